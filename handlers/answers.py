@@ -1,0 +1,64 @@
+"""From what the graph computes to what the contract promises: values of a regression, labels of a classification."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from handlers.contract import ModelContract
+from handlers.message import InputError
+from handlers.tensors import Array
+
+
+def check_top_k(contract: ModelContract, top_k: int, path: str) -> int:
+    """Refuse a ``top_k`` that the model cannot answer.
+
+    Raises:
+        InputError: more than there are labels, less than one, or asked of a model without labels.
+    """
+    most = len(contract.labels) or 1
+    if not 1 <= top_k <= most:
+        expected = f"an integer from 1 to {most}" if contract.labels else "no top_k: this model has no labels"
+        raise InputError("invalid_parameter", f"top_k is {top_k}", path, expected)
+    return top_k
+
+
+def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> dict[str, Array]:
+    """The contract's outputs of some rows.
+
+    Args:
+        contract: of the model.
+        outputs: what the graph computed; ``probabilities`` FP32 ``(n, classes)`` for a classification.
+        top_k: how many classes a row; 1 for a regression.
+
+    Returns:
+        One array an output of the contract. A classification has ``label`` (strings), ``index`` INT64 and
+        ``probability`` FP32, each ``(n, top_k)`` with the likeliest first, and ``probabilities``.
+    """
+    if contract.task != "classification":
+        return dict(outputs)
+    probabilities = outputs["probabilities"]
+    # A stable sort, so that equal probabilities come in the order of the labels.
+    index = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return {
+        "label": np.array(contract.labels, object)[index],
+        "index": index,
+        "probability": np.take_along_axis(probabilities, index, axis=1),
+        "probabilities": probabilities,
+    }
+
+
+def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> Any:
+    """The answers of the native and v1 formats, one a row, ready for the JSON encoder.
+
+    A regression gives an array of numbers. A classification gives ``{"label", "index", "probability"}`` of the
+    likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects.
+    """
+    arrays = output_arrays(contract, outputs, top_k)
+    if contract.task != "classification":
+        return arrays[contract.outputs[0].name]
+    ranked = zip(arrays["label"], arrays["index"].tolist(), arrays["probability"], strict=True)
+    rows = [
+        [{"label": a, "index": b, "probability": c} for a, b, c in zip(*columns, strict=True)] for columns in ranked
+    ]
+    return [row[0] if top_k == 1 else row[0] | {"top_k": row} for row in rows]

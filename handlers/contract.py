@@ -1,0 +1,166 @@
+"""The contract: the single description of a model, written by training and read by everything else."""
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import DTypeLike
+
+Task = Literal["regression", "classification", "generation"]
+
+# Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
+DTYPES: dict[str, str] = {
+    "BOOL": "|b1",
+    "UINT8": "|u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "|i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+    "BYTES": "|O",
+}
+# A named row is a JSON object beside these keys, so no tensor may be called so.
+RESERVED = frozenset({"instances", "inputs", "outputs", "parameters", "id"})
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One input or output tensor.
+
+    Attributes:
+        name: an identifier.
+        datatype: of the Open Inference Protocol, such as ``FP32``, ``INT64``, ``UINT8``, ``BYTES``.
+        shape: −1 first, for the batch; ``[-1]`` is one scalar a row.
+        unit: such as ``minutes``.
+        range: smallest and largest value that is accepted, both included.
+        categories: the strings that are accepted; the graph receives their index as INT64.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] = (-1,)
+    description: str = ""
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name in RESERVED:
+            raise ValueError(f"tensor name {self.name!r} must be an identifier and none of {sorted(RESERVED)}")
+        if self.datatype not in DTYPES:
+            raise ValueError(f"tensor {self.name!r}: datatype {self.datatype!r} is none of {', '.join(DTYPES)}")
+        if not self.shape or self.shape[0] != -1:
+            raise ValueError(f"tensor {self.name!r}: shape {list(self.shape)} must start with -1, the batch")
+        if self.categories and (self.datatype != "BYTES" or self.shape != (-1,)):
+            raise ValueError(f"tensor {self.name!r}: categories need datatype BYTES and shape [-1]")
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"tensor {self.name!r}: a category is named twice")
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether a row holds one value of this tensor."""
+        return self.shape == (-1,)
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """The NumPy type on the wire; strings are objects."""
+        return np.dtype(DTYPES[self.datatype])
+
+    @property
+    def graph_dtype(self) -> DTypeLike:
+        """The NumPy type that the graph takes: INT64 for the index of a category."""
+        return np.dtype(np.int64) if self.categories else self.dtype
+
+    def describe(self) -> str:
+        """What a value must be, in words, for error messages."""
+        if self.categories:
+            return f"one of {len(self.categories)} categories"
+        kind = {"B": "string", "F": "number", "I": "integer", "U": "integer"}[self.datatype[0]]
+        kind = "boolean" if self.datatype == "BOOL" else kind
+        if self.range:
+            kind += " from {:g} to {:g}".format(*self.range)
+        if not self.is_scalar:
+            kind = f"array of shape {list(self.shape[1:])}, each value: {kind}"
+        return f"{kind} ({self.unit})" if self.unit else kind
+
+
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One valid request and its expected answer, both in the native format."""
+
+    request: dict[str, Any]
+    response: dict[str, Any]
+
+
+class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The description of one version of a model; its keys are those of ``contract.json``.
+
+    Attributes:
+        labels: class names in the order of the graph's output; empty for regression.
+        reference: per feature and for the output, a compact sample or counts of the training data.
+        evaluation: held-out metrics and the baselines that they beat.
+        lineage: git commit, SHA-256 of the data, hyperparameters, package versions, time.
+    """
+
+    name: str
+    version: str
+    task: Task
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...]
+    example: Example
+    reference: dict[str, Any]
+    evaluation: dict[str, Any]
+    lineage: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        names = [t.name for t in self.inputs]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"contract of {self.name!r}: inputs {names} must be distinct and at least one")
+        if any(size < 1 for t in self.inputs for size in t.shape[1:]):
+            raise ValueError(f"contract of {self.name!r}: only the batch, the first size of an input, may vary")
+        if self.task == "regression" and len(self.outputs) != 1:
+            raise ValueError(f"contract of {self.name!r}: a regression has one output")
+        if self.task == "classification" and not self.labels:
+            raise ValueError(f"contract of {self.name!r}: a classification needs labels")
+
+    @property
+    def has_named_rows(self) -> bool:
+        """Whether a row is a JSON object of named features; otherwise it is the bare value of the only tensor."""
+        return len(self.inputs) > 1 or self.inputs[0].is_scalar
+
+    @property
+    def graph_outputs(self) -> tuple[str, ...]:
+        """What the graph computes; labels and the like are derived from it."""
+        if self.task == "classification":
+            return ("probabilities",)
+        return tuple(t.name for t in self.outputs)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "ModelContract":
+        """Read a contract.
+
+        Raises:
+            ValueError: the text is no contract; the message names the path of the fault.
+        """
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a contract: {error}") from error
+
+    def to_json(self) -> bytes:
+        """Write the contract, indented for reading."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+
+def classification_outputs(labels: int) -> tuple[TensorSpec, ...]:
+    """The outputs that every classifier answers with; the second −1 is the request's ``top_k``."""
+    return (
+        TensorSpec("label", "BYTES", (-1, -1), "class names, the likeliest first"),
+        TensorSpec("index", "INT64", (-1, -1), "indices of these classes"),
+        TensorSpec("probability", "FP32", (-1, -1), "probabilities of these classes"),
+        TensorSpec("probabilities", "FP32", (-1, labels), "probability of every class, in the order of the labels"),
+    )

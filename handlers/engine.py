@@ -1,0 +1,92 @@
+"""Engines: what runs a model's graph. Adding one is a class with ``run`` and a line in ``ENGINES``."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from handlers.contract import ModelContract
+from handlers.tensors import Array
+
+
+class Engine(Protocol):
+    """Runs one model."""
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs of a batch.
+
+        Args:
+            tensors: every input of the graph by name, each with the batch first.
+        """
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime on the CPU.
+
+    Args:
+        directory: holds ``model.onnx``.
+        contract: names the graph's inputs and outputs.
+        threads: for one operator; the default of ONNX Runtime, all cores, makes several workers fight for them.
+    """
+
+    def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A thread that spins while it waits takes the core from the frontend and the other workers.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = str(directory / "model.onnx")
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._outputs = list(contract.graph_outputs)
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs of a batch."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(tensors)), strict=True))
+
+
+class TorchEngine:
+    """A ``torch.export`` program.
+
+    Args:
+        directory: holds ``model.pt2``.
+        contract: names the program's inputs and outputs, in order.
+        threads: for one operator.
+    """
+
+    def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._torch: Any = torch
+        self._module = torch.export.load(directory / "model.pt2").module()
+        self._inputs = [spec.name for spec in contract.inputs]
+        self._outputs = list(contract.graph_outputs)
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs of a batch."""
+        with self._torch.inference_mode():
+            # A copy where the array is read-only, as one read from a request is: torch has no read-only tensors.
+            inputs = [self._torch.from_numpy(np.require(tensors[name], requirements="W")) for name in self._inputs]
+            outputs = self._module(*inputs)
+        results = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
+
+
+ENGINES: dict[str, Callable[[Path, ModelContract, int], Engine]] = {
+    "onnxruntime": OnnxRuntimeEngine,
+    "torch": TorchEngine,
+}
+
+
+def load_engine(name: str, directory: Path, contract: ModelContract, threads: int) -> Engine:
+    """Load the engine that ``model-config.yaml`` names.
+
+    Raises:
+        ValueError: no such engine.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be one of {', '.join(ENGINES)}")
+    return ENGINES[name](directory, contract, threads)

@@ -1,0 +1,124 @@
+"""JSON in: typed decoding in one C pass (msgspec), and errors that say where the fault is and what would be right."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from handlers.message import InputError
+
+T = TypeVar("T")
+Describe = Callable[[str], str]
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = lambda path: "") -> T:
+    """Decode a JSON text against the decoder's type.
+
+    Args:
+        decoder: made once from a type.
+        body: the text.
+        describe: gives what is expected at a JSON path, for the error.
+
+    Raises:
+        InputError: not UTF-8, not JSON, or not of the type.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _type_error(str(error), describe) from None
+    except msgspec.DecodeError as error:
+        raise _syntax_error(body, str(error)) from None
+    except UnicodeDecodeError as error:
+        raise _utf8_error(error) from None
+    except RecursionError:
+        raise InputError("invalid_json", "the JSON is nested too deeply", expected="at most some 100 levels") from None
+
+
+def check_utf8(body: bytes) -> None:
+    """Refuse bytes that are not UTF-8, also where the decoder would skip them.
+
+    Raises:
+        InputError: with the position of the first bad byte.
+    """
+    try:
+        str(body, "utf-8")
+    except UnicodeDecodeError as error:
+        raise _utf8_error(error) from None
+
+
+def check_unique_keys(body: bytes, members: int) -> None:
+    """Refuse an object that names a key twice; the decoder would silently keep the last.
+
+    A text that decoded to ``members`` members and holds as many colons can hide none: every member has a colon of
+    its own. Only where the numbers differ (a colon inside a string, or a duplicate) is the text walked through.
+
+    Raises:
+        InputError: with the path of the second key.
+    """
+    if body.count(b":") == members:
+        return
+    path = _duplicate(json.loads(body, object_pairs_hook=_Pairs), "$")
+    if path:
+        raise InputError("duplicate_key", f"the key {path} appears twice", path, "each key once")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members in order, duplicates kept."""
+
+
+def _duplicate(value: Any, path: str) -> str | None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, _ in value:
+            if key in seen:
+                return f"{path}.{key}"
+            seen.add(key)
+        children = [(f"{path}.{key}", child) for key, child in value]
+    elif isinstance(value, list):
+        children = [(f"{path}[{i}]", child) for i, child in enumerate(value)]
+    else:
+        return None
+    return next((found for where, child in children if (found := _duplicate(child, where))), None)
+
+
+def _utf8_error(error: UnicodeDecodeError) -> InputError:
+    return InputError("invalid_utf8", f"byte {error.start} is not UTF-8: {error.reason}", expected="JSON in UTF-8")
+
+
+def _syntax_error(body: bytes, text: str) -> InputError:
+    position = _BYTE.search(text)
+    if position:
+        # The position is that of the first letter; a minus sign before it was still a number.
+        literal = _LITERAL.match(body, max(0, int(position[1]) - 1)) or _LITERAL.match(body, int(position[1]))
+        if literal:
+            return InputError("not_finite", f"{literal[0].decode()} is no JSON number", expected="a finite number")
+    if not body.strip():
+        return InputError("invalid_json", "the body is empty", expected="a JSON object")
+    return InputError("invalid_json", text, expected="a JSON object")
+
+
+# msgspec's message, without " - at `$path`", to the code it is reported with.
+_CODES = [
+    (re.compile(r"Object missing required field `(?P<field>.*)`", re.S), "missing_field"),
+    (re.compile(r"Object contains unknown field `(?P<field>.*)`", re.S), "unknown_field"),
+    (re.compile(r"Expected `array` of length", re.S), "wrong_shape"),
+    (re.compile(r"Expected `\w+` [<>]", re.S), "out_of_range"),
+    (re.compile(r"Number out of range|Integer value out of range", re.S), "out_of_range"),
+    (re.compile(r"Invalid enum value (?P<value>.*)", re.S), "unknown_category"),
+]
+
+
+def _type_error(text: str, describe: Describe) -> InputError:
+    message, _, path = text.rpartition(" - at `")
+    message, path = (message, path.rstrip("`")) if message else (text, "$")
+    for pattern, code in _CODES:
+        found = pattern.match(message)
+        if found:
+            field = found.groupdict().get("field")
+            path = f"{path}.{field}" if field is not None else path
+            return InputError(code, message, path, describe(path))
+    return InputError("wrong_type", message, path, describe(path))

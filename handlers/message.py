@@ -1,0 +1,104 @@
+"""What enters and leaves the core: a request, a response, and the error that turns bad input into a clear 4xx."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+JSON = "application/json"
+NPY = "application/x-npy"
+OCTETS = "application/octet-stream"
+
+# The closed set of error codes and the HTTP status that each is sent with.
+STATUS = {
+    "invalid_json": 400,
+    "invalid_utf8": 400,
+    "duplicate_key": 400,
+    "missing_field": 400,
+    "unknown_field": 400,
+    "wrong_type": 400,
+    "not_finite": 400,
+    "out_of_range": 400,
+    "unknown_category": 400,
+    "wrong_shape": 400,
+    "wrong_datatype": 400,
+    "empty": 400,
+    "invalid_parameter": 400,
+    "unknown_output": 400,
+    "invalid_tensor": 400,
+    "invalid_npy": 400,
+    "invalid_image": 400,
+    "too_many_rows": 413,
+    "image_too_large": 413,
+    "unsupported_media_type": 415,
+    "internal": 500,
+    "not_supported": 501,
+}
+_LONGEST = 300  # characters of a message: it may quote input, and input can be megabytes
+
+
+class Request(NamedTuple):
+    """One HTTP request as the core sees it, free of TorchServe.
+
+    Attributes:
+        body: the raw bytes; empty for a form.
+        headers: names in lower case.
+        form: name to bytes of each part of a form, and of each query parameter where the route passes them.
+        id: the id that the response carries as ``x-request-id``.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
+    form: Mapping[str, bytes] = {}
+    id: str = ""
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, in lower case; empty when there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+class Response(NamedTuple):
+    """One HTTP response: status, raw body, content type and further headers."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+
+
+class InputError(Exception):
+    """A request that cannot be answered, and why.
+
+    Args:
+        code: a key of ``STATUS``.
+        message: what was wrong.
+        path: where, as a JSON path (``$.instances[0].distance``), or the name of a header or part.
+        expected: what would be right.
+    """
+
+    def __init__(self, code: str, message: str, path: str = "$", expected: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.path, self.expected = code, shorten(message), shorten(path), expected
+
+
+def shorten(text: str) -> str:
+    """Cut a text that may quote input down to a length fit for an error message."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def error_response(error: InputError, request_id: str) -> Response:
+    """The JSON form of an error: ``{"error": {code, message, path, expected, request_id}}``."""
+    detail: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "path": error.path,
+        "expected": error.expected,
+        "request_id": request_id,
+    }
+    body = msgspec.json.encode({"error": {k: _encodable(v) for k, v in detail.items()}})
+    return Response(STATUS[error.code], body)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,171 @@
+"""The native and KServe v1 formats: rows in JSON, one or many.
+
+Native: ``{"distance": 1400, …}`` or ``{"inputs": […]}`` -> ``{"prediction": P}``.
+KServe v1 (its "Predict Protocol"): ``{"instances": [row, …]}`` -> ``{"predictions": [P, …]}`` in order.
+Both take ``"parameters": {"top_k": k}``.
+"""
+
+import re
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from handlers import json_input
+from handlers.contract import ModelContract, TensorSpec
+from handlers.message import InputError
+from handlers.tensors import Array, json_array, json_type, to_tensor, unknown_category
+
+_LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")
+
+
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a request may ask beside its rows."""
+
+    top_k: int = 1
+
+
+class Rows(NamedTuple):
+    """Decoded rows: one graph tensor an input, all with the same number of rows."""
+
+    tensors: dict[str, Array]
+    rows: int
+    top_k: int
+
+
+class RowDecoder:
+    """Decoders of both formats, made once from a contract."""
+
+    def __init__(self, contract: ModelContract, max_rows: int) -> None:
+        self._contract = contract
+        self._specs = {spec.name: spec for spec in contract.inputs}
+        self._max_rows = max_rows
+        parameters: Any = ("parameters", Parameters, Parameters())
+        if contract.has_named_rows:
+            fields: Any = [(spec.name, _value_type(spec)) for spec in contract.inputs]
+            row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
+            native = msgspec.defstruct("NativeRow", [*fields, parameters], forbid_unknown_fields=True)
+            self._columns = attrgetter(*self._specs)
+        else:
+            row = _value_type(contract.inputs[0])
+            native = msgspec.defstruct("NativeTensor", [("inputs", row), parameters], forbid_unknown_fields=True)
+        instances: Any = Annotated[list[row], Meta(min_length=1, max_length=max_rows)]
+        v1 = msgspec.defstruct("V1", [("instances", instances), parameters], forbid_unknown_fields=True)
+        self._native: msgspec.json.Decoder[Any] = msgspec.json.Decoder(native)
+        self._v1: msgspec.json.Decoder[Any] = msgspec.json.Decoder(v1)
+
+    def native(self, body: bytes) -> Rows:
+        """Decode one row.
+
+        Raises:
+            InputError: not of the contract.
+        """
+        request = self._decode(self._native, body)
+        named = self._contract.has_named_rows
+        members = len(self._specs) if named else 1
+        json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
+        row = request if named else request.inputs
+        return Rows(self._tensors([row], "$" if named else "$.inputs", single=True), 1, request.parameters.top_k)
+
+    def v1(self, body: bytes) -> Rows:
+        """Decode many rows.
+
+        Raises:
+            InputError: not of the contract.
+        """
+        request = self._decode(self._v1, body)
+        count = len(request.instances)
+        members = 1 + count * len(self._specs) if self._contract.has_named_rows else 1
+        json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
+        return Rows(self._tensors(request.instances, "$.instances"), count, request.parameters.top_k)
+
+    def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+        try:
+            return json_input.decode(decoder, body, self._describe)
+        except InputError as error:
+            raise self._refine(error) from None
+
+    def _refine(self, error: InputError) -> InputError:
+        """Say what the decoder cannot know: that a wrong length is too many rows, which categories are closest."""
+        if error.path == "$.instances" and error.code == "wrong_shape":
+            if ">=" in error.message:
+                return InputError("empty", "instances is empty", error.path, f"1 to {self._max_rows} rows")
+            return InputError("too_many_rows", "too many rows", error.path, f"at most {self._max_rows} rows")
+        if error.code == "unknown_category":
+            spec = self._spec_at(error.path)
+            value = error.message.removeprefix("Invalid enum value ").strip("'")
+            return unknown_category(spec, value, error.path) if spec else error
+        return error
+
+    def _spec_at(self, path: str) -> TensorSpec | None:
+        name = _LAST_NAME.search(path)
+        if name and name[1] in ("inputs", "instances"):
+            return self._contract.inputs[0] if not self._contract.has_named_rows else None
+        return self._specs.get(name[1]) if name else None
+
+    def _describe(self, path: str) -> str:
+        spec = self._spec_at(path)
+        if spec:
+            return spec.describe()
+        if path.endswith(".top_k"):
+            return "an integer"
+        named = ", ".join(self._specs)
+        return f"an object with {named}" if self._contract.has_named_rows else 'an object with "inputs" or "instances"'
+
+    def _tensors(self, rows: list[Any], path: str, single: bool = False) -> dict[str, Array]:
+        if not self._contract.has_named_rows:
+            spec = self._contract.inputs[0]
+            return {spec.name: _array(spec, rows, [path] if single else path)}
+        if len(self._specs) == 1:
+            columns: Any = [[self._columns(row) for row in rows]]
+        else:
+            columns = list(zip(*map(self._columns, rows), strict=True))
+        return {
+            spec.name: _column(spec, column, path, single)
+            for spec, column in zip(self._contract.inputs, columns, strict=True)
+        }
+
+
+def _parameter_members(parameters: Parameters) -> int:
+    return 0 if parameters == Parameters() else 2
+
+
+def _column(spec: TensorSpec, values: Any, path: str, single: bool) -> Array:
+    if spec.categories:
+        return np.array([spec.categories.index(value) for value in values], np.int64)
+    if spec.is_scalar:  # type and range were checked while decoding
+        return np.array(values, spec.dtype)
+    if single:
+        return _array(spec, values, [f"{path}.{spec.name}"])
+    return _array(spec, values, [f"{path}[{i}].{spec.name}" for i in range(len(values))])
+
+
+def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
+    """Rows of nested lists, whose lengths were checked while decoding, as one array; ``paths`` is that of each row."""
+    array = json_array(spec, values, paths if isinstance(paths, str) else paths[0])
+    if isinstance(paths, str):
+        return to_tensor(spec, array, paths)
+    return np.stack([to_tensor(spec, row, path) for row, path in zip(array, paths, strict=True)])
+
+
+def _value_type(spec: TensorSpec) -> Any:
+    """The type that msgspec decodes one row's value of a tensor against."""
+    value: Any = _scalar_type(spec)
+    for size in reversed(spec.shape[1:]):
+        value = Annotated[list[value], Meta(min_length=size, max_length=size)]
+    return value
+
+
+def _scalar_type(spec: TensorSpec) -> Any:
+    if spec.categories:
+        return Literal[spec.categories]
+    if spec.datatype in ("BYTES", "BOOL") or not spec.is_scalar:  # an array's range is checked on the whole of it
+        return json_type(spec)
+    floating = spec.datatype.startswith("FP")
+    limits = np.finfo(spec.dtype) if floating else np.iinfo(spec.dtype)
+    low, high = spec.range or (limits.min, limits.max)
+    if floating:
+        return Annotated[float, Meta(ge=float(low), le=float(high))]
+    return Annotated[int, Meta(ge=int(low), le=min(int(high), 2**63 - 1))]

@@ -1,0 +1,71 @@
+"""Between TorchServe and the core: its lists of dicts and context in, bytes and statuses out, without importing it."""
+
+import logging
+import os
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from handlers.codec import Codec
+from handlers.contract import ModelContract
+from handlers.engine import load_engine
+from handlers.handler import ModelHandler
+from handlers.message import Request
+
+MAX_ROWS = 1024
+
+
+class Service:
+    """What TorchServe loads; an entry point is a subclass that names its codec."""
+
+    codec: type[Codec] = Codec
+
+    def initialize(self, context: Any) -> None:
+        """Load the model from its archive and check that it answers its example as training did.
+
+        Args:
+            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``max_rows``, ``threads``.
+
+        Raises:
+            ValueError: the contract or a setting is wrong.
+            RuntimeError: the example's answer is wrong.
+        """
+        # Every line that a worker logs crosses a pipe and is parsed by the frontend.
+        logging.getLogger().setLevel(logging.WARNING)
+        # Else TorchServe parses JSON before us, without any check, and twice the work.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
+        directory = Path(context.system_properties["model_dir"])
+        contract = ModelContract.from_json((directory / "contract.json").read_bytes())
+        config = context.model_yaml_config or {}
+        settings = config.get("handler") or {}
+        threads = int(settings.get("threads") or max(1, (os.cpu_count() or 1) // max(1, config.get("minWorkers", 1))))
+        engine = load_engine(settings.get("engine", "onnxruntime"), directory, contract, threads)
+        codec = self.codec(contract, int(settings.get("max_rows", MAX_ROWS)))
+        self._handler = ModelHandler(contract, engine, codec)
+        self._handler.check_example()
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch.
+
+        Args:
+            data: per request, its body under ``body`` or its form's parts, and its query parameters.
+            context: TorchServe's, which takes the status and headers of each answer.
+        """
+        requests = [_request(parts, context, i) for i, parts in enumerate(data)]
+        responses = self._handler.handle(requests)
+        for i, response in enumerate(responses):
+            if response.status != HTTPStatus.OK:
+                context.set_response_status(code=response.status, phrase=HTTPStatus(response.status).phrase, idx=i)
+            context.set_response_content_type(i, response.content_type)
+            for name, value in response.headers.items():
+                context.set_response_header(i, name, value)
+        return [response.body for response in responses]
+
+
+def _request(parts: dict[str, Any], context: Any, i: int) -> Request:
+    # A part of a form stands among the headers too, as a dict under its name.
+    headers = {k.lower(): v for k, v in context.get_all_request_header(i).items() if isinstance(v, str)}
+    is_form = headers.get("content-type", "").lower().startswith(("multipart/", "application/x-www-form"))
+    body = b"" if is_form else bytes(parts.get("body", b""))
+    form = {name: bytes(value) for name, value in parts.items() if is_form or name != "body"}
+    return Request(body, headers, form, context.get_request_id(i) or "")

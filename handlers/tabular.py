@@ -1,0 +1,7 @@
+"""TorchServe entry point for models whose inputs are features or plain tensors."""
+
+from handlers.service import Service
+
+
+class TabularService(Service):
+    """Serves the formats that every model has."""

@@ -1,0 +1,129 @@
+"""Checks on arrays that the wire formats share: datatype, shape, finite values, range, categories."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.contract import TensorSpec
+from handlers.message import InputError, shorten
+
+Array = NDArray[Any]
+_LONGEST_LOOKUP = 64  # characters of an unknown category that are compared: the comparison is quadratic
+
+
+def json_type(spec: TensorSpec) -> type:
+    """The type of one element in JSON. JSON has one kind of number, so a whole float counts as an integer, except
+    where a float could not hold every value.
+    """
+    if spec.datatype in ("INT64", "UINT64"):
+        return int
+    return {"BYTES": str, "BOOL": bool}.get(spec.datatype, float)
+
+
+def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
+    """Nested lists of ``json_type(spec)`` as an array, before any check of their values.
+
+    Raises:
+        InputError: ragged lists, or an integer that no 64 bits hold.
+    """
+    dtype = {str: "O", bool: "?", float: "f8", int: "u8" if spec.datatype == "UINT64" else "i8"}[json_type(spec)]
+    try:
+        return np.array(values, dtype)
+    except OverflowError:
+        raise InputError("out_of_range", f"{spec.name} is beyond 64 bits", path, spec.describe()) from None
+    except ValueError:
+        raise InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}") from None
+
+
+def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
+    """Turn client values of any numeric type into what the graph takes for ``spec``.
+
+    Args:
+        spec: the tensor's description.
+        values: shape ``(rows, *spec.shape[1:])``, already checked.
+        path: JSON path of the array, to which the index of a fault is added.
+
+    Returns:
+        An array of ``spec.graph_dtype``, same shape.
+
+    Raises:
+        InputError: not finite, not whole for an integer type, out of the range or the type's limits, or no category.
+    """
+    if spec.categories:
+        return category_index(spec, values.tolist(), path)
+    if spec.datatype == "BYTES" or values.dtype == spec.dtype == np.bool_:
+        return values
+    _check_limits(spec, values, path)
+    return values.astype(spec.dtype, copy=False)
+
+
+def category_index(spec: TensorSpec, values: Sequence[str], path: str) -> Array:
+    """Look up the INT64 index of each category.
+
+    Raises:
+        InputError: a value that is none of them; the closest are listed.
+    """
+    positions = {category: i for i, category in enumerate(spec.categories)}
+    try:
+        return np.array([positions[value] for value in values], np.int64)
+    except (KeyError, TypeError):
+        row = next(i for i, value in enumerate(values) if not isinstance(value, str) or value not in positions)
+        raise unknown_category(spec, str(values[row]), f"{path}[{row}]") from None
+
+
+def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
+    """The error for a value that is none of the categories, listing the closest ones."""
+    closest = difflib.get_close_matches(value[:_LONGEST_LOOKUP], spec.categories, n=3, cutoff=0.0)
+    return InputError(
+        "unknown_category",
+        f"unknown {spec.name} {shorten(repr(value))}",
+        path,
+        f"one of {len(spec.categories)} categories, closest: {', '.join(closest)}",
+    )
+
+
+def check_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> None:
+    """Refuse a shape that differs from the contract's, whatever the batch.
+
+    Raises:
+        InputError: no rows, another rank or another size.
+    """
+    if len(shape) != len(spec.shape) or tuple(shape[1:]) != spec.shape[1:]:
+        raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}")
+    if shape[0] == 0:
+        raise InputError("empty", f"{spec.name} has no rows", path, "at least one row")
+
+
+def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
+    low, high = _limits(spec)
+    floating = values.dtype.kind == "f"
+    # NaN fails both comparisons, infinity one of them, so that one pass finds all three faults.
+    inside = (values >= low) & (values <= high)
+    if not inside.all():
+        value, where = _first(~inside, values, path)
+        code = "not_finite" if floating and not np.isfinite(value) else "out_of_range"
+        raise InputError(code, f"{spec.name} is {value}", where, spec.describe())
+    if floating and np.dtype(spec.dtype).kind in "iu":
+        fraction = values != np.floor(values)
+        if fraction.any():
+            value, where = _first(fraction, values, path)
+            raise InputError("wrong_type", f"{spec.name} is {value}", where, spec.describe())
+
+
+def _limits(spec: TensorSpec) -> tuple[float, float]:
+    dtype = np.dtype(spec.dtype)
+    if spec.range is not None:
+        return spec.range
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if dtype.kind == "b":
+        return 0, 1
+    return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+
+
+def _first(mask: NDArray[np.bool_], values: Array, path: str) -> tuple[np.generic, str]:
+    index = np.unravel_index(int(np.argmax(mask)), mask.shape)
+    return values[index], path + "".join(f"[{i}]" for i in index)
