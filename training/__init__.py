@@ -1,0 +1,1 @@
+"""From a recipe to a registered archive: fit, evaluate, export, check, package."""

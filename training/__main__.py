@@ -1,0 +1,101 @@
+"""``python -m training``: train models and package them as archives."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from serving.registry import ArchiveError, Registry
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+ROOT = Path(__file__).parent.parent
+
+Store = Annotated[Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")]
+Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
+Runs = Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder for checkpoints of runs under way.")]
+
+
+class Promote(StrEnum):
+    """When a new version becomes champion."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+@app.command("train")
+def train_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")],
+    preset: Annotated[str | None, typer.Option(help="Hyperparameters by name; default: the recipe's first.")] = None,
+    promote: Annotated[
+        Promote, typer.Option(help="Make it champion: if at least as good (auto), always or never.")
+    ] = Promote.auto,
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
+    _train(model, preset, promote, store, cache, runs)
+
+
+@app.command("ensure")
+def ensure_command(
+    models: Annotated[list[str] | None, typer.Argument(help="Names of recipes; default: all.")] = None,
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Train those models that have no intact champion yet."""
+    from training import recipes
+
+    registry = Registry(store)
+    champions = registry.champions()
+    for model in models or recipes.names():
+        try:
+            registry.verify(champions[model][1])
+        except (KeyError, ArchiveError):
+            _train(model, None, Promote.auto if model not in champions else Promote.always, store, cache, runs)
+
+
+@app.command("list")
+def list_command() -> None:
+    """Show the recipes with their presets."""
+    from training import recipes
+
+    for name in recipes.names():
+        recipe = recipes.find(name)
+        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.presets)})")
+
+
+def _train(model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path) -> None:
+    # These imports take seconds, which --help should not.
+    from training import pipeline, recipes
+    from training.data import DataError
+    from training.export import ParityError
+    from training.report import print_result
+
+    console = Console(highlight=False)
+    try:
+        result = pipeline.train(
+            recipes.find(model),
+            preset,
+            Registry(store),
+            cache=cache,
+            checkpoints=runs,
+            promote=promote.value,
+            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+        )
+    except (KeyError, DataError, ParityError, ArchiveError) as error:
+        console.print(f"[red]error:[/red] {error.args[0]}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print(f"interrupted; the same command goes on from the last checkpoint in {os.path.relpath(runs)}")
+        raise typer.Exit(130) from None
+    print_result(result, console)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m training")

@@ -1,0 +1,138 @@
+"""From a fitted module to the two graphs of an archive, ONNX and torch.export, and the check that they agree."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from handlers.contract import ModelContract
+from handlers.engine import ENGINES
+from training.recipe import Array, Split, Trained, to_tensors
+
+PARITY_ROWS = 1000  # held-out rows that the graphs are compared on, at least
+PARITY_TOLERANCE = 1e-4  # largest absolute difference
+
+
+class ParityError(Exception):
+    """The exported graphs do not compute what the module computes; the archive is refused."""
+
+
+class _Probabilities(nn.Module):
+    """Logits to probabilities, inside the graph."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.softmax(self.module(*inputs), 1)
+
+
+def serving_module(trained: Trained) -> nn.Module:
+    """The module as it is served: of a classification, with probabilities for logits."""
+    module = _Probabilities(trained.module) if trained.recipe.task == "classification" else trained.module
+    return module.eval()
+
+
+def predict(module: nn.Module, split: Split, batch: int = 1000) -> Array:
+    """Run a module over a split; FP32, the rows first."""
+    tensors = to_tensors(split)
+    starts = range(0, len(split), batch)
+    with torch.inference_mode():
+        outputs = [module(*(tensor[start : start + batch] for tensor in tensors)) for start in starts]
+    values: Array = torch.cat(outputs).numpy()
+    return values
+
+
+def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
+    """Write ``model.onnx`` and ``model.pt2``, both with a free batch size.
+
+    The same weights give the same bytes: names of files and lines, which the exporter records, are left out.
+    """
+    example = tuple(t.contiguous() for t in to_tensors(trained.data.test.head(2)))
+    batch = torch.export.Dim("batch")
+    module = serving_module(trained)
+    with _quiet():
+        # torch.export takes *inputs as one argument, a tuple.
+        shapes = tuple({0: batch} for _ in example)
+        dynamic = (shapes,) if isinstance(module, _Probabilities) else shapes
+        program = torch.export.export(module, example, dynamic_shapes=dynamic)
+        torch.export.save(program, directory / "model.pt2")
+        names = [spec.name for spec in contract.inputs]
+        outputs = list(contract.graph_outputs)
+        exported = torch.onnx.export(program, input_names=names, output_names=outputs, dynamo=True, verbose=False)
+    if exported is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    graph = exported.model_proto
+    _strip(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    (directory / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> dict[str, float]:
+    """Compare every engine on the exported files with the module itself, on held-out rows.
+
+    Returns:
+        ``rows``, and the largest absolute difference of each engine.
+
+    Raises:
+        ParityError: too few rows, or a difference over the tolerance.
+    """
+    split = trained.data.test.head(10 * PARITY_ROWS)
+    if len(split) < PARITY_ROWS:
+        raise ParityError(f"{contract.name}: {len(split)} held-out rows; parity needs at least {PARITY_ROWS}")
+    expected = predict(serving_module(trained), split)
+    report: dict[str, float] = {"rows": len(split)}
+    for name, engine in ENGINES.items():
+        loaded = engine(directory, contract, torch.get_num_threads())
+        found = _run(loaded.run, split, contract.graph_outputs[0])
+        worst = float(np.max(np.abs(found - expected)))
+        report[name] = worst
+        if not worst <= PARITY_TOLERANCE:
+            raise ParityError(
+                f"{contract.name}: {name} differs from the module by {worst:.3g} on {len(split)} rows, "
+                f"more than {PARITY_TOLERANCE:g}; the archive is refused"
+            )
+    return report
+
+
+def _run(run: object, split: Split, output: str, batch: int = 500) -> Array:
+    assert callable(run)
+    parts: list[Mapping[str, Array]] = [
+        run({name: values[start : start + batch] for name, values in split.inputs.items()})
+        for start in range(0, len(split), batch)
+    ]
+    return np.concatenate([part[output] for part in parts])
+
+
+def _strip(graph: onnx.ModelProto) -> None:
+    """Remove what differs between machines, and name the batch."""
+    graph.doc_string = graph.graph.doc_string = ""
+    del graph.metadata_props[:], graph.graph.metadata_props[:]
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in [*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer]:
+        del value.metadata_props[:]
+    for value in [*graph.graph.input, *graph.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.graph.value_info[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes that torchvision is absent and that it uses what will be deprecated."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+    logger.setLevel(level)

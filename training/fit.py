@@ -1,0 +1,177 @@
+"""Fitting, by PyTorch Lightning: seeded, with progress, and resumable from its checkpoint."""
+
+import hashlib
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from training.recipe import Data, Hyperparameters, Recipe, Split, Trained, to_tensors
+
+Batch = tuple[list[Tensor], Tensor, Tensor]
+
+
+class Rows(Dataset[Batch]):
+    """A split whose item is a whole batch: indexing tensors once beats collating rows one by one."""
+
+    def __init__(self, split: Split) -> None:
+        self._inputs = to_tensors(split)
+        self._target = torch.from_numpy(split.target)
+        self._weight = torch.ones(len(split)) if split.weight is None else torch.from_numpy(split.weight)
+
+    def __len__(self) -> int:
+        return len(self._target)
+
+    def __getitem__(self, index: list[int]) -> Batch:
+        return [values[index] for values in self._inputs], self._target[index], self._weight[index]
+
+
+class Fit(lightning.LightningModule):
+    """What Lightning drives: the recipe's loss on its module."""
+
+    def __init__(self, recipe: Recipe[Any], hp: Hyperparameters, module: nn.Module) -> None:
+        super().__init__()
+        self._recipe, self._hp, self.module = recipe, hp, module
+        self.history: list[dict[str, float]] = []
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The weighted mean loss of a batch."""
+        inputs, target, weight = batch
+        rows = self._recipe.loss(self.module(*self._recipe.augment(inputs, self._hp)), target, self._hp)
+        loss = (rows * weight).sum() / weight.sum()
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Log the validation loss, and the accuracy of a classification."""
+        inputs, target, _weight = batch
+        output = self.module(*inputs)
+        self.log("val_loss", self._recipe.loss(output, target, self._hp).mean(), prog_bar=True, batch_size=len(target))
+        if self._recipe.task == "classification":
+            accuracy = (output.argmax(1) == target).float().mean()
+            self.log("val_accuracy", accuracy, prog_bar=True, batch_size=len(target))
+
+    def on_train_epoch_end(self) -> None:
+        """Keep the learning curve."""
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.history.append({"epoch": self.current_epoch + 1, **metrics})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the learning curve with the weights."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the learning curve."""
+        self.history = checkpoint["history"]
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule of the hyperparameters."""
+        hp, parameters = self._hp, self.module.parameters()
+        optimizer: torch.optim.Optimizer
+        if hp.optimizer == "sgd":
+            optimizer = torch.optim.SGD(parameters, hp.lr, momentum=hp.momentum, weight_decay=hp.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(parameters, hp.lr, weight_decay=hp.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        if hp.schedule == "constant":
+            return optimizer
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if hp.schedule == "cosine":
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        else:
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, hp.lr, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class EpochLines(Callback):
+    """Progress where there is no terminal: a line an epoch, at most twenty of them."""
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print where training is."""
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        if epoch % max(1, epochs // 20) == 0:
+            metrics = " ".join(f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items())
+            print(f"epoch {epoch}/{epochs} {metrics}", flush=True)  # noqa: T201
+
+
+def fit(recipe: Recipe[Any], preset: str, hp: Any, data: Data, directory: Path) -> Trained:
+    """Fit the recipe's module to its training data.
+
+    A run that was interrupted, by Ctrl-C or kill -9, goes on from its last checkpoint: one is kept in ``directory``
+    under a key of the hyperparameters and the data, and removed when the run ends.
+
+    Args:
+        recipe: of the model.
+        preset: name of the hyperparameters, for the record.
+        hp: the hyperparameters.
+        data: as the recipe loaded it.
+        directory: for checkpoints.
+
+    Raises:
+        KeyboardInterrupt: after the checkpoint is on disk.
+    """
+    lightning.seed_everything(hp.seed, verbose=False)
+    model = Fit(recipe, hp, recipe.module(hp, data))
+    checkpoint = directory / recipe.name / f"{_key(hp, data)}.ckpt"
+    every = max(1, hp.epochs // 20)
+    saver = ModelCheckpoint(
+        dirpath=checkpoint.parent, filename=checkpoint.stem, every_n_epochs=every, save_on_train_epoch_end=True
+    )
+    saver.CHECKPOINT_EQUALS_CHAR = "-"
+    started = time.monotonic()
+    with _quiet():
+        trainer = lightning.Trainer(
+            max_epochs=hp.epochs,
+            accelerator="cpu",
+            logger=False,
+            callbacks=[saver, RichProgressBar() if sys.stdout.isatty() else EpochLines()],
+            enable_progress_bar=sys.stdout.isatty(),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        resume = checkpoint if checkpoint.exists() else None
+        if resume:
+            print(f"going on from {resume}")  # noqa: T201
+        validation = None if data.validation is None else _loader(data.validation, hp, shuffle=False)
+        # The checkpoint is our own, so that what it unpickles can be trusted.
+        trainer.fit(model, _loader(data.train, hp, shuffle=True), validation, ckpt_path=resume, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    checkpoint.unlink(missing_ok=True)
+    seconds = time.monotonic() - started
+    return Trained(recipe, preset, hp, data, model.module.eval(), seconds, model.history)
+
+
+def _key(hp: Hyperparameters, data: Data) -> str:
+    return hashlib.sha256(msgspec.json.encode([asdict(hp), data.sha256], order="sorted")).hexdigest()[:16]
+
+
+def _loader(split: Split, hp: Hyperparameters, shuffle: bool) -> DataLoader[Batch]:
+    rows = Rows(split)
+    order = RandomSampler(rows) if shuffle else SequentialSampler(rows)
+    size = hp.batch_size if shuffle else 1000
+    return DataLoader(rows, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's banners and its advice on loaders, which suits data on disk, not in memory."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        yield
+    logger.setLevel(level)

@@ -1,0 +1,42 @@
+"""Where a model comes from, for the contract: commit, data, hyperparameters, versions, time."""
+
+import importlib.metadata
+import subprocess
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from training.recipe import Trained
+
+PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
+    """Describe how a model was made.
+
+    Args:
+        trained: the model.
+        root: a folder of the repository, for the commit.
+        now: the time to record.
+    """
+    return {
+        "git_commit": _commit(root),
+        "data_sha256": trained.data.sha256,
+        "preset": trained.preset,
+        "hyperparameters": asdict(trained.hp),
+        "rows": {"train": len(trained.data.train), "test": len(trained.data.test)},
+        "fit_seconds": round(trained.seconds, 1),
+        "history": trained.history[:: max(1, len(trained.history) // 20)],  # the learning curve, thinned
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "created": now.isoformat(timespec="seconds"),
+    }
+
+
+def _commit(root: Path) -> str:
+    """The commit, with ``-dirty`` where files differ from it; ``unknown`` without git."""
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

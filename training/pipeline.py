@@ -1,0 +1,141 @@
+"""The way of every model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from handlers.codec import Codec
+from handlers.contract import Example, ModelContract
+from handlers.engine import load_engine
+from handlers.handler import ModelHandler
+from handlers.message import JSON, Request
+from serving.registry import Registry, Version, file_sha256, make_champion, next_number, write_atomically
+from training import archive, evaluate, export, fit
+from training.lineage import lineage
+from training.recipe import Array, Data, Recipe, Trained
+from training.reference import reference
+
+Promote = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a training."""
+
+    contract: ModelContract
+    archive: Path
+    state: str
+    why: str  # the version has that state
+
+
+def train(
+    recipe: Recipe[Any],
+    preset: str | None,
+    registry: Registry,
+    *,
+    cache: Path,
+    checkpoints: Path,
+    promote: Promote = "auto",
+    step: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Train, evaluate, package and register one version of a model.
+
+    Args:
+        recipe: of the model.
+        preset: name of its hyperparameters; None for the default.
+        registry: of the model store.
+        cache: folder for data.
+        checkpoints: folder for checkpoints of runs that are under way.
+        promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
+        step: is told what happens.
+
+    Raises:
+        KeyError: no such preset.
+        DataError: the data cannot be had.
+        ParityError: the graphs do not agree; nothing is registered.
+    """
+    hp = recipe.preset(preset)
+    name = preset or next(iter(recipe.presets))
+    step("reading the data")
+    data = recipe.load(hp, cache)
+    step(f"fitting {len(data.train):,} rows, preset {name}")
+    trained = fit.fit(recipe, name, hp, data, checkpoints)
+    step(f"evaluating on {len(data.test):,} held-out rows")
+    module = export.serving_module(trained)
+    output = export.predict(module, data.test)
+    evaluation = evaluate.evaluate(recipe.task, recipe.labels, output, data.test.target, recipe.baselines(data))
+    draft = _draft(trained, evaluation, export.predict(module, data.train))
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = Path(folder)
+        step("exporting to ONNX and torch.export")
+        export.export(trained, draft, graphs)
+        step("checking that the graphs agree with the module")
+        parity = export.check_parity(trained, draft, graphs)
+        sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
+        draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "graph_sha256": sums})
+        draft = msgspec.structs.replace(draft, example=_example(recipe, draft, data, graphs))
+        return _register(recipe, draft, graphs, registry, promote)
+
+
+def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> ModelContract:
+    recipe, data = trained.recipe, trained.data
+    contract = ModelContract(
+        name=recipe.name,
+        version="",
+        task=recipe.task,
+        inputs=data.inputs,
+        outputs=recipe.all_outputs,
+        labels=recipe.labels,
+        example=Example({}, {}),
+        reference={},
+        evaluation=evaluation,
+        lineage=lineage(trained, Path(__file__).parent, datetime.now(UTC)),
+    )
+    return msgspec.structs.replace(contract, reference=reference(contract, data, output))
+
+
+def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path) -> Example:
+    """The first held-out row as a native request, and the archive's own answer to it."""
+    row = {}
+    for spec in contract.inputs:
+        value = data.test.inputs[spec.name][0]
+        row[spec.name] = spec.categories[int(value)] if spec.categories else value.tolist()
+    request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
+    engine = load_engine(recipe.serving.engine, graphs, contract, 1)
+    handler = ModelHandler(contract, engine, Codec(contract, recipe.serving.max_rows))
+    (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
+    if response.status != 200:
+        raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
+    return Example(request, msgspec.json.decode(response.body))
+
+
+def _register(recipe: Recipe[Any], draft: ModelContract, graphs: Path, registry: Registry, promote: Promote) -> Result:
+    with registry.change() as models:
+        versions = models.setdefault(recipe.name, {})
+        number = next_number(versions)
+        contract = msgspec.structs.replace(draft, version=number)
+        path = registry.store / f"{recipe.name}-{number}.mar"
+        write_atomically(path, archive.build(recipe, contract, graphs))
+        champion = next((v for v in versions.values() if v.state == "champion"), None)
+        wins, why = _judge(contract, champion, promote)
+        created = contract.lineage["created"]
+        versions[number] = Version(path.name, file_sha256(path), "challenger", created, contract.evaluation)
+        if wins:
+            make_champion(models, recipe.name, number)
+        return Result(contract, path, versions[number].state, why)
+
+
+def _judge(contract: ModelContract, champion: Version | None, promote: Promote) -> tuple[bool, str]:
+    if promote != "auto":
+        return promote == "always", f"as asked: promote {promote}"
+    if champion is None:
+        return True, "the first version"
+    name = evaluate.PRIMARY[contract.task][0]
+    new, old = contract.evaluation["metrics"][name], champion.evaluation["metrics"][name]
+    wins = evaluate.is_better(contract.task, contract.evaluation, champion.evaluation)
+    return wins, f"{name} {new:.4f} {'is at least as good as' if wins else 'is worse than'} the champion's {old:.4f}"

@@ -1,0 +1,37 @@
+"""What a training ends with on the terminal: metrics beside the baselines', and per class."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from training.pipeline import Result
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print the tables of one training and what became of its version."""
+    contract = result.contract
+    evaluation = contract.evaluation
+    unit = contract.outputs[0].unit
+    rows = {f"{contract.name} {contract.version}": evaluation["metrics"], **evaluation["baselines"]}
+    title = f"{evaluation['rows']:,} held-out rows" + (f", in {unit}" if unit else "")
+    table = _table(title, ["model", *evaluation["metrics"]])
+    for name, metrics in rows.items():
+        table.add_row(name, *(f"{value:.4f}" for value in metrics.values()))
+    console.print(table)
+    if per_class := evaluation.get("per_class"):
+        table = _table("per class", list(per_class[0]))
+        for one in per_class:
+            table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in one.values()))
+        console.print(table)
+    parity = contract.lineage["parity"]
+    differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.items() if name != "rows")
+    console.print(f"parity with the module on {parity['rows']:,} rows, largest difference: {differences}")
+    console.print(f"{result.archive}: {result.state} ({result.why})", soft_wrap=True)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
