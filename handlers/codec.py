@@ -42,7 +42,7 @@ class _Envelope(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _MAGIC = {b"\x93NUM": NPY, b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_FORM = "application/x-www-form-urlencoded"
 
 
 class Codec:
@@ -66,6 +66,8 @@ class Codec:
         if request.headers.get("explain") == "True":
             raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
         media_type = request.media_type or _sniff(request.body)
+        if not (request.body or request.form or media_type == _FORM):
+            raise InputError("empty", "the body is empty", expected=", ".join(self.accepts))
         binary = oip.HEADER_LENGTH in request.headers
         if media_type == OCTETS and binary or media_type == JSON:
             return self._tensors(request) if binary else self._json(request)
@@ -80,7 +82,7 @@ class Codec:
             InputError: always.
         """
         found = f"content type {media_type!r}" if media_type else "no content type"
-        hint = ": is the header Content-Type: application/json missing?" if media_type in _FORMS else ""
+        hint = ": is the header Content-Type: application/json missing?" if media_type == _FORM else ""
         raise InputError("unsupported_media_type", found + hint, "content-type", ", ".join(self.accepts))
 
     def as_rows(self, protocol: str, tensors: dict[str, Array], rows: int, top_k: int, single: bool) -> Decoded:

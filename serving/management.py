@@ -14,12 +14,11 @@ class Management:
 
     Args:
         url: of the management port.
-        client: of httpx, for the test that brings its own.
+        client: of httpx; registering waits for workers, so its timeout must allow that.
     """
 
-    def __init__(self, url: str, client: httpx.Client | None = None) -> None:
-        self._client = client or httpx.Client(timeout=120)
-        self._url = url
+    def __init__(self, url: str, client: httpx.Client) -> None:
+        self._url, self._client = url, client
 
     def versions(self) -> dict[str, list[str]]:
         """Every registered model's versions, the default one first."""

@@ -8,7 +8,7 @@ import httpx
 
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError, Registry, Version
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,16 @@ def read_contract(registry: Registry, name: str) -> ModelContract:
     champions = registry.champions()
     if name not in champions:
         raise ArchiveError(f"{name} has no champion: run `make train MODEL={name}`")
-    path = registry.verify(champions[name][1])
+    return contract_of(registry, champions[name][1])
+
+
+def contract_of(registry: Registry, version: Version) -> ModelContract:
+    """The contract in a version's archive.
+
+    Raises:
+        ArchiveError: the archive is missing, altered or without a contract.
+    """
+    path = registry.verify(version)
     try:
         with zipfile.ZipFile(path) as archive:
             return ModelContract.from_json(archive.read("contract.json"))

@@ -1,0 +1,66 @@
+# Each command is a thin line over `python -m training|serving …`, which have --help.
+.DEFAULT_GOAL := help
+ifneq (,$(wildcard .env))
+include .env
+export
+endif
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
+
+.PHONY: help up down status logs train test lint types format constraints clean
+
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers
+	@$(BIN)/python -m training ensure
+	@$(BIN)/python -m serving up
+
+down: $(VENV)/runtime ## Stop all that `up` started
+	@$(BIN)/python -m serving down
+
+status: $(VENV)/runtime ## Ask every model its example: what runs, which versions, do they answer
+	@$(BIN)/python -m serving status
+
+logs: ## Follow the log
+	@tail -n 50 -F $(RUN_DIR)/torchserve.log
+
+train: $(VENV)/runtime ## Train, evaluate, archive, register: make train MODEL=fashion [PRESET=full]
+	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }
+	@$(BIN)/python -m training train $(MODEL) $(if $(PRESET),--preset $(PRESET))
+
+test: $(VENV)/dev ## Run the test suite, real TorchServe included
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev ## Check style: ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/dev ## Check types: mypy --strict
+	@$(BIN)/mypy
+
+format: $(VENV)/dev ## Format: ruff
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+constraints: $(VENV)/dev ## Pin the versions that are installed now
+	@{ head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: down ## Stop, and remove all that was made but the model store and fetched data
+	@rm -rf $(VENV) $(RUN_DIR) runs *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Two stamps, so that `up` installs no more than it needs.
+$(VENV)/runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing Marloop into $(VENV): 1.7 GB with the CPU build of torch, a minute or two"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime
+	@echo "installing what tests need"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

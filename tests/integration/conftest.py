@@ -1,0 +1,119 @@
+"""One real TorchServe for the session, on free ports, with three models trained for it."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from handlers.contract import ModelContract
+from serving import background
+from serving.readiness import read_contract
+from serving.registry import Registry
+from serving.settings import ROOT, Settings
+
+MODELS = (("linear", "default"), ("flights", "default"), ("fashion", "smoke"))
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running TorchServe and how to ask it."""
+
+    settings: Settings
+    client: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return self.settings.inference_url
+
+    def contract(self, name: str) -> ModelContract:
+        return read_contract(Registry(self.settings.model_store), name)
+
+    def worker_pids(self) -> set[int]:
+        process = background.find(self.settings)
+        assert process is not None
+        return {child.pid for child in process.children(recursive=True)}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def settings_for(store: Path, run_dir: Path, bind_address: str = "127.0.0.1") -> Settings:
+    """Settings on free ports."""
+    inference, management, metrics, grpc_inference, grpc_management = free_ports(5)
+    return Settings(
+        bind_address=bind_address,
+        inference_port=inference,
+        management_port=management,
+        metrics_port=metrics,
+        grpc_inference_port=grpc_inference,
+        grpc_management_port=grpc_management,
+        model_store=store,
+        run_dir=run_dir,
+    )
+
+
+def train(store: Path, model: str, preset: str) -> None:
+    """Train a model as a user does, into a store of the test's own."""
+    command = [sys.executable, "-m", "training", "train", model, "--preset", preset, "--store", str(store)]
+    runs = store.parent / "runs"
+    done = subprocess.run([*command, "--runs", str(runs)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    if "Fashion-MNIST is not here" in done.stdout:
+        pytest.skip(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def serve(settings: Settings) -> Iterator[Server]:
+    """Start TorchServe, and stop it whatever happens."""
+    try:
+        background.start(settings)
+        with httpx.Client(timeout=30) as client:
+            yield Server(settings, client)
+    finally:
+        background.stop(settings)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store with linear, flights and fashion."""
+    folder = tmp_path_factory.mktemp("models") / "store"
+    for model, preset in MODELS:
+        train(folder, model, preset)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(store: Path) -> Iterator[Server]:
+    """TorchServe with the three models."""
+    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
+        pids = running.worker_pids()
+        yield running
+        # No input of any test may have killed or restarted a worker.
+        assert running.worker_pids() == pids
+
+
+def listening(settings: Settings) -> set[tuple[str, int]]:
+    """Addresses that the frontend listens on."""
+    process = background.find(settings)
+    assert process is not None
+    return {(c.laddr.ip, c.laddr.port) for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment for a command of ours with these settings."""
+    return os.environ | settings.to_environment()

@@ -1,0 +1,172 @@
+"""Starting, deploying while running, surviving and stopping: real processes."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from serving import background
+from serving.management import Management, ManagementError
+from serving.readiness import ask_all
+from serving.registry import Registry
+from serving.settings import ROOT, Settings
+from tests.integration.conftest import Server, environment, listening, serve, settings_for, train
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 60, poll: float = 0.1) -> None:
+    """Wait for a condition; fail if it does not come true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(poll)
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def own_store(store: Path, tmp_path: Path) -> Path:
+    """A copy of the session's store, to change."""
+    return shutil.copytree(store, tmp_path / "store")
+
+
+def ready(settings: Settings) -> dict[str, bool]:
+    return {one.name: one.ready for one in ask_all(Registry(settings.model_store), settings.inference_url)}
+
+
+def test_an_altered_archive_is_refused_by_name_and_the_rest_is_served(own_store: Path, run_dir: Path) -> None:
+    altered = own_store / Registry(own_store).champions()["flights"][1].archive
+    altered.write_bytes(altered.read_bytes() + b" ")
+    settings = settings_for(own_store, run_dir)
+    with serve(settings) as server:
+        assert ready(settings) == {"fashion": True, "flights": False, "linear": True}
+        assert server.client.post(f"{server.url}/predictions/flights", json={}).status_code == 404
+        log = settings.log.read_text()
+        assert "refused flights" in log
+        assert altered.name in log
+
+
+def test_sigterm_ends_the_launcher_and_its_workers_within_ten_seconds(store: Path, run_dir: Path) -> None:
+    settings = settings_for(store, run_dir)
+    command = [sys.executable, "-m", "serving", "launch"]
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context((run_dir / "log").open("wb"))
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stdout=log, stderr=log)
+        stack.callback(background.stop, settings)
+        wait_until(lambda: all(ready(settings).values()))
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        assert len(family) == 4
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert alive == []
+
+
+def test_only_the_inference_port_leaves_loopback(store: Path, run_dir: Path) -> None:
+    settings = settings_for(store, run_dir, bind_address="0.0.0.0")
+    with serve(settings):
+        addresses = listening(settings)
+        public = {port for ip, port in addresses if ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
+        assert public == {settings.inference_port}
+        assert settings.management_port in {port for _, port in addresses}
+
+
+def test_a_new_champion_is_deployed_while_running_without_a_failed_request(own_store: Path, run_dir: Path) -> None:
+    settings = settings_for(own_store, run_dir)
+    with serve(settings) as server:
+        train(own_store, "linear", "default")
+        number, _ = Registry(own_store).champions()["linear"]
+        assert number == "1.1"
+        stop, codes = threading.Event(), list[int]()
+
+        def client() -> None:
+            with httpx.Client(timeout=30) as own:
+                while not stop.is_set():
+                    codes.append(own.post(f"{server.url}/predictions/linear", json={"x": 6}).status_code)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        try:
+            wait_until(lambda: len(codes) > 20)
+            background.start(settings)
+            before = len(codes)
+            wait_until(lambda: len(codes) > before + 20)
+        finally:
+            stop.set()
+            thread.join()
+        assert set(codes) == {200}
+        assert Management(settings.management_url, server.client).versions()["linear"] == ["1.1"]
+
+
+def test_a_killed_worker_comes_back(own_store: Path, run_dir: Path) -> None:
+    settings = settings_for(own_store, run_dir)
+    with serve(settings) as server:
+        before = server.worker_pids()
+        for pid in before:
+            psutil.Process(pid).kill()
+        wait_until(lambda: all(ready(settings).values()))
+        assert not before & server.worker_pids()
+
+
+def test_stop_ends_the_workers_that_outlive_a_killed_frontend(store: Path, run_dir: Path) -> None:
+    settings = settings_for(store, run_dir)
+    with serve(settings) as server:
+        workers = [psutil.Process(pid) for pid in server.worker_pids()]
+        frontend = background.find(settings)
+        assert frontend is not None
+        for worker in workers:
+            worker.suspend()  # else it would notice and end by itself
+        frontend.kill()
+        background.stop(settings)
+        assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+        assert background.find(settings) is None
+
+
+def test_archives_are_taken_only_from_the_model_store(server: Server, tmp_path: Path, store: Path) -> None:
+    outside = shutil.copy(next(store.glob("linear-*.mar")), tmp_path / "evil.mar")
+    management = Management(server.settings.management_url, server.client)
+    for url in ("http://127.0.0.1:1/evil.mar", f"file://{outside}", f"file://{store}/../evil.mar"):
+        with pytest.raises(ManagementError, match=r"40\d|Relative|allowed"):
+            management.register(url)
+    assert set(management.versions()) == {"linear", "flights", "fashion"}
+
+
+def test_probes_need_no_token(server: Server) -> None:
+    assert server.client.get(f"{server.url}/ping").status_code == 200
+    assert all(ready(server.settings).values())
+
+
+def test_the_commands_of_a_user_work_from_start_to_stop(store: Path, run_dir: Path) -> None:
+    settings = settings_for(store, run_dir)
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-m", "serving", command]
+        return subprocess.run(
+            arguments, cwd=ROOT, env=environment(settings), capture_output=True, text=True, timeout=120
+        )
+
+    assert run("status").returncode == 1
+    try:
+        up = run("up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert up.stdout.count("curl -H 'Content-Type: application/json' -d '") == 3
+        assert run("up").returncode == 0  # again, on what runs already
+        status = run("status")
+        assert (status.returncode, status.stdout.count("as expected")) == (0, 3)
+    finally:
+        down = run("down")
+    assert "stopped 4 processes" in down.stdout
+    assert run("status").returncode == 1

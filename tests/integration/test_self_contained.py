@@ -1,0 +1,85 @@
+"""An archive needs nothing of this repository: it runs on a stock TorchServe in an environment of its own."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from handlers.contract import ModelContract
+from handlers.handler import same_answer
+from serving.launch import find_java
+from tests.integration.conftest import free_ports
+from tests.integration.test_lifecycle import wait_until
+
+CONFIG = """
+inference_address=http://127.0.0.1:{}
+management_address=http://127.0.0.1:{}
+metrics_address=http://127.0.0.1:{}
+grpc_inference_port={}
+grpc_management_port={}
+"""
+
+
+@pytest.mark.parametrize("models", [("linear", "fashion")])
+def test_archives_run_on_a_stock_torchserve_with_only_their_own_requirements(
+    store: Path, tmp_path: Path, models: tuple[str, ...]
+) -> None:
+    archives = [next(store.glob(f"{model}-*.mar")) for model in models]
+    requirements = tmp_path / "requirements.txt"
+    lines: set[str] = set()
+    contracts = []
+    for path in archives:
+        with zipfile.ZipFile(path) as archive:
+            lines |= set(archive.read("requirements.txt").decode().split())
+            contracts.append(ModelContract.from_json(archive.read("contract.json")))
+    requirements.write_text("\n".join(sorted(lines)))
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    install: list[str | Path] = [
+        venv / "bin" / "pip",
+        "install",
+        "--quiet",
+        "torchserve==0.12.0",
+        "pyyaml",
+        "-r",
+        requirements,
+    ]
+    subprocess.run(install, check=True, timeout=400)
+
+    config = tmp_path / "config.properties"
+    ports = free_ports(5)
+    config.write_text(CONFIG.format(*ports))
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environ |= {
+        "JAVA_HOME": str(find_java(environ).parent.parent),
+        "TEMP": str(temporary),
+        "TMPDIR": str(temporary),
+        "PATH": f"{venv / 'bin'}:{environ['PATH']}",
+    }
+    torchserve = [venv / "bin" / "torchserve"]
+    options: list[str | Path] = ["--disable-token-auth", "--ncs", "--ts-config", config, "--model-store", store]
+    start: list[str | Path] = [*torchserve, "--start", *options, "--models", *(path.name for path in archives)]
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run(start, cwd=tmp_path, env=environ, stdout=log, stderr=log, check=True)
+    try:
+        for contract in contracts:
+            url = f"http://127.0.0.1:{ports[0]}/predictions/{contract.name}"
+            wait_until(lambda contract=contract, url=url: _answers(contract, url))  # type: ignore[misc]
+        response = httpx.post(url, content=b'{"inputs": NaN}', headers={"Content-Type": "application/json"})
+        assert response.json()["error"]["code"] == "not_finite"
+    finally:
+        subprocess.run([*torchserve, "--stop", "--foreground"], cwd=tmp_path, env=environ, check=True, timeout=90)
+
+
+def _answers(contract: ModelContract, url: str) -> bool:
+    try:
+        response = httpx.post(url, json=contract.example.request, timeout=60)
+    except httpx.TransportError:
+        return False
+    return response.status_code == 200 and same_answer(response.json(), contract.example.response)
