@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import signal
 import sys
 import time
 import warnings
@@ -145,10 +146,13 @@ def fit(recipe: Recipe[Any], preset: str, hp: Any, data: Data, directory: Path) 
         if resume:
             print(f"going on from {resume}")  # noqa: T201
         validation = None if data.validation is None else _loader(data.validation, hp, shuffle=False)
-        # The checkpoint is our own, so that what it unpickles can be trusted.
-        trainer.fit(model, _loader(data.train, hp, shuffle=True), validation, ckpt_path=resume, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            # The checkpoint is our own, so that what it unpickles can be trusted.
+            trainer.fit(model, _loader(data.train, hp, shuffle=True), validation, ckpt_path=resume, weights_only=False)
+        except SystemExit:  # what Lightning makes of Ctrl-C, after it has switched off the next
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
     checkpoint.unlink(missing_ok=True)
     seconds = time.monotonic() - started
     return Trained(recipe, preset, hp, data, model.module.eval(), seconds, model.history)
