@@ -1,5 +1,6 @@
 """Engines: what runs a model's graph. Adding one is a class with ``run`` and a line in ``ENGINES``."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +32,8 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
+        # Since 1.29 its Linux wheel reports the models that it loads to its makers, unless this is set before the import.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -53,7 +53,10 @@ def status() -> None:
     if process is None:
         console.print("TorchServe does not run: `make up` starts it")
         raise typer.Exit(1)
-    found = ask_all(Registry(settings.model_store), settings.inference_url)
+    try:
+        found = ask_all(Registry(settings.model_store), settings.inference_url)
+    except ArchiveError as error:
+        _fail(error)
     _print_table(found)
     memory = background.memory(process)
     console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")

@@ -41,7 +41,7 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
             process = _spawn(settings)
             say(f"started TorchServe, process {process.pid}, log {settings.log}")
         else:
-            with httpx.Client(timeout=START_TIMEOUT) as client:
+            with httpx.Client(timeout=START_TIMEOUT, trust_env=False) as client:
                 drain = functools.partial(_drain, registry, client, settings.inference_url)
                 synchronize(registry, Management(settings.management_url, client), drain, say)
         deadline = time.monotonic() + START_TIMEOUT

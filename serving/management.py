@@ -52,7 +52,7 @@ class Management:
             response = self._client.request(method, self._url + path, params=params)
             body = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise ManagementError(f"{method} {self._url}{path}: {error or type(error).__name__}") from error
+            raise ManagementError(f"{method} {self._url}{path}: {str(error) or type(error).__name__}") from error
         if response.is_error:
             raise ManagementError(f"{method} {path}: {response.status_code} {body.get('message', body)}")
         return body

@@ -69,7 +69,7 @@ def ask(client: httpx.Client, url: str, contract: ModelContract) -> Readiness:
 
 def ask_all(registry: Registry, url: str) -> list[Readiness]:
     """Ask every champion of the registry."""
-    with httpx.Client(timeout=10) as client:
+    with httpx.Client(timeout=10, trust_env=False) as client:  # a proxy would not come back to this machine
         return [_ask_or_refuse(client, registry, url, name) for name in sorted(registry.champions())]
 
 

@@ -112,7 +112,7 @@ class Registry:
             return msgspec.json.decode(self.path.read_bytes(), type=_Document)
         except FileNotFoundError:
             return _Document()
-        except msgspec.MsgspecError as error:
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             raise ArchiveError(f"{self.path} is damaged: {error}") from error
 
     def _write(self, document: _Document) -> None:

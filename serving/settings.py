@@ -37,7 +37,7 @@ class Settings:
             if not text:
                 continue
             if default is int:
-                if not (text.isdigit() and 0 < int(text) < 65536):
+                if not (text.isdecimal() and 0 < int(text) < 65536):
                     raise ValueError(f"{variable} is {text!r}; it must be a port from 1 to 65535")
                 values[name] = int(text)
             else:

@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.console import Console
 from serving.registry import ArchiveError, Registry
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(highlight=False, soft_wrap=True)
 ROOT = Path(__file__).parent.parent
 
 Store = Annotated[Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")]
@@ -52,7 +53,10 @@ def ensure_command(
     from training import recipes
 
     registry = Registry(store)
-    champions = registry.champions()
+    try:
+        champions = registry.champions()
+    except ArchiveError as error:
+        _fail(error)
     for model in models or recipes.names():
         try:
             registry.verify(champions[model][1])
@@ -77,7 +81,6 @@ def _train(model: str, preset: str | None, promote: Promote, store: Path, cache:
     from training.export import ParityError
     from training.report import print_result
 
-    console = Console(highlight=False)
     try:
         result = pipeline.train(
             recipes.find(model),
@@ -89,12 +92,18 @@ def _train(model: str, preset: str | None, promote: Promote, store: Path, cache:
             step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
         )
     except (KeyError, DataError, ParityError, ArchiveError) as error:
-        console.print(f"[red]error:[/red] {error.args[0]}", soft_wrap=True)
-        raise typer.Exit(1) from None
+        _fail(error)
     except KeyboardInterrupt:
-        console.print(f"interrupted; the same command goes on from the last checkpoint in {os.path.relpath(runs)}")
+        where = os.path.relpath(runs)
+        console.print(f"interrupted; the same command goes on from the last checkpoint in {where}", markup=False)
         raise typer.Exit(130) from None
     print_result(result, console)
+
+
+def _fail(error: Exception) -> NoReturn:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(str(error.args[0]), markup=False)
+    raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def print_result(result: Result, console: Console) -> None:
     parity = contract.lineage["parity"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.items() if name != "rows")
     console.print(f"parity with the module on {parity['rows']:,} rows, largest difference: {differences}")
-    console.print(f"{result.archive}: {result.state} ({result.why})", soft_wrap=True)
+    console.print(f"{result.archive}: {result.state} ({result.why})", markup=False, soft_wrap=True)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

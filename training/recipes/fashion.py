@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,10 @@ class Fashion(Recipe[FashionHyperparameters]):
     def load(self, hp: FashionHyperparameters, cache: Path) -> Data:
         """The published split of 60,000 and 10,000, the last 5,000 of the former for validation."""
         folder = _folder(cache / "fashion-mnist")
-        files = {name: check_sha256(_read(folder, name), expected, folder / name) for name, expected in FILES.items()}
+        files = {
+            name: check_sha256(_read(folder, name), expected, f"{folder / name}.gz, unpacked")
+            for name, expected in FILES.items()
+        }
         train = _split(files["train-images-idx3-ubyte"], files["train-labels-idx1-ubyte"])
         test = _split(files["t10k-images-idx3-ubyte"], files["t10k-labels-idx1-ubyte"])
         fit = train.head(min(len(train) - VALIDATION, hp.rows or len(train)))
@@ -187,7 +191,7 @@ def _split(images: bytes, labels: bytes) -> Split:
 def _read(folder: Path, name: str) -> bytes:
     try:
         return gzip.decompress((folder / f"{name}.gz").read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{folder / name}.gz is damaged ({error}): delete it and run the command again") from error
 
 
