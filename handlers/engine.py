@@ -32,7 +32,7 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
-        # Since 1.29 its Linux wheel reports the models that it loads to its makers, unless this is set before the import.
+        # Since 1.29 its Linux wheel reports the models that it loads to its makers unless this is set before.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
