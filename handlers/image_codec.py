@@ -56,6 +56,8 @@ def decode_image(body: bytes, shape: tuple[int, ...], where: str) -> Array:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
             raise InputError("image_too_large", f"the image has {size}", where, f"at most {MAX_PIXELS} pixels")
+        if image.mode == "I;16":  # grey of 16 bits, which convert would clip to 255 instead of scaling
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert(_MODES[len(shape)])
     except UnidentifiedImageError:
         raise InputError("invalid_image", "the bytes are no PNG or JPEG", where, "a PNG or JPEG file") from None

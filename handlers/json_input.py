@@ -35,7 +35,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = l
     except UnicodeDecodeError as error:
         raise _utf8_error(error) from None
     except RecursionError:
-        raise InputError("invalid_json", "the JSON is nested too deeply", expected="at most some 100 levels") from None
+        raise _too_deep() from None
 
 
 def check_utf8(body: bytes) -> None:
@@ -57,11 +57,15 @@ def check_unique_keys(body: bytes, members: int) -> None:
     its own. Only where the numbers differ (a colon inside a string, or a duplicate) is the text walked through.
 
     Raises:
-        InputError: with the path of the second key.
+        InputError: with the path of the second key; or the text is nested too deeply to be walked through.
     """
     if body.count(b":") == members:
         return
-    path = _duplicate(json.loads(body, object_pairs_hook=_Pairs), "$")
+    try:
+        # Numbers stay text: Python refuses to convert one of thousands of digits, which only the decoder may judge.
+        path = _duplicate(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str), "$")
+    except RecursionError:
+        raise _too_deep() from None
     if path:
         raise InputError("duplicate_key", f"the key {path} appears twice", path, "each key once")
 
@@ -83,6 +87,10 @@ def _duplicate(value: Any, path: str) -> str | None:
     else:
         return None
     return next((found for where, child in children if (found := _duplicate(child, where))), None)
+
+
+def _too_deep() -> InputError:
+    return InputError("invalid_json", "the JSON is nested too deeply", expected="at most some 100 levels")
 
 
 def _utf8_error(error: UnicodeDecodeError) -> InputError:

@@ -47,14 +47,15 @@ def _read(body: bytes) -> Array:
         version = npy_format.read_magic(stream)
         read: Any = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
         shape, fortran, dtype = read(stream)
-        size = math.prod(shape) * dtype.itemsize
+        data = body[stream.tell() :]
+        if dtype.hasobject or min(shape, default=0) < 0 or len(data) != math.prod(shape) * dtype.itemsize:
+            found = "pickled objects" if dtype.hasobject else f"{len(data)} bytes for shape {list(shape)} of {dtype}"
+            raise InputError("invalid_npy", found, expected="plain values, as many as the header says")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    except InputError:
+        raise
     except Exception as error:  # NumPy evaluates the header as Python literals: any error there means a bad header
         raise InputError("invalid_npy", f"not an npy file: {error}", expected="what numpy.save writes") from None
-    data = body[stream.tell() :]
-    if dtype.hasobject or dtype.itemsize == 0 or len(data) != size:
-        found = "pickled objects" if dtype.hasobject else f"{len(data)} bytes for shape {list(shape)} of {dtype}"
-        raise InputError("invalid_npy", found, expected="plain values, as many as the header says")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
@@ -69,6 +70,9 @@ def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
 
 def _strings(array: Array, path: str) -> Array:
     try:
-        return array.astype(np.str_).astype(np.object_)
-    except (UnicodeDecodeError, ValueError):
-        raise InputError("invalid_utf8", "a string is not ASCII", path, "ASCII or a Unicode dtype") from None
+        strings = array.astype(np.str_).astype(np.object_)
+        "".join(strings.ravel()).encode()  # half a surrogate pair is a NumPy character, but no text
+    except (ValueError, SystemError):  # the latter is NumPy's for a code point beyond Unicode
+        expected = "ASCII, or a Unicode dtype with valid characters"
+        raise InputError("invalid_utf8", "a string is not text", path, expected) from None
+    return strings

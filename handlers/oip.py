@@ -130,7 +130,7 @@ def _split(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
     length = headers.get(HEADER_LENGTH)
     if length is None:
         return body, b""
-    if not (length.isascii() and length.isdigit() and int(length[:12]) <= len(body)):
+    if not (length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= len(body)):
         expected = f"an integer from 0 to {len(body)}, the length of the body"
         raise InputError("invalid_tensor", f"Inference-Header-Content-Length is {length!r}", HEADER_LENGTH, expected)
     json_input.check_utf8(body[: int(length)])

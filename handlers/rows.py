@@ -16,7 +16,7 @@ from msgspec import Meta
 from handlers import json_input
 from handlers.contract import ModelContract, TensorSpec
 from handlers.message import InputError
-from handlers.tensors import Array, json_array, json_type, to_tensor, unknown_category
+from handlers.tensors import Array, json_array, json_type, limits, to_tensor, unknown_category
 
 _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")
 
@@ -135,7 +135,7 @@ def _parameter_members(parameters: Parameters) -> int:
 def _column(spec: TensorSpec, values: Any, path: str, single: bool) -> Array:
     if spec.categories:
         return np.array([spec.categories.index(value) for value in values], np.int64)
-    if spec.is_scalar:  # type and range were checked while decoding
+    if spec.is_scalar and spec.datatype != "UINT64":  # type and range were checked while decoding
         return np.array(values, spec.dtype)
     if single:
         return _array(spec, values, [f"{path}.{spec.name}"])
@@ -144,10 +144,10 @@ def _column(spec: TensorSpec, values: Any, path: str, single: bool) -> Array:
 
 def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
     """Rows of nested lists, whose lengths were checked while decoding, as one array; ``paths`` is that of each row."""
-    array = json_array(spec, values, paths if isinstance(paths, str) else paths[0])
     if isinstance(paths, str):
-        return to_tensor(spec, array, paths)
-    return np.stack([to_tensor(spec, row, path) for row, path in zip(array, paths, strict=True)])
+        return to_tensor(spec, json_array(spec, values, paths), paths)
+    rows = zip(values, paths, strict=True)
+    return np.stack([to_tensor(spec, json_array(spec, row, path), path) for row, path in rows])
 
 
 def _value_type(spec: TensorSpec) -> Any:
@@ -161,11 +161,10 @@ def _value_type(spec: TensorSpec) -> Any:
 def _scalar_type(spec: TensorSpec) -> Any:
     if spec.categories:
         return Literal[spec.categories]
-    if spec.datatype in ("BYTES", "BOOL") or not spec.is_scalar:  # an array's range is checked on the whole of it
+    # An array's range is checked on the whole of it, and msgspec has no limit beyond INT64.
+    if spec.datatype in ("BYTES", "BOOL", "UINT64") or not spec.is_scalar:
         return json_type(spec)
-    floating = spec.datatype.startswith("FP")
-    limits = np.finfo(spec.dtype) if floating else np.iinfo(spec.dtype)
-    low, high = spec.range or (limits.min, limits.max)
-    if floating:
+    low, high = limits(spec)
+    if spec.datatype.startswith("FP"):
         return Annotated[float, Meta(ge=float(low), le=float(high))]
     return Annotated[int, Meta(ge=int(low), le=min(int(high), 2**63 - 1))]

@@ -31,11 +31,15 @@ def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
     """
     dtype = {str: "O", bool: "?", float: "f8", int: "u8" if spec.datatype == "UINT64" else "i8"}[json_type(spec)]
     try:
-        return np.array(values, dtype)
+        array = np.array(values, dtype)
     except OverflowError:
-        raise InputError("out_of_range", f"{spec.name} is beyond 64 bits", path, spec.describe()) from None
+        raise InputError("out_of_range", f"{spec.name} does not fit {spec.datatype}", path, spec.describe()) from None
     except ValueError:
-        raise InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}") from None
+        raise _ragged(spec, path) from None
+    # Ragged lists of strings raise nothing: they become an array of lists.
+    if dtype == "O" and any(isinstance(value, list) for value in array.flat):
+        raise _ragged(spec, path)
+    return array
 
 
 def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
@@ -93,13 +97,34 @@ def check_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> None:
     """
     if len(shape) != len(spec.shape) or tuple(shape[1:]) != spec.shape[1:]:
         raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}")
-    if shape[0] == 0:
-        raise InputError("empty", f"{spec.name} has no rows", path, "at least one row")
+    if shape[0] < 1:
+        raise InputError("empty", f"{spec.name} has {shape[0]} rows", path, "at least one row")
+
+
+def limits(spec: TensorSpec) -> tuple[float, float]:
+    """The smallest and the largest value of a numeric tensor: its range, else what its datatype holds."""
+    dtype = np.dtype(spec.dtype)
+    if spec.range is not None:
+        return spec.range
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if dtype.kind == "b":
+        return 0, 1
+    largest = np.finfo(dtype).max
+    # Its shortest text, which clients write, may read as slightly more: 3.4028235e38 is the largest FP32.
+    high = max(float(largest), float(str(largest)))
+    return -high, high
+
+
+def _ragged(spec: TensorSpec, path: str) -> InputError:
+    return InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}")
 
 
 def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
-    low, high = _limits(spec)
+    low, high = limits(spec)
     floating = values.dtype.kind == "f"
+    if floating:  # a limit is compared in the array's type, and one too large for that type would become infinity
+        values = values.astype(np.promote_types(values.dtype, spec.dtype), copy=False)
     # NaN fails both comparisons, infinity one of them, so that one pass finds all three faults.
     inside = (values >= low) & (values <= high)
     if not inside.all():
@@ -111,17 +136,6 @@ def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
         if fraction.any():
             value, where = _first(fraction, values, path)
             raise InputError("wrong_type", f"{spec.name} is {value}", where, spec.describe())
-
-
-def _limits(spec: TensorSpec) -> tuple[float, float]:
-    dtype = np.dtype(spec.dtype)
-    if spec.range is not None:
-        return spec.range
-    if dtype.kind in "iu":
-        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    if dtype.kind == "b":
-        return 0, 1
-    return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
 
 
 def _first(mask: NDArray[np.bool_], values: Array, path: str) -> tuple[np.generic, str]:

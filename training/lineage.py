@@ -34,9 +34,9 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str:
-    """The commit, with ``-dirty`` where files differ from it; ``unknown`` without git."""
+    """The commit, not a tag's name, with ``-dirty`` where files differ from it; ``unknown`` without git."""
     try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"

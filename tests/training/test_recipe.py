@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.training.quadrants import Quadrants
+from training.recipe import Hyperparameters, Split, to_tensors
+
+
+def test_the_head_of_a_split_has_its_first_rows_and_weights() -> None:
+    split = Split({"x": np.arange(5)}, 2 * np.arange(5), np.arange(5) / 5)
+    head = split.head(2)
+    assert len(head) == 2
+    assert head.inputs["x"].tolist() == [0, 1]
+    assert head.target.tolist() == [0, 2]
+    assert head.weight is not None
+    assert head.weight.tolist() == [0.0, 0.2]
+    assert len(split.head(9)) == 5
+    assert Split({"x": np.arange(5)}, np.arange(5)).head(2).weight is None
+
+
+def test_tensors_are_made_without_a_copy_where_the_array_can_be_written() -> None:
+    x = np.arange(3, dtype=np.float32)
+    (tensor,) = to_tensors(Split({"x": x}, x))
+    tensor[0] = 7
+    assert x[0] == 7
+
+
+def test_a_read_only_array_is_copied() -> None:
+    x = np.frombuffer(b"abc", np.uint8)
+    (tensor,) = to_tensors(Split({"x": x}, x))  # torch would warn, and a warning is an error here
+    tensor[0] = 0
+    assert x.tobytes() == b"abc"
+
+
+def test_tensors_come_in_the_order_of_the_inputs() -> None:
+    z = np.zeros(1)
+    assert [t.item() for t in to_tensors(Split({"b": z + 1, "a": z + 2}, z))] == [1.0, 2.0]
+
+
+def test_label_smoothing_raises_the_loss_of_a_sure_answer() -> None:
+    recipe = Quadrants()
+    logits, target = torch.tensor([[9.0, 0.0, 0.0, 0.0]]), torch.tensor([0])
+    plain = recipe.loss(logits, target, Hyperparameters(1, 1, 0.1))
+    smooth = recipe.loss(logits, target, Hyperparameters(1, 1, 0.1, label_smoothing=0.1))
+    assert plain.item() == pytest.approx(np.log(1 + 3 * np.exp(-9)), rel=1e-3)
+    assert smooth.item() == pytest.approx(plain.item() + 0.1 * 9 * 3 / 4, rel=1e-3)
