@@ -17,15 +17,17 @@ help: ## Show the commands
 up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers
 	@$(BIN)/python -m training ensure
 	@$(BIN)/python -m serving up
+	@$(BIN)/python -m monitoring up
 
 down: $(VENV)/runtime ## Stop all that `up` started
+	@$(BIN)/python -m monitoring down
 	@$(BIN)/python -m serving down
 
 status: $(VENV)/runtime ## Ask every model its example: what runs, which versions, do they answer
-	@$(BIN)/python -m serving status
+	@$(BIN)/python -m serving status; s=$$?; $(BIN)/python -m monitoring status && exit $$s
 
 logs: ## Follow the log
-	@tail -n 50 -F $(RUN_DIR)/torchserve.log
+	@tail -n 50 -F $(RUN_DIR)/torchserve.log $(RUN_DIR)/exporter.log $(RUN_DIR)/monitor.log
 
 train: $(VENV)/runtime ## Train, evaluate, archive, register: make train MODEL=fashion [PRESET=full]
 	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }

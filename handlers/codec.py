@@ -25,7 +25,7 @@ class Decoded(NamedTuple):
     Attributes:
         tensors: one graph tensor an input, each with ``rows`` rows.
         rows: number of rows.
-        protocol: ``native``, ``v1``, ``v2``, ``npy`` or ``image``.
+        protocol: of ``PROTOCOLS``, but not ``unknown``.
         encode: turns the graph's outputs for these rows into the response.
     """
 
@@ -40,6 +40,7 @@ class _Envelope(msgspec.Struct):
     inputs: Raw | UnsetType = UNSET
 
 
+PROTOCOLS = ("native", "v1", "v2", "npy", "image", "unknown")
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _MAGIC = {b"\x93NUM": NPY, b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _FORM = "application/x-www-form-urlencoded"
@@ -84,6 +85,17 @@ class Codec:
         found = f"content type {media_type!r}" if media_type else "no content type"
         hint = ": is the header Content-Type: application/json missing?" if media_type == _FORM else ""
         raise InputError("unsupported_media_type", found + hint, "content-type", ", ".join(self.accepts))
+
+    def protocol(self, request: Request) -> str:
+        """What a request that was refused seems to be written in, one of ``PROTOCOLS``."""
+        media_type = request.media_type or _sniff(request.body)
+        if oip.HEADER_LENGTH in request.headers:
+            return "v2"
+        if media_type == JSON:
+            keys = {b'"instances"': "v1", b'"datatype"': "v2"}
+            return next((name for key, name in keys.items() if key in request.body), "native")
+        images = media_type.startswith("image/") or media_type == "multipart/form-data"
+        return "npy" if media_type == NPY else "image" if images else "unknown"
 
     def as_rows(self, protocol: str, tensors: dict[str, Array], rows: int, top_k: int, single: bool) -> Decoded:
         """A request whose answer is ``{"prediction": …}`` if single, else ``{"predictions": […]}``."""

@@ -1,7 +1,7 @@
 """Engines: what runs a model's graph. Adding one is a class with ``run`` and a line in ``ENGINES``."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,8 @@ class OnnxRuntimeEngine:
         threads: for one operator; the default of ONNX Runtime, all cores, makes several workers fight for them.
     """
 
+    graph = "model.onnx"
+
     def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
         # Since 1.29 its Linux wheel reports the models that it loads to its makers unless this is set before.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -41,7 +43,7 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # A thread that spins while it waits takes the core from the frontend and the other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = str(directory / "model.onnx")
+        path = str(directory / self.graph)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = list(contract.graph_outputs)
 
@@ -59,12 +61,14 @@ class TorchEngine:
         threads: for one operator.
     """
 
+    graph = "model.pt2"
+
     def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self._torch: Any = torch
-        self._module = torch.export.load(directory / "model.pt2").module()
+        self._module = torch.export.load(directory / self.graph).module()
         self._inputs = [spec.name for spec in contract.inputs]
         self._outputs = list(contract.graph_outputs)
 
@@ -78,7 +82,7 @@ class TorchEngine:
         return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
 
 
-ENGINES: dict[str, Callable[[Path, ModelContract, int], Engine]] = {
+ENGINES: dict[str, type[OnnxRuntimeEngine] | type[TorchEngine]] = {
     "onnxruntime": OnnxRuntimeEngine,
     "torch": TorchEngine,
 }

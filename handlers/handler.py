@@ -5,19 +5,23 @@ request is run alone, so that only the one at fault gets a 500.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from handlers.batch import Batch, Observer
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
 from handlers.engine import Engine
-from handlers.message import InputError, Request, Response, error_response
+from handlers.logs import log_requests
+from handlers.message import JSON, InputError, Request, Response, error_response
 from handlers.tensors import Array
 
 logger = logging.getLogger(__name__)
+FAILURES = (log_requests(),)
 
 
 class ModelHandler:
@@ -27,27 +31,33 @@ class ModelHandler:
         contract: of the model.
         engine: runs its graph.
         codec: its wire formats.
+        observers: are told of each batch once it is answered; one that fails is logged and harms no request.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, contract: ModelContract, engine: Engine, codec: Codec) -> None:
+    def __init__(
+        self,
+        contract: ModelContract,
+        engine: Engine,
+        codec: Codec,
+        observers: Sequence[Observer] = FAILURES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.contract = contract
         self._engine = engine
         self._codec = codec
+        self._observers = observers
+        self._clock = clock
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
         """Answer each request, in order; this never raises."""
-        responses: list[Response | None] = [None] * len(requests)
-        decoded: dict[int, Decoded] = {}
-        for i, request in enumerate(requests):
+        batch = self._answer(requests)
+        for observe in self._observers:
             try:
-                decoded[i] = self._codec.decode(request)
-            except InputError as error:
-                responses[i] = error_response(error, request.id)
+                observe(batch)
             except Exception:
-                responses[i] = self._failure(request, "decoding failed")
-        for i, response in self._answer(requests, decoded).items():
-            responses[i] = response
-        return [r if r is not None else self._failure(requests[i], "no answer") for i, r in enumerate(responses)]
+                logger.exception("an observer of %s failed", self.contract.name)
+        return batch.responses
 
     def check_example(self) -> None:
         """Answer the contract's example and compare: the model is ready only if it says what training said.
@@ -56,32 +66,58 @@ class ModelHandler:
             RuntimeError: the answer differs.
         """
         body = msgspec.json.encode(self.contract.example.request)
-        request = Request(body, {"content-type": "application/json"}, id="example")
-        response = self.handle([request])[0]
+        response = self._answer([Request(body, {"content-type": JSON}, id="example")]).responses[0]
         expected = self.contract.example.response
         if response.status != 200 or not same_answer(msgspec.json.decode(response.body), expected):
-            found = response.body.decode()
-            raise RuntimeError(f"{self.contract.name} {self.contract.version}: answered {found}, not {expected}")
+            what = f"answered {response.body.decode()}, not {expected}"
+            raise RuntimeError(f"{self.contract.name} {self.contract.version}: {what}") from response.cause
 
-    def _answer(self, requests: Sequence[Request], decoded: Mapping[int, Decoded]) -> dict[int, Response]:
-        if not decoded:
-            return {}
+    def _answer(self, requests: Sequence[Request]) -> Batch:
+        batch = Batch(self.contract, requests, self._clock())
+        answers: dict[int, Response] = {}
+        start = time.perf_counter()
+        for i, request in enumerate(requests):
+            try:
+                batch.decoded[i] = self._codec.decode(request)
+            except InputError as error:
+                answers[i] = error_response(error, request)
+            except Exception as error:
+                answers[i] = _failure(request, "decoding failed", error)
+        batch.seconds["decode"] = time.perf_counter() - start
+        batch.seconds |= {"predict": 0.0, "encode": 0.0}
+        if batch.decoded:
+            answers |= self._predict(batch, batch.decoded)
+        batch.responses = [answers[i] for i in range(len(requests))]
+        return batch
+
+    def _predict(self, batch: Batch, decoded: dict[int, Decoded]) -> dict[int, Response]:
+        """Run some requests of a batch together; where that fails, each alone."""
+        start = time.perf_counter()
         try:
             outputs = self._run(list(decoded.values()))
-        except Exception:
+        except Exception as error:
+            batch.seconds["predict"] += time.perf_counter() - start
             if len(decoded) == 1:
-                return {i: self._failure(requests[i], "the engine failed") for i in decoded}
+                return {i: _failure(batch.requests[i], "the engine failed", error) for i in decoded}
             logger.warning("%s: a batch of %d failed; each request is run alone", self.contract.name, len(decoded))
-            alone = [self._answer(requests, {i: one}) for i, one in decoded.items()]
+            alone = [self._predict(batch, {i: one}) for i, one in decoded.items()]
             return {i: response for answers in alone for i, response in answers.items()}
+        done = time.perf_counter()
+        batch.seconds["predict"] += done - start
+        batch.outputs.append(outputs)
+        responses = self._encode(batch, decoded, outputs)
+        batch.seconds["encode"] += time.perf_counter() - done
+        return responses
+
+    def _encode(self, batch: Batch, decoded: dict[int, Decoded], outputs: dict[str, Array]) -> dict[int, Response]:
         responses: dict[int, Response] = {}
         start = 0
         for i, one in decoded.items():
             stop = start + one.rows
             try:
                 responses[i] = one.encode({name: array[start:stop] for name, array in outputs.items()})
-            except Exception:
-                responses[i] = self._failure(requests[i], "encoding failed")
+            except Exception as error:
+                responses[i] = _failure(batch.requests[i], "encoding failed", error)
             start = stop
         return responses
 
@@ -98,9 +134,9 @@ class ModelHandler:
             raise RuntimeError(f"the graph's outputs {short} do not have the batch's {rows} rows")
         return outputs
 
-    def _failure(self, request: Request, what: str) -> Response:
-        logger.exception("%s: %s %s, request %s", what, self.contract.name, self.contract.version, request.id)
-        return error_response(InputError("internal", f"{what}; the log has the traceback under this id"), request.id)
+
+def _failure(request: Request, what: str, cause: Exception) -> Response:
+    return error_response(InputError("internal", f"{what}; the log has the traceback under this id"), request, cause)
 
 
 def same_answer(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:

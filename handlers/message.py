@@ -1,7 +1,7 @@
 """What enters and leaves the core: a request, a response, and the error that turns bad input into a clear 4xx."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +34,8 @@ STATUS = {
     "internal": 500,
     "not_supported": 501,
 }
+# Headers by which a client names its request: its own id, and its trace ("traceparent" of W3C Trace Context).
+CLIENT_IDS = {"client_request_id": "x-request-id", "traceparent": "traceparent"}
 _LONGEST = 300  # characters of a message: it may quote input, and input can be megabytes
 
 
@@ -57,14 +59,30 @@ class Request(NamedTuple):
         """The content type without its parameters, in lower case; empty when there is none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids of this request by name: ours, and the client's where it sent any, so that its logs can be joined."""
+        sent = {name: self.headers.get(header, "") for name, header in CLIENT_IDS.items()}
+        return {"request_id": self.id} | {name: shorten(value) for name, value in sent.items() if value}
+
 
 class Response(NamedTuple):
-    """One HTTP response: status, raw body, content type and further headers."""
+    """One HTTP response.
+
+    Attributes:
+        status: HTTP's.
+        body: raw.
+        headers: beside the content type.
+        error: the code of an error, else empty.
+        cause: what was raised when the fault is ours.
+    """
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: Mapping[str, str] = {}
+    error: str = ""
+    cause: Exception | None = None
 
 
 class InputError(Exception):
@@ -87,17 +105,11 @@ def shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-def error_response(error: InputError, request_id: str) -> Response:
-    """The JSON form of an error: ``{"error": {code, message, path, expected, request_id}}``."""
-    detail: dict[str, Any] = {
-        "code": error.code,
-        "message": error.message,
-        "path": error.path,
-        "expected": error.expected,
-        "request_id": request_id,
-    }
-    body = msgspec.json.encode({"error": {k: _encodable(v) for k, v in detail.items()}})
-    return Response(STATUS[error.code], body)
+def error_response(error: InputError, request: Request, cause: Exception | None = None) -> Response:
+    """The JSON form of an error: ``{"error": {code, message, path, expected, request_id}}``, and the client's ids."""
+    detail = {"code": error.code, "message": error.message, "path": error.path, "expected": error.expected}
+    body = msgspec.json.encode({"error": {k: _encodable(v) for k, v in (detail | request.ids).items()}})
+    return Response(STATUS[error.code], body, error=error.code, cause=cause)
 
 
 def _encodable(text: str) -> str:

@@ -1,16 +1,22 @@
 """Between TorchServe and the core: its lists of dicts and context in, bytes and statuses out, without importing it."""
 
-import logging
 import os
+import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
+from handlers.batch import Observer
 from handlers.codec import Codec
 from handlers.contract import ModelContract
-from handlers.engine import load_engine
+from handlers.engine import ENGINES, load_engine
 from handlers.handler import ModelHandler
+from handlers.logs import configure, log_requests
 from handlers.message import Request
+from handlers.telemetry import Telemetry, hold_lock
 
 MAX_ROWS = 1024
 
@@ -30,8 +36,8 @@ class Service:
             ValueError: the contract or a setting is wrong.
             RuntimeError: the example's answer is wrong.
         """
-        # Every line that a worker logs crosses a pipe and is parsed by the frontend.
-        logging.getLogger().setLevel(logging.WARNING)
+        started = time.perf_counter()
+        configure()
         # Else TorchServe parses JSON before us, without any check, and twice the work.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         directory = Path(context.system_properties["model_dir"])
@@ -39,10 +45,18 @@ class Service:
         config = context.model_yaml_config or {}
         settings = config.get("handler") or {}
         threads = int(settings.get("threads") or max(1, (os.cpu_count() or 1) // max(1, config.get("minWorkers", 1))))
-        engine = load_engine(settings.get("engine", "onnxruntime"), directory, contract, threads)
+        name = settings.get("engine", "onnxruntime")
+        engine = load_engine(name, directory, contract, threads)
         codec = self.codec(contract, int(settings.get("max_rows", MAX_ROWS)))
-        self._handler = ModelHandler(contract, engine, codec)
+        observers: list[Observer] = [log_requests(float(os.environ.get("MARLOOP_LOG_SAMPLE") or 0))]
+        telemetry = self._telemetry(contract, codec, os.environ)
+        if telemetry:
+            observers.append(telemetry)
+        self._handler = ModelHandler(contract, engine, codec, observers)
         self._handler.check_example()
+        if telemetry:
+            sha = contract.lineage.get("graph_sha256", {}).get(ENGINES[name].graph, "")
+            telemetry.loaded(time.perf_counter() - started, name, sha[:12])
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.
@@ -60,6 +74,14 @@ class Service:
             for name, value in response.headers.items():
                 context.set_response_header(i, name, value)
         return [response.body for response in responses]
+
+    def _telemetry(self, contract: ModelContract, codec: Codec, environ: Mapping[str, str]) -> Telemetry | None:
+        """Instruments, where a folder for their values is given: on another host there may be none."""
+        folder = environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if not folder:
+            return None
+        self._lock = hold_lock(Path(folder))  # as long as this object lives
+        return Telemetry(contract, codec.protocol, CollectorRegistry())
 
 
 def _request(parts: dict[str, Any], context: Any, i: int) -> Request:

@@ -2,13 +2,16 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import background
+from serving import background, companion
+from serving import exporter as exporting
+from serving.companion import CompanionError
 from serving.launch import LaunchError, launch
 from serving.readiness import Readiness, ask_all, read_contract
 from serving.registry import ArchiveError, Registry
@@ -35,10 +38,14 @@ def up() -> None:
     try:
         with console.status("waiting until every model answers"):
             found = background.start(settings, say=console.print)
-    except (LaunchError, ArchiveError) as error:
+            companion.exporter(settings).start(settings)
+    except (LaunchError, ArchiveError, CompanionError) as error:
         _fail(error)
     _print_table(found)
-    console.print(f"\ninference   {settings.inference_url}\nmanagement  {settings.management_url}\n")
+    console.print(
+        f"\ninference   {settings.inference_url}\nmanagement  {settings.management_url}"
+        f"\nmetrics     {settings.exporter_url}/metrics\n"
+    )
     for one in found:
         if one.ready:
             console.print(_curl(settings, one.name), markup=False)
@@ -64,9 +71,23 @@ def status() -> None:
 
 
 @app.command()
+def exporter(
+    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
+) -> None:
+    """Serve the workers' metrics to Prometheus, in the foreground."""
+    settings = _settings()
+    try:
+        server = exporting.server(settings.metrics, settings.private_address, settings.exporter_port)
+    except OSError as error:
+        _fail(OSError(f"cannot listen on {settings.exporter_url}: {error.strerror}; set MARLOOP_EXPORTER_PORT"))
+    server.serve_forever()
+
+
+@app.command()
 def down() -> None:
-    """Stop TorchServe and all its workers."""
-    ended = background.stop(_settings())
+    """Stop TorchServe with all its workers, and the exporter."""
+    settings = _settings()
+    ended = background.stop(settings) + companion.exporter(settings).stop(settings)
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
 
 

@@ -2,21 +2,21 @@
 
 import contextlib
 import functools
-import os
-import subprocess
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import psutil
 from filelock import FileLock
 
+from serving.companion import commands, spawn, tail
 from serving.launch import LaunchError, verified
 from serving.management import Management, ManagementError
 from serving.readiness import Readiness, ask, ask_all, contract_of
 from serving.registry import ArchiveError, Registry
-from serving.settings import ROOT, Settings
+from serving.settings import Settings
 
 START_TIMEOUT = 120.0  # s
 STOP_TIMEOUT = 10.0
@@ -38,7 +38,7 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
         archives, refused = verified(registry)
         process = find(settings)
         if process is None:
-            process = _spawn(settings)
+            process = spawn([sys.executable, "-m", "serving", "launch"], settings.log, settings)
             say(f"started TorchServe, process {process.pid}, log {settings.log}")
         else:
             with httpx.Client(timeout=START_TIMEOUT, trust_env=False) as client:
@@ -50,11 +50,11 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
             if archives and all(one.ready or one.name in refused for one in found):
                 return ask_all(registry, settings.inference_url)  # the first answers waited for the models to load
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                raise LaunchError(f"TorchServe ended. The end of {settings.log}:\n{_tail(settings)}")
+                raise LaunchError(f"TorchServe ended. The end of {settings.log}:\n{tail(settings.log)}")
             if time.monotonic() > deadline:
                 waiting = "; ".join(f"{one.name}: {one.detail}" for one in found if not one.ready)
                 raise LaunchError(
-                    f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The log's end:\n{_tail(settings)}"
+                    f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The log's end:\n{tail(settings.log)}"
                 )
             time.sleep(poll)
 
@@ -108,13 +108,15 @@ def stop(settings: Settings) -> int:
     for process in alive:
         _quietly(process.kill)
     psutil.wait_procs(alive, timeout=STOP_TIMEOUT)
+    if settings.metrics_dir is None:  # ours, in memory
+        shutil.rmtree(settings.metrics, ignore_errors=True)
     return len(processes)
 
 
 def find(settings: Settings) -> psutil.Process | None:
     """The frontend that runs for these settings, told by its temporary folder; None if there is none."""
     mark = f"-Djava.io.tmpdir={settings.temporary}"
-    return next((process for process, command in _commands() if mark in command), None)
+    return next((process for process, command in commands() if mark in command), None)
 
 
 def memory(process: psutil.Process) -> dict[str, float]:
@@ -140,32 +142,8 @@ def _drain(registry: Registry, client: httpx.Client, url: str, name: str, number
 def _workers(settings: Settings) -> list[psutil.Process]:
     socket = f"{settings.temporary}/"
     return [
-        p for p, command in _commands() if any(part.startswith(socket) for part in command) and "--sock-name" in command
+        p for p, command in commands() if any(part.startswith(socket) for part in command) and "--sock-name" in command
     ]
-
-
-def _commands() -> Iterator[tuple[psutil.Process, list[str]]]:
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"]:
-            yield process, process.info["cmdline"]
-
-
-def _spawn(settings: Settings) -> psutil.Process:
-    """Start the launcher in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it."""
-    shell = subprocess.run(
-        ["sh", "-c", '"$@" >"$0" 2>&1 & echo $!', str(settings.log), sys.executable, "-m", "serving", "launch"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env=os.environ | settings.to_environment(),
-        check=True,
-    )
-    return psutil.Process(int(shell.stdout))
-
-
-def _tail(settings: Settings, lines: int = 25) -> str:
-    return "\n".join(settings.log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _quietly(action: Callable[[], None]) -> None:

@@ -16,6 +16,8 @@ from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 
 LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
+METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
+MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where workers write their values
 
 
 class LaunchError(Exception):
@@ -52,6 +54,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
     java, torchserve = find_java(environ), _torchserve()
     for folder in (settings.temporary, settings.run_dir):
         folder.mkdir(parents=True, exist_ok=True)
+    _clear(settings.metrics)
     # Archives that an earlier run unpacked.
     shutil.rmtree(settings.temporary / "models", ignore_errors=True)
     template = (ROOT / "config.properties").read_text()
@@ -67,8 +70,10 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         *("--python", sys.executable, "-f", str(config), "-s", str(settings.model_store), "-ncs"),
     ]
     # TorchServe's workers import nothing of ours but what their archive holds.
-    environment = {name: value for name, value in environ.items() if name != "PYTHONPATH"}
-    return Launch(command, environment | {"TEMP": str(settings.temporary)}, refused)
+    environment = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", MULTIPROC)}
+    environment |= {"TEMP": str(settings.temporary)}
+    environment |= {MULTIPROC: str(settings.metrics)} if settings.telemetry else {}
+    return Launch(command, environment, refused)
 
 
 def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
@@ -94,6 +99,7 @@ def configuration(settings: Settings, archives: list[str]) -> str:
         "grpc_inference_port": settings.grpc_inference_port,
         "grpc_management_port": settings.grpc_management_port,
         "model_store": settings.model_store,
+        "metrics_config": METRICS_CONFIG,
         # An archive is code: none is taken from elsewhere.
         "allowed_urls": f"file://{settings.model_store}/[^/]*",
         "load_models": ",".join(archives),
@@ -131,6 +137,13 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> None:
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
     os.chdir(settings.run_dir)  # TorchServe writes into its working directory
     os.execve(prepared.command[0], prepared.command, prepared.environment)
+
+
+def _clear(metrics: Path) -> None:
+    """Remove the values of workers of an earlier run. The folder itself may be a mount."""
+    metrics.mkdir(parents=True, exist_ok=True)
+    for file in (*metrics.glob("*.db"), *metrics.glob("*.lock")):
+        file.unlink(missing_ok=True)
 
 
 def _torchserve() -> Path:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,35 +19,32 @@ class Settings:
     inference_port: int = 8080
     management_port: int = 8081
     metrics_port: int = 8082
+    exporter_port: int = 8083
+    monitor_port: int = 8090
     grpc_inference_port: int = 7070
     grpc_management_port: int = 7071
     model_store: Path = ROOT / "model_store"
     run_dir: Path = ROOT / "run"
+    metrics_dir: Path | None = None
+    telemetry: bool = True
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read ``MARLOOP_…`` variables; an empty one counts as unset, a relative path starts at the repository.
 
         Raises:
-            ValueError: a port is no port; names the variable.
+            ValueError: a port is no port, a switch neither on nor off; names the variable.
         """
-        values: dict[str, str | int | Path] = {}
-        for name, default in cls.__annotations__.items():
+        values: dict[str, Any] = {}
+        for name, kind in cls.__annotations__.items():
             variable = f"MARLOOP_{name.upper()}"
-            text = environ.get(variable, "")
-            if not text:
-                continue
-            if default is int:
-                if not (text.isdecimal() and 0 < int(text) < 65536):
-                    raise ValueError(f"{variable} is {text!r}; it must be a port from 1 to 65535")
-                values[name] = int(text)
-            else:
-                values[name] = ROOT / text if default is Path else text
-        return cls(**values)  # type: ignore[arg-type]
+            if text := environ.get(variable, ""):
+                values[name] = _parse(variable, text, kind)
+        return cls(**values)
 
     def to_environment(self) -> dict[str, str]:
         """The variables that ``from_environment`` reads the same settings from."""
-        return {f"MARLOOP_{name.upper()}": str(getattr(self, name)) for name in self.__annotations__}
+        return {f"MARLOOP_{name.upper()}": _text(getattr(self, name)) for name in self.__annotations__}
 
     @property
     def inference_url(self) -> str:
@@ -59,15 +57,52 @@ class Settings:
         return f"http://{_reachable(self.private_address)}:{self.management_port}"
 
     @property
+    def exporter_url(self) -> str:
+        """Where this machine reaches the exporter of the workers' metrics."""
+        return f"http://{_reachable(self.private_address)}:{self.exporter_port}"
+
+    @property
+    def monitor_url(self) -> str:
+        """Where this machine reaches the monitor."""
+        return f"http://{_reachable(self.bind_address)}:{self.monitor_port}"
+
+    @property
     def temporary(self) -> Path:
         """TorchServe's folder for unpacked archives and sockets, one a run folder, short as a socket's path must be."""
-        key = hashlib.sha256(str(self.run_dir.resolve()).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"marloop-{key}"
+        return Path(tempfile.gettempdir()) / self._key
+
+    @property
+    def metrics(self) -> Path:
+        """The folder of the workers' metric files: in memory where the system has such a folder, one a run folder."""
+        memory = Path("/dev/shm")
+        return self.metrics_dir or (memory if memory.is_dir() else self.temporary) / f"{self._key}-metrics"
 
     @property
     def log(self) -> Path:
         """Where a TorchServe in the background writes."""
         return self.run_dir / "torchserve.log"
+
+    @property
+    def _key(self) -> str:
+        return f"marloop-{hashlib.sha256(str(self.run_dir.resolve()).encode()).hexdigest()[:12]}"
+
+
+def _parse(variable: str, text: str, kind: Any) -> Any:
+    if kind is int:
+        if not (text.isdecimal() and 0 < int(text) < 65536):
+            raise ValueError(f"{variable} is {text!r}; it must be a port from 1 to 65535")
+        return int(text)
+    if kind is bool:
+        if text not in ("on", "off"):
+            raise ValueError(f"{variable} is {text!r}; it must be on or off")
+        return text == "on"
+    return text if kind is str else ROOT / text
+
+
+def _text(value: str | int | Path | None) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "" if value is None else str(value)
 
 
 def _reachable(address: str) -> str:

@@ -15,7 +15,14 @@ import handlers
 from handlers.contract import ModelContract
 from training.recipe import Recipe, Serving
 
-REQUIREMENTS = ("msgspec", "orjson", "numpy", "onnxruntime", "torch")  # of every archive's handlers
+REQUIREMENTS = (
+    "msgspec",
+    "orjson",
+    "numpy",
+    "onnxruntime",
+    "prometheus-client",
+    "torch",
+)  # of every archive
 IMAGE_REQUIREMENTS = ("pillow",)
 ENTRY_POINTS = ("tabular", "image")
 GRAPHS = ("model.onnx", "model.pt2")

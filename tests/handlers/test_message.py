@@ -25,7 +25,9 @@ def test_without_a_content_type_there_is_no_media_type() -> None:
 
 
 def test_an_error_says_what_where_what_is_right_and_which_request() -> None:
-    response = error_response(InputError("wrong_type", "hour is 'five'", "$.hour", "integer"), "id-7")
+    response = error_response(
+        InputError("wrong_type", "hour is 'five'", "$.hour", "integer"), Request(b"", {}, id="id-7")
+    )
     assert response.status == 400
     assert response.content_type == "application/json"
     assert msgspec.json.decode(response.body) == {
@@ -51,7 +53,7 @@ def test_an_error_says_what_where_what_is_right_and_which_request() -> None:
     ],
 )
 def test_the_code_decides_the_status(code: str, status: int) -> None:
-    assert error_response(InputError(code, "m"), "").status == status
+    assert error_response(InputError(code, "m"), Request(b"", {})).status == status
 
 
 def test_every_fault_of_the_input_is_a_4xx() -> None:
@@ -60,7 +62,7 @@ def test_every_fault_of_the_input_is_a_4xx() -> None:
 
 def test_a_megabyte_of_input_is_not_quoted_whole() -> None:
     error = InputError("wrong_type", "m" * 1_000_000, "$." + "p" * 1_000_000)
-    assert len(error_response(error, "").body) < 1000
+    assert len(error_response(error, Request(b"", {})).body) < 1000
     assert error.message == "m" * 300 + "…"
 
 
@@ -69,5 +71,5 @@ def test_a_short_text_is_kept_whole() -> None:
 
 
 def test_half_a_surrogate_pair_in_the_input_still_gives_json() -> None:
-    response = error_response(InputError("unknown_category", "unknown '\ud800'"), "id")
+    response = error_response(InputError("unknown_category", "unknown '\ud800'"), Request(b"", {}, id="id"))
     assert msgspec.json.decode(response.body)["error"]["message"] == "unknown '?'"

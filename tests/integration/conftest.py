@@ -54,12 +54,14 @@ def free_ports(count: int) -> list[int]:
 
 def settings_for(store: Path, run_dir: Path, bind_address: str = "127.0.0.1") -> Settings:
     """Settings on free ports."""
-    inference, management, metrics, grpc_inference, grpc_management = free_ports(5)
+    inference, management, metrics, exporter, monitor, grpc_inference, grpc_management = free_ports(7)
     return Settings(
         bind_address=bind_address,
         inference_port=inference,
         management_port=management,
         metrics_port=metrics,
+        exporter_port=exporter,
+        monitor_port=monitor,
         grpc_inference_port=grpc_inference,
         grpc_management_port=grpc_management,
         model_store=store,

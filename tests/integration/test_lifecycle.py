@@ -7,8 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,14 +20,7 @@ from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 from tests.integration.conftest import Server, environment, listening, serve, settings_for, train
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 60, poll: float = 0.1) -> None:
-    """Wait for a condition; fail if it does not come true."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(poll)
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -168,5 +160,5 @@ def test_the_commands_of_a_user_work_from_start_to_stop(store: Path, run_dir: Pa
         assert (status.returncode, status.stdout.count("as expected")) == (0, 3)
     finally:
         down = run("down")
-    assert "stopped 4 processes" in down.stdout
+    assert "stopped 5 processes" in down.stdout
     assert run("status").returncode == 1

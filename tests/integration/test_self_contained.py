@@ -13,7 +13,7 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from serving.launch import find_java
 from tests.integration.conftest import free_ports
-from tests.integration.test_lifecycle import wait_until
+from tests.waiting import wait_until
 
 CONFIG = """
 inference_address=http://127.0.0.1:{}

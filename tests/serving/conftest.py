@@ -22,7 +22,8 @@ def settings(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Settings that touch nothing outside the test's folder; nothing listens on port 1."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)  # so that the variable is read again
-    return Settings(inference_port=1, management_port=1, model_store=registry.store, run_dir=tmp_path / "run")
+    folders = {"model_store": registry.store, "run_dir": tmp_path / "run", "metrics_dir": tmp_path / "metrics"}
+    return Settings(inference_port=1, management_port=1, exporter_port=1, **folders)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def java_home(tmp_path: Path) -> Path:
 
 
 def test_the_configuration_has_ports_store_and_archives() -> None:
-    settings = Settings("0.0.0.0", "127.0.0.1", 1, 2, 3, 4, 5, Path("/models"))
+    settings = Settings("0.0.0.0", "127.0.0.1", 1, 2, 3, 10, 11, 4, 5, Path("/models"))
     assert properties(configuration(settings, ["a-1.0.mar", "b-1.3.mar"])) == {
         "inference_address": "http://0.0.0.0:1",
         "management_address": "http://127.0.0.1:2",
@@ -45,6 +45,7 @@ def test_the_configuration_has_ports_store_and_archives() -> None:
         "grpc_inference_port": "4",
         "grpc_management_port": "5",
         "model_store": "/models",
+        "metrics_config": str(ROOT / "serving" / "metrics.yaml"),
         "allowed_urls": "file:///models/[^/]*",
         "load_models": "a-1.0.mar,b-1.3.mar",
     }
@@ -146,7 +147,25 @@ def test_workers_inherit_the_environment_but_for_the_path_of_our_modules(
 ) -> None:
     add(registry)
     environment = prepare(settings, {"HOME": "/home/me", "PYTHONPATH": str(ROOT)}).environment
-    assert environment == {"HOME": "/home/me", "TEMP": str(settings.temporary)}
+    expected = {"HOME": "/home/me", "TEMP": str(settings.temporary)}
+    assert environment == expected | {"PROMETHEUS_MULTIPROC_DIR": str(settings.metrics)}
+
+
+def test_without_telemetry_workers_are_given_no_folder_for_their_metrics(
+    registry: Registry, settings: Settings
+) -> None:
+    add(registry)
+    environment = prepare(replace(settings, telemetry=False), {"PROMETHEUS_MULTIPROC_DIR": "/elsewhere"}).environment
+    assert "PROMETHEUS_MULTIPROC_DIR" not in environment
+
+
+def test_the_metrics_of_an_earlier_run_are_removed(registry: Registry, settings: Settings) -> None:
+    add(registry)
+    settings.metrics.mkdir()
+    for name in ("counter_7.db", "7.lock"):
+        (settings.metrics / name).touch()
+    prepare(settings, {})
+    assert list(settings.metrics.iterdir()) == []
 
 
 def test_what_an_earlier_run_unpacked_is_removed(registry: Registry, settings: Settings) -> None:

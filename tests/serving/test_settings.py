@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from monitoring.__main__ import app as monitoring
 from serving.settings import ROOT, Settings
-from training.__main__ import app
+from training.__main__ import app as training
 
 EXAMPLE = (ROOT / ".env.example").read_text()
 
@@ -14,9 +15,10 @@ def documented() -> dict[str, str]:
     return dict(re.findall(r"^(MARLOOP_\w+)=(.*)$", EXAMPLE, re.MULTILINE))
 
 
-def options_of_training() -> set[str]:
-    commands = get_command(app).commands.values()  # type: ignore[attr-defined]
-    return {str(option.envvar) for command in commands for option in command.params if option.envvar}
+def options_of_commands() -> set[str]:
+    apps = [get_command(app).commands.values() for app in (training, monitoring)]  # type: ignore[attr-defined]
+    options = [option for commands in apps for command in commands for option in command.params]
+    return {str(option.envvar) for option in options if option.envvar}
 
 
 def test_without_variables_everything_listens_on_loopback() -> None:
@@ -27,9 +29,15 @@ def test_without_variables_everything_listens_on_loopback() -> None:
 
 
 def test_every_setting_is_read_from_its_variable() -> None:
-    wanted = Settings("0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, Path("/models"), Path("/run/marloop"))
+    wanted = Settings(
+        *("0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7),
+        model_store=Path("/models"),
+        run_dir=Path("/run/marloop"),
+        metrics_dir=Path("/dev/shm/workers"),
+        telemetry=False,
+    )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 9
+    assert len(wanted.to_environment()) == 13
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
@@ -66,11 +74,12 @@ def test_each_run_folder_has_a_temporary_folder_with_a_short_path(tmp_path: Path
 
 
 def test_env_example_lists_exactly_the_variables_that_exist() -> None:
-    assert set(documented()) == set(Settings().to_environment()) | options_of_training()
+    assert set(documented()) == set(Settings().to_environment()) | options_of_commands() | {"MARLOOP_LOG_SAMPLE"}
 
 
 def test_every_variable_that_the_code_names_is_in_env_example() -> None:
-    sources = [*ROOT.glob("serving/*.py"), *ROOT.glob("training/*.py"), *ROOT.glob("handlers/*.py"), ROOT / "Makefile"]
+    rooms = ("handlers", "serving", "training", "monitoring")
+    sources = [*(path for room in rooms for path in ROOT.glob(f"{room}/*.py")), ROOT / "Makefile"]
     named = {name for path in sources for name in re.findall(r"MARLOOP_[A-Z_]*[A-Z]", path.read_text())}
     assert named
     assert named <= set(documented())
@@ -80,7 +89,7 @@ def test_the_values_in_env_example_are_the_defaults() -> None:
     values = documented()
     assert Settings.from_environment(values) == Settings()
     assert (values["MARLOOP_CACHE"], values["MARLOOP_RUNS"]) == (".cache", "runs")
-    command = get_command(app).commands["train"]  # type: ignore[attr-defined]
+    command = get_command(training).commands["train"]  # type: ignore[attr-defined]
     for option in command.params:
         if option.envvar:
             assert option.default == ROOT / values[str(option.envvar)]

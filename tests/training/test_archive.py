@@ -20,7 +20,7 @@ from training.pipeline import Result
 from training.recipe import Recipe, Serving
 
 SOURCE = Path(handlers.__file__).parent
-DISTRIBUTIONS = {"PIL": "pillow"}  # of modules that are called otherwise
+DISTRIBUTIONS = {"prometheus_client": "prometheus-client", "PIL": "pillow"}  # of modules that are called otherwise
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""The worker's log: one JSON object a line, one line for each failed request, none or a sample for the others."""
+
+import json
+import logging
+import random
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from handlers.batch import Batch, Observer
+
+logger = logging.getLogger(__name__)
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, what was passed as ``extra={"fields": …}``,
+    and for an exception its ``traceback``.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, "fields", {})
+        if record.exc_info and record.exc_info[0]:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure(stream: TextIO = sys.stdout) -> None:
+    """Log in JSON from WARNING on: every line that a worker writes crosses a pipe and is parsed by the frontend."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logger.setLevel(logging.INFO)
+
+
+def log_requests(sample: float = 0.0, chance: Callable[[], float] = random.random) -> Observer:
+    """An observer that logs the failed requests of each batch, and a sample of the others.
+
+    Args:
+        sample: share of successful requests that are logged, 0 to 1.
+        chance: draws from [0, 1).
+    """
+
+    def observe(batch: Batch) -> None:
+        for i, response in enumerate(batch.responses):
+            if response.status != 200 or (sample and chance() < sample):
+                _log(batch, i)
+
+    return observe
+
+
+def _log(batch: Batch, i: int) -> None:
+    request, response = batch.requests[i], batch.responses[i]
+    fields: dict[str, Any] = {"model": batch.contract.name, "version": batch.contract.version} | request.ids
+    fields |= {"status": response.status, "seconds": round(sum(batch.seconds.values()), 6)}
+    if i in batch.decoded:
+        fields |= {"protocol": batch.decoded[i].protocol, "rows": batch.decoded[i].rows}
+    if not response.error:
+        logger.info("answered", extra={"fields": fields})
+        return
+    error = json.loads(response.body)["error"]
+    fields |= {"reason": response.error, "path": error["path"]}
+    level = logging.ERROR if response.status >= 500 else logging.WARNING
+    logger.log(level, error["message"], extra={"fields": fields}, exc_info=response.cause)

@@ -1,0 +1,188 @@
+"""Instruments of a worker (prometheus-client), recorded once a batch.
+
+In a service the workers' values lie in files of one folder (``PROMETHEUS_MULTIPROC_DIR``, prometheus_client's
+"Multiprocess Mode"), which the exporter merges. Every label value comes from a closed set: no request can add a series.
+"""
+
+import fcntl
+import os
+import resource
+import time
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from handlers.batch import Batch
+from handlers.contract import ModelContract
+from handlers.message import Request
+
+SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+STAGES = ("decode", "predict", "encode")
+MODEL = ("model", "version")
+CLOCK_ERROR = 3600.0  # s: an X-Request-Start further from now is no time, or of a clock that is wrong
+MEMORY_INTERVAL = 5.0  # s
+
+
+class WeightedHistogram(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def observe_many(self, value: float, count: int) -> None:
+        """Observe one value ``count`` times, at the cost of one observation."""
+        self._sum.inc(value * count)
+        self._buckets[bisect_left(self._upper_bounds, value)].inc(count)
+
+    def observe_all(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        """Observe each finite value, at the cost of one observation for each bucket that they fall into."""
+        values = values[np.isfinite(values)]
+        self._sum.inc(float(values.sum()))
+        counts = np.bincount(np.searchsorted(self._upper_bounds, values), minlength=len(self._buckets))
+        for i in np.flatnonzero(counts):
+            self._buckets[i].inc(int(counts[i]))
+
+
+class Telemetry:
+    """An observer of batches.
+
+    Args:
+        contract: of the model.
+        protocol: names what a refused request is written in.
+        registry: that the instruments belong to.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        contract: ModelContract,
+        protocol: Callable[[Request], str],
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._contract, self._protocol, self._registry, self._clock = contract, protocol, registry, clock
+        self._names = {"model": contract.name, "version": contract.version}
+        self._requests = self._counter("model_requests", "Requests answered, errors too", "protocol", "code")
+        self._errors = self._counter("model_input_errors", "Requests refused, by the error's code", "reason")
+        self._duration = self._histogram("model_request_duration_seconds", "From batch received to answered, a request")
+        stages = self._family("model_stage_duration_seconds", "Time of a batch in each stage", SECONDS, "stage")
+        self._stages = {stage: stages.labels(**self._names, stage=stage) for stage in STAGES}
+        self._queue = self._histogram("model_queue_duration_seconds", "From X-Request-Start to batch received")
+        self._batch_requests = self._histogram("model_batch_requests", "Requests in a batch", SIZES)
+        self._batch_rows = self._histogram("model_batch_rows", "Rows in a batch", SIZES)
+        self._predictions: list[Counter] = []
+        self._value: WeightedHistogram | None = None
+        if contract.task == "classification":
+            predictions = self._counter("model_predictions", "Rows by the likeliest class", "label")
+            self._predictions = [predictions.labels(**self._names, label=label) for label in contract.labels]
+        elif contract.task == "regression":
+            self._value = self._histogram("model_prediction_value", "Predicted values", value_buckets(contract))
+        self._memory = self._gauge("process_resident_memory_bytes", "Resident memory of a worker", "liveall")
+        self._memory_read = -MEMORY_INTERVAL
+        self._read_memory()
+
+    def loaded(self, seconds: float, engine: str, sha: str) -> None:
+        """Record that the model is loaded.
+
+        Args:
+            seconds: that it took.
+            engine: that runs it.
+            sha: of its graph.
+        """
+        self._gauge("model_load_duration_seconds", "Time to load the model", "livemax").set(seconds)
+        info = self._gauge("model_info", "What is loaded", "livemax", engine=engine, sha=sha)
+        info.set(1)
+
+    def __call__(self, batch: Batch) -> None:
+        """Record one batch."""
+        answers = Counts(self._answer(batch, i) for i in range(len(batch.requests)))
+        for (protocol, code), count in answers.items():
+            self._requests.labels(**self._names, protocol=protocol, code=code).inc(count)
+        for reason, count in Counts(r.error for r in batch.responses if 400 <= r.status < 500).items():
+            self._errors.labels(**self._names, reason=reason).inc(count)
+        self._duration.observe_many(sum(batch.seconds.values()), len(batch.requests))
+        for stage, seconds in batch.seconds.items():
+            self._stages[stage].observe(seconds)
+        for seconds in _queued(batch):
+            self._queue.observe(seconds)
+        self._batch_requests.observe(len(batch.requests))
+        if batch.decoded:
+            self._batch_rows.observe(batch.rows)
+        self._observe_outputs(batch)
+        self._read_memory()
+
+    def _answer(self, batch: Batch, i: int) -> tuple[str, str]:
+        decoded = batch.decoded.get(i)
+        protocol = decoded.protocol if decoded else self._protocol(batch.requests[i])
+        return protocol, str(batch.responses[i].status)
+
+    def _observe_outputs(self, batch: Batch) -> None:
+        for outputs in batch.outputs:
+            values = next(iter(outputs.values()))
+            if self._predictions:
+                counts = np.bincount(values.argmax(1), minlength=len(self._predictions))
+                for i in np.flatnonzero(counts):
+                    self._predictions[i].inc(int(counts[i]))
+            elif self._value:
+                self._value.observe_all(values.astype(np.float64).ravel())
+
+    def _read_memory(self) -> None:
+        now = self._clock()
+        if now - self._memory_read >= MEMORY_INTERVAL:
+            self._memory_read = now
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self._memory.set(pages * resource.getpagesize())
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, (*MODEL, *labels), registry=self._registry)
+
+    def _gauge(self, name: str, text: str, mode: str, **labels: str) -> Gauge:
+        gauge = Gauge(name, text, (*MODEL, *labels), registry=self._registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+        return gauge.labels(**self._names, **labels)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float] = SECONDS) -> WeightedHistogram:
+        return self._family(name, text, buckets).labels(**self._names)
+
+    def _family(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> WeightedHistogram:
+        return WeightedHistogram(name, text, (*MODEL, *labels), registry=self._registry, buckets=tuple(buckets))
+
+
+def value_buckets(contract: ModelContract) -> list[float]:
+    """Bounds for the predictions of a regression: each holds a tenth of what the model says of its training data."""
+    quantiles = contract.reference.get("output", {}).get("quantiles") or [0.0, 1.0]
+    bounds = np.quantile(np.asarray(quantiles, float), np.linspace(0, 1, 11))
+    return sorted({float(f"{bound:.3g}") for bound in bounds})
+
+
+def hold_lock(directory: Path) -> TextIO:
+    """Show that this worker lives: hold a lock on ``<pid>.lock`` until it ends, however it ends.
+
+    Unlike a process id the lock is right across containers, and when a number is used again.
+    """
+    path = directory / f"{os.getpid()}.new"
+    file = path.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    path.replace(path.with_suffix(".lock"))  # seen only once it is held
+    return file
+
+
+def request_start(header: str) -> float | None:
+    """The time of an ``X-Request-Start``: seconds since the epoch from ``t=1700000000.123``, where proxies write
+    seconds, milliseconds or microseconds; None where it is no time.
+    """
+    try:
+        value = float(header.removeprefix("t="))
+    except ValueError:
+        return None
+    scale = 1 if value < 1e11 else 1e3 if value < 1e14 else 1e6
+    return value / scale
+
+
+def _queued(batch: Batch) -> Iterable[float]:
+    for request in batch.requests:
+        start = request_start(request.headers["x-request-start"]) if "x-request-start" in request.headers else None
+        if start is not None and abs(batch.received - start) < CLOCK_ERROR:
+            yield max(0.0, batch.received - start)  # a clock a little ahead of ours
