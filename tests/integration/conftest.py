@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from handlers.contract import ModelContract
-from serving import background
+from serving import background, companion
 from serving.readiness import read_contract
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
@@ -81,12 +81,15 @@ def train(store: Path, model: str, preset: str) -> None:
 
 @contextlib.contextmanager
 def serve(settings: Settings) -> Iterator[Server]:
-    """Start TorchServe, and stop it whatever happens."""
+    """Start TorchServe and the exporter, and stop them whatever happens."""
+    exporter = companion.exporter(settings)
     try:
         background.start(settings)
+        exporter.start(settings)
         with httpx.Client(timeout=30) as client:
             yield Server(settings, client)
     finally:
+        exporter.stop(settings)
         background.stop(settings)
 
 
