@@ -64,6 +64,35 @@ def ensure_command(
             _train(model, None, Promote.auto if model not in champions else Promote.always, store, cache, runs)
 
 
+@app.command("package")
+def package_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")],
+    profile: Annotated[
+        str | None, typer.Option(help="latency: each request at once; throughput: many in one batch.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Requests in one batch at most.")] = None,
+    max_batch_delay: Annotated[int | None, typer.Option(min=0, help="ms that a batch waits for more.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    store: Store = ROOT / "model_store",
+) -> None:
+    """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
+    from training import pipeline, recipes, serving_settings
+
+    options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
+    try:
+        if profile is not None and profile not in serving_settings.PROFILES:
+            raise KeyError(f"there is no profile {profile!r}; there are {', '.join(serving_settings.PROFILES)}")
+        recipe = recipes.find(model)
+        changes = serving_settings.PROFILES.get(profile or "", {})
+        changes = changes | {name: value for name, value in options.items() if value is not None}
+        serving = serving_settings.choose(recipe, changes, store)
+        result = pipeline.package(recipe, Registry(store))
+    except (KeyError, ValueError, ArchiveError) as error:
+        _fail(error)
+    how = f"batches of {serving.batch_size}, {serving.max_batch_delay} ms, {serving.workers} workers"
+    console.print(f"{result.archive}: champion ({how}); `make up` serves it", markup=False)
+
+
 @app.command("list")
 def list_command() -> None:
     """Show the recipes with their presets."""
@@ -91,7 +120,7 @@ def _train(model: str, preset: str | None, promote: Promote, store: Path, cache:
             promote=promote.value,
             step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
         )
-    except (KeyError, DataError, ParityError, ArchiveError) as error:
+    except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
         _fail(error)
     except KeyboardInterrupt:
         where = os.path.relpath(runs)

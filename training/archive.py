@@ -28,20 +28,21 @@ ENTRY_POINTS = ("tabular", "image")
 GRAPHS = ("model.onnx", "model.pt2")
 
 
-def build(recipe: Recipe, contract: ModelContract, graphs: Path) -> bytes:  # type: ignore[type-arg]
+def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Serving) -> bytes:  # type: ignore[type-arg]
     """Pack an archive; the same content gives the same bytes.
 
     Args:
-        recipe: names the entry point and the serving settings.
+        recipe: names the entry point.
         contract: complete.
         graphs: a folder with ``model.onnx`` and ``model.pt2``.
+        serving: how TorchServe runs it.
     """
     source = Path(handlers.__file__).parent
     entry_point = f"{recipe.entry_point}.py"
     files = {
         "MAR-INF/MANIFEST.json": _manifest(contract, entry_point, recipe.description),
         "contract.json": contract.to_json(),
-        "model-config.yaml": model_config(recipe.serving),
+        "model-config.yaml": model_config(serving),
         "requirements.txt": _requirements(recipe),
         # TorchServe imports the entry point by its bare name, so it stands at the top; it finds the rest as a package.
         entry_point: (source / entry_point).read_bytes(),

@@ -1,6 +1,7 @@
 """The way of every model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
 
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +15,13 @@ from handlers.contract import Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
+from serving.readiness import read_contract
 from serving.registry import Registry, Version, file_sha256, make_champion, next_number, write_atomically
 from training import archive, evaluate, export, fit
 from training.lineage import lineage
-from training.recipe import Array, Data, Recipe, Trained
+from training.recipe import Array, Data, Recipe, Serving, Trained
 from training.reference import reference
+from training.serving_settings import serving_of
 
 Promote = Literal["auto", "always", "never"]
 
@@ -58,9 +61,11 @@ def train(
         KeyError: no such preset.
         DataError: the data cannot be had.
         ParityError: the graphs do not agree; nothing is registered.
+        ValueError: the store's serving settings are damaged.
     """
     hp = recipe.preset(preset)
     name = preset or next(iter(recipe.presets))
+    serving = serving_of(recipe, registry.store)
     step("reading the data")
     data = recipe.load(hp, cache)
     step(f"fitting {len(data.train):,} rows, preset {name}")
@@ -78,8 +83,24 @@ def train(
         parity = export.check_parity(trained, draft, graphs)
         sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
         draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "graph_sha256": sums})
-        draft = msgspec.structs.replace(draft, example=_example(recipe, draft, data, graphs))
+        draft = msgspec.structs.replace(draft, example=_example(recipe, draft, data, graphs, serving))
         return _register(recipe, draft, graphs, registry, promote)
+
+
+def package(recipe: Recipe[Any], registry: Registry) -> Result:
+    """Package the champion's graphs again, with the serving settings and the handlers of today, as a new champion.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+    """
+    contract = read_contract(registry, recipe.name)
+    _, champion = registry.champions()[recipe.name]
+    lineage = contract.lineage | {"packaged_from": contract.version}
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as former:
+        for graph in archive.GRAPHS:
+            former.extract(graph, folder)
+        draft = msgspec.structs.replace(contract, lineage=lineage)
+        return _register(recipe, draft, Path(folder), registry, "always")
 
 
 def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> ModelContract:
@@ -99,15 +120,15 @@ def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> Model
     return msgspec.structs.replace(contract, reference=reference(contract, data, output))
 
 
-def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path) -> Example:
+def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path, serving: Serving) -> Example:
     """The first held-out row as a native request, and the archive's own answer to it."""
     row = {}
     for spec in contract.inputs:
         value = data.test.inputs[spec.name][0]
         row[spec.name] = spec.categories[int(value)] if spec.categories else value.tolist()
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
-    engine = load_engine(recipe.serving.engine, graphs, contract, 1)
-    handler = ModelHandler(contract, engine, Codec(contract, recipe.serving.max_rows))
+    engine = load_engine(serving.engine, graphs, contract, 1)
+    handler = ModelHandler(contract, engine, Codec(contract, serving.max_rows))
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:
         raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
@@ -120,7 +141,7 @@ def _register(recipe: Recipe[Any], draft: ModelContract, graphs: Path, registry:
         number = next_number(versions)
         contract = msgspec.structs.replace(draft, version=number)
         path = registry.store / f"{recipe.name}-{number}.mar"
-        write_atomically(path, archive.build(recipe, contract, graphs))
+        write_atomically(path, archive.build(recipe, contract, graphs, serving_of(recipe, registry.store)))
         champion = next((v for v in versions.values() if v.state == "champion"), None)
         wins, why = _judge(contract, champion, promote)
         created = contract.lineage["created"]

@@ -50,7 +50,7 @@ RECIPES: dict[str, Recipe[Any]] = {"tabular": Quadrants(), "image": Pictures()}
 def archive(request: pytest.FixtureRequest, contract: ModelContract, graphs: Path) -> zipfile.ZipFile:
     """An archive of either entry point."""
     recipe = RECIPES[request.param]
-    content = build(recipe, msgspec.structs.replace(contract, name=recipe.name), graphs)
+    content = build(recipe, msgspec.structs.replace(contract, name=recipe.name), graphs, recipe.serving)
     return zipfile.ZipFile(io.BytesIO(content))
 
 
@@ -180,14 +180,14 @@ def test_what_the_entry_file_imports_is_in_the_archive_its_requirements_or_the_s
 def test_the_same_content_gives_the_same_bytes_at_any_time(
     contract: ModelContract, graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = build(Quadrants(), contract, graphs)
+    first = build(Quadrants(), contract, graphs, Serving())
     monkeypatch.setattr("time.time", lambda: 2e9)
     monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
-    assert build(Quadrants(), contract, graphs) == first
+    assert build(Quadrants(), contract, graphs, Serving()) == first
 
 
 def test_a_trained_models_archive_is_what_build_gives(linear: Result, tmp_path: Path) -> None:
     with zipfile.ZipFile(linear.archive) as archive:
         archive.extractall(tmp_path)
     assert linear.archive.name == "linear-1.0.mar"
-    assert linear.archive.read_bytes() == build(recipes.find("linear"), linear.contract, tmp_path)
+    assert linear.archive.read_bytes() == build(recipes.find("linear"), linear.contract, tmp_path, Serving())

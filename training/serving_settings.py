@@ -1,0 +1,58 @@
+"""How TorchServe runs each model: a recipe's own settings, or those that were chosen for it since.
+
+What was chosen, by hand or by `make tune`, lies in the model store's ``serving.json``: it depends on the machine, and
+the next training keeps it.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serving.registry import write_atomically
+from training.recipe import Recipe, Serving
+
+FILE = "serving.json"
+# Two ends: an answer at once, each request alone; or many requests in one pass through the graph.
+PROFILES: dict[str, dict[str, int]] = {
+    "latency": {"batch_size": 1, "max_batch_delay": 0},
+    "throughput": {"batch_size": 64, "max_batch_delay": 1},
+}
+
+
+def serving_of(recipe: Recipe[Any], store: Path) -> Serving:
+    """A recipe's settings with what was chosen for it.
+
+    Raises:
+        ValueError: the file is damaged; names it.
+    """
+    try:
+        return replace(recipe.serving, **_read(store / FILE).get(recipe.name, {}))
+    except TypeError as error:
+        raise ValueError(f"{store / FILE}, {recipe.name}: {error}") from error
+
+
+def choose(recipe: Recipe[Any], changes: dict[str, Any], store: Path) -> Serving:
+    """Keep a choice; what it does not name stays.
+
+    Raises:
+        ValueError: the file is damaged; names it.
+    """
+    serving = replace(serving_of(recipe, store), **changes)
+    differs = {name: value for name, value in asdict(serving).items() if value != getattr(recipe.serving, name)}
+    entries = {name: entry for name, entry in _read(store / FILE).items() if name != recipe.name}
+    entries |= {recipe.name: differs} if differs else {}
+    store.mkdir(parents=True, exist_ok=True)
+    write_atomically(store / FILE, json.dumps(entries, indent=1, sort_keys=True).encode() + b"\n")
+    return serving
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    except FileNotFoundError:
+        return {}
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
