@@ -1,0 +1,69 @@
+"""What Locust runs: users and shape of the plan, the metrics of the run, and the gate at its end.
+
+``python -m loadtests run`` starts it; ``locust -f loadtests/locustfile.py`` does too, with MODEL and PROFILE set.
+"""
+
+import os
+from typing import Any
+
+from locust import events
+from locust.env import Environment
+from locust.runners import WorkerRunner
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from rich.console import Console
+
+from loadtests import slo
+from loadtests.gate import Gate
+from loadtests.metrics import LoadCollector
+from loadtests.plan import Plan, contracts
+from loadtests.profiles import PROFILES
+from loadtests.shapes import shape_of
+from loadtests.users import user_class
+from serving.settings import Settings
+
+plan = Plan.from_environment(os.environ)
+objectives = slo.read(plan.slo_path)
+asked = contracts(Settings.from_environment(os.environ), plan.model)
+# Locust takes every class of users and of shapes that it finds among these names.
+for contract in asked:
+    users = user_class(contract, objectives.weight(contract.name), PROFILES[plan.profile].pacing, plan.seed)
+    globals()[users.__name__] = users
+del users
+Shape = shape_of(plan.profile, plan.users, plan.seconds)
+
+
+@events.init.add_listener
+def prepare(environment: Environment, **_: Any) -> None:
+    """Set up gate and metrics; workers only send the load."""
+    if isinstance(environment.runner, WorkerRunner):
+        environment.process_exit_code = 0  # wrong answers are the master's to judge
+        return
+    names = [contract.name for contract in asked]
+    _expose(environment, names)
+    of_models = {name: objectives.objectives(name, plan.profile) for name in names}
+    gate = Gate(of_models, lambda: environment.stats, Console(highlight=False), plan.report_path)
+    shape: Any = environment.shape_class
+    shape.on_stage = gate.begin
+
+    def judge(**_: Any) -> None:
+        exceptions = sum(one["count"] for one in environment.runner.exceptions.values()) if environment.runner else 0
+        environment.process_exit_code = gate.judge(shape.finished, exceptions)
+
+    environment.events.quitting.add_listener(judge)
+    environment.events.quit.add_listener(lambda exit_code, **_: gate.show(exit_code))
+
+
+def _expose(environment: Environment, models: list[str]) -> None:
+    """Metrics on Locust's page where there is one, else on a port of their own."""
+    registry = CollectorRegistry()
+    registry.register(
+        LoadCollector(lambda: environment.stats, lambda: environment.runner.user_count if environment.runner else 0, models)
+    )
+    if environment.web_ui:
+        environment.web_ui.app.add_url_rule(
+            "/metrics", "metrics", lambda: (generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST})
+        )
+    elif plan.metrics:
+        address, _, port = plan.metrics.rpartition(":")
+        start_http_server(int(port), address, registry)
