@@ -43,7 +43,7 @@ def run_command(
     host: Annotated[str, typer.Option(help="URL of the service; default: this machine's inference port.")] = "",
     users: Annotated[int | None, typer.Option(min=1, help="Most users at once; default: the profile's.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that send; one fills one core.")] = 1,
-    web: Annotated[bool, typer.Option("--web", help="With Locust's page; it stays until Ctrl-C.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="With Locust's page, which stays; Ctrl-C ends first the run, then the page.")] = False,
     role: Annotated[Role, typer.Option(help="Alone, or one of several: the master counts, workers send.")] = Role.alone,
     master_host: Annotated[str, typer.Option(help="Where a worker finds the master.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(min=1, help="How many workers a master waits for.")] = 1,
@@ -51,8 +51,8 @@ def run_command(
         int, typer.Option(envvar="MARLOOP_LOCUST_PORT", help="Port of the page, and of the run's /metrics.")
     ] = 8089,
     seed: Annotated[int, typer.Option(help="Of the requests that are drawn.")] = 0,
-    slo_file: Annotated[Path, typer.Option("--slo", help="File of the objectives.")] = slo.FILE,
-    reports: Annotated[Path, typer.Option(help="Folder that takes a folder for each run.")] = HERE / "reports",
+    slo_file: Annotated[Path, typer.Option("--slo", help="File of the objectives.", show_default="loadtests/slo.yaml")] = slo.FILE,
+    reports: Annotated[Path, typer.Option(help="Folder for the reports.", show_default="loadtests/reports")] = HERE / "reports",
     seconds: Annotated[float | None, typer.Option("--time", min=3, hidden=True, help="Length of the run, in s.")] = None,
 ) -> None:
     """Send a model requests drawn from its contract, check every answer, and judge the run by loadtests/slo.yaml.

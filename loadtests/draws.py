@@ -71,7 +71,12 @@ def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator
 def _fit(contract: ModelContract, spec: TensorSpec, values: Array) -> Array:
     low, high = _ends(contract, spec)
     inside = np.clip(values, low, high)
-    return (inside if spec.datatype.startswith("FP") else np.round(inside)).astype(spec.dtype)
+    if not spec.datatype.startswith("FP"):
+        return np.round(inside).astype(spec.dtype)
+    found = inside.astype(spec.dtype)
+    # The nearest number of few digits may lie just outside: 0.3 as FP32 is 0.30000001.
+    found = np.where(found.astype(np.float64) > high, np.nextafter(found, found.dtype.type(low)), found)
+    return np.where(found.astype(np.float64) < low, np.nextafter(found, found.dtype.type(high)), found)
 
 
 def _ends(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
@@ -79,14 +84,23 @@ def _ends(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
 
     A number of no range may be as large as its type, but no model means something there.
     """
-    if spec.range is not None:
-        return spec.range
-    if spec.datatype in ("UINT8", "INT8"):
+    low, high = spec.range if spec.range is not None else _seen(contract, spec)
+    if spec.datatype.startswith("FP"):
+        least, most = -float(np.finfo(np.dtype(spec.dtype)).max), float(np.finfo(np.dtype(spec.dtype)).max)
+    else:
+        info = np.iinfo(np.dtype(spec.dtype))
+        # Values are drawn as doubles, which hold whole numbers up to here.
+        least, most = max(float(info.min), -(2.0**53)), min(float(info.max), 2.0**53)
+    return max(low, least), min(high, most)
+
+
+def _seen(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
+    if spec.datatype in ("UINT8", "INT8"):  # all of a picture's values are usual
         info = np.iinfo(np.dtype(spec.dtype))
         return float(info.min), float(info.max)
     example = _as_array(spec, example_value(contract, spec)).astype(np.float64)
-    seen = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles", []) if spec.is_scalar else []
-    return min([*seen, float(example.min())]), max([*seen, float(example.max())])
+    quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles", []) if spec.is_scalar else []
+    return min([*quantiles, float(example.min())]), max([*quantiles, float(example.max())])
 
 
 def _as_array(spec: TensorSpec, value: Any) -> Array:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import tally
-from loadtests.profiles import RECOVERY, Stage
+from loadtests.profiles import Stage
 from loadtests.slo import Measured, Objectives, Verdict, failed, judge
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ class Gate:
         self.verdicts: list[Verdict] = []
 
     def begin(self, stage: Stage) -> None:
-        """Say that a stage begins; the one of recovery is also judged alone."""
+        """Say that a stage begins."""
         self._console.print(f"{time.strftime('%H:%M:%S')} {stage.name}: {stage.users} users, {stage.seconds:.0f} s")
-        if stage.name == RECOVERY:
-            self._recovery = {model: tally.measured(self._stats(), model) for model in self._objectives}
+
+    def begin_recovery(self) -> None:
+        """Judge what comes from now on also alone."""
+        self._recovery = {model: tally.measured(self._stats(), model) for model in self._objectives}
 
     def judge(self, finished: bool, exceptions: int) -> int:
         """The exit code: 0 if all objectives are met, 1 if not, 130 for a run that was interrupted.

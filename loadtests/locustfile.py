@@ -6,9 +6,10 @@
 import os
 from typing import Any
 
+import gevent
 from locust import events
 from locust.env import Environment
-from locust.runners import WorkerRunner
+from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner, WorkerRunner
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from rich.console import Console
@@ -17,7 +18,7 @@ from loadtests import slo
 from loadtests.gate import Gate
 from loadtests.metrics import LoadCollector
 from loadtests.plan import Plan, contracts
-from loadtests.profiles import PROFILES
+from loadtests.profiles import PROFILES, RECOVERY, Stage
 from loadtests.shapes import shape_of
 from loadtests.users import user_class
 from serving.settings import Settings
@@ -30,6 +31,9 @@ for contract in asked:
     users = user_class(contract, objectives.weight(contract.name), PROFILES[plan.profile].pacing, plan.seed)
     globals()[users.__name__] = users
 del users
+# Ctrl-C is a way to end, not a fault to be printed.
+hub = gevent.get_hub()
+hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
 Shape = shape_of(plan.profile, plan.users, plan.seconds)
 
 
@@ -44,7 +48,15 @@ def prepare(environment: Environment, **_: Any) -> None:
     of_models = {name: objectives.objectives(name, plan.profile) for name in names}
     gate = Gate(of_models, lambda: environment.stats, Console(highlight=False), plan.report_path)
     shape: Any = environment.shape_class
-    shape.on_stage = gate.begin
+    # What a master knows of its workers is that old.
+    lag = WORKER_REPORT_INTERVAL if isinstance(environment.runner, MasterRunner) else 0.0
+
+    def begin(stage: Stage) -> None:
+        gate.begin(stage)
+        if stage.name == RECOVERY:
+            gevent.spawn_later(lag, gate.begin_recovery)
+
+    shape.on_stage = begin
 
     def judge(**_: Any) -> None:
         exceptions = sum(one["count"] for one in environment.runner.exceptions.values()) if environment.runner else 0

@@ -101,7 +101,7 @@ def write(contract: ModelContract, kind: Kind, protocol: str, tensors: Tensors, 
 
 
 def dumps(value: Any) -> bytes:
-    """JSON, a float32 as its shortest text: the range's end 0.3 must not become 0.30000001."""
+    """JSON as a NumPy client writes it, a float32 as its shortest text."""
     return orjson.dumps(value, default=lambda array: array.tolist(), option=orjson.OPT_SERIALIZE_NUMPY)
 
 

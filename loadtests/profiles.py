@@ -90,7 +90,7 @@ PROFILES = {
         Profile(
             "spike",
             "a crowd, and what is left of it: 8 users, 512, 8",
-            (Stage("calm", 10, 8), Stage("spike", 15, 512), Stage("settling", 2, 8), Stage(RECOVERY, 18, 8)),
+            (Stage("calm", 10, 8), Stage("spike", 15, 512), Stage("settling", 1, 8), Stage(RECOVERY, 19, 8)),
         ),
         Profile("soak", "ten minutes: 16 users", (Stage("steady", 600, 16),)),
     )

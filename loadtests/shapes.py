@@ -27,9 +27,9 @@ class ProfileShape(LoadTestShape):
         self._index: int | None = None
 
     def reset_time(self) -> None:
-        """Begin anew, as Locust's page can."""
+        """Begin anew; Locust's master does so more than once."""
         super().reset_time()
-        self.finished, self._index = False, None
+        self.finished = False
 
     def tick(self) -> tuple[int, float] | None:
         """The users wanted now; None ends the test."""
