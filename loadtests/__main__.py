@@ -5,9 +5,8 @@ import os
 import socket
 import sys
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import httpx
 import typer
@@ -17,7 +16,7 @@ from rich.table import Table
 from handlers.contract import ModelContract
 from loadtests import slo
 from loadtests.plan import Plan, contracts
-from loadtests.profiles import PROFILES
+from loadtests.profiles import PROFILES, ProfileName
 from serving.readiness import ask
 from serving.registry import ArchiveError
 from serving.settings import ROOT, Settings
@@ -25,35 +24,36 @@ from serving.settings import ROOT, Settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 HERE = Path(__file__).parent
-ProfileName = StrEnum("ProfileName", [(name, name) for name in PROFILES])
-
-
-class Role(StrEnum):
-    """What this process does where the load comes from several machines or containers."""
-
-    alone = "alone"
-    master = "master"
-    worker = "worker"
+# What a process does where the load comes from several machines or containers.
+Role = Literal["alone", "master", "worker"]
 
 
 @app.command("run")
 def run_command(
     model: Annotated[str, typer.Option(help="Name of a model; default: all that are served, by their weights.")] = "",
-    profile: Annotated[ProfileName, typer.Option(help="Course of the load; `list` shows them.")] = ProfileName("smoke"),
+    profile: Annotated[ProfileName, typer.Option(help="Course of the load; `list` shows them.")] = "smoke",
     host: Annotated[str, typer.Option(help="URL of the service; default: this machine's inference port.")] = "",
     users: Annotated[int | None, typer.Option(min=1, help="Most users at once; default: the profile's.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that send; one fills one core.")] = 1,
-    web: Annotated[bool, typer.Option("--web", help="With Locust's page, which stays; Ctrl-C ends first the run, then the page.")] = False,
-    role: Annotated[Role, typer.Option(help="Alone, or one of several: the master counts, workers send.")] = Role.alone,
+    web: Annotated[
+        bool, typer.Option("--web", help="With Locust's page, which stays; Ctrl-C ends first the run, then the page.")
+    ] = False,
+    role: Annotated[Role, typer.Option(help="Alone, or one of several: the master counts, workers send.")] = "alone",
     master_host: Annotated[str, typer.Option(help="Where a worker finds the master.")] = "127.0.0.1",
+    master_port: Annotated[int, typer.Option(help="Where the master listens for workers.")] = 5557,
     workers: Annotated[int, typer.Option(min=1, help="How many workers a master waits for.")] = 1,
     port: Annotated[
         int, typer.Option(envvar="MARLOOP_LOCUST_PORT", help="Port of the page, and of the run's /metrics.")
     ] = 8089,
     seed: Annotated[int, typer.Option(help="Of the requests that are drawn.")] = 0,
-    slo_file: Annotated[Path, typer.Option("--slo", help="File of the objectives.", show_default="loadtests/slo.yaml")] = slo.FILE,
-    reports: Annotated[Path, typer.Option(help="Folder for the reports.", show_default="loadtests/reports")] = HERE / "reports",
-    seconds: Annotated[float | None, typer.Option("--time", min=3, hidden=True, help="Length of the run, in s.")] = None,
+    slo_file: Annotated[
+        Path, typer.Option("--slo", help="File of the objectives.", show_default="loadtests/slo.yaml")
+    ] = slo.FILE,
+    reports: Annotated[Path, typer.Option(help="Folder for the reports.", show_default="loadtests/reports")] = HERE
+    / "reports",
+    seconds: Annotated[
+        float | None, typer.Option("--time", min=3, hidden=True, help="Length of the run, in s.")
+    ] = None,
 ) -> None:
     """Send a model requests drawn from its contract, check every answer, and judge the run by loadtests/slo.yaml.
 
@@ -67,27 +67,30 @@ def run_command(
         asked = contracts(settings, model)
         objectives = slo.read(slo_file)
         for contract in asked:
-            objectives.objectives(contract.name, profile.value)
+            objectives.objectives(contract.name, profile)
     except (ArchiveError, ValueError) as error:
         _fail(str(error))
     options = ["--host", url]
     report = ""
-    if role is Role.worker:
-        options += ["--worker", "--master-host", master_host]
+    if role == "worker":
+        options += ["--worker", "--master-host", master_host, "--master-port", str(master_port)]
     else:
         _check_service(url, asked)
         _check_port(settings.private_address, port)
-        folder = _report_folder(reports, model, profile.value)
+        folder = _report_folder(reports, model, profile)
         report = str(folder)
         options += ["--csv", str(folder / "stats"), "--html", str(folder / "report.html")]
         page = ["--web-host", settings.private_address, "--web-port", str(port), "--autostart"]
         options += page if web else ["--headless", "--only-summary"]
-    if role is Role.master:
-        options += ["--master", "--expect-workers", str(workers)]
+    if role == "master":
+        options += ["--master", "--master-bind-host", settings.private_address, "--master-bind-port", str(master_port)]
+        options += ["--expect-workers", str(workers), "--expect-workers-max-wait", "60"]
     elif processes > 1:
         options += ["--processes", str(processes)]
+        if role == "alone":
+            options += _meeting_point()
     metrics = f"{settings.private_address}:{port}"
-    plan = Plan(model, profile.value, users, seconds, metrics, report, str(slo_file.resolve()), seed)
+    plan = Plan(model, profile, users, seconds, metrics, report, str(slo_file.resolve()), seed)
     _become_locust(options, settings, plan)
 
 
@@ -128,7 +131,17 @@ def _check_port(address: str, port: int) -> None:
         try:
             probe.bind((address, port))
         except OSError as error:
-            _fail(f"port {port} of {address} is not free ({error.strerror}): --port or MARLOOP_LOCUST_PORT names another")
+            _fail(
+                f"port {port} of {address} is not free ({error.strerror}): --port or MARLOOP_LOCUST_PORT names another"
+            )
+
+
+def _meeting_point() -> list[str]:
+    """Options for a master and its own workers: a free port that only this machine reaches."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    return ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
 
 
 def _report_folder(reports: Path, model: str, profile: str) -> Path:

@@ -1,7 +1,7 @@
 """Whether an answer is right: the code alone does not tell."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -58,9 +58,9 @@ def _is_class(contract: ModelContract, one: Any) -> bool:
     if not isinstance(one, dict):
         return False
     index, probability = one.get("index"), one.get("probability")
-    if not isinstance(index, int) or not 0 <= index < len(contract.labels):
+    if not isinstance(index, int) or not 0 <= index < len(contract.labels) or not _finite(probability):
         return False
-    return one.get("label") == contract.labels[index] and _finite(probability) and -1e-6 <= probability <= 1 + 1e-6
+    return one.get("label") == contract.labels[index] and -1e-6 <= probability <= 1 + 1e-6
 
 
 def _tensors(contract: ModelContract, expected: Answer, found: dict[str, Any]) -> str:
@@ -78,5 +78,5 @@ def _tensors(contract: ModelContract, expected: Answer, found: dict[str, Any]) -
     return ""
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)

@@ -65,12 +65,14 @@ class Gate:
         return 1 if failed(self.verdicts) else 0
 
     def show(self, code: int) -> None:
-        """Print the table and the verdict, and keep them in the report."""
+        """Print the table and the verdict that a code of ``judge`` stands for, and keep them in the report."""
         table = Table("model", "objective", "limit", "measured", "")
         for verdict in self.verdicts:
             sign = "≥" if verdict.objective == "throughput" else "≤"
             mark = "met" if verdict.met else "MISSED"
-            table.add_row(verdict.model, verdict.objective, f"{sign} {verdict.limit:g}", f"{verdict.measured:.4g}", mark)
+            table.add_row(
+                verdict.model, verdict.objective, f"{sign} {verdict.limit:g}", f"{verdict.measured:.4g}", mark
+            )
         lines = {
             0: ["every objective is met"],
             1: ["objectives missed:", *(f"  {verdict}" for verdict in failed(self.verdicts))],

@@ -3,6 +3,7 @@
 ``python -m loadtests run`` starts it; ``locust -f loadtests/locustfile.py`` does too, with MODEL and PROFILE set.
 """
 
+import logging
 import os
 from typing import Any
 
@@ -34,10 +35,12 @@ del users
 # Ctrl-C is a way to end, not a fault to be printed.
 hub = gevent.get_hub()
 hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
+# A spike starts all its users at once, of which Locust warns.
+logging.getLogger("locust.runners").addFilter(lambda record: "spawn rate is very high" not in str(record.msg))
 Shape = shape_of(plan.profile, plan.users, plan.seconds)
 
 
-@events.init.add_listener
+@events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, **_: Any) -> None:
     """Set up gate and metrics; workers only send the load."""
     if isinstance(environment.runner, WorkerRunner):
@@ -62,20 +65,21 @@ def prepare(environment: Environment, **_: Any) -> None:
         exceptions = sum(one["count"] for one in environment.runner.exceptions.values()) if environment.runner else 0
         environment.process_exit_code = gate.judge(shape.finished, exceptions)
 
-    environment.events.quitting.add_listener(judge)
-    environment.events.quit.add_listener(lambda exit_code, **_: gate.show(exit_code))
+    environment.events.quitting.add_listener(judge)  # type: ignore[no-untyped-call]
+    environment.events.quit.add_listener(lambda exit_code, **_: gate.show(exit_code))  # type: ignore[no-untyped-call]
 
 
 def _expose(environment: Environment, models: list[str]) -> None:
     """Metrics on Locust's page where there is one, else on a port of their own."""
+
+    def users() -> int:
+        return environment.runner.user_count if environment.runner else 0
+
     registry = CollectorRegistry()
-    registry.register(
-        LoadCollector(lambda: environment.stats, lambda: environment.runner.user_count if environment.runner else 0, models)
-    )
-    if environment.web_ui:
-        environment.web_ui.app.add_url_rule(
-            "/metrics", "metrics", lambda: (generate_latest(registry), {"Content-Type": CONTENT_TYPE_LATEST})
-        )
+    registry.register(LoadCollector(lambda: environment.stats, users, models))
+    if environment.web_ui and environment.web_ui.app:
+        headers = {"Content-Type": CONTENT_TYPE_LATEST}
+        environment.web_ui.app.add_url_rule("/metrics", "metrics", lambda: (generate_latest(registry), headers))
     elif plan.metrics:
         address, _, port = plan.metrics.rpartition(":")
         start_http_server(int(port), address, registry)

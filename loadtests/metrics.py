@@ -42,9 +42,7 @@ class LoadCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics of now."""
         yield GaugeMetricFamily("locust_users", "Users that ask at once", self._users())
-        requests = CounterMetricFamily(
-            "locust_requests", "Requests that ended", labels=["model", "kind", "outcome"]
-        )
+        requests = CounterMetricFamily("locust_requests", "Requests that ended", labels=["model", "kind", "outcome"])
         durations = HistogramMetricFamily(
             "locust_request_duration_seconds", "From sending a request to the end of its answer", labels=["model"]
         )

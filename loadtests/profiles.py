@@ -1,7 +1,9 @@
 """How the load changes over time: five profiles, each of a few stages and bounded in time."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
+ProfileName = Literal["smoke", "load", "stress", "spike", "soak"]
 RECOVERY = "recovery"  # the name of a stage that is also judged alone
 
 
@@ -30,7 +32,7 @@ class Profile:
         pacing: seconds from one request of a user to its next, as long as answers are quicker; 0 is without a pause.
     """
 
-    name: str
+    name: ProfileName
     description: str
     stages: tuple[Stage, ...]
     pacing: float = 0.1
@@ -76,7 +78,7 @@ class Profile:
 
 _STEPS = (16, 64, 256, 512, 1024, 1536)  # the last is past the 1,000 requests that wait for a model's worker
 
-PROFILES = {
+PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile("smoke", "does everything answer: 5 users", (Stage("steady", 15, 5),)),

@@ -21,19 +21,19 @@ class ProfileShape(LoadTestShape):
     profile: ClassVar[Profile]
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.on_stage: Callable[[Stage], None] = lambda stage: None
         self.finished = False
         self._index: int | None = None
 
     def reset_time(self) -> None:
         """Begin anew; Locust's master does so more than once."""
-        super().reset_time()
+        super().reset_time()  # type: ignore[no-untyped-call]
         self.finished = False
 
     def tick(self) -> tuple[int, float] | None:
         """The users wanted now; None ends the test."""
-        index = self.profile.stage_at(self.get_run_time())
+        index = self.profile.stage_at(self.get_run_time())  # type: ignore[no-untyped-call]
         if index is None:
             self.finished = True
             return None

@@ -75,7 +75,7 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
         "wait_time": constant_pacing(pacing) if pacing else constant(0),
         "__doc__": f"Asks {contract.name}.",
     }
-    return type(f"{contract.name.title()}User", (ModelUser,), attributes)
+    return type(f"{contract.name}_users", (ModelUser,), attributes)
 
 
 def draw(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:

@@ -1,4 +1,4 @@
-"""Models for the tests of the load: contracts of any inputs with example and reference, and handlers that serve them."""
+"""Models for the load tests' own tests: contracts with example and reference, and handlers that serve them."""
 
 from typing import Any
 

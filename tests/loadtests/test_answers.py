@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from handlers.contract import ModelContract
-from loadtests import payloads
+from loadtests import draws, payloads
 from loadtests.answers import complaint
 from loadtests.faults import faults
 from loadtests.payloads import Payload
@@ -16,7 +16,7 @@ from tests.loadtests.models import flights, pictures, respond, serve
 
 def asked(model: ModelContract, protocol: str, top_k: int = 1) -> tuple[Payload, dict[str, Any]]:
     """A request of one row, and its right answer."""
-    tensors = payloads.draws.plausible(model, np.random.default_rng(0), 1)
+    tensors = draws.plausible(model, np.random.default_rng(0), 1)
     payload = payloads.write(model, "valid", protocol, tensors, top_k)
     body: dict[str, Any] = msgspec.json.decode(respond(serve(model), payload).body)
     assert found(model, payload, body) == ""
@@ -40,7 +40,9 @@ def test_there_must_be_one_prediction_a_row(protocol: str, count: int) -> None:
     assert found(flights(), payload, {"predictions": body["predictions"] * count}) == "not one prediction a row"
 
 
-@pytest.mark.parametrize("change", [{"label": "hat"}, {"label": "other"}, {"index": 3}, {"probability": 1.5}, {"probability": None}])
+@pytest.mark.parametrize(
+    "change", [{"label": "hat"}, {"label": "other"}, {"index": 3}, {"probability": 1.5}, {"probability": None}]
+)
 def test_a_class_must_be_one_of_the_contract_with_a_probability(change: dict[str, Any]) -> None:
     payload, body = asked(pictures(), "native")
     body["prediction"] |= change

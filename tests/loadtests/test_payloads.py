@@ -58,7 +58,9 @@ def test_the_example_gets_the_contracts_answer(model: ModelContract) -> None:
 
 def test_the_faults_cover_every_code_that_a_request_without_a_picture_can_get() -> None:
     rng = np.random.default_rng(0)
-    found = {p.expected.code for m in (flights(), pictures()) for p in faults(m, rng) if isinstance(p.expected, Refusal)}
+    found = {
+        p.expected.code for m in (flights(), pictures()) for p in faults(m, rng) if isinstance(p.expected, Refusal)
+    }
     assert found == set(STATUS) - {"invalid_image", "image_too_large", "internal", "not_supported"}
 
 
@@ -90,7 +92,9 @@ def test_edges_have_one_row_or_many_in_every_format_and_ask_for_every_class() ->
 
 
 def test_the_same_seed_draws_the_same_requests() -> None:
-    first, second, other = ([payloads.valid(flights(), rng) for _ in range(20)] for rng in map(np.random.default_rng, (1, 1, 2)))
+    first, second, other = (
+        [payloads.valid(flights(), rng) for _ in range(20)] for rng in map(np.random.default_rng, (1, 1, 2))
+    )
     assert first == second != other
 
 
