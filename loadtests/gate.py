@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import tally
-from loadtests.profiles import Stage
+from loadtests.profiles import RECOVERY, Stage
 from loadtests.slo import Measured, Objectives, Verdict, failed, judge
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ class Gate:
         report: Path | None = None,
     ) -> None:
         self._objectives, self._stats, self._console, self._report = objectives, stats, console, report
-        self._recovery: dict[str, Measured] = {}
+        self._recovery: dict[str, Measured | None] = {}
         self.verdicts: list[Verdict] = []
 
     def begin(self, stage: Stage) -> None:
         """Say that a stage begins."""
+        if stage.name == RECOVERY:
+            self._recovery = dict.fromkeys(self._objectives)
         self._console.print(f"{time.strftime('%H:%M:%S')} {stage.name}: {stage.users} users, {stage.seconds:.0f} s")
 
     def begin_recovery(self) -> None:
@@ -56,7 +58,9 @@ class Gate:
         """
         for model, objectives in self._objectives.items():
             found = tally.measured(self._stats(), model)
-            recovery = found.since(self._recovery[model]) if model in self._recovery else None
+            before = self._recovery.get(model)
+            # A run that ended before anything could be judged has not shown that the service recovers.
+            recovery = found.since(before) if before else Measured() if self._recovery else None
             self.verdicts += judge(model, objectives, found, recovery)
         if exceptions:
             self.verdicts.append(Verdict("load test", "exceptions of its own", 0, exceptions, False))

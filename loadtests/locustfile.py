@@ -19,7 +19,7 @@ from loadtests import slo
 from loadtests.gate import Gate
 from loadtests.metrics import LoadCollector
 from loadtests.plan import Plan, contracts
-from loadtests.profiles import PROFILES, RECOVERY, Stage
+from loadtests.profiles import PROFILES, RECOVERY, SETTLING, Stage
 from loadtests.shapes import shape_of
 from loadtests.users import user_class
 from serving.settings import Settings
@@ -57,7 +57,7 @@ def prepare(environment: Environment, **_: Any) -> None:
     def begin(stage: Stage) -> None:
         gate.begin(stage)
         if stage.name == RECOVERY:
-            gevent.spawn_later(lag, gate.begin_recovery)
+            gevent.spawn_later(SETTLING + lag, gate.begin_recovery)
 
     shape.on_stage = begin
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 ProfileName = Literal["smoke", "load", "stress", "spike", "soak"]
-RECOVERY = "recovery"  # the name of a stage that is also judged alone
+RECOVERY = "recovery"  # the name of a stage that is also judged alone, but for its first second
+SETTLING = 1.0  # s
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,10 @@ class Profile:
                 return index
         return None
 
-    def target(self, index: int) -> tuple[int, float]:
-        """The users of a stage, and how many are started or stopped a second to get there."""
+    def target(self, index: int, now: int) -> tuple[int, float]:
+        """The users of a stage, and how many are started or stopped a second to get there from those of now."""
         stage = self.stages[index]
-        before = self.stages[index - 1].users if index else 0
-        return stage.users, max(1.0, abs(stage.users - before) / stage.ramp)
+        return stage.users, max(1.0, abs(stage.users - now) / stage.ramp)
 
 
 _STEPS = (16, 64, 256, 512, 1024, 1536)  # the last is past the 1,000 requests that wait for a model's worker
@@ -92,7 +92,7 @@ PROFILES: dict[str, Profile] = {
         Profile(
             "spike",
             "a crowd, and what is left of it: 8 users, 512, 8",
-            (Stage("calm", 10, 8), Stage("spike", 15, 512), Stage("settling", 1, 8), Stage(RECOVERY, 19, 8)),
+            (Stage("calm", 10, 8), Stage("spike", 15, 512), Stage(RECOVERY, 20, 8)),
         ),
         Profile("soak", "ten minutes: 16 users", (Stage("steady", 600, 16),)),
     )

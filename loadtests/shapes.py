@@ -25,6 +25,7 @@ class ProfileShape(LoadTestShape):
         self.on_stage: Callable[[Stage], None] = lambda stage: None
         self.finished = False
         self._index: int | None = None
+        self._target = (0, 1.0)
 
     def reset_time(self) -> None:
         """Begin anew; Locust's master does so more than once."""
@@ -38,9 +39,9 @@ class ProfileShape(LoadTestShape):
             self.finished = True
             return None
         if index != self._index:
-            self._index = index
+            self._index, self._target = index, self.profile.target(index, now=self._target[0])
             self.on_stage(self.profile.stages[index])
-        return self.profile.target(index)
+        return self._target
 
 
 class Smoke(ProfileShape):

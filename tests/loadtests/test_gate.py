@@ -66,10 +66,18 @@ def test_a_fault_of_the_load_test_itself_fails_the_run() -> None:
 
 def test_recovery_is_what_came_after_it_began() -> None:
     found = statistics(flights_native=(1000, 0, {50: 1000}))
-    gate = Gate(OBJECTIVES, lambda: found, Console(quiet=True))
+    gate = Gate(OBJECTIVES, lambda: found, Console(file=io.StringIO()))
     gate.begin(Stage("recovery", 19, 8))
     gate.begin_recovery()
     found = statistics(flights_native=(1100, 0, {50: 1000, 5: 100}), seconds=20)
     assert gate.judge(finished=True, exceptions=0) == 0
     recovery = next(verdict for verdict in gate.verdicts if verdict.objective == "recovery_p95_ms")
     assert recovery.measured == 5
+
+
+def test_a_run_that_ended_before_recovery_could_be_judged_has_missed_it() -> None:
+    found = statistics(flights_native=(1000, 0, {5: 1000}))
+    gate = Gate(OBJECTIVES, lambda: found, Console(file=io.StringIO()))
+    gate.begin(Stage("recovery", 19, 8))
+    assert gate.judge(finished=True, exceptions=0) == 1
+    assert [verdict.objective for verdict in gate.verdicts if not verdict.met] == ["recovery_p95_ms"]
