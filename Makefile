@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train test lint types format constraints clean
+.PHONY: help up down status logs train load test lint types format constraints clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ logs: ## Follow the log
 train: $(VENV)/runtime ## Train, evaluate, archive, register: make train MODEL=fashion [PRESET=full]
 	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }
 	@$(BIN)/python -m training train $(MODEL) $(if $(PRESET),--preset $(PRESET))
+
+load: $(VENV)/load ## Load the running service and judge it: make load MODEL=flights [PROFILE=smoke]
+	@$(BIN)/python -m loadtests run $(if $(MODEL),--model $(MODEL)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
 	@$(BIN)/python -m pytest $(ARGS)
@@ -56,10 +59,15 @@ $(VENV)/bin/python:
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# Two stamps, so that `up` installs no more than it needs.
+# Three stamps, so that `up` installs no more than it needs.
 $(VENV)/runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing Marloop into $(VENV): 1.7 GB with the CPU build of torch, a minute or two"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/load: $(VENV)/runtime
+	@echo "installing Locust"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[load]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime

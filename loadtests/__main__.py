@@ -1,0 +1,169 @@
+"""``python -m loadtests``: load the running service with Locust and judge it by its objectives."""
+
+import importlib.util
+import os
+import socket
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from handlers.contract import ModelContract
+from loadtests import slo
+from loadtests.plan import Plan, contracts
+from loadtests.profiles import PROFILES, ProfileName
+from serving.readiness import ask
+from serving.registry import ArchiveError
+from serving.settings import ROOT, Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(highlight=False, soft_wrap=True)
+HERE = Path(__file__).parent
+# What a process does where the load comes from several machines or containers.
+Role = Literal["alone", "master", "worker"]
+
+
+@app.command("run")
+def run_command(
+    model: Annotated[str, typer.Option(help="Name of a model; default: all that are served, by their weights.")] = "",
+    profile: Annotated[ProfileName, typer.Option(help="Course of the load; `list` shows them.")] = "smoke",
+    host: Annotated[str, typer.Option(help="URL of the service; default: this machine's inference port.")] = "",
+    users: Annotated[int | None, typer.Option(min=1, help="Most users at once; default: the profile's.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that send; one fills one core.")] = 1,
+    web: Annotated[
+        bool, typer.Option("--web", help="With Locust's page, which stays; Ctrl-C ends first the run, then the page.")
+    ] = False,
+    role: Annotated[Role, typer.Option(help="Alone, or one of several: the master counts, workers send.")] = "alone",
+    master_host: Annotated[str, typer.Option(help="Where a worker finds the master.")] = "127.0.0.1",
+    master_port: Annotated[int, typer.Option(help="Where the master listens for workers.")] = 5557,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers a master waits for.")] = 1,
+    port: Annotated[
+        int, typer.Option(envvar="MARLOOP_LOCUST_PORT", help="Port of the page, and of the run's /metrics.")
+    ] = 8089,
+    seed: Annotated[int, typer.Option(help="Of the requests that are drawn.")] = 0,
+    slo_file: Annotated[
+        Path, typer.Option("--slo", help="File of the objectives.", show_default="loadtests/slo.yaml")
+    ] = slo.FILE,
+    reports: Annotated[Path, typer.Option(help="Folder for the reports.", show_default="loadtests/reports")] = HERE
+    / "reports",
+    seconds: Annotated[
+        float | None, typer.Option("--time", min=3, hidden=True, help="Length of the run, in s.")
+    ] = None,
+) -> None:
+    """Send a model requests drawn from its contract, check every answer, and judge the run by loadtests/slo.yaml.
+
+    The exit code is 0 if every objective is met, 1 if one is missed, 2 if the run cannot start, 130 after Ctrl-C.
+    """
+    settings = _settings()
+    url = (host or settings.inference_url).rstrip("/")
+    if importlib.util.find_spec("locust") is None:
+        _fail("Locust is not installed: `make load` installs it, or `pip install -e '.[load]'`")
+    try:
+        asked = contracts(settings, model)
+        objectives = slo.read(slo_file)
+        for contract in asked:
+            objectives.objectives(contract.name, profile)
+    except (ArchiveError, ValueError) as error:
+        _fail(str(error))
+    options = ["--host", url]
+    report = ""
+    if role == "worker":
+        options += ["--worker", "--master-host", master_host, "--master-port", str(master_port)]
+    else:
+        _check_service(url, asked)
+        _check_port(settings.private_address, port)
+        folder = _report_folder(reports, model, profile)
+        report = str(folder)
+        options += ["--csv", str(folder / "stats"), "--html", str(folder / "report.html")]
+        page = ["--web-host", settings.private_address, "--web-port", str(port), "--autostart"]
+        options += page if web else ["--headless", "--only-summary"]
+    if role == "master":
+        options += ["--master", "--master-bind-host", settings.private_address, "--master-bind-port", str(master_port)]
+        options += ["--expect-workers", str(workers), "--expect-workers-max-wait", "60"]
+    elif processes > 1:
+        options += ["--processes", str(processes)]
+        if role == "alone":
+            options += _meeting_point()
+    metrics = f"{settings.private_address}:{port}"
+    plan = Plan(model, profile, users, seconds, metrics, report, str(slo_file.resolve()), seed)
+    _become_locust(options, settings, plan)
+
+
+@app.command("list")
+def list_command() -> None:
+    """Show the profiles and what they do."""
+    table = Table("profile", "load", "s")
+    for profile in PROFILES.values():
+        table.add_row(profile.name, profile.description, f"{profile.seconds:.0f}")
+    console.print(table)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environment(os.environ)
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _check_service(url: str, asked: list[ModelContract]) -> None:
+    """End with a message if a model does not answer its example."""
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        try:
+            client.get(f"{url}/ping")
+        except httpx.InvalidURL as error:
+            _fail(f"--host {url}: {error}")
+        except httpx.HTTPError as error:
+            _fail(f"no service answers at {url} ({type(error).__name__}): `make up` starts it, `--host` names another")
+        found = [ask(client, url, contract) for contract in asked]
+    for one in found:
+        if not one.ready:
+            _fail(f"{one.name} {one.version} is not served at {url}: {one.detail}. `make up` serves every champion")
+
+
+def _check_port(address: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            _fail(
+                f"port {port} of {address} is not free ({error.strerror}): --port or MARLOOP_LOCUST_PORT names another"
+            )
+
+
+def _meeting_point() -> list[str]:
+    """Options for a master and its own workers: a free port that only this machine reaches."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    return ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
+
+
+def _report_folder(reports: Path, model: str, profile: str) -> Path:
+    now = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    folder = reports.resolve() / f"{now}-{model or 'all'}-{profile}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _become_locust(options: list[str], settings: Settings, plan: Plan) -> NoReturn:
+    """Replace this process, so that Ctrl-C and other signals reach Locust itself."""
+    command = [sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--loglevel", "WARNING", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    os.chdir(ROOT)
+    os.execve(command[0], command, environment | settings.to_environment() | plan.to_environment())
+
+
+def _fail(message: str) -> NoReturn:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(message, markup=False)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m loadtests")

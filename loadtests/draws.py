@@ -1,0 +1,107 @@
+"""Values for a model's inputs: as training saw them, and at the ends of what is accepted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.contract import ModelContract, TensorSpec
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+
+
+def plausible(contract: ModelContract, rng: np.random.Generator, rows: int) -> Tensors:
+    """Rows distributed as the contract's reference says, feature by feature.
+
+    Returns:
+        One array an input, ``(rows, *shape[1:])``, as a client holds them: of a category its name.
+    """
+    return {spec.name: _plausible(contract, spec, rng, rows) for spec in contract.inputs}
+
+
+def extreme(contract: ModelContract, rng: np.random.Generator, rows: int) -> Tensors:
+    """Rows whose every value is the smallest or the largest that is accepted, or any of the categories."""
+    return {spec.name: _extreme(contract, spec, rng, rows) for spec in contract.inputs}
+
+
+def example_value(contract: ModelContract, spec: TensorSpec) -> Any:
+    """What the contract's example gives for one input."""
+    return contract.example.request[spec.name if contract.has_named_rows else "inputs"]
+
+
+def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:
+    summary: Mapping[str, Any] = contract.reference.get("inputs", {}).get(spec.name, {})
+    if spec.categories:
+        return _categories(spec, rng, rows, summary.get("counts", {}))
+    if spec.datatype == "BOOL":
+        return rng.integers(0, 2, (rows, *spec.shape[1:])).astype(bool)
+    example = _as_array(spec, example_value(contract, spec))
+    if spec.datatype == "BYTES":
+        return np.broadcast_to(example, (rows, *spec.shape[1:]))
+    quantiles = np.array(summary.get("quantiles") or [float(example.mean(dtype=np.float64))])
+    wanted = np.interp(rng.random(rows), np.linspace(0, 1, len(quantiles)), quantiles)
+    return _fit(contract, spec, wanted if spec.is_scalar else _scaled(example, wanted))
+
+
+def _scaled(example: Array, means: Array) -> Array:
+    """An array of several values is summarised by its mean: the example's, made as bright as others in training."""
+    base = example.astype(np.float64)
+    # A step of a tenth at least, so that no two rows are alike; an example of zeros stays as it is.
+    factors = means / base.mean() if base.mean() else np.ones(len(means))
+    return base * np.clip(factors, 0.1, 10).reshape(-1, *[1] * base.ndim)
+
+
+def _categories(spec: TensorSpec, rng: np.random.Generator, rows: int, counts: Mapping[str, int]) -> Array:
+    weights = np.array([counts.get(name, 0) for name in spec.categories], np.float64)
+    share = weights / weights.sum() if weights.sum() else None
+    return np.array(spec.categories, object)[rng.choice(len(spec.categories), rows, p=share)]
+
+
+def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:
+    if spec.categories:
+        return _categories(spec, rng, rows, {})
+    if spec.datatype in ("BOOL", "BYTES"):
+        return _plausible(contract, spec, rng, rows)
+    ends = np.array(_ends(contract, spec), np.float64)
+    return _fit(contract, spec, ends[rng.integers(0, 2, (rows, *spec.shape[1:]))])
+
+
+def _fit(contract: ModelContract, spec: TensorSpec, values: Array) -> Array:
+    low, high = _ends(contract, spec)
+    inside = np.clip(values, low, high)
+    if not spec.datatype.startswith("FP"):
+        return np.round(inside).astype(spec.dtype)
+    found = inside.astype(spec.dtype)
+    # The nearest number of few digits may lie just outside: 0.3 as FP32 is 0.30000001.
+    found = np.where(found.astype(np.float64) > high, np.nextafter(found, found.dtype.type(low)), found)
+    return np.where(found.astype(np.float64) < low, np.nextafter(found, found.dtype.type(high)), found)
+
+
+def _ends(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
+    """The smallest and largest value that is sent: what the contract accepts, else what training saw.
+
+    A number of no range may be as large as its type, but no model means something there.
+    """
+    low, high = spec.range if spec.range is not None else _seen(contract, spec)
+    if spec.datatype.startswith("FP"):
+        least, most = -float(np.finfo(np.dtype(spec.dtype)).max), float(np.finfo(np.dtype(spec.dtype)).max)
+    else:
+        info = np.iinfo(np.dtype(spec.dtype))
+        # Values are drawn as doubles, which hold whole numbers up to here.
+        least, most = max(float(info.min), -(2.0**53)), min(float(info.max), 2.0**53)
+    return max(low, least), min(high, most)
+
+
+def _seen(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
+    if spec.datatype in ("UINT8", "INT8"):  # all of a picture's values are usual
+        info = np.iinfo(np.dtype(spec.dtype))
+        return float(info.min), float(info.max)
+    example = _as_array(spec, example_value(contract, spec)).astype(np.float64)
+    quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles", []) if spec.is_scalar else []
+    return min([*quantiles, float(example.min())]), max([*quantiles, float(example.max())])
+
+
+def _as_array(spec: TensorSpec, value: Any) -> Array:
+    return np.array(value, spec.dtype)

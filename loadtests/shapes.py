@@ -1,0 +1,87 @@
+"""The profiles as Locust's load shapes. Importing Locust replaces Python's sockets by gevent's."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from locust import LoadTestShape
+
+from loadtests.profiles import PROFILES, Profile, Stage
+
+
+class ProfileShape(LoadTestShape):
+    """Follows a profile to its end.
+
+    Attributes:
+        profile: whose stages are followed.
+        on_stage: is called with each stage when it begins.
+        finished: whether the end was reached, as it is not when the user interrupts.
+    """
+
+    abstract = True
+    profile: ClassVar[Profile]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.on_stage: Callable[[Stage], None] = lambda stage: None
+        self.finished = False
+        self._index: int | None = None
+        self._target = (0, 1.0)
+
+    def reset_time(self) -> None:
+        """Begin anew; Locust's master does so more than once."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self.finished = False
+
+    def tick(self) -> tuple[int, float] | None:
+        """The users wanted now; None ends the test."""
+        index = self.profile.stage_at(self.get_run_time())  # type: ignore[no-untyped-call]
+        if index is None:
+            self.finished = True
+            return None
+        if index != self._index:
+            self._index, self._target = index, self.profile.target(index, now=self._target[0])
+            self.on_stage(self.profile.stages[index])
+        return self._target
+
+
+class Smoke(ProfileShape):
+    """Does everything answer."""
+
+    profile = PROFILES["smoke"]
+
+
+class Load(ProfileShape):
+    """An ordinary day."""
+
+    profile = PROFILES["load"]
+
+
+class Stress(ProfileShape):
+    """Where it ends."""
+
+    profile = PROFILES["stress"]
+
+
+class Spike(ProfileShape):
+    """A crowd, and what is left of it."""
+
+    profile = PROFILES["spike"]
+
+
+class Soak(ProfileShape):
+    """A long time."""
+
+    profile = PROFILES["soak"]
+
+
+SHAPES: dict[str, type[ProfileShape]] = {shape.profile.name: shape for shape in (Smoke, Load, Stress, Spike, Soak)}
+
+
+def shape_of(name: str, users: int | None, seconds: float | None) -> type[ProfileShape]:
+    """The shape of a profile, with another peak of users or another length.
+
+    Raises:
+        KeyError: no such profile.
+    """
+    shape = SHAPES[name]
+    return type(shape.__name__, (shape,), {"profile": shape.profile.scaled(users, seconds)})

@@ -1,0 +1,94 @@
+"""The command says what is wrong before any load is sent."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from loadtests.__main__ import app
+from loadtests.plan import Plan
+from serving.registry import Registry
+from tests.serving.stores import add
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A store with one model, and nothing that serves it: nothing listens on port 1."""
+    monkeypatch.setenv("MARLOOP_MODEL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("MARLOOP_INFERENCE_PORT", "1")
+    registry = Registry(tmp_path / "store")
+    add(registry)
+    return registry
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = runner.invoke(app, ["run", *arguments])
+    return result.exit_code, result.output
+
+
+def test_without_a_service_the_way_out_is_named(store: Registry, tmp_path: Path) -> None:
+    code, text = run("--model", "doubling", "--reports", str(tmp_path / "reports"))
+    assert code == 2
+    assert "no service answers at http://127.0.0.1:1" in text
+    assert "`make up` starts it" in text
+    assert not (tmp_path / "reports").exists()
+
+
+def test_another_host_is_asked_when_it_is_named(store: Registry) -> None:
+    code, text = run("--host", "http://127.0.0.1:2/")
+    assert code == 2
+    assert "no service answers at http://127.0.0.1:2 " in text
+
+
+def test_a_model_without_champion_is_told_how_to_get_one(store: Registry) -> None:
+    code, text = run("--model", "nobody")
+    assert code == 2
+    assert "nobody has no champion: run `make train MODEL=nobody`" in text
+
+
+def test_an_empty_store_is_told_how_to_fill_it(store: Registry) -> None:
+    store.path.unlink()
+    code, text = run()
+    assert code == 2
+    assert "run `make up`" in text
+
+
+def test_an_unknown_profile_is_told_the_known_ones(store: Registry) -> None:
+    code, text = run("--profile", "storm")
+    assert code == 2
+    assert all(name in text for name in ("smoke", "load", "stress", "spike", "soak"))
+
+
+def test_a_fault_in_the_objectives_is_told_before_the_run(store: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "slo.yaml"
+    path.write_text("default: {p95: 1}")
+    code, text = run("--slo", str(path))
+    assert code == 2
+    assert "unknown field `p95`" in text
+
+
+def test_a_taken_port_is_told_with_the_variable_that_names_another(
+    store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtests.__main__._check_service", lambda url, asked: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, text = run("--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert "MARLOOP_LOCUST_PORT" in text
+
+
+def test_the_profiles_are_listed() -> None:
+    result = runner.invoke(app, ["list"])
+    assert all(name in result.output for name in ("smoke", "load", "stress", "spike", "soak"))
+
+
+@pytest.mark.parametrize(
+    "plan", [Plan(), Plan("flights", "spike", 12, 3.5, "127.0.0.1:8089", "/reports/1", "/slo.yaml", 7)]
+)
+def test_a_plan_survives_the_environment(plan: Plan) -> None:
+    assert Plan.from_environment(plan.to_environment()) == plan

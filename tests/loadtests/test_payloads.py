@@ -1,0 +1,110 @@
+"""Requests drawn from contracts: the real handlers answer every valid one and refuse every other as expected."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handlers.codec import Codec
+from handlers.contract import ModelContract
+from handlers.message import STATUS, Request
+from loadtests import draws, payloads
+from loadtests.answers import complaint
+from loadtests.faults import faults
+from loadtests.payloads import FORMATS, MANY_ROWS, Answer, Payload, Refusal
+from tests.loadtests.models import MAX_ROWS, contracts, flights, pictures, respond, serve
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def answered(model: ModelContract, payload: Payload) -> str:
+    response = respond(serve(model), payload)
+    return complaint(model, payload, response.status, response.body)
+
+
+@pytest.mark.parametrize("protocol", FORMATS)
+@pytest.mark.parametrize("make", [payloads.valid, payloads.edge])
+@settings(deadline=None, max_examples=60)
+@given(model=contracts(), seed=SEEDS)
+def test_every_valid_and_every_edge_request_is_answered_rightly(
+    make: Callable[..., Payload], protocol: str, model: ModelContract, seed: int
+) -> None:
+    payload = make(model, np.random.default_rng(seed), protocol)
+    assert isinstance(payload.expected, Answer)
+    headers = {name.lower(): value for name, value in payload.headers.items()}
+    decoded = Codec(model, MAX_ROWS).decode(Request(payload.body, headers))
+    assert decoded.rows == payload.expected.rows
+    assert answered(model, payload) == ""
+
+
+@settings(deadline=None, max_examples=150)
+@given(model=contracts(), seed=SEEDS)
+def test_every_fault_gets_exactly_its_status_and_code(model: ModelContract, seed: int) -> None:
+    for payload in faults(model, np.random.default_rng(seed)):
+        response = respond(serve(model), payload)
+        code = msgspec.json.decode(response.body).get("error", {}).get("code")
+        assert Refusal(response.status, code) == payload.expected, payload.body[:200]
+
+
+@settings(deadline=None, max_examples=60)
+@given(model=contracts())
+def test_the_example_gets_the_contracts_answer(model: ModelContract) -> None:
+    assert answered(model, payloads.example(model)) == ""
+
+
+def test_the_faults_cover_every_code_that_a_request_without_a_picture_can_get() -> None:
+    rng = np.random.default_rng(0)
+    found = {
+        p.expected.code for m in (flights(), pictures()) for p in faults(m, rng) if isinstance(p.expected, Refusal)
+    }
+    assert found == set(STATUS) - {"invalid_image", "image_too_large", "internal", "not_supported"}
+
+
+def test_plausible_values_are_distributed_as_in_training() -> None:
+    drawn = draws.plausible(flights(), np.random.default_rng(0), 4000)
+    assert 100 <= drawn["distance"].min() < 105
+    assert 395 < drawn["distance"].max() <= 400
+    assert np.median(drawn["distance"]) == pytest.approx(200, abs=10)
+    counts = Counter(drawn["carrier"])
+    assert counts["AA"] == 0
+    assert counts["UA"] / 4000 == pytest.approx(0.9, abs=0.03)
+    means = draws.plausible(pictures(), np.random.default_rng(0), 4000)["pixels"].reshape(4000, -1).mean(1)
+    assert np.median(means) == pytest.approx(50, abs=3)
+
+
+def test_extreme_values_are_the_ends_of_the_range() -> None:
+    drawn = draws.extreme(flights(), np.random.default_rng(0), 50)
+    assert set(drawn["distance"]) == {1, 12000}
+    assert set(drawn["hour"]) == {0, 23}
+    assert set(drawn["carrier"]) == {"AA", "B6", "UA"}
+
+
+def test_edges_have_one_row_or_many_in_every_format_and_ask_for_every_class() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [payloads.edge(pictures(), rng) for _ in range(300)]
+    assert {payload.protocol for payload in drawn} == set(FORMATS)
+    expected = {payload.expected for payload in drawn if isinstance(payload.expected, Answer)}
+    assert {(answer.rows, answer.top_k) for answer in expected} == {(1, 1), (1, 3), (MANY_ROWS, 1), (MANY_ROWS, 3)}
+
+
+def test_the_same_seed_draws_the_same_requests() -> None:
+    first, second, other = (
+        [payloads.valid(flights(), rng) for _ in range(20)] for rng in map(np.random.default_rng, (1, 1, 2))
+    )
+    assert first == second != other
+
+
+def test_each_format_is_sent_to_its_route() -> None:
+    rng = np.random.default_rng(0)
+    routes = {protocol: payloads.valid(flights(), rng, protocol).path("flights") for protocol in FORMATS}
+    assert routes == {
+        "native": "/predictions/flights",
+        "v1": "/v1/models/flights:predict",
+        "v2": "/v2/models/flights/infer",
+        "v2-binary": "/v2/models/flights/infer",
+        "npy": "/predictions/flights",
+    }
