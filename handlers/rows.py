@@ -101,8 +101,8 @@ class RowDecoder:
 
     def _spec_at(self, path: str) -> TensorSpec | None:
         name = _LAST_NAME.search(path)
-        if name and name[1] in ("inputs", "instances"):
-            return self._contract.inputs[0] if not self._contract.has_named_rows else None
+        if not self._contract.has_named_rows:  # the only tensor has no name in a request
+            return self._contract.inputs[0] if name and name[1] in ("inputs", "instances") else None
         return self._specs.get(name[1]) if name else None
 
     def _describe(self, path: str) -> str:

@@ -69,7 +69,7 @@ class Formula:
         self._contract = contract
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        rows = np.concatenate([_numbers(tensor) for tensor in tensors.values()], axis=1)
+        rows = np.concatenate([_numbers(tensors[spec.name]) for spec in self._contract.inputs], axis=1)
         self.batches.append(len(rows))
         weights = np.cos(np.arange(rows.shape[1]))
         # Summed exactly, row by row: what is computed together must not differ in the last bit.
