@@ -1,7 +1,6 @@
 """Alertmanager's configuration, and in a real Alertmanager: who is told the cause is not told the symptoms."""
 
 import datetime
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from serving.settings import ROOT
 from tests.integration.conftest import free_ports
-from tests.monitoring.programs import need, run
+from tests.monitoring.programs import alertmanager, need, run
 from tests.waiting import wait_until
 
 CONFIG = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
@@ -27,31 +26,12 @@ def test_the_configuration_is_valid_and_sends_everything_to_the_monitor() -> Non
 
 
 @pytest.fixture
-def alertmanager(tmp_path: Path) -> Iterator[httpx.Client]:
-    """A client of a real Alertmanager with the configuration, but nobody to tell."""
-    program = need("prometheus-alertmanager", "alertmanager")
+def client(tmp_path: Path) -> Iterator[httpx.Client]:
+    """Of a real Alertmanager with the configuration, but nobody to tell."""
     config = tmp_path / "alertmanager.yml"
     config.write_text(CONFIG.read_text().replace("http://monitor:8090", "http://127.0.0.1:1"))
-    (port,) = free_ports(1)
-    command = [program, f"--config.file={config}", f"--storage.path={tmp_path}", "--cluster.listen-address="]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log, cwd=tmp_path
-        )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            wait_until(lambda: answers(client))
-            yield client
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/-/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+    with alertmanager(config, *free_ports(1)) as running:
+        yield running
 
 
 def states(client: httpx.Client, alerts: list[dict[str, str]]) -> dict[str, str]:
@@ -107,7 +87,7 @@ CASES: list[tuple[list[dict[str, str]], set[str]]] = [
 
 @pytest.mark.parametrize(("alerts", "told"), CASES)
 def test_a_cause_silences_its_symptoms_and_nothing_else(
-    alertmanager: httpx.Client, alerts: list[dict[str, str]], told: set[str]
+    client: httpx.Client, alerts: list[dict[str, str]], told: set[str]
 ) -> None:
-    found = states(alertmanager, alerts)
+    found = states(client, alerts)
     assert {name for name, state in found.items() if state == "active"} == told
