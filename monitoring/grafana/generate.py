@@ -1,0 +1,35 @@
+"""``python -m monitoring.grafana.generate``: write the dashboards' JSON, which is committed."""
+
+from pathlib import Path
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from monitoring.grafana.host import host
+from monitoring.grafana.model import model
+from monitoring.grafana.service import service
+
+FOLDER = Path(__file__).parent / "dashboards"
+DASHBOARDS = {"service.json": service, "model.json": model, "host.json": host}
+
+
+def documents() -> dict[str, str]:
+    """The JSON of each dashboard, by file name."""
+    return {name: _document(build()) for name, build in DASHBOARDS.items()}
+
+
+def main() -> None:
+    """Write all files."""
+    for name, text in documents().items():
+        (FOLDER / name).write_text(text)
+
+
+def _document(builder: Dashboard) -> str:
+    built = builder.build()
+    for i, panel in enumerate(built.panels or [], start=1):
+        panel.id_val = i
+    return JSONEncoder(indent=1, sort_keys=True).encode(built) + "\n"
+
+
+if __name__ == "__main__":
+    main()
