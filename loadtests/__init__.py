@@ -1,0 +1,1 @@
+"""Load on the running service, and speed of its parts."""
