@@ -1,6 +1,7 @@
 """Between TorchServe and the core: its lists of dicts and context in, bytes and statuses out, without importing it."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from handlers import wire
 from handlers.batch import Observer
 from handlers.codec import Codec
 from handlers.contract import ModelContract
@@ -30,7 +32,8 @@ class Service:
         """Load the model from its archive and check that it answers its example as training did.
 
         Args:
-            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``max_rows``, ``threads``.
+            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``max_rows``, ``threads``,
+                and ``wire: false`` for reads of TorchServe's socket without a buffer.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -52,6 +55,8 @@ class Service:
         telemetry = self._telemetry(contract, codec, os.environ)
         if telemetry:
             observers.append(telemetry)
+        if "ts" in sys.modules:  # inside a worker of TorchServe
+            wire.install(settings.get("wire", True), sys.modules["ts"].__version__)
         self._handler = ModelHandler(contract, engine, codec, observers)
         self._handler.check_example()
         if telemetry:

@@ -25,9 +25,10 @@ class Management:
         models = self._call("GET", "/models", params={"limit": 1000})["models"]
         return {model["modelName"]: self._versions_of(model["modelName"]) for model in models}
 
-    def register(self, archive: str) -> None:
-        """Load an archive of the model store, and wait until its workers are ready."""
-        self._call("POST", "/models", params={"url": archive, "synchronous": "true"})
+    def register(self, archive: str, name: str | None = None) -> None:
+        """Load an archive of the model store, under its own name or another, and wait until its workers are ready."""
+        params = {"url": archive, "synchronous": "true"} | ({"model_name": name} if name else {})
+        self._call("POST", "/models", params=params)
 
     def set_default(self, name: str, version: str) -> None:
         """Answer requests that name no version with this one."""

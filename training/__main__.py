@@ -71,7 +71,7 @@ def package_command(
         str | None, typer.Option(help="latency: each request at once; throughput: many in one batch.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Requests in one batch at most.")] = None,
-    max_batch_delay: Annotated[int | None, typer.Option(min=0, help="ms that a batch waits for more.")] = None,
+    max_batch_delay: Annotated[int | None, typer.Option(min=1, help="ms that a batch waits for more.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
     store: Store = ROOT / "model_store",
 ) -> None:

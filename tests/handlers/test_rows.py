@@ -190,7 +190,7 @@ def test_a_feature_may_be_called_as_a_word_of_the_decoders_messages() -> None:
 @pytest.mark.parametrize("datatype", ["INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32"])
 def test_an_integer_is_held_to_the_limits_of_its_type(datatype: str) -> None:
     model = contract(TensorSpec("x", datatype), TensorSpec("y", "FP32"))
-    info = np.iinfo(model.inputs[0].dtype)  # type: ignore[arg-type]
+    info = np.iinfo(model.inputs[0].dtype)
     for value in (int(info.min), int(info.max)):
         assert native(model, {"x": value, "y": 0}).tensors["x"].tolist() == [value]
     for value in (int(info.min) - 1, int(info.max) + 1):

@@ -11,7 +11,7 @@ import pytest
 
 from serving.settings import ROOT
 from tests.integration.conftest import Server, environment, free_ports
-from tests.integration.test_lifecycle import wait_until
+from tests.waiting import wait_until
 
 pytest.importorskip("prometheus_client", reason="the extra `load` is not installed")
 STRICT = """

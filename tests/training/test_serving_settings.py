@@ -55,7 +55,7 @@ def test_a_champion_is_packaged_again_with_the_profile_and_the_same_graph(
     assert number == "1.1"
     with zipfile.ZipFile(store / version.archive) as new, zipfile.ZipFile(linear.archive) as old:
         config = yaml.safe_load(new.read("model-config.yaml"))
-        assert (config["batchSize"], config["maxBatchDelay"], config["minWorkers"]) == (1, 0, 2)
+        assert (config["batchSize"], config["maxBatchDelay"], config["minWorkers"]) == (1, 1, 2)
         assert new.read("model.onnx") == old.read("model.onnx")
     contract = read_contract(registry, "linear")
     assert (contract.version, contract.lineage["packaged_from"]) == ("1.1", "1.0")
