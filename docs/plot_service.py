@@ -14,7 +14,6 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 WINDOW = "15s"
-BUCKETS = "sum by (le) (rate({metric}_bucket{{{chosen}}}[" + WINDOW + "]))"
 COLORS = {"2xx": "#4477aa", "4xx": "#ccbb44", "5xx": "#ee6677", "p50": "#66ccee", "p95": "#4477aa", "p99": "#222255"}
 Points = tuple[list[float], list[float]]  # seconds since the epoch, values
 
@@ -46,22 +45,33 @@ class Source:
         return [float(at) for at, _ in values], [float(value) for _, value in values]
 
 
-def traffic(axes: Axes, source: Source, chosen: str) -> None:
-    """Requests a second by class of status, one above the other; 5xx with those that no worker saw."""
-    rate = f"sum(rate(model_requests_total{{{chosen}{{}}}}[{WINDOW}])) or vector(0)"
-    classes = {name: rate.format(f'code=~"{name[0]}.."') for name in ("2xx", "4xx", "5xx")}
-    found = {name: source.ask(expression) for name, expression in classes.items()}
+def traffic(axes: Axes, source: Source, model: str) -> None:
+    """Requests a second by class of status, one above the other; without a model, 5xx with those no worker saw."""
+    found = {name: source.ask(answers(name[0], model)) for name in ("2xx", "4xx", "5xx")}
     seconds = [at - source.start for at in found["2xx"][0]]
     colors = [COLORS[name] for name in found]
     axes.stackplot(seconds, [values for _, values in found.values()], labels=list(found), colors=colors, alpha=0.8)
     axes.set_ylabel("requests a second")
-    axes.legend(loc="upper left", frameon=False, ncols=3)
 
 
-def latency(axes: Axes, source: Source, chosen: str) -> None:
+def answers(digit: str, model: str) -> str:
+    """The rate of answers whose status begins with a digit."""
+    if digit == "5" and not model:
+        return f"sum(rate(Requests5XX[{WINDOW}])) or vector(0)"
+    chosen = selector(model, f'code=~"{digit}.."')
+    return f"sum(rate(model_requests_total{chosen}[{WINDOW}])) or vector(0)"
+
+
+def selector(model: str, *others: str) -> str:
+    """The label matchers for a model, or for all."""
+    return "{" + ",".join([*([f'model="{model}"'] if model else []), *others]) + "}"
+
+
+def latency(axes: Axes, source: Source, model: str) -> None:
     """Percentiles in the worker, and what the probe felt end to end."""
-    worker = BUCKETS.format(metric="model_request_duration_seconds", chosen=chosen)
-    probe = BUCKETS.format(metric="probe_duration_seconds", chosen=chosen).replace(WINDOW, "1m")
+    chosen = selector(model)
+    worker = f"sum by (le) (rate(model_request_duration_seconds_bucket{chosen}[{WINDOW}]))"
+    probe = f"sum by (le) (rate(probe_duration_seconds_bucket{chosen}[1m]))"
     for name, quantile in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         at, values = source.ask(f"1000 * histogram_quantile({quantile}, {worker})")
         axes.plot([x - source.start for x in at], values, color=COLORS[name], label=f"worker {name}")
@@ -73,7 +83,6 @@ def latency(axes: Axes, source: Source, chosen: str) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("milliseconds")
     axes.set_xlabel("seconds")
-    axes.legend(loc="upper left", frameon=False, ncols=4)
 
 
 def main(
@@ -86,15 +95,15 @@ def main(
     matplotlib.use("agg")
     end = time.time()
     source = Source(prometheus.rstrip("/"), end - 60 * minutes, end, max(1.0, 60 * minutes / 600))
-    chosen = f'model="{model}",' if model else ""
     figure, (upper, lower) = pyplot.subplots(2, 1, sharex=True, figsize=(10, 6), layout="constrained")
-    upper.set_title(f"{model or 'all models'}, measured by Prometheus")
-    traffic(upper, source, chosen)
-    latency(lower, source, chosen)
+    figure.suptitle(f"{model or 'all models'}, measured by Prometheus")
+    traffic(upper, source, model)
+    latency(lower, source, model)
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0)
         axes.grid(axis="y", alpha=0.3)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=4)
     figure.savefig(out, dpi=120)
     typer.echo(f"wrote {out}")
 

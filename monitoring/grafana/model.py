@@ -10,7 +10,6 @@ from monitoring.grafana.panels import (
     distribution,
     number,
     or_zero,
-    quantiles,
     query,
     rate,
     series,
@@ -90,18 +89,19 @@ def _speed() -> list[Panel]:
 
 def _batches() -> list[Panel]:
     return [
-        series(
+        distribution(
             "Requests in a batch",
-            "Requests that were answered together. Always 1: nothing is gained by batching at this traffic.",
+            "How many batches had how many requests, up to the bound. Always 1: nothing is gained by batching at this "
+            "traffic.",
             "none",
-            quantiles("model_batch_requests", "model, version", MODEL),
+            "model_batch_requests",
             width=8,
         ),
-        series(
+        distribution(
             "Rows in a batch",
-            "Rows that the graph ran at once: one request may hold up to 1,024.",
+            "How many batches had how many rows, which the graph ran at once. One request may hold up to 1,024.",
             "none",
-            quantiles("model_batch_rows", "model, version", MODEL),
+            "model_batch_rows",
             width=8,
         ),
         number(
