@@ -82,6 +82,8 @@ def run_command(
         options += ["--csv", str(folder / "stats"), "--html", str(folder / "report.html")]
         page = ["--web-host", settings.private_address, "--web-port", str(port), "--autostart"]
         options += page if web else ["--headless", "--only-summary"]
+        if web:
+            console.print(f"page: http://{settings.private_address}:{port}")
     if role == "master":
         options += ["--master", "--master-bind-host", settings.private_address, "--master-bind-port", str(master_port)]
         options += ["--expect-workers", str(workers), "--expect-workers-max-wait", "60"]
