@@ -61,15 +61,7 @@ def run_command(
     """
     settings = _settings()
     url = (host or settings.inference_url).rstrip("/")
-    if importlib.util.find_spec("locust") is None:
-        _fail("Locust is not installed: `make load` installs it, or `pip install -e '.[load]'`")
-    try:
-        asked = contracts(settings, model)
-        objectives = slo.read(slo_file)
-        for contract in asked:
-            objectives.objectives(contract.name, profile)
-    except (ArchiveError, ValueError) as error:
-        _fail(str(error))
+    asked = _asked(settings, model, profile, slo_file)
     options = ["--host", url]
     report = ""
     if role == "worker":
@@ -80,15 +72,12 @@ def run_command(
         folder = _report_folder(reports, model, profile)
         report = str(folder)
         options += ["--csv", str(folder / "stats"), "--html", str(folder / "report.html")]
-        page = ["--web-host", settings.private_address, "--web-port", str(port), "--autostart"]
-        options += page if web else ["--headless", "--only-summary"]
+        options += _page(settings.private_address, port) if web else ["--headless", "--only-summary"]
     if role == "master":
         options += ["--master", "--master-bind-host", settings.private_address, "--master-bind-port", str(master_port)]
         options += ["--expect-workers", str(workers), "--expect-workers-max-wait", "60"]
     elif processes > 1:
-        options += ["--processes", str(processes)]
-        if role == "alone":
-            options += _meeting_point()
+        options += ["--processes", str(processes), *(_meeting_point() if role == "alone" else [])]
     metrics = f"{settings.private_address}:{port}"
     plan = Plan(model, profile, users, seconds, metrics, report, str(slo_file.resolve()), seed)
     _become_locust(options, settings, plan)
@@ -108,6 +97,20 @@ def _settings() -> Settings:
         return Settings.from_environment(os.environ)
     except ValueError as error:
         _fail(str(error))
+
+
+def _asked(settings: Settings, model: str, profile: str, slo_file: Path) -> list[ModelContract]:
+    """The models of a run, once everything that it needs on this side is there."""
+    if importlib.util.find_spec("locust") is None:
+        _fail("Locust is not installed: `make load` installs it, or `pip install -e '.[load]'`")
+    try:
+        asked = contracts(settings, model)
+        objectives = slo.read(slo_file)
+        for contract in asked:
+            objectives.objectives(contract.name, profile)
+    except (ArchiveError, ValueError) as error:
+        _fail(str(error))
+    return asked
 
 
 def _check_service(url: str, asked: list[ModelContract]) -> None:
@@ -134,6 +137,12 @@ def _check_port(address: str, port: int) -> None:
             _fail(
                 f"port {port} of {address} is not free ({error.strerror}): --port or MARLOOP_LOCUST_PORT names another"
             )
+
+
+def _page(address: str, port: int) -> list[str]:
+    """Options for Locust's page, which begins the run by itself."""
+    console.print(f"page: http://{address}:{port}")
+    return ["--web-host", address, "--web-port", str(port), "--autostart"]
 
 
 def _meeting_point() -> list[str]:

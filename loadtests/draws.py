@@ -48,9 +48,10 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
 def _scaled(example: Array, means: Array) -> Array:
     """An array of several values is summarised by its mean: the example's, made as bright as others in training."""
     base = example.astype(np.float64)
-    # A step of a tenth at least, so that no two rows are alike; an example of zeros stays as it is.
-    factors = means / base.mean() if base.mean() else np.ones(len(means))
-    return base * np.clip(factors, 0.1, 10).reshape(-1, *[1] * base.ndim)
+    mean = base.mean()
+    # An example that is nearly zero throughout stays as it is.
+    factors = np.clip(means / mean, 0.1, 10) if abs(mean) > 1e-9 else np.ones(len(means))
+    return base * factors.reshape(-1, *[1] * base.ndim)
 
 
 def _categories(spec: TensorSpec, rng: np.random.Generator, rows: int, counts: Mapping[str, int]) -> Array:

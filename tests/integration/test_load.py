@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,8 @@ from serving.settings import ROOT
 from tests.integration.conftest import Server, environment, free_ports
 from tests.waiting import wait_until
 
-pytest.importorskip("prometheus_client", reason="the extra `load` is not installed")
+# Importing Locust would change Python's sockets for all tests.
+pytestmark = pytest.mark.skipif(find_spec("locust") is None, reason="Locust is not installed: pip install -e '.[load]'")
 STRICT = """
 default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}
 models: {linear: {p95_ms: 0.001}}

@@ -48,11 +48,14 @@ def test_the_spike_returns_to_the_calm_that_it_came_from() -> None:
 Followed = tuple[float, list[tuple[int, float]], list[str], bool]
 FOLLOW = """
 import json, sys
-from loadtests.profiles import PROFILES
-from loadtests.shapes import shape_of
+from loadtests.profiles import PROFILES, Profile, Stage
+from loadtests.shapes import ProfileShape, shape_of
 found = {}
-for name in PROFILES:
-    shape = shape_of(name, None, 30)()
+shapes = {name: shape_of(name, None, 30) for name in PROFILES}
+blink = Profile("smoke", "", (Stage("crowd", 1.5, 100), Stage("blink", 0.4, 8), Stage("calm", 5, 8)))
+shapes["blink"] = type("Blink", (ProfileShape,), {"profile": blink})
+for name, made in shapes.items():
+    shape = made()
     clock, begun = [0.0], []
     shape.get_run_time = lambda clock=clock: clock[0]
     shape.on_stage = lambda stage, begun=begun: begun.append(stage.name)
@@ -87,3 +90,9 @@ def test_a_crowd_goes_as_quickly_as_it_came(followed: dict[str, Followed]) -> No
     changes = [tick for i, tick in enumerate(ticks) if i == 0 or tick != ticks[i - 1]]
     assert [users for users, _ in changes] == [8, 512, 8]
     assert changes[2][1] == changes[1][1] >= 504
+
+
+def test_after_a_stage_too_short_for_a_tick_the_users_still_change_at_once(followed: dict[str, Followed]) -> None:
+    _, ticks, begun, _ = followed["blink"]
+    assert begun == ["crowd", "calm"]
+    assert [tuple(tick) for tick in ticks[1:3]] == [(100, 100), (8, 92)]

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from loadtests.__main__ import app as loadtests
 from monitoring.__main__ import app as monitoring
 from serving.settings import ROOT, Settings
 from training.__main__ import app as training
@@ -16,7 +17,7 @@ def documented() -> dict[str, str]:
 
 
 def options_of_commands() -> set[str]:
-    apps = [get_command(app).commands.values() for app in (training, monitoring)]  # type: ignore[attr-defined]
+    apps = [get_command(app).commands.values() for app in (training, monitoring, loadtests)]  # type: ignore[attr-defined]
     options = [option for commands in apps for command in commands for option in command.params]
     return {str(option.envvar) for option in options if option.envvar}
 
@@ -78,7 +79,7 @@ def test_env_example_lists_exactly_the_variables_that_exist() -> None:
 
 
 def test_every_variable_that_the_code_names_is_in_env_example() -> None:
-    rooms = ("handlers", "serving", "training", "monitoring")
+    rooms = ("handlers", "serving", "training", "monitoring", "loadtests")
     sources = [*(path for room in rooms for path in ROOT.glob(f"{room}/*.py")), ROOT / "Makefile"]
     named = {name for path in sources for name in re.findall(r"MARLOOP_[A-Z_]*[A-Z]", path.read_text())}
     assert named
