@@ -58,8 +58,17 @@ def peers(root: Path) -> list[Contender]:
     with_int = {**plain, "fashion-int": _json("/predict", workloads.native, workloads.read_prediction)}
     return [
         _peer(root, "fastapi", "FastAPI, pydantic, 2 workers", plain),
-        _peer(root, "fastapi-tuned-1", "FastAPI tuned by hand, 1 worker", plain, "fastapi-tuned", "1"),
-        _peer(root, "fastapi-tuned-2", "FastAPI tuned by hand, 2 workers", with_int, "fastapi-tuned", "2"),
+        _peer(root, "fastapi-tuned-1", "FastAPI tuned by hand, 1 worker", plain, "fastapi-tuned", "1", "fastapi"),
+        _peer(root, "fastapi-tuned-2", "FastAPI tuned by hand, 2 workers", with_int, "fastapi-tuned", "2", "fastapi"),
+        _peer(
+            root,
+            "starlette-2",
+            "Starlette, the same code without FastAPI, 2 workers",
+            with_int,
+            "fastapi-tuned",
+            "2",
+            "starlette",
+        ),
         _peer(root, "torchserve-stock", "TorchServe, default settings, BaseHandler, 2 workers", torchserve),
         _peer(root, "mlserver", "MLServer, adaptive batching, 2 workers", mlserver),
         _peer(root, "litserve", "LitServe, dynamic batching, 2 workers", plain),

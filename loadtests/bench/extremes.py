@@ -82,9 +82,7 @@ def flood(url: str, exchange: Exchange, script: Path, plan: Plan) -> tuple[list[
         with httpx.Client(trust_env=False, timeout=wrk.PATIENCE) as client:
             while not over.is_set():
                 started = time.monotonic()
-                response = client.post(
-                    url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0]
-                )
+                response = client.post(url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0])
                 if response.status_code == 503:
                     refusals.append(1000 * (time.monotonic() - started))
                     bodies[0] = response.text

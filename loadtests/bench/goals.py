@@ -79,9 +79,7 @@ def _errors(results: Results, model: str) -> Goal:
 
 def _overhead(results: Results, model: str) -> Goal:
     clients = results.plan.clients
-    found = ratio(
-        results.loads("marloop", model, clients), results.loads("marloop-bare", model, clients), per_second
-    )
+    found = ratio(results.loads("marloop", model, clients), results.loads("marloop-bare", model, clients), per_second)
     text = f"{model}, validation and telemetry, share of throughput"
     if found is None:
         return Goal(text, "≤ 15 %", "–", None)

@@ -1,7 +1,6 @@
 """What one Python process can do without any server: decode, run, encode. The ceiling, and the answers expected."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from handlers.codec import Codec
@@ -51,6 +50,6 @@ class InProcess:
         return count / (time.perf_counter() - started)
 
 
-def _requests(exchange: Exchange) -> Sequence[Request]:
+def _requests(exchange: Exchange) -> list[Request]:
     headers = {name.lower(): value for name, value in exchange.headers.items()}
     return [Request(body, headers) for body in exchange.bodies]

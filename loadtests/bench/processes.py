@@ -14,7 +14,7 @@ import psutil
 
 MARK = "MARLOOP_BENCH"
 START_TIMEOUT = 120.0  # s
-STOP_TIMEOUT = 10.0
+STOP_TIMEOUT = 3.0
 
 
 class StartError(Exception):
@@ -112,12 +112,13 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish a clean-up although Ctrl-C is pressed again; in the main thread only."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Finish a clean-up although Ctrl-C is pressed again, or SIGTERM comes twice; in the main thread only."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def quiet_environment() -> dict[str, str]:

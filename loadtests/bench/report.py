@@ -1,6 +1,7 @@
 """The results as Markdown, written between markers of a page whose prose survives."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.bench.contenders import WORKLOADS
@@ -11,6 +12,8 @@ from serving.registry import write_atomically
 BEGIN, END = "<!-- bench: from here written by `make bench` -->", "<!-- bench: until here -->"
 NEW_PAGE = f"# Performance\n\n{BEGIN}\n{END}\n"
 COMPARED = ("flights", "fashion", "fashion-int")
+# Packages whose versions are printed; results.json has all.
+NAMED = {"fastapi", "uvicorn", "onnxruntime", "torchserve", "torch", "mlserver", "litserve", "bentoml", "ray", "orjson"}
 FORMATS = ("fashion", "fashion-int", "fashion-png", "fashion-v2")
 
 
@@ -42,11 +45,12 @@ def markdown(results: Results) -> str:
 def _head(results: Results) -> str:
     plan, machine = results.plan, results.machine
     lines = [
-        f"Measured on {results.started[:10]}, {machine['processor']}, {machine['cores']} cores shared by server and load, "
-        f"{machine['memory']} of memory, {machine['system']}, Python {machine['python']}.",
+        f"Measured on {results.started[:10]}, {machine['processor']}, {machine['cores']} cores "
+        f"shared by server and load, {machine['memory']} of memory, {machine['system']}, Python {machine['python']}.",
         "",
-        f"wrk, one thread, 64 different requests in turn; {plan.rounds} rounds, in each every server in turn: started, "
-        f"its answers compared with the others', warmed for {plan.warm_up:g} s, measured for {plan.seconds:g} s, stopped. "
+        f"wrk, one thread, 64 different requests in turn; {plan.rounds} rounds, in each every server in turn: "
+        "started, its answers compared with the others', "
+        f"warmed for {plan.warm_up:g} s, measured for {plan.seconds:g} s, stopped. "
         "Medians over the rounds, the smallest and largest in brackets; a ratio is taken within a round.",
         "",
         "![requests a second](performance.png)",
@@ -130,9 +134,7 @@ def _absent(results: Results) -> str:
 
 
 def _versions(results: Results) -> str:
-    wanted = ("fastapi==", "uvicorn==", "onnxruntime==", "torchserve==", "torch==", "mlserver==", "litserve==")
-    wanted += ("bentoml==", "ray==", "orjson==", "msgspec==")
-    found = {line for lines in results.versions.values() for line in lines if line.lower().startswith(wanted)}
+    found = {line for lines in results.versions.values() for line in lines if line.lower().partition("==")[0] in NAMED}
     return f"Versions: {', '.join(sorted(found, key=str.lower))}.\n" if found else ""
 
 
@@ -150,7 +152,7 @@ def _span(found: tuple[float, float, float] | None, digits: int) -> str:
     return f"{median} ({low}–{high})"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    lines = [head, tuple("---" for _ in head), *rows]
+    lines: list[Sequence[str]] = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

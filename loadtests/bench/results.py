@@ -130,9 +130,7 @@ def spread(loads: Mapping[int, Load], of: Callable[[Load], float]) -> Spread | N
     return _spread([of(load) for load in loads.values()])
 
 
-def ratio(
-    numerator: Mapping[int, Load], denominator: Mapping[int, Load], of: Callable[[Load], float]
-) -> Spread | None:
+def ratio(numerator: Mapping[int, Load], denominator: Mapping[int, Load], of: Callable[[Load], float]) -> Spread | None:
     """The spread of the ratio of two servers, taken within each round; None without a round that both have.
 
     Within a round the machine is the same for both, so that what slows it for a while falls out.

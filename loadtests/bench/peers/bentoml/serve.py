@@ -30,6 +30,4 @@ if __name__ == "__main__":
     port, directory = sys.argv[1:]
     command = [str(Path(sys.executable).with_name("bentoml")), "serve", "serve:Served", "--port", port]
     environment = os.environ | {"MODEL_DIR": directory, "BENTOML_DO_NOT_TRACK": "True"}
-    os.execve(
-        command[0], [*command, "--host", "127.0.0.1", "--working-dir", str(Path(__file__).parent)], environment
-    )
+    os.execve(command[0], [*command, "--host", "127.0.0.1", "--working-dir", str(Path(__file__).parent)], environment)

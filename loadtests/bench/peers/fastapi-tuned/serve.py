@@ -1,4 +1,8 @@
-"""FastAPI tuned by hand: orjson, a raw route and response, checks in plain Python. ``serve.py PORT MODEL_DIR WORKERS``."""
+"""FastAPI tuned by hand: orjson, a raw response, checks in plain Python. ``serve.py PORT MODEL_DIR WORKERS ROUTE``.
+
+ROUTE is ``fastapi``, or ``starlette`` for a route that goes past FastAPI's handling of parameters and dependencies to
+the library below it: no longer FastAPI, but as fast as an application of this kind can be.
+"""
 
 import os
 import sys
@@ -29,7 +33,10 @@ def create() -> FastAPI:
         return Response(body, media_type="application/json")
 
     app = FastAPI(openapi_url=None)
-    app.add_route("/predict", predict, methods=["POST"])  # past FastAPI's parsing of parameters
+    if os.environ["ROUTE"] == "starlette":
+        app.add_route("/predict", predict, methods=["POST"])
+    else:
+        app.post("/predict")(predict)
     return app
 
 
@@ -63,7 +70,7 @@ def array_check(contract: dict[str, Any]) -> Check:
 
 
 if __name__ == "__main__":
-    port, os.environ["MODEL_DIR"], workers = sys.argv[1:]
+    port, os.environ["MODEL_DIR"], workers, os.environ["ROUTE"] = sys.argv[1:]
     uvicorn.run(
         "serve:create",
         factory=True,

