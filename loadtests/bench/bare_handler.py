@@ -1,0 +1,61 @@
+"""What Marloop's handler would cost without contract and telemetry: the same wire, graph and batches, nothing checked.
+
+It is packed into an archive in place of the archive's own entry point.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import orjson
+
+
+class Bare:
+    """Serves one model."""
+
+    def initialize(self, context: Any) -> None:
+        """Load the model, with the session's options of the real handler."""
+        logging.getLogger().setLevel(logging.WARNING)
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
+        directory = Path(context.system_properties["model_dir"])
+        contract = json.loads((directory / "contract.json").read_bytes())
+        self._inputs, self._labels = contract["inputs"], contract["labels"]
+        self._positions = {
+            spec["name"]: {category: i for i, category in enumerate(spec["categories"])}
+            for spec in self._inputs
+            if spec.get("categories")
+        }
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            directory / "model.onnx", options, providers=["CPUExecutionProvider"]
+        )
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch."""
+        rows = [orjson.loads(request["body"]) for request in data]
+        if len(self._inputs) == 1:
+            tensors: dict[str, Any] = {self._inputs[0]["name"]: np.array([row["inputs"] for row in rows], np.uint8)}
+        else:
+            tensors = {spec["name"]: self._column(spec, rows) for spec in self._inputs}
+        (output,) = self._session.run(None, tensors)
+        for i in range(len(rows)):
+            context.set_response_content_type(i, "application/json")
+        if not self._labels:
+            return [orjson.dumps({"prediction": value}) for value in output.tolist()]
+        best = output.argmax(1).tolist()
+        return [
+            orjson.dumps({"prediction": {"label": self._labels[i], "index": i, "probability": float(row[i])}})
+            for i, row in zip(best, output, strict=True)
+        ]
+
+    def _column(self, spec: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
+        name = spec["name"]
+        if name in self._positions:
+            positions = self._positions[name]
+            return np.array([positions[row[name]] for row in rows], np.int64)
+        return np.array([row[name] for row in rows], np.float32 if spec["datatype"] == "FP32" else np.int64)

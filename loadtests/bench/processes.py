@@ -1,0 +1,133 @@
+"""A server under test: started by one command, stopped with everything that it started."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+MARK = "MARLOOP_BENCH"
+START_TIMEOUT = 120.0  # s
+STOP_TIMEOUT = 3.0
+
+
+class StartError(Exception):
+    """A server did not come up; the message has the end of its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """Run a command in a folder, and end it with all its descendants, however they detached themselves.
+
+    The environment carries a mark that descendants inherit; that is how they are found.
+
+    Yields:
+        The mark's value.
+    """
+    mark = uuid.uuid4().hex
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**environment, MARK: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in this terminal is for us, and we end it
+        )
+    try:
+        yield mark
+    finally:
+        with uninterrupted():
+            stop(mark)
+            process.wait()
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The live processes that carry a mark."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def stop(mark: str) -> None:
+    """End all that carry a mark: politely first, and again until there are none."""
+    processes = marked(mark)
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while processes and time.monotonic() < deadline:
+        psutil.wait_procs(processes, timeout=0.1)
+        processes = marked(mark)
+    while processes:  # one may have been starting another
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(processes, timeout=1)
+        processes = marked(mark)
+
+
+def memory(mark: str) -> float:
+    """Memory of all that carry a mark in MB, pages that several share counted once (proportional set size)."""
+    total = 0
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return total / 1e6
+
+
+def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        StartError: it ended, or did not answer in time.
+    """
+    deadline = time.monotonic() + START_TIMEOUT
+    while not answers():
+        gone = not marked(mark)
+        if gone or time.monotonic() > deadline:
+            why = "it ended" if gone else f"no answer after {START_TIMEOUT:.0f} s"
+            raise StartError(f"{why}; the end of its log: {log.read_text(errors='replace')[-1500:]}")
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Finish a clean-up although Ctrl-C is pressed again, or SIGTERM comes twice; in the main thread only."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def quiet_environment() -> dict[str, str]:
+    """What every server gets: one thread an operator, and no reports to anybody's makers."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "DO_NOT_TRACK": "1",
+    }

@@ -1,0 +1,129 @@
+"""What is asked: rows of a model drawn from its contract, and the forms in which servers take them."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from handlers.contract import ModelContract
+
+BODIES = 64  # different requests, so that nothing is answered from a cache
+JSON = {"Content-Type": "application/json"}
+
+
+class Exchange(NamedTuple):
+    """Requests to one server and how to read its answers.
+
+    Attributes:
+        path: of the URL.
+        headers: of every request.
+        bodies: in the order of the rows.
+        read: from a response's body to the answer: a number, or ``[label, probability]``.
+        method: of HTTP.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    bodies: Sequence[bytes]
+    read: Callable[[bytes], Any]
+    method: str = "POST"
+
+
+def draw(contract: ModelContract, generator: Generator, count: int = BODIES) -> list[dict[str, Any]]:
+    """Different valid rows: of a model with features any in range, of one with pictures the example's, changed.
+
+    Pictures are moved and dimmed, so that they compress and print as real ones do; values are whole.
+    """
+    if not contract.has_named_rows:
+        picture = np.array(contract.example.request["inputs"], np.float64)
+        return [{"inputs": _changed(picture, generator)} for _ in range(count)]
+    rows = []
+    for _ in range(count):
+        row: dict[str, Any] = {}
+        for spec in contract.inputs:
+            if spec.categories:
+                row[spec.name] = str(generator.choice(spec.categories))
+            else:
+                low, high = spec.range or (0, 100)
+                row[spec.name] = int(generator.integers(int(low), int(high), endpoint=True))
+        rows.append(row)
+    return rows
+
+
+def bad(contract: ModelContract, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that no server should answer: its last category is unknown, or its picture is text."""
+    name = contract.inputs[-1].name if contract.has_named_rows else "inputs"
+    return {**row, name: "no such thing"}
+
+
+def native(row: Mapping[str, Any]) -> bytes:
+    """The row as JSON."""
+    return json.dumps(row, separators=(",", ":")).encode()
+
+
+def as_floats(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A picture's values as floats: 12.0 for 12."""
+    return {"inputs": np.array(row["inputs"], np.float64).tolist()} if "inputs" in row else dict(row)
+
+
+def listed(row: Mapping[str, Any]) -> bytes:
+    """BentoML's batchable APIs take a list of rows."""
+    return native({"rows": [row]})
+
+
+def v2_json(contract: ModelContract, row: Mapping[str, Any]) -> bytes:
+    """The row in the Open Inference Protocol, as JSON."""
+    tensors = []
+    for spec in contract.inputs:
+        value = row[spec.name] if contract.has_named_rows else row["inputs"]
+        shape = [1, *spec.shape[1:]]
+        tensors.append(
+            {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": np.array(value).ravel().tolist()}
+        )
+    return native({"inputs": tensors})
+
+
+def v2_binary(contract: ModelContract, row: Mapping[str, Any]) -> tuple[bytes, int]:
+    """A model's only array in the protocol's binary extension; the body and the length of its JSON part."""
+    spec = contract.inputs[0]
+    data = np.array(row["inputs"]).astype(spec.dtype).tobytes()
+    tensor = {"name": spec.name, "shape": [1, *spec.shape[1:]], "datatype": spec.datatype}
+    header = native({"inputs": [tensor | {"parameters": {"binary_data_size": len(data)}}]})
+    return header + data, len(header)
+
+
+def png(row: Mapping[str, Any]) -> bytes:
+    """A picture as a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.array(row["inputs"], np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_prediction(body: bytes) -> Any:
+    """The answer in ``{"prediction": …}``."""
+    return _answer(json.loads(body)["prediction"])
+
+
+def read_list(body: bytes) -> Any:
+    """The answer in ``[…]``."""
+    return _answer(json.loads(body)[0])
+
+
+def read_v2(body: bytes) -> Any:
+    """The answer in the protocol's outputs, as JSON."""
+    outputs = {output["name"]: output["data"][0] for output in json.loads(body)["outputs"]}
+    return _answer(outputs if "label" in outputs else next(iter(outputs.values())))
+
+
+def _answer(found: Any) -> Any:
+    return [found["label"], found["probability"]] if isinstance(found, dict) else found
+
+
+def _changed(picture: Any, generator: Generator) -> list[list[int]]:
+    moved = np.roll(picture, generator.integers(-3, 4, 2), axis=(0, 1))
+    changed: list[list[int]] = np.rint(moved * generator.uniform(0.6, 1.0)).astype(int).tolist()
+    return changed
