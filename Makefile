@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load test lint types format constraints clean
+.PHONY: help up down status logs train load tune bench test lint types format constraints clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ train: $(VENV)/runtime ## Train, evaluate, archive, register: make train MODEL=f
 
 load: $(VENV)/load ## Load the running service and judge it: make load MODEL=flights [PROFILE=smoke]
 	@$(BIN)/python -m loadtests run $(if $(MODEL),--model $(MODEL)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
+
+tune: $(VENV)/load ## Find the best batch and worker settings: make tune MODEL=flights [P99_MS=50]
+	@test -n "$(MODEL)" || { echo "usage: make tune MODEL=… [P99_MS=50]"; exit 2; }
+	@$(BIN)/python -m loadtests tune --model $(MODEL) $(if $(P99_MS),--p99-ms $(P99_MS)) $(ARGS)
+
+bench: $(VENV)/load ## Side by side with peers in one run, into docs/performance.md
+	@$(BIN)/python -m loadtests.bench $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
 	@$(BIN)/python -m pytest $(ARGS)
@@ -66,7 +73,7 @@ $(VENV)/runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/load: $(VENV)/runtime
-	@echo "installing Locust"
+	@echo "installing what load tests need"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[load]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""``python -m loadtests``: load the running service with Locust and judge it by its objectives."""
+"""``python -m loadtests``: load the running service with Locust and judge it by its objectives, or tune it by load."""
 
 import importlib.util
 import os
@@ -15,8 +15,10 @@ from rich.table import Table
 
 from handlers.contract import ModelContract
 from loadtests import slo
+from loadtests.candidates import grid
 from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, ProfileName
+from serving.management import ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
 from serving.settings import ROOT, Settings
@@ -81,6 +83,41 @@ def run_command(
     metrics = f"{settings.private_address}:{port}"
     plan = Plan(model, profile, users, seconds, metrics, report, str(slo_file.resolve()), seed)
     _become_locust(options, settings, plan)
+
+
+@app.command("tune")
+def tune_command(
+    model: Annotated[str, typer.Option(help="Name of a model that is served.")],
+    p99_ms: Annotated[float, typer.Option(min=0.1, help="Objective: 99 of 100 answers within so many ms.")] = 50.0,
+    workers: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of workers to try: 1 and 2.")] = None,
+    batch_sizes: Annotated[
+        list[int] | None, typer.Option("--batch-size", min=1, help="Batch sizes to try: 1, 16, 64, 128.")
+    ] = None,
+    delays: Annotated[list[int] | None, typer.Option("--delay", min=1, help="Delays to try, ms: 1 and 3.")] = None,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Loads to try: 1, 16, 64, 256 clients.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
+    keep: Annotated[bool, typer.Option(help="Keep the best settings, and package the champion with them.")] = True,
+    reports: Annotated[Path, typer.Option(help="Folder for the curve.", show_default="loadtests/reports")] = HERE
+    / "reports",
+) -> None:
+    """Find a model's best batch and worker settings under a latency objective, on the running service.
+
+    Candidates are registered beside the champion, which goes on answering, and are removed whatever happens. The exit
+    code is 0 if some settings keep to the objective, 1 if none do, 2 if it cannot start, 130 after Ctrl-C.
+    """
+    from loadtests.bench.wrk import WrkError
+    from loadtests.tuning import Tuning
+
+    candidates = grid(workers or [1, 2], batch_sizes or [1, 16, 64, 128], delays or [1, 3])
+    try:
+        tuning = Tuning(_settings(), model, p99_ms, seconds, _report_folder(reports, model, "tune"), console)
+        found = tuning.run(candidates, clients or [1, 16, 64, 256], keep)
+    except (ArchiveError, ManagementError, WrkError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        console.print("interrupted; the service is as it was")
+        raise typer.Exit(130) from None
+    raise typer.Exit(0 if found else 1)
 
 
 @app.command("list")
