@@ -4,6 +4,7 @@ import importlib.util
 import os
 import socket
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -18,7 +19,7 @@ from loadtests import slo
 from loadtests.candidates import grid
 from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, ProfileName
-from serving.management import ManagementError
+from serving.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
 from serving.settings import ROOT, Settings
@@ -118,6 +119,45 @@ def tune_command(
         console.print("interrupted; the service is as it was")
         raise typer.Exit(130) from None
     raise typer.Exit(0 if found else 1)
+
+
+@app.command("guard")
+def guard_command(
+    model: Annotated[str, typer.Option(help="Name of a model that is served.")] = "flights",
+    least: Annotated[float, typer.Option(help="Share of the echo's throughput that the model must reach.")] = 0.5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is loaded.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 2.0,
+    clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
+) -> None:
+    """Has the handlers' path become slow? A model against a handler that does nothing, on the same TorchServe.
+
+    The exit code is 0 if the model reaches its share of the echo's throughput, 1 if not, 2 if it cannot start.
+    """
+    from loadtests import guard
+    from loadtests.bench import wrk
+    from loadtests.champion import Champion
+
+    settings = _settings()
+    with tempfile.TemporaryDirectory() as folder, httpx.Client(timeout=120, trust_env=False) as client:
+        try:
+            champion = Champion.of(settings.model_store, model)
+            script = champion.write_requests(Path(folder) / "requests.lua")
+            share = guard.measure(
+                Management(settings.management_url, client),
+                settings.model_store,
+                model,
+                champion.archive,
+                lambda name: (
+                    wrk.run(f"{settings.inference_url}/predictions/{name}", script, clients, seconds).per_second
+                ),
+                rounds,
+            )
+        except (ArchiveError, ManagementError, wrk.WrkError) as error:
+            _fail(str(error))
+    verdict = "as it should be" if share.ratio >= least else "SLOWER than it may be"
+    console.print(f"{model} {share.model:,.0f}, echo {share.echo:,.0f} answers a second", markup=False)
+    console.print(f"share {share.ratio:.2f}, at least {least:.2f}: {verdict}")
+    raise typer.Exit(0 if share.ratio >= least else 1)
 
 
 @app.command("list")

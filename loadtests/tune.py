@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from handlers.contract import ModelContract
 from loadtests.bench import wrk
 from loadtests.candidates import Candidate, registered
+from loadtests.champion import Champion
 from serving.management import Management
 
 CLIENTS = (1, 16, 64, 256)
@@ -62,29 +62,27 @@ class Tuner:
     Attributes:
         management: of the running service.
         store: the model store, whose archives alone may be registered.
-        contract: of the champion.
-        archive: of the champion.
+        champion: the served version.
         measure: puts load on a name.
         say: is told what happens.
     """
 
     management: Management
     store: Path
-    contract: ModelContract
-    archive: bytes
+    champion: Champion
     measure: Measure
     say: Callable[[str], None]
 
     @property
     def name(self) -> str:
         """What candidates are served as."""
-        return f"{self.contract.name}-candidate"
+        return f"{self.champion.contract.name}-candidate"
 
     def sweep(self, candidates: Sequence[Candidate], clients: Sequence[int] = CLIENTS) -> list[Point]:
         """Measure each candidate under each load."""
         points = []
         for i, candidate in enumerate(candidates):
-            with registered(self.management, self.store, self.archive, candidate, self.name) as name:
+            with registered(self.management, self.store, self.champion.archive, candidate, self.name) as name:
                 self.measure(name, candidate, min(16, max(clients)))  # a warm-up
                 found = [self.measure(name, candidate, count) for count in clients]
             best = max(found, key=lambda point: point.per_second)
@@ -98,7 +96,7 @@ class Tuner:
         found: dict[Candidate, list[Point]] = {winner: [], today: []}
         for _ in range(ROUNDS):
             for candidate in (winner, today):
-                with registered(self.management, self.store, self.archive, candidate, self.name) as name:
+                with registered(self.management, self.store, self.champion.archive, candidate, self.name) as name:
                     self.measure(name, candidate, min(16, clients))
                     found[candidate].append(self.measure(name, candidate, clients))
         return middle(found[winner]), middle(found[today])

@@ -1,5 +1,6 @@
 """One tuning from start to end: sweep, compare, draw, keep."""
 
+import io
 import subprocess
 import sys
 import zipfile
@@ -7,22 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import payloads
 from loadtests.bench import wrk
 from loadtests.candidates import CONFIG, Candidate
+from loadtests.champion import Champion
 from loadtests.curve import draw
 from loadtests.tune import Point, Tuner, best, measure_with_wrk
 from serving.management import Management
-from serving.readiness import contract_of
-from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 
 REGISTERING = 120.0  # s that workers may take to load
-BODIES = 256
 
 
 class Tuning:
@@ -47,12 +44,7 @@ class Tuning:
         wrk.find()
         self._settings, self._model, self._p99_ms = settings, model, p99_ms
         self._seconds, self._folder, self._console = seconds, folder, console
-        registry = Registry(settings.model_store)
-        champions = registry.champions()
-        if model not in champions:
-            raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`")
-        self._path = registry.verify(champions[model][1])
-        self._contract = contract_of(registry, champions[model][1])
+        self._champion = Champion.of(settings.model_store, model)
 
     def run(self, candidates: Sequence[Candidate], clients: Sequence[int], keep: bool) -> Point | None:
         """Try every candidate; the best one against what is served now, or None if none keeps to the objective.
@@ -64,9 +56,10 @@ class Tuning:
         with httpx.Client(timeout=REGISTERING, trust_env=False) as client:
             management = Management(self._settings.management_url, client)
             management.versions()
-            measure = measure_with_wrk(self._settings.inference_url, self._script(), self._seconds)
-            archive, say = self._path.read_bytes(), self._say
-            tuner = Tuner(management, self._settings.model_store, self._contract, archive, measure, say)
+            script = self._champion.write_requests(self._folder / "requests.lua")
+            measure = measure_with_wrk(self._settings.inference_url, script, self._seconds)
+            say = self._say
+            tuner = Tuner(management, self._settings.model_store, self._champion, measure, say)
             minutes = len(candidates) * (len(clients) + 2) * self._seconds / 60
             say(f"{len(candidates)} candidates, about {minutes:.0f} minutes; {self._model} goes on answering")
             points = tuner.sweep(candidates, clients)
@@ -80,7 +73,7 @@ class Tuning:
             return self._settle(tuner, winner, keep)
 
     def _settle(self, tuner: Tuner, winner: Point, keep: bool) -> Point:
-        with zipfile.ZipFile(self._path) as archive:
+        with zipfile.ZipFile(io.BytesIO(self._champion.archive)) as archive:
             today = Candidate.of(archive.read(CONFIG))
         if winner.candidate == today:
             self._say(f"the best is what is served now: {today}")
@@ -101,13 +94,6 @@ class Tuning:
             table.add_row(f"{name}: {point.candidate}", str(point.clients), *figures)
         self._console.print(table)
         self._say(f"{after.per_second / before.per_second:.2f} times the throughput, medians of rounds in turn")
-
-    def _script(self) -> Path:
-        rng = np.random.default_rng(0)
-        drawn = [payloads.valid(self._contract, rng, "native") for _ in range(BODIES)]
-        path = self._folder / "requests.lua"
-        path.write_text(wrk.script("POST", drawn[0].headers, [payload.body for payload in drawn]))
-        return path
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

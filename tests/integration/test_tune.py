@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from loadtests import guard
 from loadtests.candidates import Candidate, configured
+from loadtests.champion import Champion
 from loadtests.tune import Measure, Point, Tuner
 from serving.management import Management
-from serving.registry import Registry
 from tests.integration.conftest import Server
 from tests.waiting import wait_until
 
@@ -25,9 +26,8 @@ def management(server: Server) -> Iterator[Management]:
 
 
 def tuner(server: Server, management: Management, measure: Measure) -> Tuner:
-    registry = Registry(server.settings.model_store)
-    archive = registry.verify(registry.champions()["linear"][1]).read_bytes()
-    return Tuner(management, server.settings.model_store, server.contract("linear"), archive, measure, lambda _: None)
+    store = server.settings.model_store
+    return Tuner(management, store, Champion.of(store, "linear"), measure, lambda _: None)
 
 
 def test_each_candidate_is_served_with_its_settings_while_the_champion_answers(
@@ -60,7 +60,23 @@ def test_ctrl_c_leaves_the_service_as_it_was(server: Server, management: Managem
 
 def test_what_a_killed_tuning_left_is_removed_by_the_next(server: Server, management: Management) -> None:
     own = tuner(server, management, lambda name, candidate, clients: Point(candidate, clients, 1, 1, 1, 0))
-    (server.settings.model_store / f"{own.name}.mar").write_bytes(configured(own.archive, CANDIDATES[0]))
+    (server.settings.model_store / f"{own.name}.mar").write_bytes(configured(own.champion.archive, CANDIDATES[0]))
     management.register(f"{own.name}.mar", own.name)
     own.sweep(CANDIDATES[:1], [1])
+    assert set(management.versions()) == {"linear", "flights", "fashion"}
+
+
+def test_the_guard_compares_the_model_with_an_echo_on_the_same_service(server: Server, management: Management) -> None:
+    champion = Champion.of(server.settings.model_store, "linear")
+    asked = []
+
+    def throughput(name: str) -> float:
+        answer = server.client.post(f"{server.url}/predictions/{name}", json={"x": 6}).json()["prediction"]
+        asked.append(name)
+        assert answer == (0 if name == "linear-echo" else pytest.approx(12, abs=0.05))
+        return 100.0 if name == "linear-echo" else 60.0
+
+    share = guard.measure(management, server.settings.model_store, "linear", champion.archive, throughput, 2)
+    assert share == guard.Share(60.0, 100.0, 0.6)
+    assert asked == ["linear", "linear-echo"] * 3
     assert set(management.versions()) == {"linear", "flights", "fashion"}

@@ -1,0 +1,73 @@
+"""A guard against slowing down: a served model's throughput as a share of a handler's that does nothing.
+
+Both run on the same TorchServe in turn, so that the machine's speed falls out of the ratio.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from loadtests.candidates import CONFIG, Candidate, registered
+from serving.management import Management
+
+ECHO = Path(__file__).with_name("echo_handler.py")
+Throughput = Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What was measured.
+
+    Attributes:
+        model: answers a second of the model, median of the rounds.
+        echo: of the handler that does nothing.
+        ratio: median of the rounds' ratios.
+    """
+
+    model: float
+    echo: float
+    ratio: float
+
+
+def measure(
+    management: Management, store: Path, name: str, archive: bytes, throughput: Throughput, rounds: int
+) -> Share:
+    """Load a served model and an echo beside it in turn.
+
+    Args:
+        management: of the running service.
+        store: its model store.
+        name: of the model.
+        archive: of the model, whose batch settings the echo shares.
+        throughput: puts load on a served name and gives its answers a second.
+        rounds: how many times each.
+
+    Raises:
+        ManagementError: the echo cannot be served.
+    """
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        settings = Candidate.of(file.read(CONFIG))
+    found: list[tuple[float, float]] = []
+    with registered(management, store, echoing(archive), settings, f"{name}-echo") as echo:
+        for one in (name, echo):  # a warm-up
+            throughput(one)
+        for _ in range(rounds):
+            found.append((throughput(name), throughput(echo)))
+    return Share(median(m for m, _ in found), median(e for _, e in found), median(m / e for m, e in found))
+
+
+def echoing(archive: bytes) -> bytes:
+    """A copy of an archive whose handler does nothing."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as former, zipfile.ZipFile(buffer, "w") as new:
+        manifest = json.loads(former.read("MAR-INF/MANIFEST.json"))
+        manifest["model"]["handler"] = f"{ECHO.name}:handle"
+        new.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        new.writestr(CONFIG, former.read(CONFIG))
+        new.writestr("requirements.txt", b"")
+        new.write(ECHO, ECHO.name)
+    return buffer.getvalue()
