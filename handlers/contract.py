@@ -59,6 +59,22 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise ValueError(f"tensor {self.name!r}: categories need datatype BYTES and shape [-1]")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError(f"tensor {self.name!r}: a category is named twice")
+        self._check_range()
+
+    def _check_range(self) -> None:
+        """A range beyond the datatype would let values through that do not fit it."""
+        if self.range is None:
+            return
+        kind = self.datatype[0]
+        if self.datatype in ("BOOL", "BYTES"):
+            raise ValueError(f"tensor {self.name!r}: a range needs a numeric datatype, not {self.datatype}")
+        info: Any = np.finfo(self.dtype) if kind == "F" else np.iinfo(self.dtype)
+        low, high = self.range
+        least, most = (info.min.item(), info.max.item()) if kind == "F" else (info.min, info.max)
+        if not least <= low <= high <= most:
+            raise ValueError(f"tensor {self.name!r}: range {[low, high]} must be ascending, from {least} to {most}")
+        if kind != "F" and not (float(low).is_integer() and float(high).is_integer()):
+            raise ValueError(f"tensor {self.name!r}: range {[low, high]} of {self.datatype} must be whole numbers")
 
     @property
     def is_scalar(self) -> bool:

@@ -61,8 +61,9 @@ def decode_image(body: bytes, shape: tuple[int, ...], where: str) -> Array:
         image = image.convert(_MODES[len(shape)])
     except UnidentifiedImageError:
         raise InputError("invalid_image", "the bytes are no PNG or JPEG", where, "a PNG or JPEG file") from None
-    except Image.DecompressionBombError as error:
-        raise InputError("image_too_large", str(error), where, f"at most {MAX_PIXELS} pixels") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
+        bomb = "the image is a decompression bomb"
+        raise InputError("image_too_large", bomb, where, f"at most {MAX_PIXELS} pixels") from None
     except InputError:
         raise
     except Exception as error:  # whatever else a decoder raises on hostile bytes, the bytes are at fault

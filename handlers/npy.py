@@ -55,7 +55,7 @@ def _read(body: bytes) -> Array:
     except InputError:
         raise
     except Exception as error:  # NumPy evaluates the header as Python literals: any error there means a bad header
-        raise InputError("invalid_npy", f"not an npy file: {error}", expected="what numpy.save writes") from None
+        raise InputError("invalid_npy", f"not an npy file: {error!r}", expected="what numpy.save writes") from None
 
 
 def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
@@ -63,6 +63,8 @@ def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
     kind, wanted = array.dtype.kind, np.dtype(spec.dtype).kind
     if spec.datatype == "BYTES" and kind in "SU":
         return to_tensor(spec, _strings(array, path), path)
+    if kind == wanted == "b" and (array.view(np.uint8) > 1).any():
+        raise InputError("invalid_npy", f"{spec.name} holds a byte that is neither 0 nor 1", path, "0 or 1")
     if kind == wanted or (kind in "iu" and wanted in "iuf"):
         return np.ascontiguousarray(to_tensor(spec, array, path))
     raise InputError("wrong_datatype", f"{spec.name} has dtype {array.dtype}", path, spec.datatype)

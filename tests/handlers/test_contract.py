@@ -31,6 +31,14 @@ def test_a_contract_survives_being_written_and_read(model: ModelContract) -> Non
         ({"name": "x", "datatype": "INT64", "categories": ("a",)}, "need datatype BYTES"),
         ({"name": "x", "datatype": "BYTES", "shape": (-1, 2), "categories": ("a",)}, "shape [-1]"),
         ({"name": "x", "datatype": "BYTES", "categories": ("a", "b", "a")}, "twice"),
+        ({"name": "x", "datatype": "BYTES", "range": (0, 1)}, "numeric datatype"),
+        ({"name": "x", "datatype": "BOOL", "range": (0, 1)}, "numeric datatype"),
+        ({"name": "x", "datatype": "FP32", "range": (1, 0)}, "ascending"),
+        ({"name": "x", "datatype": "FP32", "range": (0, float("nan"))}, "ascending"),
+        ({"name": "x", "datatype": "FP32", "range": (0, 1e39)}, "ascending"),
+        ({"name": "x", "datatype": "UINT8", "range": (0, 256)}, "ascending, from 0 to 255"),
+        ({"name": "x", "datatype": "UINT8", "range": (-1, 255)}, "ascending, from 0 to 255"),
+        ({"name": "x", "datatype": "INT32", "range": (0.5, 3)}, "whole numbers"),
     ],
 )
 def test_a_tensor_that_makes_no_sense_is_refused(spec: dict[str, Any], message: str) -> None:
