@@ -6,16 +6,13 @@ ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE} AS build
 # An index that pip asks besides its own, such as that of the CPU builds of torch, which save gigabytes.
 ARG PIP_EXTRA_INDEX_URL=
-# Optional dependencies of pyproject.toml.
-ARG EXTRAS=load
 WORKDIR /build
 RUN python -m venv --without-pip /opt/venv
 COPY pyproject.toml constraints.txt ./
 # The dependencies alone, so that a change of the code keeps this layer. What is removed serves those who compile
 # against these packages or test them.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-extras = project['optional-dependencies']; names = '${EXTRAS}'.split(); \
-print(*project['dependencies'], *(line for name in names for line in extras.get(name, [])), sep='\n')" > requirements.txt \
+print(*project['dependencies'], *project['optional-dependencies']['load'], sep='\n')" > requirements.txt \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
     -c constraints.txt -r requirements.txt \
  && cd /opt/venv/lib/python3.11/site-packages \

@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 
-from serving.settings import ROOT
-from tests.compose.docker import FOLDER, LONGEST_BUILD, Docker, NoDockerError, find_docker
+from tests.compose.docker import LONGEST_BUILD, Docker, NoDockerError, find_docker
 from tests.compose.stack import SERVICES, Stack
 from tests.integration.conftest import free_ports
 
 LONGEST_START = 600  # s; training included
+STAND_INS = ("prometheus", "alertmanager")
+SETTINGS = ("MARLOOP_", "GRAFANA_", "BIND_ADDRESS", "MODEL", "PROFILE", "PROMETHEUS_", "TORCHSERVE_")
 
 
 @pytest.fixture(scope="session")
 def docker() -> Docker:
-    """A docker with Compose, in this repository, without what the user's `.env` says."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MARLOOP_", "GRAFANA_"))}
-    environ |= {"COMPOSE_FILE": str(ROOT / "docker-compose.yml"), "COMPOSE_ENV_FILES": os.devnull}
+    """A docker with Compose, in this repository, with none of the user's settings of the stack."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    environ |= {"COMPOSE_ENV_FILES": os.devnull}
     try:
         return find_docker(environ)
     except NoDockerError as error:
@@ -61,9 +62,14 @@ def configuration(docker: Docker, **variables: str) -> dict[str, Any]:
 def _have_images(stack: Stack) -> None:
     stack.docker.require_engine()
     services = configuration(stack.docker)["services"]
-    stack.docker.require_image(services["torchserve"]["build"]["args"]["PYTHON_IMAGE"])
-    for name in ("prometheus", "alertmanager"):
-        stack.docker.require_image(services[name]["image"], FOLDER / f"{name}.Dockerfile")
+    stand_ins = [name for name in STAND_INS if not stack.docker.has_image(services[name]["image"])]
+    bases = [services["torchserve"]["build"]["args"]["PYTHON_IMAGE"], *(["debian:bookworm-slim"] if stand_ins else [])]
+    for base in bases:
+        if not stack.docker.has_image(base):
+            raise NoDockerError(f"the base image {base} is not here and cannot be pulled")
+    if stand_ins:
+        files = ("-f", "docker-compose.yml", "-f", "tests/compose/stand-ins.yml")
+        stack.compose(*files, "build", *stand_ins, timeout=LONGEST_BUILD)
     stack.compose("build", "train", timeout=LONGEST_BUILD)
 
 
@@ -75,4 +81,3 @@ def _start(stack: Stack) -> None:
     if started.returncode:
         logs = stack.compose("logs", "--tail", "30")
         pytest.fail(f"the stack did not become healthy:\n{started.stderr[-4000:]}\n{logs}")
-

@@ -1,18 +1,18 @@
-"""Docker as the tests use it: the program that has Compose, an engine that answers, images that may have to be made."""
+"""Docker as the tests use it: the program that has Compose, an engine that answers, images that can be had."""
 
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-FOLDER = Path(__file__).parent
+from serving.settings import ROOT
+
 LONGEST_BUILD = 3600.0  # s; the first one fetches torch
 
 
 class NoDockerError(Exception):
-    """There is no Compose, no engine or no image; the message says which, and why."""
+    """There is no Compose, no engine or no base image; the message says which, and why."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Docker:
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one command, whatever it ends with."""
         command = [self.program, *arguments]
-        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(command, cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=timeout)
 
     def check(self, *arguments: str, timeout: float = 120) -> str:
         """Run one command and return what it prints.
@@ -52,19 +52,10 @@ class Docker:
         if done.returncode:
             raise NoDockerError(f"no Docker engine answers: {done.stderr.strip()}")
 
-    def require_image(self, tag: str, dockerfile: Path | None = None) -> None:
-        """Have an image: a present one, else the real one, else one made here that takes its place.
-
-        Raises:
-            NoDockerError: it cannot be had.
-        """
-        if self.run("image", "inspect", tag).returncode == 0:
-            return
-        pull = self.run("pull", "--quiet", tag, timeout=LONGEST_BUILD)
-        if pull.returncode and dockerfile is None:
-            raise NoDockerError(f"the image {tag} cannot be had: {pull.stderr.strip()}")
-        if pull.returncode:
-            self.check("build", "--tag", tag, "--file", str(dockerfile), str(FOLDER), timeout=LONGEST_BUILD)
+    def has_image(self, tag: str) -> bool:
+        """Whether an image is here or can be pulled."""
+        is_here = self.run("image", "inspect", tag).returncode == 0
+        return is_here or self.run("pull", "--quiet", tag, timeout=LONGEST_BUILD).returncode == 0
 
 
 def find_docker(environ: Mapping[str, str]) -> Docker:
@@ -75,7 +66,6 @@ def find_docker(environ: Mapping[str, str]) -> Docker:
     """
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     candidates = [environ["DOCKER"]] if environ.get("DOCKER") else [f"{folder}/docker" for folder in folders]
-    environ = {"DOCKER_BUILDKIT": "1"} | environ  # older engines build without it unless told
     for program in candidates:
         if shutil.which(program) and Docker(program, environ).run("compose", "version").returncode == 0:
             return Docker(program, environ)

@@ -54,7 +54,9 @@ def test_foreign_images_are_pinned_to_a_release(services: dict[str, Any]) -> Non
 
 def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> None:
     published = {
-        (name, port["host_ip"], port["target"]) for name, service in services.items() for port in service.get("ports", [])
+        (name, port["host_ip"], port["target"])
+        for name, service in services.items()
+        for port in service.get("ports", [])
     }
     assert published == {
         ("torchserve", "127.0.0.1", 8080),
