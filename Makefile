@@ -9,10 +9,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load tune bench test lint types format constraints clean
+.PHONY: help up down status logs train load tune bench test compose-test lint types format constraints clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers
 	@$(BIN)/python -m training ensure
@@ -45,6 +45,9 @@ bench: $(VENV)/load ## Side by side with peers in one run, into docs/performance
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
 	@$(BIN)/python -m pytest $(ARGS)
+
+compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
+	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
 
 lint: $(VENV)/dev ## Check style: ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -53,6 +53,20 @@ def up() -> None:
 
 
 @app.command()
+def deploy() -> None:
+    """Make the running TorchServe serve the registry's champions, without failing a request; starts nothing."""
+    settings = _settings()
+    if background.find(settings) is None:
+        _fail(LaunchError("TorchServe does not run here: `make up` starts it"))
+    try:
+        found = background.start(settings, say=console.print)
+    except (LaunchError, ArchiveError) as error:
+        _fail(error)
+    _print_table(found)
+    raise typer.Exit(0 if all(one.ready for one in found) else 1)
+
+
+@app.command()
 def status() -> None:
     """Ask every model its example; the exit code is 0 only if all answer as they should."""
     settings = _settings()

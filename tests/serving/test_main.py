@@ -32,6 +32,11 @@ def test_status_without_a_server_says_how_to_start_one(serving: Commands) -> Non
     assert serving("status") == (1, "TorchServe does not run: `make up` starts it\n")
 
 
+def test_deploy_without_a_server_starts_none(serving: Commands, settings: Settings) -> None:
+    assert serving("deploy") == (1, "error: TorchServe does not run here: `make up` starts it\n")
+    assert not settings.log.exists()
+
+
 def test_down_without_a_server_is_no_error(serving: Commands) -> None:
     assert serving("down") == (0, "nothing ran\n")
 

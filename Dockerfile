@@ -1,0 +1,44 @@
+# One image for everything of Marloop that runs: TorchServe, exporter, monitor, training, Locust. docker-compose.yml says
+# which. It holds no model: the one-shot service `train` makes what is missing in a volume. So a rebuilt image loses no
+# model, a store of your own takes the volume's place, and a build needs no data and no minutes of training.
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+# An index that pip asks besides its own, such as that of the CPU builds of torch, which save gigabytes.
+ARG PIP_EXTRA_INDEX_URL=
+WORKDIR /build
+RUN python -m venv --without-pip /opt/venv
+COPY pyproject.toml constraints.txt ./
+# The dependencies alone, so that a change of the code keeps this layer. What is removed serves those who compile
+# against these packages or test them.
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['load'], sep='\n')" > requirements.txt \
+ && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+    -c constraints.txt -r requirements.txt \
+ && cd /opt/venv/lib/python3.11/site-packages \
+ && rm -rf torch/include torch/test torch/bin/test_* torch/bin/protoc* \
+ && find . -type d -name tests -prune -exec rm -rf {} +
+COPY . /app
+# Compiled here, as nothing can be written where it runs; readable whatever the umask of the clone was.
+RUN python -m compileall -q /app && chmod -R a+rX,go-w /app
+
+FROM ${PYTHON_IMAGE}
+# TorchServe ends a worker with the program `kill`: without it no version can be taken out of service.
+RUN apt-get update && apt-get install -y --no-install-recommends procps && rm -rf /var/lib/apt/lists/*
+# A name for the user, since torch asks for one. The folders are for volumes, which take their owner from them.
+RUN groupadd --gid 10001 marloop \
+ && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin marloop \
+ && install -d -o 10001 -g 10001 /models /metrics /work /reports
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+WORKDIR /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MARLOOP_MODEL_STORE=/models \
+    MARLOOP_METRICS_DIR=/metrics \
+    MARLOOP_RUN_DIR=/tmp/run \
+    MARLOOP_CACHE=/work/cache \
+    MARLOOP_RUNS=/work/runs
+USER 10001:10001
+CMD ["python", "-m", "serving", "launch"]

@@ -1,0 +1,83 @@
+"""One stack for the session, built from this repository and taken down with all that it made."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.compose.docker import LONGEST_BUILD, Docker, NoDockerError, find_docker
+from tests.compose.stack import SERVICES, Stack
+from tests.integration.conftest import free_ports
+
+LONGEST_START = 600  # s; training included
+STAND_INS = ("prometheus", "alertmanager")
+SETTINGS = ("MARLOOP_", "GRAFANA_", "BIND_ADDRESS", "MODEL", "PROFILE", "PROMETHEUS_", "TORCHSERVE_")
+
+
+@pytest.fixture(scope="session")
+def docker() -> Docker:
+    """A docker with Compose, in this repository, with none of the user's settings of the stack."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+    environ |= {"COMPOSE_ENV_FILES": os.devnull}
+    try:
+        return find_docker(environ)
+    except NoDockerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def stack(docker: Docker) -> Iterator[Stack]:
+    """The services, healthy."""
+    inference, monitor = free_ports(2)
+    environ = {
+        **docker.environ,
+        "MARLOOP_IMAGE": "marloop:compose-test",
+        "MARLOOP_INFERENCE_PORT": str(inference),
+        "MARLOOP_MONITOR_PORT": str(monitor),
+        "GRAFANA_PASSWORD": "unused",
+    }
+    project = f"marloop-test-{os.getpid()}"
+    urls = [f"http://127.0.0.1:{port}" for port in (inference, monitor)]
+    stack = Stack(Docker(docker.program, environ), project, *urls)
+    try:
+        _have_images(stack)
+    except NoDockerError as error:
+        pytest.skip(str(error))
+    with contextlib.ExitStack() as undo:
+        undo.callback(stack.compose, "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "10")
+        _start(stack)
+        yield stack
+
+
+def configuration(docker: Docker, **variables: str) -> dict[str, Any]:
+    """What Compose understands of the file, every profile included."""
+    with_variables = Docker(docker.program, {**docker.environ, **variables})
+    found: dict[str, Any] = json.loads(with_variables.check("compose", "--profile", "*", "config", "--format", "json"))
+    return found
+
+
+def _have_images(stack: Stack) -> None:
+    stack.docker.require_engine()
+    services = configuration(stack.docker)["services"]
+    stand_ins = [name for name in STAND_INS if not stack.docker.has_image(services[name]["image"])]
+    bases = [services["torchserve"]["build"]["args"]["PYTHON_IMAGE"], *(["debian:bookworm-slim"] if stand_ins else [])]
+    for base in bases:
+        if not stack.docker.has_image(base):
+            raise NoDockerError(f"the base image {base} is not here and cannot be pulled")
+    if stand_ins:
+        files = ("-f", "docker-compose.yml", "-f", "tests/compose/stand-ins.yml")
+        stack.compose(*files, "build", *stand_ins, timeout=LONGEST_BUILD)
+    stack.compose("build", "train", timeout=LONGEST_BUILD)
+
+
+def _start(stack: Stack) -> None:
+    started = stack.docker.run(
+        *("compose", "-p", stack.project, "up", "--detach", "--wait", "--wait-timeout", str(LONGEST_START), *SERVICES),
+        timeout=LONGEST_START + 60,
+    )
+    if started.returncode:
+        logs = stack.compose("logs", "--tail", "30")
+        pytest.fail(f"the stack did not become healthy:\n{started.stderr[-4000:]}\n{logs}")

@@ -1,0 +1,89 @@
+"""What docker-compose.yml says, as Compose reads it; no engine is needed."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.compose.conftest import configuration
+from tests.compose.docker import Docker
+
+pytestmark = pytest.mark.compose
+SERVICES = {"torchserve", "exporter", "monitor", "prometheus", "alertmanager", "grafana", "train", "locust"}
+
+
+@pytest.fixture(scope="module")
+def services(docker: Docker) -> dict[str, Any]:
+    found: dict[str, Any] = configuration(docker, GRAFANA_PASSWORD="secret")["services"]
+    return found
+
+
+def test_without_grafanas_password_nothing_starts_and_the_message_says_what_to_set(docker: Docker) -> None:
+    done = docker.run("compose", "config")
+    assert done.returncode != 0
+    assert "GRAFANA_PASSWORD" in done.stderr
+    assert "set it, in the environment or in a file .env" in done.stderr
+
+
+def test_grafanas_password_comes_from_the_environment(services: dict[str, Any]) -> None:
+    assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "secret"
+
+
+def test_every_service_is_confined(services: dict[str, Any]) -> None:
+    assert services.keys() == SERVICES
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["init"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert not service.get("privileged"), name
+
+
+def test_every_service_that_stays_has_a_health_check(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"train", "locust"}
+
+
+def test_foreign_images_are_pinned_to_a_release(services: dict[str, Any]) -> None:
+    foreign = [service["image"] for service in services.values() if "build" not in service]
+    assert len(foreign) == 3
+    assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image) for image in foreign)
+
+
+def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> None:
+    published = {
+        (name, port["host_ip"], port["target"])
+        for name, service in services.items()
+        for port in service.get("ports", [])
+    }
+    assert published == {
+        ("torchserve", "127.0.0.1", 8080),
+        ("monitor", "127.0.0.1", 8090),
+        ("grafana", "127.0.0.1", 3000),
+    }
+
+
+def test_bind_address_opens_the_published_ports(docker: Docker) -> None:
+    services = configuration(docker, GRAFANA_PASSWORD="secret", BIND_ADDRESS="0.0.0.0")["services"]
+    addresses = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
+    assert addresses == {"0.0.0.0"}
+
+
+def test_a_model_store_of_ones_own_takes_the_volumes_place(docker: Docker) -> None:
+    services = configuration(docker, GRAFANA_PASSWORD="secret", MODEL_STORE="./model_store")["services"]
+    stores = {
+        (name, mount["type"], mount["source"].rpartition("/")[2], mount.get("read_only", False))
+        for name, service in services.items()
+        for mount in service.get("volumes", [])
+        if mount["target"] == "/models"
+    }
+    readers = {(name, "bind", "model_store", True) for name in ("torchserve", "monitor", "locust")}
+    assert stores == readers | {("train", "bind", "model_store", False)}
+
+
+def test_the_management_port_shares_no_network_with_grafana_and_alertmanager(services: dict[str, Any]) -> None:
+    mine = services["torchserve"]["networks"].keys()
+    for name in ("grafana", "alertmanager", "train"):
+        assert not mine & services[name]["networks"].keys(), name

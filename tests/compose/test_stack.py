@@ -1,0 +1,115 @@
+"""The stack, brought up for real: what it answers, what it keeps closed, what it survives."""
+
+import httpx
+import pytest
+
+from tests.compose.stack import MARLOOP, SERVICES, Stack
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.compose
+RECOVERY = 120.0  # s
+# Of these tests alone: health checks and probes ask in the native format.
+ANSWERED = 'sum(model_requests_total{model="linear",protocol="v1",code="200"})'
+
+
+def test_it_predicts_through_the_published_port(stack: Stack) -> None:
+    assert stack.double(6) == pytest.approx(12, abs=0.01)
+    flight = {"distance": 1400, "hour": 8, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
+    response = httpx.post(f"{stack.inference}/predictions/flights", json=flight)
+    assert response.status_code == 200, response.text
+    assert 180 < response.json()["prediction"] < 240
+
+
+def test_the_monitor_finds_every_model_ready(stack: Stack) -> None:
+    wait_until(lambda: httpx.get(f"{stack.monitor}/readyz").status_code == 200)
+
+
+def test_prometheus_counts_exactly_the_requests_that_were_answered(stack: Stack) -> None:
+    stack.double(0)
+    wait_until(lambda: stack.query(ANSWERED) is not None, poll=1)
+    before = stack.query(ANSWERED)
+    assert before is not None
+    for x in range(10):
+        assert stack.double(x) is not None
+    wait_until(lambda: stack.query(ANSWERED) == before + 10, poll=1)
+
+
+@pytest.mark.parametrize("job", ["torchserve", "exporter", "monitor", "alertmanager"])
+def test_prometheus_scrapes(stack: Stack, job: str) -> None:
+    wait_until(lambda: stack.query(f'up{{job="{job}"}}') == 1, poll=1)
+
+
+def test_alertmanager_is_told_of_by_prometheus(stack: Stack) -> None:
+    wait_until(lambda: stack.query("prometheus_notifications_alertmanagers_discovered") == 1, poll=1)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_inside_nobody_is_root_and_the_root_cannot_be_written(stack: Stack, service: str) -> None:
+    assert stack.execute(service, "id", "-u") != "0"
+    attempt = stack.execute(service, "sh", "-c", "touch /written 2>&1 || echo refused")
+    assert "Read-only file system" in attempt
+    assert attempt.endswith("refused")
+    assert stack.execute(service, "grep", "-E", "^(CapEff|NoNewPrivs)", "/proc/self/status").split() == [
+        *("CapEff:", "0000000000000000", "NoNewPrivs:", "1")
+    ]
+
+
+def test_our_user_is_always_the_same(stack: Stack) -> None:
+    assert {stack.execute(service, "id", "-u") for service in MARLOOP} == {"10001"}
+
+
+def test_outside_only_inference_and_monitor_are_open(stack: Stack) -> None:
+    bindings = {
+        (service, port, binding["HostIp"])
+        for service in SERVICES
+        for port, found in stack.inspect(service)["NetworkSettings"]["Ports"].items()
+        for binding in found or []
+    }
+    assert bindings == {("torchserve", "8080/tcp", "127.0.0.1"), ("monitor", "8090/tcp", "127.0.0.1")}
+
+
+def test_the_management_port_answers_inside_and_is_closed_to_those_who_only_read_metrics(stack: Stack) -> None:
+    inside = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081/models').status)"
+    assert stack.execute("torchserve", "python", "-c", inside) == "200"
+    ask = "wget -q -T 5 -O /dev/null http://torchserve:{}/{} 2>/dev/null && echo open || echo closed"
+    assert stack.execute("prometheus", "sh", "-c", ask.format(8082, "metrics")) == "open"
+    assert stack.execute("alertmanager", "sh", "-c", ask.format(8081, "models")) == "closed"
+
+
+def test_a_new_version_takes_over_while_torchserve_runs(stack: Stack) -> None:
+    started = stack.inspect("torchserve")["State"]["StartedAt"]
+    stack.compose("run", "--rm", "train", "python", "-m", "training", "train", "linear")
+    stack.execute("torchserve", "python", "-m", "serving", "deploy")
+    assert stack.inspect("torchserve")["State"]["StartedAt"] == started
+    ready = {"flights 1.0": "as expected", "linear 1.1": "as expected"}
+    wait_until(lambda: bool(httpx.get(f"{stack.monitor}/readyz").json()["models"] == ready), poll=0.5)
+
+
+def test_a_killed_worker_comes_back_and_no_count_goes_back(stack: Stack) -> None:
+    assert stack.double(1) is not None
+    wait_until(lambda: stack.query(ANSWERED) is not None, poll=1)
+    count, workers = stack.query(ANSWERED), stack.workers()
+    assert count is not None
+    assert len(workers) == 2
+    stack.execute("torchserve", "sh", "-c", f"kill -9 {' '.join(map(str, workers))}")
+    wait_until(lambda: not workers & stack.workers() and stack.double(6) is not None, timeout=RECOVERY, poll=0.5)
+    assert stack.inspect("torchserve")["RestartCount"] == 0
+    wait_until(lambda: (stack.query(ANSWERED) or 0) > count, poll=1)
+
+
+def test_a_killed_torchserve_comes_back_and_is_watched_again(stack: Stack) -> None:
+    before = stack.inspect("torchserve")
+    stack.execute("torchserve", "sh", "-c", f"kill -9 {stack.frontend()}")
+    wait_until(lambda: bool(stack.inspect("torchserve")["RestartCount"] > before["RestartCount"]), poll=0.5)
+    wait_until(lambda: stack.double(6) is not None, timeout=RECOVERY, poll=0.5)
+    wait_until(lambda: stack.inspect("torchserve")["State"]["Health"]["Status"] == "healthy", timeout=RECOVERY, poll=1)
+    wait_until(lambda: httpx.get(f"{stack.monitor}/readyz").status_code == 200)
+    wait_until(lambda: (stack.query(ANSWERED) or 0) >= 1, poll=1)
+
+
+def test_sigterm_ends_torchserve_by_itself_and_a_new_start_trains_nothing_again(stack: Stack) -> None:
+    stack.compose("stop", "torchserve")
+    assert stack.inspect("torchserve")["State"]["ExitCode"] == 128 + 15  # 128 + 9 had it to be killed
+    stack.compose("up", "--detach", "--wait", "torchserve")
+    assert stack.double(6) is not None
+    assert "fitting" not in stack.compose("logs", "--since", "1m", "train")
