@@ -160,6 +160,37 @@ def guard_command(
     raise typer.Exit(0 if share.ratio >= least else 1)
 
 
+@app.command("versus")
+def versus_command(
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a variable of the other side.")
+    ] = None,
+    checkout: Annotated[Path, typer.Option(help="The other side's launcher and configuration.")] = ROOT,
+    store: Annotated[Path | None, typer.Option(help="The other side's model store.")] = None,
+    model: Annotated[str, typer.Option(help="Name of a model.")] = "flights",
+    clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each side is loaded.")] = 9,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
+) -> None:
+    """Two ways to serve a model, loaded in turn: what is a setting, a checkout or another archive worth?"""
+    from loadtests import versus
+    from loadtests.bench.processes import StartError
+    from loadtests.bench.wrk import WrkError
+
+    own = _settings().model_store
+    environment = dict(change.split("=", 1) for change in changes or [] if "=" in change)
+    sides = versus.Side(own), versus.Side(store or own, checkout.resolve(), environment)
+    try:
+        found = versus.compare(sides, model, clients, rounds, seconds, console.print)
+    except (ArchiveError, StartError, WrkError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    middle, low, high = found.throughput
+    console.print(f"{model}, {clients} clients, {rounds} rounds: the other side has {middle:.3f} of the throughput")
+    console.print(f"({low:.3f} to {high:.3f}), {found.p50:.3f} of the p50, {found.p99:.3f} of the p99")
+
+
 @app.command("list")
 def list_command() -> None:
     """Show the profiles and what they do."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from handlers.contract import ModelContract, TensorSpec
-from handlers.engine import ENGINES, Engine, load_engine
+from handlers.engine import ENGINES, load_engine
+from handlers.tensors import Array
 from tests.handlers import wire
 from tests.handlers.models import contract, serve
 
@@ -87,7 +89,7 @@ pytestmark = pytest.mark.usefixtures("threads_as_before")
 @pytest.mark.parametrize("rows", [1, 3])
 def test_tensors_are_passed_by_name_in_whatever_order_they_come(pair: Path, name: str, rows: int) -> None:
     engine = load_engine(name, pair, PAIR, 1)
-    tensors = {"b": np.arange(rows), "a": np.ones((rows, 3), np.float32)}
+    tensors: dict[str, Array] = {"b": np.arange(rows), "a": np.ones((rows, 3), np.float32)}
     outputs = engine.run(tensors)
     assert list(outputs) == ["y"]
     assert wire.same(outputs["y"], np.array([3 - 10 * b for b in range(rows)], np.float32))
@@ -144,6 +146,8 @@ def test_onnx_runtime_is_told_to_report_nothing_before_it_is_imported(graphs: Pa
 import builtins, os, sys
 from pathlib import Path
 from handlers.contract import ModelContract
+from typing import Any
+from handlers.tensors import Array
 from handlers.engine import load_engine
 told, genuine = [], builtins.__import__
 def watch(name, *rest, **more):
@@ -160,5 +164,5 @@ print(told[0], "torch" in sys.modules)
     assert result.stdout.split() == ["1", "False"], result.stderr
 
 
-def _session(engine: Engine) -> object:
+def _session(engine: Any) -> Any:
     return engine._session
