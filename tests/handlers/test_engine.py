@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from handlers.contract import ModelContract, TensorSpec
-from handlers.engine import ENGINES, Engine, load_engine
+from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, load_engine
+from handlers.tensors import Array
 from tests.handlers import wire
 from tests.handlers.models import contract, serve
 
@@ -74,7 +77,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def threads_as_before() -> object:
+def threads_as_before() -> Iterator[None]:
     """The number of torch's threads is the whole process's."""
     before = torch.get_num_threads()
     yield
@@ -87,7 +90,7 @@ pytestmark = pytest.mark.usefixtures("threads_as_before")
 @pytest.mark.parametrize("rows", [1, 3])
 def test_tensors_are_passed_by_name_in_whatever_order_they_come(pair: Path, name: str, rows: int) -> None:
     engine = load_engine(name, pair, PAIR, 1)
-    tensors = {"b": np.arange(rows), "a": np.ones((rows, 3), np.float32)}
+    tensors: dict[str, Array] = {"b": np.arange(rows), "a": np.ones((rows, 3), np.float32)}
     outputs = engine.run(tensors)
     assert list(outputs) == ["y"]
     assert wire.same(outputs["y"], np.array([3 - 10 * b for b in range(rows)], np.float32))
@@ -160,5 +163,6 @@ print(told[0], "torch" in sys.modules)
     assert result.stdout.split() == ["1", "False"], result.stderr
 
 
-def _session(engine: Engine) -> object:
+def _session(engine: Engine) -> Any:
+    assert isinstance(engine, OnnxRuntimeEngine)
     return engine._session
