@@ -152,4 +152,4 @@ def same_answer(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
             number = isinstance(found, int | float) and not isinstance(found, bool)
             return number and abs(found - expected) <= tolerance * max(1.0, abs(expected))
         case _:
-            return bool(found == expected)
+            return type(found) is type(expected) and bool(found == expected)

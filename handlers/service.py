@@ -47,10 +47,11 @@ class Service:
         contract = ModelContract.from_json((directory / "contract.json").read_bytes())
         config = context.model_yaml_config or {}
         settings = config.get("handler") or {}
-        threads = int(settings.get("threads") or max(1, (os.cpu_count() or 1) // max(1, config.get("minWorkers", 1))))
+        cores_each = max(1, (os.cpu_count() or 1) // max(1, config.get("minWorkers", 1)))
+        threads = _positive(settings, "threads", cores_each)
         name = settings.get("engine", "onnxruntime")
         engine = load_engine(name, directory, contract, threads)
-        codec = self.codec(contract, int(settings.get("max_rows", MAX_ROWS)))
+        codec = self.codec(contract, _positive(settings, "max_rows", MAX_ROWS))
         observers: list[Observer] = [log_requests(float(os.environ.get("MARLOOP_LOG_SAMPLE") or 0))]
         telemetry = self._telemetry(contract, codec, os.environ)
         if telemetry:
@@ -87,6 +88,15 @@ class Service:
             return None
         self._lock = hold_lock(Path(folder))  # as long as this object lives
         return Telemetry(contract, codec.protocol, CollectorRegistry())
+
+
+def _positive(settings: Mapping[str, Any], name: str, default: int) -> int:
+    value = settings.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"handler.{name} is {value!r} in model-config.yaml; it must be a positive integer")
+    return value
 
 
 def _request(parts: dict[str, Any], context: Any, i: int) -> Request:

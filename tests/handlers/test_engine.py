@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from handlers.contract import ModelContract, TensorSpec
-from handlers.engine import ENGINES, load_engine
+from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, load_engine
 from handlers.tensors import Array
 from tests.handlers import wire
 from tests.handlers.models import contract, serve
@@ -76,7 +77,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def threads_as_before() -> object:
+def threads_as_before() -> Iterator[None]:
     """The number of torch's threads is the whole process's."""
     before = torch.get_num_threads()
     yield
@@ -146,8 +147,6 @@ def test_onnx_runtime_is_told_to_report_nothing_before_it_is_imported(graphs: Pa
 import builtins, os, sys
 from pathlib import Path
 from handlers.contract import ModelContract
-from typing import Any
-from handlers.tensors import Array
 from handlers.engine import load_engine
 told, genuine = [], builtins.__import__
 def watch(name, *rest, **more):
@@ -164,5 +163,6 @@ print(told[0], "torch" in sys.modules)
     assert result.stdout.split() == ["1", "False"], result.stderr
 
 
-def _session(engine: Any) -> Any:
+def _session(engine: Engine) -> Any:
+    assert isinstance(engine, OnnxRuntimeEngine)
     return engine._session

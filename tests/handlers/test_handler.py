@@ -1,0 +1,223 @@
+"""The core: one batch for many requests, where none harms another."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handlers.codec import Codec, Decoded, Outputs
+from handlers.contract import Example
+from handlers.handler import ModelHandler, same_answer
+from handlers.message import JSON, NPY, Request, Response
+from handlers.tensors import Array
+from tests.handlers import wire
+from tests.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, Formula, pixels, serve
+
+FLIGHT: dict[str, Array] = {
+    "distance": np.array([1400, 2475, 20], "f4"),
+    "hour": np.array([5, 23, 0]),
+    "carrier": np.array(["UA", "B6", "WN"], object),
+}
+GOOD = [write(FLIGHTS, FLIGHT) for write in wire.WRITERS.values()]
+BAD = [
+    wire.request(b"{"),
+    wire.request(b""),
+    wire.request({"distance": 1400}),
+    wire.request({"instances": []}),
+    wire.request(b"x", "image/png"),
+    wire.request(b"\x93NUMPY", NPY),
+    wire.request({"inputs": [{"name": "distance"}]}),
+]
+SHOWN = wire.picture(pixels()[0])
+PICTURE_GOOD = [
+    wire.request(SHOWN, "image/png"),
+    wire.request(SHOWN, "image/png", x_top_k="3"),
+    wire.request({"instances": pixels(1, 3), "parameters": {"top_k": 2}}),
+    wire.request(wire.save(pixels(2, 2)), NPY, accept=NPY),
+    wire.v2_binary(PICTURES, {"pixels": pixels(3, 2)}, parameters={"binary_data_output": True}),
+]
+PICTURE_BAD = [wire.request(SHOWN[:50], "image/png"), wire.request({"inputs": [[1]]}), wire.request(SHOWN, JSON)]
+
+
+class Guilty(Formula):
+    """Fails where a row is 13, and gives a row too few where one is 14."""
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = super().run(tensors)
+        if 13 in tensors["x"]:
+            raise FloatingPointError("unlucky number")
+        return {name: array[1:] if 14 in tensors["x"] else array for name, array in outputs.items()}
+
+
+def line(x: float, ident: str) -> Request:
+    return wire.request({"x": x})._replace(id=ident)
+
+
+def error(response: Response) -> dict[str, str]:
+    found: dict[str, str] = msgspec.json.decode(response.body)["error"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "good", "bad"), [(FLIGHTS, GOOD, BAD), (PICTURES, PICTURE_GOOD, PICTURE_BAD)], ids=["flights", "pictures"]
+)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_in_any_mix_each_request_gets_exactly_the_answer_that_it_gets_alone(
+    model: Any, good: list[Request], bad: list[Request], data: st.DataObject
+) -> None:
+    batch = data.draw(st.lists(st.sampled_from([*good, *bad]), max_size=12))
+    handler = serve(model)
+    responses = handler.handle(batch)
+    assert responses == [handler.handle([one])[0] for one in batch]
+    for one, response in zip(batch, responses, strict=True):
+        assert response.status == 200 if one in good else 400 <= response.status < 500
+
+
+def test_the_rows_of_all_good_requests_run_as_one_batch() -> None:
+    engine = Formula(FLIGHTS)
+    handler = serve(FLIGHTS, engine)
+    handler.handle([GOOD[0], BAD[0], GOOD[1], BAD[1], GOOD[2]])
+    assert engine.batches == [1 + 3 + 3]
+
+
+def test_without_a_good_request_the_engine_is_not_asked() -> None:
+    engine = Formula(FLIGHTS)
+    assert all(response.status >= 400 for response in serve(FLIGHTS, engine).handle(BAD))
+    assert serve(FLIGHTS, engine).handle([]) == []
+    assert engine.batches == []
+
+
+@pytest.mark.parametrize("unlucky", [13, 14])
+def test_when_the_engine_fails_only_the_guilty_gets_a_500(unlucky: int, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Guilty(LINE)
+    handler = serve(LINE, engine)
+    batch = [line(1, "a"), line(unlucky, "b"), wire.request(b"{"), line(2, "c")]
+    responses = handler.handle(batch)
+    assert [response.status for response in responses] == [200, 500, 400, 200]
+    assert engine.batches == [3, 1, 1, 1]
+    alone = serve(LINE)
+    assert [responses[i] for i in (0, 3)] == [alone.handle([batch[i]])[0] for i in (0, 3)]
+    told = error(responses[1])
+    assert (told["code"], told["request_id"]) == ("internal", "b")
+    assert "the engine failed" in told["message"]
+
+
+def test_a_failure_of_the_engine_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    response = serve(LINE, Guilty(LINE)).handle([line(13, "b")])[0]
+    assert response.status == 500
+    assert "unlucky" not in response.body.decode()  # what broke inside is the log's
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.exc_info
+    assert "unlucky number" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "outputs", [{}, {"z": np.zeros(1)}, {"y": np.float32(1)}, {"y": np.zeros(0)}, {"y": np.zeros(2)}]
+)
+def test_outputs_that_are_not_the_contracts_are_a_500(outputs: dict[str, Any]) -> None:
+    class Odd:
+        def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+            return outputs
+
+    response = serve(LINE, Odd()).handle([line(1, "a")])[0]
+    assert (response.status, error(response)["code"], error(response)["request_id"]) == (500, "internal", "a")
+
+
+class Fragile(Codec):
+    """Breaks while it decodes 13, and while it encodes the answer to 14."""
+
+    def decode(self, request: Request) -> Decoded:
+        decoded = super().decode(request)
+        if decoded.tensors["x"][0] == 13:
+            raise MemoryError
+
+        def encode(outputs: Outputs) -> Response:
+            raise UnicodeError("no text")
+
+        return decoded._replace(encode=encode) if decoded.tensors["x"][0] == 14 else decoded
+
+
+@pytest.mark.parametrize(("unlucky", "what"), [(13, "decoding failed"), (14, "encoding failed")])
+def test_a_fault_of_our_own_is_a_500_and_harms_nobody_else(
+    unlucky: int, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = serve(LINE, codec=Fragile)
+    batch = [line(1, "a"), line(unlucky, "b"), line(2, "c")]
+    responses = handler.handle(batch)
+    assert [response.status for response in responses] == [200, 500, 200]
+    assert [responses[i] for i in (0, 2)] == [serve(LINE).handle([batch[i]])[0] for i in (0, 2)]
+    assert what in error(responses[1])["message"]
+    assert error(responses[1])["request_id"] == "b"
+    assert "Traceback" in caplog.text
+
+
+def with_example(request: Any, response: Any) -> ModelHandler:
+    contract = msgspec.structs.replace(LINE, example=Example(request, response))
+    return ModelHandler(contract, Formula(contract), Codec(contract, MAX_ROWS))
+
+
+def test_an_example_that_is_answered_as_training_did_passes() -> None:
+    answer = wire.ask(serve(LINE), line(6, ""))
+    with_example({"x": 6}, answer).check_example()
+    with_example({"x": 6}, {"prediction": answer["prediction"] + 5e-4}).check_example()
+
+
+@pytest.mark.parametrize(
+    ("request_", "response", "message"),
+    [
+        ({"x": 6}, {"prediction": 7.0}, r"line 1\.2: answered .*prediction.*not .*7\.0"),
+        ({"x": 6}, {}, "answered"),
+        ({"x": "6"}, {"prediction": 7.0}, "answered .*wrong_type"),
+    ],
+)
+def test_an_example_that_is_answered_otherwise_is_an_error_with_both_answers(
+    request_: Any, response: Any, message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        with_example(request_, response).check_example()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "same"),
+    [
+        (1, 1, True),
+        (1, 1.0, True),
+        (1.0009, 1.0, True),
+        (1.002, 1.0, False),
+        (0.0009, 0, True),
+        (0.0011, 0, False),
+        (1000.9, 1000.0, True),
+        (1002.0, 1000.0, False),
+        (-1000.9, -1000.0, True),
+        (float("nan"), 1.0, False),
+        (float("inf"), 1.0, False),
+        ("1", 1, False),
+        (None, 1.0, False),
+        (True, 1, False),
+        (1, True, False),
+        (True, True, True),
+        (None, None, True),
+        ("boot", "boot", True),
+        ("boot", "Boot", False),
+        ([1, 2], [1, 2.0001], True),
+        ([1, 2], [2, 1], False),
+        ([1], [1, 2], False),
+        ([1, 2], [1], False),
+        ([], [], True),
+        ({}, [], False),
+        ({"a": 1, "b": [0.5]}, {"b": [0.5001], "a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1, "b": 2}, {"a": 1}, False),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, False),
+        (1, {"a": 1}, False),
+    ],
+)
+def test_answers_are_the_same_up_to_a_thousandth_of_each_number(found: Any, expected: Any, same: bool) -> None:
+    assert same_answer(found, expected) is same
