@@ -23,8 +23,9 @@ COPY . /app
 RUN python -m compileall -q /app && chmod -R a+rX,go-w /app
 
 FROM ${PYTHON_IMAGE}
-# TorchServe ends a worker with the program `kill`: without it no version can be taken out of service.
-RUN apt-get update && apt-get install -y --no-install-recommends procps && rm -rf /var/lib/apt/lists/*
+# TorchServe ends a worker with a program `kill`, which is missing here, and without it fails to take a version out of
+# service. The shell has one built in.
+RUN printf '#!/bin/sh\nkill "$@"\n' > /usr/local/bin/kill && chmod 755 /usr/local/bin/kill
 # A name for the user, since torch asks for one. The folders are for volumes, which take their owner from them.
 RUN groupadd --gid 10001 marloop \
  && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin marloop \

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from serving.settings import ROOT
 from tests.compose.conftest import configuration
 from tests.compose.docker import Docker
 
@@ -27,6 +28,14 @@ def test_without_grafanas_password_nothing_starts_and_the_message_says_what_to_s
 
 def test_grafanas_password_comes_from_the_environment(services: dict[str, Any]) -> None:
     assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "secret"
+
+
+def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
+    of_one_command = {"MODEL", "PROFILE", "MARLOOP_IMAGE", "PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL"}
+    named = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) - of_one_command
+    documented = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert named
+    assert named <= documented
 
 
 def test_every_service_is_confined(services: dict[str, Any]) -> None:
