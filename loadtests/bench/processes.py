@@ -111,9 +111,30 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
 
 
 @contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Give up what takes too long, wherever it hangs; in the main thread only.
+
+    Raises:
+        TimeoutError: it was not done in time.
+    """
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish a clean-up although Ctrl-C is pressed again, or SIGTERM comes twice; in the main thread only."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Finish a clean-up although Ctrl-C is pressed again, SIGTERM comes twice or time is up; in the main thread only."""
+    ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
         yield
     finally:
