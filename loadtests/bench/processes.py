@@ -132,7 +132,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish a clean-up although Ctrl-C is pressed again, SIGTERM comes twice or time is up; in the main thread only."""
+    """Finish a clean-up although Ctrl-C is pressed again, SIGTERM comes twice, or time is up; main thread only."""
     ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:

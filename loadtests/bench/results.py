@@ -13,7 +13,7 @@ class Plan(msgspec.Struct, frozen=True):
     """How long and how often is measured; times in seconds."""
 
     rounds: int = 5
-    seconds: float = 5
+    seconds: float = 4  # of each measurement; half of it with one client, whose figures vary less
     warm_up: float = 3
     clients: int = 64
     many: int = 512  # clients, once, only for the errors

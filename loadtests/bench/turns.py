@@ -131,7 +131,8 @@ class Bench:
         counts = contender.clients or (plan.clients, 1, *([plan.many] if number == 0 else []))
         wrk.run(url + exchange.path, path, max(counts[0], 1), plan.warm_up)
         for clients in counts:
-            load = wrk.run(url + exchange.path, path, clients, plan.seconds)
+            seconds = plan.seconds if clients > 1 else plan.seconds / 2
+            load = wrk.run(url + exchange.path, path, clients, seconds)
             self._results.samples.append(Sample(number, contender.name, workload, clients, load))
             self._say(f"  {workload}, {clients} clients: {load.per_second:.0f}/s, p50 {load.p50:.2f} ms")
 

@@ -68,12 +68,15 @@ def test_the_cost_of_checks_is_the_share_of_throughput_that_they_take() -> None:
     assert goal(found, "flights, validation and telemetry").measured == "10 % (10 % to 10 %)"
 
 
-def test_growth_of_memory_counts_only_beyond_its_error() -> None:
+def test_growth_of_memory_counts_only_beyond_its_error_and_a_megabyte() -> None:
     found = results([1], [1])
+    found.plan = Plan(soak=600)
     found.extremes = Extremes(1.0, 5.0, "try again: retry after 1 s", 0.1, 260.0, growth=0.5, growth_error=0.4)
     assert goal(found, "growth").met is True
     found.extremes.growth = 0.9
     assert goal(found, "growth").met is False
+    found.extremes.growth, found.extremes.growth_error = 0.09, 0.001
+    assert goal(found, "growth").met is True
     assert goal(found, "past the queue's capacity").met is True
     found.extremes.refusal_body = "no worker"
     assert goal(found, "past the queue's capacity").met is False
