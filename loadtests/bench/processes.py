@@ -59,31 +59,30 @@ def running(command: Sequence[str], environment: Mapping[str, str], folder: Path
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The live processes that carry a mark."""
-    found = []
+    """The live processes that carry a mark, and their descendants.
+
+    A process that gives itself a title writes it over the front of its environment, and possibly over the mark: so the
+    whole memory of the environment is searched, and descendants count whatever theirs says.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+        with contextlib.suppress(psutil.Error, OSError):
+            if wanted in Path(f"/proc/{process.pid}/environ").read_bytes():
+                found |= {one.pid: one for one in (process, *process.children(recursive=True))}
+    return [process for process in found.values() if _lives(process)]
 
 
 def stop(mark: str) -> None:
     """End all that carry a mark: politely first, and again until there are none."""
-    processes = marked(mark)
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
+    known = _signal(marked(mark), psutil.Process.terminate)
     deadline = time.monotonic() + STOP_TIMEOUT
-    while processes and time.monotonic() < deadline:
-        psutil.wait_procs(processes, timeout=0.1)
-        processes = marked(mark)
-    while processes:  # one may have been starting another
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(processes, timeout=1)
-        processes = marked(mark)
+    while known and time.monotonic() < deadline:
+        psutil.wait_procs(known, timeout=0.1)
+        known = _still(known, mark)
+    while known:  # one may have been starting another
+        psutil.wait_procs(_signal(known, psutil.Process.kill), timeout=1)
+        known = _still(known, mark)
 
 
 def memory(mark: str) -> float:
@@ -108,6 +107,24 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
             why = "it ended" if gone else f"no answer after {START_TIMEOUT:.0f} s"
             raise StartError(f"{why}; the end of its log: {log.read_text(errors='replace')[-1500:]}")
         time.sleep(0.1)
+
+
+def _still(known: list[psutil.Process], mark: str) -> list[psutil.Process]:
+    """What lives of the known processes, whose descent may no longer be told, and of all that carry the mark."""
+    return list({process.pid: process for process in (*filter(_lives, known), *marked(mark))}.values())
+
+
+def _signal(processes: list[psutil.Process], send: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            send(process)
+    return processes
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @contextlib.contextmanager

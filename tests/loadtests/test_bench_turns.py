@@ -112,11 +112,11 @@ def test_answers_within_the_tolerance_are_the_same_and_others_are_not(tmp_path: 
             check_answers(url, exchange, [2.0, 9.0])
 
 
-def test_all_that_a_server_started_is_ended_with_it_even_when_it_detached_itself(tmp_path: Path) -> None:
+def test_all_that_a_server_started_is_ended_with_it_even_what_detached_itself_and_lost_the_mark(tmp_path: Path) -> None:
     script = (
         "import subprocess, sys, time; "
         "subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); "
-        "time.sleep(600)'], start_new_session=True); time.sleep(600)"
+        "time.sleep(600)'], start_new_session=True, env={}); time.sleep(600)"
     )
     with processes.running([sys.executable, "-c", script], processes.quiet_environment(), tmp_path) as mark:
         wait_until(lambda: len(processes.marked(mark)) == 2)
