@@ -1,7 +1,7 @@
 """``python -m loadtests.bench``: Marloop side by side with what a user would pick instead.
 
 Each peer is a small server in an environment of its own, made on demand under ``.bench/``, with the champion's graph
-and the same answers. It takes about half an hour on two cores, and the machine should have nothing else to do.
+and the same answers. It takes about forty minutes on two cores, and the machine should have nothing else to do.
 """
 
 import os

@@ -6,12 +6,15 @@ It is packed into an archive in place of the archive's own entry point.
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import orjson
+
+from handlers import wire
 
 
 class Bare:
@@ -21,6 +24,7 @@ class Bare:
         """Load the model, with the session's options of the real handler."""
         logging.getLogger().setLevel(logging.WARNING)
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
+        wire.install(True, sys.modules["ts"].__version__)
         directory = Path(context.system_properties["model_dir"])
         contract = json.loads((directory / "contract.json").read_bytes())
         self._inputs, self._labels = contract["inputs"], contract["labels"]

@@ -50,7 +50,8 @@ def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
             refusal = statistics.median(refusals) if refusals else None
             growth, error = soak(url + exchange.path, script, mark, plan) if plan.soak else (None, 0.0)
             worker = max(process.memory_info().rss for process in workers(mark)) / 1e6
-            return Extremes(cold_start, refusal, body, recovery, worker, growth, error)
+        marloop.forget(settings.run_dir)
+        return Extremes(cold_start, refusal, body, recovery, worker, growth, error)
 
 
 def register_again(settings: Settings, exchange: Exchange) -> float:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import msgspec
 import yaml
 
 from loadtests.bench.processes import free_ports
-from serving.registry import Registry, file_sha256
+from serving.registry import Registry, Version, file_sha256
 from serving.settings import Settings
 
 COMMAND = [sys.executable, "-m", "serving", "launch"]
@@ -20,7 +21,7 @@ BARE = Path(__file__).parent / "bare_handler.py"
 # Settings of model-config.yaml that a profile changes; throughput is as the archive was packed.
 PROFILES: dict[str, dict[str, int]] = {
     "throughput": {},
-    "latency": {"batchSize": 1, "maxBatchDelay": 0},
+    "latency": {"batchSize": 1},
     "bare": {},
 }
 
@@ -37,6 +38,11 @@ def settings(port: int, store: Path, run_dir: Path) -> Settings:
         model_store=store,
         run_dir=run_dir,
     )
+
+
+def forget(run_dir: Path) -> None:
+    """Remove what a service with this run folder left outside of it: its metric files, which lie in memory."""
+    shutil.rmtree(Settings(run_dir=run_dir).metrics, ignore_errors=True)
 
 
 def unpack(registry: Registry, model: str, folder: Path) -> Path:
@@ -65,8 +71,6 @@ def repacked(model: Path, profile: str, store: Path) -> Path:
         profile: a key of ``PROFILES``; with ``bare`` the archive gets the handler that checks nothing.
         store: is made.
     """
-    from serving.registry import Version
-
     with zipfile.ZipFile(model / "champion.mar") as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     config = yaml.safe_load(files["model-config.yaml"]) | PROFILES[profile]

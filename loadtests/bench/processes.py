@@ -59,31 +59,30 @@ def running(command: Sequence[str], environment: Mapping[str, str], folder: Path
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The live processes that carry a mark."""
-    found = []
+    """The live processes that carry a mark, and their descendants.
+
+    A process that gives itself a title writes it over the front of its environment, and possibly over the mark: so the
+    whole memory of the environment is searched, and descendants count whatever theirs says.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+        with contextlib.suppress(psutil.Error, OSError):
+            if wanted in Path(f"/proc/{process.pid}/environ").read_bytes():
+                found |= {one.pid: one for one in (process, *process.children(recursive=True))}
+    return [process for process in found.values() if _lives(process)]
 
 
 def stop(mark: str) -> None:
     """End all that carry a mark: politely first, and again until there are none."""
-    processes = marked(mark)
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
+    known = _signal(marked(mark), psutil.Process.terminate)
     deadline = time.monotonic() + STOP_TIMEOUT
-    while processes and time.monotonic() < deadline:
-        psutil.wait_procs(processes, timeout=0.1)
-        processes = marked(mark)
-    while processes:  # one may have been starting another
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(processes, timeout=1)
-        processes = marked(mark)
+    while known and time.monotonic() < deadline:
+        psutil.wait_procs(known, timeout=0.1)
+        known = _still(known, mark)
+    while known:  # one may have been starting another
+        psutil.wait_procs(_signal(known, psutil.Process.kill), timeout=1)
+        known = _still(known, mark)
 
 
 def memory(mark: str) -> float:
@@ -110,10 +109,49 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
         time.sleep(0.1)
 
 
+def _still(known: list[psutil.Process], mark: str) -> list[psutil.Process]:
+    """What lives of the known processes, whose descent may no longer be told, and of all that carry the mark."""
+    return list({process.pid: process for process in (*filter(_lives, known), *marked(mark))}.values())
+
+
+def _signal(processes: list[psutil.Process], send: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            send(process)
+    return processes
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Give up what takes too long, wherever it hangs; in the main thread only.
+
+    Raises:
+        TimeoutError: it was not done in time.
+    """
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish a clean-up although Ctrl-C is pressed again, or SIGTERM comes twice; in the main thread only."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Finish a clean-up although Ctrl-C is pressed again, SIGTERM comes twice, or time is up; main thread only."""
+    ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
         yield
     finally:

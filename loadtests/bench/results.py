@@ -13,8 +13,8 @@ class Plan(msgspec.Struct, frozen=True):
     """How long and how often is measured; times in seconds."""
 
     rounds: int = 5
-    seconds: float = 5
-    warm_up: float = 3
+    seconds: float = 4  # of each measurement; half of it with one client, whose figures vary less
+    warm_up: float = 4  # Java compiles what is hot meanwhile
     clients: int = 64
     many: int = 512  # clients, once, only for the errors
     soak: float = 0  # 0: none

@@ -3,6 +3,7 @@
 So no server that is not being measured takes anything from the one that is.
 """
 
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
-from loadtests.bench import processes, workloads, wrk
+from loadtests.bench import marloop, processes, workloads, wrk
 from loadtests.bench.contenders import MODELS, WORKLOADS, Contender
 from loadtests.bench.environments import InstallError
 from loadtests.bench.in_process import InProcess
@@ -23,11 +24,25 @@ from loadtests.bench.results import Results, Sample, Standing
 from loadtests.bench.workloads import Exchange
 
 SEED = 20130217
+TURN_TIMEOUT = 300.0  # s
 CHECKED = 16  # answers that are compared before each measurement
 
 
 class AnswerError(Exception):
     """A server does not answer as the others do."""
+
+
+# What a server can do wrong; it is then left out, and the others go on.
+FAULTS = (
+    processes.StartError,
+    AnswerError,
+    wrk.WrkError,
+    httpx.HTTPError,
+    subprocess.TimeoutExpired,
+    TimeoutError,
+    ValueError,
+    KeyError,
+)
 
 
 class Bench:
@@ -80,8 +95,9 @@ class Bench:
 
     def _attempt(self, contender: Contender, model: str, number: int) -> None:
         try:
-            self._turn(contender, model, number)
-        except (processes.StartError, AnswerError, wrk.WrkError, httpx.HTTPError) as error:
+            with processes.limited(TURN_TIMEOUT):
+                self._turn(contender, model, number)
+        except FAULTS as error:
             self._results.absent[contender.name] = f"{model}, round {number + 1}: {error}"
             self._say(f"{contender.name} is left out: {error}")
 
@@ -104,6 +120,7 @@ class Bench:
                     status = self._refusal(contender, url, next(iter(exchanges)))
                     standing = Standing(contender.name, model, start, processes.memory(mark), status)
                     self._results.standings.append(standing)
+            marloop.forget(folder / "run")
 
     def _measure(
         self, contender: Contender, workload: str, exchange: Exchange, number: int, url: str, folder: Path
@@ -114,7 +131,8 @@ class Bench:
         counts = contender.clients or (plan.clients, 1, *([plan.many] if number == 0 else []))
         wrk.run(url + exchange.path, path, max(counts[0], 1), plan.warm_up)
         for clients in counts:
-            load = wrk.run(url + exchange.path, path, clients, plan.seconds)
+            seconds = plan.seconds if clients > 1 else plan.seconds / 2
+            load = wrk.run(url + exchange.path, path, clients, seconds)
             self._results.samples.append(Sample(number, contender.name, workload, clients, load))
             self._say(f"  {workload}, {clients} clients: {load.per_second:.0f}/s, p50 {load.p50:.2f} ms")
 
