@@ -119,15 +119,17 @@ class Codec:
         return check_top_k(self.contract, int(text), where)
 
     def _json(self, request: Request) -> Decoded:
-        json_input.check_utf8(request.body)
-        envelope = json_input.decode(_ENVELOPE, request.body, lambda _: "an object")
-        if envelope.instances is not UNSET:
-            rows = self._rows.v1(request.body)
-        elif envelope.inputs is not UNSET and _holds_objects(envelope.inputs):
-            return self._tensors(request)
-        else:
-            rows = self._rows.native(request.body)
-        single = envelope.instances is UNSET
+        body = request.body
+        json_input.check_utf8(body)
+        single = b'"instances"' not in body
+        # Most texts are what they seem to be. Those that are not are of another format, or at fault.
+        rows = None if b'"datatype"' in body else self._rows.attempt(body, single)
+        if rows is None:
+            envelope = json_input.decode(_ENVELOPE, body, lambda _: "an object")
+            single = envelope.instances is UNSET
+            if single and envelope.inputs is not UNSET and _holds_objects(envelope.inputs):
+                return self._tensors(request)
+            rows = self._rows.native(body) if single else self._rows.v1(body)
         top_k = rows.top_k if rows.top_k != 1 else self.top_k(request)
         check_top_k(self.contract, top_k, "$.parameters.top_k")
         return self.as_rows("native" if single else "v1", rows.tensors, rows.rows, top_k, single)

@@ -62,12 +62,7 @@ class RowDecoder:
         Raises:
             InputError: not of the contract.
         """
-        request = self._decode(self._native, body)
-        named = self._contract.has_named_rows
-        members = len(self._specs) if named else 1
-        json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
-        row = request if named else request.inputs
-        return Rows(self._tensors([row], "$" if named else "$.inputs", single=True), 1, request.parameters.top_k)
+        return self._native_rows(self._decode(self._native, body), body)
 
     def v1(self, body: bytes) -> Rows:
         """Decode many rows.
@@ -75,7 +70,28 @@ class RowDecoder:
         Raises:
             InputError: not of the contract.
         """
-        request = self._decode(self._v1, body)
+        return self._v1_rows(self._decode(self._v1, body), body)
+
+    def attempt(self, body: bytes, single: bool) -> Rows | None:
+        """Decode the native format if single, else v1; None if the text is not of it, without looking for the reason.
+
+        Raises:
+            InputError: of the format, but a key stands twice or a value is out of range.
+        """
+        try:
+            request = (self._native if single else self._v1).decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return (self._native_rows if single else self._v1_rows)(request, body)
+
+    def _native_rows(self, request: Any, body: bytes) -> Rows:
+        named = self._contract.has_named_rows
+        members = len(self._specs) if named else 1
+        json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
+        row = request if named else request.inputs
+        return Rows(self._tensors([row], "$" if named else "$.inputs", single=True), 1, request.parameters.top_k)
+
+    def _v1_rows(self, request: Any, body: bytes) -> Rows:
         count = len(request.instances)
         members = 1 + count * len(self._specs) if self._contract.has_named_rows else 1
         json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
