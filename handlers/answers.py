@@ -38,8 +38,11 @@ def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: 
     if contract.task != "classification":
         return dict(outputs)
     probabilities = outputs["probabilities"]
-    # A stable sort, so that equal probabilities come in the order of the labels.
-    index = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    # Of equal probabilities the first label goes first, in both ways.
+    if top_k == 1:
+        index = probabilities.argmax(axis=1)[:, None]
+    else:
+        index = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return {
         "label": np.array(contract.labels, object)[index],
         "index": index,
