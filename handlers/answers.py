@@ -1,6 +1,6 @@
 """From what the graph computes to what the contract promises: values of a regression, labels of a classification."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,11 @@ def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: 
     if contract.task != "classification":
         return dict(outputs)
     probabilities = outputs["probabilities"]
-    # A stable sort, so that equal probabilities come in the order of the labels.
-    index = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    # Of equal probabilities the first label goes first, in both ways.
+    if top_k == 1:
+        index = probabilities.argmax(axis=1)[:, None]
+    else:
+        index = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return {
         "label": np.array(contract.labels, object)[index],
         "index": index,
@@ -54,11 +57,21 @@ def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: in
     A regression gives an array of numbers. A classification gives ``{"label", "index", "probability"}`` of the
     likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects.
     """
-    arrays = output_arrays(contract, outputs, top_k)
     if contract.task != "classification":
-        return arrays[contract.outputs[0].name]
+        return outputs[contract.outputs[0].name]
+    if top_k == 1:
+        return _likeliest(contract.labels, outputs["probabilities"])
+    arrays = output_arrays(contract, outputs, top_k)
     ranked = zip(arrays["label"], arrays["index"].tolist(), arrays["probability"], strict=True)
     rows = [
         [{"label": a, "index": b, "probability": c} for a, b, c in zip(*columns, strict=True)] for columns in ranked
     ]
-    return [row[0] if top_k == 1 else row[0] | {"top_k": row} for row in rows]
+    return [row[0] | {"top_k": row} for row in rows]
+
+
+def _likeliest(labels: Sequence[str], probabilities: Array) -> list[dict[str, Any]]:
+    """What nearly every request asks for; nothing is sorted, and of equal probabilities the first label is taken."""
+    index = probabilities.argmax(axis=1).tolist()
+    return [
+        {"label": labels[i], "index": i, "probability": row[i]} for i, row in zip(index, probabilities, strict=True)
+    ]

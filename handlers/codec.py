@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from handlers import json_input, json_output, npy, oip
 from handlers.answers import check_top_k, output_arrays, row_answers
 from handlers.contract import ModelContract
+from handlers.features import FeatureRows, as_tensors
 from handlers.message import JSON, NPY, OCTETS, InputError, Request, Response
 from handlers.rows import RowDecoder
 from handlers.tensors import Array
@@ -23,16 +24,21 @@ class Decoded(NamedTuple):
     """A request ready to be stacked with others.
 
     Attributes:
-        tensors: one graph tensor an input, each with ``rows`` rows.
+        data: graph tensors, or rows of features that become tensors once they are stacked.
         rows: number of rows.
         protocol: of ``PROTOCOLS``, but not ``unknown``.
         encode: turns the graph's outputs for these rows into the response.
     """
 
-    tensors: dict[str, Array]
+    data: FeatureRows | dict[str, Array]
     rows: int
     protocol: str
     encode: Callable[[Outputs], Response]
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """One graph tensor an input, each with ``rows`` rows."""
+        return as_tensors(self.data)
 
 
 class _Envelope(msgspec.Struct):
@@ -97,14 +103,16 @@ class Codec:
         images = media_type.startswith("image/") or media_type == "multipart/form-data"
         return "npy" if media_type == NPY else "image" if images else "unknown"
 
-    def as_rows(self, protocol: str, tensors: dict[str, Array], rows: int, top_k: int, single: bool) -> Decoded:
+    def as_rows(
+        self, protocol: str, data: FeatureRows | dict[str, Array], rows: int, top_k: int, single: bool
+    ) -> Decoded:
         """A request whose answer is ``{"prediction": …}`` if single, else ``{"predictions": […]}``."""
 
         def encode(outputs: Outputs) -> Response:
             answers = row_answers(self.contract, outputs, top_k)
             return Response(200, json_output.encode({"prediction": answers[0]} if single else {"predictions": answers}))
 
-        return Decoded(tensors, rows, protocol, encode)
+        return Decoded(data, rows, protocol, encode)
 
     def top_k(self, request: Request) -> int:
         """The ``top_k`` of a request whose body has no place for it: a form field, or the header ``X-Top-K``.
@@ -119,18 +127,20 @@ class Codec:
         return check_top_k(self.contract, int(text), where)
 
     def _json(self, request: Request) -> Decoded:
-        json_input.check_utf8(request.body)
-        envelope = json_input.decode(_ENVELOPE, request.body, lambda _: "an object")
-        if envelope.instances is not UNSET:
-            rows = self._rows.v1(request.body)
-        elif envelope.inputs is not UNSET and _holds_objects(envelope.inputs):
-            return self._tensors(request)
-        else:
-            rows = self._rows.native(request.body)
-        single = envelope.instances is UNSET
+        body = request.body
+        json_input.check_utf8(body)
+        single = b'"instances"' not in body
+        # Most texts are what they seem to be. Those that are not are of another format, or at fault.
+        rows = None if b'"datatype"' in body else self._rows.attempt(body, single)
+        if rows is None:
+            envelope = json_input.decode(_ENVELOPE, body, lambda _: "an object")
+            single = envelope.instances is UNSET
+            if single and envelope.inputs is not UNSET and _holds_objects(envelope.inputs):
+                return self._tensors(request)
+            rows = self._rows.native(body) if single else self._rows.v1(body)
         top_k = rows.top_k if rows.top_k != 1 else self.top_k(request)
         check_top_k(self.contract, top_k, "$.parameters.top_k")
-        return self.as_rows("native" if single else "v1", rows.tensors, rows.rows, top_k, single)
+        return self.as_rows("native" if single else "v1", rows.data, rows.rows, top_k, single)
 
     def _tensors(self, request: Request) -> Decoded:
         decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows)

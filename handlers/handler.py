@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from handlers.batch import Batch, Observer
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
 from handlers.engine import Engine
+from handlers.features import stack
 from handlers.logs import log_requests
 from handlers.message import JSON, InputError, Request, Response, error_response
 from handlers.tensors import Array
@@ -122,12 +122,7 @@ class ModelHandler:
         return responses
 
     def _run(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
-        if len(decoded) == 1:
-            tensors = decoded[0].tensors
-        else:
-            names = decoded[0].tensors
-            tensors = {name: np.concatenate([one.tensors[name] for one in decoded]) for name in names}
-        outputs = self._engine.run(tensors)
+        outputs = self._engine.run(stack([one.data for one in decoded]))
         rows = sum(one.rows for one in decoded)
         short = [name for name, array in outputs.items() if len(array) != rows]
         if short:

@@ -6,7 +6,6 @@ Both take ``"parameters": {"top_k": k}``.
 """
 
 import re
-from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -15,6 +14,7 @@ from msgspec import Meta
 
 from handlers import json_input
 from handlers.contract import ModelContract, TensorSpec
+from handlers.features import FeatureRows, Features, as_tensors
 from handlers.message import InputError
 from handlers.tensors import Array, json_array, json_type, limits, to_tensor, unknown_category
 
@@ -28,11 +28,16 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class Rows(NamedTuple):
-    """Decoded rows: one graph tensor an input, all with the same number of rows."""
+    """Decoded rows, as graph tensors or still as rows of features."""
 
-    tensors: dict[str, Array]
+    data: FeatureRows | dict[str, Array]
     rows: int
     top_k: int
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """One graph tensor an input, all with the same number of rows."""
+        return as_tensors(self.data)
 
 
 class RowDecoder:
@@ -42,12 +47,13 @@ class RowDecoder:
         self._contract = contract
         self._specs = {spec.name: spec for spec in contract.inputs}
         self._max_rows = max_rows
+        self._scalars = {spec.name: Features([spec]) for spec in contract.inputs if Features.fit([spec])}
+        self._features = Features(contract.inputs) if Features.fit(contract.inputs) else None
         parameters: Any = ("parameters", Parameters, Parameters())
         if contract.has_named_rows:
             fields: Any = [(spec.name, _value_type(spec)) for spec in contract.inputs]
             row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
             native = msgspec.defstruct("NativeRow", [*fields, parameters], forbid_unknown_fields=True)
-            self._columns = attrgetter(*self._specs)
         else:
             row = _value_type(contract.inputs[0])
             native = msgspec.defstruct("NativeTensor", [("inputs", row), parameters], forbid_unknown_fields=True)
@@ -62,12 +68,7 @@ class RowDecoder:
         Raises:
             InputError: not of the contract.
         """
-        request = self._decode(self._native, body)
-        named = self._contract.has_named_rows
-        members = len(self._specs) if named else 1
-        json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
-        row = request if named else request.inputs
-        return Rows(self._tensors([row], "$" if named else "$.inputs", single=True), 1, request.parameters.top_k)
+        return self._native_rows(self._decode(self._native, body), body)
 
     def v1(self, body: bytes) -> Rows:
         """Decode many rows.
@@ -75,11 +76,32 @@ class RowDecoder:
         Raises:
             InputError: not of the contract.
         """
-        request = self._decode(self._v1, body)
+        return self._v1_rows(self._decode(self._v1, body), body)
+
+    def attempt(self, body: bytes, single: bool) -> Rows | None:
+        """Decode the native format if single, else v1; None if the text is not of it, without looking for the reason.
+
+        Raises:
+            InputError: of the format, but a key stands twice or a value is out of range.
+        """
+        try:
+            request = (self._native if single else self._v1).decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return (self._native_rows if single else self._v1_rows)(request, body)
+
+    def _native_rows(self, request: Any, body: bytes) -> Rows:
+        named = self._contract.has_named_rows
+        members = len(self._specs) if named else 1
+        json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
+        row = request if named else request.inputs
+        return Rows(self._data([row], "$" if named else "$.inputs", single=True), 1, request.parameters.top_k)
+
+    def _v1_rows(self, request: Any, body: bytes) -> Rows:
         count = len(request.instances)
         members = 1 + count * len(self._specs) if self._contract.has_named_rows else 1
         json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
-        return Rows(self._tensors(request.instances, "$.instances"), count, request.parameters.top_k)
+        return Rows(self._data(request.instances, "$.instances"), count, request.parameters.top_k)
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         try:
@@ -114,40 +136,31 @@ class RowDecoder:
         named = ", ".join(self._specs)
         return f"an object with {named}" if self._contract.has_named_rows else 'an object with "inputs" or "instances"'
 
-    def _tensors(self, rows: list[Any], path: str, single: bool = False) -> dict[str, Array]:
+    def _data(self, rows: list[Any], path: str, single: bool = False) -> FeatureRows | dict[str, Array]:
+        if self._features:
+            return FeatureRows(self._features, rows)
         if not self._contract.has_named_rows:
             spec = self._contract.inputs[0]
             return {spec.name: _array(spec, rows, [path] if single else path)}
-        if len(self._specs) == 1:
-            columns: Any = [[self._columns(row) for row in rows]]
-        else:
-            columns = list(zip(*map(self._columns, rows), strict=True))
-        return {
-            spec.name: _column(spec, column, path, single)
-            for spec, column in zip(self._contract.inputs, columns, strict=True)
-        }
+        return {spec.name: self._column(spec, rows, path, single) for spec in self._contract.inputs}
+
+    def _column(self, spec: TensorSpec, rows: list[Any], path: str, single: bool) -> Array:
+        if spec.name in self._scalars:
+            return self._scalars[spec.name].tensors(rows)[spec.name]
+        paths = [f"{path}.{spec.name}"] if single else [f"{path}[{i}].{spec.name}" for i in range(len(rows))]
+        return _array(spec, [getattr(row, spec.name) for row in rows], paths)
 
 
 def _parameter_members(parameters: Parameters) -> int:
     return 0 if parameters == Parameters() else 2
 
 
-def _column(spec: TensorSpec, values: Any, path: str, single: bool) -> Array:
-    if spec.categories:
-        return np.array([spec.categories.index(value) for value in values], np.int64)
-    if spec.is_scalar and spec.datatype != "UINT64":  # type and range were checked while decoding
-        return np.array(values, spec.dtype)
-    if single:
-        return _array(spec, values, [f"{path}.{spec.name}"])
-    return _array(spec, values, [f"{path}[{i}].{spec.name}" for i in range(len(values))])
-
-
 def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
     """Rows of nested lists, whose lengths were checked while decoding, as one array; ``paths`` is that of each row."""
     if isinstance(paths, str):
         return to_tensor(spec, json_array(spec, values, paths), paths)
-    rows = zip(values, paths, strict=True)
-    return np.stack([to_tensor(spec, json_array(spec, row, path), path) for row, path in rows])
+    rows = [to_tensor(spec, json_array(spec, row, path), path) for row, path in zip(values, paths, strict=True)]
+    return np.stack(rows) if len(rows) > 1 else rows[0][None]
 
 
 def _value_type(spec: TensorSpec) -> Any:

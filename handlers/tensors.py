@@ -122,6 +122,8 @@ def _ragged(spec: TensorSpec, path: str) -> InputError:
 
 def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
     low, high = limits(spec)
+    if values.dtype == np.uint8 and low <= 0 and high >= 255:  # pixels, whose every value is inside
+        return
     floating = values.dtype.kind == "f"
     if floating:  # a limit is compared in the array's type, and one too large for that type would become infinity
         values = values.astype(np.promote_types(values.dtype, spec.dtype), copy=False)

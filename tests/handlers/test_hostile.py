@@ -235,3 +235,10 @@ def test_what_is_mutated_was_valid(model: ModelContract) -> None:
 def test_a_damaged_request_gets_an_answer_or_a_4xx(model: ModelContract, data: st.DataObject) -> None:
     asked = data.draw(st.sampled_from(valid(model)))
     answer(model, asked._replace(body=data.draw(mutations(asked.body))))
+
+
+@pytest.mark.parametrize("character", [0xD800, 0x10FFFF + 1, 0x1FFFFF, 2**31 - 1])
+def test_a_numpy_string_of_no_character_is_no_text(character: int) -> None:
+    row = np.array([(1400, 5, "UA")], [("distance", "f4"), ("hour", "i8"), ("carrier", "U2")])
+    body = wire.save(row).replace("UA".encode("utf-32-le"), struct.pack("<II", character, ord("A")))
+    assert wire.fault(serve(FLIGHTS), wire.request(body, NPY)) == (400, "invalid_utf8", "$.carrier")

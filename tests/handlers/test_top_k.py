@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from handlers.answers import output_arrays, row_answers
 from handlers.message import JSON, NPY
 from tests.handlers import wire
 from tests.handlers.models import COLOURS, FLIGHTS, PICTURES, pixels, serve
@@ -72,3 +73,10 @@ def test_a_model_without_labels_has_none() -> None:
 def test_two_labels_allow_two() -> None:
     rows = {"instances": np.zeros((1, *COLOURS.inputs[0].shape[1:]), np.uint8)}
     assert len(wire.ask(serve(COLOURS), wire.request(rows, x_top_k="2"))["predictions"][0]["top_k"]) == 2
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_of_equal_probabilities_the_first_label_goes_first(k: int) -> None:
+    outputs = {"probabilities": np.array([[0.2, 0.4, 0.4, 0]], np.float32)}
+    assert row_answers(PICTURES, outputs, k)[0]["label"] == "boot"
+    assert output_arrays(PICTURES, outputs, k)["index"].tolist() == [[1, 2][:k]]
