@@ -40,6 +40,11 @@ ROWS: dict[str, dict[str, Array]] = {
     },
 }
 FLIGHT = b'{"distance": 1400, "hour": 5, "carrier": "UA"}'
+SERIAL = (
+    wire.dumps({"words": ["", ""], "flags": [True] * 3, "tensor": [[0, 0]] * 2})[:-1]
+    + b',"serial":18446744073709551616'
+)
+DEEP = b',"parameters":{"a":' + b"[" * 100_000
 BLANK = wire.dumps({"inputs": np.zeros((6, 6), np.uint8)})
 
 
@@ -118,6 +123,9 @@ BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("too large for FP32", LINE, wire.request(b'{"x": 1e39}'), (400, "out_of_range", "$.x")),
     ("too large for FP64", LINE, wire.request(b'{"x": 1e999}'), (400, "out_of_range", "$.x")),
     ("too large for INT64", FLIGHTS, wire.request(FLIGHT.replace(b"5", b"5" * 30)), (400, "out_of_range", "$.hour")),
+    ("too large for UINT64", MIXED, wire.request(SERIAL + b"}"), (400, "out_of_range", "$.serial")),
+    ("nested without end", LINE, wire.request(b'{"a":' * 100_000), (400, "invalid_json", "$")),
+    ("parameters without end", LINE, wire.request(v2()[:-1] + DEEP), (400, "invalid_json", "$")),
     ("out of the range", FLIGHTS, wire.request(FLIGHT.replace(b"5", b"24")), (400, "out_of_range", "$.hour")),
     ("no byte", PICTURES, wire.request(BLANK.replace(b"0", b"256", 1)), (400, "out_of_range", "$.inputs[0][0]")),
     (

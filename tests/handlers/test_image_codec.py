@@ -178,3 +178,11 @@ def test_a_bomb_is_refused_alike_where_warnings_are_errors(side: int, action: Li
     with warnings.catch_warnings():
         warnings.simplefilter(action)  # the decoder warns of some, and raises an error for larger ones
         assert refused(png_head(side)) == ("image_too_large", "body")
+
+
+def test_a_bomb_in_a_pictures_text_is_refused() -> None:
+    text = b"zTXtComment\0\0" + zlib.compress(b"\0" * 10_000_000)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    body = wire.picture(pixels()[0])
+    end_of_head = 8 + 25
+    assert refused(body[:end_of_head] + chunk + body[end_of_head:]) == ("invalid_image", "body")

@@ -174,6 +174,11 @@ def test_a_file_that_is_damaged_or_lies_is_refused(body: bytes) -> None:
     assert refused(LINE, body) == ("invalid_npy", "$")
 
 
+def test_a_file_of_pickles_is_told_that_they_are_the_fault() -> None:
+    with pytest.raises(InputError, match="pickled objects"):
+        decode(LINE, wire.save(np.array([None])), MAX_ROWS)
+
+
 def test_a_boolean_is_a_byte_of_0_or_1() -> None:
     flags = only("BOOL")
     assert decode(flags, file("'|b1'", "(2,)", b"\0\1"), MAX_ROWS)[0]["x"].tolist() == [False, True]
