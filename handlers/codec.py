@@ -144,6 +144,8 @@ class Codec:
 
     def _tensors(self, request: Request) -> Decoded:
         decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows)
+        if decoded.top_k == 1:
+            decoded = decoded._replace(top_k=self.top_k(request))
         check_top_k(self.contract, decoded.top_k, "$.parameters.top_k")
 
         def encode(outputs: Outputs) -> Response:

@@ -6,10 +6,11 @@ request is run alone, so that only the one at fault gets a 500.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from handlers.batch import Batch, Observer
 from handlers.codec import Codec, Decoded
@@ -111,11 +112,15 @@ class ModelHandler:
 
     def _encode(self, batch: Batch, decoded: dict[int, Decoded], outputs: dict[str, Array]) -> dict[int, Response]:
         responses: dict[int, Response] = {}
+        finite = _is_finite(outputs)
         start = 0
         for i, one in decoded.items():
             stop = start + one.rows
+            own = {name: array[start:stop] for name, array in outputs.items()}
             try:
-                responses[i] = one.encode({name: array[start:stop] for name, array in outputs.items()})
+                if not finite and not _is_finite(own):  # JSON has no such number: it would be sent as null
+                    raise FloatingPointError("the graph computed NaN or infinity for this request")
+                responses[i] = one.encode(own)
             except Exception as error:
                 responses[i] = _failure(batch.requests[i], "encoding failed", error)
             start = stop
@@ -128,6 +133,10 @@ class ModelHandler:
         if short:
             raise RuntimeError(f"the graph's outputs {short} do not have the batch's {rows} rows")
         return outputs
+
+
+def _is_finite(outputs: Mapping[str, Array]) -> bool:
+    return all(bool(np.isfinite(array).all()) for array in outputs.values() if array.dtype.kind == "f")
 
 
 def _failure(request: Request, what: str, cause: Exception) -> Response:

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from handlers.codec import Codec, Decoded
+from handlers.contract import ModelContract
 from handlers.message import InputError, Request
 from handlers.tensors import Array
 
@@ -18,6 +19,15 @@ class ImageCodec(Codec):
     """Adds pictures: converted and resized to the contract's shape, ``(-1, height, width)`` or ``(…, 3)``."""
 
     accepts = (*Codec.accepts, *FORMATS, "multipart/form-data")
+
+    def __init__(self, contract: ModelContract, max_rows: int) -> None:
+        super().__init__(contract, max_rows)
+        shapes = [spec.shape for spec in contract.inputs]
+        if len(shapes) != 1 or not (len(shapes[0]) == 3 or len(shapes[0]) == 4 and shapes[0][3] == 3):
+            found = ", ".join(str(list(shape)) for shape in shapes)
+            raise ValueError(
+                f"{contract.name} takes {found}, no picture: [-1, height, width] or [-1, height, width, 3]"
+            )
 
     def decode_other(self, request: Request, media_type: str) -> Decoded:
         """Decode a picture into one row.

@@ -52,7 +52,7 @@ class Service:
         name = settings.get("engine", "onnxruntime")
         engine = load_engine(name, directory, contract, threads)
         codec = self.codec(contract, _positive(settings, "max_rows", MAX_ROWS))
-        observers: list[Observer] = [log_requests(float(os.environ.get("MARLOOP_LOG_SAMPLE") or 0))]
+        observers: list[Observer] = [log_requests(_share(os.environ, "MARLOOP_LOG_SAMPLE"))]
         telemetry = self._telemetry(contract, codec, os.environ)
         if telemetry:
             observers.append(telemetry)
@@ -97,6 +97,17 @@ def _positive(settings: Mapping[str, Any], name: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"handler.{name} is {value!r} in model-config.yaml; it must be a positive integer")
     return value
+
+
+def _share(environ: Mapping[str, str], variable: str) -> float:
+    text = environ.get(variable) or "0"
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise ValueError(f"{variable} is {text!r}; it must be a share from 0 to 1")
+    return share
 
 
 def _request(parts: dict[str, Any], context: Any, i: int) -> Request:

@@ -221,3 +221,14 @@ def test_an_example_that_is_answered_otherwise_is_an_error_with_both_answers(
 )
 def test_answers_are_the_same_up_to_a_thousandth_of_each_number(found: Any, expected: Any, same: bool) -> None:
     assert same_answer(found, expected) is same
+
+
+def test_an_output_that_is_no_number_is_a_500_for_its_request_alone() -> None:
+    class Overflowing:
+        def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+            return {"y": np.exp(tensors["x"].astype(np.float32) * 1000)}
+
+    with np.errstate(over="ignore"):
+        responses = serve(LINE, Overflowing()).handle([wire.request({"x": x}) for x in (0.0, 6.0, -6.0)])
+    assert [response.status for response in responses] == [200, 500, 200]
+    assert isinstance(responses[1].cause, FloatingPointError)

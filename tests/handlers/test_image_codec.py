@@ -186,3 +186,9 @@ def test_a_bomb_in_a_pictures_text_is_refused() -> None:
     body = wire.picture(pixels()[0])
     end_of_head = 8 + 25
     assert refused(body[:end_of_head] + chunk + body[end_of_head:]) == ("invalid_image", "body")
+
+
+@pytest.mark.parametrize("shape", [(-1, 6, 6, 1), (-1, 6), (-1, 3, 6, 6)])
+def test_a_contract_without_a_picture_is_refused_when_the_model_loads(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="no picture"):
+        ImageCodec(contract(TensorSpec("x", "UINT8", shape)), 8)

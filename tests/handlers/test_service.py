@@ -16,7 +16,7 @@ from handlers import service as service_module
 from handlers.contract import Example, ModelContract
 from handlers.image_codec import ImageCodec
 from handlers.message import JSON, NPY, OCTETS
-from handlers.service import MAX_ROWS, Service
+from handlers.service import MAX_ROWS, Service, _share
 from tests.handlers import wire
 from tests.handlers.models import LINE, PICTURES, Formula, pixels, serve
 
@@ -250,3 +250,9 @@ def test_a_model_that_does_not_answer_its_example_is_not_served(start: Start) ->
     wrong = msgspec.structs.replace(LINE, example=Example({"x": 6}, {"prediction": 12.0}))
     with pytest.raises(RuntimeError, match=r"line 1\.2: answered .*, not .*12\.0"):
         start(contract=wrong)
+
+
+@pytest.mark.parametrize("text", ["some", "-1", "1.5", "nan"])
+def test_a_log_sample_that_is_no_share_is_an_error_with_the_variable(text: str) -> None:
+    with pytest.raises(ValueError, match=f"MARLOOP_LOG_SAMPLE is '{text}'; it must be a share from 0 to 1"):
+        _share({"MARLOOP_LOG_SAMPLE": text}, "MARLOOP_LOG_SAMPLE")

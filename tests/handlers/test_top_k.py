@@ -80,3 +80,11 @@ def test_of_equal_probabilities_the_first_label_goes_first(k: int) -> None:
     outputs = {"probabilities": np.array([[0.2, 0.4, 0.4, 0]], np.float32)}
     assert row_answers(PICTURES, outputs, k)[0]["label"] == "boot"
     assert output_arrays(PICTURES, outputs, k)["index"].tolist() == [[1, 2][:k]]
+
+
+def test_v2_takes_top_k_from_a_header_too() -> None:
+    handler = serve(PICTURES)
+    asked = wire.v2(PICTURES, {"pixels": pixels()})
+    asked = asked._replace(headers={**asked.headers, "x-top-k": "3"})
+    outputs = {output["name"]: output for output in wire.ask(handler, asked)["outputs"]}
+    assert outputs["label"]["shape"] == [1, 3]
