@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -80,10 +81,16 @@ def flood(url: str, exchange: Exchange, script: Path, plan: Plan) -> tuple[list[
     over = threading.Event()
 
     def watch() -> None:
-        with httpx.Client(trust_env=False, timeout=wrk.PATIENCE) as client:
-            while not over.is_set():
-                started = time.monotonic()
-                response = client.post(url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0])
+        while not over.is_set():
+            started = time.monotonic()
+            with suppress(httpx.HTTPError):  # the frontend closes the connection with a refusal
+                response = httpx.post(
+                    url + exchange.path,
+                    headers=dict(exchange.headers),
+                    content=exchange.bodies[0],
+                    timeout=wrk.PATIENCE,
+                    trust_env=False,
+                )
                 if response.status_code == 503:
                     refusals.append(1000 * (time.monotonic() - started))
                     bodies[0] = response.text

@@ -55,9 +55,10 @@ def draw(contract: ModelContract, generator: Generator, count: int = BODIES) -> 
 
 
 def bad(contract: ModelContract, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row that no server should answer: its last category is unknown, or its picture is text."""
-    name = contract.inputs[-1].name if contract.has_named_rows else "inputs"
-    return {**row, name: "no such thing"}
+    """A row that no server should answer: its last category is unknown, or its picture lacks a line."""
+    if contract.has_named_rows:
+        return {**row, contract.inputs[-1].name: "no such thing"}
+    return {"inputs": row["inputs"][:-1]}
 
 
 def native(row: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,8 @@ class OnnxRuntime(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Answer the rows of a batch."""
         columns = {tensor.name: self._column(tensor) for tensor in payload.inputs}
+        if len(self._model.contract["inputs"]) == 1:
+            columns = {"inputs": next(iter(columns.values()))}
         (rows,) = {len(column) for column in columns.values()}
         try:
             answers = self._model.predict([{n: column[i] for n, column in columns.items()} for i in range(rows)])
