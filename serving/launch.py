@@ -51,6 +51,8 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
             "; ".join(refused.values()) or f"{settings.model_store} holds no champion: run `make train MODEL=linear`"
         )
         raise LaunchError(f"there is nothing to serve: {reasons}")
+    if shutil.which("kill", path=environ.get("PATH", os.defpath)) is None:
+        raise LaunchError("TorchServe ends its workers with the program kill, which is not here: install procps")
     java, torchserve = find_java(environ), _torchserve()
     for folder in (settings.temporary, settings.run_dir):
         folder.mkdir(parents=True, exist_ok=True)

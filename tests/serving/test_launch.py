@@ -195,3 +195,11 @@ def test_launch_names_refused_archives_and_becomes_java(
     assert path == command[0] == str(java_home / "bin" / "java")
     assert folder == settings.run_dir
     assert capsys.readouterr().err.startswith("refused b: ")
+
+
+def test_without_the_program_kill_the_error_says_what_to_install(
+    registry: Registry, settings: Settings, tmp_path: Path
+) -> None:
+    add(registry)
+    with pytest.raises(LaunchError, match="the program kill.*procps"):
+        prepare(settings, {"PATH": str(tmp_path)})
