@@ -15,6 +15,7 @@ import psutil
 MARK = "MARLOOP_BENCH"
 START_TIMEOUT = 120.0  # s
 STOP_TIMEOUT = 3.0
+GRACE = 2.0
 
 
 class StartError(Exception):
@@ -100,9 +101,11 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
     Raises:
         StartError: it ended, or did not answer in time.
     """
-    deadline = time.monotonic() + START_TIMEOUT
+    started = time.monotonic()
+    deadline = started + START_TIMEOUT
     while not answers():
-        gone = not marked(mark)
+        # A process carries its mark only once it has become the command.
+        gone = time.monotonic() > started + GRACE and not marked(mark)
         if gone or time.monotonic() > deadline:
             why = "it ended" if gone else f"no answer after {START_TIMEOUT:.0f} s"
             raise StartError(f"{why}; the end of its log: {log.read_text(errors='replace')[-1500:]}")

@@ -1,5 +1,6 @@
 """Between TorchServe and the core, with a context of the test's own."""
 
+import gc
 import logging
 import os
 import sys
@@ -68,7 +69,7 @@ class PictureService(Service):
 
 @pytest.fixture(autouse=True)
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process as a worker finds it, without TorchServe; logging and environment come back as they were."""
+    """A process as a worker finds it, without TorchServe; collector, logging and environment come back as they were."""
     monkeypatch.delitem(sys.modules, "ts", raising=False)
     for name in ("PROMETHEUS_MULTIPROC_DIR", "MARLOOP_LOG_SAMPLE"):
         monkeypatch.delenv(name, raising=False)
@@ -77,6 +78,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers, levels = root.handlers[:], (root.level, ours.level)
     root.handlers = []
     yield
+    gc.unfreeze()
     root.handlers = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
@@ -256,3 +258,9 @@ def test_a_model_that_does_not_answer_its_example_is_not_served(start: Start) ->
 def test_a_log_sample_that_is_no_share_is_an_error_with_the_variable(text: str) -> None:
     with pytest.raises(ValueError, match=f"MARLOOP_LOG_SAMPLE is '{text}'; it must be a share from 0 to 1"):
         _share({"MARLOOP_LOG_SAMPLE": text}, "MARLOOP_LOG_SAMPLE")
+
+
+def test_what_is_loaded_is_left_alone_by_the_garbage_collector(start: Start) -> None:
+    gc.unfreeze()
+    start()
+    assert gc.get_freeze_count() > 1000
