@@ -101,11 +101,12 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
     Raises:
         StartError: it ended, or did not answer in time.
     """
-    started = time.monotonic()
-    deadline = started + START_TIMEOUT
+    seen = time.monotonic()
+    deadline = seen + START_TIMEOUT
     while not answers():
-        # A process carries its mark only once it has become the command.
-        gone = time.monotonic() > started + GRACE and not marked(mark)
+        # A process that is just becoming another command carries no mark for a moment.
+        seen = time.monotonic() if marked(mark) else seen
+        gone = time.monotonic() > seen + GRACE
         if gone or time.monotonic() > deadline:
             why = "it ended" if gone else f"no answer after {START_TIMEOUT:.0f} s"
             raise StartError(f"{why}; the end of its log: {log.read_text(errors='replace')[-1500:]}")
