@@ -124,7 +124,7 @@ def tune_command(
 @app.command("guard")
 def guard_command(
     model: Annotated[str, typer.Option(help="Name of a model that is served.")] = "flights",
-    least: Annotated[float, typer.Option(help="Share of the echo's throughput that the model must reach.")] = 0.9,
+    least: Annotated[float, typer.Option(help="Share of the echo's throughput that the model must reach.")] = 0.7,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is loaded.")] = 5,
     seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 2.0,
     clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
