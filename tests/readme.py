@@ -25,8 +25,7 @@ class Shown:
 
     def run(self, url: str) -> Any:
         """The answer of a service elsewhere than the README's."""
-        words = shlex.split(self.command.replace("\
-", " "))
+        words = shlex.split(self.command.replace("\\\n", " "))
         arguments = [word.replace("http://127.0.0.1:8080", url) for word in words]
         done = subprocess.run([*arguments, "-sS"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
         return json.loads(done.stdout)
