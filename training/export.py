@@ -130,7 +130,7 @@ def _run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: i
 
 
 def _strip(graph: onnx.ModelProto) -> None:
-    """Remove what differs between machines, and name the batch."""
+    """Remove what differs between machines and runs, and name the sizes that are free."""
     graph.doc_string = graph.graph.doc_string = ""
     del graph.metadata_props[:], graph.graph.metadata_props[:]
     for node in graph.graph.node:
@@ -139,7 +139,11 @@ def _strip(graph: onnx.ModelProto) -> None:
     for value in [*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer]:
         del value.metadata_props[:]
     for value in [*graph.graph.input, *graph.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        batch, *sizes = value.type.tensor_type.shape.dim
+        batch.dim_param = "batch"
+        for size in sizes:
+            if size.dim_param:  # of a text's tokens
+                size.dim_param = "length"
     del graph.graph.value_info[:]
 
 

@@ -2,16 +2,23 @@
 
 import io
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
+from handlers.engine import ENGINES
+from handlers.handler import ModelHandler
+from handlers.text_codec import TRUNCATED, TextCodec
 from handlers.tokens import PAD, TextTokenizer
+from tests.handlers import wire
 from tests.training.conftest import CACHE, Trainings, load
 from training import recipes
+from training.export import LONGEST
 from training.recipes import sentiment
 from training.recipes.sentiment import Sentiment, SentimentHyperparameters
 
@@ -114,13 +121,35 @@ def test_pretrained_weights_tell_alike_sentences_from_others() -> None:
     assert float(likeness[0, 2]) < 0
 
 
-def test_the_archive_answers_texts_of_any_length(trained: Trainings) -> None:
-    import zipfile
-
+def test_its_graphs_take_texts_of_any_number_and_length(trained: Trainings, tmp_path: Path) -> None:
     result = trained(recipes.find("sentiment"))
-    with zipfile.ZipFile(result.archive) as archive:
-        assert "assets/tokenizer.json" in archive.namelist()
-        assert "tokenizers==" in archive.read("requirements.txt").decode()
-    assert result.contract.lineage["parity"]["rows"] >= 120
-    assert set(result.contract.evaluation["slices"]) == set(sentiment.FILES)
-    assert result.contract.example.request.keys() == {"text"}
+    zipfile.ZipFile(result.archive).extractall(tmp_path)
+    dimensions = onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [dimension.dim_param for dimension in dimensions] == ["batch", "length"]
+    for engine in ENGINES.values():
+        run = engine(tmp_path, result.contract, 1).run
+        for rows, length in ((1, 2), (3, 128), (2, LONGEST)):
+            tokens = np.full((rows, length), 1000)
+            assert run({"text": tokens})["probabilities"].shape == (rows, 3)
+
+
+def test_its_archive_answers_through_the_entry_point_and_says_what_it_cut(trained: Trainings, tmp_path: Path) -> None:
+    result = trained(recipes.find("sentiment"))
+    zipfile.ZipFile(result.archive).extractall(tmp_path)
+    contract = result.contract
+    assert contract.example.request.keys() == {"text"}
+    codec = TextCodec.open(tmp_path, contract, 8)
+    handler = ModelHandler(contract, ENGINES["onnxruntime"](tmp_path, contract, 1), codec)
+    handler.check_example()
+    short, long, empty = handler.handle([wire.request({"text": text}) for text in ("Fine.", "fine " * 200, " ")])
+    assert (short.status, long.status, empty.status) == (200, 200, 400)
+    assert (short.headers.get(TRUNCATED), long.headers.get(TRUNCATED)) == (None, "0")
+
+
+def test_its_evaluation_has_every_slice_beside_vader(trained: Trainings) -> None:
+    evaluation = trained(recipes.find("sentiment")).contract.evaluation
+    assert set(evaluation["slices"]) == set(sentiment.FILES)
+    for part in (evaluation, *evaluation["slices"].values()):
+        assert part["baselines"].keys() == {"majority class", "VADER"}
+        assert 0 <= part["metrics"]["polarity"] <= 1
+    assert sum(map(sum, evaluation["confusion"])) == evaluation["rows"] == 120
