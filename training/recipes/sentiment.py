@@ -1,4 +1,4 @@
-"""Negative, neutral or positive: MiniLM, pretrained on a billion sentences, fine-tuned on a few thousand about movies.
+"""Negative, neutral or positive: MiniLM, pretrained on a billion pairs of sentences, fine-tuned on movie sentences.
 
 make train MODEL=sentiment                # preset quick
 make train MODEL=sentiment PRESET=full
@@ -45,7 +45,7 @@ FILES = {
     "amazon": "amazonReviewSnippets_GroundTruth.txt",
     "nyt": "nytEditorialSnippets_GroundTruth.txt",
 }
-NEUTRAL = 0.5  # the largest rating, either way, that counts as neutral: a tenth of the raters lean one step
+NEUTRAL = 0.5  # the largest rating, either way, that counts as neutral: as if half of the raters leaned by one step
 HELD_OUT = 2_000  # movie sentences that no preset learns from
 VALIDATION = 400  # movie sentences that are watched while fitting
 VADER_NEUTRAL = 0.04995  # VADER's score has four digits; from 0.05 on its authors call a text positive
@@ -62,7 +62,7 @@ class SentimentHyperparameters(Hyperparameters):
     dropout: float = 0.1
     pretrained: bool = True  # else the same network starts from nothing
     frozen_layers: int = 3  # of six, the lowest, that stay as pretrained; so do the vectors of single words
-    neutral_weight: float = 4.0  # of a neutral sentence in the loss: one in twenty about movies is, two in five of news
+    neutral_weight: float = 4.0  # of a neutral sentence in the loss: one in twenty is, half of the news
 
 
 class SentimentClassifier(nn.Module):
