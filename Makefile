@@ -7,6 +7,8 @@ endif
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A model whose recipe needs packages of its own has an extra of its name in pyproject.toml.
+EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV)/extra-$(MODEL)))
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
 .PHONY: help up down status logs train load tune bench test compose-test lint types format constraints clean
@@ -29,7 +31,7 @@ status: $(VENV)/runtime ## Ask every model its example: what runs, which version
 logs: ## Follow the log
 	@tail -n 50 -F $(RUN_DIR)/torchserve.log $(RUN_DIR)/exporter.log $(RUN_DIR)/monitor.log
 
-train: $(VENV)/runtime ## Train, evaluate, archive, register: make train MODEL=fashion [PRESET=full]
+train: $(VENV)/runtime $(EXTRA) ## Train, evaluate, archive, register: make train MODEL=fashion [PRESET=full]
 	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }
 	@$(BIN)/python -m training train $(MODEL) $(if $(PRESET),--preset $(PRESET))
 
@@ -69,7 +71,7 @@ $(VENV)/bin/python:
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# Three stamps, so that `up` installs no more than it needs.
+# Stamps, so that `up` installs no more than it needs.
 $(VENV)/runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing Marloop into $(VENV): 1.7 GB with the CPU build of torch, a minute or two"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
@@ -78,6 +80,11 @@ $(VENV)/runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/load: $(VENV)/runtime
 	@echo "installing what load tests need"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[load]'
+	@touch $@
+
+$(VENV)/extra-%: $(VENV)/runtime
+	@echo "installing what $* needs"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime

@@ -3,7 +3,8 @@
 Every route reaches the same code, so the format is told by the content type and by the keys of the JSON.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from handlers import json_input, json_output, npy, oip
 from handlers.answers import check_top_k, output_arrays, row_answers
 from handlers.contract import ModelContract
-from handlers.features import FeatureRows, as_tensors
+from handlers.features import FeatureRows, as_tensors, stack
 from handlers.message import JSON, NPY, OCTETS, InputError, Request, Response
 from handlers.rows import RowDecoder
 from handlers.tensors import Array
@@ -61,6 +62,15 @@ class Codec:
         self.contract = contract
         self.max_rows = max_rows
         self._rows = RowDecoder(contract, max_rows)
+
+    @classmethod
+    def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "Codec":
+        """The codec of an archive that is unpacked in a folder; an entry point whose codec needs files overrides it."""
+        return cls(contract, max_rows)
+
+    def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
+        """The graph tensors of several requests, rows in their order."""
+        return stack([one.data for one in decoded])
 
     def decode(self, request: Request) -> Decoded:
         """Decode one request.

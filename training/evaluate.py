@@ -1,22 +1,30 @@
 """Held-out metrics of a model and of the baselines that it must beat, by torchmetrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torchmetrics
 import torchmetrics.classification as classification
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
 
 from handlers.contract import Task
-from training.recipe import Array
+from training.recipe import Array, Data, Recipe
 
 # The metric that decides between two versions, and whether more of it is better.
 PRIMARY: dict[str, tuple[str, bool]] = {"regression": ("rmse", False), "classification": ("accuracy", True)}
 
 
 def evaluate(
-    task: Task, labels: tuple[str, ...], output: Array, target: Array, baselines: Mapping[str, Array]
+    task: Task,
+    labels: tuple[str, ...],
+    output: Array,
+    target: Array,
+    baselines: Mapping[str, Array],
+    slices: Array | None = None,
+    own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
 ) -> dict[str, Any]:
     """Compare predictions with the truth.
 
@@ -26,22 +34,38 @@ def evaluate(
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
         target: ``(n,)`` values or class indices.
         baselines: name to output of the same form.
+        slices: ``(n,)`` names; the rows of each name are also measured by themselves.
+        own: more metrics of an output and a target.
 
     Returns:
-        ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name), and for a
-        classification ``per_class``.
+        ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name); for a
+        classification ``per_class`` and ``confusion`` (counts, a row for each true class, a column for each answer);
+        with slices ``slices`` (``rows``, ``metrics`` and ``baselines`` by name).
     """
-    measure = _classification if task == "classification" else _regression
-    truth = torch.from_numpy(target)
-    evaluation = {
-        "rows": len(target),
-        "primary": PRIMARY[task][0],
-        "metrics": measure(torch.from_numpy(output), truth),
-        "baselines": {name: measure(torch.from_numpy(values), truth) for name, values in baselines.items()},
-    }
+    standard = _classification if task == "classification" else _regression
+
+    def measure(values: Array, truth: Array) -> dict[str, float]:
+        return standard(torch.from_numpy(values), torch.from_numpy(truth)) | own(values, truth)
+
+    def compare(rows: Any) -> dict[str, Any]:
+        others = {name: measure(values[rows], target[rows]) for name, values in baselines.items()}
+        return {"rows": len(target[rows]), "metrics": measure(output[rows], target[rows]), "baselines": others}
+
+    evaluation = {"primary": PRIMARY[task][0]} | compare(slice(None))
     if task == "classification":
-        evaluation["per_class"] = _per_class(torch.from_numpy(output), truth, labels)
+        evaluation["per_class"] = _per_class(torch.from_numpy(output), torch.from_numpy(target), labels)
+        counts = np.zeros((len(labels), len(labels)), int)
+        np.add.at(counts, (target, output.argmax(1)), 1)
+        evaluation["confusion"] = counts.tolist()
+    if slices is not None:
+        evaluation["slices"] = {str(name): compare(slices == name) for name in dict.fromkeys(slices.tolist())}
     return evaluation
+
+
+def held_out(recipe: Recipe[Any], data: Data, output: Array) -> dict[str, Any]:
+    """Evaluate a recipe's model, whose output for ``data.test`` is given, beside the recipe's baselines."""
+    test, baselines = data.test, recipe.baselines(data)
+    return evaluate(recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics)
 
 
 def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:
@@ -69,9 +93,16 @@ def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
         "precision": classification.MulticlassPrecision(**options),
         "recall": classification.MulticlassRecall(**options),
         "f1": classification.MulticlassF1Score(**options),
-        "auc": classification.MulticlassAUROC(**options),
     }
-    return {name: float(metric(output, target)) for name, metric in metrics.items()}
+    return {name: float(metric(output, target)) for name, metric in metrics.items()} | {"auc": _auc(output, target)}
+
+
+def _auc(output: Tensor, target: Tensor) -> float:
+    """The mean of each class against the others, of those classes that are there: a slice may lack some."""
+    counts = torch.bincount(target, minlength=output.shape[1])
+    there = torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist()
+    each = [binary_auroc(output[:, i], (target == i).int()) for i in there]
+    return float(torch.stack(each).mean()) if each else float("nan")
 
 
 def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[dict[str, Any]]:

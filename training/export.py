@@ -4,20 +4,22 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from handlers.contract import ModelContract
-from handlers.engine import ENGINES
-from training.recipe import Array, Data, Split, Trained, to_tensors
+from handlers.contract import ModelContract, TensorSpec
+from handlers.engine import ENGINES, Engine
+from training.recipe import Array, Recipe, Split, Trained, to_tensors
 
 PARITY_ROWS = 1000  # held-out rows that the graphs are compared on, at least
 PARITY_TOLERANCE = 1e-4  # largest absolute difference
+LONGEST = 512  # tokens of a text at most
 
 
 class ParityError(Exception):
@@ -52,7 +54,7 @@ def predict(module: nn.Module, split: Split, batch: int = 1000) -> Array:
 
 
 def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
-    """Write ``model.onnx`` and ``model.pt2``, both with a free batch size.
+    """Write ``model.onnx`` and ``model.pt2``, both with a free batch size and, where texts are tokens, a free length.
 
     The same weights give the same bytes: names of files and lines, which the exporter records, are left out.
     """
@@ -61,7 +63,9 @@ def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
     module = serving_module(trained)
     with _quiet():
         # torch.export takes *inputs as one argument, a tuple.
-        shapes = tuple({0: batch} for _ in example)
+        shapes = tuple(
+            {0: batch} | _lengths(spec, tensor) for spec, tensor in zip(contract.inputs, example, strict=True)
+        )
         dynamic = (shapes,) if isinstance(module, _Probabilities) else shapes
         program = torch.export.export(module, example, dynamic_shapes=dynamic)
         torch.export.save(program, directory / "model.pt2")
@@ -87,12 +91,12 @@ def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> 
     Raises:
         ParityError: a difference is over the tolerance.
     """
-    split = _parity_rows(trained.data)
+    split = _parity_rows(trained)
     expected = predict(serving_module(trained), split)
     report: dict[str, float] = {"rows": len(split)}
     for name, engine in ENGINES.items():
         loaded = engine(directory, contract, torch.get_num_threads())
-        found = _run(loaded.run, split, contract.graph_outputs[0])
+        found = _run(trained.recipe, loaded, split, contract.graph_outputs[0])
         worst = float(np.max(np.abs(found - expected)))
         report[name] = worst
         if not worst <= PARITY_TOLERANCE:
@@ -103,24 +107,30 @@ def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> 
     return report
 
 
-def _parity_rows(data: Data) -> Split:
-    held_out = data.test.head(10 * PARITY_ROWS)
+def _lengths(spec: TensorSpec, tensor: Tensor) -> dict[int, Any]:
+    """Of a text, one value to the client, the graph takes a row of tokens as long as it happens to be."""
+    sizes = range(len(spec.shape), tensor.ndim)
+    return {i: torch.export.Dim(f"{spec.name}_length", min=2, max=LONGEST) for i in sizes}
+
+
+def _parity_rows(trained: Trained) -> Split:
+    data = trained.data
+    held_out = data.test.head(trained.recipe.parity_rows)
     filling = data.train.head(max(0, PARITY_ROWS - len(held_out)))
     inputs = {name: np.concatenate([values, filling.inputs[name]]) for name, values in held_out.inputs.items()}
     return Split(inputs, np.concatenate([held_out.target, filling.target]))
 
 
-def _run(run: object, split: Split, output: str, batch: int = 500) -> Array:
-    assert callable(run)
-    parts: list[Mapping[str, Array]] = [
-        run({name: values[start : start + batch] for name, values in split.inputs.items()})
-        for start in range(0, len(split), batch)
-    ]
-    return np.concatenate([part[output] for part in parts])
+def _run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
+    parts = []
+    for start in range(0, len(split), size):
+        rows = {name: values[start : start + size] for name, values in split.inputs.items()}
+        parts.append(engine.run(recipe.batch(rows))[output])
+    return np.concatenate(parts)
 
 
 def _strip(graph: onnx.ModelProto) -> None:
-    """Remove what differs between machines, and name the batch."""
+    """Remove what differs between machines and runs, and name the sizes that are free."""
     graph.doc_string = graph.graph.doc_string = ""
     del graph.metadata_props[:], graph.graph.metadata_props[:]
     for node in graph.graph.node:
@@ -129,7 +139,11 @@ def _strip(graph: onnx.ModelProto) -> None:
     for value in [*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer]:
         del value.metadata_props[:]
     for value in [*graph.graph.input, *graph.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        batch, *sizes = value.type.tensor_type.shape.dim
+        batch.dim_param = "batch"
+        for size in sizes:
+            if size.dim_param:  # of a text's tokens
+                size.dim_param = "length"
     del graph.graph.value_info[:]
 
 

@@ -1,5 +1,6 @@
 """The way of every model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
 
+import importlib
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -73,10 +74,13 @@ def train(
     step(f"evaluating on {len(data.test):,} held-out rows")
     module = export.serving_module(trained)
     output = export.predict(module, data.test)
-    evaluation = evaluate.evaluate(recipe.task, recipe.labels, output, data.test.target, recipe.baselines(data))
+    evaluation = evaluate.held_out(recipe, data, output)
     draft = _draft(trained, evaluation, export.predict(module, data.train))
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
+        (graphs / archive.ASSETS).mkdir()
+        for asset, content in data.assets.items():
+            (graphs / archive.ASSETS / asset).write_bytes(content)
         step("exporting to ONNX and torch.export")
         export.export(trained, draft, graphs)
         step("checking that the graphs agree with the module")
@@ -97,8 +101,9 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
     _, champion = registry.champions()[recipe.name]
     lineage = contract.lineage | {"packaged_from": contract.version}
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as former:
-        for graph in archive.GRAPHS:
-            former.extract(graph, folder)
+        assets = [member for member in former.namelist() if member.startswith(f"{archive.ASSETS}/")]
+        for member in (*archive.GRAPHS, *assets):
+            former.extract(member, folder)
         draft = msgspec.structs.replace(contract, lineage=lineage)
         return _register(recipe, draft, Path(folder), registry, "always")
 
@@ -124,15 +129,23 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
     """The first held-out row as a native request, and the archive's own answer to it."""
     row = {}
     for spec in contract.inputs:
-        value = data.test.inputs[spec.name][0]
-        row[spec.name] = spec.categories[int(value)] if spec.categories else value.tolist()
+        (value,) = data.test.texts.get(spec.name, data.test.inputs[spec.name])[:1].tolist()
+        row[spec.name] = spec.categories[value] if spec.categories else value
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
     engine = load_engine(serving.engine, graphs, contract, 1)
-    handler = ModelHandler(contract, engine, Codec(contract, serving.max_rows))
+    codec = _codec(recipe).open(graphs, contract, serving.max_rows)
+    handler = ModelHandler(contract, engine, codec)
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:
         raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
     return Example(request, msgspec.json.decode(response.body))
+
+
+def _codec(recipe: Recipe[Any]) -> type[Codec]:
+    """The wire formats of the recipe's entry point."""
+    entry_point = importlib.import_module(f"handlers.{recipe.entry_point}")
+    codec: type[Codec] = getattr(entry_point, f"{recipe.entry_point.title()}Service").codec
+    return codec
 
 
 def _register(recipe: Recipe[Any], draft: ModelContract, graphs: Path, registry: Registry, promote: Promote) -> Result:

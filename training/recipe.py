@@ -45,19 +45,27 @@ class Split:
         inputs: what the graph takes, by name in the contract's order, the rows first.
         target: FP32 ``(n,)`` values of a regression, INT64 ``(n,)`` class indices of a classification.
         weight: FP32 ``(n,)`` importance of each row in the loss; None for all alike.
+        slices: ``(n,)`` names, each row's part of the data, such as its source; each part is evaluated by itself.
+        texts: of each text input by name, the ``(n,)`` strings that ``inputs`` holds as tokens.
     """
 
     inputs: Mapping[str, Array]
     target: Array
     weight: Array | None = None
+    slices: Array | None = None
+    texts: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.target)
 
     def head(self, rows: int) -> "Split":
         """The first rows."""
-        weight = None if self.weight is None else self.weight[:rows]
-        return Split({name: values[:rows] for name, values in self.inputs.items()}, self.target[:rows], weight)
+
+        def first(arrays: Mapping[str, Array]) -> dict[str, Array]:
+            return {name: values[:rows] for name, values in arrays.items()}
+
+        weight, slices = (None if each is None else each[:rows] for each in (self.weight, self.slices))
+        return Split(first(self.inputs), self.target[:rows], weight, slices, first(self.texts))
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Data:
         validation: is watched while fitting; may be absent.
         inputs: the contract's inputs; categories may come from the data.
         sha256: of the files that it was read from.
+        weights: a file of pretrained weights, where the module starts from such.
+        assets: files that the archive's handler needs beside the graph, by name.
     """
 
     train: Split
@@ -77,6 +87,8 @@ class Data:
     inputs: tuple[TensorSpec, ...]
     sha256: str
     validation: Split | None = None
+    weights: Path | None = None
+    assets: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,8 +113,9 @@ class Recipe(ABC, Generic[H]):
     presets: ClassVar[Mapping[str, Any]]  # name to H; the first is the default
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()  # of a regression; those of a classification follow from the labels
     labels: ClassVar[tuple[str, ...]] = ()
-    entry_point: ClassVar[Literal["tabular", "image"]] = "tabular"
+    entry_point: ClassVar[Literal["tabular", "image", "text"]] = "tabular"
     serving: ClassVar[Serving] = Serving()
+    parity_rows: ClassVar[int] = 10_000  # held-out rows that the graphs are compared on, at most
 
     @abstractmethod
     def load(self, hp: H, cache: Path) -> Data:
@@ -136,6 +149,19 @@ class Recipe(ABC, Generic[H]):
         if self.task == "classification":
             return nn.functional.cross_entropy(output, target, label_smoothing=hp.label_smoothing, reduction="none")
         return nn.functional.mse_loss(output, target, reduction="none")
+
+    def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Some rows of a split as the handler stacks them for the graph; by default as they are."""
+        return inputs
+
+    def metrics(self, output: Array, target: Array) -> dict[str, float]:
+        """Metrics of this model's own, beside those of its task; by default none.
+
+        Args:
+            output: of the model or of a baseline: values ``(n,)``, or probabilities ``(n, classes)``.
+            target: the truth, ``(n,)``.
+        """
+        return {}
 
     @property
     def all_outputs(self) -> tuple[TensorSpec, ...]:

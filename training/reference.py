@@ -21,9 +21,12 @@ def reference(contract: ModelContract, data: Data, output: Array) -> dict[str, A
 
     Returns:
         ``rows``; ``inputs`` by name and ``output``, each ``{"quantiles": [...]}`` of numbers or ``{"counts": {...}}``
-        of categories and labels. A tensor with more than one value a row is summarised by the mean of each row.
+        of categories and labels. A tensor with more than one value a row is summarised by the mean of each row, a text
+        by its number of characters.
     """
-    inputs = {spec.name: _summary(spec, data.train.inputs[spec.name]) for spec in contract.inputs}
+    lengths = {name: np.array([len(text) for text in texts]) for name, texts in data.train.texts.items()}
+    values = {**data.train.inputs, **lengths}
+    inputs = {spec.name: _summary(spec, values[spec.name]) for spec in contract.inputs}
     if contract.task == "classification":
         return {"rows": len(data.train), "inputs": inputs, "output": _counts(output.argmax(1), contract.labels)}
     return {"rows": len(data.train), "inputs": inputs, "output": _quantiles(output)}

@@ -26,6 +26,7 @@ def offline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("http_proxy", "https_proxy", "ftp_proxy"):
             patch.setenv(name, NOWHERE)
+        patch.setenv("PIP_NO_INDEX", "1")
         yield
 
 
@@ -44,7 +45,9 @@ def quickest(recipe: Recipe[Any]) -> str:
 
 @functools.cache
 def load(recipe: Recipe[Any]) -> Data:
-    """A recipe's data, read once; skips the test where it cannot be had."""
+    """A recipe's data, read once; skips the test where it, or a package that it needs, cannot be had."""
+    if missing := recipes.missing(recipe.name):
+        pytest.skip(missing)
     try:
         return recipe.load(recipe.preset(quickest(recipe)), CACHE)
     except DataError as error:

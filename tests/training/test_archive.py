@@ -43,13 +43,24 @@ class Pictures(Quadrants):
     serving = Serving("torch", workers=2, batch_size=8, max_batch_delay=5, response_timeout=9, max_rows=16, threads=3)
 
 
-RECIPES: dict[str, Recipe[Any]] = {"tabular": Quadrants(), "image": Pictures()}
+class Texts(Quadrants):
+    """A recipe of texts, whose archive holds a tokenizer."""
+
+    name = "texts"
+    entry_point = "text"
 
 
-@pytest.fixture(params=ENTRY_POINTS)
+RECIPES: dict[str, Recipe[Any]] = {"tabular": Quadrants(), "image": Pictures(), "text": Texts()}
+
+
+@pytest.fixture(params=list(ENTRY_POINTS))
 def archive(request: pytest.FixtureRequest, contract: ModelContract, graphs: Path) -> zipfile.ZipFile:
-    """An archive of either entry point."""
+    """An archive of each entry point; that of texts has an asset."""
     recipe = RECIPES[request.param]
+    if request.param == "text":
+        pytest.importorskip("tokenizers")
+        (graphs / "assets").mkdir()
+        (graphs / "assets" / "tokenizer.json").write_bytes(b"{}")
     content = build(recipe, msgspec.structs.replace(contract, name=recipe.name), graphs, recipe.serving)
     return zipfile.ZipFile(io.BytesIO(content))
 
@@ -93,7 +104,8 @@ def test_it_holds_graphs_contract_settings_and_the_handlers(archive: zipfile.Zip
         "model.pt2",
         entry_point(archive),
     }
-    assert set(archive.namelist()) == expected | core
+    assets = {"assets/tokenizer.json"} if entry_point(archive) == "text.py" else set()
+    assert set(archive.namelist()) == expected | core | assets
     assert len(archive.namelist()) == len(set(archive.namelist()))
     assert archive.testzip() is None
 
@@ -108,7 +120,7 @@ def test_files_are_packed_as_they_are(archive: zipfile.ZipFile, graphs: Path) ->
 def test_the_manifest_names_model_version_entry_point_and_files(archive: zipfile.ZipFile) -> None:
     manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
     contract = ModelContract.from_json(archive.read("contract.json"))
-    entry = "image.py" if contract.name == "pictures" else "tabular.py"
+    entry = {"pictures": "image.py", "texts": "text.py", "quadrants": "tabular.py"}[contract.name]
     assert manifest["runtime"] == "python"
     assert manifest["createdOn"] == contract.lineage["created"]
     assert manifest["description"] == "quadrants of the plane"
@@ -150,6 +162,7 @@ def test_requirements_are_pinned_to_the_installed_versions_without_a_local_part(
     pinned = dict(line.split("==") for line in lines)
     assert {"msgspec", "orjson", "numpy", "onnxruntime", "torch"} <= pinned.keys()
     assert ("pillow" in pinned) == (entry_point(archive) == "image.py")
+    assert ("tokenizers" in pinned) == (entry_point(archive) == "text.py")
     for name, version in pinned.items():
         assert version == importlib.metadata.version(name).split("+")[0]
 

@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics as sk
 
 from training.evaluate import evaluate, is_better
+from training.recipe import Array
 
 LABELS = ("a", "b", "c")
 # Four of six are right: b is once taken for c, c once for a.
@@ -98,6 +99,37 @@ def test_classification_metrics_agree_with_sklearn() -> None:
     columns = sk.precision_recall_fscore_support(target, votes)
     for name, column in zip(("precision", "recall", "f1", "rows"), columns, strict=True):
         assert [row[name] for row in evaluation["per_class"]] == pytest.approx(column.tolist(), rel=1e-5)
+
+
+def test_the_confusion_matrix_has_a_row_for_each_true_class() -> None:
+    confusion = evaluate("classification", LABELS, OUTPUT, TARGET, {})["confusion"]
+    assert confusion == [[2, 0, 0], [0, 1, 1], [1, 0, 1]]
+
+
+def test_each_slice_is_measured_as_if_it_were_alone() -> None:
+    slices = np.array(["x", "y", "x", "x", "y", "x"], object)
+    baselines = {"always a": np.eye(3, dtype=np.float32)[[0] * 6]}
+    evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, baselines, slices)
+    assert list(evaluation["slices"]) == ["x", "y"]
+    x = slices == "x"
+    alone = evaluate("classification", LABELS, OUTPUT[x], TARGET[x], {"always a": baselines["always a"][x]})
+    assert evaluation["slices"]["x"] == {key: alone[key] for key in ("rows", "metrics", "baselines")}
+    assert evaluation["slices"]["y"]["rows"] == 2
+    assert evaluation["slices"]["y"]["metrics"]["accuracy"] == 1.0
+    assert evaluation["slices"]["y"]["metrics"]["auc"] == 1.0  # of the two classes that it has
+    whole = evaluate("classification", LABELS, OUTPUT, TARGET, baselines)
+    assert {key: value for key, value in evaluation.items() if key != "slices"} == whole
+
+
+def test_a_recipes_own_metrics_stand_beside_the_usual_ones_everywhere() -> None:
+    def sure(output: Array, target: Array) -> dict[str, float]:
+        return {"sure": float(output.max(1).mean())}
+
+    slices = np.array(["x"] * 6, object)
+    evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, {"same": OUTPUT}, slices, sure)
+    expected = pytest.approx(3.8 / 6)
+    for part in (evaluation, evaluation["slices"]["x"]):
+        assert part["metrics"]["sure"] == part["baselines"]["same"]["sure"] == expected
 
 
 def test_votes_of_a_baseline_are_measured_as_probabilities_of_one() -> None:

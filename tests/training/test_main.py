@@ -124,6 +124,46 @@ def test_ensure_without_names_trains_those_recipes_that_have_no_champion(trainin
     assert "linear: reading" not in output
 
 
+@pytest.fixture
+def again_has_an_extra(recipes_linear_and_again: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two recipes needs a package that is not installed."""
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project]\n[project.optional-dependencies]\nagain = ["no-such-package>=2", "numpy"]\n')
+    monkeypatch.setattr(recipes, "PROJECT", project)
+
+
+NEEDS = "error: again needs no-such-package: run `pip install -c constraints.txt -e '.[again]'`"
+
+
+@pytest.mark.usefixtures("only_linear", "again_has_an_extra")
+def test_ensure_without_names_leaves_out_a_model_that_needs_packages_of_its_own(training: Commands) -> None:
+    assert training("ensure") == (0, "")
+
+
+@pytest.mark.usefixtures("again_has_an_extra")
+@pytest.mark.parametrize("command", ["train", "ensure", "fetch", "learning-curve"])
+def test_a_model_whose_packages_are_missing_is_an_error_that_says_how_to_install_them(
+    training: Commands, command: str
+) -> None:
+    code, output = training(command, "again")
+    assert code == 1
+    assert output.startswith(NEEDS)
+
+
+@pytest.mark.usefixtures("only_linear", "again_has_an_extra")
+def test_ensure_fails_early_where_a_champion_could_not_be_served(training: Commands) -> None:
+    with training.registry.change() as models:
+        models["again"] = models["linear"]
+    code, output = training("ensure")
+    assert code == 1
+    assert output.startswith(NEEDS)
+
+
+def test_fetch_reads_the_data_and_says_how_much(training: Commands) -> None:
+    assert training("fetch", "linear") == (0, "linear: 5 rows to learn from, 1,001 held out\n")
+    assert not training.registry.store.exists()
+
+
 @pytest.mark.parametrize("command", [("ensure", "linear"), ("ensure",)])
 def test_a_damaged_registry_is_an_error_that_names_it(
     training: Commands, only_linear: Path, command: tuple[str, ...]
@@ -137,4 +177,4 @@ def test_a_damaged_registry_is_an_error_that_names_it(
 def test_help_lists_every_command(training: Commands) -> None:
     code, output = training("--help")
     assert code == 0
-    assert all(command in output for command in ("train", "ensure", "list"))
+    assert all(command in output for command in ("train", "ensure", "fetch", "list"))

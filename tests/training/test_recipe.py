@@ -7,8 +7,11 @@ from training.recipe import Hyperparameters, Split, to_tensors
 
 
 def test_the_head_of_a_split_has_its_first_rows_and_weights() -> None:
-    split = Split({"x": np.arange(5)}, 2 * np.arange(5), np.arange(5) / 5)
+    texts = np.array(list("abcde"), object)
+    split = Split({"x": np.arange(5)}, 2 * np.arange(5), np.arange(5) / 5, texts, {"x": texts})
     head = split.head(2)
+    assert head.slices is not None
+    assert head.slices.tolist() == head.texts["x"].tolist() == ["a", "b"]
     assert len(head) == 2
     assert head.inputs["x"].tolist() == [0, 1]
     assert head.target.tolist() == [0, 2]

@@ -1,6 +1,7 @@
 """What every recipe must keep to. A new one is tested here without writing anything."""
 
 from dataclasses import FrozenInstanceError, asdict, fields
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -36,7 +37,11 @@ def output_shape(recipe: Recipe[Any], rows: int) -> tuple[int, ...]:
 
 
 def check_values(spec: TensorSpec, values: Array, rows: int) -> None:
-    """A split's values are what the contract says of its input."""
+    """A split's values are what the contract says of its input; of a text, its tokens."""
+    if spec.datatype == "BYTES" and not spec.categories:
+        assert values.shape == (rows, values.size // rows)
+        assert values.dtype == np.int64
+        return
     assert values.shape == (rows, *spec.shape[1:])
     assert values.dtype == spec.graph_dtype
     assert np.isfinite(values).all()
@@ -81,6 +86,21 @@ def test_its_data_is_what_its_contract_says(recipe: Recipe[Any], data: Data) -> 
         for spec in data.inputs:
             assert spec.datatype in DTYPES
             check_values(spec, split.inputs[spec.name], rows)
+
+
+def test_its_texts_are_there_beside_their_tokens(data: Data) -> None:
+    texts = {spec.name for spec in data.inputs if spec.datatype == "BYTES" and not spec.categories}
+    for split in splits(data):
+        assert split.texts.keys() == texts
+        for column in split.texts.values():
+            assert len(column) == len(split)
+            assert all(isinstance(text, str) and text.strip() for text in column)
+
+
+def test_its_slices_name_every_held_out_row(data: Data) -> None:
+    if data.test.slices is not None:
+        assert len(data.test.slices) == len(data.test)
+        assert all(data.test.slices)
 
 
 def test_its_targets_are_values_or_class_indices(recipe: Recipe[Any], data: Data) -> None:
@@ -176,11 +196,23 @@ def test_it_is_evaluated_beside_its_baselines(recipe: Recipe[Any], trained: Trai
     assert evaluation["baselines"].keys() == recipe.baselines(data).keys()
     assert evaluation["primary"] in evaluation["metrics"]
     assert all(np.isfinite(value) for value in evaluation["metrics"].values())
+    slices = evaluation.get("slices", {})
+    assert set(slices) == set([] if data.test.slices is None else data.test.slices.tolist())
+    assert sum(one["rows"] for one in slices.values()) == (len(data.test) if slices else 0)
 
 
 def test_names_are_those_of_the_files() -> None:
-    assert {"fashion", "flights", "linear"} <= set(recipes.names())
+    assert {"fashion", "flights", "linear", "sentiment"} <= set(recipes.names())
     assert recipes.names() == sorted(recipes.names())
+
+
+def test_an_extra_of_a_recipes_name_is_what_it_needs(tmp_path: Path) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project]\n[project.optional-dependencies]\nwine = ["numpy>=2", "no.such_one[x]==1"]\n')
+    assert recipes.extra("wine", project) == ["numpy", "no.such_one"]
+    assert recipes.missing("wine", project).startswith("wine needs no.such_one: run `pip install ")
+    assert recipes.extra("linear", project) == []
+    assert recipes.missing("linear", project) == ""
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_those_there_are() -> None:

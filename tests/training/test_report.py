@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -38,6 +39,23 @@ def test_a_classification_has_a_row_for_each_class(quadrants: Result) -> None:
     for one in per_class:
         expected = [f"{one[name]:.4f}" for name in ("precision", "recall", "f1", "auc")]
         assert row(text, one["label"]) == [*expected, str(one["rows"])]
+
+
+def test_a_sliced_evaluation_has_a_row_for_each_slice_and_model(quadrants: Result) -> None:
+    whole = quadrants.contract.evaluation
+    assert "by slice" not in report(quadrants)
+    half = {"rows": 1_500, "metrics": dict.fromkeys(whole["metrics"], 0.25), "baselines": whole["baselines"]}
+    contract = msgspec.structs.replace(
+        quadrants.contract, evaluation=whole | {"slices": {"upper": half, "lower": half}}
+    )
+    text = report(Result(contract, quadrants.archive, "champion", "as asked"))
+    assert "by slice" in text
+    for part in ("upper", "lower"):
+        lines = [line for line in text.splitlines() if line.startswith(f"│ {part} ")]
+        names = [line.split("│")[3].strip() for line in lines]
+        assert names == ["quadrants 1.0", "always NE"]
+        assert "1,500" in lines[0]
+        assert "0.2500" in lines[0]
 
 
 def test_it_ends_with_parity_and_what_became_of_the_version(linear: Result) -> None:

@@ -1,10 +1,17 @@
 """One file a model. Each ends with ``recipe = …``; its file name is the model's name."""
 
 import importlib
+import importlib.metadata
 import pkgutil
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
+from training.data import DataError
 from training.recipe import Recipe
+
+PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
 
 
 def names() -> list[str]:
@@ -22,3 +29,34 @@ def find(name: str) -> Recipe[Any]:
         raise KeyError(f"there is no recipe {name!r}; there are {', '.join(names())}")
     recipe: Recipe[Any] = importlib.import_module(f"{__name__}.{name}").recipe
     return recipe
+
+
+def ready(name: str) -> Recipe[Any]:
+    """The recipe of a model whose packages are installed.
+
+    Raises:
+        KeyError: there is no such recipe.
+        DataError: packages of its extra are not installed; says how to install them.
+    """
+    recipe = find(name)
+    if message := missing(name):
+        raise DataError(message)
+    return recipe
+
+
+def extra(name: str, project: Path | None = None) -> list[str]:
+    """The packages that a recipe needs beside those of all models: the project's optional dependencies of its name."""
+    declared = tomllib.loads((project or PROJECT).read_text())["project"].get("optional-dependencies", {})
+    return [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared.get(name, [])]
+
+
+def missing(name: str, project: Path | None = None) -> str:
+    """What to do where packages of a recipe's extra are not installed; else empty."""
+    absent = []
+    for package in extra(name, project):
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(package)
+    how = f"run `pip install -c constraints.txt -e '.[{name}]'`, as `make train MODEL={name}` does"
+    return f"{name} needs {', '.join(absent)}: {how}" if absent else ""
