@@ -34,7 +34,7 @@ class Service:
 
         Args:
             context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``max_rows``, ``threads``,
-                and ``wire: false`` for reads of TorchServe's socket without a buffer.
+                and ``wire: false`` to leave TorchServe's socket and its path to the handler as they are.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -57,10 +57,10 @@ class Service:
         telemetry = self._telemetry(contract, codec, os.environ)
         if telemetry:
             observers.append(telemetry)
-        if "ts" in sys.modules:  # inside a worker of TorchServe
-            wire.install(settings.get("wire", True), sys.modules["ts"].__version__)
         self._handler = ModelHandler(contract, engine, codec, observers)
         self._handler.check_example()
+        if "ts" in sys.modules:  # inside a worker of TorchServe
+            wire.install(settings.get("wire", True), sys.modules["ts"].__version__, self._handler.handle)
         if telemetry:
             sha = contract.lineage.get("graph_sha256", {}).get(ENGINES[name].graph, "")
             telemetry.loaded(time.perf_counter() - started, name, sha[:12])
@@ -118,7 +118,5 @@ def _share(environ: Mapping[str, str], variable: str) -> float:
 def _request(parts: dict[str, Any], context: Any, i: int) -> Request:
     # A part of a form stands among the headers too, as a dict under its name.
     headers = {k.lower(): v for k, v in context.get_all_request_header(i).items() if isinstance(v, str)}
-    is_form = headers.get("content-type", "").lower().startswith(("multipart/", "application/x-www-form"))
-    body = b"" if is_form else bytes(parts.get("body", b""))
-    form = {name: bytes(value) for name, value in parts.items() if is_form or name != "body"}
-    return Request(body, headers, form, context.get_request_id(i) or "")
+    whole = {name: bytes(value) for name, value in parts.items()}
+    return wire.request_of(whole, headers, context.get_request_id(i) or "")

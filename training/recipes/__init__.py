@@ -46,7 +46,10 @@ def ready(name: str) -> Recipe[Any]:
 
 def extra(name: str, project: Path | None = None) -> list[str]:
     """The packages that a recipe needs beside those of all models: the project's optional dependencies of its name."""
-    declared = tomllib.loads((project or PROJECT).read_text())["project"].get("optional-dependencies", {})
+    path = project or PROJECT
+    if not path.exists():  # the rooms were copied without the project around them
+        return []
+    declared = tomllib.loads(path.read_text())["project"].get("optional-dependencies", {})
     return [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared.get(name, [])]
 
 
