@@ -50,7 +50,8 @@ def _head(results: Results) -> str:
         "",
         f"wrk, one thread, 64 different requests in turn; {plan.rounds} rounds, in each every server in turn: "
         "started, its answers compared with the others', "
-        f"warmed for {plan.warm_up:g} s, measured for {plan.seconds:g} s, stopped. "
+        f"warmed for {plan.warm_up:g} s ({plan.change:g} s before a further kind of request), "
+        f"measured for {plan.seconds:g} s, stopped. "
         "Medians over the rounds, the smallest and largest in brackets; a ratio is taken within a round.",
         "",
         "![requests a second](performance.png)",

@@ -13,15 +13,16 @@ class Plan(msgspec.Struct, frozen=True):
     """How long and how often is measured; times in seconds."""
 
     rounds: int = 5
-    seconds: float = 4  # of each measurement; half of it with one client, whose figures vary less
-    warm_up: float = 4  # Java compiles what is hot meanwhile
+    seconds: float = 3  # of each measurement; half of it with one client, whose figures vary less
+    warm_up: float = 12  # before a server's first workload: Java compiles what is hot meanwhile
+    change: float = 3  # before each further workload of the same server
     clients: int = 64
     many: int = 512  # clients, once, only for the errors
     soak: float = 0  # 0: none
     flood: int = 1600  # clients, more than wait in the queue
 
 
-QUICK = Plan(rounds=1, seconds=1, warm_up=1, many=128)
+QUICK = Plan(rounds=1, seconds=1, warm_up=1, change=1, many=128)
 
 
 class Sample(msgspec.Struct, frozen=True):

@@ -113,9 +113,11 @@ class Bench:
                 first = next(iter(exchanges.values()))
                 processes.wait_until(lambda: answers(url, first), mark, folder / "log")
                 start = time.monotonic() - started
+                warm_up = self._results.plan.warm_up
                 for workload, exchange in exchanges.items():
                     self._check(url, exchange, workload)
-                    self._measure(contender, workload, exchange, number, url, folder)
+                    self._measure(contender, workload, exchange, number, url, folder, warm_up)
+                    warm_up = self._results.plan.change
                 if number == 0:
                     status = self._refusal(contender, url, next(iter(exchanges)))
                     standing = Standing(contender.name, model, start, processes.memory(mark), status)
@@ -123,13 +125,20 @@ class Bench:
             marloop.forget(folder / "run")
 
     def _measure(
-        self, contender: Contender, workload: str, exchange: Exchange, number: int, url: str, folder: Path
+        self,
+        contender: Contender,
+        workload: str,
+        exchange: Exchange,
+        number: int,
+        url: str,
+        folder: Path,
+        warm_up: float,
     ) -> None:
         plan = self._results.plan
         path = folder / f"{workload}.lua"
         path.write_text(wrk.script(exchange.method, exchange.headers, exchange.bodies))
         counts = contender.clients or (plan.clients, 1, *([plan.many] if number == 0 else []))
-        wrk.run(url + exchange.path, path, max(counts[0], 1), plan.warm_up)
+        wrk.run(url + exchange.path, path, max(counts[0], 1), warm_up)
         for clients in counts:
             seconds = plan.seconds if clients > 1 else plan.seconds / 2
             load = wrk.run(url + exchange.path, path, clients, seconds)
