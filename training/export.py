@@ -29,18 +29,19 @@ class ParityError(Exception):
 class _Probabilities(nn.Module):
     """Logits to probabilities, inside the graph."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, temperature: float) -> None:
         super().__init__()
-        self.module = module
+        self.module, self._temperature = module, temperature
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.softmax(self.module(*inputs), 1)
+        logits = self.module(*inputs)
+        return torch.softmax(logits if self._temperature == 1 else logits / self._temperature, 1)
 
 
 def serving_module(trained: Trained) -> nn.Module:
     """The module as it is served: of a classification, with probabilities for logits."""
-    module = _Probabilities(trained.module) if trained.recipe.task == "classification" else trained.module
-    return module.eval()
+    classifies = trained.recipe.task == "classification"
+    return (_Probabilities(trained.module, trained.temperature) if classifies else trained.module).eval()
 
 
 def predict(module: nn.Module, split: Split, batch: int = 1000) -> Array:

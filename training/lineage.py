@@ -27,6 +27,7 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
         "hyperparameters": asdict(trained.hp),
         "rows": {"train": len(trained.data.train), "test": len(trained.data.test)},
         "fit_seconds": round(trained.seconds, 1),
+        "temperature": trained.temperature,  # that logits are divided by in the graph
         "history": trained.history[:: max(1, len(trained.history) // 20)],  # the learning curve, thinned
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "created": now.isoformat(timespec="seconds"),
