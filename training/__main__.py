@@ -34,12 +34,15 @@ def train_command(
     promote: Annotated[
         Promote, typer.Option(help="Make it champion: if at least as good (auto), always or never.")
     ] = Promote.auto,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Divide logits by the temperature that suits the validation rows.")
+    ] = False,
     store: Store = ROOT / "model_store",
     cache: Cache = ROOT / ".cache",
     runs: Runs = ROOT / "runs",
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
-    _train(model, preset, promote, store, cache, runs)
+    _train(model, preset, promote, store, cache, runs, calibrate)
 
 
 @app.command("ensure")
@@ -156,7 +159,9 @@ def list_command() -> None:
         typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.presets)})")
 
 
-def _train(model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path) -> None:
+def _train(
+    model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path, calibrate: bool = False
+) -> None:
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
     from training.data import DataError
@@ -171,6 +176,7 @@ def _train(model: str, preset: str | None, promote: Promote, store: Path, cache:
             cache=cache,
             checkpoints=runs,
             promote=promote.value,
+            calibrate=calibrate,
             step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
         )
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
