@@ -52,8 +52,9 @@ def log_loss(probabilities: Array, target: Array) -> float:
 def scaled(probabilities: Array, temperature: float) -> Array:
     """The probabilities if their logits were divided by a temperature: over 1 they are less sure, the order stays."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST)) / temperature
-    powers: Array = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    shares: Array = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 def fit_temperature(probabilities: Array, target: Array) -> float:

@@ -80,8 +80,9 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
         watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
     """
     test, baselines = data.test, recipe.baselines(data)
-    offered = watched is not None and recipe.task == "classification" and data.validation is not None
-    temperature = fit_temperature(watched, data.validation.target) if offered else None
+    temperature = None
+    if recipe.task == "classification" and watched is not None and data.validation is not None:
+        temperature = fit_temperature(watched, data.validation.target)
     return evaluate(
         recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature
     )

@@ -1,4 +1,4 @@
-"""How sure a held-out metric is: intervals by the bootstrap (Efron 1979), over the rows that happened to be held out."""
+"""How sure a held-out metric is: intervals by the bootstrap (Efron 1979) over the rows that happened to be held out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -79,7 +79,7 @@ def _quality(contract: ModelContract, data: Data, output: Array) -> list[Chart]:
 
 def _confused(confusion: list[list[int]], labels: tuple[str, ...]) -> list[dict[str, Any]]:
     """The commonest confusions: of how many rows of a class another was said."""
-    pairs = [
+    pairs: list[dict[str, Any]] = [
         {"truth": labels[i], "answer": labels[j], "rows": count, "share": count / sum(row)}
         for i, row in enumerate(confusion)
         for j, count in enumerate(row)

@@ -1,5 +1,6 @@
 """Matplotlib's figures as SVG inside a page, in the page's own colours, so that they suit light and dark."""
 
+import html
 import io
 import re
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-SIZE = (4.6, 3.3)  # inches; a telephone shows it at three quarters of this
+WIDTH, HEIGHT = 4.6, 3.3  # inches; a telephone shows it at three quarters of this
 # Colours that nothing else has stand for the page's until the end.
 SERIES = tuple(f"#0a00{i:02x}" for i in range(5))
 TEXT, LINE, QUIET = "#0b0000", "#0b0001", "#0b0002"
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "marloop",  # the same figure gives the same bytes
     "figure.facecolor": "none",
@@ -69,22 +70,22 @@ def drawing(title: str, alt: str, **labels: str) -> Iterator[Drawing]:
         labels: ``xlabel``, ``ylabel`` and the like.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         canvas = FigureCanvasSVG(figure)
         axes = figure.subplots()
-        axes.set(**labels)  # type: ignore[arg-type]
+        axes.set(**labels)
         drawn = Drawing(axes, title, alt)
         yield drawn
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
         file = io.StringIO()
-        canvas.print_svg(file, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        canvas.print_svg(file, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})  # type: ignore[no-untyped-call]
         drawn.chart = Chart(title, alt, _inline(file.getvalue(), title, alt))
 
 
 def _inline(svg: str, title: str, alt: str) -> str:
-    svg = svg[svg.index("<svg") :].replace("xlink:href", "href")
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|font-family: [^;]*; ", "", svg, flags=re.DOTALL)
+    svg = svg[svg.index(">", svg.index("<svg")) + 1 :].replace("xlink:href", "href")
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|font-family: [^;]*; ", "", svg, flags=re.S)
     # Names of parts are the same in every figure, but must be unique in a page.
     key = re.sub(r"\W+", "-", title.lower())
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", svg)
@@ -92,5 +93,5 @@ def _inline(svg: str, title: str, alt: str) -> str:
         svg = svg.replace(colour, f"var(--{name})")
     for i, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--series-{i})")
-    label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return re.sub(r"<svg [^>]*?viewBox=(\"[^\"]*\")[^>]*>", rf'<svg role="img" viewBox=\1 aria-label="{label}">', svg, 1)
+    size = f"0 0 {72 * WIDTH:g} {72 * HEIGHT:g}"  # points
+    return f'<svg role="img" viewBox="{size}" aria-label="{html.escape(alt)}">{svg}'
