@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from training.calibration import reliability, scaled
@@ -12,6 +13,7 @@ from training.recipe import Array
 
 NAMED = 4  # classes that have a colour and a name in one chart
 POINTS = 150  # of a curve, at most
+MAGNITUDES = 20  # from the smallest to the largest loss, from which on its axis is logarithmic
 DOTS = 700  # rows of a scatter plot, at most
 
 
@@ -26,7 +28,7 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Chart]:
     charts = []
     for title, lines in panels.items():
         known = {name: label for name, label in lines.items() if history and name in history[0]}
-        if not known:
+        if not known or len(history) < 2:  # one epoch is no curve
             continue
         ends = (f"{label} {history[0][name]:.3g} to {history[-1][name]:.3g}".strip() for name, label in known.items())
         alt = f"{title} from the first epoch shown to the last: {'; '.join(ends)}."
@@ -34,8 +36,10 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Chart]:
             for colour, (name, label) in zip(SERIES, known.items(), strict=False):
                 values = [entry[name] for entry in history]
                 chart.axes.plot([entry["epoch"] for entry in history], values, ".-", color=colour, label=label or None)
-            if title in ("Loss", "Gradient norm") and min(entry[name] for entry in history for name in known) > 0:
+            everything = [entry[name] for entry in history for name in known]
+            if title in ("Loss", "Gradient norm") and 0 < MAGNITUDES * min(everything) < max(everything):
                 chart.axes.set_yscale("log")
+            chart.axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         charts.append(chart.chart)
     return charts
 

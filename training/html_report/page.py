@@ -60,6 +60,7 @@ def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arr
         confused=_confused(evaluation.get("confusion", []), contract.labels),
         classes=CLASSES,
         validation_rows=0 if data.validation is None else len(data.validation),
+        cards=bool(data.test.texts) or not contract.has_named_rows,  # else rows of a table
         mistakes=worst(contract, data.test, output, recipe.entry_point == "image"),
         lineage=lineage,
     )
@@ -89,10 +90,12 @@ def _confused(confusion: list[list[int]], labels: tuple[str, ...]) -> list[dict[
 
 
 def _number(value: float | None) -> str:
-    """Four digits after the point; a metric that could not be had is a dash."""
+    """Four digits after the point, or two that count; a metric that could not be had is a dash."""
     if value is None or value != value:
         return "–"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.4f}"
 
 
 def _signed(value: float | None) -> str:
