@@ -97,7 +97,7 @@ def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> 
     report: dict[str, float] = {"rows": len(split)}
     for name, engine in ENGINES.items():
         loaded = engine(directory, contract, torch.get_num_threads())
-        found = _run(trained.recipe, loaded, split, contract.graph_outputs[0])
+        found = run(trained.recipe, loaded, split, contract.graph_outputs[0])
         worst = float(np.max(np.abs(found - expected)))
         report[name] = worst
         if not worst <= PARITY_TOLERANCE:
@@ -122,7 +122,8 @@ def _parity_rows(trained: Trained) -> Split:
     return Split(inputs, np.concatenate([held_out.target, filling.target]))
 
 
-def _run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
+def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
+    """An engine's output for a split, in batches of at most ``size`` rows."""
     parts = []
     for start in range(0, len(split), size):
         rows = {name: values[start : start + size] for name, values in split.inputs.items()}

@@ -15,6 +15,7 @@ from tests.training.quadrants import Quadrants
 from training import pipeline, recipes
 from training.html_report import page
 from training.html_report.charts import learning_curves
+from training.html_report.figure import figure
 from training.html_report.mistakes import worst
 from training.pipeline import Result
 from training.recipe import Split
@@ -70,9 +71,9 @@ def test_the_page_holds_the_contracts_figures(trained: Trainings, model: str) ->
     parts = [evaluation, *evaluation.get("slices", {}).values()]
     for part in parts:
         for metrics in (part["metrics"], *part["baselines"].values()):
-            assert all(page._number(value) in text for value in metrics.values())
+            assert all(figure(value) in text for value in metrics.values())
         for low, high in part["intervals"].values():
-            assert f"{page._number(low)} to {page._number(high)}" in text
+            assert f"{figure(low)} to {figure(high)}" in text
     assert result.contract.lineage["git_commit"] in found.section("lineage").words()
     assert result.contract.lineage["data_sha256"] in found.section("lineage").words()
 
@@ -101,7 +102,7 @@ def test_a_classification_shows_confusion_thresholds_and_calibration(trained: Tr
     calibration = evaluation["calibration"]
     offered = (calibration["temperature"], calibration["scaled"]["ece"], calibration["scaled"]["log_loss"])
     for value in (calibration["ece"], calibration["log_loss"], *offered):
-        assert page._number(value) in text
+        assert figure(value) in text
     assert "fitted on 5,000 validation rows" in text
 
 

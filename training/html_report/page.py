@@ -10,6 +10,7 @@ from markupsafe import Markup
 from handlers.contract import ModelContract
 from serving.registry import write_atomically
 from training.html_report import charts
+from training.html_report.figure import figure
 from training.html_report.mistakes import worst
 from training.html_report.svg import Chart
 from training.recipe import Array, Data, Recipe
@@ -45,7 +46,7 @@ def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arr
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "interval": _interval, "signed": _signed, "markup": Markup}
+    environment.filters |= {"number": figure, "interval": _interval, "signed": _signed, "markup": Markup}
     evaluation = contract.evaluation
     lineage = dict(contract.lineage)
     history = lineage.pop("history", [])
@@ -89,19 +90,10 @@ def _confused(confusion: list[list[int]], labels: tuple[str, ...]) -> list[dict[
     return sorted(pairs, key=lambda pair: -pair["rows"])[:PAIRS]
 
 
-def _number(value: float | None) -> str:
-    """Four digits after the point, or two that count; a metric that could not be had is a dash."""
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.4f}"
-
-
 def _signed(value: float | None) -> str:
-    return _number(value) if value is None or value < 0 or value != value else f"+{_number(value)}"
+    return figure(value) if value is None or value < 0 or value != value else f"+{figure(value)}"
 
 
 def _interval(part: Mapping[str, Any], name: str) -> str:
     low, high = part["intervals"][name]
-    return f"{_number(low)} to {_number(high)}"
+    return f"{figure(low)} to {figure(high)}"

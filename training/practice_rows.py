@@ -1,0 +1,82 @@
+"""The practices that people recite, and for each where it is in this repository and how its effect is read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from training.html_report.figure import figure
+
+Effect = Callable[[Mapping[str, Any]], str]
+
+
+@dataclass(frozen=True)
+class Practice:
+    """One row.
+
+    Attributes:
+        name: as it is recited.
+        command: that applies it, in Markdown.
+        code: files, from the repository's root.
+        result: name of the file with its figures, without suffix; empty where there is none.
+        effect: one figure of that result.
+        note: what to say where there is no result.
+    """
+
+    name: str
+    command: str
+    code: tuple[str, ...]
+    result: str = ""
+    effect: Effect | None = None
+    note: str = ""
+
+
+def _against(baseline: str) -> Effect:
+    """The deciding metric with its interval, and a baseline's."""
+
+    def effect(result: Mapping[str, Any]) -> str:
+        name = result["primary"]
+        low, high = result["intervals"][name]
+        model, *others = result["rows"]
+        (other,) = [row for row in others if row["model"] == baseline]
+        interval = f"{figure(low)} to {figure(high)}"
+        return f"{name} {figure(model[name])} ({interval}) against {figure(other[name])} of the {baseline}"
+
+    return effect
+
+
+def _calibrated(result: Mapping[str, Any]) -> str:
+    found = result["calibration"]
+    return f"ECE {found['ece']:.4f} → {found['scaled']['ece']:.4f} with temperature {found['temperature']:.2f}"
+
+
+REPORT = "`python -m training report {}`"
+PRACTICES: tuple[Practice, ...] = (
+    Practice(
+        "Forward pass, loss, back-propagation: a linear regression",
+        "`make train MODEL=linear`",
+        ("training/recipes/linear.py", "training/fit.py"),
+        "report-linear",
+        _against("ridge regression"),
+    ),
+    Practice(
+        "Evaluation against baselines, with confidence intervals",
+        REPORT.format("fashion"),
+        ("training/evaluate.py", "training/intervals.py"),
+        "report-fashion",
+        _against("ridge classifier"),
+    ),
+    Practice(
+        "The same for a regression with real drift",
+        REPORT.format("flights"),
+        ("training/recipes/flights.py",),
+        "report-flights",
+        _against("ridge regression"),
+    ),
+    Practice(
+        "Calibration: expected calibration error, temperature scaling",
+        "`python -m training train fashion --calibrate`",
+        ("training/calibration.py",),
+        "report-fashion",
+        _calibrated,
+    ),
+)
