@@ -14,6 +14,7 @@ from training.recipe import Array
 NAMED = 4  # classes that have a colour and a name in one chart
 POINTS = 150  # of a curve, at most
 MAGNITUDES = 20  # from the smallest to the largest loss, from which on its axis is logarithmic
+FEWEST = 10  # rows of a bin that is shown: fewer say nothing
 DOTS = 700  # rows of a scatter plot, at most
 
 
@@ -71,10 +72,14 @@ def reliability_diagram(probabilities: Array, target: Array, temperature: float 
     lines = {"as served": probabilities}
     if temperature is not None:
         lines[f"with temperature {temperature:.2f}"] = scaled(probabilities, temperature)
-    bins = {label: reliability(values, target) for label, values in lines.items()}
+    least = min(FEWEST, len(target) // 10)
+    bins = {
+        label: [one for one in reliability(values, target) if one["rows"] >= least] for label, values in lines.items()
+    }
     told = (f"{one['confidence']:.0%} sure, {one['accuracy']:.0%} right" for one in bins["as served"])
     axes = {"xlabel": "confidence", "ylabel": "accuracy"}
-    with drawing("Reliability", f"Answers by confidence: {'; '.join(told)}.", **axes) as chart:
+    alt = f"Answers by confidence, where at least {least:,} have it: {'; '.join(told)}."
+    with drawing("Reliability", alt, **axes) as chart:
         chart.axes.plot([0, 1], [0, 1], "--", color=LINE)
         for colour, marker, (label, found) in zip(SERIES, "os", bins.items(), strict=False):
             x, y = ([one[key] for one in found] for key in ("confidence", "accuracy"))
