@@ -177,7 +177,7 @@ def test_a_damaged_registry_is_an_error_that_names_it(
 def test_what_cannot_be_calibrated_is_an_error(training: Commands) -> None:
     code, output = training("train", "linear", "--calibrate")
     assert code == 1
-    assert output.endswith("error: linear cannot be calibrated: it is no classification, and answers no probabilities\n")
+    assert output.endswith("linear cannot be calibrated: it is no classification, and answers no probabilities\n")
     assert not training.registry.store.exists()
 
 
