@@ -112,6 +112,7 @@ def _result(contract: ModelContract, seconds: float) -> dict[str, Any]:
         "held_out": evaluation["rows"],
         "primary": evaluation["primary"],
         "fit_seconds": contract.lineage["fit_seconds"],
+        "parity": contract.lineage["parity"],
         "rows": [{"model": name, **metrics} for name, metrics in named.items()],
         "intervals": evaluation["intervals"],
         "gains": evaluation["gains"],

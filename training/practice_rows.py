@@ -49,6 +49,11 @@ def _calibrated(result: Mapping[str, Any]) -> str:
     return f"ECE {found['ece']:.4f} → {found['scaled']['ece']:.4f} with temperature {found['temperature']:.2f}"
 
 
+def _parity(result: Mapping[str, Any]) -> str:
+    found = result["parity"]
+    return f"largest difference from PyTorch {found['onnxruntime']:.1e}, over {found['rows']:,} rows"
+
+
 REPORT = "`python -m training report {}`"
 PRACTICES: tuple[Practice, ...] = (
     Practice(
@@ -78,5 +83,30 @@ PRACTICES: tuple[Practice, ...] = (
         ("training/calibration.py",),
         "report-fashion",
         _calibrated,
+    ),
+    Practice(
+        "Eager PyTorch to train, a static graph to serve, with the preprocessing inside",
+        "`make train MODEL=fashion`",
+        ("training/export.py",),
+        "report-fashion",
+        _parity,
+    ),
+    Practice(
+        "A serving framework and an API for other services",
+        "`make up`",
+        ("handlers/handler.py", "serving/launch.py"),
+        note="[performance.md](performance.md), beside five other servers",
+    ),
+    Practice(
+        "Load tests with objectives",
+        "`make load MODEL=flights`",
+        ("loadtests/locustfile.py", "loadtests/slo.yaml"),
+        note="[performance.md](performance.md)",
+    ),
+    Practice(
+        "Monitoring: latency, throughput, errors, logs, alerts",
+        "`make up`, `make status`",
+        ("handlers/telemetry.py", "handlers/logs.py", "monitoring/probe.py"),
+        note="[what is measured](../README.md#watch)",
     ),
 )

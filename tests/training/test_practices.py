@@ -42,7 +42,7 @@ def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
 def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
     commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     text = (DOCS / "practices.md").read_text()
-    for path in re.findall(r"\]\(([^)#:]+)\)", text):
+    for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (DOCS / path).exists(), path
     named = re.findall(r"python -m training ([a-z-]+)", text)
     assert named
