@@ -20,14 +20,14 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
         root: a folder of the repository, for the commit.
         now: the time to record.
     """
-    return {
+    divided = {} if trained.temperature == 1 else {"temperature": trained.temperature}  # logits, in the graph
+    return divided | {
         "git_commit": _commit(root),
         "data_sha256": trained.data.sha256,
         "preset": trained.preset,
         "hyperparameters": asdict(trained.hp),
         "rows": {"train": len(trained.data.train), "test": len(trained.data.test)},
         "fit_seconds": round(trained.seconds, 1),
-        "temperature": trained.temperature,  # that logits are divided by in the graph
         "history": trained.history[:: max(1, len(trained.history) // 20)],  # the learning curve, thinned
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "created": now.isoformat(timespec="seconds"),
