@@ -34,12 +34,15 @@ def train_command(
     promote: Annotated[
         Promote, typer.Option(help="Make it champion: if at least as good (auto), always or never.")
     ] = Promote.auto,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Divide logits by the temperature that suits the validation rows.")
+    ] = False,
     store: Store = ROOT / "model_store",
     cache: Cache = ROOT / ".cache",
     runs: Runs = ROOT / "runs",
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
-    _train(model, preset, promote, store, cache, runs)
+    _train(model, preset, promote, store, cache, runs, calibrate)
 
 
 @app.command("ensure")
@@ -156,7 +159,44 @@ def list_command() -> None:
         typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.presets)})")
 
 
-def _train(model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path) -> None:
+@app.command("report")
+def report_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is measured.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+) -> None:
+    """Measure the champion's archive again on the held-out rows, and write its page anew."""
+    from training import practices, recipes
+    from training.champion_report import champion_report
+    from training.data import DataError
+
+    try:
+        found = champion_report(recipes.ready(model), Registry(store), cache)
+    except (KeyError, ValueError, DataError, ArchiveError) as error:
+        _fail(error)
+    console.print(f"{found.page}: how good it is, and where it errs", markup=False)
+    if output:
+        console.print(f"written: {practices.write_result(found.result, output)}", markup=False)
+
+
+@app.command("practices")
+def practices_command(
+    docs: Annotated[Path, typer.Option(help="Folder of practices.md and of practices/, the figures.")] = ROOT / "docs",
+) -> None:
+    """Write docs/practices.md from the figures that the other commands left."""
+    from training import practices
+
+    try:
+        written = practices.write(docs)
+    except ValueError as error:
+        _fail(error)
+    console.print(f"written: {written}", markup=False)
+
+
+def _train(
+    model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path, calibrate: bool = False
+) -> None:
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
     from training.data import DataError
@@ -171,6 +211,7 @@ def _train(model: str, preset: str | None, promote: Promote, store: Path, cache:
             cache=cache,
             checkpoints=runs,
             promote=promote.value,
+            calibrate=calibrate,
             step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
         )
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from handlers.contract import Task
+from training.calibration import calibration, fit_temperature
+from training.intervals import bootstrap
 from training.recipe import Array, Data, Recipe
 
 # The metric that decides between two versions, and whether more of it is better.
@@ -25,6 +27,7 @@ def evaluate(
     baselines: Mapping[str, Array],
     slices: Array | None = None,
     own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """Compare predictions with the truth.
 
@@ -36,11 +39,13 @@ def evaluate(
         baselines: name to output of the same form.
         slices: ``(n,)`` names; the rows of each name are also measured by themselves.
         own: more metrics of an output and a target.
+        temperature: of a classification, fitted on validation rows: what it would change is measured too.
 
     Returns:
-        ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name); for a
-        classification ``per_class`` and ``confusion`` (counts, a row for each true class, a column for each answer);
-        with slices ``slices`` (``rows``, ``metrics`` and ``baselines`` by name).
+        ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name), ``intervals`` and
+        ``gains`` (see ``intervals.bootstrap``); for a classification ``per_class``, ``confusion`` (counts, a row for
+        each true class, a column for each answer) and ``calibration``; with slices ``slices`` (by name, what is first
+        named here, each measured by itself).
     """
     standard = _classification if task == "classification" else _regression
 
@@ -49,7 +54,9 @@ def evaluate(
 
     def compare(rows: Any) -> dict[str, Any]:
         others = {name: measure(values[rows], target[rows]) for name, values in baselines.items()}
-        return {"rows": len(target[rows]), "metrics": measure(output[rows], target[rows]), "baselines": others}
+        found = {"rows": len(target[rows]), "metrics": measure(output[rows], target[rows]), "baselines": others}
+        parts = {name: values[rows] for name, values in baselines.items()}
+        return found | bootstrap(task, output[rows], target[rows], parts, own)
 
     evaluation = {"primary": PRIMARY[task][0]} | compare(slice(None))
     if task == "classification":
@@ -57,15 +64,28 @@ def evaluate(
         counts = np.zeros((len(labels), len(labels)), int)
         np.add.at(counts, (target, output.argmax(1)), 1)
         evaluation["confusion"] = counts.tolist()
+        evaluation["calibration"] = calibration(output, target, temperature)
     if slices is not None:
         evaluation["slices"] = {str(name): compare(slices == name) for name in dict.fromkeys(slices.tolist())}
     return evaluation
 
 
-def held_out(recipe: Recipe[Any], data: Data, output: Array) -> dict[str, Any]:
-    """Evaluate a recipe's model, whose output for ``data.test`` is given, beside the recipe's baselines."""
+def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | None = None) -> dict[str, Any]:
+    """Evaluate a recipe's model beside the recipe's baselines.
+
+    Args:
+        recipe: of the model.
+        data: with the held-out rows.
+        output: for ``data.test``.
+        watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
+    """
     test, baselines = data.test, recipe.baselines(data)
-    return evaluate(recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics)
+    temperature = None
+    if recipe.task == "classification" and watched is not None and data.validation is not None:
+        temperature = fit_temperature(watched, data.validation.target)
+    return evaluate(
+        recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature
+    )
 
 
 def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:

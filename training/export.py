@@ -29,18 +29,19 @@ class ParityError(Exception):
 class _Probabilities(nn.Module):
     """Logits to probabilities, inside the graph."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, temperature: float) -> None:
         super().__init__()
-        self.module = module
+        self.module, self._temperature = module, temperature
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.softmax(self.module(*inputs), 1)
+        logits = self.module(*inputs)
+        return torch.softmax(logits if self._temperature == 1 else logits / self._temperature, 1)
 
 
 def serving_module(trained: Trained) -> nn.Module:
     """The module as it is served: of a classification, with probabilities for logits."""
-    module = _Probabilities(trained.module) if trained.recipe.task == "classification" else trained.module
-    return module.eval()
+    classifies = trained.recipe.task == "classification"
+    return (_Probabilities(trained.module, trained.temperature) if classifies else trained.module).eval()
 
 
 def predict(module: nn.Module, split: Split, batch: int = 1000) -> Array:
@@ -96,7 +97,7 @@ def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> 
     report: dict[str, float] = {"rows": len(split)}
     for name, engine in ENGINES.items():
         loaded = engine(directory, contract, torch.get_num_threads())
-        found = _run(trained.recipe, loaded, split, contract.graph_outputs[0])
+        found = run(trained.recipe, loaded, split, contract.graph_outputs[0])
         worst = float(np.max(np.abs(found - expected)))
         report[name] = worst
         if not worst <= PARITY_TOLERANCE:
@@ -121,7 +122,8 @@ def _parity_rows(trained: Trained) -> Split:
     return Split(inputs, np.concatenate([held_out.target, filling.target]))
 
 
-def _run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
+def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
+    """An engine's output for a split, in batches of at most ``size`` rows."""
     parts = []
     for start in range(0, len(split), size):
         rows = {name: values[start : start + size] for name, values in split.inputs.items()}

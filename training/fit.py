@@ -46,6 +46,7 @@ class Fit(lightning.LightningModule):
         super().__init__()
         self._recipe, self._hp, self.module = recipe, hp, module
         self.history: list[dict[str, float]] = []
+        self._norms: list[float] = []  # of the gradient, this epoch's steps
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The weighted mean loss of a batch."""
@@ -64,10 +65,18 @@ class Fit(lightning.LightningModule):
             accuracy = (output.argmax(1) == target).float().mean()
             self.log("val_accuracy", accuracy, prog_bar=True, batch_size=len(target))
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Measure how large the gradient is."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        self._norms.append(float(nn.utils.get_total_norm(gradients)))
+
     def on_train_epoch_end(self) -> None:
         """Keep the learning curve."""
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        metrics["gradient_norm"] = sum(self._norms) / len(self._norms)
+        metrics["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.history.append({"epoch": self.current_epoch + 1, **metrics})
+        self._norms = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the learning curve with the weights."""

@@ -20,7 +20,8 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
         root: a folder of the repository, for the commit.
         now: the time to record.
     """
-    return {
+    divided = {} if trained.temperature == 1 else {"temperature": trained.temperature}  # logits, in the graph
+    return divided | {
         "git_commit": _commit(root),
         "data_sha256": trained.data.sha256,
         "preset": trained.preset,

@@ -4,7 +4,7 @@ import importlib
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,8 @@ from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from serving.readiness import read_contract
 from serving.registry import Registry, Version, file_sha256, make_champion, next_number, write_atomically
-from training import archive, evaluate, export, fit
+from training import archive, calibration, evaluate, export, fit
+from training.html_report import page
 from training.lineage import lineage
 from training.recipe import Array, Data, Recipe, Serving, Trained
 from training.reference import reference
@@ -35,6 +36,7 @@ class Result:
     archive: Path
     state: str
     why: str  # the version has that state
+    report: Path | None = None  # the page about it
 
 
 def train(
@@ -45,6 +47,7 @@ def train(
     cache: Path,
     checkpoints: Path,
     promote: Promote = "auto",
+    calibrate: bool = False,
     step: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Train, evaluate, package and register one version of a model.
@@ -56,25 +59,32 @@ def train(
         cache: folder for data.
         checkpoints: folder for checkpoints of runs that are under way.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
+        calibrate: whether the graph divides logits by a temperature, also where the preset does not ask for it.
         step: is told what happens.
 
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
         ParityError: the graphs do not agree; nothing is registered.
-        ValueError: the store's serving settings are damaged.
+        ValueError: the store's serving settings are damaged, or there is nothing to calibrate, or to calibrate with.
     """
     hp = recipe.preset(preset)
+    hp = replace(hp, calibrate=True) if calibrate else hp
     name = preset or next(iter(recipe.presets))
     serving = serving_of(recipe, registry.store)
     step("reading the data")
     data = recipe.load(hp, cache)
     step(f"fitting {len(data.train):,} rows, preset {name}")
+    if hp.calibrate:
+        _check_calibration(recipe, data)
     trained = fit.fit(recipe, name, hp, data, checkpoints)
+    if hp.calibrate:
+        trained = _calibrated(trained)
     step(f"evaluating on {len(data.test):,} held-out rows")
     module = export.serving_module(trained)
     output = export.predict(module, data.test)
-    evaluation = evaluate.held_out(recipe, data, output)
+    watched = None if data.validation is None else export.predict(module, data.validation)
+    evaluation = evaluate.held_out(recipe, data, output, watched)
     draft = _draft(trained, evaluation, export.predict(module, data.train))
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
@@ -88,7 +98,9 @@ def train(
         sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
         draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "graph_sha256": sums})
         draft = msgspec.structs.replace(draft, example=_example(recipe, draft, data, graphs, serving))
-        return _register(recipe, draft, graphs, registry, promote)
+        result = _register(recipe, draft, graphs, registry, promote)
+    step("writing the report")
+    return _report(result, trained, output, step)
 
 
 def package(recipe: Recipe[Any], registry: Registry) -> Result:
@@ -106,6 +118,30 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
             former.extract(member, folder)
         draft = msgspec.structs.replace(contract, lineage=lineage)
         return _register(recipe, draft, Path(folder), registry, "always")
+
+
+def _check_calibration(recipe: Recipe[Any], data: Data) -> None:
+    if recipe.task != "classification":
+        raise ValueError(f"{recipe.name} cannot be calibrated: it is no classification, and answers no probabilities")
+    if data.validation is None:
+        raise ValueError(f"{recipe.name} cannot be calibrated: its recipe keeps no validation rows to fit on")
+
+
+def _calibrated(trained: Trained) -> Trained:
+    validation = trained.data.validation
+    assert validation
+    output = export.predict(export.serving_module(trained), validation)
+    return replace(trained, temperature=calibration.fit_temperature(output, validation.target))
+
+
+def _report(result: Result, trained: Trained, output: Array, step: Callable[[str], None]) -> Result:
+    """With the page about the version; a version is registered and stays so, whatever becomes of its page."""
+    try:
+        store = result.archive.parent
+        return replace(result, report=page.write(trained.recipe, result.contract, trained.data, output, store))
+    except Exception as error:
+        step(f"no report could be written ({type(error).__name__}: {error}); the version is registered")
+        return result
 
 
 def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> ModelContract:

@@ -31,6 +31,7 @@ class Hyperparameters:
     weight_decay: float = 0.0  # L2 regularisation
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
     label_smoothing: float = 0.0  # of a classification
+    calibrate: bool = False  # serve a classification's logits divided by the temperature that suits the validation rows
     seed: int = 0
 
 
@@ -197,3 +198,4 @@ class Trained:
     module: nn.Module  # as the recipe made it: logits of a classification
     seconds: float = 0.0  # of fitting, this run's part
     history: list[dict[str, float]] = field(default_factory=list)
+    temperature: float = 1.0  # that logits are divided by before they are made probabilities

@@ -36,6 +36,8 @@ def print_result(result: Result, console: Console) -> None:
     parity = contract.lineage["parity"]
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.items() if name != "rows")
     console.print(f"parity with the module on {parity['rows']:,} rows, largest difference: {differences}")
+    if result.report:
+        console.print(f"{result.report}: how good it is, and where it errs", markup=False, soft_wrap=True)
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False, soft_wrap=True)
 
 

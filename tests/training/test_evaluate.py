@@ -112,8 +112,9 @@ def test_each_slice_is_measured_as_if_it_were_alone() -> None:
     evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, baselines, slices)
     assert list(evaluation["slices"]) == ["x", "y"]
     x = slices == "x"
+    measured = ("rows", "metrics", "baselines", "intervals", "gains")
     alone = evaluate("classification", LABELS, OUTPUT[x], TARGET[x], {"always a": baselines["always a"][x]})
-    assert evaluation["slices"]["x"] == {key: alone[key] for key in ("rows", "metrics", "baselines")}
+    assert evaluation["slices"]["x"] == {key: alone[key] for key in measured}
     assert evaluation["slices"]["y"]["rows"] == 2
     assert evaluation["slices"]["y"]["metrics"]["accuracy"] == 1.0
     assert evaluation["slices"]["y"]["metrics"]["auc"] == 1.0  # of the two classes that it has

@@ -93,7 +93,14 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 def test_the_learning_curve_has_every_epoch_and_what_was_watched(tmp_path: Path) -> None:
     trained = fit(Quadrants(), "default", Quadrants.presets["default"], load(Quadrants()), tmp_path)
     assert [entry["epoch"] for entry in trained.history] == list(range(1, 11))
-    assert trained.history[0].keys() == {"epoch", "loss", "val_loss", "val_accuracy"}
+    assert trained.history[0].keys() == {
+        "epoch",
+        "loss",
+        "val_loss",
+        "val_accuracy",
+        "gradient_norm",
+        "learning_rate",
+    }
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     assert trained.history[-1]["val_accuracy"] > 0.8
 

@@ -141,7 +141,7 @@ def test_ensure_without_names_leaves_out_a_model_that_needs_packages_of_its_own(
 
 
 @pytest.mark.usefixtures("again_has_an_extra")
-@pytest.mark.parametrize("command", ["train", "ensure", "fetch", "learning-curve"])
+@pytest.mark.parametrize("command", ["train", "ensure", "fetch", "learning-curve", "report"])
 def test_a_model_whose_packages_are_missing_is_an_error_that_says_how_to_install_them(
     training: Commands, command: str
 ) -> None:
@@ -174,7 +174,38 @@ def test_a_damaged_registry_is_an_error_that_names_it(
     assert output.startswith(f"error: {training.registry.path} is damaged: ")
 
 
+def test_what_cannot_be_calibrated_is_an_error(training: Commands) -> None:
+    code, output = training("train", "linear", "--calibrate")
+    assert code == 1
+    assert output.endswith("linear cannot be calibrated: it is no classification, and answers no probabilities\n")
+    assert not training.registry.store.exists()
+
+
+@pytest.mark.usefixtures("only_linear")
+def test_report_writes_the_champions_page_and_its_figures(training: Commands, tmp_path: Path) -> None:
+    code, output = training("report", "linear", f"--output={tmp_path / 'figures'}")
+    page, figures = training.registry.store / "reports" / "linear-1.0.html", tmp_path / "figures" / "report-linear.json"
+    assert (code, output) == (0, f"{page}: how good it is, and where it errs\nwritten: {figures}\n")
+    assert page.exists()
+    assert figures.exists()
+
+
+def test_report_without_a_champion_is_an_error(training: Commands) -> None:
+    assert training("report", "linear") == (1, "error: linear has no champion: run `make train MODEL=linear`\n")
+
+
+def test_practices_writes_the_page_and_names_a_file_that_is_no_result(training: Commands, tmp_path: Path) -> None:
+    code, output = training("practices", f"--docs={tmp_path}")
+    assert (code, output) == (0, f"written: {tmp_path / 'practices.md'}\n")
+    assert (tmp_path / "practices.md").read_text().startswith("# Practices, measured\n")
+    (tmp_path / "practices").mkdir()
+    (tmp_path / "practices" / "odd.json").write_text("{}")
+    code, output = training("practices", f"--docs={tmp_path}")
+    assert code == 1
+    assert "odd.json is no result of a command" in output
+
+
 def test_help_lists_every_command(training: Commands) -> None:
     code, output = training("--help")
     assert code == 0
-    assert all(command in output for command in ("train", "ensure", "fetch", "list"))
+    assert all(command in output for command in ("train", "ensure", "fetch", "list", "report", "practices"))

@@ -116,6 +116,7 @@ def test_every_step_is_told(trained: Trainings) -> None:
         "evaluating on 1,001 held-out rows",
         "exporting to ONNX and torch.export",
         "checking that the graphs agree with the module",
+        "writing the report",
     ]
 
 

@@ -13,6 +13,7 @@ from tests import readme
 def test_the_recipe_in_the_readme_trains_to_a_registered_archive(tmp_path: Path) -> None:
     for room in ("handlers", "serving", "training"):
         shutil.copytree(ROOT / room, tmp_path / room)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "training" / "recipes" / "iris.py").write_text(readme.recipe())
     command = [sys.executable, "-m", "training", "train", "iris"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -58,9 +58,10 @@ def test_a_sliced_evaluation_has_a_row_for_each_slice_and_model(quadrants: Resul
         assert "0.2500" in lines[0]
 
 
-def test_it_ends_with_parity_and_what_became_of_the_version(linear: Result) -> None:
-    *_, parity, last = report(linear).splitlines()
+def test_it_ends_with_parity_the_page_and_what_became_of_the_version(linear: Result) -> None:
+    *_, parity, page, last = report(linear).splitlines()
     assert parity.startswith("parity with the module on 1,001 rows, largest difference: onnxruntime 0.0e+00, torch ")
+    assert page == f"{linear.report}: how good it is, and where it errs"
     assert last == f"{linear.archive}: champion (the first version)"
 
 

@@ -1,0 +1,97 @@
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.main import get_command
+
+from serving.settings import ROOT
+from training import practices
+from training.__main__ import app
+from training.practice_rows import PRACTICES, Practice
+
+DOCS = ROOT / "docs"
+RESULT: dict[str, Any] = {
+    "command": "report",
+    "model": "wine",
+    "seconds": 61.0,
+    "machine": "an abacus",
+    "held_out": 1000,
+    "primary": "rmse",
+    "rows": [{"model": "wine, preset default", "rmse": 1.5}, {"model": "mean", "rmse": 2.5}],
+    "intervals": {"rmse": [1.25, 1.75]},
+    "calibration": None,
+}
+ROWS = (
+    Practice("Tasting", "`taste`", ("training/fit.py",), "report-wine", lambda result: f"{result['seconds']:.0f} sips"),
+    Practice("Ageing", "`age`", ("training/fit.py",), "report-cellar", lambda result: "better"),
+    Practice("Bottling", "`bottle`", ("training/archive.py", "serving/registry.py"), note="see the label"),
+)
+
+
+def test_the_page_is_what_the_command_writes() -> None:
+    assert (DOCS / "practices.md").read_text() == practices.rendered(DOCS / practices.RESULTS)
+
+
+def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
+    assert set(practices.read(DOCS / practices.RESULTS)) <= {one.result for one in PRACTICES}
+
+
+def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    text = (DOCS / "practices.md").read_text()
+    for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (DOCS / path).exists(), path
+    named = re.findall(r"python -m training ([a-z-]+)", text)
+    assert named
+    assert set(named) <= commands
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_every_command_with_a_result_can_be_rendered() -> None:
+    for result in practices.read(DOCS / practices.RESULTS).values():
+        module, _ = practices.SECTIONS[result["command"]]
+        assert importlib.import_module(module).markdown(result)
+
+
+def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_left_out() -> None:
+    text = practices.render({"report-wine": RESULT}, practices=ROWS)
+    assert "| Tasting | `taste` | [fit.py](../training/fit.py) | 61 sips |" in text
+    assert "Ageing" not in text
+    archive = "[archive.py](../training/archive.py), [registry.py](../serving/registry.py)"
+    assert f"| Bottling | `bottle` | {archive} | see the label |" in text
+
+
+def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:
+    text = practices.render({"report-wine": RESULT}, ["report-wine.png", "other.png"], ROWS)
+    assert "## Evaluation and calibration\n\n### `wine`\n" in text
+    assert "`python -m training report wine`, 61 s on an abacus." in text
+    assert "| wine, preset default | 1.5000 (1.2500 to 1.7500) |\n| mean | 2.5000 |" in text
+    assert "![Evaluation and calibration: wine](practices/report-wine.png)" in text
+    assert "other.png" not in text
+    assert "## Compression" not in text
+
+
+def test_a_result_is_written_where_the_page_finds_it(tmp_path: Path) -> None:
+    path = practices.write_result(RESULT, tmp_path / "practices")
+    assert path == tmp_path / "practices" / "report-wine.json"
+    assert practices.read(tmp_path / "practices") == {"report-wine": RESULT}
+    assert practices.write(tmp_path).read_text() == practices.render({"report-wine": RESULT})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is no result of a command"),
+        (b"[]", "is no result of a command"),
+        (msgspec.json.encode({"command": "report"}), "is no result of a command: KeyError"),
+        (msgspec.json.encode(RESULT | {"command": "taste"}), "the command 'taste' has no section"),
+    ],
+)
+def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "odd.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"odd.json.*{message}"):
+        practices.read(tmp_path)

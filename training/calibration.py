@@ -1,0 +1,83 @@
+"""Whether probabilities mean what they say: of the answers given with 80 %, are 80 % right?
+
+Measured by the expected calibration error and put right by one number, the temperature that logits are divided by
+(Guo et al. 2017, "On Calibration of Modern Neural Networks").
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from training.recipe import Array
+
+BINS = 15  # of equal width, as in the paper
+LIMITS = (0.05, 20.0)  # of the temperature
+SMALLEST = 1e-12  # probability that a logarithm is taken of
+
+
+def reliability(probabilities: Array, target: Array) -> list[dict[str, float]]:
+    """Bins of answers by how sure they are.
+
+    Args:
+        probabilities: ``(n, classes)``.
+        target: ``(n,)`` class indices.
+
+    Returns:
+        Of each bin that has rows: ``rows``, the mean ``confidence`` and the ``accuracy``.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == target
+    index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    members = [index == i for i in range(BINS)]
+    return [
+        {"rows": int(m.sum()), "confidence": float(confidence[m].mean()), "accuracy": float(right[m].mean())}
+        for m in members
+        if m.any()
+    ]
+
+
+def expected_error(bins: list[dict[str, float]]) -> float:
+    """The expected calibration error: how far confidence and accuracy are apart, on average over the rows."""
+    rows = sum(one["rows"] for one in bins)
+    return sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / rows
+
+
+def log_loss(probabilities: Array, target: Array) -> float:
+    """The mean negative log-likelihood of the truth, in nats."""
+    likelihood = probabilities[np.arange(len(target)), target].astype(np.float64)
+    return float(-np.log(np.maximum(likelihood, SMALLEST)).mean())
+
+
+def scaled(probabilities: Array, temperature: float) -> Array:
+    """The probabilities if their logits were divided by a temperature: over 1 they are less sure, the order stays."""
+    logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST)) / temperature
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    shares: Array = powers / powers.sum(1, keepdims=True)
+    return shares
+
+
+def fit_temperature(probabilities: Array, target: Array) -> float:
+    """The temperature under which the truth is likeliest; fit it on rows that were neither fitted nor tested."""
+
+    def loss(logarithm: float) -> float:
+        return log_loss(scaled(probabilities, float(np.exp(logarithm))), target)
+
+    found = minimize_scalar(loss, bounds=np.log(LIMITS), method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibration(probabilities: Array, target: Array, temperature: float | None = None) -> dict[str, Any]:
+    """What a classification's evaluation says of its probabilities.
+
+    Returns:
+        ``ece``, ``log_loss`` and ``bins``; with a temperature also ``temperature``, and ``scaled``: ``ece`` and
+        ``log_loss`` if it were applied.
+    """
+    bins = reliability(probabilities, target)
+    found: dict[str, Any] = {"ece": expected_error(bins), "log_loss": log_loss(probabilities, target), "bins": bins}
+    if temperature is None:
+        return found
+    after = scaled(probabilities, temperature)
+    better = {"ece": expected_error(reliability(after, target)), "log_loss": log_loss(after, target)}
+    return found | {"temperature": temperature, "scaled": better}

@@ -1,0 +1,88 @@
+"""The held-out rows that a model is most wrong about, with what it was given."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from handlers.contract import ModelContract, TensorSpec
+from training.recipe import Array, Split
+
+LONGEST = 400  # characters of a text that are shown
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One row.
+
+    Attributes:
+        row: its index among the held-out rows.
+        truth: what would have been right.
+        answer: what the model said.
+        size: how wrong: the error of a regression, the probability of the truth in a classification.
+        values: what it was given, by the input's name, as text.
+        pictures: what it was given, by the input's name, as ``data:`` addresses of PNG pictures.
+    """
+
+    row: int
+    truth: str
+    answer: str
+    size: str
+    values: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+
+def worst(contract: ModelContract, split: Split, output: Array, pictures: bool, most: int = 12) -> list[Mistake]:
+    """The worst mistakes, the worst first.
+
+    Args:
+        contract: names inputs and labels.
+        split: the held-out rows.
+        output: the model's, for these rows.
+        pictures: whether an array of bytes is a picture.
+        most: how many.
+
+    Returns:
+        Of a regression the largest errors; of a classification, among the wrong answers, those that gave the truth the
+        smallest probability.
+    """
+    rows = np.arange(len(split))
+    if contract.task == "classification":
+        order = output[rows, split.target]
+        rows = rows[output.argmax(1) != split.target]
+    else:
+        order = -np.abs(output.astype(np.float64) - split.target)
+        rows = rows[order < 0]
+    rows = rows[np.argsort(order[rows], kind="stable")][:most]
+    return [_mistake(contract, split, output, int(row), pictures) for row in rows]
+
+
+def _mistake(contract: ModelContract, split: Split, output: Array, row: int, pictures: bool) -> Mistake:
+    if contract.task == "classification":
+        vote = int(output[row].argmax())
+        truth, answer = contract.labels[split.target[row]], f"{contract.labels[vote]} ({output[row, vote]:.1%})"
+        size = f"{output[row, split.target[row]]:.2%}"
+    else:
+        truth, answer = (f"{values[row]:.6g}" for values in (split.target, output))
+        size = f"{float(output[row]) - float(split.target[row]):+.4g}"
+    shown = {spec.name: spec for spec in contract.inputs if pictures and spec.datatype == "UINT8"}
+    values = {spec.name: _text(spec, split, row) for spec in contract.inputs if spec.name not in shown}
+    return Mistake(row, truth, answer, size, values, {name: _png(split.inputs[name][row]) for name in shown})
+
+
+def _text(spec: TensorSpec, split: Split, row: int) -> str:
+    if spec.name in split.texts:
+        text = str(split.texts[spec.name][row])
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    value = split.inputs[spec.name][row]
+    if spec.categories:
+        return spec.categories[int(value)]
+    return f"{value:.6g}" if spec.is_scalar else np.array2string(value, threshold=20, precision=4)
+
+
+def _png(pixels: Array) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,112 @@
+"""The practices that people recite, and for each where it is in this repository and how its effect is read."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from training.html_report.figure import figure
+
+Effect = Callable[[Mapping[str, Any]], str]
+
+
+@dataclass(frozen=True)
+class Practice:
+    """One row.
+
+    Attributes:
+        name: as it is recited.
+        command: that applies it, in Markdown.
+        code: files, from the repository's root.
+        result: name of the file with its figures, without suffix; empty where there is none.
+        effect: one figure of that result.
+        note: what to say where there is no result.
+    """
+
+    name: str
+    command: str
+    code: tuple[str, ...]
+    result: str = ""
+    effect: Effect | None = None
+    note: str = ""
+
+
+def _against(baseline: str) -> Effect:
+    """The deciding metric with its interval, and a baseline's."""
+
+    def effect(result: Mapping[str, Any]) -> str:
+        name = result["primary"]
+        low, high = result["intervals"][name]
+        model, *others = result["rows"]
+        (other,) = [row for row in others if row["model"] == baseline]
+        interval = f"{figure(low)} to {figure(high)}"
+        return f"{name} {figure(model[name])} ({interval}) against {figure(other[name])} of the {baseline}"
+
+    return effect
+
+
+def _calibrated(result: Mapping[str, Any]) -> str:
+    found = result["calibration"]
+    return f"ECE {found['ece']:.4f} → {found['scaled']['ece']:.4f} with temperature {found['temperature']:.2f}"
+
+
+def _parity(result: Mapping[str, Any]) -> str:
+    found = result["parity"]
+    return f"largest difference from PyTorch {found['onnxruntime']:.1e}, over {found['rows']:,} rows"
+
+
+REPORT = "`python -m training report {}`"
+PRACTICES: tuple[Practice, ...] = (
+    Practice(
+        "Forward pass, loss, back-propagation: a linear regression",
+        "`make train MODEL=linear`",
+        ("training/recipes/linear.py", "training/fit.py"),
+        "report-linear",
+        _against("ridge regression"),
+    ),
+    Practice(
+        "Evaluation against baselines, with confidence intervals",
+        REPORT.format("fashion"),
+        ("training/evaluate.py", "training/intervals.py"),
+        "report-fashion",
+        _against("ridge classifier"),
+    ),
+    Practice(
+        "The same for a regression with real drift",
+        REPORT.format("flights"),
+        ("training/recipes/flights.py",),
+        "report-flights",
+        _against("ridge regression"),
+    ),
+    Practice(
+        "Calibration: expected calibration error, temperature scaling",
+        "`python -m training train fashion --calibrate`",
+        ("training/calibration.py",),
+        "report-fashion",
+        _calibrated,
+    ),
+    Practice(
+        "Eager PyTorch to train, a static graph to serve, with the preprocessing inside",
+        "`make train MODEL=fashion`",
+        ("training/export.py",),
+        "report-fashion",
+        _parity,
+    ),
+    Practice(
+        "A serving framework and an API for other services",
+        "`make up`",
+        ("handlers/handler.py", "serving/launch.py"),
+        note="[performance.md](performance.md), beside five other servers",
+    ),
+    Practice(
+        "Load tests with objectives",
+        "`make load MODEL=flights`",
+        ("loadtests/locustfile.py", "loadtests/slo.yaml"),
+        note="[performance.md](performance.md)",
+    ),
+    Practice(
+        "Monitoring: latency, throughput, errors, logs, alerts",
+        "`make up`, `make status`",
+        ("handlers/telemetry.py", "handlers/logs.py", "monitoring/probe.py"),
+        note="[what is measured](../README.md#watch)",
+    ),
+)
