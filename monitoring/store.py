@@ -1,26 +1,22 @@
-"""The monitor's memory: SQLite beside the run by default, PostgreSQL where ``DATABASE_URL`` names one.
+"""The monitor's memory: predictions and feedback on them.
 
-What a call that writes has returned from is on disk: each is one transaction, and SQLite flushes its log to disk at
-every commit (``synchronous=FULL``).
+Once a call that writes has returned, what it wrote is on disk: each is one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
-from sqlalchemy import Connection, Engine, Row, Select, Table, and_, delete, event, func, select, tuple_
-from sqlalchemy import create_engine as sqlalchemy_engine
+from sqlalchemy import Connection, Engine, Row, Select, Table, and_, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from monitoring import migrations, tables
+from monitoring import tables
+from monitoring.database import open_engine
 from monitoring.journal import Journal
 from monitoring.records import Conflict, Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
 
 T = TypeVar("T")
-BUSY = 30.0  # s that a writer of SQLite waits for another
 _CHUNK = 500  # keys that one query looks for
 _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
 _SAME_ROW = and_(_PREDICTIONS.request_id == _FEEDBACK.request_id, _PREDICTIONS.row == _FEEDBACK.row)
@@ -62,7 +58,7 @@ class Store(Journal):
         # In one order, so that two writers of the same rows never wait for each other.
         rows = sorted((asdict(one) for one in predictions), key=lambda row: (row["request_id"], row["row"]))
         with self._engine.begin() as connection:
-            return self._insert_new(connection, tables.predictions, rows)
+            return _insert_new(connection, tables.predictions, rows)
 
     def add_feedback(self, feedback: Sequence[Feedback]) -> FeedbackResult:
         """Keep labels in one transaction, also of predictions that have not arrived.
@@ -73,7 +69,7 @@ class Store(Journal):
         rows = sorted((asdict(one) for one in feedback), key=lambda row: (row["request_id"], row["row"]))
         keys = list({(one.request_id, one.row) for one in feedback})
         with self._engine.begin() as connection:
-            new = self._insert_new(connection, tables.feedback, rows)
+            new = _insert_new(connection, tables.feedback, rows)
             kept = {
                 (row.request_id, row.row): row.label
                 for row in _with_keys(connection, select(tables.feedback), _FEEDBACK, keys)
@@ -202,51 +198,26 @@ class Store(Journal):
         """Give the connections back."""
         self._engine.dispose()
 
-    def _insert_new(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-        if not rows:
-            return 0
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        return connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount
-
 
 def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: B008
     """The store of a database, whose tables are made or brought up to date.
 
     Args:
-        url: as ``store_url`` gives it.
+        url: as ``database_url`` gives it.
         retention: what ``prune`` leaves.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached.
+        DatabaseError: the database cannot be reached or used; the message says which.
     """
-    engine = sqlalchemy_engine(url, pool_pre_ping=not url.startswith("sqlite"), json_serializer=_json)
-    if engine.dialect.name == "sqlite":
-        Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-        event.listen(engine, "connect", _prepare_sqlite)
-    migrations.upgrade(engine)
-    return Store(engine, retention)
+    return Store(open_engine(url), retention)
 
 
-def store_url(environ: Mapping[str, str], run_dir: Path) -> str:
-    """The URL of the database that ``DATABASE_URL`` names, else of ``monitor.db`` in the folder of the run.
-
-    A ``postgres://`` or ``postgresql://`` is spoken to by psycopg, the extra ``postgres``.
-    """
-    url = environ.get("DATABASE_URL", "")
-    scheme, separator, rest = url.partition("://")
-    if scheme in ("postgres", "postgresql"):
-        return f"postgresql+psycopg{separator}{rest}"
-    return url or f"sqlite:///{run_dir.resolve() / 'monitor.db'}"
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
-    connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
-    connection.execute("PRAGMA synchronous = FULL")  # else a commit could be lost with the machine's power
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    if not rows:
+        return 0
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table).on_conflict_do_nothing()
+    return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def _windowed(

@@ -1,8 +1,10 @@
 """The tables of the store; ``migrations/`` makes them."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text
+import orjson
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import TypeDecorator
 
 LONGEST_ID = 200  # characters of a request's id
@@ -32,6 +34,21 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Json(TypeDecorator[Any]):
+    """A value as JSON, in a column of text: SQLite makes an integer of 200.0 where a column is called JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """On the way in."""
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """On the way out."""
+        return None if value is None else orjson.loads(value)
+
+
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is so called
 
@@ -43,8 +60,8 @@ predictions = Table(
     Column("model", String(LONGEST_NAME), nullable=False),
     Column("version", String(LONGEST_NAME), nullable=False),
     Column("time", Utc, nullable=False),
-    Column("features", JSON, nullable=False),
-    Column("output", JSON, nullable=False),
+    Column("features", Json, nullable=False),
+    Column("output", Json, nullable=False),
     Index("predictions_by_time", "model", "time"),
 )
 
@@ -54,7 +71,7 @@ feedback = Table(
     metadata,
     Column("request_id", String(LONGEST_ID), primary_key=True),
     Column("row", Integer, primary_key=True, autoincrement=False),
-    Column("label", JSON, nullable=False),
+    Column("label", Json, nullable=False),
     Column("time", Utc, nullable=False),
 )
 
@@ -72,7 +89,7 @@ jobs = Table(
     Column("pid", Integer),
     Column("progress", Text, nullable=False),
     Column("log", Text, nullable=False),
-    Column("result", JSON, nullable=False),
+    Column("result", Json, nullable=False),
 )
 
 decisions = Table(
@@ -81,6 +98,6 @@ decisions = Table(
     Column("id", _Key, primary_key=True),
     Column("model", String(LONGEST_NAME), nullable=False, index=True),
     Column("kind", String(40), nullable=False),
-    Column("details", JSON, nullable=False),
+    Column("details", Json, nullable=False),
     Column("time", Utc, nullable=False),
 )

@@ -19,15 +19,15 @@ def upgrade() -> None:
         sa.Column("model", sa.String(100), nullable=False),
         sa.Column("version", sa.String(100), nullable=False),
         sa.Column("time", _TIME, nullable=False),
-        sa.Column("features", sa.JSON, nullable=False),
-        sa.Column("output", sa.JSON, nullable=False),
+        sa.Column("features", sa.Text, nullable=False),
+        sa.Column("output", sa.Text, nullable=False),
     )
     op.create_index("predictions_by_time", "predictions", ["model", "time"])
     op.create_table(
         "feedback",
         sa.Column("request_id", sa.String(200), primary_key=True),
         sa.Column("row", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("label", sa.JSON, nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
         sa.Column("time", _TIME, nullable=False),
     )
     op.create_table(
@@ -43,14 +43,14 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer),
         sa.Column("progress", sa.Text, nullable=False),
         sa.Column("log", sa.Text, nullable=False),
-        sa.Column("result", sa.JSON, nullable=False),
+        sa.Column("result", sa.Text, nullable=False),
     )
     op.create_table(
         "decisions",
         sa.Column("id", _KEY, primary_key=True),
         sa.Column("model", sa.String(100), nullable=False, index=True),
         sa.Column("kind", sa.String(40), nullable=False),
-        sa.Column("details", sa.JSON, nullable=False),
+        sa.Column("details", sa.Text, nullable=False),
         sa.Column("time", _TIME, nullable=False),
     )
 
