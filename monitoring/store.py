@@ -4,8 +4,8 @@ Once a call that writes has returned, what it wrote is on disk: each is one tran
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, Select, Table, and_, delete, func, select, tuple_
@@ -15,26 +15,12 @@ from monitoring import tables
 from monitoring.database import open_engine
 from monitoring.journal import Journal
 from monitoring.records import Conflict, Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
+from monitoring.retention import Retention
 
 T = TypeVar("T")
 _CHUNK = 500  # keys that one query looks for
 _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
 _SAME_ROW = and_(_PREDICTIONS.request_id == _FEEDBACK.request_id, _PREDICTIONS.row == _FEEDBACK.row)
-
-
-@dataclass(frozen=True)
-class Retention:
-    """What is kept.
-
-    Attributes:
-        age: of predictions.
-        rows: predictions of all models at most; the oldest without a label go first.
-        waiting: how long a label waits for its prediction.
-    """
-
-    age: timedelta = timedelta(days=90)
-    rows: int = 1_000_000
-    waiting: timedelta = timedelta(days=7)
 
 
 class Store(Journal):

@@ -12,7 +12,8 @@ from alembic.migration import MigrationContext
 
 from monitoring.database import DatabaseError, database_url, open_engine
 from monitoring.records import Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
-from monitoring.store import Retention, Store, open_store
+from monitoring.retention import Retention
+from monitoring.store import Store, open_store
 from monitoring.tables import metadata
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
