@@ -26,7 +26,7 @@ from handlers.telemetry import MODEL
 
 logger = logging.getLogger(__name__)
 SWITCH = "x-marloop-capture"  # a header; "off" keeps a request out: of a probe, a replay or a load test
-INTERVAL = 0.25  # s between two looks into the queue: waking the thread for each request would cost the request
+INTERVAL = 1.0  # s between two looks into the queue: waking the thread for each request would cost the request
 MOST_EVENTS = 500  # in one delivery
 MOST_REQUESTS = 5000  # that wait
 MOST_BYTES = 16 * 1024 * 1024  # of what they hold, about
@@ -88,12 +88,14 @@ class Capture:
         now = self._clock()
         self._budget = min(max(1.0, self._rate), self._budget + (now - self._filled) * self._rate)
         self._filled = now
-        if self._budget < 1 and self._sample == 1:  # as nearly always under load
-            self._lost["rate"] += sum(batch.decoded[i].rows for i in batch.answered)
-            return
+        lost = 0
         for i, outputs in batch.answered.items():
-            if batch.requests[i].headers.get(SWITCH) != "off":
-                self._add(batch.requests[i], batch.decoded[i], outputs, batch.received)
+            decoded = batch.decoded[i]
+            if self._budget < 1 and self._sample == 1:  # as nearly always under load
+                lost += decoded.rows
+            elif batch.requests[i].headers.get(SWITCH) != "off":
+                self._add(batch.requests[i], decoded, outputs, batch.received)
+        self._lost["rate"] += lost
 
     def start(self) -> None:
         """Begin to send."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,11 +48,19 @@ def create_app(
     for router in routers:
         app.include_router(router)
 
-    @app.exception_handler(SQLAlchemyError)
-    def unavailable(_: Request, error: SQLAlchemyError) -> JSONResponse:
-        return JSONResponse({"detail": f"the store does not answer: {error}"}, 503)
-
+    app.add_exception_handler(SQLAlchemyError, _unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
     return app
+
+
+def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"the store does not answer: {error}"}, 503)
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    """What FastAPI answers, without the input: it can be large, and a NaN in it is no JSON."""
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)
 
 
 def _health(prober: Prober, registry: CollectorRegistry) -> APIRouter:
