@@ -50,7 +50,8 @@ def open_engine(url: str) -> Engine:
     except ModuleNotFoundError as error:
         raise DatabaseError(f"{error}: PostgreSQL needs `pip install -e '.[postgres]'`") from error
     except (SQLAlchemyError, OSError) as error:
-        raise DatabaseError(f"cannot use the database {_shown(url)}: {error}") from error
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
     return engine
 
 
