@@ -26,7 +26,7 @@ from handlers.telemetry import MODEL
 
 logger = logging.getLogger(__name__)
 SWITCH = "x-marloop-capture"  # a header; "off" keeps a request out: of a probe, a replay or a load test
-INTERVAL = 1.0  # s between two looks into the queue: waking the thread for each request would cost the request
+INTERVAL = 0.5  # s between two looks into the queue: waking the thread for each request would cost the request
 MOST_EVENTS = 500  # in one delivery
 MOST_REQUESTS = 5000  # that wait
 MOST_BYTES = 16 * 1024 * 1024  # of what they hold, about

@@ -32,7 +32,8 @@ def test_events_are_kept_once(monitor: Monitor) -> None:
     assert monitor.send().json() == {"new": 0, "duplicates": 0}
     first, _, _ = monitor.store.predictions("doubling")
     assert first == Prediction("a", 0, "doubling", "1.0", NOW, {"x": 6.0}, 12.0)
-    assert monitor.metrics.get_sample_value("monitor_events_total", {"model": "doubling"}) == 4
+    counted = [monitor.metrics.get_sample_value("monitor_events_total", {"result": r}) for r in ("new", "duplicate")]
+    assert counted == [3, 1]
 
 
 def test_attributes_that_other_senders_add_are_allowed(monitor: Monitor) -> None:
