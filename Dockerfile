@@ -12,7 +12,8 @@ COPY pyproject.toml constraints.txt ./
 # The dependencies alone, so that a change of the code keeps this layer. What is removed serves those who compile
 # against these packages or test them.
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['load'], sep='\n')" > requirements.txt \
+extras = project['optional-dependencies']; \
+print(*project['dependencies'], *extras['load'], *extras['postgres'], sep='\n')" > requirements.txt \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
     -c constraints.txt -r requirements.txt \
  && cd /opt/venv/lib/python3.11/site-packages \

@@ -17,6 +17,7 @@ class Batch:
         decoded: by position, the requests that could be read.
         outputs: what the graph computed, rows in the order of the requests: one for the whole batch, or one a request
             where the batch failed and each was run alone.
+        answered: by position, the graph's outputs of the requests that were answered.
         responses: one a request.
         seconds: spent in each stage, ``decode``, ``predict`` and ``encode``.
     """
@@ -26,6 +27,7 @@ class Batch:
     received: float
     decoded: dict[int, Decoded] = field(default_factory=dict)
     outputs: list[Outputs] = field(default_factory=list)
+    answered: dict[int, Outputs] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -29,12 +29,14 @@ class Decoded(NamedTuple):
         rows: number of rows.
         protocol: of ``PROTOCOLS``, but not ``unknown``.
         encode: turns the graph's outputs for these rows into the response.
+        sent: what the client sent, where ``data`` no longer tells it.
     """
 
     data: FeatureRows | dict[str, Array]
     rows: int
     protocol: str
     encode: Callable[[Outputs], Response]
+    sent: dict[str, Array] | None = None
 
     @property
     def tensors(self) -> dict[str, Array]:

@@ -120,6 +120,7 @@ class ModelHandler:
                 if not finite and not _is_finite(own):  # JSON has no such number: it would be sent as null
                     raise FloatingPointError("the graph computed NaN or infinity for this request")
                 responses[i] = one.encode(own)
+                batch.answered[i] = own
             except Exception as error:
                 responses[i] = _failure(batch.requests[i], "encoding failed", error)
             start = stop

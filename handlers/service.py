@@ -13,21 +13,25 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
+from handlers.capture import Capture
 from handlers.codec import Codec
 from handlers.contract import ModelContract
 from handlers.engine import ENGINES, load_engine
 from handlers.handler import ModelHandler
 from handlers.logs import configure, log_requests
 from handlers.message import Request
+from handlers.sink import Sink
 from handlers.telemetry import Telemetry, hold_lock
 
 MAX_ROWS = 1024
+CAPTURED_ROWS = 100.0  # a second, of each worker
 
 
 class Service:
     """What TorchServe loads; an entry point is a subclass that names its codec."""
 
     codec: type[Codec] = Codec
+    capture: Capture | None = None
 
     def initialize(self, context: Any) -> None:
         """Load the model from its archive and check that it answers its example as training did.
@@ -53,10 +57,13 @@ class Service:
         name = settings.get("engine", "onnxruntime")
         engine = load_engine(name, directory, contract, threads)
         codec = self.codec.open(directory, contract, _positive(settings, "max_rows", MAX_ROWS))
-        observers: list[Observer] = [log_requests(_share(os.environ, "MARLOOP_LOG_SAMPLE"))]
-        telemetry = self._telemetry(contract, codec, os.environ)
-        if telemetry:
-            observers.append(telemetry)
+        registry = CollectorRegistry()
+        telemetry = self._telemetry(contract, codec, os.environ, registry)
+        # A copy that is served under another name is being tried out.
+        is_itself = getattr(context, "model_name", None) in (None, contract.name)
+        self.capture = _capture(contract, os.environ, registry) if is_itself else None
+        log: Observer = log_requests(_share(os.environ, "MARLOOP_LOG_SAMPLE"))
+        observers = [log, *(one for one in (telemetry, self.capture) if one)]
         self._handler = ModelHandler(contract, engine, codec, observers)
         self._handler.check_example()
         if "ts" in sys.modules:  # inside a worker of TorchServe
@@ -64,6 +71,8 @@ class Service:
         if telemetry:
             sha = contract.lineage.get("graph_sha256", {}).get(ENGINES[name].graph, "")
             telemetry.loaded(time.perf_counter() - started, name, sha[:12])
+        if self.capture:
+            self.capture.start()
         # What is loaded stays. Else the collector walks through all of torch's objects now and then, and every client
         # waits some 70 ms.
         gc.collect()
@@ -86,13 +95,15 @@ class Service:
                 context.set_response_header(i, name, value)
         return [response.body for response in responses]
 
-    def _telemetry(self, contract: ModelContract, codec: Codec, environ: Mapping[str, str]) -> Telemetry | None:
+    def _telemetry(
+        self, contract: ModelContract, codec: Codec, environ: Mapping[str, str], registry: CollectorRegistry
+    ) -> Telemetry | None:
         """Instruments, where a folder for their values is given: on another host there may be none."""
         folder = environ.get("PROMETHEUS_MULTIPROC_DIR")
         if not folder:
             return None
         self._lock = hold_lock(Path(folder))  # as long as this object lives
-        return Telemetry(contract, codec.protocol, CollectorRegistry())
+        return Telemetry(contract, codec.protocol, registry)
 
 
 def _positive(settings: Mapping[str, Any], name: str, default: int) -> int:
@@ -104,14 +115,30 @@ def _positive(settings: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
-def _share(environ: Mapping[str, str], variable: str) -> float:
-    text = environ.get(variable) or "0"
+def _capture(contract: ModelContract, environ: Mapping[str, str], registry: CollectorRegistry) -> Capture | None:
+    """Capture, where a sink is given that can make something of this model's answers."""
+    url = environ.get("CAPTURE_URL", "")
+    if url in ("", "off") or contract.task == "generation":
+        return None
+    sample = _share(environ, "MARLOOP_CAPTURE_SAMPLE", 1.0)
+    rate = _number(environ, "MARLOOP_CAPTURE_ROWS_PER_SECOND", CAPTURED_ROWS)
+    if not 0 < rate < float("inf"):
+        text = environ["MARLOOP_CAPTURE_ROWS_PER_SECOND"]
+        raise ValueError(f"MARLOOP_CAPTURE_ROWS_PER_SECOND is {text!r}; it must be a positive number")
+    return Capture(contract, Sink(url, environ.get("MARLOOP_TOKEN", "")), registry, sample, rate)
+
+
+def _number(environ: Mapping[str, str], variable: str, default: float) -> float:
     try:
-        share = float(text)
+        return float(environ.get(variable) or default)
     except ValueError:
-        share = -1
+        return -1
+
+
+def _share(environ: Mapping[str, str], variable: str, default: float = 0.0) -> float:
+    share = _number(environ, variable, default)
     if not 0 <= share <= 1:
-        raise ValueError(f"{variable} is {text!r}; it must be a share from 0 to 1")
+        raise ValueError(f"{variable} is {environ[variable]!r}; it must be a share from 0 to 1")
     return share
 
 

@@ -43,7 +43,8 @@ class TextCodec(Codec):
             InputError: the request cannot be answered, or a text is empty, and why.
         """
         decoded = super().decode(request)
-        found = self._tokenize(decoded.tensors[self._name].tolist())
+        texts = decoded.tensors
+        found = self._tokenize(texts[self._name].tolist())
         if found.blank:
             path = _PATHS[decoded.protocol].format(name=self._name, row=found.blank[0])
             raise InputError("empty", f"{self._name} has no words", path, "a text with at least one visible character")
@@ -54,7 +55,7 @@ class TextCodec(Codec):
             return response._replace(headers={**response.headers, TRUNCATED: rows})
 
         tensors = {self._name: found.indices}
-        return Decoded(tensors, decoded.rows, decoded.protocol, encode if found.truncated else decoded.encode)
+        return Decoded(tensors, decoded.rows, decoded.protocol, encode if found.truncated else decoded.encode, texts)
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """The tokens of several requests, padded to the longest."""

@@ -1,41 +1,77 @@
 """The monitor's HTTP interface."""
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.probe import Prober
 
+Task = Callable[[threading.Event], None]
 
-def create_app(prober: Prober, registry: CollectorRegistry, interval: float) -> FastAPI:
+
+def create_app(
+    prober: Prober,
+    registry: CollectorRegistry,
+    interval: float,
+    routers: Sequence[APIRouter] = (),
+    tasks: Sequence[Task] = (),
+) -> FastAPI:
     """The application; it probes while it runs.
 
     Args:
         prober: asks the models.
         registry: of the metrics that are shown.
         interval: seconds between two probes of a model.
+        routers: of everything beside health and metrics.
+        tasks: run while the application does, each in a thread of its own, until the event is set.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        thread = threading.Thread(target=prober.run_forever, args=(interval, stop), name="probe", daemon=True)
-        thread.start()
+        probing: Task = partial(prober.run_forever, interval)
+        for task in (probing, *tasks):
+            threading.Thread(target=task, args=(stop,), daemon=True).start()
         yield
         stop.set()
 
     app = FastAPI(title="Marloop monitor", lifespan=lifespan)
+    app.include_router(_health(prober, registry))
+    for router in routers:
+        app.include_router(router)
 
-    @app.get("/healthz")
+    app.add_exception_handler(SQLAlchemyError, _unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    return app
+
+
+def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": f"the store does not answer: {error}"}, 503)
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    """What FastAPI answers, without the input: it can be large, and a NaN in it is no JSON."""
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)
+
+
+def _health(prober: Prober, registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz")
     def healthz() -> dict[str, str]:
         """Whether the monitor runs."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @router.get("/readyz")
     def readyz(response: Response) -> dict[str, Any]:
         """Whether every model answered its example at the last probe; 503 if not."""
         last = prober.last
@@ -43,9 +79,9 @@ def create_app(prober: Prober, registry: CollectorRegistry, interval: float) -> 
         answers = {f"{one.name} {one.version}": "as expected" if one.ready else one.detail for one in last.found}
         return {"ready": last.ready, "time": last.time, "models": answers}
 
-    @app.get("/metrics")
+    @router.get("/metrics")
     def metrics() -> Response:
         """What the probes found, for Prometheus."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+    return router

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from serving.settings import Settings
 START_TIMEOUT = 120.0  # s
 STOP_TIMEOUT = 10.0
 DRAIN_PAUSE = 1.0
+CAPTURE = "CAPTURE_URL"  # where workers send what they predicted; "off" for nowhere
 
 
 def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = lambda text: None) -> list[Readiness]:
@@ -38,7 +40,8 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
         archives, refused = verified(registry)
         process = find(settings)
         if process is None:
-            process = spawn([sys.executable, "-m", "serving", "launch"], settings.log, settings)
+            capture = {CAPTURE: os.environ.get(CAPTURE) or f"{settings.monitor_url}/events"}
+            process = spawn([sys.executable, "-m", "serving", "launch"], settings.log, settings, capture)
             say(f"started TorchServe, process {process.pid}, log {settings.log}")
         else:
             with httpx.Client(timeout=START_TIMEOUT, trust_env=False) as client:

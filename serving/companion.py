@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,17 @@ def exporter(settings: Settings) -> Companion:
     return Companion("exporter", ("serving", "exporter"), f"{settings.exporter_url}/healthz")
 
 
-def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:
-    """Start a command in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it."""
+def spawn(
+    command: list[str], log: Path, settings: Settings, variables: Mapping[str, str] | None = None
+) -> psutil.Process:
+    """Start a command in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it.
+
+    Args:
+        command: the program and its arguments.
+        log: takes what it prints.
+        settings: become its environment, beside this process's.
+        variables: go before both.
+    """
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     shell = subprocess.run(
         ["sh", "-c", '"$@" >"$0" 2>&1 & echo $!', str(log), *command],
@@ -109,7 +118,7 @@ def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        env=os.environ | settings.to_environment(),
+        env={**os.environ, **settings.to_environment(), **(variables or {})},
         check=True,
     )
     return psutil.Process(int(shell.stdout))

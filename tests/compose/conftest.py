@@ -13,8 +13,19 @@ from tests.compose.stack import SERVICES, Stack
 from tests.integration.conftest import free_ports
 
 LONGEST_START = 600  # s; training included
-STAND_INS = ("prometheus", "alertmanager")
-SETTINGS = ("MARLOOP_", "GRAFANA_", "BIND_ADDRESS", "MODEL", "PROFILE", "PROMETHEUS_", "TORCHSERVE_")
+STAND_INS = ("database", "prometheus", "alertmanager")
+SETTINGS = (
+    "MARLOOP_",
+    "GRAFANA_",
+    "POSTGRES_",
+    "CAPTURE_",
+    "BIND_ADDRESS",
+    "MODEL",
+    "PROFILE",
+    "PROMETHEUS_",
+    "TORCHSERVE_",
+)
+SECRETS = {"GRAFANA_PASSWORD": "of-grafana", "POSTGRES_PASSWORD": "of-the-database", "MARLOOP_TOKEN": "of-the-monitor"}
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +48,7 @@ def stack(docker: Docker) -> Iterator[Stack]:
         "MARLOOP_IMAGE": "marloop:compose-test",
         "MARLOOP_INFERENCE_PORT": str(inference),
         "MARLOOP_MONITOR_PORT": str(monitor),
-        "GRAFANA_PASSWORD": "unused",
+        **SECRETS,
     }
     project = f"marloop-test-{os.getpid()}"
     urls = [f"http://127.0.0.1:{port}" for port in (inference, monitor)]

@@ -9,7 +9,7 @@ import httpx
 from tests.compose.docker import Docker
 
 # All but Grafana, which is only of use to people, and Locust.
-SERVICES = ("torchserve", "exporter", "monitor", "prometheus", "alertmanager")
+SERVICES = ("torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager")
 MARLOOP = ("torchserve", "exporter", "monitor")
 
 

@@ -6,28 +6,45 @@ from typing import Any
 import pytest
 
 from serving.settings import ROOT
-from tests.compose.conftest import configuration
+from tests.compose.conftest import SECRETS, configuration
 from tests.compose.docker import Docker
 
 pytestmark = pytest.mark.compose
-SERVICES = {"torchserve", "exporter", "monitor", "prometheus", "alertmanager", "grafana", "train", "locust"}
+SERVICES = {"torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager", "grafana", "train", "locust"}
 
 
 @pytest.fixture(scope="module")
 def services(docker: Docker) -> dict[str, Any]:
-    found: dict[str, Any] = configuration(docker, GRAFANA_PASSWORD="secret")["services"]
+    found: dict[str, Any] = configuration(docker, **SECRETS)["services"]
     return found
 
 
-def test_without_grafanas_password_nothing_starts_and_the_message_says_what_to_set(docker: Docker) -> None:
-    done = docker.run("compose", "config")
+@pytest.mark.parametrize("name", SECRETS)
+def test_without_a_secret_nothing_starts_and_the_message_says_what_to_set(docker: Docker, name: str) -> None:
+    others = {other: value for other, value in SECRETS.items() if other != name}
+    done = Docker(docker.program, {**docker.environ, **others}).run("compose", "config")
     assert done.returncode != 0
-    assert "GRAFANA_PASSWORD" in done.stderr
+    assert name in done.stderr
     assert "set it, in the environment or in a file .env" in done.stderr
 
 
-def test_grafanas_password_comes_from_the_environment(services: dict[str, Any]) -> None:
-    assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "secret"
+def test_secrets_come_from_the_environment_and_go_only_to_those_who_need_them(services: dict[str, Any]) -> None:
+    holders = {
+        name: {service for service, settings in services.items() if value in settings.get("environment", {}).values()}
+        for name, value in SECRETS.items()
+    }
+    assert holders == {
+        "GRAFANA_PASSWORD": {"grafana"},
+        "POSTGRES_PASSWORD": {"database", "monitor"},
+        "MARLOOP_TOKEN": {"torchserve", "monitor"},
+    }
+
+
+def test_the_database_shares_a_network_with_the_monitor_alone(services: dict[str, Any]) -> None:
+    (network,) = services["database"]["networks"]
+    assert {name for name, service in services.items() if network in service.get("networks", {})} == {
+        *("database", "monitor")
+    }
 
 
 def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
@@ -57,8 +74,8 @@ def test_every_service_that_stays_has_a_health_check(services: dict[str, Any]) -
 
 def test_foreign_images_are_pinned_to_a_release(services: dict[str, Any]) -> None:
     foreign = [service["image"] for service in services.values() if "build" not in service]
-    assert len(foreign) == 3
-    assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image) for image in foreign)
+    assert len(foreign) == 4
+    assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?", image) for image in foreign)
 
 
 def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> None:
@@ -75,13 +92,13 @@ def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> 
 
 
 def test_bind_address_opens_the_published_ports(docker: Docker) -> None:
-    services = configuration(docker, GRAFANA_PASSWORD="secret", BIND_ADDRESS="0.0.0.0")["services"]
+    services = configuration(docker, **SECRETS, BIND_ADDRESS="0.0.0.0")["services"]
     addresses = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
     assert addresses == {"0.0.0.0"}
 
 
 def test_a_model_store_of_ones_own_takes_the_volumes_place(docker: Docker) -> None:
-    services = configuration(docker, GRAFANA_PASSWORD="secret", MODEL_STORE="./model_store")["services"]
+    services = configuration(docker, **SECRETS, MODEL_STORE="./model_store")["services"]
     stores = {
         (name, mount["type"], mount["source"].rpartition("/")[2], mount.get("read_only", False))
         for name, service in services.items()

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from tests.compose.conftest import SECRETS
 from tests.compose.stack import MARLOOP, SERVICES, Stack
 from tests.waiting import wait_until
 
@@ -22,6 +23,23 @@ def test_it_predicts_through_the_published_port(stack: Stack) -> None:
 
 def test_the_monitor_finds_every_model_ready(stack: Stack) -> None:
     wait_until(lambda: httpx.get(f"{stack.monitor}/readyz").status_code == 200)
+
+
+def test_a_prediction_and_its_feedback_meet_in_the_database(stack: Stack) -> None:
+    asked = {"json": {"x": 21}, "headers": {"X-Request-Id": "compose-21"}}
+    assert httpx.post(f"{stack.inference}/predictions/linear", **asked).status_code == 200  # type: ignore[arg-type]
+    truth = {"request_id": "compose-21", "label": 42}
+    assert httpx.post(f"{stack.monitor}/feedback", json=truth).status_code == 401
+    token = {"Authorization": f"Bearer {SECRETS['MARLOOP_TOKEN']}"}
+    assert httpx.post(f"{stack.monitor}/feedback", json=truth, headers=token).status_code == 200
+
+    def labelled() -> int:
+        models = httpx.get(f"{stack.monitor}/models").json()
+        return sum(one["labelled"] for one in models if one["name"] == "linear")
+
+    wait_until(lambda: labelled() == 1, poll=0.5)
+    statement = "SELECT label FROM feedback WHERE request_id = 'compose-21'"
+    assert stack.execute("database", "psql", "-U", "marloop", "-tAc", statement) == "42.0"
 
 
 def test_prometheus_counts_exactly_the_requests_that_were_answered(stack: Stack) -> None:

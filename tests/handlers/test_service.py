@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,22 @@ from handlers.message import JSON, NPY, OCTETS
 from handlers.service import MAX_ROWS, Service, _share
 from tests.handlers import wire
 from tests.handlers.models import LINE, PICTURES, Formula, pixels, serve
+from tests.sinks import sink
+from tests.waiting import wait_until
 
 ANSWER = wire.ask(serve(LINE), wire.request({"x": 6}))
 MODEL = msgspec.structs.replace(LINE, example=Example({"x": 6}, ANSWER))
+CAPTURE = ("CAPTURE_URL", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND", "MARLOOP_TOKEN")
 FORM = "multipart/form-data; boundary=b"
 
 
 class Context:
     """TorchServe's context of one batch, as far as it is used; it keeps what it is told of each answer."""
 
-    def __init__(self, folder: Path, config: Any = None, headers: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: Any = None, headers: list[dict[str, Any]] | None = None, name: str = "line"
+    ) -> None:
+        self.model_name = name
         self.system_properties = {"model_dir": str(folder)}
         self.model_yaml_config = config
         self.statuses: dict[int, tuple[int, str]] = {}
@@ -71,7 +78,7 @@ class PictureService(Service):
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process as a worker finds it, without TorchServe; collector, logging and environment come back as they were."""
     monkeypatch.delitem(sys.modules, "ts", raising=False)
-    for name in ("PROMETHEUS_MULTIPROC_DIR", "MARLOOP_LOG_SAMPLE"):
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "MARLOOP_LOG_SAMPLE", *CAPTURE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", "true")
     root, ours = logging.getLogger(), logging.getLogger("handlers.logs")
@@ -264,3 +271,60 @@ def test_what_is_loaded_is_left_alone_by_the_garbage_collector(start: Start) -> 
     gc.unfreeze()
     start()
     assert gc.get_freeze_count() > 1000
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_what_was_answered_reaches_the_sink_with_its_token(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sink() as received:
+        monkeypatch.setenv("CAPTURE_URL", received.url)
+        monkeypatch.setenv("MARLOOP_TOKEN", "secret")
+        service = start()
+        handle(service, tmp_path, GOOD)
+        wait_until(lambda: bool(received.events), poll=0.01)
+        assert service.capture is not None
+        service.capture.stop(10)
+    (event,) = received.events  # the example, which it was tried with, is none
+    assert event["data"]["request_id"] == "id-0"
+    assert event["data"]["output"] == pytest.approx(ANSWER["prediction"])
+    assert received.headers[0]["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("url", [None, "", "off"])
+def test_without_a_sink_nothing_is_captured(start: Start, monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
+    if url is not None:
+        monkeypatch.setenv("CAPTURE_URL", url)
+    start()
+    assert "capture" not in threads()
+
+
+def test_a_copy_that_is_served_under_another_name_captures_nothing(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTURE_URL", "http://127.0.0.1:1/events")
+    (tmp_path / "contract.json").write_bytes(MODEL.to_json())
+    Service().initialize(Context(tmp_path, name="line-tune"))
+    assert "capture" not in threads()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CAPTURE_URL", "localhost", "CAPTURE_URL is 'localhost'; it must be a URL"),
+        ("MARLOOP_CAPTURE_SAMPLE", "2", "MARLOOP_CAPTURE_SAMPLE is '2'; it must be a share from 0 to 1"),
+        ("MARLOOP_CAPTURE_ROWS_PER_SECOND", "0", "PER_SECOND is '0'; it must be a positive number"),
+        ("MARLOOP_CAPTURE_ROWS_PER_SECOND", "inf", "PER_SECOND is 'inf'; it must be a positive number"),
+        ("MARLOOP_CAPTURE_ROWS_PER_SECOND", "many", "PER_SECOND is 'many'; it must be a positive number"),
+    ],
+)
+def test_a_setting_of_capture_that_makes_no_sense_is_refused_by_its_name(
+    start: Start, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv("CAPTURE_URL", "http://127.0.0.1:1/events")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=message):
+        start()

@@ -4,12 +4,18 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from handlers.service import CAPTURED_ROWS
 from loadtests.__main__ import app as loadtests
 from monitoring.__main__ import app as monitoring
+from monitoring.retention import Retention
 from serving.settings import ROOT, Settings
 from training.__main__ import app as training
 
 EXAMPLE = (ROOT / ".env.example").read_text()
+READ_ELSEWHERE = {  # by workers, and by the monitor
+    *("MARLOOP_LOG_SAMPLE", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND", "MARLOOP_TOKEN"),
+    *("MARLOOP_KEEP_DAYS", "MARLOOP_KEEP_ROWS", "MARLOOP_KEEP_WAITING_DAYS"),
+}
 
 
 def documented() -> dict[str, str]:
@@ -75,7 +81,7 @@ def test_each_run_folder_has_a_temporary_folder_with_a_short_path(tmp_path: Path
 
 
 def test_env_example_lists_exactly_the_variables_that_exist() -> None:
-    assert set(documented()) == set(Settings().to_environment()) | options_of_commands() | {"MARLOOP_LOG_SAMPLE"}
+    assert set(documented()) == set(Settings().to_environment()) | options_of_commands() | READ_ELSEWHERE
 
 
 def test_every_variable_that_the_code_names_is_in_env_example() -> None:
@@ -94,3 +100,10 @@ def test_the_values_in_env_example_are_the_defaults() -> None:
     for option in command.params:
         if option.envvar:
             assert option.default == ROOT / values[str(option.envvar)]
+
+
+def test_the_defaults_of_capture_and_retention_are_those_of_env_example() -> None:
+    values = documented()
+    assert Retention.from_environment(values) == Retention()
+    assert float(values["MARLOOP_CAPTURE_ROWS_PER_SECOND"]) == CAPTURED_ROWS
+    assert values["MARLOOP_CAPTURE_SAMPLE"] == "1"

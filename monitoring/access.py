@@ -1,0 +1,46 @@
+"""Who may change something: whoever has the token; without one configured, this machine alone."""
+
+import hmac
+import ipaddress
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+_BEARER = HTTPBearer(auto_error=False, description="the value of MARLOOP_TOKEN, where one is configured")
+
+
+class Access:
+    """A dependency of every route that changes something.
+
+    Args:
+        token: that callers must send as ``Authorization: Bearer …``; empty if none is configured.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    def __call__(
+        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+    ) -> None:
+        """Let the call pass, or raise a 401 or 403."""
+        if self._token:
+            given = credentials.credentials if credentials else ""
+            if not hmac.compare_digest(given.encode(), self._token):  # in the same time, however much of it is right
+                what = "this call needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
+                raise HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
+        # The Host too: a web page whose name points here would be called by a browser of this machine.
+        elif not (_is_loopback(request.client.host if request.client else "") and _is_loopback(request.url.hostname)):
+            what = "this call changes something: without MARLOOP_TOKEN it is answered only on loopback"
+            raise HTTPException(403, what)
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

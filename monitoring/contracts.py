@@ -1,0 +1,69 @@
+"""The contracts of the registered models, read once, and what they say of labels and outputs."""
+
+import difflib
+import logging
+import math
+from typing import Any
+
+from handlers.contract import ModelContract
+from monitoring.records import Label
+from serving.readiness import contract_of
+from serving.registry import ArchiveError, Registry, Version
+
+logger = logging.getLogger(__name__)
+
+
+class Contracts:
+    """Contracts by model and version.
+
+    Args:
+        models: the registry.
+    """
+
+    def __init__(self, models: Registry) -> None:
+        self.models = models
+        self._read: dict[str, ModelContract] = {}
+
+    def of(self, model: str, number: str | None = None) -> ModelContract | None:
+        """The contract of a version, else of the champion, else of the newest; None if there is no such archive."""
+        versions = self.models.models().get(model, {})
+        version = versions.get(number) if number is not None else _served(versions)
+        if version is None:
+            return None
+        if version.sha256 not in self._read:  # reading it checks the whole archive
+            try:
+                self._read[version.sha256] = contract_of(self.models, version)
+            except ArchiveError as error:
+                logger.warning("no contract of %s: %s", model, error)
+                return None
+        return self._read[version.sha256]
+
+
+def label_fault(contract: ModelContract, label: Label) -> str | None:
+    """What would be right instead of a label; None if it is."""
+    if contract.task == "classification":
+        if label in contract.labels:
+            return None
+        closest = difflib.get_close_matches(str(label)[:64], contract.labels, n=3, cutoff=0.0)
+        return f"one of {len(contract.labels)} class names, closest: {', '.join(closest)}"
+    return None if _is_number(label) else "a finite number"
+
+
+def output_fault(contract: ModelContract, output: Any) -> str | None:
+    """What would be right instead of a captured output; None if it is."""
+    if contract.task != "classification":
+        return None if _is_number(output) else "a finite number"
+    match output:
+        case {"label": str(label), "probabilities": list(shares)}:
+            if label in contract.labels and len(shares) == len(contract.labels) and all(map(_is_number, shares)):
+                return None
+    return f"a label of the contract and {len(contract.labels)} probabilities"
+
+
+def _served(versions: dict[str, Version]) -> Version | None:
+    champion = next((version for version in versions.values() if version.state == "champion"), None)
+    return champion or next(reversed(versions.values()), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

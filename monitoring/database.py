@@ -1,0 +1,67 @@
+"""The database of the store: SQLite beside the run by default, PostgreSQL where ``DATABASE_URL`` names one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring import migrations
+
+BUSY = 30.0  # s that a writer of SQLite waits for another
+
+
+class DatabaseError(Exception):
+    """The database cannot be reached or used; the message says which, and why."""
+
+
+def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
+    """The URL that ``DATABASE_URL`` holds, else of ``monitor.db`` in the folder of the run.
+
+    A ``postgres://`` or ``postgresql://`` is spoken to by psycopg, the extra ``postgres``.
+    """
+    url = environ.get("DATABASE_URL", "")
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        return f"postgresql+psycopg{separator}{rest}"
+    return url or f"sqlite:///{run_dir.resolve() / 'monitor.db'}"
+
+
+def open_engine(url: str) -> Engine:
+    """Connect to a database, and make its tables or bring them up to date.
+
+    Raises:
+        DatabaseError: it cannot be reached or used.
+    """
+    try:
+        engine = create_engine(url, pool_pre_ping=True)
+        if engine.dialect.name == "sqlite":
+            file = Path(engine.url.database or "")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            event.listen(engine, "connect", _prepare_sqlite)
+            with FileLock(file.with_name(f"{file.name}.lock")), engine.connect() as connection:
+                # For good, so that readers and the writer do not wait for each other. Two who set it at once fail.
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        elif engine.dialect.name != "postgresql":
+            raise DatabaseError(f"DATABASE_URL names {engine.dialect.name}; it must be sqlite or postgresql")
+        migrations.upgrade(engine)
+    except ModuleNotFoundError as error:
+        raise DatabaseError(f"{error}: PostgreSQL needs `pip install -e '.[postgres]'`") from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
+    connection.execute("PRAGMA synchronous = FULL")  # flush at every commit: what was acknowledged outlives a power cut
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "of DATABASE_URL, which is no URL,"

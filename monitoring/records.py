@@ -1,0 +1,156 @@
+"""What the monitor keeps: predictions, feedback on them, jobs and decisions. Every time is aware, in UTC."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Label = float | str
+Trigger = Literal["alert", "schedule", "hand"]
+State = Literal["queued", "running", "succeeded", "failed", "refused", "promoted", "rolled_back", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row of one answered request.
+
+    Attributes:
+        request_id: the client's ``X-Request-Id``, else the id that the response carried.
+        row: position in the request, from 0.
+        time: when the worker received the request.
+        features: by the contract's input names: a number, a category, a text (its first 2,000 characters), a small
+            tensor as nested lists; a tensor of over 64 values a row, such as a picture, is its mean.
+        output: a number of a regression; ``{"label": str, "probabilities": [float, …]}`` of a classification, in the
+            order of the contract's labels.
+    """
+
+    request_id: str
+    row: int
+    model: str
+    version: str
+    time: datetime
+    features: Mapping[str, Any]
+    output: Any
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The truth about one row.
+
+    Attributes:
+        label: a number of a regression, a class name of a classification.
+        time: when it was received.
+    """
+
+    request_id: str
+    row: int
+    label: Label
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A prediction whose truth is known.
+
+    Attributes:
+        labelled: when the label was received.
+    """
+
+    prediction: Prediction
+    label: Label
+    labelled: datetime
+
+
+@dataclass(frozen=True)
+class FeedbackResult:
+    """What came of some feedback.
+
+    Attributes:
+        accepted: new labels.
+        duplicates: that were known, with the same label.
+        waiting: rows whose prediction is not here yet.
+    """
+
+    accepted: int
+    duplicates: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A label that contradicts an earlier one of the same row."""
+
+    request_id: str
+    row: int
+    known: Label
+    given: Label
+
+
+class LabelConflict(Exception):  # noqa: N818
+    """Feedback contradicts what is known; none of it was kept.
+
+    Args:
+        conflicts: at least one.
+    """
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        first = conflicts[0]
+        super().__init__(
+            f"{len(conflicts)} labels contradict earlier ones; the first: {first.request_id!r} row {first.row} "
+            f"is {first.known!r}, not {first.given!r}"
+        )
+        self.conflicts = list(conflicts)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much is known of one version of a model.
+
+    Attributes:
+        predictions: rows that were captured.
+        labelled: of these, rows with a label.
+        newest: time of the newest prediction.
+    """
+
+    predictions: int
+    labelled: int
+    newest: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """One retraining.
+
+    Attributes:
+        progress: in words.
+        log: path of its log.
+        result: what it found.
+    """
+
+    id: int
+    model: str
+    trigger: Trigger
+    reason: str
+    state: State
+    created: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+    pid: int | None = None
+    progress: str = ""
+    log: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One entry of the audit.
+
+    Attributes:
+        kind: such as promoted, refused, rolled_back, alarm.
+    """
+
+    id: int
+    model: str
+    kind: str
+    details: Mapping[str, Any]
+    time: datetime

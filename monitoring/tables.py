@@ -1,0 +1,103 @@
+"""The tables of the store; ``migrations/`` makes them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+LONGEST_ID = 200  # characters of a request's id
+LONGEST_NAME = 100
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware time, kept in UTC: SQLite knows no zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """On the way in.
+
+        Raises:
+            ValueError: the time has no zone.
+        """
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value} has no zone; it must be an aware time, such as datetime.now(UTC)")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """On the way out."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Json(TypeDecorator[Any]):
+    """A value as JSON, in a column of text: SQLite makes an integer of 200.0 where a column is called JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """On the way in."""
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """On the way out."""
+        return None if value is None else orjson.loads(value)
+
+
+metadata = MetaData()
+_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is so called
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("request_id", String(LONGEST_ID), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(LONGEST_NAME), nullable=False),
+    Column("version", String(LONGEST_NAME), nullable=False),
+    Column("time", Utc, nullable=False),
+    Column("features", Json, nullable=False),
+    Column("output", Json, nullable=False),
+    Index("predictions_by_time", "model", "time"),
+)
+
+# Apart from the predictions: a label may come first.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("request_id", String(LONGEST_ID), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("label", Json, nullable=False),
+    Column("time", Utc, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("model", String(LONGEST_NAME), nullable=False),
+    Column("trigger", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state", String(20), nullable=False, index=True),
+    Column("created", Utc, nullable=False),
+    Column("started", Utc),
+    Column("ended", Utc),
+    Column("pid", Integer),
+    Column("progress", Text, nullable=False),
+    Column("log", Text, nullable=False),
+    Column("result", Json, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("model", String(LONGEST_NAME), nullable=False, index=True),
+    Column("kind", String(40), nullable=False),
+    Column("details", Json, nullable=False),
+    Column("time", Utc, nullable=False),
+)

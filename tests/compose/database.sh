@@ -1,0 +1,13 @@
+#!/bin/sh
+# The first start makes the cluster of PGDATA, the user and the user's database; each start becomes PostgreSQL.
+set -eu
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
+  initdb -D "$PGDATA" -U "$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256 --auth-local=trust
+  rm /tmp/password
+  echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
+  pg_ctl -D "$PGDATA" -w -o "-c listen_addresses=" start
+  createdb -U "$POSTGRES_USER" "$POSTGRES_USER"
+  pg_ctl -D "$PGDATA" -w stop
+fi
+exec postgres -D "$PGDATA" -c 'listen_addresses=*'

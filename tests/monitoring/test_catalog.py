@@ -1,0 +1,33 @@
+"""Models and versions over HTTP."""
+
+from pathlib import Path
+
+from tests.monitoring.worlds import Monitor, event
+from tests.serving.stores import add
+
+
+def test_models_are_told_with_their_champion_and_what_is_known_of_them(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    assert monitor.client.get("/models").json() == []
+    add(monitor.models, "silent", state="challenger")
+    add(monitor.models)
+    add(monitor.models, number="1.1", state="challenger")
+    monitor.send(event("a"), event("b"), event("c", version="1.1"))
+    monitor.tell({"request_id": "b", "label": 1}, {"request_id": "c", "label": 1}, {"request_id": "d", "label": 1})
+    found = monitor.client.get("/models").json()
+    assert found == [
+        {"name": "doubling", "task": "regression", "champion": "1.0", "versions": 2, "predictions": 3, "labelled": 2},
+        {"name": "silent", "task": "regression", "champion": None, "versions": 1, "predictions": 0, "labelled": 0},
+    ]
+    first, second = monitor.client.get("/models/doubling/versions").json()
+    assert (first["version"], first["state"], first["predictions"], first["labelled"]) == ("1.0", "champion", 2, 1)
+    assert (second["version"], second["predictions"], second["labelled"]) == ("1.1", 1, 1)
+    assert second["newest"] == "2013-02-17T12:00:00Z"
+
+
+def test_an_unknown_model_is_a_404_that_names_the_known_ones(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    add(monitor.models)
+    response = monitor.client.get("/models/dubling/versions")
+    assert response.status_code == 404
+    assert response.json()["detail"] == "there is no model 'dubling', only doubling"
