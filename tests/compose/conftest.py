@@ -14,7 +14,7 @@ from tests.integration.conftest import free_ports
 
 LONGEST_START = 600  # s; training included
 STAND_INS = ("prometheus", "alertmanager")
-SETTINGS = ("MARLOOP_", "GRAFANA_", "BIND_ADDRESS", "MODEL", "PROFILE", "PROMETHEUS_", "TORCHSERVE_")
+SETTINGS = ("MARLOOP_", "GRAFANA_", "BIND_ADDRESS", "MODEL", "PROFILE", "LOAD_", "PROMETHEUS_", "TORCHSERVE_")
 
 
 @pytest.fixture(scope="session")
