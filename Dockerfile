@@ -33,6 +33,9 @@ RUN groupadd --gid 10001 marloop \
  && install -d -o 10001 -g 10001 /models /metrics /work /reports
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
+# For the lineage of models that are trained here, where no git can tell it. Late, so that a commit keeps the layers above.
+ARG GIT_COMMIT=
+RUN echo "$GIT_COMMIT" > /app/COMMIT
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

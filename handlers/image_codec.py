@@ -1,9 +1,10 @@
 """Pictures in: PNG and JPEG, raw or in a form, as one row of a model whose only input is an image."""
 
+import contextlib
 import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
@@ -56,7 +57,7 @@ def decode_image(body: bytes, shape: tuple[int, ...], where: str) -> Array:
         where: what the error calls the source.
 
     Returns:
-        UINT8 of that shape, 0 to 255, resized (bilinear) where the picture's size differs.
+        UINT8 of that shape, 0 to 255, upright as EXIF has it, resized (bilinear) where the picture's size differs.
 
     Raises:
         InputError: no picture, damaged, or of more than ``MAX_PIXELS``.
@@ -66,6 +67,9 @@ def decode_image(body: bytes, shape: tuple[int, ...], where: str) -> Array:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height} pixels"
             raise InputError("image_too_large", f"the image has {size}", where, f"at most {MAX_PIXELS} pixels")
+        if "exif" in image.info:
+            with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing; broken pixels show below
+                ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "I;16":  # grey of 16 bits, which convert would clip to 255 instead of scaling
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert(_MODES[len(shape)])

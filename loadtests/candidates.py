@@ -1,8 +1,6 @@
 """Serving settings to try: each is a copy of the champion's archive, registered beside it under a name of its own."""
 
-import io
 import itertools
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,10 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from loadtests.archives import CONFIG, read, rewritten
 from serving.management import Management, ManagementError
 from serving.registry import write_atomically
-
-CONFIG = "model-config.yaml"
 
 
 @dataclass(frozen=True, order=True)
@@ -35,9 +32,9 @@ class Candidate:
         return f"{self.workers} worker{'s' * (self.workers > 1)}, batches of {self.batch_size}{delay}"
 
     @classmethod
-    def of(cls, config: bytes) -> "Candidate":
-        """The settings that an archive's ``model-config.yaml`` holds."""
-        values = yaml.safe_load(config)
+    def of(cls, archive: bytes) -> "Candidate":
+        """The settings that an archive is packed with."""
+        values = yaml.safe_load(read(archive, CONFIG))
         return cls(values["minWorkers"], values["batchSize"], values["maxBatchDelay"])
 
     def options(self) -> list[str]:
@@ -53,17 +50,10 @@ def grid(workers: Iterable[int], batch_sizes: Iterable[int], delays: Iterable[in
 
 def configured(archive: bytes, candidate: Candidate) -> bytes:
     """A copy of an archive with a candidate's settings."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as former, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in former.namelist():
-            content = former.read(name)
-            if name == CONFIG:
-                config = yaml.safe_load(content)
-                config |= {"minWorkers": candidate.workers, "maxWorkers": candidate.workers}
-                config |= {"batchSize": candidate.batch_size, "maxBatchDelay": candidate.max_batch_delay}
-                content = yaml.safe_dump(config, sort_keys=False).encode()
-            new.writestr(name, content)
-    return buffer.getvalue()
+    config = yaml.safe_load(read(archive, CONFIG))
+    config |= {"minWorkers": candidate.workers, "maxWorkers": candidate.workers}
+    config |= {"batchSize": candidate.batch_size, "maxBatchDelay": candidate.max_batch_delay}
+    return rewritten(archive, {CONFIG: yaml.safe_dump(config, sort_keys=False).encode()})
 
 
 @contextmanager

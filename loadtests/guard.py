@@ -4,14 +4,14 @@ Both run on the same TorchServe in turn, so that the machine's speed falls out o
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from loadtests.candidates import CONFIG, Candidate, registered
+from loadtests.archives import CONFIG, MANIFEST, manifest_for, read
+from loadtests.candidates import Candidate, registered
 from serving.management import Management
 
 ECHO = Path(__file__).with_name("echo_handler.py")
@@ -49,8 +49,7 @@ def measure(
     Raises:
         ManagementError: the echo cannot be served.
     """
-    with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        settings = Candidate.of(file.read(CONFIG))
+    settings = Candidate.of(archive)
     found: list[tuple[float, float]] = []
     with registered(management, store, echoing(archive), settings, f"{name}-echo") as echo:
         for one in (name, echo):  # a warm-up
@@ -63,11 +62,9 @@ def measure(
 def echoing(archive: bytes) -> bytes:
     """A copy of an archive whose handler does nothing."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as former, zipfile.ZipFile(buffer, "w") as new:
-        manifest = json.loads(former.read("MAR-INF/MANIFEST.json"))
-        manifest["model"]["handler"] = f"{ECHO.name}:handle"
-        new.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
-        new.writestr(CONFIG, former.read(CONFIG))
+    with zipfile.ZipFile(buffer, "w") as new:
+        new.writestr(MANIFEST, manifest_for(archive, f"{ECHO.name}:handle"))
+        new.writestr(CONFIG, read(archive, CONFIG))
         new.writestr("requirements.txt", b"")
         new.write(ECHO, ECHO.name)
     return buffer.getvalue()

@@ -1,9 +1,7 @@
 """One tuning from start to end: sweep, compare, draw, keep."""
 
-import io
 import subprocess
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.bench import wrk
-from loadtests.candidates import CONFIG, Candidate
+from loadtests.candidates import Candidate
 from loadtests.champion import Champion
 from loadtests.curve import draw
 from loadtests.tune import Point, Tuner, best, measure_with_wrk
@@ -73,8 +71,7 @@ class Tuning:
             return self._settle(tuner, winner, keep)
 
     def _settle(self, tuner: Tuner, winner: Point, keep: bool) -> Point:
-        with zipfile.ZipFile(io.BytesIO(self._champion.archive)) as archive:
-            today = Candidate.of(archive.read(CONFIG))
+        today = Candidate.of(self._champion.archive)
         if winner.candidate == today:
             self._say(f"the best is what is served now: {today}")
             return winner

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from serving.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -87,10 +88,10 @@ def package_command(
 
     options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
     try:
-        if profile is not None and profile not in serving_settings.PROFILES:
-            raise KeyError(f"there is no profile {profile!r}; there are {', '.join(serving_settings.PROFILES)}")
+        if profile is not None and profile not in PROFILES:
+            raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
         recipe = recipes.find(model)
-        changes = serving_settings.PROFILES.get(profile or "", {})
+        changes = PROFILES.get(profile or "", {})
         changes = changes | {name: value for name, value in options.items() if value is not None}
         serving = serving_settings.choose(recipe, changes, store)
         result = pipeline.package(recipe, Registry(store))

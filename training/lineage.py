@@ -17,7 +17,7 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
 
     Args:
         trained: the model.
-        root: a folder of the repository, for the commit.
+        root: the repository, for the commit; in an image, which has no git, the file ``COMMIT`` tells it.
         now: the time to record.
     """
     divided = {} if trained.temperature == 1 else {"temperature": trained.temperature}  # logits, in the graph
@@ -35,9 +35,10 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str:
-    """The commit, not a tag's name, with ``-dirty`` where files differ from it; ``unknown`` without git."""
+    """The commit, not a tag's name, with ``-dirty`` where files differ from it; ``unknown`` if nothing tells it."""
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        built_from = root / "COMMIT"
+        return (built_from.read_text().strip() if built_from.is_file() else "") or "unknown"

@@ -18,6 +18,7 @@ from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from serving.readiness import read_contract
 from serving.registry import Registry, Version, file_sha256, make_champion, next_number, write_atomically
+from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit
 from training.html_report import page
 from training.lineage import lineage
@@ -156,7 +157,7 @@ def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> Model
         example=Example({}, {}),
         reference={},
         evaluation=evaluation,
-        lineage=lineage(trained, Path(__file__).parent, datetime.now(UTC)),
+        lineage=lineage(trained, ROOT, datetime.now(UTC)),
     )
     return msgspec.structs.replace(contract, reference=reference(contract, data, output))
 

@@ -15,11 +15,6 @@ from serving.registry import write_atomically
 from training.recipe import Recipe, Serving
 
 FILE = "serving.json"
-# Two ends: an answer at once, each request alone; or many requests in one pass through the graph.
-PROFILES: dict[str, dict[str, int]] = {
-    "latency": {"batch_size": 1},
-    "throughput": {"batch_size": 64, "max_batch_delay": 1},
-}
 
 
 def serving_of(recipe: Recipe[Any], store: Path) -> Serving:

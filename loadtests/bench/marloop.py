@@ -1,43 +1,33 @@
 """Marloop as a contender: the champion's archive with a profile's settings, and the command that serves it."""
 
-import io
 import json
 import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
+from loadtests.archives import CONFIG, read, with_handler
 from loadtests.bench.processes import free_ports
+from loadtests.candidates import Candidate, configured
+from serving.profiles import PROFILES
 from serving.registry import Registry, Version, file_sha256
 from serving.settings import Settings
 
 COMMAND = [sys.executable, "-m", "serving", "launch"]
 BARE = Path(__file__).parent / "bare_handler.py"
-# Settings of model-config.yaml that a profile changes; throughput is as the archive was packed.
-PROFILES: dict[str, dict[str, int]] = {
-    "throughput": {},
-    "latency": {"batchSize": 1},
-    "bare": {},
-}
 
 
 def settings(port: int, store: Path, run_dir: Path) -> Settings:
     """Settings on free ports beside the given inference port."""
-    management, metrics, grpc_inference, grpc_management = free_ports(4)
-    return Settings(
-        inference_port=port,
-        management_port=management,
-        metrics_port=metrics,
-        grpc_inference_port=grpc_inference,
-        grpc_management_port=grpc_management,
-        model_store=store,
-        run_dir=run_dir,
-    )
+    names = [name for name in Settings.__annotations__ if name.endswith("_port") and name != "inference_port"]
+    ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
+    return Settings(inference_port=port, model_store=store, run_dir=run_dir, **ports)
 
 
 def forget(run_dir: Path) -> None:
@@ -68,21 +58,19 @@ def repacked(model: Path, profile: str, store: Path) -> Path:
 
     Args:
         model: a folder made by ``unpack``.
-        profile: a key of ``PROFILES``; with ``bare`` the archive gets the handler that checks nothing.
+        profile: ``latency``; ``throughput`` is as the champion was packed; ``bare`` too, but with the handler that
+            checks nothing.
         store: is made.
     """
-    with zipfile.ZipFile(model / "champion.mar") as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    config = yaml.safe_load(files["model-config.yaml"]) | PROFILES[profile]
-    files["model-config.yaml"] = yaml.safe_dump(config, sort_keys=False).encode()
-    if profile == "bare":
-        manifest = json.loads(files["MAR-INF/MANIFEST.json"])
-        manifest["model"]["handler"] = BARE.name
-        files |= {"MAR-INF/MANIFEST.json": json.dumps(manifest).encode(), BARE.name: BARE.read_bytes()}
+    archive = (model / "champion.mar").read_bytes()
+    if profile == "latency":
+        archive = configured(archive, replace(Candidate.of(archive), **PROFILES[profile]))
+    elif profile == "bare":
+        archive = with_handler(archive, BARE)
     version = msgspec.json.decode((model / "version.json").read_bytes(), type=Version)
     store.mkdir(parents=True)
-    (store / version.archive).write_bytes(_zipped(files))
-    contract = json.loads(files["contract.json"])
+    (store / version.archive).write_bytes(archive)
+    contract = json.loads(read(archive, "contract.json"))
     with Registry(store).change() as models:
         changed = msgspec.structs.replace(version, sha256=file_sha256(store / version.archive))
         models[contract["name"]] = {contract["version"]: changed}
@@ -91,14 +79,5 @@ def repacked(model: Path, profile: str, store: Path) -> Path:
 
 def serving_settings(model: Path) -> Mapping[str, Any]:
     """``model-config.yaml`` of the champion."""
-    with zipfile.ZipFile(model / "champion.mar") as archive:
-        found: Mapping[str, Any] = yaml.safe_load(archive.read("model-config.yaml"))
+    found: Mapping[str, Any] = yaml.safe_load(read((model / "champion.mar").read_bytes(), CONFIG))
     return found
-
-
-def _zipped(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()

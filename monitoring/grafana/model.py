@@ -12,6 +12,7 @@ from monitoring.grafana.panels import (
     or_zero,
     query,
     rate,
+    requests_answered,
     series,
     with_rows,
 )
@@ -45,13 +46,7 @@ def _loaded() -> list[Panel]:
             [query(f"max by (model, version) (model_load_duration_seconds{{{CHOSEN}}})", MODEL)],
             width=6,
         ),
-        series(
-            "Requests",
-            "Requests that workers answered, errors included.",
-            "reqps",
-            [query(rate("model_requests_total", "model, version"), MODEL)],
-            width=6,
-        ),
+        requests_answered("Requests", width=6),
     ]
 
 

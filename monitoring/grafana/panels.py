@@ -110,6 +110,12 @@ def series(
     return (panel if signed else panel.min(0)).targets(list(named))
 
 
+def requests_answered(title: str, width: int, stacked: bool = False) -> timeseries.Panel:
+    """Traffic by model and version, as the workers count it."""
+    answered = query(rate("model_requests_total", "model, version"), MODEL)
+    return series(title, "Requests that workers answered, errors included.", "reqps", [answered], width, stacked)
+
+
 def number(
     title: str, description: str, unit: str, expression: str, steps: Sequence[tuple[float, str]] = (), width: int = 4
 ) -> stat.Panel:

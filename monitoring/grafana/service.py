@@ -17,6 +17,7 @@ from monitoring.grafana.panels import (
     quantiles,
     query,
     rate,
+    requests_answered,
     series,
     states,
     with_rows,
@@ -99,14 +100,7 @@ def _traffic() -> list[Panel]:
         for kind in (2, 4, 5)
     ]
     return [
-        series(
-            "Requests by model",
-            "Requests that workers answered, errors included.",
-            "reqps",
-            [query(rate("model_requests_total", "model, version"), MODEL)],
-            width=8,
-            stacked=True,
-        ),
+        requests_answered("Requests by model", width=8, stacked=True),
         series(
             "Requests by protocol",
             "How they were written: native JSON, KServe v1, Open Inference Protocol v2, NumPy or a picture.",

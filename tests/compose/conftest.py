@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from loadtests.bench.processes import free_ports
 from tests.compose.docker import LONGEST_BUILD, Docker, NoDockerError, find_docker
 from tests.compose.stack import SERVICES, Stack
-from tests.integration.conftest import free_ports
 
 LONGEST_START = 600  # s; training included
 STAND_INS = ("database", "prometheus", "alertmanager")
@@ -22,6 +22,7 @@ SETTINGS = (
     "BIND_ADDRESS",
     "MODEL",
     "PROFILE",
+    "LOAD_",
     "PROMETHEUS_",
     "TORCHSERVE_",
 )

@@ -10,7 +10,9 @@ from tests.compose.conftest import SECRETS, configuration
 from tests.compose.docker import Docker
 
 pytestmark = pytest.mark.compose
-SERVICES = {"torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager", "grafana", "train", "locust"}
+LOAD = {"locust", "locust-worker"}
+STACK = {"torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager", "grafana"}
+SERVICES = STACK | {"train"} | LOAD
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,9 @@ def test_the_database_shares_a_network_with_the_monitor_alone(services: dict[str
 
 
 def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
-    of_one_command = {"MODEL", "PROFILE", "MARLOOP_IMAGE", "PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL"}
-    named = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) - of_one_command
+    of_one_command = {"MODEL", "PROFILE", "LOAD_WORKERS"}
+    of_a_build = {"MARLOOP_IMAGE", "PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL", "GIT_COMMIT"}
+    named = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) - of_one_command - of_a_build
     documented = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert named
     assert named <= documented
@@ -69,7 +72,7 @@ def test_every_service_is_confined(services: dict[str, Any]) -> None:
 
 
 def test_every_service_that_stays_has_a_health_check(services: dict[str, Any]) -> None:
-    assert {name for name, service in services.items() if "healthcheck" not in service} == {"train", "locust"}
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"train", *LOAD}
 
 
 def test_foreign_images_are_pinned_to_a_release(services: dict[str, Any]) -> None:
@@ -105,7 +108,7 @@ def test_a_model_store_of_ones_own_takes_the_volumes_place(docker: Docker) -> No
         for mount in service.get("volumes", [])
         if mount["target"] == "/models"
     }
-    readers = {(name, "bind", "model_store", True) for name in ("torchserve", "monitor", "locust")}
+    readers = {(name, "bind", "model_store", True) for name in {"torchserve", "monitor", *LOAD}}
     assert stores == readers | {("train", "bind", "model_store", False)}
 
 

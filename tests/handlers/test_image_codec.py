@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.handlers.models import COLOURS, MAX_ROWS, PICTURES, SIZE, contract, p
 
 GREY = (SIZE, SIZE)
 RGB = (SIZE, SIZE, 3)
+ORIENTATION = 0x0112  # a tag of TIFF 6.0, and so of EXIF
 FORM = "multipart/form-data; boundary=b"
 
 
@@ -55,6 +57,30 @@ def test_a_png_of_the_models_size_is_read_exactly() -> None:
 def test_a_jpeg_is_read_almost_exactly() -> None:
     shown = np.add.outer(np.arange(SIZE), np.arange(SIZE)).astype(np.uint8) * 10
     found = decode_image(wire.picture(shown, "jpeg"), GREY, "body")
+    assert np.abs(found.astype(int) - shown).max() < 8
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [(1, lambda held: held), (3, lambda held: held[::-1, ::-1]), (6, np.rot90), (8, lambda held: np.rot90(held, -1))],
+)
+def test_a_picture_is_seen_as_the_camera_was_held(
+    encoding: str, orientation: int, turned: Callable[[Array], Array]
+) -> None:
+    held = np.zeros((40, 60), np.uint8)
+    held[:20, :30] = 255  # white above on the left, however the sensor lay
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    sent = saved(Image.fromarray(np.ascontiguousarray(turned(held))), encoding, exif=exif)
+    found = decode_image(sent, held.shape, "body").astype(int)
+    assert np.abs(found - held).max() < 8
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0no TIFF at all", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_exif_that_cannot_be_read_harms_nothing(exif: bytes) -> None:
+    shown = np.full(GREY, 200, np.uint8)
+    found = decode_image(saved(Image.fromarray(shown), "jpeg", exif=exif), GREY, "body")
     assert np.abs(found.astype(int) - shown).max() < 8
 
 

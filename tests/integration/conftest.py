@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,8 @@ import psutil
 import pytest
 
 from handlers.contract import ModelContract
+from loadtests.bench import marloop
+from loadtests.bench.processes import free_ports
 from serving import background, companion
 from serving.readiness import read_contract
 from serving.registry import Registry
@@ -43,30 +44,9 @@ class Server:
         return {child.pid for child in process.children(recursive=True)}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 def settings_for(store: Path, run_dir: Path, bind_address: str = "127.0.0.1") -> Settings:
     """Settings on free ports."""
-    inference, management, metrics, exporter, monitor, grpc_inference, grpc_management = free_ports(7)
-    return Settings(
-        bind_address=bind_address,
-        inference_port=inference,
-        management_port=management,
-        metrics_port=metrics,
-        exporter_port=exporter,
-        monitor_port=monitor,
-        grpc_inference_port=grpc_inference,
-        grpc_management_port=grpc_management,
-        model_store=store,
-        run_dir=run_dir,
-    )
+    return replace(marloop.settings(*free_ports(1), store, run_dir), bind_address=bind_address)
 
 
 def train(store: Path, model: str, preset: str) -> None:

@@ -15,10 +15,11 @@ import httpx
 import pytest
 import yaml
 
+from loadtests.bench.processes import free_ports
 from monitoring.__main__ import companion
 from monitoring.grafana.generate import FOLDER
 from serving.settings import ROOT, Settings
-from tests.integration.conftest import MODELS, Server, free_ports
+from tests.integration.conftest import MODELS, Server
 from tests.monitoring.programs import alertmanager, need, prometheus
 from tests.waiting import wait_until
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtests.bench.processes import free_ports
 from serving.settings import ROOT
-from tests.integration.conftest import Server, environment, free_ports
+from tests.integration.conftest import Server, environment
 from tests.waiting import wait_until
 
 # Importing Locust would change Python's sockets for all tests.

@@ -11,8 +11,8 @@ import pytest
 
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
+from loadtests.bench.processes import free_ports
 from serving.launch import find_java
-from tests.integration.conftest import free_ports
 from tests.waiting import wait_until
 
 CONFIG = """

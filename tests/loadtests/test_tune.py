@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from loadtests.__main__ import app
-from loadtests.candidates import CONFIG, Candidate, configured, grid
+from loadtests.archives import CONFIG
+from loadtests.candidates import Candidate, configured, grid
 from loadtests.tune import Point, best, middle
 
 SMALL, LARGE = Candidate(1, 1), Candidate(1, 64)
@@ -28,7 +29,7 @@ def test_a_candidate_changes_the_settings_and_nothing_else() -> None:
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         config = yaml.safe_load(file.read(CONFIG))
         assert file.read("model.onnx") == b"graph"
-        assert Candidate.of(file.read(CONFIG)) == Candidate(2, 16, 3)
+    assert Candidate.of(content) == Candidate(2, 16, 3)
     assert config["maxWorkers"] == 2
     assert config["handler"] == {"max_rows": 9}
 

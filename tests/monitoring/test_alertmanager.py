@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.bench.processes import free_ports
 from serving.settings import ROOT
-from tests.integration.conftest import free_ports
 from tests.monitoring.programs import alertmanager, need, run
 from tests.waiting import wait_until
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.bench.processes import free_ports
 from serving import companion
 from serving.companion import Companion, CompanionError
 from serving.settings import Settings
-from tests.integration.conftest import free_ports
 
 
 @pytest.fixture

@@ -88,6 +88,15 @@ def test_without_a_repository_or_git_the_commit_is_unknown(
     assert lineage(trained_linear, ROOT, NOW)["git_commit"] == "unknown"
 
 
+def test_an_image_without_git_records_the_commit_that_it_was_built_from(
+    trained_linear: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "COMMIT").write_text("3d834806\n")
+    assert lineage(trained_linear, tmp_path, NOW)["git_commit"] == "3d834806"
+    (tmp_path / "COMMIT").write_text("\n")  # a build that was not told
+    assert lineage(trained_linear, tmp_path, NOW)["git_commit"] == "unknown"
+
+
 def test_the_contract_of_a_trained_model_has_its_lineage_with_parity_and_graphs(linear: Result) -> None:
     found = linear.contract.lineage
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", found["git_commit"])
