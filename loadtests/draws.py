@@ -1,6 +1,6 @@
 """Values for a model's inputs: as training saw them, and at the ends of what is accepted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
         return rng.integers(0, 2, (rows, *spec.shape[1:])).astype(bool)
     example = _as_array(spec, example_value(contract, spec))
     if spec.datatype == "BYTES":
-        return np.broadcast_to(example, (rows, *spec.shape[1:]))
+        return _texts(example, rng, rows, summary.get("quantiles", []))
     quantiles = np.array(summary.get("quantiles") or [float(example.mean(dtype=np.float64))])
     wanted = np.interp(rng.random(rows), np.linspace(0, 1, len(quantiles)), quantiles)
     return _fit(contract, spec, wanted if spec.is_scalar else _scaled(example, wanted))
@@ -60,10 +60,34 @@ def _categories(spec: TensorSpec, rng: np.random.Generator, rows: int, counts: M
     return np.array(spec.categories, object)[rng.choice(len(spec.categories), rows, p=share)]
 
 
+def _texts(example: Array, rng: np.random.Generator, rows: int, lengths: Sequence[float]) -> Array:
+    """Texts of the example's words, as long as those of training were; the example where no lengths are known."""
+    words = str(example).split() if not example.ndim else []
+    if not words or not len(lengths):
+        return np.broadcast_to(example, (rows, *example.shape))
+    wanted = np.interp(rng.random(rows), np.linspace(0, 1, len(lengths)), lengths)
+    return np.array([_text(words, rng, int(length)) for length in wanted], object)
+
+
+def _text(words: Sequence[str], rng: np.random.Generator, length: int) -> str:
+    """So many characters of words in any order, one at least."""
+    mean = 1 + sum(map(len, words)) / len(words)
+    drawn = " ".join(rng.choice(words, int(length / mean) + 1))
+    return drawn[: max(length, 1)].rstrip()
+
+
+def _seen_lengths(contract: ModelContract, spec: TensorSpec) -> list[float]:
+    """The lengths of training's shortest and longest texts, and nothing between."""
+    quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles", [])
+    return [min(quantiles)] * 2 + [max(quantiles)] * 2 if quantiles else []
+
+
 def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:
     if spec.categories:
         return _categories(spec, rng, rows, {})
-    if spec.datatype in ("BOOL", "BYTES"):
+    if spec.datatype == "BYTES":
+        return _texts(_as_array(spec, example_value(contract, spec)), rng, rows, _seen_lengths(contract, spec))
+    if spec.datatype == "BOOL":
         return _plausible(contract, spec, rng, rows)
     ends = np.array(_ends(contract, spec), np.float64)
     return _fit(contract, spec, ends[rng.integers(0, 2, (rows, *spec.shape[1:]))])

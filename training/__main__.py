@@ -107,12 +107,12 @@ def learning_curve_command(
     preset: Annotated[str | None, typer.Option(help="Hyperparameters by name; default: the recipe's first.")] = None,
     rows: Annotated[list[int] | None, typer.Option(min=1, help="A size; may be repeated.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is shown; default: the one that decides.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder for MODEL.json and MODEL.png.")] = ROOT / "docs",
+    output: Annotated[Path, typer.Option(help="Folder for the figures as JSON and PNG.")] = ROOT / "docs/practices",
     cache: Cache = ROOT / ".cache",
     runs: Runs = ROOT / "runs",
 ) -> None:
-    """Train on ever more rows, pretrained and from scratch, and show what each is worth."""
-    from training import learning_curve, recipes
+    """Train on ever more rows, pretrained and from scratch, and show what each is worth; interrupted, it goes on."""
+    from training import learning_curve, practices, recipes
     from training.data import DataError
     from training.report import print_learning_curve
 
@@ -121,15 +121,15 @@ def learning_curve_command(
             recipes.ready(model),
             preset,
             rows or learning_curve.SIZES,
+            metric,
             cache=cache,
             checkpoints=runs,
             step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
         )
-        shown = metric or curve["points"][0]["evaluation"]["primary"]
-        written = learning_curve.write(curve, shown, output)
     except (KeyError, ValueError, DataError) as error:
         _fail(error)
-    print_learning_curve(curve, shown, console)
+    print_learning_curve(curve, console)
+    written = practices.write_result(curve, output), learning_curve.draw(curve, output)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)
 
 

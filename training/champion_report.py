@@ -88,7 +88,18 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"{calibration['temperature']:.3f}, fitted on validation rows, {calibration['scaled']['ece']:.4f} and "
             f"{calibration['scaled']['log_loss']:.4f}."
         )
-    return "\n".join([*lines, "", " ".join(told)])
+    by_slice = ["", *_by_slice(result)] if result.get("slices") else []
+    return "\n".join([*lines, "", " ".join(told), *by_slice])
+
+
+def _by_slice(result: Mapping[str, Any]) -> list[str]:
+    """A second table: each part of the held-out rows by itself."""
+    metrics = [name for name in result["slices"][0] if name not in ("slice", "held_out", "model", "intervals")]
+    lines = ["| slice | rows | model | " + " | ".join(metrics) + " |", "| --- | ---: | --- |" + " --- |" * len(metrics)]
+    for row in result["slices"]:
+        cells = (_cell(row[name], row["intervals"].get(name)) for name in metrics)
+        lines.append(f"| {row['slice']} | {row['held_out']:,} | {row['model']} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _output(recipe: Recipe[Any], contract: ModelContract, engine: Engine, split: Split) -> Array:
@@ -102,6 +113,7 @@ def _cell(value: float, interval: list[float] | None) -> str:
 def _result(contract: ModelContract, seconds: float) -> dict[str, Any]:
     evaluation = contract.evaluation
     named = {f"{contract.name}, preset {contract.lineage['preset']}": evaluation["metrics"], **evaluation["baselines"]}
+    title = next(iter(named))
     calibration = dict(evaluation.get("calibration", {}))
     calibration.pop("bins", None)
     return {
@@ -114,7 +126,15 @@ def _result(contract: ModelContract, seconds: float) -> dict[str, Any]:
         "fit_seconds": contract.lineage["fit_seconds"],
         "parity": contract.lineage["parity"],
         "rows": [{"model": name, **metrics} for name, metrics in named.items()],
+        "slices": [row for part in evaluation.get("slices", {}).items() for row in _slice(title, *part)],
         "intervals": evaluation["intervals"],
         "gains": evaluation["gains"],
         "calibration": calibration if "temperature" in calibration else None,
     }
+
+
+def _slice(model: str, name: str, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one slice: the model's, with intervals, then the baselines'."""
+    known = {"slice": name, "held_out": part["rows"]}
+    baselines = [known | {"model": other, **found, "intervals": {}} for other, found in part["baselines"].items()]
+    return [known | {"model": model, **part["metrics"], "intervals": part["intervals"]}, *baselines]

@@ -3,6 +3,8 @@
 python -m training learning-curve sentiment --metric polarity
 """
 
+import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -10,7 +12,10 @@ from typing import Any
 
 import msgspec
 
+from serving.registry import write_atomically
 from training import evaluate, export, fit
+from training.html_report.figure import figure
+from training.machine import machine
 from training.recipe import Recipe
 
 STARTS: dict[str, dict[str, Any]] = {"pretrained": {"pretrained": True}, "from scratch": {"pretrained": False}}
@@ -22,6 +27,7 @@ def learning_curve(
     recipe: Recipe[Any],
     preset: str | None,
     sizes: Sequence[int],
+    metric: str | None = None,
     *,
     cache: Path,
     checkpoints: Path,
@@ -30,86 +36,156 @@ def learning_curve(
 ) -> dict[str, Any]:
     """Train on some rows and measure on all held-out rows, for each size and start.
 
+    A curve that was interrupted goes on: each finished run is kept in ``checkpoints`` until all are.
+
     Args:
         recipe: whose hyperparameters have ``rows``; with ``pretrained`` among them both starts are compared.
         preset: the other hyperparameters; None for the default.
         sizes: numbers of training rows.
+        metric: that is shown; None for the one that decides.
         cache: folder for data.
         checkpoints: folder for checkpoints of runs that are under way.
         steps: that every run takes at least, so that few rows are not also trained for less.
         step: is told what happens.
 
     Returns:
-        ``model``, ``hyperparameters``, ``steps``, and ``points``: ``start``, ``rows``, ``epochs``, ``seconds`` and
-        ``evaluation`` of each run.
+        ``command``, ``model``, ``seconds`` (of all runs), ``machine``, ``metric``, ``steps``, ``hyperparameters``;
+        ``rows``, flat: ``start``, ``rows``, ``epochs``, ``seconds``, ``slice`` (empty without slices), ``held_out`` and
+        the metrics of each run and slice; ``baselines``: ``baseline``, ``slice`` and the metrics.
 
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
-        ValueError: the recipe's number of rows cannot be chosen.
+        ValueError: the recipe's number of rows cannot be chosen, or there is no such metric.
     """
     hp = recipe.preset(preset)
     names = {field.name for field in fields(hp)}
     if "rows" not in names:
         raise ValueError(f"{recipe.name} has no hyperparameter `rows`, so that its training data cannot be thinned")
-    starts = STARTS if "pretrained" in names else {"": {}}
-    points = []
-    for rows in sizes:
-        epochs = max(hp.epochs, -(-steps // -(-rows // hp.batch_size)))
-        for start, changes in starts.items():
-            step(f"{rows:,} rows {start}, {epochs} epochs")
-            run = replace(hp, rows=rows, epochs=epochs, **changes)
-            points.append({"start": start, "rows": rows, "epochs": epochs} | _run(recipe, run, cache, checkpoints))
-    return {"model": recipe.name, "hyperparameters": asdict(hp), "steps": steps, "points": points}
+    kept, found = [], []
+    for start, run in _plan(hp, sizes, steps, STARTS if "pretrained" in names else {"": {}}):
+        step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
+        kept.append(checkpoints / recipe.name / f"curve-{_key(run)}.json")
+        one = _run(recipe, run, cache, checkpoints, kept[-1])
+        metric = _metric(one["evaluation"], metric)
+        found.append(({"start": start, "rows": run.rows, "epochs": run.epochs, "seconds": one["seconds"]}, one))
+    for path in kept:
+        path.unlink(missing_ok=True)
+    return {
+        "command": "learning-curve",
+        "model": recipe.name,
+        "seconds": round(sum(one["seconds"] for _, one in found), 1),
+        "machine": machine(),
+        "metric": metric,
+        "steps": steps,
+        "hyperparameters": asdict(hp),
+        "rows": [run | part for run, one in found for part in _slices(one["evaluation"])],
+        "baselines": _baselines(found[-1][1]["evaluation"]),
+    }
 
 
-def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path) -> dict[str, Any]:
+def _plan(hp: Any, sizes: Sequence[int], steps: int, starts: Mapping[str, dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Where each run starts, and its hyperparameters."""
+    epochs = {size: max(hp.epochs, -(-steps // -(-size // hp.batch_size))) for size in sizes}
+    return [
+        (start, replace(hp, rows=size, epochs=epochs[size], **changes))
+        for size in sizes
+        for start, changes in starts.items()
+    ]
+
+
+def _key(hp: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(asdict(hp), order="sorted")).hexdigest()[:16]
+
+
+def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Path) -> dict[str, Any]:
+    if kept.exists():
+        one: dict[str, Any] = msgspec.json.decode(kept.read_bytes())
+        return one
+    started = time.monotonic()
     data = replace(recipe.load(hp, cache), validation=None)
     trained = fit.fit(recipe, "learning curve", hp, data, checkpoints)
     output = export.predict(export.serving_module(trained), data.test)
-    return {"seconds": round(trained.seconds, 1), "evaluation": evaluate.held_out(recipe, data, output)}
+    evaluation = evaluate.held_out(recipe, data, output)
+    one = {"seconds": round(time.monotonic() - started, 1), "evaluation": evaluation}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, msgspec.json.encode(one))
+    return one
 
 
-def parts(point: Mapping[str, Any]) -> dict[str, Any]:
-    """The slices of a run's evaluation by name, or the whole under an empty name."""
-    found: dict[str, Any] = point["evaluation"].get("slices") or {"": point["evaluation"]}
-    return found
-
-
-def write(curve: Mapping[str, Any], metric: str, folder: Path) -> tuple[Path, Path]:
-    """Write the curve as JSON and as a picture, a panel for each slice; returns both paths.
-
-    Raises:
-        ValueError: there is no such metric; lists those there are.
-    """
-    found = curve["points"][0]["evaluation"]["metrics"]
-    if metric not in found:
+def _metric(evaluation: Mapping[str, Any], metric: str | None) -> str:
+    found = evaluation["metrics"]
+    if metric is not None and metric not in found:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(found)}")
-    text, picture = (folder / f"{curve['model']}{suffix}" for suffix in (".json", ".png"))
-    text.write_bytes(msgspec.json.format(msgspec.json.encode(curve), indent=1) + b"\n")
-    _draw(curve, metric, picture)
-    return text, picture
+    return metric or str(evaluation["primary"])
 
 
-def _draw(curve: Mapping[str, Any], metric: str, path: Path) -> None:
+def _parts(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its slices by name, or the whole under an empty name."""
+    parts: Mapping[str, Any] = evaluation.get("slices") or {"": evaluation}
+    return parts
+
+
+def _slices(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    parts = _parts(evaluation).items()
+    return [{"slice": name, "held_out": part["rows"], **part["metrics"]} for name, part in parts]
+
+
+def _baselines(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"baseline": baseline, "slice": name, **metrics}
+        for baseline in evaluation["baselines"]
+        for name, part in _parts(evaluation).items()
+        for metrics in [part["baselines"][baseline]]
+    ]
+
+
+def table(curve: Mapping[str, Any]) -> list[list[str]]:
+    """The metric of each run and of each baseline, a column for each slice; the first row is the heading."""
+    metric, rows = curve["metric"], curve["rows"]
+    slices = list(dict.fromkeys(row["slice"] for row in rows))
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        run = (row["start"], f"{row['rows']:,}", str(row["epochs"]), f"{row['seconds']:.0f}")
+        lines.setdefault(run, []).append(figure(row[metric]))
+    for row in curve["baselines"]:
+        lines.setdefault((row["baseline"], "", "", ""), []).append(figure(row[metric]))
+    heading = ["start", "rows", "epochs", "s", *(f"{metric}, {name}" if name else metric for name in slices)]
+    return [heading, *([*run, *values] for run, values in lines.items())]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of a result."""
+    heading, *lines = table(result)
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    shown = "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
+    held_out = ", ".join(dict.fromkeys(f"{row['held_out']:,} {row['slice']}".strip() for row in result["rows"]))
+    told = f"Of each run the same network, at least {result['steps']} steps, and the same held-out rows: {held_out}."
+    return f"{shown}\n\n{told}"
+
+
+def draw(curve: Mapping[str, Any], folder: Path) -> Path:
+    """Draw the curve, a panel for each slice, beside its result; returns the path."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    points = curve["points"]
-    names = list(parts(points[0]))
-    figure = Figure(figsize=(1.5 + 3.5 * len(names), 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
-        for start in dict.fromkeys(point["start"] for point in points):
-            line = [point for point in points if point["start"] == start]
-            values = [parts(point)[name]["metrics"][metric] for point in line]
-            axes.plot([point["rows"] for point in line], values, marker="o", label=start)
-        for i, (baseline, metrics) in enumerate(parts(points[-1])[name]["baselines"].items()):
-            axes.axhline(metrics[metric], color="grey", linestyle=("--", ":", "-.")[i % 3], label=baseline)
+    metric, rows = curve["metric"], curve["rows"]
+    names = list(dict.fromkeys(row["slice"] for row in rows))
+    picture = Figure(figsize=(1.5 + 3.5 * len(names), 4), layout="constrained")
+    FigureCanvasAgg(picture)
+    for axes, name in zip(picture.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        for start in dict.fromkeys(row["start"] for row in rows):
+            line = [row for row in rows if (row["start"], row["slice"]) == (start, name)]
+            axes.plot([row["rows"] for row in line], [row[metric] for row in line], marker="o", label=start)
+        for i, row in enumerate(row for row in curve["baselines"] if row["slice"] == name):
+            axes.axhline(row[metric], color="grey", linestyle=("--", ":", "-.")[i % 3], label=row["baseline"])
         axes.set(title=name, xscale="log", xlabel="training rows")
-        axes.set_xticks(sorted({point["rows"] for point in points}), minor=False)
+        axes.set_xticks(sorted({row["rows"] for row in rows}), minor=False)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(metric)
-    figure.axes[-1].legend(fontsize="small")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    picture.axes[0].set_ylabel(metric)
+    picture.axes[-1].legend(fontsize="small")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{curve['command']}-{curve['model']}.png"
+    picture.savefig(path, dpi=110, metadata={"Software": None})
+    return path

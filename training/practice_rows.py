@@ -54,6 +54,36 @@ def _parity(result: Mapping[str, Any]) -> str:
     return f"largest difference from PyTorch {found['onnxruntime']:.1e}, over {found['rows']:,} rows"
 
 
+def _by_slice(metric: str, baseline: str) -> Effect:
+    """A metric of each slice, and a baseline's."""
+
+    def effect(result: Mapping[str, Any]) -> str:
+        rows = {(row["slice"], row["model"]): row[metric] for row in result["slices"]}
+        model = result["rows"][0]["model"]
+        each = (
+            f"{name} {figure(rows[name, model])} against {figure(rows[name, baseline])}"
+            for name in dict.fromkeys(row["slice"] for row in result["slices"])
+        )
+        return f"{metric}: {', '.join(each)} of {baseline}"
+
+    return effect
+
+
+def _pretraining(name: str) -> Effect:
+    """The shown metric of one slice with the fewest and with the most rows, from both starts."""
+
+    def effect(result: Mapping[str, Any]) -> str:
+        rows = [row for row in result["rows"] if row["slice"] == name]
+        found = {(row["rows"], row["start"]): row[result["metric"]] for row in rows}
+        each = (
+            f"{size:,} rows {figure(found[size, 'pretrained'])} against {figure(found[size, 'from scratch'])} from scratch"
+            for size in (min(row["rows"] for row in rows), max(row["rows"] for row in rows))
+        )
+        return f"{result['metric']}, {name}: {'; '.join(each)}"
+
+    return effect
+
+
 REPORT = "`python -m training report {}`"
 PRACTICES: tuple[Practice, ...] = (
     Practice(
@@ -76,6 +106,20 @@ PRACTICES: tuple[Practice, ...] = (
         ("training/recipes/flights.py",),
         "report-flights",
         _against("ridge regression"),
+    ),
+    Practice(
+        "Transfer learning: a pretrained encoder, fine-tuned, on texts of other sources too",
+        "`make train MODEL=sentiment PRESET=full`",
+        ("training/recipes/sentiment.py", "training/minilm.py"),
+        "report-sentiment",
+        _by_slice("polarity", "VADER"),
+    ),
+    Practice(
+        "What pretraining is worth on little data",
+        "`python -m training learning-curve sentiment --metric polarity`",
+        ("training/learning_curve.py",),
+        "learning-curve-sentiment",
+        _pretraining("movie"),
     ),
     Practice(
         "Calibration: expected calibration error, temperature scaling",

@@ -19,7 +19,6 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "report": ("training.champion_report", "Evaluation and calibration"),
     "ablate": ("training.ablate", "Training practices, one at a time"),
     "search": ("training.search", "Hyperparameter search"),
-    "sentiment": ("training.sentiment_result", "Transfer learning"),
     "learning-curve": ("training.learning_curve", "What pretraining is worth"),
     "optimize": ("training.optimize", "Compression"),
     "export": ("training.formats", "Export"),

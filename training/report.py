@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.learning_curve import parts
+from training import learning_curve
 from training.pipeline import Result
 
 
@@ -41,16 +41,12 @@ def print_result(result: Result, console: Console) -> None:
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False, soft_wrap=True)
 
 
-def print_learning_curve(curve: Mapping[str, Any], metric: str, console: Console) -> None:
+def print_learning_curve(curve: Mapping[str, Any], console: Console) -> None:
     """Print one metric of each run of a learning curve, and of the baselines, by slice."""
-    points = curve["points"]
-    baselines = {name: parts(points[-1]) for name in points[-1]["evaluation"]["baselines"]}
-    table = _table(metric, ["start", "rows", "epochs", "s", *parts(points[0])])
-    for point in points:
-        values = (f"{one['metrics'][metric]:.4f}" for one in parts(point).values())
-        table.add_row(point["start"], f"{point['rows']:,}", str(point["epochs"]), f"{point['seconds']:.0f}", *values)
-    for name, slices in baselines.items():
-        table.add_row(name, "", "", "", *(f"{one['baselines'][name][metric]:.4f}" for one in slices.values()))
+    heading, *lines = learning_curve.table(curve)
+    table = _table("learning curve", heading)
+    for line in lines:
+        table.add_row(*line)
     console.print(table)
 
 

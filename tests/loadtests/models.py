@@ -85,6 +85,12 @@ def pictures() -> ModelContract:
     return complete(bare, {"inputs": shown}, {"inputs": {"pixels": {"quantiles": [20.0, 80.0]}}})
 
 
+def reviews() -> ModelContract:
+    """A classifier of texts, of which training saw short and long ones."""
+    bare = contract(TensorSpec("text", "BYTES"), name="reviews", labels=LABELS)
+    return complete(bare, {"text": "A fine film, all in all."}, {"inputs": {"text": {"quantiles": [3.0, 19.0, 20.0, 21.0, 400.0]}}})
+
+
 def _arrays(spec: TensorSpec, rows: int) -> st.SearchStrategy[Array]:
     shape = (rows, *spec.shape[1:])
     if spec.datatype == "BYTES":

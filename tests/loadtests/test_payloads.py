@@ -16,7 +16,7 @@ from loadtests import draws, payloads
 from loadtests.answers import complaint
 from loadtests.faults import faults
 from loadtests.payloads import FORMATS, MANY_ROWS, Answer, Payload, Refusal
-from tests.loadtests.models import MAX_ROWS, contracts, flights, pictures, respond, serve
+from tests.loadtests.models import MAX_ROWS, contracts, flights, pictures, respond, reviews, serve
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -74,6 +74,26 @@ def test_plausible_values_are_distributed_as_in_training() -> None:
     assert counts["UA"] / 4000 == pytest.approx(0.9, abs=0.03)
     means = draws.plausible(pictures(), np.random.default_rng(0), 4000)["pixels"].reshape(4000, -1).mean(1)
     assert np.median(means) == pytest.approx(50, abs=3)
+
+
+def test_texts_are_words_of_the_example_as_long_as_those_of_training() -> None:
+    rng = np.random.default_rng(0)
+    texts = draws.plausible(reviews(), rng, 1000)["text"].tolist()
+    lengths = [len(text) for text in texts]
+    assert np.median(lengths) == pytest.approx(20, abs=3)
+    assert 1 <= min(lengths) <= 4
+    assert 390 <= max(lengths) <= 400
+    assert {word for text in texts for word in text.split()[:-1]} == set("A fine film, all in all.".split())
+    assert len(set(texts)) > 900
+    extremes = {len(text) // 10 for text in draws.extreme(reviews(), rng, 50)["text"]}
+    assert extremes <= {0, 39, 40}
+    assert len(extremes) > 1
+
+
+@pytest.mark.parametrize("protocol", FORMATS)
+def test_every_request_of_texts_is_answered_rightly(protocol: str) -> None:
+    for make in (payloads.valid, payloads.edge):
+        assert answered(reviews(), make(reviews(), np.random.default_rng(0), protocol)) == ""
 
 
 def test_extreme_values_are_the_ends_of_the_range() -> None:

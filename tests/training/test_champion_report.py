@@ -1,6 +1,8 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving.registry import ArchiveError, Registry
@@ -60,6 +62,26 @@ def test_the_table_shows_the_results_figures(store: Registry) -> None:
     assert baseline.startswith("| always NE | 0.")
     assert f"ECE {result['calibration']['ece']:.4f}" in told
     assert "Calibration" not in markdown(champion_report(Linear(), store, CACHE).result)
+
+
+def test_slices_have_a_second_table_with_the_baselines_beside_the_model(store: Registry) -> None:
+    class Halves(Quadrants):
+        def load(self, hp: object, cache: Path) -> Data:
+            data = super().load(hp, cache)
+            halves = np.array(["upper", "lower"], object)[(data.test.inputs["north"] < 0).astype(int)]
+            return replace(data, test=replace(data.test, slices=halves))
+
+    result = champion_report(Halves(), store, CACHE).result
+    assert [(row["slice"], row["model"]) for row in result["slices"]] == [
+        (half, model)
+        for half in dict.fromkeys(row["slice"] for row in result["slices"])
+        for model in ("quadrants, preset default", "always NE")
+    ]
+    assert sum(row["held_out"] for row in result["slices"]) == 2 * 200
+    head, _, first, *_ = markdown(result).splitlines()[-6:]
+    assert head == "| slice | rows | model | accuracy | precision | recall | f1 | auc |"
+    low, high = result["slices"][0]["intervals"]["accuracy"]
+    assert f"| {result['slices'][0]['accuracy']:.4f} ({low:.4f} to {high:.4f}) |" in first
 
 
 def test_other_data_than_the_champion_was_trained_on_is_an_error(store: Registry) -> None:

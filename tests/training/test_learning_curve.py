@@ -3,14 +3,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests.training.quadrants import Quadrants
-from training.learning_curve import learning_curve, write
+from training import fit
+from training.learning_curve import draw, learning_curve, markdown
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
@@ -55,28 +55,74 @@ def curve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_each_size_is_trained_from_both_starts_for_at_least_the_steps(curve: dict[str, Any]) -> None:
-    runs = [(point["start"], point["rows"], point["epochs"]) for point in curve["points"]]
-    assert runs == [("pretrained", 20, 6), ("from scratch", 20, 6), ("pretrained", 400, 2), ("from scratch", 400, 2)]
+    runs = dict.fromkeys((row["start"], row["rows"], row["epochs"]) for row in curve["rows"])
+    assert list(runs) == [
+        ("pretrained", 20, 6),
+        ("from scratch", 20, 6),
+        ("pretrained", 400, 2),
+        ("from scratch", 400, 2),
+    ]
 
 
-def test_the_starts_differ_and_each_is_evaluated_by_slice(curve: dict[str, Any]) -> None:
-    for pretrained, scratch in (curve["points"][:2], curve["points"][2:]):
-        assert pretrained["evaluation"]["metrics"]["accuracy"] == 1.0
-        assert scratch["evaluation"]["metrics"]["accuracy"] < 0.8
-        assert pretrained["evaluation"]["slices"].keys() == {"upper", "lower"}
+def test_the_starts_differ_and_each_has_a_row_for_every_slice(curve: dict[str, Any]) -> None:
+    for size in (20, 400):
+        rows = {(row["start"], row["slice"]): row for row in curve["rows"] if row["rows"] == size}
+        assert rows.keys() == {(start, name) for start in ("pretrained", "from scratch") for name in ("upper", "lower")}
+        for (start, _), row in rows.items():
+            assert (row["accuracy"] == 1.0) if start == "pretrained" else (row["accuracy"] < 0.8)
+    assert sum(row["held_out"] for row in curve["rows"][:2]) == 200
+    assert [(row["baseline"], row["slice"]) for row in curve["baselines"]] == [
+        ("always NE", "upper"),
+        ("always NE", "lower"),
+    ]
 
 
-def test_it_is_written_as_json_and_as_a_picture(curve: dict[str, Any], tmp_path: Path) -> None:
-    text, picture = write(curve, "accuracy", tmp_path)
-    assert msgspec.json.decode(text.read_bytes())["points"] == curve["points"]
+def test_its_table_has_a_line_a_run_and_a_baseline_and_a_column_a_slice(curve: dict[str, Any]) -> None:
+    heading, _, *lines = markdown(curve).splitlines()
+    assert heading == "| start | rows | epochs | s | accuracy, upper | accuracy, lower |"
+    assert [line.split(" | ")[0] for line in lines[:5]] == [
+        "| pretrained",
+        "| from scratch",
+        "| pretrained",
+        "| from scratch",
+        "| always NE",
+    ]
+    assert lines[0].endswith(" | 1.0000 | 1.0000 |")
+    assert "at least 6 steps" in lines[-1]
+
+
+def test_its_picture_stands_beside_its_result(curve: dict[str, Any], tmp_path: Path) -> None:
+    picture = draw(curve, tmp_path / "practices")
+    assert picture == tmp_path / "practices" / "learning-curve-quadrants.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert (text.name, picture.name) == ("quadrants.json", "quadrants.png")
 
 
-def test_an_unknown_metric_is_an_error_that_lists_those_there_are(curve: dict[str, Any], tmp_path: Path) -> None:
+def test_an_interrupted_curve_goes_on_with_the_run_that_was_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fitted = fit.fit, []
+
+    def fit_twice(*arguments: Any) -> Any:
+        fitted.append(arguments)
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    def measure() -> dict[str, Any]:
+        return learning_curve(Sectors(), None, [20, 40], cache=tmp_path, checkpoints=tmp_path, steps=6)
+
+    monkeypatch.setattr(fit, "fit", fit_twice)
+    with pytest.raises(KeyboardInterrupt):
+        measure()
+    assert len(list(tmp_path.rglob("curve-*.json"))) == 2
+    assert [row["rows"] for row in measure()["rows"]] == [20] * 4 + [40] * 4
+    assert len(fitted) == 5
+    assert not list(tmp_path.rglob("curve-*.json"))
+
+
+def test_an_unknown_metric_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no metric 'speed'; there are accuracy, precision, recall, f1, auc"):
-        write(curve, "speed", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        learning_curve(Sectors(), None, [20], "speed", cache=tmp_path, checkpoints=tmp_path, steps=1)
 
 
 def test_a_recipe_whose_data_cannot_be_thinned_is_refused(tmp_path: Path) -> None:

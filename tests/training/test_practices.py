@@ -65,6 +65,24 @@ def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_le
     assert f"| Bottling | `bottle` | {archive} | see the label |" in text
 
 
+def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
+    effects = {one.result: one.effect for one in PRACTICES}
+    by_slice, pretraining = effects["report-sentiment"], effects["learning-curve-sentiment"]
+    assert by_slice is not None
+    assert pretraining is not None
+    models = {"sentiment, preset full": 0.875, "VADER": 0.625}
+    slices = [{"slice": "movie", "model": name, "polarity": value} for name, value in models.items()]
+    found = by_slice({"rows": [{"model": "sentiment, preset full"}], "slices": slices})
+    assert found == "polarity: movie 0.8750 against 0.6250 of VADER"
+    points = {(100, "pretrained"): 0.75, (100, "from scratch"): 0.5, (500, "pretrained"): 0.8, (500, "from scratch"): 0.55}
+    rows = [
+        {"slice": "movie", "rows": size, "start": start, "polarity": value} for (size, start), value in points.items()
+    ]
+    assert pretraining({"metric": "polarity", "rows": rows}) == (
+        "polarity, movie: 100 rows 0.7500 against 0.5000 from scratch; 500 rows 0.8000 against 0.5500 from scratch"
+    )
+
+
 def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:
     text = practices.render({"report-wine": RESULT}, ["report-wine.png", "other.png"], ROWS)
     assert "## Evaluation and calibration\n\n### `wine`\n" in text

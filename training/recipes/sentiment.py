@@ -108,7 +108,7 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         "full": SentimentHyperparameters(
             epochs=2,
             batch_size=32,
-            lr=2e-4,
+            lr=1e-4,  # 2e-4 gave 0.854 movie polarity in one epoch
             schedule="one_cycle",
             frozen_layers=0,
         ),
