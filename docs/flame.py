@@ -1,6 +1,6 @@
 """Draw whose time a worker's time is, as a flame graph under load: the picture of docs/performance.md.
 
-python docs/flame.py --model flights --out docs/flame.svg    # beside a running service, as root: py-spy reads its memory
+python docs/flame.py --model flights --out docs/flame.svg   # beside a running service, as root: py-spy reads it
 """
 
 import os

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from serving.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
+from training.commands_export import export_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -193,6 +194,9 @@ def practices_command(
     except ValueError as error:
         _fail(error)
     console.print(f"written: {written}", markup=False)
+
+
+app.command("export")(export_command)
 
 
 def _train(

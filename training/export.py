@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from handlers.contract import ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine
-from training.recipe import Array, Recipe, Split, Trained, to_tensors
+from training.recipe import Array, Data, Recipe, Split, Trained, to_tensors
 
 PARITY_ROWS = 1000  # held-out rows that the graphs are compared on, at least
 PARITY_TOLERANCE = 1e-4  # largest absolute difference
@@ -70,15 +71,25 @@ def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
         dynamic = (shapes,) if isinstance(module, _Probabilities) else shapes
         program = torch.export.export(module, example, dynamic_shapes=dynamic)
         torch.export.save(program, directory / "model.pt2")
-        names = [spec.name for spec in contract.inputs]
-        outputs = list(contract.graph_outputs)
+    (directory / "model.onnx").write_bytes(to_onnx(program, contract).SerializeToString(deterministic=True))
+
+
+def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProto:
+    """A program as an ONNX graph with the contract's names, checked by ``onnx.checker``.
+
+    Raises:
+        torch.onnx.OnnxExporterError: an operator has no counterpart in ONNX; the message names it.
+    """
+    names = [spec.name for spec in contract.inputs]
+    outputs = list(contract.graph_outputs)
+    with _quiet():
         exported = torch.onnx.export(program, input_names=names, output_names=outputs, dynamo=True, verbose=False)
     if exported is None:
         raise RuntimeError("torch.onnx.export returned no program")
     graph = exported.model_proto
     _strip(graph)
     onnx.checker.check_model(graph, full_check=True)
-    (directory / "model.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+    return graph
 
 
 def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> dict[str, float]:
@@ -92,7 +103,7 @@ def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> 
     Raises:
         ParityError: a difference is over the tolerance.
     """
-    split = _parity_rows(trained)
+    split = parity_rows(trained.recipe, trained.data)
     expected = predict(serving_module(trained), split)
     report: dict[str, float] = {"rows": len(split)}
     for name, engine in ENGINES.items():
@@ -114,9 +125,9 @@ def _lengths(spec: TensorSpec, tensor: Tensor) -> dict[int, Any]:
     return {i: torch.export.Dim(f"{spec.name}_length", min=2, max=LONGEST) for i in sizes}
 
 
-def _parity_rows(trained: Trained) -> Split:
-    data = trained.data
-    held_out = data.test.head(trained.recipe.parity_rows)
+def parity_rows(recipe: Recipe[Any], data: Data) -> Split:
+    """Held-out rows to compare graphs on, filled up with training rows where they are fewer than 1,000."""
+    held_out = data.test.head(recipe.parity_rows)
     filling = data.train.head(max(0, PARITY_ROWS - len(held_out)))
     inputs = {name: np.concatenate([values, filling.inputs[name]]) for name, values in held_out.inputs.items()}
     return Split(inputs, np.concatenate([held_out.target, filling.target]))
@@ -155,7 +166,9 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

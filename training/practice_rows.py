@@ -84,6 +84,11 @@ def _pretraining(name: str) -> Effect:
     return effect
 
 
+def _exported(result: Mapping[str, Any]) -> str:
+    each = ", ".join(f"{row['format']} {row['max_abs_difference']:.1e}" for row in result["rows"])
+    return f"largest difference from PyTorch over {result['compared_rows']:,} rows: {each}"
+
+
 REPORT = "`python -m training report {}`"
 PRACTICES: tuple[Practice, ...] = (
     Practice(
@@ -134,6 +139,20 @@ PRACTICES: tuple[Practice, ...] = (
         ("training/export.py",),
         "report-fashion",
         _parity,
+    ),
+    Practice(
+        "Export to ONNX, torch.export, TensorFlow Lite and OpenVINO",
+        "`python -m training export fashion`",
+        ("training/formats/exporting.py", "training/formats/litert.py", "training/formats/openvino_ir.py"),
+        "export-fashion",
+        _exported,
+    ),
+    Practice(
+        "The same for a model of named features and categories",
+        "`python -m training export flights`",
+        ("training/formats/litert_convert.py",),
+        "export-flights",
+        _exported,
     ),
     Practice(
         "A serving framework and an API for other services",

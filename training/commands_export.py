@@ -1,0 +1,65 @@
+"""The command that takes models elsewhere: ``export``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from serving.registry import ArchiveError, Registry
+
+ROOT = Path(__file__).parent.parent
+console = Console(highlight=False, soft_wrap=True)
+
+Store = Annotated[Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")]
+Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is exported.")],
+    wanted: Annotated[
+        list[str] | None, typer.Option("--format", help="onnx, torch, tflite or openvino; may be repeated; or all.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the files.")] = ROOT / "exports",
+    report: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
+    litert: Annotated[
+        Path, typer.Option(envvar="MARLOOP_LITERT_PYTHON", help="Python of the environment that holds litert-torch.")
+    ] = Path(f"{sys.prefix}-litert/bin/python"),
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+) -> None:
+    """Write the champion in portable formats, compare its answers, and time each in its own runtime."""
+    from training import practices, recipes
+    from training.data import DataError
+    from training.formats import exporting
+    from training.formats.result import print_export
+
+    every = exporting.formats(litert)
+    names = list(every) if not wanted or "all" in wanted else wanted
+    try:
+        if unknown := [name for name in names if name not in every]:
+            raise KeyError(f"there is no format {unknown[0]!r}; there are {', '.join(every)}, all")
+        result = exporting.export_champion(
+            recipes.ready(model),
+            Registry(store),
+            [every[name] for name in dict.fromkeys(names)],
+            cache=cache,
+            output=output,
+            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+        )
+    except (KeyError, ValueError, DataError, ArchiveError) as error:
+        _fail(error)
+    print_export(result, console)
+    if result["rows"]:
+        console.print(f"written: {', '.join(row['file'] for row in result['rows'])} into {output}", markup=False)
+    if report:
+        console.print(f"written: {practices.write_result(result, report)}", markup=False)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
+def _fail(error: Exception) -> NoReturn:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(str(error.args[0]), markup=False)
+    raise typer.Exit(1) from None
