@@ -68,7 +68,8 @@ def decode_image(body: bytes, shape: tuple[int, ...], where: str) -> Array:
             size = f"{image.width} x {image.height} pixels"
             raise InputError("image_too_large", f"the image has {size}", where, f"at most {MAX_PIXELS} pixels")
         if "exif" in image.info:
-            with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing; broken pixels show below
+            image.load()  # broken pixels are an error
+            with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing
                 ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "I;16":  # grey of 16 bits, which convert would clip to 255 instead of scaling
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -84,6 +84,15 @@ def test_exif_that_cannot_be_read_harms_nothing(exif: bytes) -> None:
     assert np.abs(found.astype(int) - shown).max() < 8
 
 
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_exif_does_not_hide_that_a_picture_is_damaged(encoding: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+    body = saved(Image.fromarray(noise), encoding, exif=exif)
+    assert refused(body[: len(body) * 2 // 3]) == ("invalid_image", "body")
+
+
 def test_a_grey_picture_fits_a_model_of_colours_and_the_other_way_round() -> None:
     shown = pixels()[0]
     assert wire.same(decode_image(wire.picture(shown), RGB, "body"), np.stack([shown] * 3, -1))
