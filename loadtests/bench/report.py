@@ -57,7 +57,7 @@ def _head(results: Results) -> str:
         "![requests a second](performance.png)",
         "",
     ]
-    if plan.rounds < 5:
+    if plan.rounds < 3:
         lines[:0] = ["**A quick check, too short for figures to rely on.**", ""]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from handlers.sink import RefusedError, Sink, SinkError
-from tests.integration.conftest import free_ports
+from loadtests.bench.processes import free_ports
 from tests.sinks import sink
 
 

@@ -46,7 +46,7 @@ class Server:
 
 def settings_for(store: Path, run_dir: Path, bind_address: str = "127.0.0.1") -> Settings:
     """Settings on free ports."""
-    return replace(marloop.settings(*free_ports(1), store, run_dir), bind_address=bind_address)
+    return replace(marloop.settings(free_ports(1)[0], store, run_dir), bind_address=bind_address)
 
 
 def train(store: Path, model: str, preset: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from tests.integration.conftest import free_ports
+from loadtests.bench.processes import free_ports
 
 SUPERUSER = "postgres"
 
