@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from serving.registry import ArchiveError, Registry
+from training.commands_tuning import ablate_command, search_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -153,7 +154,11 @@ def list_command() -> None:
 
     for name in recipes.names():
         recipe = recipes.find(name)
-        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.presets)})")
+        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
+
+
+app.command("ablate")(ablate_command)
+app.command("search")(search_command)
 
 
 def _train(model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path) -> None:
