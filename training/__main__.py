@@ -11,6 +11,7 @@ from rich.console import Console
 from serving.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from training.commands_export import export_command
+from training.commands_tuning import ablate_command, search_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -158,7 +159,11 @@ def list_command() -> None:
 
     for name in recipes.names():
         recipe = recipes.find(name)
-        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.presets)})")
+        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
+
+
+app.command("ablate")(ablate_command)
+app.command("search")(search_command)
 
 
 @app.command("report")

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from training.recipe import Data, Hyperparameters, Recipe, Split, Trained, to_tensors
+from training.schedules import scheduler
 
 Batch = tuple[list[Tensor], Tensor, Tensor]
 
@@ -54,7 +55,11 @@ class Fit(lightning.LightningModule):
         rows = self._recipe.loss(self.module(*self._recipe.augment(inputs, self._hp)), target, self._hp)
         loss = (rows * weight).sum() / weight.sum()
         self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(target))
-        return loss
+        return loss + self._hp.l1 * self._sizes() if self._hp.l1 else loss
+
+    def _sizes(self) -> Tensor:
+        """The sum of all weights' absolute values; offsets and the scales of a normalisation are left out."""
+        return torch.stack([values.abs().sum() for values in self.module.parameters() if values.ndim > 1]).sum()
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Log the validation loss, and the accuracy of a classification."""
@@ -94,15 +99,10 @@ class Fit(lightning.LightningModule):
             optimizer = torch.optim.SGD(parameters, hp.lr, momentum=hp.momentum, weight_decay=hp.weight_decay)
         else:
             optimizer = torch.optim.AdamW(parameters, hp.lr, weight_decay=hp.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        if hp.schedule == "constant":
+        schedule = scheduler(hp, optimizer, int(self.trainer.estimated_stepping_batches))
+        if schedule is None:
             return optimizer
-        scheduler: torch.optim.lr_scheduler.LRScheduler
-        if hp.schedule == "cosine":
-            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        else:
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, hp.lr, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class EpochLines(Callback):
@@ -116,7 +116,16 @@ class EpochLines(Callback):
             print(f"epoch {epoch}/{epochs} {metrics}", flush=True)  # noqa: T201
 
 
-def fit(recipe: Recipe[Any], preset: str, hp: Any, data: Data, directory: Path) -> Trained:
+def fit(
+    recipe: Recipe[Any],
+    preset: str,
+    hp: Any,
+    data: Data,
+    directory: Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Trained:
     """Fit the recipe's module to its training data.
 
     A run that was interrupted, by Ctrl-C or kill -9, goes on from its last checkpoint: one is kept in ``directory``
@@ -128,26 +137,28 @@ def fit(recipe: Recipe[Any], preset: str, hp: Any, data: Data, directory: Path) 
         hp: the hyperparameters.
         data: as the recipe loaded it.
         directory: for checkpoints.
+        callbacks: that Lightning calls beside those of every run.
+        progress: whether it is shown, as a bar on a terminal, else as lines.
 
     Raises:
         KeyboardInterrupt: after the checkpoint is on disk.
+        ValueError: the hyperparameters want it to stop early, and there are no validation rows to tell when.
     """
+    if hp.patience is not None and data.validation is None:
+        raise ValueError(f"{recipe.name} has no validation rows, so that patience={hp.patience} has nothing to watch")
     lightning.seed_everything(hp.seed, verbose=False)
     model = Fit(recipe, hp, recipe.module(hp, data))
-    checkpoint = directory / recipe.name / f"{_key(hp, data)}.ckpt"
-    every = max(1, hp.epochs // 20)
-    saver = ModelCheckpoint(
-        dirpath=checkpoint.parent, filename=checkpoint.stem, every_n_epochs=every, save_on_train_epoch_end=True
-    )
-    saver.CHECKPOINT_EQUALS_CHAR = "-"
+    checkpoint = directory / recipe.name / f"{key(hp, data)}.ckpt"
+    stoppers = _stoppers(hp, checkpoint)
+    bars = [RichProgressBar() if sys.stdout.isatty() else EpochLines()] if progress else []
     started = time.monotonic()
     with _quiet():
         trainer = lightning.Trainer(
             max_epochs=hp.epochs,
             accelerator="cpu",
             logger=False,
-            callbacks=[saver, RichProgressBar() if sys.stdout.isatty() else EpochLines()],
-            enable_progress_bar=sys.stdout.isatty(),
+            callbacks=[_saver(hp, checkpoint), *stoppers, *bars, *callbacks],
+            enable_progress_bar=progress and sys.stdout.isatty(),
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
@@ -162,12 +173,46 @@ def fit(recipe: Recipe[Any], preset: str, hp: Any, data: Data, directory: Path) 
         except SystemExit:  # what Lightning makes of Ctrl-C, after it has switched off the next
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
+    _restore_best(model, stoppers)
     checkpoint.unlink(missing_ok=True)
     seconds = time.monotonic() - started
     return Trained(recipe, preset, hp, data, model.module.eval(), seconds, model.history)
 
 
-def _key(hp: Hyperparameters, data: Data) -> str:
+def _saver(hp: Hyperparameters, checkpoint: Path) -> ModelCheckpoint:
+    """What keeps the checkpoint that an interrupted run goes on from."""
+    every = max(1, hp.epochs // 20)
+    saver = ModelCheckpoint(
+        dirpath=checkpoint.parent, filename=checkpoint.stem, every_n_epochs=every, save_on_train_epoch_end=True
+    )
+    saver.CHECKPOINT_EQUALS_CHAR = "-"
+    return saver
+
+
+def _stoppers(hp: Hyperparameters, checkpoint: Path) -> list[Callback]:
+    """What ends a run early and keeps the weights of its best epoch, where the hyperparameters ask for it."""
+    if hp.patience is None:
+        return []
+    best = ModelCheckpoint(
+        dirpath=checkpoint.parent,
+        filename=f"{checkpoint.stem}-best",
+        monitor="val_loss",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    return [EarlyStopping("val_loss", patience=hp.patience), best]
+
+
+def _restore_best(model: Fit, stoppers: list[Callback]) -> None:
+    for best in stoppers:
+        if isinstance(best, ModelCheckpoint) and best.best_model_path:
+            path = Path(best.best_model_path)
+            model.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+            path.unlink()
+
+
+def key(hp: Hyperparameters, data: Data) -> str:
+    """Tells trainings apart: a digest of the hyperparameters and of the files that the data were read from."""
     return hashlib.sha256(msgspec.json.encode([asdict(hp), data.sha256], order="sorted")).hexdigest()[:16]
 
 
@@ -184,7 +229,9 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        yield
-    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logger.setLevel(level)

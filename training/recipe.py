@@ -5,10 +5,11 @@ A new model is one file in ``training/recipes/`` that ends with ``recipe = MyRec
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +17,12 @@ from torch import Tensor, nn
 
 from handlers.contract import Task, TensorSpec, classification_outputs
 
+if TYPE_CHECKING:
+    from optuna import Trial
+
 Array = NDArray[Any]
+Schedule = Literal["constant", "step", "cosine", "restarts", "one_cycle"]
+FOUND = "found"  # the preset that a search has written
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,11 @@ class Hyperparameters:
     optimizer: Literal["sgd", "adamw"] = "adamw"
     momentum: float = 0.0  # of SGD
     weight_decay: float = 0.0  # L2 regularisation
-    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    l1: float = 0.0  # L1 regularisation: times the sum of the weights' sizes, added to the loss
+    schedule: Schedule = "constant"
     label_smoothing: float = 0.0  # of a classification
     calibrate: bool = False  # serve a classification's logits divided by the temperature that suits the validation rows
+    patience: int | None = None  # epochs without a lower validation loss, then it stops and the best weights stay
     seed: int = 0
 
 
@@ -61,12 +69,18 @@ class Split:
 
     def head(self, rows: int) -> "Split":
         """The first rows."""
+        return self._part(slice(rows))
 
-        def first(arrays: Mapping[str, Array]) -> dict[str, Array]:
-            return {name: values[:rows] for name, values in arrays.items()}
+    def tail(self, rows: int) -> "Split":
+        """The last rows."""
+        return self._part(slice(len(self) - rows, None))
 
-        weight, slices = (None if each is None else each[:rows] for each in (self.weight, self.slices))
-        return Split(first(self.inputs), self.target[:rows], weight, slices, first(self.texts))
+    def _part(self, rows: slice) -> "Split":
+        def some(arrays: Mapping[str, Array]) -> dict[str, Array]:
+            return {name: values[rows] for name, values in arrays.items()}
+
+        weight, slices = (None if each is None else each[rows] for each in (self.weight, self.slices))
+        return Split(some(self.inputs), self.target[rows], weight, slices, some(self.texts))
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,8 @@ class Recipe(ABC, Generic[H]):
     task: ClassVar[Task]
     description: ClassVar[str]
     presets: ClassVar[Mapping[str, Any]]  # name to H; the first is the default
+    found: ClassVar[Path] = Path(__file__).parent / "presets"  # folder of what searches wrote, NAME.json
+    starts: ClassVar[Mapping[str, str]] = {}  # presets that `ablate` starts from and what they are; else the default
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()  # of a regression; those of a classification follow from the labels
     labels: ClassVar[tuple[str, ...]] = ()
     entry_point: ClassVar[Literal["tabular", "image", "text"]] = "tabular"
@@ -151,6 +167,20 @@ class Recipe(ABC, Generic[H]):
             return nn.functional.cross_entropy(output, target, label_smoothing=hp.label_smoothing, reduction="none")
         return nn.functional.mse_loss(output, target, reduction="none")
 
+    def space(self, trial: "Trial", hp: H) -> H:
+        """Hyperparameters for a trial of a search, around some; by default those of every optimizer.
+
+        Each is suggested under its own name. A recipe may add its own, but none that makes a run longer: trials are
+        compared in equal budgets.
+        """
+        return replace(
+            hp,
+            lr=trial.suggest_float("lr", hp.lr / 10, hp.lr * 10, log=True),
+            batch_size=trial.suggest_int("batch_size", max(1, hp.batch_size // 4), hp.batch_size),
+            weight_decay=trial.suggest_float("weight_decay", 0.0, 0.1),
+            schedule=trial.suggest_categorical("schedule", get_args(Schedule)),
+        )
+
     def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Some rows of a split as the handler stacks them for the graph; by default as they are."""
         return inputs
@@ -170,16 +200,41 @@ class Recipe(ABC, Generic[H]):
         return classification_outputs(len(self.labels)) if self.task == "classification" else self.outputs
 
     def preset(self, name: str | None) -> H:
-        """Hyperparameters by name, or the default.
+        """Hyperparameters by name, or the default; ``found`` is what a search has written.
 
         Raises:
             KeyError: no such preset; the message lists them.
+            ValueError: the file of what was found is damaged, or names hyperparameters that are no longer there.
         """
+        default: H = next(iter(self.presets.values()))
         if name is None:
-            return next(iter(self.presets.values()))  # type: ignore[no-any-return]
-        if name not in self.presets:
-            raise KeyError(f"{self.name} has no preset {name!r}; it has {', '.join(self.presets)}")
-        return self.presets[name]  # type: ignore[no-any-return]
+            return default
+        if name in self.presets:
+            return self.presets[name]  # type: ignore[no-any-return]
+        if name == FOUND and self.found_file.exists():
+            return _changed(default, self.found_file)
+        raise KeyError(f"{self.name} has no preset {name!r}; it has {', '.join(self.preset_names)}")
+
+    @property
+    def found_file(self) -> Path:
+        """Where a search writes the values of its best trial."""
+        return self.found / f"{self.name}.json"
+
+    @property
+    def preset_names(self) -> tuple[str, ...]:
+        """Of all presets, also of one that a search has written."""
+        return (*self.presets, *([FOUND] if self.found_file.exists() else []))
+
+
+def _changed(hp: H, path: Path) -> H:
+    """Hyperparameters with the values of a file."""
+    try:
+        values = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if unknown := values.keys() - asdict(hp).keys():
+            raise TypeError(f"no {', '.join(sorted(unknown))}")
+        return msgspec.convert(asdict(hp) | values, type(hp))
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise ValueError(f"{path} holds no hyperparameters: {error}; search again, or delete it") from error
 
 
 def to_tensors(split: Split) -> list[Tensor]:

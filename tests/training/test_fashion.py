@@ -13,7 +13,8 @@ from training import recipes
 from training.data import DataError
 from training.recipe import Array
 from training.recipes import fashion
-from training.recipes.fashion import FashionHyperparameters, SimpleCNN
+from training.recipes.fashion import FashionHyperparameters
+from training.simple_cnn import SimpleCNN
 
 recipe = recipes.find("fashion")
 HP = FashionHyperparameters(epochs=1, batch_size=4, lr=0.1)
@@ -168,6 +169,32 @@ def test_half_of_the_pictures_are_mirrored() -> None:
     kept = (augmented(image) == image).all((1, 2))
     assert (mirrored | kept).all()
     assert 150 < mirrored.sum() < 250
+
+
+def test_without_mirroring_pictures_stay_as_they_are() -> None:
+    image = torch.arange(28, dtype=torch.uint8).expand(400, 28, 28)
+    assert augmented(image, mirror=False).equal(image)
+
+
+def test_the_tutorials_network_is_one_convolution_with_an_offset_and_a_linear_layer() -> None:
+    data = load(recipe)
+    module = recipe.module(recipe.preset("tutorial"), data)
+    assert isinstance(module, SimpleCNN)
+    assert [type(layer) for layer in module.features] == [torch.nn.Conv2d, torch.nn.ReLU]
+    assert sum(values.numel() for values in module.parameters()) == 32 * 9 + 32 + 32 * 10 + 10
+    assert (module.mean.item(), module.std.item()) == (0, 255)  # pixels between 0 and 1
+
+
+def test_denoising_takes_a_lone_bright_pixel_down_and_leaves_a_plain_area_as_it_is() -> None:
+    smooth = SimpleCNN((1,), 0.0, 0.0, 1.0, 10, plain=True, denoise=True).eval()
+    smooth.features = torch.nn.Sequential()  # its answer is then the classifier's of the mean
+    seen: list[torch.Tensor] = []
+    smooth.features.register_forward_hook(lambda module, inputs, output: seen.append(output[0, 0]))
+    image = torch.full((1, 28, 28), 8, dtype=torch.uint8)
+    image[0, 14, 14] = 8 + 160
+    smooth(image)
+    assert seen[0][14, 13:16].tolist() == [8 + 20, 8 + 40, 8 + 20]
+    assert seen[0][5, 5] == 8
 
 
 def test_a_shift_moves_a_picture_by_up_to_that_many_pixels() -> None:

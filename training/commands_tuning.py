@@ -1,0 +1,143 @@
+"""The commands that measure and tune a training: ``ablate`` and ``search``."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+ROOT = Path(__file__).parent.parent
+console = Console(highlight=False, soft_wrap=True)
+
+Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
+Rows = Annotated[int | None, typer.Option(min=2, help="Rows to learn from; default: all.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Of a training; default: the preset's.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each variant that is compared.")]
+Timeout = Annotated[float, typer.Option(min=0, help="Seconds after which no further training begins.")]
+Output = Annotated[Path, typer.Option(help="Folder for COMMAND-MODEL.json and .png.")]
+Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
+Runs = Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder of what is done, to go on from.")]
+WAY_ON = "the same command goes on from what is done"
+
+
+def ablate_command(
+    model: Model,
+    start: Annotated[list[str] | None, typer.Option(help="Preset to start from; may be repeated.")] = None,
+    rows: Rows = None,
+    epochs: Epochs = None,
+    seeds: Seeds = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Text in a practice's name; may be repeated.")] = None,
+    timeout: Timeout = math.inf,
+    output: Output = ROOT / "docs" / "practices",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Measure what each training practice is worth: one at a time, then together."""
+    from training import ablate, ablation_plot, recipes
+    from training.data import DataError
+
+    try:
+        result = ablate.ablate(
+            recipes.ready(model),
+            cache=cache,
+            runs=runs,
+            starts=start or (),
+            rows=rows,
+            epochs=epochs,
+            seeds=seeds,
+            only=only or (),
+            timeout=timeout,
+            step=_step(model),
+        )
+    except (KeyError, ValueError, DataError) as error:
+        _fail(error)
+    except ablate.OutOfTimeError:
+        console.print(f"{timeout:.0f} s are over; {WAY_ON}")
+        raise typer.Exit(3) from None
+    except KeyboardInterrupt:
+        _interrupted()
+    _write(result, ablate.markdown, ablation_plot.draw, output)
+
+
+def search_command(
+    model: Model,
+    trials: Annotated[int, typer.Option(min=1, help="That the search shall have, earlier runs included.")] = 30,
+    preset: Annotated[str | None, typer.Option(help="To search around; default: the recipe's first.")] = None,
+    rows: Rows = None,
+    epochs: Epochs = None,
+    seeds: Seeds = 3,
+    seed: Annotated[int | None, typer.Option(help="Of the sampler; not for several processes at once.")] = None,
+    timeout: Timeout = math.inf,
+    output: Output = ROOT / "docs" / "practices",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Search hyperparameters around a preset; what beats it is written as the preset `found`."""
+    from training import recipes
+    from training.data import DataError
+
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        _fail(DataError("search needs optuna: run `pip install -c constraints.txt -e '.[search]'`"))
+    from training import search, search_report
+
+    try:
+        recipe = recipes.ready(model)
+        result = search.search(
+            recipe,
+            cache=cache,
+            runs=runs,
+            trials=trials,
+            preset=preset,
+            timeout=timeout,
+            rows=rows,
+            epochs=epochs,
+            seeds=seeds,
+            seed=seed,
+            step=_step(model),
+        )
+    except (KeyError, ValueError, DataError) as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        _interrupted()
+    _write(result, search_report.markdown, search_report.draw, output)
+    if result["better"]:
+        path = search.write_preset(recipe, result)
+        console.print(f"{path}: `python -m training train {model} --preset found` uses it", markup=False)
+    else:
+        console.print(f"the preset {result['preset']} stays: with other seeds nothing better was found")
+
+
+def _step(model: str) -> Callable[[str], None]:
+    return lambda text: console.print(f"[bold]{model}[/bold]: {text}")
+
+
+def _write(
+    result: Mapping[str, Any],
+    markdown: Callable[[Mapping[str, Any]], str],
+    draw: Callable[[Mapping[str, Any], Path], None],
+    folder: Path,
+) -> None:
+    """Print the result, and write it as JSON with its picture."""
+    console.print(Markdown(markdown(result)))
+    folder.mkdir(parents=True, exist_ok=True)
+    text, picture = (folder / f"{result['command']}-{result['model']}{suffix}" for suffix in (".json", ".png"))
+    text.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    draw(result, picture)
+    console.print(f"written: {text}, {picture}", markup=False)
+
+
+def _interrupted() -> NoReturn:
+    console.print(f"interrupted; {WAY_ON}")
+    raise typer.Exit(130) from None
+
+
+def _fail(error: Exception) -> NoReturn:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(str(error.args[0]), markup=False)
+    raise typer.Exit(1) from None

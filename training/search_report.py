@@ -1,0 +1,83 @@
+"""What a hyperparameter search found: as Markdown, and as a picture of its history and of what mattered."""
+
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+BEST = "best trial"
+
+
+def gain(result: Mapping[str, Any], part: str) -> list[float]:
+    """By how much the best trial is better than the preset, seed by seed, on ``validation`` or ``test`` rows."""
+    best = [row[part] for row in result["rows"] if row["preset"] == BEST]
+    before = [row[part] for row in result["rows"] if row["preset"] != BEST]
+    sign = 1 if result["metric"] == "accuracy" else -1
+    return [sign * (b - a) for a, b in zip(before, best, strict=True)]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The comparison of a result, the values that were found and what mattered; shares in percent."""
+    used, trials = result["budget"], result["trials"]
+    pruned = sum(trial["state"] == "pruned" for trial in trials)
+    share = result["metric"] == "accuracy"
+    unit = f"{result['metric']}, %" if share else result["metric"]
+    lines = [
+        f"{len(trials)} trials, {pruned} of them pruned, of {used['epochs']} epochs on {used['rows']:,} rows. Then the "
+        f"preset `{result['preset']}` and the best trial with {used['seeds']} seeds that the search has not used, on "
+        f"the same rows for as many epochs; {used['validation']:,} rows watched, {used['test']:,} held out.",
+        "",
+        f"| | {unit}, watched | held out | s |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    scale = 100 if share else 1
+    for name in (result["preset"], BEST):
+        rows = [row for row in result["rows"] if row["preset"] == name]
+        cells = [_with_spread([row[part] for row in rows], scale) for part in ("validation", "test")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {fmean(row['seconds'] for row in rows):.1f} |")
+    gains = (_with_spread(gain(result, part), scale, "+") for part in ("validation", "test"))
+    lines += [f"| better by, seed by seed | {' | '.join(gains)} | |", "", f"Found: {_values(result['found'])}."]
+    if result["importance"]:
+        parts = (f"{name} {100 * weight:.0f} %" for name, weight in result["importance"].items())
+        lines.append(f"Share of the differences between complete trials that each explains: {', '.join(parts)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _with_spread(values: list[float], scale: int, sign: str = "") -> str:
+    spread = stdev(values) if len(values) > 1 else 0.0
+    digits = 2 if scale == 100 else 4
+    return f"{scale * fmean(values):{sign}.{digits}f} ± {scale * spread:.{digits}f}"
+
+
+def _values(found: Mapping[str, Any]) -> str:
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in found.items()}
+    return ", ".join(f"`{name}` {value}" for name, value in shown.items())
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Draw a result of `search` as PNG: each trial's value with the best so far, and the importances."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    history, importance = figure.subplots(1, 2, width_ratios=(3, 2))
+    for state, marker in (("complete", "o"), ("pruned", "x")):
+        some = [trial for trial in result["trials"] if trial["state"] == state]
+        history.scatter([t["number"] for t in some], [t["value"] for t in some], marker=marker, label=state)
+    complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
+    accuracy = result["metric"] == "accuracy"
+    best = list(accumulate((trial["value"] for trial in complete), max if accuracy else min))
+    history.step([trial["number"] for trial in complete], best, where="post", color="grey", label="best so far")
+    what = "accuracy" if accuracy else "loss"
+    history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")
+    history.legend(fontsize="small")
+    history.grid(alpha=0.3)
+    names = list(result["importance"])
+    importance.barh(range(len(names)), [100 * result["importance"][name] for name in names])
+    importance.set_yticks(range(len(names)), names)
+    importance.invert_yaxis()
+    importance.set(xlabel="% of the differences between complete trials (fANOVA)", title="importance")
+    importance.grid(alpha=0.3, axis="x")
+    figure.savefig(path, dpi=100, metadata={"Software": None})
