@@ -36,7 +36,7 @@ def rates(schedule: Any, steps: int = 100) -> list[float]:
     assert found
     seen = []
     for _ in range(steps):
-        seen.append(found.get_last_lr()[0])
+        seen.append(float(found.get_last_lr()[0]))
         optimizer.step()
         found.step()
     return seen
