@@ -13,7 +13,7 @@ from training.champion_report import champion_report, markdown
 from training.data import DataError
 from training.machine import machine
 from training.pipeline import Result
-from training.recipe import Data
+from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
 
@@ -66,7 +66,7 @@ def test_the_table_shows_the_results_figures(store: Registry) -> None:
 
 def test_slices_have_a_second_table_with_the_baselines_beside_the_model(store: Registry) -> None:
     class Halves(Quadrants):
-        def load(self, hp: object, cache: Path) -> Data:
+        def load(self, hp: Hyperparameters, cache: Path) -> Data:
             data = super().load(hp, cache)
             halves = np.array(["upper", "lower"], object)[(data.test.inputs["north"] < 0).astype(int)]
             return replace(data, test=replace(data.test, slices=halves))
