@@ -24,7 +24,6 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "optimize": ("training.optimize", "Compression"),
     "export": ("training.formats", "Export"),
 }
-ELSEWHERE = {"drift": "python -m monitoring calibrate"}  # what writes a result where it is no command of training
 Results = Mapping[str, Mapping[str, Any]]  # by the file's name without suffix
 
 HEAD = """\
@@ -114,12 +113,17 @@ def _section(command: str, results: Results, pictures: Sequence[str]) -> str:
         if result["command"] != command:
             continue
         table = importlib.import_module(module).markdown(result).strip()
-        picture = f"{stem}.png"
-        shown = f"\n![{heading}: {result['model']}]({RESULTS}/{picture})\n" if picture in pictures else ""
-        program = ELSEWHERE.get(command, f"python -m training {command}")
-        took = f"`{program} {result['model']}`, {_duration(result['seconds'])} on {result['machine']}."
+        shown = "".join(
+            f"\n![{heading}: {result['model']}]({RESULTS}/{name})\n" for name in pictures if _of(name, stem)
+        )
+        run = result.get("run", f"python -m training {command} {result['model']}")
+        took = f"`{run}`, {_duration(result['seconds'])} on {result['machine']}."
         parts.append(f"### `{result['model']}`\n\n{took}\n\n{table}\n{shown}")
     return f"## {heading}\n\n" + "\n".join(parts) if parts else ""
+
+
+def _of(picture: str, stem: str) -> bool:
+    return picture == f"{stem}.png"
 
 
 def _duration(seconds: float) -> str:
