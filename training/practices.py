@@ -19,7 +19,7 @@ RESULTS = "practices"  # folder beside the page
 SECTIONS: dict[str, tuple[str, str]] = {
     "report": ("training.champion_report", "Evaluation and calibration"),
     "ablate": ("training.ablate", "Training practices, one at a time"),
-    "search": ("training.search", "Hyperparameter search"),
+    "search": ("training.search_report", "Hyperparameter search"),
     "learning-curve": ("training.learning_curve", "What pretraining is worth"),
     "optimize": ("training.optimize", "Compression"),
     "export": ("training.formats", "Export"),
