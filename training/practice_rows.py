@@ -1,33 +1,11 @@
 """The practices that people recite, and for each where it is in this repository and how its effect is read."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from training.html_report.figure import figure
-
-Effect = Callable[[Mapping[str, Any]], str]
-
-
-@dataclass(frozen=True)
-class Practice:
-    """One row.
-
-    Attributes:
-        name: as it is recited.
-        command: that applies it, in Markdown.
-        code: files, from the repository's root.
-        result: name of the file with its figures, without suffix; empty where there is none.
-        effect: one figure of that result.
-        note: what to say where there is no result.
-    """
-
-    name: str
-    command: str
-    code: tuple[str, ...]
-    result: str = ""
-    effect: Effect | None = None
-    note: str = ""
+from training.practice import Effect, Practice
+from training.practice_tuning import TUNING
 
 
 def _against(baseline: str) -> Effect:
@@ -99,6 +77,7 @@ PRACTICES: tuple[Practice, ...] = (
         "report-linear",
         _against("ridge regression"),
     ),
+    *TUNING,
     Practice(
         "Evaluation against baselines, with confidence intervals",
         REPORT.format("fashion"),

@@ -11,14 +11,15 @@ from typing import Any
 
 import msgspec
 
-from training.practice_rows import PRACTICES, Practice
+from training.practice import Practice
+from training.practice_rows import PRACTICES
 
 RESULTS = "practices"  # folder beside the page
 # Which module renders a command's result, and under which heading.
 SECTIONS: dict[str, tuple[str, str]] = {
     "report": ("training.champion_report", "Evaluation and calibration"),
     "ablate": ("training.ablate", "Training practices, one at a time"),
-    "search": ("training.search", "Hyperparameter search"),
+    "search": ("training.search_report", "Hyperparameter search"),
     "learning-curve": ("training.learning_curve", "What pretraining is worth"),
     "optimize": ("training.optimize", "Compression"),
     "export": ("training.formats", "Export"),
@@ -115,9 +116,8 @@ def _section(command: str, results: Results, pictures: Sequence[str]) -> str:
         shown = "".join(
             f"\n![{heading}: {result['model']}]({RESULTS}/{name})\n" for name in pictures if _of(name, stem)
         )
-        took = (
-            f"`python -m training {command} {result['model']}`, {_duration(result['seconds'])} on {result['machine']}."
-        )
+        run = result.get("run", f"python -m training {command} {result['model']}")
+        took = f"`{run}`, {_duration(result['seconds'])} on {result['machine']}."
         parts.append(f"### `{result['model']}`\n\n{took}\n\n{table}\n{shown}")
     return f"## {heading}\n\n" + "\n".join(parts) if parts else ""
 

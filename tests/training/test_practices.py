@@ -7,10 +7,14 @@ import msgspec
 import pytest
 from typer.main import get_command
 
+from monitoring import __main__ as monitoring
+from serving import __main__ as serving
 from serving.settings import ROOT
+from training import __main__ as training
 from training import practices
-from training.__main__ import app
-from training.practice_rows import PRACTICES, Practice
+from training.practice import Practice
+from training.practice_rows import PRACTICES
+from training.practice_tuning import TUNING
 
 DOCS = ROOT / "docs"
 RESULT: dict[str, Any] = {
@@ -40,13 +44,12 @@ def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
 
 
 def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
-    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
     text = (DOCS / "practices.md").read_text()
     for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (DOCS / path).exists(), path
-    named = re.findall(r"python -m training ([a-z-]+)", text)
-    assert named
-    assert set(named) <= commands
+    for room, app in {"training": training.app, "monitoring": monitoring.app, "serving": serving.app}.items():
+        known = set(get_command(app).commands)  # type: ignore[attr-defined]
+        assert set(re.findall(rf"python -m {room} ([a-z-]+)", text)) <= known
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
 
@@ -86,6 +89,36 @@ def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
     assert pretraining({"metric": "polarity", "rows": rows}) == (
         "polarity, movie: 100 rows 0.7500 against 0.5000 from scratch; 500 rows 0.8000 against 0.5500 from scratch"
     )
+
+
+def ablated(**differences: float) -> dict[str, Any]:
+    """A result of an ablation with these differences of accuracy; two starts, the second with nothing but itself."""
+    rows = [
+        {"start": "plain", "practice": name, "difference": value, "difference_spread": 0.0025, "epochs": 4.0}
+        for name, value in {"start": 0.0, **differences}.items()
+    ]
+    return {"metric": "accuracy", "rows": [*rows, rows[0] | {"start": "deep"}]}
+
+
+def test_the_effect_of_a_training_practice_is_its_difference_to_each_start_that_it_was_tried_from() -> None:
+    effects = {one.name: one.effect for one in TUNING if one.result == "ablate-fashion"}
+    found = effects["Dropout"]
+    assert found is not None
+    assert found(ablated(dropout=-0.0125)) == "−1.25 ± 0.25 points from `plain`"
+    assert found(ablated()) == "not tried"
+    stopped = effects["Early stopping of a run three times as long"]
+    assert stopped is not None
+    both = {"epochs × 3": 0.02, "epochs × 3, early stopping": 0.015}
+    assert stopped(ablated(**both)) == "+1.50 ± 0.25 points from `plain` (run to its end: +2.00 ± 0.25)"
+
+
+def test_the_effect_of_a_search_is_how_much_better_its_best_trial_is_on_held_out_rows() -> None:
+    (effect,) = [one.effect for one in TUNING if one.result == "search-fashion"]
+    assert effect is not None
+    tests = {"quick": (0.90, 0.88), "best trial": (0.91, 0.91)}
+    rows = [{"preset": name, "test": value} for name, values in tests.items() for value in values]
+    result = {"metric": "accuracy", "preset": "quick", "rows": rows, "trials": [{}] * 30}
+    assert effect(result) == "+2.00 points of accuracy against preset quick in the same budget, after 30 trials"
 
 
 def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:
