@@ -76,10 +76,10 @@ def _pretraining(name: str) -> Effect:
         rows = [row for row in result["rows"] if row["slice"] == name]
         found = {(row["rows"], row["start"]): row[result["metric"]] for row in rows}
         each = (
-            f"{size:,} rows {figure(found[size, 'pretrained'])} against {figure(found[size, 'from scratch'])} from scratch"
+            f"{figure(found[size, 'pretrained'])} against {figure(found[size, 'from scratch'])} with {size:,} rows"
             for size in (min(row["rows"] for row in rows), max(row["rows"] for row in rows))
         )
-        return f"{result['metric']}, {name}: {'; '.join(each)}"
+        return f"{result['metric']}, {name}, pretrained against from scratch: {'; '.join(each)}"
 
     return effect
 

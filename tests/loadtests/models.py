@@ -88,7 +88,9 @@ def pictures() -> ModelContract:
 def reviews() -> ModelContract:
     """A classifier of texts, of which training saw short and long ones."""
     bare = contract(TensorSpec("text", "BYTES"), name="reviews", labels=LABELS)
-    return complete(bare, {"text": "A fine film, all in all."}, {"inputs": {"text": {"quantiles": [3.0, 19.0, 20.0, 21.0, 400.0]}}})
+    return complete(
+        bare, {"text": "A fine film, all in all."}, {"inputs": {"text": {"quantiles": [3.0, 19.0, 20.0, 21.0, 400.0]}}}
+    )
 
 
 def _arrays(spec: TensorSpec, rows: int) -> st.SearchStrategy[Array]:

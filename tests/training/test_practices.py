@@ -74,12 +74,18 @@ def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
     slices = [{"slice": "movie", "model": name, "polarity": value} for name, value in models.items()]
     found = by_slice({"rows": [{"model": "sentiment, preset full"}], "slices": slices})
     assert found == "polarity: movie 0.8750 against 0.6250 of VADER"
-    points = {(100, "pretrained"): 0.75, (100, "from scratch"): 0.5, (500, "pretrained"): 0.8, (500, "from scratch"): 0.55}
+    points = {
+        (100, "pretrained"): 0.75,
+        (100, "from scratch"): 0.5,
+        (500, "pretrained"): 0.8,
+        (500, "from scratch"): 0.55,
+    }
     rows = [
         {"slice": "movie", "rows": size, "start": start, "polarity": value} for (size, start), value in points.items()
     ]
     assert pretraining({"metric": "polarity", "rows": rows}) == (
-        "polarity, movie: 100 rows 0.7500 against 0.5000 from scratch; 500 rows 0.8000 against 0.5500 from scratch"
+        "polarity, movie, pretrained against from scratch: "
+        "0.7500 against 0.5000 with 100 rows; 0.8000 against 0.5500 with 500 rows"
     )
 
 
