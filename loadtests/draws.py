@@ -39,10 +39,15 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
         return rng.integers(0, 2, (rows, *spec.shape[1:])).astype(bool)
     example = _as_array(spec, example_value(contract, spec))
     if spec.datatype == "BYTES":
-        return _texts(example, rng, rows, summary.get("quantiles", []))
+        return _texts(contract, spec, rng, _drawn(rng, summary.get("quantiles") or [0.0], rows))
     quantiles = np.array(summary.get("quantiles") or [float(example.mean(dtype=np.float64))])
-    wanted = np.interp(rng.random(rows), np.linspace(0, 1, len(quantiles)), quantiles)
+    wanted = _drawn(rng, quantiles, rows)
     return _fit(contract, spec, wanted if spec.is_scalar else _scaled(example, wanted))
+
+
+def _drawn(rng: np.random.Generator, quantiles: Sequence[float] | Array, rows: int) -> Array:
+    """Numbers of a distribution, from its evenly spaced quantiles."""
+    return np.interp(rng.random(rows), np.linspace(0, 1, len(quantiles)), quantiles)
 
 
 def _scaled(example: Array, means: Array) -> Array:
@@ -60,13 +65,13 @@ def _categories(spec: TensorSpec, rng: np.random.Generator, rows: int, counts: M
     return np.array(spec.categories, object)[rng.choice(len(spec.categories), rows, p=share)]
 
 
-def _texts(example: Array, rng: np.random.Generator, rows: int, lengths: Sequence[float]) -> Array:
-    """Texts of the example's words, as long as those of training were; the example where no lengths are known."""
-    words = str(example).split() if not example.ndim else []
-    if not words or not len(lengths):
-        return np.broadcast_to(example, (rows, *example.shape))
-    wanted = np.interp(rng.random(rows), np.linspace(0, 1, len(lengths)), lengths)
-    return np.array([_text(words, rng, int(length)) for length in wanted], object)
+def _texts(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, lengths: Array) -> Array:
+    """Texts of so many characters, of the example's words; the example where it has none or no length is known."""
+    example = _as_array(spec, example_value(contract, spec))
+    words = str(example).split() if spec.is_scalar else []
+    if not words or not lengths.any():
+        return np.broadcast_to(example, (len(lengths), *example.shape))
+    return np.array([_text(words, rng, int(length)) for length in lengths], object)
 
 
 def _text(words: Sequence[str], rng: np.random.Generator, length: int) -> str:
@@ -76,17 +81,12 @@ def _text(words: Sequence[str], rng: np.random.Generator, length: int) -> str:
     return drawn[: max(length, 1)].rstrip()
 
 
-def _seen_lengths(contract: ModelContract, spec: TensorSpec) -> list[float]:
-    """The lengths of training's shortest and longest texts, and nothing between."""
-    quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles", [])
-    return [min(quantiles)] * 2 + [max(quantiles)] * 2 if quantiles else []
-
-
 def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:
     if spec.categories:
         return _categories(spec, rng, rows, {})
     if spec.datatype == "BYTES":
-        return _texts(_as_array(spec, example_value(contract, spec)), rng, rows, _seen_lengths(contract, spec))
+        quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles") or [0.0]
+        return _texts(contract, spec, rng, rng.choice([min(quantiles), max(quantiles)], rows))
     if spec.datatype == "BOOL":
         return _plausible(contract, spec, rng, rows)
     ends = np.array(_ends(contract, spec), np.float64)

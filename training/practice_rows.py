@@ -53,12 +53,11 @@ def _pretraining(name: str) -> Effect:
     def effect(result: Mapping[str, Any]) -> str:
         rows = [row for row in result["rows"] if row["slice"] == name]
         found = {(row["rows"], row["start"]): row[result["metric"]] for row in rows}
-        pairs = (
-            (size, found[size, "pretrained"], found[size, "from scratch"])
+        each = (
+            f"{figure(found[size, 'pretrained'])} against {figure(found[size, 'from scratch'])} with {size:,} rows"
             for size in (min(row["rows"] for row in rows), max(row["rows"] for row in rows))
         )
-        each = (f"{size:,} rows {figure(a)} against {figure(b)} from scratch" for size, a, b in pairs)
-        return f"{result['metric']}, {name}: {'; '.join(each)}"
+        return f"{result['metric']}, {name}, pretrained against from scratch: {'; '.join(each)}"
 
     return effect
 

@@ -82,12 +82,12 @@ def test_texts_are_words_of_the_example_as_long_as_those_of_training() -> None:
     lengths = [len(text) for text in texts]
     assert np.median(lengths) == pytest.approx(20, abs=3)
     assert 1 <= min(lengths) <= 4
-    assert 390 <= max(lengths) <= 400
+    assert 300 <= max(lengths) <= 400
     assert {word for text in texts for word in text.split()[:-1]} == {"A", "fine", "film,", "all", "in", "all."}
     assert len(set(texts)) > 900
-    extremes = {len(text) // 10 for text in draws.extreme(reviews(), rng, 50)["text"]}
-    assert extremes <= {0, 39, 40}
-    assert len(extremes) > 1
+    ends = [len(text) for text in draws.extreme(reviews(), rng, 50)["text"]]
+    assert all(length <= 3 or length >= 250 for length in ends)
+    assert min(ends) <= 3 < max(ends)
 
 
 @pytest.mark.parametrize("protocol", FORMATS)

@@ -87,7 +87,8 @@ def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
         {"slice": "movie", "rows": size, "start": start, "polarity": value} for (size, start), value in points.items()
     ]
     assert pretraining({"metric": "polarity", "rows": rows}) == (
-        "polarity, movie: 100 rows 0.7500 against 0.5000 from scratch; 500 rows 0.8000 against 0.5500 from scratch"
+        "polarity, movie, pretrained against from scratch: "
+        "0.7500 against 0.5000 with 100 rows; 0.8000 against 0.5500 with 500 rows"
     )
 
 
