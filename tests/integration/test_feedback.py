@@ -1,6 +1,7 @@
 """From a client's request through a real TorchServe into the monitor's store, and its truth after it."""
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.candidates import Candidate, registered
 from monitoring.__main__ import companion
 from monitoring.database import database_url
 from monitoring.records import Prediction
 from monitoring.store import open_store
+from serving.management import Management
+from serving.registry import Registry
 from serving.settings import ROOT
 from tests.integration.conftest import Server, serve, settings_for
 from tests.waiting import wait_until
@@ -60,6 +64,10 @@ def kept(server: Server, model: str) -> list[Prediction]:
         store.close()
 
 
+def is_kept(server: Server, model: str, id: str) -> bool:
+    return id in {one.request_id for one in kept(server, model)}
+
+
 def tell(server: Server, *labels: dict[str, Any], headers: dict[str, str] = TOKEN) -> httpx.Response:
     return httpx.post(f"{server.settings.monitor_url}/feedback", json=list(labels), headers=headers)
 
@@ -92,12 +100,12 @@ def test_predictions_and_their_feedback_meet_in_the_store(own: Server) -> None:
 def test_without_a_clients_id_the_answers_own_is_the_one(own: Server) -> None:
     response = own.client.post(f"{own.url}/predictions/linear", json={"x": 1.5})
     id = response.headers["x-request-id"]
-    wait_until(lambda: id in {one.request_id for one in kept(own, "linear")})
+    wait_until(lambda: is_kept(own, "linear", id))
 
 
 def test_a_contradiction_a_wrong_label_and_a_caller_without_the_token_are_refused(own: Server) -> None:
     ask(own, "linear", "line-2", json={"x": 2})
-    wait_until(lambda: "line-2" in {one.request_id for one in kept(own, "linear")})
+    wait_until(lambda: is_kept(own, "linear", "line-2"))
     assert tell(own, {"request_id": "line-2", "label": "four"}).status_code == 422
     assert tell(own, {"request_id": "line-2", "label": 4}, headers={}).status_code == 401
     assert tell(own, {"request_id": "line-2", "label": 4}).status_code == 200
@@ -106,7 +114,7 @@ def test_a_contradiction_a_wrong_label_and_a_caller_without_the_token_are_refuse
 
 def test_what_was_captured_is_counted_and_probes_are_not_captured(own: Server) -> None:
     ask(own, "linear", "last", json={"x": 3})
-    wait_until(lambda: "last" in {one.request_id for one in kept(own, "linear")})
+    wait_until(lambda: is_kept(own, "linear", "last"))
     captured = 'model_captured_rows_total{model="linear",version="1.0"}'
 
     def told() -> float:
@@ -116,3 +124,15 @@ def test_what_was_captured_is_counted_and_probes_are_not_captured(own: Server) -
     wait_until(lambda: told() == len(kept(own, "linear")))
     assert httpx.get(f"{own.settings.monitor_url}/readyz").status_code == 200  # it probes
     assert all(one.features != {"x": 6.0} for one in kept(own, "linear"))
+
+
+def test_a_copy_that_is_tried_out_under_another_name_is_not_captured(own: Server) -> None:
+    models = Registry(own.settings.model_store)
+    archive = models.verify(models.champions()["linear"][1]).read_bytes()
+    management = Management(own.settings.management_url, own.client)
+    with registered(management, own.settings.model_store, archive, Candidate(), "linear-tried") as copy:
+        ask(own, copy, "tried", json={"x": 1})
+        for id in ("after-1", "after-2"):  # a worker sends twice a second, so that "tried" would be here too
+            ask(own, "linear", id, json={"x": 1})
+            wait_until(functools.partial(is_kept, own, "linear", id))
+    assert not is_kept(own, "linear", "tried")

@@ -1,0 +1,48 @@
+"""The application runs what it is given."""
+
+import threading
+from pathlib import Path
+
+import httpx
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
+
+from monitoring.app import create_app
+from monitoring.probe import Prober
+from serving.registry import Registry
+from tests.waiting import wait_until
+
+
+def prober(folder: Path, registry: CollectorRegistry) -> Prober:
+    return Prober(Registry(folder), "http://127.0.0.1:1", registry, httpx.Client())
+
+
+def test_tasks_run_while_the_application_does(tmp_path: Path) -> None:
+    started, ended = threading.Event(), threading.Event()
+
+    def task(stop: threading.Event) -> None:
+        started.set()
+        stop.wait()
+        ended.set()
+
+    registry = CollectorRegistry()
+    with TestClient(create_app(prober(tmp_path, registry), registry, 3600, tasks=[task])):
+        wait_until(started.is_set, poll=0.01)
+        assert not ended.is_set()
+    wait_until(ended.is_set, poll=0.01)
+
+
+def test_a_call_that_is_not_understood_is_told_where_without_its_input(tmp_path: Path) -> None:
+    router = APIRouter()
+
+    @router.get("/double/{number}")
+    def double(number: int) -> int:
+        return 2 * number
+
+    registry = CollectorRegistry()
+    client = TestClient(create_app(prober(tmp_path, registry), registry, 3600, [router]))
+    assert client.get("/double/6").json() == 12
+    (fault,) = client.get("/double/secret").json()["detail"]
+    assert fault["loc"] == ["path", "number"]
+    assert "secret" not in str(fault)
