@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from rich.console import Console
 
 from monitoring.access import Access
-from monitoring.app import create_app
+from monitoring.app import Task, create_app
 from monitoring.catalog import catalog_router
 from monitoring.contracts import Contracts
 from monitoring.database import DatabaseError, database_url
@@ -24,12 +24,14 @@ from monitoring.pruning import prune_forever
 from monitoring.retention import Retention
 from monitoring.store import open_store
 from serving.companion import Companion, CompanionError
-from serving.registry import Registry
-from serving.settings import Settings
+from serving.readiness import read_contract
+from serving.registry import ArchiveError, Registry
+from serving.settings import ROOT, Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 PRUNE_INTERVAL = 60.0  # s
+SUMMER = (datetime(2013, 5, 1), datetime(2013, 10, 1))  # of the flights, when the winds are not those of winter
 
 
 def companion(settings: Settings) -> Companion:
@@ -45,9 +47,17 @@ def serve(
     interval: Annotated[
         float, typer.Option(envvar="MARLOOP_PROBE_INTERVAL", min=0.1, help="Seconds between two probes of a model.")
     ] = 5.0,
+    live_interval: Annotated[
+        float, typer.Option(envvar="MARLOOP_LIVE_INTERVAL", min=0.1, help="Seconds between two looks at the store.")
+    ] = 30.0,
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
     """Probe the models, take captured predictions and feedback, and tell what is known, in the foreground."""
+    # These imports take a second, which the other commands should not.
+    from monitoring.live import Live, QualityWindow
+    from monitoring.live_metrics import LiveMetrics
+    from monitoring.live_router import live_router
+
     settings = _settings()
     disable_created_metrics()  # a second series for each, which nothing reads
     registry, models = CollectorRegistry(), Registry(settings.model_store)
@@ -55,17 +65,74 @@ def serve(
     prober = Prober(models, inference_url or settings.inference_url, registry, client)
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
+        window = QualityWindow.from_environment(os.environ)
     except (DatabaseError, ValueError) as error:
         _fail(error)
     contracts, access = Contracts(models), Access(os.environ.get("MARLOOP_TOKEN", ""))
+    live = Live(store, contracts, window, _now)
+    registry.register(LiveMetrics(live))
     routers = [
         events_router(Ingest(store, contracts, registry), access),
         feedback_router(store, contracts, access, registry, _now),
         catalog_router(store, contracts),
+        live_router(live, contracts, window),
     ]
-    monitor = create_app(prober, registry, interval, routers, [partial(prune_forever, store, _now, PRUNE_INTERVAL)])
+    tasks: list[Task] = [partial(prune_forever, store, _now, PRUNE_INTERVAL), partial(live.run_forever, live_interval)]
+    monitor = create_app(prober, registry, interval, routers, tasks)
     uvicorn.run(monitor, host=settings.bind_address, port=settings.monitor_port, log_level="warning", access_log=False)
     store.close()
+
+
+@app.command("drift-report")
+def drift_report_command(
+    model: Annotated[str, typer.Argument(help="Name of a model with a champion.")],
+    until: Annotated[datetime | None, typer.Option(help="End of the window, in UTC; default: now.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File; default: reports/MODEL-drift.html in the run's folder.")
+    ] = None,
+) -> None:
+    """Write a page about the drift of a model's newest rows, with each distribution beside its reference."""
+    from monitoring import drift_report
+
+    settings = _settings()
+    try:
+        store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
+        path = output or settings.run_dir / "reports" / f"{model}-drift.html"
+        contract = read_contract(Registry(settings.model_store), model)
+        verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else _now(), path)
+        store.close()
+    except (ArchiveError, DatabaseError, ValueError) as error:
+        _fail(error)
+    console.print(f"{verdict} Written: {path}", markup=False)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe with a timeline.")],
+    since: Annotated[datetime, typer.Option(help="Begin of the period that has drifted.")] = SUMMER[0],
+    until: Annotated[datetime, typer.Option(help="Its end.")] = SUMMER[1],
+    windows: Annotated[int, typer.Option(min=1, help="That are drawn from each period.")] = 200,
+    output: Annotated[Path, typer.Option(help="Folder for the result.")] = ROOT / "docs" / "practices",
+    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
+    / ".cache",
+) -> None:
+    """Measure how many windows of a real year alarm, before and after the world has moved on."""
+    from monitoring.calibrate import calibrate, draw
+    from monitoring.timeline import timeline
+    from training import drift_result, practices, recipes
+    from training.data import DataError
+
+    settings = _settings()
+    try:
+        year = timeline(recipes.ready(model), Registry(settings.model_store), cache)
+        period = (since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
+        result = calibrate(year, *period, windows, step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"))
+    except (ArchiveError, DataError, KeyError, ValueError) as error:
+        _fail(error)
+    written = practices.write_result(result, output)
+    draw(result, written.with_suffix(".png"))
+    console.print(drift_result.markdown(result), markup=False)
+    console.print(f"written: {written}", markup=False)
 
 
 @app.command()
@@ -104,7 +171,7 @@ def _settings() -> Settings:
 
 def _fail(error: Exception) -> NoReturn:
     console.print("[red]error:[/red]", end=" ")
-    console.print(str(error), markup=False)
+    console.print(str(error.args[0]), markup=False)
     raise typer.Exit(1) from None
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from handlers.contract import Task
-from training.recipe import Array
 
+Array = NDArray[Any]
 RESAMPLES = 1000
 LEVEL = 0.95  # share of the resamples whose metric lies in the interval
 Measure = Callable[[Array], dict[str, float]]  # of the rows with these indices
@@ -89,7 +90,7 @@ def _regression(output: Array, target: Array) -> Measure:
 def _classification(output: Array, target: Array) -> Measure:
     classes = output.shape[1]
     cells = target * classes + output.argmax(1)
-    auc, influence = _auc(output, target)
+    auc, influence = auc_with_influence(output, target)
 
     def measure(rows: Array) -> dict[str, float]:
         counts = np.bincount(cells[rows], minlength=classes**2).reshape(classes, classes)
@@ -109,7 +110,7 @@ def _classification(output: Array, target: Array) -> Measure:
     return measure
 
 
-def _auc(output: Array, target: Array) -> tuple[float, Array]:
+def auc_with_influence(output: Array, target: Array) -> tuple[float, Array]:
     """The mean AUC over the classes, and what each row adds to it when it is drawn once more.
 
     To first order, as in DeLong et al. 1988: sorting every resample anew would take a hundred times as long.

@@ -86,7 +86,7 @@ def train(
     output = export.predict(module, data.test)
     watched = None if data.validation is None else export.predict(module, data.validation)
     evaluation = evaluate.held_out(recipe, data, output, watched)
-    draft = _draft(trained, evaluation, export.predict(module, data.train))
+    draft = _draft(trained, evaluation, export.predict(module, data.train), output)
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
         (graphs / archive.ASSETS).mkdir()
@@ -145,7 +145,7 @@ def _report(result: Result, trained: Trained, output: Array, step: Callable[[str
         return result
 
 
-def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> ModelContract:
+def _draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out: Array) -> ModelContract:
     recipe, data = trained.recipe, trained.data
     contract = ModelContract(
         name=recipe.name,
@@ -159,7 +159,7 @@ def _draft(trained: Trained, evaluation: dict[str, Any], output: Array) -> Model
         evaluation=evaluation,
         lineage=lineage(trained, ROOT, datetime.now(UTC)),
     )
-    return msgspec.structs.replace(contract, reference=reference(contract, data, output))
+    return msgspec.structs.replace(contract, reference=reference(contract, data, output, held_out))
 
 
 def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path, serving: Serving) -> Example:

@@ -67,6 +67,14 @@ def _exported(result: Mapping[str, Any]) -> str:
     return f"largest difference from PyTorch over {result['compared_rows']:,} rows: {each}"
 
 
+def _drift(result: Mapping[str, Any]) -> str:
+    known, _, later, *_ = result["rows"]
+    return (
+        f"{known['alarm']:.1%} of the windows from the known months alarm, {later['alarm']:.1%} of those from "
+        f"{later['period']}"
+    )
+
+
 REPORT = "`python -m training report {}`"
 PRACTICES: tuple[Practice, ...] = (
     Practice(
@@ -150,5 +158,12 @@ PRACTICES: tuple[Practice, ...] = (
         "`make up`, `make status`",
         ("handlers/telemetry.py", "handlers/logs.py", "monitoring/probe.py"),
         note="[what is measured](../README.md#watch)",
+    ),
+    Practice(
+        "Monitoring on live data: drift",
+        "`python -m monitoring calibrate flights`",
+        ("monitoring/drift.py", "training/distribution.py"),
+        "drift-flights",
+        _drift,
     ),
 )

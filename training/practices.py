@@ -1,7 +1,8 @@
 """``docs/practices.md``: what each practice of applied deep learning is worth here, from the figures of its command.
 
 Every number is read from ``docs/practices/COMMAND-MODEL.json``, which the command wrote; each of these files is an
-object with ``command``, ``model``, ``seconds``, ``machine`` and ``rows``, a list of flat objects.
+object with ``command``, ``model``, ``seconds``, ``machine`` and ``rows``, a list of flat objects; ``run`` is the
+command line where it is not that of ``training``.
 """
 
 import importlib
@@ -23,6 +24,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "learning-curve": ("training.learning_curve", "What pretraining is worth"),
     "optimize": ("training.optimize", "Compression"),
     "export": ("training.formats", "Export"),
+    "drift": ("training.drift_result", "Alarms of drift"),
 }
 Results = Mapping[str, Mapping[str, Any]]  # by the file's name without suffix
 

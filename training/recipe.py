@@ -56,6 +56,7 @@ class Split:
         weight: FP32 ``(n,)`` importance of each row in the loss; None for all alike.
         slices: ``(n,)`` names, each row's part of the data, such as its source; each part is evaluated by itself.
         texts: of each text input by name, the ``(n,)`` strings that ``inputs`` holds as tokens.
+        time: INT64 ``(n,)`` seconds since the epoch; None where the order says nothing.
     """
 
     inputs: Mapping[str, Array]
@@ -63,6 +64,7 @@ class Split:
     weight: Array | None = None
     slices: Array | None = None
     texts: Mapping[str, Array] = field(default_factory=dict)
+    time: Array | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -79,8 +81,9 @@ class Split:
         def some(arrays: Mapping[str, Array]) -> dict[str, Array]:
             return {name: values[rows] for name, values in arrays.items()}
 
-        weight, slices = (None if each is None else each[rows] for each in (self.weight, self.slices))
-        return Split(some(self.inputs), self.target[rows], weight, slices, some(self.texts))
+        others = (self.weight, self.slices, self.time)
+        weight, slices, time = (None if each is None else each[rows] for each in others)
+        return Split(some(self.inputs), self.target[rows], weight, slices, some(self.texts), time)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,13 @@ class Recipe(ABC, Generic[H]):
 
         Values ``(n,)`` of a regression; probabilities or one-hot votes ``(n, classes)`` of a classification.
         """
+
+    def timeline(self, data: Data) -> Split | None:
+        """Every row that is known with its time and truth, in order of time, those after ``data`` included.
+
+        What a version meets when it grows old is measured on it; by default there is none.
+        """
+        return None
 
     def augment(self, inputs: list[Tensor], hp: H) -> list[Tensor]:
         """Vary a training batch; by default not at all."""

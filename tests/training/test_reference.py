@@ -8,9 +8,10 @@ import pytest
 from handlers.contract import TensorSpec
 from tests.training.conftest import load
 from tests.training.quadrants import Quadrants
+from training.distribution import QUANTILES
 from training.pipeline import Result
 from training.recipe import Data, Split
-from training.reference import QUANTILES, reference
+from training.reference import reference
 
 ROWS = 1025  # so that each of the 257 quantiles falls onto a row
 
@@ -34,35 +35,60 @@ def data() -> Data:
 @pytest.fixture
 def found(data: Data, linear: Result) -> dict[str, Any]:
     contract = msgspec.structs.replace(linear.contract, inputs=data.inputs)
-    summary = reference(contract, data, -data.train.inputs["number"])
+    summary = reference(contract, data, -data.train.inputs["number"], data.test.target + [1, 2, 3])
     assert summary["rows"] == ROWS
-    return {**summary["inputs"], "output": summary["output"]}
+    return {**summary["inputs"], "output": summary["output"], "errors": summary["errors"]}
 
 
 def test_numbers_are_summarised_by_evenly_spaced_quantiles_of_the_training_rows(found: dict[str, Any]) -> None:
     assert QUANTILES == 257
-    assert found["number"] == {"quantiles": list(range(0, ROWS, 4))}
-    assert found["output"] == {"quantiles": list(range(-ROWS + 1, 1, 4))}
+    assert found["number"]["quantiles"] == list(range(0, ROWS, 4))
+    assert found["output"]["quantiles"] == list(range(-ROWS + 1, 1, 4))
 
 
 def test_categories_are_counted_and_one_without_rows_too(found: dict[str, Any]) -> None:
-    assert found["category"] == {"counts": {"even": 513, "odd": 512, "neither": 0}}
+    assert found["category"]["counts"] == {"even": 513, "odd": 512, "neither": 0}
 
 
 def test_a_tensor_of_several_values_is_summarised_by_the_mean_of_each_row(found: dict[str, Any]) -> None:
-    assert found["picture"] == {"quantiles": list(range(1, ROWS + 1, 4))}
+    assert found["picture"]["quantiles"] == list(range(1, ROWS + 1, 4))
+
+
+def test_errors_are_those_of_the_held_out_rows_where_nothing_tells_the_time(found: dict[str, Any]) -> None:
+    quantiles = found["errors"]["quantiles"]
+    assert (quantiles[0], quantiles[128], quantiles[-1]) == (1, 2, 3)
+
+
+def test_each_summary_knows_what_is_usual_where_there_are_rows_enough(found: dict[str, Any]) -> None:
+    assert found["number"]["usual"]["window"] == ROWS // 8
+    assert "usual" not in found["errors"]  # three rows
+
+
+def test_rows_with_times_are_all_known_in_order_of_time_the_held_out_ones_too(data: Data, linear: Result) -> None:
+    contract = msgspec.structs.replace(linear.contract, inputs=(TensorSpec("x", "FP32"),))
+    level = np.repeat([0.0, 10.0], 500).astype(np.float32)  # the world changes once, in the middle
+    order = np.random.default_rng(0).permutation(1000)
+    parts = [Split({"x": level[rows]}, level[rows], time=rows) for rows in (order[:800], order[800:])]
+    summary = reference(contract, replace(data, train=parts[0], test=parts[1]), *(one.target + 1 for one in parts))
+    assert summary["rows"] == 1000
+    assert summary["inputs"]["x"]["quantiles"][100] == 0
+    assert summary["inputs"]["x"]["usual"]["mean"] > 0.6  # a window holds one half's rows alone
+    assert summary["errors"]["quantiles"] == [1] * QUANTILES
 
 
 def test_quantiles_are_rounded_to_six_digits(data: Data, linear: Result) -> None:
     train = replace(data.train, inputs={"x": np.full(ROWS, 1 / 3)})
     contract = msgspec.structs.replace(linear.contract, inputs=(TensorSpec("x", "FP32"),))
-    assert reference(contract, replace(data, train=train), data.train.target)["inputs"]["x"]["quantiles"][0] == 0.333333
+    found = reference(contract, replace(data, train=train), data.train.target, data.test.target)
+    assert found["inputs"]["x"]["quantiles"][0] == 0.333333
 
 
-def test_the_output_of_a_classification_is_the_count_of_each_label(quadrants: Result) -> None:
-    output = np.eye(4)[[0, 0, 0, 2]]
-    counts = reference(quadrants.contract, load(Quadrants()), output)["output"]
-    assert counts == {"counts": {"NE": 3, "NW": 0, "SW": 1, "SE": 0}}
+def test_a_classification_is_summarised_by_the_counts_of_each_label_and_of_right_and_wrong(quadrants: Result) -> None:
+    data = load(Quadrants())
+    output, held_out = np.eye(4)[np.arange(len(data.train)) % 2], np.eye(4)[data.test.target]
+    found = reference(quadrants.contract, data, output, np.roll(held_out, 1, axis=1))
+    assert found["output"]["counts"] == {"NE": 200, "NW": 200, "SW": 0, "SE": 0}
+    assert found["errors"]["counts"] == {"right": 0, "wrong": len(data.test)}
 
 
 def test_a_trained_models_contract_has_the_reference_of_its_own_data(quadrants: Result) -> None:

@@ -82,10 +82,7 @@ class Flights(Recipe[FlightsHyperparameters]):
 
     def load(self, hp: FlightsHyperparameters, cache: Path) -> Data:
         """January and February 2013, split at the cutoff; cancelled flights have no air time and are left out."""
-        path = package_file(*SOURCE)
-        check_sha256(path.read_bytes(), SHA256, path)
-        columns = ["month", "day", "air_time", "distance", "hour", "carrier", "origin", "dest"]
-        year = pandas.read_csv(path, usecols=columns).dropna(subset=["air_time"])
+        year = _year()
         inputs = _inputs(year)
         winter = year[year["month"] <= 2]
         days = pandas.to_datetime({"year": 2013, "month": winter["month"], "day": winter["day"]})
@@ -93,6 +90,10 @@ class Flights(Recipe[FlightsHyperparameters]):
         age = (pandas.Timestamp(CUTOFF) - days[past]).dt.days.to_numpy()
         weight = (0.5 ** (age / hp.half_life)).astype(np.float32)
         return Data(_split(winter[past], inputs, weight), _split(winter[~past], inputs, None), inputs, SHA256)
+
+    def timeline(self, data: Data) -> Split:
+        """All of 2013 by scheduled departure."""
+        return _split(_year().sort_values("time_hour", kind="stable"), data.inputs, None)
 
     def module(self, hp: FlightsHyperparameters, data: Data) -> nn.Module:
         """One linear layer, scaling and one-hot inside."""
@@ -103,6 +104,15 @@ class Flights(Recipe[FlightsHyperparameters]):
         train, test = _features(data.train, data.inputs), _features(data.test, data.inputs)
         models = {"mean": DummyRegressor(), "ridge regression": Ridge()}
         return {name: model.fit(train, data.train.target).predict(test) for name, model in models.items()}
+
+
+def _year() -> pandas.DataFrame:
+    """Every flight that has an air time, as the file orders them."""
+    path = package_file(*SOURCE)
+    check_sha256(path.read_bytes(), SHA256, path)
+    columns = ["month", "day", "air_time", "distance", "hour", "carrier", "origin", "dest", "time_hour"]
+    year = pandas.read_csv(path, usecols=columns).dropna(subset=["air_time"])
+    return year.assign(time_hour=pandas.to_datetime(year["time_hour"], utc=True))
 
 
 def _inputs(year: pandas.DataFrame) -> tuple[TensorSpec, ...]:
@@ -124,7 +134,8 @@ def _split(rows: pandas.DataFrame, inputs: tuple[TensorSpec, ...], weight: Array
         else rows[spec.name].to_numpy(spec.dtype)
         for spec in inputs
     }
-    return Split(values, rows["air_time"].to_numpy(np.float32), weight)
+    time = (rows["time_hour"] - pandas.Timestamp(0, tz="UTC")) // pandas.Timedelta(seconds=1)
+    return Split(values, rows["air_time"].to_numpy(np.float32), weight, time=time.to_numpy(np.int64))
 
 
 def _features(split: Split, inputs: tuple[TensorSpec, ...]) -> Array:

@@ -1,0 +1,122 @@
+"""What is known of the served models right now: quality and drift of the newest rows, looked at again and again."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from handlers.contract import ModelContract
+from monitoring.contracts import Contracts
+from monitoring.drift import Drift, detect, rows_needed
+from monitoring.quality import Quality, measure
+from monitoring.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class QualityWindow:
+    """Which labelled rows count.
+
+    Attributes:
+        age: of the predictions at most.
+        rows: the newest of them at most.
+    """
+
+    age: timedelta = timedelta(days=7)
+    rows: int = 5000
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "QualityWindow":
+        """Read ``MARLOOP_QUALITY_HOURS`` and ``MARLOOP_QUALITY_ROWS``; empty ones are unset.
+
+        Raises:
+            ValueError: one is no positive number, or the rows no whole one; names the variable.
+        """
+        hours = environ.get("MARLOOP_QUALITY_HOURS") or str(cls.age / timedelta(hours=1))
+        rows = environ.get("MARLOOP_QUALITY_ROWS") or str(cls.rows)
+        if not (hours.replace(".", "", 1).isdecimal() and 0 < float(hours) < 10**6):
+            raise ValueError(f"MARLOOP_QUALITY_HOURS is {hours!r}; it must be a number of hours over 0")
+        if not (rows.isdecimal() and 0 < int(rows) < 10**6):
+            raise ValueError(f"MARLOOP_QUALITY_ROWS is {rows!r}; it must be a positive integer under a million")
+        return cls(timedelta(hours=float(hours)), int(rows))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the last look at one model found.
+
+    Attributes:
+        time: of the look.
+        contracts: of the champion, and of other versions with labels, by version.
+    """
+
+    time: datetime
+    quality: Quality
+    drift: Drift
+    contracts: Mapping[str, ModelContract]
+
+
+class Live:
+    """Looks at every model that has a champion.
+
+    Args:
+        store: has their predictions and labels.
+        contracts: of the registered models.
+        window: of the quality; that of the drift is in the contract.
+        clock: the time, in UTC.
+    """
+
+    def __init__(
+        self, store: Store, contracts: Contracts, window: QualityWindow, clock: Callable[[], datetime]
+    ) -> None:
+        self._store, self._contracts, self._window, self._clock = store, contracts, window, clock
+        self.last: Mapping[str, Found] = {}
+
+    def run(self) -> None:
+        """Look once; what fails for one model is logged, and the others are looked at.
+
+        Raises:
+            ArchiveError: the registry is damaged.
+        """
+        found = {}
+        for model in sorted(self._contracts.models.champions()):
+            try:
+                if (one := self.look(model)) is not None:
+                    found[model] = one
+            except Exception:
+                logger.exception("cannot tell the quality and drift of %s", model)
+        self.last = found  # at once: who reads sees one state
+
+    def run_forever(self, interval: float, stop: threading.Event) -> None:
+        """Look every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
+        while not stop.is_set():
+            try:
+                self.run()
+            except Exception:
+                logger.exception("cannot tell quality and drift")
+            stop.wait(interval)
+
+    def look(self, model: str) -> Found | None:
+        """Quality and drift of one model; None if it has no contract."""
+        contract = self._contracts.of(model)
+        if contract is None:
+            return None
+        quality = self.quality(contract, self._window)
+        versions = {number: self._contracts.of(model, number) for number in {contract.version, *quality.versions}}
+        contracts = {number: one for number, one in versions.items() if one is not None}
+        return Found(self._clock(), quality, self.drift(contract), contracts)
+
+    def quality(self, contract: ModelContract, window: QualityWindow) -> Quality:
+        """The quality of one model in a window that ends now."""
+        since = self._clock() - window.age
+        return measure(contract, self._store.labelled(contract.name, since=since, limit=window.rows))
+
+    def drift(self, contract: ModelContract) -> Drift:
+        """The drift of one model's newest rows, against one version's reference."""
+        needed = rows_needed(contract)
+        newest = self._store.predictions(contract.name, limit=needed)
+        # Errors count of this version alone, and from further back where labels are late.
+        known = self._store.labelled(contract.name, version=contract.version, limit=needed)
+        return detect(contract, newest, known)

@@ -1,0 +1,111 @@
+"""A recipe's timeline, answered by the champion: what the store would hold if the year had been served."""
+
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from handlers.contract import ModelContract
+from handlers.engine import load_engine
+from monitoring.drift import rows_needed
+from monitoring.records import Labelled, Prediction
+from serving.readiness import read_contract
+from serving.registry import Registry
+from training import archive, export
+from training.distribution import Array
+from training.recipe import Recipe, Split
+from training.reference import errors_of, summaries, values_of
+from training.serving_settings import serving_of
+
+BATCH = 4096  # rows that the graph answers at once
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A year as a version answers it.
+
+    Attributes:
+        rows: in order of time.
+        known: how many rows, the first, the version knows.
+        output: FP32, the answers.
+    """
+
+    contract: ModelContract
+    rows: Split
+    known: int
+    output: Array
+
+    @property
+    def window(self) -> int:
+        """Rows of a window."""
+        return rows_needed(self.contract)
+
+    def labelled(self, start: int, stop: int) -> list[Labelled]:
+        """Some rows as the store would tell them."""
+        return [self._labelled(row) for row in range(start, stop)]
+
+    def place(self, moment: datetime) -> int:
+        """The first row at or after a moment."""
+        return int(np.searchsorted(self._times, moment.timestamp()))
+
+    def month(self, row: int) -> tuple[int, int]:
+        """Year and month of a row, in UTC."""
+        moment = datetime.fromtimestamp(int(self._times[row]), UTC)
+        return moment.year, moment.month
+
+    @property
+    def _times(self) -> Array:
+        assert self.rows.time is not None
+        return self.rows.time
+
+    def _labelled(self, row: int) -> Labelled:
+        contract = self.contract
+        moment = datetime.fromtimestamp(int(self._times[row]), UTC)
+        features = {}
+        for spec in contract.inputs:
+            value = self.rows.texts.get(spec.name, self.rows.inputs[spec.name])[row].tolist()
+            features[spec.name] = spec.categories[value] if spec.categories else value
+        label, output = self.rows.target[row].item(), self.output[row].tolist()
+        if contract.task == "classification":
+            label = contract.labels[label]
+            output = {"label": contract.labels[int(np.argmax(output))], "probabilities": output}
+        prediction = Prediction("timeline", row, contract.name, contract.version, moment, features, output)
+        return Labelled(prediction, label, moment)
+
+    def without(self, start: int, stop: int) -> ModelContract:
+        """The contract as if the version had never seen some of the rows that it knows."""
+        kept = np.r_[0:start, stop : self.known]
+        inputs = {name: values[kept] for name, values in values_of(self.rows).items()}
+        errors = errors_of(self.contract, self.output[kept], self.rows.target[kept])
+        reference = summaries(self.contract, inputs, self.output[kept], errors)
+        return msgspec.structs.replace(self.contract, reference=reference)
+
+
+def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
+    """The recipe's timeline, answered by the champion.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+        DataError: the data cannot be had.
+        ValueError: the recipe has no timeline, or too few rows to know what is usual.
+    """
+    contract = read_contract(registry, recipe.name)
+    data = recipe.load(msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None))), cache)
+    rows = recipe.timeline(data)
+    if rows is None or rows.time is None or data.train.time is None or data.test.time is None:
+        raise ValueError(f"the recipe {recipe.name} has no timeline: nothing tells which of its rows came when")
+    if "usual" not in contract.reference.get("errors", {}):
+        raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
+    known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
+    _, champion = registry.champions()[recipe.name]
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as content:
+        for graph in archive.GRAPHS:
+            content.extract(graph, folder)
+        engine = load_engine(serving_of(recipe, registry.store).engine, Path(folder), contract, 1)
+        output = export.run(recipe, engine, rows, contract.graph_outputs[0], BATCH)
+    return Timeline(contract, rows, int(known), output)
