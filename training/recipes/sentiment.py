@@ -153,6 +153,10 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         vader = votes / votes.sum(1, keepdims=True)
         return {"majority class": np.eye(3, dtype=np.float32)[commonest], "VADER": vader.astype(np.float32)}
 
+    def prunable(self, module: nn.Module) -> list[nn.Module]:
+        """What is inside each layer; attention's heads and the vectors between layers keep their widths."""
+        return [layer for name, layer in module.named_modules() if name.endswith(".inner")]
+
     def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Tokens up to the end of the longest text."""
         length = int((inputs["text"] != PAD).sum(1).max())
