@@ -32,12 +32,10 @@ def optimize_command(
     store: Annotated[
         Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")
     ] = ROOT / "model_store",
-    cache: Annotated[
-        Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")
-    ] = ROOT / ".cache",
-    runs: Annotated[
-        Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder for checkpoints of runs under way.")
-    ] = ROOT / "runs",
+    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
+    / ".cache",
+    runs: Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder for checkpoints of runs under way.")] = ROOT
+    / "runs",
 ) -> None:
     """Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."""
     # These imports take seconds, which --help should not.
@@ -76,14 +74,14 @@ def optimize_command(
 
 
 def _print(found: dict[str, Any]) -> None:
-    from training.optimize.result import cells
+    from training.optimize.result import brief
 
-    head, *rows = cells(found)
+    head, *rows = brief(found)
     table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
     for i, column in enumerate(head):
-        table.add_column(column, justify="left" if i in (0, len(head) - 1) else "right")
+        table.add_column(column, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=0 < i < len(head) - 1)
     for row in rows:
-        table.add_row(*(cell.strip("*") for cell in row))
+        table.add_row(*row)
     console.print(table)
     for name, why in found["left_out"].items():
         console.print(f"not made: {name} ({why})", markup=False)

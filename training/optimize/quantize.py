@@ -83,9 +83,12 @@ def float16(source: Path, target: Path) -> None:
     """
 
     def convert(prepared: Path) -> None:
+        from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        onnx.save(convert_float_to_float16(onnx.load(prepared), keep_io_types=True), target)
+        model = ONNXModel(convert_float_to_float16(onnx.load(prepared), keep_io_types=True))
+        model.topological_sort()  # the converter appends its casts
+        model.save_model_to_file(target)
 
     _convert(source, target, convert, (TensorProto.FLOAT16,), "float16")
 
@@ -113,9 +116,7 @@ class _Calibration:
         return None if batch is None else dict(batch)
 
 
-def _convert(
-    source: Path, target: Path, convert: Callable[[Path], None], expected: tuple[Any, ...], kind: str
-) -> None:
+def _convert(source: Path, target: Path, convert: Callable[[Path], None], expected: tuple[Any, ...], kind: str) -> None:
     """Prepare a graph (sizes inferred, constants folded, operators fused), convert it, check it."""
     # Else the wheel of ONNX Runtime for Linux reports the models that it loads to its makers.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"

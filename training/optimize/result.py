@@ -22,8 +22,26 @@ COLUMNS = (
 def cells(result: Mapping[str, Any]) -> list[list[str]]:
     """The table of a result, its head first; the fastest variants first of the rest."""
     head = [column.format(metric=result["primary"]) for column in COLUMNS]
-    reference, *others = result["rows"]
-    return [head, *(_cells(row, result["primary"]) for row in [reference, *sorted(others, key=_slowness)])]
+    return [head, *(_cells(row, result["primary"]) for row in _ordered(result))]
+
+
+def brief(result: Mapping[str, Any]) -> list[list[str]]:
+    """The same without intervals, for a terminal."""
+    head = ["variant", "size", result["primary"], "lost", "ms of 1", "ms of 64", "speed-up", ""]
+    rows = [
+        [
+            row["variant"],
+            _bytes(row["bytes"]),
+            "–" if row["drop"] is None else f"{row[result['primary']]:.4f}",
+            "–" if row["drop"] is None else _points(row["drop"]),
+            f"{row['p50_1_ms']:.3g}",
+            f"{row['p50_64_ms']:.3g}",
+            f"{row['speedup']:.2f}",
+            row["verdict"],
+        ]
+        for row in _ordered(result)
+    ]
+    return [head, *rows]
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -86,8 +104,9 @@ def _cells(row: Mapping[str, Any], metric: str) -> list[str]:
     ]
 
 
-def _slowness(row: Mapping[str, Any]) -> float:
-    return -float(row["speedup"])
+def _ordered(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    reference, *others = result["rows"]
+    return [reference, *sorted(others, key=lambda row: -row["speedup"])]
 
 
 def _points(value: float) -> str:

@@ -74,10 +74,10 @@ def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], s
     if layers:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch_pruning.BasePruner(
+            torch_pruning.pruner.BasePruner(
                 pruned,
                 example,
-                importance=torch_pruning.GroupMagnitudeImportance(),
+                importance=torch_pruning.importance.GroupMagnitudeImportance(),
                 pruning_ratio=share,
                 ignored_layers=kept,
                 round_to=MULTIPLE,
@@ -149,4 +149,3 @@ def _fit(teacher: Trained, hp: Any, make: Callable[[], nn.Module], taught: bool,
     student = trained.module.student if isinstance(trained.module, Lesson) else trained.module
     trained = replace(trained, recipe=recipe, module=student.eval())
     return pipeline.calibrated(trained) if hp.calibrate else trained
-

@@ -108,9 +108,7 @@ def _static_int8(trained: Trained, source: Path, target: Path) -> None:
     quantize.static_int8(source, target, calibration(trained))
 
 
-def _converted(
-    source: Variant, graphs: Path, name: str, kind: str, convert: Callable[[Path, Path], None]
-) -> Variant:
+def _converted(source: Variant, graphs: Path, name: str, kind: str, convert: Callable[[Path, Path], None]) -> Variant:
     onnx, program = GRAPHS
     graphs.mkdir()
     convert(source.graphs / onnx, graphs / onnx)

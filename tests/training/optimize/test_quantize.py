@@ -92,9 +92,7 @@ def test_the_same_graph_gives_the_same_bytes_without_traces(
 
 
 @pytest.mark.parametrize(("convert", "kind"), [(quantize.dynamic_int8, "int8"), (quantize.float16, "float16")])
-def test_a_graph_without_weights_is_refused(
-    tmp_path: Path, convert: Callable[[Path, Path], None], kind: str
-) -> None:
+def test_a_graph_without_weights_is_refused(tmp_path: Path, convert: Callable[[Path, Path], None], kind: str) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "plain", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -37,11 +37,11 @@ def work(size: int) -> dict[int, list[speed.Batch]]:
 def test_an_engine_that_takes_a_third_of_the_time_is_three_times_as_fast() -> None:
     found = speed.race({"slow": Slow(3e-4), "fast": Slow(1e-4)}, work(1), 0.1)
     factor, low, high = speed.speedup(found["fast"], found["slow"])
-    assert factor == pytest.approx(3, rel=0.2)
-    assert low <= factor <= high
-    assert found["slow"][1].milliseconds(0.5) == pytest.approx(0.3, rel=0.2)
+    assert 2 < factor < 4.5  # whatever else the machine does
+    assert 1 < low <= factor <= high
+    assert 0.3 <= found["slow"][1].milliseconds(0.5) < 0.6
     assert found["fast"][1].milliseconds(0.99) >= found["fast"][1].milliseconds(0.5)
-    assert found["fast"][1].rows_per_second == pytest.approx(10_000, rel=0.3)
+    assert 2_000 < found["fast"][1].rows_per_second <= 10_000
 
 
 def test_both_sizes_count_alike() -> None:

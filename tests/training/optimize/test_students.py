@@ -33,7 +33,12 @@ def test_pruned_layers_are_smaller_and_the_output_keeps_its_shape(champion: Cham
     before = {name: tuple(values.shape) for name, values in trained.module.named_parameters()}
     pruned = prune(trained.recipe, trained.module, example(trained), 0.5)
     shapes = {name: tuple(values.shape) for name, values in pruned.named_parameters()}
-    assert shapes == {"layers.0.weight": (8, 2), "layers.0.bias": (8,), "layers.2.weight": (4, 8), "layers.2.bias": (4,)}
+    assert shapes == {
+        "layers.0.weight": (8, 2),
+        "layers.0.bias": (8,),
+        "layers.2.weight": (4, 8),
+        "layers.2.bias": (4,),
+    }
     assert pruned(*example(trained)).shape == (2, 4)
     assert {name: tuple(values.shape) for name, values in trained.module.named_parameters()} == before
 
@@ -131,7 +136,8 @@ def test_a_smaller_network_learns_alone_and_from_the_champion(champion: Champion
     assert not isinstance(taught.module, Lesson)
     assert accuracy(taught) > 0.9
     assert any(
-        not torch.equal(a, b) for a, b in zip(taught.module.parameters(), made["small"]().module.parameters(), strict=True)
+        not torch.equal(a, b)
+        for a, b in zip(taught.module.parameters(), made["small"]().module.parameters(), strict=True)
     )
 
 
