@@ -64,26 +64,37 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = [row for row in result["rows"] if row["drop"] is not None]
-    largest = max(row["bytes"] for row in rows)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, size in zip(figure.subplots(1, 2, sharey=True), (1, 64), strict=True):
-        for i, row in enumerate(rows):
-            x, lost = row[f"p50_{size}_ms"], row["drop"]
-            interval = [[max(0, lost - row["drop_low"])], [max(0, row["drop_high"] - lost)]]
-            axes.errorbar(x, lost, interval, color=f"C{i % 10}", linewidth=0.8)
-            label = f"{i + 1} {row['variant']}, {_bytes(row['bytes'])}"
-            axes.scatter(x, lost, 20 + 500 * row["bytes"] / largest, color=f"C{i % 10}", alpha=0.5, label=label)
-            axes.annotate(str(i + 1), (x, lost), ha="center", va="center", fontsize="small")
-        axes.axhline(result["max_drop"], color="grey", linestyle="--")
-        axes.set(xscale="log", xlabel=f"ms for {size} row{'s' if size > 1 else ''}, median")
-        axes.set_yscale("symlog", linthresh=1)
-        axes.invert_yaxis()  # up is better
+        _scatter(axes, result, size)
+        axes.set(xscale="log", xlabel=f"time for {'a row' if size == 1 else f'{size} rows'}, the champion's is 1")
+        axes.set_xticks([0.125, 0.25, 0.5, 1, 2, 4, 8], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(f"points of {result['primary']} lost")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    first = figure.axes[0]
+    if max(row["drop_high"] or 0 for row in result["rows"]) > 5:
+        first.set_yscale("symlog", linthresh=1)
+    first.yaxis.set_major_formatter("{x:g}")
+    first.invert_yaxis()  # up is better
+    first.set_ylabel(f"points of {result['primary']} lost")
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.4)
     figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _scatter(axes: Any, result: Mapping[str, Any], size: int) -> None:
+    rows = [row for row in result["rows"] if row["drop"] is not None]
+    column, largest = f"p50_{size}_ms", max(row["bytes"] for row in rows)
+    for i, row in enumerate(rows):
+        x, lost, color = row[column] / rows[0][column], row["drop"], f"C{i % 10}"
+        interval = [[max(0, lost - row["drop_low"])], [max(0, row["drop_high"] - lost)]]
+        axes.errorbar(x, lost, interval, color=color, linewidth=0.8)
+        label = f"{i + 1} {row['variant']}, {_bytes(row['bytes'])}"
+        axes.scatter(x, lost, 20 + 500 * row["bytes"] / largest, color=color, alpha=0.5, label=label)
+        axes.annotate(str(i + 1), (x, lost), ha="center", va="center", fontsize="small")
+    axes.axhline(result["max_drop"], color="grey", linestyle="--")
 
 
 def _cells(row: Mapping[str, Any], metric: str) -> list[str]:

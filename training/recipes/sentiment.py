@@ -12,7 +12,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -153,7 +153,7 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         vader = votes / votes.sum(1, keepdims=True)
         return {"majority class": np.eye(3, dtype=np.float32)[commonest], "VADER": vader.astype(np.float32)}
 
-    def prunable(self, module: nn.Module) -> list[nn.Module]:
+    def prunable(self, module: nn.Module) -> Sequence[nn.Module]:
         """What is inside each layer; attention's heads and the vectors between layers keep their widths."""
         return [layer for name, layer in module.named_modules() if name.endswith(".inner")]
 

@@ -3,6 +3,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,8 +31,8 @@ Optimize = Callable[..., Outcome]
 def optimize(store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Optimize:
     """Optimizes a model of this test's store, in little time: without students or a process to measure memory."""
     monkeypatch.setattr(measure, "session_bytes", lambda *arguments: 1_000_000)
-    options = {"shares": (), "seconds": 0.0}
-    return functools.partial(flow.optimize, registry=store, cache=CACHE, checkpoints=tmp_path / "runs", **options)
+    places = {"cache": CACHE, "checkpoints": tmp_path / "runs"}
+    return functools.partial(flow.optimize, registry=store, shares=(), seconds=0.0, **places)
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def test_a_champion_that_cannot_be_opened_is_an_error(
     optimize: Optimize,
     recipe: Recipe,
     error: type[Exception],
-    message: str,  # type: ignore[type-arg]
+    message: str,
 ) -> None:
     with pytest.raises(error, match=message):
         optimize(recipe)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_a_single_layer_has_no_channels_to_lose(store: Registry, tmp_path: Path)
 class Careless(Quadrants):
     """A recipe that offers its output for pruning."""
 
-    def prunable(self, module: nn.Module) -> list[nn.Module]:
+    def prunable(self, module: nn.Module) -> Sequence[nn.Module]:
         """All layers, the last too."""
         return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
 
