@@ -31,8 +31,9 @@ Optimize = Callable[..., Outcome]
 def optimize(store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Optimize:
     """Optimizes a model of this test's store, in little time: without students or a process to measure memory."""
     monkeypatch.setattr(measure, "session_bytes", lambda *arguments: 1_000_000)
-    places = {"cache": CACHE, "checkpoints": tmp_path / "runs"}
-    return functools.partial(flow.optimize, registry=store, shares=(), seconds=0.0, **places)
+    return functools.partial(
+        flow.optimize, registry=store, cache=CACHE, checkpoints=tmp_path / "runs", shares=(), seconds=0.0
+    )
 
 
 @pytest.fixture
@@ -219,7 +220,7 @@ class Changed(Quadrants):
 )
 def test_a_champion_that_cannot_be_opened_is_an_error(
     optimize: Optimize,
-    recipe: Recipe,
+    recipe: Recipe[Any],
     error: type[Exception],
     message: str,
 ) -> None:
