@@ -188,6 +188,13 @@ PRACTICES: tuple[Practice, ...] = (
         _variant("int8 dynamic"),
     ),
     Practice(
+        "The same of a single linear layer, where there is nothing to gain",
+        OPTIMIZE.format("flights"),
+        ("training/optimize/choose.py",),
+        "optimize-flights",
+        _variant("int8 static"),
+    ),
+    Practice(
         "Pruning: half of the channels removed, then fine-tuned",
         OPTIMIZE.format("fashion"),
         ("training/optimize/students.py",),
