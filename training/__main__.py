@@ -11,6 +11,7 @@ from rich.console import Console
 from serving.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from training.commands_export import export_command
+from training.commands_optimize import optimize_command
 from training.commands_tuning import ablate_command, search_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -202,6 +203,7 @@ def practices_command(
 
 
 app.command("export")(export_command)
+app.command("optimize")(optimize_command)
 
 
 def _train(

@@ -19,7 +19,7 @@ from handlers.engine import Engine, load_engine
 from serving.readiness import read_contract
 from serving.registry import Registry
 from training import archive, evaluate, export
-from training.data import DataError
+from training.champion import learned_from
 from training.html_report import page
 from training.html_report.figure import figure
 from training.machine import machine
@@ -57,9 +57,7 @@ def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> Cha
     started = time.monotonic()
     contract = read_contract(registry, recipe.name)
     _, champion = registry.champions()[recipe.name]
-    data = recipe.load(msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None))), cache)
-    if data.sha256 != contract.lineage["data_sha256"]:
-        raise DataError(f"{recipe.name} {contract.version} was trained on other data: train it again")
+    _, data = learned_from(recipe, contract, cache)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as content:
         for graph in archive.GRAPHS:
             content.extract(graph, folder)

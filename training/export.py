@@ -87,12 +87,14 @@ def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProt
     if exported is None:
         raise RuntimeError("torch.onnx.export returned no program")
     graph = exported.model_proto
-    _strip(graph)
+    strip(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
 
-def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> dict[str, float]:
+def check_parity(
+    trained: Trained, contract: ModelContract, directory: Path, tolerance: float = PARITY_TOLERANCE
+) -> dict[str, float]:
     """Compare every engine on the exported files with the module itself, on held-out rows.
 
     Where a small data set holds out fewer than 1,000 rows, training rows fill them up.
@@ -111,10 +113,10 @@ def check_parity(trained: Trained, contract: ModelContract, directory: Path) -> 
         found = run(trained.recipe, loaded, split, contract.graph_outputs[0])
         worst = float(np.max(np.abs(found - expected)))
         report[name] = worst
-        if not worst <= PARITY_TOLERANCE:
+        if not worst <= tolerance:
             raise ParityError(
                 f"{contract.name}: {name} differs from the module by {worst:.3g} on {len(split)} rows, "
-                f"more than {PARITY_TOLERANCE:g}; the archive is refused"
+                f"more than {tolerance:g}; the archive is refused"
             )
     return report
 
@@ -142,7 +144,7 @@ def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: in
     return np.concatenate(parts)
 
 
-def _strip(graph: onnx.ModelProto) -> None:
+def strip(graph: onnx.ModelProto) -> None:
     """Remove what differs between machines and runs, and name the sizes that are free."""
     graph.doc_string = graph.graph.doc_string = ""
     del graph.metadata_props[:], graph.graph.metadata_props[:]

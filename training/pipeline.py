@@ -72,7 +72,7 @@ def train(
     hp = recipe.preset(preset)
     hp = replace(hp, calibrate=True) if calibrate else hp
     name = preset or next(iter(recipe.presets))
-    serving = serving_of(recipe, registry.store)
+    serving_of(recipe, registry.store)  # before the work, should they be damaged
     step("reading the data")
     data = recipe.load(hp, cache)
     step(f"fitting {len(data.train):,} rows, preset {name}")
@@ -80,28 +80,51 @@ def train(
         _check_calibration(recipe, data)
     trained = fit.fit(recipe, name, hp, data, checkpoints)
     if hp.calibrate:
-        trained = _calibrated(trained)
+        trained = calibrated(trained)
     step(f"evaluating on {len(data.test):,} held-out rows")
     module = export.serving_module(trained)
     output = export.predict(module, data.test)
     watched = None if data.validation is None else export.predict(module, data.validation)
     evaluation = evaluate.held_out(recipe, data, output, watched)
-    draft = _draft(trained, evaluation, export.predict(module, data.train), output)
+    contract = draft(trained, evaluation, export.predict(module, data.train), output)
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
-        (graphs / archive.ASSETS).mkdir()
-        for asset, content in data.assets.items():
-            (graphs / archive.ASSETS / asset).write_bytes(content)
         step("exporting to ONNX and torch.export")
-        export.export(trained, draft, graphs)
+        export.export(trained, contract, graphs)
         step("checking that the graphs agree with the module")
-        parity = export.check_parity(trained, draft, graphs)
-        sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
-        draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "graph_sha256": sums})
-        draft = msgspec.structs.replace(draft, example=_example(recipe, draft, data, graphs, serving))
-        result = _register(recipe, draft, graphs, registry, promote)
+        parity = export.check_parity(trained, contract, graphs)
+        contract = msgspec.structs.replace(contract, lineage=contract.lineage | {"parity": parity})
+        result = publish(trained, contract, graphs, registry, promote)
     step("writing the report")
-    return _report(result, trained, output, step)
+    return report(result, trained, output, step)
+
+
+def publish(
+    trained: Trained,
+    draft: ModelContract,
+    graphs: Path,
+    registry: Registry,
+    promote: Promote,
+    replaces: str | None = None,
+) -> Result:
+    """Register an archive of graphs, once its contract has their sums and an example that they answer.
+
+    Args:
+        trained: what they were made from.
+        draft: the contract without these and without a version.
+        graphs: folder of ``model.onnx`` and ``model.pt2``.
+        registry: of the model store.
+        promote: whether the version becomes champion.
+        replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
+    """
+    recipe, data = trained.recipe, trained.data
+    (graphs / archive.ASSETS).mkdir(exist_ok=True)
+    for asset, content in data.assets.items():
+        (graphs / archive.ASSETS / asset).write_bytes(content)
+    sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
+    draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"graph_sha256": sums})
+    example = _example(recipe, draft, data, graphs, serving_of(recipe, registry.store))
+    return _register(recipe, msgspec.structs.replace(draft, example=example), graphs, registry, promote, replaces)
 
 
 def package(recipe: Recipe[Any], registry: Registry) -> Result:
@@ -128,14 +151,15 @@ def _check_calibration(recipe: Recipe[Any], data: Data) -> None:
         raise ValueError(f"{recipe.name} cannot be calibrated: its recipe keeps no validation rows to fit on")
 
 
-def _calibrated(trained: Trained) -> Trained:
+def calibrated(trained: Trained) -> Trained:
+    """With the temperature that suits the validation rows."""
     validation = trained.data.validation
     assert validation
     output = export.predict(export.serving_module(trained), validation)
     return replace(trained, temperature=calibration.fit_temperature(output, validation.target))
 
 
-def _report(result: Result, trained: Trained, output: Array, step: Callable[[str], None]) -> Result:
+def report(result: Result, trained: Trained, output: Array, step: Callable[[str], None]) -> Result:
     """With the page about the version; a version is registered and stays so, whatever becomes of its page."""
     try:
         store = result.archive.parent
@@ -145,7 +169,15 @@ def _report(result: Result, trained: Trained, output: Array, step: Callable[[str
         return result
 
 
-def _draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out: Array) -> ModelContract:
+def draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out: Array) -> ModelContract:
+    """A contract that lacks a version, an example and what is known of the graphs.
+
+    Args:
+        trained: the model.
+        evaluation: its held-out metrics.
+        output: of what is served, for the training rows.
+        held_out: the same for the held-out rows.
+    """
     recipe, data = trained.recipe, trained.data
     contract = ModelContract(
         name=recipe.name,
@@ -185,15 +217,25 @@ def _codec(recipe: Recipe[Any]) -> type[Codec]:
     return codec
 
 
-def _register(recipe: Recipe[Any], draft: ModelContract, graphs: Path, registry: Registry, promote: Promote) -> Result:
+def _register(
+    recipe: Recipe[Any],
+    draft: ModelContract,
+    graphs: Path,
+    registry: Registry,
+    promote: Promote,
+    replaces: str | None = None,
+) -> Result:
     with registry.change() as models:
         versions = models.setdefault(recipe.name, {})
         number = next_number(versions)
         contract = msgspec.structs.replace(draft, version=number)
         path = registry.store / f"{recipe.name}-{number}.mar"
         write_atomically(path, archive.build(recipe, contract, graphs, serving_of(recipe, registry.store)))
-        champion = next((v for v in versions.values() if v.state == "champion"), None)
-        wins, why = _judge(contract, champion, promote)
+        champion = next((number for number, version in versions.items() if version.state == "champion"), None)
+        if replaces is not None and promote == "auto":
+            wins, why = champion == replaces, f"made to replace {replaces}; the champion was {champion or 'none'}"
+        else:
+            wins, why = _judge(contract, versions[champion] if champion else None, promote)
         created = contract.lineage["created"]
         versions[number] = Version(path.name, file_sha256(path), "challenger", created, contract.evaluation)
         if wins:

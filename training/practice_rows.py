@@ -32,6 +32,23 @@ def _parity(result: Mapping[str, Any]) -> str:
     return f"largest difference from PyTorch {found['onnxruntime']:.1e}, over {found['rows']:,} rows"
 
 
+def _variant(name: str) -> Effect:
+    """What one variant of an optimization gains and loses."""
+
+    def effect(result: Mapping[str, Any]) -> str:
+        found = [row for row in result["rows"] if row["variant"] == name]
+        if not found:
+            return f"not made: {result['left_out'][name]}"
+        reference, (row,) = result["rows"][0], found
+        return (
+            f"{row['bytes'] / reference['bytes']:.0%} of the size, {row['speedup']:.2f} times as fast, "
+            f"{row['drop']:+.2f} points of {result['primary']} lost "
+            f"({row['drop_low']:+.2f} to {row['drop_high']:+.2f})"
+        )
+
+    return effect
+
+
 def _by_slice(metric: str, baseline: str) -> Effect:
     """A metric of each slice, and a baseline's."""
 
@@ -76,6 +93,7 @@ def _drift(result: Mapping[str, Any]) -> str:
 
 
 REPORT = "`python -m training report {}`"
+OPTIMIZE = "`python -m training optimize {}`"
 PRACTICES: tuple[Practice, ...] = (
     Practice(
         "Forward pass, loss, back-propagation: a linear regression",
@@ -140,6 +158,41 @@ PRACTICES: tuple[Practice, ...] = (
         ("training/formats/litert_convert.py",),
         "export-flights",
         _exported,
+    ),
+    Practice(
+        "Quantization: static int8, calibrated on training data",
+        OPTIMIZE.format("fashion"),
+        ("training/optimize/quantize.py",),
+        "optimize-fashion",
+        _variant("int8 static"),
+    ),
+    Practice(
+        "Quantization: dynamic int8 of a text encoder",
+        OPTIMIZE.format("sentiment"),
+        ("training/optimize/quantize.py",),
+        "optimize-sentiment",
+        _variant("int8 dynamic"),
+    ),
+    Practice(
+        "The same of a single linear layer, where there is nothing to gain",
+        OPTIMIZE.format("flights"),
+        ("training/optimize/choose.py",),
+        "optimize-flights",
+        _variant("int8 static"),
+    ),
+    Practice(
+        "Pruning: half of the channels removed, then fine-tuned",
+        OPTIMIZE.format("fashion"),
+        ("training/optimize/students.py",),
+        "optimize-fashion",
+        _variant("pruned 50 %"),
+    ),
+    Practice(
+        "Knowledge distillation: half of the channels, taught by the large network",
+        OPTIMIZE.format("fashion"),
+        ("training/optimize/students.py",),
+        "optimize-fashion",
+        _variant("distilled"),
     ),
     Practice(
         "A serving framework and an API for other services",

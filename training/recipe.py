@@ -4,7 +4,7 @@ A new model is one file in ``training/recipes/`` that ends with ``recipe = MyRec
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
@@ -194,6 +194,14 @@ class Recipe(ABC, Generic[H]):
     def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Some rows of a split as the handler stacks them for the graph; by default as they are."""
         return inputs
+
+    def smaller(self, hp: H) -> H | None:
+        """Hyperparameters of a smaller network, which learns from this one; by default there is none."""
+        return None
+
+    def prunable(self, module: nn.Module) -> Sequence[nn.Module]:
+        """The layers whose output may lose channels; by default all linear ones and convolutions but the last."""
+        return [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][:-1]
 
     def metrics(self, output: Array, target: Array) -> dict[str, float]:
         """Metrics of this model's own, beside those of its task; by default none.

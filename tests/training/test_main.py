@@ -1,5 +1,6 @@
 """The commands as a user calls them; an error that is not reported fails the test."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -209,3 +210,20 @@ def test_help_lists_every_command(training: Commands) -> None:
     code, output = training("--help")
     assert code == 0
     assert all(command in output for command in ("train", "ensure", "fetch", "list", "report", "practices"))
+
+
+@pytest.mark.usefixtures("only_linear")
+def test_optimize_prints_what_every_variant_is_worth_and_keeps_the_figures(training: Commands, tmp_path: Path) -> None:
+    before = training.registry.path.read_bytes()
+    code, output = training("optimize", "linear", "--max-drop", "0", "--seconds", "0", "--output", str(tmp_path))
+    assert code == 0, output
+    assert "linear: measuring int8 static\n" in output
+    assert "not made: pruned 50 % (it has no layer inside that could lose channels)\n" in output
+    assert "no variant is better: none is surely faster and surely within 0 points\n" in output
+    assert json.loads((tmp_path / "optimize-linear.json").read_bytes())["chosen"] is None
+    assert (tmp_path / "optimize-linear.png").is_file()
+    assert training.registry.path.read_bytes() == before
+
+
+def test_optimize_without_a_champion_is_an_error_that_says_how_to_get_one(training: Commands) -> None:
+    assert training("optimize", "linear") == (1, "error: linear has no champion: run `make train MODEL=linear`\n")

@@ -12,7 +12,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -152,6 +152,10 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         votes = np.stack([np.maximum(-score, 0), np.full(len(score), VADER_NEUTRAL), np.maximum(score, 0)], 1)
         vader = votes / votes.sum(1, keepdims=True)
         return {"majority class": np.eye(3, dtype=np.float32)[commonest], "VADER": vader.astype(np.float32)}
+
+    def prunable(self, module: nn.Module) -> Sequence[nn.Module]:
+        """What is inside each layer; attention's heads and the vectors between layers keep their widths."""
+        return [layer for name, layer in module.named_modules() if name.endswith(".inner")]
 
     def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Tokens up to the end of the longest text."""

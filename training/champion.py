@@ -1,0 +1,93 @@
+"""The champion, for those that measure or change it: its contract, data, weights and graphs, all from its archive."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from handlers.contract import ModelContract
+from serving.readiness import read_contract
+from serving.registry import Registry
+from training.archive import GRAPHS
+from training.data import DataError
+from training.recipe import Data, Recipe, Trained
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A champion that was opened.
+
+    Attributes:
+        contract: of its version.
+        trained: its module with its weights, and the data that it learned from and was tested on.
+        graphs: folder of its ``model.onnx`` and ``model.pt2``.
+    """
+
+    contract: ModelContract
+    trained: Trained
+    graphs: Path
+
+
+def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) -> Champion:
+    """Unpack a champion and fill the recipe's module with its weights.
+
+    Args:
+        recipe: of the model.
+        registry: of the model store.
+        cache: folder for data.
+        folder: where its graphs are put.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+        DataError: the data cannot be had, or is not what the champion was trained on.
+        ValueError: its weights do not fit the recipe's module.
+    """
+    contract = read_contract(registry, recipe.name)
+    _, version = registry.champions()[recipe.name]
+    with zipfile.ZipFile(registry.verify(version)) as content:
+        for graph in GRAPHS:
+            content.extract(graph, folder)
+    hp, data = learned_from(recipe, contract, cache)
+    found = contract.lineage
+    trained = Trained(
+        recipe,
+        found["preset"],
+        hp,
+        data,
+        _with_weights(recipe, contract, recipe.module(hp, data), folder / "model.pt2").eval(),
+        found["fit_seconds"],
+        found["history"],
+        found.get("temperature", 1.0),
+    )
+    return Champion(contract, trained, folder)
+
+
+def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> tuple[Any, Data]:
+    """A version's hyperparameters and its data.
+
+    Raises:
+        DataError: the data cannot be had, or is not what the version was trained on.
+    """
+    hp = msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None)))
+    data = recipe.load(hp, cache)
+    if data.sha256 != contract.lineage["data_sha256"]:
+        raise DataError(f"{recipe.name} {contract.version} was trained on other data: train it again")
+    return hp, data
+
+
+def _with_weights(recipe: Recipe[Any], contract: ModelContract, module: nn.Module, program: Path) -> nn.Module:
+    weights = torch.export.load(program).state_dict
+    if recipe.task == "classification":  # exported inside a module that makes logits probabilities
+        weights = {name.removeprefix("module."): values for name, values in weights.items()}
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{recipe.name} {contract.version} was made by another network than its recipe's of today: train it again "
+            f"({' '.join(str(error).split())})"
+        ) from error
+    return module

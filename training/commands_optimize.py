@@ -1,0 +1,94 @@
+"""The command ``optimize``."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serving.registry import ArchiveError, Registry
+
+ROOT = Path(__file__).parent.parent
+console = Console(highlight=False, soft_wrap=True)
+
+
+def optimize_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is optimized.")],
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="Points that the metric may be worse: of accuracy, or percent of RMSE.")
+    ] = 0.5,
+    prune: Annotated[
+        list[float] | None, typer.Option(min=0.01, max=0.95, help="Share of channels to remove; may be repeated.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning; default: half of the champion's.")] = None,
+    promote: Annotated[
+        Literal["auto", "always", "never"], typer.Option(help="When the choice becomes champion.")
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure; register nothing.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Of timing, for each variant and size of batch.")] = 1.0,
+    threads: Annotated[int, typer.Option(min=1, help="Of one operator while timing.")] = 1,
+    output: Annotated[Path, typer.Option(help="Folder for optimize-MODEL.json and .png.")] = ROOT / "docs/practices",
+    store: Annotated[
+        Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")
+    ] = ROOT / "model_store",
+    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
+    / ".cache",
+    runs: Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder for checkpoints of runs under way.")] = ROOT
+    / "runs",
+) -> None:
+    """Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."""
+    # These imports take seconds, which --help should not.
+    from training import recipes
+    from training.data import DataError
+    from training.export import ParityError
+    from training.optimize import flow, result, students
+    from training.practices import write_result
+
+    try:
+        outcome = flow.optimize(
+            recipes.ready(model),
+            Registry(store),
+            cache=cache,
+            checkpoints=runs,
+            max_drop=max_drop,
+            shares=tuple(prune or students.SHARES),
+            epochs=epochs,
+            promote=promote,
+            dry_run=dry_run,
+            seconds=seconds,
+            threads=threads,
+            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+        )
+        written = write_result(outcome.result, output)
+        result.draw(outcome.result, written.with_suffix(".png"))
+    except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        console.print("interrupted; the model store is as it was")
+        raise typer.Exit(130) from None
+    _print(outcome.result)
+    console.print(f"written: {written} and {written.with_suffix('.png').name}", markup=False)
+    if registered := outcome.registered:
+        console.print(f"{registered.archive}: {registered.state} ({registered.why})", markup=False)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from training.optimize.result import brief
+
+    head, *rows = brief(found)
+    table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
+    for i, column in enumerate(head):
+        table.add_column(column, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=0 < i < len(head) - 1)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for name, why in found["left_out"].items():
+        console.print(f"not made: {name} ({why})", markup=False)
+    console.print(found["decision"], markup=False)
+
+
+def _fail(error: Exception) -> NoReturn:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(str(error.args[0]), markup=False)
+    raise typer.Exit(1) from None
