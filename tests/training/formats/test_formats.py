@@ -29,7 +29,8 @@ class Bessel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (n,) -> (n,)."""
-        return torch.special.bessel_j0(x) + 1
+        found: Tensor = torch.special.bessel_j0(x) + 1
+        return found
 
 
 class Coded(nn.Module):
@@ -49,13 +50,13 @@ class Words(nn.Module):
         return (text.float() * 0.5).sum(1)
 
 
-def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **rows: np.ndarray) -> np.ndarray:
     """What the file of a format answers; it is written for rows as long as the first call's."""
     chosen = formats(PYTHON)[name]
     made = source(module, model, {key: value[:1] for key, value in rows.items()}, folder)
     chosen.write(made, folder)
     assert all((folder / file).stat().st_size for file in chosen.files)
-    found: np.ndarray = chosen.open(folder, model).run(rows)["y"]  # type: ignore[type-arg]
+    found: np.ndarray = chosen.open(folder, model).run(rows)["y"]
     return found
 
 
