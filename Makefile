@@ -31,7 +31,7 @@ status: $(VENV)/runtime ## Ask every model its example: what runs, which version
 logs: ## Follow the log
 	@tail -n 50 -F $(RUN_DIR)/torchserve.log $(RUN_DIR)/exporter.log $(RUN_DIR)/monitor.log
 
-train: $(VENV)/runtime $(EXTRA) ## Train, evaluate, archive, register: make train MODEL=fashion [PRESET=full]
+train: $(VENV)/runtime $(EXTRA) ## Train, evaluate (a page in model_store/reports), archive, register: make train MODEL=fashion [PRESET=full]
 	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }
 	@$(BIN)/python -m training train $(MODEL) $(if $(PRESET),--preset $(PRESET))
 
