@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from training.formats.exporting import formats
 from training.formats.format import ExportError
 from training.formats.graphs import Onnx
 from training.formats.litert import TensorFlowLite
+from training.recipe import Array
 
 NUMBER = contract(TensorSpec("x", "FP32"), name="number")
 CODED = contract(
@@ -49,18 +51,17 @@ class Words(nn.Module):
         return (text.float() * 0.5).sum(1)
 
 
-def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **rows: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **rows: Array) -> Array:
     """What the file of a format answers; it is written for rows as long as the first call's."""
     chosen = formats(PYTHON)[name]
     made = source(module, model, {key: value[:1] for key, value in rows.items()}, folder)
     chosen.write(made, folder)
     assert all((folder / file).stat().st_size for file in chosen.files)
-    found: np.ndarray = chosen.open(folder, model).run(rows)["y"]  # type: ignore[type-arg]
-    return found
+    return chosen.open(folder, model).run(rows)["y"]
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before() -> object:
+def threads_as_before() -> Iterator[None]:
     """The torch engine sets the number of threads of the whole process."""
     before = torch.get_num_threads()
     yield
