@@ -33,7 +33,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    return f"{result['model']} {result['version']} against its program on {result['compared_rows']:,} rows: largest difference, median times on one thread"
+    against = f"{result['model']} {result['version']} against its program on {result['compared_rows']:,} rows"
+    return f"{against}: largest difference, median times on one thread"
 
 
 def _headings(result: Mapping[str, Any]) -> list[str]:

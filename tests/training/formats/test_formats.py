@@ -31,7 +31,7 @@ class Bessel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (n,) -> (n,)."""
-        return torch.special.bessel_j0(x) + 1
+        return torch.special.bessel_j0(x) + 1  # type: ignore[no-any-return]
 
 
 class Coded(nn.Module):
@@ -78,7 +78,7 @@ def test_numbers_and_categories_are_taken(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [param for param in FORMATS if param.values[0] != "torch"])
 def test_an_unsupported_operator_is_named(name: str, tmp_path: Path) -> None:
     made = source(Bessel(), NUMBER, {"x": np.zeros(1, np.float32)}, tmp_path)
-    expected = f"number cannot be exported to {name}: the operator aten.special_bessel_j0.default has no counterpart"
+    expected = f"number cannot be exported to {name}: the operator [a-z.]+_?bessel_j0.default has no counterpart"
     with pytest.raises(ExportError, match=expected):
         formats(PYTHON)[name].write(made, tmp_path)
 

@@ -29,6 +29,6 @@ def test_the_median_of_each_is_told_whatever_its_slowest_call_took() -> None:
 
 def test_they_take_turns_and_each_turn_holds_at_least_one_call() -> None:
     clock = Clock()
-    calls = {name: lambda name=name: clock.pass_in(name, 1.0) for name in ("a", "b")}  # type: ignore[misc]
+    calls = {name: lambda name=name: clock.pass_in(name, 1.0) for name in ("a", "b")}
     medians(calls, rounds=2, seconds=0.05, clock=clock)
     assert clock.order == ["a", "b", "a", "b", "a", "b"]  # the first of each warms up
