@@ -6,14 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-HEADINGS = ("format", "file", "size", "runs on", "rows a call", "largest difference", "p50, 1 row", "p50, 64 rows")
+HEADINGS = ("format", "kB", "runs on", "batch", "difference", "ms, 1 row", "ms, 64 rows")
 
 
 def print_export(result: Mapping[str, Any], console: Console) -> None:
     """Print the table of an export, and why formats failed."""
     table = Table(title=_title(result), title_justify="left")
     for i, heading in enumerate(_headings(result)):
-        table.add_column(heading, justify="left" if i in (0, 1, 3) else "right")
+        table.add_column(heading, justify="left" if i in (0, 2) else "right", overflow="fold")
     for row in result["rows"]:
         table.add_row(*_cells(row))
     if result["rows"]:
@@ -33,26 +33,26 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _title(result: Mapping[str, Any]) -> str:
-    return f"{result['model']} {result['version']} against its program on {result['compared_rows']:,} rows; one thread"
+    against = f"{result['model']} {result['version']} against its program on {result['compared_rows']:,} rows"
+    return f"{against}: largest difference, median times on one thread"
 
 
 def _headings(result: Mapping[str, Any]) -> list[str]:
     classifies = any("label_agreement" in row for row in result["rows"])
-    return [*HEADINGS[:6], "same label" if classifies else "relative", *HEADINGS[6:]]
+    return [*HEADINGS[:5], "same label" if classifies else "relative", *HEADINGS[5:]]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     second = f"{row['label_agreement']:.2%}" if "label_agreement" in row else f"{row['max_relative_difference']:.1e}"
     return [
         row["format"],
-        row["file"],
-        f"{row['bytes'] / 1000:,.1f} kB",
+        f"{row['bytes'] / 1000:,.1f}",
         row["runtime"],
         row["batch"],
         f"{row['max_abs_difference']:.1e}",
         second,
-        f"{row['p50_ms']:.3f} ms",
-        f"{row['p50_64_ms']:.3f} ms",
+        f"{row['p50_ms']:.3f}",
+        f"{row['p50_64_ms']:.3f}",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from training.formats.exporting import formats
 from training.formats.format import ExportError
 from training.formats.graphs import Onnx
 from training.formats.litert import TensorFlowLite
+from training.recipe import Array
 
 NUMBER = contract(TensorSpec("x", "FP32"), name="number")
 CODED = contract(
@@ -29,8 +31,7 @@ class Bessel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (n,) -> (n,)."""
-        found: Tensor = torch.special.bessel_j0(x) + 1
-        return found
+        return torch.special.bessel_j0(x) + 1  # type: ignore[no-any-return]
 
 
 class Coded(nn.Module):
@@ -50,18 +51,17 @@ class Words(nn.Module):
         return (text.float() * 0.5).sum(1)
 
 
-def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **rows: np.ndarray) -> np.ndarray:
+def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **rows: Array) -> Array:
     """What the file of a format answers; it is written for rows as long as the first call's."""
     chosen = formats(PYTHON)[name]
     made = source(module, model, {key: value[:1] for key, value in rows.items()}, folder)
     chosen.write(made, folder)
     assert all((folder / file).stat().st_size for file in chosen.files)
-    found: np.ndarray = chosen.open(folder, model).run(rows)["y"]
-    return found
+    return chosen.open(folder, model).run(rows)["y"]
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before() -> object:
+def threads_as_before() -> Iterator[None]:
     """The torch engine sets the number of threads of the whole process."""
     before = torch.get_num_threads()
     yield
@@ -78,7 +78,7 @@ def test_numbers_and_categories_are_taken(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [param for param in FORMATS if param.values[0] != "torch"])
 def test_an_unsupported_operator_is_named(name: str, tmp_path: Path) -> None:
     made = source(Bessel(), NUMBER, {"x": np.zeros(1, np.float32)}, tmp_path)
-    expected = f"number cannot be exported to {name}: the operator aten.special_bessel_j0.default has no counterpart"
+    expected = f"number cannot be exported to {name}: the operator [a-z.]+_?bessel_j0.default has no counterpart"
     with pytest.raises(ExportError, match=expected):
         formats(PYTHON)[name].write(made, tmp_path)
 
