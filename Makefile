@@ -9,9 +9,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # A model whose recipe needs packages of its own has an extra of its name in pyproject.toml.
 EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV)/extra-$(MODEL)))
+LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load tune bench test compose-test lint types format constraints clean
+.PHONY: help up down status logs train load tune bench test compose-test lint types format constraints litert clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +66,7 @@ constraints: $(VENV)/dev ## Pin the versions that are installed now
 	@mv constraints.new constraints.txt
 
 clean: down ## Stop, and remove all that was made but the model store and fetched data
-	@rm -rf $(VENV) $(RUN_DIR) runs *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LITERT) $(RUN_DIR) runs *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@echo "making $(VENV)"
@@ -85,6 +86,16 @@ $(VENV)/load: $(VENV)/runtime
 $(VENV)/extra-%: $(VENV)/runtime
 	@echo "installing what $* needs"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+# Its converter cannot share an environment with pydantic, so it has its own, which borrows torch from this one.
+litert: $(LITERT)/installed ## Install what `python -m training export --format tflite` needs: 1 GB beside .venv
+$(LITERT)/installed: training/formats/litert.txt | $(VENV)/extra-tflite
+	@echo "installing what writes TensorFlow Lite into $(LITERT): 1 GB"
+	@$(BIN)/python -m venv $(LITERT)
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		$$($(LITERT)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/training-environment.pth
+	@$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check -r training/formats/litert.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime
