@@ -52,7 +52,7 @@ def result() -> dict[str, Any]:
         "machine": "a machine",
         "rows": [
             row("float32", "the champion", 1.0, 0.0),
-            row("float16", "not surely faster", 0.9, 0.01),
+            row("float16", "not faster", 0.9, 0.01),
             row("int8 static", "chosen", 1.23, -0.05),
             row("int4", "computes NaN or infinity", 2.0, None),
         ],
