@@ -19,7 +19,7 @@ def optimize_command(
         float, typer.Option(min=0, help="Points that the metric may be worse: of accuracy, or percent of RMSE.")
     ] = 0.5,
     prune: Annotated[
-        list[float] | None, typer.Option(min=0.01, max=0.95, help="Share of channels to remove; may be repeated.")
+        list[float] | None, typer.Option(min=0, max=0.95, help="Share of channels to remove; may be repeated; 0: none.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning; default: half of the champion's.")] = None,
     promote: Annotated[
@@ -52,7 +52,7 @@ def optimize_command(
             cache=cache,
             checkpoints=runs,
             max_drop=max_drop,
-            shares=tuple(prune or students.SHARES),
+            shares=students.SHARES if prune is None else tuple(share for share in prune if share),
             epochs=epochs,
             promote=promote,
             dry_run=dry_run,

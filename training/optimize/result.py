@@ -55,6 +55,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "batches of 1 and 64) over interleaved rounds.",
         f"Loses too much: perhaps more than {result['max_drop']:g} points. Varies by batch: an answer depends on who "
         "else asks. Not faster: perhaps no faster than the champion.",
+        *([] if result["shares"] else ["Without pruning (`--prune 0`)."]),
         *(f"Not made: {name} ({why})." for name, why in result["left_out"].items()),
         f"**{result['decision'].capitalize()}.**" if not result["chosen"] else f"**Chosen: {result['decision']}.**",
     ]
