@@ -73,9 +73,9 @@ def optimize(
 
     Returns:
         The outcome; its result has ``command``, ``model``, ``version``, ``task``, ``primary``, ``held_out``,
-        ``max_drop``, ``shares``, ``threads``, ``int8_instructions``, ``chosen`` (None: the champion stays), ``decision`` (why),
-        ``left_out`` (variants that could not be made, with the reason), ``seconds``, ``machine``, and ``rows``: see
-        ``measure``, each with its ``verdict``.
+        ``max_drop``, ``shares``, ``threads``, ``int8_instructions``, ``chosen`` (None: the champion stays),
+        ``decision`` (why), ``left_out`` (variants that could not be made, with the reason), ``seconds``, ``machine``,
+        and ``rows``: see ``measure``, each with its ``verdict``.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
