@@ -19,7 +19,7 @@ def optimize_command(
         float, typer.Option(min=0, help="Points that the metric may be worse: of accuracy, or percent of RMSE.")
     ] = 0.5,
     prune: Annotated[
-        list[float] | None, typer.Option(min=0.01, max=0.95, help="Share of channels to remove; may be repeated.")
+        list[float] | None, typer.Option(min=0, max=0.95, help="Share of channels to remove; may be repeated; 0: none.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning; default: half of the champion's.")] = None,
     promote: Annotated[
@@ -52,7 +52,7 @@ def optimize_command(
             cache=cache,
             checkpoints=runs,
             max_drop=max_drop,
-            shares=tuple(prune or students.SHARES),
+            shares=students.SHARES if prune is None else tuple(share for share in prune if share),
             epochs=epochs,
             promote=promote,
             dry_run=dry_run,
@@ -79,7 +79,7 @@ def _print(found: dict[str, Any]) -> None:
     head, *rows = brief(found)
     table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
     for i, column in enumerate(head):
-        table.add_column(column, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=0 < i < len(head) - 1)
+        table.add_column(column, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=i > 0)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -32,9 +32,9 @@ def objection(row: Mapping[str, Any], max_drop: float, batched: bool) -> str:
     if row["drop_high"] is None:
         return "computes NaN or infinity"
     if not row["drop_high"] <= max_drop:
-        return f"may be more than {max_drop:g} points worse"
+        return "loses too much"
     if batched and row["batch_effect"] > MAX_BATCH_EFFECT:
-        return "answers depend on the batch"
+        return "varies by batch"
     if row["speedup_low"] <= 1:
-        return "not surely faster"
+        return "not faster"
     return ""

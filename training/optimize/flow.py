@@ -73,9 +73,9 @@ def optimize(
 
     Returns:
         The outcome; its result has ``command``, ``model``, ``version``, ``task``, ``primary``, ``held_out``,
-        ``max_drop``, ``threads``, ``int8_instructions``, ``chosen`` (None: the champion stays), ``decision`` (why),
-        ``left_out`` (variants that could not be made, with the reason), ``seconds``, ``machine``, and ``rows``: see
-        ``measure``, each with its ``verdict``.
+        ``max_drop``, ``shares``, ``threads``, ``int8_instructions``, ``chosen`` (None: the champion stays),
+        ``decision`` (why), ``left_out`` (variants that could not be made, with the reason), ``seconds``, ``machine``,
+        and ``rows``: see ``measure``, each with its ``verdict``.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
@@ -102,7 +102,7 @@ def optimize(
         chosen = choose(rows, max_drop, batched)
         for row in rows:
             row["verdict"] = CHOSEN if row["variant"] == chosen else objection(row, max_drop, batched) or "slower"
-        result = _result(champion, rows, chosen, left_out, max_drop, threads)
+        result = _result(champion, rows, chosen, left_out, max_drop, threads) | {"shares": shares}
         registered = None
         if chosen and not dry_run:
             (variant,) = (variant for variant in variants if variant.name == chosen)

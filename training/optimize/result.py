@@ -53,6 +53,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"int8 instructions of this CPU: {result['int8_instructions'] or 'none'}. {_unit(result)} "
         "Brackets: 95 % intervals, of the loss by the paired bootstrap, of the speed-up (the geometric mean over "
         "batches of 1 and 64) over interleaved rounds.",
+        f"Loses too much: perhaps more than {result['max_drop']:g} points. Varies by batch: an answer depends on who "
+        "else asks. Not faster: perhaps no faster than the champion.",
+        *([] if result["shares"] else ["Without pruning (`--prune 0`)."]),
         *(f"Not made: {name} ({why})." for name, why in result["left_out"].items()),
         f"**{result['decision'].capitalize()}.**" if not result["chosen"] else f"**Chosen: {result['decision']}.**",
     ]

@@ -43,6 +43,7 @@ def result() -> dict[str, Any]:
         "primary": "accuracy",
         "held_out": 10_000,
         "max_drop": 0.5,
+        "shares": (0.5,),
         "threads": 1,
         "int8_instructions": "AVX-512 VNNI",
         "chosen": "int8 static",
@@ -52,7 +53,7 @@ def result() -> dict[str, Any]:
         "machine": "a machine",
         "rows": [
             row("float32", "the champion", 1.0, 0.0),
-            row("float16", "not surely faster", 0.9, 0.01),
+            row("float16", "not faster", 0.9, 0.01),
             row("int8 static", "chosen", 1.23, -0.05),
             row("int4", "computes NaN or infinity", 2.0, None),
         ],
@@ -85,6 +86,8 @@ def test_what_was_decided_and_what_could_not_be_made_is_told(result: dict[str, A
     text = markdown(result)
     assert "**Chosen: int8 static, 1.23 times as fast.**" in text
     assert "Not made: pruned 50 % (no layer)." in text
+    assert "Without pruning" not in text
+    assert "Without pruning (`--prune 0`)." in markdown(result | {"shares": ()})
     assert "A point is one row in a hundred." in text
     nothing = markdown(result | {"chosen": None, "decision": "no variant is better: none is surely faster"})
     assert "**No variant is better: none is surely faster.**" in nothing
