@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
@@ -124,10 +123,11 @@ def _write(
     folder: Path,
 ) -> None:
     """Print the result, and write it as JSON with its picture."""
+    from training.practices import write_result
+
     console.print(Markdown(markdown(result)))
-    folder.mkdir(parents=True, exist_ok=True)
-    text, picture = (folder / f"{result['command']}-{result['model']}{suffix}" for suffix in (".json", ".png"))
-    text.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    text = write_result(result, folder)
+    picture = text.with_suffix(".png")
     draw(result, picture)
     console.print(f"written: {text}, {picture}", markup=False)
 

@@ -221,4 +221,5 @@ def _importance(study: optuna.Study) -> dict[str, float]:
     if len(values) < FOR_IMPORTANCE or len(set(values)) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(weight) for name, weight in found.items()}

@@ -177,8 +177,8 @@ def test_the_report_says_what_both_do(result: dict[str, Any], tmp_path: Path) ->
 
 def test_the_command_searches_and_its_preset_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recipe, "found", tmp_path / "presets")
-    options = [f"--runs={tmp_path}", f"--output={tmp_path / 'docs'}", "--trials=6", "--seeds=1", "--seed=1"]
-    done = CliRunner().invoke(app, ["search", "linear", "--preset=tutorial", "--epochs=30", *options])
+    options = [f"--runs={tmp_path}", f"--output={tmp_path / 'docs'}", "--trials=8", "--seeds=1", "--seed=1"]
+    done = CliRunner().invoke(app, ["search", "linear", "--preset=tutorial", "--epochs=5", *options])
     assert done.exit_code == 0, done.output
     assert "python -m training train linear --preset found" in done.output
     assert (tmp_path / "docs" / "search-linear.png").exists()
