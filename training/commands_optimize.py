@@ -79,7 +79,10 @@ def _print(found: dict[str, Any]) -> None:
     head, *rows = brief(found)
     table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
     for i, column in enumerate(head):
-        table.add_column(column, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=i > 0)
+        outer = i in (0, len(head) - 1)  # in words, which may wrap
+        table.add_column(
+            column, justify="left" if outer else "right", no_wrap=not outer, min_width=8 if outer else None
+        )
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -49,6 +49,13 @@ def _variant(name: str) -> Effect:
     return effect
 
 
+def _distilled(result: Mapping[str, Any]) -> str:
+    """What a teacher is worth to a small network."""
+    rows = {row["variant"]: row for row in result["rows"]}
+    taught, alone = (figure(rows[name][result["primary"]]) for name in ("distilled", "small"))
+    return f"{result['primary']} {taught} taught, {alone} alone; {_variant('distilled')(result)}"
+
+
 def _by_slice(metric: str, baseline: str) -> Effect:
     """A metric of each slice, and a baseline's."""
 
@@ -192,7 +199,7 @@ PRACTICES: tuple[Practice, ...] = (
         OPTIMIZE.format("fashion"),
         ("training/optimize/students.py",),
         "optimize-fashion",
-        _variant("distilled"),
+        _distilled,
     ),
     Practice(
         "A serving framework and an API for other services",

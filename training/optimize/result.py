@@ -27,12 +27,11 @@ def cells(result: Mapping[str, Any]) -> list[list[str]]:
 
 def brief(result: Mapping[str, Any]) -> list[list[str]]:
     """The same without intervals, for a terminal."""
-    head = ["variant", "size", result["primary"], "lost", "ms of 1", "ms of 64", "speed-up", ""]
+    head = ["variant", "size", "lost", "ms of 1", "ms of 64", "speed-up", ""]
     rows = [
         [
             row["variant"],
             _bytes(row["bytes"]),
-            "–" if row["drop"] is None else f"{row[result['primary']]:.4f}",
             "–" if row["drop"] is None else _points(row["drop"]),
             f"{row['p50_1_ms']:.3g}",
             f"{row['p50_64_ms']:.3g}",
