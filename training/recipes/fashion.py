@@ -109,7 +109,7 @@ class Fashion(Recipe[FashionHyperparameters]):
     starts: ClassVar[Mapping[str, str]] = {
         "tutorial": "The tutorial's SimpleCNN, one convolution and a global average pool: 650 parameters that see how "
         "much of each 3×3 pattern a picture has, not where. Fitted and held-out pictures do equally badly: it learns "
-        "too little, so that what curbs learning can only cost.",
+        "too little, so that regularisation has nothing to mend.",
         "tutorial-deep": "The tutorial's training of four convolutions with batch normalisation, the network of "
         "`quick`: large enough to learn more of these pictures than holds for others.",
     }
