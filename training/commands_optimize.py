@@ -74,7 +74,7 @@ def optimize_command(
 
 
 def _print(found: dict[str, Any]) -> None:
-    from training.optimize.result import brief
+    from training.optimize.result import brief, verdict
 
     head, *rows = brief(found)
     table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
@@ -88,7 +88,7 @@ def _print(found: dict[str, Any]) -> None:
     console.print(table)
     for name, why in found["left_out"].items():
         console.print(f"not made: {name} ({why})", markup=False)
-    console.print(found["decision"], markup=False)
+    console.print(verdict(found), markup=False)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -102,7 +102,8 @@ def optimize(
         chosen = choose(rows, max_drop, batched)
         for row in rows:
             row["verdict"] = CHOSEN if row["variant"] == chosen else objection(row, max_drop, batched) or "slower"
-        result = _result(champion, rows, chosen, left_out, max_drop, threads) | {"shares": shares}
+        alone = choose(rows, max_drop, batched=False)
+        result = _result(champion, rows, chosen, alone, left_out, max_drop, threads) | {"shares": shares}
         registered = None
         if chosen and not dry_run:
             (variant,) = (variant for variant in variants if variant.name == chosen)
@@ -126,6 +127,7 @@ def _result(
     champion: Champion,
     rows: list[Row],
     chosen: str | None,
+    alone: str | None,
     left_out: dict[str, str],
     max_drop: float,
     threads: int,
@@ -143,7 +145,7 @@ def _result(
         "threads": threads,
         "int8_instructions": int8_instructions(),
         "chosen": chosen,
-        "decision": _decision(best, max_drop),
+        "decision": _decision(best, max_drop) + ("" if alone == chosen else _if_alone(contract.name, alone)),
         "left_out": left_out,
         "rows": rows,
     }
@@ -151,12 +153,17 @@ def _result(
 
 def _decision(best: Mapping[str, Any] | None, max_drop: float) -> str:
     if best is None:
-        return f"no variant is better: none is surely faster and surely within {max_drop:g} points"
+        return f"none is surely faster and surely within {max_drop:g} points, in any batch"
     return (
         f"{best['variant']}, {best['speedup']:.2f} times as fast ({best['speedup_low']:.2f} to "
         f"{best['speedup_high']:.2f}), {best['drop']:+.2f} points lost ({best['drop_low']:+.2f} to "
         f"{best['drop_high']:+.2f}) of {max_drop:g} allowed"
     )
+
+
+def _if_alone(model: str, variant: str | None) -> str:
+    how = f"python -m training package {model} --profile latency"
+    return f"; {variant} would be chosen if each request were a batch of its own, as by `{how}`"
 
 
 def _register(

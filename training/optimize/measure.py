@@ -39,7 +39,8 @@ def measure(
     Returns:
         For each ``variant``: ``bytes`` of the graph, ``parameters``; the deciding metric by its name, ``drop`` in
         points with ``drop_low`` and ``drop_high``, ``agreement`` (share of held-out rows with the reference's label;
-        None of a regression), ``difference`` (the largest, of an output), ``batch_effect`` (see below); ``p50_1_ms``,
+        None of a regression), ``difference`` (the largest, of an output), ``PART: METRIC`` of each part of the held-out
+        rows, ``batch_effect`` (see below); ``p50_1_ms``,
         ``p99_1_ms``, ``p50_64_ms``, ``p99_64_ms``, ``rows_per_second``, ``memory_bytes``, and ``speedup`` with
         ``speedup_low`` and ``speedup_high``.
     """
@@ -58,6 +59,7 @@ def measure(
         row = {"variant": variant.name, "bytes": (variant.graphs / OnnxRuntimeEngine.graph).stat().st_size}
         row |= {"parameters": parameters(variant.trained.module)}
         row |= quality(recipe, data, output, outputs[variants[0].name])
+        row |= by_slice(recipe, data, output)
         row |= {"batch_effect": batch_effect(recipe, engine, work[64][0], contract.graph_outputs[0])}
         row |= {"memory_bytes": session_bytes(variant.graphs, contract, work[64][0], threads)}
         rows.append(row)
@@ -92,6 +94,20 @@ def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) ->
         "agreement": agreement,
         "difference": float(np.abs(output - reference).max()),
     }
+
+
+def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> Row:
+    """The deciding metric and the recipe's own of each part of the held-out rows, as ``PART: METRIC``."""
+    name, more = PRIMARY[recipe.task]
+    slices, target = data.test.slices, data.test.target
+    found: Row = {}
+    for part in [] if slices is None else dict.fromkeys(slices.tolist()):
+        rows = slices == part
+        right = output[rows].argmax(1) == target[rows] if more else None
+        value = _rmse(output[rows], target[rows]) if right is None else float(np.mean(right))
+        metrics = {name: value} | recipe.metrics(output[rows], target[rows])
+        found |= {f"{part}: {metric}": value for metric, value in metrics.items()}
+    return found
 
 
 def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array], output: str) -> float:

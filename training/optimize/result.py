@@ -43,6 +43,11 @@ def brief(result: Mapping[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
+def verdict(result: Mapping[str, Any]) -> str:
+    """What was decided, and why."""
+    return f"{'Chosen' if result['chosen'] else 'The champion stays'}: {result['decision']}"
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of a result with what was decided, in Markdown."""
     head, *rows = cells(result)
@@ -56,9 +61,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "else asks. Not faster: perhaps no faster than the champion.",
         *([] if result["shares"] else ["Without pruning (`--prune 0`)."]),
         *(f"Not made: {name} ({why})." for name, why in result["left_out"].items()),
-        f"**{result['decision'].capitalize()}.**" if not result["chosen"] else f"**Chosen: {result['decision']}.**",
+        f"**{verdict(result)}.**",
     ]
-    return "\n".join([*lines, "", "\n\n".join(notes)])
+    return "\n".join([*lines, "", *_slices(result), "\n\n".join(notes)])
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -115,6 +120,15 @@ def _cells(row: Mapping[str, Any], metric: str) -> list[str]:
         "" if first else speedup,
         row["verdict"],
     ]
+
+
+def _slices(result: Mapping[str, Any]) -> list[str]:
+    rows = _ordered(result)
+    names = [name for name in rows[0] if ": " in name]
+    if not names:
+        return []
+    lines = [f"| {' | '.join([row['variant'], *(f'{row[name]:.4f}' for name in names)])} |" for row in rows]
+    return [f"| variant | {' | '.join(names)} |", "| --- |" + " --- |" * len(names), *lines, ""]
 
 
 def _ordered(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

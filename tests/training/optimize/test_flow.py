@@ -83,8 +83,29 @@ def test_a_bound_of_zero_leaves_an_exact_champion_alone(optimize: Optimize, stor
     outcome = optimize(Linear(), max_drop=0)
     (int8,) = (row for row in outcome.result["rows"] if row["variant"] == "int8 static")
     assert int8["verdict"] == "loses too much"
-    assert outcome.result["decision"] == "no variant is better: none is surely faster and surely within 0 points"
+    assert outcome.result["decision"] == "none is surely faster and surely within 0 points, in any batch"
     assert snapshot(store) == before
+
+
+def test_a_variant_that_only_the_batches_rule_out_is_named_with_what_would_allow_it(
+    optimize: Optimize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "choose", lambda rows, max_drop, batched: None if batched else "int8 dynamic")
+    decision = optimize(Quadrants(), dry_run=True).result["decision"]
+    assert decision.endswith(
+        "; int8 dynamic would be chosen if each request were a batch of its own, as by "
+        "`python -m training package quadrants --profile latency`"
+    )
+
+
+def test_where_each_request_is_a_batch_of_its_own_the_batch_rules_nothing_out(
+    optimize: Optimize, store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(flow, "choose", lambda rows, max_drop, batched: asked.append(batched))
+    choose_serving(Quadrants(), {"batch_size": 1}, store.store)
+    optimize(Quadrants(), dry_run=True)
+    assert asked == [False, False]
 
 
 def test_the_chosen_variant_is_registered_and_says_what_it_is(

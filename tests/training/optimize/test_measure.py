@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.training.quadrants import Quadrants
 from training import recipes
 from training.champion import Champion
 from training.optimize import memory, speed
-from training.optimize.measure import batch_effect, measure, quality
+from training.optimize.measure import batch_effect, by_slice, measure, quality
 from training.optimize.variants import REFERENCE, Variant
 from training.recipe import Array, Data
 
@@ -74,6 +75,15 @@ def test_no_numbers_have_no_quality(data: Data) -> None:
     found = quality(Quadrants(), data, broken, votes(data.test.target))
     assert found["accuracy"] is None
     assert found["drop_high"] is None
+
+
+def test_every_part_of_the_held_out_rows_is_measured_by_itself(data: Data) -> None:
+    target = data.test.target
+    half = np.array(["east"] * 100 + ["west"] * 100, object)
+    wrong = np.where(half == "east", (target + 1) % 4, target)
+    parts = replace(data, test=replace(data.test, slices=half))
+    assert by_slice(Quadrants(), parts, votes(wrong)) == {"east: accuracy": 0, "west: accuracy": 1}
+    assert by_slice(Quadrants(), data, votes(wrong)) == {}
 
 
 class Company:

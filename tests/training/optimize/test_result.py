@@ -89,8 +89,16 @@ def test_what_was_decided_and_what_could_not_be_made_is_told(result: dict[str, A
     assert "Without pruning" not in text
     assert "Without pruning (`--prune 0`)." in markdown(result | {"shares": ()})
     assert "A point is one row in a hundred." in text
-    nothing = markdown(result | {"chosen": None, "decision": "no variant is better: none is surely faster"})
-    assert "**No variant is better: none is surely faster.**" in nothing
+    nothing = markdown(result | {"chosen": None, "decision": "none is surely faster"})
+    assert "**The champion stays: none is surely faster.**" in nothing
+
+
+def test_parts_of_the_held_out_rows_have_a_table_of_their_own(result: dict[str, Any]) -> None:
+    assert "| variant |" not in markdown(result).split("\n\n", 1)[1]
+    for row in result["rows"]:
+        row["movie: accuracy"] = 0.8
+    lines = markdown(result).splitlines()
+    assert lines[lines.index("| variant | movie: accuracy |") + 2] == "| float32 | 0.8000 |"
 
 
 def test_the_picture_can_be_opened(result: dict[str, Any], tmp_path: Path) -> None:
