@@ -4,6 +4,7 @@ python docs/flame.py --model flights --out docs/flame.svg   # beside a running s
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,8 @@ def record(pid: int, seconds: int, out: Path) -> None:
     """
     options = ["--pid", str(pid), "--duration", str(seconds), "--rate", str(RATE)]
     subprocess.run([PY_SPY, "record", *options, "--format", "flamegraph", "--output", out], check=True)
+    svg = out.read_text()  # its title is the command, with this machine's paths
+    out.write_text(re.sub(r"(>)[^<]*py-spy record[^<]*(<)", r"\1a worker under load, by py-spy\2", svg))
 
 
 def main(
