@@ -5,8 +5,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from handlers.contract import ModelContract
@@ -15,8 +13,9 @@ from monitoring.records import Labelled, Prediction
 from monitoring.store import Store
 from serving.registry import write_atomically
 from training.html_report.svg import QUIET, SERIES, Chart, drawing
+from training.html_report.template import template
 
-TEMPLATE = "drift_report.html"
+TEMPLATE = Path(__file__).with_name("drift_report.html")
 BINS = 30
 NAMED = 12  # categories that are shown, those whose share changed most
 WORDS = {"ks": "Kolmogorov–Smirnov", "js": "Jensen–Shannon"}
@@ -44,19 +43,11 @@ def write(store: Store, contract: ModelContract, until: datetime, path: Path) ->
 
 def render(contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()) -> str:
     """The page as HTML; arguments as of ``drift.detect``."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"markup": Markup, "share": _share, "words": WORDS.__getitem__}
     drift = detect(contract, predictions, labelled)
     windows = {(one.kind, one.name): one for one in windows_of(contract, predictions, labelled)}
     charts = [_chart(contract, one, windows[one.kind, one.name]) for one in drift.findings if one.rows]
-    return environment.get_template(TEMPLATE).render(
-        contract=contract, drift=drift, charts=charts, verdict=verdict(drift), level=LEVEL
+    return template(TEMPLATE, {"share": _share, "words": WORDS.__getitem__}).render(
+        contract=contract, drift=drift, figures=charts, verdict=verdict(drift), level=LEVEL
     )
 
 

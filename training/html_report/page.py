@@ -4,19 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from handlers.contract import ModelContract
 from serving.registry import write_atomically
 from training.html_report import charts
 from training.html_report.figure import figure
 from training.html_report.mistakes import worst
 from training.html_report.svg import Chart
+from training.html_report.template import template
 from training.recipe import Array, Data, Recipe
 
 FOLDER = "reports"  # in the model store
-TEMPLATE = "page.html"
+TEMPLATE = Path(__file__).with_name("page.html")
 CLASSES = 30  # of a confusion matrix that is shown, at most
 PAIRS = 5  # of classes that are confused, shown in words
 
@@ -39,18 +37,10 @@ def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arra
 
 def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array) -> str:
     """The page as HTML; see ``write`` for the arguments."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": figure, "interval": _interval, "signed": _signed, "markup": Markup}
     evaluation = contract.evaluation
     lineage = dict(contract.lineage)
     history = lineage.pop("history", [])
-    return environment.get_template(TEMPLATE).render(
+    return template(TEMPLATE, {"number": figure, "interval": _interval, "signed": _signed}).render(
         recipe=recipe,
         contract=contract,
         evaluation=evaluation,

@@ -1,0 +1,27 @@
+"""How a page is made: a template beside a module, on the frame that every page has."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+FRAMES = Path(__file__).parent  # of ``frame.html``: head, colours of both schemes, the look of tables and figures
+
+
+def template(path: Path, filters: Mapping[str, Callable[..., str]]) -> Template:
+    """A template that may extend ``frame.html``.
+
+    Args:
+        path: of the template.
+        filters: that it uses, beside ``markup`` for what is markup already.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([path.parent, FRAMES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"markup": Markup, **filters}
+    return environment.get_template(path.name)
