@@ -14,7 +14,7 @@ import numpy as np
 from handlers.contract import ModelContract
 from monitoring.records import Labelled
 from training.distribution import Array
-from training.intervals import auc_with_influence
+from training.intervals import auc_with_influence, of_confusion
 
 BLOCKS = 50  # stretches of time that are drawn; with fewer rows, each row is one
 RESAMPLES = 1000
@@ -130,16 +130,8 @@ def _classification(contract: ModelContract, rows: Sequence[Labelled], block: Ar
 
     def measure(times: Array) -> dict[str, Array]:
         counts = np.tensordot(times, cells, 1)  # (draws, truth, answer)
-        right, true, voted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
-        there = true + voted > 0
-        means = {
-            "precision": right / np.maximum(voted, 1),
-            "recall": right / np.maximum(true, 1),
-            "f1": 2 * right / np.maximum(true + voted, 1),
-        }
         return {
-            "accuracy": right.sum(1) / true.sum(1),
-            **{name: (values * there).sum(1) / there.sum(1) for name, values in means.items()},
+            **of_confusion(counts),
             "auc": np.clip(auc + times @ sums / (times @ sizes), 0, 1),
         }
 

@@ -94,20 +94,30 @@ def _classification(output: Array, target: Array) -> Measure:
 
     def measure(rows: Array) -> dict[str, float]:
         counts = np.bincount(cells[rows], minlength=classes**2).reshape(classes, classes)
-        right, true, voted = counts.diagonal(), counts.sum(1), counts.sum(0)
-        there = true + voted > 0
-        means = {
-            "precision": right / np.maximum(voted, 1),
-            "recall": right / np.maximum(true, 1),
-            "f1": 2 * right / np.maximum(true + voted, 1),
-        }
         return {
-            "accuracy": float(right.sum() / len(rows)),
-            **{name: float(values[there].mean()) for name, values in means.items()},
+            **{name: float(value) for name, value in of_confusion(counts).items()},
             "auc": float(np.clip(auc + influence[rows].mean(), 0, 1)),
         }
 
     return measure
+
+
+def of_confusion(counts: Array) -> dict[str, Array]:
+    """Accuracy, and the means of precision, recall and F1 over the classes that are there, of each confusion matrix.
+
+    Args:
+        counts: ``(…, classes, classes)``, a row for each true class, a column for each answer.
+    """
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    true, voted = counts.sum(-1), counts.sum(-2)
+    there = true + voted > 0
+    each = {
+        "precision": right / np.maximum(voted, 1),
+        "recall": right / np.maximum(true, 1),
+        "f1": 2 * right / np.maximum(true + voted, 1),
+    }
+    means = {name: (values * there).sum(-1) / there.sum(-1) for name, values in each.items()}
+    return {"accuracy": right.sum(-1) / true.sum(-1), **means}
 
 
 def auc_with_influence(output: Array, target: Array) -> tuple[float, Array]:
