@@ -12,7 +12,7 @@ from torch import nn
 from handlers.contract import ModelContract
 from serving.readiness import read_contract
 from serving.registry import Registry
-from training.archive import GRAPHS
+from training.archive import ASSETS, GRAPHS
 from training.data import DataError
 from training.recipe import Data, Recipe, Trained
 
@@ -46,11 +46,7 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
         DataError: the data cannot be had, or is not what the champion was trained on.
         ValueError: its weights do not fit the recipe's module.
     """
-    contract = read_contract(registry, recipe.name)
-    _, version = registry.champions()[recipe.name]
-    with zipfile.ZipFile(registry.verify(version)) as content:
-        for graph in GRAPHS:
-            content.extract(graph, folder)
+    contract = unpack(registry, recipe.name, folder)
     hp, data = learned_from(recipe, contract, cache)
     found = contract.lineage
     trained = Trained(
@@ -64,6 +60,21 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
         found.get("temperature", 1.0),
     )
     return Champion(contract, trained, folder)
+
+
+def unpack(registry: Registry, name: str, folder: Path) -> ModelContract:
+    """Put a champion's graphs and assets into a folder; returns its contract.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+    """
+    contract = read_contract(registry, name)
+    _, champion = registry.champions()[name]
+    with zipfile.ZipFile(registry.verify(champion)) as content:
+        assets = [member for member in content.namelist() if member.startswith(f"{ASSETS}/")]
+        for member in (*GRAPHS, *assets):
+            content.extract(member, folder)
+    return contract
 
 
 def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> tuple[Any, Data]:

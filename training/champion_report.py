@@ -5,7 +5,6 @@ python -m training report fashion
 
 import tempfile
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ import torch
 
 from handlers.contract import ModelContract
 from handlers.engine import Engine, load_engine
-from serving.readiness import read_contract
 from serving.registry import Registry
-from training import archive, evaluate, export
-from training.champion import learned_from
+from training import evaluate, export
+from training.champion import learned_from, unpack
 from training.html_report import page
 from training.html_report.figure import figure
 from training.machine import machine
@@ -55,12 +53,9 @@ def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> Cha
         DataError: the data cannot be had, or is not what the champion was trained on.
     """
     started = time.monotonic()
-    contract = read_contract(registry, recipe.name)
-    _, champion = registry.champions()[recipe.name]
-    _, data = learned_from(recipe, contract, cache)
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as content:
-        for graph in archive.GRAPHS:
-            content.extract(graph, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        contract = unpack(registry, recipe.name, Path(folder))
+        _, data = learned_from(recipe, contract, cache)
         kind = serving_of(recipe, registry.store).engine
         engine = load_engine(kind, Path(folder), contract, torch.get_num_threads())
         output = _output(recipe, contract, engine, data.test)

@@ -2,7 +2,6 @@
 
 import importlib
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,10 +15,10 @@ from handlers.contract import Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
-from serving.readiness import read_contract
 from serving.registry import Registry, Version, file_sha256, make_champion, next_number, write_atomically
 from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit
+from training.champion import unpack
 from training.html_report import page
 from training.lineage import lineage
 from training.recipe import Array, Data, Recipe, Serving, Trained
@@ -133,14 +132,9 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
     """
-    contract = read_contract(registry, recipe.name)
-    _, champion = registry.champions()[recipe.name]
-    lineage = contract.lineage | {"packaged_from": contract.version}
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as former:
-        assets = [member for member in former.namelist() if member.startswith(f"{archive.ASSETS}/")]
-        for member in (*archive.GRAPHS, *assets):
-            former.extract(member, folder)
-        draft = msgspec.structs.replace(contract, lineage=lineage)
+    with tempfile.TemporaryDirectory() as folder:
+        contract = unpack(registry, recipe.name, Path(folder))
+        draft = msgspec.structs.replace(contract, lineage=contract.lineage | {"packaged_from": contract.version})
         return _register(recipe, draft, Path(folder), registry, "always")
 
 

@@ -6,7 +6,6 @@ python -m training export fashion
 import importlib.metadata
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 import torch
 
 from handlers.engine import Engine
-from serving.readiness import read_contract
 from serving.registry import Registry, write_atomically
+from training.champion import learned_from, unpack
 from training.export import parity_rows, predict, run
 from training.formats.format import ExportError, Format, Source
 from training.formats.graphs import Onnx, TorchProgram
@@ -70,7 +69,7 @@ def export_champion(
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
-        DataError: the data cannot be had.
+        DataError: the data cannot be had, or is not what the champion was trained on.
     """
     started, threads = time.perf_counter(), torch.get_num_threads()
     step("reading the champion and its data")
@@ -103,12 +102,9 @@ def export_champion(
 
 
 def _open(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) -> tuple[Source, Split]:
-    contract = read_contract(registry, recipe.name)
-    _, champion = registry.champions()[recipe.name]
-    with zipfile.ZipFile(registry.verify(champion)) as archive:
-        path = Path(archive.extract(PROGRAM, folder))
-    preset = contract.lineage.get("preset")
-    data = recipe.load(recipe.preset(preset if preset in recipe.presets else None), cache)
+    contract = unpack(registry, recipe.name, folder)
+    path = folder / PROGRAM
+    _, data = learned_from(recipe, contract, cache)
     split = parity_rows(recipe, data)
     row = {name: values[:1] for name, values in split.inputs.items()}
     return Source(contract, torch.export.load(path), path, row), split
