@@ -70,11 +70,10 @@ def request_of(parts: Mapping[str, bytes], headers: Mapping[str, str], ident: st
         headers: names in lower case.
         ident: TorchServe's id of the request.
     """
-    if len(parts) == 1 and "body" in parts and not headers.get("content-type", "").lower().startswith(_FORMS):
-        return Request(parts["body"], headers, {}, ident)
-    is_form = headers.get("content-type", "").lower().startswith(_FORMS)
-    form = {name: value for name, value in parts.items() if is_form or name != "body"}
-    return Request(b"" if is_form else parts.get("body", b""), headers, form, ident)
+    if headers.get("content-type", "").lower().startswith(_FORMS):
+        return Request(b"", headers, parts, ident)
+    form = {name: value for name, value in parts.items() if name != "body"}
+    return Request(parts.get("body", b""), headers, form, ident)
 
 
 def encode(requests: Sequence[Request], responses: Sequence[Response]) -> bytes:
