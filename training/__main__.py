@@ -3,24 +3,18 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from serving.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
+from training.command_line import ROOT, Cache, Runs, Store, console, fail, telling
 from training.commands_export import export_command
 from training.commands_optimize import optimize_command
 from training.commands_tuning import ablate_command, search_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
-ROOT = Path(__file__).parent.parent
-
-Store = Annotated[Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")]
-Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
-Runs = Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder for checkpoints of runs under way.")]
 
 
 class Promote(StrEnum):
@@ -65,12 +59,12 @@ def ensure_command(
     try:
         champions = registry.champions()
     except ArchiveError as error:
-        _fail(error)
+        fail(error)
     for model in models or [name for name in recipes.names() if name in champions or not recipes.extra(name)]:
         try:
             registry.verify(champions[model][1])
             if missing := recipes.missing(model):  # its worker could not load it
-                _fail(ArchiveError(missing))
+                fail(ArchiveError(missing))
         except (KeyError, ArchiveError):
             _train(model, None, Promote.auto if model not in champions else Promote.always, store, cache, runs)
 
@@ -99,7 +93,7 @@ def package_command(
         serving = serving_settings.choose(recipe, changes, store)
         result = pipeline.package(recipe, Registry(store))
     except (KeyError, ValueError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
     how = f"batches of {serving.batch_size}, {serving.max_batch_delay} ms, {serving.workers} workers"
     console.print(f"{result.archive}: champion ({how}); `make up` serves it", markup=False)
 
@@ -127,10 +121,10 @@ def learning_curve_command(
             metric,
             cache=cache,
             checkpoints=runs,
-            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+            step=telling(model),
         )
     except (KeyError, ValueError, DataError) as error:
-        _fail(error)
+        fail(error)
     print_learning_curve(curve, console)
     written = practices.write_result(curve, output), learning_curve.draw(curve, output)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)
@@ -149,7 +143,7 @@ def fetch_command(
         recipe = recipes.ready(model)
         data = recipe.load(recipe.preset(None), cache)
     except (KeyError, DataError) as error:
-        _fail(error)
+        fail(error)
     console.print(f"{model}: {len(data.train):,} rows to learn from, {len(data.test):,} held out")
 
 
@@ -182,7 +176,7 @@ def report_command(
     try:
         found = champion_report(recipes.ready(model), Registry(store), cache)
     except (KeyError, ValueError, DataError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
     console.print(f"{found.page}: how good it is, and where it errs", markup=False)
     if output:
         console.print(f"written: {practices.write_result(found.result, output)}", markup=False)
@@ -198,7 +192,7 @@ def practices_command(
     try:
         written = practices.write(docs)
     except ValueError as error:
-        _fail(error)
+        fail(error)
     console.print(f"written: {written}", markup=False)
 
 
@@ -224,21 +218,15 @@ def _train(
             checkpoints=runs,
             promote=promote.value,
             calibrate=calibrate,
-            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+            step=telling(model),
         )
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         where = os.path.relpath(runs)
         console.print(f"interrupted; the same command goes on from the last checkpoint in {where}", markup=False)
         raise typer.Exit(130) from None
     print_result(result, console)
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -2,18 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from serving.registry import ArchiveError, Registry
-
-ROOT = Path(__file__).parent.parent
-console = Console(highlight=False, soft_wrap=True)
-
-Store = Annotated[Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")]
-Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
+from training.command_line import ROOT, Cache, Store, console, fail, telling
 
 
 def export_command(
@@ -46,10 +40,10 @@ def export_command(
             [every[name] for name in dict.fromkeys(names)],
             cache=cache,
             output=output,
-            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+            step=telling(model),
         )
     except (KeyError, ValueError, DataError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
     print_export(result, console)
     if result["rows"]:
         console.print(f"written: {', '.join(row['file'] for row in result['rows'])} into {output}", markup=False)
@@ -57,9 +51,3 @@ def export_command(
         console.print(f"written: {practices.write_result(result, report)}", markup=False)
     if result["failed"]:
         raise typer.Exit(1)
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None

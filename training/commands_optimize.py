@@ -1,16 +1,13 @@
 """The command ``optimize``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from serving.registry import ArchiveError, Registry
-
-ROOT = Path(__file__).parent.parent
-console = Console(highlight=False, soft_wrap=True)
+from training.command_line import ROOT, Cache, Runs, Store, console, fail, telling
 
 
 def optimize_command(
@@ -29,13 +26,9 @@ def optimize_command(
     seconds: Annotated[float, typer.Option(min=0, help="Of timing, for each variant and size of batch.")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Of one operator while timing.")] = 1,
     output: Annotated[Path, typer.Option(help="Folder for optimize-MODEL.json and .png.")] = ROOT / "docs/practices",
-    store: Annotated[
-        Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")
-    ] = ROOT / "model_store",
-    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
-    / ".cache",
-    runs: Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder for checkpoints of runs under way.")] = ROOT
-    / "runs",
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
 ) -> None:
     """Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."""
     # These imports take seconds, which --help should not.
@@ -58,12 +51,12 @@ def optimize_command(
             dry_run=dry_run,
             seconds=seconds,
             threads=threads,
-            step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"),
+            step=telling(model),
         )
         written = write_result(outcome.result, output)
         result.draw(outcome.result, written.with_suffix(".png"))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         console.print("interrupted; the model store is as it was")
         raise typer.Exit(130) from None
@@ -89,9 +82,3 @@ def _print(found: dict[str, Any]) -> None:
     for name, why in found["left_out"].items():
         console.print(f"not made: {name} ({why})", markup=False)
     console.print(verdict(found), markup=False)
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
-ROOT = Path(__file__).parent.parent
-console = Console(highlight=False, soft_wrap=True)
+from training.command_line import ROOT, Cache, Runs, console, fail, telling
 
 Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
 Rows = Annotated[int | None, typer.Option(min=2, help="Rows to learn from; default: all.")]
@@ -18,8 +16,6 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Of a training; default:
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each variant that is compared.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds after which no further training begins.")]
 Output = Annotated[Path, typer.Option(help="Folder for COMMAND-MODEL.json and .png.")]
-Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
-Runs = Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder of what is done, to go on from.")]
 WAY_ON = "the same command goes on from what is done"
 
 
@@ -50,10 +46,10 @@ def ablate_command(
             seeds=seeds,
             only=only or (),
             timeout=timeout,
-            step=_step(model),
+            step=telling(model),
         )
     except (KeyError, ValueError, DataError) as error:
-        _fail(error)
+        fail(error)
     except ablate.OutOfTimeError:
         console.print(f"{timeout:.0f} s are over; {WAY_ON}")
         raise typer.Exit(3) from None
@@ -77,12 +73,12 @@ def search_command(
 ) -> None:
     """Search hyperparameters around a preset; what beats it is written as the preset `found`."""
     from training import recipes
-    from training.data import DataError
+    from training.data import DataError, install
 
     try:
         import optuna  # noqa: F401
     except ImportError:
-        _fail(DataError("search needs optuna: run `pip install -c constraints.txt -e '.[search]'`"))
+        fail(DataError(f"search needs optuna: {install('search')}"))
     from training import search, search_report
 
     try:
@@ -98,10 +94,10 @@ def search_command(
             epochs=epochs,
             seeds=seeds,
             seed=seed,
-            step=_step(model),
+            step=telling(model),
         )
     except (KeyError, ValueError, DataError) as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         _interrupted()
     _write(result, search_report.markdown, search_report.draw, output)
@@ -110,10 +106,6 @@ def search_command(
         console.print(f"{path}: `python -m training train {model} --preset found` uses it", markup=False)
     else:
         console.print(f"the preset {result['preset']} stays: with other seeds nothing better was found")
-
-
-def _step(model: str) -> Callable[[str], None]:
-    return lambda text: console.print(f"[bold]{model}[/bold]: {text}")
 
 
 def _write(
@@ -135,9 +127,3 @@ def _write(
 def _interrupted() -> NoReturn:
     console.print(f"interrupted; {WAY_ON}")
     raise typer.Exit(130) from None
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None

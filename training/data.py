@@ -8,6 +8,11 @@ import tempfile
 from pathlib import Path
 
 
+def install(extra: str) -> str:
+    """How packages of one of the project's extras are installed."""
+    return f"run `pip install -c constraints.txt -e '.[{extra}]'`"
+
+
 class DataError(Exception):
     """Data is missing or not what it should be; the message says how to get it."""
 

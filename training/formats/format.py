@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from handlers.contract import ModelContract
 from handlers.engine import Engine
+from training.data import install
 from training.recipe import Array
 
 # How the exporters name an operator that they do not know.
@@ -73,8 +74,9 @@ class Format(ABC):
         """
         module = self.runtime.replace("-", "_")
         if importlib.util.find_spec(module) is None:
-            how = f"run `pip install -c constraints.txt -e '.[{self.extra}]'`"
-            raise ExportError(f"the format {self.name} runs on {self.runtime}, which is not installed: {how}")
+            raise ExportError(
+                f"the format {self.name} runs on {self.runtime}, which is not installed: {install(self.extra)}"
+            )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from training.data import DataError
+from training.data import DataError, install
 from training.recipe import Recipe
 
 PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
@@ -61,5 +61,5 @@ def missing(name: str, project: Path | None = None) -> str:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             absent.append(package)
-    how = f"run `pip install -c constraints.txt -e '.[{name}]'`, as `make train MODEL={name}` does"
+    how = f"{install(name)}, as `make train MODEL={name}` does"
     return f"{name} needs {', '.join(absent)}: {how}" if absent else ""
