@@ -1,6 +1,5 @@
 """The way of every model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
 
-import importlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from handlers.codec import Codec
 from handlers.contract import Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
@@ -196,19 +194,12 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
         row[spec.name] = spec.categories[value] if spec.categories else value
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
     engine = load_engine(serving.engine, graphs, contract, 1)
-    codec = _codec(recipe).open(graphs, contract, serving.max_rows)
+    codec = archive.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:
         raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
     return Example(request, msgspec.json.decode(response.body))
-
-
-def _codec(recipe: Recipe[Any]) -> type[Codec]:
-    """The wire formats of the recipe's entry point."""
-    entry_point = importlib.import_module(f"handlers.{recipe.entry_point}")
-    codec: type[Codec] = getattr(entry_point, f"{recipe.entry_point.title()}Service").codec
-    return codec
 
 
 def _register(
