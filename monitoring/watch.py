@@ -37,7 +37,7 @@ SLOWER_MS = 5.0  # and by so much: of a fast model, a fifth is noise
 ASKED = 5  # times in a look
 IN_A_ROW = 3  # looks
 MOST_ROWS = 2000  # that the former one answers again, the newest
-Compare = Callable[[str, str, Sequence[Labelled]], Gain]  # model, former version, rows that another answered
+Compare = Callable[[str, str, str, Sequence[Labelled]], Gain | None]  # model, new and former version, rows
 
 
 class Watch:
@@ -49,7 +49,7 @@ class Watch:
         rollout: serves a former version beside for a moment.
         policy: for how long.
         probe: asks a version of a model its example.
-        compare: how much less a former version errs on rows that another one answered.
+        compare: how much less the former version of a model errs than the new one, on the same rows.
         clock: the time, in UTC.
     """
 
@@ -125,8 +125,8 @@ class Watch:
         seen = (len(rows), rows[-1].prediction.request_id)
         if self._compared.get(job.id) == seen:
             return None
-        gain = self._compare(job.model, watch["former"], rows)
-        if gain.low <= WORSE:
+        gain = self._compare(job.model, version, watch["former"], rows)
+        if gain is None or gain.low <= WORSE:
             self._compared[job.id] = seen
             return None
         return (
