@@ -15,6 +15,7 @@ from rich.console import Console
 from monitoring.access import Access
 from monitoring.app import Task, create_app
 from monitoring.catalog import catalog_router
+from monitoring.clock import ClockName, EventClock, wall_clock
 from monitoring.contracts import Contracts
 from monitoring.database import DatabaseError, database_url
 from monitoring.feedback import feedback_router
@@ -50,6 +51,10 @@ def serve(
     live_interval: Annotated[
         float, typer.Option(envvar="MARLOOP_LIVE_INTERVAL", min=0.1, help="Seconds between two looks at the store.")
     ] = 30.0,
+    clock: Annotated[
+        ClockName,
+        typer.Option(envvar="MARLOOP_CLOCK", help="What the time is: the wall's, or that of the newest event."),
+    ] = "wall",
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
     """Probe the models, take captured predictions and feedback, and tell what is known, in the foreground."""
@@ -69,15 +74,17 @@ def serve(
     except (DatabaseError, ValueError) as error:
         _fail(error)
     contracts, access = Contracts(models), Access(os.environ.get("MARLOOP_TOKEN", ""))
-    live = Live(store, contracts, window, _now)
+    event_clock = EventClock(store.newest() or datetime.fromtimestamp(0, UTC))
+    now = event_clock if clock == "events" else wall_clock
+    live = Live(store, contracts, window, now)
     registry.register(LiveMetrics(live))
     routers = [
-        events_router(Ingest(store, contracts, registry), access),
-        feedback_router(store, contracts, access, registry, _now),
+        events_router(Ingest(store, contracts, registry, event_clock.advance), access),
+        feedback_router(store, contracts, access, registry, now),
         catalog_router(store, contracts),
         live_router(live, contracts, window),
     ]
-    tasks: list[Task] = [partial(prune_forever, store, _now, PRUNE_INTERVAL), partial(live.run_forever, live_interval)]
+    tasks: list[Task] = [partial(prune_forever, store, now, PRUNE_INTERVAL), partial(live.run_forever, live_interval)]
     monitor = create_app(prober, registry, interval, routers, tasks)
     uvicorn.run(monitor, host=settings.bind_address, port=settings.monitor_port, log_level="warning", access_log=False)
     store.close()
@@ -99,7 +106,7 @@ def drift_report_command(
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         path = output or settings.run_dir / "reports" / f"{model}-drift.html"
         contract = read_contract(Registry(settings.model_store), model)
-        verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else _now(), path)
+        verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
         store.close()
     except (ArchiveError, DatabaseError, ValueError) as error:
         _fail(error)
@@ -173,10 +180,6 @@ def _fail(error: Exception) -> NoReturn:
     console.print("[red]error:[/red]", end=" ")
     console.print(str(error.args[0]), markup=False)
     raise typer.Exit(1) from None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 if __name__ == "__main__":
