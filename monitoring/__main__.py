@@ -32,6 +32,7 @@ from serving.settings import ROOT, Settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 PRUNE_INTERVAL = 60.0  # s
+YEAR = (datetime(2013, 1, 1), datetime(2014, 1, 1))
 SUMMER = (datetime(2013, 5, 1), datetime(2013, 10, 1))  # of the flights, when the winds are not those of winter
 
 
@@ -140,6 +141,44 @@ def calibrate_command(
     draw(result, written.with_suffix(".png"))
     console.print(drift_result.markdown(result), markup=False)
     console.print(f"written: {written}", markup=False)
+
+
+@app.command("replay")
+def replay_command(
+    since: Annotated[datetime, typer.Option("--from", help="The first day.")] = YEAR[0],
+    until: Annotated[datetime, typer.Option("--to", help="The day after the last.")] = YEAR[1],
+    share: Annotated[float, typer.Option(min=0.001, max=1, help="Of the flights, drawn at random.")] = 1.0,
+    folder: Annotated[
+        Path, typer.Option(help="For all that it makes; what an earlier replay left there is removed.")
+    ] = ROOT / "runs" / "replay",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for table, figures and picture, such as docs; default: --folder.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
+    / ".cache",
+) -> None:
+    """Live through the flights of 2013 with a copy of the whole service: never retrained, and on the loop."""
+    from monitoring.replay import page
+    from monitoring.replay.run import replay
+    from monitoring.replay.stack import ReplayError
+    from training import replay_result
+    from training.data import DataError
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    folder, period = folder.resolve(), (since.date(), until.date())
+    try:
+        result, why = replay("flights", folder, cache.resolve(), period, share, companion, say)
+    except (DataError, ReplayError, ValueError) as error:
+        _fail(error)
+    if result:
+        console.print(replay_result.markdown(result), markup=False)
+    if why:
+        _fail(ReplayError(f"{why}; started again, it begins anew"))
+    if result:
+        for path in page.write(result, output or folder):
+            console.print(f"written: {path}", markup=False)
 
 
 @app.command()
