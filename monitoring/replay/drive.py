@@ -12,7 +12,6 @@ from handlers.capture import SWITCH, TIME
 from monitoring.replay.days import Day, Hour
 from monitoring.replay.pace import Pace
 from monitoring.replay.stack import ReplayError, Stack
-from serving.registry import Registry
 from training.distribution import Array
 
 WEEK = 7  # days between two lines of progress
@@ -76,8 +75,7 @@ class Drive:
             before = day
             alerts = self.pace.reacted()
             self._note_jobs(day.date)
-            champion, _ = Registry(self.stack.settings.model_store).champions()[self.stack.model]
-            self.lived.append(Lived(day.date, day.rows, frozen, loop, champion, tuple(sorted(alerts))))
+            self.lived.append(Lived(day.date, day.rows, frozen, loop, self.stack.champion(), tuple(sorted(alerts))))
             if len(self.lived) % WEEK == 0:
                 self.say(self._week())
 

@@ -28,6 +28,7 @@ class Pace:
 
     def __init__(self, stack: Stack, client: httpx.Client) -> None:
         self._stack, self._client = stack, client
+        self._known: list[int] = []
 
     def ingested(self, rows: int) -> None:
         """Wait until so many captured rows are in the store.
@@ -42,22 +43,23 @@ class Pace:
         """Wait until what is in the store was looked at, the rules have judged it, and what that asks for is done.
 
         Returns:
-            The alerts of the model that fired.
+            The alerts that fired, of the version that was served and of the model as a whole.
 
         Raises:
             ReplayError: something does not come to its end.
         """
-        before = self._outcomes()
         now = time.time()
         _must(lambda: self._looked() > now, "Prometheus does not learn of the monitor's looks at the quality")
         now = time.time()
         _must(lambda: self._evaluated() > now, "Prometheus does not evaluate the rules of quality")
         firing = self._firing()
-        if any(RETRAIN in labels for labels in firing):
-            _wait(lambda: self._outcomes() != before, DELIVERY_PATIENCE)
+        champion = self._stack.champion()
+        if any(RETRAIN in labels and labels["version"] == champion for labels in firing):
+            _wait(lambda: self._outcomes() != self._known, DELIVERY_PATIENCE)
         closed = lambda: all(job["state"] not in OPEN for job in self.jobs())  # noqa: E731
         _must(closed, "a retraining does not end", JOB_PATIENCE)
-        return {labels["alertname"] for labels in firing}
+        self._known = self._outcomes()
+        return {labels["alertname"] for labels in firing if labels.get("version", champion) == champion}
 
     def jobs(self) -> list[dict[str, Any]]:
         """The model's retrainings, newest first."""
@@ -70,10 +72,7 @@ class Pace:
     def _monitor(self, path: str, limit: int) -> list[dict[str, Any]]:
         url = self._stack.settings.monitor_url + path
         params: dict[str, str | int] = {"model": self._stack.model, "limit": limit}
-        response = self._client.get(url, params=params)
-        if response.status_code == 404:
-            return []  # TEMPORARY
-        found: list[dict[str, Any]] = response.raise_for_status().json()
+        found: list[dict[str, Any]] = self._client.get(url, params=params).raise_for_status().json()
         return found
 
     def _metric(self, name: str) -> float:

@@ -64,6 +64,11 @@ class Stack:
         """The name of the version that stays."""
         return self.model + FROZEN
 
+    def champion(self) -> str:
+        """The version that is served on the loop."""
+        number, _ = Registry(self.settings.model_store).champions()[self.model]
+        return number
+
 
 def find_programs() -> dict[str, str]:
     """The paths of Prometheus and Alertmanager by name.
