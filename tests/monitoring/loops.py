@@ -214,7 +214,7 @@ class Loop:
         assert challenger in self.rollout.serving[model]
         self.shadowing()
         reason = "as good" if self.alike else "3 of 20 requests failed"
-        return Shadowed(20, 20, 0 if self.alike else 3, 1.0, 4.0, 4.0, self.alike, reason)
+        return Shadowed(20, 20, 0 if self.alike else 3, 1.0, 4.0, 4.0, 6.0, 6.0, self.alike, reason)
 
     def _probe(self, model: str, version: str) -> Readiness:
         ready, ms = self.probes.get(version, (True, 4.0))
