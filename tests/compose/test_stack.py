@@ -72,6 +72,20 @@ def test_inside_nobody_is_root_and_the_root_cannot_be_written(stack: Stack, serv
     ]
 
 
+def test_alertmanager_has_the_token_in_a_file_that_only_its_user_can_read(stack: Stack) -> None:
+    file = "/run/secrets/marloop_token"
+    assert stack.execute("alertmanager", "cat", file) == SECRETS["MARLOOP_TOKEN"]
+    assert stack.execute("alertmanager", "stat", "-c", "%a %U", file) == "600 nobody"
+    assert stack.execute("alertmanager", "stat", "-f", "-c", "%T", file) == "tmpfs"
+
+
+def test_the_monitor_writes_models_and_reaches_the_management_port(stack: Stack) -> None:
+    stack.execute("monitor", "sh", "-c", "touch /models/written /work/written && rm /models/written /work/written")
+    url = stack.execute("monitor", "printenv", "MARLOOP_MANAGEMENT_URL")
+    inside = f"import urllib.request as r; print(r.urlopen('{url}/models').status)"
+    assert stack.execute("monitor", "python", "-c", inside) == "200"
+
+
 def test_our_user_is_always_the_same(stack: Stack) -> None:
     assert {stack.execute(service, "id", "-u") for service in MARLOOP} == {"10001"}
 
