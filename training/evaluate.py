@@ -78,14 +78,19 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
         data: with the held-out rows.
         output: for ``data.test``.
         watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
+
+    Returns:
+        As of ``evaluate``; where feedback was held out, also ``held_out_since``, the time of its first row: such
+        figures say nothing beside those of other rows.
     """
     test, baselines = data.test, recipe.baselines(data)
     temperature = None
     if recipe.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
-    return evaluate(
+    found = evaluate(
         recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature
     )
+    return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
 
 
 def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:
@@ -114,15 +119,17 @@ def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
         "recall": classification.MulticlassRecall(**options),
         "f1": classification.MulticlassF1Score(**options),
     }
-    return {name: float(metric(output, target)) for name, metric in metrics.items()} | {"auc": _auc(output, target)}
+    auc = float(_aucs(output, target).nanmean())
+    return {name: float(metric(output, target)) for name, metric in metrics.items()} | {"auc": auc}
 
 
-def _auc(output: Tensor, target: Tensor) -> float:
-    """The mean of each class against the others, of those classes that are there: a slice may lack some."""
+def _aucs(output: Tensor, target: Tensor) -> Tensor:
+    """Of each class against the others; not a number where either is not there: a slice, or feedback, may lack some."""
     counts = torch.bincount(target, minlength=output.shape[1])
-    there = torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist()
-    each = [binary_auroc(output[:, i], (target == i).int()) for i in there]
-    return float(torch.stack(each).mean()) if each else float("nan")
+    found = torch.full((output.shape[1],), float("nan"))
+    for i in torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist():
+        found[i] = binary_auroc(output[:, i], (target == i).int())
+    return found
 
 
 def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -131,7 +138,7 @@ def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[
         "precision": classification.MulticlassPrecision(**options)(output, target),
         "recall": classification.MulticlassRecall(**options)(output, target),
         "f1": classification.MulticlassF1Score(**options)(output, target),
-        "auc": classification.MulticlassAUROC(**options)(output, target),
+        "auc": _aucs(output, target),
         "rows": torch.bincount(target, minlength=len(labels)),
     }
     return [
