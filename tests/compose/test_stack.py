@@ -28,18 +28,14 @@ def test_the_monitor_finds_every_model_ready(stack: Stack) -> None:
 
 
 def test_a_prediction_and_its_feedback_meet_in_the_database(stack: Stack) -> None:
+    known = labelled(stack)
     asked = {"json": {"x": 21}, "headers": {"X-Request-Id": "compose-21"}}
     assert httpx.post(f"{stack.inference}/predictions/linear", **asked).status_code == 200  # type: ignore[arg-type]
     truth = {"request_id": "compose-21", "label": 42}
     assert httpx.post(f"{stack.monitor}/feedback", json=truth).status_code == 401
     token = {"Authorization": f"Bearer {SECRETS['MARLOOP_TOKEN']}"}
     assert httpx.post(f"{stack.monitor}/feedback", json=truth, headers=token).status_code == 200
-
-    def labelled() -> int:
-        models = httpx.get(f"{stack.monitor}/models").json()
-        return sum(one["labelled"] for one in models if one["name"] == "linear")
-
-    wait_until(lambda: labelled() == 1, poll=0.5)
+    wait_until(lambda: labelled(stack) == known + 1, poll=0.5)
     statement = "SELECT label FROM feedback WHERE request_id = 'compose-21'"
     assert stack.execute("database", "psql", "-U", "marloop", "-tAc", statement) == "42.0"
 
@@ -111,11 +107,12 @@ def test_the_management_port_answers_inside_and_is_closed_to_those_who_only_read
 
 def test_a_new_version_takes_over_while_torchserve_runs(stack: Stack) -> None:
     started = stack.inspect("torchserve")["State"]["StartedAt"]
+    before = ready(stack)
     stack.compose("run", "--rm", "train", "python", "-m", "training", "train", "linear")
-    stack.execute("torchserve", "python", "-m", "serving", "deploy")
+    wait_until(lambda: ready(stack).keys() != before.keys(), poll=0.5)
+    assert len(ready(stack)) == len(before) == 2
+    wait_until(lambda: set(ready(stack).values()) == {"as expected"}, poll=0.5)
     assert stack.inspect("torchserve")["State"]["StartedAt"] == started
-    ready = {"flights 1.0": "as expected", "linear 1.1": "as expected"}
-    wait_until(lambda: bool(httpx.get(f"{stack.monitor}/readyz").json()["models"] == ready), poll=0.5)
 
 
 def test_a_killed_worker_comes_back_and_no_count_goes_back(stack: Stack) -> None:
@@ -144,6 +141,17 @@ def test_sigterm_ends_torchserve_by_itself_and_a_new_start_trains_nothing_again(
     stack.compose("up", "--detach", "--wait", "torchserve")
     assert stack.double(6) is not None
     assert "fitting" not in stack.compose("logs", "--since", "1m", "train")
+
+
+def ready(stack: Stack) -> dict[str, str]:
+    """What the monitor's probes find, by model and version."""
+    return dict(httpx.get(f"{stack.monitor}/readyz").json()["models"])
+
+
+def labelled(stack: Stack) -> int:
+    """Rows of `linear` whose truth is known."""
+    models = httpx.get(f"{stack.monitor}/models").json()
+    return sum(one["labelled"] for one in models if one["name"] == "linear")
 
 
 def counted(stack: Stack) -> float:
