@@ -91,7 +91,7 @@ def number(value: Any) -> str:
 
 def percent(value: Any) -> str:
     """A share with its sign; what is no number is a dash."""
-    return f"{value:+.1%}" if isinstance(value, int | float) else "–"
+    return f"{100 * value:+.1f} %" if isinstance(value, int | float) else "–"
 
 
 def moment(time: datetime | str | None) -> Markup:
