@@ -1,14 +1,12 @@
-"""The contracts of the registered models, read once, and what they say of labels and outputs."""
+"""The contracts of the registered models, read once, and what they say of outputs."""
 
-import difflib
 import logging
-import math
 from typing import Any
 
 from handlers.contract import ModelContract
-from monitoring.records import Label
 from serving.readiness import contract_of
 from serving.registry import ArchiveError, Registry, Version
+from training.labels import is_number
 
 logger = logging.getLogger(__name__)
 
@@ -39,23 +37,13 @@ class Contracts:
         return self._read[version.sha256]
 
 
-def label_fault(contract: ModelContract, label: Label) -> str | None:
-    """What would be right instead of a label; None if it is."""
-    if contract.task == "classification":
-        if label in contract.labels:
-            return None
-        closest = difflib.get_close_matches(str(label)[:64], contract.labels, n=3, cutoff=0.0)
-        return f"one of {len(contract.labels)} class names, closest: {', '.join(closest)}"
-    return None if _is_number(label) else "a finite number"
-
-
 def output_fault(contract: ModelContract, output: Any) -> str | None:
     """What would be right instead of a captured output; None if it is."""
     if contract.task != "classification":
-        return None if _is_number(output) else "a finite number"
+        return None if is_number(output) else "a finite number"
     match output:
         case {"label": str(label), "probabilities": list(shares)}:
-            if label in contract.labels and len(shares) == len(contract.labels) and all(map(_is_number, shares)):
+            if label in contract.labels and len(shares) == len(contract.labels) and all(map(is_number, shares)):
                 return None
     return f"a label of the contract and {len(contract.labels)} probabilities"
 
@@ -63,7 +51,3 @@ def output_fault(contract: ModelContract, output: Any) -> str | None:
 def _served(versions: dict[str, Version]) -> Version | None:
     champion = next((version for version in versions.values() if version.state == "champion"), None)
     return champion or next(reversed(versions.values()), None)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

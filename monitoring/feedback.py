@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 
 from monitoring.access import Access
-from monitoring.contracts import Contracts, label_fault
+from monitoring.contracts import Contracts
 from monitoring.ingest import MOST_ROWS
 from monitoring.records import Feedback, LabelConflict
 from monitoring.store import Store
+from training.labels import label_fault
 
 MOST_LABELS = 10_000  # in one call
 _LARGEST = 10**300  # of an integer: a float holds it

@@ -16,9 +16,10 @@ from handlers.contract import ModelContract
 from handlers.events import TYPE
 from handlers.sink import BATCH
 from monitoring.access import Access
-from monitoring.contracts import Contracts, label_fault, output_fault
+from monitoring.contracts import Contracts, output_fault
 from monitoring.records import Prediction
 from monitoring.store import Store
+from training.labels import label_fault
 
 logger = logging.getLogger(__name__)
 LARGEST = 32 * 1024 * 1024  # bytes of one batch

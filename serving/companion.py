@@ -101,7 +101,11 @@ def exporter(settings: Settings) -> Companion:
 
 
 def spawn(
-    command: list[str], log: Path, settings: Settings, variables: Mapping[str, str] | None = None
+    command: list[str],
+    log: Path,
+    settings: Settings,
+    variables: Mapping[str, str] | None = None,
+    append: bool = False,
 ) -> psutil.Process:
     """Start a command in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it.
 
@@ -110,10 +114,11 @@ def spawn(
         log: takes what it prints.
         settings: become its environment, beside this process's.
         variables: go before both.
+        append: whether the log keeps what it has.
     """
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     shell = subprocess.run(
-        ["sh", "-c", '"$@" >"$0" 2>&1 & echo $!', str(log), *command],
+        ["sh", "-c", f'"$@" {">>" if append else ">"}"$0" 2>&1 & echo $!', str(log), *command],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -35,12 +35,20 @@ def train_command(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Divide logits by the temperature that suits the validation rows.")
     ] = False,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(help="File of labelled rows to learn as well: JSON, one row a line; docs/feedback.md."),
+    ] = None,
+    hold_out: Annotated[float, typer.Option(help="Share of these rows, the newest, that it is measured on.")] = 0.1,
+    result: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="File to tell in JSON which version it became, for programs.")
+    ] = None,
     store: Store = ROOT / "model_store",
     cache: Cache = ROOT / ".cache",
     runs: Runs = ROOT / "runs",
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
-    _train(model, preset, promote, store, cache, runs, calibrate)
+    _train(model, preset, promote, store, cache, runs, calibrate, feedback, hold_out, result)
 
 
 @app.command("ensure")
@@ -201,7 +209,16 @@ app.command("optimize")(optimize_command)
 
 
 def _train(
-    model: str, preset: str | None, promote: Promote, store: Path, cache: Path, runs: Path, calibrate: bool = False
+    model: str,
+    preset: str | None,
+    promote: Promote,
+    store: Path,
+    cache: Path,
+    runs: Path,
+    calibrate: bool = False,
+    feedback: Path | None = None,
+    hold_out: float = 0.1,
+    result_file: Path | None = None,
 ) -> None:
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
@@ -218,6 +235,9 @@ def _train(
             checkpoints=runs,
             promote=promote.value,
             calibrate=calibrate,
+            feedback=feedback,
+            hold_out=hold_out,
+            result_file=result_file,
             step=telling(model),
         )
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:

@@ -81,8 +81,15 @@ def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> t
     """A version's hyperparameters and its data.
 
     Raises:
-        DataError: the data cannot be had, or is not what the version was trained on.
+        DataError: the data cannot be had, or is not what the version was trained on, feedback among it.
     """
+    if fed := contract.lineage.get("feedback"):
+        raise DataError(
+            f"{recipe.name} {contract.version} learned from {fed['rows'] - fed['held_out']:,} rows of feedback as well "
+            f"({fed['since'][:10]} to {fed['until'][:10]}) and was measured on {fed['held_out']:,} newer ones, all of "
+            f"a file with SHA-256 {fed['sha256']}. The recipe loads none of them, so report, optimize and export need "
+            f"a champion that learned without: `python -m training train {recipe.name} --promote always` makes one"
+        )
     hp = msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None)))
     data = recipe.load(hp, cache)
     if data.sha256 != contract.lineage["data_sha256"]:

@@ -78,14 +78,19 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
         data: with the held-out rows.
         output: for ``data.test``.
         watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
+
+    Returns:
+        As of ``evaluate``; where feedback was held out, also ``held_out_since``, the time of its first row: such
+        figures say nothing beside those of other rows.
     """
     test, baselines = data.test, recipe.baselines(data)
     temperature = None
     if recipe.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
-    return evaluate(
+    found = evaluate(
         recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature
     )
+    return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
 
 
 def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:

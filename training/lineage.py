@@ -21,17 +21,22 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
         now: the time to record.
     """
     divided = {} if trained.temperature == 1 else {"temperature": trained.temperature}  # logits, in the graph
-    return divided | {
-        "git_commit": _commit(root),
-        "data_sha256": trained.data.sha256,
-        "preset": trained.preset,
-        "hyperparameters": asdict(trained.hp),
-        "rows": {"train": len(trained.data.train), "test": len(trained.data.test)},
-        "fit_seconds": round(trained.seconds, 1),
-        "history": trained.history[:: max(1, len(trained.history) // 20)],  # the learning curve, thinned
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "created": now.isoformat(timespec="seconds"),
-    }
+    fed = {} if trained.data.feedback is None else {"feedback": trained.data.feedback}
+    return (
+        divided
+        | fed
+        | {
+            "git_commit": _commit(root),
+            "data_sha256": trained.data.sha256,
+            "preset": trained.preset,
+            "hyperparameters": asdict(trained.hp),
+            "rows": {"train": len(trained.data.train), "test": len(trained.data.test)},
+            "fit_seconds": round(trained.seconds, 1),
+            "history": trained.history[:: max(1, len(trained.history) // 20)],  # the learning curve, thinned
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "created": now.isoformat(timespec="seconds"),
+        }
+    )
 
 
 def _commit(root: Path) -> str:

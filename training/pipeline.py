@@ -1,6 +1,5 @@
 """The way of every model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
 
-import importlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from handlers.codec import Codec
 from handlers.contract import Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
@@ -19,7 +17,9 @@ from serving.registry import Registry, Version, file_sha256, make_champion, next
 from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit
 from training.champion import unpack
+from training.feedback import extend
 from training.html_report import page
+from training.interface import codec_of, contract_without_version
 from training.lineage import lineage
 from training.recipe import Array, Data, Recipe, Serving, Trained
 from training.reference import reference
@@ -48,6 +48,9 @@ def train(
     checkpoints: Path,
     promote: Promote = "auto",
     calibrate: bool = False,
+    feedback: Path | None = None,
+    hold_out: float = 0.1,
+    result_file: Path | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Train, evaluate, package and register one version of a model.
@@ -60,13 +63,17 @@ def train(
         checkpoints: folder for checkpoints of runs that are under way.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         calibrate: whether the graph divides logits by a temperature, also where the preset does not ask for it.
+        feedback: file of labelled rows that are learned as well; see ``training.feedback``.
+        hold_out: share of these rows, the newest, that the version is measured on.
+        result_file: where to tell, in JSON, which version it became, as soon as that is registered.
         step: is told what happens.
 
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
         ParityError: the graphs do not agree; nothing is registered.
-        ValueError: the store's serving settings are damaged, or there is nothing to calibrate, or to calibrate with.
+        ValueError: the store's serving settings are damaged, or there is nothing to calibrate, or to calibrate with, or
+            no such share of the feedback.
     """
     hp = recipe.preset(preset)
     hp = replace(hp, calibrate=True) if calibrate else hp
@@ -74,6 +81,9 @@ def train(
     serving_of(recipe, registry.store)  # before the work, should they be damaged
     step("reading the data")
     data = recipe.load(hp, cache)
+    if feedback:
+        step(f"reading the feedback in {feedback}")
+        data = extend(recipe, hp, data, feedback, hold_out, step)
     step(f"fitting {len(data.train):,} rows, preset {name}")
     if hp.calibrate:
         _check_calibration(recipe, data)
@@ -94,8 +104,24 @@ def train(
         parity = export.check_parity(trained, contract, graphs)
         contract = msgspec.structs.replace(contract, lineage=contract.lineage | {"parity": parity})
         result = publish(trained, contract, graphs, registry, promote)
+    if result_file:
+        tell(result, result_file)
     step("writing the report")
     return report(result, trained, output, step)
+
+
+def tell(result: Result, path: Path) -> None:
+    """Write what a program needs to know of a new version, in JSON; the file is there whole or not at all."""
+    told = {
+        "model": result.contract.name,
+        "version": result.contract.version,
+        "archive": str(result.archive),
+        "state": result.state,
+        "why": result.why,
+        "held_out_since": result.contract.evaluation.get("held_out_since"),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(told), indent=1))
 
 
 def publish(
@@ -173,18 +199,9 @@ def draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out:
         held_out: the same for the held-out rows.
     """
     recipe, data = trained.recipe, trained.data
-    contract = ModelContract(
-        name=recipe.name,
-        version="",
-        task=recipe.task,
-        inputs=data.inputs,
-        outputs=recipe.all_outputs,
-        labels=recipe.labels,
-        example=Example({}, {}),
-        reference={},
-        evaluation=evaluation,
-        lineage=lineage(trained, ROOT, datetime.now(UTC)),
-    )
+    contract = contract_without_version(recipe, data)
+    made = lineage(trained, ROOT, datetime.now(UTC))
+    contract = msgspec.structs.replace(contract, evaluation=evaluation, lineage=made)
     return msgspec.structs.replace(contract, reference=reference(contract, data, output, held_out))
 
 
@@ -196,19 +213,12 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
         row[spec.name] = spec.categories[value] if spec.categories else value
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
     engine = load_engine(serving.engine, graphs, contract, 1)
-    codec = _codec(recipe).open(graphs, contract, serving.max_rows)
+    codec = codec_of(recipe).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:
         raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
     return Example(request, msgspec.json.decode(response.body))
-
-
-def _codec(recipe: Recipe[Any]) -> type[Codec]:
-    """The wire formats of the recipe's entry point."""
-    entry_point = importlib.import_module(f"handlers.{recipe.entry_point}")
-    codec: type[Codec] = getattr(entry_point, f"{recipe.entry_point.title()}Service").codec
-    return codec
 
 
 def _register(
@@ -242,6 +252,12 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
         return promote == "always", f"as asked: promote {promote}"
     if champion is None:
         return True, "the first version"
+    if any("held_out_since" in evaluation for evaluation in (contract.evaluation, champion.evaluation)):
+        by_hand = f"python -m serving promote {contract.name} {contract.version}"
+        return (
+            False,
+            f"measured on other rows than the champion, so that nothing tells which is better: see `{by_hand}`",
+        )
     name = evaluate.PRIMARY[contract.task][0]
     new, old = contract.evaluation["metrics"][name], champion.evaluation["metrics"][name]
     wins = evaluate.is_better(contract.task, contract.evaluation, champion.evaluation)

@@ -71,13 +71,35 @@ class Split:
 
     def head(self, rows: int) -> "Split":
         """The first rows."""
-        return self._part(slice(rows))
+        return self.part(slice(rows))
 
     def tail(self, rows: int) -> "Split":
         """The last rows."""
-        return self._part(slice(len(self) - rows, None))
+        return self.part(slice(len(self) - rows, None))
 
-    def _part(self, rows: slice) -> "Split":
+    def followed_by(self, later: "Split") -> "Split":
+        """These rows, then later ones of the same inputs.
+
+        A row without a weight weighs 1 where others have one. Where only the later rows have times, nothing tells the
+        order of these: they are shuffled, and count as old as the oldest of the later.
+        """
+        if self.time is None and later.time is not None:
+            shuffled = self.part(np.random.default_rng(0).permutation(len(self)))
+            return replace(shuffled, time=np.full(len(self), later.time.min())).followed_by(later)
+        weights = [np.ones(len(one), np.float32) if one.weight is None else one.weight for one in (self, later)]
+        weighted = self.weight is not None or later.weight is not None
+        return Split(
+            {name: np.concatenate([values, later.inputs[name]]) for name, values in self.inputs.items()},
+            np.concatenate([self.target, later.target]),
+            np.concatenate(weights) if weighted else None,
+            None if self.slices is None or later.slices is None else np.concatenate([self.slices, later.slices]),
+            {name: np.concatenate([values, later.texts[name]]) for name, values in self.texts.items()},
+            None if self.time is None or later.time is None else np.concatenate([self.time, later.time]),
+        )
+
+    def part(self, rows: slice | Array) -> "Split":
+        """Some of the rows, by a slice, their indices or a mask."""
+
         def some(arrays: Mapping[str, Array]) -> dict[str, Array]:
             return {name: values[rows] for name, values in arrays.items()}
 
@@ -95,9 +117,10 @@ class Data:
         test: is held out, and only evaluated at the end.
         validation: is watched while fitting; may be absent.
         inputs: the contract's inputs; categories may come from the data.
-        sha256: of the files that it was read from.
+        sha256: of what it was read from.
         weights: a file of pretrained weights, where the module starts from such.
         assets: files that the archive's handler needs beside the graph, by name.
+        feedback: what the lineage tells of labelled rows beside the recipe's own; see ``training.feedback``.
     """
 
     train: Split
@@ -107,6 +130,7 @@ class Data:
     validation: Split | None = None
     weights: Path | None = None
     assets: Mapping[str, bytes] = field(default_factory=dict)
+    feedback: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +190,17 @@ class Recipe(ABC, Generic[H]):
         What a version meets when it grows old is measured on it; by default there is none.
         """
         return None
+
+    def with_feedback(self, data: Data, rows: Split, held_out: Split, hp: H) -> Data:
+        """What ``load`` gave, with labelled rows of the time since; by default they are learned like the others.
+
+        Args:
+            data: as loaded.
+            rows: in order of time, with ``time``, to learn.
+            held_out: newer ones, to test; none of them may be learned.
+            hp: the hyperparameters.
+        """
+        return replace(data, train=data.train.followed_by(rows), test=held_out)
 
     def augment(self, inputs: list[Tensor], hp: H) -> list[Tensor]:
         """Vary a training batch; by default not at all."""

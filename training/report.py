@@ -17,7 +17,8 @@ def print_result(result: Result, console: Console) -> None:
     unit = contract.outputs[0].unit
     model = f"{contract.name} {contract.version}"
     rows = {model: evaluation["metrics"], **evaluation["baselines"]}
-    title = f"{evaluation['rows']:,} held-out rows" + (f", in {unit}" if unit else "")
+    held_out = "rows held out of the newest feedback" if "held_out_since" in evaluation else "held-out rows"
+    title = f"{evaluation['rows']:,} {held_out}" + (f", in {unit}" if unit else "")
     table = _table(title, ["model", *evaluation["metrics"]])
     for name, metrics in rows.items():
         table.add_row(name, *(f"{value:.4f}" for value in metrics.values()))

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.contracts import Contracts, label_fault, output_fault
+from monitoring.contracts import Contracts, output_fault
 from serving.registry import Registry
 from tests.handlers.models import COLOURS, LINE
 from tests.serving.stores import add, alter
+from training.labels import label_fault
 
 
 def test_the_champions_contract_is_taken_unless_a_version_is_named(tmp_path: Path) -> None:

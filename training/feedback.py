@@ -1,0 +1,254 @@
+"""Learning from feedback: rows that were served and whose truth is known by now, beside a recipe's own data.
+
+    python -m training train flights --promote never --feedback rows.jsonl --hold-out 0.1
+
+The file has one JSON object a line, with the features as they were captured (``handlers/events.py``):
+``{"time": "2013-03-01T10:00:00+00:00", "features": {"distance": 1400.0, "carrier": "UA", …}, "label": 227.0}``.
+The newest rows are held out, so that the version is measured on what came after all that it learned.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from handlers import json_input
+from handlers.codec import Codec, Decoded
+from handlers.contract import ModelContract
+from handlers.events import MOST_VALUES
+from handlers.message import JSON, InputError, Request
+from handlers.tokens import PAD
+from training.archive import ASSETS
+from training.data import DataError, sha256
+from training.interface import codec_of, contract_without_version
+from training.labels import label_fault
+from training.recipe import Array, Data, Recipe, Split
+
+FEWEST_HELD_OUT = 2  # rows: a single one has no spread to measure an R² against
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a file told.
+
+    Attributes:
+        rows: those that fit the contract, in order of time, with ``time``.
+        since: of the oldest of them.
+        until: of the newest.
+        sha256: of the file.
+        refused: how many rows did not fit.
+        fault: why the first of these did not; empty where all fit.
+    """
+
+    rows: Split
+    since: datetime
+    until: datetime
+    sha256: str
+    refused: int
+    fault: str
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    features: dict[str, msgspec.Raw]
+    label: Any
+
+
+class _Row(NamedTuple):
+    time: datetime
+    decoded: Decoded
+    target: float
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+def learnable(contract: ModelContract) -> str | None:
+    """Why a model cannot learn from what is captured of its requests; None if it can."""
+    if contract.task == "generation":
+        return "a generation has no labels"
+    large = [spec.name for spec in contract.inputs if math.prod(spec.shape[1:]) > MOST_VALUES]
+    if large:
+        return f"of {', '.join(large)}, which has over {MOST_VALUES} values a row, only the mean is captured"
+    return None
+
+
+def extend(
+    recipe: Recipe[Any], hp: Any, data: Data, path: Path, share: float, step: Callable[[str], None] = lambda text: None
+) -> Data:
+    """A recipe's data with feedback: what is learned grows, what is measured are its newest rows.
+
+    Args:
+        recipe: of the model.
+        hp: the hyperparameters.
+        data: as the recipe loaded it.
+        path: of the file.
+        share: of its rows, the newest, that are held out.
+        step: is told what happens.
+
+    Returns:
+        With ``feedback`` for the lineage: ``rows`` that fit, how many of these are ``held_out``, the times ``since``
+        and ``until`` of the oldest and the newest, ``held_out_since``, ``sha256`` of the file, rows ``refused``. The
+        sum of the data tells it from data without these rows, or with another share held out.
+
+    Raises:
+        DataError: the file cannot be read or is damaged, or it has too few rows that fit.
+        ValueError: no such share.
+    """
+    feedback = read(path, recipe, data)
+    if feedback.refused:
+        step(f"{feedback.refused:,} rows of feedback do not fit and are left out; the first: {feedback.fault}")
+    learned, held_out = split(feedback, share)
+    step(f"learning {len(learned):,} rows of feedback as well; the {len(held_out):,} newest are held out")
+    extended = recipe.with_feedback(data, learned, held_out, hp)
+    assert held_out.time is not None
+    told = {
+        "rows": len(feedback.rows),
+        "held_out": len(held_out),
+        "since": feedback.since.isoformat(),
+        "until": feedback.until.isoformat(),
+        "held_out_since": datetime.fromtimestamp(int(held_out.time[0]), UTC).isoformat(),
+        "sha256": feedback.sha256,
+        "refused": feedback.refused,
+    }
+    digest = sha256(data.sha256.encode(), feedback.sha256.encode(), str(len(held_out)).encode())
+    return replace(extended, sha256=digest, feedback=told)
+
+
+def read(path: Path, recipe: Recipe[Any], data: Data) -> Feedback:
+    """Read a file of labelled rows; each is decoded as the request that it once was.
+
+    Args:
+        path: of the file.
+        recipe: of the model.
+        data: as the recipe loaded it: names the inputs, and has the tokenizer of a model of texts.
+
+    Raises:
+        DataError: the model cannot learn from feedback, the file cannot be read or is damaged, or no row of it fits.
+    """
+    contract = contract_without_version(recipe, data)
+    if reason := learnable(contract):
+        raise DataError(f"{recipe.name} cannot learn from feedback: {reason}")
+    content = _content(path)
+    codec = _codec(recipe, contract, data)
+    rows, faults = _rows(path, content, codec)
+    if not rows:
+        why = (
+            f"none of its {len(faults):,} rows fits {recipe.name}; the first: {faults[0]}" if faults else "it is empty"
+        )
+        raise DataError(f"{path}: {why}")
+    rows.sort(key=lambda row: row.time)
+    since, until = (rows[i].time.astimezone(UTC) for i in (0, -1))
+    return Feedback(_split(rows, codec, data), since, until, sha256(content), len(faults), "".join(faults[:1]))
+
+
+def split(feedback: Feedback, share: float) -> tuple[Split, Split]:
+    """The rows to learn, and the newest share of them, which is held out.
+
+    Rows of one second stay together: who compares versions on all rows since the first that is held out must meet
+    none that was learned.
+
+    Raises:
+        DataError: there are too few rows to hold any out.
+        ValueError: the share is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share {share:g} of the feedback cannot be held out: it must be between 0 and 1")
+    rows, time = feedback.rows, feedback.rows.time
+    assert time is not None
+    held_out = int(len(rows) * share)
+    if held_out < FEWEST_HELD_OUT:
+        needed = math.ceil(FEWEST_HELD_OUT / share)
+        raise DataError(
+            f"{len(rows)} rows of feedback are too few to hold {share:.3g} of them out: give {needed} or more"
+        )
+    border = time[-held_out]
+    first = int(np.searchsorted(time, border)) or int(np.searchsorted(time, border, "right"))
+    if len(rows) - first < FEWEST_HELD_OUT:
+        raise DataError(
+            f"the {len(rows)} rows of feedback are nearly all of one second: which to hold out as the newest?"
+        )
+    return rows.head(first), rows.tail(len(rows) - first)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _codec(recipe: Recipe[Any], contract: ModelContract, data: Data) -> Codec:
+    with tempfile.TemporaryDirectory() as folder:
+        assets = Path(folder, ASSETS)
+        assets.mkdir()
+        for name, content in data.assets.items():
+            (assets / name).write_bytes(content)
+        return codec_of(recipe).open(Path(folder), contract, 1)
+
+
+def _rows(path: Path, content: bytes, codec: Codec) -> tuple[list[_Row], list[str]]:
+    """The rows that fit, and what is wrong with each of the others."""
+    rows, faults = [], []
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            told = json_input.decode(_LINE, line)
+        except InputError as error:
+            raise DataError(f"{path} is damaged in line {number}, {error.path}: {error.message}") from error
+        try:
+            target = _target(codec.contract, told.label)
+            rows.append(_Row(told.time, codec.decode(_request(codec.contract, told.features)), target))
+        except InputError as error:
+            expected = f"; right would be {error.expected}" if error.expected else ""
+            faults.append(f"line {number}, {error.path}: {error.message}{expected}")
+    return rows, faults
+
+
+def _request(contract: ModelContract, features: Mapping[str, msgspec.Raw]) -> Request:
+    """The native request that a row was, or could have been."""
+    names = [spec.name for spec in contract.inputs]
+    if features.keys() != set(names):
+        raise InputError("wrong_type", f"its features are {', '.join(features) or 'none'}", expected=", ".join(names))
+    body = features if contract.has_named_rows else {"inputs": features[names[0]]}
+    return Request(msgspec.json.encode(body), {"content-type": JSON})
+
+
+def _target(contract: ModelContract, label: Any) -> float:
+    """A label as a split holds it: a number, or the index of a class."""
+    if expected := label_fault(contract, label):
+        raise InputError("wrong_type", f"the label is {label!r}", "$.label", expected)
+    if contract.task == "classification":
+        return contract.labels.index(label)
+    if abs(label) > np.finfo(np.float32).max:
+        raise InputError("out_of_range", f"the label is {label}", "$.label", "a number that FP32 holds")
+    return float(label)
+
+
+def _split(rows: list[_Row], codec: Codec, data: Data) -> Split:
+    """Arrays of the same types, and with as many tokens a row, as the recipe's own."""
+    own = data.train
+    tensors = codec.stack([row.decoded for row in rows])
+    tensors |= {name: _as_long(tensors[name], own.inputs[name].shape[1]) for name in own.texts}
+    return Split(
+        {spec.name: tensors[spec.name].astype(own.inputs[spec.name].dtype, copy=False) for spec in data.inputs},
+        np.array([row.target for row in rows], own.target.dtype),
+        texts={name: np.array([_text(row, name) for row in rows], object) for name in own.texts},
+        time=np.array([math.floor(row.time.timestamp()) for row in rows], np.int64),
+    )
+
+
+def _text(row: _Row, name: str) -> str:
+    assert row.decoded.sent is not None
+    text: str = row.decoded.sent[name][0]
+    return text
+
+
+def _as_long(tokens: Array, length: int) -> Array:
+    padding = max(0, length - tokens.shape[1])
+    return np.pad(tokens[:, :length], ((0, 0), (0, padding)), constant_values=PAD)
