@@ -8,16 +8,26 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from monitoring.access import Access
-from monitoring.console.control import REFUSALS, Retraining
 from monitoring.console.form import FormError, parse
 from monitoring.console.guard import from_the_console, limited_body
 from monitoring.console.pages import Pages
 from monitoring.console.route import route_with
 from monitoring.console.trial import Trial
 from monitoring.contracts import Contracts
+from monitoring.promotions import PromotionRefused
+from monitoring.retraining import Retraining, RetrainRefused
+from serving.launch import LaunchError
+from serving.registry import ArchiveError
 
 WHO = "console"  # in the audit
 LONGEST_REASON = 200  # characters
+REFUSALS: dict[type[Exception], int] = {
+    RetrainRefused: 409,
+    PromotionRefused: 409,
+    ArchiveError: 409,
+    KeyError: 404,
+    LaunchError: 503,
+}
 
 
 def actions_router(
@@ -89,4 +99,4 @@ def _refusals() -> Iterator[None]:
         yield
     except tuple(REFUSALS) as error:
         status = next(code for kind, code in REFUSALS.items() if isinstance(error, kind))
-        raise HTTPException(status, str(error.args[0]) if error.args else type(error).__name__) from error
+        raise HTTPException(status, str(error.args[0])) from error

@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-MOST = 64_000  # bytes that are read at once
+from monitoring.jobs_router import read_log
+
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal (ECMA-48, control sequences)
 
 
@@ -14,35 +14,31 @@ class Piece:
 
     Attributes:
         text: without a terminal's colours.
-        offset: bytes from the begin of the file to where the next piece begins.
+        offset: of the byte that the next piece begins with.
         skipped: whether something before it was left out, as the log is long.
     """
 
     text: str
     offset: int
-    skipped: bool = False
+    skipped: bool
 
 
-def read(path: str, offset: int = 0, *, ended: bool = True) -> Piece:
-    """What a log has from an offset on, at most its last 64 kB.
+def read(path: str, offset: int | None, ended: bool) -> Piece:
+    """What a log has from an offset on.
 
     Args:
         path: of the file; it need not be there yet.
-        offset: in bytes, as the last piece gave it.
+        offset: as the last piece gave it; None for the end of the log.
         ended: whether nothing more will be written; until then a line that is not whole is left for later.
     """
-    try:
-        with Path(path).open("rb") as file:
-            size = file.seek(0, 2)
-            start = max(offset, size - MOST)
-            file.seek(start)
-            found = file.read(MOST)
-    except OSError:  # not there, or a folder where no log is named
-        return Piece("", offset)
-    skipped = start > offset
+    content, following = read_log(path, offset)
+    skipped = offset is None and following > len(content)
     if skipped:
-        cut = found.find(b"\n") + 1
-        start, found = start + cut, found[cut:]
-    if not ended:
-        found = found[: found.rfind(b"\n") + 1]
-    return Piece(_COLOUR.sub("", found.decode(errors="replace")), start + len(found), skipped)
+        content = content[content.find(b"\n") + 1 :]
+    if ended:
+        while more := read_log(path, following)[0]:
+            content, following = content + more, following + len(more)
+    else:
+        whole = content.rfind(b"\n") + 1
+        content, following = content[:whole], following - len(content) + whole
+    return Piece(_COLOUR.sub("", content.decode(errors="replace")), following, skipped)

@@ -9,18 +9,18 @@ from fastapi.responses import HTMLResponse
 
 from monitoring.access import Access
 from monitoring.console.actions import actions_router
-from monitoring.console.control import Retraining
 from monitoring.console.drift_charts import DriftCharts
 from monitoring.console.form import fields, is_picture
 from monitoring.console.log import read
 from monitoring.console.pages import Pages, assets_router
 from monitoring.console.route import route_with
 from monitoring.console.trial import Trial
-from monitoring.console.views import ACTIVE, ModelView, Views
+from monitoring.console.views import ModelView, Views
 from monitoring.contracts import Contracts
 from monitoring.drift_report import verdict
 from monitoring.live import Live
 from monitoring.records import Job
+from monitoring.retraining import UNDER_WAY, Retraining
 from monitoring.store import Store
 
 NEWEST = 15  # jobs and decisions that a page lists
@@ -106,10 +106,10 @@ def _jobs(pages: Pages, store: Store) -> APIRouter:
         except KeyError:
             raise HTTPException(404, f"There is no job {id}.") from None
 
-    def parts(id: int, offset: int) -> dict[str, Any]:
+    def parts(id: int, offset: int | None) -> dict[str, Any]:
         """What the page has of a job, and what changes in it."""
         job = find(id)  # before its log: what has ended has written all
-        active = job.state in ACTIVE
+        active = job.state in UNDER_WAY
         state = pages.render("job_state.html", job=job, active=active, stages=STAGES)
         seen = hashlib.sha256(state.encode()).hexdigest()[:16]
         return {
@@ -122,7 +122,7 @@ def _jobs(pages: Pages, store: Store) -> APIRouter:
 
     @router.get("/{id}")
     def job(id: int) -> HTMLResponse:
-        return HTMLResponse(pages.render("job.html", **parts(id, 0)))
+        return HTMLResponse(pages.render("job.html", **parts(id, None)))
 
     @router.get("/{id}/live")
     def live(id: int, offset: Annotated[int, Query(ge=0)] = 0, seen: str = "") -> Response:

@@ -9,12 +9,12 @@ from monitoring.contracts import Contracts
 from monitoring.drift import KINDS, Drift, Kind
 from monitoring.live import Live
 from monitoring.quality import Measured
-from monitoring.records import Job, State
+from monitoring.records import Job
+from monitoring.retraining import UNDER_WAY
 from monitoring.store import Store
 from serving.registry import Version
 from training.evaluate import PRIMARY
 
-ACTIVE: tuple[State, ...] = ("queued", "running")
 DriftState = Literal["drift", "as usual", "no verdict"]
 
 
@@ -90,7 +90,7 @@ class Views:
 
     def models(self) -> list[ModelView]:
         """Every registered model, by name."""
-        jobs = self._store.jobs(states=ACTIVE)
+        jobs = self._store.jobs(states=UNDER_WAY)
         registered = self._contracts.models.models()
         return [
             self._view(name, registered[name], [job for job in jobs if job.model == name])
@@ -103,7 +103,7 @@ class Views:
         Raises:
             KeyError: it is not registered.
         """
-        return self._view(name, self._contracts.models.models()[name], self._store.jobs(name, ACTIVE))
+        return self._view(name, self._contracts.models.models()[name], self._store.jobs(name, UNDER_WAY))
 
     def _view(self, name: str, registered: Mapping[str, Version], jobs: Sequence[Job]) -> ModelView:
         contract, found = self._contracts.of(name), self._live.last.get(name)

@@ -1,5 +1,6 @@
-"""A monitor with a console, beside a TorchServe and a loop that do what the test says."""
+"""A monitor with a console, beside a TorchServe and jobs that do what the test says."""
 
+import functools
 import io
 import json
 from collections.abc import Sequence
@@ -20,11 +21,14 @@ from monitoring.catalog import catalog_router
 from monitoring.console.router import console_router
 from monitoring.contracts import Contracts
 from monitoring.live import Live, QualityWindow
+from monitoring.policy import RetrainPolicy
 from monitoring.probe import Prober
-from monitoring.records import Feedback, Job, Labelled, Trigger
-from monitoring.store import Store, open_store
+from monitoring.records import Feedback, Labelled
+from monitoring.retraining import Retraining
+from monitoring.store import open_store
 from serving.registry import Registry
 from tests.monitoring.drifting import NOW, classification, regression, rows
+from tests.monitoring.loops import FakeRollout
 from tests.serving.stores import add_contract
 
 TORCHSERVE = "http://torchserve.test"
@@ -38,50 +42,6 @@ EVALUATION = {
 }
 
 
-class Loop:
-    """What the buttons ask of the loop; jobs go on when the test says so."""
-
-    def __init__(self, store: Store, models: Registry, folder: Path) -> None:
-        self._store, self._models, self._folder = store, models, folder
-        self.asked: list[tuple[str, ...]] = []
-        self.refusal: Exception | None = None
-
-    def request(self, model: str, trigger: Trigger, reason: str) -> Job:
-        self._note("request", model, trigger, reason)
-        return self._store.create_job(model, trigger, reason, NOW)
-
-    def cancel(self, id: int) -> None:
-        self._note("cancel", str(id))
-        self._store.update_job(id, state="cancelled", ended=NOW)
-
-    def promote(self, model: str, version: str, who: str) -> None:
-        self._note("promote", model, version, who)
-        self._models.promote(model, version)
-        self._store.record(model, "promoted", {"to": version, "by": who}, NOW)
-
-    def rollback(self, model: str, who: str) -> str:
-        self._note("rollback", model, who)
-        former = next(n for n, one in self._models.models()[model].items() if one.state == "retired")
-        self._models.promote(model, former)
-        self._store.record(model, "rolled_back", {"to": former, "by": who}, NOW)
-        return former
-
-    def run(self, id: int, *lines: str) -> None:
-        """The job runs, and its log has these lines more."""
-        log = self._folder / f"job-{id}.log"
-        with log.open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        self._store.update_job(id, state="running", started=NOW, log=str(log), progress=lines[-1])
-
-    def end(self, id: int, **changes: Any) -> None:
-        self._store.update_job(id, **{"state": "promoted", "ended": NOW} | changes)
-
-    def _note(self, *asked: str) -> None:
-        self.asked.append(asked)
-        if self.refusal:
-            raise self.refusal
-
-
 class World:
     """The monitor; ``client`` asks it from loopback, ``sent`` is what reached TorchServe."""
 
@@ -89,14 +49,17 @@ class World:
         self.folder = folder
         self.models = Registry(folder / "models")
         self.store = open_store(f"sqlite:///{folder / 'monitor.db'}")
-        self.loop = Loop(self.store, self.models, folder)
         self.sent: list[httpx.Request] = []
         self.answer: httpx.Response | Exception = httpx.Response(200, json={"prediction": 12.5})
         contracts, metrics = Contracts(self.models), CollectorRegistry()
         self.live = Live(self.store, contracts, QualityWindow(timedelta(days=7)), lambda: NOW)
+        self.rollout = FakeRollout(self.models)
+        self.retraining = Retraining(
+            self.store, contracts, self.rollout, RetrainPolicy(rows=0), lambda _: None, lambda: NOW
+        )
         torchserve = httpx.Client(transport=httpx.MockTransport(self._answer))
         access = Access(token)
-        console = console_router(self.store, self.live, contracts, self.loop, TORCHSERVE, access, torchserve)
+        console = console_router(self.store, self.live, contracts, self.retraining, TORCHSERVE, access, torchserve)
         prober = Prober(self.models, TORCHSERVE, metrics, torchserve)
         self.app = create_app(prober, metrics, 3600, [catalog_router(self.store, contracts), console])
         self.client = self.client_from("127.0.0.1")
@@ -117,6 +80,17 @@ class World:
         self.store.add_feedback(told)
         self.live.run()
 
+    def run(self, id: int, *lines: str) -> None:
+        """The job runs, and its log has these lines more."""
+        log = self.folder / f"job-{id}.log"
+        with log.open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        self.store.update_job(id, state="running", started=NOW, log=str(log), progress=lines[-1])
+
+    def end(self, id: int, **changes: Any) -> None:
+        """The job ends, promoted if nothing else is said."""
+        self.store.update_job(id, **{"state": "promoted", "ended": NOW} | changes)
+
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(request)
         if isinstance(self.answer, Exception):
@@ -124,12 +98,14 @@ class World:
         return self.answer
 
 
+@functools.cache
 def flights(version: str = "1.0") -> ModelContract:
     """A regression with an example."""
     example = Example({"distance": 0.5, "carrier": "B6"}, {"prediction": 0.5})
     return msgspec.structs.replace(regression(version), example=example)
 
 
+@functools.cache
 def clothes() -> ModelContract:
     """A classification of pictures of 4 × 6 pixels."""
     pixels = [[40 * column for column in range(6)] for _ in range(4)]
@@ -174,12 +150,18 @@ def sent_json(world: World) -> Any:
     return json.loads(request.content)
 
 
-def busy(folder: Path, token: str = "") -> World:
-    """Three models with rows, a drift, versions, jobs and decisions."""
+def registered(folder: Path, token: str = "") -> World:
+    """Three models, one of them in three versions."""
     world = World(folder, token)
     for number, state in (("1.0", "retired"), ("1.1", "champion"), ("1.2", "challenger")):
         world.add(flights(number), state)
     world.add(clothes(), evaluation={})
     world.add(texts(), evaluation={})
+    return world
+
+
+def busy(folder: Path) -> World:
+    """The same with labelled rows, of which the newest have drifted."""
+    world = registered(folder)
     world.observe(rows(flights("1.0"), 600, seed=2) + rows(flights("1.1"), 1000, shift=0.8, error=0.6))
     return world
