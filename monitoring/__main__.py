@@ -44,42 +44,67 @@ def serve(
     inference_url: Annotated[
         str, typer.Option(envvar="MARLOOP_INFERENCE_URL", help="Of the service; default: this machine's.")
     ] = "",
+    management_url: Annotated[
+        str, typer.Option(envvar="MARLOOP_MANAGEMENT_URL", help="Of its management; default: this machine's.")
+    ] = "",
     interval: Annotated[
         float, typer.Option(envvar="MARLOOP_PROBE_INTERVAL", min=0.1, help="Seconds between two probes of a model.")
     ] = 5.0,
     live_interval: Annotated[
-        float, typer.Option(envvar="MARLOOP_LIVE_INTERVAL", min=0.1, help="Seconds between two looks at the store.")
+        float,
+        typer.Option(
+            envvar="MARLOOP_LIVE_INTERVAL",
+            min=0.1,
+            help="Seconds between two looks at the store, and at what was promoted.",
+        ),
     ] = 30.0,
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
-    """Probe the models, take captured predictions and feedback, and tell what is known, in the foreground."""
-    # These imports take a second, which the other commands should not.
+    """Probe the models, take captured predictions and feedback, tell what is known, and retrain, in the foreground."""
+    # These imports take seconds, which the other commands should not.
+    from monitoring.actions_router import actions_router
+    from monitoring.alerts_router import alerts_router
+    from monitoring.jobs_router import jobs_router
     from monitoring.live import Live, QualityWindow
     from monitoring.live_metrics import LiveMetrics
     from monitoring.live_router import live_router
+    from monitoring.loop import Policies, Service, closed_loop
+    from monitoring.retraining_metrics import RetrainingMetrics
 
     settings = _settings()
     disable_created_metrics()  # a second series for each, which nothing reads
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
-    prober = Prober(models, inference_url or settings.inference_url, registry, client)
+    service = Service(inference_url or settings.inference_url, management_url or settings.management_url, client)
+    prober = Prober(models, service.inference_url, registry, client)
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
-        window = QualityWindow.from_environment(os.environ)
+        window, policies = QualityWindow.from_environment(os.environ), Policies.from_environment(os.environ)
     except (DatabaseError, ValueError) as error:
         _fail(error)
     contracts, access = Contracts(models), Access(os.environ.get("MARLOOP_TOKEN", ""))
     live = Live(store, contracts, window, _now)
+    loop = closed_loop(settings, policies, store, contracts, service, _now, live_interval)
     registry.register(LiveMetrics(live))
+    registry.register(RetrainingMetrics(store, models))
     routers = [
         events_router(Ingest(store, contracts, registry), access),
         feedback_router(store, contracts, access, registry, _now),
         catalog_router(store, contracts),
         live_router(live, contracts, window),
+        jobs_router(store, loop.retraining, access),
+        actions_router(loop.retraining, access),
+        alerts_router(loop.retraining, access),
     ]
-    tasks: list[Task] = [partial(prune_forever, store, _now, PRUNE_INTERVAL), partial(live.run_forever, live_interval)]
+    tasks: list[Task] = [
+        partial(prune_forever, store, _now, PRUNE_INTERVAL),
+        partial(live.run_forever, live_interval),
+        loop.runner.run_forever,
+    ]
     monitor = create_app(prober, registry, interval, routers, tasks)
-    uvicorn.run(monitor, host=settings.bind_address, port=settings.monitor_port, log_level="warning", access_log=False)
+    address = {"host": settings.bind_address, "port": settings.monitor_port}
+    # What is answered when it is told to end has a moment, so that the training that runs is ended too.
+    uvicorn.run(monitor, **address, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     store.close()
 
 
@@ -157,9 +182,13 @@ def status() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop the monitor."""
+    """Stop the monitor and its training, also one that outlived it; the training goes on at the next start."""
+    from monitoring.training_process import TrainingProcesses
+
     settings = _settings()
     console.print("stopped the monitor" if companion(settings).stop(settings) else "no monitor ran")
+    if TrainingProcesses(settings).end_all():
+        console.print("stopped a training that a killed monitor had left")
 
 
 def _settings() -> Settings:

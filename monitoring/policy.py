@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -56,6 +56,10 @@ class RetrainPolicy:
             limit=timedelta(minutes=number(environ, f"{name}_LIMIT_MINUTES", 60, 0.01, 100_000)),
         )
 
+    def enough_for(self, held_out: int) -> "RetrainPolicy":
+        """With so many rows at least that this many of them are held out: with fewer, no judge would decide."""
+        return replace(self, rows=max(self.rows, math.ceil(held_out / self.hold_out)))
+
 
 @dataclass(frozen=True)
 class WatchPolicy:
@@ -78,19 +82,6 @@ class WatchPolicy:
         """
         age = _hours(environ, "MARLOOP_WATCH_HOURS", cls.age)
         return cls(age, whole(environ, "MARLOOP_WATCH_ROWS", cls.rows, 10))
-
-
-def judge_options(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What the variables ``MARLOOP_JUDGE_…`` say of a ``JudgePolicy``.
-
-    Raises:
-        ValueError: one is out of its range; names the variable.
-    """
-    return {
-        "margin": number(environ, "MARLOOP_JUDGE_MARGIN", 0.0, 0, 0.9),
-        "slice_tolerance": number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", 0.1, 0, 100),
-        "latency": number(environ, "MARLOOP_JUDGE_LATENCY", 1.2, 1, 1000),
-    }
 
 
 def shadow_options(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -139,8 +139,10 @@ class Promotions:
         with self._promoting:
             versions = _versions(self._models, model)
             current = self.champion(model)
-            if current is None or (expect is not None and current != expect):
-                raise PromotionRefused(f"{model} {expect or ''} is not served, but {current or 'none'}")
+            if current is None:
+                raise PromotionRefused(f"{model} has no champion")
+            if expect not in (None, current):
+                raise PromotionRefused(f"{model} {expect} is champion no longer: {current} is")
             target = self._former(model, current, versions)
             self._rollout.promote(model, target)
             now, details = self._clock(), {"from": current, "to": target, "reason": reason, "who": who}

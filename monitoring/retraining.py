@@ -117,7 +117,7 @@ class Retraining(Promotions):
         if known < policy.rows:
             return (
                 f"{model} has {known} labelled rows of the last {policy.age / _DAY:g} days, but {policy.rows} are "
-                "needed (MARLOOP_RETRAIN_ROWS): send more feedback"
+                "needed to learn and to judge: send more feedback"
             )
         return None
 

@@ -1,7 +1,7 @@
 """The time after a promotion: a new version that does worse than the former one would is rolled back.
 
 - **Error.** The former champion answers, in process, the rows that the new one answered and whose truth has come.
-  Rolled back if the new error is over 1.1 times the former's with 95 % confidence, by a bootstrap of blocks that draws both
+  Rolled back if the former one errs over a tenth less with 95 % confidence, by a bootstrap of blocks that draws both
   alike. So a hard day, or a world that drifts on, weighs on both; a limit made of yesterday's error would not know.
 - **Latency.** The median of some probes over 1.2 times that before the promotion, and by over 5 ms, three looks in a
   row: then the former one is served beside, and both are asked in turns. Rolled back only if it holds there too: more
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from monitoring.paired import Gain
 from monitoring.policy import WatchPolicy
 from monitoring.promotions import PromotionRefused, Promotions, Rollout
 from monitoring.records import Job, Labelled
@@ -30,13 +31,13 @@ from serving.readiness import Readiness
 from serving.registry import ArchiveError
 
 logger = logging.getLogger(__name__)
-WORSE = 1.1  # times the former's error
+WORSE = 0.1  # share that the former one errs less
 SLOWER = 1.2  # times the former's latency
 SLOWER_MS = 5.0  # and by so much: of a fast model, a fifth is noise
 ASKED = 5  # times in a look
 IN_A_ROW = 3  # looks
 MOST_ROWS = 2000  # that the former one answers again, the newest
-Compare = Callable[[str, str, str, Sequence[Labelled]], tuple[float, float]]
+Compare = Callable[[str, str, str, Sequence[Labelled]], Gain | None]  # model, new and former version, rows
 
 
 class Watch:
@@ -48,8 +49,7 @@ class Watch:
         rollout: serves a former version beside for a moment.
         policy: for how long.
         probe: asks a version of a model its example.
-        compare: the error of a version by that of another on the same rows, and the low end of its interval; see
-            ``judge``.
+        compare: how much less the former version of a model errs than the new one, on the same rows.
         clock: the time, in UTC.
     """
 
@@ -125,12 +125,14 @@ class Watch:
         seen = (len(rows), rows[-1].prediction.request_id)
         if self._compared.get(job.id) == seen:
             return None
-        ratio, low = self._compare(job.model, version, watch["former"], rows)
-        self._compared[job.id] = seen
-        if low <= WORSE:
+        gain = self._compare(job.model, version, watch["former"], rows)
+        if gain is None or gain.low <= WORSE:
+            self._compared[job.id] = seen
             return None
-        of = f"of {len(rows)} labelled rows"
-        return f"its error {of} is {ratio:.2f} times what {watch['former']} errs on them, surely over {low:.2f} times"
+        return (
+            f"on its {len(rows)} newest labelled rows {watch['former']} would err {gain.value:.0%} less, "
+            f"{gain.low:.0%} at least ({gain.challenger:.4g} instead of {gain.champion:.4g})"
+        )
 
     def _fails(self, job: Job, busy: bool) -> str | None:
         """Why its answers are a reason to go back."""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,16 @@ def check_parity(
                 f"more than {tolerance:g}; the archive is refused"
             )
     return report
+
+
+def parity_tolerance(converted: bool) -> float:
+    """The difference from its module that a version's graphs may have.
+
+    Args:
+        converted: whether the graph computes with smaller numbers than the module: it differs, and is judged by the
+            metric; other graphs must be as exact as any.
+    """
+    return math.inf if converted else PARITY_TOLERANCE
 
 
 def _lengths(spec: TensorSpec, tensor: Tensor) -> dict[int, Any]:

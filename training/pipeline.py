@@ -19,7 +19,7 @@ from training import archive, calibration, evaluate, export, fit
 from training.champion import unpack
 from training.feedback import extend
 from training.html_report import page
-from training.interface import codec_of, contract_without_version
+from training.interface import contract_without_version
 from training.lineage import lineage
 from training.recipe import Array, Data, Recipe, Serving, Trained
 from training.reference import reference
@@ -213,7 +213,7 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
         row[spec.name] = spec.categories[value] if spec.categories else value
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
     engine = load_engine(serving.engine, graphs, contract, 1)
-    codec = codec_of(recipe).open(graphs, contract, serving.max_rows)
+    codec = archive.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from handlers.contract import ModelContract
 from monitoring.contracts import Contracts
 from monitoring.judge import Check, Verdict
+from monitoring.paired import Gain
 from monitoring.policy import RetrainPolicy, WatchPolicy
 from monitoring.records import Feedback, Job, Labelled, Prediction
 from monitoring.retraining import Retraining
@@ -128,9 +128,9 @@ class Loop:
         self.answers = True
         self.judged: list[tuple[str, str, int]] = []
         self.better, self.alike = True, True
-        self.shadowing: Callable[[], None] = lambda: None
+        self.shadowing: Callable[[], object] = lambda: None
         self.probes: dict[str, tuple[bool, float]] = {}  # by version: whether it answers right, and in how many ms
-        self.ratio = (1.0, 0.9)  # of the new error by the former's, and the low end
+        self.gain = Gain(1.0, 1.0, -0.1, 0.1)  # of the former one over the one that took its place
         self.unlearnable: str | None = None
         self.label(range(-19, 1))
         self.restart()
@@ -141,7 +141,7 @@ class Loop:
             self.store, contracts, self.rollout, self.policy, lambda _: self.unlearnable, self.clock
         )
         watch = Watch(
-            self.store, self.retraining, self.rollout, self.watch_policy, self._probe, lambda *_: self.ratio, self.clock
+            self.store, self.retraining, self.rollout, self.watch_policy, self._probe, lambda *_: self.gain, self.clock
         )
         stages = Stages(
             self.store,
@@ -161,7 +161,7 @@ class Loop:
     def clock(self) -> datetime:
         return self.now
 
-    def label(self, hours: Sequence[int], version: str = "1.0", delay: timedelta = timedelta(0)) -> None:
+    def label(self, hours: Sequence[float], version: str = "1.0", delay: timedelta = timedelta(0)) -> None:
         """Keep a labelled row at each of these hours from the start."""
         times = [START + timedelta(hours=hour) for hour in hours]
         ids = [f"{version} at {time}" for time in times]
@@ -214,7 +214,7 @@ class Loop:
         assert challenger in self.rollout.serving[model]
         self.shadowing()
         reason = "as good" if self.alike else "3 of 20 requests failed"
-        return Shadowed(20, 20, 0 if self.alike else 3, 1.0, 4.0, 4.0, self.alike, reason)
+        return Shadowed(20, 20, 0 if self.alike else 3, 1.0, 4.0, 4.0, 6.0, 6.0, self.alike, reason)
 
     def _probe(self, model: str, version: str) -> Readiness:
         ready, ms = self.probes.get(version, (True, 4.0))
@@ -222,7 +222,3 @@ class Loop:
 
     def _options(self, model: str) -> list[str]:
         return ["--preset", "default"]
-
-
-def unlearnable(_: ModelContract) -> str:
-    return "pictures are captured as their mean only"

@@ -5,11 +5,13 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.monitoring.loops import MODEL, START, Killed, Loop
+from tests.serving.stores import add
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def test_a_job_can_be_cancelled_until_it_is_promoted(loop: Loop, looks: int) -> 
 
 
 def test_a_cancellation_during_the_shadow_takes_effect_after_it(loop: Loop) -> None:
-    loop.shadowing = lambda: loop.retraining.cancel(1) and None
+    loop.shadowing = partial(loop.retraining.cancel, 1)
     assert loop.promote().state == "cancelled"
     assert loop.rollout.serving == {MODEL: ["1.0"]}
 
@@ -297,8 +299,6 @@ def test_what_goes_wrong_fails_the_job_with_the_reason(loop: Loop, caplog: pytes
 
 
 def test_jobs_of_several_models_run_one_after_another(loop: Loop) -> None:
-    from tests.serving.stores import add
-
     loop.request()
     add(loop.models, "other")
     other = loop.store.create_job("other", "hand", "a test", START)
