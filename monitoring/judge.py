@@ -176,7 +176,9 @@ def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) ->
         told = _slice(contract, worst(found))
         return Check("slices", True, f"none of {len(found)} slices is {beyond}; the worst is {told}")
     told = "; ".join(_slice(contract, one) for one in worse)
-    return Check("slices", False, f"{len(worse)} of {len(found)} slices {'is' if len(worse) == 1 else 'are'} {beyond}: {told}")
+    return Check(
+        "slices", False, f"{len(worse)} of {len(found)} slices {'is' if len(worse) == 1 else 'are'} {beyond}: {told}"
+    )
 
 
 def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
