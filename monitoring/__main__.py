@@ -104,9 +104,14 @@ def serve(
         loop.runner.run_forever,
     ]
     monitor = create_app(prober, registry, interval, routers, tasks)
-    address = {"host": settings.bind_address, "port": settings.monitor_port}
-    # What is answered when it is told to end has a moment, so that the training that runs is ended too.
-    uvicorn.run(monitor, **address, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    uvicorn.run(
+        monitor,
+        host=settings.bind_address,
+        port=settings.monitor_port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,  # s; then the tasks end, and with them the training that runs
+    )
     store.close()
 
 

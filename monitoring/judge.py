@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from handlers.contract import ModelContract
 from monitoring.archived import Archived
 from monitoring.compatibility import violations
@@ -54,7 +52,8 @@ class Check:
     """One of the conditions.
 
     Attributes:
-        name: ``contract``, ``parity``, ``example``, ``rows``, ``answers``, ``error``, ``slices`` or ``latency``.
+        name: ``contract``, ``parity``, ``example``, ``rows``, ``answers``,
+            ``error``, ``slices`` or ``latency``.
         detail: a sentence with the figures.
     """
 
@@ -76,7 +75,7 @@ class Verdict:
         gain_low: with the policy's confidence the challenger's error is lower by more than this share of the
             champion's (the error of an accuracy is 1 − accuracy); −1 at least; None if it was not measured.
         gain_high: and with the same confidence by less than this.
-        rows: labelled rows that both were asked.
+        rows: labelled rows that fit the champion.
     """
 
     promote: bool
@@ -91,7 +90,7 @@ class Verdict:
 
 
 def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:
-    """Judge a challenger on rows that neither it nor the champion learned from.
+    """Judge a challenger on rows that it did not learn from.
 
     Args:
         champion: that is served.
@@ -102,19 +101,19 @@ def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled]
     contract = champion.contract
     checks = [_contract(contract, challenger.contract), _parity(challenger.contract), _example(challenger)]
     if not checks[0].passed:
-        return _verdict(contract, checks, None, 0)
+        return _verdict(contract, checks)
     evidence = gather(champion, challenger, held_out)
-    checks.append(_rows(evidence, policy))
-    if not checks[-1].passed:
-        return _verdict(contract, checks, None, evidence.rows)
+    checks += [_rows(evidence, policy), _answers(evidence)]
+    rows = len(evidence.predictions)
+    if not all(check.passed for check in checks[-2:]):
+        return _verdict(contract, checks, rows)
     measured = gain(evidence.losses, policy.confidence)
     checks += [
-        _answers(evidence),
-        _error(contract, measured, evidence, policy),
+        _error(contract, measured, rows, policy),
         _slices(contract, evidence, policy),
         _latency(champion, challenger, evidence.predictions, policy),
     ]
-    return _verdict(contract, checks, measured, evidence.rows)
+    return _verdict(contract, checks, rows, measured)
 
 
 def _contract(champion: ModelContract, challenger: ModelContract) -> Check:
@@ -128,7 +127,7 @@ def _parity(contract: ModelContract) -> Check:
     lineage = contract.lineage
     if not lineage.get("parity"):
         return Check("parity", False, "its lineage does not tell that its graphs agree with the module: train it again")
-    limit = parity_tolerance(lineage.get("optimized", {}).get("converted", False))
+    limit = parity_tolerance(lineage.get("optimized", {}).get("converted", ""))
     found = {name: value for name, value in lineage["parity"].items() if name != "rows"}
     told = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
     allowed = "any, since it computes with smaller numbers" if limit == math.inf else f"{limit:g}"
@@ -145,23 +144,25 @@ def _example(challenger: Archived) -> Check:
 
 
 def _rows(evidence: Evidence, policy: JudgePolicy) -> Check:
-    told = f"{evidence.rows:,} labelled rows that are held out; {policy.rows:,} are needed"
+    rows = len(evidence.predictions)
+    told = f"there are {rows:,} labelled rows that were held out; {policy.rows:,} are needed"
     if evidence.unfit:
-        told += f"; {evidence.unfit:,} more do not fit the champion, the first: {evidence.why_unfit}"
-    return Check("rows", evidence.rows >= policy.rows, told)
+        told += f"; {len(evidence.unfit):,} more do not fit the champion, the first: {evidence.unfit[0]}"
+    return Check("rows", rows >= policy.rows, told)
 
 
 def _answers(evidence: Evidence) -> Check:
     if not evidence.refused:
         return Check("answers", True, "it answers every row that the champion answers")
-    count = f"{evidence.refused:,} of {evidence.rows:,} rows that the champion answers"
-    return Check("answers", False, f"it refuses {count}, the first: {evidence.why_refused}")
+    count = f"{len(evidence.refused):,} of {len(evidence.predictions):,} rows that the champion answers"
+    return Check("answers", False, f"it refuses {count}, the first: {evidence.refused[0]}")
 
 
-def _error(contract: ModelContract, found: Gain, evidence: Evidence, policy: JudgePolicy) -> Check:
+def _error(contract: ModelContract, found: Gain, rows: int, policy: JudgePolicy) -> Check:
     told = (
-        f"{_compared(contract, found)} on {evidence.rows:,} rows: {_less(found.value)}, between {found.low:+.1%} and "
-        f"{found.high:+.1%}, each end with {policy.confidence:.0%} confidence; more than {policy.margin:.1%} is needed"
+        f"{PRIMARY[contract.task][0]} {_figures(contract, found)} on {rows:,} rows: the error is "
+        f"{abs(found.value):.1%} {'lower' if found.value >= 0 else 'higher'}; with {policy.confidence:.0%} confidence "
+        f"the gain is over {found.low:.1%}, and over {policy.margin:.1%} is needed"
     )
     return Check("error", found.low > policy.margin, told)
 
@@ -171,14 +172,11 @@ def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) ->
     if not found:
         return Check("slices", True, "there is no slice of enough rows to look at")
     worse = [one for one in found if one.worse]
-    beyond = f"worse by more than {policy.slice_tolerance:.0%} beyond chance"
+    beyond = f"it is worse by more than {policy.slice_tolerance:.0%} beyond chance in"
     if not worse:
-        told = _slice(contract, worst(found))
-        return Check("slices", True, f"none of {len(found)} slices is {beyond}; the worst is {told}")
+        return Check("slices", True, f"{beyond} none of {len(found)} slices; worst: {_slice(contract, worst(found))}")
     told = "; ".join(_slice(contract, one) for one in worse)
-    return Check(
-        "slices", False, f"{len(worse)} of {len(found)} slices {'is' if len(worse) == 1 else 'are'} {beyond}: {told}"
-    )
+    return Check("slices", False, f"{beyond} {len(worse)} of {len(found)} slices: {told}")
 
 
 def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
@@ -190,41 +188,30 @@ def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction
     return Check("latency", found.ratio <= policy.latency, told)
 
 
-def _verdict(contract: ModelContract, checks: Sequence[Check], measured: Gain | None, rows: int) -> Verdict:
+def _verdict(contract: ModelContract, checks: Sequence[Check], rows: int = 0, measured: Gain | None = None) -> Verdict:
     against = [check.detail for check in checks if not check.passed]
-    (error,) = [check.detail for check in checks if check.name == "error"] or [""]
-    name, more = PRIMARY[contract.task]
-    champion, challenger, low, high = (
-        (_metric(measured.champion, more), _metric(measured.challenger, more), measured.low, measured.high)
-        if measured
-        else (None,) * 4
-    )
-    reason = ". ".join(against) if against else error
+    reason = ". ".join(against or [check.detail for check in checks if check.name == "error"])
+    champion, challenger = _metrics(contract, measured) if measured else (None, None)
+    low, high = (measured.low, measured.high) if measured else (None, None)
+    name = PRIMARY[contract.task][0]
     return Verdict(not against, reason, tuple(checks), name, champion, challenger, low, high, rows)
 
 
-def _metric(error: float, more: bool) -> float:
-    return 1 - error if more else error
+def _metrics(contract: ModelContract, found: Gain | Slice) -> tuple[float, float]:
+    """Of the champion and of the challenger."""
+    more = PRIMARY[contract.task][1]
+    return (1 - found.champion, 1 - found.challenger) if more else (found.champion, found.challenger)
 
 
-def _compared(contract: ModelContract, found: Gain | Slice) -> str:
-    """The metric of both with its unit."""
-    name, more = PRIMARY[contract.task]
-    figures = [_metric(error, more) for error in (found.challenger, found.champion)]
-    if more:
-        return f"{name} {figures[0]:.2%} against the champion's {figures[1]:.2%}"
-    unit = contract.outputs[0].unit
-    return f"{name} {figures[0]:.4g} against the champion's {figures[1]:.4g}{f' {unit}' if unit else ''}"
-
-
-def _less(share: float) -> str:
-    return f"{abs(share):.1%} {'less' if share >= 0 else 'more'} error"
+def _figures(contract: ModelContract, found: Gain | Slice) -> str:
+    champion, challenger = _metrics(contract, found)
+    if contract.task == "classification":
+        return f"{challenger:.2%} against the champion's {champion:.2%}"
+    return f"{challenger:.4g} against the champion's {champion:.4g} {contract.outputs[0].unit}".rstrip()
 
 
 def _slice(contract: ModelContract, one: Slice) -> str:
-    if one.name.startswith("label "):
-        pass
-    return f"{one.name} ({one.rows:,} rows): {_compared(contract, one)}"
+    return f"{one.name} {_figures(contract, one)} ({one.rows:,} rows)"
 
 
 def _number(environ: Mapping[str, str], variable: str, default: float, least: float, most: float) -> float:

@@ -62,4 +62,5 @@ def _measure(champion: Archived, challenger: Archived, rows: Sequence[Prediction
         if len(pairs) >= FEWEST_ROUNDS and total > LONGEST:
             break
     ratio = median(after / before for before, after in pairs)
-    return Latency(*(1000 * median(times) for times in zip(*pairs, strict=True)), ratio)
+    champion_ms, challenger_ms = (1000 * median(times) for times in zip(*pairs, strict=True))
+    return Latency(champion_ms, challenger_ms, ratio)

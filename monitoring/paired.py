@@ -97,17 +97,18 @@ def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float
     """Measure slices of the rows, each by itself.
 
     A slice counts as worse if the lower end of its excess, challenger's error − (1 + tolerance) × champion's error, is
-    over 0. Not the point estimate: of a dozen slices of a hundred rows one is nearly always a tenth worse by chance,
-    and no challenger would ever pass. The ends hold for all slices together, by the largest of their standardised
-    excesses in each draw (Romano and Wolf 2005, Exact and Approximate Stepdown Methods for Multiple Hypothesis
-    Testing): many slices, or such that share rows, neither refuse by their number nor cost as much as Bonferroni's
-    correction.
+    over 0. Not the point estimate: of ten slices of a hundred rows, one is a tenth worse by chance for up to half of
+    the challengers that are as good as the champion. The ends hold for all slices together, by the largest of their
+    standardised excesses in each draw (Romano and Wolf 2005, Exact and Approximate Stepdown Methods for Multiple
+    Hypothesis Testing): slices that share rows do not cost as much as by Bonferroni's correction. So an equal model is
+    hardly ever refused with a tolerance of a tenth; with none, up to a tenth of such are, where slices have a hundred
+    rows. What is small and worse may be missed: the live quality after the promotion sees it.
 
     Args:
         losses: of all rows.
         slices: by name, ``(n,)`` BOOL: which rows are in it, one at least.
         tolerance: share of the champion's error that a slice may be worse by.
-        confidence: with which an equal model is not refused, whatever the count of slices.
+        confidence: that no slice is over its tolerance by chance, of all slices together.
     """
     if not slices:
         return []

@@ -110,7 +110,7 @@ def shadow(
     deadline = time.monotonic() + policy.seconds
     pairs: list[Pair] = []
     for body in bodies:
-        if (stop and stop.is_set()) or time.monotonic() > deadline:
+        if (stop and stop.is_set()) or (pairs and time.monotonic() > deadline):
             break
         order = [champion, challenger] if len(pairs) % 2 == 0 else [challenger, champion]
         answers = {contract.version: _ask(client, url, contract, body) for contract in order}

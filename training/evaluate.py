@@ -119,15 +119,17 @@ def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
         "recall": classification.MulticlassRecall(**options),
         "f1": classification.MulticlassF1Score(**options),
     }
-    return {name: float(metric(output, target)) for name, metric in metrics.items()} | {"auc": _auc(output, target)}
+    auc = float(_aucs(output, target).nanmean())
+    return {name: float(metric(output, target)) for name, metric in metrics.items()} | {"auc": auc}
 
 
-def _auc(output: Tensor, target: Tensor) -> float:
-    """The mean of each class against the others, of those classes that are there: a slice may lack some."""
+def _aucs(output: Tensor, target: Tensor) -> Tensor:
+    """Of each class against the others; not a number where either is not there: a slice, or feedback, may lack some."""
     counts = torch.bincount(target, minlength=output.shape[1])
-    there = torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist()
-    each = [binary_auroc(output[:, i], (target == i).int()) for i in there]
-    return float(torch.stack(each).mean()) if each else float("nan")
+    found = torch.full((output.shape[1],), float("nan"))
+    for i in torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist():
+        found[i] = binary_auroc(output[:, i], (target == i).int())
+    return found
 
 
 def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -136,7 +138,7 @@ def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[
         "precision": classification.MulticlassPrecision(**options)(output, target),
         "recall": classification.MulticlassRecall(**options)(output, target),
         "f1": classification.MulticlassF1Score(**options)(output, target),
-        "auc": classification.MulticlassAUROC(**options)(output, target),
+        "auc": _aucs(output, target),
         "rows": torch.bincount(target, minlength=len(labels)),
     }
     return [

@@ -122,11 +122,11 @@ def check_parity(
     return report
 
 
-def parity_tolerance(converted: bool) -> float:
+def parity_tolerance(converted: str) -> float:
     """The difference from its module that a version's graphs may have.
 
     Args:
-        converted: whether the graph computes with smaller numbers than the module: it differs, and is judged by the
+        converted: to which smaller numbers, empty for none: such a graph differs from the module, and is judged by the
             metric; other graphs must be as exact as any.
     """
     return math.inf if converted else PARITY_TOLERANCE

@@ -225,7 +225,7 @@ def _target(contract: ModelContract, label: Any) -> float:
         raise InputError("wrong_type", f"the label is {label!r}", "$.label", expected)
     if contract.task == "classification":
         return contract.labels.index(label)
-    if abs(label) > np.finfo(np.float32).max:
+    if abs(label) > float(np.finfo(np.float32).max):
         raise InputError("out_of_range", f"the label is {label}", "$.label", "a number that FP32 holds")
     return float(label)
 

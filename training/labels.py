@@ -1,7 +1,7 @@
 """What a label of a model must be: checked when feedback arrives, and when it is learned from."""
 
 import difflib
-import math
+import sys
 from typing import Any
 
 from handlers.contract import ModelContract
@@ -18,5 +18,5 @@ def label_fault(contract: ModelContract, label: Any) -> str | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number; JSON's true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float holds; JSON's true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -31,7 +31,7 @@ class Quadrants(Recipe[Hyperparameters]):
     name = "quadrants"
     task = "classification"
     description = "quadrants of the plane"
-    labels = ("NE", "NW", "SW", "SE")
+    labels: ClassVar[tuple[str, ...]] = ("NE", "NW", "SW", "SE")
     presets: ClassVar[Mapping[str, Hyperparameters]] = {
         "default": Hyperparameters(epochs=10, batch_size=50, lr=0.05),
         "lazy": Hyperparameters(epochs=1, batch_size=400, lr=1e-6),

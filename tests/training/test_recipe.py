@@ -47,3 +47,25 @@ def test_label_smoothing_raises_the_loss_of_a_sure_answer() -> None:
     smooth = recipe.loss(logits, target, Hyperparameters(1, 1, 0.1, label_smoothing=0.1))
     assert plain.item() == pytest.approx(np.log(1 + 3 * np.exp(-9)), rel=1e-3)
     assert smooth.item() == pytest.approx(plain.item() + 0.1 * 9 * 3 / 4, rel=1e-3)
+
+
+def test_rows_with_and_without_weights_combine() -> None:
+    plain = Split({"x": np.arange(2)}, np.arange(2))
+    weighted = Split({"x": np.arange(2, 4)}, np.arange(2, 4), np.array([0.25, 0.5], np.float32))
+    for first, second, weights in [(plain, weighted, [1, 1, 0.25, 0.5]), (weighted, plain, [0.25, 0.5, 1, 1])]:
+        joined = first.followed_by(second)
+        assert joined.weight is not None
+        assert joined.weight.tolist() == weights
+        assert joined.weight.dtype == np.float32
+        assert joined.inputs["x"].tolist() == joined.target.tolist() == [*first.target, *second.target]
+    assert plain.followed_by(plain).weight is None
+
+
+def test_rows_without_times_count_as_old_as_the_oldest_that_follow_in_no_order() -> None:
+    undated = Split({"x": np.arange(100)}, np.arange(100))
+    joined = undated.followed_by(Split({"x": np.arange(2)}, np.arange(2), time=np.array([70, 90])))
+    assert joined.time is not None
+    assert joined.time.tolist() == [70] * 101 + [90]
+    assert sorted(joined.target[:100]) == undated.target.tolist() != joined.target[:100].tolist()
+    np.testing.assert_array_equal(joined.inputs["x"], joined.target)
+    assert joined.target[100:].tolist() == [0, 1]
