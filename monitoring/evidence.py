@@ -9,11 +9,11 @@ import numpy as np
 
 from handlers.contract import ModelContract
 from monitoring.archived import Archived, Refused
-from monitoring.contracts import label_fault
 from monitoring.paired import Losses
 from monitoring.records import Label, Labelled, Prediction
 from training.distribution import Array
 from training.evaluate import PRIMARY
+from training.labels import label_fault
 
 MOST_CATEGORIES = 20  # of an input that is looked at by category
 FEWEST_ROWS = 100  # of a slice

@@ -178,9 +178,9 @@ class Versions:
     def training_options(self, model: str) -> list[str]:
         """Those by which a retraining has the champion's hyperparameters."""
         contract = self._contract(model, self._models.champions()[model][0])
-        preset = contract.lineage.get("preset")
-        options = ["--preset", preset] if preset in recipes.find(model).presets else []
-        return [*options, *(["--calibrate"] if "temperature" in contract.lineage else [])]
+        preset = str(contract.lineage.get("preset"))
+        chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
+        return [*chosen, "--calibrate"] if "temperature" in contract.lineage else chosen
 
     def _contract(self, model: str, number: str) -> ModelContract:
         contract = self._contracts.of(model, number)

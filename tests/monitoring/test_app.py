@@ -42,7 +42,11 @@ def test_a_task_that_does_not_end_is_waited_for_no_longer_than_it_may_take(
     monkeypatch.setattr(app, "LEAVING", 0.1)
     late = threading.Event()
     registry = CollectorRegistry()
-    with TestClient(create_app(prober(tmp_path, registry), registry, 3600, tasks=[lambda _: late.wait(60) and None])):
+
+    def task(_: threading.Event) -> None:
+        late.wait(60)
+
+    with TestClient(create_app(prober(tmp_path, registry), registry, 3600, tasks=[task])):
         pass
     late.set()
 

@@ -165,7 +165,9 @@ def test_other_alerts_are_ignored(world: World, given: dict[str, Any], why: str)
 
 
 def test_what_is_no_webhook_is_refused(world: World) -> None:
-    for body in ([], {}, {"version": "3", "alerts": []}, {"version": "4", "alerts": [{"status": "odd", "labels": {}}]}):
+    odd = {"status": "odd", "labels": {}}
+    bodies: list[Any] = [[], {}, {"version": "3", "alerts": []}, {"version": "4", "alerts": [odd]}]
+    for body in bodies:
         assert world.client.post("/alerts", json=body).status_code == 422
 
 
