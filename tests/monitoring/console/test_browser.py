@@ -154,7 +154,7 @@ def test_the_token_is_typed_once_and_a_wrong_one_is_told(browser: Browser, tmp_p
 
 def test_a_monitor_that_is_gone_is_told(browser: Browser, tmp_path: Path) -> None:
     world = registered(tmp_path)
-    with opened(browser, but="ERR_CONNECTION_REFUSED|htmx:sendError") as page:
+    with opened(browser, but="ERR_CONNECTION_REFUSED|htmx:") as page:
         with served(world.app) as url:
             page.goto(f"{url}/console/models/air")
             expect(page.locator("#charts")).not_to_contain_text("Comparing")
