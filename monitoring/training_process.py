@@ -35,15 +35,18 @@ class Trained(msgspec.Struct, frozen=True):
 
     Attributes:
         version: that it registered.
+        why: it has that state.
         held_out_since: the oldest prediction that it did not learn from, as it judged itself on it.
+        error: why there is no version, and all else is empty.
     """
 
     model: str
-    version: str
-    archive: str
-    state: str
-    why: str
-    held_out_since: str
+    version: str = ""
+    archive: str = ""
+    state: str = ""
+    why: str = ""
+    held_out_since: str = ""
+    error: str = ""
 
 
 class Trainings(Protocol):

@@ -46,7 +46,7 @@ class Companion:
             CompanionError: it ended, or does not answer.
         """
         found = self.find(settings)
-        process = found or spawn(self._arguments(settings), self.log(settings), settings)
+        process = found or spawn(self.arguments(settings), self.log(settings), settings)
         deadline = time.monotonic() + START_TIMEOUT
         while not self.answers():
             gone = not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
@@ -84,14 +84,15 @@ class Companion:
 
     def find(self, settings: Settings) -> psutil.Process | None:
         """Its process for these settings; None if there is none."""
-        wanted = self._arguments(settings)[1:]
+        wanted = self.arguments(settings)[1:]
         return next((process for process, command in commands() if command[1:] == wanted), None)
 
     def log(self, settings: Settings) -> Path:
         """Where it writes."""
         return settings.run_dir / f"{self.name}.log"
 
-    def _arguments(self, settings: Settings) -> list[str]:
+    def arguments(self, settings: Settings) -> list[str]:
+        """Its command line."""
         return [sys.executable, "-m", *self.command, "--run-dir", str(settings.run_dir.resolve())]
 
 
