@@ -27,6 +27,7 @@ from serving.settings import Settings
 GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last checkpoint
 _END_OF_LOG = 8192  # bytes that progress is looked for in
 _COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_TOLD = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -161,7 +162,7 @@ class TrainingProcesses:
         except FileNotFoundError:
             return ""
         lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
-        told = [line for line in lines if re.match(r"[\w-]+: \S", line)]  # "flights: fitting …"; others are libraries'
+        told = [line for line in lines if _TOLD.match(line)]  # other lines are libraries'
         return next(reversed(told or [line for line in lines if line]), "")[:500]
 
     def last_lines(self, id: int) -> str:
