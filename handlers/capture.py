@@ -26,6 +26,7 @@ from handlers.telemetry import MODEL
 
 logger = logging.getLogger(__name__)
 SWITCH = "x-marloop-capture"  # a header; "off" keeps a request out: of a probe, a replay or a load test
+TIME = "x-marloop-time"  # a header: when it happened, for replays and backfills
 INTERVAL = 0.5  # s between two looks into the queue: waking the thread for each request would cost the request
 MOST_EVENTS = 500  # in one delivery
 MOST_REQUESTS = 5000  # that wait
@@ -129,7 +130,8 @@ class Capture:
         self._budget -= len(rows)
         self._put += size
         sent = decoded.data if decoded.sent is None else decoded.sent
-        self._queue.append((size, Answered(request_id(request), received, rows, sent, outputs)))
+        told = request.headers.get(TIME, "")
+        self._queue.append((size, Answered(request_id(request), received, rows, sent, outputs, told)))
 
     def _sampled(self, rows: int) -> Sequence[int]:
         if self._sample == 1:

@@ -6,6 +6,8 @@
           "features": {"distance": 1400.0, "carrier": "UA"}, "output": 214.81033}}
 """
 
+import contextlib
+import logging
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from handlers.features import FeatureRows
 from handlers.message import Request
 from handlers.tensors import Array
 
+logger = logging.getLogger(__name__)
 TYPE = "marloop.prediction"
 LONGEST_TEXT = 2000  # characters of a text that are sent
 MOST_VALUES = 64  # of a tensor, a row; of a larger one only the mean is sent
@@ -33,6 +36,7 @@ class Answered(NamedTuple):
         rows: positions of the rows that are told.
         sent: what the client sent.
         outputs: of the graph, for every row of the request.
+        told: the time that the client told, as it wrote it; empty where it told none.
     """
 
     request_id: str
@@ -40,6 +44,7 @@ class Answered(NamedTuple):
     rows: Sequence[int]
     sent: FeatureRows | dict[str, Array]
     outputs: Outputs
+    told: str = ""
 
 
 class Events:
@@ -54,10 +59,11 @@ class Events:
         self._output = contract.graph_outputs[0]
         self._names = {"model": contract.name, "version": contract.version}
         self._source = f"/models/{contract.name}/versions/{contract.version}"
+        self._warned = False
 
     def of(self, answered: Answered) -> Iterator[dict[str, Any]]:
         """One event a row; arrays and numbers of NumPy are left to the JSON encoder."""
-        time = datetime.fromtimestamp(answered.time, UTC).isoformat(timespec="microseconds")
+        time = self._time(answered).isoformat(timespec="microseconds")
         features = self._features(answered)
         for row, own in zip(answered.rows, features, strict=True):
             data = {"request_id": answered.request_id, "row": row} | self._names
@@ -71,6 +77,24 @@ class Events:
                 "datacontenttype": "application/json",
                 "data": data,
             }
+
+    def _time(self, answered: Answered) -> datetime:
+        """When the request was received, or when its client says that it happened, if that is a time in the past."""
+        received = datetime.fromtimestamp(answered.time, UTC)
+        if not answered.told:
+            return received
+        with contextlib.suppress(ValueError, OverflowError, TypeError):
+            told = datetime.fromisoformat(answered.told)
+            if told <= received:
+                return told.astimezone(UTC)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "the request %s says %.40r, which is no time in the past with its zone, such as 2013-03-01T10:00:00Z: "
+                "its rows, and those of others like it, have the time of now",
+                *(answered.request_id, answered.told),
+            )
+        return received
 
     def _answer(self, output: Any) -> Any:
         if self._contract.task != "classification":

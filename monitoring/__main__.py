@@ -15,6 +15,7 @@ from rich.console import Console
 from monitoring.access import Access
 from monitoring.app import Task, create_app
 from monitoring.catalog import catalog_router
+from monitoring.clock import ClockName, EventClock, wall_clock
 from monitoring.contracts import Contracts
 from monitoring.database import DatabaseError, database_url
 from monitoring.feedback import feedback_router
@@ -31,6 +32,7 @@ from serving.settings import ROOT, Settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 PRUNE_INTERVAL = 60.0  # s
+YEAR = (datetime(2013, 1, 1), datetime(2014, 1, 1))
 SUMMER = (datetime(2013, 5, 1), datetime(2013, 10, 1))  # of the flights, when the winds are not those of winter
 
 
@@ -44,42 +46,80 @@ def serve(
     inference_url: Annotated[
         str, typer.Option(envvar="MARLOOP_INFERENCE_URL", help="Of the service; default: this machine's.")
     ] = "",
+    management_url: Annotated[
+        str, typer.Option(envvar="MARLOOP_MANAGEMENT_URL", help="Of its management; default: this machine's.")
+    ] = "",
     interval: Annotated[
         float, typer.Option(envvar="MARLOOP_PROBE_INTERVAL", min=0.1, help="Seconds between two probes of a model.")
     ] = 5.0,
     live_interval: Annotated[
-        float, typer.Option(envvar="MARLOOP_LIVE_INTERVAL", min=0.1, help="Seconds between two looks at the store.")
+        float,
+        typer.Option(
+            envvar="MARLOOP_LIVE_INTERVAL",
+            min=0.1,
+            help="Seconds between two looks at the store, and at what was promoted.",
+        ),
     ] = 30.0,
+    clock: Annotated[
+        ClockName,
+        typer.Option(envvar="MARLOOP_CLOCK", help="What the time is: the wall's, or that of the newest event."),
+    ] = "wall",
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
-    """Probe the models, take captured predictions and feedback, and tell what is known, in the foreground."""
-    # These imports take a second, which the other commands should not.
+    """Probe the models, take captured predictions and feedback, tell what is known, and retrain, in the foreground."""
+    # These imports take seconds, which the other commands should not.
+    from monitoring.actions_router import actions_router
+    from monitoring.alerts_router import alerts_router
+    from monitoring.console.router import console_router
+    from monitoring.jobs_router import jobs_router
     from monitoring.live import Live, QualityWindow
     from monitoring.live_metrics import LiveMetrics
     from monitoring.live_router import live_router
+    from monitoring.loop import Policies, Service, closed_loop
+    from monitoring.retraining_metrics import RetrainingMetrics
 
     settings = _settings()
     disable_created_metrics()  # a second series for each, which nothing reads
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
-    prober = Prober(models, inference_url or settings.inference_url, registry, client)
+    service = Service(inference_url or settings.inference_url, management_url or settings.management_url, client)
+    prober = Prober(models, service.inference_url, registry, client)
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
-        window = QualityWindow.from_environment(os.environ)
+        window, policies = QualityWindow.from_environment(os.environ), Policies.from_environment(os.environ)
     except (DatabaseError, ValueError) as error:
         _fail(error)
     contracts, access = Contracts(models), Access(os.environ.get("MARLOOP_TOKEN", ""))
-    live = Live(store, contracts, window, _now)
+    event_clock = EventClock(store.newest() or datetime.fromtimestamp(0, UTC))
+    now = event_clock if clock == "events" else wall_clock
+    live = Live(store, contracts, window, now)
+    loop = closed_loop(settings, policies, store, contracts, service, now, live_interval)
     registry.register(LiveMetrics(live))
+    registry.register(RetrainingMetrics(store, models))
     routers = [
-        events_router(Ingest(store, contracts, registry), access),
-        feedback_router(store, contracts, access, registry, _now),
+        events_router(Ingest(store, contracts, registry, event_clock.advance), access),
+        feedback_router(store, contracts, access, registry, now),
         catalog_router(store, contracts),
         live_router(live, contracts, window),
+        jobs_router(store, loop.retraining, access),
+        actions_router(loop.retraining, access),
+        alerts_router(loop.retraining, access),
+        console_router(store, live, contracts, loop.retraining, service.inference_url, access, client),
     ]
-    tasks: list[Task] = [partial(prune_forever, store, _now, PRUNE_INTERVAL), partial(live.run_forever, live_interval)]
+    tasks: list[Task] = [
+        partial(prune_forever, store, now, PRUNE_INTERVAL),
+        partial(live.run_forever, live_interval),
+        loop.runner.run_forever,
+    ]
     monitor = create_app(prober, registry, interval, routers, tasks)
-    uvicorn.run(monitor, host=settings.bind_address, port=settings.monitor_port, log_level="warning", access_log=False)
+    uvicorn.run(
+        monitor,
+        host=settings.bind_address,
+        port=settings.monitor_port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,  # s; then the tasks end, and with them the training that runs
+    )
     store.close()
 
 
@@ -99,7 +139,7 @@ def drift_report_command(
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         path = output or settings.run_dir / "reports" / f"{model}-drift.html"
         contract = read_contract(Registry(settings.model_store), model)
-        verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else _now(), path)
+        verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
         store.close()
     except (ArchiveError, DatabaseError, ValueError) as error:
         _fail(error)
@@ -135,6 +175,44 @@ def calibrate_command(
     console.print(f"written: {written}", markup=False)
 
 
+@app.command("replay")
+def replay_command(
+    since: Annotated[datetime, typer.Option("--from", help="The first day.")] = YEAR[0],
+    until: Annotated[datetime, typer.Option("--to", help="The day after the last.")] = YEAR[1],
+    share: Annotated[float, typer.Option(min=0.001, max=1, help="Of the flights, drawn at random.")] = 1.0,
+    folder: Annotated[
+        Path, typer.Option(help="For all that it makes; what an earlier replay left there is removed.")
+    ] = ROOT / "runs" / "replay",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for table, figures and picture, such as docs; default: --folder.")
+    ] = None,
+    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
+    / ".cache",
+) -> None:
+    """Live through the flights of 2013 with a copy of the whole service: never retrained, and on the loop."""
+    from monitoring.replay import page
+    from monitoring.replay.run import replay
+    from monitoring.replay.stack import ReplayError
+    from training import replay_result
+    from training.data import DataError
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    folder, period = folder.resolve(), (since.date(), until.date())
+    try:
+        result, why = replay("flights", folder, cache.resolve(), period, share, companion, say)
+    except (DataError, ReplayError, ValueError) as error:
+        _fail(error)
+    if result:
+        console.print(replay_result.markdown(result), markup=False)
+    if why:
+        _fail(ReplayError(f"{why}; started again, it begins anew"))
+    if result:
+        for path in page.write(result, output or folder):
+            console.print(f"written: {path}", markup=False)
+
+
 @app.command()
 def up() -> None:
     """Start the monitor in the background."""
@@ -143,7 +221,7 @@ def up() -> None:
         companion(settings).start(settings)
     except CompanionError as error:
         _fail(error)
-    console.print(f"monitor     {settings.monitor_url}/docs")
+    console.print(f"console     {settings.monitor_url}/\nmonitor     {settings.monitor_url}/docs")
 
 
 @app.command()
@@ -157,9 +235,13 @@ def status() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop the monitor."""
+    """Stop the monitor and its training, also one that outlived it; the training goes on at the next start."""
+    from monitoring.training_process import TrainingProcesses
+
     settings = _settings()
     console.print("stopped the monitor" if companion(settings).stop(settings) else "no monitor ran")
+    if TrainingProcesses(settings).end_all():
+        console.print("stopped a training that a killed monitor had left")
 
 
 def _settings() -> Settings:
@@ -173,10 +255,6 @@ def _fail(error: Exception) -> NoReturn:
     console.print("[red]error:[/red]", end=" ")
     console.print(str(error.args[0]), markup=False)
     raise typer.Exit(1) from None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

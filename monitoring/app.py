@@ -1,6 +1,7 @@
 """The monitor's HTTP interface."""
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from monitoring.probe import Prober
 
 Task = Callable[[threading.Event], None]
+LEAVING = 6.0  # s that the tasks have in the end
 
 
 def create_app(
@@ -31,17 +33,22 @@ def create_app(
         registry: of the metrics that are shown.
         interval: seconds between two probes of a model.
         routers: of everything beside health and metrics.
-        tasks: run while the application does, each in a thread of its own, until the event is set.
+        tasks: run while the application does, each in a thread of its own, until the event is set; then they have a few
+            seconds to come to their end.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
         probing: Task = partial(prober.run_forever, interval)
-        for task in (probing, *tasks):
-            threading.Thread(target=task, args=(stop,), daemon=True).start()
+        threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in (probing, *tasks)]
+        for thread in threads:
+            thread.start()
         yield
         stop.set()
+        deadline = time.monotonic() + LEAVING
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     app = FastAPI(title="Marloop monitor", lifespan=lifespan)
     app.include_router(_health(prober, registry))

@@ -1,7 +1,7 @@
 """``POST /events``: the sink of captured predictions, CloudEvents 1.0 in batches."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -69,10 +69,17 @@ class Ingest:
         store: that they are kept in.
         contracts: that they must agree with.
         registry: that the instruments belong to.
+        arrived: is told the newest time of each batch, once it is kept.
     """
 
-    def __init__(self, store: Store, contracts: Contracts, registry: CollectorRegistry) -> None:
-        self._store, self._contracts = store, contracts
+    def __init__(
+        self,
+        store: Store,
+        contracts: Contracts,
+        registry: CollectorRegistry,
+        arrived: Callable[[datetime], None] = lambda time: None,
+    ) -> None:
+        self._store, self._contracts, self._arrived = store, contracts, arrived
         self._decoder = msgspec.json.Decoder(list[Event])
         self._rows = Counter("monitor_events", "Captured rows that arrived", ("result",), registry=registry)
         self._wrong = Counter("monitor_wrong_labels", "Labels that no model has, told late", registry=registry)
@@ -95,6 +102,8 @@ class Ingest:
             _check(event.data, contracts[event.data.model, event.data.version], f"$[{i}].data")
         predictions = [event.prediction() for event in events]
         new = self._store.add_predictions(predictions)
+        if predictions:
+            self._arrived(max(one.time for one in predictions))
         self._drop_wrong_labels(predictions)
         self._rows.labels("new").inc(new)
         self._rows.labels("duplicate").inc(len(events) - new)

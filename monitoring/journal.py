@@ -1,11 +1,12 @@
 """Jobs and decisions in the store: what was done, why, and what came of it."""
 
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Column, Connection, Engine, func, insert, select, update
 
 from monitoring import tables
 from monitoring.records import Decision, Job, State, Trigger
@@ -22,6 +23,7 @@ class Journal:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._extending = threading.Lock()
 
     def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime) -> Job:
         """Queue a job."""
@@ -60,18 +62,35 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        wrong = changes.keys() - _CHANGEABLE
-        if wrong or not changes:
-            raise ValueError(f"cannot change {sorted(wrong)} of a job, only {sorted(_CHANGEABLE)}")
-        statement = update(tables.jobs).where(tables.jobs.c.id == id).values(changes).returning(tables.jobs)
         with self._engine.begin() as connection:
-            return _one(id, connection.execute(statement).mappings().one_or_none())
+            return _change(connection, id, changes)
+
+    def extend_job(self, id: int, result: Mapping[str, Any], **changes: Any) -> Job:
+        """Add to what a job found, and change some of its attributes; threads that do so at once lose nothing.
+
+        Raises:
+            KeyError: there is none of this id.
+            ValueError: an attribute that no job has, or that stays.
+        """
+        with self._extending:
+            return self.update_job(id, result={**self.job(id).result, **result}, **changes)
+
+    def conclude_job(self, id: int, kind: str, details: Mapping[str, Any], now: datetime, **changes: Any) -> Job:
+        """Change a job and write down the decision that did it, both or none.
+
+        Raises:
+            KeyError: there is none of this id.
+            ValueError: an attribute that no job has, or that stays.
+        """
+        with self._engine.begin() as connection:
+            job = _change(connection, id, changes)
+            _record(connection, job.model, kind, {"job": id, **details}, now)
+        return job
 
     def record(self, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
         """Write down a decision; ``details`` must fit JSON."""
-        values = {"model": model, "kind": kind, "details": dict(details), "time": now}
         with self._engine.begin() as connection:
-            connection.execute(insert(tables.decisions).values(values))
+            _record(connection, model, kind, details, now)
 
     def decisions(self, model: str | None = None, limit: int | None = None) -> list[Decision]:
         """Decisions, newest first."""
@@ -80,6 +99,32 @@ class Journal:
             statement = statement.where(tables.decisions.c.model == model)
         with self._engine.connect() as connection:
             return [Decision(**row) for row in connection.execute(statement).mappings()]
+
+    def job_counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are, by model and state."""
+        return self._counts(tables.jobs.c.model, tables.jobs.c.state)
+
+    def decision_counts(self) -> dict[tuple[str, str], int]:
+        """How many decisions there were, by model and kind."""
+        return self._counts(tables.decisions.c.model, tables.decisions.c.kind)
+
+    def _counts(self, model: Column[Any], other: Column[Any]) -> dict[tuple[str, str], int]:
+        statement = select(model, other, func.count()).group_by(model, other)
+        with self._engine.connect() as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
+
+
+def _change(connection: Connection, id: int, changes: Mapping[str, Any]) -> Job:
+    wrong = changes.keys() - _CHANGEABLE
+    if wrong or not changes:
+        raise ValueError(f"cannot change {sorted(wrong)} of a job, only {sorted(_CHANGEABLE)}")
+    statement = update(tables.jobs).where(tables.jobs.c.id == id).values(changes).returning(tables.jobs)
+    return _one(id, connection.execute(statement).mappings().one_or_none())
+
+
+def _record(connection: Connection, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
+    values = {"model": model, "kind": kind, "details": dict(details), "time": now}
+    connection.execute(insert(tables.decisions).values(values))
 
 
 def _one(id: int, row: Any) -> Job:

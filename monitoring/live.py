@@ -2,11 +2,12 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
+from monitoring.clock import Clock, wall_clock
 from monitoring.contracts import Contracts
 from monitoring.drift import Drift, detect, rows_needed
 from monitoring.quality import Quality, measure
@@ -48,7 +49,7 @@ class Found:
     """What the last look at one model found.
 
     Attributes:
-        time: of the look.
+        time: when the look began, by the wall: it tells how fresh this is.
         contracts: of the champion, and of other versions with labels, by version.
     """
 
@@ -66,12 +67,14 @@ class Live:
         contracts: of the registered models.
         window: of the quality; that of the drift is in the contract.
         clock: the time, in UTC.
+        wall: the same, also where ``clock`` goes by the events.
     """
 
     def __init__(
-        self, store: Store, contracts: Contracts, window: QualityWindow, clock: Callable[[], datetime]
+        self, store: Store, contracts: Contracts, window: QualityWindow, clock: Clock, wall: Clock = wall_clock
     ) -> None:
-        self._store, self._contracts, self._window, self._clock = store, contracts, window, clock
+        self._store, self._contracts, self._window = store, contracts, window
+        self._clock, self._wall = clock, wall
         self.last: Mapping[str, Found] = {}
 
     def run(self) -> None:
@@ -103,10 +106,11 @@ class Live:
         contract = self._contracts.of(model)
         if contract is None:
             return None
+        began = self._wall()
         quality = self.quality(contract, self._window)
         versions = {number: self._contracts.of(model, number) for number in {contract.version, *quality.versions}}
         contracts = {number: one for number, one in versions.items() if one is not None}
-        return Found(self._clock(), quality, self.drift(contract), contracts)
+        return Found(began, quality, self.drift(contract), contracts)
 
     def quality(self, contract: ModelContract, window: QualityWindow) -> Quality:
         """The quality of one model in a window that ends now."""

@@ -1,8 +1,6 @@
 """Live quality: metrics of the predictions whose truth is known, and how sure they are.
 
-Intervals come from a bootstrap of blocks (Künsch 1989, The Jackknife and the Bootstrap for General Stationary
-Observations): neighbours in time are alike, so that stretches of time are drawn anew, not single rows, of which the
-intervals would be far too narrow. Fifty blocks are too few for a perfect level: take 95 % as about 90.
+Intervals come from a bootstrap of blocks of time. Fifty blocks are too few for a perfect level: take 95 % as about 90.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +10,11 @@ from datetime import datetime
 import numpy as np
 
 from handlers.contract import ModelContract
+from monitoring.bootstrap import blocks_of, draws_of
 from monitoring.records import Labelled
 from training.distribution import Array
 from training.intervals import auc_with_influence, of_confusion
 
-BLOCKS = 50  # stretches of time that are drawn; with fewer rows, each row is one
-RESAMPLES = 1000
 LEVEL = 0.95
 Measure = Callable[[Array], dict[str, Array]]  # (draws, blocks) how often each block counts -> (draws,) of each metric
 
@@ -89,11 +86,10 @@ def measure(contract: ModelContract, labelled: Sequence[Labelled]) -> Quality:
 
 
 def _measured(contract: ModelContract, rows: Sequence[Labelled]) -> Measured:
-    blocks = min(BLOCKS, len(rows))
-    block = np.arange(len(rows)) * blocks // len(rows)
+    block = blocks_of(len(rows))
+    blocks = int(block[-1]) + 1
     measure = (_classification if contract.task == "classification" else _regression)(contract, rows, block)
-    draws = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
-    values, drawn = measure(np.ones((1, blocks), int)), measure(draws)
+    values, drawn = measure(np.ones((1, blocks), int)), measure(draws_of(blocks))
     outside = (1 - LEVEL) / 2
     metrics = {}
     for name, (value,) in values.items():

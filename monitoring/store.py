@@ -156,6 +156,12 @@ class Store(Journal):
             rows = connection.execute(statement).all()
         return {row.version: Counts(row.predictions, row.labelled, row.newest) for row in rows}
 
+    def newest(self) -> datetime | None:
+        """Time of the newest prediction of any model; None if there is none."""
+        with self._engine.connect() as connection:
+            found: datetime | None = connection.execute(select(func.max(_PREDICTIONS.time))).scalar_one()
+        return found
+
     def prune(self, now: datetime) -> int:
         """Remove what is too old or too much.
 

@@ -1,7 +1,6 @@
 """A recipe's timeline, answered by the champion: what the store would hold if the year had been served."""
 
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,8 @@ from monitoring.drift import rows_needed
 from monitoring.records import Labelled, Prediction
 from serving.readiness import read_contract
 from serving.registry import Registry
-from training import archive, export
+from training import export
+from training.champion import unpack
 from training.distribution import Array
 from training.recipe import Recipe, Split
 from training.reference import errors_of, summaries, values_of
@@ -102,10 +102,8 @@ def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
     if "usual" not in contract.reference.get("errors", {}):
         raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
     known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
-    _, champion = registry.champions()[recipe.name]
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(registry.verify(champion)) as content:
-        for graph in archive.GRAPHS:
-            content.extract(graph, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(registry, recipe.name, Path(folder), contract.version)
         engine = load_engine(serving_of(recipe, registry.store).engine, Path(folder), contract, 1)
         output = export.run(recipe, engine, rows, contract.graph_outputs[0], BATCH)
     return Timeline(contract, rows, int(known), output)

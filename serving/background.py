@@ -1,7 +1,6 @@
 """TorchServe in the background: start it, bring it up to date, stop it with all that it started."""
 
 import contextlib
-import functools
 import os
 import shutil
 import sys
@@ -12,16 +11,15 @@ import httpx
 import psutil
 from filelock import FileLock
 
+from serving import rollout
 from serving.companion import commands, spawn, tail
 from serving.launch import LaunchError, verified
-from serving.management import Management, ManagementError
-from serving.readiness import Readiness, ask, ask_all, contract_of
-from serving.registry import ArchiveError, Registry
+from serving.readiness import Readiness, ask_all
+from serving.registry import Registry
 from serving.settings import Settings
 
 START_TIMEOUT = 120.0  # s
 STOP_TIMEOUT = 10.0
-DRAIN_PAUSE = 1.0
 CAPTURE = "CAPTURE_URL"  # where workers send what they predicted; "off" for nowhere
 
 
@@ -44,9 +42,8 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
             process = spawn([sys.executable, "-m", "serving", "launch"], settings.log, settings, capture)
             say(f"started TorchServe, process {process.pid}, log {settings.log}")
         else:
-            with httpx.Client(timeout=START_TIMEOUT, trust_env=False) as client:
-                drain = functools.partial(_drain, registry, client, settings.inference_url)
-                synchronize(registry, Management(settings.management_url, client), drain, say)
+            with httpx.Client(timeout=rollout.TIMEOUT, trust_env=False) as client:
+                rollout.connect(registry, settings.management_url, settings.inference_url, client, say).converge()
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             found = ask_all(registry, settings.inference_url)
@@ -60,41 +57,6 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
                     f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The log's end:\n{tail(settings.log)}"
                 )
             time.sleep(poll)
-
-
-def synchronize(
-    registry: Registry, management: Management, drain: Callable[[str, str], None], say: Callable[[str], None]
-) -> None:
-    """Make a running TorchServe serve the registry's champions: the new one is ready before the old one goes.
-
-    Args:
-        registry: names the champions.
-        management: of the running TorchServe.
-        drain: is called with a model and an old version, which gets no new requests, and returns when it has answered
-            those that it had: TorchServe drops what a removed version has not answered.
-        say: is told what happens.
-
-    Raises:
-        LaunchError: TorchServe refused something.
-    """
-    archives, _ = verified(registry)
-    try:
-        serving = management.versions()
-        for name, (number, version) in registry.champions().items():
-            if version.archive not in archives:
-                continue
-            if number not in serving.get(name, []):
-                management.register(version.archive)
-                say(f"registered {name} {number}")
-            if name in serving and serving[name][0] != number:
-                management.set_default(name, number)
-            for old in serving.get(name, []):
-                if old != number:
-                    drain(name, old)
-                    management.unregister(name, old)
-                    say(f"removed {name} {old}")
-    except ManagementError as error:
-        raise LaunchError(f"the running TorchServe cannot be brought up to date: {error}") from error
 
 
 def stop(settings: Settings) -> int:
@@ -127,19 +89,6 @@ def memory(process: psutil.Process) -> dict[str, float]:
     workers = process.children(recursive=True)
     sizes = {"frontend": process.memory_info().rss, "workers": sum(worker.memory_info().rss for worker in workers)}
     return {name: size / 1e6 for name, size in sizes.items()}
-
-
-def _drain(registry: Registry, client: httpx.Client, url: str, name: str, number: str) -> None:
-    """Wait until a version has answered what it was asked.
-
-    A worker answers in order, so that an answer to a request of ours comes after those of all before it. The pause is
-    for a request that the frontend was just handing over, and for a second worker's batch.
-    """
-    time.sleep(DRAIN_PAUSE)
-    version = registry.models()[name].get(number)
-    if version:
-        with contextlib.suppress(ArchiveError):  # gone since: there is no example to ask, and the pause must do
-            ask(client, url, contract_of(registry, version))
 
 
 def _workers(settings: Settings) -> list[psutil.Process]:

@@ -46,7 +46,7 @@ class Companion:
             CompanionError: it ended, or does not answer.
         """
         found = self.find(settings)
-        process = found or spawn(self._arguments(settings), self.log(settings), settings)
+        process = found or spawn(self.arguments(settings), self.log(settings), settings)
         deadline = time.monotonic() + START_TIMEOUT
         while not self.answers():
             gone = not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
@@ -84,14 +84,15 @@ class Companion:
 
     def find(self, settings: Settings) -> psutil.Process | None:
         """Its process for these settings; None if there is none."""
-        wanted = self._arguments(settings)[1:]
+        wanted = self.arguments(settings)[1:]
         return next((process for process, command in commands() if command[1:] == wanted), None)
 
     def log(self, settings: Settings) -> Path:
         """Where it writes."""
         return settings.run_dir / f"{self.name}.log"
 
-    def _arguments(self, settings: Settings) -> list[str]:
+    def arguments(self, settings: Settings) -> list[str]:
+        """Its command line."""
         return [sys.executable, "-m", *self.command, "--run-dir", str(settings.run_dir.resolve())]
 
 
@@ -101,7 +102,11 @@ def exporter(settings: Settings) -> Companion:
 
 
 def spawn(
-    command: list[str], log: Path, settings: Settings, variables: Mapping[str, str] | None = None
+    command: list[str],
+    log: Path,
+    settings: Settings,
+    variables: Mapping[str, str] | None = None,
+    append: bool = False,
 ) -> psutil.Process:
     """Start a command in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it.
 
@@ -110,10 +115,11 @@ def spawn(
         log: takes what it prints.
         settings: become its environment, beside this process's.
         variables: go before both.
+        append: whether the log keeps what it has.
     """
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     shell = subprocess.run(
-        ["sh", "-c", '"$@" >"$0" 2>&1 & echo $!', str(log), *command],
+        ["sh", "-c", f'"$@" {">>" if append else ">"}"$0" 2>&1 & echo $!', str(log), *command],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

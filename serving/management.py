@@ -43,6 +43,11 @@ class Management:
         found: list[dict[str, Any]] = self._call("GET", f"/models/{name}/{version}")
         return found[0]
 
+    def is_ready(self, name: str, version: str) -> bool:
+        """Whether all workers of a registered version have loaded it."""
+        workers = self.describe(name, version)["workers"]
+        return bool(workers) and all(worker["status"] == "READY" for worker in workers)
+
     def _versions_of(self, name: str) -> list[str]:
         default = self._call("GET", f"/models/{name}")[0]["modelVersion"]
         numbers = [found["modelVersion"] for found in self._call("GET", f"/models/{name}/all")]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 from filelock import FileLock
 
-State = Literal["champion", "challenger", "retired"]
+State = Literal["champion", "challenger", "refused", "retired"]
 
 
 class ArchiveError(Exception):
@@ -31,7 +31,8 @@ class Version(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         archive: file name in the model store.
         sha256: of that file.
-        state: at most one version of a model is champion, the one that is served.
+        state: at most one version of a model is champion, the one that is served; a challenger that was judged and
+            not promoted is refused.
         created: ISO 8601.
         evaluation: as in the contract.
     """
@@ -99,13 +100,28 @@ class Registry:
             self._write(document)
 
     def promote(self, name: str, number: str) -> None:
-        """Make one version champion; the former one retires.
+        """Make one version champion, once its archive is verified; the former one retires.
 
         Raises:
+            ArchiveError: the archive is not as registered.
             KeyError: no such model or version.
         """
         with self.change() as models:
+            self.verify(version_of(models, name, number))
             make_champion(models, name, number)
+
+    def refuse(self, name: str, number: str) -> None:
+        """Note that a challenger was judged and is not to be promoted; one that is refused already stays so.
+
+        Raises:
+            KeyError: no such model or version.
+            ValueError: it is no challenger.
+        """
+        with self.change() as models:
+            version = version_of(models, name, number)
+            if version.state not in ("challenger", "refused"):
+                raise ValueError(f"{name} {number} is {version.state}; only a challenger can be refused")
+            version.state = "refused"
 
     def _read(self) -> _Document:
         try:
@@ -125,12 +141,22 @@ def make_champion(models: dict[str, dict[str, Version]], name: str, number: str)
     Raises:
         KeyError: no such model or version.
     """
-    if number not in models.get(name, {}):
-        raise KeyError(f"{name} {number} is not registered; there are {', '.join(models.get(name, {})) or 'none'}")
+    chosen = version_of(models, name, number)
     for version in models[name].values():
         if version.state == "champion":
             version.state = "retired"
-    models[name][number].state = "champion"
+    chosen.state = "champion"
+
+
+def version_of(models: dict[str, dict[str, Version]], name: str, number: str) -> Version:
+    """One version of those that ``Registry.models`` gives.
+
+    Raises:
+        KeyError: no such model or version; names those that there are.
+    """
+    if number not in models.get(name, {}):
+        raise KeyError(f"{name} {number} is not registered; there are {', '.join(models.get(name, {})) or 'none'}")
+    return models[name][number]
 
 
 def next_number(versions: dict[str, Version]) -> str:

@@ -3,6 +3,7 @@
 It needs this repository for nothing: the handlers are packed inside.
 """
 
+import importlib
 import importlib.metadata
 import io
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 import yaml
 
 import handlers
+from handlers.codec import Codec
 from handlers.contract import ModelContract
 from training.recipe import Recipe, Serving
 
@@ -26,6 +28,7 @@ REQUIREMENTS = (
 ENTRY_POINTS: dict[str, tuple[str, ...]] = {"tabular": (), "image": ("pillow",), "text": ("tokenizers",)}  # and theirs
 ASSETS = "assets"  # folder of the files that an entry point's codec needs
 GRAPHS = ("model.onnx", "model.pt2")
+MANIFEST, CONFIG = "MAR-INF/MANIFEST.json", "model-config.yaml"
 
 
 def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Serving) -> bytes:  # type: ignore[type-arg]
@@ -40,9 +43,9 @@ def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Servin
     source = Path(handlers.__file__).parent
     entry_point = f"{recipe.entry_point}.py"
     files = {
-        "MAR-INF/MANIFEST.json": _manifest(contract, entry_point, recipe.description),
+        MANIFEST: _manifest(contract, entry_point, recipe.description),
         "contract.json": contract.to_json(),
-        "model-config.yaml": model_config(serving),
+        CONFIG: model_config(serving),
         "requirements.txt": _requirements(recipe),
         # TorchServe imports the entry point by its bare name, so it stands at the top; it finds the rest as a package.
         entry_point: (source / entry_point).read_bytes(),
@@ -71,6 +74,22 @@ def model_config(serving: Serving) -> bytes:
     return yaml.safe_dump(settings, sort_keys=False).encode()
 
 
+def codec_of(entry_point: str) -> type[Codec]:
+    """The wire formats of an entry point.
+
+    Args:
+        entry_point: a key of ``ENTRY_POINTS``.
+
+    Raises:
+        ValueError: there is no such entry point.
+    """
+    if entry_point not in ENTRY_POINTS:
+        raise ValueError(f"the entry point is {entry_point!r}; it must be one of {', '.join(ENTRY_POINTS)}")
+    module = importlib.import_module(f"handlers.{entry_point}")
+    codec: type[Codec] = getattr(module, f"{entry_point.title()}Service").codec
+    return codec
+
+
 def _manifest(contract: ModelContract, entry_point: str, description: str) -> bytes:
     manifest = {
         "createdOn": contract.lineage.get("created", ""),
@@ -82,7 +101,7 @@ def _manifest(contract: ModelContract, entry_point: str, description: str) -> by
             "modelVersion": contract.version,
             "handler": entry_point,
             "requirementsFile": "requirements.txt",
-            "configFile": "model-config.yaml",
+            "configFile": CONFIG,
         },
     }
     return json.dumps(manifest, indent=1).encode()

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from handlers.contract import ModelContract
-from serving.readiness import read_contract
-from serving.registry import Registry
-from training.archive import ASSETS, GRAPHS
+from serving.readiness import contract_of, read_contract
+from serving.registry import ArchiveError, Registry
+from training.archive import ASSETS, CONFIG, GRAPHS, MANIFEST
 from training.data import DataError
 from training.recipe import Data, Recipe, Trained
 
@@ -62,17 +62,33 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
     return Champion(contract, trained, folder)
 
 
-def unpack(registry: Registry, name: str, folder: Path) -> ModelContract:
-    """Put a champion's graphs and assets into a folder; returns its contract.
+def unpack(registry: Registry, name: str, folder: Path, number: str | None = None) -> ModelContract:
+    """Put a version's graphs, settings and assets into a folder; returns its contract.
+
+    Args:
+        registry: of the model store.
+        name: of the model.
+        folder: that is filled.
+        number: of the version; None for the champion.
 
     Raises:
-        ArchiveError: there is no champion, or its archive is not as registered.
+        ArchiveError: there is no such version, or its archive is not as registered or incomplete.
     """
-    contract = read_contract(registry, name)
-    _, champion = registry.champions()[name]
-    with zipfile.ZipFile(registry.verify(champion)) as content:
-        assets = [member for member in content.namelist() if member.startswith(f"{ASSETS}/")]
-        for member in (*GRAPHS, *assets):
+    if number is None:
+        contract = read_contract(registry, name)
+        _, version = registry.champions()[name]
+    else:
+        versions = registry.models().get(name, {})
+        if number not in versions:
+            raise ArchiveError(f"{name} {number} is not registered; there are {', '.join(versions) or 'none'}")
+        version = versions[number]
+        contract = contract_of(registry, version)
+    with zipfile.ZipFile(registry.verify(version)) as content:
+        members = content.namelist()
+        if missing := {*GRAPHS, MANIFEST, CONFIG} - {*members}:
+            raise ArchiveError(f"{version.archive} lacks {', '.join(sorted(missing))}: train the model again")
+        assets = [member for member in members if member.startswith(f"{ASSETS}/")]
+        for member in (*GRAPHS, MANIFEST, CONFIG, *assets):
             content.extract(member, folder)
     return contract
 

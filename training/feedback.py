@@ -24,9 +24,9 @@ from handlers.contract import ModelContract
 from handlers.events import MOST_VALUES
 from handlers.message import JSON, InputError, Request
 from handlers.tokens import PAD
-from training.archive import ASSETS
+from training.archive import ASSETS, codec_of
 from training.data import DataError, sha256
-from training.interface import codec_of, contract_without_version
+from training.interface import contract_without_version
 from training.labels import label_fault
 from training.recipe import Array, Data, Recipe, Split
 
@@ -190,7 +190,7 @@ def _codec(recipe: Recipe[Any], contract: ModelContract, data: Data) -> Codec:
         assets.mkdir()
         for name, content in data.assets.items():
             (assets / name).write_bytes(content)
-        return codec_of(recipe).open(Path(folder), contract, 1)
+        return codec_of(recipe.entry_point).open(Path(folder), contract, 1)
 
 
 def _rows(path: Path, content: bytes, codec: Codec) -> tuple[list[_Row], list[str]]:

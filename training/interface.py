@@ -1,9 +1,7 @@
 """How a recipe's archives talk to clients, as far as the recipe and its data tell it without a trained version."""
 
-import importlib
 from typing import Any
 
-from handlers.codec import Codec
 from handlers.contract import Example, ModelContract
 from training.recipe import Data, Recipe
 
@@ -22,10 +20,3 @@ def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
         evaluation={},
         lineage={},
     )
-
-
-def codec_of(recipe: Recipe[Any]) -> type[Codec]:
-    """The wire formats of the recipe's entry point."""
-    entry_point = importlib.import_module(f"handlers.{recipe.entry_point}")
-    codec: type[Codec] = getattr(entry_point, f"{recipe.entry_point.title()}Service").codec
-    return codec

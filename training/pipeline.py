@@ -19,7 +19,7 @@ from training import archive, calibration, evaluate, export, fit
 from training.champion import unpack
 from training.feedback import extend
 from training.html_report import page
-from training.interface import codec_of, contract_without_version
+from training.interface import contract_without_version
 from training.lineage import lineage
 from training.recipe import Array, Data, Recipe, Serving, Trained
 from training.reference import reference
@@ -120,6 +120,15 @@ def tell(result: Result, path: Path) -> None:
         "why": result.why,
         "held_out_since": result.contract.evaluation.get("held_out_since"),
     }
+    _write(told, path)
+
+
+def tell_fault(model: str, error: Exception, path: Path) -> None:
+    """Write why there is no new version: the same data would fail the same way, so a program need not try again."""
+    _write({"model": model, "error": str(error.args[0])}, path)
+
+
+def _write(told: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(told), indent=1))
 
@@ -213,7 +222,7 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
         row[spec.name] = spec.categories[value] if spec.categories else value
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
     engine = load_engine(serving.engine, graphs, contract, 1)
-    codec = codec_of(recipe).open(graphs, contract, serving.max_rows)
+    codec = archive.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:

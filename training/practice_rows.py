@@ -99,6 +99,16 @@ def _drift(result: Mapping[str, Any]) -> str:
     )
 
 
+def _replayed(result: Mapping[str, Any]) -> str:
+    found = result["goals"]
+    if found["saved"] is None:
+        return "not known: neither arm lived through a month from April to October"
+    return (
+        f"{found['saved']:.0%} less error from April to October than a version that is never retrained, with "
+        f"{found['retrainings']} retrainings from March to December and {found['retrainings_known']} before"
+    )
+
+
 REPORT = "`python -m training report {}`"
 OPTIMIZE = "`python -m training optimize {}`"
 PRACTICES: tuple[Practice, ...] = (
@@ -225,5 +235,12 @@ PRACTICES: tuple[Practice, ...] = (
         ("monitoring/drift.py", "training/distribution.py"),
         "drift-flights",
         _drift,
+    ),
+    Practice(
+        "Automatic retraining: triggered by the live error, judged, promoted, watched",
+        "`make replay`",
+        ("monitoring/retraining.py", "monitoring/judge.py", "monitoring/replay/drive.py"),
+        "closed-loop",
+        _replayed,
     ),
 )

@@ -25,6 +25,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "optimize": ("training.optimize", "Compression"),
     "export": ("training.formats", "Export"),
     "drift": ("training.drift_result", "Alarms of drift"),
+    "replay": ("training.replay_result", "The closed loop"),
 }
 Results = Mapping[str, Mapping[str, Any]]  # by the file's name without suffix
 
@@ -59,8 +60,12 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 def write_result(result: Mapping[str, Any], folder: Path) -> Path:
     """Write a command's result where this page finds it; returns the path."""
-    path = folder / f"{result['command']}-{result['model']}.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    return write_json(result, folder / f"{result['command']}-{result['model']}.json")
+
+
+def write_json(result: Mapping[str, Any], path: Path) -> Path:
+    """Write a result under a name of its own; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     return path
 

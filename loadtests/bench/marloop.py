@@ -13,8 +13,8 @@ import msgspec
 import yaml
 
 from loadtests.archives import CONFIG, read, with_handler
-from loadtests.bench.processes import free_ports
 from loadtests.candidates import Candidate, configured
+from serving.ports import on_free_ports
 from serving.profiles import PROFILES
 from serving.registry import Registry, Version, file_sha256
 from serving.settings import Settings
@@ -25,9 +25,7 @@ BARE = Path(__file__).parent / "bare_handler.py"
 
 def settings(port: int, store: Path, run_dir: Path) -> Settings:
     """Settings on free ports beside the given inference port."""
-    names = [name for name in Settings.__annotations__ if name.endswith("_port") and name != "inference_port"]
-    ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
-    return Settings(inference_port=port, model_store=store, run_dir=run_dir, **ports)
+    return replace(on_free_ports(store, run_dir), inference_port=port)
 
 
 def forget(run_dir: Path) -> None:

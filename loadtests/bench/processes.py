@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from serving.ports import free_ports as free_ports  # a server under test needs some
 
 MARK = "MARLOOP_BENCH"
 START_TIMEOUT = 120.0  # s
@@ -20,15 +21,6 @@ GRACE = 2.0
 
 class StartError(Exception):
     """A server did not come up; the message has the end of its log."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ def quality() -> dashboard.Dashboard:
     text = "Predictions against the truth that came later, and drift against what the champion learned from."
     built = board("marloop-quality", "Marloop: Quality", text)
     rows = {"Regression": _regression(), "Classification": _classification(), "Labels": _labels(), "Drift": _drift()}
-    return with_rows(built, rows)
+    return with_rows(built, rows | {"Retraining": _retraining()})
 
 
 def _regression() -> list[Panel]:
@@ -126,6 +126,45 @@ def _drift() -> list[Panel]:
             "Of the newest ones. A verdict needs as many as the contract's window has.",
             "none",
             [query(or_zero(rows), FEATURE)],
+            width=8,
+        ),
+    ]
+
+
+def _retraining() -> list[Panel]:
+    running, champion = (
+        'max by (model) (retrain_running{model=~"$model"})',
+        "max by (model, version) (model_champion_info",
+    )
+    done = {
+        "promoted": "model_promotions_total",
+        "refused": "retrain_refusals_total",
+        "rolled back": "model_rollbacks_total",
+    }
+    return [
+        series(
+            "Champion",
+            "The version that is served: a line begins with its promotion and ends with that of another.",
+            "none",
+            [query(or_zero(f"{champion}{{{CHOSEN}}})"), MODEL)],
+            width=8,
+        ),
+        series(
+            "Retrainings under way",
+            "Queued or running. A line that stays up: the job waits for TorchServe, or hangs until its limit.",
+            "none",
+            [query(or_zero(running), "{{model}}")],
+            width=8,
+        ),
+        series(
+            "Promoted, refused, rolled back",
+            "Challengers so far, also by hand. Only refused ones: what was learned is no better on the newest rows. "
+            "The monitor's decisions say why.",
+            "none",
+            [
+                query(or_zero(f'max by (model) ({name}{{model=~"$model"}})'), f"{{{{model}}}} {label}")
+                for label, name in done.items()
+            ],
             width=8,
         ),
     ]

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -132,6 +133,15 @@ def test_a_request_can_ask_not_to_be_captured() -> None:
     world.handler.handle([ask("probe", x_marloop_capture="off"), ask("a", x_marloop_capture="on")])
     world.capture.flush()
     assert world.kept.rows == [("a", 0)]
+
+
+def test_rows_have_the_time_that_their_request_tells() -> None:
+    world = World()
+    world.handler.handle([ask("past", 2, x_marloop_time="2013-03-01T10:00:00Z"), ask("now")])
+    world.capture.flush()
+    past, _, now = (event for body in world.kept.bodies for event in json.loads(body))
+    assert past["time"] == "2013-03-01T10:00:00.000000+00:00"
+    assert datetime.fromisoformat(now["time"]) > datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_the_queue_holds_so_many_requests_and_the_others_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,3 +96,29 @@ def test_the_clients_id_is_taken_if_it_can_be_given_back(sent: str, known_as: st
 def test_a_request_without_any_id_gets_one_of_its_own() -> None:
     nameless = Request(b"", {})
     assert request_id(nameless) != request_id(nameless)
+
+
+def event_of(events: Events, told: str) -> dict[str, Any]:
+    """One event of a request that says when it happened."""
+    answered = Answered("r-1", 1361102400.25, [0], {"x": np.ones(1)}, {"y": np.ones(1)}, told)
+    return next(events.of(answered))
+
+
+def test_the_client_may_tell_when_it_happened() -> None:
+    events = Events(contract(TensorSpec("x", "FP32")))
+    assert event_of(events, "2013-02-01T10:00:00Z")["time"] == "2013-02-01T10:00:00.000000+00:00"
+    assert event_of(events, "2013-02-01T10:00:00.5-05:00")["time"] == "2013-02-01T15:00:00.500000+00:00"
+
+
+@pytest.mark.parametrize(
+    "told", ["yesterday", "2013-02-01T10:00:00", "2013-02-17T12:00:01Z", "0001-01-01T00:00:00+14:00", "9" * 5000]
+)
+def test_a_time_that_is_none_of_the_past_is_ignored_and_logged_once(
+    told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = Events(contract(TensorSpec("x", "FP32")))
+    for _ in range(2):
+        assert event_of(events, told)["time"] == "2013-02-17T12:00:00.250000+00:00"
+    (record,) = caplog.records
+    assert "the request r-1 says" in record.getMessage()
+    assert len(record.getMessage()) < 300

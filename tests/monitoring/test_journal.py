@@ -1,8 +1,10 @@
 """Jobs and decisions, on SQLite and on a real PostgreSQL."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy.exc import StatementError
 
 from monitoring.records import Job
 from monitoring.store import Store
@@ -44,3 +46,35 @@ def test_decisions_are_kept_newest_first(store: Store) -> None:
         ("alarm", {"rmse": 17.5}, NOW),
     ]
     assert [one.kind for one in store.decisions(limit=2)] == ["refused", "promoted"]
+
+
+def test_what_threads_add_to_a_job_at_once_is_all_kept(store: Store) -> None:
+    job = store.create_job("flights", "hand", "asked", NOW)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: store.extend_job(job.id, {str(i): i}), range(20)))
+    extended = store.extend_job(job.id, {"0": "anew"}, progress="done")
+    assert (len(extended.result), extended.result["0"], extended.progress) == (20, "anew", "done")
+    with pytest.raises(KeyError, match="there is no job 7"):
+        store.extend_job(7, {})
+
+
+def test_a_job_ends_with_the_decision_that_ended_it_or_not_at_all(store: Store) -> None:
+    job = store.create_job("flights", "hand", "asked", NOW)
+    ended = store.conclude_job(job.id, "refused", {"reason": "no better"}, NOW, state="refused", ended=NOW)
+    assert (ended.state, ended.ended) == ("refused", NOW)
+    (decision,) = store.decisions()
+    assert (decision.model, decision.kind) == ("flights", "refused")
+    assert decision.details == {"job": job.id, "reason": "no better"}
+    with pytest.raises(StatementError, match="not JSON serializable"):
+        store.conclude_job(job.id, "failed", {"reason": object()}, NOW, state="failed")
+    assert store.job(job.id).state == "refused"
+
+
+def test_jobs_and_decisions_are_counted(store: Store) -> None:
+    assert (store.job_counts(), store.decision_counts()) == ({}, {})
+    for model in ("flights", "flights", "linear"):
+        store.create_job(model, "hand", "asked", NOW)
+        store.record(model, "requested", {}, NOW)
+    store.update_job(1, state="failed")
+    assert store.job_counts() == {("flights", "failed"): 1, ("flights", "queued"): 1, ("linear", "queued"): 1}
+    assert store.decision_counts() == {("flights", "requested"): 2, ("linear", "requested"): 1}

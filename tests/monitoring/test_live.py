@@ -34,7 +34,7 @@ class World:
         self.paths = [add_contract(self.models, contract) for contract in (AIR, CLOTHES)]
         self.store = open_store(f"sqlite:///{folder / 'monitor.db'}")
         contracts, window = Contracts(self.models), QualityWindow()
-        self.live = Live(self.store, contracts, window, lambda: NOW)
+        self.live = Live(self.store, contracts, window, lambda: NOW, lambda: NOW)
         self.metrics = CollectorRegistry()
         self.metrics.register(LiveMetrics(self.live))
         app = FastAPI()

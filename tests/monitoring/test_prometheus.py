@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from handlers.telemetry import SECONDS
+from monitoring.alerts_router import RETRAIN
 from serving.settings import ROOT
 from tests.monitoring.programs import need, run
 
@@ -37,7 +38,11 @@ def test_every_alert_has_a_case() -> None:
 def test_every_alert_says_what_it_means_and_what_to_do() -> None:
     for rule in rules("alerts.yml"):
         assert set(rule["annotations"]) == {"summary", "description", "runbook"}, rule["alert"]
-        assert set(rule["labels"]) == {"severity"}
+        assert set(rule["labels"]) - {RETRAIN} == {"severity"}
+
+
+def test_a_model_whose_quality_fell_and_no_other_is_to_be_retrained() -> None:
+    assert [rule["alert"] for rule in rules("alerts.yml") if RETRAIN in rule["labels"]] == ["ModelQualityFell"]
 
 
 def test_the_rules_count_slow_requests_by_the_objective_which_is_a_bucket() -> None:

@@ -39,7 +39,13 @@ def test_unregister_removes_one_version() -> None:
 
 def test_describe_gives_what_torchserve_says_of_a_version() -> None:
     described = FakeTorchServe({"linear": ["1.0"]}).management.describe("linear", "1.0")
-    assert described == {"modelName": "linear", "modelVersion": "1.0", "workers": []}
+    assert described == {"modelName": "linear", "modelVersion": "1.0", "workers": [{"id": "9000", "status": "READY"}]}
+
+
+def test_a_version_is_ready_once_its_workers_are() -> None:
+    management = FakeTorchServe({"linear": ["1.0", "1.1"]}, loading=[("linear", "1.1")]).management
+    assert management.is_ready("linear", "1.0")
+    assert not management.is_ready("linear", "1.1")
 
 
 def test_a_refusal_is_reported_in_torchserves_words() -> None:

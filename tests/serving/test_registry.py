@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,37 @@ def test_promoting_one_model_leaves_the_others(registry: Registry) -> None:
     add(registry, "halving", "1.0", state="challenger")
     registry.promote("halving", "1.0")
     assert set(registry.champions()) == {"doubling", "halving"}
+
+
+@pytest.mark.parametrize("damage", [alter, Path.unlink])
+def test_a_version_whose_archive_is_altered_or_gone_cannot_be_promoted(
+    registry: Registry, damage: Callable[[Path], None]
+) -> None:
+    add(registry, number="1.0")
+    damage(add(registry, number="1.1", state="challenger"))
+    with pytest.raises(ArchiveError, match=r"doubling-1\.1\.mar"):
+        registry.promote("doubling", "1.1")
+    assert states(registry) == {"1.0": "champion", "1.1": "challenger"}
+
+
+def test_a_refused_challenger_stays_so_until_it_is_promoted(registry: Registry) -> None:
+    add(registry, number="1.0")
+    add(registry, number="1.1", state="challenger")
+    for _ in range(2):
+        registry.refuse("doubling", "1.1")
+        assert states(registry) == {"1.0": "champion", "1.1": "refused"}
+    registry.promote("doubling", "1.1")
+    assert states(registry) == {"1.0": "retired", "1.1": "champion"}
+
+
+def test_only_a_challenger_can_be_refused(registry: Registry) -> None:
+    add(registry, number="1.0")
+    add(registry, number="1.1", state="retired")
+    for number, state in states(registry).items():
+        with pytest.raises(ValueError, match=f"doubling {number} is {state}; only a challenger can be refused"):
+            registry.refuse("doubling", number)
+    with pytest.raises(KeyError, match=r"doubling 2\.0 is not registered; there are 1\.0, 1\.1"):
+        registry.refuse("doubling", "2.0")
 
 
 @pytest.mark.parametrize(

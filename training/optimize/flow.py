@@ -1,6 +1,5 @@
 """From a champion to a smaller or faster one: open it, make variants, measure them, choose, register the choice."""
 
-import math
 import os
 import tempfile
 import time
@@ -186,8 +185,7 @@ def _register(
     assert test is not None
     assert train is not None
     draft = pipeline.draft(variant.trained, evaluate.held_out(recipe, data, test, watched), train, test)
-    # Smaller numbers differ from the module, and are judged by the metric; other graphs must be as exact as any.
-    tolerance = math.inf if variant.converted else export.PARITY_TOLERANCE
+    tolerance = export.parity_tolerance(variant.converted)
     parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
     optimized = row | {"of": contract.version, "max_drop": max_drop, "converted": variant.converted}
     draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "optimized": optimized})

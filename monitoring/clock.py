@@ -1,0 +1,37 @@
+"""The time that the monitor goes by: that of the wall, or that of the events, as in a replay of the past."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+ClockName = Literal["wall", "events"]
+Clock = Callable[[], datetime]
+
+
+def wall_clock() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+class EventClock:
+    """Stands at the newest time of any event that arrived, and never goes back.
+
+    Args:
+        start: where it stands before the first event; aware.
+        limit: a time beyond it is not believed: one event from a wrong clock would stop this one for good.
+    """
+
+    def __init__(self, start: datetime, limit: Clock = wall_clock) -> None:
+        self._time, self._limit = start, limit
+        self._lock = threading.Lock()
+
+    def __call__(self) -> datetime:
+        """The newest time, in UTC."""
+        return self._time
+
+    def advance(self, time: datetime) -> None:
+        """An event of this time arrived."""
+        with self._lock:
+            if self._time < time <= self._limit():
+                self._time = time.astimezone(UTC)

@@ -1,0 +1,74 @@
+"""Whether a client of one version can go on with another: what each contract promises, compared."""
+
+from collections.abc import Iterator
+
+from handlers.contract import ModelContract, TensorSpec
+
+
+def violations(champion: ModelContract, challenger: ModelContract) -> list[str]:
+    """Why a client of the champion could not go on with the challenger, each reason a sentence; none if it can.
+
+    A challenger may accept more than the champion, a wider range or more categories, but nothing less, and it answers
+    in the same form: same outputs, same labels in the same order, since clients read probabilities by position. A unit
+    that changed is named too: the same number would mean something else.
+    """
+    return [*_heads(champion, challenger), *_inputs(champion, challenger), *_outputs(champion, challenger)]
+
+
+def _heads(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
+    if champion.name != challenger.name:
+        yield f"it is a version of {challenger.name}, not of {champion.name}"
+    if champion.task != challenger.task:
+        yield f"its task is {challenger.task}, not {champion.task}"
+
+
+def _inputs(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
+    known, new = ({spec.name: spec for spec in one.inputs} for one in (champion, challenger))
+    for name in known.keys() - new.keys():
+        yield f"input {name} is gone: requests that hold it would be refused"
+    for name in new.keys() - known.keys():
+        yield f"input {name} is new: requests without it would be refused"
+    for name, spec in known.items():
+        if name in new:
+            yield from _tensor(f"input {name}", spec, new[name])
+            yield from _domain(f"input {name}", spec, new[name])
+
+
+def _outputs(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
+    names = [[spec.name for spec in one.outputs] for one in (champion, challenger)]
+    if names[0] != names[1]:
+        yield f"its outputs are {', '.join(names[1])}, not {', '.join(names[0])}"
+    else:
+        for before, after in zip(champion.outputs, challenger.outputs, strict=True):
+            yield from _tensor(f"output {before.name}", before, after)
+    if champion.labels != challenger.labels:
+        yield f"its labels are {_listed(challenger.labels)}, not {_listed(champion.labels)}, in this order"
+
+
+def _tensor(what: str, before: TensorSpec, after: TensorSpec) -> Iterator[str]:
+    if before.datatype != after.datatype:
+        yield f"{what} has datatype {after.datatype}, not {before.datatype}"
+    if before.shape != after.shape:
+        yield f"{what} has shape {list(after.shape)}, not {list(before.shape)}"
+    if before.unit != after.unit:
+        yield f"{what} has unit {after.unit or 'none'}, not {before.unit or 'none'}"
+
+
+def _domain(what: str, before: TensorSpec, after: TensorSpec) -> Iterator[str]:
+    if after.range and not (before.range and after.range[0] <= before.range[0] and before.range[1] <= after.range[1]):
+        allowed = "any value" if before.range is None else _range(before.range)
+        yield f"{what} accepts {_range(after.range)}, not all of what the champion accepts, {allowed}"
+    missing = [category for category in before.categories if category not in after.categories]
+    if after.categories and not before.categories:
+        yield f"{what} accepts {len(after.categories)} categories, the champion any text"
+    elif after.categories and missing:
+        yield f"{what} lacks {len(missing)} of the champion's {len(before.categories)} categories: {_listed(missing)}"
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return "{:g} to {:g}".format(*limits)
+
+
+def _listed(names: tuple[str, ...] | list[str], most: int = 10) -> str:
+    told = ", ".join(names[:most]) or "none"
+    return told if len(names) <= most else f"{told} and {len(names) - most} more"

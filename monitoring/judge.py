@@ -1,0 +1,225 @@
+"""The judge: whether a challenger replaces the champion, from both archives and the newest labelled rows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from handlers.contract import ModelContract
+from monitoring.archived import Archived
+from monitoring.compatibility import violations
+from monitoring.evidence import Evidence, gather
+from monitoring.latency import compare_latency
+from monitoring.paired import Gain, Slice, compare_slices, gain, worst
+from monitoring.records import Labelled, Prediction
+from training.evaluate import PRIMARY
+from training.export import parity_tolerance
+
+
+@dataclass(frozen=True)
+class JudgePolicy:
+    """What a challenger must be.
+
+    Attributes:
+        margin: share of the champion's error that it must be better by.
+        confidence: with which it must be, and with which a slice must be too bad to count.
+        slice_tolerance: share of the champion's error that a slice may be worse by.
+        latency: times the champion's that its latency may be.
+        rows: that are needed for a verdict.
+    """
+
+    margin: float = 0.0
+    confidence: float = 0.95
+    slice_tolerance: float = 0.1
+    latency: float = 1.2
+    rows: int = 200
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "JudgePolicy":
+        """Read ``MARLOOP_JUDGE_MARGIN``, ``…_SLICE_TOLERANCE`` and ``…_LATENCY``; empty ones are unset.
+
+        Raises:
+            ValueError: one is out of range; names the variable.
+        """
+        return cls(
+            margin=_number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
+            slice_tolerance=_number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
+            latency=_number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One of the conditions.
+
+    Attributes:
+        name: ``contract``, ``parity``, ``example``, ``rows``, ``answers``,
+            ``error``, ``slices`` or ``latency``.
+        detail: a sentence with the figures.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says; ``dataclasses.asdict`` of it is JSON.
+
+    Attributes:
+        reason: a sentence or more for people: the gain, or all that speaks against the challenger.
+        checks: those that were made; where the contract or the rows do not do, nothing is measured.
+        metric: that decides, ``rmse`` or ``accuracy``.
+        champion: its metric on the rows, in the output's unit or as a share; None if it was not measured.
+        challenger: the same of the challenger.
+        gain_low: with the policy's confidence the challenger's error is lower by more than this share of the
+            champion's (the error of an accuracy is 1 − accuracy); −1 at least; None if it was not measured.
+        gain_high: and with the same confidence by less than this.
+        rows: labelled rows that fit the champion.
+    """
+
+    promote: bool
+    reason: str
+    checks: tuple[Check, ...]
+    metric: str
+    champion: float | None
+    challenger: float | None
+    gain_low: float | None
+    gain_high: float | None
+    rows: int
+
+
+def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:
+    """Judge a challenger on rows that it did not learn from.
+
+    Args:
+        champion: that is served.
+        challenger: that may replace it.
+        held_out: labelled rows, in any order; the versions that answered them do not matter, both are asked anew.
+        policy: what is asked for.
+    """
+    contract = champion.contract
+    checks = [_contract(contract, challenger.contract), _parity(challenger.contract), _example(challenger)]
+    if not checks[0].passed:
+        return _verdict(contract, checks)
+    evidence = gather(champion, challenger, held_out)
+    checks += [_rows(evidence, policy), _answers(evidence)]
+    rows = len(evidence.predictions)
+    if not all(check.passed for check in checks[-2:]):
+        return _verdict(contract, checks, rows)
+    measured = gain(evidence.losses, policy.confidence)
+    checks += [
+        _error(contract, measured, rows, policy),
+        _slices(contract, evidence, policy),
+        _latency(champion, challenger, evidence.predictions, policy),
+    ]
+    return _verdict(contract, checks, rows, measured)
+
+
+def _contract(champion: ModelContract, challenger: ModelContract) -> Check:
+    found = violations(champion, challenger)
+    kept = f"a client of {champion.version} can go on with {challenger.version}"
+    broken = f"a client of {champion.version} could not go on with {challenger.version}: {'; '.join(found)}"
+    return Check("contract", not found, broken if found else kept)
+
+
+def _parity(contract: ModelContract) -> Check:
+    lineage = contract.lineage
+    if not lineage.get("parity"):
+        return Check("parity", False, "its lineage does not tell that its graphs agree with the module: train it again")
+    limit = parity_tolerance(lineage.get("optimized", {}).get("converted", ""))
+    found = {name: value for name, value in lineage["parity"].items() if name != "rows"}
+    told = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+    allowed = "any, since it computes with smaller numbers" if limit == math.inf else f"{limit:g}"
+    passed = bool(found) and all(value <= limit for value in found.values())
+    return Check("parity", passed, f"largest difference of its graphs from the module: {told}; allowed: {allowed}")
+
+
+def _example(challenger: Archived) -> Check:
+    try:
+        challenger.check_example()
+    except RuntimeError as error:
+        return Check("example", False, f"it does not answer its own example as its contract says: {error}")
+    return Check("example", True, "it answers its own example as its contract says")
+
+
+def _rows(evidence: Evidence, policy: JudgePolicy) -> Check:
+    rows = len(evidence.predictions)
+    told = f"there are {rows:,} labelled rows that were held out; {policy.rows:,} are needed"
+    if evidence.unfit:
+        told += f"; {len(evidence.unfit):,} more do not fit the champion, the first: {evidence.unfit[0]}"
+    return Check("rows", rows >= policy.rows, told)
+
+
+def _answers(evidence: Evidence) -> Check:
+    if not evidence.refused:
+        return Check("answers", True, "it answers every row that the champion answers")
+    count = f"{len(evidence.refused):,} of {len(evidence.predictions):,} rows that the champion answers"
+    return Check("answers", False, f"it refuses {count}, the first: {evidence.refused[0]}")
+
+
+def _error(contract: ModelContract, found: Gain, rows: int, policy: JudgePolicy) -> Check:
+    told = (
+        f"{PRIMARY[contract.task][0]} {_figures(contract, found)} on {rows:,} rows: the error is "
+        f"{abs(found.value):.1%} {'lower' if found.value >= 0 else 'higher'}; with {policy.confidence:.0%} confidence "
+        f"the gain is over {found.low:.1%}, and over {policy.margin:.1%} is needed"
+    )
+    return Check("error", found.low > policy.margin, told)
+
+
+def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) -> Check:
+    found = compare_slices(evidence.losses, evidence.slices, policy.slice_tolerance, policy.confidence)
+    if not found:
+        return Check("slices", True, "there is no slice of enough rows to look at")
+    worse = [one for one in found if one.worse]
+    beyond = f"it is worse by more than {policy.slice_tolerance:.0%} beyond chance in"
+    if not worse:
+        return Check("slices", True, f"{beyond} none of {len(found)} slices; worst: {_slice(contract, worst(found))}")
+    told = "; ".join(_slice(contract, one) for one in worse)
+    return Check("slices", False, f"{beyond} {len(worse)} of {len(found)} slices: {told}")
+
+
+def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
+    found = compare_latency(champion, challenger, rows, policy.latency)
+    told = (
+        f"one row takes {found.challenger_ms:.3g} ms, the champion {found.champion_ms:.3g} ms in turn with it: "
+        f"{found.ratio:.2f} times; at most {policy.latency:g} times is allowed"
+    )
+    return Check("latency", found.ratio <= policy.latency, told)
+
+
+def _verdict(contract: ModelContract, checks: Sequence[Check], rows: int = 0, measured: Gain | None = None) -> Verdict:
+    against = [check.detail for check in checks if not check.passed]
+    reason = ". ".join(against or [check.detail for check in checks if check.name == "error"])
+    champion, challenger = _metrics(contract, measured) if measured else (None, None)
+    low, high = (measured.low, measured.high) if measured else (None, None)
+    name = PRIMARY[contract.task][0]
+    return Verdict(not against, reason, tuple(checks), name, champion, challenger, low, high, rows)
+
+
+def _metrics(contract: ModelContract, found: Gain | Slice) -> tuple[float, float]:
+    """Of the champion and of the challenger."""
+    more = PRIMARY[contract.task][1]
+    return (1 - found.champion, 1 - found.challenger) if more else (found.champion, found.challenger)
+
+
+def _figures(contract: ModelContract, found: Gain | Slice) -> str:
+    champion, challenger = _metrics(contract, found)
+    if contract.task == "classification":
+        return f"{challenger:.2%} against the champion's {champion:.2%}"
+    return f"{challenger:.4g} against the champion's {champion:.4g} {contract.outputs[0].unit}".rstrip()
+
+
+def _slice(contract: ModelContract, one: Slice) -> str:
+    return f"{one.name} {_figures(contract, one)} ({one.rows:,} rows)"
+
+
+def _number(environ: Mapping[str, str], variable: str, default: float, least: float, most: float) -> float:
+    text = environ.get(variable) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise ValueError(f"{variable} is {text!r}; it must be a number from {least:g} to {most:g}")
+    return value

@@ -1,0 +1,196 @@
+"""The parts of the loop of retraining, put together for one monitor."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from handlers.contract import ModelContract
+from monitoring import evidence, paired, shadow
+from monitoring.archived import open_archive
+from monitoring.contracts import Contracts
+from monitoring.judge import JudgePolicy, Verdict, judge
+from monitoring.policy import RetrainPolicy, WatchPolicy, shadow_options
+from monitoring.records import Labelled
+from monitoring.retraining import Retraining
+from monitoring.runner import Runner
+from monitoring.shadow import Shadowed, ShadowPolicy
+from monitoring.stages import Stages
+from monitoring.store import Store
+from monitoring.training_process import TrainingProcesses
+from monitoring.watch import Watch
+from serving import rollout
+from serving.management import Management, ManagementError
+from serving.readiness import Readiness, ask
+from serving.registry import ArchiveError
+from serving.settings import Settings
+from training import recipes
+from training.feedback import learnable
+
+CONFIDENCE = 0.95  # of what a rollback for its error rests on
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What the environment says of the loop."""
+
+    retrain: RetrainPolicy
+    judge: JudgePolicy
+    shadow: ShadowPolicy
+    watch: WatchPolicy
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Policies":
+        """Read all variables.
+
+        Raises:
+            ValueError: one is out of its range; names the variable.
+        """
+        judging = JudgePolicy.from_environment(environ)
+        retrain = RetrainPolicy.from_environment(environ).enough_for(judging.rows)
+        return cls(retrain, judging, ShadowPolicy(**shadow_options(environ)), WatchPolicy.from_environment(environ))
+
+
+@dataclass(frozen=True)
+class Service:
+    """A TorchServe and how to ask it.
+
+    Attributes:
+        inference_url: of the inference port.
+        management_url: of the management port.
+        client: of httpx.
+    """
+
+    inference_url: str
+    management_url: str
+    client: httpx.Client
+
+    def answers(self) -> bool:
+        """Whether its management port does."""
+        try:
+            Management(self.management_url, self.client).versions()
+        except ManagementError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The queue, and the task that works on it."""
+
+    retraining: Retraining
+    runner: Runner
+
+
+def closed_loop(
+    settings: Settings,
+    policies: Policies,
+    store: Store,
+    contracts: Contracts,
+    service: Service,
+    clock: Callable[[], datetime],
+    interval: float,
+) -> Loop:
+    """Put the loop together.
+
+    Args:
+        settings: of the run; trainings get them as their environment.
+        policies: of every part.
+        store: keeps jobs and decisions, and has the labelled rows.
+        contracts: of the registered models.
+        service: the running TorchServe.
+        clock: the time, in UTC.
+        interval: seconds between two looks at TorchServe, the schedule and the promotions.
+    """
+    models = contracts.models
+    versions = Versions(contracts, policies, service, store)
+    # Registering waits for workers, so that its client is more patient than that of the probes.
+    patient = httpx.Client(timeout=rollout.TIMEOUT, trust_env=False)
+    rolling = rollout.connect(models, service.management_url, service.inference_url, patient)
+    retraining = Retraining(store, contracts, rolling, policies.retrain, unfit, clock)
+    watch = Watch(store, retraining, rolling, policies.watch, versions.probe, versions.compare, clock)
+    stages = Stages(
+        store,
+        models,
+        retraining,
+        TrainingProcesses(settings),
+        versions.judge,
+        versions.shadow,
+        rolling,
+        service.answers,
+        watch,
+        versions.training_options,
+        clock,
+    )
+    return Loop(retraining, Runner(store, stages, retraining, rolling, service.answers, watch, interval))
+
+
+class Versions:
+    """What the loop asks of two versions of a model, by their numbers.
+
+    Args:
+        contracts: of the registered models.
+        policies: of judge and shadow.
+        service: serves them.
+        store: has captured predictions.
+    """
+
+    def __init__(self, contracts: Contracts, policies: Policies, service: Service, store: Store) -> None:
+        self._contracts, self._models = contracts, contracts.models
+        self._policies, self._service, self._store = policies, service, store
+
+    def judge(self, model: str, champion: str, challenger: str, rows: Sequence[Labelled]) -> Verdict:
+        """Compare both in this process, on rows that neither learned from."""
+        with tempfile.TemporaryDirectory() as folder:
+            old, new = (open_archive(self._models, model, one, Path(folder, one)) for one in (champion, challenger))
+            return judge(old, new, rows, self._policies.judge)
+
+    def compare(self, model: str, version: str, former: str, rows: Sequence[Labelled]) -> paired.Gain | None:
+        """How much less the former one errs on the rows that both accept; None if there is none."""
+        with tempfile.TemporaryDirectory() as folder:
+            new, old = (open_archive(self._models, model, one, Path(folder, one)) for one in (version, former))
+            losses = evidence.gather(new, old, rows).losses
+        both = np.isfinite(losses.champion) & np.isfinite(losses.challenger)
+        if not both.any():
+            return None
+        return paired.gain(
+            replace(losses, champion=losses.champion[both], challenger=losses.challenger[both]), CONFIDENCE
+        )
+
+    def shadow(self, model: str, champion: str, challenger: str, stop: threading.Event) -> Shadowed | None:
+        """Send the newest captured requests to both over HTTP."""
+        policy = self._policies.shadow
+        if not policy.requests:
+            return None
+        old, new = self._contract(model, champion), self._contract(model, challenger)
+        newest = self._store.predictions(model, limit=policy.requests)
+        return shadow.shadow(self._service.client, self._service.inference_url, old, new, newest, policy, stop)
+
+    def probe(self, model: str, version: str) -> Readiness:
+        """Ask a served version its example."""
+        return ask(self._service.client, self._service.inference_url, self._contract(model, version))
+
+    def training_options(self, model: str) -> list[str]:
+        """Those by which a retraining has the champion's hyperparameters."""
+        contract = self._contract(model, self._models.champions()[model][0])
+        preset = str(contract.lineage.get("preset"))
+        chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
+        return [*chosen, "--calibrate"] if "temperature" in contract.lineage else chosen
+
+    def _contract(self, model: str, number: str) -> ModelContract:
+        contract = self._contracts.of(model, number)
+        if contract is None:
+            raise ArchiveError(f"the archive of {model} {number} cannot be read")
+        return contract
+
+
+def unfit(contract: ModelContract) -> str | None:
+    """Why a model cannot be retrained here; None if it can."""
+    if contract.name not in recipes.names():
+        return f"{contract.name} has no recipe under training/recipes, so that it cannot be trained again"
+    return recipes.missing(contract.name) or learnable(contract)

@@ -1,0 +1,1 @@
+"""A real year, replayed through the real service: what the closed loop is worth."""

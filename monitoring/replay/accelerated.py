@@ -1,0 +1,71 @@
+"""Copies of the configuration of Prometheus and Alertmanager that keep pace with a day in seconds.
+
+Only the timing and the addresses are others than in production: what is scraped, the rules and the routes are its own.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serving.settings import ROOT
+
+PROMETHEUS = ROOT / "monitoring" / "prometheus"
+ALERTMANAGER = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
+INTERVAL = "1s"  # of scrapes, of the evaluation of quality, and of notifications
+QUALITY = "quality"  # the group of rules that watches the rows, not the seconds; the others go by the wall as ever
+
+
+def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
+    """Write the configuration and its rules into a folder; returns the configuration's path.
+
+    Args:
+        folder: is made.
+        targets: HOST:PORT of each job that runs here; other jobs are left out.
+    """
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    config["global"] |= {name: INTERVAL for name in config["global"] if name.endswith(("_interval", "_timeout"))}
+    config["scrape_configs"] = [
+        job | {"static_configs": [{"targets": [targets[job["job_name"]]]}]}
+        for job in config["scrape_configs"]
+        if job["job_name"] in targets
+    ]
+    config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [targets["alertmanager"]]}]}]
+    for path in sorted((PROMETHEUS / "rules").glob("*.yml")):
+        rules = yaml.safe_load(path.read_text())
+        for group in rules["groups"]:
+            if group["name"] == QUALITY:
+                _hasten(group)
+        _write(folder / "rules" / path.name, rules)
+    return _write(folder / "prometheus.yml", config)
+
+
+def write_alertmanager(folder: Path, monitor: str) -> Path:
+    """Write the configuration into a folder; returns its path.
+
+    Args:
+        folder: is made.
+        monitor: URL of the monitor, which asks for no token.
+    """
+    config = yaml.safe_load(ALERTMANAGER.read_text())
+    for route in (config["route"], *config["route"].get("routes", ())):
+        # A day passes in seconds: what fires is told again at once, as it is told again within a day in production.
+        route |= {"group_wait": "0s", "group_interval": INTERVAL, "repeat_interval": INTERVAL}
+    for receiver in config["receivers"]:
+        for webhook in receiver.get("webhook_configs", ()):
+            webhook["url"] = f"{monitor}/alerts"
+            webhook.get("http_config", {}).pop("authorization", None)
+    return _write(folder / "alertmanager.yml", config)
+
+
+def _hasten(group: dict[str, Any]) -> None:
+    group["interval"] = INTERVAL
+    for rule in group["rules"]:
+        rule.pop("for", None)
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path

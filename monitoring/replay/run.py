@@ -1,0 +1,138 @@
+"""A replay from its beginning to its end."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from monitoring.replay import stack
+from monitoring.replay.days import days_of
+from monitoring.replay.drive import Drive
+from monitoring.replay.pace import Pace
+from monitoring.replay.result import result_of
+from serving.companion import Companion, CompanionError
+from serving.launch import LaunchError
+from serving.management import ManagementError
+from serving.settings import Settings
+from training import recipes
+from training.machine import machine
+
+# How the loop is set; what is not named here has its default. Capture must drop nothing: a day comes in a second.
+LOOP = {
+    "MARLOOP_RETRAIN_DAYS": "28",
+    "MARLOOP_RETRAIN_COOLDOWN_HOURS": "168",
+    "MARLOOP_QUALITY_ROWS": "5000",
+}
+PACE = {
+    "MARLOOP_CLOCK": "events",
+    "MARLOOP_LIVE_INTERVAL": "0.5",
+    "MARLOOP_CAPTURE_ROWS_PER_SECOND": "1000000",
+}
+TIMEOUT = 60.0  # s of one request
+FAILURES = (CompanionError, LaunchError, ManagementError, httpx.HTTPError, stack.ReplayError)
+
+
+def replay(
+    model: str,
+    folder: Path,
+    cache: Path,
+    period: tuple[date, date],
+    share: float,
+    monitor_of: Callable[[Settings], Companion],
+    say: Callable[[str], None],
+) -> tuple[dict[str, Any] | None, str]:
+    """Live through a period, with everything that the service is made of.
+
+    Args:
+        model: whose recipe has a timeline.
+        folder: of the replay; what an earlier one left in it is removed.
+        cache: folder for data that is fetched.
+        period: the first day, and the day after the last.
+        share: of the rows that are drawn, 0 to 1.
+        monitor_of: makes the monitor of some settings.
+        say: is told what happens.
+
+    Returns:
+        The result so far, None before the first day was over; and why it ended early, empty at its end.
+
+    Raises:
+        ReplayError: it cannot begin.
+        DataError: the data cannot be had.
+        KeyError: there is no such recipe.
+        ValueError: the recipe has no timeline, or no row of the period.
+    """
+    started = time.monotonic()
+    recipe = recipes.ready(model)
+    data = recipe.load(recipe.preset(None), cache)
+    rows = recipe.timeline(data)
+    if rows is None:
+        raise ValueError(f"the recipe {model} has no timeline: nothing tells which of its rows came when")
+    days = list(days_of(rows, data.inputs, *period, share=share))
+    if not days:
+        raise ValueError(f"{model} has no rows from {period[0]} to {period[1]}")
+    programs = stack.find_programs()
+    client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+    with stack.alone(folder), _environment(folder, cache), client:
+        stack.prepare(folder)
+        drive, why = None, ""
+        try:
+            with _terminated_as_interrupted():
+                say(f"training {model} 1.0")
+                stack.train(model, folder, cache)
+                with stack.running(model, folder, programs, monitor_of, say) as running:
+                    drive = Drive(running, client, Pace(running, client), say)
+                    drive.run(days)
+        except KeyboardInterrupt:
+            why = "interrupted"
+        except FAILURES as error:
+            why = str(error)
+    if drive is None or not drive.lived:
+        return None, why
+    about = {
+        "command": "replay",
+        "run": "make replay",
+        "model": model,
+        "seconds": round(time.monotonic() - started, 1),
+        "machine": machine(),
+        "unit": recipe.outputs[0].unit,
+        "share": share,
+        "settings": LOOP,
+    }
+    return result_of(drive, about), why
+
+
+@contextlib.contextmanager
+def _environment(folder: Path, cache: Path) -> Iterator[None]:
+    """This process's environment, which all that it starts inherits, becomes that of the copy."""
+    before = dict(os.environ)
+    paths = {"MARLOOP_RUNS": str(folder / "runs"), "MARLOOP_CACHE": str(cache)}
+    _become(stack.environment(before, {**LOOP, **PACE, **paths}))
+    try:
+        yield
+    finally:
+        _become(before)
+
+
+def _become(environ: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environ)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, too, is a KeyboardInterrupt: what was started is stopped."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

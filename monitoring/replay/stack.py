@@ -1,0 +1,229 @@
+"""A copy of the whole service on free ports, with everything that it keeps in one folder."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+from filelock import FileLock, Timeout
+
+from monitoring.replay import accelerated
+from serving import background
+from serving.companion import Companion, commands, exporter, tail
+from serving.management import Management
+from serving.ports import free_ports, on_free_ports
+from serving.registry import Registry
+from serving.settings import ROOT, Settings
+
+MARK = ".replay"  # a file in a folder that is a replay's, and may be emptied
+FROZEN = "-frozen"  # behind the model's name: the first version again, which no loop touches
+OURS = ("MARLOOP_", "CAPTURE_URL", "DATABASE_URL")  # how the variables begin that a copy must not share
+PROGRAMS = {"prometheus": ("prometheus",), "alertmanager": ("prometheus-alertmanager", "alertmanager")}  # as called
+PACKAGES = "Debian has them in the packages prometheus and prometheus-alertmanager"
+
+
+class ReplayError(Exception):
+    """The replay cannot go on; the message says why."""
+
+
+class Program(Companion):
+    """A program of others in the background; its command is whole, and the first argument names our folder."""
+
+    def find(self, settings: Settings) -> psutil.Process | None:
+        """Its process for this folder, whatever its port is."""
+        return next((process for process, command in commands() if self.command[1] in command), None)
+
+    def arguments(self, settings: Settings) -> list[str]:
+        """Its command line."""
+        return list(self.command)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs.
+
+    Attributes:
+        model: that is served, and beside it its first version under the name ``frozen``.
+        prometheus: URL.
+        alertmanager: URL.
+    """
+
+    settings: Settings
+    model: str
+    prometheus: str
+    alertmanager: str
+
+    @property
+    def frozen(self) -> str:
+        """The name of the version that stays."""
+        return self.model + FROZEN
+
+    def champion(self) -> str:
+        """The version that is served on the loop."""
+        number, _ = Registry(self.settings.model_store).champions()[self.model]
+        return number
+
+
+def find_programs() -> dict[str, str]:
+    """The paths of Prometheus and Alertmanager by name.
+
+    Raises:
+        ReplayError: one is not installed.
+    """
+    found = {}
+    for name, called in PROGRAMS.items():
+        path = next((path for one in called if (path := shutil.which(one))), None)
+        if path is None:
+            raise ReplayError(f"{name} is not installed; {PACKAGES}")
+        found[name] = path
+    return found
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder.
+
+    Raises:
+        ReplayError: another replay holds it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{folder}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise ReplayError(f"another replay is under way in {folder}: name another --folder") from None
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder, or empty that of an earlier replay, after what it may have left running was stopped.
+
+    Raises:
+        ReplayError: it holds something else.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise ReplayError(f"{folder} holds something that is no replay's: name another --folder")
+    _stop_leftovers(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+
+
+def environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a copy: neither its stores nor its rows may be those of the service beside it."""
+    return {name: value for name, value in environ.items() if not name.startswith(OURS)} | dict(settings)
+
+
+def train(model: str, folder: Path, cache: Path) -> None:
+    """Train the first version as a user does.
+
+    Raises:
+        ReplayError: it failed.
+    """
+    log = folder / "train.log"
+    command = [sys.executable, "-m", "training", "train", model, "--store", str(folder / "store")]
+    with log.open("wb") as output:
+        done = subprocess.run(
+            [*command, "--runs", str(folder / "runs"), "--cache", str(cache)], cwd=ROOT, stdout=output, stderr=output
+        )
+    if done.returncode != 0:
+        raise ReplayError(f"{model} could not be trained. The end of {log}:\n{tail(log)}")
+
+
+@contextlib.contextmanager
+def running(
+    model: str,
+    folder: Path,
+    programs: Mapping[str, str],
+    monitor_of: Callable[[Settings], Companion],
+    say: Callable[[str], None],
+) -> Iterator[Stack]:
+    """Start everything, and stop it whatever happens.
+
+    Args:
+        model: that the folder's store has a champion of.
+        folder: as ``prepare`` made it.
+        programs: paths of Prometheus and Alertmanager.
+        monitor_of: makes the monitor of some settings.
+        say: is told what happens.
+
+    Raises:
+        CompanionError, LaunchError, ManagementError: something does not start.
+    """
+    settings = on_free_ports(folder / "store", folder / "run")
+    ports = dict(zip(programs, free_ports(len(programs)), strict=True))
+    addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    with contextlib.ExitStack() as stack:
+        stack.callback(background.stop, settings)
+        background.start(settings, say=say)
+        for companion in (
+            exporter(settings),
+            monitor_of(settings),
+            *_watchers(folder, settings, programs, addresses),
+        ):
+            stack.callback(companion.stop, settings)
+            companion.start(settings)
+            say(f"started the {companion.name}")
+        urls = {name: f"http://{address}" for name, address in addresses.items()}
+        running = Stack(settings, model, **urls)
+        with httpx.Client(timeout=background.START_TIMEOUT, trust_env=False) as client:
+            _, champion = Registry(settings.model_store).champions()[model]
+            Management(settings.management_url, client).register(champion.archive, running.frozen)
+        yield running
+
+
+def _watchers(
+    folder: Path, settings: Settings, programs: Mapping[str, str], addresses: Mapping[str, str]
+) -> Iterator[Program]:
+    """Alertmanager, then Prometheus, with accelerated copies of their configuration."""
+    data = folder / "alertmanager"
+    config = accelerated.write_alertmanager(data, settings.monitor_url)
+    options = (f"--storage.path={data / 'data'}", "--cluster.listen-address=", "--log.level=warn")
+    yield _watcher("alertmanager", programs, addresses, config, *options)
+    private, monitor = settings.private_address, settings.monitor_url.removeprefix("http://")
+    targets = {
+        "torchserve": f"{private}:{settings.metrics_port}",
+        "exporter": f"{private}:{settings.exporter_port}",
+        "monitor": monitor,
+        **addresses,
+    }
+    data = folder / "prometheus"
+    config = accelerated.write_prometheus(data, targets)
+    yield _watcher(
+        "prometheus", programs, addresses, config, f"--storage.tsdb.path={data / 'data'}", "--log.level=warn"
+    )
+
+
+def _watcher(
+    name: str, programs: Mapping[str, str], addresses: Mapping[str, str], config: Path, *options: str
+) -> Program:
+    listen = f"--web.listen-address={addresses[name]}"
+    command = (programs[name], f"--config.file={config}", *options, listen)
+    return Program(name, command, f"http://{addresses[name]}/-/ready")
+
+
+def _stop_leftovers(folder: Path) -> None:
+    """End what a replay in this folder left when it was killed."""
+    settings = Settings(model_store=folder / "store", run_dir=folder / "run")
+    background.stop(settings)
+    left = [process for process, command in commands() if _is_left(command, folder)]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(left, timeout=background.STOP_TIMEOUT)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_left(command: list[str], folder: Path) -> bool:
+    """Whether a process was started by a replay in this folder, which its options name."""
+    ours = command[1:2] == ["-m"] and command[2:3] in (["serving"], ["training"], ["monitoring"])
+    if ours and "replay" not in command:
+        return any(part.startswith(f"{folder}{os.sep}") for part in command)
+    return any(part.startswith(f"--config.file={folder}{os.sep}") for part in command)

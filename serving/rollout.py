@@ -1,0 +1,200 @@
+"""Which versions a running TorchServe serves: beside the champion, promoted, withdrawn, or as the registry says.
+
+Every change goes in an order that can be broken off anywhere. Before the registry names a new champion, that one
+answers; afterwards whatever is left to do is what ``converge`` does. So whoever is killed at whatever moment,
+``converge`` ends with one version of each model, the registry's champion.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+
+import httpx
+from filelock import FileLock
+
+from serving.launch import LaunchError
+from serving.management import Management, ManagementError
+from serving.readiness import ask, contract_of
+from serving.registry import ArchiveError, Registry, version_of
+
+TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
+DRAIN_PAUSE = 1.0  # s
+LOCK = "rollout.lock"  # in the model store
+
+
+class Rollout:
+    """Changes what one running TorchServe serves. One change at a time, on this machine: the others wait.
+
+    Args:
+        registry: names the champions; a lock in its folder orders the changes of all processes.
+        management: of the running TorchServe.
+        drain: is called with a model and an old version, which gets no new requests, and returns when it has answered
+            those that it had: TorchServe drops what a removed version has not answered.
+        say: is told what happens.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        management: Management,
+        drain: Callable[[str, str], None],
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._registry, self._management, self._drain, self._say = registry, management, drain, say
+
+    def beside(self, name: str, number: str) -> None:
+        """Serve a version beside the champion, which goes on to answer whoever names no version.
+
+        Raises:
+            ArchiveError: its archive is not as registered.
+            KeyError: no such model or version.
+            LaunchError: TorchServe refuses it, or does not serve the model, so that it would be the default.
+        """
+        with self._alone(), _explained(f"{name} {number} cannot be served beside the champion"):
+            serving = self._management.versions().get(name, [])
+            if not serving:
+                raise LaunchError(f"{name} is not served, so that {number} would be its default: promote it instead")
+            self._load(name, number, serving)
+
+    def withdraw(self, name: str, number: str) -> None:
+        """Serve a version no longer, unless the registry says that it is champion.
+
+        Raises:
+            LaunchError: TorchServe refuses.
+        """
+        with self._alone(), _explained(f"{name} {number} cannot be withdrawn"):
+            served = number in self._management.versions().get(name, [])
+            if served and self._champion(name) != number:
+                self._remove(name, number)
+
+    def promote(self, name: str, number: str) -> str:
+        """Make a version champion: it is loaded first, and the former one goes when it has answered what it was asked.
+
+        Returns:
+            The former champion's number; of the champion its own, which makes this the way to finish what was broken
+            off; empty if there was none.
+
+        Raises:
+            ArchiveError: its archive is not as registered; nothing has changed.
+            KeyError: no such model or version.
+            LaunchError: TorchServe refuses. Either the former champion is champion still, or only the rest of the way
+                is left to ``converge``: the registry tells.
+        """
+        with self._alone(), _explained(f"{name} {number} cannot be promoted"):
+            former = self._champion(name)
+            serving = self._management.versions().get(name, [])
+            self._load(name, number, serving)
+            self._registry.promote(name, number)
+            self._serve(name, number, serving)
+            return former
+
+    def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
+        """Serve the registry's champions and nothing else of their models: a new one is ready before the old one goes.
+
+        A champion whose archive is not as registered is told and left out, and what is served of it goes on.
+
+        Args:
+            keep: models and versions that may stay beside.
+
+        Raises:
+            LaunchError: TorchServe refuses something; the other models are up to date.
+        """
+        faults = []
+        with self._alone(), _explained("TorchServe cannot be brought up to date"):
+            found = self._management.versions()
+            for name, (number, _) in self._registry.champions().items():
+                serving = found.get(name, [])
+                try:
+                    with _explained(f"{name} cannot be brought up to date"):
+                        self._load(name, number, serving)
+                        self._serve(name, number, serving, [version for model, version in keep if model == name])
+                except ArchiveError as error:
+                    self._say(f"refused {name} {number}: {error}")
+                except LaunchError as error:
+                    faults.append(str(error))
+        if faults:
+            raise LaunchError("; ".join(faults))
+
+    def _load(self, name: str, number: str, serving: Sequence[str]) -> None:
+        """Register a version and wait for its workers, unless it is served already."""
+        version = version_of(self._registry.models(), name, number)
+        if number in serving:
+            if serving[0] == number or self._management.is_ready(name, number):
+                return
+            self._management.unregister(name, number)  # whoever registered it was killed meanwhile, or its workers die
+        archive = self._registry.verify(version).name
+        try:
+            self._management.register(archive)
+        except ManagementError:
+            with contextlib.suppress(ManagementError):
+                self._management.unregister(name, number)  # what may be left of it
+            raise
+        self._say(f"registered {name} {number}")
+
+    def _serve(self, name: str, number: str, serving: Sequence[str], keep: Collection[str] = ()) -> None:
+        """Make a loaded version the default, and remove what was served before."""
+        if serving and serving[0] != number:
+            self._management.set_default(name, number)
+        for old in serving:
+            if old != number and old not in keep:
+                self._remove(name, old)
+
+    def _remove(self, name: str, number: str) -> None:
+        self._drain(name, number)
+        self._management.unregister(name, number)
+        self._say(f"removed {name} {number}")
+
+    def _champion(self, name: str) -> str:
+        return self._registry.champions()[name][0] if name in self._registry.champions() else ""
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            self._registry.store.mkdir(parents=True, exist_ok=True)
+            held = FileLock(self._registry.store / LOCK).acquire()
+        except OSError as error:
+            what = "what is served can only be changed from where the model store can be written"
+            raise LaunchError(f"{what}: {error}") from error
+        with held:
+            yield
+
+
+def connect(
+    registry: Registry,
+    management_url: str,
+    inference_url: str,
+    client: httpx.Client,
+    say: Callable[[str], None] = lambda text: None,
+) -> Rollout:
+    """The rollout of a running TorchServe.
+
+    Args:
+        registry: names the champions.
+        management_url: of the management port.
+        inference_url: of the inference port.
+        client: of httpx, whose timeout allows a model to load: ``TIMEOUT``.
+        say: is told what happens.
+    """
+    return Rollout(registry, Management(management_url, client), partial(drain, registry, client, inference_url), say)
+
+
+def drain(registry: Registry, client: httpx.Client, url: str, name: str, number: str) -> None:
+    """Wait until a version has answered what it was asked.
+
+    A worker answers in order, so that an answer to a request of ours comes after those of all before it. The pause is
+    for a request that the frontend was just handing over, and for a second worker's batch.
+    """
+    time.sleep(DRAIN_PAUSE)
+    version = registry.models()[name].get(number)
+    if version:
+        with contextlib.suppress(ArchiveError):  # gone since: there is no example to ask, and the pause must do
+            ask(client, url, contract_of(registry, version))
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ManagementError as error:
+        raise LaunchError(f"{what}: {error}") from error
