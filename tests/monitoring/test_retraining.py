@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitoring.records import Trigger
 from monitoring.retraining import RetrainRefused
 from tests.monitoring.loops import MODEL, POLICY, Loop
-from tests.serving.stores import add
+from tests.serving.stores import add, add_contract, contract_of_doubling
 
 HOUR = timedelta(hours=1)
 
@@ -81,6 +82,20 @@ def test_too_few_labelled_rows_are_not_worth_it(loop: Loop) -> None:
     loop.policy = replace(POLICY, age=5 * HOUR)
     loop.restart()
     assert "doubling has 6 labelled rows" in refusal(loop, "hand")
+
+
+def test_a_champion_that_knows_all_labelled_rows_is_retrained_by_hand_alone(loop: Loop) -> None:
+    known = msgspec.structs.replace(contract_of_doubling(version="1.5"), lineage={"until": loop.now.isoformat()})
+    add_contract(loop.models, known, "challenger")
+    loop.models.promote(MODEL, "1.5")
+    loop.label(range(1, 10))
+    assert "and 9 labelled ones are newer, of which 10 are needed (MARLOOP_RETRAIN_ROWS)" in refusal(loop)
+    loop.label([10])
+    loop.request()
+    loop.retraining.cancel(1)
+    loop.look()
+    loop.label([11])
+    assert loop.retraining.request(MODEL, "hand", "now").state == "queued"
 
 
 def test_a_model_that_cannot_learn_and_one_without_a_champion_are_refused(loop: Loop) -> None:
