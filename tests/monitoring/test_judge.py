@@ -94,6 +94,16 @@ def test_an_equal_or_worse_challenger_is_refused() -> None:
     assert "% higher" in verdict.reason
 
 
+def test_of_two_that_are_alike_neither_replaces_the_other_though_one_is_better_on_these_rows() -> None:
+    def wavering(times: float) -> Rule:
+        return lambda tensors: tensors["distance"] + 0.5 * np.sin(times * tensors["distance"])
+
+    one, other = version(AIR, wavering(1e4)), version(NEW_AIR, wavering(2e4))
+    found = [judge(one, other, HELD_OUT, POLICY), judge(other, one, HELD_OUT, POLICY)]
+    assert [check(verdict, "error").passed for verdict in found] == [False, False]
+    assert sorted("% lower" in verdict.reason for verdict in found) == [False, True]
+
+
 def test_the_gain_must_be_over_the_margin() -> None:
     verdict = judge(CHAMPION, version(NEW_AIR, sharp), HELD_OUT, replace(POLICY, margin=0.5))
     assert not verdict.promote
