@@ -1,4 +1,4 @@
-"""Two weeks of the year of flights, lived through by the command: the loop finds that its version is stale, and acts."""
+"""Two weeks of the year of flights, lived through by the command: the loop finds its version stale, and acts."""
 
 import json
 import os
