@@ -4,6 +4,8 @@ Neighbours in time are alike, so that stretches of time are drawn anew, with rep
 intervals would be far too narrow. How alike must not reach much further than a block.
 """
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,9 @@ def blocks_of(rows: int) -> NDArray[np.int64]:
     return np.arange(rows) * min(BLOCKS, rows) // max(1, rows)
 
 
+@functools.lru_cache(maxsize=4)  # to draw takes ten times as long as to measure
 def draws_of(blocks: int) -> NDArray[np.int64]:
-    """How often each block is drawn, ``(RESAMPLES, blocks)``; the same numbers for the same count of blocks."""
-    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
+    """How often each block is drawn, ``(RESAMPLES, blocks)``, read-only; the same for the same count of blocks."""
+    draws = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
+    draws.setflags(write=False)
+    return draws

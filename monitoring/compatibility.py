@@ -24,9 +24,9 @@ def _heads(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
 
 def _inputs(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
     known, new = ({spec.name: spec for spec in one.inputs} for one in (champion, challenger))
-    for name in known.keys() - new.keys():
+    for name in sorted(known.keys() - new.keys()):
         yield f"input {name} is gone: requests that hold it would be refused"
-    for name in new.keys() - known.keys():
+    for name in sorted(new.keys() - known.keys()):
         yield f"input {name} is new: requests without it would be refused"
     for name, spec in known.items():
         if name in new:

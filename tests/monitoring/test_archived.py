@@ -64,7 +64,7 @@ def labelled(contract: ModelContract, count: int) -> list[Labelled]:
     chance = np.random.default_rng(3)
     found = []
     for i in range(count):
-        east, north = CENTRES[names[i % 4]] + chance.uniform(-0.4, 0.4, 2)
+        east, north = (CENTRES[names[i % 4]] + chance.uniform(-0.4, 0.4, 2)).tolist()
         found.append(Labelled(prediction(contract, {"east": east, "north": north}, i), names[i % 4], NOW))
     return found
 
