@@ -54,7 +54,7 @@ class Pace:
         _must(lambda: self._evaluated() > now, "Prometheus does not evaluate the rules of quality")
         firing = self._firing()
         champion = self._stack.champion()
-        if any(RETRAIN in labels and labels.get("version", champion) == champion for labels in firing):
+        if any(labels.get(RETRAIN) == "on" and labels.get("version", champion) == champion for labels in firing):
             _wait(lambda: self._outcomes() != self._known, DELIVERY_PATIENCE)
         closed = lambda: all(job["state"] not in OPEN for job in self.jobs())  # noqa: E731
         _must(closed, "a retraining does not end", JOB_PATIENCE)

@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.records import Trigger
 from monitoring.retraining import RetrainRefused
-from tests.monitoring.loops import MODEL, POLICY, Loop
+from tests.monitoring.loops import MODEL, POLICY, START, Loop
 from tests.serving.stores import add, add_contract, contract_of_doubling
 
 HOUR = timedelta(hours=1)
@@ -84,18 +84,18 @@ def test_too_few_labelled_rows_are_not_worth_it(loop: Loop) -> None:
     assert "doubling has 6 labelled rows" in refusal(loop, "hand")
 
 
-def test_a_champion_that_knows_all_labelled_rows_is_retrained_by_hand_alone(loop: Loop) -> None:
-    known = msgspec.structs.replace(contract_of_doubling(version="1.5"), lineage={"until": loop.now.isoformat()})
-    add_contract(loop.models, known, "challenger")
-    loop.models.promote(MODEL, "1.5")
+def test_what_the_champion_knows_already_is_no_reason_for_another_but_by_hand(loop: Loop) -> None:
+    known = START.isoformat()
+    contract = msgspec.structs.replace(contract_of_doubling(version="1.1"), lineage={"until": known})
+    add_contract(loop.models, contract, "challenger")
+    loop.models.promote(MODEL, "1.1")
     loop.label(range(1, 10))
-    assert "and 9 labelled ones are newer, of which 10 are needed (MARLOOP_RETRAIN_ROWS)" in refusal(loop)
-    loop.label([10])
-    loop.request()
+    assert f"doubling 1.1 knows rows until {known}, and 9 labelled ones are newer" in refusal(loop)
+    loop.retraining.request(MODEL, "hand", "all the same")
     loop.retraining.cancel(1)
     loop.look()
-    loop.label([11])
-    assert loop.retraining.request(MODEL, "hand", "now").state == "queued"
+    loop.label([10])
+    assert loop.retraining.request(MODEL, "alert", "its error rose").state == "queued"
 
 
 def test_a_model_that_cannot_learn_and_one_without_a_champion_are_refused(loop: Loop) -> None:

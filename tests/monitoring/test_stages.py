@@ -104,14 +104,13 @@ def test_a_training_that_ends_without_a_result_is_started_again_on_the_same_rows
     assert loop.kinds() == ["requested", "failed"]
 
 
-def test_a_training_that_says_why_it_fails_is_not_started_again(loop: Loop) -> None:
+def test_a_training_that_says_why_it_failed_is_not_started_again(loop: Loop) -> None:
     loop.request()
     loop.look()
+    loop.trainings.results[1] = Trained(MODEL, error="none of its rows fits")
     loop.trainings.running.clear()
-    loop.trainings.results[1] = Trained(MODEL, error="its graphs differ")
-    loop.look()
-    job = loop.job()
-    assert (job.state, job.result["error"]) == ("failed", "the training ended: its graphs differ")
+    loop.look(2)
+    assert (loop.job().state, loop.job().result["error"]) == ("failed", "the training ended: none of its rows fits")
     assert len(loop.trainings.started) == 1
 
 
