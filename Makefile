@@ -50,7 +50,7 @@ replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and
 	@$(BIN)/python -m monitoring replay --output docs $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
 
 compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
 	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)

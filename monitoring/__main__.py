@@ -70,6 +70,7 @@ def serve(
     # These imports take seconds, which the other commands should not.
     from monitoring.actions_router import actions_router
     from monitoring.alerts_router import alerts_router
+    from monitoring.console.router import console_router
     from monitoring.jobs_router import jobs_router
     from monitoring.live import Live, QualityWindow
     from monitoring.live_metrics import LiveMetrics
@@ -103,6 +104,7 @@ def serve(
         jobs_router(store, loop.retraining, access),
         actions_router(loop.retraining, access),
         alerts_router(loop.retraining, access),
+        console_router(store, live, contracts, loop.retraining, service.inference_url, access, client),
     ]
     tasks: list[Task] = [
         partial(prune_forever, store, now, PRUNE_INTERVAL),
@@ -219,7 +221,7 @@ def up() -> None:
         companion(settings).start(settings)
     except CompanionError as error:
         _fail(error)
-    console.print(f"monitor     {settings.monitor_url}/docs")
+    console.print(f"console     {settings.monitor_url}/\nmonitor     {settings.monitor_url}/docs")
 
 
 @app.command()

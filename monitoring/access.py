@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -20,6 +21,11 @@ class Access:
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
+    @property
+    def needs_token(self) -> bool:
+        """Whether one is configured."""
+        return bool(self._token)
+
     def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
     ) -> None:
@@ -33,6 +39,9 @@ class Access:
         elif not (_is_loopback(request.client.host if request.client else "") and _is_loopback(request.url.hostname)):
             what = "this call changes something: without MARLOOP_TOKEN it is answered only on loopback"
             raise HTTPException(403, what)
+        elif _is_foreign(request):
+            what = "this call changes something: without MARLOOP_TOKEN no page of another site may send it"
+            raise HTTPException(403, what)
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -44,3 +53,9 @@ def _is_loopback(host: str | None) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def _is_foreign(request: Request) -> bool:
+    """Whether a browser says that another site's page sent it (the Fetch standard, "Origin header")."""
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")

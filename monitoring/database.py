@@ -36,7 +36,10 @@ def open_engine(url: str) -> Engine:
         DatabaseError: it cannot be reached or used.
     """
     try:
-        engine = create_engine(url, pool_pre_ping=True)
+        is_postgresql = make_url(url).get_backend_name() == "postgresql"
+        # Else a database without an encoding, as initdb makes it where LANG is C, answers with bytes.
+        options = {"client_encoding": "utf8"} if is_postgresql else {}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=options)
         if engine.dialect.name == "sqlite":
             file = Path(engine.url.database or "")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ def open_engine(url: str) -> Engine:
             with FileLock(file.with_name(f"{file.name}.lock")), engine.connect() as connection:
                 # For good, so that readers and the writer do not wait for each other. Two who set it at once fail.
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        elif engine.dialect.name != "postgresql":
+        elif not is_postgresql:
             raise DatabaseError(f"DATABASE_URL names {engine.dialect.name}; it must be sqlite or postgresql")
         migrations.upgrade(engine)
     except ModuleNotFoundError as error:

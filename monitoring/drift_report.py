@@ -43,12 +43,19 @@ def write(store: Store, contract: ModelContract, until: datetime, path: Path) ->
 
 def render(contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()) -> str:
     """The page as HTML; arguments as of ``drift.detect``."""
-    drift = detect(contract, predictions, labelled)
-    windows = {(one.kind, one.name): one for one in windows_of(contract, predictions, labelled)}
-    charts = [_chart(contract, one, windows[one.kind, one.name]) for one in drift.findings if one.rows]
+    drift, charts = compare(contract, predictions, labelled)
     return template(TEMPLATE, {"share": _share, "words": WORDS.__getitem__}).render(
         contract=contract, drift=drift, figures=charts, verdict=verdict(drift), level=LEVEL
     )
+
+
+def compare(
+    contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()
+) -> tuple[Drift, list[Chart]]:
+    """What drifted, and a chart of each distribution that has rows; arguments as of ``drift.detect``."""
+    drift = detect(contract, predictions, labelled)
+    windows = {(one.kind, one.name): one for one in windows_of(contract, predictions, labelled)}
+    return drift, [_chart(contract, one, windows[one.kind, one.name]) for one in drift.findings if one.rows]
 
 
 def verdict(drift: Drift) -> str:

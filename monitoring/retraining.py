@@ -113,6 +113,8 @@ class Retraining(Promotions):
             return f"the archive of {model}'s champion cannot be read"
         if why := self._learnable(contract):
             return why
+        if trigger != "hand" and (why := self._nothing_new(contract)):
+            return why
         known = len(self._store.labelled(model, since=now - policy.age, limit=policy.rows))
         if known < policy.rows:
             return (
@@ -120,6 +122,20 @@ class Retraining(Promotions):
                 "needed to learn and to judge: send more feedback"
             )
         return None
+
+    def _nothing_new(self, contract: ModelContract) -> str | None:
+        """Why there is nothing to learn that the champion does not know already."""
+        until = contract.lineage.get("until")
+        if until is None:  # its rows have no times
+            return None
+        since = datetime.fromisoformat(until) + timedelta(seconds=1)
+        newer = len(self._store.labelled(contract.name, since=since, limit=self.policy.rows))
+        if newer >= self.policy.rows:
+            return None
+        return (
+            f"{contract.name} {contract.version} knows rows until {until}, and {newer} labelled ones are newer, of "
+            f"which {self.policy.rows} are needed (MARLOOP_RETRAIN_ROWS)"
+        )
 
     def _too_soon(self, jobs: list[Job], now: datetime) -> str | None:
         """Why the policy is against a trigger that is no hand."""

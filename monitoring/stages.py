@@ -121,7 +121,9 @@ class Stages:
         elif age is not None:
             if (progress := trainings.progress(job.id)) != job.progress:
                 self._store.update_job(job.id, progress=progress)
-        elif found := trainings.result(job.id):
+        elif (found := trainings.result(job.id)) and found.error:
+            self._fail(job, f"the training ended: {found.error}")
+        elif found:
             known = {"stage": "judge", "version": found.version, "held_out_since": found.held_out_since}
             self._store.extend_job(job.id, known, pid=None, progress=f"judging {found.version}")
         elif job.result["attempts"] >= ATTEMPTS:

@@ -27,6 +27,7 @@ from serving.settings import Settings
 GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last checkpoint
 _END_OF_LOG = 8192  # bytes that progress is looked for in
 _COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_TOLD = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -34,15 +35,18 @@ class Trained(msgspec.Struct, frozen=True):
 
     Attributes:
         version: that it registered.
+        why: it has that state.
         held_out_since: the oldest prediction that it did not learn from, as it judged itself on it.
+        error: why there is no version, and all else is empty.
     """
 
     model: str
-    version: str
-    archive: str
-    state: str
-    why: str
-    held_out_since: str
+    version: str = ""
+    archive: str = ""
+    state: str = ""
+    why: str = ""
+    held_out_since: str = ""
+    error: str = ""
 
 
 class Trainings(Protocol):
@@ -158,7 +162,7 @@ class TrainingProcesses:
         except FileNotFoundError:
             return ""
         lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
-        told = [line for line in lines if re.match(r"[\w-]+: \S", line)]  # "flights: fitting …"; others are libraries'
+        told = [line for line in lines if _TOLD.match(line)]  # other lines are libraries'
         return next(reversed(told or [line for line in lines if line]), "")[:500]
 
     def last_lines(self, id: int) -> str:

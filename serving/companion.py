@@ -14,7 +14,7 @@ import psutil
 
 from serving.settings import ROOT, Settings
 
-START_TIMEOUT = 30.0  # s
+START_TIMEOUT = 90.0  # s; on a busy machine, what the monitor imports takes long
 STOP_TIMEOUT = 10.0
 
 

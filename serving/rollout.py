@@ -150,8 +150,13 @@ class Rollout:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        self._registry.store.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._registry.store / LOCK):
+        try:
+            self._registry.store.mkdir(parents=True, exist_ok=True)
+            held = FileLock(self._registry.store / LOCK).acquire()
+        except OSError as error:
+            what = "what is served can only be changed from where the model store can be written"
+            raise LaunchError(f"{what}: {error}") from error
+        with held:
             yield
 
 

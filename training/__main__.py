@@ -41,7 +41,7 @@ def train_command(
     ] = None,
     hold_out: Annotated[float, typer.Option(help="Share of these rows, the newest, that it is measured on.")] = 0.1,
     result: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="File to tell in JSON which version it became, for programs.")
+        Path | None, typer.Option(dir_okay=False, help="File to tell in JSON which version it became, or why none.")
     ] = None,
     store: Store = ROOT / "model_store",
     cache: Cache = ROOT / ".cache",
@@ -241,6 +241,8 @@ def _train(
             step=telling(model),
         )
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
+        if result_file:
+            pipeline.tell_fault(model, error, result_file)
         fail(error)
     except KeyboardInterrupt:
         where = os.path.relpath(runs)

@@ -3,11 +3,11 @@
 import importlib.metadata
 import subprocess
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from training.recipe import Trained
+from training.recipe import Data, Trained
 
 PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -25,6 +25,7 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
     return (
         divided
         | fed
+        | _until(trained.data)
         | {
             "git_commit": _commit(root),
             "data_sha256": trained.data.sha256,
@@ -37,6 +38,12 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
             "created": now.isoformat(timespec="seconds"),
         }
     )
+
+
+def _until(data: Data) -> dict[str, str]:
+    """The time of the newest row that the version knows, learned or held out; empty where rows have no times."""
+    times = [part.time.max() for part in (data.train, data.test) if part.time is not None]
+    return {"until": datetime.fromtimestamp(int(max(times)), UTC).isoformat()} if times else {}
 
 
 def _commit(root: Path) -> str:

@@ -122,6 +122,15 @@ def tell(result: Result, path: Path) -> None:
         "why": result.why,
         "held_out_since": result.contract.evaluation.get("held_out_since"),
     }
+    _write(told, path)
+
+
+def tell_fault(model: str, error: Exception, path: Path) -> None:
+    """Write why there is no new version: the same data would fail the same way, so a program need not try again."""
+    _write({"model": model, "error": str(error.args[0])}, path)
+
+
+def _write(told: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(told), indent=1))
 

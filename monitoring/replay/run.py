@@ -26,7 +26,6 @@ from training.machine import machine
 # How the loop is set; what is not named here has its default. Capture must drop nothing: a day comes in a second.
 LOOP = {
     "MARLOOP_RETRAIN_DAYS": "28",
-    "MARLOOP_RETRAIN_HOLDOUT": "0.07",  # two days
     "MARLOOP_RETRAIN_COOLDOWN_HOURS": "168",
     "MARLOOP_QUALITY_ROWS": "5000",
 }

@@ -28,6 +28,16 @@ SETTINGS = (
 )
 SECRETS = {"GRAFANA_PASSWORD": "of-grafana", "POSTGRES_PASSWORD": "of-the-database", "MARLOOP_TOKEN": "of-the-monitor"}
 
+LOOP = {  # a retraining from 250 labelled rows, 200 of them held out, as many as a judge needs
+    "MARLOOP_CAPTURE_ROWS_PER_SECOND": "100000",
+    "MARLOOP_LIVE_INTERVAL": "1",
+    "MARLOOP_RETRAIN_ROWS": "250",
+    "MARLOOP_RETRAIN_MOST_ROWS": "250",
+    "MARLOOP_RETRAIN_HOLDOUT": "0.8",
+    "MARLOOP_JUDGE_LATENCY": "10",  # a busy machine is not what is looked at
+    "MARLOOP_WATCH_HOURS": "0",
+}
+
 
 @pytest.fixture(scope="session")
 def docker() -> Docker:
@@ -49,6 +59,7 @@ def stack(docker: Docker) -> Iterator[Stack]:
         "MARLOOP_IMAGE": "marloop:compose-test",
         "MARLOOP_INFERENCE_PORT": str(inference),
         "MARLOOP_MONITOR_PORT": str(monitor),
+        **LOOP,
         **SECRETS,
     }
     project = f"marloop-test-{os.getpid()}"

@@ -1,6 +1,7 @@
 """What docker-compose.yml says, as Compose reads it; no engine is needed."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def test_secrets_come_from_the_environment_and_go_only_to_those_who_need_them(se
     assert holders == {
         "GRAFANA_PASSWORD": {"grafana"},
         "POSTGRES_PASSWORD": {"database", "monitor"},
-        "MARLOOP_TOKEN": {"torchserve", "monitor"},
+        "MARLOOP_TOKEN": {"torchserve", "monitor", "alertmanager"},
     }
 
 
@@ -56,6 +57,46 @@ def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
     documented = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert named
     assert named <= documented
+
+
+def test_the_monitor_gets_the_loops_settings_with_the_defaults_of_env_example(services: dict[str, Any]) -> None:
+    example = (ROOT / ".env.example").read_text()
+    documented = dict(re.findall(r"^(MARLOOP_(?:RETRAIN|JUDGE|SHADOW|WATCH)\w*)=(.*)$", example, re.MULTILINE))
+    given = services["monitor"]["environment"]
+    assert documented
+    assert {name: given.get(name) for name in documented} == documented
+
+
+def test_a_setting_of_the_loop_reaches_the_monitor(docker: Docker) -> None:
+    services = configuration(docker, **SECRETS, MARLOOP_RETRAIN="off")["services"]
+    assert services["monitor"]["environment"]["MARLOOP_RETRAIN"] == "off"
+
+
+def test_the_monitor_can_retrain_as_the_service_train_does(services: dict[str, Any]) -> None:
+    train, monitor = services["train"], services["monitor"]
+    assert volumes(train) <= volumes(monitor)
+    assert monitor["mem_limit"] == train["mem_limit"]
+    assert monitor["tmpfs"] == train["tmpfs"]
+
+
+def test_what_a_retraining_needs_after_a_restart_is_in_a_volume(services: dict[str, Any]) -> None:
+    monitor = services["monitor"]
+    assert Path(monitor["environment"]["MARLOOP_RUN_DIR"]).is_relative_to("/work")
+    assert "/work" in {target for _, target, _ in volumes(monitor)}
+
+
+def test_the_monitor_reaches_the_management_port(services: dict[str, Any]) -> None:
+    torchserve, monitor = services["torchserve"], services["monitor"]
+    assert monitor["environment"]["MARLOOP_MANAGEMENT_URL"] == "http://torchserve:8081"
+    assert torchserve["networks"].keys() & monitor["networks"].keys()
+
+
+def test_alertmanager_reads_the_token_from_a_folder_in_memory_that_is_its_own(services: dict[str, Any]) -> None:
+    config = (ROOT / "monitoring" / "alertmanager" / "alertmanager.yml").read_text()
+    (file,) = re.findall(r"credentials_file: ([\w/]+)", config)
+    folder = str(Path(file).parent)
+    (options,) = [one.partition(":")[2] for one in services["alertmanager"]["tmpfs"] if one.startswith(f"{folder}:")]
+    assert {"uid=65534", "mode=0700"} <= set(options.split(","))
 
 
 def test_every_service_is_confined(services: dict[str, Any]) -> None:
@@ -108,11 +149,16 @@ def test_a_model_store_of_ones_own_takes_the_volumes_place(docker: Docker) -> No
         for mount in service.get("volumes", [])
         if mount["target"] == "/models"
     }
-    readers = {(name, "bind", "model_store", True) for name in {"torchserve", "monitor", *LOAD}}
-    assert stores == readers | {("train", "bind", "model_store", False)}
+    readers = {(name, "bind", "model_store", True) for name in {"torchserve", *LOAD}}
+    assert stores == readers | {(name, "bind", "model_store", False) for name in ("train", "monitor")}
 
 
 def test_the_management_port_shares_no_network_with_grafana_and_alertmanager(services: dict[str, Any]) -> None:
     mine = services["torchserve"]["networks"].keys()
     for name in ("grafana", "alertmanager", "train"):
         assert not mine & services[name]["networks"].keys(), name
+
+
+def volumes(service: dict[str, Any]) -> set[tuple[str, str, bool]]:
+    """Source and target of each, and whether it is read-only."""
+    return {(one["source"], one["target"], one.get("read_only", False)) for one in service["volumes"]}

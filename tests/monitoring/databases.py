@@ -40,11 +40,11 @@ def postgresql() -> Iterator[str]:
             _run(*control, "-m", "immediate", "stop")
 
 
-def new_database(server: str, name: str) -> str:
-    """The URL of an empty database of a server."""
+def new_database(server: str, name: str, options: str = "") -> str:
+    """The URL of an empty database of a server; the options are those of ``CREATE DATABASE``."""
     engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
+        connection.execute(text(f'CREATE DATABASE "{name}" {options}'))
     engine.dispose()
     return f"{server}/{name}"
 

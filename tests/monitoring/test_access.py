@@ -69,3 +69,14 @@ def test_openapi_names_the_token_and_the_sinks_media_type(tmp_path: Path) -> Non
         assert described["paths"][path]["post"]["security"] == [{"HTTPBearer": []}]
     body = described["paths"]["/events"]["post"]["requestBody"]["content"]
     assert list(body) == ["application/cloudevents-batch+json"]
+
+
+@pytest.mark.parametrize("path", CHANGING)
+def test_without_a_token_a_page_of_another_site_is_refused(tmp_path: Path, path: str) -> None:
+    monitor = Monitor(tmp_path)
+    for origin in ("http://elsewhere.example", "http://127.0.0.1:8091", "null"):
+        response = monitor.client.post(path, json={"request_id": "a", "label": 1}, headers={"Origin": origin})
+        assert response.status_code == 403
+        assert "no page of another site" in response.json()["detail"]
+    own = {"Origin": "http://127.0.0.1:8090"}
+    assert monitor.client.post("/feedback", json={"request_id": "a", "label": 1}, headers=own).status_code == 200

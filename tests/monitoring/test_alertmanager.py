@@ -11,6 +11,7 @@ import pytest
 from loadtests.bench.processes import free_ports
 from serving.settings import ROOT
 from tests.monitoring.programs import alertmanager, need, run
+from tests.sinks import sink
 from tests.waiting import wait_until
 
 CONFIG = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
@@ -91,3 +92,17 @@ def test_a_cause_silences_its_symptoms_and_nothing_else(
 ) -> None:
     found = states(client, alerts)
     assert {name for name, state in found.items() if state == "active"} == told
+
+
+def test_the_monitor_is_told_with_the_token_of_the_credentials_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of-the-monitor\n")
+    with sink() as monitor:
+        text = CONFIG.read_text().replace("http://monitor:8090/alerts", monitor.url)
+        text = text.replace("/run/secrets/marloop_token", str(tmp_path / "token")).replace("wait: 10s", "wait: 0s")
+        config = tmp_path / "alertmanager.yml"
+        config.write_text(text)
+        with alertmanager(config, *free_ports(1)) as client:
+            states(client, [{"alertname": "ModelQualityFell", "severity": "critical"} | MODEL])
+            wait_until(lambda: bool(monitor.bodies))
+    assert monitor.headers[0]["authorization"] == "Bearer of-the-monitor"
+    assert [alert["labels"]["alertname"] for alert in monitor.bodies[0]["alerts"]] == ["ModelQualityFell"]

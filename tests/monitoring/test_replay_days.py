@@ -6,7 +6,7 @@ import numpy as np
 
 from handlers.contract import TensorSpec
 from monitoring.replay.days import Day, days_of
-from training.recipe import Split
+from training.recipe import Array, Split
 
 INPUTS = (TensorSpec("distance", "FP32"), TensorSpec("carrier", "BYTES", categories=("AA", "UA")))
 TIMES = [  # in New York's winter: two at 5:00 and one at 23:00 of 1 January, one at 5:00 of 2 January
@@ -18,7 +18,7 @@ TIMES = [  # in New York's winter: two at 5:00 and one at 23:00 of 1 January, on
 
 def timeline(times: list[datetime]) -> Split:
     count = np.arange(len(times))
-    inputs = {"distance": count.astype(np.float32), "carrier": count % 2}
+    inputs: dict[str, Array] = {"distance": count.astype(np.float32), "carrier": count % 2}
     seconds = np.array([int(time.timestamp()) for time in times])
     return Split(inputs, (10 * count).astype(np.float32), time=seconds)
 

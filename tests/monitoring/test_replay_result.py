@@ -45,7 +45,8 @@ def result() -> dict[str, Any]:
         2: job(date(2013, 4, 2), "rolled_back", undone=date(2013, 5, 1)),
         1: job(date(2013, 4, 1), "refused"),
     }
-    return msgspec.json.decode(msgspec.json.encode(result_of(drive, ABOUT | {"unit": "minutes"})), type=dict[str, Any])
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(result_of(drive, ABOUT | {"unit": "minutes"})))
+    return found
 
 
 def test_months_have_the_error_of_both_arms_and_what_happened(result: dict[str, Any]) -> None:

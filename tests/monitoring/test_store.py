@@ -15,6 +15,7 @@ from monitoring.records import Counts, Feedback, FeedbackResult, LabelConflict, 
 from monitoring.retention import Retention
 from monitoring.store import Store, open_store
 from monitoring.tables import metadata
+from tests.monitoring.databases import new_database
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -188,6 +189,14 @@ def test_the_migrations_make_the_tables_that_the_code_names(url: str) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_a_postgresql_without_an_encoding_keeps_every_text(server: str) -> None:
+    store = open_store(new_database(server, "ascii", "ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"))
+    one = prediction(features={"text": "naïve ☃"}, output={"label": "Kätzchen", "probabilities": [1.0]})
+    store.add_predictions([one])
+    assert store.predictions("flights") == [one]
+    store.close()
 
 
 def test_the_database_is_beside_the_run_unless_one_is_named(tmp_path: Path) -> None:

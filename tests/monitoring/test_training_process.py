@@ -92,6 +92,8 @@ def test_progress_is_the_last_line_of_the_command_itself_without_colours(trainin
     log = trainings.log(1)
     log.write_text("\x1b[1mdoubling\x1b[0m: fitting 10 rows\nsome library\n 50 %\r 100 %\r\n\n")
     assert trainings.progress(1) == "doubling: fitting 10 rows"
+    log.write_text("doubling: fitting 10 rows\nepoch 3/20 loss 114.3\nsome library\n")
+    assert trainings.progress(1) == "epoch 3/20 loss 114.3"
     log.write_text("Traceback\nKeyError\n")
     assert trainings.progress(1) == "KeyError"
 

@@ -136,6 +136,14 @@ def test_without_torchserve_nothing_is_promoted(registry: Registry) -> None:
     assert own.states == {"1.0": "champion", "1.1": "challenger"}
 
 
+def test_a_model_store_that_cannot_be_written_is_an_error_that_says_so(registry: Registry) -> None:
+    own = a_challenger(registry)
+    (registry.store / rollout.LOCK).mkdir()  # fails as a read-only folder does, also for root
+    with pytest.raises(LaunchError, match=r"where the model store can be written: .*rollout\.lock"):
+        own.rollout.converge()
+    assert own.torchserve.changes == []
+
+
 def test_two_promotions_at_once_come_one_after_the_other(registry: Registry) -> None:
     own = a_challenger(registry)
     add(registry, "a", "1.2", state="challenger")

@@ -7,6 +7,7 @@ from typer.main import get_command
 from handlers.service import CAPTURED_ROWS
 from loadtests.__main__ import app as loadtests
 from monitoring.__main__ import app as monitoring
+from monitoring.loop import Policies
 from monitoring.retention import Retention
 from serving.settings import ROOT, Settings
 from training.__main__ import app as training
@@ -16,6 +17,11 @@ READ_ELSEWHERE = {  # by workers, and by the monitor
     *("MARLOOP_LOG_SAMPLE", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND", "MARLOOP_TOKEN"),
     *("MARLOOP_KEEP_DAYS", "MARLOOP_KEEP_ROWS", "MARLOOP_KEEP_WAITING_DAYS"),
     *("MARLOOP_QUALITY_HOURS", "MARLOOP_QUALITY_ROWS", "MARLOOP_LIVE_INTERVAL"),
+    *("MARLOOP_RETRAIN", "MARLOOP_RETRAIN_DAYS", "MARLOOP_RETRAIN_MOST_ROWS"),
+    *("MARLOOP_RETRAIN_HOLDOUT", "MARLOOP_RETRAIN_ROWS", "MARLOOP_RETRAIN_COOLDOWN_HOURS", "MARLOOP_RETRAIN_PER_DAY"),
+    *("MARLOOP_RETRAIN_EVERY_HOURS", "MARLOOP_RETRAIN_LIMIT_MINUTES", "MARLOOP_JUDGE_MARGIN"),
+    *("MARLOOP_JUDGE_SLICE_TOLERANCE", "MARLOOP_JUDGE_LATENCY", "MARLOOP_SHADOW_REQUESTS"),
+    *("MARLOOP_WATCH_HOURS", "MARLOOP_WATCH_ROWS"),
 }
 
 
@@ -101,6 +107,10 @@ def test_the_values_in_env_example_are_the_defaults() -> None:
     for option in command.params:
         if option.envvar:
             assert option.default == ROOT / values[str(option.envvar)]
+
+
+def test_the_defaults_of_the_loop_are_those_of_env_example() -> None:
+    assert Policies.from_environment(documented()) == Policies.from_environment({})
 
 
 def test_the_defaults_of_capture_and_retention_are_those_of_env_example() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 SHAPES = {"path", "use", "rect", "circle", "stop"}  # of SVG, which close themselves
 
 

@@ -395,10 +395,10 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 def test_a_killed_command_goes_on_with_the_same_file_and_tells_its_result_to_a_program(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", doubled(40))
-    options = ("--promote=never", "--hold-out=0.25")
+    options = ("--preset=tutorial", "--promote=never", "--hold-out=0.25")
     with start(tmp_path, *options) as first:
         assert first.stdout is not None
-        assert any(line.startswith("epoch 45/300 ") for line in first.stdout)
+        assert any(line.startswith("epoch 45/100 ") for line in first.stdout)
         first.kill()
     assert not (tmp_path / "told").exists()
     second = start(tmp_path, *options)
@@ -407,7 +407,7 @@ def test_a_killed_command_goes_on_with_the_same_file_and_tells_its_result_to_a_p
     assert f"linear: reading the feedback in {tmp_path / 'rows.jsonl'}\n" in output
     assert "linear: learning 30 rows of feedback as well; the 10 newest are held out\n" in output
     assert f"going on from {tmp_path / 'runs'}" in output
-    assert "epoch 30/300 " not in output
+    assert "epoch 20/100 " not in output
     assert json.loads((tmp_path / "told" / "result.json").read_bytes()) == {
         "model": "linear",
         "version": "1.0",

@@ -1,0 +1,102 @@
+"""The buttons: retrain, promote, roll back, cancel, and a try of a model."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import HTMLResponse
+
+from monitoring.access import Access
+from monitoring.console.form import FormError, parse
+from monitoring.console.guard import from_the_console, limited_body
+from monitoring.console.pages import Pages
+from monitoring.console.route import route_with
+from monitoring.console.trial import Trial
+from monitoring.contracts import Contracts
+from monitoring.promotions import PromotionRefused
+from monitoring.retraining import Retraining, RetrainRefused
+from serving.launch import LaunchError
+from serving.registry import ArchiveError
+
+WHO = "console"  # in the audit
+LONGEST_REASON = 200  # characters
+REFUSALS: dict[type[Exception], int] = {
+    RetrainRefused: 409,
+    PromotionRefused: 409,
+    ArchiveError: 409,
+    KeyError: 404,
+    LaunchError: 503,
+}
+
+
+def actions_router(
+    pages: Pages, retraining: Retraining, trial: Trial, contracts: Contracts, access: Access
+) -> APIRouter:
+    """The routes; each is for whoever has access, from the console's own page.
+
+    Args:
+        pages: renders what came of it.
+        retraining: does it.
+        trial: asks a model.
+        contracts: of the registered models.
+        access: who may.
+    """
+    guards = [Depends(access), Depends(from_the_console)]
+    router = APIRouter(prefix="/console", route_class=route_with(pages), dependencies=guards)
+
+    def done(sentence: str) -> HTMLResponse:
+        return HTMLResponse(pages.render("done.html", sentence=sentence), headers={"HX-Trigger": "changed"})
+
+    @router.post("/models/{name}/retrain")
+    def retrain(name: str, form: Annotated[dict[str, str], Depends(typed)]) -> HTMLResponse:
+        reason = form.get("reason", "").strip()[:LONGEST_REASON] or "asked for in the console"
+        with _refusals():
+            job = retraining.request(name, "hand", reason)
+        return HTMLResponse("", headers={"HX-Redirect": f"/console/jobs/{job.id}"})
+
+    @router.post("/models/{name}/versions/{number}/promote")
+    def promote(name: str, number: str) -> HTMLResponse:
+        with _refusals():
+            retraining.promote(name, number, WHO)
+        return done(f"{name} {number} is champion now.")
+
+    @router.post("/models/{name}/rollback")
+    def rollback(name: str) -> HTMLResponse:
+        with _refusals():
+            number = retraining.rollback(name, WHO)
+        return done(f"{name} went back to {number}, which is champion again.")
+
+    @router.post("/jobs/{id}/cancel")
+    def cancel(id: int) -> HTMLResponse:
+        with _refusals():
+            retraining.cancel(id)
+        return done(f"Job {id} is being cancelled.")
+
+    @router.post("/models/{name}/try")
+    def try_it(name: str, request: Request, body: Annotated[bytes, Depends(limited_body)]) -> HTMLResponse:
+        contract = contracts.of(name)
+        if contract is None:
+            raise HTTPException(404, f"There is no archive of {name!r} that can be read.")
+        tried = trial.ask(contract, request.headers.get("content-type", ""), body)
+        return HTMLResponse(pages.render("answer.html", tried=tried, contract=contract), tried.status)
+
+    return router
+
+
+def typed(body: Annotated[bytes, Depends(limited_body)]) -> dict[str, str]:
+    """The fields of a form; a 422 if it is none."""
+    try:
+        return parse(body)
+    except FormError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the loop refuses, as a fault of the page."""
+    try:
+        yield
+    except tuple(REFUSALS) as error:
+        status = next(code for kind, code in REFUSALS.items() if isinstance(error, kind))
+        raise HTTPException(status, str(error.args[0])) from error

@@ -1,0 +1,43 @@
+"""Drift with its charts, drawn once for each look at the store, since that takes a second."""
+
+import threading
+from collections.abc import Sequence
+
+from handlers.contract import ModelContract
+from monitoring import drift_report
+from monitoring.drift import Drift, rows_needed
+from monitoring.live import Found, Live
+from monitoring.store import Store
+from training.html_report.svg import Chart
+
+Drawn = tuple[Drift, Sequence[Chart]]
+
+
+class DriftCharts:
+    """The charts of every model.
+
+    Args:
+        store: has the predictions and labels.
+        live: says when it has looked.
+    """
+
+    def __init__(self, store: Store, live: Live) -> None:
+        self._store, self._live = store, live
+        self._drawn: dict[str, tuple[Found | None, str, Drawn]] = {}
+        self._lock = threading.Lock()  # Matplotlib's settings are those of the whole process
+
+    def of(self, contract: ModelContract) -> Drawn:
+        """The newest rows of a model against its version's reference."""
+        found = self._live.last.get(contract.name)
+        with self._lock:
+            look, version, drawn = self._drawn.get(contract.name, (None, "", None))
+            if drawn is None or look is not found or version != contract.version:
+                drawn = self._draw(contract)
+                self._drawn[contract.name] = found, contract.version, drawn
+            return drawn
+
+    def _draw(self, contract: ModelContract) -> Drawn:
+        needed = rows_needed(contract)
+        newest = self._store.predictions(contract.name, limit=needed)
+        labelled = self._store.labelled(contract.name, version=contract.version, limit=needed)
+        return drift_report.compare(contract, newest, labelled)

@@ -1,0 +1,44 @@
+"""The log of a job, read as it grows."""
+
+import re
+from dataclasses import dataclass
+
+from monitoring.jobs_router import read_log
+
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal (ECMA-48, control sequences)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some of a log.
+
+    Attributes:
+        text: without a terminal's colours.
+        offset: of the byte that the next piece begins with.
+        skipped: whether something before it was left out, as the log is long.
+    """
+
+    text: str
+    offset: int
+    skipped: bool
+
+
+def read(path: str, offset: int | None, ended: bool) -> Piece:
+    """What a log has from an offset on.
+
+    Args:
+        path: of the file; it need not be there yet.
+        offset: as the last piece gave it; None for the end of the log.
+        ended: whether nothing more will be written; until then a line that is not whole is left for later.
+    """
+    content, following = read_log(path, offset)
+    skipped = offset is None and following > len(content)
+    if skipped:
+        content = content[content.find(b"\n") + 1 :]
+    if ended:
+        while more := read_log(path, following)[0]:
+            content, following = content + more, following + len(more)
+    else:
+        whole = content.rfind(b"\n") + 1
+        content, following = content[:whole], following - len(content) + whole
+    return Piece(_COLOUR.sub("", content.decode(errors="replace")), following, skipped)

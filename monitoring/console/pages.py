@@ -1,0 +1,131 @@
+"""Pages from templates, and the files that they load: all from this machine, none made by a build."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from fastapi import APIRouter, HTTPException, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from training.html_report.template import FRAMES
+
+FOLDER = Path(__file__).parent
+FILES = {
+    "frame.css": (FRAMES / "frame.css", "text/css"),
+    "console.css": (FOLDER / "static" / "console.css", "text/css"),
+    "console.js": (FOLDER / "static" / "console.js", "text/javascript"),
+    "htmx.min.js": (FOLDER / "static" / "htmx.min.js", "text/javascript"),
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file that a page loads; its address changes with its content, so that it may be kept."""
+
+    content: bytes
+    media_type: str
+    address: str
+
+
+class Pages:
+    """The templates and the files beside them.
+
+    Args:
+        needs_token: whether a page asks for the token.
+    """
+
+    def __init__(self, needs_token: bool) -> None:
+        self.assets = {name: _asset(name, path, media_type) for name, (path, media_type) in FILES.items()}
+        self._environment = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "markup": Markup,
+            "number": number,
+            "moment": moment,
+            "told": told,
+            "segment": segment,
+            "duration": duration,
+            "percent": percent,
+        }
+        self._environment.globals |= {"assets": self.assets, "needs_token": needs_token}
+
+    def render(self, name: str, **context: Any) -> str:
+        """A template with its values."""
+        return self._environment.get_template(name).render(context)
+
+
+def assets_router(pages: Pages) -> APIRouter:
+    """``GET /console/static/…``."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/console/static/{name}")
+    def asset(name: str) -> Response:
+        if name not in pages.assets:
+            raise HTTPException(404, f"there is no file {name!r}")
+        found = pages.assets[name]
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+        return Response(found.content, media_type=found.media_type, headers=headers)
+
+    return router
+
+
+def number(value: Any) -> str:
+    """Four digits that count, thousands apart; what is no number is a dash."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return "–"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def percent(value: Any) -> str:
+    """A share with its sign; what is no number is a dash."""
+    return f"{100 * value:+.1f} %" if isinstance(value, int | float) else "–"
+
+
+def moment(time: datetime | str | None) -> Markup:
+    """A time in UTC, to the minute; as text what is none."""
+    try:
+        parsed = datetime.fromisoformat(time) if isinstance(time, str) else time
+    except ValueError:
+        return Markup.escape(time)
+    if parsed is None:
+        return Markup("–")
+    return Markup('<time datetime="{}">{}</time>').format(parsed.isoformat(), parsed.strftime("%Y-%m-%d %H:%M"))
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that it is at least twice of."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def told(details: Mapping[str, Any]) -> str:
+    """Details of a decision, one after another."""
+    return ", ".join(
+        f"{key} {value if isinstance(value, str | int) else msgspec.json.encode(value).decode()}"
+        for key, value in details.items()
+    )
+
+
+def segment(text: str) -> str:
+    """Text as one segment of an address."""
+    return quote(text, safe="")
+
+
+def _asset(name: str, path: Path, media_type: str) -> Asset:
+    content = path.read_bytes()
+    return Asset(content, media_type, f"/console/static/{name}?{hashlib.sha256(content).hexdigest()[:12]}")

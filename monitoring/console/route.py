@@ -1,0 +1,68 @@
+"""How every page of the console answers: with headers that keep strange scripts out, and with sentences for faults."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.console.pages import Pages
+from serving.registry import ArchiveError
+
+# "Content Security Policy Level 3": nothing but the console's own files. Matplotlib puts colours into attributes.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Vary": "HX-Request",
+}
+# htmx puts a fault into the page's message instead of what was asked for.
+TO_MESSAGE = {"HX-Retarget": "#message", "HX-Reswap": "innerHTML", "HX-Reselect": ".fault"}
+
+
+def route_with(pages: Pages) -> type[APIRoute]:
+    """The class of the console's routes."""
+
+    class ConsoleRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """The endpoint, with the faults that it may raise."""
+            handler = super().get_route_handler()
+
+            async def answer(request: Request) -> Response:
+                try:
+                    response = await handler(request)
+                except (ArchiveError, HTTPException, RequestValidationError, SQLAlchemyError) as error:
+                    response = _told(pages, request, *_sentence(error))
+                response.headers.update(HEADERS)
+                return response
+
+            return answer
+
+    return ConsoleRoute
+
+
+def _sentence(error: Exception) -> tuple[int, str]:
+    match error:
+        case HTTPException():
+            return error.status_code, error.detail
+        case SQLAlchemyError():
+            return 503, f"The store does not answer: {getattr(error, 'orig', None) or error}"
+        case RequestValidationError():
+            first = error.errors()[0]
+            return 422, f"{first['loc'][-1]}: {first['msg']}"
+        case _:
+            return 500, f"The model store is damaged: {error}"
+
+
+def _told(pages: Pages, request: Request, status: int, sentence: str) -> Response:
+    if "hx-request" in request.headers:
+        return HTMLResponse(pages.render("fault.html", sentence=sentence), status, TO_MESSAGE)
+    return HTMLResponse(pages.render("fault_page.html", sentence=sentence), status)

@@ -1,0 +1,120 @@
+"""One request to a served model, as a client would send it, from what was typed into its form."""
+
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from handlers.contract import ModelContract
+from handlers.message import JSON
+from monitoring.console.form import FormError, is_picture, parse, request_of
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+LARGEST = 6_000_000  # bytes of what is sent; TorchServe takes little more (config.properties, max_request_size)
+SHOWN_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of it.
+
+    Attributes:
+        status: for the page: 200, or whose fault it was.
+        fault: a sentence; empty if there is an answer.
+        answer: of the native format.
+        request_id: that feedback on it names.
+        milliseconds: from sent to answered, as the monitor saw it.
+        version: that was asked.
+    """
+
+    status: int
+    fault: str = ""
+    answer: Any = None
+    request_id: str = ""
+    milliseconds: float = 0.0
+    version: str = ""
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """The likeliest classes of a classification."""
+        match self.answer:
+            case {"top_k": list(classes)}:
+                return classes
+            case {"label": _, "probability": _}:
+                return [self.answer]
+        return []
+
+
+class Trial:
+    """Sends requests to the models of one TorchServe, and to nothing else.
+
+    Args:
+        url: of its inference port.
+        client: of httpx.
+    """
+
+    def __init__(self, url: str, client: httpx.Client) -> None:
+        self._url, self._client = url, client
+
+    def ask(self, contract: ModelContract, content_type: str, body: bytes) -> Tried:
+        """Ask the version of a contract.
+
+        Args:
+            contract: its name and version are the address, whatever was typed.
+            content_type: of the form.
+            body: the form as the browser sent it; a picture's goes on as it is.
+        """
+        try:
+            content, sent_type = _content(contract, content_type, body)
+        except FormError as error:
+            return Tried(422, str(error))
+        request_id = f"console-{uuid.uuid4()}"
+        headers = {"Content-Type": sent_type, "X-Request-Id": request_id}
+        if contract.labels:
+            headers["X-Top-K"] = str(min(SHOWN_CLASSES, len(contract.labels)))
+        path = f"/predictions/{quote(contract.name, safe='')}/{quote(contract.version, safe='')}"
+        started = time.perf_counter()
+        try:
+            response = self._client.post(self._url + path, content=content, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return Tried(502, f"TorchServe cannot be reached: {str(error) or type(error).__name__}.")
+        milliseconds = 1000 * (time.perf_counter() - started)
+        found = _read(response)
+        return replace(found, request_id=request_id, milliseconds=milliseconds, version=contract.version)
+
+
+def _read(response: httpx.Response) -> Tried:
+    try:
+        answer = response.json()
+    except ValueError:
+        return Tried(502, f"TorchServe answered {response.status_code}, which is no JSON.")
+    match answer:
+        case {"prediction": prediction} if response.is_success:
+            return Tried(200, answer=prediction)
+        case {"error": {"message": message, "path": where, "expected": expected}}:
+            right = f"; it must be {expected}" if expected else ""
+            return Tried(422, f"The model refused {where}: {message}{right}.")
+        case {"message": message}:
+            return Tried(502, f"TorchServe answered {response.status_code}: {message}")
+    return Tried(502, f"TorchServe answered {response.status_code} with what is no prediction.")
+
+
+def _content(contract: ModelContract, content_type: str, body: bytes) -> tuple[bytes, str]:
+    """The body of the request and its type; a form without a picture sends that of the contract's example.
+
+    Raises:
+        FormError: the form has no value for an input, or none that can be sent.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == MULTIPART and is_picture(contract):
+        return body, content_type
+    if kind != FORM:
+        raise FormError(f"A form of type {kind or 'none'} cannot be read here.")
+    if is_picture(contract):
+        return msgspec.json.encode(contract.example.request), JSON
+    return msgspec.json.encode(request_of(contract, parse(body))), JSON

@@ -1,0 +1,153 @@
+"""What a page says of a model: its versions, each with its figures at training and those of the live service."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from handlers.contract import ModelContract
+from monitoring.contracts import Contracts
+from monitoring.drift import KINDS, Drift, Kind
+from monitoring.live import Live
+from monitoring.quality import Measured
+from monitoring.records import Job
+from monitoring.retraining import UNDER_WAY
+from monitoring.store import Store
+from serving.registry import Version
+from training.evaluate import PRIMARY
+
+DriftState = Literal["drift", "as usual", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric.
+
+    Attributes:
+        low: end of its 95 % interval; None where it is not known.
+        high: the other end.
+        rows: that it was measured on.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """One version.
+
+    Attributes:
+        trained: figures on rows held out at training, by metric.
+        live: those of the live service.
+        measured: more on the live rows; None without labels.
+    """
+
+    number: str
+    state: str
+    created: str
+    trained: Mapping[str, Figure]
+    live: Mapping[str, Figure]
+    measured: Measured | None
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """One model.
+
+    Attributes:
+        contract: of the champion, else of the newest version; None if there is no archive that can be read.
+        champion: None if there is none.
+        versions: the newest first.
+        primary: the metric that versions are compared by.
+        unit: of the output of a regression.
+        drift: of each kind; None before the first look.
+        jobs: that are queued or run.
+    """
+
+    name: str
+    contract: ModelContract | None
+    champion: VersionView | None
+    versions: Sequence[VersionView]
+    primary: str
+    unit: str
+    drift: Mapping[Kind, DriftState] | None
+    jobs: Sequence[Job]
+
+
+class Views:
+    """Puts together what the pages show.
+
+    Args:
+        store: has the jobs.
+        live: has looked at the models.
+        contracts: of the registered models.
+    """
+
+    def __init__(self, store: Store, live: Live, contracts: Contracts) -> None:
+        self._store, self._live, self._contracts = store, live, contracts
+
+    def models(self) -> list[ModelView]:
+        """Every registered model, by name."""
+        jobs = self._store.jobs(states=UNDER_WAY)
+        registered = self._contracts.models.models()
+        return [
+            self._view(name, registered[name], [job for job in jobs if job.model == name])
+            for name in sorted(registered)
+        ]
+
+    def model(self, name: str) -> ModelView:
+        """One model.
+
+        Raises:
+            KeyError: it is not registered.
+        """
+        return self._view(name, self._contracts.models.models()[name], self._store.jobs(name, UNDER_WAY))
+
+    def _view(self, name: str, registered: Mapping[str, Version], jobs: Sequence[Job]) -> ModelView:
+        contract, found = self._contracts.of(name), self._live.last.get(name)
+        measured = found.quality.versions if found else {}
+        versions = [_version(number, one, measured.get(number)) for number, one in reversed(list(registered.items()))]
+        return ModelView(
+            name=name,
+            contract=contract,
+            champion=next((one for one in versions if one.state == "champion"), None),
+            versions=versions,
+            primary=_primary(contract, registered.values()),
+            unit=contract.outputs[0].unit if contract and contract.task == "regression" else "",
+            drift=_states(found.drift) if found else None,
+            jobs=jobs,
+        )
+
+
+def _version(number: str, version: Version, measured: Measured | None) -> VersionView:
+    trained = _trained(version.evaluation)
+    return VersionView(number, version.state, version.created, trained, _live(measured), measured)
+
+
+def _trained(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
+    figures = {}
+    for name, value in evaluation.get("metrics", {}).items():
+        low, high = evaluation.get("intervals", {}).get(name, (None, None))
+        figures[name] = Figure(value, low, high, evaluation.get("rows"))
+    return figures
+
+
+def _live(measured: Measured | None) -> dict[str, Figure]:
+    if measured is None:
+        return {}
+    return {name: Figure(one.value, one.low, one.high, measured.rows) for name, one in measured.metrics.items()}
+
+
+def _primary(contract: ModelContract | None, versions: Iterable[Version]) -> str:
+    told = [one.evaluation["primary"] for one in versions if "primary" in one.evaluation]
+    if told:
+        return str(told[-1])
+    return PRIMARY[contract.task][0] if contract and contract.task in PRIMARY else ""
+
+
+def _states(drift: Drift) -> dict[Kind, DriftState]:
+    alarms = drift.alarms
+    words: dict[bool | None, DriftState] = {True: "drift", False: "as usual", None: "no verdict"}
+    return {kind: words[alarms.get(kind)] for kind in KINDS}
