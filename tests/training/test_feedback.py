@@ -418,11 +418,13 @@ def test_a_killed_command_goes_on_with_the_same_file_and_tells_its_result_to_a_p
     }
 
 
-def test_a_damaged_file_ends_the_command_with_an_error_and_no_result(tmp_path: Path) -> None:
+def test_a_damaged_file_ends_the_command_with_an_error_that_programs_are_told_too(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{")
     result = CliRunner().invoke(
         app, ["train", "linear", f"--feedback={tmp_path / 'rows.jsonl'}", f"--result={tmp_path / 'result.json'}"]
     )
     assert result.exit_code == 1
     assert f"error: {tmp_path / 'rows.jsonl'} is damaged in line 1" in result.output
-    assert not (tmp_path / "result.json").exists()
+    told = json.loads((tmp_path / "result.json").read_bytes())
+    assert told.keys() == {"model", "error"}
+    assert "is damaged in line 1" in told["error"]
