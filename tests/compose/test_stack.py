@@ -32,7 +32,7 @@ def test_the_console_shows_the_models_with_what_the_image_holds(stack: Stack) ->
     page = httpx.get(f"{stack.monitor}/")
     assert page.status_code == 200
     assert "flights" in page.text
-    assets = re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css))"', page.text)
+    assets = re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css)[^"]*)"', page.text)
     assert assets
     assert {httpx.get(f"{stack.monitor}{path}").status_code for path in assets} == {200}
 
