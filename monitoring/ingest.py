@@ -16,6 +16,7 @@ from handlers.contract import ModelContract
 from handlers.events import TYPE
 from handlers.sink import BATCH
 from monitoring.access import Access
+from monitoring.body import body_of
 from monitoring.contracts import Contracts, output_fault
 from monitoring.records import Prediction
 from monitoring.store import Store
@@ -143,15 +144,6 @@ def events_router(ingest: Ingest, access: Access) -> APIRouter:
         """Keep captured predictions; one that is known is kept once. A fault refuses the whole batch."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != BATCH:
             raise HTTPException(415, f"the content type must be {BATCH}")
-        return await run_in_threadpool(ingest, await _body(request))
+        return await run_in_threadpool(ingest, await body_of(request, LARGEST))
 
     return router
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            raise HTTPException(413, f"a batch may have {LARGEST} bytes")
-    return bytes(body)

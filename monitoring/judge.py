@@ -10,6 +10,7 @@ from monitoring.compatibility import violations
 from monitoring.evidence import Evidence, gather
 from monitoring.latency import compare_latency
 from monitoring.paired import Gain, Slice, compare_slices, gain, worst
+from monitoring.policy import number
 from monitoring.records import Labelled, Prediction
 from training.evaluate import PRIMARY
 from training.export import parity_tolerance
@@ -41,9 +42,9 @@ class JudgePolicy:
             ValueError: one is out of range; names the variable.
         """
         return cls(
-            margin=_number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
-            slice_tolerance=_number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
-            latency=_number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
+            margin=number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
+            slice_tolerance=number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
+            latency=number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
         )
 
 
@@ -212,14 +213,3 @@ def _figures(contract: ModelContract, found: Gain | Slice) -> str:
 
 def _slice(contract: ModelContract, one: Slice) -> str:
     return f"{one.name} {_figures(contract, one)} ({one.rows:,} rows)"
-
-
-def _number(environ: Mapping[str, str], variable: str, default: float, least: float, most: float) -> float:
-    text = environ.get(variable) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
-        raise ValueError(f"{variable} is {text!r}; it must be a number from {least:g} to {most:g}")
-    return value

@@ -30,6 +30,7 @@ from training.interface import contract_without_version
 from training.labels import label_fault
 from training.recipe import Array, Data, Recipe, Split
 
+SMALLEST_BATCH = 32  # rows: smaller ones are noise, and take ever longer
 FEWEST_HELD_OUT = 2  # rows: a single one has no spread to measure an R² against
 
 
@@ -77,6 +78,22 @@ def learnable(contract: ModelContract) -> str | None:
     if large:
         return f"of {', '.join(large)}, which has over {MOST_VALUES} values a row, only the mean is captured"
     return None
+
+
+def as_many_steps(hp: Any, before: int, now: int) -> Any:
+    """The hyperparameters for fewer rows than a preset was made for.
+
+    In batches of the same size few rows would be few steps, too few to get anywhere; in smaller ones an epoch has as
+    many as before.
+
+    Args:
+        hp: the hyperparameters.
+        before: rows that the preset was made for.
+        now: rows that are learned.
+    """
+    steps = math.ceil(before / hp.batch_size)
+    smaller = max(SMALLEST_BATCH, math.ceil(now / steps))
+    return replace(hp, batch_size=min(hp.batch_size, smaller))
 
 
 def extend(

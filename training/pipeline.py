@@ -17,7 +17,7 @@ from serving.registry import Registry, Version, file_sha256, make_champion, next
 from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit
 from training.champion import unpack
-from training.feedback import extend
+from training.feedback import as_many_steps, extend
 from training.html_report import page
 from training.interface import contract_without_version
 from training.lineage import lineage
@@ -83,7 +83,9 @@ def train(
     data = recipe.load(hp, cache)
     if feedback:
         step(f"reading the feedback in {feedback}")
+        own = len(data.train)
         data = extend(recipe, hp, data, feedback, hold_out, step)
+        hp = as_many_steps(hp, own, len(data.train))
     step(f"fitting {len(data.train):,} rows, preset {name}")
     if hp.calibrate:
         _check_calibration(recipe, data)

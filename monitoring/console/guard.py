@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Header, HTTPException, Request
 
+from monitoring.body import body_of
 from monitoring.console.trial import LARGEST
 
 
@@ -22,9 +23,4 @@ def from_the_console(
 
 async def limited_body(request: Request) -> bytes:
     """The body; a 413 as soon as it is longer than TorchServe would take."""
-    body = bytearray()
-    async for some in request.stream():
-        body += some
-        if len(body) > LARGEST:
-            raise HTTPException(413, f"That is too large to send: at most {LARGEST / 1e6:g} MB.")
-    return bytes(body)
+    return await body_of(request, LARGEST)

@@ -10,7 +10,8 @@ import httpx
 from monitoring.replay.accelerated import QUALITY
 from monitoring.replay.stack import ReplayError, Stack
 
-POLL = 0.1  # s
+POLL = 0.2  # s between two questions
+JOB_POLL = 1.0  # s between two about a job: the training needs the machine
 PATIENCE = 120.0  # s for each step but a job
 DELIVERY_PATIENCE = 5.0  # s for what becomes of an alert; nothing is an outcome too
 JOB_PATIENCE = 3600.0  # s for the jobs of a day
@@ -54,10 +55,10 @@ class Pace:
         _must(lambda: self._evaluated() > now, "Prometheus does not evaluate the rules of quality")
         firing = self._firing()
         champion = self._stack.champion()
-        if any(RETRAIN in labels and labels.get("version", champion) == champion for labels in firing):
+        if any(labels.get(RETRAIN) == "on" and labels.get("version", champion) == champion for labels in firing):
             _wait(lambda: self._outcomes() != self._known, DELIVERY_PATIENCE)
-        closed = lambda: all(job["state"] not in OPEN for job in self.jobs())  # noqa: E731
-        _must(closed, "a retraining does not end", JOB_PATIENCE)
+        closed = lambda: all(job["state"] not in OPEN for job in self._monitor("/jobs", 1))  # noqa: E731
+        _must(closed, "a retraining does not end", JOB_PATIENCE, JOB_POLL)
         self._known = self._outcomes()
         return {labels["alertname"] for labels in firing if labels.get("version", champion) == champion}
 
@@ -106,16 +107,16 @@ class Pace:
         return self._client.get(self._stack.prometheus + path, params=params).raise_for_status().json()["data"]
 
 
-def _wait(condition: Callable[[], bool], patience: float) -> bool:
+def _wait(condition: Callable[[], bool], patience: float, poll: float = POLL) -> bool:
     """Whether a condition came true in time."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL)
+        time.sleep(poll)
     return True
 
 
-def _must(condition: Callable[[], bool], otherwise: str, patience: float = PATIENCE) -> None:
-    if not _wait(condition, patience):
+def _must(condition: Callable[[], bool], otherwise: str, patience: float = PATIENCE, poll: float = POLL) -> None:
+    if not _wait(condition, patience, poll):
         raise ReplayError(f"after {patience:.0f} s: {otherwise}")

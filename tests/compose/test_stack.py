@@ -1,5 +1,6 @@
 """The stack, brought up for real: what it answers, what it keeps closed, what it survives."""
 
+import re
 import time
 
 import httpx
@@ -25,6 +26,15 @@ def test_it_predicts_through_the_published_port(stack: Stack) -> None:
 
 def test_the_monitor_finds_every_model_ready(stack: Stack) -> None:
     wait_until(lambda: httpx.get(f"{stack.monitor}/readyz").status_code == 200)
+
+
+def test_the_console_shows_the_models_with_what_the_image_holds(stack: Stack) -> None:
+    page = httpx.get(f"{stack.monitor}/")
+    assert page.status_code == 200
+    assert "flights" in page.text
+    assets = re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css)[^"]*)"', page.text)
+    assert assets
+    assert {httpx.get(f"{stack.monitor}{path}").status_code for path in assets} == {200}
 
 
 def test_a_prediction_and_its_feedback_meet_in_the_database(stack: Stack) -> None:

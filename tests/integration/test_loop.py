@@ -130,29 +130,43 @@ def test_what_was_learned_is_promoted_though_the_monitor_is_killed_while_it_trai
     assert [one["kind"] for one in monitor(own, "GET", "/decisions")] == ["promoted", "requested"]
 
 
+def test_what_does_worse_than_the_former_version_would_is_rolled_back_by_itself(own: Server) -> None:
+    for part in range(2):
+        live(own, f"back-{part}", line(2, 0, ROWS // 4))
+    wait_until(lambda: served(own) == ["1.0"])
+    (job,) = monitor(own, "GET", "/jobs", params={"state": "rolled_back"})
+    assert "1.0 would err" in job["result"]["watch"]["reason"]
+    assert champions(own) == ["1.0"]
+    assert abs(answer_at(own, 3) - 6) < 1
+    assert monitor(own, "GET", "/decisions")[0]["details"]["who"] == "watch"
+
+
 def test_what_learned_nonsense_is_refused_and_nobody_is_served_it(own: Server) -> None:
     for part in range(2):
-        live(own, f"wrong-{part}", line(-2, 0, ROWS // 4))
+        live(own, f"wrong-{part}", line(2, 20, ROWS // 4))
     for part in range(2):
-        live(own, f"right-{part}", line(2, 3, ROWS // 4))
+        live(own, f"right-{part}", line(2, 0, ROWS // 4))
     job = ended(own, retrain(own))
     assert job["state"] == "refused", job
     assert not job["result"]["verdict"]["promote"]
     assert Registry(own.settings.model_store).models()["linear"]["1.2"].state == "refused"
+    assert (champions(own), served(own)) == (["1.0"], ["1.0"])
+    assert abs(answer_at(own, 3) - 6) < 1
+
+
+def test_a_version_is_promoted_and_rolled_back_by_hand(own: Server) -> None:
+    done = monitor(own, "POST", "/models/linear/promote", json={"version": "1.1"})
+    assert done == {"model": "linear", "champion": "1.1", "former": "1.0"}
     assert (champions(own), served(own)) == (["1.1"], ["1.1"])
     assert abs(answer_at(own, 3) - 9) < 0.5
-
-
-def test_a_rollback_by_hand_serves_the_former_version_at_once(own: Server) -> None:
     done = monitor(own, "POST", "/models/linear/rollback")
     assert done == {"model": "linear", "champion": "1.0", "former": "1.1"}
     assert (champions(own), served(own)) == (["1.0"], ["1.0"])
     assert abs(answer_at(own, 3) - 6) < 1
-    assert monitor(own, "GET", "/jobs", params={"state": "rolled_back"})[0]["result"]["version"] == "1.1"
     metrics = httpx.get(f"{own.settings.monitor_url}/metrics").text
     for sample in (
-        'model_promotions_total{model="linear"} 1.0',
-        'model_rollbacks_total{model="linear"} 1.0',
+        'model_promotions_total{model="linear"} 2.0',
+        'model_rollbacks_total{model="linear"} 2.0',
         'retrain_jobs{model="linear",state="refused"} 1.0',
         'model_champion_info{model="linear",version="1.0"} 1.0',
     ):

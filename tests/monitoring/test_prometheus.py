@@ -41,8 +41,9 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert set(rule["labels"]) - {RETRAIN} == {"severity"}
 
 
-def test_a_model_whose_quality_fell_and_no_other_is_to_be_retrained() -> None:
-    assert [rule["alert"] for rule in rules("alerts.yml") if RETRAIN in rule["labels"]] == ["ModelQualityFell"]
+def test_a_model_whose_quality_fell_or_whose_errors_drift_is_to_be_retrained() -> None:
+    asks = {rule["alert"]: rule["labels"][RETRAIN] for rule in rules("alerts.yml") if RETRAIN in rule["labels"]}
+    assert asks == {"ModelQualityFell": "on", "ModelDrift": '{{ if eq $labels.kind "errors" }}on{{ else }}off{{ end }}'}
 
 
 def test_the_rules_count_slow_requests_by_the_objective_which_is_a_bucket() -> None:

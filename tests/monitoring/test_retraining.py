@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitoring.records import Trigger
 from monitoring.retraining import RetrainRefused
-from tests.monitoring.loops import MODEL, POLICY, Loop
-from tests.serving.stores import add
+from tests.monitoring.loops import MODEL, POLICY, START, Loop
+from tests.serving.stores import add, add_contract, contract_of_doubling
 
 HOUR = timedelta(hours=1)
 
@@ -81,6 +82,20 @@ def test_too_few_labelled_rows_are_not_worth_it(loop: Loop) -> None:
     loop.policy = replace(POLICY, age=5 * HOUR)
     loop.restart()
     assert "doubling has 6 labelled rows" in refusal(loop, "hand")
+
+
+def test_what_the_champion_knows_already_is_no_reason_for_another_but_by_hand(loop: Loop) -> None:
+    known = START.isoformat()
+    contract = msgspec.structs.replace(contract_of_doubling(version="1.1"), lineage={"until": known})
+    add_contract(loop.models, contract, "challenger")
+    loop.models.promote(MODEL, "1.1")
+    loop.label(range(1, 10))
+    assert f"doubling 1.1 knows rows until {known}, and 9 labelled ones are newer" in refusal(loop)
+    loop.retraining.request(MODEL, "hand", "all the same")
+    loop.retraining.cancel(1)
+    loop.look()
+    loop.label([10])
+    assert loop.retraining.request(MODEL, "alert", "its error rose").state == "queued"
 
 
 def test_a_model_that_cannot_learn_and_one_without_a_champion_are_refused(loop: Loop) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.training_process import Trained
 from tests.monitoring.loops import MODEL, START, Killed, Loop
 from tests.serving.stores import add
 
@@ -101,6 +102,16 @@ def test_a_training_that_ends_without_a_result_is_started_again_on_the_same_rows
     assert job.result["error"].endswith("Traceback: out of memory")
     assert len(loop.trainings.started) == 3
     assert loop.kinds() == ["requested", "failed"]
+
+
+def test_a_training_that_says_why_it_failed_is_not_started_again(loop: Loop) -> None:
+    loop.request()
+    loop.look()
+    loop.trainings.results[1] = Trained(MODEL, error="none of its rows fits")
+    loop.trainings.running.clear()
+    loop.look(2)
+    assert (loop.job().state, loop.job().result["error"]) == ("failed", "the training ended: none of its rows fits")
+    assert len(loop.trainings.started) == 1
 
 
 def test_a_job_that_hangs_is_ended_after_its_limit(loop: Loop) -> None:

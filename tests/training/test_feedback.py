@@ -28,7 +28,7 @@ from training import champion, pipeline, recipes
 from training.__main__ import app
 from training.data import DataError, sha256
 from training.export import run
-from training.feedback import Feedback, extend, learnable, read, split
+from training.feedback import Feedback, as_many_steps, extend, learnable, read, split
 from training.pipeline import Result
 from training.recipe import Data, Split
 from training.recipes.linear import Linear
@@ -275,6 +275,13 @@ def test_flights_of_long_ago_are_left_out() -> None:
     assert len(FLIGHTS.with_feedback(data, rows, held_out, hp).train) == len(rows)
 
 
+def test_few_rows_are_learned_in_as_many_steps_as_many_are() -> None:
+    hp = FLIGHTS.preset(None)
+    assert as_many_steps(hp, 39 * hp.batch_size, 39 * 100).batch_size == 100
+    assert as_many_steps(hp, 39 * hp.batch_size, 39).batch_size == 32
+    assert as_many_steps(hp, 39 * hp.batch_size, 80 * hp.batch_size) == hp
+
+
 def rmse(result: Result, rows: Split, folder: Path) -> float:
     """Of a version's own graph, on some rows."""
     with zipfile.ZipFile(result.archive) as archive:
@@ -301,6 +308,16 @@ def test_flights_of_summer_are_learned_from_feedback(flights: Result, train: Tra
     assert found < 0.75 * champions
     usual = {name: "usual" in summary for name, summary in result.contract.reference["inputs"].items()}
     assert all(usual.values())
+
+
+def test_a_few_days_of_summer_are_enough_to_err_less(flights: Result, train: Train, tmp_path: Path) -> None:
+    year = FLIGHTS.timeline(load(FLIGHTS))
+    assert year is not None
+    learned, later = between(year, "2013-06-01", "2013-06-05"), between(year, "2013-06-05", "2013-06-08")
+    path = write(tmp_path / "rows.jsonl", of_split(learned, load(FLIGHTS).inputs))
+    result = train(FLIGHTS, None, feedback=path, hold_out=0.07, promote="never")
+    found, champions = (rmse(one, later, tmp_path / name) for name, one in (("new", result), ("old", flights)))
+    assert found < 0.85 * champions
 
 
 def quarters(rotated: int, count: int, places: int) -> list[Row]:
@@ -401,11 +418,13 @@ def test_a_killed_command_goes_on_with_the_same_file_and_tells_its_result_to_a_p
     }
 
 
-def test_a_damaged_file_ends_the_command_with_an_error_and_no_result(tmp_path: Path) -> None:
+def test_a_damaged_file_ends_the_command_with_an_error_that_programs_are_told_too(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{")
     result = CliRunner().invoke(
         app, ["train", "linear", f"--feedback={tmp_path / 'rows.jsonl'}", f"--result={tmp_path / 'result.json'}"]
     )
     assert result.exit_code == 1
     assert f"error: {tmp_path / 'rows.jsonl'} is damaged in line 1" in result.output
-    assert not (tmp_path / "result.json").exists()
+    told = json.loads((tmp_path / "result.json").read_bytes())
+    assert told.keys() == {"model", "error"}
+    assert "is damaged in line 1" in told["error"]
