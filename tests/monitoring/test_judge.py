@@ -98,7 +98,8 @@ def test_of_two_that_are_alike_neither_replaces_the_other_though_one_is_better_o
     def wavering(times: float) -> Rule:
         return lambda tensors: tensors["distance"] + 0.5 * np.sin(times * tensors["distance"])
 
-    one, other = version(AIR, wavering(1e4)), version(NEW_AIR, wavering(2e4))
+    # One pair in twenty or so would differ beyond chance: test_paired.py counts them, this one does not.
+    one, other = version(AIR, wavering(1e4)), version(NEW_AIR, wavering(3e4))
     found = [judge(one, other, HELD_OUT, POLICY), judge(other, one, HELD_OUT, POLICY)]
     assert [check(verdict, "error").passed for verdict in found] == [False, False]
     assert sorted("% lower" in verdict.reason for verdict in found) == [False, True]
