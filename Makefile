@@ -12,7 +12,7 @@ EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV
 LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load tune bench replay test compose-test lint types format constraints litert clean
+.PHONY: help up down status logs train load tune bench replay test loop-test compose-test lint types format constraints litert clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,10 @@ replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and
 	@$(BIN)/python -m monitoring replay --output docs $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadgroup)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+
+loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retraining, promotion under load, console; ten minutes
+	@$(BIN)/python -m pytest -m loop $(or $(ARGS),tests/integration)
 
 compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
 	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)

@@ -17,6 +17,8 @@ from tests.integration.conftest import Server, serve, settings_for
 from tests.integration.test_loop import ENVIRONMENT, ROWS, line, live
 from tests.monitoring.console.browser import chromium, opened, tab_to
 
+pytestmark = pytest.mark.loop
+
 PNG = {"Content-Type": "image/png"}
 TO_THE_END = 120_000  # ms; a retraining on a busy machine
 

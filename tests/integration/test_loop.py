@@ -19,6 +19,8 @@ from serving.registry import Registry
 from tests.integration.conftest import Server, serve, settings_for, train
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.loop
+
 ROWS = 400  # of feedback that a training gets; half of them are held out
 ENVIRONMENT = {
     "MARLOOP_CAPTURE_ROWS_PER_SECOND": "100000",

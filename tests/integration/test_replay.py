@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from serving.companion import commands
 from serving.settings import ROOT
 from tests.monitoring.programs import need
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.loop
 
 COMMAND = [sys.executable, "-m", "monitoring", "replay"]
 JUNE = ["--from", "2013-06-01", "--to", "2013-06-12", "--share", "0.5"]

@@ -34,6 +34,8 @@ from tests.waiting import wait_until
 from training.pipeline import train
 from training.recipes.linear import recipe
 
+pytestmark = pytest.mark.loop
+
 ANSWERS = {"1.0": 12.0, "1.1": 11.52}  # to x = 6: the second version stopped while its offset was wrong
 BROKEN, AILING = "1.2", "1.3"  # one cannot be loaded, the other is slow, and fails over x = 8
 AILMENT = '''
