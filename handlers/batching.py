@@ -72,8 +72,8 @@ class Decoder(Protocol):
     def truncate(self, slot: int, length: int) -> None:
         """Forget what a slot holds from a position on."""
 
-    def copy(self, source: int, target: int) -> None:
-        """Let a slot hold what another holds."""
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first tokens of another, and nothing else."""
 
     def close(self) -> None:
         """Free all memory."""
@@ -178,9 +178,10 @@ class ContinuousBatching:
     def _start(self, request: Generate) -> None:
         free = [slot for slot in range(self.slots) if slot not in self._running]
         slot, source, shared = self._cache.place(request.prompt, free)
-        if source != slot:
-            self._decoder.copy(source, slot)
-        self._decoder.truncate(slot, shared)
+        if source == slot:
+            self._decoder.truncate(slot, shared)
+        else:
+            self._decoder.copy(source, slot, shared)
         limit = min(request.max_tokens, self.context - len(request.prompt))
         self._running[slot] = _Running(request, slot, shared, limit)
 

@@ -128,9 +128,10 @@ class LlamaDecoder:
         """Forget what a slot holds from a position on."""
         self._api.llama_memory_seq_rm(self._memory, slot, length, -1)
 
-    def copy(self, source: int, target: int) -> None:
-        """Let a slot hold what another holds; llama.cpp copies whole streams, before the next ``decode``."""
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first tokens of another; the whole stream is copied, before the next ``decode``."""
         self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self.truncate(target, length)
 
     def close(self) -> None:
         """Free all memory."""

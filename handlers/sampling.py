@@ -69,24 +69,34 @@ class Sampler:
             raise ValueError("the model's logits are not finite: its weights are damaged")
         if self._sampling.temperature < GREEDY:
             return likeliest
+        # A race: each token has an exponential time at a rate of its weight, and the shortest wins. As each has a time
+        # of its own, last bits of the logits, which differ with the size of the batch, hardly ever change who does.
+        times = self._random.standard_exponential(len(logits))
+        tokens = self._candidates(logits)
+        if tokens is not None:
+            logits, times = logits[tokens], times[tokens]
+        winner = int(np.argmin(times / self._weights(logits)))
+        return winner if tokens is None else int(tokens[winner])
+
+    def _candidates(self, logits: Array) -> Array | None:
+        """The tokens that top_k and top_p leave; None for all."""
         top_k, top_p = self._sampling.top_k, self._sampling.top_p
         tokens = largest(logits, top_k) if 0 < top_k < len(logits) else None
-        kept = logits if tokens is None else logits[tokens]
-        weights = np.exp((kept - logits[likeliest]) / self._sampling.temperature)
-        if top_p < 1:
-            kept = nucleus(weights, top_p)
-            weights = weights[kept]
-            tokens = kept if tokens is None else tokens[kept]
-        sums = np.cumsum(weights, dtype=np.float64)
-        drawn = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
-        drawn = min(drawn, len(sums) - 1)
-        return drawn if tokens is None else int(tokens[drawn])
+        if top_p == 1:
+            return tokens
+        kept = nucleus(self._weights(logits if tokens is None else logits[tokens]), top_p)
+        return kept if tokens is None else tokens[kept]
+
+    def _weights(self, logits: Array) -> Array:
+        """Probabilities up to a factor; none is zero."""
+        weights: Array = np.exp((logits - logits.max()) / self._sampling.temperature)
+        return weights.clip(np.finfo(np.float32).tiny)
 
 
 def log_softmax(logits: Array) -> Array:
-    """Logarithms of the probabilities: float32 ``(n,)`` to the same, the sum in float64."""
+    """Logarithms of the probabilities: float32 ``(n,)`` to the same."""
     shifted = logits - logits.max()
-    logprobs: Array = shifted - np.float32(np.log(np.exp(shifted).sum(dtype=np.float64)))
+    logprobs: Array = shifted - np.log(np.exp(shifted).sum())
     return logprobs
 
 

@@ -111,9 +111,9 @@ class ToyDecoder:
     def truncate(self, slot: int, length: int) -> None:
         del self.held[slot][length:]
 
-    def copy(self, source: int, target: int) -> None:
+    def copy(self, source: int, target: int, length: int) -> None:
         self.copies += 1
-        self.held[target] = list(self.held[source])
+        self.held[target] = self.held[source][:length]
 
     def close(self) -> None:
         self.closed = True
