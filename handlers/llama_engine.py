@@ -12,7 +12,6 @@ import numpy as np
 from handlers.batching import QUEUE, ContinuousBatching, DecodeError, Part
 from handlers.tensors import Array
 
-FLASH = {None: -1, False: 0, True: 1}  # llama_flash_attn_type: auto, disabled, enabled
 PIECE = 256  # bytes, more than any token of a usual vocabulary has
 
 
@@ -29,7 +28,7 @@ class LlamaDecoder:
         threads: None for one on each core that this process may use.
         batch: tokens of one ``decode`` at most.
         ubatch: tokens that are computed together at most.
-        flash_attention: None lets llama.cpp choose.
+        flash_attention: with it the logits are the same to the last bit, whatever shares the batch; without it not.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -44,7 +43,7 @@ class LlamaDecoder:
         threads: int | None = None,
         batch: int = 512,
         ubatch: int = 512,
-        flash_attention: bool | None = None,
+        flash_attention: bool = True,
     ) -> None:
         import llama_cpp.llama_cpp as api
 
@@ -74,7 +73,7 @@ class LlamaDecoder:
         settings.n_ubatch = min(ubatch, self.batch)
         settings.n_outputs_max = slots  # else the buffer has room for the logits of every token of a batch
         settings.n_threads = settings.n_threads_batch = threads or len(os.sched_getaffinity(0))
-        settings.flash_attn_type = FLASH[flash_attention]
+        settings.flash_attn_type = int(flash_attention)  # LLAMA_FLASH_ATTN_TYPE_DISABLED, _ENABLED
         self._context = api.llama_init_from_model(self._model, settings)
         if not self._context:
             self.close()

@@ -36,10 +36,11 @@ def load(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "llama":
         pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
         model = quantized(folder / "model.gguf")
-        return lambda slots, context: LlamaDecoder(model, slots, context)
+        # One thread: two wait for each other, spinning, where other processes want the cores too.
+        return lambda slots, context: LlamaDecoder(model, slots, context, threads=1)
     pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
     convert(quantized(folder / "model.gguf"), folder / "openvino")
-    return lambda slots, context: OpenVinoDecoder(folder / "openvino", slots, context)
+    return lambda slots, context: OpenVinoDecoder(folder / "openvino", slots, context, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +103,12 @@ def test_requests_that_join_and_leave_at_different_steps_get_the_same_answers(
 
 
 def test_the_end_of_a_turn_ends_the_answer_without_a_piece(engine: ContinuousBatching) -> None:
-    turn = "<|im_start|>user\nSay hello.<|im_end|>\n<|im_start|>assistant\n"
+    turn = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
     request = Generate("hello", engine.tokenize(turn, special=True), 100, GREEDY)
     answer = run(engine, request)["hello"]
     assert answer.end.reason == "stop"
     assert "<|im_end|>" not in answer.text
-    assert answer.text.startswith("Hello")
+    assert answer.text == "The capital of France is Paris."
 
 
 def test_cancelling_frees_the_slot_for_a_waiting_request(start: Start) -> None:
