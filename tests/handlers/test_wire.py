@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from handlers import wire
 from handlers.message import JSON, STATUS, Request, Response
-from handlers.service import Service, _request
+from handlers.service import Service, request_at
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # TorchServe leaves the file of its version open
@@ -132,7 +132,7 @@ def as_requests(message: list[dict[str, Any]]) -> list[Request]:
     """A batch as TorchServe hands it to a handler, and the handler to the core."""
     headers, parts, idents = service.Service.retrieve_data_for_inference(message)
     context = context_of(headers, idents)
-    return [_request(part, context, i) for i, part in enumerate(parts)]
+    return [request_at(part, context, i) for i, part in enumerate(parts)]
 
 
 def outcomes(connection: Any) -> list[Any]:
