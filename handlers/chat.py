@@ -30,6 +30,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,11 @@ class ChatService:
             telemetry = Telemetry(contract, protocol, registry)
             language = LanguageTelemetry(contract, registry)
             observers.append(telemetry)
-        ChatHandler(contract, engine, template).check_example()
+        thread = ThreadPoolExecutor(1, "engine")
         short = "ts" in sys.modules and settings.get("wire", True) and sys.modules["ts"].__version__ == wire.VERSION
-        self._handler = ChatHandler(contract, engine, template, observers, language, PATIENCE if short else 0)
+        patience = PATIENCE if short else 0
+        self._handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
+        self._handler.check_example()
         if "ts" in sys.modules:  # inside a worker of TorchServe
             version = sys.modules["ts"].__version__
             wire.install(settings.get("wire", True), version, self._handler.handle, self._handler.idle)

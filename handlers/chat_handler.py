@@ -8,6 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -73,6 +74,8 @@ class ChatHandler:
         observers: told of each request when it ends, as a batch of one; one that fails never breaks a request.
         telemetry: told of each step.
         patience: in seconds.
+        executor: of one thread, in which the engine makes its next step while answers are sent and requests are read;
+            None for a step only when ``handle`` is called.
         clock: seconds since the epoch.
         timer: seconds since whenever, which never goes back.
     """
@@ -85,6 +88,7 @@ class ChatHandler:
         observers: Sequence[Observer] = (),
         telemetry: LanguageTelemetry | None = None,
         patience: float = PATIENCE,
+        executor: Executor | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -92,6 +96,8 @@ class ChatHandler:
         self._engine, self._template = engine, template
         self._observers, self._telemetry = observers, telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
+        self._executor = executor
+        self._ahead: Future[list[Token | Finished]] | None = None
         self._created = int(clock())
         self._open: dict[str, _Open] = {}
 
@@ -105,6 +111,9 @@ class ChatHandler:
             What each is sent now. One with the header ``ts_stream_next: true`` must come again, and so must one with
             None, to which nothing is sent yet.
         """
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            wait([ahead])  # nothing else may be asked of the engine meanwhile
         present = {request.id for request in requests}
         for ident in self._open.keys() - present:
             self._leave(ident)
@@ -115,8 +124,11 @@ class ChatHandler:
                 if refused:
                     answered[request.id] = refused
         if self._open:
-            self._step()
-        return [answered.get(request.id) or self._take(request.id) for request in requests]
+            self._step(ahead)
+        responses = [answered.get(request.id) or self._take(request.id) for request in requests]
+        if self._executor and self._open:
+            self._ahead = self._executor.submit(self._engine.step)
+        return responses
 
     def idle(self) -> None:
         """Tell that no request is open any more."""
@@ -130,7 +142,7 @@ class ChatHandler:
             RuntimeError: the answer differs.
         """
         body = msgspec.json.encode(self.contract.example.request)
-        alone = ChatHandler(self.contract, self._engine, self._template)
+        alone = ChatHandler(self.contract, self._engine, self._template, executor=self._executor)
         parts = alone.handle([Request(body, {"content-type": JSON}, id="example")])
         while parts[-1] is None or parts[-1].headers.get(NEXT) == "true":
             parts += alone.handle([Request(b"", {}, id="example")])
@@ -192,9 +204,12 @@ class ChatHandler:
             raise InputError("empty", "the prompt is empty", asked.path, "a text")
         return self._engine.tokenize(asked.prompt, False)
 
-    def _step(self) -> None:
+    def _step(self, ahead: Future[list[Token | Finished]] | None) -> None:
         try:
-            events = self._engine.step()
+            events = ahead.result() if ahead else []
+            if not any(event.id in self._open for event in events):
+                # Always in the same thread: an engine may have others that serve the one that calls it.
+                events = self._executor.submit(self._engine.step).result() if self._executor else self._engine.step()
         except Exception as error:  # not of one request: what the engine holds is unknown
             for ident, one in self._open.items():
                 self._cancel(ident)
