@@ -14,6 +14,7 @@ from serving.registry import Registry, Version, file_sha256
 from tests.handlers import echo_engine
 
 CONFIG = "model-config.yaml"
+CONTEXT = 4000  # tokens of the echo
 SETTINGS = {
     "minWorkers": 1,
     "maxWorkers": 1,
@@ -97,11 +98,22 @@ def register(
         models[model.name] = {model.version: Version(path.name, file_sha256(path), "champion", created)}
 
 
-def register_echo(store: Path, slots: int = 4, room: int = 4, seconds: float = 0.0, **more: Any) -> ModelContract:
-    """Pack the echo under the name of ``chat``; ``more`` are settings of TorchServe."""
-    model = contract("chat", echoed("Hello"))
-    handler = {"slots": slots, "context": 400, "seconds": seconds, "wire": more.pop("wire", True)}
+def register_echo(
+    store: Path, name: str, slots: int, room: int, seconds: float, wire: bool = True, **more: Any
+) -> None:
+    """Pack the echo.
+
+    Args:
+        store: the model store.
+        name: of the model.
+        slots: requests that run at once.
+        room: requests beyond these that TorchServe hands to the worker.
+        seconds: that a step takes.
+        wire: whether the worker's socket is read through a buffer.
+        more: settings of TorchServe.
+    """
+    model = contract(name, echoed("Hello"))
+    handler = {"slots": slots, "context": CONTEXT, "seconds": seconds, "wire": wire}
     settings = SETTINGS | {"batchSize": slots + room, "handler": handler} | more
     files = {"echo_chat.py": ECHO.encode(), "echo_engine.py": Path(echo_engine.__file__).read_bytes()}
     register(store, model, settings, echo_engine.SMOLLM2, files, "echo_chat.py")
-    return model

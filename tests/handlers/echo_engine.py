@@ -1,7 +1,7 @@
 """A generation engine that needs no weights: it says again what it was told. It is packed into archives, too.
 
 Its tokens are bytes of UTF-8 and two control tokens; three bytes are a piece, so pieces end inside characters. Where what
-it was told contains ``FAIL`` it fails at that place, ``FOREVER`` has no end, and ``CRASH`` makes a whole step fail.
+it was told has ``FAIL`` it fails, ``FOREVER`` it goes on without an end, and at ``CRASH`` the whole step fails.
 """
 
 import re
@@ -17,7 +17,8 @@ START, END = 256, 257
 NAMES = {"<|im_start|>": START, "<|im_end|>": END}
 SIZE = 3  # bytes of a piece
 SMOLLM2 = (  # the template of the model that is served, but for its system prompt
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 

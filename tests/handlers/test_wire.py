@@ -277,7 +277,12 @@ def test_a_second_without_a_message_is_told_once(monkeypatch: pytest.MonkeyPatch
     told = threading.Event()
     with worker, frontend:
         reader = wire.Reader(told.set)
-        writer = threading.Thread(target=lambda: told.wait(20) and frontend.sendall(b"I"))
+
+        def write() -> None:
+            if told.wait(20):
+                frontend.sendall(b"I")
+
+        writer = threading.Thread(target=write)
         writer.start()
         assert reader.read(worker, 1) == b"I"
         writer.join()
