@@ -1,7 +1,7 @@
 """A generation engine that needs no weights: it says again what it was told. It is packed into archives, too.
 
-Its tokens are bytes of UTF-8 and two control tokens; three bytes are a piece, so pieces end inside characters. Where what
-it was told has ``FAIL`` it fails, ``FOREVER`` it goes on without an end, and at ``CRASH`` the whole step fails.
+Its tokens are bytes of UTF-8 and two control tokens; three bytes are a piece, so pieces end inside characters. Where
+what it was told has ``FAIL`` it fails, ``FOREVER`` it goes on without an end, and at ``CRASH`` the whole step fails.
 """
 
 import re
@@ -46,6 +46,7 @@ class EchoEngine:
         self.cancelled: list[str] = []
         self.asked: list[Generate] = []
         self._queue, self._seconds = queue, seconds
+        self._steps = False  # whether it is in the middle of a step, where nothing else may be asked of it
         self._waiting: deque[Generate] = deque()
         self._running: dict[str, _Running] = {}
 
@@ -58,6 +59,7 @@ class EchoEngine:
         return tokens
 
     def add(self, request: Generate) -> None:
+        self._check()
         if len(request.prompt) >= self.context:
             raise PromptTooLong(f"{len(request.prompt)} tokens")
         if len(self._waiting) >= self._queue and len(self._running) == self.slots:
@@ -66,13 +68,17 @@ class EchoEngine:
         self._waiting.append(request)
 
     def cancel(self, id: str) -> None:
+        self._check()
         self.cancelled.append(id)
         self._running.pop(id, None)
         self._waiting = deque(one for one in self._waiting if one.id != id)
 
     def step(self) -> list[Token | Finished]:
+        self._check()
+        self._steps = True
         if self._seconds:
             time.sleep(self._seconds)
+        self._steps = False
         while self._waiting and len(self._running) < self.slots:
             request = self._waiting.popleft()
             self._running[request.id] = _Running(request, _pieces(said(request.prompt)))
@@ -91,6 +97,10 @@ class EchoEngine:
     def close(self) -> None:
         self._running.clear()
         self._waiting.clear()
+
+    def _check(self) -> None:
+        if self._steps:
+            raise RuntimeError("the engine was asked for something in the middle of a step")
 
     def _advance(self, one: _Running) -> list[Token | Finished]:
         def finish(reason: Literal["stop", "length", "error"], error: str = "") -> Finished:

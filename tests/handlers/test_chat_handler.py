@@ -249,6 +249,29 @@ def test_each_of_a_crowd_gets_the_answer_that_it_gets_alone(world: World) -> Non
         assert world.body(ident) == alone.body(ident)
 
 
+def test_nothing_is_asked_of_the_engine_in_the_middle_of_a_step() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        world = World(EchoEngine(seconds=0.02), executor=executor)
+        for ident in "abcd":
+            world.say(ident, "one two STOP", stop="STOP")
+            world.step()
+        del world.open["d"]
+        world.run()
+    assert [world.status(one) for one in "abc"] == [200, 200, 200]
+    assert "d" in world.engine.cancelled
+
+
+def test_a_step_that_was_made_ahead_for_one_who_left_keeps_nobody_waiting() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        world = World(executor=executor)
+        world.say("a", "FOREVER", stream=True)
+        world.step()
+        del world.open["a"]
+        world.say("b", "abc", stream=True)
+        world.step()
+        assert world.body("b")
+
+
 def test_a_client_that_went_away_frees_its_slot_for_the_next(world: World) -> None:
     for ident in "abc":
         world.say(ident, "FOREVER", stream=True)
