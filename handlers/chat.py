@@ -39,7 +39,8 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
-from handlers.chat_handler import NEXT, PATIENCE, ChatHandler, protocol
+from handlers.chat_handler import NEXT, PATIENCE, ChatHandler
+from handlers.chat_routes import protocol
 from handlers.chat_template import FILE, ChatTemplate
 from handlers.contract import ModelContract
 from handlers.generation import GenerationEngine

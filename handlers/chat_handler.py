@@ -14,8 +14,9 @@ from http import HTTPStatus
 
 import msgspec
 
-from handlers import json_input, openai
+from handlers import openai
 from handlers.batch import Batch, Observer
+from handlers.chat_routes import MODELS, error_of, protocol, read, too_long
 from handlers.chat_template import ChatTemplate
 from handlers.chat_text import Shown, StoppedText
 from handlers.codec import Decoded
@@ -23,8 +24,8 @@ from handlers.contract import ModelContract
 from handlers.generation import Finished, Generate, GenerationEngine, PromptTooLong, QueueFull, Token
 from handlers.handler import same_answer
 from handlers.llm_telemetry import LanguageTelemetry
-from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
-from handlers.openai_answers import Answer, Reason, answer_of, error_body, models_body, usage
+from handlers.message import JSON, InputError, Request, Response, error_response
+from handlers.openai_answers import Answer, Reason, answer_of, models_body, usage
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ NEXT = "ts_stream_next"  # TorchServe's response header: "true" where more follo
 PATIENCE = 1.0  # s
 CHARACTERS = 32  # for each token of the context; no text has so many, and to split one that has would halt the others
 LEFT = 499  # status of a request whose client went away, as nginx counts it; it is sent to nobody
-MODELS = "v1/models"
-_READ = {"": openai.native, "v1/chat/completions": openai.chat, "v1/completions": openai.completion}
 
 
 @dataclass
@@ -179,15 +178,15 @@ class ChatHandler:
 
     def _add(self, request: Request, path: str) -> None:
         received, started = self._clock(), self._timer()
-        asked = _read(request, path)
+        asked = read(request, path)
         prompt = self._tokens(asked)
         context, most = self._engine.context, asked.max_tokens
         if most and len(prompt) + most > context:
-            raise _too_long(f"the prompt has {len(prompt)} tokens, and max_tokens is {most}", asked, context)
+            raise too_long(f"the prompt has {len(prompt)} tokens, and max_tokens is {most}", asked, context)
         try:
             self._engine.add(Generate(request.id, prompt, most or max(1, context - len(prompt)), asked.sampling))
         except PromptTooLong as error:
-            raise _too_long(f"the prompt has {len(prompt)} tokens", asked, context) from error
+            raise too_long(f"the prompt has {len(prompt)} tokens", asked, context) from error
         except ValueError as error:
             raise InputError("invalid_parameter", str(error)) from error
         answer = answer_of(asked, self.contract.name, request.id, int(received))
@@ -197,7 +196,7 @@ class ChatHandler:
         texts = [asked.prompt] if isinstance(asked.prompt, str) else [one["content"] for one in asked.prompt]
         characters = sum(map(len, texts))
         if characters > CHARACTERS * self._engine.context:
-            raise _too_long(f"the prompt has {characters} characters", asked, self._engine.context)
+            raise too_long(f"the prompt has {characters} characters", asked, self._engine.context)
         if not isinstance(asked.prompt, str):
             return self._template.tokens(asked.prompt)
         if not asked.prompt:
@@ -263,7 +262,7 @@ class ChatHandler:
             one.end = Response(200, one.answer.fail(error), one.answer.content_type)
         else:
             one.unsent = b""
-            one.end = _error(error, one.request)
+            one.end = error_of(error, one.request)
 
     def _take(self, ident: str) -> Response | None:
         one = self._open[ident]
@@ -283,7 +282,7 @@ class ChatHandler:
 
     def _refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
         self._observe(request, error_response(error, request, cause))
-        return _error(error, request)
+        return error_of(error, request)
 
     def _observe(self, request: Request, response: Response, one: _Open | None = None) -> None:
         """Tell the observers of a request that ended, whose error, if any, is in our own form."""
@@ -296,37 +295,3 @@ class ChatHandler:
                 observe(batch)
             except Exception:
                 logger.exception("an observer of %s failed", self.contract.name)
-
-
-def protocol(request: Request) -> str:
-    """The wire format of a request, for metrics: ``openai`` or ``native``."""
-    return "openai" if request.headers.get("url_path") else "native"
-
-
-def _read(request: Request, path: str) -> openai.Asked:
-    if path not in _READ:
-        offered = ", ".join([*filter(None, _READ), MODELS])
-        raise InputError("not_found", f"there is nothing at {path!r}", "url", offered)
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise InputError("unsupported_media_type", "the body is compressed", "content-encoding", "no compression")
-    if request.headers.get("explain") == "True":
-        raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
-    if request.media_type not in (JSON, ""):
-        found = f"content type {request.media_type!r}"
-        raise InputError("unsupported_media_type", found, "content-type", JSON)
-    if not request.body:
-        raise InputError("empty", "the body is empty", expected="a JSON object, by POST")
-    json_input.check_utf8(request.body)
-    return _READ[path](request.body)
-
-
-def _too_long(found: str, asked: openai.Asked, context: int) -> InputError:
-    expected = f"prompt and answer of at most {context} tokens together"
-    return InputError("context_length_exceeded", found, asked.path, expected)
-
-
-def _error(error: InputError, request: Request) -> Response:
-    """An error as its client reads it: in OpenAI's form on OpenAI's routes, else in ours."""
-    if protocol(request) == "native":
-        return error_response(error, request)
-    return Response(STATUS[error.code], error_body(error))
