@@ -49,7 +49,7 @@ class _Envelope(msgspec.Struct):
     inputs: Raw | UnsetType = UNSET
 
 
-PROTOCOLS = ("native", "v1", "v2", "npy", "image", "unknown")
+PROTOCOLS = ("native", "v1", "v2", "npy", "image", "openai", "unknown")
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _MAGIC = {b"\x93NUM": NPY, b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _FORM = "application/x-www-form-urlencoded"

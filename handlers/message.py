@@ -30,9 +30,13 @@ STATUS = {
     "invalid_image": 400,
     "too_many_rows": 413,
     "image_too_large": 413,
+    "unsupported_value": 400,
+    "context_length_exceeded": 400,
+    "not_found": 404,
     "unsupported_media_type": 415,
     "internal": 500,
     "not_supported": 501,
+    "overloaded": 503,
 }
 # Headers by which a client names its request: its own id, and its trace ("traceparent" of W3C Trace Context).
 CLIENT_IDS = {"client_request_id": "x-request-id", "traceparent": "traceparent"}
@@ -108,9 +112,10 @@ def shorten(text: str) -> str:
 def error_response(error: InputError, request: Request, cause: Exception | None = None) -> Response:
     """The JSON form of an error: ``{"error": {code, message, path, expected, request_id}}``, and the client's ids."""
     detail = {"code": error.code, "message": error.message, "path": error.path, "expected": error.expected}
-    body = msgspec.json.encode({"error": {k: _encodable(v) for k, v in (detail | request.ids).items()}})
+    body = msgspec.json.encode({"error": {k: encodable(v) for k, v in (detail | request.ids).items()}})
     return Response(STATUS[error.code], body, error=error.code, cause=cause)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """The text without what no UTF-8 has, halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode("utf-8")

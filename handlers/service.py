@@ -53,16 +53,16 @@ class Service:
         config = context.model_yaml_config or {}
         settings = config.get("handler") or {}
         cores_each = max(1, (os.cpu_count() or 1) // max(1, config.get("minWorkers", 1)))
-        threads = _positive(settings, "threads", cores_each)
+        threads = positive(settings, "threads", cores_each)
         name = settings.get("engine", "onnxruntime")
         engine = load_engine(name, directory, contract, threads)
-        codec = self.codec.open(directory, contract, _positive(settings, "max_rows", MAX_ROWS))
+        codec = self.codec.open(directory, contract, positive(settings, "max_rows", MAX_ROWS))
         registry = CollectorRegistry()
         telemetry = self._telemetry(contract, codec, os.environ, registry)
         # A copy that is served under another name is being tried out.
         is_itself = getattr(context, "model_name", None) in (None, contract.name)
         self.capture = _capture(contract, os.environ, registry) if is_itself else None
-        log: Observer = log_requests(_share(os.environ, "MARLOOP_LOG_SAMPLE"))
+        log: Observer = log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))
         observers = [log, *(one for one in (telemetry, self.capture) if one)]
         self._handler = ModelHandler(contract, engine, codec, observers)
         self._handler.check_example()
@@ -85,7 +85,7 @@ class Service:
             data: per request, its body under ``body`` or its form's parts, and its query parameters.
             context: TorchServe's, which takes the status and headers of each answer.
         """
-        requests = [_request(parts, context, i) for i, parts in enumerate(data)]
+        requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
         responses = self._handler.handle(requests)
         for i, response in enumerate(responses):
             if response.status != HTTPStatus.OK:
@@ -106,7 +106,12 @@ class Service:
         return Telemetry(contract, codec.protocol, registry)
 
 
-def _positive(settings: Mapping[str, Any], name: str, default: int) -> int:
+def positive(settings: Mapping[str, Any], name: str, default: int) -> int:
+    """A setting of ours in ``model-config.yaml``.
+
+    Raises:
+        ValueError: it is no positive integer.
+    """
     value = settings.get(name)
     if value is None:
         return default
@@ -120,7 +125,7 @@ def _capture(contract: ModelContract, environ: Mapping[str, str], registry: Coll
     url = environ.get("CAPTURE_URL", "")
     if url in ("", "off") or contract.task == "generation":
         return None
-    sample = _share(environ, "MARLOOP_CAPTURE_SAMPLE", 1.0)
+    sample = share(environ, "MARLOOP_CAPTURE_SAMPLE", 1.0)
     rate = _number(environ, "MARLOOP_CAPTURE_ROWS_PER_SECOND", CAPTURED_ROWS)
     if not 0 < rate < float("inf"):
         text = environ["MARLOOP_CAPTURE_ROWS_PER_SECOND"]
@@ -135,14 +140,20 @@ def _number(environ: Mapping[str, str], variable: str, default: float) -> float:
         return -1
 
 
-def _share(environ: Mapping[str, str], variable: str, default: float = 0.0) -> float:
-    share = _number(environ, variable, default)
-    if not 0 <= share <= 1:
+def share(environ: Mapping[str, str], variable: str, default: float = 0.0) -> float:
+    """A share from 0 to 1 in the environment.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = _number(environ, variable, default)
+    if not 0 <= value <= 1:
         raise ValueError(f"{variable} is {environ[variable]!r}; it must be a share from 0 to 1")
-    return share
+    return value
 
 
-def _request(parts: dict[str, Any], context: Any, i: int) -> Request:
+def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:
+    """A request of a batch, from its parts and TorchServe's context."""
     # A part of a form stands among the headers too, as a dict under its name.
     headers = {k.lower(): v for k, v in context.get_all_request_header(i).items() if isinstance(v, str)}
     whole = {name: bytes(value) for name, value in parts.items()}

@@ -7,6 +7,7 @@ Only the entry points use this; the core knows nothing of TorchServe.
 
 import importlib
 import logging
+import select
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +20,12 @@ from handlers.message import JSON, Request, Response
 logger = logging.getLogger(__name__)
 
 VERSION = "0.12.0"  # of TorchServe; in another one the functions that are replaced may mean something else
+IDLE = 1.0  # s
 _CHUNK = 1 << 16  # bytes asked of a recv; it returns what is there
 _END = -1  # in place of a length, closes a list
 _FORMS = ("multipart/", "application/x-www-form")
 _int = struct.Struct("!i")
-Answer = Callable[[Sequence[Request]], Sequence[Response]]
+Answer = Callable[[Sequence[Request]], Sequence[Response | None]]
 
 
 class Connection(Protocol):
@@ -32,14 +34,19 @@ class Connection(Protocol):
     def recv(self, size: int, /) -> bytes:
         """Wait for bytes, and take up to ``size``; none means that the other side has closed."""
 
+    def fileno(self) -> int:
+        """Its number, to wait for bytes with a limit."""
 
-def install(enabled: bool, version: str, answer: Answer) -> bool:
+
+def install(enabled: bool, version: str, answer: Answer, idle: Callable[[], None] | None = None) -> bool:
     """Make the worker in this process read its socket through a buffer, and ask ``answer`` for each batch directly.
 
     Args:
         enabled: whether to; if not, nothing is touched.
         version: TorchServe's; under any other than 0.12.0 nothing is touched and a warning is logged.
-        answer: a response for each request, in order; must not raise.
+        answer: a response for each request, in order, or None for one of which nothing is said yet, which only
+            continuous batching allows; must not raise.
+        idle: called once where nothing has come for a second.
 
     Returns:
         Whether that is so now.
@@ -55,7 +62,7 @@ def install(enabled: bool, version: str, answer: Answer) -> bool:
 
     protocol: Any = importlib.import_module("ts.protocol.otf_message_handler")
     service: Any = importlib.import_module("ts.service")
-    reader = Reader()
+    reader = Reader(idle)
     protocol._retrieve_buffer = reader.read
     protocol._retrieve_inference_msg = reader.read_batch
     service.Service.predict = predict
@@ -76,10 +83,12 @@ def request_of(parts: Mapping[str, bytes], headers: Mapping[str, str], ident: st
     return Request(parts.get("body", b""), headers, form, ident)
 
 
-def encode(requests: Sequence[Request], responses: Sequence[Response]) -> bytes:
-    """The message that answers a batch, as ``create_predict_response`` writes it."""
+def encode(requests: Sequence[Request], responses: Sequence[Response | None]) -> bytes:
+    """The message that answers a batch, as ``create_predict_response`` writes it; without those that are None."""
     parts = [_SUCCESS]
     for request, response in zip(requests, responses, strict=True):
+        if response is None:
+            continue
         plain = response.status == HTTPStatus.OK and response.content_type == JSON and not response.headers
         parts += _field(request.id.encode())
         parts.append(_PLAIN if plain else _meta(response))
@@ -133,9 +142,14 @@ class _Received:
 
 
 class Reader:
-    """Reads messages; what arrives behind one message is kept for the next one on the same connection."""
+    """Reads messages; what arrives behind one message is kept for the next one on the same connection.
 
-    def __init__(self) -> None:
+    Args:
+        idle: called once where nothing has come for a second.
+    """
+
+    def __init__(self, idle: Callable[[], None] | None = None) -> None:
+        self._idle = idle
         self._received: WeakKeyDictionary[Connection, _Received] = WeakKeyDictionary()
 
     def read(self, connection: Connection, length: int) -> bytes:
@@ -147,6 +161,8 @@ class Reader:
         received = self._of(connection)
         missing = received.start + length - len(received.data)
         if missing > 0:
+            if self._idle and not select.select([connection], [], [], IDLE)[0]:
+                self._idle()
             received.fill(connection, missing)
         stop = received.start + max(0, length)
         field = received.data[received.start : stop]

@@ -57,7 +57,11 @@ def test_the_code_decides_the_status(code: str, status: int) -> None:
 
 
 def test_every_fault_of_the_input_is_a_4xx() -> None:
-    assert {code for code, status in STATUS.items() if not 400 <= status < 500} == {"internal", "not_supported"}
+    assert {code for code, status in STATUS.items() if not 400 <= status < 500} == {
+        "internal",
+        "not_supported",
+        "overloaded",
+    }
 
 
 def test_a_megabyte_of_input_is_not_quoted_whole() -> None:

@@ -18,7 +18,7 @@ from handlers import service as service_module
 from handlers.contract import Example, ModelContract
 from handlers.image_codec import ImageCodec
 from handlers.message import JSON, NPY, OCTETS
-from handlers.service import MAX_ROWS, Service, _share
+from handlers.service import MAX_ROWS, Service, share
 from tests.handlers import wire
 from tests.handlers.models import LINE, PICTURES, Formula, pixels, serve
 from tests.sinks import sink
@@ -264,7 +264,7 @@ def test_a_model_that_does_not_answer_its_example_is_not_served(start: Start) ->
 @pytest.mark.parametrize("text", ["some", "-1", "1.5", "nan"])
 def test_a_log_sample_that_is_no_share_is_an_error_with_the_variable(text: str) -> None:
     with pytest.raises(ValueError, match=f"MARLOOP_LOG_SAMPLE is '{text}'; it must be a share from 0 to 1"):
-        _share({"MARLOOP_LOG_SAMPLE": text}, "MARLOOP_LOG_SAMPLE")
+        share({"MARLOOP_LOG_SAMPLE": text}, "MARLOOP_LOG_SAMPLE")
 
 
 def test_what_is_loaded_is_left_alone_by_the_garbage_collector(start: Start) -> None:

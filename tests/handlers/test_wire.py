@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from handlers import wire
 from handlers.message import JSON, STATUS, Request, Response
-from handlers.service import Service, _request
+from handlers.service import Service, request_at
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # TorchServe leaves the file of its version open
@@ -132,7 +132,7 @@ def as_requests(message: list[dict[str, Any]]) -> list[Request]:
     """A batch as TorchServe hands it to a handler, and the handler to the core."""
     headers, parts, idents = service.Service.retrieve_data_for_inference(message)
     context = context_of(headers, idents)
-    return [_request(part, context, i) for i, part in enumerate(parts)]
+    return [request_at(part, context, i) for i, part in enumerate(parts)]
 
 
 def outcomes(connection: Any) -> list[Any]:
@@ -262,3 +262,31 @@ def test_the_installed_torchserve_is_the_one_that_is_known() -> None:
     with installed(torchserve.__version__) as short:
         assert short
         assert protocol._retrieve_buffer.__module__ == wire.__name__
+
+
+def test_one_of_whom_nothing_is_said_yet_is_left_out_of_the_answer() -> None:
+    requests = [Request(b"", {}, {}, ident) for ident in "abc"]
+    said = Response(200, b"yes")
+    assert wire.encode(requests, [None, said, None]) == wire.encode(requests[1:2], [said])
+    assert wire.encode(requests, [None, None, None]) == wire.encode([], [])
+
+
+def test_a_second_without_a_message_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "IDLE", 0.01)
+    worker, frontend = socket.socketpair()
+    told = threading.Event()
+    with worker, frontend:
+        reader = wire.Reader(told.set)
+
+        def write() -> None:
+            if told.wait(20):
+                frontend.sendall(b"I")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert reader.read(worker, 1) == b"I"
+        writer.join()
+        told.clear()
+        frontend.sendall(b"II")
+        assert reader.read(worker, 1) + reader.read(worker, 1) == b"II"
+    assert not told.is_set()

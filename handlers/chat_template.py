@@ -1,0 +1,90 @@
+"""A conversation as the tokens that a model was trained on, by the chat template that came with its weights.
+
+A template is a program in Jinja, and a stranger's: it runs in Jinja's sandbox ("Sandbox" in its documentation).
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from handlers.message import InputError
+
+FILE = "chat_template.jinja"  # in the archive, as Hugging Face names it
+Tokenize = Callable[[str, bool], list[int]]
+_MARKUP = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{1,20}\]")  # what a control token may look like
+
+
+class ChatTemplate:
+    """Writes conversations.
+
+    Args:
+        source: the template, which may use ``messages``, ``add_generation_prompt`` and ``raise_exception``.
+        tokenize: a text and whether control tokens in it are meant, to tokens.
+
+    Raises:
+        ValueError: the template is no Jinja.
+    """
+
+    def __init__(self, source: str, tokenize: Tokenize) -> None:
+        # The settings are those with which the templates of Hugging Face are written.
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.globals["raise_exception"] = _refuse
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise ValueError(f"{FILE} is no template: {error}") from error
+        self._tokenize = tokenize
+        names = {
+            name for name in _MARKUP.findall(source) if len(tokenize(name, True)) == 1 < len(tokenize(name, False))
+        }
+        self._control = re.compile("|".join(map(re.escape, sorted(names))) or r"(?!)")
+
+    def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """A conversation, and the beginning of the answer.
+
+        Only the template's own control tokens become such: ``<|im_end|>`` in what somebody wrote is text. All other
+        text is split as if it stood there in one piece, as in training.
+
+        Args:
+            messages: ``role`` and ``content`` of each.
+
+        Raises:
+            InputError: the template refuses the conversation, or cannot write it.
+        """
+        mark = secrets.token_hex(16)  # what was written cannot know it
+        marked = [{**message, "content": f"{mark}<{message['content']}{mark}>"} for message in messages]
+        try:
+            text = self._template.render(messages=marked, add_generation_prompt=True)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise InputError("invalid_parameter", str(error), "$.messages", "a conversation for this model") from error
+        parts = re.split(f"{mark}<(.*?){mark}>", text, flags=re.DOTALL)
+        if any(mark in part for part in parts):  # else a turn that was cut could pass for the template's own text
+            raise InputError("internal", "the chat template cuts what was written", "$.messages")
+        return self._joined(parts[::2], parts[1::2])
+
+    def _joined(self, own: Sequence[str], written: Sequence[str]) -> list[int]:
+        """Tokens of the template's own text and what was written, in turn."""
+        tokens: list[int] = []
+        run = ""
+        for template, content in zip_longest(own, written, fillvalue=""):
+            start = 0
+            for control in self._control.finditer(template):
+                tokens += self._plain(run + template[start : control.start()])
+                tokens += self._tokenize(control[0], True)
+                run, start = "", control.end()
+            run += template[start:] + content
+        return tokens + self._plain(run)
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenize(text, False) if text else []
+
+
+def _refuse(message: Any) -> NoReturn:
+    raise TemplateError(str(message))

@@ -1,0 +1,180 @@
+"""OpenVINO as the decoder of a language model: it comes as a wheel, for machines without a compiler."""
+
+import re
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handlers.batching import QUEUE, ContinuousBatching, DecodeError, Part
+from handlers.tensors import Array
+
+MODEL = "openvino_model.xml"
+BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
+
+
+class OpenVinoDecoder:
+    """A model that ``openvino-genai`` wrote, with paged attention; each slot has its own blocks of the cache.
+
+    Args:
+        directory: holds ``openvino_model.xml`` and the files of the tokenizer, from ``convert``.
+        slots: sequences.
+        context: tokens of each.
+        threads: None lets OpenVINO choose.
+        batch: tokens of one ``decode`` at most.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+    """
+
+    def __init__(self, directory: Path, slots: int, context: int, threads: int | None = None, batch: int = 512) -> None:
+        import openvino
+        import openvino_genai
+        from openvino._offline_transformations import paged_attention_transformation
+
+        if not (directory / MODEL).is_file():
+            raise FileNotFoundError(f"{directory / MODEL} is missing; `convert` makes it from a GGUF file")
+        self.slots, self.context = slots, context
+        self.batch = max(batch, slots + 1)
+        self._openvino: Any = openvino
+        self._tokenizer: Any = openvino_genai.Tokenizer(directory)
+        self._pieces: dict[int, bytes] = {number: piece for piece, number in self._tokenizer.get_vocab().items()}
+        self.vocabulary = len(self._pieces)
+        self._end: int = self._tokenizer.get_eos_token_id()
+        self._control = re.compile(rb"<\|[a-z_]+\|>")
+        model = openvino.Core().read_model(directory / MODEL)
+        paged_attention_transformation(model)
+        _take_wanted_rows(model)
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            # The default, 8 bits, rounds a token by those before it; 16 make of last bits, which differ between batches
+            # of one and of many, differences a hundred times as large. So an answer would depend on who else runs.
+            "KV_CACHE_PRECISION": "f32",
+        }
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = openvino.compile_model(model, "CPU", settings)
+        self._request: Any = compiled.create_infer_request()
+        self._blocks = -(-context // BLOCK)  # of a slot
+        self._caches: list[Any] = []
+        for port in compiled.inputs:
+            if "cache" in port.any_name:
+                shape = [slots * self._blocks, *(size.get_length() for size in list(port.partial_shape)[1:])]
+                self._caches.append(openvino.Tensor(port.element_type, shape))
+                self._request.set_tensor(port.any_name, self._caches[-1])
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        # The tokenizer knows no such switch, so what looks like the name of a control token is split inside it.
+        parts = [text] if special else re.split(r"(?<=<)(?=\|)", text)
+        encoded = (self._tokenizer.encode(part, add_special_tokens=False).input_ids.data for part in parts if part)
+        return [int(token) for tokens in encoded for token in tokens.ravel()]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; none of a control token."""
+        piece = self._pieces[token]
+        return b"" if self._control.fullmatch(piece) else piece
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends the generation."""
+        return token == self._end
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        """Add tokens to slots and give the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+
+        Args:
+            parts: at most one for a slot.
+
+        Raises:
+            DecodeError: OpenVINO could not compute them.
+        """
+        ends = list(accumulate(len(part.tokens) for part in parts))
+        after = [part.position + len(part.tokens) for part in parts]
+        blocks = [-(-length // BLOCK) for length in after]
+        inputs = {
+            "input_ids": np.concatenate([np.asarray(part.tokens, np.int64) for part in parts]),
+            "position_ids": np.concatenate(
+                [np.arange(part.position, length, dtype=np.int64) for part, length in zip(parts, after, strict=True)]
+            ),
+            "past_lens": np.array([part.position for part in parts], np.int32),
+            "subsequence_begins": np.array([0, *ends], np.int32),
+            "block_indices": np.concatenate(
+                [part.slot * self._blocks + np.arange(count) for part, count in zip(parts, blocks, strict=True)]
+            ).astype(np.int32),
+            "block_indices_begins": np.array([0, *accumulate(blocks)], np.int32),
+            "max_context_len": np.array(max(after), np.int32),
+            "wanted": np.array([end - 1 for part, end in zip(parts, ends, strict=True) if part.wanted], np.int64),
+        }
+        try:
+            for name, value in inputs.items():
+                self._request.set_tensor(name, self._openvino.Tensor(value))
+            self._request.infer()
+        except RuntimeError as error:
+            raise DecodeError(f"OpenVINO could not compute a batch: {error}") from error
+        logits: Array = self._request.get_output_tensor().data
+        return logits.reshape(-1, self.vocabulary)
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget what a slot holds from a position on; what is there is overwritten by what comes."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first tokens of another."""
+        count = -(-length // BLOCK)
+        start, end = source * self._blocks, target * self._blocks
+        for cache in self._caches:
+            cache.data[end : end + count] = cache.data[start : start + count]
+
+    def close(self) -> None:
+        """Free all memory."""
+        self._request = None
+        self._caches.clear()
+
+
+def _take_wanted_rows(model: Any) -> None:
+    """Let the last layer, the largest, compute the logits of the tokens that are ``wanted`` only."""
+    from openvino import opset13 as ops
+
+    output = model.outputs[0].node.input_value(0).get_node()
+    wanted = ops.parameter([-1], np.int64, name="wanted")
+    wanted.output(0).set_names({"wanted"})
+    output.input(0).replace_source_output(ops.gather(output.input_value(0), wanted, np.int64(0)).output(0))
+    model.add_parameters([wanted])
+
+
+def convert(model: Path, directory: Path) -> None:
+    """Write the files that ``OpenVinoDecoder`` reads.
+
+    Args:
+        model: a GGUF file.
+        directory: where to; it is made.
+    """
+    import openvino_genai
+
+    directory.mkdir(parents=True, exist_ok=True)
+    # It writes beside the file that it reads.
+    link = directory / "model.gguf"
+    link.symlink_to(model.resolve())
+    try:
+        openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True)
+    finally:
+        link.unlink()
+
+
+def openvino_engine(
+    directory: Path, slots: int, context: int, threads: int | None = None, queue: int = QUEUE
+) -> ContinuousBatching:
+    """Load a converted model for continuous batching.
+
+    Args:
+        directory: from ``convert``.
+        slots: requests that run at once.
+        context: tokens of each, prompt and answer.
+        threads: None lets OpenVINO choose.
+        queue: requests that wait at most, beyond those that run.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+    """
+    return ContinuousBatching(OpenVinoDecoder(directory, slots, context, threads), queue, worth_copying=BLOCK)

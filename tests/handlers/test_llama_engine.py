@@ -1,0 +1,23 @@
+"""What is llama.cpp's own; what it has in common with other engines is in test_language_engines.py."""
+
+from pathlib import Path
+
+import pytest
+
+from handlers.llama_engine import LlamaDecoder
+from tests.handlers.smollm2 import weights
+
+pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+
+
+def test_what_is_no_model_is_refused_and_says_which_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.gguf is missing"):
+        LlamaDecoder(tmp_path / "nothing.gguf", 1, 64)
+    (tmp_path / "text.gguf").write_text("not a model")
+    with pytest.raises(ValueError, match=r"text\.gguf is no model that llama\.cpp can read"):
+        LlamaDecoder(tmp_path / "text.gguf", 1, 64)
+
+
+def test_a_context_that_the_model_was_not_trained_for_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the context is 100000 tokens; .* was trained for 8192 at most"):
+        LlamaDecoder(weights(), 1, 100_000)
