@@ -19,6 +19,8 @@ from tests.handlers.generating import GREEDY, run
 from tests.handlers.smollm2 import quantized
 from tests.integration.conftest import Server, serve, settings_for
 
+pytestmark = pytest.mark.chat
+
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 
 SLOTS, CONTEXT = 4, 512
