@@ -11,8 +11,8 @@ from handlers.contract import ModelContract
 from monitoring.archived import Archived, Refused
 from monitoring.paired import Losses
 from monitoring.records import Label, Labelled, Prediction
+from training.criteria import PRIMARY
 from training.distribution import Array
-from training.evaluate import PRIMARY
 from training.labels import label_fault
 
 MOST_CATEGORIES = 20  # of an input that is looked at by category

@@ -1,8 +1,7 @@
 """The judge: whether a challenger replaces the champion, from both archives and the newest labelled rows."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from handlers.contract import ModelContract
 from monitoring.archived import Archived
@@ -10,84 +9,11 @@ from monitoring.compatibility import violations
 from monitoring.evidence import Evidence, gather
 from monitoring.latency import compare_latency
 from monitoring.paired import Gain, Slice, compare_slices, gain, worst
-from monitoring.policy import number
+from monitoring.policy import JudgePolicy
 from monitoring.records import Labelled, Prediction
-from training.evaluate import PRIMARY
+from monitoring.verdict import Check, Verdict
+from training.criteria import PRIMARY
 from training.export import parity_tolerance
-
-
-@dataclass(frozen=True)
-class JudgePolicy:
-    """What a challenger must be.
-
-    Attributes:
-        margin: share of the champion's error that it must be better by.
-        confidence: with which it must be, and with which a slice must be too bad to count.
-        slice_tolerance: share of the champion's error that a slice may be worse by.
-        latency: times the champion's that its latency may be.
-        rows: that are needed for a verdict.
-    """
-
-    margin: float = 0.0
-    confidence: float = 0.95
-    slice_tolerance: float = 0.1
-    latency: float = 1.2
-    rows: int = 200
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "JudgePolicy":
-        """Read ``MARLOOP_JUDGE_MARGIN``, ``…_SLICE_TOLERANCE`` and ``…_LATENCY``; empty ones are unset.
-
-        Raises:
-            ValueError: one is out of range; names the variable.
-        """
-        return cls(
-            margin=number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
-            slice_tolerance=number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
-            latency=number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
-        )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One of the conditions.
-
-    Attributes:
-        name: ``contract``, ``parity``, ``example``, ``rows``, ``answers``,
-            ``error``, ``slices`` or ``latency``.
-        detail: a sentence with the figures.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the judge says; ``dataclasses.asdict`` of it is JSON.
-
-    Attributes:
-        reason: a sentence or more for people: the gain, or all that speaks against the challenger.
-        checks: those that were made; where the contract or the rows do not do, nothing is measured.
-        metric: that decides, ``rmse`` or ``accuracy``.
-        champion: its metric on the rows, in the output's unit or as a share; None if it was not measured.
-        challenger: the same of the challenger.
-        gain_low: with the policy's confidence the challenger's error is lower by more than this share of the
-            champion's (the error of an accuracy is 1 − accuracy); −1 at least; None if it was not measured.
-        gain_high: and with the same confidence by less than this.
-        rows: labelled rows that fit the champion.
-    """
-
-    promote: bool
-    reason: str
-    checks: tuple[Check, ...]
-    metric: str
-    champion: float | None
-    challenger: float | None
-    gain_low: float | None
-    gain_high: float | None
-    rows: int
 
 
 def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:

@@ -1,4 +1,8 @@
-"""The parts of the loop of retraining, put together for one monitor."""
+"""The parts of the loop of retraining, put together for one monitor.
+
+What opens archives and reads recipes loads torch, some seconds and half a gigabyte: it is imported where it is needed,
+so that a monitor that retrains nothing does without.
+"""
 
 import tempfile
 import threading
@@ -11,11 +15,9 @@ import httpx
 import numpy as np
 
 from handlers.contract import ModelContract
-from monitoring import evidence, paired, shadow
-from monitoring.archived import open_archive
+from monitoring import paired, shadow
 from monitoring.contracts import Contracts
-from monitoring.judge import JudgePolicy, Verdict, judge
-from monitoring.policy import RetrainPolicy, WatchPolicy, shadow_options
+from monitoring.policy import JudgePolicy, RetrainPolicy, WatchPolicy, shadow_options
 from monitoring.records import Labelled
 from monitoring.retraining import Retraining
 from monitoring.runner import Runner
@@ -23,14 +25,13 @@ from monitoring.shadow import Shadowed, ShadowPolicy
 from monitoring.stages import Stages
 from monitoring.store import Store
 from monitoring.training_process import TrainingProcesses
+from monitoring.verdict import Verdict
 from monitoring.watch import Watch
 from serving import rollout
 from serving.management import Management, ManagementError
 from serving.readiness import Readiness, ask
 from serving.registry import ArchiveError
 from serving.settings import Settings
-from training import recipes
-from training.feedback import learnable
 
 CONFIDENCE = 0.95  # of what a rollback for its error rests on
 
@@ -146,12 +147,18 @@ class Versions:
 
     def judge(self, model: str, champion: str, challenger: str, rows: Sequence[Labelled]) -> Verdict:
         """Compare both in this process, on rows that neither learned from."""
+        from monitoring.archived import open_archive
+        from monitoring.judge import judge
+
         with tempfile.TemporaryDirectory() as folder:
             old, new = (open_archive(self._models, model, one, Path(folder, one)) for one in (champion, challenger))
             return judge(old, new, rows, self._policies.judge)
 
     def compare(self, model: str, version: str, former: str, rows: Sequence[Labelled]) -> paired.Gain | None:
         """How much less the former one errs on the rows that both accept; None if there is none."""
+        from monitoring import evidence
+        from monitoring.archived import open_archive
+
         with tempfile.TemporaryDirectory() as folder:
             new, old = (open_archive(self._models, model, one, Path(folder, one)) for one in (version, former))
             losses = evidence.gather(new, old, rows).losses
@@ -177,6 +184,8 @@ class Versions:
 
     def training_options(self, model: str) -> list[str]:
         """Those by which a retraining has the champion's hyperparameters."""
+        from training import recipes
+
         contract = self._contract(model, self._models.champions()[model][0])
         preset = str(contract.lineage.get("preset"))
         chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
@@ -191,6 +200,9 @@ class Versions:
 
 def unfit(contract: ModelContract) -> str | None:
     """Why a model cannot be retrained here; None if it can."""
+    from training import recipes
+    from training.feedback import learnable
+
     if contract.name not in recipes.names():
         return f"{contract.name} has no recipe under training/recipes, so that it cannot be trained again"
     return recipes.missing(contract.name) or learnable(contract)

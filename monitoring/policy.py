@@ -62,6 +62,38 @@ class RetrainPolicy:
 
 
 @dataclass(frozen=True)
+class JudgePolicy:
+    """What a challenger must be.
+
+    Attributes:
+        margin: share of the champion's error that it must be better by.
+        confidence: with which it must be, and with which a slice must be too bad to count.
+        slice_tolerance: share of the champion's error that a slice may be worse by.
+        latency: times the champion's that its latency may be.
+        rows: that are needed for a verdict.
+    """
+
+    margin: float = 0.0
+    confidence: float = 0.95
+    slice_tolerance: float = 0.1
+    latency: float = 1.2
+    rows: int = 200
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "JudgePolicy":
+        """Read ``MARLOOP_JUDGE_MARGIN``, ``…_SLICE_TOLERANCE`` and ``…_LATENCY``; empty ones are unset.
+
+        Raises:
+            ValueError: one is out of range; names the variable.
+        """
+        return cls(
+            margin=number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
+            slice_tolerance=number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
+            latency=number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
+        )
+
+
+@dataclass(frozen=True)
 class WatchPolicy:
     """How long a promotion can be taken back by itself, and from when on the new version's error counts.
 

@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.judge import Verdict
 from monitoring.promotions import Rollout
 from monitoring.records import Job, Labelled
 from monitoring.retraining import Retraining
 from monitoring.shadow import Shadowed
 from monitoring.store import Store
 from monitoring.training_process import Trainings, write_rows
+from monitoring.verdict import Verdict
 from monitoring.watch import Watch
 from serving.launch import LaunchError
 from serving.registry import Registry

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from serving.registry import write_atomically
-from training import budget, evaluate, fit
+from training import budget, fit
+from training.criteria import PRIMARY
 from training.machine import machine
 from training.recipe import Data, Recipe
 from training.variants import Changes, practices, together
@@ -140,7 +141,7 @@ def ablate(
         "model": recipe.name,
         "seconds": round(sum(run.seconds for *_, done in found for run in done), 1),
         "machine": machine(),
-        "metric": evaluate.PRIMARY[recipe.task][0],
+        "metric": PRIMARY[recipe.task][0],
         "budget": used,
         "starts": {name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
         "rows": _rows(recipe, found),
@@ -155,7 +156,7 @@ def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterato
         raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(known)}")
     first = terms.runs(f"{start}, as it is", hp)
     yield START, {}, first
-    sign = 1 if evaluate.PRIMARY[terms.recipe.task][1] else -1
+    sign = 1 if PRIMARY[terms.recipe.task][1] else -1
     gains = {}
     for name, changes in chosen.items():
         done = terms.runs(f"{start}, {name}", replace(hp, **changes))
@@ -167,7 +168,7 @@ def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterato
 
 def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[dict[str, Any]]:
     starts = {start: done for start, name, _, done in found if name == START}
-    more = evaluate.PRIMARY[recipe.task][1]
+    more = PRIMARY[recipe.task][1]
     return [
         {"start": start, "practice": name, "changes": ", ".join(f"{k}={v}" for k, v in changes.items())}
         | _figures(done, starts[start], more)

@@ -12,11 +12,9 @@ from torchmetrics.functional.classification import binary_auroc
 
 from handlers.contract import Task
 from training.calibration import calibration, fit_temperature
+from training.criteria import PRIMARY
 from training.intervals import bootstrap
 from training.recipe import Array, Data, Recipe
-
-# The metric that decides between two versions, and whether more of it is better.
-PRIMARY: dict[str, tuple[str, bool]] = {"regression": ("rmse", False), "classification": ("accuracy", True)}
 
 
 def evaluate(

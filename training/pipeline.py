@@ -17,6 +17,7 @@ from serving.registry import Registry, Version, file_sha256, make_champion, next
 from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit
 from training.champion import unpack
+from training.criteria import PRIMARY
 from training.feedback import as_many_steps, extend
 from training.html_report import page
 from training.interface import contract_without_version
@@ -269,7 +270,7 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
             False,
             f"measured on other rows than the champion, so that nothing tells which is better: see `{by_hand}`",
         )
-    name = evaluate.PRIMARY[contract.task][0]
+    name = PRIMARY[contract.task][0]
     new, old = contract.evaluation["metrics"][name], champion.evaluation["metrics"][name]
     wins = evaluate.is_better(contract.task, contract.evaluation, champion.evaluation)
     return wins, f"{name} {new:.4f} {'is at least as good as' if wins else 'is worse than'} the champion's {old:.4f}"

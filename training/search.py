@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.callbacks import Callback
 
 from serving.registry import write_atomically
-from training import budget, evaluate, fit
+from training import budget, fit
+from training.criteria import PRIMARY
 from training.machine import machine
 from training.recipe import Data, Recipe
 from training.search_report import BEST, gain
@@ -170,7 +171,7 @@ def search(
         "model": recipe.name,
         "seconds": round(sum(one["seconds"] for one in [*done, *compared]), 1),
         "machine": machine(),
-        "metric": evaluate.PRIMARY[recipe.task][0],
+        "metric": PRIMARY[recipe.task][0],
         "budget": used | {"epochs": hp.epochs, "seeds": seeds},
         "preset": name,
         "found": found.params,

@@ -13,7 +13,7 @@ from monitoring.records import Job
 from monitoring.retraining import UNDER_WAY
 from monitoring.store import Store
 from serving.registry import Version
-from training.evaluate import PRIMARY
+from training.criteria import PRIMARY
 
 DriftState = Literal["drift", "as usual", "no verdict"]
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from monitoring.contracts import Contracts
-from monitoring.judge import Check, Verdict
 from monitoring.paired import Gain
 from monitoring.policy import RetrainPolicy, WatchPolicy
 from monitoring.records import Feedback, Job, Labelled, Prediction
@@ -16,6 +15,7 @@ from monitoring.shadow import Shadowed
 from monitoring.stages import Stages
 from monitoring.store import open_store
 from monitoring.training_process import Trained
+from monitoring.verdict import Check, Verdict
 from monitoring.watch import Watch
 from serving.launch import LaunchError
 from serving.readiness import Readiness

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 from handlers.contract import ModelContract
 from handlers.tokens import TextTokenizer
 from monitoring.archived import Refused, open_archive
-from monitoring.judge import JudgePolicy, judge
+from monitoring.judge import judge
+from monitoring.policy import JudgePolicy
 from monitoring.records import Labelled, Prediction
 from serving.registry import ArchiveError, Registry, Version, file_sha256
 from tests.handlers.models import PICTURES, pixels

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from monitoring.archived import Archived
-from monitoring.judge import Check, JudgePolicy, Verdict, judge
+from monitoring.judge import judge
+from monitoring.policy import JudgePolicy
 from monitoring.records import Labelled
+from monitoring.verdict import Check, Verdict
 from tests.monitoring.drifting import INPUTS, classification, regression, rows
 from tests.monitoring.versions import Rule, opened, version
 from training.distribution import Array

@@ -15,6 +15,7 @@ from serving.readiness import read_contract
 from serving.registry import Registry
 from training import evaluate, export, pipeline
 from training.champion import Champion, open_champion
+from training.criteria import PRIMARY
 from training.machine import machine
 from training.optimize import variants as making
 from training.optimize.choose import MAX_DROP, choose, objection
@@ -138,7 +139,7 @@ def _result(
         "model": contract.name,
         "version": contract.version,
         "task": contract.task,
-        "primary": evaluate.PRIMARY[contract.task][0],
+        "primary": PRIMARY[contract.task][0],
         "held_out": len(champion.trained.data.test),
         "max_drop": max_drop,
         "threads": threads,

@@ -7,7 +7,7 @@ import numpy as np
 
 from handlers.contract import ModelContract
 from handlers.engine import Engine, OnnxRuntimeEngine
-from training.evaluate import PRIMARY
+from training.criteria import PRIMARY
 from training.export import run
 from training.intervals import bootstrap
 from training.optimize import speed
