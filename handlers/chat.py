@@ -31,7 +31,6 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ from handlers.generation import GenerationEngine
 from handlers.llm_telemetry import LanguageTelemetry
 from handlers.logs import configure, log_requests
 from handlers.message import Response
-from handlers.service import positive, request_at, share
+from handlers.service import positive, request_at, share, tell
 from handlers.telemetry import Telemetry, hold_lock
 
 SLOTS = 8
@@ -134,12 +133,7 @@ class ChatService:
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
         responses = [response or Response(200, b"") for response in self._handler.handle(requests)]
-        for i, response in enumerate(responses):
-            if response.status != HTTPStatus.OK:
-                context.set_response_status(code=response.status, phrase=HTTPStatus(response.status).phrase, idx=i)
-            context.set_response_content_type(i, response.content_type)
-            for name, value in response.headers.items():
-                context.set_response_header(i, name, value)
+        tell(responses, context)
         # It writes the header itself, from what these say of each answer; None leaves the answer a whole one.
         ends = [response.headers.get(NEXT) for response in responses]
         context.stopping_criteria = [lambda _, end=end: None if end is None else end == "false" for end in ends]

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from handlers.contract import ModelContract
 from handlers.engine import ENGINES, load_engine
 from handlers.handler import ModelHandler
 from handlers.logs import configure, log_requests
-from handlers.message import Request
+from handlers.message import Request, Response
 from handlers.sink import Sink
 from handlers.telemetry import Telemetry, hold_lock
 
@@ -87,12 +87,7 @@ class Service:
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
         responses = self._handler.handle(requests)
-        for i, response in enumerate(responses):
-            if response.status != HTTPStatus.OK:
-                context.set_response_status(code=response.status, phrase=HTTPStatus(response.status).phrase, idx=i)
-            context.set_response_content_type(i, response.content_type)
-            for name, value in response.headers.items():
-                context.set_response_header(i, name, value)
+        tell(responses, context)
         return [response.body for response in responses]
 
     def _telemetry(
@@ -150,6 +145,16 @@ def share(environ: Mapping[str, str], variable: str, default: float = 0.0) -> fl
     if not 0 <= value <= 1:
         raise ValueError(f"{variable} is {environ[variable]!r}; it must be a share from 0 to 1")
     return value
+
+
+def tell(responses: Sequence[Response], context: Any) -> None:
+    """Tell TorchServe's context the status, content type and headers of each answer."""
+    for i, response in enumerate(responses):
+        if response.status != HTTPStatus.OK:
+            context.set_response_status(code=response.status, phrase=HTTPStatus(response.status).phrase, idx=i)
+        context.set_response_content_type(i, response.content_type)
+        for name, value in response.headers.items():
+            context.set_response_header(i, name, value)
 
 
 def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:

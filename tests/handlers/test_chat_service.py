@@ -1,10 +1,7 @@
 """The entry point between TorchServe and the core of a language model, with a context of the test's own."""
 
-import gc
-import logging
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from tests.chat_archive import contract, echoed
 from tests.handlers.echo_engine import SMOLLM2, EchoEngine
 from tests.handlers.test_service import Context
 
+pytestmark = pytest.mark.usefixtures("worker")
 STREAM = {"content-type": JSON, "url_path": "v1/completions"}
 ASKED = b'{"prompt": "abcdef", "stream": true}'
 
@@ -25,22 +23,6 @@ class EchoService(ChatService):
     def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, GenerationEngine]:
         self.engine = EchoEngine(slots=1)
         return "echo", self.engine
-
-
-@pytest.fixture(autouse=True)
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process as a worker finds it, without TorchServe; collector, logging and environment come back as they were."""
-    monkeypatch.delitem(sys.modules, "ts", raising=False)
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", "true")
-    root, ours = logging.getLogger(), logging.getLogger("handlers.logs")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
-    root.handlers = []
-    yield
-    gc.unfreeze()
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 import gc
 import logging
 import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tests.waiting import wait_until
 
 ANSWER = wire.ask(serve(LINE), wire.request({"x": 6}))
 MODEL = msgspec.structs.replace(LINE, example=Example({"x": 6}, ANSWER))
-CAPTURE = ("CAPTURE_URL", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND", "MARLOOP_TOKEN")
+pytestmark = pytest.mark.usefixtures("worker")
 FORM = "multipart/form-data; boundary=b"
 
 
@@ -72,23 +71,6 @@ class Loaded:
 
 class PictureService(Service):
     codec = ImageCodec
-
-
-@pytest.fixture(autouse=True)
-def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process as a worker finds it, without TorchServe; collector, logging and environment come back as they were."""
-    monkeypatch.delitem(sys.modules, "ts", raising=False)
-    for name in ("PROMETHEUS_MULTIPROC_DIR", "MARLOOP_LOG_SAMPLE", *CAPTURE):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", "true")
-    root, ours = logging.getLogger(), logging.getLogger("handlers.logs")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
-    root.handlers = []
-    yield
-    gc.unfreeze()
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
 
 
 @pytest.fixture

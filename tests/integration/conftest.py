@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import pytest
 from handlers.contract import ModelContract
 from loadtests.bench import marloop
 from loadtests.bench.processes import free_ports
+from monitoring.__main__ import companion as monitor
+from monitoring.training_process import TrainingProcesses
 from serving import background, companion
 from serving.readiness import read_contract
 from serving.registry import Registry
@@ -90,6 +92,29 @@ def server(store: Path) -> Iterator[Server]:
         yield running
         # No input of any test may have killed or restarted a worker.
         assert running.worker_pids() == pids
+
+
+@contextlib.contextmanager
+def monitored(store: Path, runs: Path, variables: Mapping[str, str]) -> Iterator[Server]:
+    """A TorchServe that captures, and its monitor, with nothing of this environment but what is given.
+
+    Args:
+        store: of the models.
+        runs: folder of the retrainings' checkpoints.
+        variables: of the environment of both.
+    """
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_TOKEN", "MARLOOP_CAPTURE_SAMPLE"):
+            environment.delenv(name, raising=False)
+        for name, value in (dict(variables) | {"MARLOOP_RUNS": str(runs)}).items():
+            environment.setenv(name, value)
+        settings = settings_for(store, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        server = stack.enter_context(serve(settings))
+        stack.callback(TrainingProcesses(settings).end_all)
+        stack.callback(monitor(settings).stop, settings)
+        monitor(settings).start(settings)
+        yield server
 
 
 def listening(settings: Settings) -> set[tuple[str, int]]:

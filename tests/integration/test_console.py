@@ -1,19 +1,15 @@
 """The console of a real monitor, beside a real TorchServe, in a real browser."""
 
-import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from monitoring.__main__ import companion
-from monitoring.training_process import TrainingProcesses
 from serving.registry import Registry
 from serving.settings import ROOT
-from tests.integration.conftest import Server, serve, settings_for
+from tests.integration.conftest import Server, monitored
 from tests.integration.test_loop import ENVIRONMENT, ROWS, line, live
 from tests.monitoring.console.browser import chromium, opened, tab_to
 
@@ -34,17 +30,7 @@ def own(browser: Browser, store: Path, tmp_path_factory: pytest.TempPathFactory)
     """A TorchServe with a copy of the models, and its monitor."""
     folder = tmp_path_factory.mktemp("console")
     shutil.copytree(store, folder / "store")
-    with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_TOKEN", "MARLOOP_CAPTURE_SAMPLE"):
-            environment.delenv(name, raising=False)
-        for name, value in (ENVIRONMENT | {"MARLOOP_RUNS": str(folder / "runs")}).items():
-            environment.setenv(name, value)
-        settings = settings_for(folder / "store", Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        server = stack.enter_context(serve(settings))
-        stack.callback(TrainingProcesses(settings).end_all)
-        stack.callback(companion(settings).stop, settings)
-        companion(settings).start(settings)
+    with monitored(folder / "store", folder / "runs", ENVIRONMENT) as server:
         yield server
 
 

@@ -1,11 +1,8 @@
 """The closed loop on real processes: what was served and labelled is learned, judged, promoted and rolled back."""
 
-import contextlib
 import math
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +13,7 @@ from monitoring.__main__ import companion
 from monitoring.training_process import TrainingProcesses
 from serving.management import Management
 from serving.registry import Registry
-from tests.integration.conftest import Server, serve, settings_for, train
+from tests.integration.conftest import Server, monitored, train
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.loop
@@ -37,18 +34,8 @@ ENVIRONMENT = {
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A TorchServe with a line that learned y = 2x in a hurry, and its monitor."""
     folder = tmp_path_factory.mktemp("loop")
-    with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_TOKEN", "MARLOOP_CAPTURE_SAMPLE"):
-            environment.delenv(name, raising=False)
-        for name, value in (ENVIRONMENT | {"MARLOOP_RUNS": str(folder / "runs")}).items():
-            environment.setenv(name, value)
-        train(folder / "store", "linear", "tutorial")
-        settings = settings_for(folder / "store", Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        server = stack.enter_context(serve(settings))
-        stack.callback(TrainingProcesses(settings).end_all)
-        stack.callback(companion(settings).stop, settings)
-        companion(settings).start(settings)
+    train(folder / "store", "linear", "tutorial")
+    with monitored(folder / "store", folder / "runs", ENVIRONMENT) as server:
         yield server
 
 
