@@ -1,6 +1,7 @@
 """Prompts of exact lengths that have no beginning in common, so that no cache knows one from another."""
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -115,15 +116,12 @@ def passage(engine: GenerationEngine, opening: str, generator: random.Random, le
     while True:
         words = [opening]
         while len(words) < length:
-            sentence = generator.choice(SENTENCES)
-            words += f"{sentence}. {generator.choice(OPENINGS)}".split()
-        for count in range(length, length // 2, -1):
-            text = " ".join(words[:count])
-            tokens = len(engine.tokenize(text, False))
-            if tokens == length:
-                return text
-            if tokens < length:
-                break
+            words += f"{generator.choice(SENTENCES)}. {generator.choice(OPENINGS)}".split()
+        texts = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
+        found = bisect_left(texts, length, key=lambda text: len(engine.tokenize(text, False)))
+        # A word may have several tokens, so that none of the texts is of this length: then others are drawn.
+        if len(engine.tokenize(texts[found], False)) == length:
+            return texts[found]
 
 
 def draw(engine: GenerationEngine, alone: int, together: int, long: int) -> Prompts:
