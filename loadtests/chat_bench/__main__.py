@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from loadtests.bench.machine import machine
-from loadtests.chat_bench import contenders, in_process, model, prompts, report
+from loadtests.chat_bench import chart, contenders, in_process, model, prompts, report
 from loadtests.chat_bench.contenders import Contender
 from loadtests.chat_bench.results import BESIDE, TOGETHER, Results
 from loadtests.chat_bench.turns import Bench
@@ -35,7 +35,7 @@ def bench(
     name: Annotated[str, typer.Option("--model", help="The language model, by its name in the store.")] = "chat",
     only: Annotated[list[str] | None, typer.Option(help="Only this contender; may be repeated.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = ROUNDS,
-    page: Annotated[Path, typer.Option(help="Page for the tables; the results lie beside it as JSON.")] = PAGE,
+    page: Annotated[Path, typer.Option(help="Page for the tables; chart and results lie beside it.")] = PAGE,
     again: Annotated[bool, typer.Option("--again", help="Write the page of the results that lie beside it.")] = False,
 ) -> None:
     """Measure, and write the page."""
@@ -45,6 +45,7 @@ def bench(
     try:
         results = msgspec.json.decode(path.read_bytes(), type=Results) if again else _measure(name, only, rounds, path)
         report.write(results, page)
+        chart.draw(results, page.with_suffix(".png"))
     except (ArchiveError, OSError, ValueError, ModuleNotFoundError) as error:
         console.print("[red]error:[/red]", end=" ")
         console.print(str(error), markup=False)

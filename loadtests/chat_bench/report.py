@@ -10,8 +10,6 @@ from loadtests.chat_bench.results import MACHINE, OURS, Results
 
 BEGIN, END = "<!-- bench-chat: from here written by `make bench-chat` -->", "<!-- bench-chat: until here -->"
 NEW_PAGE = f"# Language model\n\n{BEGIN}\n{END}\n"
-# Packages whose versions are printed; the results have all.
-NAMED = {"torch", "transformers", "llama_cpp_python", "openvino-genai", "torchserve", "uvicorn", "fastapi"}
 
 
 def write(results: Results, page: Path) -> None:
@@ -49,6 +47,8 @@ def _head(results: Results) -> str:
         "smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last stream's first "
         "token to the first one's last, end to end from the first request to the last token. Ours decodes 8 prompts "
         "that it has just answered, so that all start at once.",
+        "",
+        "![tokens a second, and the first token](language-model.png)",
         "",
     ]
     if results.rounds < 3:
@@ -102,7 +102,7 @@ def _absent(results: Results) -> str:
 
 
 def _versions(results: Results) -> str:
-    found = {line for lines in results.versions.values() for line in lines if line.partition("==")[0] in NAMED}
+    found = {line for lines in results.versions.values() for line in lines}
     return f"Versions: {', '.join(sorted(found, key=str.lower))}.\n" if found else ""
 
 

@@ -12,6 +12,8 @@ IDLE_GAP, BUSY_GAP = "gap beside {}, idle", "gap beside {}, p95 during a long pr
 BANDWIDTH = "read bandwidth"
 OURS, IN_PROCESS, TRANSFORMERS, LLAMA_SERVER = "marloop", "in-process", "transformers", "llama-cpp-python"
 MACHINE = "machine"
+# Packages whose versions are kept.
+NAMED = {"torch", "transformers", "llama_cpp_python", "openvino-genai", "torchserve", "uvicorn", "fastapi"}
 BESIDE = (1, 4, 7)  # streams that run when a long prompt comes
 TOGETHER = 8
 
@@ -36,7 +38,7 @@ class Results(msgspec.Struct):
         weights: bytes of the model's file, all of which each token needs.
         settings: ``model-config.yaml`` of the model.
         evaluation: of its contract.
-        versions: every package of each contender's environment.
+        versions: of what matters in each contender's environment.
         absent: why a contender is missing, or from when on.
     """
 

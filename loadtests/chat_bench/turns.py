@@ -17,7 +17,7 @@ from loadtests.chat_bench.bandwidth import read_bandwidth
 from loadtests.chat_bench.contenders import Contender, Started, plain
 from loadtests.chat_bench.model import Model
 from loadtests.chat_bench.prompts import NEW, Prompts
-from loadtests.chat_bench.results import MACHINE, OURS, Results, Sample
+from loadtests.chat_bench.results import MACHINE, NAMED, OURS, Results, Sample
 
 TURN_TIMEOUT = 600.0  # s
 WARM_UP = 16  # tokens
@@ -60,7 +60,8 @@ class Bench:
     def _prepared(self, contender: Contender) -> bool:
         try:
             contender.prepare(self._say)
-            self._results.versions[contender.name] = contender.packages()
+            packages = contender.packages()
+            self._results.versions[contender.name] = [one for one in packages if one.partition("==")[0] in NAMED]
         except InstallError as error:
             self._results.absent[contender.name] = f"cannot be installed: {error}"
             self._say(f"{contender.name} cannot be installed: {error}")
