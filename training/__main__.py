@@ -146,8 +146,14 @@ def fetch_command(
     """Get a model's data and check it, without training: for a machine that will have no network."""
     from training import recipes
     from training.data import DataError
+    from training.language import weights
+    from training.language.recipe import LanguageRecipe
 
     try:
+        found = recipes.find_any(model)
+        if isinstance(found, LanguageRecipe):
+            console.print(f"{model}: its weights are in {weights.fetch(found.weights, cache)}", markup=False)
+            return
         recipe = recipes.ready(model)
         data = recipe.load(recipe.preset(None), cache)
     except (KeyError, DataError) as error:
@@ -161,7 +167,7 @@ def list_command() -> None:
     from training import recipes
 
     for name in recipes.names():
-        recipe = recipes.find(name)
+        recipe = recipes.find_any(name)
         typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
 
 
@@ -224,11 +230,25 @@ def _train(
     from training import pipeline, recipes
     from training.data import DataError
     from training.export import ParityError
+    from training.language import pipeline as language
+    from training.language.recipe import LanguageRecipe
     from training.report import print_result
 
     try:
+        recipe = recipes.find_any(model)
+        recipes.check_packages(model)
+        if isinstance(recipe, LanguageRecipe):
+            if feedback or calibrate:
+                raise ValueError(f"{model} is a language model: there is no --feedback or --calibrate for it")
+            registered = language.train(
+                recipe, preset, Registry(store), cache=cache, promote=promote.value, step=telling(model)
+            )
+            if result_file:
+                pipeline.tell(registered, result_file)
+            print_result(registered, console)
+            return
         result = pipeline.train(
-            recipes.ready(model),
+            recipe,
             preset,
             Registry(store),
             cache=cache,
