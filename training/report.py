@@ -36,6 +36,9 @@ def print_result(result: Result, console: Console) -> None:
         for one in per_class:
             table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in one.values()))
         console.print(table)
+    if tuned := evaluation.get("instructions"):
+        change = f"{tuned['before']:.2f} before, {tuned['after']:.2f} after"
+        console.print(f"fine-tuning: perplexity of {tuned['rows']:,} held-out answers {change}")
     if found := evaluation.get("speed"):
         rates = ", ".join(f"{rate:.0f} tokens/s ({n} at once)" for n, rate in found["tokens_per_second"].items())
         console.print(f"{found['engine']}: {rates}, first token after {found['first_token_seconds']:.2f} s")

@@ -35,6 +35,11 @@ def prepare(engine: Engine, folder: Path) -> None:
         convert(folder / MODEL, folder / engine)
 
 
+def files(engine: Engine, folder: Path) -> list[Path]:
+    """What the engine reads."""
+    return sorted((folder / engine).iterdir()) if engine == "openvino" else [folder / MODEL]
+
+
 def decoder(engine: Engine, folder: Path, context: int) -> Decoder:
     """What computes logits for one sequence of so many tokens."""
     if engine == "openvino":

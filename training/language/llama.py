@@ -62,7 +62,7 @@ class _Layer(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(n, length, heads * size) -> (n, heads, length, size)."""
-        return x.unflatten(2, (-1, self._size)).transpose(1, 2)
+        return x.view(*x.shape[:2], -1, self._size).transpose(1, 2)
 
 
 def _turns(length: int, size: int, base: float) -> tuple[Tensor, Tensor]:
@@ -108,6 +108,12 @@ def llama(metadata: Metadata, weights: Mapping[str, Array]) -> Llama:
     state = {name: torch.from_numpy(weights[stored].copy()) for name, stored in names(metadata).items()}
     module.load_state_dict(state, assign=True)
     return module.eval()
+
+
+def exported(module: Llama, metadata: Metadata) -> dict[str, Array]:
+    """The network's weights by their names in a GGUF file: the inverse of ``llama``."""
+    state = module.state_dict()
+    return {stored: state[name].numpy() for name, stored in names(metadata).items()}
 
 
 def continued(module: Llama, prompt: Sequence[int], length: int, end: int) -> list[int]:

