@@ -1,6 +1,8 @@
 """The real weights, packaged by the recipe, on a real TorchServe with the fastest engine that is installed."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import pytest
 from serving.registry import Registry
 from tests.handlers.smollm2 import CACHE, weights
 from tests.integration.conftest import Server, serve, settings_for
+from tests.readme import client
 from training.language.pipeline import train
 from training.recipes import missing
 from training.recipes.chat import recipe
@@ -64,3 +67,12 @@ def test_a_seed_repeats_an_answer_and_a_prompt_that_begins_alike_is_cached(chat:
     first, second = (ask(chat, QUESTIONS[5], temperature=1.5, seed=7).json() for _ in range(2))
     assert first["choices"] == second["choices"]
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+
+
+def test_the_program_in_the_readme_gets_an_answer_like_the_one_below_it(chat: Server) -> None:
+    program, printed = client()
+    here = program.replace("http://127.0.0.1:8080", chat.url)
+    assert here != program
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=120)
+    # Last bits, which the engine and the processor decide, may choose another word later on.
+    assert done.stdout[:40] == printed[:40]
