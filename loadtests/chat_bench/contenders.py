@@ -13,7 +13,7 @@ from loadtests.bench import environments, marloop, processes
 from loadtests.chat_bench import program, stream
 from loadtests.chat_bench.answers import Answer, Ask
 from loadtests.chat_bench.model import Model
-from loadtests.chat_bench.results import IN_PROCESS, LLAMA_SERVER, OURS, TRANSFORMERS
+from loadtests.chat_bench.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, OURS, TRANSFORMERS
 from serving.settings import ROOT
 
 PEERS = Path(__file__).parent / "peers"
@@ -66,6 +66,7 @@ def contenders(root: Path) -> list[Contender]:
         Contender(IN_PROCESS, "its engine called in process, no server", _in_process, remembers=True),
         _peer(root, TRANSFORMERS, "transformers `generate`, float32, no server", _transformers),
         _peer(root, LLAMA_SERVER, "llama-cpp-python's own server", _llama_server, serial=True),
+        _peer(root, LLAMA_TUNED, "the same with all cores and the last logits only", _llama_tuned, LLAMA_SERVER, True),
     ]  # fmt: skip
 
 
@@ -74,12 +75,14 @@ def _peer(
     name: str,
     what: str,
     start: Callable[[Path, Model, Path], AbstractContextManager[Started]],
+    peer: str = "",
     serial: bool = False,
 ) -> Contender:
-    python = root / name / "bin" / "python"
+    peer = peer or name
+    python = root / peer / "bin" / "python"
 
     def prepare(say: Callable[[str], None]) -> None:
-        environments.ensure(name, root, say, PEERS, borrow=True)
+        environments.ensure(peer, root, say, PEERS, borrow=True)
 
     def begin(model: Model, folder: Path) -> AbstractContextManager[Started]:
         return start(python, model, folder)
@@ -115,28 +118,38 @@ def _transformers(python: Path, model: Model, folder: Path) -> Iterator[Started]
         yield Started(ask)
 
 
+def _llama_server(python: Path, model: Model, folder: Path) -> AbstractContextManager[Started]:
+    return _llama(python, model, folder, {})
+
+
+def _llama_tuned(python: Path, model: Model, folder: Path) -> AbstractContextManager[Started]:
+    return _llama(python, model, folder, {"n_threads": len(os.sched_getaffinity(0)), "logits_all": False})
+
+
 @contextlib.contextmanager
-def _llama_server(python: Path, model: Model, folder: Path) -> Iterator[Started]:
+def _llama(python: Path, model: Model, folder: Path, changed: Mapping[str, object]) -> Iterator[Started]:
     (port,) = processes.free_ports(1)
-    threads = str(len(os.sched_getaffinity(0)))
-    # Its defaults would use half of the cores, and break a stream off when another request comes.
-    options = {"n_threads": threads, "n_threads_batch": threads, "interrupt_requests": "False", "n_ctx": str(CONTEXT)}
-    options |= {"model": str(model.weights), "port": str(port), "verbose": "False"}
-    command = [str(python), "-m", "llama_cpp.server", *(word for item in options.items() for word in _option(*item))]
-    with _server(command, _environment(), folder, port, "/v1") as started:
+    # By default it breaks a stream off when another request comes.
+    options = {"model": model.weights, "port": port, "n_ctx": CONTEXT, "verbose": False, "interrupt_requests": False}
+    words = [str(word) for name, value in (options | dict(changed)).items() for word in (f"--{name}", value)]
+    command = [str(python), "-m", "llama_cpp.server", *words]
+    # By default it is not greedy at a temperature of 0: what was said before is less likely.
+    with _server(command, _environment(), folder, port, "/v1", {"repeat_penalty": 1.0}) as started:
         yield started
-
-
-def _option(name: str, value: str) -> Sequence[str]:
-    return f"--{name}", value
 
 
 @contextlib.contextmanager
 def _server(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, port: int, path: str
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    port: int,
+    path: str,
+    more: Mapping[str, object] | None = None,
 ) -> Iterator[Started]:
     def ask(prompts: Sequence[str], max_tokens: int) -> list[Answer]:
-        return stream.ask(port, f"{path}/completions", [stream.Request(plain(one, max_tokens)) for one in prompts])
+        bodies = [plain(prompt, max_tokens) | dict(more or {}) for prompt in prompts]
+        return stream.ask(port, f"{path}/completions", [stream.Request(body) for body in bodies])
 
     def answers() -> bool:
         with contextlib.suppress(OSError, stream.StreamError):

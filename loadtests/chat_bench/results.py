@@ -10,7 +10,8 @@ SAME_ALONE, SAME, AGREES = "same text, alone", "same text, together", "agreeing 
 COLD, WARM_SYSTEM, WARM_TURNS = "first token, cold", "first token, known system prompt", "first token, known turns"
 IDLE_GAP, BUSY_GAP = "gap beside {}, idle", "gap beside {}, p95 during a long prompt"
 BANDWIDTH = "read bandwidth"
-OURS, IN_PROCESS, TRANSFORMERS, LLAMA_SERVER = "marloop", "in-process", "transformers", "llama-cpp-python"
+OURS, IN_PROCESS, TRANSFORMERS = "marloop", "in-process", "transformers"
+LLAMA_SERVER, LLAMA_TUNED = "llama-cpp-python", "llama-cpp-python-tuned"
 MACHINE = "machine"
 # Packages whose versions are kept.
 NAMED = {"torch", "transformers", "llama_cpp_python", "openvino-genai", "torchserve", "uvicorn", "fastapi"}
