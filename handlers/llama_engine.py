@@ -12,6 +12,9 @@ import numpy as np
 from handlers.batching import QUEUE, ContinuousBatching, DecodeError, Part
 from handlers.tensors import Array
 
+# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured):
+# a prompt that is cut into chunks beside others would get other logits, and now and then another answer, than alone.
+UBATCH = 63  # tokens
 PIECE = 256  # bytes, more than any token of a usual vocabulary has
 
 
@@ -27,7 +30,8 @@ class LlamaDecoder:
         context: tokens of each.
         threads: None for one on each core that this process may use.
         batch: tokens of one ``decode`` at most.
-        ubatch: tokens that are computed together at most.
+        ubatch: tokens that are computed together at most; with more than ``UBATCH`` the logits depend on how a prompt
+            was cut, and with it on who else runs.
         flash_attention: with it the logits are the same to the last bit, whatever shares the batch; without it not.
 
     Raises:
@@ -42,7 +46,7 @@ class LlamaDecoder:
         context: int,
         threads: int | None = None,
         batch: int = 512,
-        ubatch: int = 512,
+        ubatch: int = UBATCH,
         flash_attention: bool = True,
     ) -> None:
         import llama_cpp.llama_cpp as api
