@@ -25,6 +25,12 @@ def test_the_kinds_of_a_model_are_added_up_and_what_was_shed_is_kept_apart() -> 
     assert tally.measured(found, "nobody") == Measured(0, 0, 0, 10, {})
 
 
+def test_the_first_tokens_of_streams_are_kept_beside_their_requests() -> None:
+    found = statistics(**{"chat_stream": (4, 0, {900: 4}), "chat_time to first token": (3, 0, {50: 2, 90: 1})})
+    found.entries["chat time to first token", "POST"].total_content_length = 60
+    assert tally.measured(found, "chat") == Measured(4, 0, 0, 10, {900: 4}, {50: 2, 90: 1}, 60)
+
+
 def judged(
     report: Path | None = None, finished: bool = True, exceptions: int = 0, slow: bool = False
 ) -> tuple[int, str]:
