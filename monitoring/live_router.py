@@ -69,6 +69,6 @@ def _contract(contracts: Contracts, model: str) -> ModelContract:
         names = ", ".join(sorted(known)) or "none"
         why = "has no archive that can be read" if model in known else f"is unknown, there is only {names}"
         raise HTTPException(404, f"the model {model!r} {why}")
-    if why := unmeasured(contract):
-        raise HTTPException(409, why)
+    if reason := unmeasured(contract):
+        raise HTTPException(409, reason)
     return contract
