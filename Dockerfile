@@ -6,14 +6,17 @@ ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE} AS build
 # An index that pip asks besides its own, such as that of the CPU builds of torch, which save gigabytes.
 ARG PIP_EXTRA_INDEX_URL=
+# What models need beside the rest, such as "chat" or "sentiment chat".
+ARG EXTRAS=
 WORKDIR /build
 RUN python -m venv --without-pip /opt/venv
 COPY pyproject.toml constraints.txt ./
 # The dependencies alone, so that a change of the code keeps this layer. What is removed serves those who compile
 # against these packages or test them.
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+RUN python -c "import os, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-print(*project['dependencies'], *extras['load'], *extras['postgres'], sep='\n')" > requirements.txt \
+names = ['load', 'postgres', *os.environ['EXTRAS'].split()]; \
+print(*project['dependencies'], *(line for name in names for line in extras[name]), sep='\n')" > requirements.txt \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
     -c constraints.txt -r requirements.txt \
  && cd /opt/venv/lib/python3.11/site-packages \

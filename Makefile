@@ -12,7 +12,8 @@ EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV
 LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load tune bench replay test loop-test compose-test lint types format constraints litert clean
+.PHONY: help up down status logs train load tune bench replay test loop-test compose-test lint types format constraints \
+	llama litert clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +94,12 @@ $(VENV)/extra-%: $(VENV)/runtime
 	@echo "installing what $* needs"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
+
+# pip builds it once and keeps the wheel in its cache; the next environment has it in seconds.
+llama: $(VENV)/extra-chat ## Build llama.cpp, the fastest engine of a language model: needs a C++ compiler, ten minutes
+	@command -v c++ >/dev/null || { echo "no C++ compiler: install one (Debian: apt install g++), or stay with OpenVINO"; exit 1; }
+	@echo "building llama.cpp: about ten minutes on two cores the first time; train chat again afterwards"
+	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt $(if $(WHEELS),--find-links $(WHEELS)) -e '.[chat-llama]'
 
 # Its converter cannot share an environment with pydantic, so it has its own, which borrows torch from this one.
 litert: $(LITERT)/installed ## Install what `python -m training export --format tflite` needs: 1 GB beside .venv

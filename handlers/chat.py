@@ -52,6 +52,7 @@ from handlers.telemetry import Telemetry, hold_lock
 SLOTS = 8
 CONTEXT = 2048
 MODEL = "model.gguf"
+WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of each engine
 
 
 class ChatService:
@@ -94,8 +95,8 @@ class ChatService:
             version = sys.modules["ts"].__version__
             wire.install(settings.get("wire", True), version, self._handler.handle, self._handler.idle)
         if folder:
-            sha = contract.lineage.get("graph_sha256", {}).get(MODEL, "")
-            telemetry.loaded(time.perf_counter() - started, name, sha[:12])
+            sums = contract.lineage.get("graph_sha256", {})
+            telemetry.loaded(time.perf_counter() - started, name, sums.get(WEIGHTS.get(name, ""), "")[:12])
         gc.collect()
         gc.freeze()  # what is loaded stays; else the collector walks through all of it now and then
 
@@ -103,7 +104,7 @@ class ChatService:
         """The engine that the settings name, else the fastest that is installed, and its name.
 
         Args:
-            directory: holds ``model.gguf``, and for OpenVINO a folder ``openvino`` with the converted model.
+            directory: holds ``model.gguf``, or for OpenVINO a folder ``openvino`` with the converted model.
             settings: ``handler`` of ``model-config.yaml``.
 
         Raises:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -140,15 +141,22 @@ class ChatHandler:
         Raises:
             RuntimeError: the answer differs.
         """
-        body = msgspec.json.encode(self.contract.example.request)
         alone = ChatHandler(self.contract, self._engine, self._template, executor=self._executor)
-        parts = alone.handle([Request(body, {"content-type": JSON}, id="example")])
-        while parts[-1] is None or parts[-1].headers.get(NEXT) == "true":
-            parts += alone.handle([Request(b"", {}, id="example")])
-        found = msgspec.json.decode(b"".join(part.body for part in parts if part))
+        found, cause = alone.answer(msgspec.json.encode(self.contract.example.request))
         if not same_answer(found, self.contract.example.response):
             what = f"answered {found}, not {self.contract.example.response}"
-            raise RuntimeError(f"{self.contract.name} {self.contract.version}: {what}") from parts[-1].cause
+            raise RuntimeError(f"{self.contract.name} {self.contract.version}: {what}") from cause
+
+    def answer(self, body: bytes) -> tuple[dict[str, Any], Exception | None]:
+        """The whole answer to one native request that is alone, or the error, and what caused that.
+
+        Args:
+            body: JSON.
+        """
+        parts = self.handle([Request(body, {"content-type": JSON}, id="alone")])
+        while parts[-1] is None or parts[-1].headers.get(NEXT) == "true":
+            parts += self.handle([Request(b"", {}, id="alone")])
+        return msgspec.json.decode(b"".join(part.body for part in parts if part)), parts[-1].cause
 
     def _leave(self, ident: str) -> None:
         gone = self._open.pop(ident)

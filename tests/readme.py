@@ -13,6 +13,7 @@ from serving.settings import ROOT
 
 README = ROOT / "README.md"
 _CURL = re.compile(r"```sh\n(curl .*?)\n```\n```json\n(.*?)\n```", re.DOTALL)
+_CLIENT = re.compile(r"```py\n(.*?)```\n```\n(.*?)\n```", re.DOTALL)
 _RECIPE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -34,6 +35,12 @@ class Shown:
 def shown() -> list[Shown]:
     """Every curl command of the README."""
     return [Shown(command, json.loads(answer)) for command, answer in _CURL.findall(README.read_text())]
+
+
+def client() -> tuple[str, str]:
+    """The program that asks the language model by OpenAI's client, and what it prints."""
+    ((program, printed),) = _CLIENT.findall(README.read_text())
+    return str(program), str(printed)
 
 
 def recipe() -> str:

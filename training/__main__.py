@@ -40,6 +40,10 @@ def train_command(
         typer.Option(help="File of labelled rows to learn as well: JSON, one row a line; docs/feedback.md."),
     ] = None,
     hold_out: Annotated[float, typer.Option(help="Share of these rows, the newest, that it is measured on.")] = 0.1,
+    instructions: Annotated[
+        Path | None,
+        typer.Option(help="Fine-tune a language model on conversations: JSON, one a line; docs/language-model.md."),
+    ] = None,
     result: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to tell in JSON which version it became, or why none.")
     ] = None,
@@ -48,7 +52,7 @@ def train_command(
     runs: Runs = ROOT / "runs",
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
-    _train(model, preset, promote, store, cache, runs, calibrate, feedback, hold_out, result)
+    _train(model, preset, promote, store, cache, runs, calibrate, feedback, hold_out, result, instructions)
 
 
 @app.command("ensure")
@@ -146,8 +150,14 @@ def fetch_command(
     """Get a model's data and check it, without training: for a machine that will have no network."""
     from training import recipes
     from training.data import DataError
+    from training.language import weights
+    from training.language.recipe import LanguageRecipe
 
     try:
+        found = recipes.find_any(model)
+        if isinstance(found, LanguageRecipe):
+            console.print(f"{model}: its weights are in {weights.fetch(found.weights, cache)}", markup=False)
+            return
         recipe = recipes.ready(model)
         data = recipe.load(recipe.preset(None), cache)
     except (KeyError, DataError) as error:
@@ -161,7 +171,7 @@ def list_command() -> None:
     from training import recipes
 
     for name in recipes.names():
-        recipe = recipes.find(name)
+        recipe = recipes.find_any(name)
         typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
 
 
@@ -219,16 +229,39 @@ def _train(
     feedback: Path | None = None,
     hold_out: float = 0.1,
     result_file: Path | None = None,
+    instructions: Path | None = None,
 ) -> None:
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
     from training.data import DataError
     from training.export import ParityError
+    from training.language import pipeline as language
+    from training.language.recipe import LanguageRecipe
     from training.report import print_result
 
     try:
+        recipe = recipes.find_any(model)
+        recipes.check_packages(model)
+        if isinstance(recipe, LanguageRecipe):
+            if feedback or calibrate:
+                raise ValueError(f"{model} is a language model: there is no --feedback or --calibrate for it")
+            registered = language.train(
+                recipe,
+                preset,
+                Registry(store),
+                cache=cache,
+                promote=promote.value,
+                instructions=instructions,
+                step=telling(model),
+            )
+            if result_file:
+                pipeline.tell(registered, result_file)
+            print_result(registered, console)
+            return
+        if instructions:
+            raise ValueError(f"{model} is no language model: there are no --instructions for it; see --feedback")
         result = pipeline.train(
-            recipes.ready(model),
+            recipe,
             preset,
             Registry(store),
             cache=cache,

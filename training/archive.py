@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -17,22 +18,23 @@ from handlers.codec import Codec
 from handlers.contract import ModelContract
 from training.recipe import Recipe, Serving
 
-REQUIREMENTS = (
-    "msgspec",
-    "orjson",
-    "numpy",
-    "onnxruntime",
-    "prometheus-client",
-    "torch",
-)  # of every archive
-ENTRY_POINTS: dict[str, tuple[str, ...]] = {"tabular": (), "image": ("pillow",), "text": ("tokenizers",)}  # and theirs
+REQUIREMENTS = ("msgspec", "orjson", "numpy", "prometheus-client")  # of every archive
+CHAT = "chat"  # the entry point of language models, which have no graphs
+ENGINES = ("onnxruntime", "torch")  # of every archive with graphs
+ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # and theirs
+    "tabular": ENGINES,
+    "image": (*ENGINES, "pillow"),
+    "text": (*ENGINES, "tokenizers"),
+    CHAT: ("jinja2",),
+}
 ASSETS = "assets"  # folder of the files that an entry point's codec needs
 GRAPHS = ("model.onnx", "model.pt2")
+QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
 MANIFEST, CONFIG = "MAR-INF/MANIFEST.json", "model-config.yaml"
 
 
 def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Serving) -> bytes:  # type: ignore[type-arg]
-    """Pack an archive; the same content gives the same bytes.
+    """Pack an archive of graphs.
 
     Args:
         recipe: names the entry point.
@@ -40,24 +42,47 @@ def build(recipe: Recipe, contract: ModelContract, graphs: Path, serving: Servin
         graphs: a folder with ``model.onnx`` and ``model.pt2``, and maybe a folder ``assets``.
         serving: how TorchServe runs it.
     """
-    source = Path(handlers.__file__).parent
-    entry_point = f"{recipe.entry_point}.py"
-    files = {
-        MANIFEST: _manifest(contract, entry_point, recipe.description),
-        "contract.json": contract.to_json(),
-        CONFIG: model_config(serving),
-        "requirements.txt": _requirements(recipe),
-        # TorchServe imports the entry point by its bare name, so it stands at the top; it finds the rest as a package.
-        entry_point: (source / entry_point).read_bytes(),
-    }
-    files |= {name: (graphs / name).read_bytes() for name in GRAPHS}
+    files = {name: (graphs / name).read_bytes() for name in GRAPHS}
     files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
+    return pack(contract, recipe.entry_point, recipe.description, model_config(serving), files)
+
+
+def pack(
+    contract: ModelContract,
+    entry_point: str,
+    description: str,
+    config: bytes,
+    files: Mapping[str, bytes],
+    requirements: Sequence[str] = (),
+) -> bytes:
+    """Pack an archive; the same content gives the same bytes.
+
+    Args:
+        contract: complete.
+        entry_point: a key of ``ENTRY_POINTS``.
+        description: of the model, in a line.
+        config: ``model-config.yaml``.
+        files: the model's own.
+        requirements: packages that its worker needs beside those of the entry point.
+    """
+    source = Path(handlers.__file__).parent
+    script = f"{entry_point}.py"
+    content = {
+        MANIFEST: _manifest(contract, script, description),
+        "contract.json": contract.to_json(),
+        CONFIG: config,
+        "requirements.txt": _requirements((*REQUIREMENTS, *ENTRY_POINTS[entry_point], *requirements)),
+        # TorchServe imports the entry point by its bare name, so it stands at the top; it finds the rest as a package.
+        script: (source / script).read_bytes(),
+        **files,
+    }
     core = [path for path in sorted(source.glob("*.py")) if path.stem not in ENTRY_POINTS]
-    files |= {f"handlers/{path.name}": path.read_bytes() for path in core}
+    content |= {f"handlers/{path.name}": path.read_bytes() for path in core}
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in content.items():
+            method = zipfile.ZIP_STORED if Path(name).suffix in QUANTIZED else zipfile.ZIP_DEFLATED
+            archive.writestr(zipfile.ZipInfo(name), data, method)
     return buffer.getvalue()
 
 
@@ -81,10 +106,11 @@ def codec_of(entry_point: str) -> type[Codec]:
         entry_point: a key of ``ENTRY_POINTS``.
 
     Raises:
-        ValueError: there is no such entry point.
+        ValueError: there is no such entry point, or it reads no tensors.
     """
-    if entry_point not in ENTRY_POINTS:
-        raise ValueError(f"the entry point is {entry_point!r}; it must be one of {', '.join(ENTRY_POINTS)}")
+    reading = [name for name in ENTRY_POINTS if name != CHAT]
+    if entry_point not in reading:
+        raise ValueError(f"the entry point is {entry_point!r}; it must be one of {', '.join(reading)}")
     module = importlib.import_module(f"handlers.{entry_point}")
     codec: type[Codec] = getattr(module, f"{entry_point.title()}Service").codec
     return codec
@@ -107,8 +133,7 @@ def _manifest(contract: ModelContract, entry_point: str, description: str) -> by
     return json.dumps(manifest, indent=1).encode()
 
 
-def _requirements(recipe: Recipe) -> bytes:  # type: ignore[type-arg]
-    names = REQUIREMENTS + ENTRY_POINTS[recipe.entry_point]
+def _requirements(names: Sequence[str]) -> bytes:
     # Without "+cpu" and its like, which only one index knows.
     lines = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
     return "\n".join(lines).encode() + b"\n"

@@ -91,13 +91,6 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
 
 
-def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:
-    """Whether one evaluation is at least as good as another in the metric that decides."""
-    name, more = PRIMARY[task]
-    a, b = challenger["metrics"][name], champion["metrics"][name]
-    return bool(a >= b if more else a <= b)
-
-
 def _regression(output: Tensor, target: Tensor) -> dict[str, float]:
     output, target = output.double(), target.double()
     metrics = {

@@ -27,7 +27,7 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
         | fed
         | _until(trained.data)
         | {
-            "git_commit": _commit(root),
+            "git_commit": commit(root),
             "data_sha256": trained.data.sha256,
             "preset": trained.preset,
             "hyperparameters": asdict(trained.hp),
@@ -46,7 +46,7 @@ def _until(data: Data) -> dict[str, str]:
     return {"until": datetime.fromtimestamp(int(max(times)), UTC).isoformat()} if times else {}
 
 
-def _commit(root: Path) -> str:
+def commit(root: Path) -> str:
     """The commit, not a tag's name, with ``-dirty`` where files differ from it; ``unknown`` if nothing tells it."""
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -2,10 +2,10 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -13,31 +13,18 @@ from handlers.contract import Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
-from serving.registry import Registry, Version, file_sha256, make_champion, next_number, write_atomically
+from serving.registry import Registry, file_sha256, write_atomically
 from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit
 from training.champion import unpack
-from training.criteria import PRIMARY
 from training.feedback import as_many_steps, extend
 from training.html_report import page
 from training.interface import contract_without_version
 from training.lineage import lineage
 from training.recipe import Array, Data, Recipe, Serving, Trained
 from training.reference import reference
+from training.registration import Promote, Result, register
 from training.serving_settings import serving_of
-
-Promote = Literal["auto", "always", "never"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a training."""
-
-    contract: ModelContract
-    archive: Path
-    state: str
-    why: str  # the version has that state
-    report: Path | None = None  # the page about it
 
 
 def train(
@@ -161,7 +148,8 @@ def publish(
     sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
     draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"graph_sha256": sums})
     example = _example(recipe, draft, data, graphs, serving_of(recipe, registry.store))
-    return _register(recipe, msgspec.structs.replace(draft, example=example), graphs, registry, promote, replaces)
+    draft = msgspec.structs.replace(draft, example=example)
+    return register(draft, _packing(recipe, graphs, registry), registry, promote, replaces)
 
 
 def package(recipe: Recipe[Any], registry: Registry) -> Result:
@@ -173,7 +161,11 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         contract = unpack(registry, recipe.name, Path(folder))
         draft = msgspec.structs.replace(contract, lineage=contract.lineage | {"packaged_from": contract.version})
-        return _register(recipe, draft, Path(folder), registry, "always")
+        return register(draft, _packing(recipe, Path(folder), registry), registry, "always")
+
+
+def _packing(recipe: Recipe[Any], graphs: Path, registry: Registry) -> Callable[[ModelContract], bytes]:
+    return lambda contract: archive.build(recipe, contract, graphs, serving_of(recipe, registry.store))
 
 
 def _check_calibration(recipe: Recipe[Any], data: Data) -> None:
@@ -231,46 +223,3 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
     if response.status != 200:
         raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
     return Example(request, msgspec.json.decode(response.body))
-
-
-def _register(
-    recipe: Recipe[Any],
-    draft: ModelContract,
-    graphs: Path,
-    registry: Registry,
-    promote: Promote,
-    replaces: str | None = None,
-) -> Result:
-    with registry.change() as models:
-        versions = models.setdefault(recipe.name, {})
-        number = next_number(versions)
-        contract = msgspec.structs.replace(draft, version=number)
-        path = registry.store / f"{recipe.name}-{number}.mar"
-        write_atomically(path, archive.build(recipe, contract, graphs, serving_of(recipe, registry.store)))
-        champion = next((number for number, version in versions.items() if version.state == "champion"), None)
-        if replaces is not None and promote == "auto":
-            wins, why = champion == replaces, f"made to replace {replaces}; the champion was {champion or 'none'}"
-        else:
-            wins, why = _judge(contract, versions[champion] if champion else None, promote)
-        created = contract.lineage["created"]
-        versions[number] = Version(path.name, file_sha256(path), "challenger", created, contract.evaluation)
-        if wins:
-            make_champion(models, recipe.name, number)
-        return Result(contract, path, versions[number].state, why)
-
-
-def _judge(contract: ModelContract, champion: Version | None, promote: Promote) -> tuple[bool, str]:
-    if promote != "auto":
-        return promote == "always", f"as asked: promote {promote}"
-    if champion is None:
-        return True, "the first version"
-    if any("held_out_since" in evaluation for evaluation in (contract.evaluation, champion.evaluation)):
-        by_hand = f"python -m serving promote {contract.name} {contract.version}"
-        return (
-            False,
-            f"measured on other rows than the champion, so that nothing tells which is better: see `{by_hand}`",
-        )
-    name = PRIMARY[contract.task][0]
-    new, old = contract.evaluation["metrics"][name], champion.evaluation["metrics"][name]
-    wins = evaluate.is_better(contract.task, contract.evaluation, champion.evaluation)
-    return wins, f"{name} {new:.4f} {'is at least as good as' if wins else 'is worse than'} the champion's {old:.4f}"

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training import learning_curve
-from training.pipeline import Result
+from training.registration import Result
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -18,6 +18,8 @@ def print_result(result: Result, console: Console) -> None:
     model = f"{contract.name} {contract.version}"
     rows = {model: evaluation["metrics"], **evaluation["baselines"]}
     held_out = "rows held out of the newest feedback" if "held_out_since" in evaluation else "held-out rows"
+    if contract.task == "generation":
+        held_out = "tokens of a plain text"
     title = f"{evaluation['rows']:,} {held_out}" + (f", in {unit}" if unit else "")
     table = _table(title, ["model", *evaluation["metrics"]])
     for name, metrics in rows.items():
@@ -34,9 +36,16 @@ def print_result(result: Result, console: Console) -> None:
         for one in per_class:
             table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in one.values()))
         console.print(table)
+    if tuned := evaluation.get("instructions"):
+        change = f"{tuned['before']:.2f} before, {tuned['after']:.2f} after"
+        console.print(f"fine-tuning: perplexity of {tuned['rows']:,} held-out answers {change}")
+    if found := evaluation.get("speed"):
+        rates = ", ".join(f"{rate:.0f} tokens/s ({n} at once)" for n, rate in found["tokens_per_second"].items())
+        console.print(f"{found['engine']}: {rates}, first token after {found['first_token_seconds']:.2f} s")
     parity = contract.lineage["parity"]
+    module, which = ("float32 weights", "relative or mean") if contract.task == "generation" else ("module", "largest")
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.items() if name != "rows")
-    console.print(f"parity with the module on {parity['rows']:,} rows, largest difference: {differences}")
+    console.print(f"parity with the {module} on {parity['rows']:,} rows, {which} difference: {differences}")
     if result.report:
         console.print(f"{result.report}: how good it is, and where it errs", markup=False, soft_wrap=True)
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False, soft_wrap=True)

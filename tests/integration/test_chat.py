@@ -17,8 +17,6 @@ from tests.chat_archive import CONTEXT, register_echo
 from tests.integration.conftest import Server, serve, settings_for
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.chat
-
 openai = pytest.importorskip("openai", reason="openai, of the extra dev, is not installed")
 
 SLOTS, ROOM, QUEUE = 4, 4, 100

@@ -1,6 +1,8 @@
-"""The real weights of SmolLM2 in llama.cpp, through a real TorchServe; skipped where they are not installed."""
+"""The real weights, packaged by the recipe, on a real TorchServe with the fastest engine that is installed."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,23 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers.chat_template import ChatTemplate
-from handlers.contract import Example
-from handlers.generation import Generate, GenerationEngine
-from tests.chat_archive import SETTINGS, contract, register
-from tests.handlers.echo_engine import SMOLLM2
-from tests.handlers.generating import GREEDY, run
-from tests.handlers.smollm2 import quantized
+from serving.registry import Registry
+from tests.handlers.smollm2 import CACHE, weights
 from tests.integration.conftest import Server, serve, settings_for
+from tests.readme import client
+from training.language.pipeline import train
+from training.recipes import missing
+from training.recipes.chat import recipe
 
-pytestmark = pytest.mark.chat
-
-pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-
-SLOTS, CONTEXT = 4, 512
-ASKED = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
 QUESTIONS = [
-    "What is the capital of France?",
+    "What is gravity?",
     "Count from one to ten.",
     "Write a sentence about the sea.",
     "What colour is the sky?",
@@ -36,29 +31,13 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GenerationEngine, Path]]:
-    """The engine in this process, and its weights."""
-    from handlers.llama_engine import llama_engine
-
-    weights = quantized(tmp_path_factory.mktemp("weights") / "model.gguf")
-    engine = llama_engine(weights, SLOTS, CONTEXT)
-    yield engine, weights
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def chat(engine: tuple[GenerationEngine, Path]) -> Iterator[Server]:
-    inside, weights = engine
-    answer = run(inside, Generate("x", inside.tokenize(str(ASKED["prompt"]), False), 4, GREEDY))["x"]
-    assert answer.text.startswith(" Paris")
-    prompt, generated = answer.end.prompt_tokens, answer.end.generated_tokens
-    counts = {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
-    example = Example(ASKED, {"text": answer.text, "finish_reason": answer.end.reason, "usage": counts})
-    handler = {"engine": "llama.cpp", "slots": SLOTS, "context": CONTEXT}
-    settings = SETTINGS | {"batchSize": 2 * SLOTS, "handler": handler}
+def chat() -> Iterator[Server]:
+    if lacking := missing("chat"):
+        pytest.skip(lacking)
+    weights()  # skips where there are none
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        register(store, contract("chat", example), settings, SMOLLM2, {"model.gguf": weights.read_bytes()})
+        train(recipe, None, Registry(store), cache=CACHE)
         with serve(settings_for(store, Path(folder) / "run")) as running:
             yield running
 
@@ -68,19 +47,9 @@ def ask(server: Server, question: str, **more: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/predictions/chat/1.0/v1/chat/completions", json=body, timeout=120)
 
 
-def test_a_conversation_is_split_as_the_text_that_the_template_writes(engine: tuple[GenerationEngine, Path]) -> None:
-    inside, _ = engine
-    for words in ("Hi", "\n\n two  lines\n", " 世界 😀", ""):
-        tokens = ChatTemplate(SMOLLM2, inside.tokenize).tokens([{"role": "user", "content": words}])
-        written = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
-        assert tokens == inside.tokenize(written, True)
-    forged = ChatTemplate(SMOLLM2, inside.tokenize).tokens([{"role": "user", "content": "<|im_end|>"}])
-    assert forged.count(inside.tokenize("<|im_end|>", True)[0]) == 1
-
-
 def test_each_of_several_greedy_answers_at_once_equals_the_one_alone(chat: Server) -> None:
     alone = [ask(chat, question).json()["choices"] for question in QUESTIONS]
-    assert "Paris" in alone[0][0]["message"]["content"]
+    assert alone[0][0]["message"]["content"].startswith("Gravity is")
     with ThreadPoolExecutor(len(QUESTIONS)) as threads:
         together = list(threads.map(lambda question: ask(chat, question).json()["choices"], QUESTIONS))
     assert together == alone
@@ -98,3 +67,12 @@ def test_a_seed_repeats_an_answer_and_a_prompt_that_begins_alike_is_cached(chat:
     first, second = (ask(chat, QUESTIONS[5], temperature=1.5, seed=7).json() for _ in range(2))
     assert first["choices"] == second["choices"]
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+
+
+def test_the_program_in_the_readme_gets_an_answer_like_the_one_below_it(chat: Server) -> None:
+    program, printed = client()
+    here = program.replace("http://127.0.0.1:8080", chat.url)
+    assert here != program
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=120)
+    # Last bits, which the engine and the processor decide, may choose another word later on.
+    assert done.stdout[:40] == printed[:40]

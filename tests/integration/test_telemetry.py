@@ -95,6 +95,7 @@ def test_a_killed_worker_costs_at_most_the_batch_in_hand_and_no_count_goes_back(
         load = asyncio.create_task(asyncio.to_thread(ask_all, own, asked))
         while by_workers(own.settings).total() < workers.total() + 300:
             await asyncio.sleep(0.01)
+            assert not load.done(), load.result()  # else nothing is left that could be lost
         psutil.Process(victim).kill()
         return await load
 

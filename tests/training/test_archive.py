@@ -16,8 +16,8 @@ from handlers.contract import ModelContract
 from tests.training.quadrants import Quadrants
 from training import recipes
 from training.archive import ENTRY_POINTS, build, model_config
-from training.pipeline import Result
 from training.recipe import Recipe, Serving
+from training.registration import Result
 
 SOURCE = Path(handlers.__file__).parent
 DISTRIBUTIONS = {"prometheus_client": "prometheus-client", "PIL": "pillow"}  # of modules that are called otherwise

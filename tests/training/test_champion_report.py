@@ -12,9 +12,9 @@ from tests.training.quadrants import Quadrants
 from training.champion_report import champion_report, markdown
 from training.data import DataError
 from training.machine import machine
-from training.pipeline import Result
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
+from training.registration import Result
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from training.evaluate import evaluate, is_better
+from training.criteria import is_better
+from training.evaluate import evaluate
 from training.recipe import Array
 
 LABELS = ("a", "b", "c")

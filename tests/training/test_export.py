@@ -18,9 +18,9 @@ from training import fit
 from training.archive import GRAPHS
 from training.data import sha256
 from training.export import PARITY_ROWS, ParityError, check_parity, export, predict, serving_module
-from training.pipeline import Result
 from training.recipe import Data, Trained
 from training.recipes.linear import Linear, LinearHyperparameters
+from training.registration import Result
 
 
 class Two(nn.Module):

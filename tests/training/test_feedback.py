@@ -29,9 +29,9 @@ from training.__main__ import app
 from training.data import DataError, sha256
 from training.export import run
 from training.feedback import Feedback, as_many_steps, extend, learnable, read, split
-from training.pipeline import Result
 from training.recipe import Data, Split
 from training.recipes.linear import Linear
+from training.registration import Result
 from training.report import print_result
 
 LINEAR = Linear()

@@ -9,10 +9,10 @@ import torch
 from tests.training.conftest import CACHE, load
 from training import recipes
 from training.data import DataError, package_file
-from training.pipeline import Result
 from training.recipe import to_tensors
 from training.recipes import flights as source
 from training.recipes.flights import CUTOFF, SOURCE, AirTimeRegression, FlightsHyperparameters
+from training.registration import Result
 
 recipe = recipes.find("flights")
 

@@ -12,14 +12,14 @@ from PIL import Image
 from tests.training.conftest import CACHE, Train, Trainings, load
 from tests.training.pages import Page
 from tests.training.quadrants import Quadrants
-from training import pipeline, recipes
+from training import recipes
 from training.html_report import page
 from training.html_report.charts import learning_curves
 from training.html_report.figure import figure
 from training.html_report.mistakes import worst
-from training.pipeline import Result
 from training.recipe import Split
 from training.recipes.linear import Linear
+from training.registration import Result
 
 MODELS = ("linear", "quadrants", "fashion", "flights", "sentiment")
 
@@ -194,4 +194,4 @@ def test_the_same_training_gives_the_same_page_but_for_its_time(train: Train, tm
         )
         pages.append(page.render(Linear(), contract, data, 2 * data.test.inputs["x"]))
     assert pages[0] == pages[1]
-    assert pipeline.Result(result.contract, result.archive, "champion", "").report is None
+    assert Result(result.contract, result.archive, "champion", "").report is None

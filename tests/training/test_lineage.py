@@ -12,8 +12,8 @@ from serving.settings import ROOT
 from tests.training.conftest import load
 from training import recipes
 from training.lineage import PACKAGES, lineage
-from training.pipeline import Result
 from training.recipe import Trained
+from training.registration import Result
 
 NOW = datetime(2013, 2, 17, 12, 30, 0, 999, tzinfo=UTC)
 # Nothing of whoever runs the tests.

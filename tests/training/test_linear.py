@@ -16,9 +16,9 @@ from tests.training.conftest import load
 from training import recipes
 from training.archive import GRAPHS
 from training.data import sha256
-from training.pipeline import Result
 from training.recipe import to_tensors
 from training.recipes.linear import LinearRegressionModel
+from training.registration import Result
 
 recipe = recipes.find("linear")
 

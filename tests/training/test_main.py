@@ -11,8 +11,8 @@ from serving.registry import Registry
 from tests.training.conftest import NOWHERE, Trainings
 from training import recipes
 from training.__main__ import app
-from training.pipeline import Result
 from training.recipes import linear as linear_source
+from training.registration import Result
 
 
 class Commands:

@@ -11,9 +11,9 @@ from handlers.message import Request
 from serving.registry import ArchiveError, Registry, file_sha256
 from tests.training.conftest import Train, Trainings
 from tests.training.quadrants import Quadrants
-from training.pipeline import Promote, Result
 from training.recipe import Array, Data
 from training.recipes.linear import Linear
+from training.registration import Promote, Result
 
 
 @pytest.fixture

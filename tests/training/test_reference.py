@@ -9,9 +9,9 @@ from handlers.contract import TensorSpec
 from tests.training.conftest import load
 from tests.training.quadrants import Quadrants
 from training.distribution import QUANTILES
-from training.pipeline import Result
 from training.recipe import Data, Split
 from training.reference import reference
+from training.registration import Result
 
 ROWS = 1025  # so that each of the 257 quantiles falls onto a row
 

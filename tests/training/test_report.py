@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from training.pipeline import Result
+from training.registration import Result
 from training.report import print_learning_curve, print_result
 
 

@@ -13,9 +13,9 @@ from serving.readiness import read_contract
 from serving.registry import Registry
 from tests.training.conftest import Trainings
 from training.__main__ import app
-from training.pipeline import Result
 from training.recipe import Serving
 from training.recipes.linear import Linear
+from training.registration import Result
 from training.serving_settings import FILE, choose, serving_of
 
 

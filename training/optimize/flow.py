@@ -25,6 +25,7 @@ from training.optimize.result import CHOSEN
 from training.optimize.students import SHARES
 from training.optimize.variants import Variant
 from training.recipe import Recipe, Serving
+from training.registration import Promote, Result
 from training.serving_settings import serving_of
 
 Step = Callable[[str], None]
@@ -35,7 +36,7 @@ class Outcome:
     """What was found, for ``docs/practices``, and the version that was registered, if any."""
 
     result: dict[str, Any]
-    registered: pipeline.Result | None
+    registered: Result | None
 
 
 def optimize(
@@ -47,7 +48,7 @@ def optimize(
     max_drop: float = MAX_DROP,
     shares: tuple[float, ...] = SHARES,
     epochs: int | None = None,
-    promote: pipeline.Promote = "auto",
+    promote: Promote = "auto",
     dry_run: bool = False,
     seconds: float = 1.0,
     threads: int = 1,
@@ -172,9 +173,9 @@ def _register(
     row: Row,
     max_drop: float,
     registry: Registry,
-    promote: pipeline.Promote,
+    promote: Promote,
     step: Step,
-) -> pipeline.Result:
+) -> Result:
     """Evaluate the graph that will be served, not its module, and register it."""
     step(f"registering {variant.name}")
     recipe, data, contract = variant.trained.recipe, variant.trained.data, champion.contract

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data import DataError, install
+from training.language.recipe import LanguageRecipe
 from training.recipe import Recipe
 
 PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
@@ -20,28 +21,51 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Recipe[Any]:
-    """The recipe of a model.
+    """The recipe of a model that is fitted.
+
+    Raises:
+        KeyError: there is none; the message lists those that there are.
+    """
+    recipe = find_any(name)
+    if isinstance(recipe, LanguageRecipe):
+        raise KeyError(
+            f"{name} is a language model: it can be trained, which packages it, and not be fitted or changed"
+        )
+    return recipe
+
+
+def find_any(name: str) -> Recipe[Any] | LanguageRecipe:
+    """The recipe of a model, fitted or published.
 
     Raises:
         KeyError: there is none; the message lists those that there are.
     """
     if name not in names():
         raise KeyError(f"there is no recipe {name!r}; there are {', '.join(names())}")
-    recipe: Recipe[Any] = importlib.import_module(f"{__name__}.{name}").recipe
+    recipe: Recipe[Any] | LanguageRecipe = importlib.import_module(f"{__name__}.{name}").recipe
     return recipe
 
 
 def ready(name: str) -> Recipe[Any]:
-    """The recipe of a model whose packages are installed.
+    """The recipe of a model that is fitted and whose packages are installed.
 
     Raises:
         KeyError: there is no such recipe.
         DataError: packages of its extra are not installed; says how to install them.
     """
     recipe = find(name)
+    check_packages(name)
+    return recipe
+
+
+def check_packages(name: str) -> None:
+    """That what a recipe's extra names is installed.
+
+    Raises:
+        DataError: it is not; says how to install it.
+    """
     if message := missing(name):
         raise DataError(message)
-    return recipe
 
 
 def extra(name: str, project: Path | None = None) -> list[str]:

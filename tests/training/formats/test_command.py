@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.training.conftest import Trainings
 from training.__main__ import app
 from training.formats import markdown
-from training.pipeline import Result
+from training.registration import Result
 
 RESULT = {
     "command": "export",

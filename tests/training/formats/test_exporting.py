@@ -20,8 +20,8 @@ from tests.training.formats.exporters import FORMATS, PYTHON
 from training import recipes
 from training.formats.exporting import export_champion, formats
 from training.formats.graphs import Onnx, TorchProgram
-from training.pipeline import Result
 from training.recipe import Recipe
+from training.registration import Result
 
 
 @pytest.fixture(scope="module")

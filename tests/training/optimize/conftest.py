@@ -9,8 +9,8 @@ from serving.registry import Registry
 from tests.training.conftest import CACHE, Trainings
 from tests.training.quadrants import Quadrants
 from training.champion import Champion, open_champion
-from training.pipeline import Result
 from training.recipe import Array
+from training.registration import Result
 
 
 @pytest.fixture

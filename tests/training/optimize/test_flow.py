@@ -22,6 +22,7 @@ from training.optimize.flow import Outcome
 from training.optimize.quantize import INT8, datatypes
 from training.recipe import Recipe
 from training.recipes.linear import Linear
+from training.registration import Promote
 from training.serving_settings import choose as choose_serving
 
 Optimize = Callable[..., Outcome]
@@ -168,7 +169,7 @@ def test_a_dry_run_leaves_the_store_as_it_was(
     ],
 )
 def test_promotion_is_as_asked(
-    optimize: Optimize, chosen: Callable[[str | None], None], promote: pipeline.Promote, state: str, why: str
+    optimize: Optimize, chosen: Callable[[str | None], None], promote: Promote, state: str, why: str
 ) -> None:
     chosen("float16")
     registered = optimize(Quadrants(), promote=promote).registered

@@ -1,0 +1,1 @@
+"""Language models: from published weights to an archive that answers as they do."""

@@ -1,0 +1,51 @@
+"""The engines that a language model can be served by, and which of them is installed here."""
+
+import importlib.util
+from pathlib import Path
+from typing import get_args
+
+from handlers.batching import Decoder
+from handlers.chat import MODEL
+from training.data import DataError, install
+from training.language.recipe import Engine
+
+MODULES: dict[Engine, str] = {"llama.cpp": "llama_cpp", "openvino": "openvino_genai"}  # the fastest first
+PACKAGES: dict[Engine, str] = {"llama.cpp": "llama-cpp-python", "openvino": "openvino-genai"}
+EXTRAS: dict[Engine, str] = {"llama.cpp": "chat-llama", "openvino": "chat"}
+
+
+def choose(asked: Engine | None) -> Engine:
+    """The engine that is asked for, else the fastest that is installed.
+
+    Raises:
+        DataError: it is not installed; says how it is.
+    """
+    for engine in (asked,) if asked else get_args(Engine):
+        if importlib.util.find_spec(MODULES[engine]):
+            return engine  # type: ignore[no-any-return]
+    wanted = asked or "openvino"
+    raise DataError(f"the engine {wanted} is not installed: {install(EXTRAS[wanted])}")
+
+
+def prepare(engine: Engine, folder: Path) -> None:
+    """Make what the engine needs beside ``model.gguf`` in a folder."""
+    if engine == "openvino":
+        from handlers.openvino_engine import convert
+
+        convert(folder / MODEL, folder / engine)
+
+
+def files(engine: Engine, folder: Path) -> list[Path]:
+    """What the engine reads."""
+    return sorted((folder / engine).iterdir()) if engine == "openvino" else [folder / MODEL]
+
+
+def decoder(engine: Engine, folder: Path, context: int) -> Decoder:
+    """What computes logits for one sequence of so many tokens."""
+    if engine == "openvino":
+        from handlers.openvino_engine import OpenVinoDecoder
+
+        return OpenVinoDecoder(folder / engine, 1, context)
+    from handlers.llama_engine import LlamaDecoder
+
+    return LlamaDecoder(folder / MODEL, 1, context)

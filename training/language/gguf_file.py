@@ -1,0 +1,151 @@
+"""Reads and writes GGUF, the file format of llama.cpp's models (docs/gguf.md in the repository of ggml)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data import DataError
+from training.recipe import Array
+
+QUANTIZATIONS = {"Q8_0": 7, "F16": 1}  # and the number that the key general.file_type has for each
+CONTROL = 3  # the type of a token that is no text
+_ROTATED = ("attn_q.weight", "attn_k.weight")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the keys of a file say of the model; its architecture is Llama's.
+
+    Attributes:
+        context: tokens that it was trained for.
+        layers: of the network.
+        width: of a token's vector.
+        inner: width inside a layer's feed-forward part.
+        heads: of attention.
+        kv_heads: heads of keys and values; several heads share one.
+        rope_base: base of the rotary embedding's frequencies.
+        epsilon: of the norms.
+        tokens: the vocabulary, bytes written as printable characters.
+        control: numbers of the tokens that are no text.
+        merges: of the byte-pair encoding, the first first.
+        end: number of the token that ends an answer.
+        template: for conversations, in Jinja.
+        license: as the file names it.
+    """
+
+    context: int
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv_heads: int
+    rope_base: float
+    epsilon: float
+    tokens: tuple[str, ...]
+    control: tuple[int, ...]
+    merges: tuple[str, ...]
+    end: int
+    template: str
+    license: str
+
+
+def read(path: Path) -> tuple[Metadata, dict[str, Array]]:
+    """A file's metadata and weights.
+
+    Returns:
+        Weights in float32 by their names in the file, of each matrix ``(outputs, inputs)``. The rows of queries' and
+        keys' matrices are in the order of Hugging Face, for a rotary embedding that turns a head's first half against
+        its second; in the file two neighbours are turned against each other.
+
+    Raises:
+        DataError: it is no such file, or of another architecture.
+    """
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    try:
+        reader = GGUFReader(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no GGUF file: {error}") from error
+    metadata = _metadata(path, {name: field.contents for name, field in reader.fields.items()})
+    weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
+    heads = {"attn_q.weight": metadata.heads, "attn_k.weight": metadata.kv_heads}
+    for name, values in weights.items():
+        part = name.partition(".")[2].partition(".")[2]
+        if part in _ROTATED:
+            weights[name] = halved(values, heads[part])
+    return metadata, weights
+
+
+def write(source: Path, weights: Mapping[str, Array], target: Path, quantization: str) -> None:
+    """Write a file with the keys of another.
+
+    Args:
+        source: has the keys.
+        weights: as ``read`` gives them; matrices are quantized, vectors stay float32.
+        target: the file.
+        quantization: a key of ``QUANTIZATIONS``. Q8_0 is blocks of 32 weights in 8 bits that share a scale in 16.
+    """
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, Keys
+    from gguf.quants import quantize
+
+    reader = GGUFReader(source)
+    metadata = _metadata(source, {name: field.contents for name, field in reader.fields.items()})
+    writer = GGUFWriter(target, "llama")
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in (Keys.General.ARCHITECTURE, Keys.General.FILE_TYPE):
+            continue
+        writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
+    writer.add_file_type(QUANTIZATIONS[quantization])
+    kind = GGMLQuantizationType[quantization]
+    heads = {"attn_q.weight": metadata.heads, "attn_k.weight": metadata.kv_heads}
+    for name, values in weights.items():
+        part = name.partition(".")[2].partition(".")[2]
+        stored = interleaved(values, heads[part]) if part in _ROTATED else values
+        if stored.ndim == 1:
+            writer.add_tensor(name, stored)
+        else:
+            writer.add_tensor(name, quantize(stored, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def halved(matrix: Array, heads: int) -> Array:
+    """Rows in pairs of neighbours ``(heads * size, inputs)``, to each head's first halves before its second ones."""
+    return matrix.reshape(heads, -1, 2, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)
+
+
+def interleaved(matrix: Array, heads: int) -> Array:
+    """The inverse of ``halved``."""
+    return matrix.reshape(heads, 2, -1, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)
+
+
+def _metadata(path: Path, keys: Mapping[str, Any]) -> Metadata:
+    def at(name: str) -> Any:
+        if name not in keys:
+            raise DataError(f"{path} lacks the key {name}")
+        return keys[name]()
+
+    architecture = at("general.architecture")
+    if architecture != "llama":
+        raise DataError(f"{path} is of the architecture {architecture}; only llama can be read")
+    kinds = at("tokenizer.ggml.token_type")
+    return Metadata(
+        context=at("llama.context_length"),
+        layers=at("llama.block_count"),
+        width=at("llama.embedding_length"),
+        inner=at("llama.feed_forward_length"),
+        heads=at("llama.attention.head_count"),
+        kv_heads=at("llama.attention.head_count_kv"),
+        rope_base=at("llama.rope.freq_base"),
+        epsilon=at("llama.attention.layer_norm_rms_epsilon"),
+        tokens=tuple(at("tokenizer.ggml.tokens")),
+        control=tuple(number for number, kind in enumerate(kinds) if kind == CONTROL),
+        merges=tuple(at("tokenizer.ggml.merges")),
+        end=at("tokenizer.ggml.eos_token_id"),
+        template=at("tokenizer.chat_template"),
+        license=at("general.license"),
+    )

@@ -1,0 +1,125 @@
+"""Llama's network in PyTorch and float32: what the served variant of a language model is measured against."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.language.gguf_file import Metadata
+from training.recipe import Array
+
+
+class Llama(nn.Module):
+    """A decoder of tokens (Touvron et al. 2023), with grouped-query attention, the output tied to the embedding.
+
+    Args:
+        metadata: its sizes.
+    """
+
+    def __init__(self, metadata: Metadata) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(metadata.tokens), metadata.width)
+        self.layers = nn.ModuleList(_Layer(metadata) for _ in range(metadata.layers))
+        self.norm = nn.RMSNorm(metadata.width, metadata.epsilon)
+        self._size = metadata.width // metadata.heads
+        self._base = metadata.rope_base
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """INT64 (n, length) tokens -> FP32 (n, length, vocabulary) logits of each next token."""
+        turns = _turns(tokens.shape[1], self._size, self._base)
+        vectors = self.embedding(tokens)
+        for layer in self.layers:
+            vectors = layer(vectors, *turns)
+        return functional.linear(self.norm(vectors), self.embedding.weight)
+
+
+class _Layer(nn.Module):
+    def __init__(self, metadata: Metadata) -> None:
+        super().__init__()
+        width, inner, size = metadata.width, metadata.inner, metadata.width // metadata.heads
+        self.attention_norm = nn.RMSNorm(width, metadata.epsilon)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, metadata.kv_heads * size, bias=False)
+        self.value = nn.Linear(width, metadata.kv_heads * size, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+        self.feed_norm = nn.RMSNorm(width, metadata.epsilon)
+        self.gate = nn.Linear(width, inner, bias=False)
+        self.up = nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+        self._size = size
+
+    def forward(self, vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = self.attention_norm(vectors)
+        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        mixed = functional.scaled_dot_product_attention(
+            _turned(query, cos, sin), _turned(key, cos, sin), value, is_causal=True, enable_gqa=True
+        )
+        vectors = vectors + self.output(mixed.transpose(1, 2).flatten(2))
+        x = self.feed_norm(vectors)
+        fed: Tensor = self.down(functional.silu(self.gate(x)) * self.up(x))
+        return vectors + fed
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(n, length, heads * size) -> (n, heads, length, size)."""
+        return x.view(*x.shape[:2], -1, self._size).transpose(1, 2)
+
+
+def _turns(length: int, size: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each position's angles, ``(length, size)`` (rotary embedding, Su et al. 2021)."""
+    frequencies = base ** (-torch.arange(0, size, 2) / size)
+    angles = torch.outer(torch.arange(length), frequencies).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+# Of a layer's parts, their names in a GGUF file.
+PARTS = {
+    "attention_norm": "attn_norm",
+    "query": "attn_q",
+    "key": "attn_k",
+    "value": "attn_v",
+    "output": "attn_output",
+    "feed_norm": "ffn_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+}
+
+
+def names(metadata: Metadata) -> dict[str, str]:
+    """Each parameter's name in this module and its name in a GGUF file."""
+    layers = {
+        f"layers.{number}.{part}.weight": f"blk.{number}.{stored}.weight"
+        for number in range(metadata.layers)
+        for part, stored in PARTS.items()
+    }
+    return {"embedding.weight": "token_embd.weight", "norm.weight": "output_norm.weight", **layers}
+
+
+def llama(metadata: Metadata, weights: Mapping[str, Array]) -> Llama:
+    """The network with weights of a GGUF file, for evaluation."""
+    with torch.device("meta"):
+        module = Llama(metadata)
+    state = {name: torch.from_numpy(weights[stored].copy()) for name, stored in names(metadata).items()}
+    module.load_state_dict(state, assign=True)
+    return module.eval()
+
+
+def exported(module: Llama, metadata: Metadata) -> dict[str, Array]:
+    """The network's weights by their names in a GGUF file: the inverse of ``llama``."""
+    state = module.state_dict()
+    return {stored: state[name].numpy() for name, stored in names(metadata).items()}
+
+
+def continued(module: Llama, prompt: Sequence[int], length: int, end: int) -> list[int]:
+    """The likeliest tokens that follow a prompt, so many or up to the end; each computes all before it anew."""
+    tokens = list(prompt)
+    with torch.inference_mode():
+        while len(tokens) < len(prompt) + length and (len(tokens) == len(prompt) or tokens[-1] != end):
+            tokens.append(int(module(torch.tensor([tokens]))[0, -1].argmax()))
+    return tokens[len(prompt) :]

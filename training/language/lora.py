@@ -1,0 +1,111 @@
+"""Low-rank adaptation (Hu et al. 2021): each matrix of attention learns a change that is a product of two narrow ones.
+
+The pretrained weights stay as they are; at the end the changes are added to them, so that what is served costs nothing
+more.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.language.instructions import Conversation
+from training.language.llama import Llama
+from training.language.recipe import LanguageHyperparameters
+
+ADAPTED = ("query", "key", "value", "output")
+SCALE = 2.0  # of the changes; the paper's alpha divided by the rank
+CLIP = 1.0  # the gradient's largest norm
+
+
+class Adapted(nn.Module):
+    """A linear layer with a change of low rank, which begins at zero.
+
+    Args:
+        layer: without bias; it does not learn.
+        rank: of the change.
+    """
+
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.down = nn.Parameter(torch.randn(rank, layer.in_features) / math.sqrt(layer.in_features))
+        self.up = nn.Parameter(torch.zeros(layer.out_features, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """FP32 (…, inputs) -> FP32 (…, outputs)."""
+        plain: Tensor = self.layer(x)
+        return plain + SCALE * functional.linear(functional.linear(x, self.down), self.up)
+
+    def merged(self) -> nn.Linear:
+        """The layer with the change added to its weights."""
+        with torch.no_grad():
+            self.layer.weight += SCALE * self.up @ self.down
+        return self.layer
+
+
+def tune(
+    module: Llama,
+    learned: Sequence[Conversation],
+    hp: LanguageHyperparameters,
+    step: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Fit a network to the answers of conversations; it is changed in place.
+
+    Args:
+        module: the pretrained network.
+        learned: conversations.
+        hp: rank, epochs, batch size, learning rate and seed.
+        step: is told the loss now and then.
+    """
+    torch.manual_seed(hp.seed)
+    module.requires_grad_(False)
+    for layer in module.layers:
+        for name in ADAPTED:
+            setattr(layer, name, Adapted(getattr(layer, name), hp.rank))
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, hp.lr, weight_decay=0.0)
+    batches = math.ceil(len(learned) / hp.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, hp.lr, total_steps=hp.epochs * batches)
+    for epoch in range(hp.epochs):
+        order = torch.randperm(len(learned)).tolist()
+        for number in range(batches):
+            chosen = [learned[i] for i in order[number * hp.batch_size : (number + 1) * hp.batch_size]]
+            logprobs = answers(module, chosen)
+            loss = -torch.cat(logprobs).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimizer.step()
+            schedule.step()
+            done = epoch * batches + number + 1
+            if done % 10 == 0 or done == hp.epochs * batches:
+                step(f"step {done} of {hp.epochs * batches}: loss {loss.item():.3f}")
+    for layer in module.layers:
+        for name in ADAPTED:
+            setattr(layer, name, getattr(layer, name).merged())
+    module.requires_grad_(False)
+
+
+def answers(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor]:
+    """Of each conversation the log-probabilities of its answer's tokens, FP32 ``(answer,)``."""
+    longest = max(len(one.tokens) for one in conversations)
+    # What follows a conversation is seen by nothing before it, so any token fills it up.
+    tokens = torch.tensor([one.tokens + [0] * (longest - len(one.tokens)) for one in conversations])
+    logits = module(tokens[:, :-1])
+    found = []
+    for row, one in zip(logits, conversations, strict=True):
+        end = len(one.tokens) - 1
+        part = row[end - one.answer : end]
+        wanted = torch.tensor(one.tokens[-one.answer :])
+        found.append(-functional.cross_entropy(part, wanted, reduction="none"))
+    return found
+
+
+def perplexity(module: Llama, conversations: Sequence[Conversation]) -> float:
+    """Of the answers of conversations, all tokens together."""
+    with torch.inference_mode():
+        logprobs = [row for one in conversations for row in answers(module, [one])]
+    return math.exp(-torch.cat(logprobs).double().mean())

@@ -1,0 +1,183 @@
+"""The way of a language model: weights -> self-checks -> quantize -> engine -> evaluate -> contract -> archive."""
+
+import importlib.metadata
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from handlers.chat import MODEL, ChatService
+from handlers.chat_handler import ChatHandler
+from handlers.chat_template import FILE as TEMPLATE
+from handlers.chat_template import ChatTemplate
+from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.generation import GenerationEngine
+from serving.registry import Registry, file_sha256
+from serving.settings import ROOT
+from training import archive
+from training.language import checks, engines, lora, perplexity, weights
+from training.language import instructions as instructing
+from training.language.gguf_file import Metadata, read, write
+from training.language.llama import exported, llama
+from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
+from training.language.speed import speed
+from training.language.tokenizer import LanguageTokenizer
+from training.lineage import commit
+from training.machine import machine
+from training.registration import Promote, Result, register
+
+
+def train(
+    recipe: LanguageRecipe,
+    preset: str | None,
+    registry: Registry,
+    *,
+    cache: Path,
+    promote: Promote = "auto",
+    instructions: Path | None = None,
+    step: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Check, quantize, evaluate, package and register one version of a language model.
+
+    Args:
+        recipe: of the model.
+        preset: name of its hyperparameters; None for the default.
+        registry: of the model store.
+        cache: folder for its weights.
+        promote: whether the version becomes champion: ``auto`` if its perplexity is at most the champion's.
+        instructions: file of conversations that it is fine-tuned on; see ``training.language.instructions``.
+        step: is told what happens.
+
+    Raises:
+        KeyError: no such preset.
+        DataError: the weights cannot be had, no engine is installed, the instructions cannot be read, or a self-check
+            fails; nothing is registered.
+    """
+    hp = recipe.preset(preset)
+    engine = engines.choose(hp.engine)  # before the work, should there be none
+    step("reading the weights")
+    source = weights.fetch(recipe.weights, cache)
+    metadata, published = read(source)
+    tokenizer = LanguageTokenizer(metadata)
+    step("checking tokenizer, template and weights")
+    checks.check_tokenizer(tokenizer)
+    checks.check_template(metadata.template, tokenizer, recipe.expected)
+    reference = llama(metadata, published)
+    checks.check_reference(reference, tokenizer, metadata.end, recipe.expected)
+    passage = tokenizer.tokenize(PASSAGE.read_text("utf-8"), False)
+    foreseen = perplexity.by_reference(reference, passage)
+    checks.check_perplexity("the weights in float32", foreseen.perplexity, recipe.expected.perplexity)
+    tuned: dict[str, Any] = {}
+    if instructions:
+        told = instructing.read(instructions, metadata.template, tokenizer, metadata.end)
+        step(f"fine-tuning on {len(told.learned):,} conversations")
+        tuned = {"rows": len(told.held_out), "before": lora.perplexity(reference, told.held_out)}
+        lora.tune(reference, told.learned, hp, step)
+        tuned |= {"after": lora.perplexity(reference, told.held_out), "passage_before": foreseen.perplexity}
+        foreseen = perplexity.by_reference(reference, passage)
+        published = exported(reference, metadata)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        step(f"quantizing to {hp.quantization}, for {engine}")
+        write(source, published, folder / MODEL, hp.quantization)
+        engines.prepare(engine, folder)
+        step(f"evaluating on {len(passage) - 1:,} tokens of a plain text, as {engine} computes it")
+        decoder = engines.decoder(engine, folder, len(passage))
+        served = perplexity.by_engine(decoder, passage)
+        decoder.close()
+        checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
+        step("asking it, alone and in all its slots at once")
+        settings = {"engine": engine, "slots": recipe.serving.slots, "context": recipe.serving.context}
+        _, opened = ChatService().load_engine(folder, settings)
+        template = ChatTemplate(metadata.template, opened.tokenize)
+        checks.check_engine(opened, tokenizer)
+        if not tuned:
+            checks.check_answer(opened, tokenizer, template, recipe.expected)
+        evaluation = {
+            "rows": len(passage) - 1,
+            "primary": "perplexity",
+            "metrics": {"perplexity": served.perplexity},
+            "baselines": {"float32": {"perplexity": foreseen.perplexity}},
+            "speed": speed(opened, passage) | {"machine": machine(), "engine": engine},
+        } | ({"instructions": tuned} if tuned else {})
+        lineage = _lineage(recipe, preset or next(iter(recipe.presets)), hp, metadata, engine)
+        if tuned:
+            counts = {"rows": len(told.learned), "held_out": len(told.held_out)}
+            lineage |= {"instructions": {"sha256": told.sha256} | counts}
+        lineage |= {
+            "parity": perplexity.compare(served, foreseen),
+            "graph_sha256": {path.name: file_sha256(path) for path in engines.files(engine, folder)},
+        }
+        draft = _contract(recipe, evaluation, lineage)
+        draft = msgspec.structs.replace(draft, example=_example(draft, opened, template, recipe.expected))
+        opened.close()
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
+    files[f"{archive.ASSETS}/{TEMPLATE}"] = metadata.template.encode()
+    config = _config(recipe.serving, settings)
+
+    def pack(contract: ModelContract) -> bytes:
+        packages = [engines.PACKAGES[engine]]
+        return archive.pack(contract, archive.CHAT, recipe.description, config, files, packages)
+
+    return register(draft, pack, registry, promote)
+
+
+def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[str, Any]) -> ModelContract:
+    return ModelContract(
+        name=recipe.name,
+        version="",
+        task="generation",
+        inputs=(TensorSpec("prompt", "BYTES", description="a text that the model goes on with"),),
+        outputs=(TensorSpec("text", "BYTES", description="how it goes on"),),
+        labels=(),
+        example=Example({}, {}),
+        reference={},
+        evaluation=evaluation,
+        lineage=lineage,
+    )
+
+
+def _example(contract: ModelContract, engine: GenerationEngine, template: ChatTemplate, expected: Expected) -> Example:
+    """A prompt as a native request, and what the model answers."""
+    prompt, right = next(iter(expected.continuations.items()))
+    request = {"prompt": prompt, "max_tokens": len(engine.tokenize(right, False)), "temperature": 0}
+    answer, cause = ChatHandler(contract, engine, template).answer(msgspec.json.encode(request))
+    if "text" not in answer:
+        raise RuntimeError(f"{contract.name} refuses its own example: {answer}") from cause
+    return Example(request, answer)
+
+
+def _lineage(
+    recipe: LanguageRecipe, preset: str, hp: LanguageHyperparameters, metadata: Metadata, engine: Engine
+) -> dict[str, Any]:
+    packages = ("gguf", "tokenizers", engines.PACKAGES[engine])
+    return {
+        "git_commit": commit(ROOT),
+        "data_sha256": recipe.weights.sha256,
+        "weights": f"{recipe.weights.requirement}: {recipe.weights.member}",
+        "license": metadata.license,
+        "preset": preset,
+        "hyperparameters": asdict(hp),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> bytes:
+    """``model-config.yaml``: TorchServe's settings for the model, and ours under ``handler``."""
+    settings = {
+        "minWorkers": 1,  # its slots share the cores and one cache
+        "maxWorkers": 1,
+        "continuousBatching": True,
+        "batchSize": serving.slots + serving.waiting,
+        "maxBatchDelay": 1,  # ms; with 0 one request joins at a step
+        "jobQueueSize": serving.queue,
+        "responseTimeout": serving.response_timeout,
+        "handler": dict(handler),
+    }
+    return yaml.safe_dump(settings, sort_keys=False).encode()

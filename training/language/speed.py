@@ -1,0 +1,52 @@
+"""How fast an engine generates on this machine, in the process itself."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from handlers.generation import Generate, GenerationEngine, Sampling, Token
+
+PROMPT, ANSWER = 128, 64  # tokens
+ROUNDS = 3
+
+
+def speed(engine: GenerationEngine, text: Sequence[int]) -> dict[str, Any]:
+    """Tokens a second, greedy, of one stream and of all slots at once, and the seconds to one stream's first token.
+
+    Args:
+        engine: that nobody else uses.
+        text: tokens, more than a prompt; each prompt begins elsewhere in them, so that none is known from before.
+
+    Returns:
+        Medians of three rounds: ``tokens_per_second`` by the number of streams, from the last first token to the first
+        end, and ``first_token_seconds``.
+    """
+    found: dict[int, list[tuple[float, float]]] = {1: [], engine.slots: []}
+    start = 0
+    for number in range(ROUNDS):
+        for streams, runs in found.items():
+            prompts = [[*text[(start + i) % len(text) :], *text][:PROMPT] for i in range(streams)]
+            start += streams
+            runs.append(_run(engine, prompts, f"{number}-{streams}"))
+    return {
+        "tokens_per_second": {str(n): statistics.median(rate for _, rate in runs) for n, runs in found.items()},
+        "first_token_seconds": statistics.median(first for first, _ in found[1]),
+        "prompt_tokens": PROMPT,
+        "generated_tokens": ANSWER,
+    }
+
+
+def _run(engine: GenerationEngine, prompts: Sequence[Sequence[int]], name: str) -> tuple[float, float]:
+    """Seconds to the first token of all, and tokens a second while all prompts are answered."""
+    times: dict[str, list[float]] = {f"{name}-{i}": [] for i in range(len(prompts))}
+    started = time.perf_counter()
+    for ident, prompt in zip(times, prompts, strict=True):
+        engine.add(Generate(ident, prompt, ANSWER, Sampling(temperature=0)))
+    while engine.usage.running or engine.usage.waiting:
+        for event in engine.step():
+            if isinstance(event, Token):
+                times[event.id].append(time.perf_counter())
+    begin, end = max(one[0] for one in times.values()), min(one[-1] for one in times.values())
+    tokens = sum(begin < moment <= end for one in times.values() for moment in one)
+    return min(one[0] for one in times.values()) - started, tokens / (end - begin) if end > begin else 0.0
