@@ -17,7 +17,6 @@ from tests.training.conftest import Trainings, load, quickest
 from training import recipes
 from training.recipe import Array, Data, Hyperparameters, Recipe, Split, to_tensors
 
-
 FITTED = [name for name in recipes.names() if isinstance(recipes.find_any(name), Recipe)]  # not published
 
 

@@ -33,7 +33,7 @@ def test_it_is_that_of_the_mean_cross_entropy(tiny: Tiny, tokens: list[int]) -> 
 def test_large_logits_are_no_overflow(tiny: Tiny, tokens: list[int]) -> None:
     module = tiny.module
     with torch.inference_mode():
-        module.norm.weight *= 10_000
+        module.norm.weight.mul_(10_000)
     assert np.isfinite(perplexity.by_reference(module, tokens).logprobs).all()
 
 
