@@ -12,7 +12,7 @@ EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV
 LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load tune bench replay test loop-test compose-test lint types format constraints \
+.PHONY: help up down status logs train load tune bench bench-chat replay test loop-test compose-test lint types format constraints \
 	llama litert clean
 
 help: ## Show the commands
@@ -46,6 +46,9 @@ tune: $(VENV)/load ## Find the best batch and worker settings: make tune MODEL=f
 
 bench: $(VENV)/load ## Side by side with peers in one run, into docs/performance.md
 	@$(BIN)/python -m loadtests.bench $(ARGS)
+
+bench-chat: $(VENV)/runtime ## The language model side by side with peers in one run, into docs/language-model.md
+	@$(BIN)/python -m loadtests.chat_bench $(ARGS)
 
 replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and on the loop, into docs/closed-loop.md
 	@$(BIN)/python -m monitoring replay --output docs $(ARGS)

@@ -5,19 +5,18 @@ and the same answers. It takes about forty minutes on two cores, and the machine
 """
 
 import os
-import platform
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import msgspec
-import psutil
 import typer
 from rich.console import Console
 
 from loadtests.bench import chart, contenders, extremes, marloop, report, wrk
 from loadtests.bench.contenders import MODELS, Contender
+from loadtests.bench.machine import machine
 from loadtests.bench.results import QUICK, Plan, Results
 from loadtests.bench.turns import Bench
 from serving.registry import ArchiveError, Registry, write_atomically
@@ -69,7 +68,7 @@ def _measure(plan: Plan, only: set[str]) -> Results:
     results = Results(
         started.isoformat(timespec="seconds"),
         plan,
-        _machine(),
+        machine(),
         {one.name: one.what for one in chosen},
         {model: dict(marloop.serving_settings(path)) for model, path in models.items()},
     )
@@ -104,21 +103,6 @@ def _write(results: Results, page: Path) -> None:
     chart.draw(results, page.with_suffix(".png"))
     console.print(report.markdown(results), markup=False)
     console.print(f"written to {page} and {page.with_suffix('.png')}")
-
-
-def _machine() -> dict[str, str]:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": str(os.cpu_count()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}, kernel {platform.release()}",
-        "python": platform.python_version(),
-    }
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,13 @@ class InstallError(Exception):
     """A peer cannot be installed; the message has pip's last words."""
 
 
-def ensure(peer: str, root: Path, say: Callable[[str], None] = lambda text: None, peers: Path = PEERS) -> Path:
+def ensure(
+    peer: str,
+    root: Path,
+    say: Callable[[str], None] = lambda text: None,
+    peers: Path = PEERS,
+    borrow: bool = False,
+) -> Path:
     """The Python of a peer's environment, with what its ``requirements.txt`` pins.
 
     An interrupted installation is completed by the next call.
@@ -23,6 +30,7 @@ def ensure(peer: str, root: Path, say: Callable[[str], None] = lambda text: None
         root: folder of the environments.
         say: is told that it takes a while.
         peers: folder of the peers' code.
+        borrow: it sees our own environment's packages too, and installs only what differs; for large ones.
 
     Raises:
         InstallError: pip failed.
@@ -36,6 +44,9 @@ def ensure(peer: str, root: Path, say: Callable[[str], None] = lambda text: None
     say(f"installing {peer} into {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)])
+    if borrow:
+        own = _run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
+        (Path(own) / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)])
     stamp.write_text(wanted)
     return python

@@ -32,7 +32,7 @@ def goals(results: Results) -> list[Goal]:
     """Every goal, in order."""
     clients = results.plan.clients
     found = [
-        _at_least(
+        at_least(
             f"flights, {clients} clients, throughput against {peer}",
             bound,
             ratio(results.loads("marloop", "flights", clients), results.loads(peer, "flights", clients), per_second),
@@ -42,24 +42,26 @@ def goals(results: Results) -> list[Goal]:
     marloop = results.loads("marloop", "fashion", clients)
     tuned = results.loads(TUNED, "fashion", clients)
     found.append(
-        _at_least(f"fashion as JSON floats, {clients} clients, against {TUNED}", 2, ratio(marloop, tuned, per_second))
+        at_least(f"fashion as JSON floats, {clients} clients, against {TUNED}", 2, ratio(marloop, tuned, per_second))
     )
     for workload, name in (("fashion-png", "PNG"), ("fashion-v2", "v2 binary")):
         other = ratio(results.loads("marloop", workload, clients), marloop, per_second)
-        found.append(_at_least(f"fashion as {name} against JSON floats, both Marloop", 1, other))
+        found.append(at_least(f"fashion as {name} against JSON floats, both Marloop", 1, other))
     latency = ratio(results.loads("marloop-latency", "flights", 1), results.loads(TUNED, "flights", 1), p50)
-    found.append(_at_most(f"flights, 1 client, p50 in profile latency against {TUNED}", 2, latency))
+    found.append(at_most(f"flights, 1 client, p50 in profile latency against {TUNED}", 2, latency))
     found += [_tail(results, model) for model in MODELS]
     found += [_errors(results, model) for model in MODELS]
     found += [_overhead(results, model) for model in MODELS]
     return found + _extremes(results)
 
 
-def _at_least(text: str, bound: float, found: Spread | None) -> Goal:
+def at_least(text: str, bound: float, found: Spread | None) -> Goal:
+    """A ratio that must not be smaller."""
     return Goal(text, f"≥ {bound:g} ×", times(found), None if found is None else found.median >= bound)
 
 
-def _at_most(text: str, bound: float, found: Spread | None) -> Goal:
+def at_most(text: str, bound: float, found: Spread | None) -> Goal:
+    """A ratio that must not be larger."""
     return Goal(text, f"≤ {bound:g} ×", times(found), None if found is None else found.median <= bound)
 
 
@@ -68,7 +70,7 @@ def _tail(results: Results, model: str) -> Goal:
         return load.p99 / load.p50
 
     found = spread(results.loads("marloop", model, results.plan.clients), tail)
-    return _at_most(f"{model}, {results.plan.clients} clients, p99 against p50", 4, found)
+    return at_most(f"{model}, {results.plan.clients} clients, p99 against p50", 4, found)
 
 
 def _errors(results: Results, model: str) -> Goal:

@@ -23,15 +23,31 @@ def write(results: Results, page: Path) -> None:
     Raises:
         ValueError: only one of the markers is there.
     """
-    text = page.read_text() if page.is_file() else NEW_PAGE
-    if BEGIN not in text and END not in text:
-        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, begun, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
+    put(markdown(results), page, BEGIN, END, NEW_PAGE)
+
+
+def put(tables: str, page: Path, begin: str, end: str, new_page: str) -> None:
+    """Replace what stands between two markers of a page; one without markers gets it at its end.
+
+    Args:
+        tables: Markdown.
+        page: the file.
+        begin: the marker before.
+        end: the marker after.
+        new_page: the page where there is none.
+
+    Raises:
+        ValueError: only one of the markers is there.
+    """
+    text = page.read_text() if page.is_file() else new_page
+    if begin not in text and end not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, begun, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
     if not (begun and ended):
-        raise ValueError(f"{page} has one marker of two: it needs {BEGIN!r} and then {END!r}")
+        raise ValueError(f"{page} has one marker of two: it needs {begin!r} and then {end!r}")
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, f"{before}{BEGIN}\n{markdown(results)}{END}{after}".encode())
+    write_atomically(page, f"{before}{begin}\n{tables}{end}{after}".encode())
 
 
 def markdown(results: Results) -> str:
@@ -82,10 +98,10 @@ def _workload(results: Results, workload: str) -> str:
         rows.append(
             (
                 title,
-                _span(spread(many, per_second), 0),
+                span(spread(many, per_second), 0),
                 "" if name == "marloop" else times(ratio(marloop, many, per_second)),
                 _milliseconds(results, name, workload),
-                _span(spread(one, p50), 2),
+                span(spread(one, p50), 2),
                 f"{sum(load.errors for load in errors.values()):,}" if errors else "–",
                 f"{standing.memory:,.0f}" if standing else "–",
                 str(standing.bad_input or "–") if standing else "–",
@@ -114,14 +130,14 @@ def _formats(results: Results) -> str:
         loads = results.loads("marloop", name, clients)
         if loads:
             against = "" if name == "fashion" else times(ratio(loads, json, per_second))
-            rows.append((WORKLOADS[name][0], _span(spread(loads, per_second), 0), against))
+            rows.append((WORKLOADS[name][0], span(spread(loads, per_second), 0), against))
     head = ("Marloop", f"requests/s, {clients} clients", "against JSON floats")
     return "### Formats of a picture\n\n" + table(head, rows) if rows else ""
 
 
 def _ceilings(results: Results) -> str:
     ping = spread(results.loads("marloop", "ping", results.plan.clients), per_second)
-    rows = [("GET /ping through the same frontend", _span(ping, 0))] if ping else []
+    rows = [("GET /ping through the same frontend", span(ping, 0))] if ping else []
     rows += [
         (f"one process without a server, batches of 64: {WORKLOADS[name][0]}", f"{value:,.0f}")
         for name, value in results.ceilings.items()
@@ -146,7 +162,8 @@ def _milliseconds(results: Results, name: str, workload: str) -> str:
     return f"{statistics.median(load.p50 for load in loads):.1f} / {statistics.median(load.p99 for load in loads):.1f}"
 
 
-def _span(found: tuple[float, float, float] | None, digits: int) -> str:
+def span(found: tuple[float, float, float] | None, digits: int) -> str:
+    """A median with its smallest and largest round."""
     if found is None:
         return "–"
     median, low, high = (f"{value:,.{digits}f}" for value in found)

@@ -2,11 +2,13 @@
 
 import statistics
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from loadtests.bench.wrk import Load
+
+T = TypeVar("T")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -126,12 +128,12 @@ def p50(load: Load) -> float:
     return load.p50
 
 
-def spread(loads: Mapping[int, Load], of: Callable[[Load], float]) -> Spread | None:
+def spread(loads: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
     """The spread of a quantity over the rounds; None without a round."""
     return _spread([of(load) for load in loads.values()])
 
 
-def ratio(numerator: Mapping[int, Load], denominator: Mapping[int, Load], of: Callable[[Load], float]) -> Spread | None:
+def ratio(numerator: Mapping[int, T], denominator: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
     """The spread of the ratio of two servers, taken within each round; None without a round that both have.
 
     Within a round the machine is the same for both, so that what slows it for a while falls out.

@@ -1,0 +1,59 @@
+"""What a run found, kept as JSON."""
+
+import msgspec
+
+# Figures of a turn. Rates in tokens a second, times in seconds, shares from 0 to 1.
+ALONE, ALONE_END_TO_END, FIRST = "alone", "alone, end to end", "first token, alone"
+DECODING, END_TO_END = "together, decoding", "together, end to end"
+EARLIEST, LATEST = "first token, the first of all", "first token, the last of all"
+SAME_ALONE, SAME, AGREES = "same text, alone", "same text, together", "agreeing part of the text"
+COLD, WARM_SYSTEM, WARM_TURNS = "first token, cold", "first token, known system prompt", "first token, known turns"
+IDLE_GAP, BUSY_GAP = "gap beside {}, idle", "gap beside {}, p95 during a long prompt"
+BANDWIDTH = "read bandwidth"
+OURS, IN_PROCESS, TRANSFORMERS = "marloop", "in-process", "transformers"
+LLAMA_SERVER, LLAMA_TUNED = "llama-cpp-python", "llama-cpp-python-tuned"
+MACHINE = "machine"
+# Packages whose versions are kept.
+NAMED = {"torch", "transformers", "llama_cpp_python", "openvino-genai", "torchserve", "uvicorn", "fastapi"}
+BESIDE = (1, 4, 7)  # streams that run when a long prompt comes
+TOGETHER = 8
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A figure of one turn."""
+
+    round: int
+    contender: str
+    figure: str
+    value: float
+
+
+class Results(msgspec.Struct):
+    """One run.
+
+    Attributes:
+        started: ISO 8601.
+        rounds: in each of which every contender has its turn.
+        machine: processor, cores, memory, system, Python.
+        titles: of each contender, in the table's order.
+        weights: bytes of the model's file, all of which each token needs.
+        settings: ``model-config.yaml`` of the model.
+        evaluation: of its contract.
+        versions: of what matters in each contender's environment.
+        absent: why a contender is missing, or from when on.
+    """
+
+    started: str
+    rounds: int
+    machine: dict[str, str]
+    titles: dict[str, str]
+    weights: int
+    settings: dict[str, object]
+    evaluation: dict[str, object]
+    versions: dict[str, list[str]] = {}
+    samples: list[Sample] = []
+    absent: dict[str, str] = {}
+
+    def values(self, contender: str, figure: str) -> dict[int, float]:
+        """A figure in each round."""
+        return {s.round: s.value for s in self.samples if (s.contender, s.figure) == (contender, figure)}

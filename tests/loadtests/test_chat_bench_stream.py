@@ -1,0 +1,99 @@
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from loadtests.chat_bench.stream import Request, StreamError, ask
+
+COUNTS = {"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
+
+
+class Told(BaseHTTPRequestHandler):
+    """Answers as its request says: with these ``pieces``, each once its number is allowed; ``break`` ends it early."""
+
+    protocol_version = "HTTP/1.1"
+    received: dict[str, float] = {}
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).received[asked.get("name", "")] = time.perf_counter()
+        if "status" in asked:
+            self.send_response(asked["status"])
+            self.send_header("Content-Length", "7")
+            self.end_headers()
+            self.wfile.write(b"refused")
+            return
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in asked["pieces"]:
+            time.sleep(asked.get("pause", 0))
+            choice = {"delta": {"content": piece}} if self.path == "/chat" else {"text": piece}
+            self.event({"choices": [{"index": 0, **choice}], "usage": None})
+        if asked.get("break"):
+            self.close_connection = True
+            return
+        self.event({"choices": [], "usage": COUNTS})
+        self.chunk(b"data: [DONE]\n\n")
+        self.chunk(b"")
+
+    def event(self, content: Any) -> None:
+        data = b"data: " + json.dumps(content).encode() + b"\n\n"
+        self.chunk(data[:9])  # an event may come in two parts
+        self.chunk(data[9:])
+
+    def chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("path", ["/", "/chat"])
+def test_an_answer_has_its_text_a_time_for_each_token_and_the_servers_counts(port: int, path: str) -> None:
+    (answer,) = ask(port, path, [Request({"pieces": ["", "one", " two", " three"], "pause": 0.01})])
+    assert answer.text == "one two three"
+    assert len(answer.times) == 3
+    assert answer.sent <= answer.times[0] < answer.times[1] < answer.times[2]
+    assert (answer.prompt, answer.cached) == (5, 2)
+
+
+def test_several_are_answered_at_once_in_the_order_of_the_requests(port: int) -> None:
+    slow, quick = ask(port, "/", [Request({"pieces": ["a"], "pause": 0.2}), Request({"pieces": ["b"]})])
+    assert (slow.text, quick.text) == ("a", "b")
+    assert quick.times[0] < slow.times[0]
+
+
+def test_a_late_request_is_sent_once_the_others_have_had_so_many_parts(port: int) -> None:
+    first, late = ask(port, "/", [Request({"pieces": "abcd", "pause": 0.02}), Request({"pieces": ["z"]}, after=3)])
+    assert late.sent >= first.times[1]
+    assert late.text == "z"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"status": 503}, "503: b'refused'"),
+        ({"pieces": ["a"], "break": True}, "broke an answer off"),
+        ({"pieces": [""]}, "no token"),
+    ],
+)
+def test_what_is_no_whole_stream_is_an_error(port: int, body: dict[str, Any], told: str) -> None:
+    with pytest.raises(StreamError, match=told):
+        ask(port, "/", [Request(body)])
