@@ -12,6 +12,10 @@ import numpy as np
 from handlers.batching import QUEUE, ContinuousBatching, DecodeError, Part
 from handlers.tensors import Array
 
+# How often a thread looks whether the others are done before it sleeps (GNU's OpenMP). By default it looks for so long
+# that, on cores which others use too, threads wait for one that cannot run as its core is taken by one that waits: with
+# two other processes on two cores half as fast. With less than this, alone is slower.
+SPINS, ENOUGH = "GOMP_SPINCOUNT", "20000"
 PIECE = 256  # bytes, more than any token of a usual vocabulary has
 
 
@@ -45,6 +49,7 @@ class LlamaDecoder:
         ubatch: int = 512,
         flash_attention: bool = True,
     ) -> None:
+        os.environ.setdefault(SPINS, ENOUGH)  # read when the library is loaded, here
         import llama_cpp.llama_cpp as api
 
         if not model.is_file():
