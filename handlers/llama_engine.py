@@ -12,6 +12,9 @@ import numpy as np
 from handlers.batching import QUEUE, ContinuousBatching, DecodeError, Part
 from handlers.tensors import Array
 
+# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured): a text
+# that is cut into chunks beside others would get other logits, and now and then another answer, than alone.
+UBATCH = 63  # tokens
 # How often a thread looks whether the others are done before it sleeps (GNU's OpenMP). By default it looks for so long
 # that, on cores which others use too, threads wait for one that cannot run as its core is taken by one that waits: with
 # two other processes on two cores half as fast. With less than this, alone is slower.
@@ -31,7 +34,8 @@ class LlamaDecoder:
         context: tokens of each.
         threads: None for one on each core that this process may use.
         batch: tokens of one ``decode`` at most.
-        ubatch: tokens that are computed together at most.
+        ubatch: tokens that are computed together at most; with more than ``UBATCH`` the logits depend on how a prompt
+            was cut, and with it on who else runs.
         flash_attention: with it the logits are the same to the last bit, whatever shares the batch; without it not.
 
     Raises:
@@ -46,7 +50,7 @@ class LlamaDecoder:
         context: int,
         threads: int | None = None,
         batch: int = 512,
-        ubatch: int = 512,
+        ubatch: int = UBATCH,
         flash_attention: bool = True,
     ) -> None:
         os.environ.setdefault(SPINS, ENOUGH)  # read when the library is loaded, here

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from handlers.batching import Part
 from handlers.llama_engine import LlamaDecoder
 from tests.handlers.smollm2 import weights
 
@@ -21,3 +23,13 @@ def test_what_is_no_model_is_refused_and_says_which_file(tmp_path: Path) -> None
 def test_a_context_that_the_model_was_not_trained_for_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the context is 100000 tokens; .* was trained for 8192 at most"):
         LlamaDecoder(weights(), 1, 100_000)
+
+
+def test_logits_do_not_depend_on_how_a_prompt_was_cut() -> None:
+    decoder = LlamaDecoder(weights(), 2, 256, threads=1)
+    prompt = decoder.tokenize("The old lighthouse keeper counted the ships that passed. " * 10, False)[:100]
+    whole = decoder.decode([Part(0, 0, prompt, True)]).copy()
+    for start in range(0, 100, 20):
+        cut = decoder.decode([Part(1, start, prompt[start : start + 20], start == 80)])
+    assert np.array_equal(cut, whole)
+    decoder.close()
