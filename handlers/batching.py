@@ -10,6 +10,7 @@ from handlers.sampling import Sampler
 from handlers.tensors import Array
 
 QUEUE = 256  # requests that wait at most
+EQUAL = 512  # position in a prompt at which attention to what stands before costs as much as all else of a token
 
 
 class Part(NamedTuple):
@@ -102,16 +103,27 @@ class ContinuousBatching:
         decoder: computes the logits.
         queue: requests that wait at most, beyond those that run.
         chunk: tokens of a prompt in a step for each request that runs beside it: the more run, the longer a step
-            takes anyway, and the less a chunk makes their gaps longer. Alone, a prompt takes whole batches.
+            takes anyway, and the less a chunk makes their gaps longer. It shrinks late in a prompt, where a token costs
+            more. Alone, a prompt takes whole batches.
+        backlog_chunk: tokens of a prompt in a step, at least, while others wait for it to be read: now those who run
+            share the delay with those who wait.
         worth_copying: tokens; copying a slot's cache costs as much as computing so many.
     """
 
-    def __init__(self, decoder: Decoder, queue: int = QUEUE, chunk: int = 8, worth_copying: int = 16) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        queue: int = QUEUE,
+        chunk: float = 2.5,
+        backlog_chunk: int = 128,
+        worth_copying: int = 16,
+    ) -> None:
         self.context = decoder.context
         self.slots = decoder.slots
         self._decoder = decoder
         self._queue = queue
         self._chunk = chunk
+        self._backlog_chunk = backlog_chunk
         self._cache = PrefixCache(decoder.slots, worth_copying)
         self._waiting: deque[Generate] = deque()
         self._running: dict[int, _Running] = {}  # by slot
@@ -191,7 +203,9 @@ class ContinuousBatching:
             return Part(one.slot, position, [one.last], wanted=True)
         others = len(self._running) - 1
         room = self._decoder.batch - others
-        end = position + (min(self._chunk * others, room) if others else room)
+        chunk = max(1, round(self._chunk * others * EQUAL / (EQUAL + position)))
+        chunk = max(chunk, self._backlog_chunk if self._waiting else 0)
+        end = position + (min(chunk, room) if others else room)
         prompt = one.request.prompt
         return Part(one.slot, position, prompt[position:end], wanted=end >= len(prompt))
 

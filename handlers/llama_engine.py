@@ -12,17 +12,21 @@ import numpy as np
 from handlers.batching import QUEUE, ContinuousBatching, DecodeError, Part
 from handlers.tensors import Array
 
-# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured):
-# a prompt that is cut into chunks beside others would get other logits, and now and then another answer, than alone.
+# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured): a text
+# that is cut into chunks beside others would get other logits, and now and then another answer, than alone.
 UBATCH = 63  # tokens
+# How often a thread looks whether the others are done before it sleeps (GNU's OpenMP). By default it looks for so long
+# that, on cores which others use too, threads wait for one that cannot run as its core is taken by one that waits: with
+# two other processes on two cores half as fast. With less than this, alone is slower.
+SPINS, ENOUGH = "GOMP_SPINCOUNT", "20000"
 PIECE = 256  # bytes, more than any token of a usual vocabulary has
 
 
 class LlamaDecoder:
     """A GGUF file in llama.cpp, with one sequence and one stream of its key-value cache for each slot.
 
-    llama.cpp computes sequences with consecutive numbers together, one token of each; the rest of a prompt's chunk
-    follows in a second pass over the weights.
+    llama.cpp computes one token of each sequence together. Where one has more, the rest follows in a second pass over
+    the weights, so a prompt's chunk is computed by itself: as many passes, and the first has a sequence less.
 
     Args:
         model: the GGUF file.
@@ -49,6 +53,7 @@ class LlamaDecoder:
         ubatch: int = UBATCH,
         flash_attention: bool = True,
     ) -> None:
+        os.environ.setdefault(SPINS, ENOUGH)  # read when the library is loaded, here
         import llama_cpp.llama_cpp as api
 
         if not model.is_file():
@@ -119,13 +124,21 @@ class LlamaDecoder:
         Raises:
             DecodeError: llama.cpp could not compute them.
         """
-        status = self._api.llama_decode(self._context, self._batch.fill(parts))
-        if status:
-            raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
-        rows = sum(part.wanted for part in parts)
+        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1]
+        longer = [[number] for number, part in enumerate(parts) if len(part.tokens) > 1]
+        rows: dict[int, Array] = {}
+        for numbers in [single, *longer] if single else longer:
+            status = self._api.llama_decode(self._context, self._batch.fill([parts[number] for number in numbers]))
+            if status:
+                raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
+            wanted = [number for number in numbers if parts[number].wanted]
+            if wanted:
+                logits = self._api.llama_get_logits(self._context)
+                found = np.ctypeslib.as_array(logits, (len(wanted), self.vocabulary))
+                rows |= dict(zip(wanted, found if len(wanted) == len(parts) else found.copy(), strict=True))
         if not rows:
             return np.empty((0, self.vocabulary), np.float32)
-        return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), (rows, self.vocabulary))
+        return np.stack([rows[number] for number in sorted(rows)])
 
     def truncate(self, slot: int, length: int) -> None:
         """Forget what a slot holds from a position on."""

@@ -30,14 +30,20 @@ class Champion:
         """Read it from a model store.
 
         Raises:
-            ArchiveError: the model has none, or its archive is not as registered.
+            ArchiveError: the model has none, its archive is not as registered, or it is a language model: its answers
+                are streams, which wrk cannot tell apart, and requests join its batch at every token.
         """
         registry = Registry(store)
         champions = registry.champions()
         if model not in champions:
             raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`")
         _, version = champions[model]
-        return cls(contract_of(registry, version), registry.verify(version).read_bytes())
+        contract = contract_of(registry, version)
+        if contract.task == "generation":
+            raise ArchiveError(
+                f"{model} is a language model, which this cannot measure: `make load MODEL={model}` does, by its tokens"
+            )
+        return cls(contract, registry.verify(version).read_bytes())
 
     def write_requests(self, path: Path) -> Path:
         """Write a script for wrk that sends valid single rows in turn."""

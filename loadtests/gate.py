@@ -63,7 +63,7 @@ class Gate:
             recovery = found.since(before) if before else Measured() if self._recovery else None
             self.verdicts += judge(model, objectives, found, recovery)
         if exceptions:
-            self.verdicts.append(Verdict("load test", "exceptions of its own", 0, exceptions, False))
+            self.verdicts.append(Verdict("load test", "exceptions of its own", 0, exceptions))
         if not finished:
             return INTERRUPTED
         return 1 if failed(self.verdicts) else 0
@@ -72,7 +72,7 @@ class Gate:
         """Print the table and the verdict that a code of ``judge`` stands for, and keep them in the report."""
         table = Table("model", "objective", "limit", "measured", "")
         for verdict in self.verdicts:
-            sign = "≥" if verdict.objective == "throughput" else "≤"
+            sign = "≥" if verdict.at_least else "≤"
             mark = "met" if verdict.met else "MISSED"
             table.add_row(
                 verdict.model, verdict.objective, f"{sign} {verdict.limit:g}", f"{verdict.measured:.4g}", mark

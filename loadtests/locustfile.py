@@ -29,7 +29,8 @@ objectives = slo.read(plan.slo_path)
 asked = contracts(Settings.from_environment(os.environ), plan.model)
 # Locust takes every class of users and of shapes that it finds among these names.
 for contract in asked:
-    users = user_class(contract, objectives.weight(contract.name), PROFILES[plan.profile].pacing, plan.seed)
+    pacing = objectives.pacing(contract.name, plan.profile, PROFILES[plan.profile].pacing)
+    users = user_class(contract, objectives.weight(contract.name), pacing, plan.seed)
     globals()[users.__name__] = users
 del users
 # Ctrl-C is a way to end, not a fault to be printed.

@@ -20,6 +20,8 @@ class Objectives(Struct, frozen=True, forbid_unknown_fields=True):
     throughput: float
     shed_ratio: float = 0.0
     recovery_p95_ms: float | None = None
+    ttft_p95_ms: float | None = None
+    tokens_per_second: float | None = None
 
 
 class _Partial(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -29,6 +31,9 @@ class _Partial(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     throughput: float | UnsetType = UNSET
     shed_ratio: float | UnsetType = UNSET
     recovery_p95_ms: float | None | UnsetType = UNSET
+    ttft_p95_ms: float | None | UnsetType = UNSET
+    tokens_per_second: float | None | UnsetType = UNSET
+    pacing: float | UnsetType = UNSET
 
 
 class _Model(_Partial, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -52,16 +57,23 @@ class Slo(Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ValueError: an objective is named nowhere.
         """
-        own = self.models.get(model, _Model())
-        layers = [self.default, own, self.default.profiles.get(profile), own.profiles.get(profile)]
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            merged |= msgspec.to_builtins(layer) if layer else {}
+        merged = self._merged(model, profile)
         known = {name: value for name, value in merged.items() if name in Objectives.__struct_fields__}
         try:
             return msgspec.convert(known, Objectives)
         except msgspec.ValidationError as error:
             raise ValueError(f"slo.yaml, {model}, {profile}: {error}") from None
+
+    def pacing(self, model: str, profile: str, otherwise: float) -> float:
+        """Seconds from one request of a user to the next; otherwise those of the profile."""
+        return float(self._merged(model, profile).get("pacing", otherwise))
+
+    def _merged(self, model: str, profile: str) -> dict[str, Any]:
+        own = self.models.get(model, _Model())
+        merged: dict[str, Any] = {}
+        for layer in (self.default, own, self.default.profiles.get(profile), own.profiles.get(profile)):
+            merged |= msgspec.to_builtins(layer) if layer else {}
+        return merged
 
 
 def read(path: Path = FILE) -> Slo:
@@ -86,6 +98,8 @@ class Measured:
         shed: turned away with 503, because the model's queue was full.
         seconds: that the run took.
         times: number of requests that were not shed, by duration in ms, which Locust rounds to two digits.
+        first_times: number of a language model's streams, by the time to their first token, likewise.
+        tokens: that these streams brought.
     """
 
     requests: int = 0
@@ -93,6 +107,8 @@ class Measured:
     shed: int = 0
     seconds: float = 0.0
     times: Mapping[int, int] = field(default_factory=dict)
+    first_times: Mapping[int, int] = field(default_factory=dict)
+    tokens: int = 0
 
     def since(self, earlier: "Measured") -> "Measured":
         """What came after an earlier moment of the same run."""
@@ -101,30 +117,57 @@ class Measured:
             self.errors - earlier.errors,
             self.shed - earlier.shed,
             self.seconds - earlier.seconds,
-            {time: count - earlier.times.get(time, 0) for time, count in self.times.items()},
+            _later(self.times, earlier.times),
+            _later(self.first_times, earlier.first_times),
+            self.tokens - earlier.tokens,
         )
 
     def percentile(self, share: float) -> float:
         """The shortest time, in ms, within which at least this share of the requests ended; infinite for none."""
-        total, seen = sum(self.times.values()), 0
-        for time in sorted(self.times):
-            seen += self.times[time]
-            if total and seen >= share * total:
-                return time
-        return float("inf")
+        return _percentile(self.times, share)
+
+    def first_percentile(self, share: float) -> float:
+        """The shortest time, in ms, within which this share of the streams had their first token; infinite for none."""
+        return _percentile(self.first_times, share)
+
+    def rate(self, count: int) -> float:
+        """So many in the run as so many a second."""
+        return count / self.seconds if self.seconds else 0.0
+
+
+def _later(times: Mapping[int, int], earlier: Mapping[int, int]) -> dict[int, int]:
+    return {time: count - earlier.get(time, 0) for time, count in times.items()}
+
+
+def _percentile(times: Mapping[int, int], share: float) -> float:
+    total, seen = sum(times.values()), 0
+    for time in sorted(times):
+        seen += times[time]
+        if total and seen >= share * total:
+            return time
+    return float("inf")
 
 
 class Verdict(NamedTuple):
-    """One objective of one model, and what was measured."""
+    """One objective of one model, and what was measured.
+
+    Attributes:
+        at_least: whether the limit is a lower one.
+    """
 
     model: str
     objective: str
     limit: float
     measured: float
-    met: bool
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether it is."""
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     def __str__(self) -> str:
-        sign = "at least" if self.objective == "throughput" else "at most"
+        sign = "at least" if self.at_least else "at most"
         return f"{self.model}: {self.objective} is {self.measured:.4g}, but must be {sign} {self.limit:.4g}"
 
 
@@ -141,15 +184,23 @@ def judge(model: str, objectives: Objectives, measured: Measured, recovery: Meas
     at_most = {
         "p95_ms": (objectives.p95_ms, measured.percentile(0.95)),
         "p99_ms": (objectives.p99_ms, measured.percentile(0.99)),
+        "ttft_p95_ms": (objectives.ttft_p95_ms, measured.first_percentile(0.95)),
         "error_ratio": (objectives.error_ratio, measured.errors / count),
         "shed_ratio": (objectives.shed_ratio, measured.shed / count),
     }
-    if recovery is not None and objectives.recovery_p95_ms is not None:
+    if recovery is not None:
         at_most["recovery_p95_ms"] = (objectives.recovery_p95_ms, recovery.percentile(0.95))
-    verdicts = [Verdict(model, name, limit, found, found <= limit) for name, (limit, found) in at_most.items()]
     right = measured.requests - measured.errors - measured.shed
-    rate = right / measured.seconds if measured.seconds else 0.0
-    return [*verdicts, Verdict(model, "throughput", objectives.throughput, rate, rate >= objectives.throughput)]
+    at_least = {
+        "throughput": (objectives.throughput, measured.rate(right)),
+        "tokens_per_second": (objectives.tokens_per_second, measured.rate(measured.tokens)),
+    }
+    return [
+        Verdict(model, name, limit, found, bounds is at_least)
+        for bounds in (at_most, at_least)
+        for name, (limit, found) in bounds.items()
+        if limit is not None
+    ]
 
 
 def failed(verdicts: Iterable[Verdict]) -> list[Verdict]:

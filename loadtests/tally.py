@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from loadtests import conversations
 from loadtests.payloads import PATHS, Payload
 from loadtests.slo import Measured
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 SHED = "shed"
 # What an entry's name says beside the model: valid requests by their format, others by why they are sent.
-KINDS = (*PATHS, "edge", "invalid", "example", SHED)
+KINDS = {*PATHS, "edge", "invalid", "example", *get_args(conversations.Kind), SHED}
+# Figures of a language model's streams, each an entry beside that of the request.
+FIRST_TOKEN = "time to first token"  # ms
+RATE = "tokens per second"
 
 
 class Entry(NamedTuple):
@@ -54,4 +58,8 @@ def measured(stats: "RequestStats", model: str) -> Measured:
             errors += entry.stats.num_failures
             times.update(entry.stats.response_times)
     last = stats.total.last_request_timestamp or stats.total.start_time
-    return Measured(requests, errors, shed, max(0.0, last - stats.total.start_time), times)
+    seconds = max(0.0, last - stats.total.start_time)
+    first = [entry for (name, _), entry in list(stats.entries.items()) if name == f"{model} {FIRST_TOKEN}"]
+    waits = Counter({time: count for entry in first for time, count in entry.response_times.items()})
+    tokens = sum(entry.total_content_length for entry in first)  # their size is the number of tokens
+    return Measured(requests, errors, shed, seconds, times, waits, tokens)

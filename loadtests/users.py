@@ -1,24 +1,23 @@
 """The users: one class a model, who ask at a steady pace and look at every answer."""
 
 import random
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from locust import FastHttpUser, constant, constant_pacing, task
 
-from handlers.capture import SWITCH
 from handlers.contract import ModelContract
+from loadtests import conversations
 from loadtests.answers import complaint
+from loadtests.chat_users import ChatUser
 from loadtests.faults import invalid
 from loadtests.payloads import Payload, edge, example, valid
+from loadtests.shedding import is_shed, marked
 from loadtests.tally import name_of, shed_name
 
 POOL = 500  # requests of a model that are drawn before the run: drawing must not slow the load down
 SHARES = {"example": 0.01, "edge": 0.05, "invalid": 0.05}  # the rest is valid
-# TorchServe's words also where there are workers, but the model's queue is full.
-QUEUE_FULL = b"no worker to serve inference request"
 
 
 class ModelUser(FastHttpUser):
@@ -39,20 +38,17 @@ class ModelUser(FastHttpUser):
     def ask(self) -> None:
         """Send a request and look at the answer."""
         model, payload = self.contract.name, random.choice(self.pool)
-        # When the client sent it, in seconds since 1970: the server tells from it how long the request waited.
-        # And what is made up is kept out of what is learnt from real requests.
-        headers = payload.headers | {"X-Request-Start": f"t={time.time():.6f}", SWITCH: "off"}
         with self.client.request(
             "POST",
             payload.path(model),
             name=name_of(model, payload),
             data=payload.body,  # type: ignore[arg-type]  # bytes are sent as they are
-            headers=headers,
+            headers=marked(payload.headers),
             catch_response=True,
         ) as response:
             if response.status_code == 0:
                 response.failure(f"no answer: {type(response.error).__name__}")
-            elif response.status_code == 503 and QUEUE_FULL in (response.content or b""):
+            elif is_shed(response.status_code, response.content or b""):
                 response.request_meta["name"] = shed_name(model)
                 response.failure("503: the model's queue is full")
             elif wrong := complaint(self.contract, payload, response.status_code, response.content or b""):
@@ -61,7 +57,7 @@ class ModelUser(FastHttpUser):
                 response.success()
 
 
-def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -> type[ModelUser]:
+def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -> type[ModelUser] | type[ChatUser]:
     """The users of one model.
 
     Args:
@@ -70,14 +66,15 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
         pacing: seconds from one request of a user to its next; 0 is without a pause.
         seed: of the requests.
     """
+    rng, chats = np.random.default_rng(seed), contract.task == "generation"
     attributes = {
         "contract": contract,
-        "pool": draw(contract, np.random.default_rng(seed)),
+        "pool": conversations.draw(contract, rng, POOL) if chats else draw(contract, rng),
         "weight": weight,
         "wait_time": constant_pacing(pacing) if pacing else constant(0),
         "__doc__": f"Asks {contract.name}.",
     }
-    return type(f"{contract.name}_users", (ModelUser,), attributes)
+    return type(f"{contract.name}_users", (ChatUser if chats else ModelUser,), attributes)
 
 
 def draw(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:

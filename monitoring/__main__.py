@@ -16,7 +16,7 @@ from monitoring.access import Access
 from monitoring.app import Task, create_app
 from monitoring.catalog import catalog_router
 from monitoring.clock import ClockName, EventClock, wall_clock
-from monitoring.contracts import Contracts
+from monitoring.contracts import Contracts, unmeasured
 from monitoring.database import DatabaseError, database_url
 from monitoring.feedback import feedback_router
 from monitoring.ingest import Ingest, events_router
@@ -139,6 +139,8 @@ def drift_report_command(
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         path = output or settings.run_dir / "reports" / f"{model}-drift.html"
         contract = read_contract(Registry(settings.model_store), model)
+        if why := unmeasured(contract):
+            raise ValueError(why)
         verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
         store.close()
     except (ArchiveError, DatabaseError, ValueError) as error:

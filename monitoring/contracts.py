@@ -48,6 +48,13 @@ def output_fault(contract: ModelContract, output: Any) -> str | None:
     return f"a label of the contract and {len(contract.labels)} probabilities"
 
 
+def unmeasured(contract: ModelContract) -> str | None:
+    """Why neither quality nor drift can be told of a model; None if they can."""
+    if contract.task != "generation":
+        return None
+    return f"{contract.name} is a language model: no truth comes for its answers, and its prompts are not kept"
+
+
 def _served(versions: dict[str, Version]) -> Version | None:
     champion = next((version for version in versions.values() if version.state == "champion"), None)
     return champion or next(reversed(versions.values()), None)

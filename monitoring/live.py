@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
 from monitoring.clock import Clock, wall_clock
-from monitoring.contracts import Contracts
+from monitoring.contracts import Contracts, unmeasured
 from monitoring.drift import Drift, detect, rows_needed
 from monitoring.quality import Quality, measure
 from monitoring.store import Store
@@ -102,9 +102,9 @@ class Live:
             stop.wait(interval)
 
     def look(self, model: str) -> Found | None:
-        """Quality and drift of one model; None if it has no contract."""
+        """Quality and drift of one model; None if it has no contract, or is one of which they cannot be told."""
         contract = self._contracts.of(model)
-        if contract is None:
+        if contract is None or unmeasured(contract):
             return None
         began = self._wall()
         quality = self.quality(contract, self._window)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel
 
 from handlers.contract import ModelContract
-from monitoring.contracts import Contracts
+from monitoring.contracts import Contracts, unmeasured
 from monitoring.drift import Finding, Kind
 from monitoring.live import Live, QualityWindow
 from monitoring.quality import Quality
@@ -33,7 +33,7 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
         contracts: of the registered models.
         window: of the quality, where the request names none.
     """
-    router = APIRouter(responses={404: {"description": "no such model"}})
+    router = APIRouter(responses={404: {"description": "no such model"}, 409: {"description": "a language model"}})
 
     @router.get("/models/{model}/quality")
     def quality(
@@ -69,4 +69,6 @@ def _contract(contracts: Contracts, model: str) -> ModelContract:
         names = ", ".join(sorted(known)) or "none"
         why = "has no archive that can be read" if model in known else f"is unknown, there is only {names}"
         raise HTTPException(404, f"the model {model!r} {why}")
+    if reason := unmeasured(contract):
+        raise HTTPException(409, reason)
     return contract

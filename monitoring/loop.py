@@ -200,6 +200,10 @@ class Versions:
 
 def unfit(contract: ModelContract) -> str | None:
     """Why a model cannot be retrained here; None if it can."""
+    if contract.task == "generation":
+        return (
+            f"{contract.name} is a language model: its answers have no labels, so that there is nothing to learn from"
+        )
     from training import recipes
     from training.feedback import learnable
 

@@ -17,6 +17,7 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 LARGEST = 6_000_000  # bytes of what is sent; TorchServe takes little more (config.properties, max_request_size)
 SHOWN_CLASSES = 5
+MOST_TOKENS = 64  # of a language model's answer: it comes whole, and must before the client gives up
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Tried:
     Attributes:
         status: for the page: 200, or whose fault it was.
         fault: a sentence; empty if there is an answer.
-        answer: of the native format.
+        answer: of the native format; of a language model its text, why it ended, and the numbers of tokens.
         request_id: that feedback on it names.
         milliseconds: from sent to answered, as the monitor saw it.
         version: that was asked.
@@ -48,6 +49,11 @@ class Tried:
             case {"label": _, "probability": _}:
                 return [self.answer]
         return []
+
+    @property
+    def token_rate(self) -> float:
+        """Tokens a second of a language model's answer, from sent to answered."""
+        return float(1000 * self.answer["usage"]["completion_tokens"] / self.milliseconds)
 
 
 class Trial:
@@ -96,6 +102,8 @@ def _read(response: httpx.Response) -> Tried:
     match answer:
         case {"prediction": prediction} if response.is_success:
             return Tried(200, answer=prediction)
+        case {"text": str(), "finish_reason": _, "usage": {"completion_tokens": int()}} if response.is_success:
+            return Tried(200, answer=answer)
         case {"error": {"message": message, "path": where, "expected": expected}}:
             right = f"; it must be {expected}" if expected else ""
             return Tried(422, f"The model refused {where}: {message}{right}.")
@@ -117,4 +125,7 @@ def _content(contract: ModelContract, content_type: str, body: bytes) -> tuple[b
         raise FormError(f"A form of type {kind or 'none'} cannot be read here.")
     if is_picture(contract):
         return msgspec.json.encode(contract.example.request), JSON
-    return msgspec.json.encode(request_of(contract, parse(body))), JSON
+    request = request_of(contract, parse(body))
+    if contract.task == "generation":
+        request |= {"max_tokens": MOST_TOKENS, "temperature": 0}
+    return msgspec.json.encode(request), JSON

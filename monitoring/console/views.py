@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from handlers.contract import ModelContract
-from monitoring.contracts import Contracts
+from monitoring.contracts import Contracts, unmeasured
 from monitoring.drift import KINDS, Drift, Kind
 from monitoring.live import Live
 from monitoring.quality import Measured
@@ -26,12 +26,14 @@ class Figure:
         low: end of its 95 % interval; None where it is not known.
         high: the other end.
         rows: that it was measured on.
+        unit: what these are.
     """
 
     value: float
     low: float | None
     high: float | None
     rows: int | None
+    unit: str = "rows"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class VersionView:
         trained: figures on rows held out at training, by metric.
         live: those of the live service.
         measured: more on the live rows; None without labels.
+        speed: of a language model, generated tokens a second at training, by the number of streams.
     """
 
     number: str
@@ -50,6 +53,7 @@ class VersionView:
     trained: Mapping[str, Figure]
     live: Mapping[str, Figure]
     measured: Measured | None
+    speed: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class ModelView:
         unit: of the output of a regression.
         drift: of each kind; None before the first look.
         jobs: that are queued or run.
+        unmeasured: why neither live quality nor drift is told of it; None if they are.
     """
 
     name: str
@@ -74,6 +79,7 @@ class ModelView:
     unit: str
     drift: Mapping[Kind, DriftState] | None
     jobs: Sequence[Job]
+    unmeasured: str | None
 
 
 class Views:
@@ -118,19 +124,21 @@ class Views:
             unit=contract.outputs[0].unit if contract and contract.task == "regression" else "",
             drift=_states(found.drift) if found else None,
             jobs=jobs,
+            unmeasured=unmeasured(contract) if contract else None,
         )
 
 
 def _version(number: str, version: Version, measured: Measured | None) -> VersionView:
-    trained = _trained(version.evaluation)
-    return VersionView(number, version.state, version.created, trained, _live(measured), measured)
+    trained, speed = _trained(version.evaluation), version.evaluation.get("speed", {})
+    return VersionView(number, version.state, version.created, trained, _live(measured), measured, speed)
 
 
 def _trained(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
     figures = {}
     for name, value in evaluation.get("metrics", {}).items():
         low, high = evaluation.get("intervals", {}).get(name, (None, None))
-        figures[name] = Figure(value, low, high, evaluation.get("rows"))
+        unit = "tokens" if name == "perplexity" else "rows"
+        figures[name] = Figure(value, low, high, evaluation.get("rows"), unit)
     return figures
 
 

@@ -6,12 +6,19 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from monitoring.grafana.host import host
+from monitoring.grafana.language import language
 from monitoring.grafana.model import model
 from monitoring.grafana.quality import quality
 from monitoring.grafana.service import service
 
 FOLDER = Path(__file__).parent / "dashboards"
-DASHBOARDS = {"service.json": service, "model.json": model, "quality.json": quality, "host.json": host}
+DASHBOARDS = {
+    "service.json": service,
+    "model.json": model,
+    "language.json": language,
+    "quality.json": quality,
+    "host.json": host,
+}
 
 
 def documents() -> dict[str, str]:

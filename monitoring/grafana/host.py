@@ -44,9 +44,9 @@ def _workers() -> list[Panel]:
         series(
             "Time spent on batches",
             "Seconds a second that all workers of a model decode, predict and encode: the cores that they use, if each "
-            "runs on one thread.",
+            "runs on one thread. Language models left out: their requests overlap.",
             "none",
-            [query(busy, MODEL)],
+            [query(f"{busy} unless on (model, version) llm_running_requests", MODEL)],
             width=8,
             stacked=True,
         ),

@@ -151,8 +151,8 @@ def distribution(title: str, description: str, unit: str, metric: str, width: in
     return panel.height(8).span(width).calculate(False).y_axis(axis).targets([target])
 
 
-def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
-    """An empty dashboard with the variables, and links to the others."""
+def board(uid: str, title: str, description: str, of: str = "model_requests_total") -> dashboard.Dashboard:
+    """An empty dashboard with the variables, and links to the others; a metric says of which models and versions."""
     links = dashboard.DashboardLink("Marloop").type(DashboardLinkType.DASHBOARDS).tags([TAG])
     return (
         dashboard.Dashboard(title)
@@ -164,8 +164,8 @@ def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(links.include_vars(True).keep_time(True))
-        .with_variable(_variable("model", "label_values(model_requests_total, model)"))
-        .with_variable(_variable("version", 'label_values(model_requests_total{model=~"$model"}, version)'))
+        .with_variable(_variable("model", f"label_values({of}, model)"))
+        .with_variable(_variable("version", f'label_values({of}{{model=~"$model"}}, version)'))
     )
 
 

@@ -211,9 +211,10 @@ def _saturation() -> list[Panel]:
         ),
         series(
             "Workers busy",
-            "Share of the time that a model's workers decode, predict or encode. Near 100 % the queue grows.",
+            "Share of the time that a model's workers decode, predict or encode. Near 100 % the queue grows. The "
+            "requests of a language model overlap: it has a dashboard of its own.",
             "percentunit",
-            [query(f"{busy} / {workers}", MODEL)],
+            [query(f"{busy} / {workers} unless on (model, version) llm_running_requests", MODEL)],
             width=8,
         ),
         series(

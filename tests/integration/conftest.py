@@ -1,4 +1,4 @@
-"""One real TorchServe for the session, on free ports, with three models trained for it."""
+"""One real TorchServe for the session, on free ports, with three models trained for it, and an echo that chats."""
 
 import contextlib
 import os
@@ -22,8 +22,10 @@ from serving import background, companion
 from serving.readiness import read_contract
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
+from tests.chat_archive import register_echo
 
 MODELS = (("linear", "default"), ("flights", "default"), ("fashion", "smoke"))
+CHAT = "chat"  # a language model that says again what it was told
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,17 @@ def serve(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with linear, flights and fashion."""
+    """A model store with linear, flights, fashion and the echo."""
     folder = tmp_path_factory.mktemp("models") / "store"
     for model, preset in MODELS:
         train(folder, model, preset)
+    register_echo(folder, CHAT, slots=4, room=8, seconds=0.002)
     return folder
 
 
 @pytest.fixture(scope="session")
 def server(store: Path) -> Iterator[Server]:
-    """TorchServe with the three models."""
+    """TorchServe with these models."""
     with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
         pids = running.worker_pids()
         yield running

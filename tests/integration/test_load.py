@@ -64,7 +64,10 @@ def test_a_smoke_run_of_every_model_gets_only_right_answers_and_leaves_its_repor
 ) -> None:
     options = ["--profile", "smoke", "--time", "6", "--users", "9", "--processes", processes]
     slo = tmp_path / "slo.yaml"
-    slo.write_text("default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}")
+    slo.write_text(
+        "default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}\n"
+        "models: {chat: {ttft_p95_ms: 10000, tokens_per_second: 1}}"
+    )
     code, output = finish(start(server, tmp_path / "reports", *options, "--slo", str(slo)))
     assert code == 0, output
     assert "every objective is met" in output
@@ -73,6 +76,9 @@ def test_a_smoke_run_of_every_model_gets_only_right_answers_and_leaves_its_repor
     assert "every objective is met" in files["slo.txt"]
     for model in ("linear", "flights", "fashion"):
         assert f"{model} native" in files["stats_stats.csv"]
+    for what in ("stream", "time to first token", "tokens per second"):
+        assert f"chat {what}" in files["stats_stats.csv"]
+    assert "ttft_p95_ms" in files["slo.txt"]
 
 
 def test_an_objective_that_nothing_can_meet_fails_the_run_and_is_named(server: Server, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ class Entry:
     num_failures: int = 0
     total_response_time: float = 0
     response_times: dict[int, int] = field(default_factory=dict)
+    total_content_length: int = 0
     start_time: float = 0.0
     last_request_timestamp: float | None = None
 

@@ -9,7 +9,7 @@ from loadtests import tally
 from loadtests.gate import INTERRUPTED, Gate
 from loadtests.profiles import Stage
 from loadtests.slo import Measured, Objectives
-from tests.loadtests.statistics import statistics
+from tests.loadtests.statistics import Entry, statistics
 
 OBJECTIVES = {"flights": Objectives(p95_ms=100, p99_ms=200, error_ratio=0, throughput=10, recovery_p95_ms=20)}
 
@@ -23,6 +23,12 @@ def test_the_kinds_of_a_model_are_added_up_and_what_was_shed_is_kept_apart() -> 
     )
     assert tally.measured(found, "flights") == Measured(160, 3, 50, 10, {5: 104, 7: 6})
     assert tally.measured(found, "nobody") == Measured(0, 0, 0, 10, {})
+
+
+def test_the_first_tokens_of_streams_are_kept_beside_their_requests() -> None:
+    found = statistics(chat_stream=(4, 0, {900: 4}))
+    found.entries["chat time to first token", "ms"] = Entry(3, 0, 190, {50: 2, 90: 1}, total_content_length=60)
+    assert tally.measured(found, "chat") == Measured(4, 0, 0, 10, {900: 4}, {50: 2, 90: 1}, 60)
 
 
 def judged(

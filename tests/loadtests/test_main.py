@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from loadtests.__main__ import app
 from loadtests.plan import Plan
 from serving.registry import Registry
-from tests.serving.stores import add
+from tests.chat_archive import contract, echoed
+from tests.serving.stores import add, add_contract
 
 runner = CliRunner()
 
@@ -92,3 +93,14 @@ def test_the_profiles_are_listed() -> None:
 )
 def test_a_plan_survives_the_environment(plan: Plan) -> None:
     assert Plan.from_environment(plan.to_environment()) == plan
+
+
+@pytest.mark.parametrize("command", [["guard"], ["tune"], ["versus", "--set", "A=1"]])
+def test_what_measures_with_wrk_leaves_a_language_model_alone_and_says_what_does_not(
+    store: Registry, tmp_path: Path, command: list[str]
+) -> None:
+    add_contract(store, contract("chat", echoed("Hello")))
+    reports = ["--reports", str(tmp_path)] if command == ["tune"] else []
+    result = runner.invoke(app, [*command, "--model", "chat", *reports])
+    assert result.exit_code == 2
+    assert "chat is a language model" in result.output or "apt-get install wrk" in result.output

@@ -39,6 +39,19 @@ def test_only_right_answers_count_as_throughput() -> None:
     assert names(Measured(1000, 0, 200, 100, {50: 800}), objectives) == ["throughput"]
 
 
+@pytest.mark.parametrize(
+    ("measured", "objective"),
+    [
+        (Measured(100, seconds=10, times={50: 100}, first_times={90: 94, 310: 6}, tokens=900), "ttft_p95_ms"),
+        (Measured(100, seconds=10, times={50: 100}, first_times={90: 95, 310: 5}, tokens=799), "tokens_per_second"),
+        (Measured(100, seconds=10, times={50: 100}, tokens=900), "ttft_p95_ms"),
+    ],
+)
+def test_a_language_model_is_judged_by_its_first_tokens_and_by_their_rate(measured: Measured, objective: str) -> None:
+    objectives = Objectives(100, 200, 0, 10, ttft_p95_ms=300, tokens_per_second=80)
+    assert names(measured, objectives) == [objective]
+
+
 def test_a_model_that_got_no_request_fails() -> None:
     assert {"p95_ms", "p99_ms", "throughput"} <= set(names(Measured()))
 
@@ -69,7 +82,7 @@ def test_a_percentile_is_the_time_within_which_that_share_ended() -> None:
 FILE = """
 default: {p95_ms: 100, p99_ms: 200, error_ratio: 0, throughput: 5, profiles: {stress: {p95_ms: 900, shed_ratio: 1}}}
 models:
-  flights: {p95_ms: 50, weight: 3, profiles: {stress: {p99_ms: 800}}}
+  flights: {p95_ms: 50, weight: 3, profiles: {stress: {p99_ms: 800, pacing: 2}}}
 """
 
 
@@ -81,6 +94,7 @@ def test_a_model_overrides_the_default_and_a_profile_both(tmp_path: Path) -> Non
     assert slo.objectives("flights", "smoke") == Objectives(50, 200, 0, 5)
     assert slo.objectives("flights", "stress") == Objectives(900, 800, 0, 5, shed_ratio=1)
     assert (slo.weight("flights"), slo.weight("other")) == (3, 1)
+    assert [slo.pacing(*one, otherwise=0.1) for one in (("flights", "stress"), ("flights", "smoke"))] == [2, 0.1]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from handlers.contract import ModelContract
 from loadtests.plan import Plan
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
-from tests.serving.stores import add
+from tests.chat_archive import contract as contract_of_chat
+from tests.chat_archive import echoed
+from tests.serving.stores import add_contract, contract_of_doubling
 
 # Importing Locust would change Python's sockets for all tests.
 pytestmark = pytest.mark.skipif(find_spec("locust") is None, reason="Locust is not installed: pip install -e '.[load]'")
@@ -25,14 +28,14 @@ FULL = (
 
 
 class Server(ThreadingHTTPServer):
-    """Gives every request the same answer, and notes the requests."""
+    """Gives every request the same answer, of which the end is missing where it claims to be longer."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, missing: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), Answerer)
-        self.status, self.body = status, body
+        self.status, self.body, self.missing = status, body, missing
         self.asked: list[tuple[str, str]] = []
 
 
@@ -44,11 +47,10 @@ class Answerer(BaseHTTPRequestHandler):
         self.server.asked.append((self.path, self.headers["X-Request-Start"]))
         if self.server.status:
             self.send_response(self.server.status)
-            self.send_header("Content-Length", str(len(self.server.body)))
+            self.send_header("Content-Length", str(len(self.server.body) + self.server.missing))
             self.end_headers()
             self.wfile.write(self.server.body)
-        else:
-            self.close_connection = True
+        self.close_connection = not self.server.status or self.server.missing > 0
 
     def log_message(self, *_: object) -> None:
         """Nothing is logged."""
@@ -56,8 +58,7 @@ class Answerer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    status, body = request.param
-    with Server(status, body) as server:
+    with Server(*request.param) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield server
@@ -65,11 +66,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         thread.join()
 
 
-def failures(server: Server, folder: Path) -> tuple[int, dict[str, set[str]], str]:
+def failures(
+    server: Server, folder: Path, contract: ModelContract | None = None
+) -> tuple[int, dict[str, set[str]], str]:
     """The exit code of a short run against a server, the failures by name, and the kept verdict."""
     registry = Registry(folder / "store")
-    add(registry)
-    plan = Plan("doubling", seconds=3, report=str(folder / "report"))
+    contract = contract or contract_of_doubling()
+    add_contract(registry, contract)
+    plan = Plan(contract.name, seconds=3, report=str(folder / "report"))
     environment = os.environ | Settings(model_store=registry.store).to_environment() | plan.to_environment()
     host = f"http://127.0.0.1:{server.server_address[1]}"
     command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--only-summary"]
@@ -115,3 +119,24 @@ def test_no_answer_is_an_error(server: Server, tmp_path: Path) -> None:
     assert code == 1
     assert any(text.startswith("CatchResponseError('no answer: ") for text in found["doubling native"])
     assert "error_ratio is 1," in verdict
+
+
+PART = b'data: {"object":"chat.completion.chunk","choices":[{"delta":{"role":"assistant"},"finish_reason":null}]}\n\n'
+
+
+@pytest.mark.parametrize("server", [(200, PART, 100)], indirect=True)
+def test_a_stream_that_breaks_off_is_an_error(server: Server, tmp_path: Path) -> None:
+    code, found, verdict = failures(server, tmp_path, contract_of_chat("chat", echoed("Hello")))
+    assert code == 1
+    assert any(text.startswith("CatchResponseError('no whole answer: ") for text in found["chat stream"])
+    assert "error_ratio is 1," in verdict
+    assert "ttft_p95_ms is inf," in verdict
+    assert server.asked[0][0].startswith("/predictions/chat/1.0")
+
+
+@pytest.mark.parametrize("server", [(503, FULL)], indirect=True)
+def test_what_a_language_models_full_queue_turns_away_counts_as_shed(server: Server, tmp_path: Path) -> None:
+    code, found, verdict = failures(server, tmp_path, contract_of_chat("chat", echoed("Hello")))
+    assert code == 1
+    assert set(found) == {"chat shed"}
+    assert "error_ratio is" not in verdict

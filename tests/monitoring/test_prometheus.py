@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from handlers.llm_telemetry import FIRST
 from handlers.telemetry import SECONDS
 from monitoring.alerts_router import RETRAIN
 from serving.settings import ROOT
@@ -52,6 +53,9 @@ def test_the_rules_count_slow_requests_by_the_objective_which_is_a_bucket() -> N
     assert objective in SECONDS
     for name in ("model_version:model_requests_slow:increase30m", "model_version:probes_slow:increase30m"):
         assert f'le="{objective}"' in expressions[name]
+    first = float(expressions["objective:time_to_first_token_p95:seconds"].removeprefix("vector(").removesuffix(")"))
+    assert first in FIRST
+    assert f'le="{first}"' in expressions["model_version:llm_first_tokens_slow:increase30m"]
 
 
 def test_rates_are_summed_up_at_the_interval_at_which_they_are_recorded() -> None:

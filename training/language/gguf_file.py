@@ -66,7 +66,7 @@ def read(path: Path) -> tuple[Metadata, dict[str, Array]]:
 
     try:
         reader = GGUFReader(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError) as error:  # the last where it ends early
         raise DataError(f"{path} is no GGUF file: {error}") from error
     metadata = _metadata(path, {name: field.contents for name, field in reader.fields.items()})
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}

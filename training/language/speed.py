@@ -20,7 +20,7 @@ def speed(engine: GenerationEngine, text: Sequence[int]) -> dict[str, Any]:
 
     Returns:
         Medians of three rounds: ``tokens_per_second`` by the number of streams, from the last first token to the first
-        end, and ``first_token_seconds``.
+        end, and ``first_token_seconds``. A round in which an answer has no token counts as no speed.
     """
     found: dict[int, list[tuple[float, float]]] = {1: [], engine.slots: []}
     start = 0
@@ -47,6 +47,8 @@ def _run(engine: GenerationEngine, prompts: Sequence[Sequence[int]], name: str) 
         for event in engine.step():
             if isinstance(event, Token):
                 times[event.id].append(time.perf_counter())
+    if not all(times.values()):  # an answer ended before its first token
+        return time.perf_counter() - started, 0.0
     begin, end = max(one[0] for one in times.values()), min(one[-1] for one in times.values())
     tokens = sum(begin < moment <= end for one in times.values() for moment in one)
     return min(one[0] for one in times.values()) - started, tokens / (end - begin) if end > begin else 0.0
