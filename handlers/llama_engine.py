@@ -26,7 +26,8 @@ class LlamaDecoder:
     """A GGUF file in llama.cpp, with one sequence and one stream of its key-value cache for each slot.
 
     llama.cpp computes one token of each sequence together. Where one has more, the rest follows in a second pass over
-    the weights, so a prompt's chunk is computed by itself: as many passes, and the first has a sequence less.
+    the weights, so a prompt's chunk is computed by itself: as many passes, and the first has a sequence less. Together
+    all would also attend as far back as the longest of them.
 
     Args:
         model: the GGUF file.
@@ -124,8 +125,8 @@ class LlamaDecoder:
         Raises:
             DecodeError: llama.cpp could not compute them.
         """
-        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1]
-        longer = [[number] for number, part in enumerate(parts) if len(part.tokens) > 1]
+        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.wanted]
+        longer = [[number] for number, part in enumerate(parts) if number not in single]
         rows: dict[int, Array] = {}
         for numbers in [single, *longer] if single else longer:
             status = self._api.llama_decode(self._context, self._batch.fill([parts[number] for number in numbers]))
