@@ -1,7 +1,8 @@
-"""One real TorchServe for the session, on free ports, with three models trained for it, and an echo that chats."""
+"""One real TorchServe for the session, on free ports, with three models trained for it; another chats as well."""
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,22 +80,31 @@ def serve(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with linear, flights, fashion and the echo."""
+    """A model store with linear, flights and fashion."""
     folder = tmp_path_factory.mktemp("models") / "store"
     for model, preset in MODELS:
         train(folder, model, preset)
-    register_echo(folder, CHAT, slots=4, room=8, seconds=0.002)
     return folder
 
 
 @pytest.fixture(scope="session")
 def server(store: Path) -> Iterator[Server]:
-    """TorchServe with these models."""
+    """TorchServe with the three models."""
     with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
         pids = running.worker_pids()
         yield running
         # No input of any test may have killed or restarted a worker.
         assert running.worker_pids() == pids
+
+
+@pytest.fixture(scope="session")
+def chatting(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """TorchServe with these models and the echo."""
+    folder = tmp_path_factory.mktemp("chatting") / "store"
+    shutil.copytree(store, folder)
+    register_echo(folder, CHAT, slots=4, room=8, seconds=0.002)
+    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(folder, Path(run_dir))) as running:
+        yield running
 
 
 @contextlib.contextmanager

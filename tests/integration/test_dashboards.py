@@ -55,29 +55,29 @@ VARIABLES = [
 
 
 @pytest.fixture(scope="module")
-def watched(server: Server) -> Iterator[httpx.Client]:
-    """A client of a Prometheus that watches the session's service, which is under load, and an Alertmanager."""
+def watched(chatting: Server) -> Iterator[httpx.Client]:
+    """A client of a Prometheus that watches a service with all models, which is under load, and an Alertmanager."""
     need("prometheus")
     need("prometheus-alertmanager", "alertmanager")
     stop = threading.Event()
-    load = threading.Thread(target=ask, args=(server, stop))
-    monitor = companion(server.settings)
+    load = threading.Thread(target=ask, args=(chatting, stop))
+    monitor = companion(chatting.settings)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARLOOP_PROBE_INTERVAL", "1")
         patch.setenv("MARLOOP_LIVE_INTERVAL", "1")
         own, other = free_ports(2)
         try:
-            monitor.start(server.settings)
+            monitor.start(chatting.settings)
             load.start()
             with (
-                alertmanager(alertmanager_config(Path(folder), server.settings), other),
-                prometheus(prometheus_config(Path(folder), server.settings, own, other), own) as client,
+                alertmanager(alertmanager_config(Path(folder), chatting.settings), other),
+                prometheus(prometheus_config(Path(folder), chatting.settings, own, other), own) as client,
             ):
                 yield client
         finally:
             stop.set()
             load.join()
-            monitor.stop(server.settings)
+            monitor.stop(chatting.settings)
 
 
 def ask(server: Server, stop: threading.Event) -> None:

@@ -60,7 +60,7 @@ def contents(reports: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_smoke_run_of_every_model_gets_only_right_answers_and_leaves_its_report(
-    server: Server, tmp_path: Path, processes: str
+    chatting: Server, tmp_path: Path, processes: str
 ) -> None:
     options = ["--profile", "smoke", "--time", "6", "--users", "9", "--processes", processes]
     slo = tmp_path / "slo.yaml"
@@ -68,7 +68,7 @@ def test_a_smoke_run_of_every_model_gets_only_right_answers_and_leaves_its_repor
         "default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}\n"
         "models: {chat: {ttft_p95_ms: 10000, tokens_per_second: 1}}"
     )
-    code, output = finish(start(server, tmp_path / "reports", *options, "--slo", str(slo)))
+    code, output = finish(start(chatting, tmp_path / "reports", *options, "--slo", str(slo)))
     assert code == 0, output
     assert "every objective is met" in output
     files = contents(tmp_path / "reports")
