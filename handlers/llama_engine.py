@@ -126,20 +126,24 @@ class LlamaDecoder:
             DecodeError: llama.cpp could not compute them.
         """
         single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.wanted]
-        longer = [[number] for number, part in enumerate(parts) if number not in single]
+        longer = [[number] for number in range(len(parts)) if number not in single]
+        if not longer:
+            return self._compute(parts)
         rows: dict[int, Array] = {}
         for numbers in [single, *longer] if single else longer:
-            status = self._api.llama_decode(self._context, self._batch.fill([parts[number] for number in numbers]))
-            if status:
-                raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
             wanted = [number for number in numbers if parts[number].wanted]
-            if wanted:
-                logits = self._api.llama_get_logits(self._context)
-                found = np.ctypeslib.as_array(logits, (len(wanted), self.vocabulary))
-                rows |= dict(zip(wanted, found if len(wanted) == len(parts) else found.copy(), strict=True))
+            logits = self._compute([parts[number] for number in numbers]).copy()  # the next ones take their place
+            rows |= dict(zip(wanted, logits, strict=True))
+        return np.array([rows[number] for number in sorted(rows)], np.float32).reshape(-1, self.vocabulary)
+
+    def _compute(self, parts: Sequence[Part]) -> Array:
+        status = self._api.llama_decode(self._context, self._batch.fill(parts))
+        if status:
+            raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
+        rows = sum(part.wanted for part in parts)
         if not rows:
             return np.empty((0, self.vocabulary), np.float32)
-        return np.stack([rows[number] for number in sorted(rows)])
+        return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), (rows, self.vocabulary))
 
     def truncate(self, slot: int, length: int) -> None:
         """Forget what a slot holds from a position on."""

@@ -8,10 +8,13 @@ from pathlib import Path
 
 def machine() -> str:
     """Processor, cores that this process may use, Python and torch, in a line."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0))
     torch = importlib.metadata.version("torch").partition("+")[0]
-    return (
-        f"{names[0] if names else platform.machine()}, {cores} cores, Python {platform.python_version()}, torch {torch}"
-    )
+    return f"{processor()}, {cores} cores, Python {platform.python_version()}, torch {torch}"
+
+
+def processor() -> str:
+    """Its name, where the system tells it; else its architecture."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

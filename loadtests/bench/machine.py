@@ -2,20 +2,16 @@
 
 import os
 import platform
-from pathlib import Path
 
 import psutil
+
+from training.machine import processor
 
 
 def machine() -> dict[str, str]:
     """Processor, cores, memory, system and Python."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     return {
-        "processor": names[0] if names else platform.machine(),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}, kernel {platform.release()}",

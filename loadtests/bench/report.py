@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.bench.contenders import WORKLOADS
-from loadtests.bench.goals import goals, times
+from loadtests.bench.goals import Goal, goals, times
 from loadtests.bench.results import Results, p50, per_second, ratio, spread
 from serving.registry import write_atomically
 
@@ -52,7 +52,7 @@ def put(tables: str, page: Path, begin: str, end: str, new_page: str) -> None:
 
 def markdown(results: Results) -> str:
     """All tables."""
-    parts = [_head(results), _goals(results)]
+    parts = [_head(results), goals_table(goals(results))]
     parts += [_workload(results, name) for name in COMPARED]
     parts += [_formats(results), _ceilings(results), _absent(results), _versions(results)]
     return "\n".join(part for part in parts if part)
@@ -73,14 +73,18 @@ def _head(results: Results) -> str:
         "![requests a second](performance.png)",
         "",
     ]
-    if plan.rounds < 3:
-        lines[:0] = ["**A quick check, too short for figures to rely on.**", ""]
-    return "\n".join(lines)
+    return quick(plan.rounds) + "\n".join(lines)
 
 
-def _goals(results: Results) -> str:
+def quick(rounds: int) -> str:
+    """A word of warning about figures of few rounds; empty for others."""
+    return "" if rounds >= 3 else "**A quick check, too short for figures to rely on.**\n\n"
+
+
+def goals_table(goals: Sequence[Goal]) -> str:
+    """Goals with their bounds and what was measured."""
     words = {True: "yes", False: "**no**", None: "not measured"}
-    rows = [(goal.text, goal.bound, goal.measured, words[goal.met]) for goal in goals(results)]
+    rows = [(goal.text, goal.bound, goal.measured, words[goal.met]) for goal in goals]
     return "### Goals\n\n" + table(("goal", "bound", "measured", "met"), rows)
 
 

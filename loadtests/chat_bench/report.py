@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from loadtests.bench.report import put, span, table
+from loadtests.bench.report import goals_table, put, quick, span, table
 from loadtests.bench.results import spread
 from loadtests.chat_bench import results as figures
 from loadtests.chat_bench.goals import goals
@@ -25,7 +25,7 @@ def markdown(results: Results) -> str:
     """All tables."""
     parts = [
         _head(results),
-        _goals(results),
+        goals_table(goals(results)),
         _contenders(results),
         _ours(results),
         _absent(results),
@@ -51,15 +51,7 @@ def _head(results: Results) -> str:
         "![tokens a second, and the first token](language-model.png)",
         "",
     ]
-    if results.rounds < 3:
-        lines[:0] = ["**A quick check, too short for figures to rely on.**", ""]
-    return "\n".join(lines)
-
-
-def _goals(results: Results) -> str:
-    words = {True: "yes", False: "**no**", None: "not measured"}
-    rows = [(goal.text, goal.bound, goal.measured, words[goal.met]) for goal in goals(results)]
-    return "### Goals\n\n" + table(("goal", "bound", "measured", "met"), rows)
+    return quick(results.rounds) + "\n".join(lines)
 
 
 def _contenders(results: Results) -> str:

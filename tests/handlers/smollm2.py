@@ -24,5 +24,5 @@ def weights() -> Path:
 def quantized(target: Path) -> Path:
     """The weights in Q8_0."""
     source = weights()
-    write(source, read(source)[1], target, "Q8_0")
+    write(source, *read(source), target, "Q8_0")
     return target

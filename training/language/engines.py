@@ -2,7 +2,6 @@
 
 import importlib.util
 from pathlib import Path
-from typing import get_args
 
 from handlers.batching import Decoder
 from handlers.chat import MODEL
@@ -20,9 +19,9 @@ def choose(asked: Engine | None) -> Engine:
     Raises:
         DataError: it is not installed; says how it is.
     """
-    for engine in (asked,) if asked else get_args(Engine):
-        if importlib.util.find_spec(MODULES[engine]):
-            return engine  # type: ignore[no-any-return]
+    for engine, module in MODULES.items():
+        if asked in (engine, None) and importlib.util.find_spec(module):
+            return engine
     wanted = asked or "openvino"
     raise DataError(f"the engine {wanted} is not installed: {install(EXTRAS[wanted])}")
 

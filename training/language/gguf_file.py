@@ -10,7 +10,6 @@ from training.recipe import Array
 
 QUANTIZATIONS = {"Q8_0": 7, "F16": 1}  # and the number that the key general.file_type has for each
 CONTROL = 3  # the type of a token that is no text
-_ROTATED = ("attn_q.weight", "attn_k.weight")
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,18 @@ def read(path: Path) -> tuple[Metadata, dict[str, Array]]:
         raise DataError(f"{path} is no GGUF file: {error}") from error
     metadata = _metadata(path, {name: field.contents for name, field in reader.fields.items()})
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
-    heads = {"attn_q.weight": metadata.heads, "attn_k.weight": metadata.kv_heads}
     for name, values in weights.items():
-        part = name.partition(".")[2].partition(".")[2]
-        if part in _ROTATED:
-            weights[name] = halved(values, heads[part])
+        if heads := _rotated_heads(name, metadata):
+            weights[name] = halved(values, heads)
     return metadata, weights
 
 
-def write(source: Path, weights: Mapping[str, Array], target: Path, quantization: str) -> None:
+def write(source: Path, metadata: Metadata, weights: Mapping[str, Array], target: Path, quantization: str) -> None:
     """Write a file with the keys of another.
 
     Args:
         source: has the keys.
+        metadata: what they say.
         weights: as ``read`` gives them; matrices are quantized, vectors stay float32.
         target: the file.
         quantization: a key of ``QUANTIZATIONS``. Q8_0 is blocks of 32 weights in 8 bits that share a scale in 16.
@@ -91,7 +89,6 @@ def write(source: Path, weights: Mapping[str, Array], target: Path, quantization
     from gguf.quants import quantize
 
     reader = GGUFReader(source)
-    metadata = _metadata(source, {name: field.contents for name, field in reader.fields.items()})
     writer = GGUFWriter(target, "llama")
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name in (Keys.General.ARCHITECTURE, Keys.General.FILE_TYPE):
@@ -99,10 +96,9 @@ def write(source: Path, weights: Mapping[str, Array], target: Path, quantization
         writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
     writer.add_file_type(QUANTIZATIONS[quantization])
     kind = GGMLQuantizationType[quantization]
-    heads = {"attn_q.weight": metadata.heads, "attn_k.weight": metadata.kv_heads}
     for name, values in weights.items():
-        part = name.partition(".")[2].partition(".")[2]
-        stored = interleaved(values, heads[part]) if part in _ROTATED else values
+        heads = _rotated_heads(name, metadata)
+        stored = interleaved(values, heads) if heads else values
         if stored.ndim == 1:
             writer.add_tensor(name, stored)
         else:
@@ -111,6 +107,12 @@ def write(source: Path, weights: Mapping[str, Array], target: Path, quantization
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _rotated_heads(name: str, metadata: Metadata) -> int:
+    """Of a matrix whose rows a rotary embedding turns, such as ``blk.0.attn_q.weight``, its heads; 0 of another."""
+    heads = {"attn_q": metadata.heads, "attn_k": metadata.kv_heads}
+    return heads.get(name.removesuffix(".weight").rpartition(".")[2], 0)
 
 
 def halved(matrix: Array, heads: int) -> Array:

@@ -84,7 +84,7 @@ def train(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         step(f"quantizing to {hp.quantization}, for {engine}")
-        write(source, published, folder / MODEL, hp.quantization)
+        write(source, metadata, published, folder / MODEL, hp.quantization)
         engines.prepare(engine, folder)
         step(f"evaluating on {len(passage) - 1:,} tokens of a plain text, as {engine} computes it")
         decoder = engines.decoder(engine, folder, len(passage))

@@ -25,7 +25,7 @@ def turned_pairs(x: Array) -> Array:
 def test_what_is_written_is_read_again_within_the_error_of_its_bits(tiny: Tiny, tmp_path: Path) -> None:
     for quantization in gguf_file.QUANTIZATIONS:
         path = tmp_path / f"{quantization}.gguf"
-        gguf_file.write(tiny.path, tiny.weights, path, quantization)
+        gguf_file.write(tiny.path, tiny.metadata, tiny.weights, path, quantization)
         metadata, weights = gguf_file.read(path)
         assert metadata == tiny.metadata
         assert weights.keys() == tiny.weights.keys()
@@ -42,7 +42,7 @@ def test_what_is_written_is_read_again_within_the_error_of_its_bits(tiny: Tiny, 
 def test_every_key_is_kept_but_that_of_the_quantization(tiny: Tiny, tmp_path: Path) -> None:
     from gguf import GGUFReader
 
-    gguf_file.write(tiny.path, tiny.weights, tmp_path / "q.gguf", "Q8_0")
+    gguf_file.write(tiny.path, tiny.metadata, tiny.weights, tmp_path / "q.gguf", "Q8_0")
     before, after = (
         {name: field.contents() for name, field in GGUFReader(path).fields.items() if not name.startswith("GGUF.")}
         for path in (tiny.path, tmp_path / "q.gguf")

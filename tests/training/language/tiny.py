@@ -100,7 +100,7 @@ def teach(tiny: Tiny, target: Path) -> Path:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    gguf_file.write(tiny.path, exported(module, tiny.metadata), target, "Q8_0")
+    gguf_file.write(tiny.path, tiny.metadata, exported(module, tiny.metadata), target, "Q8_0")
     return target
 
 
