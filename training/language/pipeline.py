@@ -23,7 +23,8 @@ from training import archive
 from training.language import checks, engines, lora, perplexity, weights
 from training.language import instructions as instructing
 from training.language.gguf_file import Metadata, read, write
-from training.language.llama import exported, llama
+from training.language.instructions import Instructions
+from training.language.llama import Llama, exported, llama
 from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
@@ -75,10 +76,7 @@ def train(
     tuned: dict[str, Any] = {}
     if instructions:
         told = instructing.read(instructions, metadata.template, tokenizer, metadata.end)
-        step(f"fine-tuning on {len(told.learned):,} conversations")
-        tuned = {"rows": len(told.held_out), "before": lora.perplexity(reference, told.held_out)}
-        lora.tune(reference, told.learned, hp, step)
-        tuned |= {"after": lora.perplexity(reference, told.held_out), "passage_before": foreseen.perplexity}
+        tuned = {"passage_before": foreseen.perplexity} | _tune(reference, told, hp, step)
         foreseen = perplexity.by_reference(reference, passage)
         published = exported(reference, metadata)
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,6 +123,16 @@ def train(
         return archive.pack(contract, archive.CHAT, recipe.description, config, files, packages)
 
     return register(draft, pack, registry, promote)
+
+
+def _tune(
+    module: Llama, told: Instructions, hp: LanguageHyperparameters, step: Callable[[str], None]
+) -> dict[str, Any]:
+    """Fit the network to conversations; what came of it for the held-out answers."""
+    step(f"fine-tuning on {len(told.learned):,} conversations")
+    before = lora.perplexity(module, told.held_out)
+    lora.tune(module, told.learned, hp, step)
+    return {"rows": len(told.held_out), "before": before, "after": lora.perplexity(module, told.held_out)}
 
 
 def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[str, Any]) -> ModelContract:
