@@ -235,7 +235,6 @@ def _train(
     from training import pipeline, recipes
     from training.data import DataError
     from training.export import ParityError
-    from training.language import pipeline as language
     from training.language.recipe import LanguageRecipe
     from training.report import print_result
 
@@ -243,6 +242,8 @@ def _train(
         recipe = recipes.find_any(model)
         recipes.check_packages(model)
         if isinstance(recipe, LanguageRecipe):
+            from training.language import pipeline as language  # needs packages that other models do without
+
             if feedback or calibrate:
                 raise ValueError(f"{model} is a language model: there is no --feedback or --calibrate for it")
             registered = language.train(

@@ -1,18 +1,28 @@
 """The commands as a user calls them; an error that is not reported fails the test."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from serving.registry import Registry
+from serving.settings import ROOT
 from tests.training.conftest import NOWHERE, Trainings
 from training import recipes
 from training.__main__ import app
 from training.recipes import linear as linear_source
 from training.registration import Result
+
+# What the project's extras bring, as it is imported.
+MODULES_OF_EXTRAS = (
+    *("gguf", "tokenizers", "openvino", "openvino_genai", "llama_cpp", "safetensors", "vaderSentiment"),
+    *("ai_edge_litert", "psycopg", "optuna", "locust", "openai"),
+)
 
 
 class Commands:
@@ -139,6 +149,24 @@ NEEDS = "error: again needs no-such-package: run `pip install -c constraints.txt
 @pytest.mark.usefixtures("only_linear", "again_has_an_extra")
 def test_ensure_without_names_leaves_out_a_model_that_needs_packages_of_its_own(training: Commands) -> None:
     assert training("ensure") == (0, "")
+
+
+def test_a_model_without_an_extra_is_trained_where_no_package_of_an_extra_is_installed(tmp_path: Path) -> None:
+    program = f"""
+import sys
+
+for name in {MODULES_OF_EXTRAS!r}:
+    sys.modules[name] = None  # an import of it fails, as where it is not installed
+from training.__main__ import app
+
+app(["train", "linear"])
+"""
+    places = {"MARLOOP_MODEL_STORE": tmp_path / "store", "MARLOOP_RUNS": tmp_path / "runs"}
+    environment = os.environ | {name: str(place) for name, place in places.items()}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Registry(tmp_path / "store").champions()["linear"][0] == "1.0"
 
 
 @pytest.mark.usefixtures("again_has_an_extra")
