@@ -11,6 +11,7 @@ from handlers.tensors import Array
 
 QUEUE = 256  # requests that wait at most
 EQUAL = 512  # position in a prompt at which attention to what stands before costs as much as all else of a token
+PASS = 1  # tokens that cost as much as the pass over the weights which a chunk has for itself
 
 
 class Part(NamedTuple):
@@ -102,9 +103,9 @@ class ContinuousBatching:
     Args:
         decoder: computes the logits.
         queue: requests that wait at most, beyond those that run.
-        chunk: tokens of a prompt in a step for each request that runs beside it: the more run, the longer a step
-            takes anyway, and the less a chunk makes their gaps longer. It shrinks late in a prompt, where a token costs
-            more. Alone, a prompt takes whole batches.
+        chunk: tokens of a prompt in a step for each request that runs beside it, less one: the more run, the longer a
+            step takes anyway, and the less a chunk makes their gaps longer. It shrinks late in a prompt, where a token
+            costs more. Alone, a prompt takes whole batches.
         backlog_chunk: tokens of a prompt in a step, at least, while others wait for it to be read: now those who run
             share the delay with those who wait.
         worth_copying: tokens; copying a slot's cache costs as much as computing so many.
@@ -203,7 +204,7 @@ class ContinuousBatching:
             return Part(one.slot, position, [one.last], wanted=True)
         others = len(self._running) - 1
         room = self._decoder.batch - others
-        chunk = max(1, round(self._chunk * others * EQUAL / (EQUAL + position)))
+        chunk = max(1, round(self._chunk * others * EQUAL / (EQUAL + position)) - PASS)
         chunk = max(chunk, self._backlog_chunk if self._waiting else 0)
         end = position + (min(chunk, room) if others else room)
         prompt = one.request.prompt
