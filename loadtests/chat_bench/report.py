@@ -42,11 +42,11 @@ def _head(results: Results) -> str:
         f"clients, {machine['memory']} of memory that is read at {bandwidth} GB/s, {machine['system']}, "
         f"Python {machine['python']}. The weights are {results.weights / 1e6:.0f} MB.",
         "",
-        f"{results.rounds} rounds, in each every contender in turn: started, warmed up, measured, stopped. Prompts of "
-        "128 tokens that begin differently, 64 new tokens, greedy, the same for all. Medians over the rounds, the "
-        "smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last stream's first "
-        "token to the first one's last, end to end from the first request to the last token. Ours decodes 8 prompts "
-        "that it has just answered, so that all start at once.",
+        f"{results.rounds} rounds, in each every contender in turn: started, warmed up for half a minute, measured, "
+        "stopped. Prompts of 128 tokens that begin differently, 64 new tokens, greedy, the same for all. Medians over "
+        "the rounds, the smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last "
+        "stream's first token to the first one's last, end to end from the first request to the last token. Ours "
+        "decodes 8 prompts that it has just answered, so that all start at once.",
         "",
         "![tokens a second, and the first token](language-model.png)",
         "",
