@@ -38,7 +38,8 @@ def ensure(
     requirements = peers / peer / "requirements.txt"
     folder = root / peer
     python, stamp = folder / "bin" / "python", folder / "installed"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    ours = sysconfig.get_path("purelib") if borrow else ""
+    wanted = hashlib.sha256(requirements.read_bytes() + ours.encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
     say(f"installing {peer} into {folder}")
@@ -46,7 +47,7 @@ def ensure(
     _run([sys.executable, "-m", "venv", str(folder)])
     if borrow:
         own = _run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
-        (Path(own) / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+        (Path(own) / "borrowed.pth").write_text(ours)
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)])
     stamp.write_text(wanted)
     return python
