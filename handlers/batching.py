@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from handlers.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
+from handlers.json_grammar import JsonAnswer, JsonGrammar
 from handlers.prefix_cache import PrefixCache
 from handlers.sampling import Sampler
 from handlers.tensors import Array
@@ -84,12 +85,12 @@ class Decoder(Protocol):
 class _Running:
     """A request that has a slot."""
 
-    def __init__(self, request: Generate, slot: int, cached: int, limit: int) -> None:
+    def __init__(self, request: Generate, slot: int, cached: int, limit: int, held: JsonAnswer | None) -> None:
         self.request = request
         self.slot = slot
         self.cached = cached
         self.limit = limit  # of generated tokens
-        self.sampler = Sampler(request.sampling)
+        self.sampler = Sampler(request.sampling, held)
         self.last = -1  # the token that was generated last
         self.generated = 0
 
@@ -126,6 +127,7 @@ class ContinuousBatching:
         self._chunk = chunk
         self._backlog_chunk = backlog_chunk
         self._cache = PrefixCache(decoder.slots, worth_copying)
+        self._json: JsonGrammar | None = None  # made for the first request that wants it
         self._waiting: deque[Generate] = deque()
         self._running: dict[int, _Running] = {}  # by slot
 
@@ -150,6 +152,8 @@ class ContinuousBatching:
             raise ValueError(f"request {request.id} is there already; an id names one request")
         if len(self._waiting) + len(self._running) >= self.slots + self._queue:
             raise QueueFull(f"{self.slots} requests run and {self._queue} wait, which is the limit; try again later")
+        if request.sampling.json and not self._json:
+            self._json = JsonGrammar(self._decoder)
         self._waiting.append(request)
 
     def cancel(self, id: str) -> None:
@@ -196,7 +200,8 @@ class ContinuousBatching:
         else:
             self._decoder.copy(source, slot, shared)
         limit = min(request.max_tokens, self.context - len(request.prompt))
-        self._running[slot] = _Running(request, slot, shared, limit)
+        held = self._json.begin() if self._json and request.sampling.json else None
+        self._running[slot] = _Running(request, slot, shared, limit, held)
 
     def _next(self, one: _Running) -> Part:
         position = len(self._cache.tokens[one.slot])

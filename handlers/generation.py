@@ -26,6 +26,7 @@ class Sampling:
         frequency_penalty: taken off it once more for each time that it was.
         seed: makes the draws repeatable, whatever else runs in the batch; None for new ones each time.
         logprobs: how many alternatives come with each token; None for no log-probabilities at all.
+        json: the answer is held to one JSON object; where it ends before that is closed, it is cut off.
 
     Raises:
         ValueError: one of them is out of its range.
@@ -38,6 +39,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     seed: int | None = None
     logprobs: int | None = None
+    json: bool = False
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")

@@ -161,14 +161,19 @@ def chat(body: bytes) -> Asked:
     asked = json_input.decode(_CHAT, body, _describe(_Chat))
     if not asked.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
-    if asked.response_format and asked.response_format.type != "text":
-        found = f"response_format {asked.response_format.type!r} is not offered: no answer is held to a grammar here"
-        raise InputError("unsupported_value", found, "$.response_format", '{"type": "text"}')
+    form = asked.response_format.type if asked.response_format else "text"
+    if form not in ("text", "json_object"):
+        raise InputError(
+            "unsupported_value",
+            f"response_format {form!r} is not offered",
+            "$.response_format",
+            '{"type": "text"} or {"type": "json_object"}',
+        )
     if asked.top_logprobs is not None and not asked.logprobs:
         raise InputError(
             "invalid_parameter", "top_logprobs is given without logprobs", "$.top_logprobs", "logprobs: true"
         )
-    sampling = _sampling(asked, (asked.top_logprobs or 0) if asked.logprobs else None)
+    sampling = _sampling(asked, (asked.top_logprobs or 0) if asked.logprobs else None, form == "json_object")
     messages = [_message(one) for one in asked.messages]
     return Asked("chat", messages, _most(asked), _stops(asked), sampling, bool(asked.stream), _with_usage(asked))
 
@@ -204,7 +209,7 @@ def _stops(asked: _Parameters) -> list[str]:
     return stops
 
 
-def _sampling(asked: _Parameters, logprobs: int | None) -> Sampling:
+def _sampling(asked: _Parameters, logprobs: int | None, json: bool = False) -> Sampling:
     return Sampling(
         temperature=1.0 if asked.temperature is None else asked.temperature,
         top_p=1.0 if asked.top_p is None else asked.top_p,
@@ -213,6 +218,7 @@ def _sampling(asked: _Parameters, logprobs: int | None) -> Sampling:
         frequency_penalty=asked.frequency_penalty or 0.0,
         seed=asked.seed,
         logprobs=logprobs,
+        json=json,
     )
 
 

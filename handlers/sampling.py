@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handlers.generation import Sampling
+from handlers.json_grammar import JsonAnswer
 from handlers.tensors import Array
 
 GREEDY = 1e-5  # temperatures below are zero to float32
@@ -26,10 +27,11 @@ class Sampler:
 
     Args:
         sampling: how.
+        held: what the answer is held to.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
-        self._sampling = sampling
+    def __init__(self, sampling: Sampling, held: JsonAnswer | None = None) -> None:
+        self._sampling, self._held = sampling, held
         # OpenAI's seeds are signed, NumPy's are not.
         seed = None if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.default_rng(seed)
@@ -42,9 +44,9 @@ class Sampler:
             logits: float32 ``(vocabulary,)``; they are not changed.
 
         Raises:
-            ValueError: there is no finite largest of them.
+            ValueError: there is no finite largest of them, or no token that the answer could go on with.
         """
-        token = self._choose(self._penalised(logits))
+        token = self._allowed(self._penalised(logits))
         self._generated[token] += 1
         count = self._sampling.logprobs
         if count is None:
@@ -62,6 +64,14 @@ class Sampler:
         penalised = logits.copy()
         penalised[tokens] -= presence + frequency * counts
         return penalised
+
+    def _allowed(self, logits: Array) -> int:
+        if not self._held:
+            return self._choose(logits)
+        tokens = self._held.allowed()
+        token = int(tokens[self._choose(logits[tokens])])
+        self._held.take(token)
+        return token
 
     def _choose(self, logits: Array) -> int:
         likeliest = int(logits.argmax())  # the first that is not a number, if there is one

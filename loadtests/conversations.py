@@ -143,7 +143,7 @@ def invalid() -> list[ChatRequest]:
         _refused("out_of_range", said | {"max_tokens": 0}),
         _refused("out_of_range", said | {"n": 2}),
         _refused("invalid_parameter", said | {"stream_options": {"include_usage": True}}),
-        _refused("unsupported_value", said | {"response_format": {"type": "json_object"}}),
+        _refused("unsupported_value", said | {"response_format": {"type": "json_schema"}}),
         _refused("context_length_exceeded", said | {"max_tokens": 10_000_000}),
         _refused("unsupported_media_type", said, 415, {"Content-Type": "text/plain"}),
         _refused("not_found", said, 404, path="v1/embeddings"),

@@ -1,5 +1,6 @@
 """Every engine of a language model with real weights: SmolLM2-135M-Instruct, requantized to Q8_0."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 
@@ -120,6 +121,15 @@ def test_the_end_of_a_turn_ends_the_answer_without_a_piece(engine: ContinuousBat
     assert answer.end.reason == "stop"
     assert "<|im_end|>" not in answer.text
     assert answer.text == "The capital of France is Paris."
+
+
+def test_an_answer_held_to_json_is_json_beside_others_too(engine: ContinuousBatching, decoder: Decoder) -> None:
+    prompt = engine.tokenize("A person with name and age as a JSON object: ", False)
+    held = Generate("json", prompt, 80, Sampling(temperature=0, json=True))
+    answers = run(engine, ask(engine, "0"), held, ask(engine, "1"))
+    assert answers["json"].end.reason == "stop"
+    assert isinstance(json.loads(answers["json"].text), dict)
+    assert answers["0"].text == alone(decoder, ask(engine, "0")).text
 
 
 def test_cancelling_frees_the_slot_for_a_waiting_request(start: Start) -> None:

@@ -55,6 +55,12 @@ def test_parts_of_text_a_name_and_the_newer_word_for_system_are_read() -> None:
     assert asked.prompt == [{"role": "system", "content": "x"}, {"role": "user", "content": "one\ntwo"}]
 
 
+def test_an_answer_can_be_held_to_json() -> None:
+    assert chat(response_format={"type": "json_object"}).sampling.json
+    assert not chat(response_format={"type": "text"}).sampling.json
+    assert not chat().sampling.json
+
+
 def test_an_answer_can_be_sent_back_as_it_came() -> None:
     answer = {"role": "assistant", "content": "x", "refusal": None, "tool_calls": None}
     assert chat(messages=[*HI, answer]).prompt == [*HI, {"role": "assistant", "content": "x"}]
@@ -95,7 +101,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"top_logprobs": 2}, "invalid_parameter", "$.top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "out_of_range", "$.top_logprobs"),
     ({"stream_options": {"include_usage": True}}, "invalid_parameter", "$.stream_options"),
-    ({"response_format": {"type": "json_object"}}, "unsupported_value", "$.response_format"),
     ({"response_format": {"type": "json_schema", "json_schema": {}}}, "unsupported_value", "$.response_format"),
     ({"tools": []}, "unknown_field", "$.tools"),
     ({"logit_bias": {}}, "unknown_field", "$.logit_bias"),

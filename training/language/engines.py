@@ -9,6 +9,7 @@ from training.data import DataError, install
 from training.language.recipe import Engine
 
 MODULES: dict[Engine, str] = {"llama.cpp": "llama_cpp", "openvino": "openvino_genai"}  # the fastest first
+GRAMMAR = "llguidance"  # holds answers to JSON, with either
 PACKAGES: dict[Engine, str] = {"llama.cpp": "llama-cpp-python", "openvino": "openvino-genai"}
 EXTRAS: dict[Engine, str] = {"llama.cpp": "chat-llama", "openvino": "chat"}
 

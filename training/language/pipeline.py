@@ -119,7 +119,7 @@ def train(
     config = _config(recipe.serving, settings)
 
     def pack(contract: ModelContract) -> bytes:
-        packages = [engines.PACKAGES[engine]]
+        packages = [engines.PACKAGES[engine], engines.GRAMMAR]
         return archive.pack(contract, archive.CHAT, recipe.description, config, files, packages)
 
     return register(draft, pack, registry, promote)

@@ -113,7 +113,7 @@ def test_the_archive_holds_what_its_worker_needs_and_names_the_packages(world: W
         assert archive.read("assets/chat_template.jinja").decode() == making.TEMPLATE
         sources = [name for name in names if name.endswith(".py")]
         assert not {root for name in sources for root in imported(archive.read(name))} & {"training", "serving"}
-    assert {"msgspec", "numpy", "jinja2", PACKAGES[engine]} <= required
+    assert {"msgspec", "numpy", "jinja2", "llguidance", PACKAGES[engine]} <= required
     assert "torch" not in required
     assert ("model.gguf" in names) == (engine == "llama.cpp")
     assert ("openvino/openvino_model.xml" in names) == (engine == "openvino")
