@@ -86,22 +86,25 @@ class Bench:
             self._say(f"{contender.name} is left out: {error}")
 
 
-def turn(contender: Contender, started: Started, prompts: Prompts) -> Measured:
-    """Measure a contender that was just started."""
-    _warm_up(started, prompts)
+def turn(contender: Contender, started: Started, prompts: Prompts, warm_up: float = WARM_UP) -> Measured:
+    """Measure a contender that was just started, once it is as fast as it stays.
+
+    Args:
+        contender: who is measured.
+        started: is asked.
+        prompts: that it was not asked before.
+        warm_up: seconds, at least; what serves for days is measured, not its start.
+    """
+    end = time.monotonic() + warm_up
+    started.ask(prompts.warm_up, NEW)
+    while time.monotonic() < end:
+        started.ask(prompts.warm_up, NEW)
     yield from _alone(started, prompts)
     yield from _together(contender, started, prompts)
     if contender.name == OURS:
         yield from _prefixes(started, prompts)
         for count, long in zip(figures.BESIDE, prompts.long, strict=True):
             yield from _beside(started, prompts.together[:count], long)
-
-
-def _warm_up(started: Started, prompts: Prompts) -> None:
-    """Ask until it is as fast as it stays: what serves for days is measured, not its start."""
-    end = time.monotonic() + WARM_UP
-    while time.monotonic() < end:
-        started.ask(prompts.warm_up, NEW)
 
 
 def _alone(started: Started, prompts: Prompts) -> Measured:

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from filelock import FileLock
 
 from handlers.contract import ModelContract
 from loadtests.bench import marloop
@@ -80,11 +81,16 @@ def serve(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with linear, flights and fashion."""
-    folder = tmp_path_factory.mktemp("models") / "store"
-    for model, preset in MODELS:
-        train(folder, model, preset)
-    return folder
+    """A model store with linear, flights and fashion; one of the processes of pytest-xdist trains them for all."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    trained = shared / "models" / "store"
+    with FileLock(shared / "models.lock"):
+        have = Registry(trained).champions()
+        for model, preset in MODELS:
+            if model not in have:
+                train(trained, model, preset)
+    return Path(shutil.copytree(trained, own / "store"))
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def test_a_turn_gives_every_figure_and_finds_the_answers_at_once_equal_to_those_
         return generate(inside, prompts, max_tokens)
 
     found = dict(
-        turn(Contender(IN_PROCESS, "", lambda *_: nullcontext(Started(ask)), remembers=True), Started(ask), drawn)
+        turn(Contender(IN_PROCESS, "", lambda *_: nullcontext(Started(ask)), remembers=True), Started(ask), drawn, 0)
     )
     assert found[figures.SAME_ALONE] == found[figures.SAME] == found[figures.AGREES] == 1
     assert found[figures.DECODING] > 0
