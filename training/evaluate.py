@@ -14,7 +14,7 @@ from handlers.contract import Task
 from training.calibration import calibration, fit_temperature
 from training.criteria import PRIMARY
 from training.intervals import bootstrap
-from training.recipe import Array, Data, Recipe
+from training.recipe import Array, Data, Recipe, Split
 
 
 def evaluate(
@@ -45,10 +45,10 @@ def evaluate(
         each true class, a column for each answer) and ``calibration``; with slices ``slices`` (by name, what is first
         named here, each measured by itself).
     """
-    standard = _classification if task == "classification" else _regression
+    standard = _standard(task)
 
     def measure(values: Array, truth: Array) -> dict[str, float]:
-        return standard(torch.from_numpy(values), torch.from_numpy(truth)) | own(values, truth)
+        return standard(values, truth) | own(values, truth)
 
     def compare(rows: Any) -> dict[str, Any]:
         others = {name: measure(values[rows], target[rows]) for name, values in baselines.items()}
@@ -89,6 +89,22 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
         recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature
     )
     return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
+
+
+def learned(recipe: Recipe[Any], split: Split, output: Array) -> dict[str, Any]:
+    """The standard metrics on the rows that a model learned from: ``rows`` and ``metrics``.
+
+    Args:
+        recipe: of the model.
+        split: of these rows.
+        output: of the served module for them.
+    """
+    return {"rows": len(split), "metrics": _standard(recipe.task)(output, split.target)}
+
+
+def _standard(task: Task) -> Callable[[Array, Array], dict[str, float]]:
+    found = _classification if task == "classification" else _regression
+    return lambda output, target: found(torch.from_numpy(output), torch.from_numpy(target))
 
 
 def _regression(output: Tensor, target: Tensor) -> dict[str, float]:

@@ -84,8 +84,10 @@ def train(
     module = export.serving_module(trained)
     output = export.predict(module, data.test)
     watched = None if data.validation is None else export.predict(module, data.validation)
+    learned = export.predict(module, data.train)
     evaluation = evaluate.held_out(recipe, data, output, watched)
-    contract = draft(trained, evaluation, export.predict(module, data.train), output)
+    evaluation |= {"learned": evaluate.learned(recipe, data.train, learned)}
+    contract = draft(trained, evaluation, learned, output)
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
         step("exporting to ONNX and torch.export")

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from monitoring.contracts import Contracts
 from monitoring.drift import KINDS
 from monitoring.live import Live, QualityWindow
-from monitoring.live_metrics import GAUGES, LiveMetrics
+from monitoring.live_metrics import GAUGES, LiveMetrics, expected
 from monitoring.live_router import live_router
 from monitoring.records import Feedback, Labelled
 from monitoring.store import Store, open_store
@@ -50,6 +50,22 @@ def world(tmp_path: Path) -> Iterator[World]:
     one = World(tmp_path)
     yield one
     one.store.close()
+
+
+@pytest.mark.parametrize(
+    ("held_out", "learned", "least"),
+    [
+        ({"rmse": 7.2}, {"rmse": 11.0}, {"rmse": 11.0}),  # calm days were held out
+        ({"rmse": 15.0}, {"rmse": 11.0}, {"rmse": 15.0}),
+        ({"accuracy": 0.9}, {"accuracy": 0.99}, {"accuracy": 0.9}),
+        ({"accuracy": 0.99, "cost": 3}, {"accuracy": 0.9}, {"accuracy": 0.9, "cost": 3}),
+    ],
+)
+def test_what_is_expected_is_the_worse_of_held_out_and_learned_rows(
+    held_out: dict[str, float], learned: dict[str, float], least: dict[str, float]
+) -> None:
+    assert expected({"metrics": held_out, "learned": {"rows": 9, "metrics": learned}}) == least
+    assert expected({"metrics": held_out}) == held_out
 
 
 def keep(store: Store, labelled: list[Labelled]) -> None:
