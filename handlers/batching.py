@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from handlers.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
-from handlers.json_grammar import JsonAnswer, JsonGrammar
+from handlers.json_grammar import JsonAnswer, JsonGrammar, Vocabulary
 from handlers.prefix_cache import PrefixCache
 from handlers.sampling import Sampler
 from handlers.tensors import Array
@@ -35,29 +35,18 @@ class DecodeError(RuntimeError):
     """A batch could not be computed; what its slots hold is unknown."""
 
 
-class Decoder(Protocol):
+class Decoder(Vocabulary, Protocol):
     """Computes logits for several slots, each of which caches the keys and values of its tokens.
 
     Attributes:
         slots: how many.
         context: tokens that each holds.
-        vocabulary: how many different tokens there are.
         batch: tokens that one ``decode`` takes at most.
     """
 
     slots: int
     context: int
-    vocabulary: int
     batch: int
-
-    def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens, as ``GenerationEngine.tokenize``."""
-
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token; none of a control token."""
-
-    def ends(self, token: int) -> bool:
-        """Whether the token ends the generation."""
 
     def decode(self, parts: Sequence[Part]) -> Array:
         """Add tokens to slots.

@@ -16,12 +16,16 @@ SPACE = r"[\x20\x0A\x0D\x09]{0,16}"
 
 
 class Vocabulary(Protocol):
-    """What is asked of a decoder."""
+    """The tokens of a model.
+
+    Attributes:
+        vocabulary: how many different ones there are.
+    """
 
     vocabulary: int
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens."""
+        """Split text into tokens, as ``GenerationEngine.tokenize``."""
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token; none of a control token."""
@@ -48,16 +52,15 @@ class JsonGrammar:
         pieces = [vocabulary.piece(token) for token in range(vocabulary.vocabulary)]
         ends = [token for token in range(vocabulary.vocabulary) if vocabulary.ends(token)]
         words = _Words(pieces, ends, lambda text: vocabulary.tokenize(text, False))
-        self._tokens: Any = llguidance.LLTokenizer(llguidance.TokenizerWrapper(words), eos_token=ends)
+        tokens = llguidance.LLTokenizer(llguidance.TokenizerWrapper(words), eos_token=ends)
+        schema = {"type": "object"}
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": SPACE})
+        self._blank = llguidance.LLMatcher(tokens, grammar)
         self._size = len(pieces)
-        self._grammar = llguidance.LLMatcher.grammar_from_json_schema(
-            {"type": "object"}, overrides={"whitespace_pattern": SPACE}
-        )
-        self._matcher = llguidance.LLMatcher
 
     def begin(self) -> "JsonAnswer":
         """The answer of one request, before its first token."""
-        return JsonAnswer(self._matcher(self._tokens, self._grammar), self._size)
+        return JsonAnswer(self._blank.deep_copy(), self._size)
 
 
 class JsonAnswer:
