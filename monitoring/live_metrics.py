@@ -9,9 +9,9 @@ from prometheus_client.registry import Collector
 
 from monitoring.drift import KINDS
 from monitoring.live import Found, Live
+from training.criteria import ERRORS
 
 MODEL = ("model", "version")
-ERRORS = ("rmse", "mae")  # metrics of which less is better
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "model_quality": ("Metric of the predictions whose truth is known", (*MODEL, "metric")),
     "model_quality_low": ("Lower end of its interval", (*MODEL, "metric")),

@@ -11,6 +11,7 @@ PRIMARY: dict[str, tuple[str, bool]] = {
     "classification": ("accuracy", True),
     "generation": ("perplexity", False),
 }
+ERRORS = ("rmse", "mae", "perplexity")  # metrics of which less is better
 
 
 def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:

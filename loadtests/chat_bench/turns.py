@@ -21,8 +21,8 @@ from loadtests.chat_bench.prompts import NEW, Prompts
 from loadtests.chat_bench.results import MACHINE, NAMED, OURS, Results, Sample
 
 TURN_TIMEOUT = 600.0  # s
-# TorchServe's Java compiles what it often does, on the cores that the engine wants: in the first minute of one stream a
-# token takes a fifth longer than after it, of eight streams at once a third of that.
+# TorchServe's Java compiles what it often does, on the cores that the engine wants: one stream alone had 55 tokens a
+# second in the first half minute, and 65 to 70 after a minute. Here eight at once make it busy.
 WARM_UP = 30.0  # s
 SHORT = 8  # tokens of an answer of which only the first matters
 TEMPLATE = 8  # tokens that every conversation begins with, at most
