@@ -17,7 +17,7 @@ FLIGHT = {"distance": np.array([1400], "f4"), "hour": np.array([5]), "carrier": 
 
 
 @pytest.mark.parametrize("write", wire.WRITERS.values(), ids=wire.WRITERS.keys())
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(asked=requests())
 def test_every_format_carries_every_array_unchanged(
     write: wire.Writer, asked: tuple[ModelContract, dict[str, Array]]

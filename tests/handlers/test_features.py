@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.codec import Codec
@@ -13,7 +13,6 @@ from tests.handlers.models import FLIGHTS, LINE, MAX_ROWS, MIXED
 from tests.handlers.strategies import arrays
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_requests_of_every_format_are_stacked_as_their_tensors_alone(data: st.DataObject) -> None:
     codec, requests = Codec(FLIGHTS, MAX_ROWS), []

@@ -66,7 +66,7 @@ def error(response: Response) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("model", "good", "bad"), [(FLIGHTS, GOOD, BAD), (PICTURES, PICTURE_GOOD, PICTURE_BAD)], ids=["flights", "pictures"]
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_in_any_mix_each_request_gets_exactly_the_answer_that_it_gets_alone(
     model: Any, good: list[Request], bad: list[Request], data: st.DataObject

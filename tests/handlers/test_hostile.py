@@ -174,7 +174,7 @@ def answer(model: ModelContract, asked: Request) -> Response:
 
 
 @pytest.mark.parametrize("model", ALL, ids=lambda model: model.name)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     body=st.builds(bytes.__add__, STARTS, st.binary(max_size=80)),
     content_type=CONTENT_TYPES,
@@ -202,7 +202,7 @@ TREES = st.recursive(
 
 
 @pytest.mark.parametrize("model", ALL, ids=lambda model: model.name)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(tree=st.dictionaries(WORDS, TREES, max_size=5) | TREES, headers=HEADERS)
 def test_json_of_the_formats_own_words_gets_an_answer_or_a_4xx(
     model: ModelContract, tree: Any, headers: dict[str, str]
@@ -239,7 +239,7 @@ def test_what_is_mutated_was_valid(model: ModelContract) -> None:
 
 
 @pytest.mark.parametrize("model", ALL, ids=lambda model: model.name)
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_a_damaged_request_gets_an_answer_or_a_4xx(model: ModelContract, data: st.DataObject) -> None:
     asked = data.draw(st.sampled_from(valid(model)))

@@ -147,7 +147,7 @@ def outcomes(connection: Any) -> list[Any]:
         found.append((bytes(command), as_requests(message) if raw else message))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(streams())
 def test_the_same_messages_and_the_same_end_are_read_however_the_bytes_arrive(chunks: list[bytes]) -> None:
     with installed(enabled=False):
@@ -183,7 +183,6 @@ def test_names_that_are_not_utf8_end_no_worker() -> None:
     assert found == Request(b"", {"\ufffd": "\ufffd"}, {"\ufffd": b"1"}, "id\ufffd")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, RESPONSE), max_size=4))
 def test_a_batch_is_answered_byte_for_byte_as_torchserve_does(answers: list[tuple[str, Response]]) -> None:
     requests = [Request(b"", {}, {}, ident) for ident, _ in answers]

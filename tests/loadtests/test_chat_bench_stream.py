@@ -1,28 +1,31 @@
 import json
 import threading
-import time
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from loadtests.chat_bench.stream import Request, StreamError, ask
+from tests.waiting import wait_until
 
 COUNTS = {"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
 
 
 class Told(BaseHTTPRequestHandler):
-    """Answers as its request says: with these ``pieces``, each once its number is allowed; ``break`` ends it early."""
+    """Answers as its request says: with these ``pieces``, the last of them once the request ``until`` has come."""
 
     protocol_version = "HTTP/1.1"
-    received: dict[str, float] = {}
+    chunks: ClassVar[Counter[str]] = Counter()  # of each answer, written so far
+    before: ClassVar[dict[str, Counter[str]]] = {}  # those that had been written when a request came
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).received[asked.get("name", "")] = time.perf_counter()
-        if "status" in asked:
-            self.send_response(asked["status"])
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.name = body.get("name", "")
+        self.before[self.name] = self.chunks.copy()
+        if "status" in body:
+            self.send_response(body["status"])
             self.send_header("Content-Length", "7")
             self.end_headers()
             self.wfile.write(b"refused")
@@ -30,11 +33,12 @@ class Told(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for piece in asked["pieces"]:
-            time.sleep(asked.get("pause", 0))
+        for number, piece in enumerate(body["pieces"], 1):
+            if number == len(body["pieces"]) and "until" in body:
+                wait_until(lambda: body["until"] in self.before, poll=0.001)
             choice = {"delta": {"content": piece}} if self.path == "/chat" else {"text": piece}
             self.event({"choices": [{"index": 0, **choice}], "usage": None})
-        if asked.get("break"):
+        if body.get("break"):
             self.close_connection = True
             return
         self.event({"choices": [], "usage": COUNTS})
@@ -47,6 +51,7 @@ class Told(BaseHTTPRequestHandler):
         self.chunk(data[9:])
 
     def chunk(self, data: bytes) -> None:
+        self.chunks[self.name] += 1
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
@@ -67,23 +72,25 @@ def port() -> Iterator[int]:
 
 @pytest.mark.parametrize("path", ["/", "/chat"])
 def test_an_answer_has_its_text_a_time_for_each_token_and_the_servers_counts(port: int, path: str) -> None:
-    (answer,) = ask(port, path, [Request({"pieces": ["", "one", " two", " three"], "pause": 0.01})])
+    (answer,) = ask(port, path, [Request({"pieces": ["", "one", " two", " three"]})])
     assert answer.text == "one two three"
     assert len(answer.times) == 3
-    assert answer.sent <= answer.times[0] < answer.times[1] < answer.times[2]
+    assert [answer.sent, *answer.times] == sorted([answer.sent, *answer.times])
     assert (answer.prompt, answer.cached) == (5, 2)
 
 
 def test_several_are_answered_at_once_in_the_order_of_the_requests(port: int) -> None:
-    slow, quick = ask(port, "/", [Request({"pieces": ["a"], "pause": 0.2}), Request({"pieces": ["b"]})])
+    bodies = {"pieces": ["a"], "until": "quick"}, {"name": "quick", "pieces": ["b"]}
+    slow, quick = ask(port, "/", [Request(body) for body in bodies])  # one after the other would never end
     assert (slow.text, quick.text) == ("a", "b")
-    assert quick.times[0] < slow.times[0]
 
 
 def test_a_late_request_is_sent_once_the_others_have_had_so_many_parts(port: int) -> None:
-    first, late = ask(port, "/", [Request({"pieces": "abcd", "pause": 0.02}), Request({"pieces": ["z"]}, after=3)])
-    assert late.sent >= first.times[1]
-    assert late.text == "z"
+    bodies = {"name": "first", "pieces": "abc", "until": "late"}, {"name": "late", "pieces": "z"}
+    first, late = ask(port, "/", [Request(bodies[0]), Request(bodies[1], after=4)])
+    assert Told.before["late"]["first"] >= 4  # two tokens, an event in two parts each
+    assert first.times[1] <= late.sent < first.times[2]
+    assert (first.text, late.text) == ("abc", "z")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def answered(model: ModelContract, payload: Payload) -> str:
 
 @pytest.mark.parametrize("protocol", FORMATS)
 @pytest.mark.parametrize("make", [payloads.valid, payloads.edge])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(model=contracts(), seed=SEEDS)
 def test_every_valid_and_every_edge_request_is_answered_rightly(
     make: Callable[..., Payload], protocol: str, model: ModelContract, seed: int
@@ -41,7 +41,7 @@ def test_every_valid_and_every_edge_request_is_answered_rightly(
     assert answered(model, payload) == ""
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(model=contracts(), seed=SEEDS)
 def test_every_fault_gets_exactly_its_status_and_code(model: ModelContract, seed: int) -> None:
     for payload in faults(model, np.random.default_rng(seed)):
@@ -50,7 +50,7 @@ def test_every_fault_gets_exactly_its_status_and_code(model: ModelContract, seed
         assert Refusal(response.status, code) == payload.expected, payload.body[:200]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(model=contracts())
 def test_the_example_gets_the_contracts_answer(model: ModelContract) -> None:
     assert answered(model, payloads.example(model)) == ""

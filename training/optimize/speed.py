@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,11 @@ def batches(recipe: Recipe, split: Split) -> dict[int, list[Batch]]:  # type: ig
 
 
 def race(
-    engines: Mapping[str, Engine], work: Mapping[int, Sequence[Batch]], seconds: float, seed: int = 0
+    engines: Mapping[str, Engine],
+    work: Mapping[int, Sequence[Batch]],
+    seconds: float,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[int, Times]]:
     """Time every engine on the same batches, in rounds of changing order.
 
@@ -55,9 +59,10 @@ def race(
         work: batches by their size.
         seconds: for each engine and size, as long as it is as fast as the first.
         seed: of the order.
+        clock: tells the time in seconds.
     """
     first = next(iter(engines.values()))
-    calls = {size: _calls(first, rows[0], seconds / ROUNDS) for size, rows in work.items()}
+    calls = {size: _calls(first, rows[0], seconds / ROUNDS, clock) for size, rows in work.items()}
     found: dict[str, dict[int, list[list[float]]]] = {name: {size: [] for size in work} for name in engines}
     random = np.random.default_rng(seed)
     for turn in range(ROUNDS):
@@ -65,7 +70,7 @@ def race(
             for size, rows in work.items():
                 begin = turn * calls[size] % len(rows)
                 chosen = itertools.islice(itertools.cycle(rows), begin, begin + calls[size])
-                found[str(name)][size].append(_times(engines[str(name)], list(chosen)))
+                found[str(name)][size].append(_times(engines[str(name)], list(chosen), clock))
     return {
         name: {size: Times(size, np.array(seconds)) for size, seconds in sizes.items()} for name, sizes in found.items()
     }
@@ -85,17 +90,17 @@ def speedup(times: Mapping[int, Times], reference: Mapping[int, Times]) -> tuple
     return float(np.median(rounds)), float(interval.low), float(interval.high)
 
 
-def _calls(engine: Engine, batch: Batch, seconds: float) -> int:
+def _calls(engine: Engine, batch: Batch, seconds: float, clock: Callable[[], float]) -> int:
     engine.run(batch)
-    typical = statistics.median(_times(engine, [batch] * 5))
+    typical = statistics.median(_times(engine, [batch] * 5, clock))
     return int(np.clip(seconds / typical, 2, 1000))
 
 
-def _times(engine: Engine, work: Sequence[Batch]) -> list[float]:
+def _times(engine: Engine, work: Sequence[Batch], clock: Callable[[], float]) -> list[float]:
     engine.run(work[0])  # the caches were another's
     found = []
     for batch in work:
-        started = time.perf_counter()
+        started = clock()
         engine.run(batch)
-        found.append(time.perf_counter() - started)
+        found.append(clock() - started)
     return found

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.language.tiny import CONTROL, END, Tiny
@@ -7,7 +7,6 @@ from training.language.checks import ROUND_TRIPS
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_every_text_comes_back_as_it_was(tiny: Tiny, text: str) -> None:
     for special in (False, True):
         tokens = tiny.tokenizer.tokenize(text, special)
