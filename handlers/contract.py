@@ -1,5 +1,6 @@
 """The contract: the single description of a model, written by training and read by everything else."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -119,6 +120,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reference: per feature and for the output, a compact sample or counts of the training data.
         evaluation: held-out metrics and the baselines that they beat.
         lineage: git commit, SHA-256 of the data, hyperparameters, package versions, time.
+        label_range: smallest and largest label of a regression that is accepted, both included; None in archives of
+            former versions, and of other tasks.
     """
 
     name: str
@@ -131,6 +134,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: dict[str, Any]
     evaluation: dict[str, Any]
     lineage: dict[str, Any]
+    label_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         names = [t.name for t in self.inputs]
@@ -142,6 +146,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"contract of {self.name!r}: a regression has one output")
         if self.task == "classification" and not self.labels:
             raise ValueError(f"contract of {self.name!r}: a classification needs labels")
+        if self.label_range and not -math.inf < self.label_range[0] <= self.label_range[1] < math.inf:
+            raise ValueError(f"contract of {self.name!r}: label_range {[*self.label_range]} must ascend and be finite")
 
     @property
     def has_named_rows(self) -> bool:

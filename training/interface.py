@@ -3,6 +3,7 @@
 from typing import Any
 
 from handlers.contract import Example, ModelContract
+from training.labels import widened
 from training.recipe import Data, Recipe
 
 
@@ -19,4 +20,15 @@ def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
         reference={},
         evaluation={},
         lineage={},
+        label_range=_label_range(recipe, data),
     )
+
+
+def _label_range(recipe: Recipe[Any], data: Data) -> tuple[float, float] | None:
+    """What the recipe declares for its output, else the known labels', widened."""
+    if recipe.task != "regression":
+        return None
+    if declared := recipe.outputs[0].range:
+        return declared
+    known = [split.target for split in (data.train, data.test) if len(split)]
+    return widened(float(min(one.min() for one in known)), float(max(one.max() for one in known))) if known else None

@@ -155,7 +155,8 @@ class Recipe(ABC, Generic[H]):
     presets: ClassVar[Mapping[str, Any]]  # name to H; the first is the default
     found: ClassVar[Path] = Path(__file__).parent / "presets"  # folder of what searches wrote, NAME.json
     starts: ClassVar[Mapping[str, str]] = {}  # presets that `ablate` starts from and what they are; else the default
-    outputs: ClassVar[tuple[TensorSpec, ...]] = ()  # of a regression; those of a classification follow from the labels
+    # Of a regression: its range is that of the labels, else the known ones', widened; a classification's follow.
+    outputs: ClassVar[tuple[TensorSpec, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
     entry_point: ClassVar[Literal["tabular", "image", "text"]] = "tabular"
     serving: ClassVar[Serving] = Serving()

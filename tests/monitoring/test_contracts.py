@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitoring.contracts import Contracts, output_fault
 from serving.registry import Registry
 from tests.handlers.models import COLOURS, LINE
 from tests.serving.stores import add, alter
-from training.labels import label_fault
+from training.labels import label_fault, label_range, widened
 
 
 def test_the_champions_contract_is_taken_unless_a_version_is_named(tmp_path: Path) -> None:
@@ -58,3 +59,28 @@ def test_labels_are_class_names_or_finite_numbers() -> None:
 def test_the_output_of_a_classification_is_a_label_with_all_probabilities(output: object) -> None:
     assert output_fault(COLOURS, {"label": "day", "probabilities": [0.75, 0.25]}) is None
     assert output_fault(COLOURS, output) == "a label of the contract and 2 probabilities"
+
+
+def test_a_label_far_outside_of_what_was_known_is_none() -> None:
+    known = msgspec.structs.replace(LINE, label_range=(-10.0, 20.0))
+    assert label_fault(known, 20) is None
+    assert label_fault(known, 20.5) == "a number from -10 to 20"
+    assert label_fault(known, -1e300) == "a number from -10 to 20"
+    assert label_fault(known, float("nan")) == "a number from -10 to 20"
+
+
+def test_an_archive_of_a_former_version_tells_by_its_answers_and_errors_where_labels_were() -> None:
+    reference = {"output": {"quantiles": [0.0, 5.0, 10.0]}, "errors": {"quantiles": [-1.0, 0.0, 1.0]}}
+    former = msgspec.structs.replace(LINE, reference=reference)
+    assert label_range(former) == (-121.0, 131.0)  # labels from -1 to 11, and ten times their span on both sides
+    assert label_fault(former, 1e300) is not None
+
+
+def test_labels_that_are_all_alike_tell_nothing_of_those_to_come() -> None:
+    assert widened(3.0, 3.0) is None
+    assert widened(-1e308, 1e308) is None
+
+
+def test_a_range_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="label_range"):
+        msgspec.structs.replace(LINE, label_range=(1.0, float("inf")))

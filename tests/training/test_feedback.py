@@ -74,10 +74,10 @@ def test_rows_become_arrays_like_the_recipes_own_in_order_of_time(tmp_path: Path
         (row(0, 2.0, x=None), r"\$\.x: "),
         (row(0, 2.0), "its features are none; right would be x"),
         (row(0, 2.0, x=1.0, instances=[{"x": 1.0}]), "its features are x, instances; right would be x"),
-        (row(0, "2", x=1.0), r"\$\.label: the label is '2'; right would be a finite number"),
+        (row(0, "2", x=1.0), r"\$\.label: the label is '2'; right would be a number from -1e\+09 to 1e\+09"),
         (row(0, True, x=1.0), r"\$\.label: the label is True"),
         (row(0, None, x=1.0), r"\$\.label: the label is None"),
-        (row(0, 1e300, x=1.0), r"\$\.label: the label is 1e\+300; right would be a number that FP32 holds"),
+        (row(0, 1e300, x=1.0), r"\$\.label: the label is 1e\+300; right would be a number from -1e\+09 to 1e\+09"),
     ],
 )
 def test_a_row_that_does_not_fit_is_left_out_counted_and_explained(tmp_path: Path, wrong: Row, fault: str) -> None:

@@ -143,3 +143,8 @@ def test_a_damaged_registry_is_not_overwritten(store: Registry, train: Train) ->
         train(Linear(), "tutorial")
     assert store.path.read_text() == "{"
     assert not (store.store / "linear-1.1.mar").exists()
+
+
+def test_the_contract_tells_the_range_of_labels(linear: Result, quadrants: Result) -> None:
+    assert linear.contract.label_range == (-1e9, 1e9)  # as the recipe declares for its output
+    assert quadrants.contract.label_range is None

@@ -42,7 +42,7 @@ class Linear(Recipe[LinearHyperparameters]):
     name = "linear"
     task = "regression"
     description = "y = 2x, learned from x = 1…5"
-    outputs = (TensorSpec("y", "FP32", description="twice x"),)
+    outputs = (TensorSpec("y", "FP32", range=(-1e9, 1e9), description="twice x"),)
     presets: ClassVar[Mapping[str, LinearHyperparameters]] = {
         "default": LinearHyperparameters(
             epochs=300,
