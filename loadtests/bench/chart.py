@@ -28,7 +28,8 @@ def draw(results: Results, path: Path) -> None:
         whiskers = [[f.median - f.low for f, _, _ in bars], [f.high - f.median for f, _, _ in bars]]
         drawn = axis.barh([title for _, title, _ in bars], values, color=[color for _, _, color in bars], xerr=whiskers)
         axis.bar_label(drawn, [f"{value:,.0f}" for value in values], padding=6)
-        axis.set_title(f"{WORKLOADS[workload][0]}, {results.plan.clients} clients")
+        # The title begins where the names do: centred over the bars it would be cut at the picture's edge.
+        axis.set_title(f"{WORKLOADS[workload][0]}, {results.plan.clients} clients", loc="right", fontsize="medium")
         axis.set_xlabel("requests/s")
         axis.margins(x=0.15)
         axis.spines[["top", "right"]].set_visible(False)

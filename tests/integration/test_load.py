@@ -1,5 +1,7 @@
 """Locust against the session's TorchServe: a short run of every model, its report, its gate and its metrics."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -46,10 +48,13 @@ def start(server: Server, reports: Path, *options: str, port: int | None = None)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the end of a run; one that hangs is ended with its workers, and is gone before another test begins."""
     try:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     return process.returncode, output
 
 

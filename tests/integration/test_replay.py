@@ -63,5 +63,6 @@ def test_interrupted_it_stops_all_that_it_started_and_says_how_to_go_on(tmp_path
         assert process.wait(timeout=60) == 1
     finally:
         process.kill()
+        process.wait()
     assert "interrupted; started again, it begins anew" in log.read_text()
     assert left(folder) == []

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 CHOSEN = "chosen"
 COLUMNS = (
     "variant",
@@ -92,10 +94,13 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _scatter(axes: Any, result: Mapping[str, Any], size: int) -> None:
+    from matplotlib import colormaps
+
     rows = [row for row in result["rows"] if row["drop"] is not None]
+    colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(rows)))  # as many as there are variants, none twice
     column, largest = f"p50_{size}_ms", max(row["bytes"] for row in rows)
     for i, row in enumerate(rows):
-        x, lost, color = row[column] / rows[0][column], row["drop"], f"C{i % 10}"
+        x, lost, color = row[column] / rows[0][column], row["drop"], colors[i]
         interval = [[max(0, lost - row["drop_low"])], [max(0, row["drop_high"] - lost)]]
         axes.errorbar(x, lost, interval, color=color, linewidth=0.8)
         label = f"{i + 1} {row['variant']}, {_bytes(row['bytes'])}"
