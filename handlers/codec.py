@@ -14,7 +14,7 @@ from handlers import json_input, json_output, npy, oip
 from handlers.answers import check_top_k, output_arrays, row_answers
 from handlers.contract import ModelContract
 from handlers.features import FeatureRows, as_tensors, stack
-from handlers.message import JSON, NPY, OCTETS, InputError, Request, Response
+from handlers.message import JSON, MOST_PARTS, NPY, OCTETS, InputError, Request, Response
 from handlers.rows import RowDecoder
 from handlers.tensors import Array
 
@@ -84,6 +84,8 @@ class Codec:
             raise InputError("unsupported_media_type", "the body is compressed", "content-encoding", "no compression")
         if request.headers.get("explain") == "True":
             raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
+        if len(request.parts) > MOST_PARTS:
+            raise InputError("invalid_form", "the form has too many parts", "form", f"at most {MOST_PARTS} parts")
         media_type = request.media_type or _sniff(request.body)
         if not (request.body or request.form or media_type == _FORM):
             raise InputError("empty", "the body is empty", expected=", ".join(self.accepts))

@@ -28,6 +28,7 @@ STATUS = {
     "invalid_tensor": 400,
     "invalid_npy": 400,
     "invalid_image": 400,
+    "invalid_form": 400,
     "too_many_rows": 413,
     "image_too_large": 413,
     "unsupported_value": 400,
@@ -40,7 +41,20 @@ STATUS = {
 }
 # Headers by which a client names its request: its own id, and its trace ("traceparent" of W3C Trace Context).
 CLIENT_IDS = {"client_request_id": "x-request-id", "traceparent": "traceparent"}
+MOST_PARTS = 100  # of a form, query parameters included
 _LONGEST = 300  # characters of a message: it may quote input, and input can be megabytes
+
+
+class Part(NamedTuple):
+    """One part of a form, or a query parameter.
+
+    Attributes:
+        content_type: of a file; empty for a text field.
+    """
+
+    name: str
+    body: bytes
+    content_type: str = ""
 
 
 class Request(NamedTuple):
@@ -51,12 +65,14 @@ class Request(NamedTuple):
         headers: names in lower case.
         form: name to bytes of each part of a form, and of each query parameter where the route passes them.
         id: the id that the response carries as ``x-request-id``.
+        parts: those of ``form`` one by one, in order: a name may stand there more than once.
     """
 
     body: bytes
     headers: Mapping[str, str]
     form: Mapping[str, bytes] = {}
     id: str = ""
+    parts: tuple[Part, ...] = ()
 
     @property
     def media_type(self) -> str:

@@ -19,7 +19,7 @@ from handlers.contract import ModelContract
 from handlers.engine import ENGINES, load_engine
 from handlers.handler import ModelHandler
 from handlers.logs import configure, log_requests
-from handlers.message import Request, Response
+from handlers.message import Part, Request, Response
 from handlers.sink import Sink
 from handlers.telemetry import Telemetry, hold_lock
 
@@ -159,7 +159,13 @@ def tell(responses: Sequence[Response], context: Any) -> None:
 
 def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:
     """A request of a batch, from its parts and TorchServe's context."""
-    # A part of a form stands among the headers too, as a dict under its name.
-    headers = {k.lower(): v for k, v in context.get_all_request_header(i).items() if isinstance(v, str)}
-    whole = {name: bytes(value) for name, value in parts.items()}
+    # A part's content type stands among the headers too, in a dict under the part's name.
+    given = context.get_all_request_header(i)
+    headers = {k.lower(): v for k, v in given.items() if isinstance(v, str)}
+    whole = [Part(name, bytes(value), _content_type(given.get(name))) for name, value in parts.items()]
     return wire.request_of(whole, headers, context.get_request_id(i) or "")
+
+
+def _content_type(header: Any) -> str:
+    """The content type of a part in TorchServe's context, where no header of the same name has taken its place."""
+    return str(header.get("content-type", "")) if isinstance(header, dict) else ""

@@ -12,10 +12,10 @@ import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
-from handlers.message import JSON, Request, Response
+from handlers.message import JSON, MOST_PARTS, Part, Request, Response
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def install(enabled: bool, version: str, answer: Answer, idle: Callable[[], None
     return True
 
 
-def request_of(parts: Mapping[str, bytes], headers: Mapping[str, str], ident: str) -> Request:
+def request_of(parts: Sequence[Part], headers: Mapping[str, str], ident: str) -> Request:
     """What TorchServe hands on of a request, as the core sees it.
 
     Args:
@@ -77,10 +77,15 @@ def request_of(parts: Mapping[str, bytes], headers: Mapping[str, str], ident: st
         headers: names in lower case.
         ident: TorchServe's id of the request.
     """
-    if headers.get("content-type", "").lower().startswith(_FORMS):
-        return Request(b"", headers, parts, ident)
-    form = {name: value for name, value in parts.items() if name != "body"}
-    return Request(parts.get("body", b""), headers, form, ident)
+    fields = {part.name: part.body for part in parts}
+    if _is_form(headers):
+        return Request(b"", headers, fields, ident, tuple(parts))
+    body = fields.pop("body", b"")
+    return Request(body, headers, fields, ident, tuple(part for part in parts if part.name != "body"))
+
+
+def _is_form(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").lower().startswith(_FORMS)
 
 
 def encode(requests: Sequence[Request], responses: Sequence[Response | None]) -> bytes:
@@ -125,15 +130,15 @@ class _Received:
 
     def fill(self, connection: Connection, missing: int) -> None:
         """Wait for ``missing`` more bytes at least, and drop what is used up."""
-        chunks = [self.data[self.start :]]
-        while missing > 0:
-            chunk = connection.recv(max(_CHUNK, missing))
+        data = bytearray(self.data[self.start :])
+        stop = len(data) + missing
+        while len(data) < stop:
+            chunk = connection.recv(max(_CHUNK, stop - len(data)))
             if not chunk:
                 logger.info("Frontend disconnected.")
                 sys.exit(0)  # as TorchServe does
-            chunks.append(chunk)
-            missing -= len(chunk)
-        self.data = b"".join(chunks)
+            data += chunk
+        self.data = bytes(data)
         self.start = 0
 
     def use(self, stop: int) -> None:
@@ -177,16 +182,16 @@ class Reader:
         """
         received = self._of(connection)
         requests: list[Request] = []
+        begun: _Begun | None = None
         while True:
-            found = _parse(received.data, received.start)
-            if isinstance(found, int):
-                received.fill(connection, found)
-                continue
-            request, stop = found
+            stop, request, begun, missing = _parse(received.data, received.start, begun)
             received.use(stop)
-            if request is None:
+            if request:
+                requests.append(request)
+            elif missing:
+                received.fill(connection, missing)
+            else:
                 return requests
-            requests.append(request)
 
     def _of(self, connection: Connection) -> _Received:
         received = self._received.get(connection)
@@ -195,33 +200,71 @@ class Reader:
         return received
 
 
-def _parse(data: bytes, at: int) -> tuple[Request | None, int] | int:
-    """The request that begins at ``at`` and where it ends, or how many bytes are missing at least.
+_Raw = tuple[bytes, bytes, bytes]  # name, content type and value of a part
+
+
+class _Begun(NamedTuple):
+    """What of a request has arrived whole."""
+
+    ident: str
+    headers: dict[str, str]
+    parts: list[_Raw]
+    in_parts: bool
+
+
+def _parse(data: bytes, start: int, begun: _Begun | None) -> tuple[int, Request | None, _Begun | None, int]:
+    """Read one request from ``start`` on, or the rest of one that has begun.
+
+    A field that is whole is never read again, so that a request of many fields costs as much however it arrives.
 
     Written out without a function for a field: a call for each would take twice the time of all the rest. Behind every
     field stands another length, so that where a field is cut short the next length is missing.
+
+    Returns:
+        Up to where the bytes are used up; the request, if it is whole; else what of it has arrived, and how many bytes
+        are missing at least, which is 0 at the end of the list.
     """
     length_at = _int.unpack_from
+    at = used = start
     headers: dict[str, str] = {}
-    parts: dict[str, bytes] = {}
+    parts: list[_Raw] = []
+    in_parts = False
     try:
-        size, at = length_at(data, at)[0], at + 4
-        if size == _END:
-            return None, at
-        ident = str(data[at : at + size], "utf-8", "replace")
-        at += size
+        if begun:
+            ident, headers, parts, in_parts = begun
+        else:
+            size, at = length_at(data, at)[0], at + 4
+            if size == _END:
+                return at, None, None, 0
+            ident = str(data[at : at + size], "utf-8", "replace")
+            at += size
+        if not in_parts:
+            while (size := length_at(data, at)[0]) != _END:
+                used = at
+                name, at = data[at + 4 : at + 4 + size], at + 4 + size
+                size = length_at(data, at)[0]
+                headers[str(name, "utf-8", "replace").lower()] = str(data[at + 4 : at + 4 + size], "utf-8", "replace")
+                at += 4 + size
+            at += 4
+            used, in_parts = at, True
         while (size := length_at(data, at)[0]) != _END:
+            used = at
             name, at = data[at + 4 : at + 4 + size], at + 4 + size
             size = length_at(data, at)[0]
-            headers[str(name, "utf-8", "replace").lower()] = str(data[at + 4 : at + 4 + size], "utf-8", "replace")
-            at += 4 + size
-        at += 4
-        while (size := length_at(data, at)[0]) != _END:
-            name, at = data[at + 4 : at + 4 + size], at + 4 + size
-            at += 4 + length_at(data, at)[0]  # the part's content type
+            kind, at = data[at + 4 : at + 4 + size], at + 4 + size
             size = length_at(data, at)[0]
-            parts[str(name, "utf-8", "replace")] = data[at + 4 : at + 4 + size]
-            at += 4 + size
-        return request_of(parts, headers, ident), at + 4
+            value, at = data[at + 4 : at + 4 + size], at + 4 + size
+            length_at(data, at)  # else the value is cut short
+            if len(parts) <= MOST_PARTS:  # the core refuses one part more
+                parts.append((name, kind, value))
+        if len(parts) == 1 and parts[0][0] == b"body" and not _is_form(headers):  # as nearly always
+            return at + 4, Request(parts[0][2], headers, {}, ident), None, 0
+        return at + 4, request_of([_part(raw) for raw in parts], headers, ident), None, 0
     except struct.error:
-        return at + 4 - len(data)
+        missing = at + 4 - len(data)
+        return used, None, begun if used == start else _Begun(ident, headers, parts, in_parts), missing
+
+
+def _part(raw: _Raw) -> Part:
+    name, kind, value = raw
+    return Part(str(name, "utf-8", "replace"), value, str(kind, "utf-8", "replace"))

@@ -65,6 +65,7 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
 
 
+TOO_MANY_PARTS = (400, "invalid_form", "form")
 BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("not JSON", FLIGHTS, wire.request(b"distance=1400"), (400, "invalid_json", "$")),
     ("cut JSON", FLIGHTS, wire.request(FLIGHT[:-1]), (400, "invalid_json", "$")),
@@ -106,6 +107,7 @@ BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("cut JPEG", PICTURES, wire.request(wire.picture(pixels()[0], "jpeg")[:-40], JPEG), (400, "invalid_image", "body")),
     ("no picture", PICTURES, wire.request(b"GIF89a", PNG), (400, "invalid_image", "body")),
     ("no picture in a form", PICTURES, wire.request(b"", FORM, {"file": b"x"}), (400, "invalid_image", "form")),
+    ("too many parts", LINE, wire.request(b"", FORM, dict.fromkeys(map(str, range(101)), b"")), TOO_MANY_PARTS),
     ("bomb", PICTURES, wire.request(bomb(5001), PNG), (413, "image_too_large", "body")),
     ("huge bomb", PICTURES, wire.request(bomb(60_000), PNG), (413, "image_too_large", "body")),
     ("wrong datatype", LINE, wire.request(v2(datatype="FP64")), (400, "wrong_datatype", "$.inputs[0].datatype")),

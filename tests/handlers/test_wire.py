@@ -8,7 +8,7 @@ import struct
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers import wire
-from handlers.message import JSON, STATUS, Request, Response
+from handlers.message import JSON, MOST_PARTS, STATUS, Part, Request, Response
 from handlers.service import Service, request_at
 
 with warnings.catch_warnings():
@@ -35,6 +35,7 @@ TEXT = st.text(max_size=6)
 NAME = st.sampled_from(["Content-Type", "x-request-id", "X-Top-K", "body", "é", ""])
 KIND = st.sampled_from(["", JSON, "Multipart/form-data; boundary=b", "application/x-www-form-urlencoded", "text/é"])
 FIELD = st.one_of(st.tuples(NAME, TEXT), st.tuples(st.just("Content-Type"), KIND))
+FORM = "application/x-www-form-urlencoded"
 PARAMETER = st.tuples(st.sampled_from(["body", "top_k", "é", "data"]), KIND, BYTES)
 REQUEST = st.tuples(TEXT, st.lists(FIELD, max_size=3), st.lists(PARAMETER, max_size=3))
 RESPONSE = st.builds(
@@ -128,11 +129,23 @@ def context_of(headers: list[Any], idents: dict[int, str]) -> Any:
     return context
 
 
-def as_requests(message: list[dict[str, Any]]) -> list[Request]:
-    """A batch as TorchServe hands it to a handler, and the handler to the core."""
+def as_handed_on(message: list[dict[str, Any]]) -> list[Request]:
+    """A batch as TorchServe hands it to a handler, and the handler to the core: of parts of one name the last."""
     headers, parts, idents = service.Service.retrieve_data_for_inference(message)
     context = context_of(headers, idents)
     return [request_at(part, context, i) for i, part in enumerate(parts)]
+
+
+def as_requests(message: list[dict[str, Any]]) -> list[Request]:
+    """A batch as TorchServe reads it from its socket, every part of it."""
+    return [
+        wire.request_of(
+            [Part(part["name"], bytes(part["value"]), part["contentType"]) for part in one["parameters"]],
+            {h["name"].decode().lower(): h["value"].decode() for h in one["headers"]},
+            one["requestId"].decode(),
+        )
+        for one in message
+    ]
 
 
 def outcomes(connection: Any) -> list[Any]:
@@ -156,13 +169,98 @@ def test_the_same_messages_and_the_same_end_are_read_however_the_bytes_arrive(ch
         assert outcomes(Chunks(*chunks)) == expected
 
 
+@settings(deadline=None)
+@given(st.lists(FIELD, max_size=3), st.lists(PARAMETER, max_size=3, unique_by=lambda part: part[0]))
+def test_the_longer_way_to_the_core_hands_on_the_same_request(
+    headers: list[tuple[str, str]], parameters: list[tuple[str, str, bytes]]
+) -> None:
+    names = {name for name, _ in headers}
+    parameters = [part for part in parameters if part[0] not in names]  # one takes the other's place in the context
+    stream = batch(request("id", headers, parameters))
+    with installed(enabled=False):
+        _, message = protocol.retrieve_msg(Chunks(stream))
+    with installed():
+        _, requests = protocol.retrieve_msg(Chunks(stream))
+    assert as_handed_on(message) == requests
+
+
+def many_fields(count: int) -> bytes:
+    """A form of so many empty fields."""
+    return request("id", [("Content-Type", FORM)], [(f"a{i}", "", b"") for i in range(count)])
+
+
+STREAMS: dict[str, Callable[[int], bytes]] = {
+    "fields": many_fields,
+    "one name": lambda size: request("id", [("Content-Type", FORM)], [("a", "", b"")] * size),
+    "one field": lambda size: request("id", [], [("body", JSON, bytes(20 * size))]),
+    "a long name": lambda size: request("id", [("Content-Type", FORM)], [("a" * 20 * size, "", b"1")] * 2),
+    "headers": lambda size: request("id", [(f"h{i}", "1") for i in range(size)], [("body", JSON, b"1")]),
+    "a long header": lambda size: request("id", [("h" * 20 * size, "1" * 20 * size)], [("body", JSON, b"1")]),
+    "requests": lambda size: b"".join([request("id", [("a", "b")], [("body", JSON, b"1")])] * (size // 2)),
+    "a long id": lambda size: request("i" * 20 * size, [], [("body", JSON, b"1")]),
+}
+
+
+def work(stream: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What it takes to read a stream that arrives in pieces of a size: lengths that are read, and bytes that are moved.
+
+    No clock is asked, since another process would change what it says.
+    """
+    counted = 0
+
+    def length_at(data: bytes, at: int) -> tuple[int]:
+        nonlocal counted
+        counted += 1
+        found: tuple[int] = struct.unpack_from("!i", data, at)
+        return found
+
+    class Received(wire._Received):
+        def fill(self, connection: wire.Connection, missing: int) -> None:
+            nonlocal counted
+            super().fill(connection, missing)
+            counted += len(self.data)
+
+    monkeypatch.setattr(wire, "_int", mock.Mock(unpack_from=length_at))
+    monkeypatch.setattr(wire, "_Received", Received)
+    connection: Any = Chunks(*(stream[at : at + size] for at in range(0, len(stream), size)))
+    wire.Reader().read_batch(connection)
+    return counted
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_what_reading_costs_grows_with_the_bytes_and_not_faster_however_they_arrive(
+    kind: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = STREAMS[kind](200) + number(-1), STREAMS[kind](1600) + number(-1)
+    limit = 1.5 * len(many) / len(few)
+    assert work(many, size, monkeypatch) < limit * work(few, size, monkeypatch)
+
+
+def test_of_a_form_of_too_many_parts_one_too_many_is_kept() -> None:
+    with installed():
+        _, (found,) = protocol.retrieve_msg(Chunks(batch(many_fields(MOST_PARTS)), b""))
+        assert len(found.parts) == MOST_PARTS
+        _, (found,) = protocol.retrieve_msg(Chunks(batch(many_fields(100_000)), b""))
+        assert len(found.parts) == len(found.form) == MOST_PARTS + 1
+
+
+def test_two_parts_of_a_name_are_both_handed_on() -> None:
+    stream = batch(request("id", [("Content-Type", FORM)], [("a", "image/png", b"1"), ("a", "", b"2")]))
+    with installed():
+        _, (found,) = protocol.retrieve_msg(Chunks(stream))
+    assert found.parts == (Part("a", b"1", "image/png"), Part("a", b"2"))
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64])
 def test_every_split_of_characters_and_lengths_is_put_together(size: int) -> None:
     stream = batch(request("id", [("Né", "value")], [("né", "text/plain; é", b"body")])) * 3
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     with installed():
         found = outcomes(Chunks(*chunks))
-    assert found[:-1] == 3 * [(b"I", [Request(b"", {"né": "value"}, {"né": b"body"}, "id")])]
+    assert found[:-1] == 3 * [
+        (b"I", [Request(b"", {"né": "value"}, {"né": b"body"}, "id", (Part("né", b"body", "text/plain; é"),))])
+    ]
     assert found[-1] == (SystemExit, 0)
 
 
@@ -180,7 +278,7 @@ def test_names_that_are_not_utf8_end_no_worker() -> None:
     )
     with installed():
         (_, (found,)), _ = outcomes(Chunks(batch(bad + number(-1))))
-    assert found == Request(b"", {"\ufffd": "\ufffd"}, {"\ufffd": b"1"}, "id\ufffd")
+    assert found == Request(b"", {"\ufffd": "\ufffd"}, {"\ufffd": b"1"}, "id\ufffd", (Part("\ufffd", b"1", "\ufffd"),))
 
 
 @given(st.lists(st.tuples(TEXT, RESPONSE), max_size=4))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from handlers.contract import ModelContract
 from handlers.handler import ModelHandler
-from handlers.message import JSON, NPY, OCTETS, Request, Response
+from handlers.message import JSON, NPY, OCTETS, Part, Request, Response
 from handlers.tensors import Array
 
 Tensors = Mapping[str, Array]
@@ -24,7 +24,8 @@ def request(body: Any, content_type: str = JSON, form: Mapping[str, bytes] | Non
     """A request; a body that is not bytes is sent as JSON, ``x_top_k="2"`` is the header ``x-top-k``."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = body if isinstance(body, bytes) else dumps(body)
-    return Request(body, {"content-type": content_type} | named, form or {}, "r-1")
+    parts = tuple(Part(name, value) for name, value in (form or {}).items())
+    return Request(body, {"content-type": content_type} | named, form or {}, "r-1", parts)
 
 
 def dumps(value: Any) -> bytes:
