@@ -17,7 +17,7 @@ from statistics import median
 
 from loadtests.bench import processes, wrk
 from loadtests.champion import Champion
-from serving.readiness import ask_all
+from serving.champions import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 

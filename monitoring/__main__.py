@@ -51,7 +51,7 @@ def serve(
     ] = "",
     interval: Annotated[
         float, typer.Option(envvar="MARLOOP_PROBE_INTERVAL", min=0.1, help="Seconds between two probes of a model.")
-    ] = 5.0,
+    ] = 1.0,
     live_interval: Annotated[
         float,
         typer.Option(

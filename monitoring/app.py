@@ -80,11 +80,24 @@ def _health(prober: Prober, registry: CollectorRegistry) -> APIRouter:
 
     @router.get("/readyz")
     def readyz(response: Response) -> dict[str, Any]:
-        """Whether every model answered its example at the last probe; 503 if not."""
+        """Whether every model answered its example a moment ago; 503 if not."""
         last = prober.last
         response.status_code = 200 if last.ready else 503
         answers = {f"{one.name} {one.version}": "as expected" if one.ready else one.detail for one in last.found}
-        return {"ready": last.ready, "time": last.time, "models": answers}
+        reason = {"reason": last.fault} if last.fault else {}
+        return {"ready": last.ready, "time": last.time, **reason, "models": answers}
+
+    @router.get("/readyz/{model}")
+    def readyz_of(model: str, response: Response) -> dict[str, Any]:
+        """Whether one model did; 503 if not, 404 where it has no champion."""
+        last = prober.last
+        found = next((one for one in last.found if one.name == model), None)
+        if found is None:
+            response.status_code = 503 if last.fault else 404
+            return {"ready": False, "model": model, "reason": last.fault or f"{model} has no champion"}
+        response.status_code = 200 if found.ready else 503
+        reason = {} if found.ready else {"reason": found.detail}
+        return {"ready": found.ready, "model": model, "version": found.version, **reason}
 
     @router.get("/metrics")
     def metrics() -> Response:

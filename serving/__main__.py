@@ -11,9 +11,10 @@ from rich.table import Table
 
 from serving import background, companion
 from serving import exporter as exporting
+from serving.champions import ask_all
 from serving.companion import CompanionError
 from serving.launch import LaunchError, launch
-from serving.readiness import Readiness, ask_all, read_contract
+from serving.readiness import Readiness, read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 

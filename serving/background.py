@@ -12,9 +12,10 @@ import psutil
 from filelock import FileLock
 
 from serving import rollout
+from serving.champions import ask_all
 from serving.companion import commands, spawn, tail
 from serving.launch import LaunchError, verified
-from serving.readiness import Readiness, ask_all
+from serving.readiness import Readiness
 from serving.registry import Registry
 from serving.settings import Settings
 

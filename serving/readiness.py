@@ -11,6 +11,9 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from serving.registry import ArchiveError, Registry, Version
 
+LONGEST = 10.0  # s that an answer to an example is waited for at most
+_ALIVE = "v1/models"  # what a language model's worker answers between two tokens, without generating any
+
 
 @dataclass(frozen=True)
 class Readiness:
@@ -55,27 +58,35 @@ def contract_of(registry: Registry, version: Version) -> ModelContract:
         raise ArchiveError(f"{path} has no contract: {error}") from error
 
 
-def ask(client: httpx.Client, url: str, contract: ModelContract) -> Readiness:
-    """Send a contract's example to its version of the model and compare the answer."""
+def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float = LONGEST) -> Readiness:
+    """Send a contract's example to its version of the model and compare the answer.
+
+    Args:
+        client: of httpx.
+        url: of the inference port.
+        contract: of the version.
+        patience: s that the answer is waited for.
+    """
     started = time.perf_counter()
     path = f"{url}/predictions/{contract.name}/{contract.version}"
     try:
-        response = client.post(path, json=contract.example.request, headers={SWITCH: "off"})
+        response = client.post(path, json=contract.example.request, headers={SWITCH: "off"}, timeout=patience)
         good = response.status_code == 200 and same_answer(response.json(), contract.example.response)
         detail = "" if good else f"{response.status_code}: {' '.join(response.text.split())[:200]}"
+    except httpx.ReadTimeout:
+        good, detail = False, f"no answer within {patience:.1f} s"
     except (httpx.HTTPError, ValueError) as error:
         good, detail = False, f"{type(error).__name__}: {error}"
     return Readiness(contract.name, contract.version, good, detail, 1000 * (time.perf_counter() - started))
 
 
-def ask_all(registry: Registry, url: str) -> list[Readiness]:
-    """Ask every champion of the registry."""
-    with httpx.Client(timeout=10, trust_env=False) as client:  # a proxy would not come back to this machine
-        return [_ask_or_refuse(client, registry, url, name) for name in sorted(registry.champions())]
-
-
-def _ask_or_refuse(client: httpx.Client, registry: Registry, url: str, name: str) -> Readiness:
+def ask_alive(client: httpx.Client, url: str, contract: ModelContract, patience: float) -> str:
+    """Ask a language model's worker for something that costs no token; returns why it is not alive, else nothing."""
+    path = f"{url}/predictions/{contract.name}/{contract.version}/{_ALIVE}"
     try:
-        return ask(client, url, read_contract(registry, name))
-    except ArchiveError as error:
-        return Readiness(name, registry.champions()[name][0], False, f"refused: {error}", 0.0)
+        response = client.post(path, headers={SWITCH: "off"}, timeout=patience)
+    except httpx.ReadTimeout:
+        return f"no answer within {patience:.1f} s"
+    except httpx.HTTPError as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if response.status_code == 200 else f"{response.status_code}: {' '.join(response.text.split())[:200]}"

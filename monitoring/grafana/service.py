@@ -53,7 +53,7 @@ def _now() -> list[Panel]:
         ),
         number(
             "Requests",
-            "Requests that workers answer, the probes' own among them: one a model every five seconds.",
+            "Requests that workers answer, the probes' own among them: one a model each second.",
             "reqps",
             or_zero(rate("model_requests_total")),
             width=3,
@@ -178,7 +178,7 @@ def _latency() -> list[Panel]:
         ),
         series(
             "For a client: the probe",
-            "From asked to answered over HTTP, queue and frontend included. One probe a model every five seconds: over "
+            "From asked to answered over HTTP, queue and frontend included. One probe a model each second: over "
             "short times p99 is simply the slowest.",
             "s",
             [*quantiles("probe_duration_seconds", "model, version", MODEL), objective],

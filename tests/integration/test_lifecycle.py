@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from serving import background
+from serving.champions import ask_all
 from serving.management import Management, ManagementError
-from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 from tests.integration.conftest import Server, environment, listening, serve, settings_for, train
