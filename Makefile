@@ -12,7 +12,7 @@ EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV
 LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test loop-test compose-test lint types format constraints \
+.PHONY: help up down status logs train load tune bench bench-chat replay test loop-test chaos compose-test lint types format constraints \
 	llama litert clean
 
 help: ## Show the commands
@@ -58,6 +58,9 @@ test: $(VENV)/dev ## Run the test suite, real TorchServe included
 
 loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retraining, promotion under load, console; ten minutes
 	@$(BIN)/python -m pytest -m loop $(or $(ARGS),tests/integration)
+
+chaos: $(VENV)/dev ## Kill, stop, fill, damage and flood everything, into docs/reliability.md; 20 minutes
+	@$(BIN)/python -m tests.chaos --page docs/reliability.md $(ARGS)
 
 compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
 	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)

@@ -1,6 +1,37 @@
 """What holds for every test: property tests are never judged by their speed, which is the machine's."""
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.chaos.report import FIGURES, LATE
 
 settings.register_profile("marloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marloop")
+
+
+class Figures:
+    """Notes what was measured while a fault was made, for the table of ``python -m tests.chaos``.
+
+    Args:
+        note: keeps a property of the test.
+    """
+
+    def __init__(self, note: Callable[[str, object], None]) -> None:
+        self._note = note
+
+    def __call__(self, text: object) -> None:
+        self._note(FIGURES, text)
+
+    def took(self, what: str, seconds: float, promised: float) -> None:
+        """Note a time beside the one that was promised; a busy machine may be late without failing the test."""
+        self._note(FIGURES, f"{what} after {seconds:.1f} s")
+        if seconds > promised:
+            self._note(LATE, what)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Figures:
+    """Notes figures of the test."""
+    return Figures(record_property)

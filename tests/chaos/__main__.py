@@ -1,0 +1,53 @@
+"""``python -m tests.chaos``: make every fault for which there is a test, and print what held."""
+
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.bench.report import put
+from serving.settings import ROOT
+from tests.chaos.report import Report, Row, markdown
+from training.machine import machine
+
+BEGIN, END = "<!-- chaos: from here written by `make chaos` -->", "<!-- chaos: until here -->"
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main(
+    page: Annotated[Path | None, typer.Option(help="Page to write the table into, as docs/reliability.md.")] = None,
+    chosen: Annotated[str, typer.Option("--only", help="Part of the names of tests: only those.")] = "",
+) -> None:
+    """Make every fault, one after the other, and print what was promised, what held and the figures; 20 minutes."""
+    report, started = Report(), time.monotonic()
+    arguments = ["-m", "chaos", "-q", "-p", "no:cacheprovider", str(ROOT / "tests")]
+    code = pytest.main([*arguments, *(["-k", chosen] if chosen else [])], plugins=[report])
+    rows, minutes = report.merged(), (time.monotonic() - started) / 60
+    _print(rows)
+    summary = f"{len(rows)} faults in {minutes:.0f} min, commit {_commit()}, {date.today()}, {machine()}."
+    console.print(summary)
+    if page is not None:
+        put(f"{summary}\n\n{markdown(rows)}", page, BEGIN, END, f"# Reliability\n\n{BEGIN}\n{END}\n")
+    raise typer.Exit(int(code))
+
+
+def _print(rows: list[Row]) -> None:
+    table = Table("", "fault", "promised", "held", "figures")
+    for row in rows:
+        table.add_row(row.kind, row.fault, row.promise, row.outcome, row.figures)
+    console.print(table)
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,126 @@
+"""A process of the service is killed or stops answering, while clients ask that know the answers."""
+
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from serving.readiness import ask_all
+from serving.registry import Registry
+from tests.chaos.conftest import LINEAR, Stack
+from tests.chaos.load import FAILED, REFUSED, RIGHT, WRONG, clients
+from tests.conftest import Figures
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.loop  # some minutes: no part of `make test`
+BACK = 5.0  # s: promised after a kill
+TOLD = 3.0  # s: promised until readiness tells of a hung worker
+UNHUNG = 15.0  # s: promised after a hang
+SLACK = 10.0  # s that a busy machine may take beyond what is promised before a test calls it broken
+PARTS = ("torchserve", "exporter", "monitor")
+
+
+def seconds_until(condition: Callable[[], bool], limit: float) -> float:
+    """Wait for a condition; returns how long it took."""
+    started = time.monotonic()
+    wait_until(condition, timeout=limit, poll=0.05)
+    return time.monotonic() - started
+
+
+def served(stack: Stack) -> bool:
+    """Whether every champion answers its example."""
+    return all(one.ready for one in ask_all(Registry(stack.settings.model_store), stack.settings.inference_url))
+
+
+def faults(kind: str, fault: str, promise: str, names: tuple[str, ...]) -> list[object]:
+    """One parameter a part, each a row of the campaign's table."""
+    mark = pytest.mark.chaos
+    return [pytest.param(name, marks=mark(kind=kind, fault=fault.format(name), promise=promise)) for name in names]
+
+
+@pytest.mark.parametrize("part", faults("killed", "kill -9 of the {}", "back within 5 s, no wrong answer", PARTS))
+def test_a_killed_part_comes_back(stack: Stack, figures: Figures, part: str) -> None:
+    process = stack.part(part)
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        process.kill()
+        psutil.wait_procs([process], timeout=10)
+        back = seconds_until(lambda: stack.answers(part), BACK + SLACK)
+        ready = seconds_until(lambda: stack.ready() and served(stack), 60)
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 100)
+    figures.took(f"{part}: back", back, BACK)
+    figures(f"all models after {back + ready:.1f} s; {outcomes}")
+    assert outcomes.counts[WRONG] == 0, outcomes.examples
+    if part != "torchserve":
+        assert outcomes.counts[REFUSED] + outcomes.counts[FAILED] == 0
+
+
+@pytest.mark.parametrize("part", faults("hung", "SIGSTOP of the {}", "ended and back within 15 s", PARTS))
+def test_a_part_that_hangs_is_ended_and_comes_back(stack: Stack, figures: Figures, part: str) -> None:
+    process = stack.part(part)
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        process.suspend()
+        back = seconds_until(lambda: not process.is_running() and stack.answers(part), UNHUNG + 2 * SLACK)
+        ready = seconds_until(lambda: stack.ready() and served(stack), 60)
+    figures.took(f"{part}: back", back, UNHUNG)
+    figures(f"all models after {back + ready:.1f} s; {outcomes}")
+    assert outcomes.counts[WRONG] == 0, outcomes.examples
+
+
+@pytest.mark.chaos(
+    kind="killed", fault="kill -9 of a worker", promise="at most the requests in its hands fail; back within 5 s"
+)
+def test_a_killed_worker_comes_back(stack: Stack, figures: Figures) -> None:
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        stack.worker("linear").kill()
+        wait_until(lambda: outcomes.counts[REFUSED] + outcomes.counts[FAILED] > 0 or outcomes.longest_gap > 0.5)
+        back = seconds_until(lambda: served(stack), BACK + SLACK)
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 100)
+    figures.took("all models", back, BACK)
+    figures(outcomes)
+    assert outcomes.counts[WRONG] == 0, outcomes.examples
+
+
+@pytest.mark.chaos(
+    kind="hung", fault="SIGSTOP of a worker", promise="readiness is false within 3 s; the other models answer on"
+)
+def test_a_hung_worker_is_not_ready_and_harms_no_other_model(stack: Stack, figures: Figures) -> None:
+    worker = stack.worker("flights")
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        worker.suspend()
+        try:
+            told = seconds_until(lambda: not stack.ready(), 5 + SLACK)
+            back = seconds_until(lambda: stack.ready() and served(stack), 120)
+        finally:
+            if worker.is_running():
+                worker.resume()
+    figures.took("not ready", told, TOLD)
+    figures(f"all models after {told + back:.1f} s; the other model: {outcomes}")
+    assert outcomes.counts[WRONG] == 0, outcomes.examples
+    assert outcomes.counts[REFUSED] + outcomes.counts[FAILED] == 0
+
+
+@pytest.mark.chaos(
+    kind="changed", fault="`make down` under eight clients", promise="what was taken is answered; then connections fail"
+)
+def test_down_answers_what_was_taken(stack: Stack, figures: Figures) -> None:
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        stack.down()
+    figures(outcomes)
+    assert outcomes.counts[WRONG] == 0, outcomes.examples
+
+
+@pytest.mark.chaos(kind="changed", fault="`make up` on a running service", promise="no request notices")
+def test_up_again_fails_no_request(stack: Stack, figures: Figures) -> None:
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        stack.up()
+    figures(outcomes)
+    assert set(outcomes.counts) == {RIGHT}
