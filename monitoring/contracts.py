@@ -9,6 +9,7 @@ from serving.registry import ArchiveError, Registry, Version
 from training.labels import is_number
 
 logger = logging.getLogger(__name__)
+_ROUNDING = 1e-2  # of a probability that a graph computed with few digits
 
 
 class Contracts:
@@ -43,9 +44,13 @@ def output_fault(contract: ModelContract, output: Any) -> str | None:
         return None if is_number(output) else "a finite number"
     match output:
         case {"label": str(label), "probabilities": list(shares)}:
-            if label in contract.labels and len(shares) == len(contract.labels) and all(map(is_number, shares)):
+            if label in contract.labels and len(shares) == len(contract.labels) and all(map(_is_share, shares)):
                 return None
     return f"a label of the contract and {len(contract.labels)} probabilities"
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and -_ROUNDING <= value <= 1 + _ROUNDING
 
 
 def unmeasured(contract: ModelContract) -> str | None:

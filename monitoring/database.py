@@ -5,16 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring import migrations
 
-BUSY = 30.0  # s that a writer of SQLite waits for another
+BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
+PATIENCE = 5.0  # s until a database that does not answer counts as away
+LOCK = 20131232  # of PostgreSQL, of whoever writes; the migrations have another one
 
 
 class DatabaseError(Exception):
     """The database cannot be reached or used; the message says which, and why."""
+
+
+class StoreBusyError(SQLAlchemyError):
+    """Others write for longer than a caller should wait."""
 
 
 def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
@@ -38,8 +44,8 @@ def open_engine(url: str) -> Engine:
     try:
         is_postgresql = make_url(url).get_backend_name() == "postgresql"
         # Else a database without an encoding, as initdb makes it where LANG is C, answers with bytes.
-        options = {"client_encoding": "utf8"} if is_postgresql else {}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=options)
+        options = {"client_encoding": "utf8", "connect_timeout": int(PATIENCE)} if is_postgresql else {}
+        engine = create_engine(url, pool_pre_ping=True, pool_timeout=PATIENCE, connect_args=options)
         if engine.dialect.name == "sqlite":
             file = Path(engine.url.database or "")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +62,19 @@ def open_engine(url: str) -> Engine:
         reason = str(getattr(error, "orig", None) or error).strip()
         raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
     return engine
+
+
+def begin_writing(connection: Connection) -> None:
+    """Make a transaction that has just begun the only one that writes.
+
+    Raises:
+        SQLAlchemyError: another one writes for longer than ``BUSY``.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:  # else a label and its prediction that arrive at once would not see each other
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(BUSY * 1000)}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

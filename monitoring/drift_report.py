@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from handlers.contract import ModelContract
+from monitoring.captured import usable
 from monitoring.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Window, detect, rows_needed, windows_of
+from monitoring.labels import measurable
 from monitoring.records import Labelled, Prediction
 from monitoring.store import Store
 from serving.registry import write_atomically
@@ -34,8 +36,9 @@ def write(store: Store, contract: ModelContract, until: datetime, path: Path) ->
         The verdict in words.
     """
     needed = rows_needed(contract)
-    predictions = store.predictions(contract.name, until=until, limit=needed)
-    labelled = store.labelled(contract.name, until=until, version=contract.version, limit=needed)
+    predictions = usable(contract, store.predictions(contract.name, until=until, limit=needed))
+    known = store.labelled(contract.name, until=until, version=contract.version, limit=needed)
+    labelled = measurable(contract, known)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, render(contract, predictions, labelled).encode())
     return verdict(detect(contract, predictions, labelled))

@@ -1,8 +1,8 @@
 """``POST /events``: the sink of captured predictions, CloudEvents 1.0 in batches."""
 
 import logging
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,13 +17,19 @@ from handlers.events import TYPE
 from handlers.sink import BATCH
 from monitoring.access import Access
 from monitoring.body import body_of
-from monitoring.contracts import Contracts, output_fault
+from monitoring.captured import data_fault
+from monitoring.clock import Clock, wall_clock
+from monitoring.contracts import Contracts
+from monitoring.labels import LabelCheck
 from monitoring.records import Prediction
 from monitoring.store import Store
-from training.labels import label_fault
 
 logger = logging.getLogger(__name__)
 LARGEST = 32 * 1024 * 1024  # bytes of one batch
+MOST_EVENTS = 20_000  # of one batch; a worker sends 500
+MOST_FAULTS = 10  # that an answer tells
+SHOWN = 60  # characters of a name in a message
+AHEAD = timedelta(minutes=5)  # that two machines' clocks may differ by
 MOST_ROWS = 1_000_000  # of a request
 Id = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}$")]
 
@@ -56,11 +62,20 @@ class Event(msgspec.Struct):
         return Prediction(one.request_id, one.row, one.model, one.version, time, one.features, one.output)
 
 
+class Refused(BaseModel):
+    """A row that was not kept."""
+
+    index: int
+    fault: str
+
+
 class Ingested(BaseModel):
-    """What came of a batch."""
+    """What came of a batch: of the refused rows the first are told."""
 
     new: int
     duplicates: int
+    refused: int = 0
+    faults: list[Refused] = []
 
 
 class Ingest:
@@ -71,6 +86,7 @@ class Ingest:
         contracts: that they must agree with.
         registry: that the instruments belong to.
         arrived: is told the newest time of each batch, once it is kept.
+        wall: the time, in UTC, which no event may be ahead of.
     """
 
     def __init__(
@@ -79,58 +95,82 @@ class Ingest:
         contracts: Contracts,
         registry: CollectorRegistry,
         arrived: Callable[[datetime], None] = lambda time: None,
+        wall: Clock = wall_clock,
     ) -> None:
-        self._store, self._contracts, self._arrived = store, contracts, arrived
-        self._decoder = msgspec.json.Decoder(list[Event])
+        self._store, self._contracts, self._arrived, self._wall = store, contracts, arrived, wall
+        self._batch = msgspec.json.Decoder(list[msgspec.Raw])
+        self._event = msgspec.json.Decoder(Event)
         self._rows = Counter("monitor_events", "Captured rows that arrived", ("result",), registry=registry)
         self._wrong = Counter("monitor_wrong_labels", "Labels that no model has, told late", registry=registry)
 
     def __call__(self, body: bytes) -> Ingested:
-        """Keep a batch, or refuse all of it.
+        """Keep the good rows of a batch: a worker that is told of a fault gives up the whole of it.
 
         Raises:
-            HTTPException: 400 or 422, with the place of the fault.
+            HTTPException: 400 for what is no batch; 422 if no row is good, with the place of the first fault.
         """
-        try:
-            events = self._decoder.decode(body)
-        except msgspec.ValidationError as error:
-            raise HTTPException(422, str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise HTTPException(400, f"no JSON: {error}") from None
-        versions = {(event.data.model, event.data.version) for event in events}
-        contracts = {version: self._contracts.of(*version) for version in versions}
-        for i, event in enumerate(events):
-            _check(event.data, contracts[event.data.model, event.data.version], f"$[{i}].data")
-        predictions = [event.prediction() for event in events]
-        new = self._store.add_predictions(predictions)
+        predictions, faults = self._read(body)
+        self._rows.labels("refused").inc(len(faults))
+        if faults and not predictions:
+            raise HTTPException(422, faults[0].fault)
+        added = self._store.add_checked(predictions, LabelCheck(self._contracts))
         if predictions:
             self._arrived(max(one.time for one in predictions))
-        self._drop_wrong_labels(predictions)
-        self._rows.labels("new").inc(new)
-        self._rows.labels("duplicate").inc(len(events) - new)
-        return Ingested(new=new, duplicates=len(events) - new)
+        for fault in added.wrong:
+            logger.warning("the label %.200r of %s does not fit: %s", fault.label, fault.request_id, fault.expected)
+        self._wrong.inc(len(added.wrong))
+        duplicates = len(predictions) - added.new
+        self._rows.labels("new").inc(added.new)
+        self._rows.labels("duplicate").inc(duplicates)
+        return Ingested(new=added.new, duplicates=duplicates, refused=len(faults), faults=faults[:MOST_FAULTS])
 
-    def _drop_wrong_labels(self, predictions: Sequence[Prediction]) -> None:
-        """Labels that came first could not be checked: whose they are was not known."""
-        models = {(one.request_id, one.row): one.model for one in predictions}
-        contracts = {model: self._contracts.of(model) for model in set(models.values())}
-        wrong = []
-        for one in self._store.waiting(list(models)):
-            contract = contracts[models[one.request_id, one.row]]
-            if contract and (expected := label_fault(contract, one.label)):
-                logger.warning("label %r of %s is dropped: %s", one.label, one.request_id, expected)
-                wrong.append((one.request_id, one.row))
-        self._wrong.inc(self._store.remove_feedback(wrong))
+    def _read(self, body: bytes) -> tuple[list[Prediction], list[Refused]]:
+        try:
+            raw = self._batch.decode(body)
+        except msgspec.ValidationError as error:
+            raise HTTPException(422, str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HTTPException(400, f"no JSON: {error}") from None
+        if len(raw) > MOST_EVENTS:
+            raise HTTPException(413, f"{len(raw)} events; a batch has {MOST_EVENTS} at most")
+        contracts: dict[tuple[str, str], ModelContract | None] = {}
+        predictions, faults = [], []
+        latest = self._wall() + AHEAD
+        for i, one in enumerate(raw):
+            try:
+                event = self._event.decode(one)
+                _check(event, self._contract(event.data, contracts), latest)
+                predictions.append(event.prediction())
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Fault) as error:
+                faults.append(Refused(index=i, fault=_placed(str(error), i)))
+        return predictions, faults
+
+    def _contract(self, data: Data, contracts: dict[tuple[str, str], ModelContract | None]) -> ModelContract | None:
+        version = (data.model, data.version)
+        if version not in contracts:
+            contracts[version] = self._contracts.of(*version)
+        return contracts[version]
 
 
-def _check(data: Data, contract: ModelContract | None, path: str) -> None:
+class _Fault(Exception):  # noqa: N818
+    """What is wrong with an event, as msgspec would say it."""
+
+
+def _check(event: Event, contract: ModelContract | None, latest: datetime) -> None:
+    data = event.data
     if contract is None:
-        raise HTTPException(422, f"{data.model} {data.version} is not registered - at `{path}.model`")
-    unknown = data.features.keys() - {spec.name for spec in contract.inputs}
-    if unknown:
-        raise HTTPException(422, f"{sorted(unknown)[0]!r} is no input of the model - at `{path}.features`")
-    if expected := output_fault(contract, data.output):
-        raise HTTPException(422, f"Expected {expected} - at `{path}.output`")
+        name = f"{data.model[:SHOWN]} {data.version[:SHOWN]}"
+        raise _Fault(f"{name} is not registered - at `$.data.model`")
+    if event.time > latest:
+        raise _Fault(f"{event.time.isoformat()} is ahead of this machine's clock by over {AHEAD} - at `$.time`")
+    if fault := data_fault(contract, data.features, data.output):
+        raise _Fault(fault.replace("- at `", "- at `$.data."))
+
+
+def _placed(fault: str, index: int) -> str:
+    """A fault of one event, with its place in the batch."""
+    what, place, path = fault.rpartition("- at `$")
+    return f"{what}{place}[{index}]{path}" if place else f"{fault} - at `$[{index}]`"
 
 
 def events_router(ingest: Ingest, access: Access) -> APIRouter:
@@ -139,9 +179,13 @@ def events_router(ingest: Ingest, access: Access) -> APIRouter:
     schema = {"type": "array", "items": {"type": "object", "description": f"a CloudEvent 1.0 of type {TYPE}"}}
     described = {"requestBody": {"required": True, "content": {BATCH: {"schema": schema}}}}
 
-    @router.post("/events", dependencies=[Depends(access)], openapi_extra=described)
+    @router.post(
+        "/events", dependencies=[Depends(access)], openapi_extra=described, response_model_exclude_defaults=True
+    )
     async def events(request: Request) -> Ingested:
-        """Keep captured predictions; one that is known is kept once. A fault refuses the whole batch."""
+        """Keep captured predictions; one that is known is kept once. Rows with a fault are left out and counted; where
+        all have one, the answer is a 422 with the place of the first.
+        """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != BATCH:
             raise HTTPException(415, f"the content type must be {BATCH}")
         return await run_in_threadpool(ingest, await body_of(request, LARGEST))

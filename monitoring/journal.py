@@ -1,7 +1,8 @@
 """Jobs and decisions in the store: what was done, why, and what came of it."""
 
+import contextlib
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Engine, func, insert, select, update
 
 from monitoring import tables
+from monitoring.database import BUSY, StoreBusyError, begin_writing
 from monitoring.records import Decision, Job, State, Trigger
 
 _CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created"}
@@ -23,13 +25,30 @@ class Journal:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._extending = threading.Lock()
+        self._turn = threading.Lock()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that no other writer's overlaps with, of this process or of another one.
+
+        Raises:
+            StoreBusyError: others write for too long.
+            SQLAlchemyError: the database does not answer, or refuses.
+        """
+        if not self._turn.acquire(timeout=BUSY):  # apart from the database: who waits here holds no connection of it
+            raise StoreBusyError(f"other writers held the store for {BUSY:g} s")
+        try:
+            with self._engine.begin() as connection:
+                begin_writing(connection)
+                yield connection
+        finally:
+            self._turn.release()
 
     def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime) -> Job:
         """Queue a job."""
         values: dict[str, Any] = {"model": model, "trigger": trigger, "reason": reason, "state": "queued"}
         values |= {"created": now, "progress": "", "log": "", "result": {}}
-        with self._engine.begin() as connection:
+        with self.writing() as connection:
             statement = insert(tables.jobs).values(values).returning(tables.jobs)
             return Job(**connection.execute(statement).mappings().one())
 
@@ -62,7 +81,7 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        with self._engine.begin() as connection:
+        with self.writing() as connection:
             return _change(connection, id, changes)
 
     def extend_job(self, id: int, result: Mapping[str, Any], **changes: Any) -> Job:
@@ -72,8 +91,10 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        with self._extending:
-            return self.update_job(id, result={**self.job(id).result, **result}, **changes)
+        with self.writing() as connection:
+            statement = select(tables.jobs.c.result).where(tables.jobs.c.id == id)
+            known = connection.execute(statement).scalar_one_or_none() or {}
+            return _change(connection, id, {"result": {**known, **result}, **changes})
 
     def conclude_job(self, id: int, kind: str, details: Mapping[str, Any], now: datetime, **changes: Any) -> Job:
         """Change a job and write down the decision that did it, both or none.
@@ -82,14 +103,14 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        with self._engine.begin() as connection:
+        with self.writing() as connection:
             job = _change(connection, id, changes)
             _record(connection, job.model, kind, {"job": id, **details}, now)
         return job
 
     def record(self, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
         """Write down a decision; ``details`` must fit JSON."""
-        with self._engine.begin() as connection:
+        with self.writing() as connection:
             _record(connection, model, kind, details, now)
 
     def decisions(self, model: str | None = None, limit: int | None = None) -> list[Decision]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
+from monitoring.captured import usable
 from monitoring.clock import Clock, wall_clock
 from monitoring.contracts import Contracts, unmeasured
 from monitoring.drift import Drift, detect, rows_needed
+from monitoring.labels import measurable
 from monitoring.quality import Quality, measure
 from monitoring.store import Store
 
@@ -68,6 +70,10 @@ class Live:
         window: of the quality; that of the drift is in the contract.
         clock: the time, in UTC.
         wall: the same, also where ``clock`` goes by the events.
+
+    Attributes:
+        last: what the last look found, by model.
+        left_out: rows of its window of quality that do not fit the champion's contract, by model.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Live:
         self._store, self._contracts, self._window = store, contracts, window
         self._clock, self._wall = clock, wall
         self.last: Mapping[str, Found] = {}
+        self.left_out: dict[str, int] = {}
 
     def run(self) -> None:
         """Look once; what fails for one model is logged, and the others are looked at.
@@ -115,12 +122,16 @@ class Live:
     def quality(self, contract: ModelContract, window: QualityWindow) -> Quality:
         """The quality of one model in a window that ends now."""
         since = self._clock() - window.age
-        return measure(contract, self._store.labelled(contract.name, since=since, limit=window.rows))
+        labelled = self._store.labelled(contract.name, since=since, limit=window.rows)
+        fitting = measurable(contract, labelled)
+        if window is self._window:
+            self.left_out[contract.name] = len(labelled) - len(fitting)
+        return measure(contract, fitting)
 
     def drift(self, contract: ModelContract) -> Drift:
         """The drift of one model's newest rows, against one version's reference."""
         needed = rows_needed(contract)
-        newest = self._store.predictions(contract.name, limit=needed)
+        newest = usable(contract, self._store.predictions(contract.name, limit=needed))
         # Errors count of this version alone, and from further back where labels are late.
         known = self._store.labelled(contract.name, version=contract.version, limit=needed)
-        return detect(contract, newest, known)
+        return detect(contract, newest, measurable(contract, known))

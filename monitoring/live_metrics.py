@@ -18,6 +18,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "model_quality_high": ("Upper end of its interval", (*MODEL, "metric")),
     "model_quality_expected": ("The same metric at training: held-out or learned rows, the worse", (*MODEL, "metric")),
     "model_quality_rows": ("Rows that it is of", MODEL),
+    "model_quality_left_out_rows": ("Rows that do not fit the champion's contract", ("model",)),
     "model_label_delay_seconds": ("Median time from the prediction to its label", MODEL),
     "model_drift_statistic": ("Distance from the reference, 0 to 1", ("model", "feature", "test")),
     "model_drift_limit": ("Distance from which on it would alarm by itself", ("model", "feature", "test")),
@@ -45,6 +46,7 @@ class LiveMetrics(Collector):
         """The gauges."""
         families = {one.name: one for one in self.describe()}
         for model, found in self._live.last.items():
+            families["model_quality_left_out_rows"].add_metric((model,), self._live.left_out.get(model, 0))
             for name, labels, value in chain(_quality(model, found), _drift(model, found)):
                 families[name].add_metric(labels, value)
         yield from families.values()

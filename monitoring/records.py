@@ -40,12 +40,14 @@ class Feedback:
     Attributes:
         label: a number of a regression, a class name of a classification.
         time: when it was received.
+        model: that answered; empty where the label came first and names none.
     """
 
     request_id: str
     row: int
     label: Label
     time: datetime
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,13 @@ class FeedbackResult:
         accepted: new labels.
         duplicates: that were known, with the same label.
         waiting: rows whose prediction is not here yet.
+        corrected: labels that took the place of others.
     """
 
     accepted: int
     duplicates: int
     waiting: int
+    corrected: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class Conflict:
     row: int
     known: Label
     given: Label
+    model: str = ""
 
 
 class LabelConflict(Exception):  # noqa: N818

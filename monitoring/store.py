@@ -3,24 +3,26 @@
 Once a call that writes has returned, what it wrote is on disk: each is one transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, and_, delete, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, Row, Select, and_, delete, func, select, tuple_
 
 from monitoring import tables
 from monitoring.database import open_engine
 from monitoring.journal import Journal
-from monitoring.records import Conflict, Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
+from monitoring.records import Counts, Feedback, FeedbackResult, Labelled, Prediction
 from monitoring.retention import Retention
+from monitoring.rows import Added, Check, anything, keep_feedback, keep_predictions, with_keys
 
-T = TypeVar("T")
-_CHUNK = 500  # keys that one query looks for
 _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
-_SAME_ROW = and_(_PREDICTIONS.request_id == _FEEDBACK.request_id, _PREDICTIONS.row == _FEEDBACK.row)
+_KEY = (_PREDICTIONS.request_id, _PREDICTIONS.row, _PREDICTIONS.model)
+_SAME_ROW = and_(
+    _PREDICTIONS.request_id == _FEEDBACK.request_id,
+    _PREDICTIONS.row == _FEEDBACK.row,
+    _PREDICTIONS.model == _FEEDBACK.model,
+)
 
 
 class Store(Journal):
@@ -35,69 +37,48 @@ class Store(Journal):
         super().__init__(engine)
         self.retention = retention
 
-    def add_predictions(self, predictions: Iterable[Prediction]) -> int:
+    def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> int:
         """Keep predictions in one transaction.
 
         Returns:
             How many were new: a row that is known stays as it is.
         """
-        # In one order, so that two writers of the same rows never wait for each other.
-        rows = sorted((asdict(one) for one in predictions), key=lambda row: (row["request_id"], row["row"]))
-        with self._engine.begin() as connection:
-            return _insert_new(connection, tables.predictions, rows)
+        return self.add_checked(predictions, check).new
 
-    def add_feedback(self, feedback: Sequence[Feedback]) -> FeedbackResult:
+    def add_checked(self, predictions: Iterable[Prediction], check: Check) -> Added:
+        """Keep predictions in one transaction, and tell of the labels that waited for them and do not fit."""
+        with self.writing() as connection:
+            return keep_predictions(connection, predictions, check)
+
+    def add_feedback(
+        self,
+        feedback: Sequence[Feedback],
+        check: Check = anything,
+        *,
+        correct: bool = False,
+        now: datetime | None = None,
+    ) -> FeedbackResult:
         """Keep labels in one transaction, also of predictions that have not arrived.
 
+        Args:
+            feedback: labels.
+            check: says what is wrong with a label.
+            correct: whether a label may take the place of another one.
+            now: when that is decided.
+
         Raises:
+            WrongLabels: their models do not have them; nothing is kept.
+            AmbiguousLabels: several models answered the request; nothing is kept.
             LabelConflict: a row has another label already; nothing is kept.
         """
-        rows = sorted((asdict(one) for one in feedback), key=lambda row: (row["request_id"], row["row"]))
-        keys = list({(one.request_id, one.row) for one in feedback})
-        with self._engine.begin() as connection:
-            new = _insert_new(connection, tables.feedback, rows)
-            kept = {
-                (row.request_id, row.row): row.label
-                for row in _with_keys(connection, select(tables.feedback), _FEEDBACK, keys)
-            }
-            conflicts = [
-                Conflict(one.request_id, one.row, kept[one.request_id, one.row], one.label)
-                for one in feedback
-                if kept[one.request_id, one.row] != one.label
-            ]
-            if conflicts:
-                raise LabelConflict(conflicts)
-            known = _with_keys(connection, select(_PREDICTIONS.row), _PREDICTIONS, keys)
-        return FeedbackResult(new, len(rows) - new, len(keys) - len(known))
+        with self.writing() as connection:
+            return keep_feedback(connection, feedback, check, correct, now)
 
     def waiting(self, keys: Sequence[tuple[str, int]]) -> list[Feedback]:
-        """The labels of some rows, told by id and row."""
+        """The labels of some rows, told by id and row, of whichever model."""
         with self._engine.connect() as connection:
-            found = _with_keys(connection, select(tables.feedback), _FEEDBACK, keys)
+            found = with_keys(connection, select(tables.feedback), keys)
         return [Feedback(**row._mapping) for row in found]
-
-    def remove_feedback(self, keys: Sequence[tuple[str, int]]) -> int:
-        """Forget the labels of some rows.
-
-        Returns:
-            How many there were.
-        """
-        with self._engine.begin() as connection:
-            removed = [
-                connection.execute(delete(tables.feedback).where(_in(_FEEDBACK, some))).rowcount
-                for some in _chunks(keys)
-            ]
-        return sum(removed)
-
-    def models_of(self, request_ids: Sequence[str]) -> dict[str, str]:
-        """The model that answered each request, as far as it is known."""
-        found: dict[str, str] = {}
-        with self._engine.connect() as connection:
-            for some in _chunks(sorted(set(request_ids))):
-                statement = select(_PREDICTIONS.request_id, _PREDICTIONS.model)
-                rows = connection.execute(statement.where(_PREDICTIONS.request_id.in_(some)))
-                found |= {row.request_id: row.model for row in rows}
-        return found
 
     def predictions(
         self,
@@ -170,17 +151,17 @@ class Store(Journal):
         """
         kept = self.retention
         without_prediction = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
-        with self._engine.begin() as connection:
+        with self.writing() as connection:
             gone = connection.execute(delete(tables.predictions).where(_PREDICTIONS.time < now - kept.age)).rowcount
             excess = connection.execute(select(func.count()).select_from(tables.predictions)).scalar_one() - kept.rows
             if excess > 0:
                 oldest = (
-                    select(_PREDICTIONS.request_id, _PREDICTIONS.row)
+                    select(*_KEY)
                     .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
                     .order_by(_FEEDBACK.request_id.is_not(None), _PREDICTIONS.time)
                     .limit(excess)
                 )
-                statement = delete(tables.predictions).where(_key(_PREDICTIONS).in_(oldest))
+                statement = delete(tables.predictions).where(tuple_(*_KEY).in_(oldest))
                 gone += connection.execute(statement).rowcount
             late = _FEEDBACK.time < now - kept.waiting
             connection.execute(delete(tables.feedback).where(late, without_prediction))
@@ -204,14 +185,6 @@ def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: 
     return Store(open_engine(url), retention)
 
 
-def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-    if not rows:
-        return 0
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).on_conflict_do_nothing()
-    return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
-
-
 def _windowed(
     statement: Select[Any],
     model: str,
@@ -230,25 +203,6 @@ def _windowed(
         statement = statement.where(_PREDICTIONS.version == version)
     newest = (_PREDICTIONS.time.desc(), _PREDICTIONS.request_id.desc(), _PREDICTIONS.row.desc())
     return statement.order_by(*newest).limit(limit)
-
-
-def _key(columns: Any) -> Any:
-    return tuple_(columns.request_id, columns.row)
-
-
-def _in(columns: Any, keys: Sequence[tuple[str, int]]) -> Any:
-    return _key(columns).in_(keys)
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-
-
-def _with_keys(
-    connection: Connection, statement: Select[Any], columns: Any, keys: Sequence[tuple[str, int]]
-) -> list[Row[Any]]:
-    return [row for some in _chunks(keys) for row in connection.execute(statement.where(_in(columns, some)))]
 
 
 def _prediction(row: Row[Any]) -> Prediction:

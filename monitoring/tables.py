@@ -57,7 +57,7 @@ predictions = Table(
     metadata,
     Column("request_id", String(LONGEST_ID), primary_key=True),
     Column("row", Integer, primary_key=True, autoincrement=False),
-    Column("model", String(LONGEST_NAME), nullable=False),
+    Column("model", String(LONGEST_NAME), primary_key=True),  # one id may be sent to several
     Column("version", String(LONGEST_NAME), nullable=False),
     Column("time", Utc, nullable=False),
     Column("features", Json, nullable=False),
@@ -65,12 +65,13 @@ predictions = Table(
     Index("predictions_by_time", "model", "time"),
 )
 
-# Apart from the predictions: a label may come first.
+# Apart from the predictions: a label may come first, and then its model is empty where it names none.
 feedback = Table(
     "feedback",
     metadata,
     Column("request_id", String(LONGEST_ID), primary_key=True),
     Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(LONGEST_NAME), primary_key=True),
     Column("label", Json, nullable=False),
     Column("time", Utc, nullable=False),
 )

@@ -1,13 +1,13 @@
 """What a label of a model must be: checked when feedback arrives, and when it is learned from."""
 
 import difflib
-import sys
 from typing import Any
 
 import numpy as np
 
 from handlers.contract import ModelContract
 
+LARGEST = 1e100  # of a label or an answer: sums of squares of millions of them are still numbers
 SPANS = 10  # of the known labels, that one to come may lie outside of them on either side
 
 
@@ -52,5 +52,5 @@ def widened(low: float, high: float) -> tuple[float, float] | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number that a float holds; JSON's true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    """Whether it is a number that can be measured with; JSON's true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

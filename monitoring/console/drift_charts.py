@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from handlers.contract import ModelContract
 from monitoring import drift_report
+from monitoring.captured import usable
 from monitoring.drift import Drift, rows_needed
+from monitoring.labels import measurable
 from monitoring.live import Found, Live
 from monitoring.store import Store
 from training.html_report.svg import Chart
@@ -38,6 +40,6 @@ class DriftCharts:
 
     def _draw(self, contract: ModelContract) -> Drawn:
         needed = rows_needed(contract)
-        newest = self._store.predictions(contract.name, limit=needed)
+        newest = usable(contract, self._store.predictions(contract.name, limit=needed))
         labelled = self._store.labelled(contract.name, version=contract.version, limit=needed)
-        return drift_report.compare(contract, newest, labelled)
+        return drift_report.compare(contract, newest, measurable(contract, labelled))

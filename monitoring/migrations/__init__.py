@@ -9,12 +9,12 @@ from sqlalchemy import Engine
 LOCK = 20131231  # of PostgreSQL, while one process changes the tables
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the tables up to date, in one transaction and one process at a time."""
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring the tables up to date, or up to a step, in one transaction and one process at a time."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     with engine.begin() as connection:
         sqlite = connection.dialect.name == "sqlite"
         connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else f"SELECT pg_advisory_xact_lock({LOCK})")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

@@ -1,12 +1,14 @@
 """Feedback over HTTP."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.monitoring.worlds import NOW, Monitor, event
-from tests.serving.stores import add, alter
+from tests.serving.stores import add, add_contract, alter, contract_of_doubling
 
 
 @pytest.fixture
@@ -58,6 +60,66 @@ def test_a_contradiction_is_a_conflict_that_names_each_row_and_nothing_is_kept(m
     assert labels(monitor) == [("a", 1, 12.0)]
 
 
+def test_an_explicit_correction_is_taken_and_kept_in_the_decisions(monitor: Monitor) -> None:
+    monitor.tell({"request_id": "a", "label": 12})
+    refused = monitor.tell({"request_id": "a", "label": 13})
+    assert "/feedback?correct=true" in refused.json()["detail"]["message"]
+    told = [{"request_id": "a", "label": 13}, {"request_id": "b", "label": 1}]
+    taken = monitor.client.post("/feedback?correct=true", json=told)
+    assert taken.json() == {"accepted": 1, "duplicates": 0, "waiting": 0, "corrected": 1}
+    assert labels(monitor) == [("a", 0, 13.0), ("b", 0, 1.0)]
+    (decision,) = monitor.store.decisions("doubling")
+    assert decision.details["labels"] == [{"request_id": "a", "row": 0, "was": 12.0, "is": 13.0}]
+    wrong = monitor.client.post("/feedback?correct=true", json={"request_id": "a", "label": "cat"})
+    assert wrong.status_code == 422
+    twice = [{"request_id": "a", "label": 1}, {"request_id": "a", "label": 2}]
+    assert monitor.client.post("/feedback?correct=true", json=twice).status_code == 409
+    many = [{"request_id": f"c{i}", "label": 1} for i in range(1001)]
+    assert monitor.client.post("/feedback?correct=true", json=many).status_code == 422
+
+
+def test_where_two_models_answered_one_id_a_label_must_name_its_model(monitor: Monitor) -> None:
+    add(monitor.models, "tripling")
+    assert monitor.send(event("a", model="tripling", output=18.0)).json()["new"] == 1
+    refused = monitor.tell({"request_id": "a", "label": 5})
+    assert refused.status_code == 409
+    assert refused.json()["detail"]["models"] == {"a": ["doubling", "tripling"]}
+    assert '"model": "doubling"' in refused.json()["detail"]["message"]
+    for model, label in (("doubling", 12), ("tripling", 18)):
+        assert monitor.tell({"request_id": "a", "label": label, "model": model}).json()["accepted"] == 1
+    assert labels(monitor) == [("a", 0, 12.0)]
+    assert [one.label for one in monitor.store.labelled("tripling")] == [18.0]
+    unknown = monitor.tell({"request_id": "a", "label": 5, "model": "nobody"})
+    assert unknown.status_code == 422
+    assert "there is no model 'nobody', only doubling, tripling" in unknown.json()["detail"]
+    early = monitor.tell({"request_id": "early", "label": "cat", "model": "tripling"})
+    assert early.status_code == 422
+
+
+def test_labels_posted_beside_their_predictions_never_break_the_quality(monitor: Monitor) -> None:
+    def act(i: int) -> int:
+        if i % 2:
+            return monitor.send(event(f"race-{i // 2}")).status_code
+        return monitor.tell({"request_id": f"race-{i // 2}", "label": "cat"}).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        codes = list(pool.map(act, range(80)))
+    assert set(codes[1::2]) == {200}
+    assert set(codes[::2]) <= {200, 422}
+    assert labels(monitor) == []
+    told = monitor.tell(*({"request_id": f"race-{i}", "label": 12.0} for i in range(40)))
+    assert told.json()["accepted"] == 40
+
+
+def test_a_label_beyond_the_contracts_range_is_refused(monitor: Monitor) -> None:
+    contract = msgspec.structs.replace(contract_of_doubling("ranged"), label_range=(-100.0, 100.0))
+    add_contract(monitor.models, contract)
+    monitor.send(event("r", model="ranged"))
+    for label in (1e300, -1e308, 100.5, 2**70):
+        assert monitor.tell({"request_id": "r", "label": label}).status_code == 422
+    assert monitor.tell({"request_id": "r", "label": -0.0}).status_code == 200
+
+
 def test_a_label_that_the_model_does_not_have_is_refused_and_nothing_is_kept(monitor: Monitor) -> None:
     refused = monitor.tell({"request_id": "b", "label": 1}, {"request_id": "a", "label": "boot"})
     assert refused.status_code == 422
@@ -81,6 +143,14 @@ def test_a_label_that_the_model_does_not_have_is_refused_and_nothing_is_kept(mon
         b'{"request_id": "a", "label": 1, "row": -1}',
         b'{"request_id": "a", "label": 1, "row": 1.5}',
         b'{"request_id": "a", "label": 1, "rows": 1}',
+        b'{"request_id": "a", "label": 1, "row": true}',
+        b'{"request_id": "a", "label": 1, "row": "0"}',
+        b'{"request_id": "a", "label": 1e300}',
+        b'{"request_id": "a", "label": -1e308}',
+        b'{"request_id": "a", "label": 1e309}',
+        b'{"request_id": "a", "label": Infinity}',
+        b'{"request_id": "a", "label": {"is": 1}}',
+        b'{"request_id": "a", "label": 1, "model": ""}',
         b'{"request_id": "a", "label": "' + b"x" * 201 + b'"}',
     ],
 )

@@ -1,5 +1,6 @@
 """The sink of captured predictions."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from sqlalchemy import text
 
 from handlers.capture import Capture
 from handlers.codec import Codec
+from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
 from handlers.handler import ModelHandler
 from handlers.sink import RefusedError
 from monitoring.records import Feedback, Prediction
 from tests.handlers import wire
 from tests.handlers.models import Formula
 from tests.monitoring.worlds import NOW, Monitor, event
-from tests.serving.stores import add, contract_of_doubling
+from tests.serving.stores import add, add_contract, contract_of_doubling
 
 
 @pytest.fixture
@@ -57,11 +59,131 @@ def test_attributes_that_other_senders_add_are_allowed(monitor: Monitor) -> None
         ({"data": event(output=True)["data"]}, "Expected a finite number"),
     ],
 )
-def test_a_fault_refuses_the_batch_and_says_where_it_is(monitor: Monitor, change: dict[str, Any], reason: str) -> None:
-    response = monitor.send(event("good"), event() | change)
-    assert response.status_code == 422
-    assert reason in response.json()["detail"]
+def test_a_row_with_a_fault_is_told_with_its_place_and_the_others_are_kept(
+    monitor: Monitor, change: dict[str, Any], reason: str
+) -> None:
+    refused = monitor.send(event("first") | change, event() | change)
+    assert refused.status_code == 422
+    assert reason.replace("$[1]", "$[0]") in refused.json()["detail"]
     assert monitor.store.predictions("doubling") == []
+    mixed = monitor.send(event("good"), event("bad") | change, event("b"))
+    assert (mixed.status_code, mixed.json()["new"], mixed.json()["refused"]) == (200, 2, 1)
+    (fault,) = mixed.json()["faults"]
+    assert fault["index"] == 1
+    assert reason in fault["fault"]
+    assert [one.request_id for one in monitor.store.predictions("doubling")] == ["b", "good"]
+    assert monitor.metrics.get_sample_value("monitor_events_total", {"result": "refused"}) == 3
+
+
+WIDE = ModelContract(
+    "wide",
+    "1.0",
+    "classification",
+    (
+        TensorSpec("distance", "FP32", range=(0, 0.1)),
+        TensorSpec("hour", "INT64", range=(0, 23)),
+        TensorSpec("carrier", "BYTES", categories=("UA", "AA")),
+        TensorSpec("text", "BYTES"),
+        TensorSpec("late", "BOOL"),
+        TensorSpec("pair", "UINT8", (-1, 2)),
+        TensorSpec("picture", "UINT8", (-1, 28, 28)),
+        TensorSpec("big", "UINT64"),
+    ),
+    classification_outputs(2),
+    ("cat", "dog"),
+    Example({}, {}),
+    {},
+    {},
+    {},
+)
+GOOD = {
+    "distance": 0.10000000149,
+    "hour": 8,
+    "carrier": "UA",
+    "text": "naïve",
+    "late": True,
+    "pair": [1, 255],
+    "picture": 0.5,
+    "big": 2**64 - 1,
+}
+ANSWER = {"label": "cat", "probabilities": [0.75, 0.25]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"distance": "abc"}, "distance"),
+        ({"distance": True}, "distance"),
+        ({"distance": None}, "distance"),
+        ({"distance": 0.2}, "distance"),
+        ({"distance": 1e300}, "distance"),
+        ({"distance": 10**400}, "distance"),
+        ({"distance": [1.0]}, "distance"),
+        ({"hour": 2**70}, "hour"),
+        ({"hour": -1}, "hour"),
+        ({"hour": 8.5}, "hour"),
+        ({"hour": "8"}, "hour"),
+        ({"carrier": "XX"}, "carrier"),
+        ({"carrier": 1}, "carrier"),
+        ({"carrier": ["UA"]}, "carrier"),
+        ({"text": 5}, "text"),
+        ({"text": "x" * 2001}, "text"),
+        ({"late": 1}, "late"),
+        ({"pair": [1]}, "pair"),
+        ({"pair": [1, 256]}, "pair[1]"),
+        ({"pair": [1, [2]]}, "pair[1]"),
+        ({"pair": 3}, "pair"),
+        ({"picture": [[1]]}, "picture"),
+        ({"big": 2**64}, "big"),
+    ],
+)
+def test_features_must_be_such_as_the_handler_decodes(monitor: Monitor, changes: dict[str, Any], place: str) -> None:
+    add_contract(monitor.models, WIDE)
+    good = event(model="wide", features=GOOD, output=ANSWER)
+    assert monitor.send(good).json()["new"] == 1
+    refused = monitor.send(event("b", model="wide", features=GOOD | changes, output=ANSWER))
+    assert refused.status_code == 422
+    assert f"at `$[0].data.features.{place}`" in refused.json()["detail"]
+    missing = {name: value for name, value in GOOD.items() if name not in changes}
+    told = monitor.send(event("c", model="wide", features=missing, output=ANSWER)).json()["detail"]
+    assert "got nothing" in told
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"label": "cow", "probabilities": [0.5, 0.5]},
+        {"label": "cat", "probabilities": [1.0]},
+        {"label": "cat", "probabilities": [7.0, 0.5]},
+        {"label": "cat", "probabilities": [None, 0.5]},
+        {"label": ["cat"], "probabilities": [0.5, 0.5]},
+        3.5,
+        None,
+    ],
+)
+def test_an_answer_must_be_such_as_the_model_has(monitor: Monitor, output: Any) -> None:
+    add_contract(monitor.models, WIDE)
+    refused = monitor.send(event(model="wide", features=GOOD, output=output))
+    assert refused.status_code == 422
+    assert "at `$[0].data.output`" in refused.json()["detail"]
+
+
+def test_an_event_ahead_of_the_wall_is_refused_and_one_a_little_ahead_is_not(monitor: Monitor) -> None:
+    now = datetime.now(UTC)
+    for year in ("2099-01-01T00:00:00Z", (now + timedelta(minutes=6)).isoformat()):
+        refused = monitor.send(event() | {"time": year})
+        assert refused.status_code == 422
+        assert "ahead of this machine's clock by over 0:05:00 - at `$[0].time`" in refused.json()["detail"]
+    assert monitor.send(event() | {"time": (now + timedelta(minutes=4)).isoformat()}).json()["new"] == 1
+
+
+def test_a_body_that_is_too_deep_or_has_too_many_events_is_refused(monitor: Monitor) -> None:
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
+    assert monitor.client.post("/events", content=b"[" * 100_000, headers=headers).status_code == 400
+    deep = b'[{"data": {"features": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}]"
+    assert monitor.client.post("/events", content=deep, headers=headers).status_code in (400, 422)
+    many = b"[" + b"{}," * 20_000 + b"{}]"
+    assert monitor.client.post("/events", content=many, headers=headers).status_code == 413
 
 
 def test_what_is_no_batch_of_events_is_refused(monitor: Monitor) -> None:

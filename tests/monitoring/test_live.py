@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
 
+from handlers.contract import ModelContract
 from monitoring.contracts import Contracts
-from monitoring.drift import KINDS
+from monitoring.drift import KINDS, Drift
 from monitoring.live import Live, QualityWindow
 from monitoring.live_metrics import GAUGES, LiveMetrics, expected
 from monitoring.live_router import live_router
@@ -126,11 +128,32 @@ def test_every_gauge_is_described_before_the_first_look(world: World) -> None:
     assert all(f"# TYPE {name} gauge" in text for name in GAUGES)
 
 
-def test_a_model_that_cannot_be_looked_at_hides_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    keep(world.store, rows(AIR, 10))
-    broken = rows(CLOTHES, 10, seed=2)
-    world.store.add_predictions(one.prediction for one in broken)
+def test_rows_that_do_not_fit_the_contract_are_left_out_and_counted(world: World) -> None:
+    known = rows(CLOTHES, 10, seed=2)
+    keep(world.store, known[1:])
+    world.store.add_predictions([known[0].prediction])
     world.store.add_feedback([Feedback("seed-2", 0, "a shoe that the contract does not know", NOW)])
+    odd = replace(known[0].prediction, request_id="odd", output={"label": "gone", "probabilities": [1.0]})
+    world.store.add_predictions([odd, replace(odd, request_id="x", features={"distance": "abc", "carrier": 2**60})])
+    world.store.add_feedback([Feedback("odd", 0, known[1].label, NOW), Feedback("x", 0, 3.5, NOW)])
+    world.live.run()
+    assert world.value("model_quality_rows", model="clothes", version="1.0") == 9
+    assert world.value("model_quality_left_out_rows", model="clothes") == 3
+    assert world.live.last["clothes"].drift.findings
+
+
+def test_a_model_that_cannot_be_looked_at_hides_no_other(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(world.store, rows(AIR, 10))
+    drift = world.live.drift
+
+    def fail(contract: ModelContract) -> Drift:
+        if contract.name == "clothes":
+            raise ValueError("as a fault of ours would")
+        return drift(contract)
+
+    monkeypatch.setattr(world.live, "drift", fail)
     world.live.run()
     assert set(world.live.last) == {"air"}
     assert "cannot tell the quality and drift of clothes" in caplog.text

@@ -1,5 +1,7 @@
 """The store, on SQLite and on a real PostgreSQL."""
 
+import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -9,8 +11,11 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
 
+from monitoring import migrations
 from monitoring.database import DatabaseError, database_url, open_engine
+from monitoring.labels import AmbiguousLabels, WrongLabel, WrongLabels
 from monitoring.records import Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
 from monitoring.retention import Retention
 from monitoring.store import Store, open_store
@@ -95,12 +100,94 @@ def test_two_labels_of_one_row_in_one_call_are_a_conflict(store: Store) -> None:
     assert store.waiting([("a", 0)]) == []
 
 
-def test_feedback_can_be_removed_and_the_model_of_a_request_told(store: Store) -> None:
+def test_a_label_without_a_model_belongs_to_the_one_that_answered(store: Store) -> None:
     store.add_predictions([prediction("a"), prediction("b", model="linear")])
+    store.add_feedback([label("a"), label("b"), label("c")])
+    assert {one.request_id: one.model for one in store.waiting([(id, 0) for id in "abc"])} == {
+        "a": "flights",
+        "b": "linear",
+        "c": "",
+    }
+
+
+def test_one_id_at_two_models_is_two_predictions_with_a_label_each(store: Store) -> None:
+    assert store.add_predictions([prediction("a"), prediction("a", model="linear", output=1.0)]) == 2
+    with pytest.raises(AmbiguousLabels, match=r"'a', by flights, linear: name the one"):
+        store.add_feedback([label("a")])
+    assert store.waiting([("a", 0)]) == []
+    both = [replace(label("a"), model="flights"), replace(label("a", value=3.0), model="linear")]
+    assert store.add_feedback(both) == FeedbackResult(2, 0, 0)
+    assert [(one.prediction.output, one.label) for one in store.labelled("flights")] == [(214.8, 200.0)]
+    assert [(one.prediction.output, one.label) for one in store.labelled("linear")] == [(1.0, 3.0)]
+    assert store.counts("linear") == {"1.0": Counts(1, 1, NOW)}
+
+
+def test_a_label_that_came_first_goes_to_the_first_model_that_it_fits(store: Store) -> None:
+    def check(feedback: Feedback, model: str, version: str | None) -> WrongLabel | None:
+        wrong = model == "flights" and isinstance(feedback.label, str)
+        return WrongLabel(feedback.request_id, feedback.row, feedback.label, "a number") if wrong else None
+
+    store.add_feedback([label("a", value="boot"), label("a", 1, 3.0)], check)
+    added = store.add_checked([prediction("a"), prediction("a", 1)], check)
+    assert (added.new, [one.label for one in added.wrong]) == (2, ["boot"])
+    assert [one.label for one in store.labelled("flights")] == [3.0]
+    store.add_checked([prediction("a", model="fashion"), prediction("a", 1, model="fashion")], check)
+    assert [one.label for one in store.labelled("fashion")] == ["boot"]
+
+
+def test_a_correction_takes_the_place_of_a_label_and_is_written_down(store: Store) -> None:
+    store.add_predictions([prediction("a"), prediction("b")])
     store.add_feedback([label("a"), label("b")])
-    assert store.models_of(["a", "b", "c"]) == {"a": "flights", "b": "linear"}
-    assert store.remove_feedback([("a", 0), ("c", 0)]) == 1
-    assert store.labelled("flights") == []
+    told = [label("a", value=7.0), label("b"), label("c", value=1.0)]
+    assert store.add_feedback(told, correct=True, now=NOW) == FeedbackResult(1, 1, 1, 1)
+    assert {one.prediction.request_id: one.label for one in store.labelled("flights")} == {"a": 7.0, "b": 200.0}
+    (decision,) = store.decisions("flights")
+    changed = [{"request_id": "a", "row": 0, "was": 200.0, "is": 7.0}]
+    assert (decision.kind, decision.details) == ("label_corrected", {"rows": 1, "labels": changed})
+
+
+def test_labels_at_the_same_time_as_their_predictions_are_all_joined_and_none_that_does_not_fit(url: str) -> None:
+    def check(feedback: Feedback, model: str, version: str | None) -> WrongLabel | None:
+        wrong = isinstance(feedback.label, str) and bool(model)
+        return WrongLabel(feedback.request_id, feedback.row, feedback.label, "a number") if wrong else None
+
+    stores = [open_store(url) for _ in range(2)]  # two monitors
+    start = threading.Barrier(40)
+
+    def act(i: int) -> None:
+        store, id = stores[i % 2], str(i // 4)
+        start.wait(60)
+        if i % 4 < 2:
+            store.add_checked([prediction(id), prediction(f"bad {id}")], check)
+        else:
+            store.add_feedback([label(id)], check)
+            with contextlib.suppress(WrongLabels):
+                store.add_feedback([label(f"bad {id}", value="cat")], check)
+
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(act, range(40)))
+    assert sorted(one.prediction.request_id for one in stores[0].labelled("flights")) == [str(i) for i in range(10)]
+    for store in stores:
+        store.close()
+
+
+def test_a_store_of_the_first_version_keeps_its_rows(url: str) -> None:
+    engine = create_engine(url)
+    Path(engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    migrations.upgrade(engine, "0001")
+    rows = "VALUES ('a', 0, 'flights', '1.0', '2013-02-17 12:00:00+00', '{}', '1.5'), "
+    rows += "('a', 1, 'linear', '1.0', '2013-02-17 12:00:00+00', '{}', '2.5')"
+    labels = "VALUES ('a', 0, '1.0', '2013-02-17 12:00:00+00'), ('a', 1, '2.0', '2013-02-17 12:00:00+00'), "
+    labels += "('late', 0, '3.0', '2013-02-17 12:00:00+00')"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"INSERT INTO predictions {rows}")
+        connection.exec_driver_sql(f'INSERT INTO feedback (request_id, "row", label, time) {labels}')
+    engine.dispose()
+    store = open_store(url)
+    assert [(one.prediction.output, one.label) for one in store.labelled("flights")] == [(1.5, 1.0)]
+    assert [(one.prediction.output, one.label) for one in store.labelled("linear")] == [(2.5, 2.0)]
+    assert [(one.model, one.label) for one in store.waiting([("late", 0)])] == [("", 3.0)]
+    store.close()
 
 
 def test_many_rows_at_once_are_no_trouble(store: Store) -> None:
