@@ -33,7 +33,7 @@ RUN printf '#!/bin/sh\nkill "$@"\n' > /usr/local/bin/kill && chmod 755 /usr/loca
 # A name for the user, since torch asks for one. The folders are for volumes, which take their owner from them.
 RUN groupadd --gid 10001 marloop \
  && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin marloop \
- && install -d -o 10001 -g 10001 /models /metrics /work /reports
+ && install -d -o 10001 -g 10001 /models /metrics /control /work /reports
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 # For the lineage of models that are trained here, where no git can tell it. Late, so that a commit keeps the layers above.

@@ -32,7 +32,7 @@ def worker_of(settings: Settings, model: str) -> int:
         ManagementError: the service does not run, or does not serve the model.
     """
     with httpx.Client(timeout=10, trust_env=False) as client:
-        management = Management(settings.management_url, client)
+        management = Management(settings.management_address, client)
         version = management.versions()[model][0]
         return int(management.describe(model, version)["workers"][0]["pid"])
 

@@ -143,7 +143,7 @@ def guard_command(
             champion = Champion.of(settings.model_store, model)
             script = champion.write_requests(Path(folder) / "requests.lua")
             share = guard.measure(
-                Management(settings.management_url, client),
+                Management(settings.management_address, client),
                 settings.model_store,
                 model,
                 champion.archive,

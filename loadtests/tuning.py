@@ -52,7 +52,7 @@ class Tuning:
             WrkError: a measurement failed.
         """
         with httpx.Client(timeout=REGISTERING, trust_env=False) as client:
-            management = Management(self._settings.management_url, client)
+            management = Management(self._settings.management_address, client)
             management.versions()
             script = self._champion.write_requests(self._folder / "requests.lua")
             measure = measure_with_wrk(self._settings.inference_url, script, self._seconds)

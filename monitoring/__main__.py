@@ -47,7 +47,11 @@ def serve(
         str, typer.Option(envvar="MARLOOP_INFERENCE_URL", help="Of the service; default: this machine's.")
     ] = "",
     management_url: Annotated[
-        str, typer.Option(envvar="MARLOOP_MANAGEMENT_URL", help="Of its management; default: this machine's.")
+        str,
+        typer.Option(
+            envvar="MARLOOP_MANAGEMENT_URL",
+            help="Of its management port, or unix:/path; default: our own socket.",
+        ),
     ] = "",
     interval: Annotated[
         float, typer.Option(envvar="MARLOOP_PROBE_INTERVAL", min=0.1, help="Seconds between two probes of a model.")
@@ -82,14 +86,16 @@ def serve(
     disable_created_metrics()  # a second series for each, which nothing reads
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
-    service = Service(inference_url or settings.inference_url, management_url or settings.management_url, client)
+    token = os.environ.get("MARLOOP_TOKEN", "")
+    management = management_url or settings.management_address
+    service = Service(inference_url or settings.inference_url, management, client, token)
     prober = Prober(models, service.inference_url, registry, client)
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         window, policies = QualityWindow.from_environment(os.environ), Policies.from_environment(os.environ)
     except (DatabaseError, ValueError) as error:
         _fail(error)
-    contracts, access = Contracts(models), Access(os.environ.get("MARLOOP_TOKEN", ""))
+    contracts, access = Contracts(models), Access(token)
     event_clock = EventClock(store.newest() or datetime.fromtimestamp(0, UTC))
     now = event_clock if clock == "events" else wall_clock
     live = Live(store, contracts, window, now)

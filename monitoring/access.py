@@ -1,12 +1,12 @@
 """Who may change something: whoever has the token; without one configured, this machine alone."""
 
 import hmac
-import ipaddress
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from serving.callers import is_foreign_page, is_loopback
 
 _BEARER = HTTPBearer(auto_error=False, description="the value of MARLOOP_TOKEN, where one is configured")
 
@@ -36,26 +36,9 @@ class Access:
                 what = "this call needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
                 raise HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
         # The Host too: a web page whose name points here would be called by a browser of this machine.
-        elif not (_is_loopback(request.client.host if request.client else "") and _is_loopback(request.url.hostname)):
+        elif not (is_loopback(request.client.host if request.client else "") and is_loopback(request.url.hostname)):
             what = "this call changes something: without MARLOOP_TOKEN it is answered only on loopback"
             raise HTTPException(403, what)
-        elif _is_foreign(request):
+        elif is_foreign_page(request.headers.get("origin"), request.headers.get("host", "")):
             what = "this call changes something: without MARLOOP_TOKEN no page of another site may send it"
             raise HTTPException(403, what)
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host or "")
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
-def _is_foreign(request: Request) -> bool:
-    """Whether a browser says that another site's page sent it (the Fetch standard, "Origin header")."""
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")

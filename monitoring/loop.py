@@ -63,21 +63,27 @@ class Service:
 
     Attributes:
         inference_url: of the inference port.
-        management_url: of the management port.
+        management_address: of its socket, or the URL of the management port.
         client: of httpx.
+        token: that the management port wants, where one is configured.
     """
 
     inference_url: str
-    management_url: str
+    management_address: str
     client: httpx.Client
+    token: str = ""
 
     def answers(self) -> bool:
-        """Whether its management port does."""
+        """Whether its management does."""
         try:
-            Management(self.management_url, self.client).versions()
+            self.management(self.client).versions()
         except ManagementError:
             return False
         return True
+
+    def management(self, client: httpx.Client) -> Management:
+        """Its management, asked with a client's patience."""
+        return Management(self.management_address, client, self.token)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def closed_loop(
     versions = Versions(contracts, policies, service, store)
     # Registering waits for workers, so that its client is more patient than that of the probes.
     patient = httpx.Client(timeout=rollout.TIMEOUT, trust_env=False)
-    rolling = rollout.connect(models, service.management_url, service.inference_url, patient)
+    rolling = rollout.connect(models, service.management(patient), service.inference_url, patient)
     retraining = Retraining(store, contracts, rolling, policies.retrain, unfit, clock)
     watch = Watch(store, retraining, rolling, policies.watch, versions.probe, versions.compare, clock)
     stages = Stages(

@@ -5,15 +5,17 @@ import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import background, companion
+from serving import background, companion, management_port, rollout
 from serving import exporter as exporting
 from serving.champions import ask_all
 from serving.companion import CompanionError
 from serving.launch import LaunchError, launch
+from serving.management import socket_client
 from serving.readiness import Readiness, read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
@@ -39,7 +41,8 @@ def up() -> None:
     try:
         with console.status("waiting until every model answers"):
             found = background.start(settings, say=console.print)
-            companion.exporter(settings).start(settings)
+            for part in (companion.exporter(settings), companion.management(settings)):
+                part.start(settings)
     except (LaunchError, ArchiveError, CompanionError) as error:
         _fail(error)
     _print_table(found)
@@ -99,10 +102,28 @@ def exporter(
 
 
 @app.command()
-def down() -> None:
-    """Stop TorchServe with all its workers, and the exporter."""
+def management(
+    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
+) -> None:
+    """Guard TorchServe's management: pass on what callers may do, in the foreground."""
     settings = _settings()
-    ended = background.stop(settings) + companion.exporter(settings).stop(settings)
+    client = socket_client(str(settings.socket), httpx.Timeout(rollout.TIMEOUT))
+    port = management_port.ManagementPort(
+        Registry(settings.model_store), client, os.environ.get("MARLOOP_TOKEN", ""), settings.hosts
+    )
+    try:
+        server = management_port.server(port, settings.private_address, settings.management_port)
+    except OSError as error:
+        _fail(OSError(f"cannot listen on {settings.management_url}: {error.strerror}; set MARLOOP_MANAGEMENT_PORT"))
+    server.serve_forever()
+
+
+@app.command()
+def down() -> None:
+    """Stop TorchServe with all its workers, the exporter and the management port."""
+    settings = _settings()
+    parts = (companion.management(settings), companion.exporter(settings))
+    ended = sum(part.stop(settings) for part in parts) + background.stop(settings)
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
 
 

@@ -15,6 +15,7 @@ from serving import rollout
 from serving.champions import ask_all
 from serving.companion import commands, spawn, tail
 from serving.launch import LaunchError, verified
+from serving.management import Management
 from serving.readiness import Readiness
 from serving.registry import Registry
 from serving.settings import Settings
@@ -44,7 +45,8 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
             say(f"started TorchServe, process {process.pid}, log {settings.log}")
         else:
             with httpx.Client(timeout=rollout.TIMEOUT, trust_env=False) as client:
-                rollout.connect(registry, settings.management_url, settings.inference_url, client, say).converge()
+                management = Management(settings.management_address, client)
+                rollout.connect(registry, management, settings.inference_url, client, say).converge()
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             found = ask_all(registry, settings.inference_url)

@@ -101,6 +101,11 @@ def exporter(settings: Settings) -> Companion:
     return Companion("exporter", ("serving", "exporter"), f"{settings.exporter_url}/healthz")
 
 
+def management(settings: Settings) -> Companion:
+    """The port that stands before TorchServe's management."""
+    return Companion("management", ("serving", "management"), f"{settings.management_url}/healthz")
+
+
 def spawn(
     command: list[str],
     log: Path,

@@ -54,7 +54,7 @@ def server(directory: Path, address: str, port: int) -> WSGIServer:
     """
     registry = CollectorRegistry()
     registry.register(WorkerMetrics(directory))
-    return make_server(address, port, application(registry), ThreadingWSGIServer, _Quiet)
+    return make_server(address, port, application(registry), ThreadingWSGIServer, QuietHandler)
 
 
 def application(registry: CollectorRegistry) -> Application:
@@ -72,7 +72,7 @@ def application(registry: CollectorRegistry) -> Application:
     return answer
 
 
-class _Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     """Without a line a request."""
 
     def log_message(self, format: str, *args: Any) -> None:

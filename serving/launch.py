@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.grpc_management import write_closed_service
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 
 LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
 METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
+LONGEST_SOCKET = 107  # bytes of a path that a socket can have (unix(7)), without the zero at its end
+NOTHING = "(?!)"  # a regular expression that matches no text
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where workers write their values
 
 
@@ -56,6 +59,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
     java, torchserve = find_java(environ), _torchserve()
     for folder in (settings.temporary, settings.run_dir):
         folder.mkdir(parents=True, exist_ok=True)
+    _prepare_socket(settings.socket)
     _clear(settings.metrics)
     # Archives that an earlier run unpacked.
     shutil.rmtree(settings.temporary / "models", ignore_errors=True)
@@ -67,8 +71,10 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         f"-Dmodel_server_home={torchserve.parent}",
         f"-Djava.io.tmpdir={settings.temporary}",
         f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
+        f"-Dio.netty.native.workdir={_executable(settings.temporary, settings.run_dir)}",
         *_properties(template).get("vmargs", "").split(),
-        *("-cp", str(torchserve / "frontend" / "*"), "org.pytorch.serve.ModelServer"),
+        *("-cp", f"{write_closed_service(settings.temporary / 'classes')}:{torchserve / 'frontend' / '*'}"),
+        "org.pytorch.serve.ModelServer",
         *("--python", sys.executable, "-f", str(config), "-s", str(settings.model_store), "-ncs"),
     ]
     # TorchServe's workers import nothing of ours but what their archive holds.
@@ -94,16 +100,17 @@ def configuration(settings: Settings, archives: list[str]) -> str:
     public, private = settings.bind_address, settings.private_address
     lines = {
         "inference_address": f"http://{public}:{settings.inference_port}",
-        "management_address": f"http://{private}:{settings.management_port}",
+        "management_address": settings.management_address,
         "metrics_address": f"http://{private}:{settings.metrics_port}",
         "grpc_inference_address": private,
-        "grpc_management_address": private,
+        "grpc_management_address": "127.0.0.1",  # nothing answers there (grpc_management.py)
         "grpc_inference_port": settings.grpc_inference_port,
         "grpc_management_port": settings.grpc_management_port,
         "model_store": settings.model_store,
         "metrics_config": METRICS_CONFIG,
-        # An archive is code: none is taken from elsewhere.
-        "allowed_urls": f"file://{settings.model_store}/[^/]*",
+        # An archive is code: none is taken from elsewhere, and those of the store go by their names. A URL of the store
+        # would let in a path with %2f, and the file would leave the store with the model.
+        "allowed_urls": NOTHING,
         "load_models": ",".join(archives),
     }
     return "\n# Added by serving/launch.py\n" + "".join(f"{name}={value}\n" for name, value in lines.items())
@@ -139,6 +146,41 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> None:
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
     os.chdir(settings.run_dir)  # TorchServe writes into its working directory
     os.execve(prepared.command[0], prepared.command, prepared.environment)
+
+
+def _prepare_socket(socket: Path) -> None:
+    """Make the folder of the management socket, which nobody else may enter.
+
+    Raises:
+        LaunchError: others may enter it, or the path is too long.
+    """
+    if len(os.fsencode(socket)) > LONGEST_SOCKET:
+        raise LaunchError(
+            f"{socket} is longer than the {LONGEST_SOCKET} bytes that a socket's path can have: "
+            "set TMPDIR or MARLOOP_MANAGEMENT_SOCKET to a shorter one"
+        )
+    folder = socket.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise LaunchError(f"{folder} belongs to another user, who could manage TorchServe: remove it, or set TMPDIR")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def _executable(*folders: Path) -> Path:
+    """Return the first folder that code may be loaded from: Java unpacks there what it opens sockets with.
+
+    Raises:
+        LaunchError: none allows it.
+    """
+    for folder in folders:
+        if not os.statvfs(folder).f_flag & os.ST_NOEXEC:
+            return folder
+    raise LaunchError(
+        f"{' and '.join(map(str, folders))} are mounted noexec, so that Java cannot load what it opens the management "
+        "socket with: set TMPDIR or MARLOOP_RUN_DIR to a folder of another mount"
+    )
 
 
 def _clear(metrics: Path) -> None:

@@ -1,8 +1,12 @@
 """A client of TorchServe's management API ("Management API" in its documentation)."""
 
+import socket
 from typing import Any
 
 import httpx
+
+SCHEME = "unix:"
+SOCKET_URL = "http://localhost"  # whose host nobody looks up
 
 
 class ManagementError(Exception):
@@ -13,12 +17,17 @@ class Management:
     """Registers, lists and removes models of a running TorchServe.
 
     Args:
-        url: of the management port.
-        client: of httpx; registering waits for workers, so its timeout must allow that.
+        address: ``unix:/path`` of TorchServe's own socket, or the URL of the port that guards it.
+        client: of httpx; registering waits for workers, so its timeout must allow that. Through a socket goes a client
+            of our own with the same timeout.
+        token: that the port wants, where one is configured.
     """
 
-    def __init__(self, url: str, client: httpx.Client) -> None:
-        self._url, self._client = url, client
+    def __init__(self, address: str, client: httpx.Client, token: str = "") -> None:
+        path = socket_path(address)
+        self._address, self._url = address, address if path is None else SOCKET_URL
+        self._client = client if path is None else socket_client(path, client.timeout)
+        self._headers = {"Authorization": f"Bearer {token}"} if token and path is None else {}
 
     def versions(self) -> dict[str, list[str]]:
         """Every registered model's versions, the default one first."""
@@ -55,10 +64,37 @@ class Management:
 
     def _call(self, method: str, path: str, params: dict[str, Any] | None = None) -> Any:
         try:
-            response = self._client.request(method, self._url + path, params=params)
+            response = self._client.request(method, self._url + path, params=params, headers=self._headers)
             body = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise ManagementError(f"{method} {self._url}{path}: {str(error) or type(error).__name__}") from error
+            raise ManagementError(f"{method} {self._address}{path}: {str(error) or type(error).__name__}") from error
         if response.is_error:
             raise ManagementError(f"{method} {path}: {response.status_code} {body.get('message', body)}")
         return body
+
+
+def socket_path(address: str) -> str | None:
+    """Return the path in an address ``unix:/path``; None if it is another's."""
+    return address.removeprefix(SCHEME) if address.startswith(SCHEME) else None
+
+
+def socket_client(path: str, timeout: httpx.Timeout) -> httpx.Client:
+    """Return a client whose connections go to a socket, and close with each answer: nobody need close it."""
+    return httpx.Client(transport=_SocketTransport(path), timeout=timeout, trust_env=False)
+
+
+class _SocketTransport(httpx.HTTPTransport):
+    """Connections to a socket, one a request."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(uds=path, limits=httpx.Limits(max_keepalive_connections=0))
+        self._path = path
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, once somebody listens: httpcore leaves the socket of a refused connection open."""
+        try:
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.connect(self._path)
+        except OSError as error:
+            raise httpx.ConnectError(f"{error.strerror or error}: is TorchServe running?", request=request) from error
+        return super().handle_request(request)

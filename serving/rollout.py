@@ -162,7 +162,7 @@ class Rollout:
 
 def connect(
     registry: Registry,
-    management_url: str,
+    management: Management,
     inference_url: str,
     client: httpx.Client,
     say: Callable[[str], None] = lambda text: None,
@@ -171,12 +171,12 @@ def connect(
 
     Args:
         registry: names the champions.
-        management_url: of the management port.
+        management: of that TorchServe, patient enough for a model to load: ``TIMEOUT``.
         inference_url: of the inference port.
-        client: of httpx, whose timeout allows a model to load: ``TIMEOUT``.
+        client: of httpx, which asks the versions that go.
         say: is told what happens.
     """
-    return Rollout(registry, Management(management_url, client), partial(drain, registry, client, inference_url), say)
+    return Rollout(registry, management, partial(drain, registry, client, inference_url), say)
 
 
 def drain(registry: Registry, client: httpx.Client, url: str, name: str, number: str) -> None:

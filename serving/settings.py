@@ -26,6 +26,8 @@ class Settings:
     model_store: Path = ROOT / "model_store"
     run_dir: Path = ROOT / "run"
     metrics_dir: Path | None = None
+    management_hosts: str = ""
+    management_socket: Path | None = None
     telemetry: bool = True
 
     @classmethod
@@ -52,8 +54,23 @@ class Settings:
         return f"http://{_reachable(self.bind_address)}:{self.inference_port}"
 
     @property
+    def hosts(self) -> frozenset[str]:
+        """Names by which the management port may be called, beside this machine's addresses and ``localhost``."""
+        return frozenset(name.lower() for name in self.management_hosts.replace(",", " ").split())
+
+    @property
+    def socket(self) -> Path:
+        """TorchServe's own management socket: whoever may open it can run code as this user."""
+        return self.management_socket or self.temporary / "management.sock"
+
+    @property
+    def management_address(self) -> str:
+        """Where our own commands reach TorchServe's management."""
+        return f"unix:{self.socket}"
+
+    @property
     def management_url(self) -> str:
-        """Where this machine reaches the management port."""
+        """Where others on this machine reach the management port, which checks them (``management_port.py``)."""
         return f"http://{_reachable(self.private_address)}:{self.management_port}"
 
     @property

@@ -58,7 +58,7 @@ def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
 def register_again(settings: Settings, exchange: Exchange) -> float:
     """Remove the model from the running service and register it: seconds until it answers."""
     with httpx.Client(timeout=processes.START_TIMEOUT, trust_env=False) as client:
-        management = Management(settings.management_url, client)
+        management = Management(settings.management_address, client)
         ((name, (version, *_)),) = management.versions().items()
         (archive,) = settings.model_store.glob("*.mar")
         management.unregister(name, version)

@@ -173,7 +173,7 @@ def running(
         running = Stack(settings, model, **urls)
         with httpx.Client(timeout=background.START_TIMEOUT, trust_env=False) as client:
             _, champion = Registry(settings.model_store).champions()[model]
-            Management(settings.management_url, client).register(champion.archive, running.frozen)
+            Management(settings.management_address, client).register(champion.archive, running.frozen)
         yield running
 
 

@@ -70,3 +70,17 @@ class Stack:
     def _processes(self, condition: str) -> set[int]:
         script = "import psutil; print(*(p.pid for p in psutil.process_iter() if (command := p.cmdline()) and {}))"
         return {int(pid) for pid in self.execute("torchserve", "python", "-c", script.format(condition)).split()}
+
+
+def served(stack: Stack) -> dict[str, list[str]]:
+    """The versions of each model that TorchServe serves, asked from the monitor."""
+    script = """
+import json, os, httpx
+from serving.management import Management
+from serving.settings import Settings
+
+address = Settings.from_environment(os.environ).management_address
+print(json.dumps(Management(address, httpx.Client(timeout=30)).versions()))
+"""
+    found: dict[str, list[str]] = json.loads(stack.execute("monitor", "python", "-c", script))
+    return found

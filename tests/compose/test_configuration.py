@@ -11,6 +11,7 @@ from tests.compose.conftest import SECRETS, configuration
 from tests.compose.docker import Docker
 
 pytestmark = pytest.mark.compose
+CONTROL = ("torchserve", "monitor")
 LOAD = {"locust", "locust-worker"}
 STACK = {"torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager", "grafana"}
 SERVICES = STACK | {"train"} | LOAD
@@ -85,10 +86,12 @@ def test_what_a_retraining_needs_after_a_restart_is_in_a_volume(services: dict[s
     assert "/work" in {target for _, target, _ in volumes(monitor)}
 
 
-def test_the_monitor_reaches_the_management_port(services: dict[str, Any]) -> None:
-    torchserve, monitor = services["torchserve"], services["monitor"]
-    assert monitor["environment"]["MARLOOP_MANAGEMENT_URL"] == "http://torchserve:8081"
-    assert torchserve["networks"].keys() & monitor["networks"].keys()
+def test_management_is_a_socket_that_torchserve_shares_with_the_monitor_alone(services: dict[str, Any]) -> None:
+    named = {services[name]["environment"].get("MARLOOP_MANAGEMENT_SOCKET") for name in CONTROL}
+    assert named == {"/control/management.sock"}
+    holders = {name for name, one in services.items() for _, target, _ in volumes(one) if target == "/control"}
+    assert holders == set(CONTROL)
+    assert not any("MARLOOP_MANAGEMENT_URL" in one.get("environment", {}) for one in services.values())
 
 
 def test_alertmanager_reads_the_token_from_a_folder_in_memory_that_is_its_own(services: dict[str, Any]) -> None:
@@ -153,7 +156,7 @@ def test_a_model_store_of_ones_own_takes_the_volumes_place(docker: Docker) -> No
     assert stores == readers | {(name, "bind", "model_store", False) for name in ("train", "monitor")}
 
 
-def test_the_management_port_shares_no_network_with_grafana_and_alertmanager(services: dict[str, Any]) -> None:
+def test_torchserve_shares_no_network_with_grafana_and_alertmanager(services: dict[str, Any]) -> None:
     mine = services["torchserve"]["networks"].keys()
     for name in ("grafana", "alertmanager", "train"):
         assert not mine & services[name]["networks"].keys(), name
@@ -161,4 +164,4 @@ def test_the_management_port_shares_no_network_with_grafana_and_alertmanager(ser
 
 def volumes(service: dict[str, Any]) -> set[tuple[str, str, bool]]:
     """Source and target of each, and whether it is read-only."""
-    return {(one["source"], one["target"], one.get("read_only", False)) for one in service["volumes"]}
+    return {(one["source"], one["target"], one.get("read_only", False)) for one in service.get("volumes", [])}

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.compose.conftest import SECRETS
-from tests.compose.stack import MARLOOP, SERVICES, Stack
+from tests.compose.stack import MARLOOP, SERVICES, Stack, served
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.compose
@@ -86,11 +86,9 @@ def test_alertmanager_has_the_token_in_a_file_that_only_its_user_can_read(stack:
     assert stack.execute("alertmanager", "stat", "-f", "-c", "%T", file) == "tmpfs"
 
 
-def test_the_monitor_writes_models_and_reaches_the_management_port(stack: Stack) -> None:
+def test_the_monitor_writes_models_and_reaches_the_management_socket(stack: Stack) -> None:
     stack.execute("monitor", "sh", "-c", "touch /models/written /work/written && rm /models/written /work/written")
-    url = stack.execute("monitor", "printenv", "MARLOOP_MANAGEMENT_URL")
-    inside = f"import urllib.request as r; print(r.urlopen('{url}/models').status)"
-    assert stack.execute("monitor", "python", "-c", inside) == "200"
+    assert set(served(stack)) == {"linear", "flights"}
 
 
 def test_our_user_is_always_the_same(stack: Stack) -> None:
@@ -107,12 +105,12 @@ def test_outside_only_inference_and_monitor_are_open(stack: Stack) -> None:
     assert bindings == {("torchserve", "8080/tcp", "127.0.0.1"), ("monitor", "8090/tcp", "127.0.0.1")}
 
 
-def test_the_management_port_answers_inside_and_is_closed_to_those_who_only_read_metrics(stack: Stack) -> None:
-    inside = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081/models').status)"
-    assert stack.execute("torchserve", "python", "-c", inside) == "200"
+def test_no_port_manages_torchserve_and_its_socket_is_its_users_alone(stack: Stack) -> None:
     ask = "wget -q -T 5 -O /dev/null http://torchserve:{}/{} 2>/dev/null && echo open || echo closed"
     assert stack.execute("prometheus", "sh", "-c", ask.format(8082, "metrics")) == "open"
-    assert stack.execute("alertmanager", "sh", "-c", ask.format(8081, "models")) == "closed"
+    for port in (8081, 7071):
+        assert stack.execute("prometheus", "sh", "-c", ask.format(port, "models")) == "closed"
+    assert stack.execute("torchserve", "stat", "-c", "%a %u %F", "/control") == "700 10001 directory"
 
 
 def test_a_new_version_takes_over_while_torchserve_runs(stack: Stack) -> None:

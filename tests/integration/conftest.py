@@ -67,15 +67,17 @@ def train(store: Path, model: str, preset: str) -> None:
 
 @contextlib.contextmanager
 def serve(settings: Settings) -> Iterator[Server]:
-    """Start TorchServe and the exporter, and stop them whatever happens."""
-    exporter = companion.exporter(settings)
+    """Start TorchServe, the exporter and the management port, and stop them whatever happens."""
+    parts = (companion.exporter(settings), companion.management(settings))
     try:
         background.start(settings)
-        exporter.start(settings)
+        for part in parts:
+            part.start(settings)
         with httpx.Client(timeout=30) as client:
             yield Server(settings, client)
     finally:
-        exporter.stop(settings)
+        for part in parts:
+            part.stop(settings)
         background.stop(settings)
 
 

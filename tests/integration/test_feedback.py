@@ -129,7 +129,7 @@ def test_what_was_captured_is_counted_and_probes_are_not_captured(own: Server) -
 def test_a_copy_that_is_tried_out_under_another_name_is_not_captured(own: Server) -> None:
     models = Registry(own.settings.model_store)
     archive = models.verify(models.champions()["linear"][1]).read_bytes()
-    management = Management(own.settings.management_url, own.client)
+    management = Management(own.settings.management_address, own.client)
     with registered(management, own.settings.model_store, archive, Candidate(), "linear-tried") as copy:
         ask(own, copy, "tried", json={"x": 1})
         for id in ("after-1", "after-2"):  # a worker sends twice a second, so that "tried" would be here too

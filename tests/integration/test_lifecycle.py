@@ -73,7 +73,7 @@ def test_only_the_inference_port_leaves_loopback(store: Path, run_dir: Path) -> 
         addresses = listening(settings)
         public = {port for ip, port in addresses if ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}
         assert public == {settings.inference_port}
-        assert settings.management_port in {port for _, port in addresses}
+        assert settings.management_port not in {port for _, port in addresses}  # a check of ours listens there
 
 
 def test_a_new_champion_is_deployed_while_running_without_a_failed_request(own_store: Path, run_dir: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_new_champion_is_deployed_while_running_without_a_failed_request(own_s
             stop.set()
             thread.join()
         assert set(codes) == {200}
-        assert Management(settings.management_url, server.client).versions()["linear"] == ["1.1"]
+        assert Management(settings.management_address, server.client).versions()["linear"] == ["1.1"]
 
 
 def test_a_killed_worker_comes_back(own_store: Path, run_dir: Path) -> None:
@@ -129,7 +129,7 @@ def test_stop_ends_the_workers_that_outlive_a_killed_frontend(store: Path, run_d
 
 def test_archives_are_taken_only_from_the_model_store(server: Server, tmp_path: Path, store: Path) -> None:
     outside = shutil.copy(next(store.glob("linear-*.mar")), tmp_path / "evil.mar")
-    management = Management(server.settings.management_url, server.client)
+    management = Management(server.settings.management_address, server.client)
     for url in ("http://127.0.0.1:1/evil.mar", f"file://{outside}", f"file://{store}/../evil.mar"):
         with pytest.raises(ManagementError, match=r"40\d|Relative|allowed"):
             management.register(url)

@@ -83,7 +83,7 @@ def answer_at(server: Server, x: float) -> float:
 
 
 def served(server: Server) -> list[str]:
-    return Management(server.settings.management_url, server.client).versions()["linear"]
+    return Management(server.settings.management_address, server.client).versions()["linear"]
 
 
 def champions(server: Server) -> list[str]:
@@ -176,7 +176,7 @@ def test_the_end_of_the_monitor_leaves_no_training_behind_and_the_next_one_goes_
 
 
 def test_a_torchserve_that_was_told_otherwise_is_brought_back_to_what_the_registry_says(own: Server) -> None:
-    management = Management(own.settings.management_url, own.client)
+    management = Management(own.settings.management_address, own.client)
     management.register("linear-1.2.mar")
     management.set_default("linear", "1.2")
     wait_until(lambda: served(own) == ["1.0"])

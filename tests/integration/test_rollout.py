@@ -102,7 +102,7 @@ class World(NamedTuple):
 
     @property
     def management(self) -> Management:
-        return Management(self.server.settings.management_url, self.server.client)
+        return Management(self.server.settings.management_address, self.server.client)
 
     @property
     def served(self) -> list[str]:
@@ -131,7 +131,7 @@ class World(NamedTuple):
         return float(response.json()["prediction"])
 
     def start_promotion(self, number: str, when: str = "", where: str = "") -> subprocess.Popen[bytes]:
-        arguments = [str(self.registry.store), self.server.settings.management_url, number, when, where]
+        arguments = [str(self.registry.store), self.server.settings.management_address, number, when, where]
         return subprocess.Popen([sys.executable, "-c", PROMOTE, *arguments], cwd=ROOT)
 
     def check(self, champion: str) -> None:
@@ -169,8 +169,8 @@ def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     with sink() as captured, tempfile.TemporaryDirectory() as run_dir, pytest.MonkeyPatch.context() as environment:
         environment.setenv(background.CAPTURE, captured.url)
         with serve(settings_for(registry.store, Path(run_dir))) as server, httpx.Client(timeout=60) as client:
-            urls = server.settings.management_url, server.url
-            yield World(server, registry, captured, rollout.connect(registry, *urls, client))
+            management = Management(server.settings.management_address, client)
+            yield World(server, registry, captured, rollout.connect(registry, management, server.url, client))
 
 
 def kill_torchserve(world: World) -> None:

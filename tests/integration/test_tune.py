@@ -21,7 +21,7 @@ def management(server: Server) -> Iterator[Management]:
     """The management API; the workers of candidates are gone when the test ends."""
     before = server.worker_pids()
     with httpx.Client(timeout=120) as client:
-        yield Management(server.settings.management_url, client)
+        yield Management(server.settings.management_address, client)
     wait_until(lambda: server.worker_pids() == before)
 
 

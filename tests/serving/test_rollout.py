@@ -7,6 +7,7 @@ import pytest
 
 from serving import rollout
 from serving.launch import LaunchError
+from serving.management import Management
 from serving.registry import ArchiveError, Registry
 from serving.rollout import Rollout
 from tests.serving.stores import add, alter
@@ -126,7 +127,8 @@ def test_a_version_whose_loading_was_broken_off_is_loaded_again(registry: Regist
 def test_without_torchserve_nothing_is_promoted(registry: Registry) -> None:
     own = a_challenger(registry)
     with httpx.Client() as client:
-        away = rollout.connect(registry, "http://127.0.0.1:1", "http://127.0.0.1:1", client)
+        management = Management("http://127.0.0.1:1", client)
+        away = rollout.connect(registry, management, "http://127.0.0.1:1", client)
         with pytest.raises(
             LaunchError, match=r"a 1\.1 cannot be promoted: GET http://127\.0\.0\.1:1/models: .*refused"
         ):

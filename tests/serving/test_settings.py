@@ -48,10 +48,22 @@ def test_every_setting_is_read_from_its_variable() -> None:
         model_store=Path("/models"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),
+        management_hosts="torchserve, gpu-1",
+        management_socket=Path("/control/management.sock"),
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 13
+    assert len(wanted.to_environment()) == 15
+
+
+def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:
+    assert Settings().management_address == f"unix:{Settings().temporary}/management.sock"
+    named = Settings.from_environment({"MARLOOP_MANAGEMENT_SOCKET": "/control/management.sock"})
+    assert named.management_address == "unix:/control/management.sock"
+
+
+def test_names_of_this_machine_are_separated_by_commas_or_spaces() -> None:
+    assert Settings(management_hosts="Torchserve,  gpu-1 gpu-2").hosts == {"torchserve", "gpu-1", "gpu-2"}
 
 
 def test_an_empty_variable_counts_as_unset() -> None:

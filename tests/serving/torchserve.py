@@ -24,13 +24,19 @@ class FakeTorchServe:
     ) -> None:
         self.versions, self.loading, self.broken = versions, set(loading), broken
         self.changes: list[str] = []
+        self.asked: list[str] = []
 
     @property
     def management(self) -> Management:
-        return Management(URL, httpx.Client(transport=httpx.MockTransport(self._answer)))
+        return Management(URL, self.client)
+
+    @property
+    def client(self) -> httpx.Client:
+        return httpx.Client(transport=httpx.MockTransport(self._answer))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
+        self.asked.append(f"{request.method} {path}")
         parts = path.split("/")[2:]
         match request.method, parts:
             case "GET", []:
