@@ -43,6 +43,10 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # A thread that spins while it waits takes the core from the frontend and the other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Where the CPU has no VNNI, products of int8 are else summed in 16 bits, which overflow: the same graph would
+        # answer otherwise than on the machine that it was measured on.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "0")
         path = str(directory / self.graph)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = list(contract.graph_outputs)
@@ -67,6 +71,7 @@ class TorchEngine:
         import torch
 
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision("highest")  # no bfloat16 inside, whatever the CPU or the environment offers
         self._torch: Any = torch
         self._module = torch.export.load(directory / self.graph).module()
         self._inputs = [spec.name for spec in contract.inputs]

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,37 @@ UBATCH = 63  # tokens
 # that, on cores which others use too, threads wait for one that cannot run as its core is taken by one that waits: with
 # two other processes on two cores half as fast. With less than this, alone is slower.
 SPINS, ENOUGH = "GOMP_SPINCOUNT", "20000"
+# What llama.cpp may be compiled for, and the processor's flag of it in /proc/cpuinfo.
+FLAGS = {
+    "SSE3": "pni",
+    "SSSE3": "ssse3",
+    "AVX": "avx",
+    "AVX_VNNI": "avx_vnni",
+    "AVX2": "avx2",
+    "F16C": "f16c",
+    "FMA": "fma",
+    "BMI2": "bmi2",
+    "AVX512": "avx512f",
+    "AVX512_VBMI": "avx512vbmi",
+    "AVX512_VNNI": "avx512_vnni",
+    "AVX512_BF16": "avx512_bf16",
+    "AMX_INT8": "amx_int8",
+}
+CPUINFO = Path("/proc/cpuinfo")
 PIECE = 256  # bytes, more than any token of a usual vocabulary has
+
+
+def missing(built_for: str, cpuinfo: Path) -> list[str]:
+    """The instructions that llama.cpp was compiled to use and this processor has not.
+
+    Args:
+        built_for: what ``llama_print_system_info`` says, such as ``CPU : AVX2 = 1 | FMA = 1 | ``.
+        cpuinfo: Linux's file of that name; where there is none, nothing is known to be missing.
+    """
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    has = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    wanted = re.findall(r"(\w+) = 1", built_for)
+    return [name for name in wanted if has and name in FLAGS and FLAGS[name] not in has]
 
 
 class LlamaDecoder:
@@ -41,7 +72,8 @@ class LlamaDecoder:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: llama.cpp cannot read it, the model cannot have so long a context, or memory is short.
+        ValueError: llama.cpp cannot read it, the model cannot have so long a context, memory is short, or llama.cpp
+            was built for another processor.
     """
 
     def __init__(
@@ -65,6 +97,10 @@ class LlamaDecoder:
         self._api: Any = api
         self._model: Any = None
         self._context: Any = None
+        lacking = missing(api.llama_print_system_info().decode(), CPUINFO)
+        if lacking:  # else the process would end at the first of its instructions
+            names = ", ".join(lacking)
+            raise ValueError(f"llama.cpp was built for a processor with {names}, which this one has not: build it here")
         api.llama_backend_init()
         self._model = api.llama_model_load_from_file(os.fsencode(model), api.llama_model_default_params())
         if not self._model:

@@ -1,7 +1,7 @@
 """OpenVINO as the decoder of a language model: it comes as a wheel, for machines without a compiler."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,24 @@ from handlers.tensors import Array
 
 MODEL = "openvino_model.xml"
 BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
+# Whatever of its arithmetic the plugin would choose by the processor, so that an answer is the same on each.
+NUMERICS: dict[str, Any] = {
+    "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the CPU has it (AVX512_BF16, AMX)
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # else activations are rounded to 8 bits, by what stands beside them
+    # The default, 8 bits, rounds a token by those before it; 16 make of last bits, which differ between batches of one
+    # and of many, differences a hundred times as large. So an answer would depend on who else runs.
+    "KV_CACHE_PRECISION": "f32",
+    "KEY_CACHE_PRECISION": "f32",
+    "VALUE_CACHE_PRECISION": "f32",
+    "CPU_DENORMALS_OPTIMIZATION": False,
+    "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 1.0,  # all weights are computed with, also zeros
+    "ENABLE_TENSOR_PARALLEL": False,  # else sums are split by sockets
+}
+
+
+class EngineError(ValueError):
+    """OpenVINO cannot compile a model for this processor."""
 
 
 class OpenVinoDecoder:
@@ -27,6 +45,7 @@ class OpenVinoDecoder:
 
     Raises:
         FileNotFoundError: there is no such model.
+        EngineError: OpenVINO cannot compile it for this processor.
     """
 
     def __init__(self, directory: Path, slots: int, context: int, threads: int | None = None, batch: int = 512) -> None:
@@ -47,15 +66,10 @@ class OpenVinoDecoder:
         model = openvino.Core().read_model(directory / MODEL)
         paged_attention_transformation(model)
         _take_wanted_rows(model)
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            # The default, 8 bits, rounds a token by those before it; 16 make of last bits, which differ between batches
-            # of one and of many, differences a hundred times as large. So an answer would depend on who else runs.
-            "KV_CACHE_PRECISION": "f32",
-        }
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **NUMERICS}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        compiled = openvino.compile_model(model, "CPU", settings)
+        compiled = compile_model(model, settings)
         self._request: Any = compiled.create_infer_request()
         self._blocks = -(-context // BLOCK)  # of a slot
         self._caches: list[Any] = []
@@ -112,7 +126,7 @@ class OpenVinoDecoder:
                 self._request.set_tensor(name, self._openvino.Tensor(value))
             self._request.infer()
         except RuntimeError as error:
-            raise DecodeError(f"OpenVINO could not compute a batch: {error}") from error
+            raise DecodeError(f"OpenVINO could not compute a batch: {reason(error)}") from error
         logits: Array = self._request.get_output_tensor().data
         return logits.reshape(-1, self.vocabulary)
 
@@ -143,12 +157,35 @@ def _take_wanted_rows(model: Any) -> None:
     model.add_parameters([wanted])
 
 
+def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:
+    """Compile a model, or the one at a path, for this CPU.
+
+    Raises:
+        EngineError: the plugin refuses; says in one sentence why.
+    """
+    import openvino
+
+    try:
+        return openvino.Core().compile_model(model, "CPU", dict(settings))
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot compile the model for this processor: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What OpenVINO says in the end: its errors are pages that begin with where in its sources they were raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
 def convert(model: Path, directory: Path) -> None:
     """Write the files that ``OpenVinoDecoder`` reads.
 
     Args:
         model: a GGUF file.
         directory: where to; it is made.
+
+    Raises:
+        EngineError: OpenVINO cannot compile it for this processor.
     """
     import openvino_genai
 
@@ -157,7 +194,9 @@ def convert(model: Path, directory: Path) -> None:
     link = directory / "model.gguf"
     link.symlink_to(model.resolve())
     try:
-        openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True)
+        openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True, **NUMERICS)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot read or compile the model: {reason(error)}") from error
     finally:
         link.unlink()
 
@@ -176,5 +215,6 @@ def openvino_engine(
 
     Raises:
         FileNotFoundError: there is no such model.
+        EngineError: OpenVINO cannot compile it for this processor.
     """
     return ContinuousBatching(OpenVinoDecoder(directory, slots, context, threads), queue, worth_copying=BLOCK)

@@ -166,3 +166,10 @@ print(told[0], "torch" in sys.modules)
 def _session(engine: Engine) -> Any:
     assert isinstance(engine, OnnxRuntimeEngine)
     return engine._session
+
+
+def test_products_of_int8_are_summed_in_32_bits_on_processors_without_vnni_too(tmp_path: Path) -> None:
+    engine = OnnxRuntimeEngine(export(sorter(), SORTER, tmp_path), SORTER, 1)
+    options = engine._session.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    assert options.get_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16") == "0"

@@ -7,8 +7,9 @@ from typing import Any
 
 from handlers.contract import ModelContract
 from handlers.engine import Engine
+from handlers.openvino_engine import NUMERICS, EngineError, compile_model
 from training.export import to_onnx
-from training.formats.format import Format, Source, naming_the_operator
+from training.formats.format import ExportError, Format, Source, naming_the_operator
 from training.recipe import Array
 
 
@@ -21,9 +22,9 @@ class OpenVINOEngine:
     """
 
     def __init__(self, path: Path, contract: ModelContract) -> None:
-        # By default newer CPUs compute in bfloat16.
-        options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        self._request = _openvino().Core().compile_model(str(path), "CPU", options).create_infer_request()
+        _openvino()
+        options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", **NUMERICS}
+        self._request = compile_model(str(path), options).create_infer_request()
         self._outputs = contract.graph_outputs
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
@@ -50,7 +51,10 @@ class OpenVINO(Format):
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
         """OpenVINO's CPU plugin."""
-        return OpenVINOEngine(folder / self.files[0], contract)
+        try:
+            return OpenVINOEngine(folder / self.files[0], contract)
+        except EngineError as error:
+            raise ExportError(str(error)) from error
 
 
 def _openvino() -> Any:

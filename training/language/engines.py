@@ -1,10 +1,13 @@
 """The engines that a language model can be served by, and which of them is installed here."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from handlers.batching import Decoder
+from handlers.batching import DecodeError, Decoder
 from handlers.chat import MODEL
+from handlers.openvino_engine import EngineError
 from training.data import DataError, install
 from training.language.recipe import Engine
 
@@ -25,6 +28,19 @@ def choose(asked: Engine | None) -> Engine:
             return engine
     wanted = asked or "openvino"
     raise DataError(f"the engine {wanted} is not installed: {install(EXTRAS[wanted])}")
+
+
+@contextmanager
+def usable(engine: Engine) -> Iterator[None]:
+    """Turn an engine's failure to load or compute a model into one sentence.
+
+    Raises:
+        DataError: it cannot be used on this machine; says why.
+    """
+    try:
+        yield
+    except (DecodeError, EngineError, ImportError, OSError) as error:
+        raise DataError(f"the engine {engine} cannot be used on this machine: {error}") from error
 
 
 def prepare(engine: Engine, folder: Path) -> None:

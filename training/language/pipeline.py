@@ -83,11 +83,13 @@ def train(
         folder = Path(scratch)
         step(f"quantizing to {hp.quantization}, for {engine}")
         write(source, metadata, published, folder / MODEL, hp.quantization)
-        engines.prepare(engine, folder)
+        with engines.usable(engine):
+            engines.prepare(engine, folder)
         step(f"evaluating on {len(passage) - 1:,} tokens of a plain text, as {engine} computes it")
-        decoder = engines.decoder(engine, folder, len(passage))
-        served = perplexity.by_engine(decoder, passage)
-        decoder.close()
+        with engines.usable(engine):
+            decoder = engines.decoder(engine, folder, len(passage))
+            served = perplexity.by_engine(decoder, passage)
+            decoder.close()
         checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
         step("asking it, alone and in all its slots at once")
         settings = {"engine": engine, "slots": recipe.serving.slots, "context": recipe.serving.context}

@@ -3,6 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
+from handlers.batching import DecodeError
+from handlers.openvino_engine import EngineError
 from training.data import DataError
 from training.language import engines
 
@@ -41,3 +43,12 @@ def test_one_that_is_asked_for_and_missing_says_how_it_is_installed(installed: I
     installed("openvino_genai")
     with pytest.raises(DataError, match=r"the engine llama.cpp is not installed: run `pip install .*\[chat-llama\]'`"):
         engines.choose("llama.cpp")
+
+
+@pytest.mark.parametrize("error", [EngineError("no bf16"), DecodeError("no bf16"), OSError("no bf16")])
+def test_one_that_cannot_be_compiled_is_one_sentence(error: Exception) -> None:
+    with (
+        pytest.raises(DataError, match=r"^the engine openvino cannot be used on this machine: no bf16$"),
+        engines.usable("openvino"),
+    ):
+        raise error
