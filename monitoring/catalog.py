@@ -11,7 +11,7 @@ from monitoring.store import Store
 
 
 class ModelSummary(BaseModel):
-    """One model; predictions and labels are of all its versions."""
+    """One model; predictions and labels are of all its versions. Damaged is why an entry cannot be read, by version."""
 
     name: str
     task: str | None
@@ -19,6 +19,7 @@ class ModelSummary(BaseModel):
     versions: int
     predictions: int
     labelled: int
+    damaged: dict[str, str] = {}
 
 
 class VersionSummary(BaseModel):
@@ -42,10 +43,11 @@ def catalog_router(store: Store, contracts: Contracts) -> APIRouter:
     """
     router = APIRouter()
 
-    @router.get("/models")
+    @router.get("/models", response_model_exclude_defaults=True)
     def models() -> list[ModelSummary]:
         """Every model."""
-        return [_model(name, store, contracts) for name in sorted(contracts.models.models())]
+        names = {*contracts.models.models(), *contracts.models.damaged()}
+        return [_model(name, store, contracts) for name in sorted(names)]
 
     @router.get("/models/{model}/versions", responses={404: {"description": "no such model"}})
     def versions(model: str) -> list[VersionSummary]:
@@ -75,7 +77,7 @@ def catalog_router(store: Store, contracts: Contracts) -> APIRouter:
 
 
 def _model(name: str, store: Store, contracts: Contracts) -> ModelSummary:
-    versions = contracts.models.models()[name]
+    versions = contracts.models.models().get(name, {})
     contract, counts = contracts.of(name), store.counts(name).values()
     return ModelSummary(
         name=name,
@@ -84,4 +86,5 @@ def _model(name: str, store: Store, contracts: Contracts) -> ModelSummary:
         versions=len(versions),
         predictions=sum(one.predictions for one in counts),
         labelled=sum(one.labelled for one in counts),
+        damaged=contracts.models.damaged().get(name, {}),
     )

@@ -1,5 +1,6 @@
 """Quality and drift as gauges for Prometheus, made anew at each scrape: what is gone leaves no series behind."""
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -74,8 +75,13 @@ def expected(evaluation: Mapping[str, Any]) -> dict[str, float]:
     Args:
         evaluation: of its contract.
     """
-    held_out, learned = evaluation.get("metrics", {}), evaluation.get("learned", {}).get("metrics", {})
+    held_out, learned = (_measured(part.get("metrics", {})) for part in (evaluation, evaluation.get("learned", {})))
     return {name: (max if name in ERRORS else min)(value, learned.get(name, value)) for name, value in held_out.items()}
+
+
+def _measured(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Leave out what could not be measured."""
+    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _drift(model: str, found: Found) -> Iterator[Sample]:

@@ -15,38 +15,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import orjson
 import psutil
 
 from monitoring.records import Labelled
+from serving import documents
 from serving.companion import commands, spawn, tail
 from serving.registry import write_atomically
 from serving.settings import Settings
+from training.result_file import Trained
 
 GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last checkpoint
 _END_OF_LOG = 8192  # bytes that progress is looked for in
 _COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TOLD = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
-
-
-class Trained(msgspec.Struct, frozen=True):
-    """What the command leaves in its result file.
-
-    Attributes:
-        version: that it registered.
-        why: it has that state.
-        held_out_since: the oldest prediction that it did not learn from, as it judged itself on it.
-        error: why there is no version, and all else is empty.
-    """
-
-    model: str
-    version: str = ""
-    archive: str = ""
-    state: str = ""
-    why: str = ""
-    held_out_since: str = ""
-    error: str = ""
 
 
 class Trainings(Protocol):
@@ -149,7 +131,8 @@ class TrainingProcesses:
             ValueError: the file is no such result.
         """
         try:
-            return msgspec.json.decode(self._result(id).read_bytes(), type=Trained)
+            found: Trained = documents.read(self._result(id), Trained)
+            return found
         except FileNotFoundError:
             return None
 
@@ -186,7 +169,7 @@ def write_rows(path: Path, labelled: Sequence[Labelled]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = ((one.prediction.time, one.prediction.features, one.label) for one in labelled)
     lines = [orjson.dumps({"time": time.isoformat(), "features": known, "label": label}) for time, known, label in rows]
-    write_atomically(path, b"\n".join([*lines, b""]))
+    write_atomically(path, b"\n".join([*lines, b""]), private=True)
 
 
 def _results() -> Iterator[tuple[psutil.Process, str]]:

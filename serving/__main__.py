@@ -145,10 +145,27 @@ def promote(
 ) -> None:
     """Make a version champion; `up` then serves it in place of the former one."""
     try:
-        Registry(_settings().model_store).promote(model, version)
+        Registry(_settings().model_store).promote(model, version, "serving promote", "asked for by hand")
     except (KeyError, ArchiveError) as error:
         _fail(error)
+    except OSError as error:
+        _fail(ArchiveError(f"the registry cannot be written: {error}"))
     console.print(f"{model} {version} is champion; `make up` serves it")
+
+
+@app.command("restore-registry")
+def restore_registry() -> None:
+    """Mend a damaged registry: from its last good copy, else from what is left of it and the archives."""
+    from serving.restore import restore
+
+    try:
+        restored = restore(Registry(_settings().model_store))
+    except ArchiveError as error:
+        _fail(error)
+    except OSError as error:
+        _fail(ArchiveError(f"the registry cannot be restored: {error}"))
+    for sentence in restored.told:
+        console.print(sentence, markup=False)
 
 
 def _settings() -> Settings:

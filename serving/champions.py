@@ -59,7 +59,12 @@ class Champions:
         Raises:
             ArchiveError: the registry is damaged.
         """
-        return {name: self._one(name, *found) for name, found in sorted(self._registry.champions().items())}
+        champions: dict[str, Champion | Readiness] = {
+            name: Readiness(name, number, False, f"refused: {fault}", 0.0)
+            for name, (number, fault) in self._registry.unknown().items()
+        }
+        champions |= {name: self._one(name, *found) for name, found in self._registry.champions().items()}
+        return dict(sorted(champions.items()))
 
     def _one(self, name: str, number: str, version: Version) -> Champion | Readiness:
         known, state, now = self._checked.get(name), self._state(version), self._clock()

@@ -86,7 +86,8 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
 
 def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
     """The file names of the champions whose SHA-256 is right, and why others are refused, by model."""
-    archives, refused = [], {}
+    archives: list[str] = []
+    refused = {name: fault for name, (_, fault) in registry.unknown().items()}
     for name, (_, version) in registry.champions().items():
         try:
             archives.append(registry.verify(version).name)

@@ -69,10 +69,14 @@ def ensure_command(
 
     registry = Registry(store)
     try:
-        champions = registry.champions()
+        champions, damaged = registry.champions(), registry.damaged()
     except ArchiveError as error:
         fail(error)
     for model in models or [name for name in recipes.names() if name in champions or not recipes.extra(name)]:
+        if model not in champions and model in damaged:  # what it was is still to be had: a new one would replace it
+            for number, fault in damaged[model].items():
+                console.print(f"{model} {number} is left out: {fault}", markup=False)
+            continue
         try:
             registry.verify(champions[model][1])
             if missing := recipes.missing(model):  # its worker could not load it
@@ -278,6 +282,8 @@ def _train(
         if result_file:
             pipeline.tell_fault(model, error, result_file)
         fail(error)
+    except OSError as error:  # such as a full disk, of which another attempt may know nothing
+        fail(OSError(f"{model} could not be trained or registered: {error}"))
     except KeyboardInterrupt:
         where = os.path.relpath(runs)
         console.print(f"interrupted; the same command goes on from the last checkpoint in {where}", markup=False)

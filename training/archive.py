@@ -16,6 +16,7 @@ import yaml
 import handlers
 from handlers.codec import Codec
 from handlers.contract import ModelContract
+from serving import documents
 from training.recipe import Recipe, Serving
 
 REQUIREMENTS = ("msgspec", "orjson", "numpy", "prometheus-client")  # of every archive
@@ -69,7 +70,7 @@ def pack(
     script = f"{entry_point}.py"
     content = {
         MANIFEST: _manifest(contract, script, description),
-        "contract.json": contract.to_json(),
+        "contract.json": documents.to_json(contract, ModelContract),
         CONFIG: config,
         "requirements.txt": _requirements((*REQUIREMENTS, *ENTRY_POINTS[entry_point], *requirements)),
         # TorchServe imports the entry point by its bare name, so it stands at the top; it finds the rest as a package.

@@ -1,5 +1,6 @@
 """Held-out metrics of a model and of the baselines that it must beat, by torchmetrics."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,10 +12,13 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from handlers.contract import Task
+from serving.documents import finite
 from training.calibration import calibration, fit_temperature
 from training.criteria import PRIMARY
 from training.intervals import bootstrap
 from training.recipe import Array, Data, Recipe, Split
+
+Metrics = dict[str, float | None]  # by name; None where the rows do not tell
 
 
 def evaluate(
@@ -41,20 +45,24 @@ def evaluate(
 
     Returns:
         ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name), ``intervals`` and
-        ``gains`` (see ``intervals.bootstrap``); for a classification ``per_class``, ``confusion`` (counts, a row for
-        each true class, a column for each answer) and ``calibration``; with slices ``slices`` (by name, what is first
-        named here, each measured by itself).
+        ``gains`` (see ``intervals.bootstrap``). A metric that these rows do not tell is None, never NaN, has no
+        interval, and ``unmeasured`` has the reason by its name. For a classification ``per_class``, ``confusion``
+        (counts, a row for each true class, a column for each answer) and ``calibration``; with slices ``slices`` (by
+        name, what is first named here, each measured by itself).
     """
     standard = _standard(task)
 
-    def measure(values: Array, truth: Array) -> dict[str, float]:
-        return standard(values, truth) | own(values, truth)
+    def measure(values: Array, truth: Array) -> Metrics:
+        return known(standard(values, truth) | own(values, truth))
 
     def compare(rows: Any) -> dict[str, Any]:
         others = {name: measure(values[rows], target[rows]) for name, values in baselines.items()}
-        found = {"rows": len(target[rows]), "metrics": measure(output[rows], target[rows]), "baselines": others}
+        metrics = measure(output[rows], target[rows])
+        found = {"rows": len(target[rows]), "metrics": metrics, "baselines": others}
         parts = {name: values[rows] for name, values in baselines.items()}
-        return found | bootstrap(task, output[rows], target[rows], parts, own)
+        sure = bootstrap(task, output[rows], target[rows], parts, own)
+        sure["intervals"] = {name: ends for name, ends in sure["intervals"].items() if metrics[name] is not None}
+        return found | unmeasured(metrics, output[rows], target[rows]) | sure
 
     evaluation = {"primary": PRIMARY[task][0]} | compare(slice(None))
     if task == "classification":
@@ -62,7 +70,7 @@ def evaluate(
         counts = np.zeros((len(labels), len(labels)), int)
         np.add.at(counts, (target, output.argmax(1)), 1)
         evaluation["confusion"] = counts.tolist()
-        evaluation["calibration"] = calibration(output, target, temperature)
+        evaluation["calibration"] = finite(calibration(output, target, temperature))
     if slices is not None:
         evaluation["slices"] = {str(name): compare(slices == name) for name in dict.fromkeys(slices.tolist())}
     return evaluation
@@ -99,7 +107,29 @@ def learned(recipe: Recipe[Any], split: Split, output: Array) -> dict[str, Any]:
         split: of these rows.
         output: of the served module for them.
     """
-    return {"rows": len(split), "metrics": _standard(recipe.task)(output, split.target)}
+    metrics = known(_standard(recipe.task)(output, split.target))
+    return {"rows": len(split), "metrics": metrics} | unmeasured(metrics, output, split.target)
+
+
+def known(metrics: Mapping[str, float]) -> Metrics:
+    """Metrics with None for those that could not be computed."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def unmeasured(metrics: Metrics, output: Array, target: Array) -> dict[str, dict[str, str]]:
+    """Say why metrics could not be computed, under ``unmeasured``; nothing where all could."""
+    reasons = {name: _why_not(name, output, target) for name, value in metrics.items() if value is None}
+    return {"unmeasured": reasons} if reasons else {}
+
+
+def _why_not(name: str, output: Array, target: Array) -> str:
+    if not np.isfinite(output).all():
+        return "the model answers NaN or infinity"
+    if len(target) < 2:
+        return f"{len(target)} rows are too few"
+    if name in ("auc", "r2") and len(np.unique(target)) == 1:
+        return "all rows have the same " + ("label" if name == "auc" else "truth")
+    return "it is not defined for these rows"
 
 
 def _standard(task: Task) -> Callable[[Array, Array], dict[str, float]]:
@@ -109,12 +139,11 @@ def _standard(task: Task) -> Callable[[Array, Array], dict[str, float]]:
 
 def _regression(output: Tensor, target: Tensor) -> dict[str, float]:
     output, target = output.double(), target.double()
-    metrics = {
-        "rmse": torchmetrics.MeanSquaredError(squared=False),
-        "mae": torchmetrics.MeanAbsoluteError(),
-        "r2": torchmetrics.R2Score(),
-    }
-    return {name: float(metric.set_dtype(torch.float64)(output, target)) for name, metric in metrics.items()}
+    metrics = {"rmse": torchmetrics.MeanSquaredError(squared=False), "mae": torchmetrics.MeanAbsoluteError()}
+    varied = bool((target != target[:1]).any())
+    found = {name: float(metric.set_dtype(torch.float64)(output, target)) for name, metric in metrics.items()}
+    r2 = torchmetrics.R2Score().set_dtype(torch.float64)
+    return found | {"r2": float(r2(output, target)) if varied else math.nan}
 
 
 def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
@@ -149,6 +178,6 @@ def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[
         "rows": torch.bincount(target, minlength=len(labels)),
     }
     return [
-        {"label": label} | {name: column[i].item() for name, column in columns.items()}
+        {"label": label} | known({name: column[i].item() for name, column in columns.items()})
         for i, label in enumerate(labels)
     ]

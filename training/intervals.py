@@ -1,5 +1,6 @@
 """How sure a held-out metric is: intervals by the bootstrap (Efron 1979) over the rows that happened to be held out."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,7 +36,8 @@ def bootstrap(
 
     Returns:
         ``intervals``: ``[low, high]`` of each metric; ``gains``: for each baseline the ``value`` and the ``interval``
-        of how much better the model is in accuracy, or in RMSE, on the same rows: above 0 it beats the baseline.
+        of how much better the model is in accuracy, or in RMSE, on the same rows: above 0 it beats the baseline. What
+        the rows do not tell, such as an AUC where they have one label only, is left out.
     """
     measure = (_classification if task == "classification" else _regression)(output, target)
     gains = {name: _gain(task, output, values, target) for name, values in baselines.items()}
@@ -49,18 +51,24 @@ def bootstrap(
         for name, gain in gains.items():
             better[name].append(gain(rows))
     everything = np.arange(n)
+    intervals = {name: _interval(values) for name, values in draws.items()}
+    found = {name: (gain(everything), _interval(better[name])) for name, gain in gains.items()}
     return {
-        "intervals": {name: _interval(values) for name, values in draws.items()},
+        "intervals": {name: interval for name, interval in intervals.items() if interval},
         "gains": {
-            name: {"value": gain(everything), "interval": _interval(better[name])} for name, gain in gains.items()
+            name: {"value": value, "interval": interval}
+            for name, (value, interval) in found.items()
+            if interval and math.isfinite(value)
         },
     }
 
 
-def _interval(values: list[float]) -> list[float]:
+def _interval(values: list[float]) -> list[float] | None:
     outside = (1 - LEVEL) / 2
-    known = [value for value in values if value == value]  # without those of resamples that lack a class
-    low, high = np.quantile(known, [outside, 1 - outside]) if known else (float("nan"),) * 2
+    known = [value for value in values if math.isfinite(value)]  # without those of resamples that lack a class
+    if not known:
+        return None
+    low, high = np.quantile(known, [outside, 1 - outside])
     return [float(low), float(high)]
 
 

@@ -13,9 +13,10 @@ from handlers.contract import Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
-from serving.registry import Registry, file_sha256, write_atomically
+from serving import documents
+from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
-from training import archive, calibration, evaluate, export, fit
+from training import archive, calibration, evaluate, export, fit, result_file
 from training.champion import unpack
 from training.feedback import as_many_steps, extend
 from training.html_report import page
@@ -104,25 +105,20 @@ def train(
 
 def tell(result: Result, path: Path) -> None:
     """Write what a program needs to know of a new version, in JSON; the file is there whole or not at all."""
-    told = {
-        "model": result.contract.name,
-        "version": result.contract.version,
-        "archive": str(result.archive),
-        "state": result.state,
-        "why": result.why,
-        "held_out_since": result.contract.evaluation.get("held_out_since"),
-    }
-    _write(told, path)
+    contract = result.contract
+    since = contract.evaluation.get("held_out_since") or ""
+    found = result_file.Trained(contract.name, contract.version, str(result.archive), result.state, result.why, since)
+    _write(found, path)
 
 
 def tell_fault(model: str, error: Exception, path: Path) -> None:
     """Write why there is no new version: the same data would fail the same way, so a program need not try again."""
-    _write({"model": model, "error": str(error.args[0])}, path)
+    _write(result_file.Trained(model, error=str(error.args[0])), path)
 
 
-def _write(told: dict[str, Any], path: Path) -> None:
+def _write(found: result_file.Trained, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(told), indent=1))
+    documents.write(path, found, result_file.Trained)
 
 
 def publish(

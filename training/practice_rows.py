@@ -13,7 +13,7 @@ def _against(baseline: str) -> Effect:
 
     def effect(result: Mapping[str, Any]) -> str:
         name = result["primary"]
-        low, high = result["intervals"][name]
+        low, high = result["intervals"].get(name) or (None, None)
         model, *others = result["rows"]
         (other,) = [row for row in others if row["model"] == baseline]
         interval = f"{figure(low)} to {figure(high)}"

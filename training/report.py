@@ -23,18 +23,20 @@ def print_result(result: Result, console: Console) -> None:
     title = f"{evaluation['rows']:,} {held_out}" + (f", in {unit}" if unit else "")
     table = _table(title, ["model", *evaluation["metrics"]])
     for name, metrics in rows.items():
-        table.add_row(name, *(f"{value:.4f}" for value in metrics.values()))
+        table.add_row(name, *map(_text, metrics.values()))
     console.print(table)
+    for name, reason in evaluation.get("unmeasured", {}).items():
+        console.print(f"{name} could not be measured: {reason}", markup=False)
     if slices := evaluation.get("slices"):
         table = _table("by slice", ["slice", "rows", "model", *evaluation["metrics"]])
         for part, one in slices.items():
             for name, metrics in {model: one["metrics"], **one["baselines"]}.items():
-                table.add_row(part, f"{one['rows']:,}", name, *(f"{value:.4f}" for value in metrics.values()))
+                table.add_row(part, f"{one['rows']:,}", name, *map(_text, metrics.values()))
         console.print(table)
     if per_class := evaluation.get("per_class"):
         table = _table("per class", list(per_class[0]))
         for one in per_class:
-            table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in one.values()))
+            table.add_row(*map(_text, one.values()))
         console.print(table)
     if tuned := evaluation.get("instructions"):
         change = f"{tuned['before']:.2f} before, {tuned['after']:.2f} after"
@@ -58,6 +60,12 @@ def print_learning_curve(curve: Mapping[str, Any], console: Console) -> None:
     for line in lines:
         table.add_row(*line)
     console.print(table)
+
+
+def _text(value: float | str | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -67,7 +67,10 @@ def _models(pages: Pages, views: Views, store: Store, charts: DriftCharts) -> AP
 
     @router.get("/")
     def overview() -> HTMLResponse:
-        return HTMLResponse(pages.render("models.html", models=views.models(), jobs=store.jobs(limit=NEWEST)))
+        page = pages.render(
+            "models.html", models=views.models(), damaged=views.damaged(), jobs=store.jobs(limit=NEWEST)
+        )
+        return HTMLResponse(page)
 
     @router.get("/console/models/{name}")
     def model(name: str) -> HTMLResponse:

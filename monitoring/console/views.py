@@ -103,6 +103,11 @@ class Views:
             for name in sorted(registered)
         ]
 
+    def damaged(self) -> list[tuple[str, str, str]]:
+        """Model, version and fault of each entry of the registry that cannot be read."""
+        found = sorted(self._contracts.models.damaged().items())
+        return [(name, number, fault) for name, faults in found for number, fault in faults.items()]
+
     def model(self, name: str) -> ModelView:
         """One model.
 
@@ -136,7 +141,9 @@ def _version(number: str, version: Version, measured: Measured | None) -> Versio
 def _trained(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
     figures = {}
     for name, value in evaluation.get("metrics", {}).items():
-        low, high = evaluation.get("intervals", {}).get(name, (None, None))
+        if value is None:  # it could not be measured
+            continue
+        low, high = evaluation.get("intervals", {}).get(name) or (None, None)
         unit = "tokens" if name == "perplexity" else "rows"
         figures[name] = Figure(value, low, high, evaluation.get("rows"), unit)
     return figures

@@ -14,13 +14,13 @@ from monitoring.runner import Runner
 from monitoring.shadow import Shadowed
 from monitoring.stages import Stages
 from monitoring.store import open_store
-from monitoring.training_process import Trained
 from monitoring.verdict import Check, Verdict
 from monitoring.watch import Watch
 from serving.launch import LaunchError
 from serving.readiness import Readiness
 from serving.registry import Registry
 from tests.serving.stores import add
+from training.result_file import Trained
 
 MODEL = "doubling"
 START = datetime(2013, 2, 17, 12, tzinfo=UTC)

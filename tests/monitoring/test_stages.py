@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.training_process import Trained
 from tests.monitoring.loops import MODEL, START, Killed, Loop
 from tests.serving.stores import add
+from training.result_file import Trained
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 
 from monitoring import training_process
 from monitoring.records import Labelled, Prediction
-from monitoring.training_process import Trained, TrainingProcesses, write_rows
+from monitoring.training_process import TrainingProcesses, write_rows
 from serving.settings import Settings
 from tests.waiting import wait_until
+from training.result_file import Trained
 
 # Stands for `python -m training`: the model that it is to train says what it does.
 PROGRAM = """

@@ -1,13 +1,20 @@
 import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from serving.registry import ArchiveError, Registry, next_number, write_atomically
+from serving import documents
+from serving.registry import ArchiveError, Registry, Version, next_number, write_atomically
 from serving.settings import ROOT
 from tests.serving.stores import add, alter
 
@@ -78,6 +85,7 @@ def test_a_failure_while_writing_leaves_the_old_registry_and_no_other_file(
     assert {path.name for path in registry.store.iterdir()} == {
         "doubling-1.0.mar",
         "registry.json",
+        "registry.json.bak",
         "registry.lock",
     }
 
@@ -131,6 +139,7 @@ def test_processes_that_write_at_once_lose_nothing_and_a_reader_never_sees_half_
     writers = [run(WRITER, registry.store, name, rounds) for name in names]
     while any(writer.poll() is None for writer in writers):
         registry.models()  # raises if the file is damaged
+        assert registry.damaged() == {}
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     models = registry.models()
     assert all(len(models[name]) == rounds for name in names)
@@ -232,7 +241,7 @@ def test_what_is_not_registered_cannot_be_promoted(registry: Registry, name: str
         (b"", "truncated"),
         (b'{"models": {"doubling"', "truncated"),
         (b"not JSON", "malformed"),
-        (b'{"models": {"doubling": {"1.0": {}}}}', "missing required field `archive`"),
+        (b'{"models": []}', "Expected `object`, got `array`"),
         (b'{"models": {"\xff": {}}}', "utf-8"),
         (json.dumps({"models": {}, "version": 2}).encode(), "unknown field `version`"),
     ],
@@ -253,11 +262,172 @@ def test_a_registry_that_cannot_be_read_is_named(registry: Registry) -> None:
         registry.models()
 
 
-def test_an_unknown_state_is_refused(registry: Registry) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"state": "winner"}, "Invalid enum value 'winner'"),
+        ({"sha256": None}, "Expected `str`, got `null` - at `$.sha256`"),
+        ({"evaluation": []}, "Expected `object`, got `array` - at `$.evaluation`"),
+        ({"signed": True}, "unknown field `signed`"),
+    ],
+)
+def test_a_damaged_entry_is_told_and_takes_no_other_along(
+    registry: Registry, damage: dict[str, object], reason: str
+) -> None:
+    add(registry, "doubling", "1.0", "retired")
+    add(registry, "doubling", "1.1")
+    add(registry, "halving", "1.0")
+    content = json.loads(registry.path.read_bytes())
+    content["models"]["doubling"]["1.1"] |= damage
+    registry.path.write_text(json.dumps(content))
+    assert states(registry) == {"1.0": "retired"}
+    assert registry.champions().keys() == {"halving"}
+    (fault,) = registry.damaged()["doubling"].values()
+    assert reason in fault
+    assert "python -m serving restore-registry" in fault
+    with pytest.raises(ArchiveError, match=r"doubling 1\.1: its entry"):
+        registry.promote("doubling", "1.1")
+    registry.promote("doubling", "1.0")  # the damaged entry stays as it is
+    assert json.loads(registry.path.read_bytes())["models"]["doubling"]["1.1"] == content["models"]["doubling"]["1.1"]
+    assert states(registry) == {"1.0": "champion"}
+
+
+def test_a_damaged_model_takes_no_other_along(registry: Registry) -> None:
+    add(registry, "halving", "1.0")
+    content = json.loads(registry.path.read_bytes())
+    content["models"]["doubling"] = "gone"
+    registry.path.write_text(json.dumps(content))
+    assert registry.models().keys() == {"halving"}
+    assert registry.damaged().keys() == {"doubling"}
+    add(registry, "halving", "1.1", "challenger")
+    assert json.loads(registry.path.read_bytes())["models"]["doubling"] == "gone"
+
+
+def test_a_damaged_entry_keeps_its_number(registry: Registry) -> None:
+    assert next_number({"1.0": 0}, {"1.4": "damaged"}) == "1.5"
+    assert next_number({"1.0": 0, "by hand": 0, "2.7": 0}) == "1.1"
+
+
+def test_nan_of_a_former_version_is_read_as_unknown_told_and_gone_with_the_next_change(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(registry, "doubling", "1.0")
+    text = registry.path.read_text().replace(
+        '"evaluation": {}', '"evaluation": {"metrics": {"r2": NaN, "a": -Infinity}}'
+    )
+    registry.path.write_text(text)
+    for _ in range(3):
+        assert registry.models()["doubling"]["1.0"].evaluation == {"metrics": {"r2": None, "a": None}}
+    assert [record.message for record in caplog.records] == [
+        f"{registry.path} holds NaN, from a former version: read as what could not be measured"
+    ]
+    registry.promote("doubling", "1.0")
+    assert b"NaN" not in registry.path.read_bytes()
+    assert registry.models()["doubling"]["1.0"].evaluation == {"metrics": {"r2": None, "a": None}}
+
+
+def test_what_cannot_be_computed_is_written_as_null(registry: Registry) -> None:
+    add(registry, "doubling", "1.0")
+    found = {"metrics": {"auc": math.nan, "rmse": np.float32("inf"), "rows": np.int64(3)}, "intervals": {"auc": (1, 2)}}
+    with registry.change() as models:
+        models["doubling"]["1.0"].evaluation = found
+    assert registry.models()["doubling"]["1.0"].evaluation == {
+        "metrics": {"auc": None, "rmse": None, "rows": 3},
+        "intervals": {"auc": [1, 2]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "reason"),
+    [
+        ({"name": "\ud800"}, "half of a surrogate pair"),
+        ({"what": object()}, r"\$\.doubling\.1\.0\.evaluation\.what is a object, which JSON cannot hold"),
+        ({(1, 2): 3}, "which is no text"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(
+    registry: Registry, evaluation: dict[str, object], reason: str
+) -> None:
+    add(registry, "doubling", "1.0")
+    before = registry.path.read_bytes()
+    with pytest.raises(ArchiveError, match=f"registry.json is not changed: .*{reason}"), registry.change() as models:
+        models["doubling"]["1.0"].evaluation = evaluation
+    assert registry.path.read_bytes() == before
+
+
+def test_the_registry_and_its_copy_are_for_their_owner_alone_and_a_mode_that_was_given_stays(
+    registry: Registry,
+) -> None:
+    umask = os.umask(0)
+    try:
+        add(registry)
+    finally:
+        os.umask(umask)
+    assert [path.stat().st_mode & 0o777 for path in (registry.path, registry.backup)] == [0o600, 0o600]
+    registry.path.chmod(0o640)
+    registry.promote("doubling", "1.0")
+    assert registry.path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_promotion_leaves_a_note_of_who_and_why(registry: Registry) -> None:
+    add(registry, "doubling", "1.0")
+    add(registry, "doubling", "1.1", "challenger")
+    registry.promote("doubling", "1.1", "serving promote", "asked for by hand")
+    registry.promote("doubling", "1.1", "serving promote", "again")  # is champion already
+    (promotion,) = registry.promotions()
+    assert (promotion.model, promotion.version, promotion.former) == ("doubling", "1.1", "1.0")
+    assert (promotion.by, promotion.why) == ("serving promote", "asked for by hand")
+    assert datetime.fromisoformat(promotion.time).tzinfo is not None
+
+
+def test_a_damaged_history_stops_nothing(registry: Registry) -> None:
     add(registry)
-    registry.path.write_text(registry.path.read_text().replace("champion", "winner"))
-    with pytest.raises(ArchiveError, match="Invalid enum value 'winner'"):
-        registry.models()
+    content = json.loads(registry.path.read_bytes())
+    content["promotions"] = ["nonsense", {"model": "doubling"}]
+    registry.path.write_text(json.dumps(content))
+    assert registry.promotions() == []
+    assert states(registry) == {"1.0": "champion"}
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+NAMES = st.text(min_size=1, max_size=300)
+
+
+@given(
+    models=st.dictionaries(
+        NAMES,
+        st.dictionaries(
+            NAMES,
+            st.builds(
+                Version,
+                archive=NAMES,
+                sha256=st.text(),
+                state=st.sampled_from(["champion", "challenger", "refused", "retired"]),
+                created=st.text(),
+                evaluation=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
+            ),
+            max_size=3,
+        ),
+        max_size=3,
+    )
+)
+@settings(max_examples=50)
+def test_whatever_is_registered_is_read_again_or_nothing_has_changed(models: dict[str, dict[str, Version]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        registry = Registry(Path(folder))
+        try:
+            with registry.change() as registered:
+                registered.update(models)
+        except ArchiveError:  # half of a surrogate pair
+            assert not registry.path.exists()
+            return
+        assert documents.finite(Registry(Path(folder)).models()) == documents.finite(models)
+        assert registry.damaged() == {}
+        assert registry.backup.read_bytes() == registry.path.read_bytes()
 
 
 def test_versions_are_numbered_one_after_the_other(registry: Registry) -> None:

@@ -91,5 +91,5 @@ def test_a_metric_of_the_recipes_own_has_an_interval() -> None:
 
 def test_rows_of_one_class_have_no_auc_and_still_the_rest() -> None:
     found = bootstrap("classification", votes(np.array([0, 1, 0])), np.zeros(3, np.int64), {})["intervals"]
-    assert np.isnan(found["auc"]).all()
+    assert "auc" not in found
     assert found["accuracy"] == [0.0, 1.0]

@@ -85,5 +85,7 @@ def _signed(value: float | None) -> str:
 
 
 def _interval(part: Mapping[str, Any], name: str) -> str:
-    low, high = part["intervals"][name]
+    low, high = part["intervals"].get(name) or (None, None)
+    if low is None:
+        return str(part.get("unmeasured", {}).get(name, "no interval"))
     return f"{figure(low)} to {figure(high)}"

@@ -279,3 +279,14 @@ def test_figures_and_times_are_written_for_people() -> None:
         told({"from": "1.0", "job": 3, "gain": 0.5, "more": {"a": None}})
         == 'from 1.0, job 3, gain 0.5, more {"a":null}'
     )
+
+
+def test_a_damaged_entry_is_told_on_the_first_page_and_the_other_models_are_shown(observed: World) -> None:
+    models = observed.models
+    text = models.path.read_text()
+    models.path.write_text(text.replace('"models": {', '"models": {"doubling": {"1.0": {"state": "champion"}}, ', 1))
+    first = page(observed, "/")
+    (told,) = [one for one in map(Element.words, first.all("p")) if "doubling 1.0 is left out:" in one]
+    assert "missing required field `archive`" in told
+    assert "1.2 challenger 1.1 champion 1.0 retired" in row(first, "air")
+    page(observed, "/console/models/air")

@@ -1,0 +1,196 @@
+"""Bring a damaged registry back: from its last good copy, else from what is left of it and from the archives.
+
+An archive is code, so that one is registered only where the copy or the damaged file names it; without either, where a
+person asks for it by this command.
+"""
+
+import contextlib
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from handlers.contract import ModelContract
+from serving.registry import ArchiveError, Promotion, Registry, State, Version, file_sha256, read_content
+
+# What a file that is cut off still says of a version; the order is that of ``Version``.
+_LEFT = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')
+_STATES: dict[str, State] = {
+    "champion": "champion",
+    "challenger": "challenger",
+    "refused": "refused",
+    "retired": "retired",
+}
+Models = dict[str, dict[str, Version]]
+
+
+@dataclass
+class Restored:
+    """What was done.
+
+    Attributes:
+        models: as they are registered now.
+        told: what happened, a sentence each.
+    """
+
+    models: Models = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+
+def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Restored:
+    """Mend a registry; the damaged file is kept beside it. One that is not damaged stays as it is.
+
+    Args:
+        registry: of the model store.
+        now: the time, for the name of the damaged file.
+
+    Raises:
+        ArchiveError: there is nothing to restore it from.
+        OSError: the model store cannot be read or written.
+    """
+    with registry.locked():
+        restored = Restored()
+        current, copy = _read(registry.path), _read(registry.backup)
+        if isinstance(current, _Parts) and not current.entries and not current.repaired:
+            return Restored(current.models, [f"{registry.path} is not damaged"])
+        if isinstance(current, _Parts):
+            restored.models, history = current.models, current.promotions
+            _mend(registry, current, copy, restored)
+        elif isinstance(copy, _Parts) and copy.models:
+            restored.models, history = copy.models, copy.promotions
+            restored.told.append(f"{registry.backup} was put back: {_counted(copy.models)}")
+        else:
+            restored.models, history = _rebuilt(registry, current, restored.told), []
+        if not restored.models:
+            raise ArchiveError(f"neither {registry.backup} nor an archive in {registry.store} can be read: train again")
+        with contextlib.suppress(FileNotFoundError):
+            aside = registry.path.with_name(f"registry.json.damaged-{now():%Y%m%dT%H%M%SZ}")
+            registry.path.rename(aside)
+            restored.told.append(f"what was there is kept as {aside}")
+        registry.write(_ordered(restored.models), history, {})
+    restored.told += list(_unserved(restored.models))
+    return restored
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A file that can be read, in part at least."""
+
+    models: Models
+    promotions: list[Promotion]
+    entries: Mapping[str, Mapping[str, Any]]
+    repaired: bool
+
+
+def _read(path: Path) -> _Parts | bytes:
+    """Read a registry's file; its bytes where it is damaged as a whole."""
+    try:
+        content = read_content(path)
+    except FileNotFoundError:
+        return b""
+    except ValueError:
+        return path.read_bytes()
+    return _Parts(content.document.models, content.document.promotions, content.damaged, content.repaired)
+
+
+def _mend(registry: Registry, current: _Parts, copy: _Parts | bytes, restored: Restored) -> None:
+    """Put good entries in the place of damaged ones: the copy's, else what the archives say."""
+    if current.repaired:
+        restored.told.append(f"{registry.path} had NaN, which now is null: what could not be measured")
+    known = copy.models if isinstance(copy, _Parts) else {}
+    for name, entries in current.entries.items():
+        numbers = [*known.get(name, {})] if "" in entries else [*entries]
+        for number in numbers:
+            version = known.get(name, {}).get(number)
+            if version is None:
+                with _told(restored.told, f"{name} {number}"):
+                    version = _of_entry(registry, name, number, entries[number])
+            if version is not None:
+                _put(restored, name, number, version)
+
+
+def _put(restored: Restored, name: str, number: str, version: Version) -> None:
+    versions = restored.models.setdefault(name, {})
+    if version.state == "champion" and any(other.state == "champion" for other in versions.values()):
+        version.state = "retired"
+    versions[number] = version
+    restored.told.append(f"{name} {number} was restored as {version.state}")
+
+
+def _of_entry(registry: Registry, name: str, number: str, entry: Any) -> Version:
+    """Make a version of a damaged entry and its archive, which must have the SHA-256 that the entry names, if any."""
+    fields = entry if isinstance(entry, dict) else {}
+    path = registry.store / Path(str(fields.get("archive") or f"{name}-{number}.mar")).name
+    _, _, version = _of_archive(path, _STATES.get(str(fields.get("state")), "challenger"))
+    if fields.get("sha256", version.sha256) != version.sha256:
+        raise ArchiveError(f"{path} has another SHA-256 than its damaged entry says: train the model again")
+    return version
+
+
+def _rebuilt(registry: Registry, damaged: _Parts | bytes, told: list[str]) -> Models:
+    """Make a registry of the archives in the store, with what a file that is cut off says of them."""
+    text = damaged if isinstance(damaged, bytes) else b""
+    left = {name.decode(): (sha.decode(), state.decode()) for name, sha, state in _LEFT.findall(text)}
+    models: Models = {}
+    for path in sorted(registry.store.glob("*.mar")):
+        sha256, state = left.get(path.name, ("", "challenger"))
+        with _told(told, path.name):
+            name, number, version = _of_archive(path, _STATES.get(state, "challenger"))
+            if sha256 not in ("", version.sha256):
+                raise ArchiveError(f"{path} has SHA-256 {version.sha256}, but {sha256} was registered")
+            models.setdefault(name, {})[number] = version
+    for versions in models.values():
+        (first, *others) = versions.values()
+        if not others and first.archive not in left:
+            first.state = "champion"
+    told.append(f"the registry was made anew from the archives: {_counted(models)}")
+    return models
+
+
+def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
+    """Return an archive's model, number and entry, once its parts have the sums that the zip names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if part := archive.testzip():
+                raise ArchiveError(f"{path} is damaged: {part}")
+            contract = ModelContract.from_json(archive.read("contract.json"))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, NotImplementedError) as error:
+        raise ArchiveError(f"{path} cannot be read: {error}") from error
+    created = str(contract.lineage.get("created", ""))
+    version = Version(path.name, file_sha256(path), state, created, contract.evaluation)
+    return contract.name, contract.version, version
+
+
+@contextlib.contextmanager
+def _told(told: list[str], what: str) -> Iterator[None]:
+    """Tell what is wrong with an archive, and go on with the next."""
+    try:
+        yield
+    except ArchiveError as error:
+        told.append(f"{what} was left out: {error}")
+
+
+def _ordered(models: Models) -> Models:
+    """Oldest first, as they were registered."""
+    return {
+        name: dict(sorted(versions.items(), key=lambda item: _numbers(item[0]))) for name, versions in models.items()
+    }
+
+
+def _numbers(number: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in number.split(".")]
+
+
+def _counted(models: Models) -> str:
+    return ", ".join(f"{name} {', '.join(versions)}" for name, versions in sorted(models.items())) or "no model"
+
+
+def _unserved(models: Models) -> Iterator[str]:
+    for name, versions in sorted(models.items()):
+        if all(version.state != "champion" for version in versions.values()):
+            yield (
+                f"{name} has no champion: choose one of {', '.join(versions)} by `python -m serving promote {name} …`"
+            )
