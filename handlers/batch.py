@@ -15,8 +15,8 @@ class Batch:
     Attributes:
         received: seconds since the epoch, when the worker got it.
         decoded: by position, the requests that could be read.
-        outputs: what the graph computed, rows in the order of the requests: one for the whole batch, or one a request
-            where the batch failed and each was run alone.
+        outputs: what the graph computed, one for each time that it ran: mostly once for the whole batch, more often
+            where that has many rows, and once a request where several together failed.
         answered: by position, the graph's outputs of the requests that were answered.
         responses: one a request.
         seconds: spent in each stage, ``decode``, ``predict`` and ``encode``.

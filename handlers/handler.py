@@ -1,10 +1,14 @@
-"""The core: decode each request, run all their rows as one batch, encode each answer.
+"""The core: decode each request, run their rows together, encode each answer.
+
+A batch has as many requests as TorchServe finds, of any size. So the graph runs on pieces of it that have no more rows
+than one request may have, and who has no turn in time gets a 503.
 
 A failing request never harms its batch mates: bad input gets its own 4xx, and when the engine fails on a batch each
 request is run alone, so that only the one at fault gets a 500.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +26,7 @@ from handlers.tensors import Array
 
 logger = logging.getLogger(__name__)
 FAILURES = (log_requests(),)
+LARGE = 64 * 1024  # bytes of a body; with less, any model decodes a thousand in the time that a batch may take
 
 
 class ModelHandler:
@@ -33,6 +38,9 @@ class ModelHandler:
         codec: its wire formats.
         observers: are told of each batch once it is answered; one that fails is logged and harms no request.
         clock: seconds since the epoch.
+        patience: seconds that a batch may take; who has not had a turn by then is told to come back. All of a batch are
+            answered at once, and TorchServe kills a worker that takes longer than ``responseTimeout``.
+        timer: seconds since whenever, which never goes back.
     """
 
     def __init__(
@@ -42,12 +50,14 @@ class ModelHandler:
         codec: Codec,
         observers: Sequence[Observer] = FAILURES,
         clock: Callable[[], float] = time.time,
+        patience: float = math.inf,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.contract = contract
         self._engine = engine
         self._codec = codec
         self._observers = observers
-        self._clock = clock
+        self._patience, self._clock, self._timer = patience, clock, timer
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
         """Answer each request, in order; this never raises."""
@@ -74,40 +84,66 @@ class ModelHandler:
 
     def _answer(self, requests: Sequence[Request]) -> Batch:
         batch = Batch(self.contract, requests, self._clock())
+        batch.seconds = {"decode": 0.0, "predict": 0.0, "encode": 0.0}
         answers: dict[int, Response] = {}
-        start = time.perf_counter()
-        for i, request in enumerate(requests):
-            try:
-                batch.decoded[i] = self._codec.decode(request)
-            except InputError as error:
-                answers[i] = error_response(error, request)
-            except Exception as error:
-                answers[i] = _failure(request, "decoding failed", error)
-        batch.seconds["decode"] = time.perf_counter() - start
-        batch.seconds |= {"predict": 0.0, "encode": 0.0}
-        if batch.decoded:
-            answers |= self._predict(batch, batch.decoded)
+        start = self._timer()
+        end = start + self._patience
+        piece: dict[int, Decoded] = {}
+        rows = 0
+        most = self._codec.max_rows
+        for i in _order(requests):
+            if self._timer() > end:
+                answers[i] = _overloaded(requests[i], self._patience)
+                continue
+            decoded = self._decode(requests[i])
+            if isinstance(decoded, Response):
+                answers[i] = decoded
+                continue
+            if piece and rows + decoded.rows > most:
+                answers |= self._predict(batch, piece, end)
+                piece, rows = {}, 0
+            piece[i] = batch.decoded[i] = decoded
+            rows += decoded.rows
+            if rows >= most:
+                answers |= self._predict(batch, piece, end)
+                piece, rows = {}, 0
+        if piece:
+            answers |= self._predict(batch, piece, end)
+        batch.seconds["decode"] = self._timer() - start - batch.seconds["predict"] - batch.seconds["encode"]
         batch.responses = [answers[i] for i in range(len(requests))]
         return batch
 
-    def _predict(self, batch: Batch, decoded: dict[int, Decoded]) -> dict[int, Response]:
+    def _decode(self, request: Request) -> Decoded | Response:
+        try:
+            return self._codec.decode(request)
+        except InputError as error:
+            return error_response(error, request)
+        except Exception as error:
+            return _failure(request, "decoding failed", error)
+
+    def _predict(self, batch: Batch, decoded: dict[int, Decoded], end: float) -> dict[int, Response]:
         """Run some requests of a batch together; where that fails, each alone."""
-        start = time.perf_counter()
+        start = self._timer()
         try:
             outputs = self._run(list(decoded.values()))
         except Exception as error:
-            batch.seconds["predict"] += time.perf_counter() - start
+            batch.seconds["predict"] += self._timer() - start
             if len(decoded) == 1:
                 return {i: _failure(batch.requests[i], "the engine failed", error) for i in decoded}
             logger.warning("%s: a batch of %d failed; each request is run alone", self.contract.name, len(decoded))
-            alone = [self._predict(batch, {i: one}) for i, one in decoded.items()]
+            alone = [self._alone(batch, i, one, end) for i, one in decoded.items()]
             return {i: response for answers in alone for i, response in answers.items()}
-        done = time.perf_counter()
+        done = self._timer()
         batch.seconds["predict"] += done - start
         batch.outputs.append(outputs)
         responses = self._encode(batch, decoded, outputs)
-        batch.seconds["encode"] += time.perf_counter() - done
+        batch.seconds["encode"] += self._timer() - done
         return responses
+
+    def _alone(self, batch: Batch, i: int, decoded: Decoded, end: float) -> dict[int, Response]:
+        if self._timer() > end:
+            return {i: _overloaded(batch.requests[i], self._patience)}
+        return self._predict(batch, {i: decoded}, end)
 
     def _encode(self, batch: Batch, decoded: dict[int, Decoded], outputs: dict[str, Array]) -> dict[int, Response]:
         responses: dict[int, Response] = {}
@@ -137,6 +173,22 @@ class ModelHandler:
 
 def _is_finite(outputs: Mapping[str, Array]) -> bool:
     return all(bool(np.isfinite(array).all()) for array in outputs.values() if array.dtype.kind == "f")
+
+
+def _order(requests: Sequence[Request]) -> Sequence[int]:
+    """The turns of a batch: as they came, but the large ones last, so that nobody else waits for them in vain."""
+    large = [i for i, request in enumerate(requests) if len(request.body) > LARGE or request.parts]
+    if not large:
+        return range(len(requests))
+    small = [i for i in range(len(requests)) if i not in large]
+    return small + sorted(large, key=lambda i: requests[i].size)
+
+
+def _overloaded(request: Request, seconds: float) -> Response:
+    """The answer to a request whose turn did not come: a batch like this one takes as long again."""
+    what = f"the requests that were taken together with this one took {seconds:g} s"
+    response = error_response(InputError("overloaded", what, expected="the same request again, later"), request)
+    return response._replace(headers={"Retry-After": str(math.ceil(seconds))})
 
 
 def _failure(request: Request, what: str, cause: Exception) -> Response:

@@ -80,6 +80,11 @@ class Request(NamedTuple):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
+    def size(self) -> int:
+        """Bytes that its client sent as a body, about."""
+        return len(self.body) + sum(len(part.body) for part in self.parts)
+
+    @property
     def ids(self) -> dict[str, str]:
         """The ids of this request by name: ours, and the client's where it sent any, so that its logs can be joined."""
         sent = {name: self.headers.get(header, "") for name, header in CLIENT_IDS.items()}

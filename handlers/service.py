@@ -24,6 +24,7 @@ from handlers.sink import Sink
 from handlers.telemetry import Telemetry, hold_lock
 
 MAX_ROWS = 1024
+RESPONSE_TIMEOUT = 120  # s, TorchServe's own
 CAPTURED_ROWS = 100.0  # a second, of each worker
 
 
@@ -64,7 +65,7 @@ class Service:
         self.capture = _capture(contract, os.environ, registry) if is_itself else None
         log: Observer = log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))
         observers = [log, *(one for one in (telemetry, self.capture) if one)]
-        self._handler = ModelHandler(contract, engine, codec, observers)
+        self._handler = ModelHandler(contract, engine, codec, observers, patience=patience(config))
         self._handler.check_example()
         if "ts" in sys.modules:  # inside a worker of TorchServe
             wire.install(settings.get("wire", True), sys.modules["ts"].__version__, self._handler.handle)
@@ -99,6 +100,15 @@ class Service:
             return None
         self._lock = hold_lock(Path(folder))  # as long as this object lives
         return Telemetry(contract, codec.protocol, registry)
+
+
+def patience(config: Mapping[str, Any]) -> float:
+    """Seconds that a batch may take: half of those after which TorchServe kills the worker.
+
+    Args:
+        config: ``model-config.yaml``.
+    """
+    return float(config.get("responseTimeout") or RESPONSE_TIMEOUT) / 2
 
 
 def positive(settings: Mapping[str, Any], name: str, default: int) -> int:

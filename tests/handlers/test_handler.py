@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.codec import Codec, Decoded, Outputs
-from handlers.contract import Example
+from handlers.contract import Example, ModelContract
 from handlers.handler import ModelHandler, same_answer
 from handlers.message import JSON, NPY, Request, Response
 from handlers.tensors import Array
@@ -156,6 +156,63 @@ def test_a_fault_of_our_own_is_a_500_and_harms_nobody_else(
     assert what in error(responses[1])["message"]
     assert error(responses[1])["request_id"] == "b"
     assert "Traceback" in caplog.text
+
+
+class Watched(Formula):
+    """Notes how many rows it is given at a time; each run takes a while of a clock that only it moves."""
+
+    def __init__(self, contract: ModelContract, takes: float = 0.0) -> None:
+        super().__init__(contract)
+        self.rows: list[int] = []
+        self.now = 0.0
+        self._takes = takes
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        self.rows.append(len(next(iter(tensors.values()))))
+        self.now += self._takes
+        return super().run(tensors)
+
+
+def hurried(engine: Watched, patience: float) -> ModelHandler:
+    codec = Codec(LINE, MAX_ROWS)
+    return ModelHandler(LINE, engine, codec, patience=patience, timer=lambda: engine.now)
+
+
+def rows(count: int, padding: int = 0) -> Request:
+    return wire.request(wire.dumps({"instances": [{"x": i} for i in range(count)]}) + b" " * padding)
+
+
+@pytest.mark.parametrize(
+    ("counts", "runs"), [([1] * 64, [MAX_ROWS] * 8), ([8, 8, 8], [8, 8, 8]), ([5, 5, 1, 2, 8], [5, 8, 8]), ([3], [3])]
+)
+def test_the_graph_runs_on_no_more_rows_at_once_than_one_request_may_have(counts: list[int], runs: list[int]) -> None:
+    engine = Watched(LINE)
+    responses = hurried(engine, 1).handle([rows(count) for count in counts])
+    assert engine.rows == runs
+    assert [len(msgspec.json.decode(response.body)["predictions"]) for response in responses] == counts
+
+
+def test_who_has_no_turn_in_time_is_told_to_come_back_and_the_large_have_theirs_last() -> None:
+    engine = Watched(LINE, takes=0.4)
+    batch = [rows(8, padding) for padding in (900_000, 0, 700_000, 800_000, 0)]
+    responses = hurried(engine, 1).handle(batch)
+    assert [response.status for response in responses] == [503, 200, 200, 503, 200]
+    assert error(responses[0])["code"] == "overloaded"
+    assert responses[0].headers == {"Retry-After": "1"}
+    assert hurried(Watched(LINE, takes=0.4), 1).handle(batch[:1])[0].status == 200
+
+
+class Failing(Watched):
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        super().run(tensors)
+        raise FloatingPointError("unlucky number")
+
+
+def test_a_batch_that_fails_has_no_more_time_than_another() -> None:
+    engine = Failing(LINE, takes=0.4)
+    responses = hurried(engine, 1).handle([rows(1)] * 5)
+    assert [response.status for response in responses] == [500, 500, 503, 503, 503]
+    assert engine.rows == [5, 1, 1]
 
 
 def with_example(request: Any, response: Any) -> ModelHandler:

@@ -123,7 +123,7 @@ def test_the_command_is_java_itself_with_the_configuration_and_the_store(
     command = prepare(settings, {"JAVA_HOME": str(java_home)}).command
     assert command[0] == str(java_home / "bin" / "java")
     assert f"-Djava.io.tmpdir={settings.temporary}" in command
-    assert "-Xmx512m" in command  # one of vmargs in config.properties
+    assert "-XX:+UseSerialGC" in command  # one of vmargs in config.properties
     position = command.index("org.pytorch.serve.ModelServer")
     options = command[position + 1 :]
     values = dict(zip(options[::2], options[1::2], strict=False))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from handlers.contract import TensorSpec
 from training.data import DataError, check_sha256, sha256
-from training.recipe import Array, Data, Hyperparameters, Recipe, Split
+from training.recipe import Array, Data, Hyperparameters, Recipe, Serving, Split
 from training.simple_cnn import SimpleCNN
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Fashion(Recipe[FashionHyperparameters]):
         "Ankle boot",
     )
     entry_point = "image"
+    # A picture or 1,024 rows may weigh as much as a body may, and a batch costs the frontend its square.
+    serving = Serving(batch_size=16)
     presets: ClassVar[Mapping[str, FashionHyperparameters]] = {
         "quick": FashionHyperparameters(
             epochs=5,
