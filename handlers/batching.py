@@ -12,6 +12,7 @@ from handlers.tensors import Array
 
 QUEUE = 256  # requests that wait at most
 EQUAL = 512  # position in a prompt at which attention to what stands before costs as much as all else of a token
+SHORTER = 4  # times as many tokens a prompt must have to read as one that is read beside it
 PASS = 1  # tokens that cost as much as the pass over the weights which a chunk has for itself
 
 
@@ -88,7 +89,8 @@ class ContinuousBatching:
     """A ``GenerationEngine`` on top of a decoder.
 
     Each step computes one token of every running request and, with them, a chunk of the prompt of one that starts.
-    Slots keep what they hold until they are needed, so a prompt that begins like an earlier one starts sooner.
+    Beside a long prompt a much shorter one is read: who says "Hi" need not wait until a book is read. Slots keep what
+    they hold until they are needed, so a prompt that begins like an earlier one starts sooner.
 
     Args:
         decoder: computes the logits.
@@ -106,6 +108,7 @@ class ContinuousBatching:
         decoder: Decoder,
         queue: int = QUEUE,
         chunk: float = 2.5,
+        lone_chunk: int = 128,
         backlog_chunk: int = 128,
         worth_copying: int = 16,
     ) -> None:
@@ -114,6 +117,7 @@ class ContinuousBatching:
         self._decoder = decoder
         self._queue = queue
         self._chunk = chunk
+        self._lone_chunk = lone_chunk
         self._backlog_chunk = backlog_chunk
         self._cache = PrefixCache(decoder.slots, worth_copying)
         self._json: JsonGrammar | None = None  # made for the first request that wants it
@@ -152,9 +156,8 @@ class ContinuousBatching:
 
     def step(self) -> list[Token | Finished]:
         """Advance every running request by a token, and one that starts by a chunk of its prompt; empty when idle."""
-        if self._waiting and len(self._running) < self.slots and all(one.generated for one in self._running.values()):
-            self._start(self._waiting.popleft())
-        parts = [self._next(self._running[slot]) for slot in sorted(self._running)]
+        self._start_next()
+        parts = self._parts()
         if not parts:
             return []
         try:
@@ -192,16 +195,56 @@ class ContinuousBatching:
         held = self._json.begin() if self._json and request.sampling.json else None
         self._running[slot] = _Running(request, slot, shared, limit, held)
 
-    def _next(self, one: _Running) -> Part:
+    def _start_next(self) -> None:
+        """Give a slot to who came first or, while a long prompt is read, to the first whose own is much shorter."""
+        if not self._waiting or len(self._running) == self.slots:
+            return
+        reading = [self._left(one) for one in self._running.values() if not one.generated]
+        if not reading:
+            self._start(self._waiting.popleft())
+        elif len(reading) == 1:
+            short = next((one for one in self._waiting if SHORTER * self._unknown(one) <= reading[0]), None)
+            if short:
+                self._waiting.remove(short)
+                self._start(short)
+
+    def _unknown(self, request: Generate) -> int:
+        """How many tokens of a prompt no slot holds."""
+        return len(request.prompt) - self._cache.known(request.prompt)
+
+    def _left(self, one: _Running) -> int:
+        """How many tokens of its prompt are still to be read."""
+        return len(one.request.prompt) - len(self._cache.tokens[one.slot])
+
+    def _parts(self) -> list[Part]:
+        """What is computed in this step: a token of each stream, and chunks of the prompts that are read."""
+        reading = sorted((one for one in self._running.values() if not one.generated), key=self._left)
+        chunks: dict[int, int] = {}
+        if reading:
+            streams = len(self._running) - len(reading)
+            room = self._decoder.batch - streams
+            *shorter, longest = reading
+            size = min(self._size(longest, streams), room)
+            if shorter:  # the long one goes on, with as much as one stream would bear
+                share = max(1, min(size, self._size(longest, max(1, streams))) // 2)
+                chunks[shorter[0].slot] = max(1, size - share)
+                size = share
+            chunks[longest.slot] = size
+        return [self._part(self._running[slot], chunks.get(slot, 1)) for slot in sorted(self._running)]
+
+    def _size(self, one: _Running, streams: int) -> int:
+        """Tokens of a prompt in a step beside so many streams."""
+        if not streams:
+            return self._lone_chunk
+        position = len(self._cache.tokens[one.slot])
+        size = max(1, round(self._chunk * streams * EQUAL / (EQUAL + position)) - PASS)
+        return max(size, self._backlog_chunk if self._waiting else 0)
+
+    def _part(self, one: _Running, size: int) -> Part:
         position = len(self._cache.tokens[one.slot])
         if one.generated:
             return Part(one.slot, position, [one.last], wanted=True)
-        others = len(self._running) - 1
-        room = self._decoder.batch - others
-        chunk = max(1, round(self._chunk * others * EQUAL / (EQUAL + position)) - PASS)
-        chunk = max(chunk, self._backlog_chunk if self._waiting else 0)
-        end = position + (min(chunk, room) if others else room)
-        prompt = one.request.prompt
+        prompt, end = one.request.prompt, position + size
         return Part(one.slot, position, prompt[position:end], wanted=end >= len(prompt))
 
     def _choose(self, one: _Running, logits: Array) -> list[Token | Finished]:
@@ -213,7 +256,7 @@ class ContinuousBatching:
             return [self._finish(one, "stop")]
         piece = self._decoder.piece
         top = tuple((other, piece(other), value) for other, value in best)
-        answer = Token(one.request.id, token, piece(token), logprob, top)
+        answer = Token(one.request.id, token, piece(token), logprob, top, one.cached)
         one.last = token
         one.generated += 1
         return [answer] if one.generated < one.limit else [answer, self._finish(one, "length")]

@@ -17,7 +17,7 @@ import msgspec
 
 from handlers import openai
 from handlers.batch import Batch, Observer
-from handlers.chat_routes import MODELS, error_of, protocol, read, too_long
+from handlers.chat_routes import MODELS, error_of, path_of, protocol, read, too_long
 from handlers.chat_template import ChatTemplate
 from handlers.chat_text import Shown, StoppedText
 from handlers.codec import Decoded
@@ -48,6 +48,7 @@ class _Open:
     started: float  # s of the timer
     latest: float = 0.0  # when its last token came
     generated: int = 0
+    cached: int = 0  # tokens of the prompt
     begun: bool = False  # its status is sent
     unsent: bytes = b""
     end: Response | None = None  # the last that it is sent
@@ -170,7 +171,7 @@ class ChatHandler:
 
     def _accept(self, request: Request) -> Response | None:
         """Let a new request in; its whole answer, where there is nothing to generate."""
-        path = request.headers.get("url_path", "").strip("/")
+        path = path_of(request)
         try:
             if path == MODELS or path.startswith(f"{MODELS}/"):
                 return self._models(request, path)
@@ -190,11 +191,11 @@ class ChatHandler:
         prompt = self._tokens(asked)
         context, most = self._engine.context, asked.max_tokens
         if most and len(prompt) + most > context:
-            raise too_long(f"the prompt has {len(prompt)} tokens, and max_tokens is {most}", asked, context)
+            raise too_long(asked, context, len(prompt), most)
         try:
             self._engine.add(Generate(request.id, prompt, most or max(1, context - len(prompt)), asked.sampling))
         except PromptTooLong as error:
-            raise too_long(f"the prompt has {len(prompt)} tokens", asked, context) from error
+            raise too_long(asked, context, len(prompt)) from error
         except ValueError as error:
             raise InputError("invalid_parameter", str(error)) from error
         answer = answer_of(asked, self.contract.name, request.id, int(received))
@@ -204,7 +205,8 @@ class ChatHandler:
         texts = [asked.prompt] if isinstance(asked.prompt, str) else [one["content"] for one in asked.prompt]
         characters = sum(map(len, texts))
         if characters > CHARACTERS * self._engine.context:
-            raise too_long(f"the prompt has {characters} characters", asked, self._engine.context)
+            # No token of a usual vocabulary has so many characters.
+            raise too_long(asked, self._engine.context, characters // CHARACTERS, least=True)
         if not isinstance(asked.prompt, str):
             return self._template.tokens(asked.prompt)
         if not asked.prompt:
@@ -239,13 +241,15 @@ class ChatHandler:
             elif event.reason == "error":
                 self._fail(one, event.error)
             else:
-                self._end(one, one.text.end(), event.reason, event.cached_tokens)
+                one.cached = event.cached_tokens
+                self._end(one, one.text.end(), event.reason)
         except Exception as error:
             self._cancel(event.id)
             self._fail(one, "its answer could not be written; the log has the traceback under this id", error)
 
     def _token(self, one: _Open, token: Token, now: float) -> None:
         one.generated += 1
+        one.cached = token.cached_tokens
         if self._telemetry:
             if one.generated == 1:
                 self._telemetry.first_token(now - one.started, one.prompt_tokens)
@@ -259,8 +263,8 @@ class ChatHandler:
         else:
             one.unsent += one.answer.add(shown)
 
-    def _end(self, one: _Open, shown: Shown, reason: Reason, cached: int | None = None) -> None:
-        counts = usage(one.prompt_tokens, one.generated, cached)
+    def _end(self, one: _Open, shown: Shown, reason: Reason) -> None:
+        counts = usage(one.prompt_tokens, one.generated, one.cached)
         one.end = Response(200, one.answer.end(shown, reason, counts), one.answer.content_type)
 
     def _fail(self, one: _Open, message: str, cause: Exception | None = None) -> None:

@@ -1,16 +1,33 @@
 """The routes of a language model: which form a request is read in, and its errors are told in."""
 
+import re
+
 from handlers import json_input, openai
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 from handlers.openai_answers import error_body
 
 MODELS = "v1/models"
-_READ = {"": openai.native, "v1/chat/completions": openai.chat, "v1/completions": openai.completion}
+CHAT = "v1/chat/completions"
+# A key, since a quotation mark inside a string of JSON has a backslash before it.
+_HAS_MESSAGES = re.compile(rb'"messages"\s*:')
+_READ = {"": openai.native, CHAT: openai.chat, "v1/completions": openai.completion}
+
+
+def path_of(request: Request) -> str:
+    """What a request is for: the rest of its URL, or the query parameter ``path``, or what its body tells.
+
+    TorchServe knows a rest of a URL only behind a version, and takes ``v1`` for one. So a client that is to follow the
+    champion names the path in the query (``/predictions/chat?path=/v1/chat/completions``), or a gateway does; a body
+    with ``messages`` needs neither.
+    """
+    path = request.headers.get("url_path") or request.form.get("path", b"").decode("utf-8", "replace")
+    path = path.strip("/")
+    return CHAT if not path and _HAS_MESSAGES.search(request.body) else path
 
 
 def protocol(request: Request) -> str:
     """The wire format of a request, for metrics: ``openai`` or ``native``."""
-    return "openai" if request.headers.get("url_path") else "native"
+    return "openai" if path_of(request) else "native"
 
 
 def read(request: Request, path: str) -> openai.Asked:
@@ -39,10 +56,31 @@ def read(request: Request, path: str) -> openai.Asked:
     return _READ[path](request.body)
 
 
-def too_long(found: str, asked: openai.Asked, context: int) -> InputError:
-    """The error of a request that the context has no room for."""
-    expected = f"prompt and answer of at most {context} tokens together"
-    return InputError("context_length_exceeded", found, asked.path, expected)
+def too_long(
+    asked: openai.Asked, context: int, prompt: int, answer: int | None = None, least: bool = False
+) -> InputError:
+    """The error of a request that the context has no room for.
+
+    Its words are OpenAI's own: frameworks look for them, beside the code, to shorten a conversation and ask again.
+
+    Args:
+        asked: the request.
+        context: tokens that there is room for.
+        prompt: tokens that it has.
+        answer: tokens that are asked for; None where the prompt alone is too long.
+        least: the prompt has so many at least.
+    """
+    what = "messages" if asked.kind == "chat" else "prompt"
+    message = f"This model's maximum context length is {context} tokens. However, "
+    if answer is None:
+        found = f"at least {prompt}" if least else f"{prompt}"
+        message += f"your {what} resulted in {found} tokens. Please reduce the length of the {what}."
+    else:
+        message += (
+            f"you requested {prompt + answer} tokens ({prompt} in the {what}, {answer} in the completion). "
+            f"Please reduce the length of the {what} or completion."
+        )
+    return InputError("context_length_exceeded", message, asked.path)
 
 
 def error_of(error: InputError, request: Request) -> Response:

@@ -82,6 +82,7 @@ class Token:
         piece: its bytes, which may end inside a character of UTF-8.
         logprob: natural logarithm of its probability before temperature and penalties, where asked for.
         top: the likeliest tokens, their bytes and log-probabilities, likeliest first, as many as asked for.
+        cached_tokens: of the request's prompt, how many were known from before and cost nothing.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Token:
     piece: bytes
     logprob: float | None = None
     top: tuple[tuple[int, bytes, float], ...] = ()
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)

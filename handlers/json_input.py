@@ -38,6 +38,23 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = l
         raise _too_deep() from None
 
 
+def convert(value: Any, kind: type[T], describe: Describe = lambda path: "") -> T:
+    """Check what was decoded without a type against one.
+
+    Args:
+        value: of JSON.
+        kind: the type.
+        describe: gives what is expected at a JSON path, for the error.
+
+    Raises:
+        InputError: it is not of the type.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _type_error(str(error), describe) from None
+
+
 def check_utf8(body: bytes) -> None:
     """Refuse bytes that are not UTF-8, also where the decoder would skip them.
 

@@ -1,7 +1,8 @@
 """Requests for text: OpenAI's chat completions and completions, and the native form, to one description of them.
 
 What is offered of "Create chat completion" and "Create completion" (OpenAI's API reference); any other parameter is
-refused, never passed over. ``model`` and ``user`` may be anything: the URL names the model.
+refused, never passed over, unless its value asks for nothing (``openai_neutral``). ``model`` and ``user`` may be
+anything: the URL names the model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from msgspec import Meta
 from handlers import json_input
 from handlers.generation import Sampling
 from handlers.message import InputError
+from handlers.openai_neutral import MESSAGE, NEUTRAL, PART, without
 
 Kind = Literal["chat", "completion", "native"]
 MOST_STOPS = 4
@@ -54,7 +56,7 @@ class _Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_tokens: _Tokens = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=-1)] | None = None
     presence_penalty: _Penalty = None
     frequency_penalty: _Penalty = None
     seed: int | None = None
@@ -66,7 +68,8 @@ class _Native(_Parameters, kw_only=True):
 
 
 class _StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    include_usage: bool = False
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
 
 
 class _OpenAI(_Parameters, kw_only=True):
@@ -75,14 +78,13 @@ class _OpenAI(_Parameters, kw_only=True):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
 
 class _Completion(_OpenAI, kw_only=True):
     prompt: str | list[str]
-    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    best_of: _One = None
-    echo: Literal[False] | None = None
-    suffix: Literal[""] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | Literal[False] | None = None
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,11 +96,6 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[_Part]
     name: str | None = None
-    # What else an answer of the API has, always empty here; clients send it back as it came.
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-    audio: None = None
 
 
 class _Format(msgspec.Struct):
@@ -114,14 +111,10 @@ class _Chat(_OpenAI, kw_only=True):
 
 
 _NATIVE = msgspec.json.Decoder(_Native)
-_COMPLETION = msgspec.json.Decoder(_Completion)
-_CHAT = msgspec.json.Decoder(_Chat)
+_OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 # What is right, where the decoder's own message does not say it; by the last name of the path.
 _EXPECTED = {
     "n": "1: ask again for another answer",
-    "best_of": "1",
-    "echo": "false",
-    "suffix": "no suffix",
     "role": "system, developer, user or assistant: there are no tools",
     "type": "text: this model reads nothing else",
 }
@@ -143,12 +136,13 @@ def completion(body: bytes) -> Asked:
     Raises:
         InputError: it is no such request, or has a parameter that is unknown or out of its range.
     """
-    asked = json_input.decode(_COMPLETION, body, _describe(_Completion))
+    given = _given(body)
+    asked = json_input.convert(given, _Completion, _describe(_Completion))
     if isinstance(asked.prompt, list) and len(asked.prompt) != 1:
         raise InputError("wrong_shape", f"there are {len(asked.prompt)} prompts", "$.prompt", "one prompt")
     prompt = asked.prompt if isinstance(asked.prompt, str) else asked.prompt[0]
     max_tokens = asked.max_tokens or 16  # the API's default
-    sampling = _sampling(asked, asked.logprobs)
+    sampling = _sampling(asked, None if asked.logprobs is False else asked.logprobs)
     return Asked("completion", prompt, max_tokens, _stops(asked), sampling, bool(asked.stream), _with_usage(asked))
 
 
@@ -158,7 +152,10 @@ def chat(body: bytes) -> Asked:
     Raises:
         InputError: it is no such request, or has a parameter that is unknown or out of its range.
     """
-    asked = json_input.decode(_CHAT, body, _describe(_Chat))
+    given = _given(body)
+    if isinstance(given.get("messages"), list):
+        given["messages"] = [_spoken(one, f"$.messages[{i}]") for i, one in enumerate(given["messages"])]
+    asked = json_input.convert(given, _Chat, _describe(_Chat))
     if not asked.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
     form = asked.response_format.type if asked.response_format else "text"
@@ -169,13 +166,33 @@ def chat(body: bytes) -> Asked:
             "$.response_format",
             '{"type": "text"} or {"type": "json_object"}',
         )
-    if asked.top_logprobs is not None and not asked.logprobs:
+    if asked.top_logprobs and not asked.logprobs:
         raise InputError(
             "invalid_parameter", "top_logprobs is given without logprobs", "$.top_logprobs", "logprobs: true"
         )
     sampling = _sampling(asked, (asked.top_logprobs or 0) if asked.logprobs else None, form == "json_object")
     messages = [_message(one) for one in asked.messages]
     return Asked("chat", messages, _most(asked), _stops(asked), sampling, bool(asked.stream), _with_usage(asked))
+
+
+def _given(body: bytes) -> dict[str, Any]:
+    """The members of a body, but for those that ask for nothing."""
+    members = json_input.decode(_OBJECT, body)
+    return without(members, NEUTRAL, "$")
+
+
+def _spoken(message: Any, path: str) -> Any:
+    """A message without what an answer of the API carries beside its text: clients send it back as it came."""
+    if not isinstance(message, dict):
+        return message
+    kept = without(message, MESSAGE, path)
+    if message.get("role") == "assistant" and message.get("content") is None:
+        return kept | {"content": ""}
+    if isinstance(message.get("content"), list):
+        parts = enumerate(message["content"])
+        whole = [without(one, PART, f"{path}.content[{i}]") if isinstance(one, dict) else one for i, one in parts]
+        return kept | {"content": whole}
+    return kept
 
 
 def _message(message: _Message) -> dict[str, str]:
@@ -193,7 +210,7 @@ def _most(asked: _Chat) -> int | None:
 
 
 def _with_usage(asked: _OpenAI) -> bool:
-    if asked.stream_options and not asked.stream:
+    if asked.stream_options and asked.stream_options.include_usage and not asked.stream:
         raise InputError(
             "invalid_parameter", "stream_options is given without stream", "$.stream_options", "stream: true"
         )
@@ -213,7 +230,7 @@ def _sampling(asked: _Parameters, logprobs: int | None, json: bool = False) -> S
     return Sampling(
         temperature=1.0 if asked.temperature is None else asked.temperature,
         top_p=1.0 if asked.top_p is None else asked.top_p,
-        top_k=asked.top_k or 0,
+        top_k=max(0, asked.top_k or 0),  # vLLM writes -1 for all
         presence_penalty=asked.presence_penalty or 0.0,
         frequency_penalty=asked.frequency_penalty or 0.0,
         seed=asked.seed,

@@ -4,6 +4,7 @@ The forms are those of "The chat completion object", "The chat completion chunk 
 "Streaming" in OpenAI's API reference, and of "Server-sent events" in the HTML standard.
 """
 
+import codecs
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -68,14 +69,14 @@ def answer_of(asked: Asked, model: str, ident: str, created: int) -> Answer:
     return _Stream(form, asked.include_usage) if asked.stream else _Whole(form)
 
 
-def usage(prompt: int, generated: int, cached: int | None = None) -> dict[str, Any]:
+def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
     """The numbers of tokens of a request, as the API names them; ``cached`` ones are a part of the prompt's."""
     counts: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
     }
-    return counts if cached is None else counts | {"prompt_tokens_details": {"cached_tokens": cached}}
+    return counts | {"prompt_tokens_details": {"cached_tokens": cached}}
 
 
 def error_body(error: InputError) -> bytes:
@@ -196,7 +197,8 @@ class _Completion:
     def __init__(self, head: dict[str, Any], ident: str, logprobs: bool) -> None:
         self._head = {"id": f"cmpl-{ident}", "object": "text_completion", **head}
         self._logprobs = logprobs
-        self._offset = 0  # characters of tokens so far
+        self._offset = 0  # whole characters before the next token
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
         return self.part(shown, reason, first=True) | {"usage": usage}
@@ -210,17 +212,34 @@ class _Completion:
         return self._head | {"choices": [], "usage": usage}
 
     def _of(self, tokens: Sequence[Token]) -> dict[str, Any]:
-        texts = [_text(one.piece) for one in tokens]
         offsets = []
-        for text in texts:
+        for one in tokens:  # one that begins inside a character has the place of that character
             offsets.append(self._offset)
-            self._offset += len(text)
+            self._offset += len(self._decoder.decode(one.piece))
         return {
-            "tokens": texts,
+            "tokens": [_named(one.token, one.piece) for one in tokens],
             "token_logprobs": [_finite(one.logprob) for one in tokens],
-            "top_logprobs": [{_text(piece): _finite(value) for _, piece, value in one.top} for one in tokens],
+            "top_logprobs": [_alternatives(one) for one in tokens],
             "text_offset": offsets,
         }
+
+
+def _alternatives(one: Token) -> dict[str, float]:
+    """The likeliest tokens and the chosen one, as the API promises, by name; of two with one name the likelier."""
+    found: dict[str, float] = {}
+    for token, piece, value in [*one.top, (one.token, one.piece, one.logprob)]:
+        found.setdefault(_named(token, piece), _finite(value))
+    return found
+
+
+def _named(token: int, piece: bytes) -> str:
+    """A token's text; its bytes apart, as the API writes them, where these are no whole characters."""
+    if not piece:
+        return f"token_id:{token}"  # a control token, which has no text
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
 def _likely(piece: bytes, logprob: float | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """OpenVINO as the decoder of a language model: it comes as a wheel, for machines without a compiler."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ NUMERICS: dict[str, Any] = {
     "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 1.0,  # all weights are computed with, also zeros
     "ENABLE_TENSOR_PARALLEL": False,  # else sums are split by sockets
 }
+
+
+# What the name of a control token may look like, and the marks that it begins with.
+_MARKUP = re.compile(r"(?=.*\w)(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\])")
+_INSIDE = re.compile(r"[^\w\s]+|.")
 
 
 class EngineError(ValueError):
@@ -62,7 +67,9 @@ class OpenVinoDecoder:
         self._pieces: dict[int, bytes] = {number: piece for piece, number in self._tokenizer.get_vocab().items()}
         self.vocabulary = len(self._pieces)
         self._end: int = self._tokenizer.get_eos_token_id()
-        self._control = re.compile(rb"<\|[a-z_]+\|>")
+        self._control = control_tokens(self._pieces, self._encode)
+        self._names = re.compile("|".join(re.escape(name) for name in sorted(self._control, reverse=True)) or r"(?!)")
+        self._numbers = frozenset(self._control.values())
         model = openvino.Core().read_model(directory / MODEL)
         paged_attention_transformation(model)
         _take_wanted_rows(model)
@@ -81,15 +88,26 @@ class OpenVinoDecoder:
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
-        # The tokenizer knows no such switch, so what looks like the name of a control token is split inside it.
-        parts = [text] if special else re.split(r"(?<=<)(?=\|)", text)
-        encoded = (self._tokenizer.encode(part, add_special_tokens=False).input_ids.data for part in parts if part)
-        return [int(token) for tokens in encoded for token in tokens.ravel()]
+        if special:
+            return self._encode(text)
+        # The tokenizer knows no such switch, so the name of a control token is split inside it, where marks end and
+        # letters begin: no token reaches over that place anyway.
+        tokens: list[int] = []
+        start = 0
+        for name in self._names.finditer(text):
+            place = name.start() + _INSIDE.match(name[0]).end()  # type: ignore[union-attr]
+            tokens += self._encode(text[start:place])
+            start = place
+        return tokens + self._encode(text[start:])
+
+    def _encode(self, text: str) -> list[int]:
+        if not text:
+            return []
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data.ravel()]
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token; none of a control token."""
-        piece = self._pieces[token]
-        return b"" if self._control.fullmatch(piece) else piece
+        return b"" if token in self._numbers else self._pieces[token]
 
     def ends(self, token: int) -> bool:
         """Whether the token ends the generation."""
@@ -144,6 +162,21 @@ class OpenVinoDecoder:
         """Free all memory."""
         self._request = None
         self._caches.clear()
+
+
+def control_tokens(pieces: Mapping[int, bytes], encode: Callable[[str], list[int]]) -> dict[str, int]:
+    """The control tokens of a vocabulary by name: what looks like markup and is one token, wherever it stands.
+
+    Args:
+        pieces: the bytes of each token.
+        encode: splits a text, names of control tokens being such.
+    """
+    found: dict[str, int] = {}
+    for token, piece in pieces.items():
+        name = piece.decode("utf-8", "replace")
+        if _MARKUP.fullmatch(name) and encode(f"a{name}a")[1:-1] == [token]:
+            found[name] = token
+    return found
 
 
 def _take_wanted_rows(model: Any) -> None:

@@ -36,7 +36,7 @@ class PrefixCache:
             prompt: at least one token; the last one is never shared, for its logits are needed.
             free: numbers of slots, at least one.
         """
-        shared = [min(common(prompt, tokens), len(prompt) - 1) for tokens in self.tokens]
+        shared = self._shared(prompt)
         source = max(range(len(shared)), key=shared.__getitem__)
         slot = min(free, key=lambda number: (self._taken[number], number))
         if source in free and 0 < len(self.tokens[source]) <= 2 * shared[source]:
@@ -47,6 +47,13 @@ class PrefixCache:
         self._prompts += 1
         self._taken[slot] = self._prompts
         return Placement(slot, source, shared[source])
+
+    def known(self, prompt: Sequence[int]) -> int:
+        """How many tokens of a prompt need not be computed, were it placed now."""
+        return max(self._shared(prompt))
+
+    def _shared(self, prompt: Sequence[int]) -> list[int]:
+        return [min(common(prompt, tokens), len(prompt) - 1) for tokens in self.tokens]
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -119,7 +119,7 @@ class EchoEngine:
         one.said += 1
         count = one.request.sampling.logprobs
         top = tuple((other, bytes([97 + other]), -1.0 - other) for other in range(count or 0))
-        token = Token(one.request.id, piece[0], piece, None if count is None else -0.5, top)
+        token = Token(one.request.id, piece[0], piece, None if count is None else -0.5, top, 1)
         return [token] if one.said < one.request.max_tokens else [token, finish("length")]
 
 

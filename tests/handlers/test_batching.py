@@ -22,6 +22,12 @@ def alone(asked: Generate) -> Answer:
     return run(ContinuousBatching(ToyDecoder()), asked)[asked.id]
 
 
+def check_each_answer_is_the_one_alone_of(answers: dict[str, Answer], asked: Sequence[Generate], context: int) -> None:
+    for one in asked:
+        lone = run(ContinuousBatching(ToyDecoder(context=context)), one)[one.id]
+        assert answers[one.id].numbers == lone.numbers
+
+
 def check_each_answer_is_the_one_alone(answers: dict[str, Answer], asked: Sequence[Generate]) -> None:
     for one in asked:
         assert answers[one.id].numbers == alone(one).numbers
@@ -88,6 +94,69 @@ def test_a_prompt_alone_takes_whole_batches() -> None:
     decoder = ToyDecoder()
     run(ContinuousBatching(decoder, chunk=4), request("long", [2] * 50, max_tokens=1))
     assert [sum(load.values()) for load in decoder.loads] == [32, 18]
+
+
+def test_a_short_prompt_starts_at_once_while_a_long_one_is_read() -> None:
+    engine = ContinuousBatching(ToyDecoder(batch=8))
+    long, short = request("long", [2] * 50, max_tokens=3), request("short", [5, 6, 7], max_tokens=4)
+    answers = run(engine, long, later={2: lambda: engine.add(short)})
+    check_each_answer_is_the_one_alone(answers, [long, short])
+    assert answers["short"].steps[0] == 2  # the step after it came
+    assert answers["long"].steps[0] > answers["short"].steps[-1] - 4
+
+
+def test_a_short_prompt_starts_while_a_long_one_is_read_beside_streams_whose_tokens_keep_coming() -> None:
+    decoder = ToyDecoder(slots=8, context=2048, batch=512)
+    engine = ContinuousBatching(decoder)
+    streams = [request(f"{i}", [5 + i, 6], max_tokens=2000) for i in range(3)]
+    long, short = request("long", [2] * 900, max_tokens=2), request("short", [5, 6, 7, 8, 9], max_tokens=2)
+    for one in streams:
+        engine.add(one)
+    for _ in range(4):
+        engine.step()
+    engine.add(long)
+    for _ in range(3):
+        engine.step()
+    before = len(decoder.loads)
+    engine.add(short)
+    said = [one for _ in range(3) for one in engine.step() if isinstance(one, Token)]
+    assert any(one.id == "short" for one in said)
+    # Nobody's gap is longer than beside the long prompt alone, and that goes on too.
+    assert max(sum(load.values()) for load in decoder.loads[before:]) <= 3 + 2.5 * 3
+    assert all(load[3] >= 1 for load in decoder.loads[before:])
+
+
+def test_many_short_prompts_do_not_keep_a_long_one_from_being_read() -> None:
+    engine = ContinuousBatching(ToyDecoder(context=256, batch=8))
+    long = request("long", [2] * 100, max_tokens=2)
+    shorts = [request(f"{i}", [5, 6, 7 + i % 20], max_tokens=1) for i in range(200)]
+    later = {i: lambda one=one: engine.add(one) for i, one in enumerate(shorts, 1)}
+    answers = run(engine, long, later=later)  # type: ignore[arg-type]
+    assert answers["long"].steps[0] <= 101
+    assert all(answers[f"{i}"].steps[0] <= i + 3 for i in range(100))
+
+
+def test_of_two_long_prompts_the_first_is_read_first_and_a_third_does_not_overtake_the_second() -> None:
+    engine = ContinuousBatching(ToyDecoder(context=256, batch=16))
+    asked = [request(f"{i}", [2 + i] * size, max_tokens=2) for i, size in enumerate((100, 90, 80))]
+    answers = run(engine, *asked)
+    check_each_answer_is_the_one_alone_of(answers, asked, 256)
+    starts = [answers[f"{i}"].steps[0] for i in range(3)]
+    assert starts == sorted(starts)
+
+
+def test_a_conversation_that_is_known_but_for_its_last_turn_is_short() -> None:
+    engine = ContinuousBatching(ToyDecoder(context=256, batch=16))
+    first = run(engine, request("first", [9] * 60, max_tokens=1))["first"]
+    turn = request("turn", [*[9] * 60, *first.numbers, 7], max_tokens=2)
+    answers = run(engine, request("long", [2] * 100, max_tokens=2), later={2: lambda: engine.add(turn)})
+    assert answers["turn"].steps[0] == 2
+
+
+def test_a_prompt_that_is_read_alone_lets_others_in_every_so_many_tokens() -> None:
+    decoder = ToyDecoder(context=2048, batch=512)
+    run(ContinuousBatching(decoder), request("long", [2] * 300, max_tokens=1))
+    assert [sum(load.values()) for load in decoder.loads] == [128, 128, 44]
 
 
 def test_cancelling_frees_the_slot_for_a_waiting_request() -> None:

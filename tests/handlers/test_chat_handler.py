@@ -12,16 +12,20 @@ from prometheus_client import CollectorRegistry
 from handlers.batch import Batch
 from handlers.chat_handler import LEFT, NEXT, ChatHandler
 from handlers.chat_template import ChatTemplate
+from handlers.chat_text import Shown
 from handlers.contract import Example
 from handlers.generation import Finished, Token
 from handlers.llm_telemetry import LanguageTelemetry
 from handlers.message import JSON, Request, Response
+from handlers.openai import completion
+from handlers.openai_answers import answer_of
 from tests.chat_archive import contract, echoed
 from tests.handlers.echo_engine import SMOLLM2, EchoEngine
 from tests.handlers.wire import dumps
 
 CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
 MODEL = contract("chat", echoed("Hello"))
+QUESTION = [{"role": "user", "content": "abc"}]
 
 
 class World:
@@ -215,7 +219,7 @@ def test_log_probabilities_come_in_both_forms_of_the_api(world: World) -> None:
     assert world.answer("b")["choices"][0]["logprobs"] == {
         "tokens": ["abc", "def"],
         "token_logprobs": [-0.5, -0.5],
-        "top_logprobs": [{"a": -1.0}, {"a": -1.0}],
+        "top_logprobs": [{"a": -1.0, "abc": -0.5}, {"a": -1.0, "def": -0.5}],
         "text_offset": [0, 3],
     }
 
@@ -509,3 +513,89 @@ def test_an_answer_that_cannot_be_written_is_that_requests_own_failure(monkeypat
     world.say("b", "abc")
     world.run()
     assert [world.status(one) for one in "ab"] == [500, 200]
+
+
+def test_offsets_are_places_in_the_text_and_bytes_that_are_no_characters_are_written_apart(world: World) -> None:
+    for ident, stream in (("whole", False), ("stream", True)):
+        text = "é世x"  # pieces of three bytes: é and the first of 世, its other two and x
+        world.ask(ident, COMPLETIONS, {"prompt": text, "logprobs": 0, "stream": stream})
+        world.run()
+        choices = [one["choices"][0] for one in (world.events(ident) if stream else [world.answer(ident)])]
+        found = [one["logprobs"] for one in choices if one["logprobs"] and one["logprobs"]["tokens"]]
+        assert "".join(one["text"] for one in choices) == text
+        assert [name for one in found for name in one["tokens"]] == [
+            "bytes:\\xc3\\xa9\\xe4",
+            "bytes:\\xb8\\x96\\x78",
+        ]
+        assert [at for one in found for at in one["text_offset"]] == [0, 1]
+
+
+def test_the_chosen_token_is_among_the_likeliest_and_none_hides_another(world: World) -> None:
+    form = answer_of(completion(b'{"prompt": "x", "logprobs": 2}'), "chat", "a", 7)
+    top = ((7, b"\xe4", -1.0), (8, b"\xe5", -2.0), (2, b"", -2.5), (3, b"", -2.6))
+    token = Token("a", 9, b"\xb8", -3.0, top)
+    logprobs = json.loads(form.end(Shown("\ufffd", [token]), "stop", {}))["choices"][0]["logprobs"]
+    assert logprobs["top_logprobs"] == [
+        {"bytes:\\xe4": -1.0, "bytes:\\xe5": -2.0, "token_id:2": -2.5, "token_id:3": -2.6, "bytes:\\xb8": -3.0}
+    ]
+
+
+def test_a_stop_string_leaves_the_usage_whole(world: World) -> None:
+    world.say("a", "abcdefSTOPghi", stop="STOP")
+    world.say("b", "abcSTOP", stop="STOP", stream=True, stream_options={"include_usage": True})
+    world.run()
+    for usage in (world.answer("a")["usage"], world.events("b")[-1]["usage"]):
+        assert usage["prompt_tokens_details"] == {"cached_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": "x" * 500}]}, "your messages resulted in 5"),
+        (CHAT, {"messages": [{"role": "user", "content": "x" * 20000}]}, "your messages resulted in at least 6"),
+        (CHAT, {"messages": [{"role": "user", "content": "x"}], "max_tokens": 390}, " in the messages, 390 in the com"),
+        (COMPLETIONS, {"prompt": "x" * 500, "max_tokens": 1}, "you requested 501 tokens (500 in the prompt, 1 in the"),
+        ("", {"prompt": "x" * 500}, "your prompt resulted in 500 tokens. Please reduce the length of the prompt."),
+    ],
+)
+def test_too_long_a_conversation_is_told_in_the_words_that_frameworks_look_for(
+    world: World, path: str, body: Any, words: str
+) -> None:
+    world.ask("a", path, body)
+    world.run()
+    error = world.answer("a")["error"]
+    assert (world.status("a"), error["code"]) == (400, "context_length_exceeded")
+    assert error["message"].startswith("This model's maximum context length is 400 tokens. However, ")
+    assert words in error["message"]
+
+
+def test_a_path_in_the_query_is_as_good_as_one_in_the_url_and_messages_need_none(world: World) -> None:
+    said = {"messages": [{"role": "user", "content": "abc"}]}
+    for ident, form, body in (
+        ("query", {"path": b"/v1/chat/completions"}, said),
+        ("bare", {}, said),
+        ("older", {"path": b"v1/completions"}, {"prompt": "abc"}),
+        ("models", {"path": b"/v1/models"}, {}),
+        ("native", {}, {"prompt": 'so {"messages": []} is text'}),
+        ("nowhere", {"path": b"v1/embeddings"}, said),
+    ):
+        world.open[ident] = Request(dumps(body), {"content-type": JSON}, form, ident)
+        world.parts[ident] = []
+    world.run()
+    assert [world.answer(ident)["object"] for ident in ("query", "bare", "older", "models")] == [
+        "chat.completion", "chat.completion", "text_completion", "list"
+    ]  # fmt: skip
+    assert world.answer("native")["text"] == 'so {"messages": []} is text'
+    assert (world.status("nowhere"), set(world.answer("nowhere")["error"])) == (
+        404,
+        {"message", "type", "param", "code"},
+    )
+
+
+def test_an_answer_of_the_api_can_be_its_next_question(world: World) -> None:
+    world.say("a", "abc")
+    world.run()
+    answer = world.answer("a")["choices"][0]["message"]
+    world.ask("b", CHAT, {"messages": [answer | {"annotations": None, "tool_calls": []}, *QUESTION], "tools": None})
+    world.run()
+    assert world.answer("b")["choices"][0]["message"] == answer

@@ -1,0 +1,123 @@
+"""Parameters that clients send of themselves and that ask for nothing: which values of them are neutral.
+
+They are those of OpenAI's API that are not offered here, and of servers that offer more than it (vLLM, llama.cpp). A
+neutral value is passed over; any other one is refused with its name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from handlers.message import InputError
+
+_EMPTY: tuple[Any, ...] = ([], {})
+_OFF: tuple[Any, ...] = (False,)
+# By name, the values that ask for nothing; null is one of each.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "tools": _EMPTY,
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": _EMPTY,
+    "function_call": ("none", "auto"),
+    "logit_bias": _EMPTY,
+    "store": _OFF,
+    "metadata": _EMPTY,
+    "modalities": (["text"], []),
+    "audio": _EMPTY,
+    "prediction": _EMPTY,
+    "reasoning_effort": ("none",),
+    "reasoning": _EMPTY,
+    "verbosity": ("medium",),
+    "service_tier": ("auto", "default"),
+    "web_search_options": (),
+    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_cache_options": _EMPTY,
+    "moderation": _EMPTY,
+    "best_of": (1,),
+    "echo": _OFF,
+    "suffix": ("",),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "repetition_penalty": (1,),
+    "repeat_penalty": (1,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "ignore_eos": _OFF,
+    "use_beam_search": _OFF,
+    "stop_token_ids": _EMPTY,
+    "bad_words": _EMPTY,
+    "logits_processors": _EMPTY,
+    "include_stop_str_in_output": _OFF,
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "return_tokens_as_token_ids": _OFF,
+    "add_generation_prompt": (True,),
+    "continue_final_message": _OFF,
+    "add_special_tokens": _OFF,
+    "chat_template": (),
+    "chat_template_kwargs": _EMPTY,
+    "documents": _EMPTY,
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": _EMPTY,
+    "priority": (0,),
+    "grammar": ("",),
+    "json_schema": (),
+    "mirostat": (0,),
+    "extra_body": _EMPTY,
+    "extra_headers": _EMPTY,
+}
+# Of a message, what an answer carries beside its text.
+MESSAGE: dict[str, tuple[Any, ...]] = {
+    "refusal": ("",),
+    "annotations": _EMPTY,
+    "tool_calls": _EMPTY,
+    "function_call": _EMPTY,
+    "audio": _EMPTY,
+    "tool_call_id": ("",),
+    "reasoning": ("",),
+    "reasoning_content": ("",),
+    "reasoning_details": _EMPTY,
+    "thinking_blocks": _EMPTY,
+    "images": _EMPTY,
+    "provider_specific_fields": _EMPTY,
+}
+# Of a part of a message.
+PART: dict[str, tuple[Any, ...]] = {
+    "annotations": _EMPTY,
+    "cache_control": (),
+    "id": (),
+    "index": (0,),
+    "logprobs": _EMPTY,
+}
+
+
+def without(given: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], path: str) -> dict[str, Any]:
+    """Leave out what asks for nothing.
+
+    Args:
+        given: members of an object.
+        neutral: by name, values that ask for nothing.
+        path: of the object.
+
+    Raises:
+        InputError: one asks for something that is not offered.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in neutral:
+            kept[name] = value
+        elif value is not None and not any(_same(value, other) for other in neutral[name]):
+            right = ", ".join(["null", *(repr(one).replace("'", '"') for one in neutral[name])])
+            message = f"{name} is not offered by this model"
+            raise InputError("unsupported_value", message, f"{path}.{name}", f"nothing, or one of {right.lower()}")
+    return kept
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        # {"refusal": null} and the like, as some clients send an object without content.
+        return not other and all(one is None or one in ([], {}) for one in value.values())
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
