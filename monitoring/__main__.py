@@ -2,27 +2,18 @@
 
 import os
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import httpx
 import typer
 import uvicorn
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import disable_created_metrics
 from rich.console import Console
 
-from monitoring.access import Access
-from monitoring.app import Task, create_app
-from monitoring.catalog import catalog_router
-from monitoring.clock import ClockName, EventClock, wall_clock
-from monitoring.contracts import Contracts, unmeasured
+from monitoring.clock import ClockName, wall_clock
+from monitoring.contracts import unmeasured
 from monitoring.database import DatabaseError, database_url
-from monitoring.feedback import feedback_router
-from monitoring.ingest import Ingest, events_router
-from monitoring.probe import TIMEOUT, Prober
-from monitoring.pruning import prune_forever
-from monitoring.retention import Retention
+from monitoring.retention import PruneRefusedError, Retention
 from monitoring.store import open_store
 from serving.companion import Companion, CompanionError
 from serving.readiness import read_contract
@@ -71,62 +62,24 @@ def serve(
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
     """Probe the models, take captured predictions and feedback, tell what is known, and retrain, in the foreground."""
-    # These imports take seconds, which the other commands should not.
-    from monitoring.actions_router import actions_router
-    from monitoring.alerts_router import alerts_router
-    from monitoring.console.router import console_router
-    from monitoring.jobs_router import jobs_router
-    from monitoring.live import Live, QualityWindow
-    from monitoring.live_metrics import LiveMetrics
-    from monitoring.live_router import live_router
-    from monitoring.loop import Policies, Service, closed_loop
-    from monitoring.retraining_metrics import RetrainingMetrics
+    from monitoring.assembly import Addresses, Pauses, assemble  # takes seconds, which the other commands should not
 
     settings = _settings()
     disable_created_metrics()  # a second series for each, which nothing reads
-    registry, models = CollectorRegistry(), Registry(settings.model_store)
-    client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
-    token = os.environ.get("MARLOOP_TOKEN", "")
-    management = management_url or settings.management_address
-    service = Service(inference_url or settings.inference_url, management, client, token)
-    prober = Prober(models, service.inference_url, registry, client)
+    addresses = Addresses(inference_url or settings.inference_url, management_url or settings.management_address)
     try:
-        store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
-        window, policies = QualityWindow.from_environment(os.environ), Policies.from_environment(os.environ)
+        monitor = assemble(settings, os.environ, addresses, Pauses(interval, live_interval), clock)
     except (DatabaseError, ValueError) as error:
         _fail(error)
-    contracts, access = Contracts(models), Access(token)
-    event_clock = EventClock(store.newest() or datetime.fromtimestamp(0, UTC))
-    now = event_clock if clock == "events" else wall_clock
-    live = Live(store, contracts, window, now)
-    loop = closed_loop(settings, policies, store, contracts, service, now, live_interval)
-    registry.register(LiveMetrics(live))
-    registry.register(RetrainingMetrics(store, models))
-    routers = [
-        events_router(Ingest(store, contracts, registry, event_clock.advance), access),
-        feedback_router(store, contracts, access, registry, now),
-        catalog_router(store, contracts),
-        live_router(live, contracts, window),
-        jobs_router(store, loop.retraining, access),
-        actions_router(loop.retraining, access),
-        alerts_router(loop.retraining, access),
-        console_router(store, live, contracts, loop.retraining, service.inference_url, access, client),
-    ]
-    tasks: list[Task] = [
-        partial(prune_forever, store, now, PRUNE_INTERVAL),
-        partial(live.run_forever, live_interval),
-        loop.runner.run_forever,
-    ]
-    monitor = create_app(prober, registry, interval, routers, tasks)
     uvicorn.run(
-        monitor,
+        monitor.app,
         host=settings.bind_address,
         port=settings.monitor_port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,  # s; then the tasks end, and with them the training that runs
     )
-    store.close()
+    monitor.close()
 
 
 @app.command("drift-report")
@@ -219,6 +172,28 @@ def replay_command(
     if result:
         for path in page.write(result, output or folder):
             console.print(f"written: {path}", markup=False)
+
+
+@app.command("prune")
+def prune_command(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also where that is more than MARLOOP_PRUNE_SHARE of all rows.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove what is older or more than is kept; the monitor does so by itself each minute."""
+    settings = _settings()
+    try:
+        store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
+        if dry_run:
+            expired = store.expired(wall_clock())
+            told = f"{expired.old:,} of {expired.rows:,} predictions are too old, {expired.excess:,} too many, "
+            console.print(f"{told}{expired.late:,} of {expired.labels:,} labels waited too long", markup=False)
+        else:
+            console.print(f"removed {store.prune(wall_clock(), bounded=not every):,} predictions", markup=False)
+        store.close()
+    except (DatabaseError, PruneRefusedError, ValueError) as error:
+        _fail(error)
 
 
 @app.command()

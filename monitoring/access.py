@@ -29,16 +29,29 @@ class Access:
     def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
     ) -> None:
-        """Let the call pass, or raise a 401 or 403."""
+        """Let the call pass, or raise a 401 or 403; the argument is for OpenAPI."""
+        self.admit(request)
+
+    def admit(self, request: Request) -> None:
+        """Let a call pass by its headers alone, or raise a 401 or 403."""
         if self._token:
-            given = credentials.credentials if credentials else ""
-            if not hmac.compare_digest(given.encode(), self._token):  # in the same time, however much of it is right
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            known = scheme.lower() == "bearer"
+            # In the same time, however much of it is right.
+            if not (hmac.compare_digest(given.strip().encode(), self._token) and known):
                 what = "this call needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
                 raise HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
         # The Host too: a web page whose name points here would be called by a browser of this machine.
         elif not (is_loopback(request.client.host if request.client else "") and is_loopback(request.url.hostname)):
             what = "this call changes something: without MARLOOP_TOKEN it is answered only on loopback"
             raise HTTPException(403, what)
-        elif is_foreign_page(request.headers.get("origin"), request.headers.get("host", "")):
+        elif _is_foreign(request):
             what = "this call changes something: without MARLOOP_TOKEN no page of another site may send it"
             raise HTTPException(403, what)
+
+
+def _is_foreign(request: Request) -> bool:
+    """Whether a browser says that another site's page sent it, by its origin or by "Fetch Metadata Request Headers"."""
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return True
+    return is_foreign_page(request.headers.get("origin"), request.headers.get("host", ""))

@@ -2,20 +2,23 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.faults import add_handlers
+from monitoring.gate import Admit, Gate
+from monitoring.lately import Lately
 from monitoring.probe import Prober
 
 Task = Callable[[threading.Event], None]
+METRICS_PATIENCE = 8.0  # s; Prometheus waits for ten
 LEAVING = 6.0  # s that the tasks have in the end
 
 
@@ -25,6 +28,8 @@ def create_app(
     interval: float,
     routers: Sequence[APIRouter] = (),
     tasks: Sequence[Task] = (),
+    admit: Admit | None = None,
+    notices: Callable[[], Iterable[str]] = tuple,
 ) -> FastAPI:
     """The application; it probes while it runs.
 
@@ -35,6 +40,8 @@ def create_app(
         routers: of everything beside health and metrics.
         tasks: run while the application does, each in a thread of its own, until the event is set; then they have a few
             seconds to come to their end.
+        admit: says who may change something, before the body is read; None where the routes alone do.
+        notices: what else ``/readyz`` tells, whether ready or not.
     """
 
     @asynccontextmanager
@@ -50,45 +57,44 @@ def create_app(
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    app = FastAPI(title="Marloop monitor", lifespan=lifespan)
-    app.include_router(_health(prober, registry))
+    app = FastAPI(title="Marloop monitor", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(_health(prober, registry, notices))
     for router in routers:
         app.include_router(router)
-
-    app.add_exception_handler(SQLAlchemyError, _unavailable)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    add_handlers(app)
+    app.add_middleware(Gate, admit=admit)
     return app
 
 
-def _unavailable(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": f"the store does not answer: {error}"}, 503)
-
-
-def _invalid(_: Request, error: Exception) -> JSONResponse:
-    """What FastAPI answers, without the input: it can be large, and a NaN in it is no JSON."""
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)
-
-
-def _health(prober: Prober, registry: CollectorRegistry) -> APIRouter:
+def _health(prober: Prober, registry: CollectorRegistry, notices: Callable[[], Iterable[str]]) -> APIRouter:
+    """Routes that answer whatever the store does: they need none of the threads that wait for it."""
+    limiter = anyio.CapacityLimiter(2)
+    shown = Lately(lambda: generate_latest(registry), METRICS_PATIENCE)
     router = APIRouter()
 
     @router.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         """Whether the monitor runs."""
         return {"status": "ok"}
 
     @router.get("/readyz")
-    def readyz(response: Response) -> dict[str, Any]:
+    async def readyz(response: Response) -> dict[str, Any]:
         """Whether every model answered its example a moment ago; 503 if not."""
         last = prober.last
         response.status_code = 200 if last.ready else 503
         answers = {f"{one.name} {one.version}": "as expected" if one.ready else one.detail for one in last.found}
         reason = {"reason": last.fault} if last.fault else {}
-        return {"ready": last.ready, "time": last.time, **reason, "models": answers}
+        told = list(notices())
+        return {
+            "ready": last.ready,
+            "time": last.time,
+            **reason,
+            "models": answers,
+            **({"notices": told} if told else {}),
+        }
 
     @router.get("/readyz/{model}")
-    def readyz_of(model: str, response: Response) -> dict[str, Any]:
+    async def readyz_of(model: str, response: Response) -> dict[str, Any]:
         """Whether one model did; 503 if not, 404 where it has no champion."""
         last = prober.last
         found = next((one for one in last.found if one.name == model), None)
@@ -100,8 +106,9 @@ def _health(prober: Prober, registry: CollectorRegistry) -> APIRouter:
         return {"ready": found.ready, "model": model, "version": found.version, **reason}
 
     @router.get("/metrics")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """What the probes found, for Prometheus."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        known = await anyio.to_thread.run_sync(shown, limiter=limiter)
+        return Response(known or b"", 503 if known is None else 200, media_type=CONTENT_TYPE_LATEST)
 
     return router

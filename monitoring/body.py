@@ -1,13 +1,21 @@
 """A request's body, read as far as it may be."""
 
+import asyncio
+
 from fastapi import HTTPException, Request
+
+PATIENCE = 15.0  # s
 
 
 async def body_of(request: Request, largest: int) -> bytes:
-    """The body; a 413 as soon as it is longer than ``largest`` bytes."""
+    """The body; a 413 as soon as it is longer than ``largest`` bytes, a 408 where it does not come in time."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > largest:
-            raise HTTPException(413, f"That is too large to send: at most {largest / 1e6:g} MB.")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > largest:
+                    raise HTTPException(413, f"That is too large to send: at most {largest / 1e6:g} MB.")
+    except TimeoutError:
+        raise HTTPException(408, f"The body did not come within {PATIENCE:g} s.") from None
     return bytes(body)

@@ -45,7 +45,9 @@ def open_engine(url: str) -> Engine:
         is_postgresql = make_url(url).get_backend_name() == "postgresql"
         # Else a database without an encoding, as initdb makes it where LANG is C, answers with bytes.
         options = {"client_encoding": "utf8", "connect_timeout": int(PATIENCE)} if is_postgresql else {}
-        engine = create_engine(url, pool_pre_ping=True, pool_timeout=PATIENCE, connect_args=options)
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_timeout=PATIENCE, hide_parameters=True, connect_args=options
+        )
         if engine.dialect.name == "sqlite":
             file = Path(engine.url.database or "")
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -11,9 +11,13 @@ from sqlalchemy import Column, Connection, Engine, func, insert, select, update
 
 from monitoring import tables
 from monitoring.database import BUSY, StoreBusyError, begin_writing
-from monitoring.records import Decision, Job, State, Trigger
+from monitoring.records import UNDER_WAY, Decision, Job, State, Trigger
 
 _CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created"}
+
+
+class JobUnderWayError(Exception):
+    """A model has a job that has not ended."""
 
 
 class Journal:
@@ -26,6 +30,7 @@ class Journal:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._turn = threading.Lock()
+        self._guards = threading.local()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -40,15 +45,33 @@ class Journal:
         try:
             with self._engine.begin() as connection:
                 begin_writing(connection)
+                if guard := getattr(self._guards, "check", None):
+                    guard(connection)
                 yield connection
         finally:
             self._turn.release()
 
-    def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime) -> Job:
-        """Queue a job."""
+    @contextlib.contextmanager
+    def guarded(self, check: Callable[[Connection], None]) -> Iterator[None]:
+        """Have a check made in every writing transaction of this thread; what it raises ends the transaction."""
+        self._guards.check = check
+        try:
+            yield
+        finally:
+            self._guards.check = None
+
+    def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime, alone: bool = False) -> Job:
+        """Queue a job.
+
+        Raises:
+            JobUnderWayError: it was to be the only one: two monitors may be told of the same alert at once.
+        """
         values: dict[str, Any] = {"model": model, "trigger": trigger, "reason": reason, "state": "queued"}
         values |= {"created": now, "progress": "", "log": "", "result": {}}
         with self.writing() as connection:
+            under_way = select(tables.jobs.c.id).where(tables.jobs.c.model == model, tables.jobs.c.state.in_(UNDER_WAY))
+            if alone and (other := connection.execute(under_way.limit(1)).scalar_one_or_none()):
+                raise JobUnderWayError(f"job {other} of {model} is under way: one at a time")
             statement = insert(tables.jobs).values(values).returning(tables.jobs)
             return Job(**connection.execute(statement).mappings().one())
 

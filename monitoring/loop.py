@@ -17,6 +17,7 @@ import numpy as np
 from handlers.contract import ModelContract
 from monitoring import paired, shadow
 from monitoring.contracts import Contracts
+from monitoring.leases import Lease
 from monitoring.policy import JudgePolicy, RetrainPolicy, WatchPolicy, shadow_options
 from monitoring.records import Labelled
 from monitoring.retraining import Retraining
@@ -102,6 +103,7 @@ def closed_loop(
     service: Service,
     clock: Callable[[], datetime],
     interval: float,
+    lease: Lease | None = None,
 ) -> Loop:
     """Put the loop together.
 
@@ -113,6 +115,7 @@ def closed_loop(
         service: the running TorchServe.
         clock: the time, in UTC.
         interval: seconds between two looks at TorchServe, the schedule and the promotions.
+        lease: by which one of several monitors does the jobs.
     """
     models = contracts.models
     versions = Versions(contracts, policies, service, store)
@@ -134,7 +137,7 @@ def closed_loop(
         versions.training_options,
         clock,
     )
-    return Loop(retraining, Runner(store, stages, retraining, rolling, service.answers, watch, interval))
+    return Loop(retraining, Runner(store, stages, retraining, rolling, service.answers, watch, interval, lease))
 
 
 class Versions:

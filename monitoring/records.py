@@ -8,6 +8,7 @@ from typing import Any, Literal
 Label = float | str
 Trigger = Literal["alert", "schedule", "hand"]
 State = Literal["queued", "running", "succeeded", "failed", "refused", "promoted", "rolled_back", "cancelled"]
+UNDER_WAY: tuple[State, ...] = ("queued", "running")
 
 
 @dataclass(frozen=True)

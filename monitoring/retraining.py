@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
 from monitoring.contracts import Contracts
+from monitoring.journal import JobUnderWayError
 from monitoring.policy import RetrainPolicy
 from monitoring.promotions import Promotions, Rollout
-from monitoring.records import Job, State, Trigger
+from monitoring.records import UNDER_WAY, Job, Trigger
 from monitoring.store import Store
 
-UNDER_WAY: tuple[State, ...] = ("queued", "running")
 _DAY = timedelta(days=1)
 _QUIET = timedelta(hours=1)  # a trigger that is refused again and again is written down once in it
 
@@ -62,7 +62,11 @@ class Retraining(Promotions):
             if why := self._against(model, trigger, now):
                 self._note(model, trigger, reason, why, now)
                 raise RetrainRefused(why)
-            job = self._store.create_job(model, trigger, reason, now)
+            try:
+                job = self._store.create_job(model, trigger, reason, now, alone=True)
+            except JobUnderWayError as error:  # another monitor was told of the same
+                self._note(model, trigger, reason, str(error), now)
+                raise RetrainRefused(str(error)) from error
             self._store.record(model, "requested", {"job": job.id, "trigger": trigger, "reason": reason}, now)
             return job
 

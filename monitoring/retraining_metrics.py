@@ -1,17 +1,20 @@
 """Jobs, promotions and champions for Prometheus, read from the store and the registry at each scrape."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.lately import Lately
 from monitoring.store import Store
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError, Registry, Version
 
 logger = logging.getLogger(__name__)
 Family = CounterMetricFamily | GaugeMetricFamily
+Counted = dict[tuple[str, str], int]  # by model and state or kind
+Known = tuple[Collection[str], Counted, Counted, Mapping[str, tuple[str, Version]]]
 
 
 class RetrainingMetrics(Collector):
@@ -23,7 +26,7 @@ class RetrainingMetrics(Collector):
     """
 
     def __init__(self, store: Store, models: Registry) -> None:
-        self._store, self._models = store, models
+        self._known = Lately(lambda: _read(store, models))
 
     def describe(self) -> Iterator[Family]:
         """The families, without samples."""
@@ -38,12 +41,14 @@ class RetrainingMetrics(Collector):
         """The families; without samples where the store or the registry cannot be read."""
         jobs, running, promotions, rollbacks, refusals, champion = families = list(self.describe())
         try:
-            models, counts = self._models.models(), self._store.job_counts()
-            decided, champions = self._store.decision_counts(), self._models.champions()
+            known = self._known()  # whatever else is shown does not wait for the store
         except (ArchiveError, SQLAlchemyError):
             logger.exception("cannot tell of retrainings")
+            known = None
+        if known is None:
             yield from families
             return
+        models, counts, decided, champions = known
         for (model, state), count in sorted(counts.items()):
             jobs.add_metric((model, state), count)
         for model in sorted(models):
@@ -54,3 +59,7 @@ class RetrainingMetrics(Collector):
         for model, (number, _) in sorted(champions.items()):
             champion.add_metric((model, number), 1)
         yield from families
+
+
+def _read(store: Store, models: Registry) -> Known:
+    return models.models().keys(), store.job_counts(), store.decision_counts(), models.champions()

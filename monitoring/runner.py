@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from monitoring.leases import Lease, LeaseLostError
 from monitoring.promotions import Rollout
 from monitoring.records import Job
 from monitoring.retraining import Retraining
@@ -27,6 +28,7 @@ class Runner:
         answers: whether TorchServe does.
         watch: looks after promotions.
         interval: seconds between two looks at TorchServe, the schedule and the promotions.
+        lease: without which it does nothing; None where there is no other monitor.
     """
 
     def __init__(
@@ -38,21 +40,30 @@ class Runner:
         answers: Callable[[], bool],
         watch: Watch,
         interval: float = 30.0,
+        lease: Lease | None = None,
     ) -> None:
         self._store, self._stages, self._retraining = store, stages, retraining
         self._rollout, self._answers, self._watch, self._interval = rollout, answers, watch, interval
+        self._lease = lease
         self._kept: float | None = None
 
     def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
         """Look again and again until told to stop; then end the training, which goes on at the next start."""
         while not stop.is_set():
             try:
-                self.look(stop)
+                if self._lease is None:
+                    self.look(stop)
+                elif self._lease.held:
+                    with self._lease.fenced():
+                        self.look(stop)
+            except LeaseLostError as error:
+                logger.warning("the loop of retraining stops here: %s", error)
             except Exception:
                 logger.exception("the loop of retraining")
             stop.wait(poll)
-        for job in self._store.jobs(states=["running"]):
-            self._stages.pause(job)
+        if self._lease is None or self._lease.held:
+            for job in self._store.jobs(states=["running"]):
+                self._stages.pause(job)
 
     def look(self, stop: threading.Event) -> None:
         """Take the running job, else the oldest queued one, a step further; now and then look after all else."""

@@ -7,22 +7,25 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, and_, delete, func, select, tuple_
+from sqlalchemy import Column, Engine, Row, Select, Table, and_, delete, func, select, tuple_
 
 from monitoring import tables
 from monitoring.database import open_engine
 from monitoring.journal import Journal
 from monitoring.records import Counts, Feedback, FeedbackResult, Labelled, Prediction
-from monitoring.retention import Retention
+from monitoring.retention import Expired, PruneRefusedError, Retention
 from monitoring.rows import Added, Check, anything, keep_feedback, keep_predictions, with_keys
 
 _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
+_PIECE = 5000  # rows that one transaction removes
 _KEY = (_PREDICTIONS.request_id, _PREDICTIONS.row, _PREDICTIONS.model)
 _SAME_ROW = and_(
     _PREDICTIONS.request_id == _FEEDBACK.request_id,
     _PREDICTIONS.row == _FEEDBACK.row,
     _PREDICTIONS.model == _FEEDBACK.model,
 )
+_LABEL_KEY = (_FEEDBACK.request_id, _FEEDBACK.row, _FEEDBACK.model)
+_WITHOUT_PREDICTION = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
 
 
 class Store(Journal):
@@ -137,34 +140,70 @@ class Store(Journal):
             rows = connection.execute(statement).all()
         return {row.version: Counts(row.predictions, row.labelled, row.newest) for row in rows}
 
-    def newest(self) -> datetime | None:
-        """Time of the newest prediction of any model; None if there is none."""
+    def newest(self, until: datetime | None = None) -> datetime | None:
+        """Time of the newest prediction of any model, up to a moment; None if there is none."""
+        statement = select(func.max(_PREDICTIONS.time))
+        if until is not None:
+            statement = statement.where(_PREDICTIONS.time <= until)
         with self._engine.connect() as connection:
-            found: datetime | None = connection.execute(select(func.max(_PREDICTIONS.time))).scalar_one()
+            found: datetime | None = connection.execute(statement).scalar_one()
         return found
 
-    def prune(self, now: datetime) -> int:
-        """Remove what is too old or too much.
+    def expired(self, now: datetime) -> Expired:
+        """What ``prune`` would remove."""
+        kept, count = self.retention, select(func.count())
+        with self._engine.connect() as connection:
+
+            def counted(table: Table, *conditions: Any) -> int:
+                number: int = connection.execute(count.select_from(table).where(*conditions)).scalar_one()
+                return number
+
+            rows, labels = counted(tables.predictions), counted(tables.feedback)
+            old = counted(tables.predictions, _PREDICTIONS.time < now - kept.age)
+            late = counted(tables.feedback, _FEEDBACK.time < now - kept.waiting, _WITHOUT_PREDICTION)
+        return Expired(rows, old, max(0, rows - old - kept.rows), labels, late)
+
+    def prune(self, now: datetime, bounded: bool = True) -> int:
+        """Remove what is too old or too much, some thousand rows a transaction, so that nobody waits long.
+
+        Args:
+            now: the time, in UTC.
+            bounded: whether nothing goes for its age where that would be more than ``retention.share`` of all.
 
         Returns:
             How many predictions went.
+
+        Raises:
+            PruneRefusedError: it would be more; what was too much has gone all the same.
         """
-        kept = self.retention
-        without_prediction = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
-        with self.writing() as connection:
-            gone = connection.execute(delete(tables.predictions).where(_PREDICTIONS.time < now - kept.age)).rowcount
-            excess = connection.execute(select(func.count()).select_from(tables.predictions)).scalar_one() - kept.rows
-            if excess > 0:
-                oldest = (
-                    select(*_KEY)
-                    .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
-                    .order_by(_FEEDBACK.request_id.is_not(None), _PREDICTIONS.time)
-                    .limit(excess)
-                )
-                statement = delete(tables.predictions).where(tuple_(*_KEY).in_(oldest))
-                gone += connection.execute(statement).rowcount
-            late = _FEEDBACK.time < now - kept.waiting
-            connection.execute(delete(tables.feedback).where(late, without_prediction))
+        kept, expired = self.retention, self.expired(now)
+        refusal = expired.refusal(kept.share) if bounded else None
+        gone = 0
+        if refusal is None:
+            gone += self._remove(tables.predictions, _KEY, select(*_KEY).where(_PREDICTIONS.time < now - kept.age))
+            late = select(*_LABEL_KEY).where(_FEEDBACK.time < now - kept.waiting, _WITHOUT_PREDICTION)
+            self._remove(tables.feedback, _LABEL_KEY, late)
+        oldest = (
+            select(*_KEY)
+            .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
+            .order_by(_FEEDBACK.request_id.is_not(None), _PREDICTIONS.time)
+        )
+        excess = expired.excess if refusal is None else max(0, expired.rows - kept.rows)
+        gone += self._remove(tables.predictions, _KEY, oldest, excess)
+        if refusal is not None:
+            raise PruneRefusedError(refusal)
+        return gone
+
+    def _remove(self, table: Table, key: Sequence[Column[Any]], chosen: Select[Any], most: int | None = None) -> int:
+        """Delete the chosen rows, or the first of them; returns how many there were."""
+        gone = 0
+        while most is None or gone < most:
+            some = chosen.limit(_PIECE if most is None else min(_PIECE, most - gone))
+            with self.writing() as connection:
+                removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+            gone += removed
+            if not removed:
+                break
         return gone
 
     def close(self) -> None:

@@ -102,3 +102,12 @@ decisions = Table(
     Column("details", Json, nullable=False),
     Column("time", Utc, nullable=False),
 )
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("owner", String(LONGEST_NAME), nullable=False),
+    Column("expires", Utc, nullable=False),
+    Column("fence", Integer, nullable=False),
+)

@@ -1,6 +1,7 @@
 """Pages from templates, and the files that they load: all from this machine, none made by a build."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ FILES = {
     "console.js": (FOLDER / "static" / "console.js", "text/javascript"),
     "htmx.min.js": (FOLDER / "static" / "htmx.min.js", "text/javascript"),
 }
+
+_CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Pages:
             "segment": segment,
             "duration": duration,
             "percent": percent,
+            "coded": coded,
         }
         self._environment.globals |= {"assets": self.assets, "needs_token": needs_token}
 
@@ -70,7 +74,7 @@ def assets_router(pages: Pages) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/console/static/{name}")
-    def asset(name: str) -> Response:
+    async def asset(name: str) -> Response:
         if name not in pages.assets:
             raise HTTPException(404, f"there is no file {name!r}")
         found = pages.assets[name]
@@ -119,6 +123,11 @@ def told(details: Mapping[str, Any]) -> str:
         f"{key} {value if isinstance(value, str | int) else msgspec.json.encode(value).decode()}"
         for key, value in details.items()
     )
+
+
+def coded(text: str) -> Markup:
+    """Text whose parts between backquotes are code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(Markup.escape(text))))
 
 
 def segment(text: str) -> str:

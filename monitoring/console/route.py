@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.console.pages import Pages
+from monitoring.faults import noted, store_fault
 from serving.registry import ArchiveError
 
 # "Content Security Policy Level 3": nothing but the console's own files. Matplotlib puts colours into attributes.
@@ -39,7 +40,7 @@ def route_with(pages: Pages) -> type[APIRoute]:
             async def answer(request: Request) -> Response:
                 try:
                     response = await handler(request)
-                except (ArchiveError, HTTPException, RequestValidationError, SQLAlchemyError) as error:
+                except Exception as error:
                     response = _told(pages, request, *_sentence(error))
                 response.headers.update(HEADERS)
                 return response
@@ -54,12 +55,15 @@ def _sentence(error: Exception) -> tuple[int, str]:
         case HTTPException():
             return error.status_code, error.detail
         case SQLAlchemyError():
-            return 503, f"The store does not answer: {getattr(error, 'orig', None) or error}"
+            status, sentence = store_fault(error)
+            return status, f"{sentence[0].upper()}{sentence[1:]}."
         case RequestValidationError():
             first = error.errors()[0]
             return 422, f"{first['loc'][-1]}: {first['msg']}"
-        case _:
+        case ArchiveError():
             return 500, f"The model store is damaged: {error}"
+        case _:
+            return 500, f"A fault of the monitor's; its log has it as {noted(error)}."
 
 
 def _told(pages: Pages, request: Request, status: int, sentence: str) -> Response:

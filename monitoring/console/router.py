@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from monitoring.access import Access
 from monitoring.console.actions import actions_router
+from monitoring.console.calls import calls_router
 from monitoring.console.drift_charts import DriftCharts
 from monitoring.console.form import fields, is_picture
 from monitoring.console.log import read
@@ -19,8 +20,8 @@ from monitoring.console.views import ModelView, Views
 from monitoring.contracts import Contracts
 from monitoring.drift_report import verdict
 from monitoring.live import Live
-from monitoring.records import Job
-from monitoring.retraining import UNDER_WAY, Retraining
+from monitoring.records import UNDER_WAY, Job
+from monitoring.retraining import Retraining
 from monitoring.store import Store
 
 NEWEST = 15  # jobs and decisions that a page lists
@@ -50,6 +51,7 @@ def console_router(
     pages = Pages(access.needs_token)
     router = APIRouter(include_in_schema=False)
     router.include_router(assets_router(pages))
+    router.include_router(calls_router(pages))
     router.include_router(_models(pages, Views(store, live, contracts), store, DriftCharts(store, live)))
     router.include_router(_jobs(pages, store))
     router.include_router(actions_router(pages, retraining, Trial(inference_url, client), contracts, access))

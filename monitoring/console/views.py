@@ -9,8 +9,7 @@ from monitoring.contracts import Contracts, unmeasured
 from monitoring.drift import KINDS, Drift, Kind
 from monitoring.live import Live
 from monitoring.quality import Measured
-from monitoring.records import Job
-from monitoring.retraining import UNDER_WAY
+from monitoring.records import UNDER_WAY, Job
 from monitoring.store import Store
 from serving.registry import Version
 from training.criteria import PRIMARY

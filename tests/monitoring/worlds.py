@@ -37,7 +37,7 @@ class Monitor:
             feedback_router(self.store, contracts, access, self.metrics, lambda: NOW),
             catalog_router(self.store, contracts),
         ]
-        self.app = create_app(prober, self.metrics, 3600, routers)
+        self.app = create_app(prober, self.metrics, 3600, routers, admit=access.admit)
         self.client = self.client_from("127.0.0.1")
 
     def client_from(self, address: str, url: str = "http://127.0.0.1:8090") -> TestClient:

@@ -10,7 +10,7 @@ from tests.monitoring.console.browser import NARROW, WIDE, Scheme, chromium, ope
 from tests.monitoring.console.worlds import World, busy, registered
 
 HOSTILE = '<img src=x onerror="document.title=1">'
-PATHS = ("/", "/console/models/air", "/console/models/clothes", "/console/models/mood", "/console/jobs/1")
+PATHS = ("/", "/console/models/air", "/console/models/clothes", "/console/models/mood", "/console/jobs/1", "/docs")
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +160,15 @@ def test_a_monitor_that_is_gone_is_told(browser: Browser, tmp_path: Path) -> Non
             expect(page.locator("#charts")).not_to_contain_text("Comparing")
         page.get_by_role("button", name="Ask air").click()
         expect(page.locator("#message")).to_have_text("The monitor does not answer.")
+
+
+def test_the_page_of_all_calls_asks_nobody_but_the_monitor(browser: Browser, world: World, url: str) -> None:
+    with opened(browser, url) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        for path in ("/docs", "/redoc"):
+            page.goto(path)
+            expect(page.get_by_role("heading", name="GET /models", exact=True)).to_be_visible()
+        assert {
+            one.partition("?")[0].rpartition(":")[0] for one in asked if not one.startswith(("data:", url))
+        } == set()

@@ -192,7 +192,7 @@ def test_a_model_whose_archive_is_gone_or_altered_does_not_break_the_pages(tmp_p
 def test_a_damaged_registry_and_a_store_that_is_away_are_told_in_a_sentence(world: World) -> None:
     assert isinstance(world.store._engine, sqlalchemy.Engine)
     tables.jobs.drop(world.store._engine)
-    assert "The store does not answer: no such table: jobs" in page(world, "/", 503).root.words()
+    assert "The store does not answer; the monitor's log says why, as" in page(world, "/", 503).root.words()
     world.models.path.write_text("{")
     assert "The model store is damaged" in page(world, "/console/models/air", 500).root.words()
 

@@ -61,7 +61,8 @@ class World:
         access = Access(token)
         console = console_router(self.store, self.live, contracts, self.retraining, TORCHSERVE, access, torchserve)
         prober = Prober(self.models, TORCHSERVE, metrics, torchserve)
-        self.app = create_app(prober, metrics, 3600, [catalog_router(self.store, contracts), console])
+        routers = [catalog_router(self.store, contracts), console]
+        self.app = create_app(prober, metrics, 3600, routers, admit=access.admit)
         self.client = self.client_from("127.0.0.1")
 
     def client_from(self, address: str, url: str = ORIGIN) -> TestClient:

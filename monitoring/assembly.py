@@ -1,0 +1,133 @@
+"""The parts of the monitor, put together as the command serves them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import httpx
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.access import Access
+from monitoring.actions_router import actions_router
+from monitoring.alerts_router import alerts_router
+from monitoring.app import Task, create_app
+from monitoring.catalog import catalog_router
+from monitoring.clock import ClockName, EventClock, wall_clock
+from monitoring.console.router import console_router
+from monitoring.contracts import Contracts
+from monitoring.database import database_url
+from monitoring.feedback import feedback_router
+from monitoring.ingest import Ingest, events_router
+from monitoring.jobs_router import jobs_router
+from monitoring.leases import Lease
+from monitoring.live import Live, QualityWindow
+from monitoring.live_metrics import LiveMetrics
+from monitoring.live_router import live_router
+from monitoring.loop import Policies, Service, closed_loop
+from monitoring.probe import TIMEOUT, Prober
+from monitoring.pruning import Pruner
+from monitoring.retention import Retention
+from monitoring.retraining_metrics import RetrainingMetrics
+from monitoring.store import Store, open_store
+from serving.registry import Registry
+from serving.settings import Settings
+
+PRUNE_INTERVAL = 60.0  # s
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the service is.
+
+    Attributes:
+        inference: URL.
+        management: of its socket, or the URL of the management port.
+    """
+
+    inference: str
+    management: str
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Seconds between two rounds.
+
+    Attributes:
+        probe: of a model.
+        live: of looks at the store, and at what was promoted.
+    """
+
+    probe: float = 5.0
+    live: float = 30.0
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What is served; ``close`` it afterwards."""
+
+    app: FastAPI
+    store: Store
+    lease: Lease
+
+    def close(self) -> None:
+        """Let another monitor take over, and give the connections back."""
+        with contextlib.suppress(SQLAlchemyError):  # else it runs out
+            self.lease.release()
+        self.store.close()
+
+
+def assemble(
+    settings: Settings, environ: Mapping[str, str], addresses: Addresses, pauses: Pauses, clock: ClockName = "wall"
+) -> Monitor:
+    """Open the store, and put everything around it.
+
+    Raises:
+        DatabaseError: the database cannot be reached or used.
+        ValueError: a variable is out of its range; names it.
+    """
+    window, policies = QualityWindow.from_environment(environ), Policies.from_environment(environ)
+    registry, models = CollectorRegistry(), Registry(settings.model_store)
+    client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
+    token = environ.get("MARLOOP_TOKEN", "")
+    service = Service(addresses.inference, addresses.management, client, token)
+    prober = Prober(models, service.inference_url, registry, client)
+    store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
+    contracts, access = Contracts(models), Access(token)
+    event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
+    now = event_clock if clock == "events" else wall_clock
+    live = Live(store, contracts, window, now)
+    lease = Lease(store)
+    pruner = Pruner(store, now, registry, lease)
+    loop = closed_loop(settings, policies, store, contracts, service, now, pauses.live, lease)
+    registry.register(LiveMetrics(live))
+    registry.register(RetrainingMetrics(store, models))
+    routers = [
+        events_router(Ingest(store, contracts, registry, event_clock.advance), access),
+        feedback_router(store, contracts, access, registry, now),
+        catalog_router(store, contracts),
+        live_router(live, contracts, window),
+        jobs_router(store, loop.retraining, access),
+        actions_router(loop.retraining, access),
+        alerts_router(loop.retraining, access),
+        console_router(store, live, contracts, loop.retraining, service.inference_url, access, client),
+    ]
+    tasks: list[Task] = [
+        lease.keep_forever,
+        partial(pruner.run_forever, PRUNE_INTERVAL),
+        partial(live.run_forever, pauses.live),
+        loop.runner.run_forever,
+    ]
+    app = create_app(prober, registry, pauses.probe, routers, tasks, access.admit, lambda: _notices(lease, pruner))
+    return Monitor(app, store, lease)
+
+
+def _notices(lease: Lease, pruner: Pruner) -> Iterator[str]:
+    """What somebody should know who asks whether the monitor is ready."""
+    if pruner.refused:
+        yield pruner.refused
+    if lease.holder and not lease.held:
+        yield f"another monitor does the jobs: {lease.holder}"
