@@ -51,6 +51,17 @@ def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: 
     }
 
 
+def class_texts(contract: ModelContract, probabilities: Array, count: int) -> Array:
+    """The likeliest classes as the classification extension of the Open Inference Protocol writes them.
+
+    Returns:
+        ``(n, count)`` strings ``probability:index:label``, the likeliest first.
+    """
+    index = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+    rows = zip(index.tolist(), probabilities, strict=True)
+    return np.array([[f"{row[i]:f}:{i}:{contract.labels[i]}" for i in order] for order, row in rows], object)
+
+
 def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> Any:
     """The answers of the native and v1 formats, one a row, ready for the JSON encoder.
 

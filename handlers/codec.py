@@ -1,6 +1,6 @@
 """Request bytes to graph tensors, and graph outputs to response bytes: which wire format a request is in.
 
-Every route reaches the same code, so the format is told by the content type and by the keys of the JSON.
+A URL of KServe's protocols decides it for JSON; elsewhere the content type and the keys of the JSON tell.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from handlers import json_input, json_output, npy, oip
+from handlers import json_input, json_output, kserve, npy, oip
 from handlers.answers import check_top_k, output_arrays, row_answers
 from handlers.contract import ModelContract
 from handlers.features import FeatureRows, as_tensors, stack
-from handlers.message import JSON, MOST_PARTS, NPY, OCTETS, InputError, Request, Response
+from handlers.message import JSON, MOST_PARTS, NPY, OCTETS, InputError, Request, Response, error_response
 from handlers.rows import RowDecoder
 from handlers.tensors import Array
 
@@ -49,10 +49,12 @@ class _Envelope(msgspec.Struct):
     inputs: Raw | UnsetType = UNSET
 
 
+_KEYS = {b'"instances"': "v1", b'"datatype"': "v2"}
 PROTOCOLS = ("native", "v1", "v2", "npy", "image", "openai", "unknown")
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _MAGIC = {b"\x93NUM": NPY, b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _FORM = "application/x-www-form-urlencoded"
+_QUERY = ("top_k", "model_name")  # the latter is TorchServe's own on /invocations
 
 
 class Codec:
@@ -63,6 +65,7 @@ class Codec:
     def __init__(self, contract: ModelContract, max_rows: int) -> None:
         self.contract = contract
         self.max_rows = max_rows
+        self.names: frozenset[str] = frozenset()  # by which the model is served beside its own
         self._rows = RowDecoder(contract, max_rows)
 
     @classmethod
@@ -89,6 +92,8 @@ class Codec:
         media_type = request.media_type or _sniff(request.body)
         if not (request.body or request.form or media_type == _FORM):
             raise InputError("empty", "the body is empty", expected=", ".join(self.accepts))
+        if request.parts and media_type != _FORM and not media_type.startswith("multipart/"):
+            _check_query([part.name for part in request.parts])
         binary = oip.HEADER_LENGTH in request.headers
         if media_type == OCTETS and binary or media_type == JSON:
             return self._tensors(request) if binary else self._json(request)
@@ -107,15 +112,28 @@ class Codec:
         raise InputError("unsupported_media_type", found + hint, "content-type", ", ".join(self.accepts))
 
     def protocol(self, request: Request) -> str:
-        """What a request that was refused seems to be written in, one of ``PROTOCOLS``."""
+        """What a request that was refused is written in, or seems to be: one of ``PROTOCOLS``."""
+        route = kserve.route(request.headers)
         media_type = request.media_type or _sniff(request.body)
+        if route in (kserve.V1, kserve.V2):
+            return route
         if oip.HEADER_LENGTH in request.headers:
             return "v2"
         if media_type == JSON:
-            keys = {b'"instances"': "v1", b'"datatype"': "v2"}
-            return next((name for key, name in keys.items() if key in request.body), "native")
+            return _json_protocol(request.body)
         images = media_type.startswith("image/") or media_type == "multipart/form-data"
         return "npy" if media_type == NPY else "image" if images else "unknown"
+
+    def refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
+        """Tell a client of an error in the form of its protocol.
+
+        Args:
+            request: that cannot be answered.
+            error: why.
+            cause: what was raised when the fault is ours.
+        """
+        of_kserve = kserve.route(request.headers) or self.protocol(request) in (kserve.V1, kserve.V2)
+        return error_response(error, request, cause, as_text=bool(of_kserve))
 
     def as_rows(
         self, protocol: str, data: FeatureRows | dict[str, Array], rows: int, top_k: int, single: bool
@@ -141,23 +159,28 @@ class Codec:
         return check_top_k(self.contract, int(text), where)
 
     def _json(self, request: Request) -> Decoded:
-        body = request.body
+        body, route = request.body, kserve.route(request.headers)
         json_input.check_utf8(body)
-        single = b'"instances"' not in body
+        if route == kserve.V2:
+            return self._tensors(request)
+        single = route != kserve.V1 and b'"instances"' not in body
         # Most texts are what they seem to be. Those that are not are of another format, or at fault.
-        rows = None if b'"datatype"' in body else self._rows.attempt(body, single)
+        rows = None if b'"datatype"' in body or (route and single) else self._rows.attempt(body, single)
         if rows is None:
             envelope = json_input.decode(_ENVELOPE, body, lambda _: "an object")
-            single = envelope.instances is UNSET
-            if single and envelope.inputs is not UNSET and _holds_objects(envelope.inputs):
+            single = route != kserve.V1 and envelope.instances is UNSET
+            if single and envelope.inputs is not UNSET and (route or _holds_objects(envelope.inputs)):
                 return self._tensors(request)
+            if single and route:
+                found = 'there are neither "instances" (KServe v1) nor "inputs" (Open Inference Protocol v2)'
+                raise InputError("missing_field", found, expected="a body of the URL's protocol")
             rows = self._rows.native(body) if single else self._rows.v1(body)
         top_k = rows.top_k if rows.top_k != 1 else self.top_k(request)
         check_top_k(self.contract, top_k, "$.parameters.top_k")
         return self.as_rows("native" if single else "v1", rows.data, rows.rows, top_k, single)
 
     def _tensors(self, request: Request) -> Decoded:
-        decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows)
+        decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows, self.names)
         if decoded.top_k == 1:
             decoded = decoded._replace(top_k=self.top_k(request))
         check_top_k(self.contract, decoded.top_k, "$.parameters.top_k")
@@ -183,6 +206,29 @@ def _sniff(body: bytes) -> str:
     if body.lstrip()[:1] in (b"{", b"["):
         return JSON
     return next((media_type for magic, media_type in _MAGIC.items() if body.startswith(magic)), "")
+
+
+def _check_query(names: Sequence[str]) -> None:
+    """Refuse query parameters, where the route passes them, that would be ignored.
+
+    Raises:
+        InputError: one that is not known, or stands twice.
+    """
+    for i, name in enumerate(names):
+        if name not in _QUERY or name in names[:i]:
+            found = f"query parameter {name!r}" + (" stands twice" if name in _QUERY else "")
+            raise InputError("invalid_parameter", found, "query", f"{' and '.join(_QUERY)}, each once")
+
+
+def _json_protocol(body: bytes) -> str:
+    """The protocol of a JSON text by its keys, or, where it is no object, by what looks like them."""
+    try:
+        envelope = _ENVELOPE.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return next((name for key, name in _KEYS.items() if key in body), "native")
+    if envelope.instances is not UNSET:
+        return "v1"
+    return "v2" if envelope.inputs is not UNSET and _holds_objects(envelope.inputs) else "native"
 
 
 def _holds_objects(array: Raw) -> bool:

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from handlers import kserve
 from handlers.batch import Batch, Observer
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
 from handlers.engine import Engine
 from handlers.logs import log_requests
-from handlers.message import JSON, InputError, Request, Response, error_response
+from handlers.message import JSON, InputError, Request, Response
 from handlers.tensors import Array
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class ModelHandler:
         most = self._codec.max_rows
         for i in _order(requests):
             if self._timer() > end:
-                answers[i] = _overloaded(requests[i], self._patience)
+                answers[i] = self._overloaded(requests[i])
                 continue
             decoded = self._decode(requests[i])
             if isinstance(decoded, Response):
@@ -114,12 +115,14 @@ class ModelHandler:
         return batch
 
     def _decode(self, request: Request) -> Decoded | Response:
+        path = request.headers.get(kserve.PATH)
         try:
-            return self._codec.decode(request)
+            metadata = kserve.answer(self.contract, path, self._codec.names) if path else None
+            return metadata or self._codec.decode(request)
         except InputError as error:
-            return error_response(error, request)
+            return self._codec.refuse(request, error)
         except Exception as error:
-            return _failure(request, "decoding failed", error)
+            return self._failure(request, "decoding failed", error)
 
     def _predict(self, batch: Batch, decoded: dict[int, Decoded], end: float) -> dict[int, Response]:
         """Run some requests of a batch together; where that fails, each alone."""
@@ -129,7 +132,7 @@ class ModelHandler:
         except Exception as error:
             batch.seconds["predict"] += self._timer() - start
             if len(decoded) == 1:
-                return {i: _failure(batch.requests[i], "the engine failed", error) for i in decoded}
+                return {i: self._failure(batch.requests[i], "the engine failed", error) for i in decoded}
             logger.warning("%s: a batch of %d failed; each request is run alone", self.contract.name, len(decoded))
             alone = [self._alone(batch, i, one, end) for i, one in decoded.items()]
             return {i: response for answers in alone for i, response in answers.items()}
@@ -142,7 +145,7 @@ class ModelHandler:
 
     def _alone(self, batch: Batch, i: int, decoded: Decoded, end: float) -> dict[int, Response]:
         if self._timer() > end:
-            return {i: _overloaded(batch.requests[i], self._patience)}
+            return {i: self._overloaded(batch.requests[i])}
         return self._predict(batch, {i: decoded}, end)
 
     def _encode(self, batch: Batch, decoded: dict[int, Decoded], outputs: dict[str, Array]) -> dict[int, Response]:
@@ -153,12 +156,14 @@ class ModelHandler:
             stop = start + one.rows
             own = {name: array[start:stop] for name, array in outputs.items()}
             try:
-                if not finite and not _is_finite(own):  # JSON has no such number: it would be sent as null
-                    raise FloatingPointError("the graph computed NaN or infinity for this request")
+                if not finite:
+                    _check_finite(own)
                 responses[i] = one.encode(own)
                 batch.answered[i] = own
+            except InputError as error:
+                responses[i] = self._codec.refuse(batch.requests[i], error)
             except Exception as error:
-                responses[i] = _failure(batch.requests[i], "encoding failed", error)
+                responses[i] = self._failure(batch.requests[i], "encoding failed", error)
             start = stop
         return responses
 
@@ -169,6 +174,16 @@ class ModelHandler:
         if short:
             raise RuntimeError(f"the graph's outputs {short} do not have the batch's {rows} rows")
         return outputs
+
+    def _overloaded(self, request: Request) -> Response:
+        """Tell a client that its turn did not come: a batch like this one takes as long again."""
+        what = f"the requests that were taken together with this one took {self._patience:g} s"
+        error = InputError("overloaded", what, expected="the same request again, later")
+        return self._codec.refuse(request, error)._replace(headers={"Retry-After": str(math.ceil(self._patience))})
+
+    def _failure(self, request: Request, what: str, cause: Exception) -> Response:
+        error = InputError("internal", f"{what}; the log has the traceback under this id")
+        return self._codec.refuse(request, error, cause)
 
 
 def _is_finite(outputs: Mapping[str, Array]) -> bool:
@@ -184,15 +199,17 @@ def _order(requests: Sequence[Request]) -> Sequence[int]:
     return small + sorted(large, key=lambda i: requests[i].size)
 
 
-def _overloaded(request: Request, seconds: float) -> Response:
-    """The answer to a request whose turn did not come: a batch like this one takes as long again."""
-    what = f"the requests that were taken together with this one took {seconds:g} s"
-    response = error_response(InputError("overloaded", what, expected="the same request again, later"), request)
-    return response._replace(headers={"Retry-After": str(math.ceil(seconds))})
+def _check_finite(outputs: Mapping[str, Array]) -> None:
+    """Refuse values for which the graph computes no number: JSON has none such, and its example shows that it can.
 
-
-def _failure(request: Request, what: str, cause: Exception) -> Response:
-    return error_response(InputError("internal", f"{what}; the log has the traceback under this id"), request, cause)
+    Raises:
+        InputError: NaN or infinity, with its output and row.
+    """
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+            index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
+            message = f"for these values the output {name} is {array[index]} in row {index[0]}"
+            raise InputError("not_finite_output", message, expected="values whose outputs are finite numbers")
 
 
 def same_answer(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:

@@ -3,16 +3,35 @@
 import json
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from handlers.message import InputError
 
 T = TypeVar("T")
 Describe = Callable[[str], str]
+EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) as one up to this
+WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
+
+
+def whole_number(low: int, high: int) -> Any:
+    """The type of an integer that may be written as a whole float, ``8.0`` or ``1e0``; decoding gives either.
+
+    A float beyond ``EXACT`` does not tell which integer was meant, and is out of range.
+
+    Args:
+        low: smallest; of an integer the decoder knows no limit beyond INT64.
+        high: largest; one beyond INT64 is not checked for integers.
+    """
+    integer: Any = Annotated[int, Meta(ge=low, le=high)] if high < 2**63 else int
+    least, most = max(low, -EXACT), min(high, EXACT)
+    if least > most:
+        return integer
+    return integer | Annotated[float, Meta(ge=float(least), le=float(most), multiple_of=1.0)]
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = lambda path: "") -> T:
@@ -137,9 +156,18 @@ _CODES = [
 ]
 
 
+# What msgspec says of a ``whole_number``, in words of an integer.
+_WHOLE = {
+    "Expected `int | float": "Expected `int",
+    "Expected `float` that's a multiple of 1.0": "Expected `int`, got `float`",
+}
+
+
 def _type_error(text: str, describe: Describe) -> InputError:
     message, _, path = text.rpartition(" - at `")
     message, path = (message, path.rstrip("`")) if message else (text, "$")
+    for seen, meant in _WHOLE.items():
+        message = message.replace(seen, meant)
     for pattern, code in _CODES:
         found = pattern.match(message)
         if found:

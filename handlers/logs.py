@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from handlers.batch import Batch, Observer
+from handlers.message import error_detail
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def _log(batch: Batch, i: int) -> None:
     if not response.error:
         logger.info("answered", extra={"fields": fields})
         return
-    error = json.loads(response.body)["error"]
+    error = error_detail(json.loads(response.body))
     fields |= {"reason": response.error, "path": error["path"]}
     level = logging.ERROR if response.status >= 500 else logging.WARNING
     logger.log(level, error["message"], extra={"fields": fields}, exc_info=response.cause)

@@ -1,7 +1,7 @@
 """What enters and leaves the core: a request, a response, and the error that turns bad input into a clear 4xx."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,7 @@ STATUS = {
     "context_length_exceeded": 400,
     "not_found": 404,
     "unsupported_media_type": 415,
+    "not_finite_output": 422,
     "internal": 500,
     "not_supported": 501,
     "overloaded": 503,
@@ -124,17 +125,43 @@ class InputError(Exception):
         super().__init__(message)
         self.code, self.message, self.path, self.expected = code, shorten(message), shorten(path), expected
 
+    def __str__(self) -> str:
+        """The whole of it in a line."""
+        where = "" if self.path == "$" else f" at {self.path}"
+        return f"{self.message}{where}" + (f"; expected: {self.expected}" if self.expected else "")
+
 
 def shorten(text: str) -> str:
     """Cut a text that may quote input down to a length fit for an error message."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-def error_response(error: InputError, request: Request, cause: Exception | None = None) -> Response:
-    """The JSON form of an error: ``{"error": {code, message, path, expected, request_id}}``, and the client's ids."""
+def error_response(
+    error: InputError, request: Request, cause: Exception | None = None, as_text: bool = False
+) -> Response:
+    """Tell a client of an error.
+
+    Args:
+        error: what was wrong.
+        request: whose ids are told too.
+        cause: what was raised when the fault is ours.
+        as_text: whether ``error`` is a text with the details beside it, as clients of KServe v1 and of the Open
+            Inference Protocol read it; else it is an object of the details.
+    """
     detail = {"code": error.code, "message": error.message, "path": error.path, "expected": error.expected}
-    body = msgspec.json.encode({"error": {k: encodable(v) for k, v in (detail | request.ids).items()}})
-    return Response(STATUS[error.code], body, error=error.code, cause=cause)
+    members = {name: encodable(value) for name, value in (detail | request.ids).items()}
+    body: object = {"error": encodable(str(error))} | members if as_text else {"error": members}
+    return Response(STATUS[error.code], msgspec.json.encode(body), error=error.code, cause=cause)
+
+
+def error_detail(body: Any) -> Mapping[str, Any]:
+    """The details (``code``, ``message``, ``path`` …) in a decoded body of ``error_response``; empty if it is none."""
+    match body:
+        case {"error": dict(detail)}:
+            return detail
+        case {"error": str(), "code": str()}:
+            return {name: value for name, value in body.items() if name != "error"}
+    return {}
 
 
 def encodable(text: str) -> str:

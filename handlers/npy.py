@@ -6,14 +6,14 @@ are the features.
 
 import io
 import math
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from handlers.contract import ModelContract, TensorSpec
 from handlers.message import InputError
-from handlers.tensors import Array, check_shape, to_tensor
+from handlers.tensors import Array, fit_shape, to_tensor
 
 
 def decode(contract: ModelContract, body: bytes, max_rows: int) -> tuple[dict[str, Array], int]:
@@ -44,9 +44,7 @@ def encode(array: Array) -> bytes:
 def _read(body: bytes) -> Array:
     stream = io.BytesIO(body)
     try:
-        version = npy_format.read_magic(stream)
-        read: Any = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = _read_header(stream)
         data = body[stream.tell() :]
         if dtype.hasobject or min(shape, default=0) < 0 or len(data) != math.prod(shape) * dtype.itemsize:
             found = "pickled objects" if dtype.hasobject else f"{len(data)} bytes for shape {list(shape)} of {dtype}"
@@ -55,17 +53,34 @@ def _read(body: bytes) -> Array:
     except InputError:
         raise
     except Exception as error:  # NumPy evaluates the header as Python literals: any error there means a bad header
-        raise InputError("invalid_npy", f"not an npy file: {error!r}", expected="what numpy.save writes") from None
+        raise InputError("invalid_npy", f"not an npy file: {error}", expected="what numpy.save writes") from None
+
+
+def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first index varies fastest, and datatype; versions 1.0, 2.0 and 3.0 of the format.
+
+    Raises:
+        InputError: another version.
+    """
+    version = npy_format.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        found = "version {}.{} of the format".format(*version)
+        raise InputError("invalid_npy", found, expected="version 1.0, 2.0 or 3.0")
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if version == (3, 0) and dtype.names:  # as 2.0, but its names are UTF-8, which was read as Latin-1
+        dtype.names = tuple(name.encode("latin-1").decode() for name in dtype.names)
+    return shape, fortran, dtype
 
 
 def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
-    check_shape(spec, array.shape, path)
+    array = array.reshape(fit_shape(spec, array.shape, path))
     kind, wanted = array.dtype.kind, np.dtype(spec.dtype).kind
     if spec.datatype == "BYTES" and kind in "SU":
         return to_tensor(spec, _strings(array, path), path)
     if kind == wanted == "b" and (array.view(np.uint8) > 1).any():
         raise InputError("invalid_npy", f"{spec.name} holds a byte that is neither 0 nor 1", path, "0 or 1")
-    if kind == wanted or (kind in "iu" and wanted in "iuf"):
+    if kind == wanted or (kind in "iuf" and wanted in "iuf"):
         return np.ascontiguousarray(to_tensor(spec, array, path))
     raise InputError("wrong_datatype", f"{spec.name} has dtype {array.dtype}", path, spec.datatype)
 

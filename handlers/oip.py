@@ -7,7 +7,7 @@ order.
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,11 +15,16 @@ import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from handlers import json_input, json_output
+from handlers.answers import check_top_k, class_texts
 from handlers.contract import ModelContract, TensorSpec
 from handlers.message import OCTETS, InputError, Response
-from handlers.tensors import Array, check_shape, json_array, json_type, to_tensor
+from handlers.tensors import NUMERIC, Array, fit_shape, json_array, json_type, to_tensor
 
 HEADER_LENGTH = "inference-header-content-length"
+
+
+# Members that the protocol leaves out may be null: clients write every optional member that they know.
+_Parameters = dict[str, Any] | None
 
 
 class _Input(Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,19 +32,40 @@ class _Input(Struct, frozen=True, forbid_unknown_fields=True):
     shape: list[int]
     datatype: str
     data: Raw | UnsetType = UNSET
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters = None
+
+    @property
+    def has_data(self) -> bool:
+        return self.data is not UNSET and bytes(memoryview(self.data)[:4]) != b"null"
 
 
 class _Output(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: _Parameters = None
 
 
 class _Request(Struct, frozen=True, forbid_unknown_fields=True):
     inputs: list[_Input]
-    id: str | UnsetType = UNSET
-    outputs: list[_Output] | UnsetType = UNSET
-    parameters: dict[str, Any] = {}
+    id: str | None = None
+    outputs: list[_Output] | None = None
+    parameters: _Parameters = None
+    # Of KServe's own clients, which repeat here what the URL says and how they read the answer.
+    model_name: str | None = None
+    model_version: str | None = None
+    raw_output: Any = None
+
+
+class Wanted(NamedTuple):
+    """An output that the response must hold.
+
+    Attributes:
+        in_binary: whether its data is wanted in binary.
+        classes: how many classes of each row are wanted in place of the tensor; 0 for the tensor.
+    """
+
+    name: str
+    in_binary: bool
+    classes: int = 0
 
 
 class TensorRequest(NamedTuple):
@@ -49,21 +75,40 @@ class TensorRequest(NamedTuple):
     rows: int
     top_k: int
     id: str | None
-    outputs: tuple[tuple[str, bool], ...]  # name, and whether its data is wanted in binary
+    outputs: tuple[Wanted, ...]
 
 
 _DECODER = msgspec.json.Decoder(_Request)
 
 
-def decode(contract: ModelContract, body: bytes, headers: Mapping[str, str], max_rows: int) -> TensorRequest:
+def decode(
+    contract: ModelContract, body: bytes, headers: Mapping[str, str], max_rows: int, names: Container[str] = ()
+) -> TensorRequest:
     """Decode a request, binary when the header says where its JSON ends.
+
+    Args:
+        contract: of the model.
+        body: JSON, and tensors behind it.
+        headers: names in lower case.
+        max_rows: of the request.
+        names: by which the model is served beside its own.
 
     Raises:
         InputError: not of the protocol, or not of the contract.
     """
     text, binary = _split(body, headers)
     request = json_input.decode(_DECODER, text, lambda path: "an Open Inference Protocol v2 request")
-    json_input.check_unique_keys(text, 1 + 4 * len(request.inputs) + (request.id is not UNSET))
+    optional = (request.id, request.model_name, request.model_version)
+    json_input.check_unique_keys(text, 1 + 4 * len(request.inputs) + 3 - optional.count(None))
+    _check_model(contract, request, names)
+    tensors = _tensors(contract, request, binary, max_rows)
+    _check_complete(contract, tensors)
+    top_k = _whole((request.parameters or {}).get("top_k"), 1, "$.parameters.top_k")
+    rows = len(next(iter(tensors.values())))
+    return TensorRequest(tensors, rows, top_k, request.id, _outputs(contract, request))
+
+
+def _tensors(contract: ModelContract, request: _Request, binary: bytes, max_rows: int) -> dict[str, Array]:
     specs = {spec.name: spec for spec in contract.inputs}
     tensors: dict[str, Array] = {}
     offset = 0
@@ -73,28 +118,54 @@ def decode(contract: ModelContract, body: bytes, headers: Mapping[str, str], max
         if spec is None or item.name in tensors:
             code = "unknown_field" if spec is None else "duplicate_key"
             raise InputError(code, f"input {item.name!r}", f"{path}.name", f"each once: {', '.join(specs)}")
-        if item.datatype != spec.datatype:
-            raise InputError("wrong_datatype", f"{item.name} is {item.datatype}", f"{path}.datatype", spec.datatype)
-        check_shape(spec, item.shape, f"{path}.shape")
-        if item.shape[0] > max_rows:
-            raise InputError("too_many_rows", f"{item.shape[0]} rows", f"{path}.shape", f"at most {max_rows} rows")
+        sent = _sent(spec, item.datatype, f"{path}.datatype")
+        shape = fit_shape(spec, item.shape, f"{path}.shape")
+        if shape[0] > max_rows:
+            raise InputError("too_many_rows", f"{shape[0]} rows", f"{path}.shape", f"at most {max_rows} rows")
         size = _binary_size(item, path)
         if size is None:
-            values = _json_data(spec, item, f"{path}.data")
+            values = _json_data(sent, item, f"{path}.data")
         else:
-            values = _binary_data(spec, item, binary[offset : offset + size], f"{path}.parameters.binary_data_size")
+            values = _binary_data(sent, item, binary[offset : offset + size], f"{path}.parameters.binary_data_size")
             offset += size
+        values = values.reshape(shape)
+        if sent is not spec:
+            values = to_tensor(sent, values, f"{path}.data")
         tensors[item.name] = to_tensor(spec, values, f"{path}.data")
     if offset != len(binary):
         expected = f"{offset} bytes, the sum of binary_data_size"
         raise InputError("invalid_tensor", f"{len(binary)} bytes follow the JSON header", "$", expected)
-    _check_complete(contract, tensors)
-    top_k = request.parameters.get("top_k", 1)
-    if not isinstance(top_k, int) or isinstance(top_k, bool):
-        raise InputError("invalid_parameter", f"top_k is {top_k!r}", "$.parameters.top_k", "an integer")
-    rows = len(next(iter(tensors.values())))
-    ident = None if request.id is UNSET else request.id
-    return TensorRequest(tensors, rows, top_k, ident, _outputs(contract, request))
+    return tensors
+
+
+def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
+    """The input as the client declares it: a number may be of any datatype whose values the contract's holds.
+
+    Raises:
+        InputError: numbers and what is none are never taken for each other.
+    """
+    if datatype == spec.datatype:
+        return spec
+    if datatype not in NUMERIC or spec.datatype not in NUMERIC:
+        raise InputError("wrong_datatype", f"{spec.name} is {datatype}", path, spec.datatype)
+    return TensorSpec(spec.name, datatype, spec.shape)
+
+
+def _check_model(contract: ModelContract, request: _Request, names: Container[str]) -> None:
+    name, version = request.model_name, request.model_version
+    if name and name != contract.name and name not in names:
+        raise InputError("invalid_parameter", f"this is not the model {name!r}", "$.model_name", contract.name)
+    if version and version != contract.version:
+        raise InputError("invalid_parameter", f"this is not version {version!r}", "$.model_version", contract.version)
+
+
+def _whole(value: Any, default: int, path: str) -> int:
+    """A parameter that is a whole number; null is no value."""
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise InputError("invalid_parameter", f"{path.rpartition('.')[2]} is {value!r}", path, "an integer")
+    return int(value)
 
 
 def encode(contract: ModelContract, request: TensorRequest, arrays: Mapping[str, Array]) -> Response:
@@ -110,14 +181,16 @@ def encode(contract: ModelContract, request: TensorRequest, arrays: Mapping[str,
     if request.id is not None:
         head["id"] = request.id
     outputs, blobs = [], []
-    for name, in_binary in request.outputs:
-        array = np.ascontiguousarray(arrays[name])
-        output: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatypes[name]}
+    for name, in_binary, classes in request.outputs:
+        array, datatype = np.ascontiguousarray(arrays[name]), datatypes[name]
+        if classes:
+            array, datatype = class_texts(contract, array, classes), "BYTES"
+        output: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype}
         if in_binary:
-            blobs.append(_to_bytes(array, datatypes[name]))
+            blobs.append(_to_bytes(array, datatype))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            output["data"] = array.ravel().tolist() if datatypes[name] == "BYTES" else array.ravel()
+            output["data"] = array.ravel().tolist() if datatype == "BYTES" else array.ravel()
         outputs.append(output)
     text = json_output.encode(head | {"outputs": outputs})
     if not blobs:
@@ -147,25 +220,43 @@ def _check_complete(contract: ModelContract, tensors: Mapping[str, Array]) -> No
         raise InputError("wrong_shape", f"rows differ: {rows}", "$.inputs", "as many rows in every input")
 
 
-def _outputs(contract: ModelContract, request: _Request) -> tuple[tuple[str, bool], ...]:
+def _outputs(contract: ModelContract, request: _Request) -> tuple[Wanted, ...]:
     known = [spec.name for spec in contract.outputs]
-    default = request.parameters.get("binary_data_output", False) is True
-    if request.outputs is UNSET or not request.outputs:
-        return tuple((name, default) for name in known)
-    for i, output in enumerate(request.outputs):
-        if output.name not in known:
-            path = f"$.outputs[{i}].name"
-            raise InputError("unknown_output", f"unknown output {output.name!r}", path, f"one of {', '.join(known)}")
-    return tuple((o.name, o.parameters.get("binary_data", default) is True) for o in request.outputs)
+    default = (request.parameters or {}).get("binary_data_output") is True
+    if not request.outputs:
+        return tuple(Wanted(name, default) for name in known)
+    return tuple(_wanted(contract, output, f"$.outputs[{i}]", default) for i, output in enumerate(request.outputs))
+
+
+def _wanted(contract: ModelContract, output: _Output, path: str, default: bool) -> Wanted:
+    known = [spec.name for spec in contract.outputs]
+    if output.name not in known:
+        expected = f"one of {', '.join(known)}"
+        raise InputError("unknown_output", f"unknown output {output.name!r}", f"{path}.name", expected)
+    parameters = output.parameters or {}
+    if parameters.get("shared_memory_region") is not None:
+        where = f"{path}.parameters.shared_memory_region"
+        raise InputError("not_supported", "shared memory is not offered", where, "outputs in the response")
+    in_binary = parameters.get("binary_data")
+    classes = _whole(parameters.get("classification"), 0, where := f"{path}.parameters.classification")
+    if classes and output.name != "probabilities":
+        raise InputError("invalid_parameter", f"{output.name} has no classes", where, _classified(contract))
+    if classes:
+        check_top_k(contract, classes, where)
+    return Wanted(output.name, default if in_binary is None else in_binary is True, classes)
+
+
+def _classified(contract: ModelContract) -> str:
+    return "the output probabilities" if contract.labels else "no classification: this model has no labels"
 
 
 def _binary_size(item: _Input, path: str) -> int | None:
-    size = item.parameters.get("binary_data_size")
+    size = (item.parameters or {}).get("binary_data_size")
     if size is None:
-        if item.data is UNSET:
+        if not item.has_data:
             raise InputError("missing_field", f"{item.name} has no data", f"{path}.data", "an array")
         return None
-    if item.data is not UNSET or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if item.has_data or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         where = f"{path}.parameters.binary_data_size"
         raise InputError("invalid_tensor", f"binary_data_size is {size!r}", where, "a size in bytes, and no data")
     return size
@@ -197,8 +288,8 @@ def _binary_data(spec: TensorSpec, item: _Input, blob: bytes, path: str) -> Arra
         return _reshape(_strings(blob, path), item, path)
     dtype = np.dtype(spec.dtype)
     expected = math.prod(item.shape) * dtype.itemsize
-    if len(blob) != expected or item.parameters["binary_data_size"] != expected:
-        size = item.parameters["binary_data_size"]
+    size = (item.parameters or {})["binary_data_size"]
+    if len(blob) != expected or size != expected:
         raise InputError("invalid_tensor", f"{item.name}: {size} bytes, {len(blob)} sent", path, f"{expected} bytes")
     if dtype.kind == "b" and max(blob, default=0) > 1:
         raise InputError("invalid_tensor", f"{item.name} holds a byte that is neither 0 nor 1", path, "0 or 1")

@@ -24,7 +24,7 @@ _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a request may ask beside its rows."""
 
-    top_k: int = 1
+    top_k: int | json_input.WholeFloat | None = None
 
 
 class Rows(NamedTuple):
@@ -49,7 +49,7 @@ class RowDecoder:
         self._max_rows = max_rows
         self._scalars = {spec.name: Features([spec]) for spec in contract.inputs if Features.fit([spec])}
         self._features = Features(contract.inputs) if Features.fit(contract.inputs) else None
-        parameters: Any = ("parameters", Parameters, Parameters())
+        parameters: Any = ("parameters", Parameters | None, None)
         if contract.has_named_rows:
             fields: Any = [(spec.name, _value_type(spec)) for spec in contract.inputs]
             row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
@@ -95,13 +95,13 @@ class RowDecoder:
         members = len(self._specs) if named else 1
         json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
         row = request if named else request.inputs
-        return Rows(self._data([row], "$" if named else "$.inputs", single=True), 1, request.parameters.top_k)
+        return Rows(self._data([row], "$" if named else "$.inputs", single=True), 1, _top_k(request.parameters))
 
     def _v1_rows(self, request: Any, body: bytes) -> Rows:
         count = len(request.instances)
         members = 1 + count * len(self._specs) if self._contract.has_named_rows else 1
         json_input.check_unique_keys(body, members + _parameter_members(request.parameters))
-        return Rows(self._data(request.instances, "$.instances"), count, request.parameters.top_k)
+        return Rows(self._data(request.instances, "$.instances"), count, _top_k(request.parameters))
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         try:
@@ -117,7 +117,7 @@ class RowDecoder:
             return InputError("too_many_rows", "too many rows", error.path, f"at most {self._max_rows} rows")
         if error.code == "unknown_category":
             spec = self._spec_at(error.path)
-            value = error.message.removeprefix("Invalid enum value ").strip("'")
+            value = error.message.removeprefix("Invalid enum value ")[1:-1]
             return unknown_category(spec, value, error.path) if spec else error
         return error
 
@@ -151,8 +151,12 @@ class RowDecoder:
         return _array(spec, [getattr(row, spec.name) for row in rows], paths)
 
 
-def _parameter_members(parameters: Parameters) -> int:
-    return 0 if parameters == Parameters() else 2
+def _parameter_members(parameters: Parameters | None) -> int:
+    return 0 if parameters is None else 1 + (parameters.top_k is not None)
+
+
+def _top_k(parameters: Parameters | None) -> int:
+    return 1 if parameters is None or parameters.top_k is None else int(parameters.top_k)
 
 
 def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
@@ -180,4 +184,4 @@ def _scalar_type(spec: TensorSpec) -> Any:
     low, high = limits(spec)
     if spec.datatype.startswith("FP"):
         return Annotated[float, Meta(ge=float(low), le=float(high))]
-    return Annotated[int, Meta(ge=int(low), le=min(int(high), 2**63 - 1))]
+    return json_input.whole_number(int(low), int(high))

@@ -61,7 +61,9 @@ class Service:
         registry = CollectorRegistry()
         telemetry = self._telemetry(contract, codec, os.environ, registry)
         # A copy that is served under another name is being tried out.
-        is_itself = getattr(context, "model_name", None) in (None, contract.name)
+        served_as = getattr(context, "model_name", None) or contract.name
+        is_itself = served_as == contract.name
+        codec.names = frozenset({served_as})
         self.capture = _capture(contract, os.environ, registry) if is_itself else None
         log: Observer = log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))
         observers = [log, *(one for one in (telemetry, self.capture) if one)]

@@ -118,7 +118,10 @@ class Telemetry:
         self._read_memory()
 
     def _count(self, batch: Batch) -> None:
-        if [response.status for response in batch.responses].count(200) == len(batch.requests):  # as nearly always
+        plain = len(batch.decoded) == len(batch.requests)
+        if plain and [response.status for response in batch.responses].count(200) == len(
+            batch.requests
+        ):  # nearly always
             for protocol, count in Counts(map(_PROTOCOL, batch.decoded.values())).items():
                 self._requests.labels(**self._names, protocol=protocol, code="200").inc(count)
             return

@@ -1,25 +1,24 @@
 """Checks on arrays that the wire formats share: datatype, shape, finite values, range, categories."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.contract import TensorSpec
+from handlers.contract import DTYPES, TensorSpec
+from handlers.json_input import EXACT, whole_number
 from handlers.message import InputError, shorten
+from handlers.suggestions import closest_names
 
 Array = NDArray[Any]
-_LONGEST_LOOKUP = 64  # characters of an unknown category that are compared: the comparison is quadratic
+NUMERIC = frozenset(DTYPES) - {"BOOL", "BYTES"}
 
 
-def json_type(spec: TensorSpec) -> type:
-    """The type of one element in JSON. JSON has one kind of number, so a whole float counts as an integer, except
-    where a float could not hold every value.
-    """
-    if spec.datatype in ("INT64", "UINT64"):
-        return int
+def json_type(spec: TensorSpec) -> Any:
+    """The type of one element in JSON. JSON has one kind of number, so a whole float counts as an integer."""
+    if spec.datatype in ("INT64", "UINT64"):  # a float could not hold every value
+        return whole_number(*_integers(spec))
     return {"BYTES": str, "BOOL": bool}.get(spec.datatype, float)
 
 
@@ -29,7 +28,7 @@ def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
     Raises:
         InputError: ragged lists, or an integer that no 64 bits hold.
     """
-    dtype = {str: "O", bool: "?", float: "f8", int: "u8" if spec.datatype == "UINT64" else "i8"}[json_type(spec)]
+    dtype = {"BYTES": "O", "BOOL": "?", "INT64": "i8", "UINT64": "u8"}.get(spec.datatype, "f8")
     try:
         array = np.array(values, dtype)
     except OverflowError:
@@ -80,7 +79,7 @@ def category_index(spec: TensorSpec, values: Sequence[str], path: str) -> Array:
 
 def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
     """The error for a value that is none of the categories, listing the closest ones."""
-    closest = difflib.get_close_matches(value[:_LONGEST_LOOKUP], spec.categories, n=3, cutoff=0.0)
+    closest = closest_names(value, spec.categories)
     return InputError(
         "unknown_category",
         f"unknown {spec.name} {shorten(repr(value))}",
@@ -89,16 +88,20 @@ def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
     )
 
 
-def check_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> None:
-    """Refuse a shape that differs from the contract's, whatever the batch.
+def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, ...]:
+    """The contract's shape with as many rows as ``shape`` has.
+
+    Ones at the end change neither the values nor their order, and clients differ in them: a column of a table may come
+    as ``[n, 1]``.
 
     Raises:
-        InputError: no rows, another rank or another size.
+        InputError: no rows, or a shape that differs from the contract's by more than ones at its end.
     """
-    if len(shape) != len(spec.shape) or tuple(shape[1:]) != spec.shape[1:]:
+    if not shape or _without_ones(shape[1:]) != _without_ones(spec.shape[1:]):
         raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}")
     if shape[0] < 1:
         raise InputError("empty", f"{spec.name} has {shape[0]} rows", path, "at least one row")
+    return (shape[0], *spec.shape[1:])
 
 
 def limits(spec: TensorSpec) -> tuple[float, float]:
@@ -116,6 +119,19 @@ def limits(spec: TensorSpec) -> tuple[float, float]:
     return -high, high
 
 
+def _without_ones(sizes: Sequence[int]) -> tuple[int, ...]:
+    stop = len(sizes)
+    while stop and sizes[stop - 1] == 1:
+        stop -= 1
+    return tuple(sizes[:stop])
+
+
+def _integers(spec: TensorSpec) -> tuple[int, int]:
+    """What the datatype of integers holds, whatever the range."""
+    info = np.iinfo(spec.dtype)
+    return int(info.min), int(info.max)
+
+
 def _ragged(spec: TensorSpec, path: str) -> InputError:
     return InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}")
 
@@ -125,6 +141,9 @@ def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
     if values.dtype == np.uint8 and low <= 0 and high >= 255:  # pixels, whose every value is inside
         return
     floating = values.dtype.kind == "f"
+    whole = floating and np.dtype(spec.dtype).kind in "iu"
+    if whole:
+        low, high = max(low, -EXACT), min(high, EXACT)
     if floating:  # a limit is compared in the array's type, and one too large for that type would become infinity
         values = values.astype(np.promote_types(values.dtype, spec.dtype), copy=False)
     # NaN fails both comparisons, infinity one of them, so that one pass finds all three faults.
@@ -132,8 +151,11 @@ def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
     if not inside.all():
         value, where = _first(~inside, values, path)
         code = "not_finite" if floating and not np.isfinite(value) else "out_of_range"
-        raise InputError(code, f"{spec.name} is {value}", where, spec.describe())
-    if floating and np.dtype(spec.dtype).kind in "iu":
+        expected = spec.describe()
+        if code == "out_of_range" and whole and abs(float(value)) > EXACT:
+            expected += ", which a float beyond 2**53 does not tell"
+        raise InputError(code, f"{spec.name} is {value}", where, expected)
+    if whole:
         fraction = values != np.floor(values)
         if fraction.any():
             value, where = _first(fraction, values, path)

@@ -7,6 +7,7 @@ import msgspec
 
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
+from handlers.message import error_detail
 from loadtests.payloads import Answer, Payload, Refusal
 
 
@@ -22,8 +23,7 @@ def complaint(contract: ModelContract, payload: Payload, status: int, body: byte
     if not isinstance(found, dict):
         return "the body is no object"
     if isinstance(payload.expected, Refusal):
-        error = found.get("error")
-        code = error.get("code") if isinstance(error, dict) else None
+        code = error_detail(found).get("code")
         return "" if code == payload.expected.code else f"error code {code} instead of {payload.expected.code}"
     if payload.expected.exact is not None:
         return "" if same_answer(found, payload.expected.exact) else "the contract's example has another answer"

@@ -101,7 +101,7 @@ def _tensors(contract: ModelContract, tensors: draws.Tensors) -> list[Payload]:
     rows = {"shape": [2, *first["shape"][1:]]}
     # More rows than any model takes; no data, because the shape is refused before it is looked at.
     million = {"shape": [1_000_000, *first["shape"][1:]], "data": []}
-    other = {"datatype": "INT8" if first["datatype"] != "INT8" else "FP32"}
+    other = {"datatype": "BOOL" if first["datatype"] != "BOOL" else "FP32"}
     outputs = {"outputs": [{"name": "no_such_output"}]}
     binary = write(contract, "invalid", "v2-binary", tensors)
     cut = Payload("invalid", "v2-binary", binary.body[:-1], Refusal(400, "invalid_tensor"), binary.headers)

@@ -1,11 +1,11 @@
 """What a label of a model must be: checked when feedback arrives, and when it is learned from."""
 
-import difflib
 from typing import Any
 
 import numpy as np
 
 from handlers.contract import ModelContract
+from handlers.suggestions import closest_names
 
 LARGEST = 1e100  # of a label or an answer: sums of squares of millions of them are still numbers
 SPANS = 10  # of the known labels, that one to come may lie outside of them on either side
@@ -16,7 +16,7 @@ def label_fault(contract: ModelContract, label: Any) -> str | None:
     if contract.task == "classification":
         if label in contract.labels:
             return None
-        closest = difflib.get_close_matches(str(label)[:64], contract.labels, n=3, cutoff=0.0)
+        closest = closest_names(str(label), contract.labels)
         return f"one of {len(contract.labels)} class names, closest: {', '.join(closest)}"
     limits = label_range(contract)
     if is_number(label) and (limits is None or limits[0] <= label <= limits[1]):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from handlers.codec import Codec, Decoded, Outputs
 from handlers.contract import Example, ModelContract
 from handlers.handler import ModelHandler, same_answer
-from handlers.message import JSON, NPY, Request, Response
+from handlers.message import JSON, NPY, Request, Response, error_detail
 from handlers.tensors import Array
 from tests.handlers import wire
 from tests.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, Formula, pixels, serve
@@ -59,8 +59,7 @@ def line(x: float, ident: str) -> Request:
 
 
 def error(response: Response) -> dict[str, str]:
-    found: dict[str, str] = msgspec.json.decode(response.body)["error"]
-    return found
+    return dict(error_detail(msgspec.json.decode(response.body)))
 
 
 @pytest.mark.parametrize(
@@ -280,12 +279,30 @@ def test_answers_are_the_same_up_to_a_thousandth_of_each_number(found: Any, expe
     assert same_answer(found, expected) is same
 
 
-def test_an_output_that_is_no_number_is_a_500_for_its_request_alone() -> None:
+def test_an_output_that_is_no_number_is_its_requests_own_fault() -> None:
     class Overflowing:
         def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
             return {"y": np.exp(tensors["x"].astype(np.float32) * 1000)}
 
     with np.errstate(over="ignore"):
         responses = serve(LINE, Overflowing()).handle([wire.request({"x": x}) for x in (0.0, 6.0, -6.0)])
-    assert [response.status for response in responses] == [200, 500, 200]
-    assert isinstance(responses[1].cause, FloatingPointError)
+    assert [response.status for response in responses] == [200, 422, 200]
+    assert error(responses[1])["code"] == "not_finite_output"
+    assert error(responses[1])["message"] == "for these values the output y is inf in row 0"
+
+
+@pytest.mark.parametrize("name", wire.WRITERS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_output_that_is_no_number_is_refused_in_every_format(name: str, value: float) -> None:
+    class Undefined:
+        def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+            return {"y": np.where(tensors["x"] == 6, value, tensors["x"]).astype(np.float32)}
+
+    rows = [6.0] if name == "native" else [1.0, 6.0]
+    bad = wire.WRITERS[name](LINE, {"x": np.array(rows, "f4")})
+    good = wire.WRITERS[name](LINE, {"x": np.array([1], "f4")})
+    handler = serve(LINE, Undefined())
+    refused = wire.refusal(handler, bad)
+    assert (refused["status"], refused["code"]) == ("422", "not_finite_output")
+    assert f"the output y is {np.float32(value)} in row {len(rows) - 1}" in refused["message"]
+    assert [response.status for response in handler.handle([good, bad, good])] == [200, 422, 200]

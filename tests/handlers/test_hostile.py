@@ -94,7 +94,7 @@ BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("too deep", PICTURES, wire.request({"inputs": [[[1]] * 6] * 6}), (400, "wrong_type", "$.inputs[0][0]")),
     ("ragged", PICTURES, wire.request({"inputs": [[1] * 6] * 5 + [[1] * 5]}), (400, "wrong_shape", "$.inputs[5]")),
     ("ragged row", MIXED, wire.request({"words": ["a"]}), (400, "wrong_shape", "$.words")),
-    ("wrong shape in v2", LINE, wire.request(v2(shape=[2, 1])), (400, "wrong_shape", "$.inputs[0].shape")),
+    ("wrong shape in v2", LINE, wire.request(v2(shape=[1, 2])), (400, "wrong_shape", "$.inputs[0].shape")),
     ("fewer values than the shape says", LINE, wire.request(v2(data=[1])), (400, "wrong_shape", "$.inputs[0].data")),
     ("no instances", LINE, wire.request({"instances": []}), (400, "empty", "$.instances")),
     ("no rows in v2", LINE, wire.request(v2(shape=[0], data=[])), (400, "empty", "$.inputs[0].shape")),
@@ -110,7 +110,7 @@ BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("too many parts", LINE, wire.request(b"", FORM, dict.fromkeys(map(str, range(101)), b"")), TOO_MANY_PARTS),
     ("bomb", PICTURES, wire.request(bomb(5001), PNG), (413, "image_too_large", "body")),
     ("huge bomb", PICTURES, wire.request(bomb(60_000), PNG), (413, "image_too_large", "body")),
-    ("wrong datatype", LINE, wire.request(v2(datatype="FP64")), (400, "wrong_datatype", "$.inputs[0].datatype")),
+    ("wrong datatype", LINE, wire.request(v2(datatype="BOOL")), (400, "wrong_datatype", "$.inputs[0].datatype")),
     ("wrong dtype in npy", LINE, wire.request(wire.save(np.array(["1"])), NPY), (400, "wrong_datatype", "$")),
     ("pickle in npy", LINE, wire.request(wire.save(np.array([None])), NPY), (400, "invalid_npy", "$")),
     (
@@ -149,7 +149,7 @@ def test_bad_input_is_told_its_status_code_and_path(
 
 def test_every_code_that_an_input_can_get_is_in_the_table() -> None:
     of_text = {"unsupported_value", "context_length_exceeded", "not_found", "overloaded"}  # asked of a language model
-    elsewhere = {"invalid_tensor", "internal", "not_supported"} | of_text
+    elsewhere = {"invalid_tensor", "not_finite_output", "internal", "not_supported"} | of_text
     assert {expected[1] for *_, expected in BAD} == set(STATUS) - elsewhere
 
 

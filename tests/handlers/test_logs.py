@@ -104,6 +104,15 @@ def test_a_sample_of_the_successful_requests_is_logged(
     assert [line["message"] for line in lines(stream)] == ["answered"] * expected
 
 
+@pytest.mark.parametrize("body", [{"x": "six"}, {"instances": [{"x": "six"}]}, {"inputs": [{"name": "x"}]}])
+def test_a_line_says_the_same_whatever_the_form_of_the_error(stream: io.StringIO, body: Any) -> None:
+    handle([wire.request(body)])
+    (line,) = lines(stream)
+    assert line["level"] == "WARNING"
+    assert line["message"].startswith(("Expected `float`", "Object missing required field"))
+    assert line["path"].startswith("$.")
+
+
 def test_what_others_log_below_warning_stays_out(stream: io.StringIO) -> None:
     logging.getLogger("ts").info("chatter")
     logging.getLogger("ts").warning("trouble")

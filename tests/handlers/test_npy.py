@@ -1,10 +1,12 @@
 """NumPy files: which arrays fit a model, and that no file does harm."""
 
+import io
 import struct
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib import format as npy_format
 from numpy.lib.recfunctions import repack_fields
 
 from handlers.contract import ModelContract, TensorSpec
@@ -74,6 +76,49 @@ def test_a_model_of_one_input_takes_a_structured_array_too() -> None:
     assert read(LINE, np.array([(2,)], [("x", "f4")]))["x"].tolist() == [2]
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<f8", "f2", ">i8", "u1"])
+def test_numbers_are_told_by_their_values_and_not_by_their_datatype(dtype: str) -> None:
+    for datatype in ("INT8", "UINT16", "INT64", "UINT64", "FP16", "FP64"):
+        found = read(only(datatype), np.array([[8], [0], [-0.0]], dtype))["x"]
+        assert found.tolist() == [8, 0, 0]
+        assert found.dtype == only(datatype).inputs[0].dtype
+
+
+def test_a_column_may_come_with_ones_at_the_end_of_its_shape() -> None:
+    assert read(LINE, np.array([[[1.5]], [[2]], [[3]]]))["x"].tolist() == [1.5, 2, 3]
+    assert read(PICTURES, np.asfortranarray(pixels(rows=2)[..., None]))["pixels"].tolist() == pixels(rows=2).tolist()
+    table = np.array([([1400], 5, ["UA"])], [("distance", "f4", (1,)), ("hour", "f8"), ("carrier", "U2", (1,))])
+    assert {name: tensor.tolist() for name, tensor in read(FLIGHTS, table).items()} == {
+        "distance": [1400],
+        "hour": [5],
+        "carrier": [3],
+    }
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("array", [np.array([1.5, 2]), np.array([(1.5,), (2,)], [("x", ">f4")])])
+def test_every_version_of_the_format_is_read(version: tuple[int, int], array: Array) -> None:
+    buffer = io.BytesIO()
+    npy_format.write_array(buffer, array, version)
+    assert decode(LINE, buffer.getvalue(), MAX_ROWS)[0]["x"].tolist() == [1.5, 2]
+
+
+def test_names_beyond_latin_1_need_version_3() -> None:
+    model = contract(TensorSpec("température", "FP32"), TensorSpec("длина", "FP32"))
+    buffer = io.BytesIO()
+    table = np.array([(1, 2)], [("длина", "f4"), ("température", "f4")])
+    npy_format.write_array(buffer, table, (3, 0))
+    found = decode(model, buffer.getvalue(), MAX_ROWS)[0]
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {"température": [2], "длина": [1]}
+
+
+@pytest.mark.parametrize("version", [b"\x04\x00", b"\x01\x01", b"\x00\x00", b"\xff\xff"])
+def test_an_unknown_version_is_named(version: bytes) -> None:
+    number = "{}.{}".format(*version)
+    with pytest.raises(InputError, match=f"version {number} of the format.*version 1.0, 2.0 or 3.0"):
+        decode(LINE, b"\x93NUMPY" + version + wire.save(np.zeros(2))[8:], MAX_ROWS)
+
+
 def test_fields_of_another_shape_are_refused() -> None:
     pairs = contract(TensorSpec("pair", "FP32", (-1, 2)), TensorSpec("x", "FP32"))
     good = np.zeros(3, [("pair", "f4", (2,)), ("x", "f4")])
@@ -108,7 +153,6 @@ def test_strings_that_are_no_text_are_refused(body: bytes) -> None:
         ("FP32", "c8"),
         ("FP32", "M8[s]"),
         ("FP32", "V4"),
-        ("INT64", "f8"),
         ("UINT8", "?"),
         ("BOOL", "u1"),
         ("BYTES", "i4"),
@@ -122,7 +166,12 @@ def test_a_dtype_that_is_not_the_datatypes_is_refused(datatype: str, dtype: str)
     ("model", "array", "code", "path"),
     [
         (LINE, np.zeros(()), "wrong_shape", "$"),
-        (LINE, np.zeros((2, 1)), "wrong_shape", "$"),
+        (LINE, np.zeros((1, 2)), "wrong_shape", "$"),
+        (LINE, np.zeros((2, 1, 2)), "wrong_shape", "$"),
+        (only("INT64"), np.array([8.0, 8.5]), "wrong_type", "$[1]"),
+        (only("INT64"), np.array([[2.0**53]]), "out_of_range", "$[0]"),
+        (only("INT64"), np.array([2.0**63]), "out_of_range", "$[0]"),
+        (only("UINT8"), np.array([np.nan], "f4"), "not_finite", "$[0]"),
         (LINE, np.zeros(0), "empty", "$"),
         (LINE, np.zeros(MAX_ROWS + 1), "too_many_rows", "$"),
         (LINE, np.array([0, np.inf]), "not_finite", "$[1]"),

@@ -125,10 +125,19 @@ def test_no_outputs_in_the_list_means_all() -> None:
     ("change", "code", "path"),
     [
         ({"name": "z"}, "unknown_field", "$.inputs[0].name"),
-        ({"datatype": "FP16"}, "wrong_datatype", "$.inputs[0].datatype"),
+        ({"datatype": "BOOL"}, "wrong_datatype", "$.inputs[0].datatype"),
+        ({"datatype": "BYTES"}, "wrong_datatype", "$.inputs[0].datatype"),
+        ({"datatype": "BF16"}, "wrong_datatype", "$.inputs[0].datatype"),
+        ({"datatype": "INT8"}, "wrong_type", "$.inputs[0].data[1]"),
+        ({"datatype": "UINT64", "data": [1, 2.5]}, "wrong_type", "$.inputs[0].data[1]"),
+        ({"datatype": "UINT64", "data": [1, -1.0]}, "out_of_range", "$.inputs[0].data[1]"),
+        ({"datatype": "FP16", "data": [1, 70000]}, "out_of_range", "$.inputs[0].data[1]"),
         ({"datatype": "fp32"}, "wrong_datatype", "$.inputs[0].datatype"),
         ({"shape": []}, "wrong_shape", "$.inputs[0].shape"),
-        ({"shape": [2, 1]}, "wrong_shape", "$.inputs[0].shape"),
+        ({"shape": [2, 2]}, "wrong_shape", "$.inputs[0].shape"),
+        ({"shape": [1, 2]}, "wrong_shape", "$.inputs[0].shape"),
+        ({"shape": [2, 0]}, "wrong_shape", "$.inputs[0].shape"),
+        ({"shape": [2, 1, 2]}, "wrong_shape", "$.inputs[0].shape"),
         ({"shape": [-1]}, "empty", "$.inputs[0].shape"),
         ({"shape": [2**63]}, "too_many_rows", "$.inputs[0].shape"),
         ({"shape": ["2"]}, "wrong_type", "$.inputs[0].shape[0]"),
@@ -137,7 +146,7 @@ def test_no_outputs_in_the_list_means_all() -> None:
         ({"data": [1, 2, 3]}, "wrong_shape", "$.inputs[0].data"),
         ({"data": []}, "wrong_shape", "$.inputs[0].data"),
         ({"data": 1}, "wrong_type", "$.inputs[0].data"),
-        ({"data": None}, "wrong_type", "$.inputs[0].data"),
+        ({"data": None}, "missing_field", "$.inputs[0].data"),
         ({"data": [1, None]}, "wrong_type", "$.inputs[0].data[1]"),
         ({"data": [1, "2"]}, "wrong_type", "$.inputs[0].data[1]"),
         ({"data": [[1], [2]]}, "wrong_type", "$.inputs[0].data[0]"),
@@ -175,13 +184,129 @@ def test_nested_data_has_the_shape_that_is_told() -> None:
         ({"inputs": [TENSOR], "ids": "5"}, "unknown_field", "$.ids"),
         ({"inputs": [TENSOR], "outputs": [{"name": "x"}]}, "unknown_output", "$.outputs[0].name"),
         ({"inputs": [TENSOR], "outputs": ["y"]}, "wrong_type", "$.outputs[0]"),
+        ({"inputs": [TENSOR], "model_name": "other"}, "invalid_parameter", "$.model_name"),
+        ({"inputs": [TENSOR], "model_name": 5}, "wrong_type", "$.model_name"),
+        ({"inputs": [TENSOR], "model_version": "1.1"}, "invalid_parameter", "$.model_version"),
+        ({"inputs": [TENSOR], "model_version": 1.2}, "wrong_type", "$.model_version"),
+        ({"inputs": [TENSOR], "raw_input_contents": []}, "unknown_field", "$.raw_input_contents"),
+        ({"inputs": [TENSOR], "parameters": []}, "wrong_type", "$.parameters"),
+        ({"inputs": [TENSOR], "outputs": {}}, "wrong_type", "$.outputs"),
+        (
+            {"inputs": [TENSOR], "outputs": [{"name": "y", "parameters": {"classification": 1}}]},
+            "invalid_parameter",
+            "$.outputs[0].parameters.classification",
+        ),
+        (
+            {"inputs": [TENSOR], "outputs": [{"name": "y", "parameters": {"shared_memory_region": "a"}}]},
+            "not_supported",
+            "$.outputs[0].parameters.shared_memory_region",
+        ),
+        ({"inputs": [TENSOR], "parameters": {"top_k": 1.5}}, "invalid_parameter", "$.parameters.top_k"),
         ({"inputs": [TENSOR], "parameters": {"top_k": "1"}}, "invalid_parameter", "$.parameters.top_k"),
         ({"inputs": [TENSOR], "parameters": {"top_k": True}}, "invalid_parameter", "$.parameters.top_k"),
         ({"inputs": [TENSOR], "parameters": {"top_k": 2}}, "invalid_parameter", "$.parameters.top_k"),
     ],
 )
 def test_a_request_that_is_not_the_protocols_is_refused_at_its_fault(body: Any, code: str, path: str) -> None:
-    assert wire.fault(serve(LINE), wire.request(body)) == (400, code, path)
+    status = 501 if code == "not_supported" else 400
+    assert wire.fault(serve(LINE), wire.request(body)) == (status, code, path)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"model_name": "line"},
+        {"model_name": "line", "model_version": "1.2", "raw_output": True},
+        {"model_name": None, "model_version": None, "raw_output": None},
+        {"model_name": "", "model_version": ""},
+        {"id": None, "parameters": None, "outputs": None},
+        {"parameters": {}, "outputs": []},
+        {"parameters": {"top_k": None, "binary_data_output": None, "content_type": "pd", "priority": 1, "timeout": 5}},
+        {"parameters": {"top_k": 1.0, "sequence_id": 7, "sequence_start": True}},
+        {"outputs": [{"name": "y", "parameters": None}]},
+        {"outputs": [{"name": "y", "parameters": {"binary_data": None, "classification": None}}]},
+        {"outputs": [{"name": "y", "parameters": {"binary_data": False, "classification": 0}}]},
+        {"inputs": [TENSOR | {"parameters": None}]},
+        {"inputs": [TENSOR | {"parameters": {"content_type": "np", "binary_data_size": None}}]},
+        {"inputs": [TENSOR | {"shape": [2, 1]}]},
+        {"inputs": [TENSOR | {"shape": [2, 1], "data": [[1], [-2.5]]}]},
+        {"inputs": [TENSOR | {"shape": [2, 1, 1]}]},
+        {"inputs": [TENSOR | {"datatype": "FP64"}]},
+        {"inputs": [TENSOR | {"datatype": "FP16", "shape": [2, 1]}]},
+    ],
+)
+def test_what_a_client_may_add_changes_nothing(more: dict[str, Any]) -> None:
+    expected = wire.ask(serve(LINE), wire.request({"inputs": [TENSOR]}))
+    assert wire.ask(serve(LINE), wire.request({"inputs": [TENSOR]} | more)) == expected
+
+
+def test_in_binary_what_is_null_is_absent_and_ones_at_the_end_are_no_other_shape() -> None:
+    expected = answer(binary(sized(8), X.tobytes()))
+    for change in ({"data": None}, {"shape": [2, 1]}):
+        assert answer(binary(sized(8, **change), X.tobytes())) == expected
+    wide = X.astype("<f8")
+    assert answer(binary(sized(16, datatype="FP64", shape=[2, 1]), wide.tobytes())) == expected
+
+
+@pytest.mark.parametrize("datatype", ["INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"])
+@pytest.mark.parametrize("sent", ["FP16", "FP32", "FP64", "INT8", "INT64", "UINT64", "same"])
+def test_a_whole_float_is_an_integer_whatever_the_datatypes(datatype: str, sent: str) -> None:
+    model = contract(TensorSpec("n", datatype), name="whole")
+    told = datatype if sent == "same" else sent
+    tensor = {"name": "n", "shape": [4, 1], "datatype": told}
+    written = b'{"inputs":[' + wire.dumps(tensor)[:-1] + b',"data":[8.0,1e0,-0.0,7]}]}'
+    codec = serve(model)._codec
+    expected = np.array([8, 1, 0, 7], TensorSpec("n", datatype).dtype)
+    assert wire.same(codec.decode(wire.request(written)).tensors["n"], expected)
+    blob = np.array([8, 1, 0, 7], TensorSpec("n", told).dtype).tobytes()
+    head = {"inputs": [tensor | {"parameters": {"binary_data_size": len(blob)}}]}
+    assert wire.same(codec.decode(binary(head, blob)).tensors["n"], expected)
+    for text in (b"8.5", b"1e30", b"9007199254740993.0"):
+        error = wire.refusal(serve(model), wire.request(written.replace(b"8.0", text)))
+        assert error["code"] in ("wrong_type", "out_of_range")
+        assert error["path"] == "$.inputs[0].data[0]"
+
+
+def test_the_classification_extension_is_honoured() -> None:
+    asked = wire.v2(PICTURES, {"pixels": pixels(rows=2)})
+    plain = wire.ask(serve(PICTURES), asked)
+    probabilities = next(one["data"] for one in plain["outputs"] if one["name"] == "probabilities")
+    for in_binary in (False, True):
+        outputs = [{"name": "probabilities", "parameters": {"classification": 2, "binary_data": in_binary}}]
+        response = answer(wire.request(orjson.loads(asked.body) | {"outputs": outputs}), PICTURES)
+        found = wire.read_v2(response)["probabilities"]
+        assert found.shape == (2, 2)
+        for row, texts in enumerate(found.tolist()):
+            own = probabilities[4 * row : 4 * row + 4]
+            order = sorted(range(4), key=lambda i: -own[i])[:2]
+            assert texts == [f"{own[i]:f}:{i}:{PICTURES.labels[i]}" for i in order]
+
+
+@pytest.mark.parametrize("count", [-1, 5, 1.5, "2", True])
+def test_as_many_classes_are_told_as_there_are_at_most(count: Any) -> None:
+    asked = orjson.loads(wire.v2(PICTURES, {"pixels": pixels()}).body)
+    outputs = [{"name": "probabilities", "parameters": {"classification": count}}]
+    path = "$.outputs[0].parameters.classification"
+    assert wire.fault(serve(PICTURES), wire.request(asked | {"outputs": outputs})) == (400, "invalid_parameter", path)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        wire.request({"inputs": [TENSOR | {"data": ["six", 1]}]}),
+        wire.request({"instances": [{"x": "six"}]}),
+        wire.request({"x": "six"}, explain="False"),
+        wire.request({"inputs": [{"name": "x"}]}),
+        binary(b"{", length="x"),
+    ],
+)
+def test_an_error_is_a_text_with_its_details_beside_it(asked: Request) -> None:
+    response = serve(LINE).handle([asked])[0]
+    body = orjson.loads(response.body)
+    assert response.status == 400
+    assert body.keys() == {"error", "code", "message", "path", "expected", "request_id"}
+    assert body["message"] in body["error"]
+    assert body["expected"] in body["error"]
 
 
 def test_a_tensor_without_data_is_refused() -> None:

@@ -97,7 +97,7 @@ def test_no_rows_are_told_how_many_there_may_be() -> None:
         (MIXED, MIXED_ROW | {"flags": [True, False, 1]}, "wrong_type", ".flags[2]"),
         (MIXED, MIXED_ROW | {"serial": -1}, "out_of_range", ".serial"),
         (MIXED, MIXED_ROW | {"tensor": [[1, 2], [3]]}, "wrong_shape", ".tensor[1]"),
-        (MIXED, MIXED_ROW | {"tensor": [[1, 2], [3, 2**64 - 1]]}, "out_of_range", ".tensor"),
+        (MIXED, MIXED_ROW | {"tensor": [[1, 2], [3, 2**64 - 1]]}, "out_of_range", ".tensor[1][1]"),
     ],
 )
 def test_a_fault_has_the_same_code_and_a_path_to_its_row_in_both_formats(
@@ -131,6 +131,8 @@ def test_a_fault_in_a_bare_array_is_found_at_its_place() -> None:
         (b'{"x": 1, "\\u0078": 2}', "$.x"),
         (b'{"x": 1, "parameters": {}, "parameters": {}}', "$.parameters"),
         (b'{"x": 1, "parameters": {"top_k": 2, "top_k": 1}}', "$.parameters.top_k"),
+        (b'{"x": 1, "parameters": null, "parameters": {}}', "$.parameters"),
+        (b'{"x": 1, "parameters": {"top_k": null, "top_k": 1}}', "$.parameters.top_k"),
     ],
 )
 def test_a_key_that_stands_twice_is_refused(body: bytes, path: str) -> None:
@@ -195,3 +197,60 @@ def test_an_integer_is_held_to_the_limits_of_its_type(datatype: str) -> None:
         assert native(model, {"x": value, "y": 0}).tensors["x"].tolist() == [value]
     for value in (int(info.min) - 1, int(info.max) + 1):
         assert refused(model, {"x": value, "y": 0}).code == "out_of_range"
+
+
+INTEGERS = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+SHAPES = ((-1,), (-1, 1))
+
+
+def written(shape: tuple[int, ...], text: str) -> str:
+    """A row of one input ``n``, and another that is a scalar, so that rows are named."""
+    return f'{{"n": {text if shape == (-1,) else f"[{text}]"}, "m": 1}}'
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("datatype", INTEGERS)
+def test_a_whole_float_is_an_integer(datatype: str, shape: tuple[int, ...]) -> None:
+    model = contract(TensorSpec("n", datatype, shape), TensorSpec("m", datatype))
+    for text, value in (("8.0", 8), ("1e0", 1), ("-0.0", 0), ("12e1", 120), ("8", 8)):
+        row = written(shape, text)
+        for rows in (native(model, row.encode()), v1(model, f'{{"instances": [{row}]}}'.encode())):
+            assert rows.tensors["n"].ravel().tolist() == [value]
+            assert rows.tensors["n"].dtype == TensorSpec("n", datatype).dtype
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("datatype", INTEGERS)
+@pytest.mark.parametrize("text", ["8.5", "1e-1", "1e300", "9007199254740993.0", "true", '"8"', "null"])
+def test_another_number_is_no_integer(datatype: str, shape: tuple[int, ...], text: str) -> None:
+    model = contract(TensorSpec("n", datatype, shape), TensorSpec("m", datatype))
+    error = refused(model, written(shape, text).encode())
+    assert error.code in ("wrong_type", "out_of_range")
+    assert error.path.startswith("$.n")
+    assert "float |" not in error.message
+
+
+def test_a_float_beyond_what_it_can_tell_apart_is_refused_and_an_integer_is_not() -> None:
+    model = contract(TensorSpec("n", "INT64"))
+    assert native(model, b'{"n": 9007199254740993}').tensors["n"].tolist() == [2**53 + 1]
+    assert native(model, b'{"n": 9007199254740991.0}').tensors["n"].tolist() == [2**53 - 1]
+    assert refused(model, b'{"n": 9007199254740992.0}').code == "out_of_range"
+
+
+def test_a_range_bounds_whole_floats_too() -> None:
+    for text in (b"24.0", b"-1.0"):
+        body = wire.dumps(ROW).replace(b'"hour":5', b'"hour":' + text)
+        assert refused(FLIGHTS, body).code == "out_of_range"
+
+
+def test_true_is_no_number_and_one_is_no_truth() -> None:
+    flags = contract(TensorSpec("on", "BOOL"), TensorSpec("n", "FP32"))
+    for value in (1, 1.0, "true", None):
+        assert refused(flags, {"on": value, "n": 1}).code == "wrong_type"
+    assert refused(flags, {"on": True, "n": True}).code == "wrong_type"
+
+
+@pytest.mark.parametrize("parameters", ["null", "{}", '{"top_k": null}', '{"top_k": 1.0}', '{"top_k": 1}'])
+def test_parameters_that_say_nothing_are_as_if_absent(parameters: str) -> None:
+    assert native(LINE, f'{{"x": 1, "parameters": {parameters}}}'.encode()).top_k == 1
+    assert v1(LINE, f'{{"instances": [{{"x": 1}}], "parameters": {parameters}}}'.encode()).top_k == 1

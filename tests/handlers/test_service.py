@@ -215,7 +215,7 @@ def test_settings_are_obeyed(start: Start, loaded: Loaded, tmp_path: Path) -> No
     three = {"body": wire.dumps({"instances": [{"x": 1}] * 3})}
     (body,), context = handle(service, tmp_path, (three, {"content-type": JSON}))
     assert context.statuses[0][0] == 413
-    assert orjson.loads(body)["error"]["expected"] == "at most 2 rows"
+    assert orjson.loads(body)["expected"] == "at most 2 rows"
 
 
 @pytest.mark.parametrize("name", ["threads", "max_rows"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from handlers.contract import TensorSpec
 from handlers.message import InputError
-from handlers.tensors import category_index, check_shape, json_array, limits, to_tensor, unknown_category
+from handlers.tensors import category_index, fit_shape, json_array, limits, to_tensor, unknown_category
 from tests.handlers.strategies import specs
 
 NUMERIC = ("UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
@@ -87,13 +87,17 @@ def test_ragged_lists_are_refused(datatype: str) -> None:
 
 
 @given(specs(), st.lists(st.integers(-2, 4), max_size=4))
-def test_a_shape_fits_only_where_all_but_the_batch_agrees(spec: TensorSpec, shape: list[int]) -> None:
-    fits = len(shape) == len(spec.shape) and tuple(shape[1:]) == spec.shape[1:]
+def test_a_shape_fits_only_where_all_but_the_batch_and_ones_at_the_end_agrees(
+    spec: TensorSpec, shape: list[int]
+) -> None:
+    longest = max(len(shape), len(spec.shape))
+    padded = [[*sizes[1:], *[1] * (longest - len(sizes))] for sizes in (shape, list(spec.shape))]
+    fits = bool(shape) and padded[0] == padded[1]
     if fits and shape[0] > 0:
-        check_shape(spec, shape, "$.x")
+        assert fit_shape(spec, shape, "$.x") == (shape[0], *spec.shape[1:])
         return
     with pytest.raises(InputError) as raised:
-        check_shape(spec, shape, "$.x")
+        fit_shape(spec, shape, "$.x")
     assert (raised.value.code, raised.value.path) == ("empty" if fits else "wrong_shape", "$.x")
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from handlers.message import error_detail
 from tests.integration.conftest import Server
 
 JSON = "application/json"
 FLIGHT = b'{"distance": 1400, "hour": 5, "carrier": "UA", "origin": "EWR", "dest": "IAH"}'
 V2 = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "outputs": [{"name": "z"}]}'
-V2_DTYPE = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1]}]}'
+V2_DTYPE = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "BOOL", "data": [1]}]}'
 
 
 def png(width: int, height: int) -> bytes:
@@ -62,7 +63,7 @@ def test_bad_input_gets_its_own_clear_error(
 ) -> None:
     url = f"{server.url}/predictions/{model}"
     response = server.client.post(url, content=body, headers={"Content-Type": content_type})
-    error = response.json()["error"]
+    error = error_detail(response.json())
     assert set(error) == {"code", "message", "path", "expected", "request_id"}
     assert (response.status_code, error["code"], error["path"]) == (status, code, path)
     assert error["message"]

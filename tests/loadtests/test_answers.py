@@ -91,5 +91,7 @@ def test_a_refusal_must_have_its_status_and_its_code() -> None:
     payload = faults(flights(), np.random.default_rng(0))[0]
     assert found(flights(), payload, {"error": {"code": "invalid_json"}}, 400) == ""
     assert found(flights(), payload, {"error": {"code": "empty"}}, 400) == "error code empty instead of invalid_json"
+    as_text = {"error": "not JSON at $; expected: a JSON object", "code": "invalid_json", "path": "$"}
+    assert found(flights(), payload, as_text, 400) == ""
     assert found(flights(), payload, {"prediction": 1.0}, 200) == "status 200 instead of 400"
     assert found(flights(), payload, {"code": 400}, 400) == "error code None instead of invalid_json"
