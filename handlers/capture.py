@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -94,7 +94,7 @@ class Capture:
             decoded = batch.decoded[i]
             if self._budget < 1 and self._sample == 1:  # as nearly always under load
                 lost += decoded.rows
-            elif batch.requests[i].headers.get(SWITCH) != "off":
+            elif batch.requests[i].headers.get(SWITCH) != "off" and not _is_foreign(batch.requests[i].headers):
                 self._add(batch.requests[i], decoded, outputs, batch.received)
         self._lost["rate"] += lost
 
@@ -186,6 +186,18 @@ class Capture:
             if lost > self._told[reason]:
                 self._dropped[reason].inc(lost - self._told[reason])
                 self._told[reason] = lost
+
+
+def _is_foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of another site sent it, which no key allows: whoever opens such a page would
+    teach the model what the page wants ("Fetch Metadata Request Headers"; the Fetch standard, "Origin header").
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if (site is None and origin is None) or "authorization" in headers:
+        return False
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin.partition("://")[2] != headers.get("host") if origin else False
 
 
 def _size(request: Request, decoded: Decoded) -> int:

@@ -51,7 +51,5 @@ class Access:
 
 
 def _is_foreign(request: Request) -> bool:
-    """Whether a browser says that another site's page sent it, by its origin or by "Fetch Metadata Request Headers"."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return True
-    return is_foreign_page(request.headers.get("origin"), request.headers.get("host", ""))
+    headers = request.headers
+    return is_foreign_page(headers.get("origin"), headers.get("host", ""), headers.get("sec-fetch-site"))

@@ -87,6 +87,32 @@ def test_every_row_that_was_answered_is_told_and_no_other() -> None:
     assert world.captured() == 4
 
 
+@pytest.mark.parametrize(
+    ("headers", "captured"),
+    [
+        ({"sec_fetch_site": "cross-site"}, False),
+        ({"sec_fetch_site": "same-site", "origin": "http://api.example"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": "http://evil.example", "host": "127.0.0.1:8080"}, False),
+        ({"origin": "http://127.0.0.1:3000", "host": "127.0.0.1:8080"}, False),
+        ({"origin": "http://evil.example"}, False),
+        ({"sec_fetch_site": "cross-site", "authorization": "Bearer key"}, True),
+        ({"sec_fetch_site": "same-origin", "origin": "https://a.example", "host": "behind:8080"}, True),
+        ({"sec_fetch_site": "none"}, True),
+        ({"origin": "http://127.0.0.1:8080", "host": "127.0.0.1:8080"}, True),
+        ({}, True),
+    ],
+)
+def test_what_a_page_of_another_site_sends_is_answered_and_not_captured(
+    headers: dict[str, str], captured: bool
+) -> None:
+    world = World()
+    (answer,) = world.handler.handle([ask("a", **headers)])
+    assert answer.status == 200
+    world.capture.flush()
+    assert world.kept.rows == ([("a", 0)] if captured else [])
+
+
 def test_after_a_batch_failed_those_that_were_answered_alone_are_told() -> None:
     class Fragile(Formula):
         def run(self, tensors: Any) -> Any:
