@@ -107,7 +107,7 @@ def test_what_a_page_of_another_site_sends_is_answered_and_not_captured(
     headers: dict[str, str], captured: bool
 ) -> None:
     world = World()
-    (answer,) = world.handler.handle([ask("a", **headers)])
+    (answer,) = world.handler.handle([ask("a", 1, **headers)])
     assert answer.status == 200
     world.capture.flush()
     assert world.kept.rows == ([("a", 0)] if captured else [])
