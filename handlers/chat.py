@@ -38,6 +38,7 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
+from handlers.batching import QUEUE
 from handlers.chat_handler import NEXT, PATIENCE, ChatHandler
 from handlers.chat_routes import protocol
 from handlers.chat_template import FILE, ChatTemplate
@@ -63,7 +64,8 @@ class ChatService:
 
         Args:
             context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine`` (``llama.cpp`` or ``openvino``),
-                ``slots``, ``context``, ``threads``, and ``wire: false`` to leave TorchServe's socket as it is.
+                ``slots``, ``context``, ``threads``, ``queue`` (requests that wait), and ``wire: false`` to leave
+                TorchServe's socket as it is.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -115,14 +117,15 @@ class ChatService:
         name = settings.get("engine") or installed
         slots, length = positive(settings, "slots", SLOTS), positive(settings, "context", CONTEXT)
         threads = positive(settings, "threads", len(os.sched_getaffinity(0)))
+        queue = positive(settings, "queue", QUEUE)
         if name == "llama.cpp":
             from handlers.llama_engine import llama_engine
 
-            return name, llama_engine(directory / MODEL, slots, length, threads)
+            return name, llama_engine(directory / MODEL, slots, length, threads, queue)
         if name == "openvino":
             from handlers.openvino_engine import openvino_engine
 
-            return name, openvino_engine(directory / name, slots, length, threads)
+            return name, openvino_engine(directory / name, slots, length, threads, queue)
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be llama.cpp or openvino")
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

@@ -30,6 +30,7 @@ from handlers.openai_answers import Answer, Reason, answer_of, models_body, usag
 
 logger = logging.getLogger(__name__)
 
+RUNNING = "X-Running-Requests"  # response header of the list of models
 NEXT = "ts_stream_next"  # TorchServe's response header: "true" where more follows, "false" on the last of several
 PATIENCE = 1.0  # s
 CHARACTERS = 32  # for each token of the context; no text has so many, and to split one that has would halt the others
@@ -288,7 +289,9 @@ class ChatHandler:
         asked = path.removeprefix(MODELS).strip("/")
         if asked not in ("", self.contract.name):
             raise InputError("not_found", f"there is no model {asked!r} here", "model", self.contract.name)
-        response = Response(200, models_body(self.contract.name, self._created, bool(asked)))
+        body = models_body(self.contract.name, self._created, bool(asked))
+        # Who takes this version out of service waits until nobody is being answered.
+        response = Response(200, body, headers={RUNNING: str(len(self._open))})
         self._observe(request, response)
         return response
 

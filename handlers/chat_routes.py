@@ -8,6 +8,7 @@ from handlers.openai_answers import error_body
 
 MODELS = "v1/models"
 CHAT = "v1/chat/completions"
+_VERSION = re.compile(r"^v1/*")  # of the API; clients that append to a query put no slash between, or two
 # A key, since a quotation mark inside a string of JSON has a backslash before it.
 _HAS_MESSAGES = re.compile(rb'"messages"\s*:')
 _READ = {"": openai.native, CHAT: openai.chat, "v1/completions": openai.completion}
@@ -17,11 +18,11 @@ def path_of(request: Request) -> str:
     """What a request is for: the rest of its URL, or the query parameter ``path``, or what its body tells.
 
     TorchServe knows a rest of a URL only behind a version, and takes ``v1`` for one. So a client that is to follow the
-    champion names the path in the query (``/predictions/chat?path=/v1/chat/completions``), or a gateway does; a body
-    with ``messages`` needs neither.
+    champion names the path in the query (``/models/chat/invoke?path=/v1/chat/completions``: ``/predictions`` hands no
+    query on), or a gateway does; a body with ``messages`` needs neither.
     """
     path = request.headers.get("url_path") or request.form.get("path", b"").decode("utf-8", "replace")
-    path = path.strip("/")
+    path = _VERSION.sub("v1/", path.strip("/"))
     return CHAT if not path and _HAS_MESSAGES.search(request.body) else path
 
 

@@ -20,6 +20,8 @@ from serving.registry import ArchiveError, Registry, version_of
 
 TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
 DRAIN_PAUSE = 1.0  # s
+DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
+RUNNING = "X-Running-Requests"  # of handlers.chat_handler
 LOCK = "rollout.lock"  # in the model store
 
 
@@ -183,13 +185,29 @@ def drain(registry: Registry, client: httpx.Client, url: str, name: str, number:
     """Wait until a version has answered what it was asked.
 
     A worker answers in order, so that an answer to a request of ours comes after those of all before it. The pause is
-    for a request that the frontend was just handing over, and for a second worker's batch.
+    for a request that the frontend was just handing over, and for a second worker's batch. A language model answers
+    many at once and says itself how many; one that is asked by its version all the time is left at a limit.
     """
     time.sleep(DRAIN_PAUSE)
     version = registry.models()[name].get(number)
     if version:
         with contextlib.suppress(ArchiveError):  # gone since: there is no example to ask, and the pause must do
-            ask(client, url, contract_of(registry, version))
+            contract = contract_of(registry, version)
+            ask(client, url, contract)
+            if contract.task == "generation":
+                _wait_for_answers(client, f"{url}/predictions/{name}/{number}/v1/models")
+
+
+def _wait_for_answers(client: httpx.Client, url: str) -> None:
+    end = time.monotonic() + DRAIN_LIMIT
+    while time.monotonic() < end:
+        try:
+            running = client.get(url).headers.get(RUNNING, "0")  # an older archive does not say
+        except httpx.HTTPError:
+            return  # there is nobody left to wait for
+        if running == "0":
+            return
+        time.sleep(DRAIN_PAUSE)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import yaml
 
 import handlers
 from handlers.contract import Example, ModelContract, TensorSpec
-from serving.registry import Registry, Version, file_sha256
+from serving.registry import Registry, State, Version, file_sha256
 from tests.handlers import echo_engine
 
 CONFIG = "model-config.yaml"
@@ -32,15 +32,16 @@ class EchoService(ChatService):
     """Serves the echo."""
 
     def load_engine(self, directory, settings):
-        return "echo", EchoEngine(settings["slots"], settings["context"], 256, settings["seconds"])
+        names = ("slots", "context", "queue", "seconds")
+        return "echo", EchoEngine(*(settings[name] for name in names))
 '''
 
 
-def contract(name: str, example: Example) -> ModelContract:
+def contract(name: str, example: Example, version: str = "1.0") -> ModelContract:
     """Of a language model."""
     return ModelContract(
         name=name,
-        version="1.0",
+        version=version,
         task="generation",
         inputs=(TensorSpec("prompt", "BYTES"),),
         outputs=(TensorSpec("text", "BYTES"),),
@@ -95,11 +96,21 @@ def register(
             archive.writestr(name, data)
     with Registry(store).change() as models:
         created = "2026-01-01T00:00:00+00:00"
-        models[model.name] = {model.version: Version(path.name, file_sha256(path), "champion", created)}
+        state: State = "challenger" if model.name in models else "champion"
+        versions = models.get(model.name, {})
+        models[model.name] = versions | {model.version: Version(path.name, file_sha256(path), state, created)}
 
 
 def register_echo(
-    store: Path, name: str, slots: int, room: int, seconds: float, wire: bool = True, **more: Any
+    store: Path,
+    name: str,
+    slots: int,
+    room: int,
+    seconds: float,
+    wire: bool = True,
+    queue: int = 256,
+    version: str = "1.0",
+    **more: Any,
 ) -> None:
     """Pack the echo.
 
@@ -110,10 +121,12 @@ def register_echo(
         room: requests beyond these that TorchServe hands to the worker.
         seconds: that a step takes.
         wire: whether the worker's socket is read through a buffer.
+        queue: requests that wait in the worker at most.
+        version: a first one is champion, a later one a challenger.
         more: settings of TorchServe.
     """
-    model = contract(name, echoed("Hello"))
-    handler = {"slots": slots, "context": CONTEXT, "seconds": seconds, "wire": wire}
+    model = contract(name, echoed("Hello"), version)
+    handler = {"slots": slots, "context": CONTEXT, "seconds": seconds, "wire": wire, "queue": queue}
     settings = SETTINGS | {"batchSize": slots + room, "handler": handler} | more
     files = {"echo_chat.py": ECHO.encode(), "echo_engine.py": Path(echo_engine.__file__).read_bytes()}
     register(store, model, settings, echo_engine.SMOLLM2, files, "echo_chat.py")

@@ -8,8 +8,10 @@ import pytest
 from serving import rollout
 from serving.launch import LaunchError
 from serving.management import Management
+from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.rollout import Rollout
+from tests.chat_archive import register_echo
 from tests.serving.stores import add, alter
 from tests.serving.torchserve import FakeTorchServe
 
@@ -258,3 +260,22 @@ def test_draining_ends_once_the_old_version_has_answered_its_own_example(
         rollout.drain(registry, client, "http://server", "a", "1.0")  # whose example is gone
         rollout.drain(registry, client, "http://server", "a", "0.9")  # which was never registered
     assert len(asked) == 1
+
+
+def test_a_language_model_goes_when_it_has_ended_the_answers_that_it_had_begun(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "DRAIN_PAUSE", 0.01)
+    register_echo(registry.store, "chat", 1, 1, 0)
+    running = iter(("2", "1", "0"))
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if request.url.path.endswith("/v1/models"):
+            return httpx.Response(200, json={}, headers={"X-Running-Requests": next(running)})
+        return httpx.Response(200, json=read_contract(registry, "chat").example.response)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        rollout.drain(registry, client, "http://host", "chat", "1.0")
+    assert asked[1:] == ["/predictions/chat/1.0/v1/models"] * 3

@@ -92,7 +92,8 @@ def train(
             decoder.close()
         checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
         step("asking it, alone and in all its slots at once")
-        settings = {"engine": engine, "slots": recipe.serving.slots, "context": recipe.serving.context}
+        serving = recipe.serving
+        settings = {"engine": engine, "slots": serving.slots, "context": serving.context, "queue": serving.waiting}
         _, opened = ChatService().load_engine(folder, settings)
         template = ChatTemplate(metadata.template, opened.tokenize)
         checks.check_engine(opened, tokenizer)
@@ -118,7 +119,7 @@ def train(
         opened.close()
         files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
     files[f"{archive.ASSETS}/{TEMPLATE}"] = metadata.template.encode()
-    config = _config(recipe.serving, settings)
+    config = _config(serving, settings)
 
     def pack(contract: ModelContract) -> bytes:
         packages = [engines.PACKAGES[engine], engines.GRAMMAR]
@@ -184,7 +185,7 @@ def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> bytes:
         "minWorkers": 1,  # its slots share the cores and one cache
         "maxWorkers": 1,
         "continuousBatching": True,
-        "batchSize": serving.slots + serving.waiting,
+        "batchSize": serving.slots + serving.waiting + serving.spare,
         "maxBatchDelay": 1,  # ms; with 0 one request joins at a step
         "jobQueueSize": serving.queue,
         "responseTimeout": serving.response_timeout,

@@ -30,8 +30,9 @@ class LanguageServing:
 
     slots: int = 8  # requests that are answered at once
     context: int = 2048  # tokens of each, prompt and answer
-    waiting: int = 8  # requests beyond the slots that the worker knows of, to see when their clients leave
-    queue: int = 200  # that wait in TorchServe; one more gets a 503
+    waiting: int = 208  # requests beyond the slots that wait in the worker; one more gets a 503 in the API's form
+    spare: int = 40  # beyond these that reach the worker in one turn, to be told so
+    queue: int = 200  # that wait in TorchServe for this turn; one more gets a 503 in TorchServe's form
     response_timeout: int = 60  # s that one step may take until the worker is replaced
 
 
