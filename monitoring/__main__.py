@@ -14,6 +14,7 @@ from monitoring.clock import ClockName, wall_clock
 from monitoring.contracts import unmeasured
 from monitoring.database import DatabaseError, database_url
 from monitoring.retention import PruneRefusedError, Retention
+from monitoring.sqlite_file import Backups, FileFault
 from monitoring.store import open_store
 from serving.companion import Companion, CompanionError
 from serving.readiness import read_contract
@@ -194,6 +195,47 @@ def prune_command(
         store.close()
     except (DatabaseError, PruneRefusedError, ValueError) as error:
         _fail(error)
+
+
+@app.command("restore")
+def restore_command(
+    backup: Annotated[Path | None, typer.Option("--from", help="A backup; default: the newest that is whole.")] = None,
+    shown: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
+) -> None:
+    """Put a backup in the place of a damaged SQLite database, which is kept beside it; the monitor must not run."""
+    settings = _settings()
+    try:
+        backups = Backups(_file_of_the_store(settings), 1)
+        if shown:
+            for one in backups.list():
+                console.print(f"{one.time:%Y-%m-%d %H:%M:%S}  {one.size / 1e6:8.1f} MB  {one.path}", markup=False)
+            return
+        if companion(settings).answers():
+            raise DatabaseError("the monitor runs: stop it first, with `python -m monitoring down`")
+        chosen = backup or getattr(backups.newest_good(), "path", None)
+        if chosen is None:
+            raise DatabaseError(f"there is no backup that is whole in {backups.folder}")
+        former = backups.restore(chosen, wall_clock())
+        store = open_store(database_url(os.environ, settings.run_dir))
+        newest = store.newest()
+        store.close()
+    except (DatabaseError, FileFault, OSError) as error:
+        _fail(error)
+    console.print(f"restored: {chosen}; its newest prediction is of {newest or 'never'}", markup=False)
+    if former:
+        console.print(f"the former database is {former}", markup=False)
+
+
+def _file_of_the_store(settings: Settings) -> Path:
+    """The file of the database.
+
+    Raises:
+        DatabaseError: it is of a server, whose own tools copy it.
+    """
+    scheme, _, path = database_url(os.environ, settings.run_dir).partition(":///")
+    if scheme != "sqlite":
+        raise DatabaseError("DATABASE_URL names no SQLite database: PostgreSQL has pg_dump and pg_restore")
+    return Path(path)
 
 
 @app.command()

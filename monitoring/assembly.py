@@ -23,6 +23,7 @@ from monitoring.database import database_url
 from monitoring.feedback import feedback_router
 from monitoring.ingest import Ingest, events_router
 from monitoring.jobs_router import jobs_router
+from monitoring.keeping import BackupPolicy, Keeper
 from monitoring.leases import Lease
 from monitoring.live import Live, QualityWindow
 from monitoring.live_metrics import LiveMetrics
@@ -90,6 +91,7 @@ def assemble(
         ValueError: a variable is out of its range; names it.
     """
     window, policies = QualityWindow.from_environment(environ), Policies.from_environment(environ)
+    backups = BackupPolicy.from_environment(environ)
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
     token = environ.get("MARLOOP_TOKEN", "")
@@ -101,6 +103,7 @@ def assemble(
     now = event_clock if clock == "events" else wall_clock
     live = Live(store, contracts, window, now)
     lease = Lease(store)
+    keeper = Keeper(store.watched, backups, registry, wall_clock, lease) if store.watched else None
     pruner = Pruner(store, now, registry, lease)
     loop = closed_loop(settings, policies, store, contracts, service, now, pauses.live, lease)
     registry.register(LiveMetrics(live))
@@ -120,14 +123,19 @@ def assemble(
         partial(pruner.run_forever, PRUNE_INTERVAL),
         partial(live.run_forever, pauses.live),
         loop.runner.run_forever,
+        *([keeper.run_forever] if keeper else []),
     ]
-    app = create_app(prober, registry, pauses.probe, routers, tasks, access.admit, lambda: _notices(lease, pruner))
+    app = create_app(
+        prober, registry, pauses.probe, routers, tasks, access.admit, lambda: _notices(lease, pruner, keeper)
+    )
     return Monitor(app, store, lease)
 
 
-def _notices(lease: Lease, pruner: Pruner) -> Iterator[str]:
+def _notices(lease: Lease, pruner: Pruner, keeper: Keeper | None) -> Iterator[str]:
     """What somebody should know who asks whether the monitor is ready."""
     if pruner.refused:
         yield pruner.refused
+    if keeper and keeper.fault:
+        yield keeper.fault
     if lease.holder and not lease.held:
         yield f"another monitor does the jobs: {lease.holder}"

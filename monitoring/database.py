@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring import migrations
+from monitoring.sqlite_file import fault_of, lock_of
 
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
+WAY_BACK = "`python -m monitoring restore` puts the newest good backup in its place, and keeps it beside"
 LOCK = 20131232  # of PostgreSQL, of whoever writes; the migrations have another one
 
 
@@ -21,6 +23,10 @@ class DatabaseError(Exception):
 
 class StoreBusyError(SQLAlchemyError):
     """Others write for longer than a caller should wait."""
+
+
+class StoreDamagedError(SQLAlchemyError):
+    """The file of the database is not what it was; the message says what is wrong with it, and what is to be done."""
 
 
 def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
@@ -49,10 +55,12 @@ def open_engine(url: str) -> Engine:
             url, pool_pre_ping=True, pool_timeout=PATIENCE, hide_parameters=True, connect_args=options
         )
         if engine.dialect.name == "sqlite":
-            file = Path(engine.url.database or "")
+            file = sqlite_file(engine)
             file.parent.mkdir(parents=True, exist_ok=True)
+            if fault := fault_of(file):
+                raise DatabaseError(f"the database {file} is damaged: {fault}. {WAY_BACK}")
             event.listen(engine, "connect", _prepare_sqlite)
-            with FileLock(file.with_name(f"{file.name}.lock")), engine.connect() as connection:
+            with lock_of(file), engine.connect() as connection:
                 # For good, so that readers and the writer do not wait for each other. Two who set it at once fail.
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         elif not is_postgresql:
@@ -60,10 +68,19 @@ def open_engine(url: str) -> Engine:
         migrations.upgrade(engine)
     except ModuleNotFoundError as error:
         raise DatabaseError(f"{error}: PostgreSQL needs `pip install -e '.[postgres]'`") from error
+    except CommandError as error:  # such as "Can't locate revision"
+        raise DatabaseError(
+            f"the tables of {_shown(url)} are of another version of Marloop ({error}): use the version that made them"
+        ) from error
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip()
         raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
     return engine
+
+
+def sqlite_file(engine: Engine) -> Path:
+    """The file of a SQLite database."""
+    return Path(engine.url.database or "")
 
 
 def begin_writing(connection: Connection) -> None:

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError, StatementError
 
-from monitoring.database import StoreBusyError
+from monitoring.database import StoreBusyError, StoreDamagedError
 from monitoring.gate import RETRY_AFTER
 from serving.registry import ArchiveError
 
@@ -27,6 +27,8 @@ def store_fault(error: SQLAlchemyError) -> tuple[int, str]:
     """The status and the sentence for what the store raised; the log has the rest."""
     if isinstance(error, StoreBusyError):
         return 503, "the store is busy: other writers hold it; try again"
+    if isinstance(error, StoreDamagedError):
+        return 503, f"{error}; until then nothing is kept"
     is_value = isinstance(error, StatementError) and not isinstance(error, DBAPIError)
     if is_value or isinstance(error, DataError):
         return 422, f"a value that the store cannot keep; the monitor's log has it as {noted(error)}"

@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Column, Connection, Engine, func, insert, select, update
 
 from monitoring import tables
-from monitoring.database import BUSY, StoreBusyError, begin_writing
+from monitoring.database import BUSY, WAY_BACK, StoreBusyError, StoreDamagedError, begin_writing, sqlite_file
 from monitoring.records import UNDER_WAY, Decision, Job, State, Trigger
+from monitoring.sqlite_file import Watched
 
 _CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created"}
 
@@ -31,6 +32,7 @@ class Journal:
         self._engine = engine
         self._turn = threading.Lock()
         self._guards = threading.local()
+        self.watched = Watched(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -38,11 +40,14 @@ class Journal:
 
         Raises:
             StoreBusyError: others write for too long.
+            StoreDamagedError: the file is no longer what it was: what is written now would be lost at the next start.
             SQLAlchemyError: the database does not answer, or refuses.
         """
         if not self._turn.acquire(timeout=BUSY):  # apart from the database: who waits here holds no connection of it
             raise StoreBusyError(f"other writers held the store for {BUSY:g} s")
         try:
+            if self.watched and (fault := self.watched.glance()):
+                raise StoreDamagedError(f"the database {self.watched.file} is damaged: {fault}. {WAY_BACK}")
             with self._engine.begin() as connection:
                 begin_writing(connection)
                 if guard := getattr(self._guards, "check", None):

@@ -209,6 +209,8 @@ class Store(Journal):
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+        if self.watched:
+            self.watched.close()
 
 
 def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: B008
