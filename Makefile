@@ -30,8 +30,9 @@ down: $(VENV)/runtime ## Stop all that `up` started
 status: $(VENV)/runtime ## Ask every model its example: what runs, which versions, do they answer
 	@$(BIN)/python -m serving status; s=$$?; $(BIN)/python -m monitoring status && exit $$s
 
-logs: ## Follow the log
-	@tail -n 50 -F $(RUN_DIR)/torchserve.log $(RUN_DIR)/exporter.log $(RUN_DIR)/monitor.log
+logs: ## Follow the logs
+	@tail -n 50 -F $(RUN_DIR)/torchserve.log $(RUN_DIR)/exporter.log $(RUN_DIR)/monitor.log \
+		$(RUN_DIR)/supervisor.log $(RUN_DIR)/watcher.log
 
 train: $(VENV)/runtime $(EXTRA) ## Train, evaluate (a page in model_store/reports), archive, register: make train MODEL=fashion [PRESET=full]
 	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import httpx
 import typer
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -16,10 +17,12 @@ from monitoring.database import DatabaseError, database_url
 from monitoring.retention import PruneRefusedError, Retention
 from monitoring.sqlite_file import Backups, FileFault
 from monitoring.store import open_store
+from serving import report
 from serving.companion import Companion, CompanionError
 from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
+from serving.supervisor import SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -244,18 +247,28 @@ def up() -> None:
     settings = _settings()
     try:
         companion(settings).start(settings)
-    except CompanionError as error:
+    except (CompanionError, SupervisorError) as error:
         _fail(error)
     console.print(f"console     {settings.monitor_url}/\nmonitor     {settings.monitor_url}/docs")
 
 
 @app.command()
 def status() -> None:
-    """Whether the monitor answers."""
+    """Whether the monitor answers, and what its probes find; the exit code is 0 only if every model is ready."""
     settings = _settings()
-    answers = companion(settings).answers()
-    console.print(f"monitor: {'answers' if answers else 'does not run'}")
-    raise typer.Exit(0 if answers else 1)
+    if not companion(settings).answers():
+        part = report.part(settings, "monitor")
+        console.print(f"monitor: {'does not run' if part.good else part.told}", markup=False)
+        raise typer.Exit(1)
+    response = httpx.get(f"{settings.monitor_url}/readyz", timeout=5, trust_env=False)
+    ready = response.json()
+    console.print(f"monitor: answers, and finds the models {'ready' if ready['ready'] else 'not ready'}")
+    if reason := ready.get("reason"):
+        console.print(f"  {reason}", markup=False)
+    for model, answer in ready["models"].items():
+        if answer != "as expected":
+            console.print(f"  {model}: {answer}", markup=False)
+    raise typer.Exit(0 if ready["ready"] else 1)
 
 
 @app.command()

@@ -20,7 +20,7 @@ import psutil
 
 from monitoring.records import Labelled
 from serving import documents
-from serving.companion import commands, spawn, tail
+from serving.processes import commands, spawn, tail
 from serving.registry import write_atomically
 from serving.settings import Settings
 from training.result_file import Trained
@@ -101,7 +101,7 @@ class TrainingProcesses:
         files = ["--feedback", str(self.rows(id)), "--result", str(self._result(id))]
         store = ["--promote", "never", "--store", str(self._settings.model_store)]
         command = [sys.executable, "-m", "training", "train", model, *options, *store, *files]
-        self._found[id] = spawn(command, self.log(id), self._settings, append=True)
+        self._found[id] = spawn(command, self.log(id), self._settings)
         return self._found[id].pid
 
     def age(self, id: int) -> float | None:
@@ -150,7 +150,7 @@ class TrainingProcesses:
 
     def last_lines(self, id: int) -> str:
         """The end of the log."""
-        return tail(self.log(id)) if self.log(id).exists() else ""
+        return tail(self.log(id))
 
     def _result(self, id: int) -> Path:
         return self._jobs / str(id) / "result.json"

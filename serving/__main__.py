@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import background, companion, management_port, rollout
+from serving import background, companion, management_port, report, rollout
 from serving import exporter as exporting
 from serving.champions import ask_all
 from serving.companion import CompanionError
@@ -19,6 +19,7 @@ from serving.management import socket_client
 from serving.readiness import Readiness, read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
+from serving.supervisor import SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -43,7 +44,7 @@ def up() -> None:
             found = background.start(settings, say=console.print)
             for part in (companion.exporter(settings), companion.management(settings)):
                 part.start(settings)
-    except (LaunchError, ArchiveError, CompanionError) as error:
+    except (LaunchError, ArchiveError, CompanionError, SupervisorError) as error:
         _fail(error)
     _print_table(found)
     console.print(
@@ -64,15 +65,17 @@ def deploy() -> None:
         _fail(LaunchError("TorchServe does not run here: `make up` starts it"))
     try:
         found = background.start(settings, say=console.print)
-    except (LaunchError, ArchiveError) as error:
+    except (LaunchError, ArchiveError, SupervisorError) as error:
         _fail(error)
     _print_table(found)
     raise typer.Exit(0 if all(one.ready for one in found) else 1)
 
 
 @app.command()
-def status() -> None:
-    """Ask every model its example; the exit code is 0 only if all answer as they should."""
+def status(
+    models: Annotated[bool, typer.Option(help="Ask the models alone, as where nothing else of ours runs.")] = False,
+) -> None:
+    """Ask every model its example; the exit code is 0 only if all answer as they should and every part runs."""
     settings = _settings()
     process = background.find(settings)
     if process is None:
@@ -85,7 +88,11 @@ def status() -> None:
     _print_table(found)
     memory = background.memory(process)
     console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")
-    raise typer.Exit(0 if found and all(one.ready for one in found) else 1)
+    parts = [] if models else report.parts(settings)
+    for part in parts:
+        console.print(f"{part.name}: {part.told}", markup=False)
+    good = bool(found) and all(one.ready for one in found) and all(part.good for part in parts)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """TorchServe in the background: start it, bring it up to date, stop it with all that it started."""
 
-import contextlib
 import os
 import shutil
 import sys
@@ -11,21 +10,24 @@ import httpx
 import psutil
 from filelock import FileLock
 
-from serving import rollout
+from serving import rollout, watcher
 from serving.champions import ask_all
-from serving.companion import commands, spawn, tail
 from serving.launch import LaunchError, verified
 from serving.management import Management
+from serving.processes import end, find_frontend, find_workers, tail
 from serving.readiness import Readiness
 from serving.registry import Registry
 from serving.settings import Settings
+from serving.supervisor import Supervisor
 
+PART = "torchserve"
 START_TIMEOUT = 120.0  # s
-STOP_TIMEOUT = 10.0
 CAPTURE = "CAPTURE_URL"  # where workers send what they predicted; "off" for nowhere
+find = find_frontend
+Say = Callable[[str], None]
 
 
-def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = lambda text: None) -> list[Readiness]:
+def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -> list[Readiness]:
     """Start TorchServe, or bring the running one up to date, and wait until every champion answers.
 
     Returns:
@@ -33,32 +35,27 @@ def start(settings: Settings, poll: float = 0.2, say: Callable[[str], None] = la
 
     Raises:
         LaunchError: it ended, or did not answer in time; the message has the end of its log.
+        SupervisorError: its supervisor cannot be started.
     """
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.run_dir / "start.lock"):
-        registry = Registry(settings.model_store)
+        registry, supervisor = Registry(settings.model_store), Supervisor(settings)
         archives, refused = verified(registry)
-        process = find(settings)
-        if process is None:
-            capture = {CAPTURE: os.environ.get(CAPTURE) or f"{settings.monitor_url}/events"}
-            process = spawn([sys.executable, "-m", "serving", "launch"], settings.log, settings, capture)
-            say(f"started TorchServe, process {process.pid}, log {settings.log}")
-        else:
+        deadline = time.monotonic() + START_TIMEOUT
+        began = _start(settings, supervisor, say)
+        if not began:
+            while not watcher.answers(liveness(settings)):  # after a crash, it may be on its way
+                _check(settings, supervisor, began, deadline, "its frontend does not answer")
+                time.sleep(poll)
             with httpx.Client(timeout=rollout.TIMEOUT, trust_env=False) as client:
                 management = Management(settings.management_address, client)
                 rollout.connect(registry, management, settings.inference_url, client, say).converge()
-        deadline = time.monotonic() + START_TIMEOUT
         while True:
             found = ask_all(registry, settings.inference_url)
             if archives and all(one.ready or one.name in refused for one in found):
                 return ask_all(registry, settings.inference_url)  # the first answers waited for the models to load
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                raise LaunchError(f"TorchServe ended. The end of {settings.log}:\n{tail(settings.log)}")
-            if time.monotonic() > deadline:
-                waiting = "; ".join(f"{one.name}: {one.detail}" for one in found if not one.ready)
-                raise LaunchError(
-                    f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The log's end:\n{tail(settings.log)}"
-                )
+            waiting = "; ".join(f"{one.name}: {one.detail}" for one in found if not one.ready)
+            _check(settings, supervisor, began, deadline, waiting)
             time.sleep(poll)
 
 
@@ -68,23 +65,23 @@ def stop(settings: Settings) -> int:
     Returns:
         How many processes were ended.
     """
-    frontend = find(settings)
-    processes = [*([frontend] if frontend else []), *_workers(settings)]
-    for process in processes[:1] if frontend else processes:  # the frontend ends its workers itself
-        _quietly(process.terminate)
-    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
-    for process in alive:
-        _quietly(process.kill)
-    psutil.wait_procs(alive, timeout=STOP_TIMEOUT)
+    frontend, workers = find(settings), find_workers(settings)
+    Supervisor(settings).stop(PART)
+    end([process for process in [find(settings)] if process])  # one that no supervisor knows ends its workers itself
+    end(find_workers(settings))
     if settings.metrics_dir is None:  # ours, in memory
         shutil.rmtree(settings.metrics, ignore_errors=True)
-    return len(processes)
+    return len([frontend] if frontend else []) + len(workers)
 
 
-def find(settings: Settings) -> psutil.Process | None:
-    """The frontend that runs for these settings, told by its temporary folder; None if there is none."""
-    mark = f"-Djava.io.tmpdir={settings.temporary}"
-    return next((process for process, command in commands() if mark in command), None)
+def liveness(settings: Settings) -> str:
+    """Return the URL that the frontend answers without a worker."""
+    return f"{settings.inference_url}/ping"
+
+
+def capturing(settings: Settings) -> dict[str, str]:
+    """Return the variable by which workers know where to send what they predicted."""
+    return {CAPTURE: os.environ.get(CAPTURE) or f"{settings.monitor_url}/events"}
 
 
 def memory(process: psutil.Process) -> dict[str, float]:
@@ -94,13 +91,25 @@ def memory(process: psutil.Process) -> dict[str, float]:
     return {name: size / 1e6 for name, size in sizes.items()}
 
 
-def _workers(settings: Settings) -> list[psutil.Process]:
-    socket = f"{settings.temporary}/"
-    return [
-        p for p, command in commands() if any(part.startswith(socket) for part in command) and "--sock-name" in command
-    ]
+def _start(settings: Settings, supervisor: Supervisor, say: Say) -> bool:
+    """Start TorchServe unless its supervisor has it; whether it was started now."""
+    frontend, state = find(settings), supervisor.state(PART)
+    if frontend and not (state and state.alive):
+        say(f"process {frontend.pid} is a TorchServe that nobody supervises: it is started anew")
+        end([frontend, *find_workers(settings)], [frontend])
+    command = [sys.executable, "-m", "serving", "launch"]
+    began = supervisor.start(PART, command, settings.log, liveness(settings), capturing(settings))
+    if began and (state := supervisor.state(PART)):
+        say(f"started TorchServe, process {state.pid}, log {settings.log}")
+    return began
 
 
-def _quietly(action: Callable[[], None]) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        action()
+def _check(settings: Settings, supervisor: Supervisor, began: bool, deadline: float, waiting: str) -> None:
+    """Raise if TorchServe, whether it was started now or before, can no longer be waited for."""
+    state = supervisor.state(PART)
+    if state is None or not state.alive or (began and state.state == "BACKOFF"):
+        if began:
+            supervisor.stop(PART)
+        raise LaunchError(f"TorchServe ended. The end of {settings.log}:\n{tail(settings.log)}")
+    if time.monotonic() > deadline:
+        raise LaunchError(f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The log's end:\n{tail(settings.log)}")

@@ -1,21 +1,18 @@
 """A small service of ours that runs in the background beside TorchServe: start it, find it, stop it."""
 
-import contextlib
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 
-from serving.settings import ROOT, Settings
+from serving.processes import commands, end, runs, tail
+from serving.settings import Settings
+from serving.supervisor import Supervisor
 
 START_TIMEOUT = 90.0  # s; on a busy machine, what the monitor imports takes long
-STOP_TIMEOUT = 10.0
 
 
 class CompanionError(Exception):
@@ -44,18 +41,25 @@ class Companion:
 
         Raises:
             CompanionError: it ended, or does not answer.
+            SupervisorError: its supervisor cannot be started.
         """
-        found = self.find(settings)
-        process = found or spawn(self.arguments(settings), self.log(settings), settings)
+        supervisor, orphan = Supervisor(settings), self.find(settings)
+        state = supervisor.state(self.name)
+        if orphan and not (state and state.alive):
+            end([orphan])
+        began = supervisor.start(self.name, self.arguments(settings), self.log(settings), self.url, {})
         deadline = time.monotonic() + START_TIMEOUT
         while not self.answers():
-            gone = not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+            state = supervisor.state(self.name)
+            gone = state is None or not state.alive or (began and state.state == "BACKOFF")
             if gone or time.monotonic() > deadline:
+                if began:
+                    supervisor.stop(self.name)
                 log = self.log(settings)
                 why = "ended" if gone else f"does not answer on {self.url}"
                 raise CompanionError(f"the {self.name} {why}. The end of {log}:\n{tail(log)}")
             time.sleep(poll)
-        return found is None
+        return began
 
     def answers(self) -> bool:
         """Whether it answers."""
@@ -71,21 +75,15 @@ class Companion:
             How many processes were ended.
         """
         found = self.find(settings)
-        if found is None:
-            return 0
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.terminate()
-            try:
-                found.wait(STOP_TIMEOUT)
-            except psutil.TimeoutExpired:
-                found.kill()
-                found.wait(STOP_TIMEOUT)
-        return 1
+        Supervisor(settings).stop(self.name)
+        left = self.find(settings)
+        end([left] if left else [])  # one that no supervisor knows
+        return 1 if found else 0
 
     def find(self, settings: Settings) -> psutil.Process | None:
         """Its process for these settings; None if there is none."""
         wanted = self.arguments(settings)[1:]
-        return next((process for process, command in commands() if command[1:] == wanted), None)
+        return next((process for process, command in commands() if command[1:] == wanted and runs(process)), None)
 
     def log(self, settings: Settings) -> Path:
         """Where it writes."""
@@ -104,44 +102,3 @@ def exporter(settings: Settings) -> Companion:
 def management(settings: Settings) -> Companion:
     """The port that stands before TorchServe's management."""
     return Companion("management", ("serving", "management"), f"{settings.management_url}/healthz")
-
-
-def spawn(
-    command: list[str],
-    log: Path,
-    settings: Settings,
-    variables: Mapping[str, str] | None = None,
-    append: bool = False,
-) -> psutil.Process:
-    """Start a command in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it.
-
-    Args:
-        command: the program and its arguments.
-        log: takes what it prints.
-        settings: become its environment, beside this process's.
-        variables: go before both.
-        append: whether the log keeps what it has.
-    """
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
-    shell = subprocess.run(
-        ["sh", "-c", f'"$@" {">>" if append else ">"}"$0" 2>&1 & echo $!', str(log), *command],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env={**os.environ, **settings.to_environment(), **(variables or {})},
-        check=True,
-    )
-    return psutil.Process(int(shell.stdout))
-
-
-def commands() -> Iterator[tuple[psutil.Process, list[str]]]:
-    """Every process of this machine with its command line."""
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"]:
-            yield process, process.info["cmdline"]
-
-
-def tail(log: Path, lines: int = 25) -> str:
-    """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

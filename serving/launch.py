@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.grpc_management import write_closed_service
+from serving.processes import find_workers, kill
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 
@@ -145,6 +146,7 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> None:
     prepared = prepare(settings, environ)
     for name, reason in prepared.refused.items():
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    kill(find_workers(settings))  # of a frontend that was killed; one that is stopped would not notice
     os.chdir(settings.run_dir)  # TorchServe writes into its working directory
     os.execve(prepared.command[0], prepared.command, prepared.environment)
 

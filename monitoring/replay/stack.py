@@ -15,11 +15,13 @@ from filelock import FileLock, Timeout
 
 from monitoring.replay import accelerated
 from serving import background
-from serving.companion import Companion, commands, exporter, tail
+from serving.companion import Companion, exporter
 from serving.management import Management
 from serving.ports import free_ports, on_free_ports
+from serving.processes import commands, end, tail
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
+from serving.supervisor import Supervisor
 
 MARK = ".replay"  # a file in a folder that is a replay's, and may be emptied
 FROZEN = "-frozen"  # behind the model's name: the first version again, which no loop touches
@@ -210,15 +212,9 @@ def _watcher(
 def _stop_leftovers(folder: Path) -> None:
     """End what a replay in this folder left when it was killed."""
     settings = Settings(model_store=folder / "store", run_dir=folder / "run")
+    Supervisor(settings).end()  # else it would start anew what is ended here
     background.stop(settings)
-    left = [process for process, command in commands() if _is_left(command, folder)]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(left, timeout=background.STOP_TIMEOUT)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    end([process for process, command in commands() if _is_left(command, folder)])
 
 
 def _is_left(command: list[str], folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.companion import commands
+from serving.processes import commands
 from serving.settings import ROOT
 from tests.monitoring.programs import need
 from tests.waiting import wait_until
