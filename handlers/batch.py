@@ -1,11 +1,14 @@
 """What the handler did with one batch, told to its observers: telemetry, the log of failures, capture."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from handlers.codec import Decoded, Outputs
 from handlers.contract import ModelContract
 from handlers.message import Request, Response
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -38,3 +41,26 @@ class Batch:
 
 
 Observer = Callable[[Batch], None]
+
+
+class Observers:
+    """Observers of one model, of whom none that fails harms a request or another.
+
+    Args:
+        model: its name, for the log.
+        observers: told of each batch.
+    """
+
+    def __init__(self, model: str, observers: Sequence[Observer]) -> None:
+        self._model, self._observers = model, observers
+        self._failures = 0
+
+    def __call__(self, batch: Batch) -> None:
+        """Tell each of them of a batch."""
+        for observe in self._observers:
+            try:
+                observe(batch)
+            except Exception:
+                self._failures += 1
+                if str(self._failures).strip("0") == "1":  # 1, 10, 100: what always fails must not fill the log
+                    logger.exception("an observer of %s failed (%d so far)", self._model, self._failures)

@@ -47,8 +47,9 @@ from handlers.generation import GenerationEngine
 from handlers.llm_telemetry import LanguageTelemetry
 from handlers.logs import configure, log_requests
 from handlers.message import Response
+from handlers.metrics_folder import VARIABLE, hold_folder
 from handlers.service import positive, request_at, share, tell
-from handlers.telemetry import Telemetry, hold_lock
+from handlers.telemetry import Telemetry
 
 SLOTS = 8
 CONTEXT = 2048
@@ -81,9 +82,9 @@ class ChatService:
         template = ChatTemplate((directory / "assets" / FILE).read_text("utf-8"), engine.tokenize)
         observers: list[Observer] = [log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))]
         language: LanguageTelemetry | None = None
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        folder = os.environ.get(VARIABLE)
         if folder:
-            self._lock = hold_lock(Path(folder))  # as long as this object lives
+            self._lock = hold_folder(Path(folder), contract)  # as long as this object lives
             registry = CollectorRegistry()
             telemetry = Telemetry(contract, protocol, registry)
             language = LanguageTelemetry(contract, registry)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from handlers import openai
-from handlers.batch import Batch, Observer
+from handlers.batch import Batch, Observer, Observers
 from handlers.chat_routes import MODELS, error_of, path_of, protocol, read, too_long
 from handlers.chat_template import ChatTemplate
 from handlers.chat_text import Shown, StoppedText
@@ -96,7 +96,7 @@ class ChatHandler:
     ) -> None:
         self.contract = contract
         self._engine, self._template = engine, template
-        self._observers, self._telemetry = observers, telemetry
+        self._observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
         self._ahead: Future[list[Token | Finished]] | None = None
@@ -305,8 +305,4 @@ class ChatHandler:
         batch.seconds = {"decode": 0.0, "predict": self._timer() - one.started if one else 0.0, "encode": 0.0}
         if one or response.status == HTTPStatus.OK:
             batch.decoded[0] = Decoded({}, 1, protocol(request), lambda outputs: response)
-        for observe in self._observers:
-            try:
-                observe(batch)
-            except Exception:
-                logger.exception("an observer of %s failed", self.contract.name)
+        self._observers(batch)

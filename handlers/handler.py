@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from handlers import kserve
-from handlers.batch import Batch, Observer
+from handlers.batch import Batch, Observer, Observers
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
 from handlers.engine import Engine
@@ -57,17 +57,13 @@ class ModelHandler:
         self.contract = contract
         self._engine = engine
         self._codec = codec
-        self._observers = observers
+        self._observers = Observers(contract.name, observers)
         self._patience, self._clock, self._timer = patience, clock, timer
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
         """Answer each request, in order; this never raises."""
         batch = self._answer(requests)
-        for observe in self._observers:
-            try:
-                observe(batch)
-            except Exception:
-                logger.exception("an observer of %s failed", self.contract.name)
+        self._observers(batch)
         return batch.responses
 
     def check_example(self) -> None:

@@ -20,8 +20,9 @@ from handlers.engine import ENGINES, load_engine
 from handlers.handler import ModelHandler
 from handlers.logs import configure, log_requests
 from handlers.message import Part, Request, Response
+from handlers.metrics_folder import VARIABLE, hold_folder
 from handlers.sink import Sink
-from handlers.telemetry import Telemetry, hold_lock
+from handlers.telemetry import Telemetry
 
 MAX_ROWS = 1024
 RESPONSE_TIMEOUT = 120  # s, TorchServe's own
@@ -97,10 +98,10 @@ class Service:
         self, contract: ModelContract, codec: Codec, environ: Mapping[str, str], registry: CollectorRegistry
     ) -> Telemetry | None:
         """Instruments, where a folder for their values is given: on another host there may be none."""
-        folder = environ.get("PROMETHEUS_MULTIPROC_DIR")
+        folder = environ.get(VARIABLE)
         if not folder:
             return None
-        self._lock = hold_lock(Path(folder))  # as long as this object lives
+        self._lock = hold_folder(Path(folder), contract)  # as long as this object lives
         return Telemetry(contract, codec.protocol, registry)
 
 

@@ -4,9 +4,8 @@ In a service the workers' values lie in files of one folder (``PROMETHEUS_MULTIP
 "Multiprocess Mode"), which the exporter merges. Every label value comes from a closed set: no request can add a series.
 """
 
-import fcntl
+import contextlib
 import math
-import os
 import resource
 import time
 from bisect import bisect_left
@@ -14,7 +13,6 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -149,8 +147,9 @@ class Telemetry:
         now = self._clock()
         if now - self._memory_read >= MEMORY_INTERVAL:
             self._memory_read = now
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            self._memory.set(pages * resource.getpagesize())
+            with contextlib.suppress(OSError):  # where there is no /proc it stays 0
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                self._memory.set(pages * resource.getpagesize())
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*MODEL, *labels), registry=self._registry)
@@ -171,18 +170,6 @@ def value_buckets(contract: ModelContract) -> list[float]:
     quantiles = contract.reference.get("output", {}).get("quantiles") or [0.0, 1.0]
     bounds = np.quantile(np.asarray(quantiles, float), np.linspace(0, 1, 11))
     return sorted({float(f"{bound:.3g}") for bound in bounds})
-
-
-def hold_lock(directory: Path) -> TextIO:
-    """Show that this worker lives: hold a lock on ``<pid>.lock`` until it ends, however it ends.
-
-    Unlike a process id the lock is right across containers, and when a number is used again.
-    """
-    path = directory / f"{os.getpid()}.new"
-    file = path.open("w")
-    fcntl.flock(file, fcntl.LOCK_EX)
-    path.replace(path.with_suffix(".lock"))  # seen only once it is held
-    return file
 
 
 def request_start(header: str) -> float | None:

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from handlers.batch import Batch
+from handlers.batch import Batch, Observers
 from handlers.contract import ModelContract, TensorSpec
 from handlers.events import LONGEST_TEXT, Answered, Events, request_id
 from handlers.message import JSON, Request
@@ -26,7 +26,7 @@ def events(model: ModelContract, asked: Request, rows: list[int]) -> tuple[list[
     """The events of some rows of a request as they leave, and the answer that the client got."""
     batches: list[Batch] = []
     handler = serve(model)
-    handler._observers = [batches.append]
+    handler._observers = Observers(model.name, [batches.append])
     answer = orjson.loads(handler.handle([asked])[0].body)
     (batch,) = batches
     decoded = batch.decoded[0]

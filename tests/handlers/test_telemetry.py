@@ -16,7 +16,8 @@ from handlers.contract import Example, ModelContract
 from handlers.engine import Engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, STATUS, Request
-from handlers.telemetry import SECONDS, Telemetry, WeightedHistogram, hold_lock, request_start, value_buckets
+from handlers.metrics_folder import hold_lock
+from handlers.telemetry import SECONDS, Telemetry, WeightedHistogram, request_start, value_buckets
 from handlers.tensors import Array
 from serving.exporter import remove_dead
 from tests.handlers import wire
