@@ -5,6 +5,7 @@ What a program could not read any more must not be written.
 """
 
 import json
+import logging
 import math
 import os
 import secrets
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 PRIVATE = 0o600  # the mode of a new file that others need not read
 
@@ -105,6 +107,17 @@ def read(path: Path, kind: Any = Any) -> Any:
         return from_json(content, kind)
     except ValueError as error:
         raise DocumentError(f"{path} is damaged: {error}") from error
+
+
+def read_kept(path: Path, kind: Any = Any) -> Any:
+    """Read what was kept so that it need not be made again; None, which is told, where it must be made again."""
+    try:
+        return read(path, kind)
+    except FileNotFoundError:
+        return None
+    except (DocumentError, OSError) as error:
+        logger.warning("%s; it is made anew", error)
+        return None
 
 
 def from_json(content: bytes, kind: Any = Any) -> Any:

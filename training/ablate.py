@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from serving.registry import write_atomically
+from serving import documents
 from training import budget, fit
 from training.criteria import PRIMARY
 from training.machine import machine
@@ -36,6 +36,25 @@ class Run(msgspec.Struct, frozen=True):
     validation: float  # on those that were watched,
     test: float  # and on those held out
     curve: list[float]  # on the rows that were watched, or their loss in a regression, after each epoch
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A run as its file has it: null where a training that went astray made no number."""
+
+    seed: int
+    epochs: int
+    seconds: float
+    train: float | None
+    validation: float | None
+    test: float | None
+    curve: list[float | None]
+
+    def run(self) -> Run:
+        """The run, with NaN for null."""
+        train, validation, test, *curve = (
+            math.nan if value is None else value for value in (self.train, self.validation, self.test, *self.curve)
+        )
+        return Run(self.seed, self.epochs, self.seconds, train, validation, test, curve)
 
 
 class OutOfTimeError(Exception):
@@ -67,12 +86,13 @@ class Terms:
         key = msgspec.json.encode([asdict(hp), self.data.sha256, sizes], order="sorted")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
-        if path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=Run)
+        known: _Kept | None = documents.read_kept(path, _Kept)
+        if known is not None:
+            return known.run()
         if self.clock() >= self.until:
             raise OutOfTimeError
         run = self._train(hp)
-        write_atomically(path, msgspec.json.encode(run))
+        documents.write(path, run, _Kept)
         self.step(f"{label}: {run.test:.4f} held out, {run.train:.4f} fitted, {run.seconds:.0f} s")
         return run
 
@@ -227,7 +247,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _line(row: Mapping[str, Any], scale: int) -> str:
     digits = 2 if scale == 100 else 4
     test, spread, gap, to, to_spread = (
-        f"{scale * row[name]:{sign}.{digits}f}"
+        "–" if row[name] is None else f"{scale * row[name]:{sign}.{digits}f}"
         for name, sign in (
             ("test", ""),
             ("test_spread", ""),

@@ -129,7 +129,8 @@ def fit(
     """Fit the recipe's module to its training data.
 
     A run that was interrupted, by Ctrl-C or kill -9, goes on from its last checkpoint: one is kept in ``directory``
-    under a key of the hyperparameters and the data, and removed when the run ends.
+    under a key of the hyperparameters and the data, and removed when the run ends. One that is damaged, or of another
+    network, is told and removed, and the run begins anew.
 
     Args:
         recipe: of the model.
@@ -162,9 +163,9 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        resume = checkpoint if checkpoint.exists() else None
+        resume = _resumable(checkpoint, model, best=hp.patience is not None)
         if resume:
-            print(f"going on from {resume}")  # noqa: T201
+            print(f"going on from {resume}", flush=True)  # noqa: T201
         validation = None if data.validation is None else _loader(data.validation, hp, shuffle=False)
         handler = signal.getsignal(signal.SIGINT)
         try:
@@ -177,6 +178,46 @@ def fit(
     checkpoint.unlink(missing_ok=True)
     seconds = time.monotonic() - started
     return Trained(recipe, preset, hp, data, model.module.eval(), seconds, model.history)
+
+
+def _resumable(checkpoint: Path, model: Fit, best: bool) -> Path | None:
+    """Return the checkpoint to go on from; None, and no file is left, where there is none that can be gone on from.
+
+    Args:
+        checkpoint: its path.
+        model: that it must be of.
+        best: whether the weights of the best epoch are kept beside it.
+    """
+    files = [checkpoint, *([_best(checkpoint)] if best else [])]
+    if not checkpoint.exists():
+        return None
+    try:
+        for file in files:
+            _check_checkpoint(file, model, whole=file == checkpoint)
+    except Exception as error:  # whatever unpickling damaged bytes raises
+        fault = " ".join(str(error).split())[:200] or type(error).__name__
+        print(f"{checkpoint} cannot be gone on from, so that training begins anew: {fault}", flush=True)  # noqa: T201
+        for file in files:
+            file.unlink(missing_ok=True)
+        return None
+    return checkpoint
+
+
+def _check_checkpoint(file: Path, model: Fit, whole: bool) -> None:
+    """Raise unless a file is a checkpoint of a model's network; a whole one has learning curve and optimizer too."""
+    # The checkpoint is our own, so that what it unpickles can be trusted.
+    content = torch.load(file, map_location="cpu", weights_only=not whole)
+    if missing := {"state_dict", *(("history", "optimizer_states", "loops") if whole else ())} - content.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    shapes, own = (
+        {name: values.shape for name, values in one.items()} for one in (content["state_dict"], model.state_dict())
+    )
+    if shapes != own:
+        raise ValueError("it is of another network")
+
+
+def _best(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.stem}-best.ckpt")
 
 
 def _saver(hp: Hyperparameters, checkpoint: Path) -> ModelCheckpoint:
@@ -195,7 +236,7 @@ def _stoppers(hp: Hyperparameters, checkpoint: Path) -> list[Callback]:
         return []
     best = ModelCheckpoint(
         dirpath=checkpoint.parent,
-        filename=f"{checkpoint.stem}-best",
+        filename=_best(checkpoint).stem,
         monitor="val_loss",
         save_weights_only=True,
         enable_version_counter=False,

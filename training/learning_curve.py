@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from serving.registry import write_atomically
+from serving import documents
 from training import evaluate, export, fit
 from training.html_report.figure import figure
 from training.machine import machine
@@ -99,9 +99,9 @@ def _key(hp: Any) -> str:
 
 
 def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Path) -> dict[str, Any]:
-    if kept.exists():
-        one: dict[str, Any] = msgspec.json.decode(kept.read_bytes())
-        return one
+    known = documents.read_kept(kept, dict[str, Any])
+    if known is not None:
+        return dict(known)
     started = time.monotonic()
     data = replace(recipe.load(hp, cache), validation=None)
     trained = fit.fit(recipe, "learning curve", hp, data, checkpoints)
@@ -109,7 +109,7 @@ def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Pat
     evaluation = evaluate.held_out(recipe, data, output)
     one = {"seconds": round(time.monotonic() - started, 1), "evaluation": evaluation}
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, msgspec.json.encode(one))
+    documents.write(kept, one, dict[str, Any])
     return one
 
 

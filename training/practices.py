@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from serving import documents
+from serving.documents import write_atomically
 from training.practice import Practice
 from training.practice_rows import PRACTICES
 
@@ -66,7 +68,7 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
 def write_json(result: Mapping[str, Any], path: Path) -> Path:
     """Write a result under a name of its own; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    documents.write(path, result, dict[str, Any], private=False)
     return path
 
 
@@ -77,7 +79,7 @@ def write(docs: Path) -> Path:
         ValueError: a file among the results is none.
     """
     page = docs / "practices.md"
-    page.write_text(rendered(docs / RESULTS))
+    write_atomically(page, rendered(docs / RESULTS).encode())
     return page
 
 

@@ -3,21 +3,26 @@
 python -m training search fashion --trials 30 --timeout 600
 """
 
+import contextlib
 import math
+import platform
+import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import msgspec
 import optuna
+import psutil
 import pytorch_lightning as lightning
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.callbacks import Callback
 
-from serving.registry import write_atomically
+from serving import documents
 from training import budget, fit
 from training.criteria import PRIMARY
 from training.machine import machine
@@ -25,6 +30,8 @@ from training.recipe import Data, Recipe
 from training.search_report import BEST, gain
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+PRESET, PROCESS = "preset", "process"  # what is noted of a trial: it is the preset's, and who makes it
+UNTOLD = 60.0  # s after which a trial that has not told its process is taken for killed
 FOR_IMPORTANCE = 8  # complete trials, at least: fewer say nothing of what matters
 
 
@@ -45,10 +52,18 @@ class Pruning(Callback):
             raise optuna.TrialPruned
 
 
-def open_study(recipe: Recipe[Any], hp: Any, data: Data, runs: Path, seed: int | None = None) -> optuna.Study:
+def open_study(
+    recipe: Recipe[Any],
+    hp: Any,
+    data: Data,
+    runs: Path,
+    seed: int | None = None,
+    step: Callable[[str], None] = lambda text: None,
+) -> optuna.Study:
     """The study of a model with a budget: a new one, or the one that is in the SQLite file of a run before.
 
-    Several processes may have it open at once. Its first trial is the preset itself, so that the best is no worse.
+    Several processes may have it open at once. Its first trial is the preset itself, so that the best is no worse; it
+    is tried again where it was killed. A damaged file is put aside and told.
 
     Args:
         recipe: of the model.
@@ -56,20 +71,66 @@ def open_study(recipe: Recipe[Any], hp: Any, data: Data, runs: Path, seed: int |
         data: that trials learn from; another number of rows is another study.
         runs: folder of the file ``search-MODEL.db``.
         seed: of the sampler; None for another in every process.
+        step: is told what happens.
     """
     runs.mkdir(parents=True, exist_ok=True)
+    database = runs / f"search-{recipe.name}.db"
+    _put_aside_if_damaged(database, step)
     study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(f"sqlite:///{runs / f'search-{recipe.name}.db'}"),
+        storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
         study_name=f"{len(data.train)} rows {hp.epochs} epochs {fit.key(hp, data)}",
         direction="maximize" if recipe.task == "classification" else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
         load_if_exists=True,
     )
-    if not study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING, TrialState.WAITING)):
+    _end_killed(study, step)
+    begun = study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING, TrialState.WAITING))
+    if not any(trial.number == 0 or trial.user_attrs.get(PRESET) for trial in begun):
         # Text and numbers only: what is not suggested is ignored.
-        study.enqueue_trial({name: value for name, value in asdict(hp).items() if isinstance(value, int | float | str)})
+        values = {name: value for name, value in asdict(hp).items() if isinstance(value, int | float | str)}
+        study.enqueue_trial(values, user_attrs={PRESET: True})
     return study
+
+
+def _put_aside_if_damaged(database: Path, step: Callable[[str], None]) -> None:
+    """Rename a file that is no SQLite database any more, so that the search begins anew."""
+    if not database.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:  # such as a lock: this says nothing of the content
+        fault = str(error) if "malformed" in str(error) else "ok"
+    except sqlite3.DatabaseError as error:
+        fault = str(error)
+    if fault != "ok":
+        aside = database.with_name(f"{database.name}.damaged-{time.time_ns()}")
+        database.rename(aside)
+        for other in (f"{database}-wal", f"{database}-journal", f"{database}-shm"):
+            Path(other).unlink(missing_ok=True)
+        step(f"{database} is damaged ({fault}): it is kept as {aside.name}, and the search begins anew")
+
+
+def _end_killed(study: optuna.Study, step: Callable[[str], None]) -> None:
+    """Note as failed what a killed process of this machine was at: nobody else would, and it counted as under way."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not _runs(trial):
+            study.tell(trial.number, state=TrialState.FAIL)
+            step(f"trial {trial.number} was killed")
+
+
+def _runs(trial: FrozenTrial) -> bool:
+    host, id, started = trial.user_attrs.get(PROCESS, ("", 0, 0.0))
+    if not host:  # it has told nothing yet, or never will
+        begun = trial.datetime_start
+        return begun is not None and (datetime.now() - begun).total_seconds() < UNTOLD
+    if host != platform.node():
+        return True
+    try:
+        return bool(abs(psutil.Process(id).create_time() - started) < 1)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def run_trials(
@@ -95,6 +156,8 @@ def run_trials(
     watched = "val_accuracy" if recipe.task == "classification" else "val_loss"
 
     def objective(trial: optuna.Trial) -> float:
+        process = psutil.Process()
+        trial.set_user_attr(PROCESS, (platform.node(), process.pid, process.create_time()))
         with tempfile.TemporaryDirectory() as folder:
             wanted = recipe.space(trial, hp)
             callbacks = [Pruning(trial, watched)]
@@ -156,7 +219,7 @@ def search(
     hp = recipe.preset(preset)
     hp = replace(hp, epochs=epochs or hp.epochs)
     data = budget.within(recipe.load(hp, cache), rows)
-    study = open_study(recipe, hp, data, runs, seed)
+    study = open_study(recipe, hp, data, runs, seed, step)
     run_trials(study, recipe, hp, data, trials, timeout, step)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise ValueError("no trial was completed: give the search more time, or fewer rows or epochs")
@@ -186,8 +249,7 @@ def search(
 def write_preset(recipe: Recipe[Any], result: Mapping[str, Any]) -> Path:
     """Write what was found where the recipe reads it as the preset ``found``; returns the path."""
     recipe.found.mkdir(parents=True, exist_ok=True)
-    content = msgspec.json.format(msgspec.json.encode(result["hyperparameters"]), indent=1)
-    write_atomically(recipe.found_file, content + b"\n")
+    documents.write(recipe.found_file, result["hyperparameters"], dict[str, Any], private=False)
     return recipe.found_file
 
 

@@ -1,5 +1,6 @@
 """What a hyperparameter search found: as Markdown, and as a picture of its history and of what mattered."""
 
+import math
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
@@ -11,8 +12,8 @@ BEST = "best trial"
 
 def gain(result: Mapping[str, Any], part: str) -> list[float]:
     """By how much the best trial is better than the preset, seed by seed, on ``validation`` or ``test`` rows."""
-    best = [row[part] for row in result["rows"] if row["preset"] == BEST]
-    before = [row[part] for row in result["rows"] if row["preset"] != BEST]
+    best = [_number(row[part]) for row in result["rows"] if row["preset"] == BEST]
+    before = [_number(row[part]) for row in result["rows"] if row["preset"] != BEST]
     sign = 1 if result["metric"] == "accuracy" else -1
     return [sign * (b - a) for a, b in zip(before, best, strict=True)]
 
@@ -34,7 +35,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     scale = 100 if share else 1
     for name in (result["preset"], BEST):
         rows = [row for row in result["rows"] if row["preset"] == name]
-        cells = [_with_spread([row[part] for row in rows], scale) for part in ("validation", "test")]
+        cells = [_with_spread([_number(row[part]) for row in rows], scale) for part in ("validation", "test")]
         lines.append(f"| {name} | {' | '.join(cells)} | {fmean(row['seconds'] for row in rows):.1f} |")
     gains = (_with_spread(gain(result, part), scale, "+") for part in ("validation", "test"))
     lines += [f"| better by, seed by seed | {' | '.join(gains)} | |", "", f"Found: {_values(result['found'])}."]
@@ -44,7 +45,14 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _number(value: float | None) -> float:
+    """A file has null for what is no number."""
+    return math.nan if value is None else value
+
+
 def _with_spread(values: list[float], scale: int, sign: str = "") -> str:
+    if not all(map(math.isfinite, values)):
+        return "–"
     spread = stdev(values) if len(values) > 1 else 0.0
     digits = 2 if scale == 100 else 4
     return f"{scale * fmean(values):{sign}.{digits}f} ± {scale * spread:.{digits}f}"
@@ -65,10 +73,10 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     history, importance = figure.subplots(1, 2, width_ratios=(3, 2))
     for state, marker in (("complete", "o"), ("pruned", "x")):
         some = [trial for trial in result["trials"] if trial["state"] == state]
-        history.scatter([t["number"] for t in some], [t["value"] for t in some], marker=marker, label=state)
+        history.scatter([t["number"] for t in some], [_number(t["value"]) for t in some], marker=marker, label=state)
     complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
     accuracy = result["metric"] == "accuracy"
-    best = list(accumulate((trial["value"] for trial in complete), max if accuracy else min))
+    best = list(accumulate((_number(trial["value"]) for trial in complete), max if accuracy else min))
     history.step([trial["number"] for trial in complete], best, where="post", color="grey", label="best so far")
     what = "accuracy" if accuracy else "loss"
     history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")

@@ -4,14 +4,11 @@ What was chosen, by hand or by `make tune`, lies in the model store's ``serving.
 the next training keeps it.
 """
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from serving.registry import write_atomically
+from serving import documents
 from training.recipe import Recipe, Serving
 
 FILE = "serving.json"
@@ -40,14 +37,13 @@ def choose(recipe: Recipe[Any], changes: dict[str, Any], store: Path) -> Serving
     entries = {name: entry for name, entry in _read(store / FILE).items() if name != recipe.name}
     entries |= {recipe.name: differs} if differs else {}
     store.mkdir(parents=True, exist_ok=True)
-    write_atomically(store / FILE, json.dumps(entries, indent=1, sort_keys=True).encode() + b"\n")
+    documents.write(store / FILE, dict(sorted(entries.items())), dict[str, dict[str, Any]])
     return serving
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+        entries: dict[str, dict[str, Any]] = documents.read(path, dict[str, dict[str, Any]])
     except FileNotFoundError:
         return {}
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    return entries

@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -291,3 +291,50 @@ def test_a_killed_command_goes_on_when_called_again_and_ctrl_c_says_how_to_go_on
     assert "Traceback" not in second.output
     assert checkpoints(runs) == [checkpoint]
     assert not (tmp_path / "store").exists()
+
+
+def interrupted(runs: Path, hp: Hyperparameters = HP) -> Path:
+    """The checkpoint of a run that was interrupted."""
+    interrupt(Interrupted(step=40), runs, hp)
+    (checkpoint,) = checkpoints(runs)
+    return checkpoint
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = os.urandom(len(content) - len(content) // 2)
+    path.write_bytes(content)
+
+
+def of_something_else(path: Path) -> None:
+    torch.save({"weights": [1, 2, 3]}, path)
+
+
+def of_another_network(path: Path) -> None:
+    content = torch.load(path, weights_only=False)
+    content["state_dict"] = {name: values[..., None] for name, values in content["state_dict"].items()}
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, flip, of_something_else, of_another_network])
+def test_a_run_whose_checkpoint_is_damaged_says_so_and_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    whole = fit_linear(Linear(), tmp_path / "other")
+    checkpoint = interrupted(tmp_path)
+    damage(checkpoint)
+    capsys.readouterr()
+    trained = fit_linear(Linear(), tmp_path)
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"{checkpoint} cannot be gone on from, so that training begins anew: " in output
+    assert "going on from" not in output
+    assert all((values == weights(trained)[name]).all() for name, values in weights(whole).items())
+    assert checkpoints(tmp_path) == []

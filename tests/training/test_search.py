@@ -1,13 +1,18 @@
+import math
+import platform
 import sqlite3
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+import psutil
 import pytest
 from torch import Tensor
 from typer.testing import CliRunner
 
+from serving import documents
 from tests.training.conftest import CACHE, load
 from tests.training.quadrants import Quadrants
 from training import recipes
@@ -19,6 +24,8 @@ from training.recipe import Hyperparameters, Recipe
 from training.recipes.linear import Linear
 
 optuna = pytest.importorskip("optuna")
+from optuna.trial import TrialState  # noqa: E402
+
 from training import search  # noqa: E402
 from training.search_report import BEST, draw, gain, markdown  # noqa: E402
 
@@ -195,3 +202,60 @@ def test_fashion_is_searched_in_its_own_space(tmp_path: Path) -> None:
     except DataError as error:
         pytest.skip(str(error))
     assert smoke["found"].keys() > {"lr", "dropout", "label_smoothing", "shift", "erase"}
+
+
+def opened(runs: Path, step: list[str]) -> optuna.Study:
+    recipe = Corners()
+    hp = recipe.preset(None)
+    return search.open_study(recipe, hp, within(load(recipe), None), runs, 0, step.append)
+
+
+@pytest.mark.parametrize("process", [("elsewhere", 1, 0.0), ("", 2**22 + 1, 1.0), ("", 1, 1.0), None])
+def test_a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_goes_on(
+    tmp_path: Path, process: tuple[str, int, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = opened(tmp_path, []).ask()
+    if process:
+        host, *rest = process
+        trial.set_user_attr(search.PROCESS, (host or platform.node(), *rest))
+    else:
+        monkeypatch.setattr(search, "UNTOLD", -1e9)
+    told: list[str] = []
+    study = opened(tmp_path, told)
+    if process and process[0]:  # another machine may still be at it
+        assert (told, study.get_trials(states=(TrialState.WAITING,))) == ([], [])
+        return
+    assert told == ["trial 0 was killed"]
+    (waiting,) = study.get_trials(states=(TrialState.WAITING,))
+    assert waiting.system_attrs["fixed_params"]["lr"] == Corners().preset(None).lr
+    assert opened(tmp_path, told).get_trials(states=(TrialState.WAITING,)) == [waiting]  # once is enough
+
+
+def test_a_trial_that_still_runs_is_left_alone(tmp_path: Path) -> None:
+    process = psutil.Process()
+    trial = opened(tmp_path, []).ask()
+    trial.set_user_attr(search.PROCESS, (platform.node(), process.pid, process.create_time()))
+    told: list[str] = []
+    assert opened(tmp_path, told).trials[0].state == TrialState.RUNNING
+    assert told == []
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:3000], lambda content: b"no database" * 1000])
+def test_a_damaged_file_is_put_aside_and_the_search_begins_anew(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    opened(tmp_path, [])
+    path = tmp_path / "search-quadrants.db"
+    path.write_bytes(content := damage(path.read_bytes()))
+    told: list[str] = []
+    assert len(opened(tmp_path, told).get_trials(states=(TrialState.WAITING,))) == 1
+    (aside,) = tmp_path.glob("search-quadrants.db.damaged-*")
+    assert aside.read_bytes() == content
+    assert f"it is kept as {aside.name}, and the search begins anew" in told[0]
+
+
+def test_a_result_with_trainings_that_went_astray_is_written_and_rendered(result: dict[str, Any]) -> None:
+    astray = {**result, "rows": [row | {"validation": math.nan, "test": math.inf} for row in result["rows"]]}
+    again = documents.from_json(documents.to_json(astray))
+    assert again["rows"][0]["validation"] is None
+    assert "| – |" in markdown(again)
