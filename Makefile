@@ -1,16 +1,12 @@
-# Each command is a thin line over `python -m training|serving …`, which have --help.
+# Each command is a thin line over `python -m training|serving …`, which have --help and read the settings in `.env`.
 .DEFAULT_GOAL := help
-ifneq (,$(wildcard .env))
-include .env
-export
-endif
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # A model whose recipe needs packages of its own has an extra of its name in pyproject.toml.
 EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV)/extra-$(MODEL)))
 LITERT := $(VENV)-litert
-RUN_DIR := $(or $(MARLOOP_RUN_DIR),run)
+RUN_DIR := $(or $(MARLOOP_RUN_DIR),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_RUN_DIR=//p' .env 2>/dev/null | tail -1),run)
 
 .PHONY: help up down status logs train load tune bench bench-chat replay test loop-test chaos compose-test lint types format constraints \
 	llama litert clean

@@ -19,6 +19,7 @@ from loadtests import slo
 from loadtests.candidates import grid
 from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, ProfileName
+from serving import command_line
 from serving.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
@@ -283,4 +284,4 @@ def _fail(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m loadtests")
+    command_line.run(app, "python -m loadtests")

@@ -17,6 +17,7 @@ from statistics import median
 
 from loadtests.bench import processes, wrk
 from loadtests.champion import Champion
+from serving import env_file
 from serving.champions import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
@@ -73,6 +74,7 @@ def served(side: Side) -> Iterator[str]:
         named = {f"MARLOOP_{port.upper()}_PORT": str(number) for port, number in (ports | grpc).items()}
         folders = {"MARLOOP_MODEL_STORE": str(side.store), "MARLOOP_RUN_DIR": str(folder / "run"), "TMPDIR": name}
         own = {"MARLOOP_METRICS_DIR": "", "PYTHONPATH": str(side.checkout)}
+        own |= {env_file.VARIABLE: env_file.OFF}  # a checkout's ``.env`` is of the service that it runs
         environment = processes.quiet_environment() | named | folders | own | dict(side.environment)
         settings = Settings.from_environment(environment)
         with processes.running([sys.executable, "-m", "serving", "launch"], environment, folder) as mark:

@@ -17,7 +17,7 @@ from monitoring.database import DatabaseError, database_url
 from monitoring.retention import PruneRefusedError, Retention
 from monitoring.sqlite_file import Backups, FileFault
 from monitoring.store import open_store
-from serving import report
+from serving import command_line, report
 from serving.companion import Companion, CompanionError
 from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
@@ -296,4 +296,4 @@ def _fail(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m monitoring")
+    command_line.run(app, "python -m monitoring")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import background, companion, management_port, report, rollout
+from serving import background, command_line, companion, management_port, report, rollout
 from serving import exporter as exporting
 from serving.champions import ask_all
 from serving.companion import CompanionError
@@ -207,4 +207,4 @@ def _curl(settings: Settings, name: str) -> str:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m serving")
+    command_line.run(app, "python -m serving")

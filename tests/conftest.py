@@ -1,5 +1,6 @@
-"""What holds for every test: property tests are never judged by their speed, which is the machine's."""
+"""What holds for every test: no ``.env`` of the checkout, and property tests are never judged by their speed."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.chaos.report import FIGURES, LATE
 
+os.environ["MARLOOP_ENV_FILE"] = "off"  # what tests start inherits it
 settings.register_profile("marloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marloop")
 

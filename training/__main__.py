@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from serving import command_line
 from serving.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from training.command_line import ROOT, Cache, Runs, Store, console, fail, telling
@@ -292,4 +293,4 @@ def _train(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m training")
+    command_line.run(app, "python -m training")

@@ -19,6 +19,7 @@ from loadtests.bench.contenders import MODELS, Contender
 from loadtests.bench.machine import machine
 from loadtests.bench.results import QUICK, Plan, Results
 from loadtests.bench.turns import Bench
+from serving import command_line
 from serving.registry import ArchiveError, Registry, write_atomically
 from serving.settings import ROOT, Settings
 
@@ -112,4 +113,4 @@ def _fail(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m loadtests.bench")
+    command_line.run(app, "python -m loadtests.bench")

@@ -20,6 +20,7 @@ from loadtests.chat_bench import chart, contenders, in_process, model, prompts, 
 from loadtests.chat_bench.contenders import Contender
 from loadtests.chat_bench.results import BESIDE, TOGETHER, Results
 from loadtests.chat_bench.turns import Bench
+from serving import command_line
 from serving.registry import ArchiveError, Registry, write_atomically
 from serving.settings import ROOT, Settings
 
@@ -94,4 +95,4 @@ def _chosen(only: set[str]) -> list[Contender]:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m loadtests.chat_bench")
+    command_line.run(app, "python -m loadtests.chat_bench")

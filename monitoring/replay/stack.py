@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from monitoring.replay import accelerated
-from serving import background
+from serving import background, env_file
 from serving.companion import Companion, exporter
 from serving.management import Management
 from serving.ports import free_ports, on_free_ports
@@ -118,7 +118,8 @@ def prepare(folder: Path) -> None:
 
 def environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of a copy: neither its stores nor its rows may be those of the service beside it."""
-    return {name: value for name, value in environ.items() if not name.startswith(OURS)} | dict(settings)
+    own = {env_file.VARIABLE: env_file.OFF}  # the settings in ``.env`` are those of the service beside it
+    return {name: value for name, value in environ.items() if not name.startswith(OURS)} | own | dict(settings)
 
 
 def train(model: str, folder: Path, cache: Path) -> None:

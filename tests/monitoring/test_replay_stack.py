@@ -55,7 +55,11 @@ def test_one_replay_at_a_time_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_copy_shares_neither_stores_nor_settings_with_the_service_beside_it() -> None:
     own = {"PATH": "/bin", "DATABASE_URL": "postgresql://live", "CAPTURE_URL": "http://live", "MARLOOP_TOKEN": "secret"}
-    assert environment(own, {"MARLOOP_CLOCK": "events"}) == {"PATH": "/bin", "MARLOOP_CLOCK": "events"}
+    assert environment(own, {"MARLOOP_CLOCK": "events"}) == {
+        "PATH": "/bin",
+        "MARLOOP_ENV_FILE": "off",
+        "MARLOOP_CLOCK": "events",
+    }
 
 
 def test_a_program_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

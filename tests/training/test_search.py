@@ -204,7 +204,7 @@ def test_fashion_is_searched_in_its_own_space(tmp_path: Path) -> None:
     assert smoke["found"].keys() > {"lr", "dropout", "label_smoothing", "shift", "erase"}
 
 
-def opened(runs: Path, step: list[str]) -> optuna.Study:
+def opened(runs: Path, step: list[str]) -> Any:
     recipe = Corners()
     hp = recipe.preset(None)
     return search.open_study(recipe, hp, within(load(recipe), None), runs, 0, step.append)

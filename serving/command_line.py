@@ -1,0 +1,24 @@
+"""What every command of this repository begins with."""
+
+import os
+import sys
+
+import typer
+
+from serving import env_file
+from serving.settings import ROOT
+
+
+def run(app: typer.Typer, name: str) -> None:
+    """Run a command line with the settings of the checkout's ``.env``; the environment wins.
+
+    Args:
+        app: of the commands.
+        name: how they are called, such as ``python -m serving``.
+    """
+    try:
+        env_file.load(os.environ, ROOT)
+    except env_file.EnvFileError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    app(prog_name=name)
