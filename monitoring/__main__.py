@@ -10,10 +10,12 @@ import typer
 import uvicorn
 from prometheus_client import disable_created_metrics
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.clock import ClockName, wall_clock
 from monitoring.contracts import unmeasured
 from monitoring.database import DatabaseError, database_url
+from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.retention import PruneRefusedError, Retention
 from monitoring.sqlite_file import Backups, FileFault
 from monitoring.store import open_store
@@ -183,21 +185,31 @@ def prune_command(
     every: Annotated[
         bool, typer.Option("--all", help="Also where that is more than MARLOOP_PRUNE_SHARE of all rows.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and how large it is.")] = False,
 ) -> None:
-    """Remove what is older or more than is kept; the monitor does so by itself each minute."""
-    settings = _settings()
+    """Remove what is older or more than is kept, as the monitor does by itself."""
+    settings, now = _settings(), wall_clock()
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
+        keeping = Keeping.from_environment(os.environ)
+        housekeeping = Housekeeping(settings, store, Registry(settings.model_store), keeping)
         if dry_run:
-            expired = store.expired(wall_clock())
-            told = f"{expired.old:,} of {expired.rows:,} predictions are too old, {expired.excess:,} too many, "
-            console.print(f"{told}{expired.late:,} of {expired.labels:,} labels waited too long", markup=False)
+            expired, leftovers = store.expired(now), list(housekeeping.leftovers(now))
+            console.print(f"of {expired.rows:,} predictions {expired.old:,} are too old, {expired.excess:,} too many")
+            console.print(f"of {expired.labels:,} labels {expired.late:,} waited too long for their prediction")
+            if why := expired.refusal(store.retention.share):
+                console.print(why, markup=False)
         else:
-            console.print(f"removed {store.prune(wall_clock(), bounded=not every):,} predictions", markup=False)
+            console.print(f"removed {store.prune(now, bounded=not every):,} predictions", markup=False)
+            leftovers = housekeeping.tidy(now)
         store.close()
-    except (DatabaseError, PruneRefusedError, ValueError) as error:
+    except (ArchiveError, DatabaseError, PruneRefusedError, SQLAlchemyError, ValueError) as error:
         _fail(error)
+    for one in leftovers:
+        size = f"{one.size / 1e6:10.2f} MB" if one.size else " " * 13
+        console.print(f"{one.kind:<9}{size}  {one.name}", markup=False)
+    total = sum(one.size for one in leftovers)
+    console.print(f"{'would free' if dry_run else 'freed'} {total / 1e6:,.2f} MB beside the database", markup=False)
 
 
 @app.command("restore")

@@ -21,6 +21,7 @@ from monitoring.console.router import console_router
 from monitoring.contracts import Contracts
 from monitoring.database import database_url
 from monitoring.feedback import feedback_router
+from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.ingest import Ingest, events_router
 from monitoring.jobs_router import jobs_router
 from monitoring.keeping import BackupPolicy, Keeper
@@ -91,7 +92,7 @@ def assemble(
         ValueError: a variable is out of its range; names it.
     """
     window, policies = QualityWindow.from_environment(environ), Policies.from_environment(environ)
-    backups = BackupPolicy.from_environment(environ)
+    backups, keeping = BackupPolicy.from_environment(environ), Keeping.from_environment(environ)
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
     token = environ.get("MARLOOP_TOKEN", "")
@@ -105,6 +106,7 @@ def assemble(
     lease = Lease(store)
     keeper = Keeper(store.watched, backups, registry, wall_clock, lease) if store.watched else None
     pruner = Pruner(store, now, registry, lease)
+    housekeeping = Housekeeping(settings, store, models, keeping)
     loop = closed_loop(settings, policies, store, contracts, service, now, pauses.live, lease)
     registry.register(LiveMetrics(live))
     registry.register(RetrainingMetrics(store, models))
@@ -124,6 +126,7 @@ def assemble(
         partial(live.run_forever, pauses.live),
         loop.runner.run_forever,
         *([keeper.run_forever] if keeper else []),
+        partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
     ]
     app = create_app(
         prober, registry, pauses.probe, routers, tasks, access.admit, lambda: _notices(lease, pruner, keeper)

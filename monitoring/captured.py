@@ -72,7 +72,7 @@ def _is_value(spec: TensorSpec, value: Any) -> bool:
         return False
     low, high = limits(spec)
     if not spec.datatype.startswith("FP"):
-        return isinstance(value, int) and low <= value <= high
+        return low <= value <= high and float(value).is_integer()  # 8.0 is an integer to JSON
     dtype: np.dtype[Any] = np.dtype(spec.dtype)
     if abs(value) > float(np.finfo(dtype).max):
         return False

@@ -7,13 +7,14 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, func, insert, select, update
+from sqlalchemy import Column, Connection, Engine, Table, delete, func, insert, select, update
 
 from monitoring import tables
 from monitoring.database import BUSY, WAY_BACK, StoreBusyError, StoreDamagedError, begin_writing, sqlite_file
 from monitoring.records import UNDER_WAY, Decision, Job, State, Trigger
 from monitoring.sqlite_file import Watched
 
+LASTING = ("promoted", "rolled_back")  # kinds of decisions and states of jobs
 _CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created"}
 
 
@@ -149,6 +150,22 @@ class Journal:
         with self._engine.connect() as connection:
             return [Decision(**row) for row in connection.execute(statement).mappings()]
 
+    def forgettable(self, before: datetime) -> int:
+        """How many entries ``forget`` would remove."""
+        with self._engine.connect() as connection:
+            counts = (select(func.count()).select_from(table).where(old) for table, old in _old(before))
+            return sum(connection.execute(count).scalar_one() for count in counts)
+
+    def forget(self, before: datetime) -> int:
+        """Remove decisions and ended jobs of before a moment, but not such as tell of a promotion or a rollback: by
+        them one goes back.
+
+        Returns:
+            How many entries went.
+        """
+        with self.writing() as connection:
+            return sum(connection.execute(delete(table).where(old)).rowcount for table, old in _old(before))
+
     def job_counts(self) -> dict[tuple[str, str], int]:
         """How many jobs there are, by model and state."""
         return self._counts(tables.jobs.c.model, tables.jobs.c.state)
@@ -161,6 +178,12 @@ class Journal:
         statement = select(model, other, func.count()).group_by(model, other)
         with self._engine.connect() as connection:
             return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
+
+
+def _old(before: datetime) -> Iterator[tuple[Table, Any]]:
+    decisions, jobs = tables.decisions.c, tables.jobs.c
+    yield tables.decisions, (decisions.time < before) & decisions.kind.not_in(LASTING)
+    yield tables.jobs, (jobs.ended < before) & jobs.state.not_in((*UNDER_WAY, *LASTING))
 
 
 def _change(connection: Connection, id: int, changes: Mapping[str, Any]) -> Job:

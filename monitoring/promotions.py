@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -164,7 +164,7 @@ class Promotions:
                 bad.add(one.details["from"])
             elif one.kind == "promoted":
                 bad.discard(one.details["to"])
-        replaced = [_replaced(one) for one in decisions if one.kind == "promoted" and one.details["to"] == current]
+        replaced = replaced_by(decisions, current)
         retired = [number for number, version in reversed(versions.items()) if version.state == "retired"]
         for number in (*replaced, *retired):
             if number in versions and number != current and number not in bad:
@@ -176,8 +176,10 @@ class Promotions:
         return next((one for one in jobs if one.result.get("version") == version), None)
 
 
-def _replaced(decision: Decision) -> str:
-    return str(decision.details["from"])
+def replaced_by(decisions: Sequence[Decision], champion: str | None) -> list[str]:
+    """The versions that a champion took the place of, in the order of the decisions."""
+    promoted = (one for one in decisions if one.kind == "promoted" and one.details["to"] == champion)
+    return [str(one.details["from"]) for one in promoted]
 
 
 def _versions(models: Registry, model: str, number: str | None = None) -> dict[str, Version]:

@@ -1,0 +1,205 @@
+"""What goes after a while beside predictions and labels: job folders, archives, audit, reports, logs, metric files."""
+
+import contextlib
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.leases import Lease
+from monitoring.policy import whole
+from monitoring.promotions import replaced_by
+from monitoring.records import UNDER_WAY
+from monitoring.store import Store
+from serving.metric_files import outdated
+from serving.registry import ArchiveError, Registry, Version
+from serving.settings import Settings
+
+logger = logging.getLogger(__name__)
+PAUSE = 3600.0  # s between two rounds
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long what is kept for.
+
+    Attributes:
+        jobs: folders of retrainings that have ended, with their rows and logs.
+        versions: archives of retired and refused versions, the newest of each model, beside those that are needed.
+        audit: entries of the audit but promotions and rollbacks, and retrainings that were not promoted.
+        reports: pages in the run's folder.
+        logs: such as were rotated.
+        metrics: files of workers that have ended, of versions that are no longer served.
+    """
+
+    jobs: timedelta = 30 * _DAY
+    versions: int = 10
+    audit: timedelta = 730 * _DAY
+    reports: timedelta = 90 * _DAY
+    logs: timedelta = 30 * _DAY
+    metrics: timedelta = 7 * _DAY
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Keeping":
+        """Read ``MARLOOP_KEEP_JOBS_DAYS``, ``…_VERSIONS``, and ``…_DAYS`` of the others; empty ones are unset.
+
+        Raises:
+            ValueError: one is out of its range; names the variable.
+        """
+
+        def days(name: str, default: timedelta) -> timedelta:
+            return timedelta(days=min(whole(environ, name, default.days, 1), 36_500))
+
+        return cls(
+            days("MARLOOP_KEEP_JOBS_DAYS", cls.jobs),
+            whole(environ, "MARLOOP_KEEP_VERSIONS", cls.versions, 1),
+            days("MARLOOP_KEEP_AUDIT_DAYS", cls.audit),
+            days("MARLOOP_KEEP_REPORTS_DAYS", cls.reports),
+            days("MARLOOP_KEEP_LOGS_DAYS", cls.logs),
+            days("MARLOOP_KEEP_METRICS_DAYS", cls.metrics),
+        )
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One thing that may go.
+
+    Attributes:
+        kind: of it, as the setting is called.
+        name: path, or what the entries are.
+        size: bytes; 0 of entries in the store.
+        remove: lets it go.
+    """
+
+    kind: str
+    name: str
+    size: int
+    remove: Callable[[], object]
+
+
+class Housekeeping:
+    """Finds what may go, and lets it go.
+
+    Args:
+        settings: name the folders.
+        store: knows jobs and decisions.
+        models: the registry.
+        keeping: what is kept.
+    """
+
+    def __init__(self, settings: Settings, store: Store, models: Registry, keeping: Keeping) -> None:
+        self._run, self._metrics = settings.run_dir.resolve(), settings.metrics
+        self._store, self._models, self._keeping = store, models, keeping
+
+    def leftovers(self, now: datetime) -> Iterator[Leftover]:
+        """What may go at a moment.
+
+        Raises:
+            ArchiveError: the registry is damaged, so that nobody knows which archives are needed.
+            SQLAlchemyError: the store does not answer.
+        """
+        keeping = self._keeping
+        yield from self._jobs(now - keeping.jobs)
+        yield from self._archives()
+        entries = self._store.forgettable(now - keeping.audit)
+        if entries:
+            forget = lambda: self._store.forget(now - keeping.audit)  # noqa: E731
+            yield Leftover("audit", f"{entries} entries of audit and jobs", 0, forget)
+        yield from _files("reports", self._run / "reports", "*.html", now - keeping.reports)
+        yield from _files("logs", self._run, "*.log.*", now - keeping.logs)
+        served = {(name, number) for name, (number, _) in self._models.champions().items()}
+        for path in outdated(self._metrics, served, now - keeping.metrics):
+            yield _file("metrics", path)
+
+    def tidy(self, now: datetime) -> list[Leftover]:
+        """Let it go; returns what went. What cannot be removed is logged.
+
+        Raises:
+            ArchiveError: the registry is damaged.
+            SQLAlchemyError: the store does not answer.
+        """
+        gone = []
+        for leftover in list(self.leftovers(now)):
+            try:
+                leftover.remove()
+            except OSError as error:
+                logger.warning("cannot remove %s: %s", leftover.name, error)
+            else:
+                gone.append(leftover)
+        return gone
+
+    def run_forever(
+        self, clock: Callable[[], datetime], lease: Lease, held: Callable[[], bool], stop: threading.Event
+    ) -> None:
+        """Tidy up every hour until told to stop, unless the clock is not to be believed.
+
+        Args:
+            clock: the time of the wall, in UTC.
+            lease: without which it does nothing.
+            held: whether nothing may go for its age now.
+            stop: set when it is time to end.
+        """
+        while not stop.wait(PAUSE):
+            if held() or not lease.held:
+                continue
+            try:
+                for leftover in self.tidy(clock()):
+                    logger.info("removed %s", leftover.name)
+            except (ArchiveError, SQLAlchemyError) as error:
+                logger.warning("cannot tidy up: %s", error)
+
+    def _jobs(self, before: datetime) -> Iterator[Leftover]:
+        known = {str(job.id): job for job in self._store.jobs()}
+        for folder in sorted((self._run / "jobs").glob("*")):
+            job = known.get(folder.name)
+            if job is not None and job.state in UNDER_WAY:
+                continue
+            ended = job.ended if job is not None and job.ended else _changed(folder)
+            if ended < before:
+                size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
+                remove = lambda folder=folder: shutil.rmtree(folder)  # noqa: E731
+                yield Leftover("jobs", str(folder), size, remove)
+
+    def _archives(self) -> Iterator[Leftover]:
+        """Archives that nothing goes back to: neither served, nor served before, nor judged, nor among the newest."""
+        jobs = self._store.jobs(states=UNDER_WAY)
+        models = self._models.models()
+        needed = {version.archive for name in models for version in self._needed(name)}
+        under_way = {(job.model, job.result.get("version")) for job in jobs}
+        for name, versions in models.items():
+            over = [number for number, version in versions.items() if version.state in ("retired", "refused")]
+            for number in over[: -self._keeping.versions]:
+                path = self._models.store / versions[number].archive
+                if path.name not in needed and (name, number) not in under_way and path.is_file():
+                    yield _file("versions", path)
+
+    def _needed(self, name: str) -> Iterator[Version]:
+        versions = self._models.models()[name]
+        champion = next((number for number, version in versions.items() if version.state == "champion"), None)
+        former = {*replaced_by(self._store.decisions(name), champion)}
+        former |= {one.former for one in self._models.promotions() if (one.model, one.version) == (name, champion)}
+        for number, version in versions.items():
+            if version.state in ("champion", "challenger") or number in former:
+                yield version
+
+
+def _files(kind: str, folder: Path, pattern: str, before: datetime) -> Iterator[Leftover]:
+    for path in sorted(folder.glob(pattern)):
+        if path.is_file() and _changed(path) < before:
+            yield _file(kind, path)
+
+
+def _file(kind: str, path: Path) -> Leftover:
+    return Leftover(kind, str(path), path.stat().st_size, lambda: path.unlink(missing_ok=True))
+
+
+def _changed(path: Path) -> datetime:
+    with contextlib.suppress(FileNotFoundError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return datetime.now(UTC)
