@@ -10,15 +10,17 @@ ARG PIP_EXTRA_INDEX_URL=
 ARG EXTRAS=
 WORKDIR /build
 RUN python -m venv --without-pip /opt/venv
-COPY pyproject.toml constraints.txt ./
+# `make lock` writes requirements.lock; where it is, pip installs nothing but what has the SHA-256 that stands there.
+COPY pyproject.toml constraints.txt requirements.loc[k] ./
 # The dependencies alone, so that a change of the code keeps this layer. What is removed serves those who compile
 # against these packages or test them.
 RUN python -c "import os, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
 names = ['load', 'postgres', *os.environ['EXTRAS'].split()]; \
 print(*project['dependencies'], *(line for name in names for line in extras[name]), sep='\n')" > requirements.txt \
- && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
-    -c constraints.txt -r requirements.txt \
+ && if [ -f requirements.lock ]; then set -- --require-hashes -r requirements.lock; \
+    else set -- -c constraints.txt -r requirements.txt; fi \
+ && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check "$@" \
  && cd /opt/venv/lib/python3.11/site-packages \
  && rm -rf torch/include torch/test torch/bin/test_* torch/bin/protoc* \
  && find . -type d -name tests -prune -exec rm -rf {} +

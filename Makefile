@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV)/extra-$(MODEL)))
 LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_RUN_DIR=//p' .env 2>/dev/null | tail -1),run)
+COMMA := ,
+SPACE := $() $()
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test loop-test chaos compose-test lint types format constraints \
+.PHONY: help up down status logs train load tune bench bench-chat replay test loop-test chaos compose-test lint types format constraints lock pin-images \
 	llama litert clean
 
 help: ## Show the commands
@@ -74,6 +76,14 @@ format: $(VENV)/dev ## Format: ruff
 constraints: $(VENV)/dev ## Pin the versions that are installed now
 	@{ head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
+
+lock: $(VENV)/dev ## Write requirements.lock, by which the image takes only files of these SHA-256: make lock [EXTRAS=chat]
+	@$(BIN)/pip install --dry-run --ignore-installed --quiet --disable-pip-version-check --report $(VENV)/report.json \
+		-c constraints.txt '.[$(subst $(SPACE),$(COMMA),$(strip load postgres $(EXTRAS)))]'
+	@$(BIN)/python deploy/lock.py $(VENV)/report.json > requirements.lock
+
+pin-images: ## Print the images of docker-compose.yml with their digests, for .env: make pin-images >> .env
+	@sh deploy/pin-images.sh
 
 clean: down ## Stop, and remove all that was made but the model store and fetched data
 	@rm -rf $(VENV) $(LITERT) $(RUN_DIR) runs *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis

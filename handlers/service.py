@@ -16,6 +16,7 @@ from handlers.batch import Observer
 from handlers.capture import Capture
 from handlers.codec import Codec
 from handlers.contract import ModelContract
+from handlers.cores import available_cores
 from handlers.engine import ENGINES, load_engine
 from handlers.handler import ModelHandler
 from handlers.logs import configure, log_requests
@@ -54,7 +55,7 @@ class Service:
         contract = ModelContract.from_json((directory / "contract.json").read_bytes())
         config = context.model_yaml_config or {}
         settings = config.get("handler") or {}
-        cores_each = max(1, (os.cpu_count() or 1) // max(1, config.get("minWorkers", 1)))
+        cores_each = max(1, available_cores() // max(1, config.get("minWorkers", 1)))
         threads = positive(settings, "threads", cores_each)
         name = settings.get("engine", "onnxruntime")
         engine = load_engine(name, directory, contract, threads)

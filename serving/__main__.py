@@ -14,7 +14,7 @@ from serving import background, command_line, companion, management_port, report
 from serving import exporter as exporting
 from serving.champions import ask_all
 from serving.companion import CompanionError
-from serving.launch import LaunchError, launch
+from serving.launch import LaunchError, launch, torchserve_folder
 from serving.management import socket_client
 from serving.readiness import Readiness, read_contract
 from serving.registry import ArchiveError, Registry
@@ -123,6 +123,17 @@ def management(
     except OSError as error:
         _fail(OSError(f"cannot listen on {settings.management_url}: {error.strerror}; set MARLOOP_MANAGEMENT_PORT"))
     server.serve_forever()
+
+
+@app.command()
+def sbom() -> None:
+    """Print what runs here, as a bill of materials for a scanner (CycloneDX)."""
+    from serving.sbom import bill_of_materials
+
+    try:
+        typer.echo(bill_of_materials(torchserve_folder() / "frontend" / "model-server.jar"))
+    except LaunchError as error:
+        _fail(error)
 
 
 @app.command()

@@ -6,6 +6,7 @@ none on.
 
 import importlib.util
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from serving.settings import ROOT, Settings
 
 LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
 METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
+MOST_FILES = 16384  # of the frontend, one a connection, which takes 3 to 11 kB of its heap
 LONGEST_SOCKET = 107  # bytes of a path that a socket can have (unix(7)), without the zero at its end
 NOTHING = "(?!)"  # a regular expression that matches no text
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where workers write their values
@@ -57,7 +59,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         raise LaunchError(f"there is nothing to serve: {reasons}")
     if shutil.which("kill", path=environ.get("PATH", os.defpath)) is None:
         raise LaunchError("TorchServe ends its workers with the program kill, which is not here: install procps")
-    java, torchserve = find_java(environ), _torchserve()
+    java, torchserve = find_java(environ), torchserve_folder()
     for folder in (settings.temporary, settings.run_dir):
         folder.mkdir(parents=True, exist_ok=True)
     _prepare_socket(settings.socket)
@@ -147,8 +149,16 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> None:
     for name, reason in prepared.refused.items():
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
     kill(find_workers(settings))  # of a frontend that was killed; one that is stopped would not notice
+    limit_files(MOST_FILES)
     os.chdir(settings.run_dir)  # TorchServe writes into its working directory
     os.execve(prepared.command[0], prepared.command, prepared.environment)
+
+
+def limit_files(most: int) -> None:
+    """Limit how many files this process and what it becomes may have open, for good: Java raises a soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, least))
 
 
 def _prepare_socket(socket: Path) -> None:
@@ -193,7 +203,12 @@ def _clear(metrics: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _torchserve() -> Path:
+def torchserve_folder() -> Path:
+    """The folder of TorchServe's package.
+
+    Raises:
+        LaunchError: it is not installed.
+    """
     spec = importlib.util.find_spec("ts")
     if spec is None or spec.origin is None:
         raise LaunchError("TorchServe is not installed: run `pip install torchserve==0.12.0`")

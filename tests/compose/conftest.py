@@ -24,6 +24,9 @@ SETTINGS = (
     "PROFILE",
     "LOAD_",
     "PROMETHEUS_",
+    "ALERTMANAGER_",
+    "PYTHON_IMAGE",
+    "TRAIN_",
     "TORCHSERVE_",
 )
 SECRETS = {"GRAFANA_PASSWORD": "of-grafana", "POSTGRES_PASSWORD": "of-the-database", "MARLOOP_TOKEN": "of-the-monitor"}

@@ -1,6 +1,8 @@
 """What docker-compose.yml says, as Compose reads it; no engine is needed."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from tests.compose.conftest import SECRETS, configuration
 from tests.compose.docker import Docker
 
 pytestmark = pytest.mark.compose
+FAKE_DOCKER = """#!/bin/sh
+[ "$1" = pull ] || echo "registry.example/some/name@sha256:$(printf %064d 0)"
+"""
 CONTROL = ("torchserve", "monitor")
 LOAD = {"locust", "locust-worker"}
 STACK = {"torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager", "grafana"}
@@ -53,8 +58,9 @@ def test_the_database_shares_a_network_with_the_monitor_alone(services: dict[str
 
 def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
     of_one_command = {"MODEL", "PROFILE", "LOAD_WORKERS"}
-    of_a_build = {"MARLOOP_IMAGE", "PYTHON_IMAGE", "PIP_EXTRA_INDEX_URL", "GIT_COMMIT", "EXTRAS"}
-    named = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())) - of_one_command - of_a_build
+    of_a_build = {"PIP_EXTRA_INDEX_URL", "GIT_COMMIT", "EXTRAS"}
+    variables = re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())
+    named = {name for name in variables if not name.endswith("_IMAGE")} - of_one_command - of_a_build
     documented = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert named
     assert named <= documented
@@ -109,7 +115,9 @@ def test_every_service_is_confined(services: dict[str, Any]) -> None:
         assert service["init"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert float(service["cpus"]) > 0, name
         assert int(service["mem_limit"]) > 0, name
+        assert service["ulimits"] == {"nofile": 16384}, name
         assert service["pids_limit"] > 0, name
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
         assert not service.get("privileged"), name
@@ -123,6 +131,22 @@ def test_foreign_images_are_pinned_to_a_release(services: dict[str, Any]) -> Non
     foreign = [service["image"] for service in services.values() if "build" not in service]
     assert len(foreign) == 4
     assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?", image) for image in foreign)
+
+
+def test_foreign_images_can_be_named_by_their_digests(docker: Docker, tmp_path: Path) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text(FAKE_DOCKER)
+    fake.chmod(0o755)
+    command = ["sh", str(ROOT / "deploy" / "pin-images.sh")]
+    done = subprocess.run(command, env=os.environ | {"DOCKER": str(fake)}, capture_output=True, text=True, check=True)
+    pinned = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert pinned.keys() == {
+        f"{name}_IMAGE" for name in ("ALERTMANAGER", "GRAFANA", "POSTGRES", "PROMETHEUS", "PYTHON")
+    }
+    assert pinned["POSTGRES_IMAGE"] == f"postgres:17.6@sha256:{'0' * 64}"
+    services = configuration(docker, **SECRETS, **pinned)["services"]
+    assert {one["image"] for one in services.values() if "build" not in one} < set(pinned.values())
+    assert services["monitor"]["build"]["args"]["PYTHON_IMAGE"] == pinned["PYTHON_IMAGE"]
 
 
 def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> None:

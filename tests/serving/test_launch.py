@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import resource
 import sys
 import tempfile
 from dataclasses import replace
@@ -190,10 +191,14 @@ def test_launch_names_refused_archives_and_becomes_java(
     add(registry, "a")
     alter(add(registry, "b"))
     became: list[tuple[str, list[str], Path]] = []
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
     monkeypatch.setattr(os, "execve", lambda path, command, environ: became.append((path, command, Path.cwd())))
     monkeypatch.chdir(settings.model_store)  # so that the working directory comes back after the test
     launch(settings, {"JAVA_HOME": str(java_home)})
     ((path, command, folder),) = became
+    ((soft, hard),) = limits
+    assert soft == hard <= 16384  # a soft limit alone is raised by Java
     assert path == command[0] == str(java_home / "bin" / "java")
     assert folder == settings.run_dir
     assert capsys.readouterr().err.startswith("refused b: ")
