@@ -142,6 +142,33 @@ def calibrate_command(
     console.print(f"written: {written}", markup=False)
 
 
+@app.command("false-alarms")
+def false_alarms_command(
+    streams: Annotated[list[str] | None, typer.Argument(help="Of them; default: all.")] = None,
+    windows: Annotated[int, typer.Option(min=2, help="That are drawn for each span and number of rows.")] = 100,
+    output: Annotated[Path, typer.Option(help="Page whose table is written anew.")] = ROOT / "docs" / "calibration.md",
+    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
+    / ".cache",
+) -> None:
+    """Count how often quality and drift alarm where nothing changed, by time and rows, on real and made-up streams."""
+    from monitoring import false_alarms
+    from monitoring.streams import STREAMS
+    from training.data import DataError
+
+    settings = _settings()
+    try:
+        if unknown := set(streams or ()) - STREAMS.keys():
+            raise ValueError(f"no stream {', '.join(sorted(unknown))}; there are {', '.join(STREAMS)}")
+        registry = Registry(settings.model_store)
+        opened = {name: STREAMS[name](registry, cache) for name in streams or STREAMS}
+    except (ArchiveError, DataError, KeyError, ValueError) as error:
+        _fail(error)
+    result = false_alarms.table(opened, windows, lambda text: console.print(text, markup=False))
+    console.print(false_alarms.markdown(result), markup=False)
+    false_alarms.write(result, output)
+    console.print(f"written: {output}", markup=False)
+
+
 @app.command("replay")
 def replay_command(
     since: Annotated[datetime, typer.Option("--from", help="The first day.")] = YEAR[0],

@@ -108,5 +108,5 @@ def _months(year: Timeline) -> Iterator[tuple[str, int, int]]:
 
 
 def _row(period: str, found: Sequence[Drift]) -> dict[str, Any]:
-    shares = {kind: sum(one.alarms[kind] for one in found) / len(found) for kind in KINDS}
+    shares = {kind: sum(one.alarms.get(kind, False) for one in found) / len(found) for kind in KINDS}
     return {"period": period, "windows": len(found)} | shares | {"alarm": sum(one.alarm for one in found) / len(found)}

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from handlers.contract import ModelContract
-from monitoring.captured import usable
-from monitoring.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Window, detect, rows_needed, windows_of
-from monitoring.labels import measurable
+from monitoring.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Window, detect, windows_of
+from monitoring.live import newest_rows
 from monitoring.records import Labelled, Prediction
 from monitoring.store import Store
 from serving.registry import write_atomically
@@ -35,10 +34,7 @@ def write(store: Store, contract: ModelContract, until: datetime, path: Path) ->
     Returns:
         The verdict in words.
     """
-    needed = rows_needed(contract)
-    predictions = usable(contract, store.predictions(contract.name, until=until, limit=needed))
-    known = store.labelled(contract.name, until=until, version=contract.version, limit=needed)
-    labelled = measurable(contract, known)
+    predictions, labelled = newest_rows(store, contract, until)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, render(contract, predictions, labelled).encode())
     return verdict(detect(contract, predictions, labelled))
@@ -64,10 +60,11 @@ def compare(
 def verdict(drift: Drift) -> str:
     """What was found, in words."""
     if not drift.alarms:
-        return "No verdict: too few rows, or a reference too small to know what is usual."
+        return "No verdict: too few rows, too short a time, or a reference too small to know what is usual."
     drifted = [one.name for one in drift.findings if one.alarm]
     unjudged = [one.name for one in drift.findings if one.p is None]
     found = f"Drift in {', '.join(drifted)}." if drifted else "No drift."
+    found += " The errors are smaller than at training." if drift.smaller else ""
     return found + (f" Not judged: {', '.join(unjudged)}." if unjudged else "")
 
 

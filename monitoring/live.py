@@ -10,9 +10,11 @@ from handlers.contract import ModelContract
 from monitoring.captured import usable
 from monitoring.clock import Clock, wall_clock
 from monitoring.contracts import Contracts, unmeasured
-from monitoring.drift import Drift, detect, rows_needed
+from monitoring.drift import Drift, detect, window_needed
 from monitoring.labels import measurable
 from monitoring.quality import Quality, measure
+from monitoring.records import Labelled, Prediction
+from monitoring.spread import spread_labelled, spread_predictions
 from monitoring.store import Store
 
 logger = logging.getLogger(__name__)
@@ -114,24 +116,46 @@ class Live:
         if contract is None or unmeasured(contract):
             return None
         began = self._wall()
-        quality = self.quality(contract, self._window)
+        quality = self.quality(contract)
         versions = {number: self._contracts.of(model, number) for number in {contract.version, *quality.versions}}
         contracts = {number: one for number, one in versions.items() if one is not None}
         return Found(began, quality, self.drift(contract), contracts)
 
-    def quality(self, contract: ModelContract, window: QualityWindow) -> Quality:
-        """The quality of one model in a window that ends now."""
-        since = self._clock() - window.age
-        labelled = self._store.labelled(contract.name, since=since, limit=window.rows)
-        fitting = measurable(contract, labelled)
-        if window is self._window:
-            self.left_out[contract.name] = len(labelled) - len(fitting)
-        return measure(contract, fitting)
+    def quality(self, contract: ModelContract, window: QualityWindow | None = None) -> Quality:
+        """The quality of one model in a window that ends now.
+
+        Args:
+            contract: of the version that is watched.
+            window: whose newest rows count. None for the one that alarms: where its newest rows cover less time than
+                the reference can judge, as many are spread over that time.
+        """
+        since, name = self._clock() - (window or self._window).age, contract.name
+        if window:
+            rows = self._store.labelled(name, since=since, limit=window.rows)
+        else:
+            rows = spread_labelled(self._store, name, self._window.rows, window_needed(contract)[1], since=since)
+        fitting = measurable(contract, rows)
+        if window is None:
+            self.left_out[name] = len(rows) - len(fitting)
+        return measure(contract, fitting, lambda number: self._contracts.of(name, number))
 
     def drift(self, contract: ModelContract) -> Drift:
         """The drift of one model's newest rows, against one version's reference."""
-        needed = rows_needed(contract)
-        newest = usable(contract, self._store.predictions(contract.name, limit=needed))
-        # Errors count of this version alone, and from further back where labels are late.
-        known = self._store.labelled(contract.name, version=contract.version, limit=needed)
-        return detect(contract, newest, measurable(contract, known))
+        return detect(contract, *newest_rows(self._store, contract))
+
+
+def newest_rows(
+    store: Store, contract: ModelContract, until: datetime | None = None
+) -> tuple[list[Prediction], list[Labelled]]:
+    """Return the predictions that drift is told from, and those whose truth is known.
+
+    Args:
+        store: has them.
+        contract: of the version that is watched.
+        until: the latest time, excluded; None: the newest there is.
+    """
+    rows, span = window_needed(contract)
+    newest = usable(contract, spread_predictions(store, contract.name, rows, span, until))
+    # Errors count of this version alone, and from further back where labels are late.
+    known = spread_labelled(store, contract.name, rows, span, version=contract.version, until=until)
+    return newest, measurable(contract, known)

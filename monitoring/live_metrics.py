@@ -1,16 +1,14 @@
 """Quality and drift as gauges for Prometheus, made anew at each scrape: what is gone leaves no series behind."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from monitoring.drift import KINDS
+from monitoring.limits import expected
 from monitoring.live import Found, Live
-from training.criteria import ERRORS
 
 MODEL = ("model", "version")
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -18,15 +16,22 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "model_quality_low": ("Lower end of its interval", (*MODEL, "metric")),
     "model_quality_high": ("Upper end of its interval", (*MODEL, "metric")),
     "model_quality_expected": ("The same metric at training: held-out or learned rows, the worse", (*MODEL, "metric")),
+    "model_quality_limit": (
+        "What it passes in one of a hundred windows of as much time and as many rows where nothing changed; absent: "
+        "no verdict",
+        (*MODEL, "metric"),
+    ),
     "model_quality_rows": ("Rows that it is of", MODEL),
     "model_quality_left_out_rows": ("Rows that do not fit the champion's contract", ("model",)),
+    "model_quality_hours": ("Hours that these rows cover, each counted by its share of them", MODEL),
     "model_label_delay_seconds": ("Median time from the prediction to its label", MODEL),
     "model_drift_statistic": ("Distance from the reference, 0 to 1", ("model", "feature", "test")),
     "model_drift_limit": ("Distance from which on it would alarm by itself", ("model", "feature", "test")),
     "model_drift_psi": ("Population stability index", ("model", "feature")),
     "model_drift_rows": ("Rows that were compared", ("model", "feature")),
     "model_drift_alarm": ("Whether the distribution changed", ("model", "kind")),
-    "model_drift_judged": ("Whether there were rows enough to say", ("model", "kind")),
+    "model_drift_judged": ("Whether there were rows and time enough to say", ("model", "kind")),
+    "model_errors_smaller": ("Whether the errors became smaller than at training, beyond chance", ("model",)),
     "model_live_timestamp_seconds": ("When quality and drift were last looked at", ("model",)),
 }
 Sample = tuple[str, tuple[str, ...], float]  # gauge, labels, value
@@ -59,29 +64,14 @@ def _quality(model: str, found: Found) -> Iterator[Sample]:
             yield "model_quality", (model, version, name), metric.value
             yield "model_quality_low", (model, version, name), metric.low
             yield "model_quality_high", (model, version, name), metric.high
+        for name, limit in measured.limits.items():
+            yield "model_quality_limit", (model, version, name), limit
         yield "model_quality_rows", (model, version), measured.rows
+        yield "model_quality_hours", (model, version), measured.hours
         yield "model_label_delay_seconds", (model, version), measured.delay_seconds
     for version, contract in found.contracts.items():
         for name, value in expected(contract.evaluation).items():
             yield "model_quality_expected", (model, version, name), value
-
-
-def expected(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """What a version may be expected to reach, by metric: as on the rows held out or on those it learned, the worse.
-
-    A retraining holds the newest few days out. Where they were calm, a version that does as well as ever afterwards
-    would seem to have become worse.
-
-    Args:
-        evaluation: of its contract.
-    """
-    held_out, learned = (_measured(part.get("metrics", {})) for part in (evaluation, evaluation.get("learned", {})))
-    return {name: (max if name in ERRORS else min)(value, learned.get(name, value)) for name, value in held_out.items()}
-
-
-def _measured(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Leave out what could not be measured."""
-    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _drift(model: str, found: Found) -> Iterator[Sample]:
@@ -96,4 +86,5 @@ def _drift(model: str, found: Found) -> Iterator[Sample]:
     for kind in KINDS:
         yield "model_drift_alarm", (model, kind), drift.alarms.get(kind, False)
         yield "model_drift_judged", (model, kind), kind in drift.alarms
+    yield "model_errors_smaller", (model,), drift.smaller
     yield "model_live_timestamp_seconds", (model,), found.time.timestamp()

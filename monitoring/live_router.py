@@ -42,6 +42,8 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
         rows: Annotated[int | None, Query(gt=0, le=100_000, description="The newest of them at most.")] = None,
     ) -> Quality:
         """Metrics of the predictions whose truth is known, over all versions and of each, with intervals."""
+        if hours is None and rows is None:
+            return live.quality(_contract(contracts, model))
         age = window.age if hours is None else timedelta(hours=hours)
         return live.quality(_contract(contracts, model), QualityWindow(age, rows or window.rows))
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from monitoring.bootstrap import blocks_of, draws_of
 from training.distribution import Array
+from training.intervals import expanded
 
 LEAST_GAIN = -1.0  # a lower one is told as this: twice the error or more
 
@@ -85,10 +85,7 @@ def gain(losses: Losses, confidence: float) -> Gain:
     """
     everything = np.ones((1, len(losses.champion)), bool)
     (value,), drawn = _errors(losses, everything)
-    outside = 1 - confidence
-    blocks = int(blocks_of(len(losses.champion))[-1]) + 1
-    if blocks > 1:
-        outside = float(stats.norm.cdf(stats.t.ppf(outside, blocks - 1) * np.sqrt(blocks / (blocks - 1))))
+    outside = expanded(1 - confidence, int(blocks_of(len(losses.champion))[-1]) + 1)
     low, high = np.quantile(_gain(drawn[:, 0, 0], drawn[:, 0, 1]), [outside, 1 - outside])
     return Gain(float(value[0]), float(value[1]), float(low), float(high))
 

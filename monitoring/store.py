@@ -140,6 +140,13 @@ class Store(Journal):
             rows = connection.execute(statement).all()
         return {row.version: Counts(row.predictions, row.labelled, row.newest) for row in rows}
 
+    def count(self, model: str, since: datetime, until: datetime) -> int:
+        """How many predictions of a model there are from one time on until before another; reads the index alone."""
+        statement = select(func.count()).where(_PREDICTIONS.model == model, _PREDICTIONS.time >= since)
+        with self._engine.connect() as connection:
+            found: int = connection.execute(statement.where(_PREDICTIONS.time < until)).scalar_one()
+        return found
+
     def newest(self, until: datetime | None = None) -> datetime | None:
         """Time of the newest prediction of any model, up to a moment; None if there is none."""
         statement = select(func.max(_PREDICTIONS.time))

@@ -11,14 +11,14 @@ import numpy as np
 
 from handlers.contract import ModelContract
 from handlers.engine import load_engine
-from monitoring.drift import rows_needed
+from monitoring.drift import window_needed
 from monitoring.records import Labelled, Prediction
 from serving.readiness import read_contract
 from serving.registry import Registry
 from training import export
 from training.champion import unpack
 from training.distribution import Array
-from training.recipe import Recipe, Split
+from training.recipe import Data, Recipe, Split
 from training.reference import errors_of, summaries, values_of
 from training.serving_settings import serving_of
 
@@ -43,7 +43,7 @@ class Timeline:
     @property
     def window(self) -> int:
         """Rows of a window."""
-        return rows_needed(self.contract)
+        return window_needed(self.contract)[0]
 
     def labelled(self, start: int, stop: int) -> list[Labelled]:
         """Some rows as the store would tell them."""
@@ -65,7 +65,7 @@ class Timeline:
 
     def _labelled(self, row: int) -> Labelled:
         contract = self.contract
-        moment = datetime.fromtimestamp(int(self._times[row]), UTC)
+        moment = datetime.fromtimestamp(row if self.rows.time is None else int(self._times[row]), UTC)
         features = {}
         for spec in contract.inputs:
             value = self.rows.texts.get(spec.name, self.rows.inputs[spec.name])[row].tolist()
@@ -82,7 +82,7 @@ class Timeline:
         kept = np.r_[0:start, stop : self.known]
         inputs = {name: values[kept] for name, values in values_of(self.rows).items()}
         errors = errors_of(self.contract, self.output[kept], self.rows.target[kept])
-        reference = summaries(self.contract, inputs, self.output[kept], errors)
+        reference = summaries(self.contract, inputs, self.output[kept], errors, self._times[kept])
         return msgspec.structs.replace(self.contract, reference=reference)
 
 
@@ -95,15 +95,34 @@ def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
         ValueError: the recipe has no timeline, or too few rows to know what is usual.
     """
     contract = read_contract(registry, recipe.name)
-    data = recipe.load(msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None))), cache)
+    data = _data(recipe, contract, cache)
     rows = recipe.timeline(data)
     if rows is None or rows.time is None or data.train.time is None or data.test.time is None:
         raise ValueError(f"the recipe {recipe.name} has no timeline: nothing tells which of its rows came when")
     if "usual" not in contract.reference.get("errors", {}):
         raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
     known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
+    return Timeline(contract, rows, int(known), _answers(recipe, registry, contract, rows))
+
+
+def held_out(recipe: Recipe[Any], registry: Registry, cache: Path) -> tuple[ModelContract, Split, Array]:
+    """The champion's contract, the recipe's held-out rows, and its answers to them.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+        DataError: the data cannot be had.
+    """
+    contract = read_contract(registry, recipe.name)
+    rows = _data(recipe, contract, cache).test
+    return contract, rows, _answers(recipe, registry, contract, rows)
+
+
+def _data(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> Data:
+    return recipe.load(msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None))), cache)
+
+
+def _answers(recipe: Recipe[Any], registry: Registry, contract: ModelContract, rows: Split) -> Array:
     with tempfile.TemporaryDirectory() as folder:
         unpack(registry, recipe.name, Path(folder), contract.version)
         engine = load_engine(serving_of(recipe, registry.store).engine, Path(folder), contract, 1)
-        output = export.run(recipe, engine, rows, contract.graph_outputs[0], BATCH)
-    return Timeline(contract, rows, int(known), output)
+        return export.run(recipe, engine, rows, contract.graph_outputs[0], BATCH)

@@ -1,11 +1,11 @@
-"""A distribution in a few numbers, how far some rows are from it, and how far they usually are.
+"""A distribution in a few numbers, and how far some rows are from it.
 
 How far is told twice. The distance decides: of numbers the largest gap between the two cumulative shares, the statistic
 of Kolmogorov and Smirnov; of categories the distance of Jensen and Shannon with logarithms to base 2. Both lie between
 0, the same, and 1, nothing in common. The population stability index, PSI, is what many are used to.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,7 @@ Array = NDArray[Any]
 Summary = Mapping[str, Any]
 QUANTILES = 257  # evenly spaced, both ends included
 BINS = 10  # of a PSI of numbers, as many as the quantiles tell apart
-WINDOW = 2500  # rows that are compared at once, at most; of flights about three days
-DISJOINT = 8  # windows that must fit into the known rows at least: fewer do not tell what is usual
-FEWEST = 100  # rows of a window at least
-DRAWS = 64  # windows that what is usual is learned from; they overlap where the rows are few
+CHANCES = 2000  # draws of what chance does to categories
 
 
 def of_numbers(values: Array) -> dict[str, Any]:
@@ -48,7 +45,10 @@ def distance(summary: Summary, values: Array) -> float:
         values: ``(n,)`` numbers, or indices of categories; one past the last is a category that the summary lacks.
     """
     if "quantiles" in summary:
-        return float(stats.ks_2samp(values, summary["quantiles"], method="asymp").statistic)
+        known, found = np.asarray(summary["quantiles"]), np.sort(values)
+        places = np.concatenate([known, found])
+        shares = [np.searchsorted(one, places, "right") / len(one) for one in (known, found)]
+        return float(np.abs(shares[0] - shares[1]).max())
     known, found = _counts(summary, values)
     return float(np.nan_to_num(jensenshannon(known, found, base=2)))
 
@@ -69,64 +69,30 @@ def psi(summary: Summary, values: Array) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def window_of(rows: int) -> int:
-    """How many rows are compared at once where so many are known; 0 where these are too few."""
-    window = min(WINDOW, rows // DISJOINT)
-    return window if window >= FEWEST else 0
+def chance_p(summary: Summary, values: Array, known: int) -> float:
+    """Return how probable a distance at least as large is if all rows were drawn independently from one distribution.
 
-
-def usual(values: Array, summarise: Callable[[Array], Summary]) -> dict[str, float] | None:
-    """How far a window of contiguous rows is from all other rows, where nothing drifts.
-
-    Neighbours in time are alike, such as the flights of one windy day, so a window differs from the rest by more than
-    a sample of independent rows would: formulas for such samples cry wolf.
+    Of numbers by Kolmogorov's distribution, which is too large where values are tied, of categories by draws of both
+    samples from what they are together, so that a category that one row of thousands has is no surprise.
 
     Args:
-        values: numbers or indices of categories, in order of time, or in no order if neighbours are not alike.
-        summarise: makes the summary of some of them.
-
-    Returns:
-        ``window`` (rows), ``windows`` (how many of them the rows hold side by side), ``mean`` and ``sd`` of the
-        distance's square root, and ``psi``, which one window in a hundred exceeds; None where the rows are too few.
+        summary: of the reference.
+        values: of the window.
+        known: rows of the reference.
     """
-    window = window_of(len(values))
-    if not window:
-        return None
-    found = []
-    for start in np.unique(np.linspace(0, len(values) - window, DRAWS).astype(int)):
-        others = summarise(np.concatenate([values[:start], values[start + window :]]))
-        inside = values[start : start + window]
-        found.append((distance(others, inside), psi(others, inside)))
-    distances, indices = np.array(found).T
-    roots = np.sqrt(distances)
-    figures = {
-        "windows": len(values) / window,
-        "mean": float(roots.mean()),
-        "sd": float(roots.std(ddof=1)),
-        "psi": float(np.quantile(indices, 0.99)),
-    }
-    return {"window": window} | {name: float(f"{value:.6g}") for name, value in figures.items()}
-
-
-def p_value(learned: Mapping[str, float], found: float) -> float:
-    """How probable a distance at least as large is where nothing drifts.
-
-    The root of a distance is nearly symmetric, so that one more value follows Student's distribution around the known
-    ones; it widens as it must where these are few (Hahn and Meeker, Statistical Intervals, "prediction intervals").
-    """
-    away = np.sqrt(found) - learned["mean"]
-    if not learned["sd"]:
-        return float(away <= 0)
-    return float(stats.t.sf(away / _spread(learned), learned["windows"] - 1))
-
-
-def limit(learned: Mapping[str, float], level: float) -> float:
-    """The distance whose p-value is ``level``."""
-    return float((learned["mean"] + stats.t.isf(level, learned["windows"] - 1) * _spread(learned)) ** 2)
-
-
-def _spread(learned: Mapping[str, float]) -> float:
-    return float(learned["sd"] * np.sqrt(1 + 1 / learned["windows"]))
+    found = distance(summary, values)
+    if "quantiles" in summary:
+        return float(stats.kstwo.sf(found, max(1, round(len(values) * known / (len(values) + known)))))
+    counts = _counts(summary, values)
+    pooled = sum(counts) / sum(one.sum() for one in counts)
+    chance = np.random.default_rng(0)
+    drawn = [chance.multinomial(int(one.sum()), pooled, CHANCES) for one in counts]
+    beyond = int((jensenshannon(drawn[0], drawn[1], base=2, axis=1) >= found - 1e-12).sum())
+    if beyond or not found:
+        return (1 + beyond) / (1 + CHANCES)
+    return float(
+        min(1 / (1 + CHANCES), stats.chi2_contingency(np.stack(counts)[:, pooled > 0], lambda_="log-likelihood").pvalue)
+    )
 
 
 def _counts(summary: Summary, values: Array) -> tuple[Array, Array]:

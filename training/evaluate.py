@@ -30,6 +30,7 @@ def evaluate(
     slices: Array | None = None,
     own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
     temperature: float | None = None,
+    times: Array | None = None,
 ) -> dict[str, Any]:
     """Compare predictions with the truth.
 
@@ -42,6 +43,7 @@ def evaluate(
         slices: ``(n,)`` names; the rows of each name are also measured by themselves.
         own: more metrics of an output and a target.
         temperature: of a classification, fitted on validation rows: what it would change is measured too.
+        times: ``(n,)`` of the rows in seconds since the epoch; None where the order says nothing.
 
     Returns:
         ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name), ``intervals`` and
@@ -60,7 +62,8 @@ def evaluate(
         metrics = measure(output[rows], target[rows])
         found = {"rows": len(target[rows]), "metrics": metrics, "baselines": others}
         parts = {name: values[rows] for name, values in baselines.items()}
-        sure = bootstrap(task, output[rows], target[rows], parts, own)
+        when = None if times is None else times[rows]
+        sure = bootstrap(task, output[rows], target[rows], parts, own, times=when)
         sure["intervals"] = {name: ends for name, ends in sure["intervals"].items() if metrics[name] is not None}
         return found | unmeasured(metrics, output[rows], target[rows]) | sure
 
@@ -94,7 +97,7 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     if recipe.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
     found = evaluate(
-        recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature
+        recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature, test.time
     )
     return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
 

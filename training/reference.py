@@ -8,10 +8,12 @@ import numpy as np
 
 from handlers.contract import ModelContract, TensorSpec
 from handlers.events import LONGEST_TEXT
-from training.distribution import Summary, of_categories, of_numbers, usual
+from training.distribution import Summary, of_categories, of_numbers
 from training.recipe import Array, Data, Split
+from training.usual import learn
 
 RIGHT = ("right", "wrong")  # the errors of a classification
+SMALLEST = 1e-300  # mean square that a logarithm is taken of
 
 
 def reference(contract: ModelContract, data: Data, output: Array, held_out: Array) -> dict[str, Any]:
@@ -36,12 +38,16 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
         order, other = (np.random.default_rng(0).permutation(len(part)) for part in parts)
         inputs = {name: found[order] for name, found in values[0].items()}
         return summaries(contract, inputs, output[order], errors[1][other])
-    order = np.argsort(np.concatenate([data.train.time, data.test.time]), kind="stable")
+    times = np.concatenate([data.train.time, data.test.time])
+    order = np.argsort(times, kind="stable")
     inputs = {name: np.concatenate([values[0][name], values[1][name]])[order] for name in values[0]}
-    return summaries(contract, inputs, np.concatenate([output, held_out])[order], np.concatenate(errors)[order])
+    output = np.concatenate([output, held_out])[order]
+    return summaries(contract, inputs, output, np.concatenate(errors)[order], times[order])
 
 
-def summaries(contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array) -> dict[str, Any]:
+def summaries(
+    contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array, times: Array | None = None
+) -> dict[str, Any]:
     """Summaries of rows that are in order of time, or in no order.
 
     Args:
@@ -49,19 +55,22 @@ def summaries(contract: ModelContract, inputs: Mapping[str, Array], output: Arra
         inputs: by name; of a text input the number of characters.
         output: of the served module.
         errors: as ``errors_of`` gives them, of these rows or of others.
+        times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
 
     Returns:
         ``rows``; ``inputs`` by name, ``output`` and ``errors``, each ``{"quantiles": [...]}`` of numbers or
-        ``{"counts": {...}}`` of categories and labels, and with ``"usual"``, how far a window is from the rest where
-        nothing drifts. A tensor with more than one value a row is summarised by the mean of each row, a text by its
-        number of characters. Errors are answer − truth, or the counts of right and wrong.
+        ``{"counts": {...}}`` of categories and labels, and with ``"usual"``, how far a stretch of time is from the
+        rest where nothing drifts (see ``training.usual``). A tensor with more than one value a row is summarised by
+        the mean of each row, a text by its number of characters. Errors are answer − truth, or the counts of right
+        and wrong.
     """
-    found = {spec.name: _input(spec, inputs[spec.name]) for spec in contract.inputs}
+    found = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
     if contract.task == "classification":
         labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
-        answers, wrong = _summary(output.argmax(1), labels), _summary(errors, partial(of_categories, names=RIGHT))
+        answers = _summary(output.argmax(1), labels, times)
+        wrong = _summary(errors, partial(of_categories, names=RIGHT), times, wrong_share)
     else:
-        answers, wrong = _summary(output, of_numbers), _summary(errors, of_numbers)
+        answers, wrong = _summary(output, of_numbers, times), _summary(errors, of_numbers, times, log_rms)
     return {"rows": len(output), "inputs": found, "output": answers, "errors": wrong}
 
 
@@ -80,12 +89,28 @@ def values_of(split: Split) -> dict[str, Array]:
     return {**split.inputs, **texts}
 
 
-def _input(spec: TensorSpec, values: Array) -> dict[str, Any]:
+def log_rms(errors: Array) -> float:
+    """The logarithm of the root of the mean square, of which the spread hardly depends on the size."""
+    return float(np.log(max(float(np.mean(errors.astype(np.float64) ** 2)), SMALLEST)) / 2)
+
+
+def wrong_share(errors: Array) -> float:
+    """The arcsine of the root of a share of wrong answers, of which the spread hardly depends on the size."""
+    return float(np.arcsin(np.sqrt(np.mean(errors != 0))))
+
+
+def _input(spec: TensorSpec, values: Array, times: Array | None) -> dict[str, Any]:
     if spec.categories:
-        return _summary(values, partial(of_categories, names=spec.categories))
-    return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers)
+        return _summary(values, partial(of_categories, names=spec.categories), times)
+    return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers, times)
 
 
-def _summary(values: Array, summarise: Callable[[Array], Summary]) -> dict[str, Any]:
-    learned = usual(values, summarise)
-    return dict(summarise(values)) | ({} if learned is None else {"usual": learned})
+def _summary(
+    values: Array,
+    summarise: Callable[[Array], Summary],
+    times: Array | None,
+    loss: Callable[[Array], float] | None = None,
+) -> dict[str, Any]:
+    summary = dict(summarise(values))
+    usual = learn(values, summary, times, loss)
+    return summary | ({} if usual is None else {"usual": usual})

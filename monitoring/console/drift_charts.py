@@ -5,10 +5,8 @@ from collections.abc import Sequence
 
 from handlers.contract import ModelContract
 from monitoring import drift_report
-from monitoring.captured import usable
-from monitoring.drift import Drift, rows_needed
-from monitoring.labels import measurable
-from monitoring.live import Found, Live
+from monitoring.drift import Drift
+from monitoring.live import Found, Live, newest_rows
 from monitoring.store import Store
 from training.html_report.svg import Chart
 
@@ -39,7 +37,4 @@ class DriftCharts:
             return drawn
 
     def _draw(self, contract: ModelContract) -> Drawn:
-        needed = rows_needed(contract)
-        newest = usable(contract, self._store.predictions(contract.name, limit=needed))
-        labelled = self._store.labelled(contract.name, version=contract.version, limit=needed)
-        return drift_report.compare(contract, newest, measurable(contract, labelled))
+        return drift_report.compare(contract, *newest_rows(self._store, contract))

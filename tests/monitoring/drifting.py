@@ -1,4 +1,4 @@
-"""Models that know 8,000 rows, so that 1,000 are a window, and predictions of a world that can change."""
+"""Models that know 8,000 rows, in no order or of two months, and predictions of a world that can change."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from training.reference import errors_of, summaries
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
 KNOWN, WINDOW = 8000, 1000
+FEWEST = 100  # rows of a verdict
 CARRIERS = ("AA", "B6", "UA")
 LABELS = ("boot", "coat")
 INPUTS = (TensorSpec("distance", "FP32", unit="miles"), TensorSpec("carrier", "BYTES", categories=CARRIERS))
@@ -35,6 +36,7 @@ def rows(
     shift: float = 0.0,
     shares: tuple[float, ...] = (0.5, 0.3, 0.2),
     error: float = 0.0,
+    seconds: float = 1.0,
 ) -> list[Labelled]:
     """Labelled predictions, one a second until now, labelled an hour after.
 
@@ -45,11 +47,12 @@ def rows(
         shift: is added to the distance, of which a standard deviation is 1.
         shares: of the carriers.
         error: is added to each answer of a regression; the share of answers that are made wrong besides.
+        seconds: between two rows.
     """
     inputs, output, target = _world(contract, count, seed, shift, shares, error)
     found = []
     for i in range(count):
-        time = NOW - timedelta(seconds=count - i)
+        time = NOW - timedelta(seconds=seconds * (count - i))
         features = {"distance": float(inputs["distance"][i]), "carrier": CARRIERS[inputs["carrier"][i]]}
         label: Any = float(target[i])
         answer: Any = float(output[i]) if contract.task == "regression" else _answer(output[i])
@@ -58,6 +61,14 @@ def rows(
         one = Prediction(f"seed-{seed}", i, contract.name, contract.version, time, features, answer)
         found.append(Labelled(one, label, time + timedelta(hours=1)))
     return found
+
+
+def weekly(contract: ModelContract) -> ModelContract:
+    """The model as if its rows had come in the course of 80 days, each hour as many."""
+    inputs, output, target = _world(contract, 4 * KNOWN, 0)
+    times = np.linspace(0, 80 * 24 * 3600, 4 * KNOWN)
+    reference = summaries(contract, inputs, output, errors_of(contract, output, target), times)
+    return msgspec.structs.replace(contract, reference=reference)
 
 
 def predictions(labelled: list[Labelled]) -> list[Prediction]:

@@ -20,6 +20,8 @@ from tests.waiting import wait_until
 CHAMPION, FORMER = f'model="{MODEL}", version="1.0"', f'model="{MODEL}", version="0.9"'
 FELL = f"""
 model_quality_low{{{CHAMPION}, metric="rmse"}} 12
+model_quality{{{CHAMPION}, metric="rmse"}} 13
+model_quality_limit{{{CHAMPION}, metric="rmse"}} 12.5
 model_quality_expected{{{CHAMPION}, metric="rmse"}} 10
 model_quality_rows{{{CHAMPION}}} 500
 """

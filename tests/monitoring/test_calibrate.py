@@ -14,7 +14,7 @@ from monitoring.timeline import Timeline, timeline
 from serving.registry import ArchiveError, Registry
 from tests.training.conftest import CACHE, Trainings
 from training import drift_result, practices, recipes
-from training.distribution import WINDOW
+from training.usual import ROWS
 
 MAY, OCTOBER = datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC)
 recipe = recipes.find("flights")
@@ -59,12 +59,12 @@ def test_what_the_version_knows_hardly_ever_alarms_and_the_summer_nearly_always(
 def test_every_month_that_came_after_is_told(result: dict[str, Any]) -> None:
     periods = [one["period"] for one in result["rows"]]
     assert periods[3:] == [f"2013-{month:02}" for month in range(3, 13)]
-    assert (result["window"], result["level"]) == (WINDOW, LEVEL)
+    assert (result["window"], result["level"]) == (ROWS[-1], LEVEL)
 
 
 def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> None:
-    contract = year.without(0, WINDOW)
-    assert contract.reference["rows"] == 50_009 - WINDOW
+    contract = year.without(0, ROWS[-1])
+    assert contract.reference["rows"] == 50_009 - ROWS[-1]
     assert contract.reference["inputs"].keys() == year.contract.reference["inputs"].keys()
 
 

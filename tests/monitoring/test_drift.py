@@ -1,15 +1,26 @@
 """Which windows alarm, of what."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec
-from monitoring.drift import LEVEL, UNJUDGED, Drift, Finding, detect, rows_needed, windows_of
+from monitoring.drift import LEVEL, UNJUDGED, Drift, Finding, detect, window_needed, windows_of
 from monitoring.records import Labelled
-from tests.monitoring.drifting import CARRIERS, NOW, WINDOW, classification, predictions, regression, rows
+from tests.monitoring.drifting import (
+    CARRIERS,
+    FEWEST,
+    NOW,
+    WINDOW,
+    classification,
+    predictions,
+    regression,
+    rows,
+    weekly,
+)
 
 AIR, CLOTHES = regression(), classification()
 
@@ -61,19 +72,54 @@ def test_where_only_the_relation_changed_only_errors_alarm() -> None:
     assert drift_of(AIR, labelled).alarms == {"features": False, "predictions": False, "errors": True}
 
 
+def test_errors_that_became_smaller_are_told_and_do_not_alarm() -> None:
+    smaller = [
+        replace(one, label=one.prediction.output - 0.15 * (one.prediction.output - one.label)) for one in rows(AIR)
+    ]
+    drift = drift_of(AIR, smaller)
+    assert drift.alarms["errors"] is False
+    assert drift.smaller
+    assert finding(drift, "error").p < LEVEL / 3  # type: ignore[operator]
+    right = [replace(one, label=one.prediction.output["label"]) for one in rows(CLOTHES)]
+    assert drift_of(CLOTHES, right).smaller
+    assert not drift_of(CLOTHES, right).alarms["errors"]
+    assert not drift_of(AIR, rows(AIR)).smaller
+
+
 def test_too_few_rows_give_figures_but_no_verdict() -> None:
-    drift = drift_of(AIR, rows(AIR, WINDOW - 1, shift=5))
+    drift = drift_of(AIR, rows(AIR, FEWEST - 1, shift=5))
     assert drift.alarms == {}
     assert not drift.alarm
     for one in drift.findings:
-        assert (one.rows, one.needed, one.p, one.alarm) == (WINDOW - 1, WINDOW, None, False)
+        assert (one.rows, one.needed, one.p, one.alarm) == (FEWEST - 1, FEWEST, None, False)
         assert one.statistic is not None
+
+
+def test_a_reference_of_weeks_gives_no_verdict_on_minutes_however_many_rows_they_hold() -> None:
+    weeks = weekly(AIR)
+    minutes = drift_of(weeks, rows(AIR, 2500, shift=5))
+    assert minutes.alarms == {}
+    (one,) = {(one.needed, one.needed_hours > 20, round(one.hours)) for one in minutes.findings}
+    assert one == (FEWEST, True, 1)
+    spread = drift_of(weeks, rows(AIR, 2500, shift=5, seconds=300))
+    assert spread.alarms["features"]
+    assert not drift_of(weeks, rows(AIR, 2500, seconds=300)).alarm
+
+
+def test_where_the_newest_rows_cover_too_little_time_as_many_are_spread_over_more() -> None:
+    found = rows(AIR, 20_000, seconds=60)
+    window = windows_of(weekly(AIR), predictions(found))[0]
+    learned = window.learned
+    assert learned is not None
+    assert len(window.values) == learned.rows == 2500
+    assert window.times[-1] - window.times[0] == pytest.approx(learned.span * 3600, rel=0.01)
+    assert window.times[-1] == found[-1].prediction.time.timestamp()
 
 
 def test_without_labels_errors_have_no_figures() -> None:
     drift = detect(AIR, predictions(rows(AIR)))
     assert drift.alarms.keys() == {"features", "predictions"}
-    assert finding(drift, "error") == Finding("errors", "error", "ks", 0, WINDOW)
+    assert finding(drift, "error") == Finding("errors", "error", "ks", 0, FEWEST)
 
 
 def test_no_rows_at_all_are_no_drift() -> None:
@@ -83,11 +129,11 @@ def test_no_rows_at_all_are_no_drift() -> None:
 
 def test_only_the_newest_rows_are_compared() -> None:
     older = [replace(one, time=NOW.replace(year=2012)) for one in predictions(rows(AIR, 300, shift=9))]
-    drift = detect(AIR, older + predictions(rows(AIR)))
+    drift = detect(AIR, older + predictions(rows(AIR, 2500)))
     assert not drift.alarm
     assert drift.since is not None
     assert drift.since.year == 2013
-    assert rows_needed(AIR) == WINDOW
+    assert window_needed(AIR) == (2500, timedelta(0))
 
 
 def test_predictions_and_errors_are_those_of_the_contracts_own_version() -> None:
@@ -105,7 +151,7 @@ def test_a_contract_that_does_not_know_what_is_usual_gives_figures_only() -> Non
     assert (found.needed, found.p, found.alarm) == (None, None, False)
     assert found.statistic is not None
     assert found.statistic > 0.9
-    assert rows_needed(small) == UNJUDGED
+    assert window_needed(small) == (UNJUDGED, timedelta(0))
 
 
 def test_a_category_that_the_reference_lacks_is_counted_as_such() -> None:

@@ -15,13 +15,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from handlers.contract import ModelContract
 from monitoring.contracts import Contracts
 from monitoring.drift import KINDS, Drift
+from monitoring.limits import expected
 from monitoring.live import Live, QualityWindow
-from monitoring.live_metrics import GAUGES, LiveMetrics, expected
+from monitoring.live_metrics import GAUGES, LiveMetrics
 from monitoring.live_router import live_router
 from monitoring.records import Feedback, Labelled
 from monitoring.store import Store, open_store
 from serving.registry import Registry
-from tests.monitoring.drifting import NOW, WINDOW, classification, regression, rows
+from tests.monitoring.drifting import FEWEST, NOW, classification, regression, rows
 from tests.serving.stores import add, add_contract, alter
 from tests.waiting import wait_until
 
@@ -87,6 +88,8 @@ def test_gauges_tell_the_quality_of_each_version_with_its_interval_and_what_trai
     assert high is not None
     assert 0.8 < low < value < high < 1.2
     assert world.value("model_quality_expected", **rmse) == 1.0
+    assert value < (world.value("model_quality_limit", **rmse) or 0) < 1.3
+    assert world.value("model_quality_hours", model="air", version="1.0") == 1
     assert world.value("model_quality_rows", model="air", version="1.0") == 300
     assert world.value("model_label_delay_seconds", model="clothes", version="1.0") == 3600
     accuracy = world.value("model_quality", model="clothes", version="1.0", metric="accuracy")
@@ -96,7 +99,7 @@ def test_gauges_tell_the_quality_of_each_version_with_its_interval_and_what_trai
 
 def test_gauges_tell_which_kind_drifts_and_whether_it_could_be_judged(world: World) -> None:
     keep(world.store, rows(AIR, shares=(0.2, 0.3, 0.5)))
-    keep(world.store, rows(CLOTHES, WINDOW - 1, seed=2))
+    keep(world.store, rows(CLOTHES, FEWEST - 1, seed=2))
     world.live.run()
     alarms = {kind: world.value("model_drift_alarm", model="air", kind=kind) for kind in KINDS}
     assert alarms == {"features": 1, "predictions": 0, "errors": 0}
@@ -109,7 +112,7 @@ def test_gauges_tell_which_kind_drifts_and_whether_it_could_be_judged(world: Wor
     assert most is not None
     assert found > most > 0
     assert (world.value("model_drift_psi", model="air", feature="carrier") or 0) > 0.1
-    assert world.value("model_drift_rows", model="clothes", feature="error") == WINDOW - 1
+    assert world.value("model_drift_rows", model="clothes", feature="error") == FEWEST - 1
 
 
 def test_what_is_no_longer_served_leaves_no_series_behind(world: World) -> None:
@@ -199,7 +202,7 @@ def test_the_drift_is_told_over_http(world: World) -> None:
     assert found["alarm"] is True
     assert found["alarms"] == {"features": True, "predictions": True, "errors": False}
     assert [one["name"] for one in found["findings"]] == ["distance", "carrier", "prediction", "error"]
-    assert found["findings"][0]["needed"] == WINDOW
+    assert found["findings"][0]["needed"] == FEWEST
     empty = world.client.get("/models/clothes/drift").json()
     assert (empty["alarm"], empty["alarms"], empty["since"]) == (False, {}, None)
 

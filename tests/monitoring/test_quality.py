@@ -96,10 +96,12 @@ def test_without_labels_nothing_is_known() -> None:
     assert (found.all, found.versions) == (None, {})
 
 
-def test_one_row_has_a_value_and_an_interval_of_no_width() -> None:
+def test_one_row_has_a_value_and_hardly_tells_a_share() -> None:
     measured = measure(CLOTHES, rows(CLOTHES, 1)).all
     assert measured is not None
-    assert measured.metrics["accuracy"] == Metric(1, 1, 1)
+    accuracy = measured.metrics["accuracy"]
+    assert (accuracy.value, accuracy.high) == (1, 1)
+    assert accuracy.low == pytest.approx(0.2065, abs=1e-4)  # Wilson's interval of one right answer
     assert "auc" not in measured.metrics  # one class alone has none
 
 
@@ -111,3 +113,14 @@ def _bias(labelled: list[Labelled]) -> Metric:
 
 def _width(metric: Metric) -> float:
     return metric.high - metric.low
+
+
+def test_two_hundred_right_answers_do_not_promise_that_all_are() -> None:
+    right = [replace(one, label=one.prediction.output["label"]) for one in rows(CLOTHES, 200)]
+    measured = measure(CLOTHES, right).all
+    assert measured is not None
+    accuracy = measured.metrics["accuracy"]
+    assert (accuracy.value, accuracy.high) == (1, 1)
+    assert accuracy.low == pytest.approx(0.9812, abs=1e-4)
+    for name in ("precision", "recall", "f1"):
+        assert 0.95 < measured.metrics[name].low < 0.99

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training.evaluate import evaluate
-from training.intervals import bootstrap
+from training.intervals import blocks_of_time, bootstrap, wilson
 from training.recipe import Array
 
 LABELS = ("a", "b", "c")
@@ -93,3 +93,34 @@ def test_rows_of_one_class_have_no_auc_and_still_the_rest() -> None:
     found = bootstrap("classification", votes(np.array([0, 1, 0])), np.zeros(3, np.int64), {})["intervals"]
     assert "auc" not in found
     assert found["accuracy"] == [0.0, 1.0]
+
+
+def test_all_answers_right_are_as_sure_as_wilson_says() -> None:
+    target = np.repeat([0, 1, 2], [100, 99, 1])
+    found = bootstrap("classification", votes(target), target, {})["intervals"]
+    assert found["accuracy"] == pytest.approx([0.98116, 1], abs=1e-4)
+    assert found["recall"][0] < 0.75  # of the third class there is one row
+    assert found["auc"][0] < 1
+    low, high = wilson(np.array([0.5, 1.0]), np.array([10, 0]))
+    assert low == pytest.approx([0.2366, 0], abs=1e-4)  # Brown, Cai and DasGupta 2001
+    assert high == pytest.approx([0.7634, 1], abs=1e-4)
+
+
+def test_rows_of_a_day_that_err_alike_are_one_mishap() -> None:
+    chance = np.random.default_rng(0)
+    days = np.repeat(np.arange(12), 500)
+    target = np.zeros(len(days))
+    output = np.exp(chance.normal(size=12) / 2)[days] * chance.normal(size=len(days))  # some days are windy
+    times = days * 86_400 + np.tile(np.linspace(0, 80_000, 500), 12)
+    alone = bootstrap("regression", output, target, {})["intervals"]["rmse"]
+    blocks = bootstrap("regression", output, target, {}, times=times)["intervals"]["rmse"]
+    assert blocks[1] - blocks[0] > 5 * (alone[1] - alone[0])
+
+
+def test_blocks_are_days_or_tenths_of_less_time_and_hold_every_row_once() -> None:
+    times = np.random.default_rng(0).permutation(30 * 86_400)[:1000]
+    assert len(blocks_of_time(times)) == 30
+    minutes = np.arange(600.0)
+    assert [len(one) for one in blocks_of_time(minutes)] == [60] * 10
+    assert sorted(np.concatenate(blocks_of_time(times)).tolist()) == list(range(1000))
+    assert len(blocks_of_time(np.zeros(5))) == 1

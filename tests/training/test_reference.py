@@ -60,7 +60,7 @@ def test_errors_are_those_of_the_held_out_rows_where_nothing_tells_the_time(foun
 
 
 def test_each_summary_knows_what_is_usual_where_there_are_rows_enough(found: dict[str, Any]) -> None:
-    assert found["number"]["usual"]["window"] == ROWS // 8
+    assert {one["rows"] for one in found["number"]["usual"]["entries"]} == {100, 200, 500}
     assert "usual" not in found["errors"]  # three rows
 
 
@@ -68,11 +68,14 @@ def test_rows_with_times_are_all_known_in_order_of_time_the_held_out_ones_too(da
     contract = msgspec.structs.replace(linear.contract, inputs=(TensorSpec("x", "FP32"),))
     level = np.repeat([0.0, 10.0], 500).astype(np.float32)  # the world changes once, in the middle
     order = np.random.default_rng(0).permutation(1000)
-    parts = [Split({"x": level[rows]}, level[rows], time=rows) for rows in (order[:800], order[800:])]
+    hours = 3600 * np.arange(1000)
+    parts = [Split({"x": level[rows]}, level[rows], time=hours[rows]) for rows in (order[:800], order[800:])]
     summary = reference(contract, replace(data, train=parts[0], test=parts[1]), *(one.target + 1 for one in parts))
     assert summary["rows"] == 1000
     assert summary["inputs"]["x"]["quantiles"][100] == 0
-    assert summary["inputs"]["x"]["usual"]["mean"] > 0.6  # a window holds one half's rows alone
+    usual = summary["inputs"]["x"]["usual"]["entries"][0]
+    assert usual["mean"] > 0.6  # a stretch holds one half's rows alone
+    assert (usual["span"], usual["rows"]) == (96, 100)
     assert summary["errors"]["quantiles"] == [1] * QUANTILES
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from handlers.contract import ModelContract
-from monitoring.live_metrics import expected
+from monitoring.limits import expected
 from serving.registry import Registry
 from tests.serving.stores import contract_of_doubling
 from tests.training import rows

@@ -51,8 +51,8 @@ def test_the_first_page_has_training_and_live_service_side_by_side(observed: Wor
     id = with_job(observed)
     air = row(page(observed, "/"), "air")
     assert "regression 1.1" in air
-    assert "rmse minutes 1.01 0.99 to 1.03 8,000 rows 1.13 1.085 to 1.172 1,000 rows" in air
-    assert "features drift predictions no verdict errors drift" in air
+    assert "rmse minutes 1.01 0.99 to 1.03 8,000 rows 1.13 1.083 to 1.172 1,000 rows" in air
+    assert "features drift predictions drift errors drift" in air
     assert "1.2 challenger 1.1 champion 1.0 retired" in air
     assert air.endswith(f"{id} running")
 
@@ -67,10 +67,10 @@ def test_before_the_first_look_and_without_models_the_first_page_says_so(tmp_pat
 def test_the_page_of_a_model_has_its_versions_quality_jobs_and_decisions(observed: World) -> None:
     id = with_job(observed)
     found = page(observed, "/console/models/air")
-    assert "1.01 0.99 to 1.03 8,000 rows 1.13 1.085 to 1.172 1,000 rows Roll back" in row(found, "1.1 champion")
+    assert "1.01 0.99 to 1.03 8,000 rows 1.13 1.083 to 1.172 1,000 rows Roll back" in row(found, "1.1 champion")
     assert row(found, "1.2 challenger").endswith("– Promote")
     quality = found.section("quality").words()
-    assert "1.1 1.13 1.085 to 1.172 was 1.01" in quality
+    assert "1.1 1.13 1.083 to 1.172 was 1.01" in quality
     assert "60 min 19 in 20 within 60 min" in quality
     jobs = found.section("jobs").words()
     assert f"{id} running fitting 2 hand a reason" in jobs
@@ -83,7 +83,7 @@ def test_drift_is_drawn_once_for_each_look(observed: World) -> None:
     assert [one.words().split() for one in found.all("h3")] == [
         ["distance", "drift"],
         ["carrier", "as", "usual"],
-        ["prediction", "no", "verdict"],
+        ["prediction", "drift"],
         ["error", "drift"],
     ]
     assert len(found.all("svg")) == 4
