@@ -4,6 +4,8 @@ import json
 import logging
 import random
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -12,6 +14,7 @@ from handlers.batch import Batch, Observer
 from handlers.message import error_detail
 
 logger = logging.getLogger(__name__)
+LINES, WINDOW = 100, 10.0  # so many failed requests are logged in so many seconds; the others are counted
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,17 +44,48 @@ def configure(stream: TextIO = sys.stdout) -> None:
     logger.setLevel(logging.INFO)
 
 
-def log_requests(sample: float = 0.0, chance: Callable[[], float] = random.random) -> Observer:
+class Budget:
+    """Bounds how many lines are written of failed requests: whoever sends many bad ones would fill the disk.
+
+    Args:
+        clock: seconds, never set back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since, self._lines = clock(), 0
+        self._left_out: Counter[str] = Counter()
+
+    def allows(self, reason: str) -> bool:
+        """Whether one more line may be written; if not, its reason is counted, and told with the first line later."""
+        if self._clock() - self._since >= WINDOW:
+            self._since, self._lines = self._clock(), 0
+            if self._left_out:
+                fields = {"failed_requests": dict(self._left_out)}
+                logger.warning("more failed requests that were not logged, by reason", extra={"fields": fields})
+                self._left_out.clear()
+        self._lines += 1
+        if self._lines > LINES:
+            self._left_out[reason] += 1
+        return self._lines <= LINES
+
+
+def log_requests(
+    sample: float = 0.0, chance: Callable[[], float] = random.random, clock: Callable[[], float] = time.monotonic
+) -> Observer:
     """An observer that logs the failed requests of each batch, and a sample of the others.
 
     Args:
         sample: share of successful requests that are logged, 0 to 1.
         chance: draws from [0, 1).
+        clock: seconds, never set back.
     """
+    budget = Budget(clock)
 
     def observe(batch: Batch) -> None:
         for i, response in enumerate(batch.responses):
-            if response.status != 200 or (sample and chance() < sample):
+            failed = response.status != 200
+            if (failed and budget.allows(response.error or "")) or (not failed and sample and chance() < sample):
                 _log(batch, i)
 
     return observe

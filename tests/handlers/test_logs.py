@@ -12,7 +12,7 @@ import pytest
 from handlers.codec import Codec
 from handlers.engine import Engine
 from handlers.handler import ModelHandler
-from handlers.logs import configure, log_requests
+from handlers.logs import LINES, WINDOW, configure, log_requests
 from handlers.message import JSON, Request
 from handlers.tensors import Array
 from tests.handlers import wire
@@ -117,3 +117,21 @@ def test_what_others_log_below_warning_stays_out(stream: io.StringIO) -> None:
     logging.getLogger("ts").info("chatter")
     logging.getLogger("ts").warning("trouble")
     assert [line["message"] for line in lines(stream)] == ["trouble"]
+
+
+def test_many_failed_requests_are_counted_instead_of_logged(stream: io.StringIO) -> None:
+    now = [0.0]
+    handler = ModelHandler(LINE, Formula(LINE), Codec(LINE, MAX_ROWS), [log_requests(clock=lambda: now[0])])
+    empty = wire.request(b"")
+    for _ in range(LINES):
+        handler.handle([BAD, BAD, empty, GOOD])
+    assert len(lines(stream)) == LINES
+    now[0] = WINDOW
+    handler.handle([BAD])
+    told, line = lines(stream)[LINES:]
+    assert told["message"] == "more failed requests that were not logged, by reason"
+    assert sum(told["failed_requests"].values()) == 2 * LINES
+    assert len(told["failed_requests"]) == 2
+    assert line["reason"] in told["failed_requests"]
+    handler.handle([BAD])  # the counts are told once
+    assert len(lines(stream)) == LINES + 3
