@@ -30,6 +30,7 @@ ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # and theirs
 }
 ASSETS = "assets"  # folder of the files that an entry point's codec needs
 GRAPHS = ("model.onnx", "model.pt2")
+RESPONSE_TIMEOUT = 30  # s, of settings that name none
 QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
 MANIFEST, CONFIG = "MAR-INF/MANIFEST.json", "model-config.yaml"
 
@@ -94,7 +95,7 @@ def model_config(serving: Serving) -> bytes:
         "maxWorkers": serving.workers,
         "batchSize": serving.batch_size,
         "maxBatchDelay": serving.max_batch_delay,
-        "responseTimeout": serving.response_timeout,
+        "responseTimeout": serving.response_timeout or RESPONSE_TIMEOUT,
         "handler": {"engine": serving.engine, "max_rows": serving.max_rows, "threads": serving.threads},
     }
     return yaml.safe_dump(settings, sort_keys=False).encode()

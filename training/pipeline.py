@@ -18,6 +18,7 @@ from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
 from training import archive, calibration, evaluate, export, fit, result_file
 from training.champion import unpack
+from training.deadline import with_deadline
 from training.feedback import as_many_steps, extend
 from training.html_report import page
 from training.interface import contract_without_version
@@ -163,7 +164,11 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
 
 
 def _packing(recipe: Recipe[Any], graphs: Path, registry: Registry) -> Callable[[ModelContract], bytes]:
-    return lambda contract: archive.build(recipe, contract, graphs, serving_of(recipe, registry.store))
+    def pack(contract: ModelContract) -> bytes:
+        serving = with_deadline(recipe, contract, graphs, serving_of(recipe, registry.store))
+        return archive.build(recipe, contract, graphs, serving)
+
+    return pack
 
 
 def _check_calibration(recipe: Recipe[Any], data: Data) -> None:

@@ -141,7 +141,7 @@ class Serving:
     workers: int = 1
     batch_size: int = 64  # requests in one batch at most
     max_batch_delay: int = 1  # ms that a batch waits for more requests; TorchServe takes 0 for 100, its default
-    response_timeout: int = 30  # s until a worker that does not answer is replaced
+    response_timeout: int | None = None  # s until a worker that does not answer is replaced; None: by measurement
     max_rows: int = 1024  # rows of one request at most
     threads: int | None = None  # of one operator; None: cores divided by workers
 

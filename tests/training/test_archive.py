@@ -203,7 +203,9 @@ def test_a_trained_models_archive_is_what_build_gives(linear: Result, tmp_path: 
     with zipfile.ZipFile(linear.archive) as archive:
         archive.extractall(tmp_path)
     assert linear.archive.name == "linear-1.0.mar"
-    assert linear.archive.read_bytes() == build(recipes.find("linear"), linear.contract, tmp_path, Serving())
+    measured = yaml.safe_load((tmp_path / "model-config.yaml").read_text())["responseTimeout"]
+    serving = Serving(response_timeout=measured)
+    assert linear.archive.read_bytes() == build(recipes.find("linear"), linear.contract, tmp_path, serving)
 
 
 @pytest.fixture

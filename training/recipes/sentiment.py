@@ -95,7 +95,7 @@ class Sentiment(Recipe[SentimentHyperparameters]):
     labels = ("negative", "neutral", "positive")
     entry_point = "text"
     # A long text takes a hundred times as long as a row of features.
-    serving = Serving(batch_size=8, max_rows=128, response_timeout=120)
+    serving = Serving(batch_size=8, max_rows=128)
     parity_rows = 1_000
     presets: ClassVar[Mapping[str, SentimentHyperparameters]] = {
         "quick": SentimentHyperparameters(
