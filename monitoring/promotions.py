@@ -80,6 +80,31 @@ class Promotions:
             self._store.record(model, "promoted", details, self._clock())
             return former
 
+    def record_others(self) -> None:
+        """Write down what others than this monitor promoted, such as ``python -m serving promote``, each once.
+
+        Raises:
+            ArchiveError: the registry is damaged.
+        """
+        with self._promoting:
+            self._record_others()
+
+    def _record_others(self) -> None:
+        recorded: dict[str, set[str]] = {}
+        for promotion in self._models.promotions():
+            model = promotion.model
+            if model not in recorded:
+                recorded[model] = {str(one.details.get("promoted")) for one in self._store.decisions(model)}
+            if promotion.time not in recorded[model]:
+                details = {
+                    "from": promotion.former or None,
+                    "to": promotion.version,
+                    "reason": promotion.why,
+                    "who": promotion.by,
+                    "promoted": promotion.time,
+                }
+                self._store.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
+
     def promote_job(self, job: Job, instead_of: str, watch: dict[str, Any]) -> bool:
         """Serve the version of a job from now on, also where an earlier call did not get to its end.
 
@@ -138,6 +163,7 @@ class Promotions:
         """
         with self._promoting:
             versions = _versions(self._models, model)
+            self._record_others()  # what the current champion replaced may be known to the registry alone
             current = self.champion(model)
             if current is None:
                 raise PromotionRefused(f"{model} has no champion")

@@ -78,12 +78,13 @@ class Runner:
             self.keep()
 
     def keep(self) -> None:
-        """Make TorchServe serve what the registry says, ask the schedule, and look at what was promoted."""
+        """Make TorchServe serve what the registry says, note what others promoted, ask the schedule, and watch."""
         running = self._store.jobs(states=["running"])
         beside = [(job.model, job.result["version"]) for job in running if job.result["stage"] == "shadow"]
         training = any(job.result["stage"] == "train" for job in running)
         answers = self._answers()
         actions: dict[str, Callable[[], object]] = {
+            "write down the promotions of others": self._retraining.record_others,
             "ask the schedule": self._retraining.request_due,
             "look after promotions": lambda: self._watch.look(answers=answers, busy=training),
         }

@@ -1,6 +1,7 @@
 """Promoting and rolling back by hand, each written down."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,32 @@ def test_a_rollback_of_a_model_without_a_champion_is_refused(loop: Loop) -> None
         loop.retraining.rollback("new", "hand")
     with pytest.raises(KeyError, match="there is no model 'nobody'"):
         loop.retraining.rollback("nobody", "hand")
+
+
+def test_a_promotion_by_the_command_line_is_written_down_once_and_counted(loop: Loop) -> None:
+    add(loop.models, MODEL, "1.1", "challenger")
+    loop.models.promote(MODEL, "1.1", "serving promote", "asked for by hand")
+    for _ in range(2):
+        loop.look()
+        loop.restart()
+    (decision,) = loop.store.decisions()
+    (promotion,) = loop.models.promotions()
+    assert decision.kind == "promoted"
+    assert decision.time == datetime.fromisoformat(promotion.time)
+    assert decision.details == {
+        "from": "1.0",
+        "to": "1.1",
+        "reason": "asked for by hand",
+        "who": "serving promote",
+        "promoted": promotion.time,
+    }
+    assert loop.store.decision_counts() == {(MODEL, "promoted"): 1}
+
+
+def test_a_rollback_goes_back_to_what_a_promotion_by_the_command_line_replaced(loop: Loop) -> None:
+    for number in ("1.1", "1.2"):
+        add(loop.models, MODEL, number, "challenger")
+    loop.models.promote(MODEL, "1.2", "serving promote")
+    loop.models.promote(MODEL, "1.1", "serving promote")  # 1.0 is retired too, but is not what 1.1 replaced
+    assert loop.retraining.rollback(MODEL, "hand") == "1.2"
+    assert [one.kind for one in loop.store.decisions()] == ["rolled_back", "promoted", "promoted"]
