@@ -10,7 +10,7 @@ RUN_DIR := $(or $(MARLOOP_RUN_DIR),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_
 COMMA := ,
 SPACE := $() $()
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test loop-test chaos compose-test lint types format constraints lock pin-images \
+.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos compose-test lint types format constraints lock pin-images \
 	llama litert clean
 
 help: ## Show the commands
@@ -54,6 +54,9 @@ replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+
+clients: $(VENV)/dev ## Install clients of other projects that tests ask with, each in an environment of its own: 0.8 GB in .clients
+	@$(BIN)/python -m tests.clients.environments $(ARGS)
 
 loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retraining, promotion under load, console; ten minutes
 	@$(BIN)/python -m pytest -m loop $(or $(ARGS),tests/integration)

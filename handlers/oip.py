@@ -8,6 +8,7 @@ order.
 import math
 import struct
 from collections.abc import Container, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -98,14 +99,22 @@ def decode(
     """
     text, binary = _split(body, headers)
     request = json_input.decode(_DECODER, text, lambda path: "an Open Inference Protocol v2 request")
-    optional = (request.id, request.model_name, request.model_version)
-    json_input.check_unique_keys(text, 1 + 4 * len(request.inputs) + 3 - optional.count(None))
+    json_input.check_unique_keys(text, _members(request))
     _check_model(contract, request, names)
     tensors = _tensors(contract, request, binary, max_rows)
     _check_complete(contract, tensors)
     top_k = _whole((request.parameters or {}).get("top_k"), 1, "$.parameters.top_k")
     rows = len(next(iter(tensors.values())))
     return TensorRequest(tensors, rows, top_k, request.id, _outputs(contract, request))
+
+
+def _members(request: _Request) -> int:
+    """How many members were decoded, at least: one that holds objects of its own, or was null, is not counted."""
+    optional = (request.id, request.model_name, request.model_version)
+    count = 1 + len(optional) - optional.count(None)
+    for item in request.inputs:
+        count += 3 + (item.data is not UNSET) + (1 + len(item.parameters) if item.parameters is not None else 0)
+    return count
 
 
 def _tensors(contract: ModelContract, request: _Request, binary: bytes, max_rows: int) -> dict[str, Array]:
@@ -266,14 +275,20 @@ def _json_data(spec: TensorSpec, item: _Input, path: str) -> Array:
     """Values in row-major order, flat or nested."""
     text = bytes(item.data)  # type: ignore[arg-type]
     nested = text.lstrip()[1:].lstrip()[:1] == b"["
-    kind: Any = json_type(spec)
-    for _ in item.shape if nested else [1]:
-        kind = list[kind]
+    decoder = _values_decoder(spec.datatype, len(item.shape) if nested else 1)
     try:
-        values = json_input.decode(msgspec.json.Decoder(kind), text, lambda _: f"{spec.datatype} values")
+        values = json_input.decode(decoder, text, lambda _: f"{spec.datatype} values")
     except InputError as error:
         raise InputError(error.code, error.message, path + error.path.removeprefix("$"), error.expected) from None
     return _reshape(json_array(spec, values, path), item, path)
+
+
+@lru_cache(maxsize=64)
+def _values_decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
+    kind: Any = json_type(datatype)
+    for _ in range(depth):
+        kind = list[kind]
+    return msgspec.json.Decoder(kind)
 
 
 def _reshape(array: Array, item: _Input, path: str) -> Array:

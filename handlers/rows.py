@@ -180,7 +180,7 @@ def _scalar_type(spec: TensorSpec) -> Any:
         return Literal[spec.categories]
     # An array's range is checked on the whole of it, and msgspec has no limit beyond INT64.
     if spec.datatype in ("BYTES", "BOOL", "UINT64") or not spec.is_scalar:
-        return json_type(spec)
+        return json_type(spec.datatype)
     low, high = limits(spec)
     if spec.datatype.startswith("FP"):
         return Annotated[float, Meta(ge=float(low), le=float(high))]

@@ -12,18 +12,20 @@ from handlers.message import InputError, shorten
 from handlers.suggestions import closest_names
 
 Array = NDArray[Any]
+_MOST_DIMENSIONS = 32
 NUMERIC = frozenset(DTYPES) - {"BOOL", "BYTES"}
 
 
-def json_type(spec: TensorSpec) -> Any:
+def json_type(datatype: str) -> Any:
     """The type of one element in JSON. JSON has one kind of number, so a whole float counts as an integer."""
-    if spec.datatype in ("INT64", "UINT64"):  # a float could not hold every value
-        return whole_number(*_integers(spec))
-    return {"BYTES": str, "BOOL": bool}.get(spec.datatype, float)
+    if datatype in ("INT64", "UINT64"):  # a float could not hold every value
+        info = np.iinfo(DTYPES[datatype])
+        return whole_number(int(info.min), int(info.max))
+    return {"BYTES": str, "BOOL": bool}.get(datatype, float)
 
 
 def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
-    """Nested lists of ``json_type(spec)`` as an array, before any check of their values.
+    """Nested lists of ``json_type`` as an array, before any check of their values.
 
     Raises:
         InputError: ragged lists, or an integer that no 64 bits hold.
@@ -97,7 +99,10 @@ def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, .
     Raises:
         InputError: no rows, or a shape that differs from the contract's by more than ones at its end.
     """
-    if not shape or _without_ones(shape[1:]) != _without_ones(spec.shape[1:]):
+    exact = len(shape) == len(spec.shape) and tuple(shape[1:]) == spec.shape[1:]
+    if not exact and (
+        not 0 < len(shape) <= _MOST_DIMENSIONS or _without_ones(shape[1:]) != _without_ones(spec.shape[1:])
+    ):
         raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}")
     if shape[0] < 1:
         raise InputError("empty", f"{spec.name} has {shape[0]} rows", path, "at least one row")
@@ -124,12 +129,6 @@ def _without_ones(sizes: Sequence[int]) -> tuple[int, ...]:
     while stop and sizes[stop - 1] == 1:
         stop -= 1
     return tuple(sizes[:stop])
-
-
-def _integers(spec: TensorSpec) -> tuple[int, int]:
-    """What the datatype of integers holds, whatever the range."""
-    info = np.iinfo(spec.dtype)
-    return int(info.min), int(info.max)
 
 
 def _ragged(spec: TensorSpec, path: str) -> InputError:

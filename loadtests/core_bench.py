@@ -26,6 +26,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from handlers.codec import Codec
 from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
 from handlers.handler import ModelHandler
 from handlers.image_codec import ImageCodec
@@ -113,7 +114,8 @@ class Cases:
         self._seconds: dict[str, float] = {}
         self._cases: dict[str, tuple[ModelHandler, list[Request]]] = {}
         for contract, row in (flights(), fashion()):
-            handler = ModelHandler(contract, Instant(contract), ImageCodec(contract, 1024), [self._observe])
+            codec = Codec if contract.has_named_rows else ImageCodec
+            handler = ModelHandler(contract, Instant(contract), codec(contract, 1024), [self._observe])
             for name, write in writers(contract).items():
                 for size in BATCHES:
                     self._cases[f"{contract.name}, {name}, {size}"] = handler, [write(row)] * size

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
+_STAMP = "installed"  # a file that says what the environment holds
 
 
 class InstallError(Exception):
@@ -35,27 +36,39 @@ def ensure(
     Raises:
         InstallError: pip failed.
     """
-    requirements = peers / peer / "requirements.txt"
     folder = root / peer
-    python, stamp = folder / "bin" / "python", folder / "installed"
-    ours = sysconfig.get_path("purelib") if borrow else ""
-    wanted = hashlib.sha256(requirements.read_bytes() + ours.encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted:
+    python = folder / "bin" / "python"
+    requirements = peers / peer / "requirements.txt"
+    if is_installed(peer, root, peers, borrow):
         return python
     say(f"installing {peer} into {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     if borrow:
         own = _run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
-        (Path(own) / "borrowed.pth").write_text(ours)
+        (Path(own) / "borrowed.pth").write_text(_ours())
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)])
-    stamp.write_text(wanted)
+    (folder / _STAMP).write_text(_wanted(requirements, borrow))
     return python
+
+
+def is_installed(peer: str, root: Path, peers: Path = PEERS, borrow: bool = False) -> bool:
+    """Whether a peer's environment holds what its ``requirements.txt`` pins now."""
+    stamp = root / peer / _STAMP
+    return stamp.is_file() and stamp.read_text() == _wanted(peers / peer / "requirements.txt", borrow)
 
 
 def versions(python: Path) -> list[str]:
     """Every package of an environment, as ``name==version``."""
     return _run([str(python), "-m", "pip", "freeze", "--disable-pip-version-check"]).split()
+
+
+def _wanted(requirements: Path, borrow: bool) -> str:
+    return hashlib.sha256(requirements.read_bytes() + (_ours() if borrow else "").encode()).hexdigest()
+
+
+def _ours() -> str:
+    return sysconfig.get_path("purelib")
 
 
 def _run(command: list[str]) -> str:

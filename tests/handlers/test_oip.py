@@ -138,6 +138,7 @@ def test_no_outputs_in_the_list_means_all() -> None:
         ({"shape": [1, 2]}, "wrong_shape", "$.inputs[0].shape"),
         ({"shape": [2, 0]}, "wrong_shape", "$.inputs[0].shape"),
         ({"shape": [2, 1, 2]}, "wrong_shape", "$.inputs[0].shape"),
+        ({"shape": [2] + [1] * 1000, "data": [[1], [2]]}, "wrong_shape", "$.inputs[0].shape"),
         ({"shape": [-1]}, "empty", "$.inputs[0].shape"),
         ({"shape": [2**63]}, "too_many_rows", "$.inputs[0].shape"),
         ({"shape": ["2"]}, "wrong_type", "$.inputs[0].shape[0]"),
@@ -417,3 +418,23 @@ def test_integers_of_64_bits_lose_nothing_in_json() -> None:
     }
     decoded = serve(MIXED)._codec.decode(wire.v2(MIXED, tensors))
     assert all(wire.same(decoded.tensors[name], array) for name, array in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "twice", "path"),
+    [
+        (
+            b'"binary_data_size":8',
+            b'"binary_data_size":8,"binary_data_size":8',
+            "$.inputs[0].parameters.binary_data_size",
+        ),
+        (b'"datatype":"FP32"', b'"datatype":"FP32","datatype":"FP32"', "$.inputs[0].datatype"),
+        (b'"inputs"', b'"id":null,"id":"a","inputs"', "$.id"),
+        (b'"inputs"', b'"model_name":"line","model_name":null,"inputs"', "$.model_name"),
+        (b'"parameters":', b'"parameters":null,"parameters":', "$.inputs[0].parameters"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_in_a_binary_request_too(text: bytes, twice: bytes, path: str) -> None:
+    head = wire.dumps(sized(8)).replace(text, twice)
+    assert head != wire.dumps(sized(8))
+    assert wire.fault(serve(LINE), binary(head, X.tobytes())) == (400, "duplicate_key", path)
