@@ -11,7 +11,8 @@ from handlers.contract import ModelContract
 from monitoring.archived import Archived, Refused
 from monitoring.paired import Losses
 from monitoring.records import Label, Labelled, Prediction
-from training.criteria import PRIMARY
+from training.criteria import Criterion, criterion_of
+from training.decisive import score
 from training.distribution import Array
 from training.labels import label_fault
 
@@ -27,6 +28,8 @@ class Evidence:
         predictions: the rows, in order of time.
         losses: of the rows; where the challenger refuses a row, its loss is NaN.
         slices: by name, ``(n,)`` BOOL: which rows are in it.
+        classes: of a classification, the same of every label, also of those with few rows or none.
+        by: the metric that decides.
         unfit: why rows were left out that the champion refuses, or whose label it does not know.
         refused: why the challenger refuses rows.
     """
@@ -34,6 +37,8 @@ class Evidence:
     predictions: Sequence[Prediction]
     losses: Losses
     slices: Mapping[str, Array]
+    classes: Mapping[str, Array]
+    by: Criterion
     unfit: Sequence[str]
     refused: Sequence[str]
 
@@ -57,10 +62,14 @@ def gather(champion: Archived, challenger: Archived, labelled: Sequence[Labelled
     rows, before = [rows[i] for i in kept], [answers[i] for i in kept]
     predictions = [one.prediction for one in rows]
     after = challenger.answers(predictions)
+    by = criterion_of(contract.task, contract.evaluation)
+    truth = np.array([one.label for one in rows], object)
     return Evidence(
         predictions,
-        Losses(_losses(rows, before), _losses(rows, after), rooted=contract.task == "regression"),
+        _both(contract, by, rows, before, after),
         dict(_slices(contract, rows)),
+        {label: truth == label for label in contract.labels},
+        by,
         [fault for fault in faults if fault is not None],
         [answer.why for answer in after if isinstance(answer, Refused)],
     )
@@ -73,18 +82,44 @@ def _fault(contract: ModelContract, row: Labelled, answer: Any) -> str | None:
     return f"label {row.label!r}, expected {expected}" if expected else None
 
 
-def _losses(rows: Sequence[Labelled], answers: Sequence[Any]) -> Array:
-    return np.array([_loss(one.label, answer) for one, answer in zip(rows, answers, strict=True)], np.float64)
+def _both(
+    contract: ModelContract, by: Criterion, rows: Sequence[Labelled], before: Sequence[Any], after: Sequence[Any]
+) -> Losses:
+    """What each row costs, and what decides where that is no mean of it.
+
+    Slices, and metrics that a mean is, are of right and wrong answers, of costs, or of squared or plain differences.
+    """
+    losses = [
+        np.array(
+            [_loss(contract, by, one.label, answer) for one, answer in zip(rows, answers, strict=True)], np.float64
+        )
+        for answers in (before, after)
+    ]
+    rooted = by.metric == "rmse"
+    if contract.task != "classification" or by.metric in ("accuracy", "cost") or not np.isfinite(losses).all():
+        return Losses(losses[0], losses[1], rooted)
+    target = np.array([contract.labels.index(str(one.label)) for one in rows])
+    outputs = [np.array([answer["probabilities"] for answer in answers]) for answers in (before, after)]
+
+    def measure(weights: Array) -> Array:
+        return 1 - np.stack([score(by, contract.labels, output, target, weights) for output in outputs], 1)
+
+    return Losses(losses[0], losses[1], rooted, measure)
 
 
-def _loss(label: Label, answer: Any) -> float:
+def _loss(contract: ModelContract, by: Criterion, label: Label, answer: Any) -> float:
     if isinstance(answer, Refused):
         return math.nan
-    return float(answer["label"] != label) if isinstance(answer, dict) else (answer - float(label)) ** 2
+    if isinstance(answer, dict):
+        if by.metric == "cost":
+            return by.costs[contract.labels.index(str(label))][contract.labels.index(answer["label"])]
+        return float(answer["label"] != label)
+    difference = float(answer - float(label))
+    return abs(difference) if by.metric == "mae" else difference**2
 
 
 def _slices(contract: ModelContract, rows: Sequence[Labelled]) -> Iterator[tuple[str, Array]]:
-    metric = PRIMARY[contract.task][0]
+    metric = "accuracy" if contract.task == "classification" else criterion_of(contract.task, contract.evaluation).name
     for spec in contract.inputs:
         if len(spec.categories) <= MOST_CATEGORIES:
             values = [one.prediction.features[spec.name] for one in rows]

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 
+from scipy.stats import binomtest
+
 from handlers.contract import ModelContract
 from monitoring.archived import Archived
 from monitoring.compatibility import violations
-from monitoring.evidence import Evidence, gather
+from monitoring.evidence import FEWEST_ROWS, Evidence, gather
 from monitoring.latency import compare_latency
 from monitoring.paired import Gain, Slice, compare_slices, gain, worst
 from monitoring.policy import JudgePolicy
 from monitoring.records import Labelled, Prediction
 from monitoring.verdict import Check, Verdict
-from training.criteria import PRIMARY
+from training.criteria import ERRORS, Criterion, criterion_of
 from training.export import parity_tolerance
 
 
@@ -36,11 +38,12 @@ def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled]
         return _verdict(contract, checks, rows)
     measured = gain(evidence.losses, policy.confidence)
     checks += [
-        _error(contract, measured, rows, policy),
+        _error(contract, evidence, measured, policy),
         _slices(contract, evidence, policy),
+        *([_classes(evidence, policy)] if contract.labels else []),
         _latency(champion, challenger, evidence.predictions, policy),
     ]
-    return _verdict(contract, checks, rows, measured)
+    return _verdict(contract, checks, rows, measured, evidence.by)
 
 
 def _contract(champion: ModelContract, challenger: ModelContract) -> Check:
@@ -85,9 +88,10 @@ def _answers(evidence: Evidence) -> Check:
     return Check("answers", False, f"it refuses {count}, the first: {evidence.refused[0]}")
 
 
-def _error(contract: ModelContract, found: Gain, rows: int, policy: JudgePolicy) -> Check:
+def _error(contract: ModelContract, evidence: Evidence, found: Gain, policy: JudgePolicy) -> Check:
+    rows = len(evidence.predictions)
     told = (
-        f"{PRIMARY[contract.task][0]} {_figures(contract, found)} on {rows:,} rows: the error is "
+        f"{evidence.by.name} {_figures(contract, found, evidence.by)} on {rows:,} rows: the error is "
         f"{abs(found.value):.1%} {'lower' if found.value >= 0 else 'higher'}; with {policy.confidence:.0%} confidence "
         f"the gain is over {found.low:.1%}, and over {policy.margin:.1%} is needed"
     )
@@ -95,15 +99,41 @@ def _error(contract: ModelContract, found: Gain, rows: int, policy: JudgePolicy)
 
 
 def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) -> Check:
+    by = evidence.by if evidence.by.metric in (*ERRORS, "accuracy") else Criterion("accuracy")
     found = compare_slices(evidence.losses, evidence.slices, policy.slice_tolerance, policy.confidence)
     if not found:
         return Check("slices", True, "there is no slice of enough rows to look at")
     worse = [one for one in found if one.worse]
     beyond = f"it is worse by more than {policy.slice_tolerance:.0%} beyond chance in"
     if not worse:
-        return Check("slices", True, f"{beyond} none of {len(found)} slices; worst: {_slice(contract, worst(found))}")
-    told = "; ".join(_slice(contract, one) for one in worse)
+        return Check(
+            "slices", True, f"{beyond} none of {len(found)} slices; worst: {_slice(contract, worst(found), by)}"
+        )
+    told = "; ".join(_slice(contract, one, by) for one in worse)
     return Check("slices", False, f"{beyond} {len(worse)} of {len(found)} slices: {told}")
+
+
+def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
+    """Whether each class has rows enough, and the challenger still finds those that are too few to be a slice.
+
+    By the exact test of McNemar (1947) on the rows that one version alone gets right.
+    """
+    few = {label: int(inside.sum()) for label, inside in evidence.classes.items() if inside.sum() < policy.class_rows}
+    if few:
+        listed = ", ".join(f"{rows} of {label}" for label, rows in few.items())
+        needed = f"{policy.class_rows} of each class are needed to see whether it is still recognised"
+        return Check("classes", False, f"the held-out rows are {listed}; {needed}")
+    wrong = [one > 0 for one in (evidence.losses.champion, evidence.losses.challenger)]
+    worse = []
+    for label, inside in evidence.classes.items():
+        lost, won = int((inside & ~wrong[0] & wrong[1]).sum()), int((inside & wrong[0] & ~wrong[1]).sum())
+        chance = binomtest(lost, lost + won, 0.5, alternative="greater").pvalue if lost else 1.0
+        if inside.sum() < FEWEST_ROWS and chance < (1 - policy.confidence) / len(evidence.classes):
+            recalls = (1 - one[inside].mean() for one in wrong)
+            worse.append("recall of {} {:.0%} before, {:.0%} now ({} rows)".format(label, *recalls, inside.sum()))
+    if worse:
+        return Check("classes", False, f"it is worse beyond chance in rare classes: {'; '.join(worse)}")
+    return Check("classes", True, f"each of {len(evidence.classes)} classes has {policy.class_rows} rows or more")
 
 
 def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
@@ -115,27 +145,33 @@ def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction
     return Check("latency", found.ratio <= policy.latency, told)
 
 
-def _verdict(contract: ModelContract, checks: Sequence[Check], rows: int = 0, measured: Gain | None = None) -> Verdict:
+def _verdict(
+    contract: ModelContract,
+    checks: Sequence[Check],
+    rows: int = 0,
+    measured: Gain | None = None,
+    by: Criterion | None = None,
+) -> Verdict:
+    by = by or criterion_of(contract.task, contract.evaluation)
     against = [check.detail for check in checks if not check.passed]
     reason = ". ".join(against or [check.detail for check in checks if check.name == "error"])
-    champion, challenger = _metrics(contract, measured) if measured else (None, None)
+    champion, challenger = _metrics(by, measured) if measured else (None, None)
     low, high = (measured.low, measured.high) if measured else (None, None)
-    name = PRIMARY[contract.task][0]
-    return Verdict(not against, reason, tuple(checks), name, champion, challenger, low, high, rows)
+    return Verdict(not against, reason, tuple(checks), by.name, champion, challenger, low, high, rows)
 
 
-def _metrics(contract: ModelContract, found: Gain | Slice) -> tuple[float, float]:
+def _metrics(by: Criterion, found: Gain | Slice) -> tuple[float, float]:
     """Of the champion and of the challenger."""
-    more = PRIMARY[contract.task][1]
-    return (1 - found.champion, 1 - found.challenger) if more else (found.champion, found.challenger)
+    return (1 - found.champion, 1 - found.challenger) if by.more else (found.champion, found.challenger)
 
 
-def _figures(contract: ModelContract, found: Gain | Slice) -> str:
-    champion, challenger = _metrics(contract, found)
-    if contract.task == "classification":
+def _figures(contract: ModelContract, found: Gain | Slice, by: Criterion) -> str:
+    champion, challenger = _metrics(by, found)
+    if by.more:
         return f"{challenger:.2%} against the champion's {champion:.2%}"
-    return f"{challenger:.4g} against the champion's {champion:.4g} {contract.outputs[0].unit}".rstrip()
+    unit = contract.outputs[0].unit if contract.task == "regression" else ""
+    return f"{challenger:.4g} against the champion's {champion:.4g} {unit}".rstrip()
 
 
-def _slice(contract: ModelContract, one: Slice) -> str:
-    return f"{one.name} {_figures(contract, one)} ({one.rows:,} rows)"
+def _slice(contract: ModelContract, one: Slice, by: Criterion) -> str:
+    return f"{one.name} {_figures(contract, one, by)} ({one.rows:,} rows)"

@@ -3,7 +3,7 @@
 Every comparison draws the same blocks of time for both models, so that what is hard for both cancels out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from monitoring.bootstrap import blocks_of, draws_of
 from training.distribution import Array
 from training.intervals import expanded
 
+AT_ONCE = 100  # draws that are measured together: their weights are a number a row
 LEAST_GAIN = -1.0  # a lower one is told as this: twice the error or more
 
 
@@ -24,11 +25,14 @@ class Losses:
             classification, 0 for a right one.
         challenger: the same of the other model.
         rooted: whether the error of some rows is the root of their mean loss, as RMSE is, else their mean loss.
+        measure: what decides, where that is no mean of losses, such as an AUC: of ``(draws, n)``, how often each row
+            counts, the ``(draws, 2)`` errors of champion and challenger, NaN where a draw's rows do not tell them.
     """
 
     champion: Array
     challenger: Array
     rooted: bool
+    measure: Callable[[Array], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,13 @@ def gain(losses: Losses, confidence: float) -> Gain:
         losses: of one row at least.
         confidence: of each end by itself, such as 0.95.
     """
-    everything = np.ones((1, len(losses.champion)), bool)
-    (value,), drawn = _errors(losses, everything)
+    if losses.measure:
+        value, drawn = _measured(losses.measure, len(losses.champion))
+    else:
+        (value,), every = _errors(losses, np.ones((1, len(losses.champion)), bool))
+        drawn = every[:, 0]
     outside = expanded(1 - confidence, int(blocks_of(len(losses.champion))[-1]) + 1)
-    low, high = np.quantile(_gain(drawn[:, 0, 0], drawn[:, 0, 1]), [outside, 1 - outside])
+    low, high = np.quantile(_gain(drawn[:, 0], drawn[:, 1]), [outside, 1 - outside])
     return Gain(float(value[0]), float(value[1]), float(low), float(high))
 
 
@@ -129,6 +136,15 @@ def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float
 def worst(slices: Sequence[Slice]) -> Slice:
     """The slice whose error is the most times the champion's."""
     return max(slices, key=lambda one: -_gain(np.array([one.champion]), np.array([one.challenger]))[0])
+
+
+def _measured(measure: Callable[[Array], Array], rows: int) -> tuple[Array, Array]:
+    """Both models' errors ``(2,)``, and those of each draw that tells them, ``(draws, 2)``."""
+    block = blocks_of(rows)
+    draws = draws_of(int(block[-1]) + 1)
+    drawn = np.concatenate([measure(draws[i : i + AT_ONCE, block]) for i in range(0, len(draws), AT_ONCE)])
+    known = drawn[np.isfinite(drawn).all(1)]
+    return measure(np.ones((1, rows)))[0], known
 
 
 def _errors(losses: Losses, members: Array) -> tuple[Array, Array]:

@@ -71,6 +71,7 @@ class JudgePolicy:
         slice_tolerance: share of the champion's error that a slice may be worse by.
         latency: times the champion's that its latency may be.
         rows: that are needed for a verdict.
+        class_rows: that are needed of each class of a classification; 0: none.
     """
 
     margin: float = 0.0
@@ -78,10 +79,11 @@ class JudgePolicy:
     slice_tolerance: float = 0.1
     latency: float = 1.2
     rows: int = 200
+    class_rows: int = 10
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "JudgePolicy":
-        """Read ``MARLOOP_JUDGE_MARGIN``, ``…_SLICE_TOLERANCE`` and ``…_LATENCY``; empty ones are unset.
+        """Read ``MARLOOP_JUDGE_MARGIN``, ``…_SLICE_TOLERANCE``, ``…_LATENCY`` and ``…_CLASS_ROWS``; empty: unset.
 
         Raises:
             ValueError: one is out of range; names the variable.
@@ -90,6 +92,7 @@ class JudgePolicy:
             margin=number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
             slice_tolerance=number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
             latency=number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
+            class_rows=whole(environ, "MARLOOP_JUDGE_CLASS_ROWS", cls.class_rows, 0),
         )
 
 

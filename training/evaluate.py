@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from torchmetrics.functional.classification import binary_auroc
 from handlers.contract import Task
 from serving.documents import finite
 from training.calibration import calibration, fit_temperature
-from training.criteria import PRIMARY
+from training.criteria import PRIMARY, Criterion
+from training.decisive import value
 from training.intervals import bootstrap
 from training.recipe import Array, Data, Recipe, Split
 
@@ -31,6 +33,7 @@ def evaluate(
     own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
     temperature: float | None = None,
     times: Array | None = None,
+    by: Criterion | None = None,
 ) -> dict[str, Any]:
     """Compare predictions with the truth.
 
@@ -44,18 +47,22 @@ def evaluate(
         own: more metrics of an output and a target.
         temperature: of a classification, fitted on validation rows: what it would change is measured too.
         times: ``(n,)`` of the rows in seconds since the epoch; None where the order says nothing.
+        by: what decides between versions; None: the task's metric.
 
     Returns:
-        ``rows``, ``primary`` (the metric that decides), ``metrics``, ``baselines`` (metrics by name), ``intervals`` and
-        ``gains`` (see ``intervals.bootstrap``). A metric that these rows do not tell is None, never NaN, has no
-        interval, and ``unmeasured`` has the reason by its name. For a classification ``per_class``, ``confusion``
-        (counts, a row for each true class, a column for each answer) and ``calibration``; with slices ``slices`` (by
-        name, what is first named here, each measured by itself).
+        ``rows``, ``primary`` (the metric that decides, and ``criterion`` where a recipe named it), ``metrics``,
+        ``baselines`` (metrics by name), ``intervals`` and ``gains`` (see ``intervals.bootstrap``). A metric that these
+        rows do not tell is None, never NaN, has no interval, and ``unmeasured`` has the reason by its name. For a
+        classification ``per_class``, ``confusion`` (counts, a row for each true class, a column for each answer) and
+        ``calibration``; with slices ``slices`` (by name, what is first named here, each measured by itself).
     """
     standard = _standard(task)
 
     def measure(values: Array, truth: Array) -> Metrics:
-        return known(standard(values, truth) | own(values, truth))
+        found = standard(values, truth) | own(values, truth)
+        if by and by.name not in found and task == "classification":
+            found[by.name] = value(by, labels, values, truth)
+        return known(found)
 
     def compare(rows: Any) -> dict[str, Any]:
         others = {name: measure(values[rows], target[rows]) for name, values in baselines.items()}
@@ -67,7 +74,8 @@ def evaluate(
         sure["intervals"] = {name: ends for name, ends in sure["intervals"].items() if metrics[name] is not None}
         return found | unmeasured(metrics, output[rows], target[rows]) | sure
 
-    evaluation = {"primary": PRIMARY[task][0]} | compare(slice(None))
+    named = {"criterion": asdict(by)} if by else {}
+    evaluation = {"primary": by.name if by else PRIMARY[task][0]} | named | compare(slice(None))
     if task == "classification":
         evaluation["per_class"] = _per_class(torch.from_numpy(output), torch.from_numpy(target), labels)
         counts = np.zeros((len(labels), len(labels)), int)
@@ -96,9 +104,8 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     temperature = None
     if recipe.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
-    found = evaluate(
-        recipe.task, recipe.labels, output, test.target, baselines, test.slices, recipe.metrics, temperature, test.time
-    )
+    options = (test.slices, recipe.metrics, temperature, test.time, recipe.decides)
+    found = evaluate(recipe.task, recipe.labels, output, test.target, baselines, *options)
     return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
 
 
@@ -116,7 +123,7 @@ def learned(recipe: Recipe[Any], split: Split, output: Array) -> dict[str, Any]:
 
 def known(metrics: Mapping[str, float]) -> Metrics:
     """Metrics with None for those that could not be computed."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return {name: one if math.isfinite(one) else None for name, one in metrics.items()}
 
 
 def unmeasured(metrics: Metrics, output: Array, target: Array) -> dict[str, dict[str, str]]:

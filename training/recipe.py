@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handlers.contract import Task, TensorSpec, classification_outputs
+from training.criteria import Criterion
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -158,6 +159,7 @@ class Recipe(ABC, Generic[H]):
     # Of a regression: its range is that of the labels, else the known ones', widened; a classification's follow.
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
+    decides: ClassVar[Criterion | None] = None  # which of two versions is better; None: by rmse or by accuracy
     entry_point: ClassVar[Literal["tabular", "image", "text"]] = "tabular"
     serving: ClassVar[Serving] = Serving()
     parity_rows: ClassVar[int] = 10_000  # held-out rows that the graphs are compared on, at most

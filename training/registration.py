@@ -9,7 +9,7 @@ import msgspec
 
 from handlers.contract import ModelContract
 from serving.registry import Note, Registry, Version, file_sha256, make_champion, next_number, write_atomically
-from training.criteria import PRIMARY, deciding, is_better
+from training.criteria import criterion_of, deciding, is_better
 
 Promote = Literal["auto", "always", "never"]
 
@@ -67,7 +67,8 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
     if promote != "auto":
         return promote == "always", f"as asked: promote {promote}"
     by_hand = f"python -m serving promote {contract.name} {contract.version}"
-    name, new = PRIMARY[contract.task][0], deciding(contract.task, contract.evaluation)
+    name = criterion_of(contract.task, contract.evaluation).name
+    new = deciding(contract.task, contract.evaluation)
     if new is None:
         reason = contract.evaluation.get("unmeasured", {}).get(name, "it is no finite number")
         return False, f"{name} could not be measured, as {reason}: nothing tells whether it is good, see `{by_hand}`"

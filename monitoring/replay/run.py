@@ -35,6 +35,7 @@ PACE = {
     "MARLOOP_CAPTURE_ROWS_PER_SECOND": "1000000",
 }
 TIMEOUT = 60.0  # s of one request
+IDLE = 2.0  # s
 FAILURES = (CompanionError, LaunchError, ManagementError, httpx.HTTPError, stack.ReplayError)
 
 
@@ -77,7 +78,9 @@ def replay(
     if not days:
         raise ValueError(f"{model} has no rows from {period[0]} to {period[1]}")
     programs = stack.find_programs()
-    client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+    # An idle connection is given up before the monitor does so, after five seconds: a request on its way just then
+    # would end the year, as one did on a busy machine.
+    client = httpx.Client(timeout=TIMEOUT, trust_env=False, limits=httpx.Limits(keepalive_expiry=IDLE))
     with stack.alone(folder), _environment(folder, cache), client:
         stack.prepare(folder)
         drive, why = None, ""

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from handlers.contract import ModelContract
 from monitoring.archived import Archived
 from monitoring.judge import judge
 from monitoring.policy import JudgePolicy
@@ -16,6 +17,7 @@ from monitoring.records import Labelled
 from monitoring.verdict import Check, Verdict
 from tests.monitoring.drifting import INPUTS, classification, regression, rows
 from tests.monitoring.versions import Rule, opened, version
+from training.criteria import Criterion
 from training.distribution import Array
 
 AIR, NEW_AIR = regression("1.0"), regression("1.1")
@@ -228,3 +230,83 @@ def test_the_policy_comes_from_the_environment_and_a_wrong_value_is_named() -> N
     for wrong in ("much", "nan", "-1", "inf"):
         with pytest.raises(ValueError, match=f"MARLOOP_JUDGE_MARGIN is '{wrong}'; it must be a number from 0 to 1"):
             JudgePolicy.from_environment({"MARLOOP_JUDGE_MARGIN": wrong})
+
+
+def rare(events: int, rare_rows: int = 2000) -> list[Labelled]:
+    """Rows of which some, those farthest off, are coats."""
+    found = sorted(rows(CLOTHES, rare_rows, seed=7), key=lambda one: float(one.prediction.features["distance"]))
+    return [replace(one, label="coat" if i >= rare_rows - events else "boot") for i, one in enumerate(found)]
+
+
+def farthest(held_out: list[Labelled], count: int) -> float:
+    """The distance from which on there are so many rows."""
+    return sorted(float(one.prediction.features["distance"]) for one in held_out)[-count] - 1e-6
+
+
+def never(tensors: Mapping[str, Array]) -> Array:
+    return np.tile([0.9, 0.1], (len(tensors["distance"]), 1))
+
+
+def test_a_challenger_that_always_says_no_does_not_replace_one_that_finds_every_rare_event() -> None:
+    held_out = rare(20)
+    champion = version(CLOTHES, coats_from(farthest(held_out, 60)))  # all 20, and 40 false alarms: 98 % are right
+    verdict = judge(champion, version(NEW_CLOTHES, never), held_out, POLICY)
+    assert check(verdict, "error").passed  # 99 % are right
+    assert not verdict.promote
+    assert verdict.reason == "it is worse beyond chance in rare classes: recall of coat 100% before, 0% now (20 rows)"
+
+
+def test_a_class_too_small_to_judge_is_said_and_refused() -> None:
+    held_out = rare(9)
+    champion = version(CLOTHES, coats_from(farthest(held_out, 60)))
+    better = version(NEW_CLOTHES, coats_from(farthest(held_out, 9)))
+    verdict = judge(champion, better, held_out, POLICY)
+    assert not verdict.promote
+    needed = "10 of each class are needed to see whether it is still recognised"
+    assert verdict.reason == f"the held-out rows are 9 of coat; {needed}"
+    assert judge(champion, better, held_out, replace(POLICY, class_rows=0)).promote
+    none = [one for one in held_out if one.label == "boot"]
+    assert "0 of coat" in judge(champion, better, none, POLICY).reason
+
+
+def deciding_by(criterion: Criterion, number: str) -> ModelContract:
+    contract = classification(number)
+    return msgspec.structs.replace(contract, evaluation=contract.evaluation | {"criterion": asdict(criterion)})
+
+
+def grade(times: float) -> Rule:
+    """Answers no to all, but knows which rows are likelier; with less than 1 it knows it less well."""
+
+    def rule(tensors: Mapping[str, Array]) -> Array:
+        known = times * tensors["distance"] + (1 - times) * np.sin(1e4 * tensors["distance"])
+        share = 0.4 / (1 + np.exp(-known))
+        return np.stack([1 - share, share], 1)
+
+    return rule
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [Criterion("auc"), Criterion("auc", "coat"), Criterion("recall_at_precision", "coat", precision=0.5)],
+    ids=lambda one: one.name,
+)
+def test_the_metric_that_the_recipe_names_decides(criterion: Criterion) -> None:
+    held_out = rare(100)
+    old = opened(version(deciding_by(criterion, "1.0"), grade(0.3)).contract, grade(0.3))
+    new = opened(version(deciding_by(criterion, "1.1"), grade(1.0)).contract, grade(1.0))
+    verdict = judge(old, new, held_out, POLICY)
+    assert verdict.promote, verdict.reason  # though both always say no, so that their accuracy is the same
+    assert verdict.metric == criterion.name
+    assert verdict.challenger == pytest.approx(1)
+    assert not judge(new, old, held_out, POLICY).promote
+    assert not judge(version(CLOTHES, grade(0.3)), version(NEW_CLOTHES, grade(1.0)), held_out, POLICY).promote
+
+
+def test_costs_decide_where_the_recipe_names_them() -> None:
+    held_out = rare(100)
+    criterion = Criterion("cost", costs=((0, 1), (50, 0)))  # an event that is missed costs fifty false alarms
+    few, many = (coats_from(farthest(held_out, count)) for count in (70, 300))
+    old, new = (version(deciding_by(criterion, number), rule) for number, rule in (("1.0", few), ("1.1", many)))
+    verdict = judge(old, new, held_out, replace(POLICY, slice_tolerance=10))
+    assert check(verdict, "error").passed
+    assert (verdict.champion, verdict.challenger) == pytest.approx((50 * 30 / 2000, 200 / 2000))
