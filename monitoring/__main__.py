@@ -21,6 +21,7 @@ from monitoring.sqlite_file import Backups, FileFault
 from monitoring.store import open_store
 from serving import command_line, report
 from serving.companion import Companion, CompanionError
+from serving.folders import FolderError, check_all
 from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
@@ -323,9 +324,11 @@ def down() -> None:
 
 def _settings() -> Settings:
     try:
-        return Settings.from_environment(os.environ)
-    except ValueError as error:
+        settings = Settings.from_environment(os.environ)
+        check_all(settings)
+    except (FolderError, ValueError) as error:
         _fail(error)
+    return settings
 
 
 def _fail(error: Exception) -> NoReturn:
@@ -335,4 +338,4 @@ def _fail(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m monitoring")
+    command_line.run(app, "python -m monitoring", private=True)

@@ -7,7 +7,9 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serving.callers import is_foreign_page, is_loopback
+from serving.worker_environment import events_token
 
+EVENTS = "/events"
 _BEARER = HTTPBearer(auto_error=False, description="the value of MARLOOP_TOKEN, where one is configured")
 
 
@@ -15,11 +17,12 @@ class Access:
     """A dependency of every route that changes something.
 
     Args:
-        token: that callers must send as ``Authorization: Bearer …``; empty if none is configured.
+        token: that callers must send as ``Authorization: Bearer …``; empty if none is configured. Workers have one made
+            from it, which may send events alone.
     """
 
     def __init__(self, token: str) -> None:
-        self._token = token.encode()
+        self._token, self._events = token.encode(), events_token(token).encode()
 
     @property
     def needs_token(self) -> bool:
@@ -38,7 +41,10 @@ class Access:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             known = scheme.lower() == "bearer"
             # In the same time, however much of it is right.
-            if not (hmac.compare_digest(given.strip().encode(), self._token) and known):
+            right = hmac.compare_digest(given.strip().encode(), self._token)
+            if request.url.path == EVENTS:
+                right |= hmac.compare_digest(given.strip().encode(), self._events)
+            if not (right and known):
                 what = "this call needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
                 raise HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
         # The Host too: a web page whose name points here would be called by a browser of this machine.

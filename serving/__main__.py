@@ -14,6 +14,7 @@ from serving import background, command_line, companion, management_port, report
 from serving import exporter as exporting
 from serving.champions import ask_all
 from serving.companion import CompanionError
+from serving.folders import FolderError, check_all, readable_by_others
 from serving.launch import LaunchError, launch, torchserve_folder
 from serving.management import socket_client
 from serving.readiness import Readiness, read_contract
@@ -91,6 +92,8 @@ def status(
     parts = [] if models else report.parts(settings)
     for part in parts:
         console.print(f"{part.name}: {part.told}", markup=False)
+    for path in [] if models else readable_by_others(settings):
+        console.print(f"others than its owner can read {path}: `chmod go-rwx {path}`", markup=False)
     good = bool(found) and all(one.ready for one in found) and all(part.good for part in parts)
     raise typer.Exit(0 if good else 1)
 
@@ -188,9 +191,11 @@ def restore_registry() -> None:
 
 def _settings() -> Settings:
     try:
-        return Settings.from_environment(os.environ)
-    except ValueError as error:
+        settings = Settings.from_environment(os.environ)
+        check_all(settings)
+    except (FolderError, ValueError) as error:
         _fail(error)
+    return settings
 
 
 def _fail(error: Exception) -> NoReturn:
@@ -218,4 +223,4 @@ def _curl(settings: Settings, name: str) -> str:
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m serving")
+    command_line.run(app, "python -m serving", private=True)

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from serving import rollout, watcher
 from serving.champions import ask_all
+from serving.folders import make_run_folder
 from serving.launch import LaunchError, verified
 from serving.management import Management
 from serving.processes import end, find_frontend, find_workers, tail
@@ -37,7 +38,7 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
         LaunchError: it ended, or did not answer in time; the message has the end of its log.
         SupervisorError: its supervisor cannot be started.
     """
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    make_run_folder(settings.run_dir)
     with FileLock(settings.run_dir / "start.lock"):
         registry, supervisor = Registry(settings.model_store), Supervisor(settings)
         archives, refused = verified(registry)

@@ -5,7 +5,6 @@ in a way of its own. So a line is taken only if all of them read it alike, and r
 """
 
 import re
-import stat
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
@@ -73,11 +72,6 @@ def read(path: Path) -> dict[str, str]:
         elif line.endswith(("\\", "\r")):  # a comment that goes on in the next line, to make
             raise EnvFileError(f"{path}, line {number}: it ends with {_ending(line)}")
     return values
-
-
-def is_readable_by_others(path: Path) -> bool:
-    """Whether others than a file's owner may read it."""
-    return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def _assignment(line: str) -> tuple[str, str]:

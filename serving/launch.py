@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.folders import FolderError, make_private, make_run_folder
 from serving.grpc_management import write_closed_service
 from serving.processes import find_workers, kill
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
+from serving.worker_environment import worker_environment
 
 LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
 METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
@@ -60,9 +62,14 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
     if shutil.which("kill", path=environ.get("PATH", os.defpath)) is None:
         raise LaunchError("TorchServe ends its workers with the program kill, which is not here: install procps")
     java, torchserve = find_java(environ), torchserve_folder()
-    for folder in (settings.temporary, settings.run_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-    _prepare_socket(settings.socket)
+    try:
+        make_private(settings.temporary)
+        make_run_folder(settings.run_dir)
+        _prepare_socket(settings.socket)
+        if settings.metrics_dir is None:
+            make_private(settings.metrics)
+    except (FolderError, OSError) as error:
+        raise LaunchError(str(error)) from error
     _clear(settings.metrics)
     # Archives that an earlier run unpacked.
     shutil.rmtree(settings.temporary / "models", ignore_errors=True)
@@ -80,8 +87,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         "org.pytorch.serve.ModelServer",
         *("--python", sys.executable, "-f", str(config), "-s", str(settings.model_store), "-ncs"),
     ]
-    # TorchServe's workers import nothing of ours but what their archive holds.
-    environment = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", MULTIPROC)}
+    environment = worker_environment(environ)
     environment |= {"TEMP": str(settings.temporary)}
     environment |= {MULTIPROC: str(settings.metrics)} if settings.telemetry else {}
     return Launch(command, environment, refused)
@@ -165,20 +171,15 @@ def _prepare_socket(socket: Path) -> None:
     """Make the folder of the management socket, which nobody else may enter.
 
     Raises:
-        LaunchError: others may enter it, or the path is too long.
+        LaunchError: the path is too long.
+        FolderError: others may enter it.
     """
     if len(os.fsencode(socket)) > LONGEST_SOCKET:
         raise LaunchError(
             f"{socket} is longer than the {LONGEST_SOCKET} bytes that a socket's path can have: "
             "set TMPDIR or MARLOOP_MANAGEMENT_SOCKET to a shorter one"
         )
-    folder = socket.parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        raise LaunchError(f"{folder} belongs to another user, who could manage TorchServe: remove it, or set TMPDIR")
-    if found.st_mode & 0o077:
-        folder.chmod(0o700)
+    make_private(socket.parent)
 
 
 def _executable(*folders: Path) -> Path:

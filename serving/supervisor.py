@@ -22,6 +22,7 @@ from typing import Any, cast
 import psutil
 from filelock import FileLock
 
+from serving.folders import make_private, make_run_folder
 from serving.processes import commands, end, environment, kill, runs, spawn, tail
 from serving.settings import ROOT, Settings
 
@@ -240,7 +241,7 @@ class Supervisor:
 
     def _make_folders(self) -> None:
         for folder in (self._settings.temporary, self.folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
 
     def _write_config(self, foreground: bool) -> None:
         watcher = [sys.executable, "-m", "serving.watcher", "--run-dir", str(self._settings.run_dir.resolve())]
@@ -272,7 +273,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        self._settings.run_dir.mkdir(parents=True, exist_ok=True)
+        make_run_folder(self._settings.run_dir)
         with FileLock(self._settings.run_dir / "supervisor.lock"):
             yield
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from serving.worker_environment import events_token
 from tests.monitoring.worlds import Monitor, event
 from tests.serving.stores import add
 
+BATCH = {"Content-Type": "application/cloudevents-batch+json"}
 CHANGING = ("/events", "/feedback")
 
 
@@ -80,3 +82,14 @@ def test_without_a_token_a_page_of_another_site_is_refused(tmp_path: Path, path:
         assert "no page of another site" in response.json()["detail"]
     own = {"Origin": "http://127.0.0.1:8090"}
     assert monitor.client.post("/feedback", json={"request_id": "a", "label": 1}, headers=own).status_code == 200
+
+
+def test_the_token_of_a_worker_sends_events_and_does_nothing_else(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, "secret")
+    add(monitor.models)
+    headers = {"Authorization": f"Bearer {events_token('secret')}"}
+    assert monitor.client.post("/events", json=[event("a")], headers=headers | BATCH).status_code == 200
+    for path in ("/feedback", "/events/", "/events/more"):
+        response = monitor.client.post(path, json={"request_id": "a", "label": 1}, headers=headers)
+        assert response.status_code in (307, 401, 404)
+    assert monitor.client.post("/feedback", json={"request_id": "a", "label": 1}, headers=headers).status_code == 401

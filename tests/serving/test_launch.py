@@ -218,7 +218,7 @@ def test_a_folder_of_another_user_is_refused_for_the_socket(
 ) -> None:
     add(registry)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(LaunchError, match=r"belongs to another user"):
+    with pytest.raises(LaunchError, match=r"belongs to the user"):
         prepare(settings, {})
 
 

@@ -31,7 +31,7 @@ def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arra
     """
     path = store / FOLDER / f"{contract.name}-{contract.version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render(recipe, contract, data, output).encode())
+    write_atomically(path, render(recipe, contract, data, output).encode(), private=True)  # it has rows of the data
     return path
 
 

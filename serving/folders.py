@@ -1,0 +1,107 @@
+"""Folders that are ours alone: what lies there is run or believed, so that nobody else may put anything into them."""
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from serving.settings import ROOT, Settings
+
+PRIVATE = 0o700
+
+
+class FolderError(Exception):
+    """A folder may be another user's; the message says whose, and what to do."""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder of a predictable name in a place that others can write to, such as ``/tmp``, or take it over.
+
+    Raises:
+        FolderError: it is not ours alone.
+        OSError: it cannot be made.
+    """
+    folder.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=PRIVATE)
+    except FileExistsError:
+        check_private(folder)
+    folder.chmod(PRIVATE)  # whatever the umask has taken away
+
+
+def check_private(folder: Path) -> None:
+    """Raise unless a folder, where it is there, is ours and nobody else can write into it or put another in its place.
+
+    Raises:
+        FolderError: somebody can.
+    """
+    try:
+        found = folder.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    remedy = "remove it, or set TMPDIR to a folder of your own"
+    if not stat.S_ISDIR(found.st_mode):
+        raise FolderError(f"{folder} is no folder but a {_kind(found.st_mode)}, which may lead anywhere: {remedy}")
+    if found.st_uid != os.geteuid():
+        raise FolderError(f"{folder} belongs to {_user(found.st_uid)}, whose code would run as ours: {remedy}")
+    if found.st_mode & stat.S_IWOTH:
+        raise FolderError(f"every user can write into {folder}, so that their code would run as ours: {remedy}")
+    for parent in folder.resolve().parents:
+        _check_parent(parent, folder)
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make the folder of a run, with its logs and data, for its owner alone; one that is there and ours is tightened.
+
+    Raises:
+        FolderError: it belongs to a user who has nothing to do with this checkout.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    _check_owner(folder)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(PRIVATE)
+
+
+def check_all(settings: Settings) -> None:
+    """Check every folder of predictable name that a command may read, before it reads anything.
+
+    Raises:
+        FolderError: one is not ours alone.
+    """
+    for folder in (settings.temporary, settings.socket.parent, *([] if settings.metrics_dir else [settings.metrics])):
+        check_private(folder)
+    if settings.run_dir.exists():
+        _check_owner(settings.run_dir)
+
+
+def readable_by_others(settings: Settings) -> list[Path]:
+    """Return the files with secrets or data that others than their owner can read."""
+    paths = (ROOT / ".env", settings.model_store / "registry.json", settings.run_dir)
+    return [path for path in paths if path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
+
+
+def _check_owner(run_dir: Path) -> None:
+    """Raise if a folder is of a user who has nothing to do with this checkout."""
+    owner = run_dir.stat().st_uid
+    if owner not in (0, os.geteuid(), ROOT.stat().st_uid):
+        raise FolderError(f"{run_dir} belongs to {_user(owner)}, whose files would be run as ours: set MARLOOP_RUN_DIR")
+
+
+def _check_parent(parent: Path, folder: Path) -> None:
+    found = parent.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise FolderError(f"{parent} belongs to {_user(found.st_uid)}, who can replace {folder}: set TMPDIR to another")
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise FolderError(f"every user can rename what is in {parent}, {folder} too: set its sticky bit, or TMPDIR")
+
+
+def _kind(mode: int) -> str:
+    return "symbolic link" if stat.S_ISLNK(mode) else "file"
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user {uid}"

@@ -1,0 +1,44 @@
+"""What TorchServe and its workers, which run the code of archives, have of the environment: no secret but their own.
+
+A worker sends events to the monitor and needs nothing else of it. The variable ``MARLOOP_TOKEN`` that it has is made
+from the real one and good for that alone, so that archives of former versions, which read it too, go on to work.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+TOKEN = "MARLOOP_TOKEN"
+EXTRA = "MARLOOP_WORKER_ENV"  # names of further variables, comma between two
+_NAMES = frozenset(
+    [
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME", "LANG", "LANGUAGE", "TZ"),
+        *("TMPDIR", "TMP", "TEMP", "VIRTUAL_ENV", "JAVA_HOME", "CAPTURE_URL"),
+    ]
+)
+_FAMILIES = (
+    *("MARLOOP_", "LC_", "LD_", "JAVA_", "JDK_", "TS_", "PROMETHEUS_", "PYTHON", "SSL_CERT_", "XDG_", "MALLOC_"),
+    *("CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "ORT_", "OV_", "OPENVINO_", "GGML_", "LLAMA_", "TOKENIZERS_"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_"),
+)
+_SECRET = ("TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "_KEY", "DATABASE_URL")
+_OURS = frozenset({"PYTHONPATH", "PROMETHEUS_MULTIPROC_DIR", EXTRA})  # set anew, or of no use to them
+
+
+def events_token(token: str) -> str:
+    """Make the token that may send events and do nothing else; empty where there is none to make it from."""
+    return hmac.new(token.encode(), b"marloop events", hashlib.sha256).hexdigest() if token else ""
+
+
+def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that TorchServe and its workers need."""
+    further = {name.strip() for name in environ.get(EXTRA, "").split(",")}
+    kept = {name: value for name, value in environ.items() if name in further or _is_needed(name)}
+    token = events_token(environ.get(TOKEN, ""))
+    return kept | ({TOKEN: token} if token else {})
+
+
+def _is_needed(name: str) -> bool:
+    if name in _OURS or any(part in name.upper() for part in _SECRET):
+        return False
+    return name in _NAMES or name.startswith(_FAMILIES)
