@@ -27,6 +27,7 @@ from handlers.handler import same_answer
 from handlers.llm_telemetry import LanguageTelemetry
 from handlers.message import JSON, InputError, Request, Response, error_response
 from handlers.openai_answers import Answer, Reason, answer_of, models_body, usage
+from handlers.packing import is_packed, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +173,10 @@ class ChatHandler:
 
     def _accept(self, request: Request) -> Response | None:
         """Let a new request in; its whole answer, where there is nothing to generate."""
-        path = path_of(request)
         try:
+            if is_packed(request):
+                request = unpack(request)
+            path = path_of(request)
             if path == MODELS or path.startswith(f"{MODELS}/"):
                 return self._models(request, path)
             self._add(request, path)

@@ -44,8 +44,6 @@ def read(request: Request, path: str) -> openai.Asked:
     if path not in _READ:
         offered = ", ".join([*filter(None, _READ), MODELS])
         raise InputError("not_found", f"there is nothing at {path!r}", "url", offered)
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise InputError("unsupported_media_type", "the body is compressed", "content-encoding", "no compression")
     if request.headers.get("explain") == "True":
         raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
     if request.media_type not in (JSON, ""):

@@ -83,8 +83,6 @@ class Codec:
         Raises:
             InputError: the request cannot be answered, and why.
         """
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise InputError("unsupported_media_type", "the body is compressed", "content-encoding", "no compression")
         if request.headers.get("explain") == "True":
             raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
         if len(request.parts) > MOST_PARTS:

@@ -39,6 +39,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         unit: such as ``minutes``.
         range: smallest and largest value that is accepted, both included.
         categories: the strings that are accepted; the graph receives their index as INT64.
+        background: of a picture, the colour that is seen where a file is transparent.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     unit: str = ""
     range: tuple[float, float] | None = None
     categories: tuple[str, ...] = ()
+    background: Literal["black", "white"] = "black"
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name in RESERVED:

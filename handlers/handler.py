@@ -23,6 +23,7 @@ from handlers.contract import ModelContract
 from handlers.engine import Engine
 from handlers.logs import log_requests
 from handlers.message import JSON, InputError, Request, Response
+from handlers.packing import is_packed, unpack
 from handlers.tensors import Array
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class ModelHandler:
             if self._timer() > end:
                 answers[i] = self._overloaded(requests[i])
                 continue
-            decoded = self._decode(requests[i])
+            decoded = self._decode(batch, i)
             if isinstance(decoded, Response):
                 answers[i] = decoded
                 continue
@@ -110,11 +111,17 @@ class ModelHandler:
         batch.responses = [answers[i] for i in range(len(requests))]
         return batch
 
-    def _decode(self, request: Request) -> Decoded | Response:
+    def _decode(self, batch: Batch, i: int) -> Decoded | Response:
+        request = batch.requests[i]
         path = request.headers.get(kserve.PATH)
         try:
             metadata = kserve.answer(self.contract, path, self._codec.names) if path else None
-            return metadata or self._codec.decode(request)
+            if metadata:
+                return metadata
+            if is_packed(request):
+                request = unpack(request)
+                batch.requests = [*batch.requests[:i], request, *batch.requests[i + 1 :]]
+            return self._codec.decode(request)
         except InputError as error:
             return self._codec.refuse(request, error)
         except Exception as error:

@@ -1,25 +1,22 @@
-"""Pictures in: PNG and JPEG, raw or in a form, as one row of a model whose only input is an image."""
-
-import contextlib
-import io
+"""Pictures in: files raw, in a form, or as base64 in JSON, for a model whose only input is an image."""
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from handlers import picture_json
+from handlers.answers import check_top_k
 from handlers.codec import Codec, Decoded
 from handlers.contract import ModelContract
-from handlers.message import InputError, Request
+from handlers.message import OCTETS, InputError, Part, Request
+from handlers.multipart import FORM_DATA
+from handlers.oip import HEADER_LENGTH
+from handlers.pictures import ALIASES, FORMATS, MAX_PIXELS, NAMES, decode_image, sniff
 from handlers.tensors import Array
-
-FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG"}
-MAX_PIXELS = 25_000_000  # before decoding: a small file can claim to be a huge picture
-_MODES = {2: "L", 3: "RGB"}
 
 
 class ImageCodec(Codec):
     """Adds pictures: converted and resized to the contract's shape, ``(-1, height, width)`` or ``(…, 3)``."""
 
-    accepts = (*Codec.accepts, *FORMATS, "multipart/form-data")
+    accepts = (*Codec.accepts, *FORMATS, FORM_DATA)
 
     def __init__(self, contract: ModelContract, max_rows: int) -> None:
         super().__init__(contract, max_rows)
@@ -30,67 +27,70 @@ class ImageCodec(Codec):
                 f"{contract.name} takes {found}, no picture: [-1, height, width] or [-1, height, width, 3]"
             )
 
+    def decode(self, request: Request) -> Decoded:
+        """Decode one request.
+
+        Raises:
+            InputError: the request cannot be answered, and why.
+        """
+        files = picture_json.read(request, self.contract.inputs[0].name, self.max_rows)
+        if files is None:
+            return super().decode(request)
+        array = self._pixels(files.pictures)
+        if files.protocol == "v2":
+            return super().decode(picture_json.as_tensor(request, files, self.contract.inputs[0], array))
+        top_k = (
+            check_top_k(self.contract, files.top_k, "$.parameters.top_k") if files.top_k != 1 else self.top_k(request)
+        )
+        tensors = {self.contract.inputs[0].name: array}
+        return self.as_rows(files.protocol, tensors, len(array), top_k, single=files.protocol == "native")
+
     def decode_other(self, request: Request, media_type: str) -> Decoded:
         """Decode a picture into one row.
 
         Raises:
             InputError: no picture, not of a format that is accepted, damaged or too large.
         """
-        if media_type == "multipart/form-data":
-            body, where = _only_file(request), "form"
+        media_type = ALIASES.get(media_type, media_type)
+        if media_type in ("", OCTETS) and HEADER_LENGTH not in request.headers:
+            media_type = sniff(request.body) or media_type
+        if media_type == FORM_DATA:
+            body, where = _only_file(request.parts), "form"
         elif media_type in FORMATS:
             body, where = request.body, "body"
         else:
             return super().decode_other(request, media_type)
+        array = self._pixels([(body, where)])
+        return self.as_rows("image", {self.contract.inputs[0].name: array}, 1, self.top_k(request), single=True)
+
+    def _pixels(self, pictures: list[tuple[bytes, str]]) -> Array:
+        """The graph's tensor of several pictures, which together have no more pixels than one may have.
+
+        Args:
+            pictures: each file, and what an error calls it.
+        """
         spec = self.contract.inputs[0]
-        pixels = decode_image(body, spec.shape[1:], where)
-        tensors = {spec.name: pixels[None].astype(spec.dtype, copy=False)}
-        return self.as_rows("image", tensors, 1, self.top_k(request), single=True)
+        rows, room = [], MAX_PIXELS
+        for body, where in pictures:
+            row, used = decode_image(body, spec.shape[1:], where, spec.background, room)
+            rows.append(row)
+            room -= used
+        return np.stack(rows).astype(spec.dtype, copy=False)
 
 
-def decode_image(body: bytes, shape: tuple[int, ...], where: str) -> Array:
-    """Decode a PNG or JPEG.
-
-    Args:
-        body: the file.
-        shape: ``(height, width)`` for grey or ``(height, width, 3)`` for RGB.
-        where: what the error calls the source.
-
-    Returns:
-        UINT8 of that shape, 0 to 255, upright as EXIF has it, resized (bilinear) where the picture's size differs.
+def _only_file(parts: tuple[Part, ...]) -> bytes:
+    """The picture of a form: its only file, or its only field beside ``top_k``.
 
     Raises:
-        InputError: no picture, damaged, or of more than ``MAX_PIXELS``.
+        InputError: none, several, or a field that would be ignored.
     """
-    try:
-        image: Image.Image = Image.open(io.BytesIO(body), formats=list(FORMATS.values()))
-        if image.width * image.height > MAX_PIXELS:
-            size = f"{image.width} x {image.height} pixels"
-            raise InputError("image_too_large", f"the image has {size}", where, f"at most {MAX_PIXELS} pixels")
-        if "exif" in image.info:
-            image.load()  # broken pixels are an error
-            with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing
-                ImageOps.exif_transpose(image, in_place=True)
-        if image.mode == "I;16":  # grey of 16 bits, which convert would clip to 255 instead of scaling
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert(_MODES[len(shape)])
-    except UnidentifiedImageError:
-        raise InputError("invalid_image", "the bytes are no PNG or JPEG", where, "a PNG or JPEG file") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
-        bomb = "the image is a decompression bomb"
-        raise InputError("image_too_large", bomb, where, f"at most {MAX_PIXELS} pixels") from None
-    except InputError:
-        raise
-    except Exception as error:  # whatever else a decoder raises on hostile bytes, the bytes are at fault
-        raise InputError("invalid_image", f"the image is damaged: {error}", where, "a whole PNG or JPEG file") from None
-    height, width = shape[:2]
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8)
-
-
-def _only_file(request: Request) -> bytes:
-    files = [value for name, value in request.form.items() if name != "top_k"]
+    fields = [part for part in parts if part.name != "top_k"]
+    files = [part for part in fields if part.content_type] or fields
+    expected = f"exactly one file, {NAMES}, and top_k"
     if len(files) != 1:
-        raise InputError("invalid_image", f"the form has {len(files)} files", "form", "exactly one image file")
-    return files[0]
+        raise InputError("invalid_image", f"the form has {len(files)} files", "form", expected)
+    unknown = [part.name for part in fields if part is not files[0]]
+    if unknown or len(parts) - len(fields) > 1:
+        found = f"the form has the field {unknown[0]!r}" if unknown else "the form has top_k twice"
+        raise InputError("unknown_field" if unknown else "duplicate_key", found, "form", expected)
+    return files[0].body

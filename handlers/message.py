@@ -29,6 +29,8 @@ STATUS = {
     "invalid_npy": 400,
     "invalid_image": 400,
     "invalid_form": 400,
+    "invalid_encoding": 400,
+    "too_large": 413,
     "too_many_rows": 413,
     "image_too_large": 413,
     "unsupported_value": 400,
@@ -42,6 +44,7 @@ STATUS = {
 }
 # Headers by which a client names its request: its own id, and its trace ("traceparent" of W3C Trace Context).
 CLIENT_IDS = {"client_request_id": "x-request-id", "traceparent": "traceparent"}
+MAX_BODY = 6_553_500  # bytes, as max_request_size in config.properties
 MOST_PARTS = 100  # of a form, query parameters included
 _LONGEST = 300  # characters of a message: it may quote input, and input can be megabytes
 

@@ -97,7 +97,7 @@ def decode(
     Raises:
         InputError: not of the protocol, or not of the contract.
     """
-    text, binary = _split(body, headers)
+    text, binary = split(body, headers)
     request = json_input.decode(_DECODER, text, lambda path: "an Open Inference Protocol v2 request")
     json_input.check_unique_keys(text, _members(request))
     _check_model(contract, request, names)
@@ -208,7 +208,12 @@ def encode(contract: ModelContract, request: TensorRequest, arrays: Mapping[str,
     return Response(200, b"".join([text, *blobs]), OCTETS, headers)
 
 
-def _split(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+def split(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Split a body into its JSON text and the binary tensors behind it, if a header says that there are any.
+
+    Raises:
+        InputError: the header is no length, or the text is not UTF-8.
+    """
     length = headers.get(HEADER_LENGTH)
     if length is None:
         return body, b""
@@ -311,17 +316,28 @@ def _binary_data(spec: TensorSpec, item: _Input, blob: bytes, path: str) -> Arra
     return np.frombuffer(blob, dtype).reshape(item.shape)
 
 
-def _strings(blob: bytes, path: str) -> Array:
-    """BYTES in binary: each element a 4-byte little-endian length, then its bytes."""
+def byte_strings(blob: bytes, path: str) -> list[bytes]:
+    """Read BYTES in binary: each element a 4-byte little-endian length, then its bytes.
+
+    Raises:
+        InputError: the last one runs past the end.
+    """
     values, offset = [], 0
     while offset < len(blob):
         if offset + 4 > len(blob) or offset + 4 + (size := struct.unpack_from("<I", blob, offset)[0]) > len(blob):
             raise InputError("invalid_tensor", "a string runs past the end", path, "4-byte length, then the bytes")
-        try:
-            values.append(blob[offset + 4 : offset + 4 + size].decode())
-        except UnicodeDecodeError:
-            raise InputError("invalid_utf8", f"string {len(values)} is not UTF-8", path, "UTF-8") from None
+        values.append(blob[offset + 4 : offset + 4 + size])
         offset += 4 + size
+    return values
+
+
+def _strings(blob: bytes, path: str) -> Array:
+    values = []
+    for i, value in enumerate(byte_strings(blob, path)):
+        try:
+            values.append(value.decode())
+        except UnicodeDecodeError:
+            raise InputError("invalid_utf8", f"string {i} is not UTF-8", path, "UTF-8") from None
     return np.array(values, np.object_)
 
 

@@ -78,7 +78,9 @@ def request_of(parts: Sequence[Part], headers: Mapping[str, str], ident: str) ->
         ident: TorchServe's id of the request.
     """
     fields = {part.name: part.body for part in parts}
-    if _is_form(headers):
+    # Where the frontend does not see that it is a form, it hands it on as a body of that type.
+    whole = any(part.name == "body" and part.content_type.lower().startswith(_FORMS) for part in parts)
+    if _is_form(headers) and not whole:
         return Request(b"", headers, fields, ident, tuple(parts))
     body = fields.pop("body", b"")
     return Request(body, headers, fields, ident, tuple(part for part in parts if part.name != "body"))

@@ -408,12 +408,13 @@ def test_a_bad_native_request_gets_an_error_in_our_form() -> None:
     assert set(world.answer("a")["error"]) == {"code", "message", "path", "expected", "request_id"}
 
 
-def test_a_form_and_a_compressed_body_are_refused() -> None:
+def test_a_form_and_a_body_in_an_unknown_coding_are_refused() -> None:
     world = World()
     world.ask("a", CHAT, b"", "application/x-www-form-urlencoded")
-    world.ask("b", CHAT, b"x", JSON, **{"content-encoding": "gzip"})
+    world.ask("b", CHAT, b"x", JSON, **{"content-encoding": "br"})
+    world.ask("c", CHAT, b"x", JSON, **{"content-encoding": "gzip"})
     world.run()
-    assert [world.status(one) for one in "ab"] == [415, 415]
+    assert [world.status(one) for one in "abc"] == [415, 415, 400]
 
 
 def test_more_than_the_engine_lets_wait_get_503_and_when_to_try_again() -> None:

@@ -1,5 +1,6 @@
 """No input, however hostile, gets a 5xx; what is wrong is told with a status, a code and a path."""
 
+import gzip
 import json
 import struct
 import zlib
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.contract import ModelContract
-from handlers.message import JSON, NPY, OCTETS, STATUS, Request, Response
+from handlers.message import JSON, MAX_BODY, NPY, OCTETS, STATUS, Request, Response
 from handlers.tensors import Array
 from tests.handlers import wire
 from tests.handlers.models import COLOURS, FLIGHTS, LINE, MIXED, MODELS, PICTURES, pixels, serve
@@ -65,6 +66,7 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
 
 
+BOMB = gzip.compress(bytes(MAX_BODY + 1))
 TOO_MANY_PARTS = (400, "invalid_form", "form")
 BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("not JSON", FLIGHTS, wire.request(b"distance=1400"), (400, "invalid_json", "$")),
@@ -107,6 +109,8 @@ BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("cut JPEG", PICTURES, wire.request(wire.picture(pixels()[0], "jpeg")[:-40], JPEG), (400, "invalid_image", "body")),
     ("no picture", PICTURES, wire.request(b"GIF89a", PNG), (400, "invalid_image", "body")),
     ("no picture in a form", PICTURES, wire.request(b"", FORM, {"file": b"x"}), (400, "invalid_image", "form")),
+    ("no gzip", LINE, wire.request(b"{}", content_encoding="gzip"), (400, "invalid_encoding", "content-encoding")),
+    ("a bomb of gzip", LINE, wire.request(BOMB, content_encoding="gzip"), (413, "too_large", "content-encoding")),
     ("too many parts", LINE, wire.request(b"", FORM, dict.fromkeys(map(str, range(101)), b"")), TOO_MANY_PARTS),
     ("bomb", PICTURES, wire.request(bomb(5001), PNG), (413, "image_too_large", "body")),
     ("huge bomb", PICTURES, wire.request(bomb(60_000), PNG), (413, "image_too_large", "body")),

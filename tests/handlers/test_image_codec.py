@@ -1,5 +1,6 @@
 """Pictures: every kind of PNG and JPEG, raw or in a form, and what is none."""
 
+import base64
 import io
 import struct
 import warnings
@@ -8,12 +9,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import pytest
 from PIL import Image
 
+from handlers import pictures
 from handlers.contract import TensorSpec
-from handlers.image_codec import MAX_PIXELS, ImageCodec, decode_image
-from handlers.message import InputError, Request
+from handlers.image_codec import ImageCodec
+from handlers.message import OCTETS, InputError, Request
+from handlers.pictures import MAX_PIXELS
 from handlers.tensors import Array
 from tests.handlers import wire
 from tests.handlers.models import COLOURS, MAX_ROWS, PICTURES, SIZE, contract, pixels, serve
@@ -38,6 +42,10 @@ def png_head(side: int) -> bytes:
 
 def form(**parts: bytes) -> Request:
     return wire.request(b"", FORM, parts)
+
+
+def decode_image(body: bytes, shape: tuple[int, ...], where: str, background: str = "black") -> Array:
+    return pictures.decode_image(body, shape, where, background)[0]
 
 
 def refused(body: bytes) -> tuple[str, str]:
@@ -166,11 +174,11 @@ def test_a_top_k_in_a_form_that_makes_no_sense_is_refused(top_k: bytes) -> None:
 def test_a_form_holds_exactly_one_file(parts: dict[str, bytes]) -> None:
     asked = wire.request(b"", FORM, parts)
     error = wire.refusal(serve(PICTURES), asked)
-    assert (error["status"], error["path"]) == ("400", "form" if parts else "$")
-    assert error["code"] == ("invalid_image" if parts else "empty")
+    assert (error["status"], error["path"]) == ("400", "form")
+    assert error["code"] == ("invalid_image" if parts else "invalid_form")
 
 
-@pytest.mark.parametrize("encoding", ["gif", "bmp", "tiff", "webp", "ppm"])
+@pytest.mark.parametrize("encoding", ["bmp", "tiff", "ppm", "ico"])
 def test_other_formats_of_pictures_are_refused_whatever_they_are_called(encoding: str) -> None:
     body = saved(Image.new("RGB", (SIZE, SIZE)), encoding)
     assert refused(body) == ("invalid_image", "body")
@@ -178,6 +186,185 @@ def test_other_formats_of_pictures_are_refused_whatever_they_are_called(encoding
     assert wire.fault(serve(COLOURS), called_png) == (400, "invalid_image", "body")
     by_name = wire.request(body, f"image/{encoding}")
     assert wire.fault(serve(COLOURS), by_name) == (415, "unsupported_media_type", "content-type")
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg", "webp", "gif"])
+@pytest.mark.parametrize("called", ["image/jpg", "image/pjpeg", "image/x-png", "IMAGE/PNG", "image/webp", "image/gif"])
+def test_a_picture_is_read_by_its_bytes_under_any_name_of_a_format_that_is_read(encoding: str, called: str) -> None:
+    body = saved(Image.new("L", (SIZE, SIZE), 200), encoding)
+    handler = serve(PICTURES)
+    expected = wire.ask(handler, wire.request(body, f"image/{encoding}"))
+    assert wire.ask(handler, wire.request(body, called)) == expected
+    for unnamed in ("", OCTETS):
+        assert wire.ask(handler, wire.request(body, unnamed)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["gif", "webp", "png"])
+def test_of_a_picture_that_moves_the_first_frame_counts(encoding: str) -> None:
+    frames = [Image.new("RGB", (SIZE, SIZE), colour) for colour in ("white", "black", "red")]
+    body = saved(frames[0], encoding, save_all=True, append_images=frames[1:], **LOSSLESS.get(encoding, {}))
+    assert decode_image(body, GREY, "body").tolist() == [[255] * SIZE] * SIZE
+
+
+LOSSLESS: dict[str, dict[str, Any]] = {"webp": {"lossless": True, "exact": True}}
+
+
+@pytest.mark.parametrize("encoding", ["gif", "webp"])
+def test_other_formats_have_the_same_limits(encoding: str) -> None:
+    side = int(MAX_PIXELS**0.5) + 1
+    assert refused(saved(Image.new("L", (side, side)), encoding)) == ("image_too_large", "body")
+    whole = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)), encoding)
+    assert refused(whole[: len(whole) // 2]) == ("invalid_image", "body")
+    assert refused(whole[:10]) == ("invalid_image", "body")
+
+
+def clear(colour: int, mode: str) -> tuple[Image.Image, dict[str, Any]]:
+    """A picture whose left half is 200, its right half of a colour that nobody sees, and options to save it with."""
+    alpha = np.full(GREY, 255, np.uint8)
+    alpha[:, SIZE // 2 :] = 0
+    grey = np.full(GREY, 200, np.uint8)
+    grey[:, SIZE // 2 :] = colour
+    if mode in ("LA", "RGBA"):
+        image = Image.fromarray(grey).convert(mode[:-1])
+        image.putalpha(Image.fromarray(alpha))
+        return image, {}
+    if mode == "P":
+        image = Image.fromarray(np.where(alpha, 1, 0).astype(np.uint8))
+        image = image.convert("P")
+        image.putpalette([colour] * 3 + [200] * 3)
+        return image, {"transparency": 0}
+    if mode == "I;16":
+        return Image.fromarray(grey.astype(np.uint16) * 257), {"transparency": colour * 257}
+    image = Image.fromarray(grey).convert(mode)
+    return image, {"transparency": colour if mode == "L" else (colour,) * 3}
+
+
+@pytest.mark.parametrize(("background", "shade"), [("black", 0), ("white", 255)])
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "L", "RGB", "I;16"])
+@pytest.mark.parametrize("colour", [0, 255, 90])
+def test_what_is_transparent_shows_the_background_whatever_colour_hides_there(
+    mode: str, colour: int, background: str, shade: int
+) -> None:
+    image, options = clear(colour, mode)
+    body = saved(image, **options)
+    half = [200] * (SIZE // 2) + [shade] * (SIZE - SIZE // 2)
+    assert decode_image(body, GREY, "body", background).tolist() == [half] * SIZE
+    assert decode_image(body, RGB, "body", background)[0, :, 1].tolist() == half
+
+
+@pytest.mark.parametrize("encoding", ["webp", "gif"])
+@pytest.mark.parametrize("colour", [0, 255])
+def test_other_formats_are_transparent_too(encoding: str, colour: int) -> None:
+    body = saved(clear(colour, "RGBA")[0], encoding, **LOSSLESS.get(encoding, {}))
+    found = decode_image(body, GREY, "body", "white")
+    assert np.abs(found[:, : SIZE // 2].astype(int) - 200).max() < 4
+    assert found[:, SIZE // 2 :].tolist() == [[255] * (SIZE - SIZE // 2)] * SIZE
+
+
+@pytest.mark.parametrize(("bits", "key"), [(1, 1), (2, 3), (4, 15), (1, 0), (4, 5)])
+def test_a_grey_of_few_bits_may_be_the_transparent_one(bits: int, key: int) -> None:
+    row = b"\0" + bytes([sum(key << at for at in range(0, 8, bits))])  # no filter, then pixels of that grey
+    side = 8 // bits
+    head = struct.pack(">IIBBBBB", side, 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"tRNS", struct.pack(">H", key)), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    for background, shade in (("black", 0), ("white", 255)):
+        assert decode_image(png, (1, side), "body", background).tolist() == [[shade] * side]
+
+
+def test_half_transparent_is_half_of_the_background() -> None:
+    image = Image.new("LA", (SIZE, SIZE), (200, 128))
+    assert set(decode_image(saved(image), GREY, "body").ravel().tolist()) == {100}
+    opaque = Image.new("RGBA", (SIZE, SIZE), (10, 20, 30, 255))
+    assert wire.same(
+        decode_image(saved(opaque), GREY, "body"), decode_image(saved(opaque.convert("RGB")), GREY, "body")
+    )
+
+
+def test_the_contract_says_the_background() -> None:
+    body = saved(clear(90, "RGBA")[0])
+    for background, shade in (("black", 0), ("white", 255)):
+        spec = TensorSpec("pixels", "UINT8", (-1, SIZE, SIZE), background=background)  # type: ignore[arg-type]
+        decoded = ImageCodec(contract(spec), MAX_ROWS).decode(wire.request(body, "image/png"))
+        assert decoded.tensors["pixels"][0, 0, -1] == shade
+
+
+def b64(body: bytes) -> str:
+    return base64.b64encode(body).decode()
+
+
+SHOWN = pixels()[0]
+FILE = wire.picture(SHOWN)
+URL = f"data:image/png;base64,{b64(FILE)}"
+NAME = PICTURES.inputs[0].name
+IN_JSON = {"b64": b64(FILE)}
+LONE: list[Any] = [IN_JSON, URL, {NAME: IN_JSON}, {"image_bytes": IN_JSON}, {NAME: URL}]
+
+
+@pytest.mark.parametrize("lone", LONE)
+def test_a_picture_in_json_gets_the_answer_that_its_pixels_get(lone: Any) -> None:
+    handler = serve(PICTURES)
+    expected = wire.ask(handler, wire.request({"inputs": SHOWN}))
+    assert wire.ask(handler, wire.request({"inputs": lone})) == expected
+    rows = wire.ask(handler, wire.request({"instances": [lone, lone]}))
+    assert rows == {"predictions": [expected["prediction"]] * 2}
+    if isinstance(lone, dict):
+        assert wire.ask(handler, wire.request(lone)) == expected
+    asked = wire.request({"instances": [lone], "parameters": {"top_k": 2}})
+    assert len(wire.ask(handler, asked)["predictions"][0]["top_k"]) == 2
+
+
+def as_bytes(data: list[str], shape: list[int], **more: Any) -> Request:
+    return wire.request({"inputs": [{"name": NAME, "shape": shape, "datatype": "BYTES", "data": data}], **more})
+
+
+def test_pictures_are_bytes_in_v2_in_json_and_in_binary() -> None:
+    handler = serve(PICTURES)
+    plain = {"name": NAME, "shape": [2, SIZE, SIZE], "datatype": "UINT8", "data": np.stack([SHOWN, SHOWN])}
+    expected = wire.ask(handler, wire.request({"inputs": [plain], "id": "7"}))
+    assert wire.ask(handler, as_bytes([b64(FILE), URL], [2], id="7")) == expected
+    assert wire.ask(handler, as_bytes([b64(FILE), URL], [2, 1], id="7")) == expected
+    blob = (struct.pack("<I", len(FILE)) + FILE) * 2
+    tensor = {"name": NAME, "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(blob)}}
+    head = wire.dumps({"inputs": [tensor], "id": "7"})
+    asked = wire.request(head + blob, OCTETS, inference_header_content_length=str(len(head)))
+    assert wire.ask(handler, asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (wire.request({"b64": "no base64!"}), (400, "invalid_image", "$.b64")),
+        (wire.request({"b64": b64(b"no picture")}), (400, "invalid_image", "$.b64")),
+        (wire.request({"b64": 5}), (400, "wrong_type", "$.b64")),
+        (wire.request({"inputs": "data:text/plain,hello"}), (400, "invalid_image", "$.inputs")),
+        (wire.request({"instances": [{"b64": b64(FILE)}, {"b64": ""}]}), (400, "invalid_image", "$.instances[1].b64")),
+        (wire.request({"instances": [{"b64": b64(FILE)}, SHOWN]}), (400, "wrong_type", "$.instances[1]")),
+        (wire.request({"instances": [{"b64": b64(FILE)}] * 9}), (413, "too_many_rows", "$.instances")),
+        (wire.request({"inputs": URL, "more": 1}), (400, "unknown_field", "$.more")),
+        (wire.request(b'{"b64": "", "b64": ""}'), (400, "duplicate_key", "$.b64")),
+        (as_bytes([b64(FILE)], [2]), (400, "wrong_shape", "$.inputs[0].shape")),
+        (as_bytes(["?"], [1]), (400, "invalid_image", "$.inputs[0].data[0]")),
+        (as_bytes([], [0]), (400, "empty", "$.inputs[0].shape")),
+    ],
+)
+def test_a_picture_in_json_that_is_none_is_told_where(asked: Request, expected: tuple[int, str, str]) -> None:
+    response = serve(PICTURES).handle([asked])[0]
+    told = orjson.loads(response.body)
+    detail = told["error"] if isinstance(told["error"], dict) else told
+    assert (response.status, detail["code"], detail["path"]) == expected
+
+
+def test_all_pictures_of_a_request_together_have_no_more_pixels_than_one_may_have() -> None:
+    side = int((MAX_PIXELS / 3) ** 0.5)
+    body = b64(saved(Image.new("1", (side, side))))
+    handler = serve(PICTURES)
+    assert handler.handle([wire.request({"instances": [{"b64": body}] * 3})])[0].status == 200
+    response = handler.handle([wire.request({"instances": [{"b64": body}] * 4})])[0]
+    assert response.status == 413
+    assert b"image_too_large" in response.body
 
 
 def outcome(body: bytes) -> Array | str:
