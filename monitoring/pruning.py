@@ -74,8 +74,8 @@ class Pruner:
                 elif self._lease.held:
                     with self._lease.fenced():
                         self.run()
-            except SQLAlchemyError:
-                logger.exception("cannot prune the store")
+            except SQLAlchemyError as error:
+                logger.warning("cannot prune the store: %s", getattr(error, "orig", None) or error)
             stop.wait(interval)
 
     def _goes_steadily(self) -> bool:

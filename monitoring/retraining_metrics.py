@@ -42,8 +42,8 @@ class RetrainingMetrics(Collector):
         jobs, running, promotions, rollbacks, refusals, champion = families = list(self.describe())
         try:
             known = self._known()  # whatever else is shown does not wait for the store
-        except (ArchiveError, SQLAlchemyError):
-            logger.exception("cannot tell of retrainings")
+        except (ArchiveError, SQLAlchemyError) as error:
+            logger.warning("cannot tell of retrainings: %s", getattr(error, "orig", None) or error)
             known = None
         if known is None:
             yield from families

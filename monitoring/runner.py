@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from monitoring.leases import Lease, LeaseLostError
 from monitoring.promotions import Rollout
 from monitoring.records import Job
@@ -45,6 +47,7 @@ class Runner:
         self._store, self._stages, self._retraining = store, stages, retraining
         self._rollout, self._answers, self._watch, self._interval = rollout, answers, watch, interval
         self._lease = lease
+        self._away = False  # whether the store did not answer when it was last asked
         self._kept: float | None = None
 
     def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
@@ -56,8 +59,13 @@ class Runner:
                 elif self._lease.held:
                     with self._lease.fenced():
                         self.look(stop)
+                self._away = False
             except LeaseLostError as error:
                 logger.warning("the loop of retraining stops here: %s", error)
+            except SQLAlchemyError as error:
+                if not self._away:  # it is asked twice a second
+                    logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
+                self._away = True
             except Exception:
                 logger.exception("the loop of retraining")
             stop.wait(poll)
