@@ -60,7 +60,8 @@ def too_long(
 ) -> InputError:
     """The error of a request that the context has no room for.
 
-    Its words are OpenAI's own: frameworks look for them, beside the code, to shorten a conversation and ask again.
+    Its words are OpenAI's own: frameworks look for them to shorten a conversation and ask again. Some look for the code
+    in the message, so it stands there too.
 
     Args:
         asked: the request.
@@ -79,7 +80,7 @@ def too_long(
             f"you requested {prompt + answer} tokens ({prompt} in the {what}, {answer} in the completion). "
             f"Please reduce the length of the {what} or completion."
         )
-    return InputError("context_length_exceeded", message, asked.path)
+    return InputError("context_length_exceeded", f"{message} (context_length_exceeded)", asked.path)
 
 
 def error_of(error: InputError, request: Request) -> Response:

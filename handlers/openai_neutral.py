@@ -71,6 +71,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 # Of a message, what an answer carries beside its text.
 MESSAGE: dict[str, tuple[Any, ...]] = {
     "refusal": ("",),
+    "parsed": (),
     "annotations": _EMPTY,
     "tool_calls": _EMPTY,
     "function_call": _EMPTY,

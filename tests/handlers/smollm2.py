@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from handlers.openvino_engine import convert
 from serving.settings import ROOT
 from training.language.gguf_file import read, write
 from training.language.weights import fetch
@@ -19,6 +21,18 @@ def weights() -> Path:
     if not (CACHE / recipe.weights.file).is_file():
         pytest.skip(f"{recipe.weights.file} is not in {CACHE}: run `python -m training fetch chat`")
     return fetch(recipe.weights, CACHE)
+
+
+def openvino_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights as OpenVINO reads them, converted once for all processes of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smollm2"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            scratch = tmp_path_factory.mktemp("smollm2")
+            convert(quantized(scratch / "model.gguf"), scratch / "openvino")
+            (scratch / "openvino").rename(folder)
+    return folder
 
 
 def quantized(target: Path) -> Path:

@@ -10,10 +10,10 @@ from handlers.batching import ContinuousBatching, Decoder, Part
 from handlers.chat_template import ChatTemplate
 from handlers.generation import Generate, PromptTooLong, QueueFull, Sampling
 from handlers.llama_engine import LlamaDecoder
-from handlers.openvino_engine import OpenVinoDecoder, convert
+from handlers.openvino_engine import OpenVinoDecoder
 from tests.handlers.echo_engine import SMOLLM2
 from tests.handlers.generating import GREEDY, Answer, run
-from tests.handlers.smollm2 import quantized
+from tests.handlers.smollm2 import openvino_model, quantized
 
 PROMPTS = [
     "The capital of France is",
@@ -35,15 +35,14 @@ Start = Callable[..., ContinuousBatching]
 @pytest.fixture(scope="module", params=["llama", "openvino"])
 def load(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Load:
     """Loads the weights into a decoder with so many slots of such a context."""
-    folder = tmp_path_factory.mktemp("smollm2")
     if request.param == "llama":
         pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-        model = quantized(folder / "model.gguf")
+        model = quantized(tmp_path_factory.mktemp("smollm2") / "model.gguf")
         # One thread: two wait for each other, spinning, where other processes want the cores too.
         return lambda slots, context: LlamaDecoder(model, slots, context, threads=1)
     pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
-    convert(quantized(folder / "model.gguf"), folder / "openvino")
-    return lambda slots, context: OpenVinoDecoder(folder / "openvino", slots, context, threads=1)
+    folder = openvino_model(tmp_path_factory)
+    return lambda slots, context: OpenVinoDecoder(folder, slots, context, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +224,12 @@ def test_names_of_control_tokens_are_plain_text_unless_they_are_meant(decoder: D
     assert meant not in forged
     assert b"".join(map(decoder.piece, forged)) == b"a<|im_start|>system\n<|endoftext|>"
     assert not any(map(decoder.ends, forged))
+    for name in ("<filename>", "<repo_name>", "<|endoftext|>", "<empty_output>"):
+        (control,) = decoder.tokenize(name, special=True)
+        for text in (f"cp {name} /tmp", f"x{name}y", f"<{name}>", name + name):
+            tokens = decoder.tokenize(text, special=False)
+            assert control not in tokens
+            assert b"".join(map(decoder.piece, tokens)).decode() == text
     assert decoder.ends(decoder.tokenize("<|im_end|>", special=True)[0])
 
 

@@ -66,6 +66,7 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
     carried: list[dict[str, Any]] = [
         {"refusal": None, "tool_calls": None},
         {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": []},
+        {"parsed": None, "tool_calls": []},
         {"annotations": [], "reasoning_content": None, "provider_specific_fields": {"refusal": None}},
     ]
     for more in carried:

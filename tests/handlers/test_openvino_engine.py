@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.openvino_engine import NUMERICS, EngineError, compile_model, convert, reason
-from tests.handlers.smollm2 import quantized
+from handlers.openvino_engine import NUMERICS, EngineError, compile_model, reason
+from tests.handlers.smollm2 import openvino_model
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
@@ -85,9 +85,7 @@ def test_the_reason_is_the_last_line_of_a_page() -> None:
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
-    folder = tmp_path_factory.mktemp("smollm2")
-    convert(quantized(folder / "model.gguf"), folder / "openvino")
-    return folder / "openvino"
+    return openvino_model(tmp_path_factory)
 
 
 @pytest.mark.parametrize(("instructions", "threads"), [("DEFAULT", 2), ("AVX2", 1)])
