@@ -23,6 +23,7 @@ from handlers.contract import ModelContract
 from handlers.engine import Engine
 from handlers.logs import log_requests
 from handlers.message import JSON, InputError, Request, Response
+from handlers.overload import Overload
 from handlers.packing import is_packed, unpack
 from handlers.tensors import Array
 
@@ -60,6 +61,7 @@ class ModelHandler:
         self._codec = codec
         self._observers = Observers(contract.name, observers)
         self._patience, self._clock, self._timer = patience, clock, timer
+        self._overload = Overload(patience)
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
         """Answer each request, in order; this never raises."""
@@ -85,13 +87,16 @@ class ModelHandler:
         batch.seconds = {"decode": 0.0, "predict": 0.0, "encode": 0.0}
         answers: dict[int, Response] = {}
         start = self._timer()
-        end = start + self._patience
+        allowed = self._overload.seconds_for(requests, batch.received)
+        end = start + allowed
+        refused = 0
         piece: dict[int, Decoded] = {}
         rows = 0
         most = self._codec.max_rows
         for i in _order(requests):
             if self._timer() > end:
-                answers[i] = self._overloaded(requests[i])
+                answers[i] = self._overloaded(requests[i], allowed)
+                refused += 1
                 continue
             decoded = self._decode(batch, i)
             if isinstance(decoded, Response):
@@ -107,7 +112,9 @@ class ModelHandler:
                 piece, rows = {}, 0
         if piece:
             answers |= self._predict(batch, piece, end)
-        batch.seconds["decode"] = self._timer() - start - batch.seconds["predict"] - batch.seconds["encode"]
+        seconds = self._timer() - start
+        self._overload.ended(batch.received, seconds, len(requests) - refused, refused)
+        batch.seconds["decode"] = seconds - batch.seconds["predict"] - batch.seconds["encode"]
         batch.responses = [answers[i] for i in range(len(requests))]
         return batch
 
@@ -148,7 +155,7 @@ class ModelHandler:
 
     def _alone(self, batch: Batch, i: int, decoded: Decoded, end: float) -> dict[int, Response]:
         if self._timer() > end:
-            return {i: self._overloaded(batch.requests[i])}
+            return {i: self._overloaded(batch.requests[i], self._patience)}
         return self._predict(batch, {i: decoded}, end)
 
     def _encode(self, batch: Batch, decoded: dict[int, Decoded], outputs: dict[str, Array]) -> dict[int, Response]:
@@ -178,11 +185,11 @@ class ModelHandler:
             raise RuntimeError(f"the graph's outputs {short} do not have the batch's {rows} rows")
         return outputs
 
-    def _overloaded(self, request: Request) -> Response:
+    def _overloaded(self, request: Request, seconds: float) -> Response:
         """Tell a client that its turn did not come: a batch like this one takes as long again."""
-        what = f"the requests that were taken together with this one took {self._patience:g} s"
+        what = f"the requests that were taken together with this one took {seconds:.2g} s"
         error = InputError("overloaded", what, expected="the same request again, later")
-        return self._codec.refuse(request, error)._replace(headers={"Retry-After": str(math.ceil(self._patience))})
+        return self._codec.refuse(request, error)._replace(headers={"Retry-After": str(math.ceil(seconds))})
 
     def _failure(self, request: Request, what: str, cause: Exception) -> Response:
         error = InputError("internal", f"{what}; the log has the traceback under this id")

@@ -20,12 +20,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from handlers.batch import Batch
 from handlers.contract import ModelContract
 from handlers.message import Request
+from handlers.overload import waits
 
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 STAGES = ("decode", "predict", "encode")
 MODEL = ("model", "version")
-CLOCK_ERROR = 3600.0  # s: an X-Request-Start further from now is no time, or of a clock that is wrong
 MEMORY_INTERVAL = 5.0  # s
 _PROTOCOL = attrgetter("protocol")
 
@@ -107,7 +107,7 @@ class Telemetry:
         self._duration.observe_many(sum(batch.seconds.values()), len(batch.requests))
         for stage, seconds in batch.seconds.items():
             self._stages[stage].observe(seconds)
-        for seconds in _queued(batch):
+        for seconds in waits(batch.requests, batch.received):
             self._queue.observe(seconds)
         self._batch_requests.observe(len(batch.requests))
         if batch.decoded:
@@ -170,22 +170,3 @@ def value_buckets(contract: ModelContract) -> list[float]:
     quantiles = contract.reference.get("output", {}).get("quantiles") or [0.0, 1.0]
     bounds = np.quantile(np.asarray(quantiles, float), np.linspace(0, 1, 11))
     return sorted({float(f"{bound:.3g}") for bound in bounds})
-
-
-def request_start(header: str) -> float | None:
-    """The time of an ``X-Request-Start``: seconds since the epoch from ``t=1700000000.123``, where proxies write
-    seconds, milliseconds or microseconds; None where it is no time.
-    """
-    try:
-        value = float(header.removeprefix("t="))
-    except ValueError:
-        return None
-    scale = 1 if value < 1e11 else 1e3 if value < 1e14 else 1e6
-    return value / scale
-
-
-def _queued(batch: Batch) -> Iterable[float]:
-    for request in batch.requests:
-        start = request_start(request.headers["x-request-start"]) if "x-request-start" in request.headers else None
-        if start is not None and abs(batch.received - start) < CLOCK_ERROR:
-            yield max(0.0, batch.received - start)  # a clock a little ahead of ours

@@ -191,7 +191,7 @@ def test_a_worker_logs_from_warning_on_and_gets_bodies_undecoded(start: Start) -
 def test_without_settings_there_are_defaults(
     start: Start, loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Any
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr("handlers.service.available_cores", lambda: 6)
     service = start(config)
     assert loaded.asked == ("onnxruntime", tmp_path, 6)
     rows = [{"x": 1}] * MAX_ROWS
@@ -203,7 +203,7 @@ def test_without_settings_there_are_defaults(
 def test_the_workers_share_the_cores(
     start: Start, loaded: Loaded, monkeypatch: pytest.MonkeyPatch, workers: int, threads: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr("handlers.service.available_cores", lambda: 6)
     start({"minWorkers": workers})
     assert loaded.asked is not None
     assert loaded.asked[2] == threads

@@ -17,7 +17,8 @@ from handlers.engine import Engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, STATUS, Request
 from handlers.metrics_folder import hold_lock
-from handlers.telemetry import SECONDS, Telemetry, WeightedHistogram, request_start, value_buckets
+from handlers.overload import request_start
+from handlers.telemetry import SECONDS, Telemetry, WeightedHistogram, value_buckets
 from handlers.tensors import Array
 from serving.exporter import remove_dead
 from tests.handlers import wire
