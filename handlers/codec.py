@@ -49,6 +49,16 @@ class _Envelope(msgspec.Struct):
     inputs: Raw | UnsetType = UNSET
 
 
+_MEMBERS = {
+    kserve.V1: (b'"instances"',),
+    kserve.V2: (b'"inputs"',),
+    kserve.EITHER: (b'"instances"', b'"inputs"'),
+}
+_EXPECTED = {
+    kserve.V1: 'an object with "instances", as KServe v1 has it',
+    kserve.V2: 'an object with "inputs", as the Open Inference Protocol v2 has it',
+    kserve.EITHER: 'an object with "instances" or "inputs", as KServe v1 and the Open Inference Protocol v2 have it',
+}
 _KEYS = {b'"instances"': "v1", b'"datatype"': "v2"}
 PROTOCOLS = ("native", "v1", "v2", "npy", "image", "openai", "unknown")
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -159,6 +169,8 @@ class Codec:
     def _json(self, request: Request) -> Decoded:
         body, route = request.body, kserve.route(request.headers)
         json_input.check_utf8(body)
+        if route and not any(key in body for key in _MEMBERS[route]):
+            _check_route(route, json_input.decode(_ENVELOPE, body, lambda _: "an object"))
         if route == kserve.V2:
             return self._tensors(request)
         single = route != kserve.V1 and b'"instances"' not in body
@@ -166,12 +178,11 @@ class Codec:
         rows = None if b'"datatype"' in body or (route and single) else self._rows.attempt(body, single)
         if rows is None:
             envelope = json_input.decode(_ENVELOPE, body, lambda _: "an object")
+            if route:
+                _check_route(route, envelope)
             single = route != kserve.V1 and envelope.instances is UNSET
             if single and envelope.inputs is not UNSET and (route or _holds_objects(envelope.inputs)):
                 return self._tensors(request)
-            if single and route:
-                found = 'there are neither "instances" (KServe v1) nor "inputs" (Open Inference Protocol v2)'
-                raise InputError("missing_field", found, expected="a body of the URL's protocol")
             rows = self._rows.native(body) if single else self._rows.v1(body)
         top_k = rows.top_k if rows.top_k != 1 else self.top_k(request)
         check_top_k(self.contract, top_k, "$.parameters.top_k")
@@ -204,6 +215,17 @@ def _sniff(body: bytes) -> str:
     if body.lstrip()[:1] in (b"{", b"["):
         return JSON
     return next((media_type for magic, media_type in _MAGIC.items() if body.startswith(magic)), "")
+
+
+def _check_route(route: str, envelope: _Envelope) -> None:
+    """Refuse a body that has no member of the protocol that its URL names.
+
+    Raises:
+        InputError: with the member that it should have.
+    """
+    has = {kserve.V1: envelope.instances is not UNSET, kserve.V2: envelope.inputs is not UNSET}
+    if not has.get(route, any(has.values())):
+        raise InputError("missing_field", f"the URL is one of {route}, the body is not", expected=_EXPECTED[route])
 
 
 def _check_query(names: Sequence[str]) -> None:

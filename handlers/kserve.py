@@ -1,9 +1,9 @@
 """The routes of KServe v1 and of the Open Inference Protocol (v2): which a request came by, and what their GETs answer.
 
-A URL that names a protocol decides it. What a host does not hand on cannot be told: of its own routes
-``/v1/models/{model}:predict`` and ``/v2/models/{model}/infer`` TorchServe says only that it was one of the two, and it
-answers no GET there. Behind a model's version it hands on the rest of the path: with the base URL
-``/predictions/{model}/{version}`` a client has the whole of either protocol.
+A URL that names a protocol decides it. Of its own routes ``/v1/models/{model}:predict`` and
+``/v2/models/{model}/infer`` TorchServe says by itself only that it was one of the two, as ours has it
+(``serving/kserve_routes.py``) which, and it answers no GET there. Behind a model's version it hands on the rest of the
+path: with the base URL ``/predictions/{model}/{version}`` a client has the whole of either protocol.
 """
 
 import re
@@ -18,6 +18,7 @@ from handlers.message import JSON, InputError, Response
 V1, V2 = "v1", "v2"
 EITHER = "v1 or v2"
 PATH = "url_path"  # a header: the URL behind the model's version, or the whole of it, without the first slash
+EXPLAIN = "explain"  # a header of TorchServe's: whether to explain, or, where not, the protocol of the route
 SERVER = {"name": "marloop", "version": "1", "extensions": ["binary_tensor_data", "classification"]}
 _MODEL = re.compile(
     r"(?P<protocol>v[12])/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<end>:predict|/infer|/ready|)"
@@ -32,9 +33,11 @@ _OF_THE_SERVER: dict[str, Any] = {
 
 def route(headers: Mapping[str, str]) -> str:
     """The protocol that the URL of a request names: ``V1``, ``V2`` or ``EITHER`` of the two; empty if it names none."""
-    path = headers.get(PATH)
+    path, told = headers.get(PATH), headers.get(EXPLAIN)
+    if told in (V1, V2):
+        return told
     if path is None:
-        return EITHER if "explain" in headers else ""
+        return "" if told is None else EITHER
     if not path:
         return ""
     found = _model(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from serving.folders import FolderError, make_private, make_run_folder
 from serving.grpc_management import write_closed_service
+from serving.kserve_routes import write_routes
 from serving.processes import find_workers, kill
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
@@ -76,6 +77,8 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
     template = (ROOT / "config.properties").read_text()
     config = settings.run_dir / "config.properties"
     config.write_text(template + configuration(settings, archives))
+    classes = write_closed_service(settings.temporary / "classes")
+    write_routes(classes, torchserve / "frontend" / "model-server.jar")
     command = [
         str(java),
         f"-Dmodel_server_home={torchserve.parent}",
@@ -83,7 +86,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
         f"-Dio.netty.native.workdir={_executable(settings.temporary, settings.run_dir)}",
         *_properties(template).get("vmargs", "").split(),
-        *("-cp", f"{write_closed_service(settings.temporary / 'classes')}:{torchserve / 'frontend' / '*'}"),
+        *("-cp", f"{classes}:{torchserve / 'frontend' / '*'}"),
         "org.pytorch.serve.ModelServer",
         *("--python", sys.executable, "-f", str(config), "-s", str(settings.model_store), "-ncs"),
     ]

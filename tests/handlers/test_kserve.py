@@ -8,11 +8,12 @@ from prometheus_client import CollectorRegistry
 
 from handlers import kserve
 from handlers.codec import Codec
+from handlers.contract import TensorSpec
 from handlers.handler import ModelHandler
 from handlers.message import Request, error_detail
 from handlers.telemetry import Telemetry
 from tests.handlers import wire
-from tests.handlers.models import LINE, MAX_ROWS, PICTURES, Formula, pixels, serve
+from tests.handlers.models import LINE, MAX_ROWS, PICTURES, Formula, contract, pixels, serve
 
 # What TorchServe sets on each kind of route.
 PREDICTIONS = {"explain": "False", "url_path": ""}
@@ -46,6 +47,8 @@ def get(path: str, body: bytes = b"") -> Request:
         (V1, {"v1"}),
         (V2, {"v2"}),
         (VERSIONED, {"v2"}),
+        ({"explain": "v1"}, {"v1"}),
+        ({"explain": "v2"}, {"v2"}),
     ],
 )
 def test_a_url_that_names_a_protocol_takes_no_other(headers: dict[str, str], answered: set[str]) -> None:
@@ -54,8 +57,21 @@ def test_a_url_that_names_a_protocol_takes_no_other(headers: dict[str, str], ans
         assert response.status == (200 if protocol in answered else 400), (protocol, response.body)
         if protocol not in answered:
             refusal = orjson.loads(response.body)
-            assert isinstance(refusal["error"], str)
-            assert refusal["code"] in ("missing_field", "unknown_field", "wrong_type")
+            assert (refusal["code"], refusal["path"]) == ("missing_field", "$")
+            assert all(f'"{word}"' in refusal["error"] for word in _words(answered))
+
+
+def _words(protocols: set[str]) -> set[str]:
+    return {"v1": {"instances"}, "v2": {"inputs"}}.get("".join(protocols), {"instances", "inputs"})
+
+
+def test_what_looks_like_a_member_is_none_and_what_is_one_may_be_written_otherwise() -> None:
+    text = contract(TensorSpec("text", "BYTES"), name="text")
+    for value in ("inputs", "instances"):
+        assert wire.fault(serve(text), sent({"text": value}, EITHER))[1] == "missing_field"
+    for headers in (EITHER, V2):
+        written = wire.dumps(BODIES["v2"]).replace(b"inputs", b"in\\u0070uts")
+        assert "outputs" in wire.ask(serve(LINE), sent(written, headers))
 
 
 @pytest.mark.parametrize("headers", [EITHER, V1, V2])
@@ -159,6 +175,9 @@ def test_such_an_answer_is_counted_as_every_other() -> None:
         (EITHER, kserve.EITHER),
         (V1, "v1"),
         (V2, "v2"),
+        ({"explain": "v1"}, "v1"),
+        ({"explain": "v2", "url_path": "sent by the client"}, "v2"),
+        ({"explain": "True"}, kserve.EITHER),
         ({"url_path": "v2/models/a/b/infer"}, ""),
         ({"url_path": "v2/models/line:predict"}, ""),
         ({"url_path": "v1/models/line/infer"}, ""),

@@ -78,6 +78,17 @@ def test_a_refused_request_is_counted_under_what_it_seems_to_be(asked: Request, 
     assert world.value("model_requests_total", protocol=protocol, code=str(status)) == 1
 
 
+def test_an_output_that_is_no_number_counts_as_the_clients_fault() -> None:
+    class Overflowing:
+        def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+            return {"y": np.full(len(tensors["x"]), np.inf, np.float32)}
+
+    world = World(LINE, Overflowing())
+    assert world.handler.handle([GOOD])[0].status == 422
+    assert world.value("model_requests_total", protocol="native", code="422") == 1
+    assert world.value("model_input_errors_total", reason="not_finite_output") == 1
+
+
 def test_stages_are_timed_once_a_batch_and_requests_by_their_number() -> None:
     world = World(LINE)
     world.handler.handle([GOOD] * 5)

@@ -89,6 +89,26 @@ def test_v2_carries_binary_tensors_both_ways(server: Server, route: str) -> None
     assert np.frombuffer(response.content[length:], "<f4") == pytest.approx([2, 12], abs=0.05)
 
 
+BODIES: dict[str, Any] = {
+    "native": {"x": 6},
+    "v1": {"instances": [{"x": 6}]},
+    "v2": {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [6]}]},
+}
+
+
+@pytest.mark.parametrize("protocol", BODIES)
+@pytest.mark.parametrize("route", [*OF_V1, *OF_V2])
+def test_a_url_that_names_a_protocol_refuses_every_other_in_its_form(server: Server, route: str, protocol: str) -> None:
+    path = route.format(m="linear", v=server.contract("linear").version)
+    response = post(server, path, json=BODIES[protocol], headers={"url_path": "", "explain": "False"})
+    if (protocol, route) in {*(("v1", one) for one in OF_V1), *(("v2", one) for one in OF_V2)}:
+        assert response.status_code == 200
+        return
+    assert response.status_code == 400
+    assert isinstance(response.json()["error"], str)
+    assert response.json()["code"] == "missing_field"
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
 def test_a_raw_picture_is_answered_with_label_and_probability(
