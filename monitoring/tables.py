@@ -7,6 +7,8 @@ import orjson
 from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import TypeDecorator
 
+from serving import documents
+
 LONGEST_ID = 200  # characters of a request's id
 LONGEST_NAME = 100
 
@@ -41,12 +43,29 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """On the way in."""
-        return None if value is None else orjson.dumps(value).decode()
+        """On the way in; NaN and infinity become null.
+
+        Raises:
+            DocumentError: it could not be read again, such as half of a surrogate pair; says where.
+        """
+        if value is None:
+            return None
+        try:
+            return orjson.dumps(value).decode()
+        except orjson.JSONEncodeError:
+            return _to_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """On the way out."""
         return None if value is None else orjson.loads(value)
+
+
+def _to_json(value: Any) -> str:
+    """Write what the fast encoder does not take: NumPy's numbers, numbers as keys, integers of more than 64 bits."""
+    content = documents.to_json(value)
+    if documents.finite(orjson.loads(content)) != documents.finite(value):
+        raise documents.DocumentError("it holds an integer of more than 64 bits, which would not be the same again")
+    return content.decode()
 
 
 metadata = MetaData()

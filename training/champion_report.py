@@ -77,9 +77,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     told = [f"95 % intervals in brackets, over {result['held_out']:,} held-out rows."]
     if calibration := result["calibration"]:
         told.append(
-            f"Calibration: ECE {calibration['ece']:.4f}, log loss {calibration['log_loss']:.4f}; with the temperature "
-            f"{calibration['temperature']:.3f}, fitted on validation rows, {calibration['scaled']['ece']:.4f} and "
-            f"{calibration['scaled']['log_loss']:.4f}."
+            f"Calibration: ECE {figure(calibration['ece'])}, log loss {figure(calibration['log_loss'])}; with the "
+            f"temperature {calibration['temperature']:.3f}, fitted on validation rows, "
+            f"{figure(calibration['scaled']['ece'])} and {figure(calibration['scaled']['log_loss'])}."
         )
     by_slice = ["", *_by_slice(result)] if result.get("slices") else []
     return "\n".join([*lines, "", " ".join(told), *by_slice])

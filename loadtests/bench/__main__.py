@@ -19,8 +19,8 @@ from loadtests.bench.contenders import MODELS, Contender
 from loadtests.bench.machine import machine
 from loadtests.bench.results import QUICK, Plan, Results
 from loadtests.bench.turns import Bench
-from serving import command_line
-from serving.registry import ArchiveError, Registry, write_atomically
+from serving import command_line, documents
+from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -75,7 +75,7 @@ def _measure(plan: Plan, only: set[str]) -> Results:
     )
 
     def save() -> None:
-        write_atomically(folder / "results.json", msgspec.json.format(msgspec.json.encode(results), indent=1))
+        documents.write(folder / "results.json", results, Results, private=False)
 
     run = Bench(results, models, lambda text: console.print(text, markup=False), save)
     run.run(chosen)

@@ -20,8 +20,8 @@ from loadtests.chat_bench import chart, contenders, in_process, model, prompts, 
 from loadtests.chat_bench.contenders import Contender
 from loadtests.chat_bench.results import BESIDE, TOGETHER, Results
 from loadtests.chat_bench.turns import Bench
-from serving import command_line
-from serving.registry import ArchiveError, Registry, write_atomically
+from serving import command_line, documents
+from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -74,7 +74,7 @@ def _measure(name: str, only: list[str] | None, rounds: int, path: Path) -> Resu
         )
 
         def save() -> None:
-            write_atomically(path, msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+            documents.write(path, results, Results, private=False)
 
         console.print("the prompts, and their answers alone")
         engine = in_process.load(unpacked.directory, slots=1)

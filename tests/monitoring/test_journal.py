@@ -65,7 +65,7 @@ def test_a_job_ends_with_the_decision_that_ended_it_or_not_at_all(store: Store) 
     (decision,) = store.decisions()
     assert (decision.model, decision.kind) == ("flights", "refused")
     assert decision.details == {"job": job.id, "reason": "no better"}
-    with pytest.raises(StatementError, match="not JSON serializable"):
+    with pytest.raises(StatementError, match="is a object, which JSON cannot hold"):
         store.conclude_job(job.id, "failed", {"reason": object()}, NOW, state="failed")
     assert store.job(job.id).state == "refused"
 
