@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 ClockName = Literal["wall", "events"]
 Clock = Callable[[], datetime]
+AHEAD = timedelta(minutes=5)  # that two machines' clocks may differ by
 
 
 def wall_clock() -> datetime:

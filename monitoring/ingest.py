@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ from handlers.sink import BATCH
 from monitoring.access import Access
 from monitoring.body import body_of
 from monitoring.captured import data_fault
-from monitoring.clock import Clock, wall_clock
+from monitoring.clock import AHEAD, Clock, wall_clock
 from monitoring.contracts import Contracts
 from monitoring.labels import LabelCheck
 from monitoring.records import Prediction
@@ -29,7 +29,6 @@ LARGEST = 32 * 1024 * 1024  # bytes of one batch
 MOST_EVENTS = 20_000  # of one batch; a worker sends 500
 MOST_FAULTS = 10  # that an answer tells
 SHOWN = 60  # characters of a name in a message
-AHEAD = timedelta(minutes=5)  # that two machines' clocks may differ by
 MOST_ROWS = 1_000_000  # of a request
 Id = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}$")]
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
 from monitoring.captured import usable
-from monitoring.clock import Clock, wall_clock
+from monitoring.clock import AHEAD, Clock, wall_clock
 from monitoring.contracts import Contracts, unmeasured
 from monitoring.drift import Drift, detect, window_needed
 from monitoring.labels import measurable
@@ -134,14 +134,19 @@ class Live:
             rows = self._store.labelled(name, since=since, limit=window.rows)
         else:
             rows = spread_labelled(self._store, name, self._window.rows, window_needed(contract)[1], since=since)
-        fitting = measurable(contract, rows)
+        latest = self._latest()
+        fitting = measurable(contract, [row for row in rows if row.prediction.time < latest])
         if window is None:
             self.left_out[name] = len(rows) - len(fitting)
         return measure(contract, fitting, lambda number: self._contracts.of(name, number))
 
     def drift(self, contract: ModelContract) -> Drift:
         """The drift of one model's newest rows, against one version's reference."""
-        return detect(contract, *newest_rows(self._store, contract))
+        return detect(contract, *newest_rows(self._store, contract, self._latest()))
+
+    def _latest(self) -> datetime:
+        """Return the time of which no row is: one of later has a clock that is wrong; former versions kept such."""
+        return self._wall() + AHEAD
 
 
 def newest_rows(

@@ -8,6 +8,9 @@ from prometheus_client import CollectorRegistry
 from monitoring.clock import EventClock, wall_clock
 from monitoring.contracts import Contracts
 from monitoring.ingest import Ingest
+from monitoring.pruning import Pruner
+from monitoring.store import open_store
+from tests.monitoring.test_store import DAY, prediction
 from tests.monitoring.worlds import NOW, Monitor, event
 from tests.serving.stores import add
 
@@ -55,3 +58,17 @@ def test_a_monitor_that_starts_again_goes_on_from_its_newest_prediction(tmp_path
     monitor.send(event("a"))
     assert monitor.store.newest() == NOW
     monitor.store.close()
+
+
+def test_one_event_of_far_ahead_lets_no_restart_on_the_events_clock_delete_the_others(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}")
+    store.add_predictions(prediction(str(i), time=NOW + i * HOUR) for i in range(200))
+    store.add_predictions([prediction("ahead", time=NOW + 200 * DAY), prediction("2099", time=NOW + 31_000 * DAY)])
+    clock = EventClock(store.newest(until=wall_clock()) or NOW)
+    assert clock() == NOW + 200 * DAY
+    pruner = Pruner(store, clock, CollectorRegistry())
+    for _ in range(3):
+        assert pruner.run() == 0
+    assert "200 of 202 predictions" in pruner.refused
+    assert len(store.predictions("flights")) == 202
+    store.close()

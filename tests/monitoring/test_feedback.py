@@ -96,6 +96,17 @@ def test_where_two_models_answered_one_id_a_label_must_name_its_model(monitor: M
     assert early.status_code == 422
 
 
+def test_a_label_of_a_version_that_is_gone_is_judged_by_the_champion(monitor: Monitor) -> None:
+    add(monitor.models, number="2.0")
+    with monitor.models.change() as models:
+        del models["doubling"]["1.0"]
+    assert monitor.tell({"request_id": "a", "label": "cat"}).status_code == 422
+    assert monitor.tell({"request_id": "a", "label": 3}).status_code == 200
+    with monitor.models.change() as models:
+        del models["doubling"]
+    assert monitor.tell({"request_id": "b", "label": 3}).status_code == 200
+
+
 def test_labels_posted_beside_their_predictions_never_break_the_quality(monitor: Monitor) -> None:
     def act(i: int) -> int:
         if i % 2:

@@ -145,6 +145,18 @@ def test_rows_that_do_not_fit_the_contract_are_left_out_and_counted(world: World
     assert world.live.last["clothes"].drift.findings
 
 
+def test_a_row_of_the_future_that_a_former_version_kept_is_no_newest_row(world: World) -> None:
+    known = rows(AIR, 10)
+    keep(world.store, known)
+    world.store.add_predictions([replace(known[0].prediction, request_id="2099", time=NOW + timedelta(days=31_000))])
+    world.store.add_feedback([Feedback("2099", 0, known[0].label, NOW)])
+    world.live.run()
+    assert world.value("model_quality_rows", model="air", version="1.0") == 10
+    until = world.live.last["air"].drift.until
+    assert until
+    assert until <= NOW
+
+
 def test_a_model_that_cannot_be_looked_at_hides_no_other(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
