@@ -47,9 +47,10 @@ def ask(server: Server, question: str, **more: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/predictions/chat/1.0/v1/chat/completions", json=body, timeout=120)
 
 
-def test_each_of_several_greedy_answers_at_once_equals_the_one_alone(chat: Server) -> None:
+def test_each_of_several_greedy_answers_again_and_at_once_equals_the_one_alone(chat: Server) -> None:
     alone = [ask(chat, question).json()["choices"] for question in QUESTIONS]
     assert alone[0][0]["message"]["content"].startswith("Gravity is")
+    assert [ask(chat, question).json()["choices"] for question in QUESTIONS] == alone  # after the others, and cached
     with ThreadPoolExecutor(len(QUESTIONS)) as threads:
         together = list(threads.map(lambda question: ask(chat, question).json()["choices"], QUESTIONS))
     assert together == alone
