@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from handlers import json_input, json_output, kserve, npy, oip
+from handlers import accept, json_input, json_output, kserve, npy, oip
 from handlers.answers import check_top_k, output_arrays, row_answers
 from handlers.contract import ModelContract
 from handlers.features import FeatureRows, as_tensors, stack
@@ -201,7 +201,7 @@ class Codec:
 
     def _npy(self, request: Request) -> Decoded:
         tensors, rows = npy.decode(self.contract, request.body, self.max_rows)
-        if NPY not in request.headers.get("accept", ""):
+        if accept.choose(request.headers.get("accept", ""), (JSON, NPY)) == JSON:
             return self.as_rows("npy", tensors, rows, self.top_k(request), single=False)
 
         def encode(outputs: Outputs) -> Response:
