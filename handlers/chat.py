@@ -39,14 +39,14 @@ from prometheus_client import CollectorRegistry
 from handlers import wire
 from handlers.batch import Observer
 from handlers.batching import QUEUE
-from handlers.chat_handler import NEXT, PATIENCE, ChatHandler
+from handlers.chat_handler import PATIENCE, ChatHandler
 from handlers.chat_routes import protocol
 from handlers.chat_template import FILE, ChatTemplate
 from handlers.contract import ModelContract
 from handlers.generation import GenerationEngine
 from handlers.llm_telemetry import LanguageTelemetry
 from handlers.logs import configure, log_requests
-from handlers.message import Response
+from handlers.message import NEXT, Response
 from handlers.metrics_folder import VARIABLE, hold_folder
 from handlers.service import positive, request_at, share, tell
 from handlers.telemetry import Telemetry

@@ -25,14 +25,13 @@ from handlers.contract import ModelContract
 from handlers.generation import Finished, Generate, GenerationEngine, PromptTooLong, QueueFull, Token
 from handlers.handler import same_answer
 from handlers.llm_telemetry import LanguageTelemetry
-from handlers.message import JSON, InputError, Request, Response, error_response
+from handlers.message import JSON, NEXT, InputError, Request, Response, error_response
 from handlers.openai_answers import Answer, Reason, answer_of, models_body, usage
 from handlers.packing import is_packed, unpack
 
 logger = logging.getLogger(__name__)
 
 RUNNING = "X-Running-Requests"  # response header of the list of models
-NEXT = "ts_stream_next"  # TorchServe's response header: "true" where more follows, "false" on the last of several
 PATIENCE = 1.0  # s
 CHARACTERS = 32  # for each token of the context; no text has so many, and to split one that has would halt the others
 LEFT = 499  # status of a request whose client went away, as nginx counts it; it is sent to nobody

@@ -8,6 +8,7 @@ import msgspec
 JSON = "application/json"
 NPY = "application/x-npy"
 OCTETS = "application/octet-stream"
+NEXT = "ts_stream_next"  # TorchServe's response header: "true" where more follows, "false" on the last of several
 
 # The closed set of error codes and the HTTP status that each is sent with.
 STATUS = {

@@ -92,7 +92,8 @@ class Service:
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
         responses = self._handler.handle(requests)
-        tell(responses, context)
+        pairs = zip(requests, responses, strict=True)
+        tell([response if request.headers else wire.as_last(response) for request, response in pairs], context)
         return [response.body for response in responses]
 
     def _telemetry(

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
-from handlers.message import JSON, MOST_PARTS, Part, Request, Response
+from handlers.message import JSON, MOST_PARTS, NEXT, Part, Request, Response
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def request_of(parts: Sequence[Part], headers: Mapping[str, str], ident: str) ->
         headers: names in lower case.
         ident: TorchServe's id of the request.
     """
+    if len(parts) == 1 and not headers:  # a call by gRPC, whose clients choose the name
+        return Request(parts[0].body, headers, {}, ident)
     fields = {part.name: part.body for part in parts}
     # Where the frontend does not see that it is a form, it hands it on as a body of that type.
     whole = any(part.name == "body" and part.content_type.lower().startswith(_FORMS) for part in parts)
@@ -96,12 +98,22 @@ def encode(requests: Sequence[Request], responses: Sequence[Response | None]) ->
     for request, response in zip(requests, responses, strict=True):
         if response is None:
             continue
+        if not request.headers:
+            response = as_last(response)
         plain = response.status == HTTPStatus.OK and response.content_type == JSON and not response.headers
         parts += _field(request.id.encode())
         parts.append(_PLAIN if plain else _meta(response))
         parts += _field(response.body)
     parts.append(_int.pack(_END))
     return b"".join(parts)
+
+
+def as_last(response: Response) -> Response:
+    """Say of the answer to a call by gRPC, which has no headers, that nothing follows, if it says nothing of that.
+
+    TorchServe looks for it in what it sends to ``StreamPredictions``, and ends the worker where it is missing.
+    """
+    return response._replace(headers={NEXT: "false"} | dict(response.headers))
 
 
 def _field(value: bytes) -> tuple[bytes, bytes]:

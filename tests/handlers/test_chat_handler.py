@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from handlers.batch import Batch
-from handlers.chat_handler import LEFT, NEXT, ChatHandler
+from handlers.chat_handler import LEFT, ChatHandler
 from handlers.chat_template import ChatTemplate
 from handlers.chat_text import Shown
 from handlers.contract import Example
 from handlers.generation import Finished, Token
 from handlers.llm_telemetry import LanguageTelemetry
-from handlers.message import JSON, Request, Response
+from handlers.message import JSON, NEXT, Request, Response
 from handlers.openai import completion
 from handlers.openai_answers import answer_of
 from tests.chat_archive import contract, echoed

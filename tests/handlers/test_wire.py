@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers import wire
-from handlers.message import JSON, MOST_PARTS, STATUS, Part, Request, Response
+from handlers.message import JSON, MOST_PARTS, NEXT, STATUS, Part, Request, Response
 from handlers.service import Service, request_at
 
 with warnings.catch_warnings():
@@ -283,10 +283,10 @@ def test_names_that_are_not_utf8_end_no_worker() -> None:
 
 @given(st.lists(st.tuples(TEXT, RESPONSE), max_size=4))
 def test_a_batch_is_answered_byte_for_byte_as_torchserve_does(answers: list[tuple[str, Response]]) -> None:
-    requests = [Request(b"", {}, {}, ident) for ident, _ in answers]
+    requests = [Request(b"", {"host": "h"}, {}, ident) for ident, _ in answers]
     responses = [response for _, response in answers]
     idents = {i: ident for i, (ident, _) in enumerate(answers)}
-    context = context_of([contexts.RequestProcessor({}) for _ in answers], idents)
+    context = context_of([contexts.RequestProcessor({"host": "h"}) for _ in answers], idents)
     handler = Service()
     handler._handler = mock.Mock(handle=lambda given: responses)
     bodies = handler.handle([{}] * len(answers), context)
@@ -306,6 +306,22 @@ def test_the_worker_asks_the_core_for_what_it_read_and_sends_what_it_says() -> N
         sent = service.Service.predict(mock.Mock(), requests)
     assert seen == [Request(b"1", {}, {}, "id")]
     assert sent == wire.encode(seen, [Response(200, b"yes")])
+
+
+def test_a_call_by_grpc_which_has_no_headers_is_told_that_nothing_follows() -> None:
+    called, asked = Request(b"", {}, {}, "a"), Request(b"", {"host": "h"}, {}, "a")
+    said = Response(200, b"yes")
+    last = said._replace(headers={NEXT: "false"})
+    assert wire.encode([called], [said]) == wire.encode([asked], [last])
+    more = said._replace(headers={NEXT: "true"})
+    assert wire.encode([called], [more]) == wire.encode([asked], [more])
+
+
+@pytest.mark.parametrize("name", ["body", "data", "x", ""])
+def test_the_only_input_of_a_call_by_grpc_is_its_body_whatever_its_name(name: str) -> None:
+    with installed():
+        _, (found,) = protocol.retrieve_msg(Chunks(batch(request("id", [], [(name, "", b"1")]))))
+    assert found == Request(b"1", {}, {}, "id")
 
 
 def test_messages_that_were_read_ahead_stay_with_their_own_connection() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from handlers.chat_handler import NEXT, ChatHandler
+from handlers.chat_handler import ChatHandler
 from handlers.chat_template import ChatTemplate
-from handlers.message import STATUS, Request
+from handlers.message import NEXT, STATUS, Request
 from loadtests import conversations
 from loadtests.chat_answers import END, ChatStream, complaint
 from loadtests.conversations import ChatRequest
