@@ -68,7 +68,7 @@ class Timeline:
         moment = datetime.fromtimestamp(row if self.rows.time is None else int(self._times[row]), UTC)
         features = {}
         for spec in contract.inputs:
-            value = self.rows.texts.get(spec.name, self.rows.inputs[spec.name])[row].tolist()
+            value = np.asarray(self.rows.texts.get(spec.name, self.rows.inputs[spec.name])[row]).tolist()
             features[spec.name] = spec.categories[value] if spec.categories else value
         label, output = self.rows.target[row].item(), self.output[row].tolist()
         if contract.task == "classification":
@@ -103,18 +103,6 @@ def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
         raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
     known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
     return Timeline(contract, rows, int(known), _answers(recipe, registry, contract, rows))
-
-
-def held_out(recipe: Recipe[Any], registry: Registry, cache: Path) -> tuple[ModelContract, Split, Array]:
-    """The champion's contract, the recipe's held-out rows, and its answers to them.
-
-    Raises:
-        ArchiveError: there is no champion, or its archive is not as registered.
-        DataError: the data cannot be had.
-    """
-    contract = read_contract(registry, recipe.name)
-    rows = _data(recipe, contract, cache).test
-    return contract, rows, _answers(recipe, registry, contract, rows)
 
 
 def _data(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> Data:
