@@ -189,6 +189,8 @@ class Codec:
         return self.as_rows("native" if single else "v1", rows.data, rows.rows, top_k, single)
 
     def _tensors(self, request: Request) -> Decoded:
+        if kserve.route(request.headers) == kserve.V1:  # which has no tensors, and no binary ones behind its JSON
+            raise InputError("missing_field", "the URL is one of v1, the body is not", expected=_EXPECTED[kserve.V1])
         decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows, self.names)
         if decoded.top_k == 1:
             decoded = decoded._replace(top_k=self.top_k(request))

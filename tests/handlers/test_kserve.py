@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry
@@ -59,6 +60,14 @@ def test_a_url_that_names_a_protocol_takes_no_other(headers: dict[str, str], ans
             refusal = orjson.loads(response.body)
             assert (refusal["code"], refusal["path"]) == ("missing_field", "$")
             assert all(f'"{word}"' in refusal["error"] for word in _words(answered))
+
+
+@pytest.mark.parametrize("headers", [V1, {"explain": "v1"}])
+def test_a_binary_body_is_none_of_v1(headers: dict[str, str]) -> None:
+    asked = wire.v2_binary(LINE, {"x": np.array([1], "f4")})
+    asked = asked._replace(headers={**asked.headers, **headers})
+    assert wire.fault(serve(LINE), asked) == (400, "missing_field", "$")
+    assert isinstance(orjson.loads(serve(LINE).handle([asked])[0].body)["error"], str)
 
 
 def _words(protocols: set[str]) -> set[str]:
