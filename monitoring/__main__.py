@@ -25,7 +25,7 @@ from serving.folders import FolderError, check_all
 from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
-from serving.supervisor import SupervisorError
+from serving.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -279,6 +279,14 @@ def _file_of_the_store(settings: Settings) -> Path:
     if scheme != "sqlite":
         raise DatabaseError("DATABASE_URL names no SQLite database: PostgreSQL has pg_dump and pg_restore")
     return Path(path)
+
+
+@app.command()
+def supervise() -> None:
+    """Become a supervisor of the monitor, in the foreground: starts it anew when it ends or hangs. For containers."""
+    settings = _settings()
+    one = companion(settings)
+    Supervisor(settings, foreground=True).become(one.name, one.arguments(settings), one.url)
 
 
 @app.command()

@@ -121,7 +121,9 @@ def closed_loop(
     versions = Versions(contracts, policies, service, store)
     # Registering waits for workers, so that its client is more patient than that of the probes.
     patient = httpx.Client(timeout=rollout.TIMEOUT, trust_env=False)
-    rolling = rollout.connect(models, service.management(patient), service.inference_url, patient)
+    rolling = rollout.connect(
+        models, service.management(patient), service.inference_url, patient, metrics_url=settings.metrics_url
+    )
     retraining = Retraining(store, contracts, rolling, policies.retrain, unfit, clock)
     watch = Watch(store, retraining, rolling, policies.watch, versions.probe, versions.compare, clock)
     stages = Stages(

@@ -20,7 +20,7 @@ from serving.management import socket_client
 from serving.readiness import Readiness, read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
-from serving.supervisor import SupervisorError
+from serving.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -34,6 +34,22 @@ def launch_command() -> None:
         launch(_settings(), os.environ)
     except (LaunchError, ArchiveError) as error:
         _fail(error)
+
+
+@app.command()
+def supervise(
+    part: Annotated[str, typer.Argument(help="torchserve, exporter or management.")] = background.PART,
+) -> None:
+    """Become a supervisor of one part, in the foreground: starts it anew when it ends or hangs. For containers."""
+    settings = _settings()
+    parts = {one.name: one for one in (companion.exporter(settings), companion.management(settings))}
+    if part == background.PART:
+        command, url = background.COMMAND, background.liveness(settings)
+    elif part in parts:
+        command, url = parts[part].arguments(settings), parts[part].url
+    else:
+        _fail(ValueError(f"there is no part {part}; there are {', '.join([background.PART, *parts])}"))
+    Supervisor(settings, foreground=True).become(part, command, url)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from serving.settings import Settings
 from serving.supervisor import Supervisor
 
 PART = "torchserve"
+COMMAND = [sys.executable, "-m", "serving", "launch"]
 START_TIMEOUT = 120.0  # s
 CAPTURE = "CAPTURE_URL"  # where workers send what they predicted; "off" for nowhere
 find = find_frontend
@@ -50,7 +51,8 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
                 time.sleep(poll)
             with httpx.Client(timeout=rollout.TIMEOUT, trust_env=False) as client:
                 management = Management(settings.management_address, client)
-                rollout.connect(registry, management, settings.inference_url, client, say).converge()
+                metrics = settings.metrics_url
+                rollout.connect(registry, management, settings.inference_url, client, say, metrics).converge()
         while True:
             found = ask_all(registry, settings.inference_url)
             if archives and all(one.ready or one.name in refused for one in found):
@@ -98,8 +100,7 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> bool:
     if frontend and not (state and state.alive):
         say(f"process {frontend.pid} is a TorchServe that nobody supervises: it is started anew")
         end([frontend, *find_workers(settings)], [frontend])
-    command = [sys.executable, "-m", "serving", "launch"]
-    began = supervisor.start(PART, command, settings.log, liveness(settings), capturing(settings))
+    began = supervisor.start(PART, COMMAND, settings.log, liveness(settings), capturing(settings))
     if began and (state := supervisor.state(PART)):
         say(f"started TorchServe, process {state.pid}, log {settings.log}")
     return began

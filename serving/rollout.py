@@ -2,7 +2,8 @@
 
 Every change goes in an order that can be broken off anywhere. Before the registry names a new champion, that one
 answers; afterwards whatever is left to do is what ``converge`` does. So whoever is killed at whatever moment,
-``converge`` ends with one version of each model, the registry's champion.
+``converge`` ends with one version of each model, the registry's champion. Only a version that clients go on to ask by
+its number stays beside: TorchServe drops what a version has not answered at the moment of its removal.
 """
 
 import contextlib
@@ -12,7 +13,9 @@ from functools import partial
 
 import httpx
 from filelock import FileLock
+from prometheus_client.parser import text_string_to_metric_families
 
+from handlers.contract import ModelContract
 from serving.launch import LaunchError
 from serving.management import Management, ManagementError
 from serving.readiness import ask, contract_of
@@ -20,6 +23,8 @@ from serving.registry import ArchiveError, Registry, version_of
 
 TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
 DRAIN_PAUSE = 1.0  # s
+DRAIN_PAUSES = 5  # in which somebody asks for the version; then it stays
+REQUESTS = "ts_inference_requests_total"  # TorchServe's: by model and by the version that a request names
 DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
 RUNNING = "X-Running-Requests"  # of handlers.chat_handler
 LOCK = "rollout.lock"  # in the model store
@@ -31,8 +36,8 @@ class Rollout:
     Args:
         registry: names the champions; a lock in its folder orders the changes of all processes.
         management: of the running TorchServe.
-        drain: is called with a model and an old version, which gets no new requests, and returns when it has answered
-            those that it had: TorchServe drops what a removed version has not answered.
+        drain: is called with a model and an old version, which gets no new requests but those that name it, and
+            returns when it has answered those that it had: True, or False if it is still asked.
         say: is told what happens.
     """
 
@@ -40,7 +45,7 @@ class Rollout:
         self,
         registry: Registry,
         management: Management,
-        drain: Callable[[str, str], None],
+        drain: Callable[[str, str], bool],
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._registry, self._management, self._drain, self._say = registry, management, drain, say
@@ -143,7 +148,9 @@ class Rollout:
                 self._remove(name, old)
 
     def _remove(self, name: str, number: str) -> None:
-        self._drain(name, number)
+        if not self._drain(name, number):
+            self._say(f"{name} {number} is still asked by its number: it stays beside until nobody does")
+            return
         self._management.unregister(name, number)
         self._say(f"removed {name} {number}")
 
@@ -168,6 +175,7 @@ def connect(
     inference_url: str,
     client: httpx.Client,
     say: Callable[[str], None] = lambda text: None,
+    metrics_url: str = "",
 ) -> Rollout:
     """The rollout of a running TorchServe.
 
@@ -177,37 +185,73 @@ def connect(
         inference_url: of the inference port.
         client: of httpx, which asks the versions that go.
         say: is told what happens.
+        metrics_url: of the metrics port, which counts who asks for a version; empty if it cannot be reached.
     """
-    return Rollout(registry, management, partial(drain, registry, client, inference_url), say)
+    return Rollout(registry, management, partial(drain, registry, client, inference_url, metrics_url), say)
 
 
-def drain(registry: Registry, client: httpx.Client, url: str, name: str, number: str) -> None:
-    """Wait until a version has answered what it was asked.
+def drain(registry: Registry, client: httpx.Client, url: str, metrics_url: str, name: str, number: str) -> bool:
+    """Wait until a version has answered what it was asked; returns whether it is asked no longer.
 
     A worker answers in order, so that an answer to a request of ours comes after those of all before it. The pause is
     for a request that the frontend was just handing over, and for a second worker's batch. A language model answers
     many at once and says itself how many; one that is asked by its version all the time is left at a limit.
     """
-    time.sleep(DRAIN_PAUSE)
+    for _ in range(DRAIN_PAUSES):
+        before = _requests(client, metrics_url, name, number)
+        time.sleep(DRAIN_PAUSE)
+        own = _ask_last(registry, client, url, name, number)
+        after = _requests(client, metrics_url, name, number)
+        if before is None or after is None or after - before <= own:
+            return True
+    return False
+
+
+def _ask_last(registry: Registry, client: httpx.Client, url: str, name: str, number: str) -> int:
+    """Return how many requests were sent to the version after which it has answered all that it had."""
     version = registry.models()[name].get(number)
-    if version:
-        with contextlib.suppress(ArchiveError):  # gone since: there is no example to ask, and the pause must do
-            contract = contract_of(registry, version)
-            ask(client, url, contract)
-            if contract.task == "generation":
-                _wait_for_answers(client, f"{url}/predictions/{name}/{number}/v1/models")
+    if version is None:
+        return 0
+    try:
+        contract = contract_of(registry, version)
+    except ArchiveError:  # gone since: there is no example to ask, and the pause must do
+        return 0
+    ask(client, url, contract)
+    return 1 + (_wait_for_answers(client, f"{url}/predictions/{name}/{number}/v1/models") if _streams(contract) else 0)
 
 
-def _wait_for_answers(client: httpx.Client, url: str) -> None:
-    end = time.monotonic() + DRAIN_LIMIT
+def _streams(contract: ModelContract) -> bool:
+    return contract.task == "generation"
+
+
+def _requests(client: httpx.Client, metrics_url: str, name: str, number: str) -> float | None:
+    """Return how many requests named this version since the frontend's start; None if that is not known."""
+    if not metrics_url:
+        return None
+    try:
+        text = client.get(f"{metrics_url}/metrics", params={"name[]": REQUESTS}).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (httpx.HTTPError, ValueError):
+        return None
+    wanted = {"model_name": name, "model_version": number}
+    return sum(
+        sample.value for sample in samples if sample.name == REQUESTS and wanted.items() <= sample.labels.items()
+    )
+
+
+def _wait_for_answers(client: httpx.Client, url: str) -> int:
+    """Wait until a language model has none to give; returns how often it was asked."""
+    end, asked = time.monotonic() + DRAIN_LIMIT, 0
     while time.monotonic() < end:
         try:
             running = client.get(url).headers.get(RUNNING, "0")  # an older archive does not say
         except httpx.HTTPError:
-            return  # there is nobody left to wait for
+            break  # there is nobody left to wait for
+        asked += 1
         if running == "0":
-            return
+            break
         time.sleep(DRAIN_PAUSE)
+    return asked
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ class Settings:
     model_store: Path = ROOT / "model_store"
     run_dir: Path = ROOT / "run"
     metrics_dir: Path | None = None
+    metrics_host: str = ""
     management_hosts: str = ""
     management_socket: Path | None = None
     telemetry: bool = True
@@ -52,6 +53,11 @@ class Settings:
     def inference_url(self) -> str:
         """Where this machine reaches the inference port."""
         return f"http://{_reachable(self.bind_address)}:{self.inference_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where TorchServe's own metrics are: on this machine, or on ``metrics_host``."""
+        return f"http://{self.metrics_host or _reachable(self.private_address)}:{self.metrics_port}"
 
     @property
     def hosts(self) -> frozenset[str]:

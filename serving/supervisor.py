@@ -69,11 +69,13 @@ class Supervisor:
 
     Args:
         settings: name the folder.
+        foreground: whether it is the first process of a container, whose run folder may be a volume: what it writes,
+            secrets of the environment among it, then lies in the temporary folder.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.folder = settings.run_dir.resolve() / "supervisor"
+    def __init__(self, settings: Settings, foreground: bool = False) -> None:
+        self._settings, self._foreground = settings, foreground
+        self.folder = (settings.temporary if foreground else settings.run_dir.resolve()) / "supervisor"
         self.log = settings.run_dir / "supervisor.log"
         self._config = self.folder / "supervisord.ini"
         self._socket = settings.temporary / "ctl"  # short, as a socket's path must be
@@ -164,18 +166,20 @@ class Supervisor:
         found = (one for one, command in commands() if "supervisor.supervisord" in command and mark in command)
         return next((process for process in found if runs(process)), None)
 
-    def foreground(
-        self, name: str, command: Sequence[str], url: str, variables: Mapping[str, str]
-    ) -> tuple[list[str], dict[str, str]]:
-        """Prepare a supervisor that stays in the foreground, with one part whose output is its own: for containers.
+    def become(self, name: str, command: Sequence[str], url: str) -> None:
+        """Replace this process by a supervisor with one part, whose output is its own: for containers.
 
-        Returns:
-            The command to become, and its environment.
+        It ends, and with it the container, when the part is given up.
         """
         self._make_folders()
-        self.write_part(name, command, None, url, variables)
-        self._write_config(foreground=True)
-        return self._command(), environment(self._settings, variables)
+        self.write_part(name, command, None, url, {})
+        self._write_config()
+        supervisord = self._command()
+        os.execve(supervisord[0], supervisord, environment(self._settings, {}))
+
+    def shut_down(self) -> None:
+        """Ask it to end with all its parts, without waiting: for one of these."""
+        self._call("shutdown")
 
     def write_part(
         self, name: str, command: Sequence[str], log: Path | None, url: str, variables: Mapping[str, str]
@@ -197,7 +201,7 @@ class Supervisor:
         self._make_folders()
         for name in self.parts():
             self._forget(name)
-        self._write_config(foreground=False)
+        self._write_config()
         process = spawn(self._command(), self.log, self._settings)
         deadline = time.monotonic() + START_TIMEOUT
         while True:
@@ -243,8 +247,10 @@ class Supervisor:
         for folder in (self._settings.temporary, self.folder):
             make_private(folder)
 
-    def _write_config(self, foreground: bool) -> None:
+    def _write_config(self) -> None:
+        foreground = self._foreground
         watcher = [sys.executable, "-m", "serving.watcher", "--run-dir", str(self._settings.run_dir.resolve())]
+        watcher += ["--end-with-parts"] if foreground else []
         mask = os.umask(0o077)
         os.umask(mask)
         sections: dict[str, dict[str, object]] = {

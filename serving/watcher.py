@@ -11,10 +11,9 @@ import http.client
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -116,12 +115,21 @@ def answers(url: str, patience: float = PATIENCE) -> bool:
     return True
 
 
-def watch_forever(supervisor: Supervisor, parent: int) -> None:
-    """Look every second as long as the supervisor lives, and leave a trace of each look."""
+def watch_forever(supervisor: Supervisor, parent: int, end_with_parts: bool) -> None:
+    """Look every second as long as the supervisor lives, and leave a trace of each look.
+
+    Args:
+        supervisor: whose parts are looked at.
+        parent: id of its process, of which this one is a child.
+        end_with_parts: whether it shall end when a part is given up, so that whoever runs it can start it anew.
+    """
     watch = Watch(supervisor, answers)
     while os.getppid() == parent:
         try:
             watch.look()
+            if end_with_parts and any(state.state == "FATAL" for state in supervisor.states()):
+                logger.warning("a part was given up: the supervisor ends")
+                supervisor.shut_down()
         except SupervisorError as error:
             logger.warning("%s", error)
         (supervisor.folder / BEAT).touch()
@@ -134,13 +142,11 @@ def _kill_family(pid: int) -> None:
         kill([process, *process.children(recursive=True)])
 
 
-def _environ(arguments: Mapping[str, str]) -> Settings:
-    return Settings.from_environment({**os.environ, **arguments})
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run-dir", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--run-dir", required=True, help="folder of the run")
+    parser.add_argument("--end-with-parts", action="store_true", help="end the supervisor when a part is given up")
+    arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")
-    run_dir = parser.parse_args().run_dir
-    watch_forever(Supervisor(_environ({"MARLOOP_RUN_DIR": str(run_dir)})), os.getppid())
+    settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
+    watch_forever(Supervisor(settings, arguments.end_with_parts), os.getppid(), arguments.end_with_parts)

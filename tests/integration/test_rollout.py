@@ -1,5 +1,6 @@
 """Versions come and go on a real TorchServe under load; whatever is killed, it ends with the registry's champion."""
 
+import os
 import re
 import shutil
 import signal
@@ -36,6 +37,7 @@ from training.recipes.linear import recipe
 
 pytestmark = pytest.mark.loop
 
+ROLLOUTS = int(os.environ.get("ROLLOUTS", "3"))  # more of them take long
 ANSWERS = {"1.0": 12.0, "1.1": 11.52}  # to x = 6: the second version stopped while its offset was wrong
 BROKEN, AILING = "1.2", "1.3"  # one cannot be loaded, the other is slow, and fails over x = 8
 AILMENT = '''
@@ -88,7 +90,7 @@ registry, management = Registry(Path(store)), Management(url, httpx.Client(timeo
 for name in ("register", "set_default", "unregister"):
     setattr(management, name, dying(name, getattr(management, name)))
 registry.promote = dying("promote", registry.promote)
-Rollout(registry, management, dying("drain", lambda name, number: None)).promote("linear", number)
+Rollout(registry, management, dying("drain", lambda name, number: True)).promote("linear", number)
 """
 
 
@@ -170,7 +172,12 @@ def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
         environment.setenv(background.CAPTURE, captured.url)
         with serve(settings_for(registry.store, Path(run_dir))) as server, httpx.Client(timeout=60) as client:
             management = Management(server.settings.management_address, client)
-            yield World(server, registry, captured, rollout.connect(registry, management, server.url, client))
+            yield World(
+                server,
+                registry,
+                captured,
+                rollout.connect(registry, management, server.url, client, metrics_url=server.settings.metrics_url),
+            )
 
 
 def kill_torchserve(world: World) -> None:
@@ -256,6 +263,36 @@ def test_whoever_promotes_can_be_killed_at_any_step(
     world.check(expected)
 
 
+def test_clients_that_name_a_version_are_answered_whatever_is_rolled_out(world: World) -> None:
+    stop, codes, lost = threading.Event(), list[int](), list[str]()
+    named = world.champion
+
+    def client() -> None:
+        with httpx.Client(timeout=20) as own:
+            while not stop.is_set():
+                try:
+                    codes.append(own.post(f"{world.server.url}/predictions/linear/{named}", json={"x": 6}).status_code)
+                except httpx.HTTPError as error:
+                    lost.append(repr(error))
+
+    threads = [threading.Thread(target=client) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(ROLLOUTS):
+            before = len(codes)
+            wait_until(lambda before=before: len(codes) > before + 100)  # type: ignore[misc]
+            world.rollout.promote("linear", world.other)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert lost == []
+    assert set(codes) == {200}
+    world.rollout.converge()
+    world.check(world.champion)
+
+
 @pytest.mark.parametrize("step", ["loading", "draining"])
 def test_torchserve_can_be_killed_at_any_step_and_is_started_with_the_champion(world: World, step: str) -> None:
     champion, number, management = world.champion, world.other, world.management
@@ -267,8 +304,9 @@ def test_torchserve_can_be_killed_at_any_step_and_is_started_with_the_champion(w
             killing.start()
         register(archive)
 
-    def drain(name: str, number: str) -> None:
+    def drain(name: str, number: str) -> bool:
         kill_torchserve(world)
+        return True
 
     management.register = registering  # type: ignore[assignment, method-assign]
     own = Rollout(world.registry, management, drain)

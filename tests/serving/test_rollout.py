@@ -22,11 +22,13 @@ class Changes:
     def __init__(self, registry: Registry, torchserve: FakeTorchServe) -> None:
         self.registry, self.torchserve = registry, torchserve
         self.said: list[str] = []
+        self.asked: set[tuple[str, str]] = set()  # versions that clients name all the time
         self.rollout = Rollout(registry, torchserve.management, self.drain, self.said.append)
 
-    def drain(self, name: str, number: str) -> None:
+    def drain(self, name: str, number: str) -> bool:
         assert self.torchserve.versions[name][0] != number, "it still gets new requests"
         self.torchserve.changes.append(f"drain {name} {number}")
+        return (name, number) not in self.asked
 
     @property
     def states(self) -> dict[str, str]:
@@ -153,9 +155,9 @@ def test_two_promotions_at_once_come_one_after_the_other(registry: Registry) -> 
     add(registry, "a", "1.2", state="challenger")
     arrived, go = threading.Event(), threading.Event()
 
-    def drain(name: str, number: str) -> None:
+    def drain(name: str, number: str) -> bool:
         arrived.set()
-        assert go.wait(10)
+        return go.wait(10)
 
     first = Rollout(registry, own.torchserve.management, drain)
     threads = [threading.Thread(target=first.promote, args=("a", "1.1"))]
@@ -254,12 +256,48 @@ def test_draining_ends_once_the_old_version_has_answered_its_own_example(
         return httpx.Response(200, json={"prediction": 12})
 
     with httpx.Client(transport=httpx.MockTransport(handle)) as client:
-        rollout.drain(registry, client, "http://server", "a", "1.0")
+        rollout.drain(registry, client, "http://server", "", "a", "1.0")
         assert asked == ["http://server/predictions/a/1.0"]
         (registry.store / "a-1.0.mar").unlink()
-        rollout.drain(registry, client, "http://server", "a", "1.0")  # whose example is gone
-        rollout.drain(registry, client, "http://server", "a", "0.9")  # which was never registered
+        rollout.drain(registry, client, "http://server", "", "a", "1.0")  # whose example is gone
+        rollout.drain(registry, client, "http://server", "", "a", "0.9")  # which was never registered
     assert len(asked) == 1
+
+
+def test_a_version_that_is_still_asked_by_its_number_stays_until_it_is_not(registry: Registry) -> None:
+    own = a_challenger(registry)
+    own.asked.add(("a", "1.0"))
+    own.rollout.promote("a", "1.1")
+    own.rollout.converge()
+    assert own.torchserve.versions == {"a": ["1.1", "1.0"]}
+    assert "a 1.0 is still asked by its number: it stays beside until nobody does" in own.said
+    own.asked.clear()
+    own.rollout.converge()
+    assert own.torchserve.versions == {"a": ["1.1"]}
+
+
+@pytest.mark.parametrize(("others", "quiet"), [(0, True), (3, False), (None, True)])
+def test_the_frontends_count_tells_whether_a_version_is_still_asked(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, others: int | None, quiet: bool
+) -> None:
+    monkeypatch.setattr(rollout, "DRAIN_PAUSE", 0.0)
+    add(registry, "a", "1.0", state="retired")
+    count = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal count
+        if request.url.host == "server":
+            count += 1 + (others or 0)
+            return httpx.Response(200, json={"prediction": 12})
+        if others is None:  # as on another machine, whose port is closed
+            raise httpx.ConnectError("refused")
+        labels = 'model_name="{}",model_version="{}",hostname="h"'
+        lines = [("a", "1.0", count), ("a", "default", 7 * count), ("b", "1.0", 7 * count)]
+        text = "".join(f"{rollout.REQUESTS}{{{labels.format(*line)}}} {line[2]}.0\n" for line in lines)
+        return httpx.Response(200, text=f"# TYPE {rollout.REQUESTS} counter\n{text}")
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        assert rollout.drain(registry, client, "http://server", "http://metrics", "a", "1.0") is quiet
 
 
 def test_a_language_model_goes_when_it_has_ended_the_answers_that_it_had_begun(
@@ -277,5 +315,5 @@ def test_a_language_model_goes_when_it_has_ended_the_answers_that_it_had_begun(
         return httpx.Response(200, json=read_contract(registry, "chat").example.response)
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as client:
-        rollout.drain(registry, client, "http://host", "chat", "1.0")
+        rollout.drain(registry, client, "http://host", "", "chat", "1.0")
     assert asked[1:] == ["/predictions/chat/1.0/v1/models"] * 3

@@ -50,12 +50,13 @@ def test_every_setting_is_read_from_its_variable() -> None:
         model_store=Path("/models"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),
+        metrics_host="torchserve",
         management_hosts="torchserve, gpu-1",
         management_socket=Path("/control/management.sock"),
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 15
+    assert len(wanted.to_environment()) == 16
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:
