@@ -28,7 +28,6 @@ from handlers.packing import is_packed, unpack
 from handlers.tensors import Array
 
 logger = logging.getLogger(__name__)
-FAILURES = (log_requests(),)
 LARGE = 64 * 1024  # bytes of a body; with less, any model decodes a thousand in the time that a batch may take
 
 
@@ -39,7 +38,8 @@ class ModelHandler:
         contract: of the model.
         engine: runs its graph.
         codec: its wire formats.
-        observers: are told of each batch once it is answered; one that fails is logged and harms no request.
+        observers: are told of each batch once it is answered, by default one that logs failures; an observer that
+            fails is logged and harms no request.
         clock: seconds since the epoch.
         patience: seconds that a batch may take; who has not had a turn by then is told to come back. All of a batch are
             answered at once, and TorchServe kills a worker that takes longer than ``responseTimeout``.
@@ -51,7 +51,7 @@ class ModelHandler:
         contract: ModelContract,
         engine: Engine,
         codec: Codec,
-        observers: Sequence[Observer] = FAILURES,
+        observers: Sequence[Observer] | None = None,
         clock: Callable[[], float] = time.time,
         patience: float = math.inf,
         timer: Callable[[], float] = time.perf_counter,
@@ -59,7 +59,7 @@ class ModelHandler:
         self.contract = contract
         self._engine = engine
         self._codec = codec
-        self._observers = Observers(contract.name, observers)
+        self._observers = Observers(contract.name, (log_requests(),) if observers is None else observers)
         self._patience, self._clock, self._timer = patience, clock, timer
         self._overload = Overload(patience)
 
