@@ -90,10 +90,24 @@ def _check_owner(run_dir: Path) -> None:
 
 def _check_parent(parent: Path, folder: Path) -> None:
     found = parent.stat()
-    if found.st_uid not in (0, os.geteuid()):
+    if found.st_uid not in {os.geteuid(), *superusers()}:
         raise FolderError(f"{parent} belongs to {_user(found.st_uid)}, who can replace {folder}: set TMPDIR to another")
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise FolderError(f"every user can rename what is in {parent}, {folder} too: set its sticky bit, or TMPDIR")
+
+
+def superusers(uid_map: Path = Path("/proc/self/uid_map")) -> set[int]:
+    """Return root, and the number that stands for the machine's root in a user namespace which does not have it.
+
+    Args:
+        uid_map: which users of the machine this process's namespace has.
+    """
+    try:
+        ranges = [[int(part) for part in line.split()] for line in uid_map.read_text().splitlines()]
+        outside = int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except OSError:  # a system without namespaces
+        return {0}
+    return {0} if any(first <= outside < first + count for first, _, count in ranges) else {0, outside}
 
 
 def _kind(mode: int) -> str:

@@ -12,7 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.__main__ import app
-from serving.folders import FolderError, check_all, check_private, make_private, make_run_folder, readable_by_others
+from serving.folders import (
+    FolderError,
+    check_all,
+    check_private,
+    make_private,
+    make_run_folder,
+    readable_by_others,
+    superusers,
+)
 from serving.launch import LaunchError, prepare
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
@@ -174,3 +182,15 @@ def test_what_a_command_writes_is_private_whatever_the_umask(tmp_path: Path, mod
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
     text = (ROOT / module / "__main__.py").read_text()
     assert f'command_line.run(app, "python -m {module}", private=True)' in text
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "expected"),
+    [("0 0 4294967295", {0}), ("1000 1000 1", {0, NOBODY}), ("0 1000 1\n1 100000 65536", {0}), (None, {0})],
+)
+def test_the_root_of_the_machine_is_known_in_a_namespace_without_it(
+    tmp_path: Path, uid_map: str | None, expected: set[int]
+) -> None:
+    if uid_map:
+        (tmp_path / "uid_map").write_text(uid_map)
+    assert superusers(tmp_path / "uid_map") == expected
