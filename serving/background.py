@@ -24,6 +24,7 @@ from serving.supervisor import Supervisor
 PART = "torchserve"
 COMMAND = [sys.executable, "-m", "serving", "launch"]
 START_TIMEOUT = 120.0  # s
+DRAIN = 5.0  # s that requests are waited for before the end
 CAPTURE = "CAPTURE_URL"  # where workers send what they predicted; "off" for nowhere
 find = find_frontend
 Say = Callable[[str], None]
@@ -69,6 +70,9 @@ def stop(settings: Settings) -> int:
         How many processes were ended.
     """
     frontend, workers = find(settings), find_workers(settings)
+    if frontend:
+        with httpx.Client(timeout=1, trust_env=False) as client:  # it resets what it has not answered
+            rollout.wait_for_quiet(client, settings.metrics_url, DRAIN)
     Supervisor(settings).stop(PART)
     end([process for process in [find(settings)] if process])  # one that no supervisor knows ends its workers itself
     end(find_workers(settings))

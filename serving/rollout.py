@@ -24,6 +24,7 @@ from serving.registry import ArchiveError, Registry, version_of
 TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
 DRAIN_PAUSE = 1.0  # s
 DRAIN_PAUSES = 5  # in which somebody asks for the version; then it stays
+QUIET = 0.5  # s without a request, before TorchServe is stopped
 REQUESTS = "ts_inference_requests_total"  # TorchServe's: by model and by the version that a request names
 DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
 RUNNING = "X-Running-Requests"  # of handlers.chat_handler
@@ -224,8 +225,20 @@ def _streams(contract: ModelContract) -> bool:
     return contract.task == "generation"
 
 
-def _requests(client: httpx.Client, metrics_url: str, name: str, number: str) -> float | None:
-    """Return how many requests named this version since the frontend's start; None if that is not known."""
+def wait_for_quiet(client: httpx.Client, metrics_url: str, seconds: float) -> bool:
+    """Wait until nobody has asked a model for a moment; returns whether that came before so many seconds had gone."""
+    end, before = time.monotonic() + seconds, _requests(client, metrics_url)
+    while before is not None and time.monotonic() < end:
+        time.sleep(QUIET)
+        after = _requests(client, metrics_url)
+        if after == before:
+            return True
+        before = after
+    return before is None
+
+
+def _requests(client: httpx.Client, metrics_url: str, name: str = "", number: str = "") -> float | None:
+    """Return how many requests a version, or all, had since the frontend's start; None if that is not known."""
     if not metrics_url:
         return None
     try:
@@ -233,10 +246,9 @@ def _requests(client: httpx.Client, metrics_url: str, name: str, number: str) ->
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (httpx.HTTPError, ValueError):
         return None
-    wanted = {"model_name": name, "model_version": number}
-    return sum(
-        sample.value for sample in samples if sample.name == REQUESTS and wanted.items() <= sample.labels.items()
-    )
+    wanted = {"model_name": name, "model_version": number} if name else {}
+    counts = [one.value for one in samples if one.name == REQUESTS and wanted.items() <= one.labels.items()]
+    return sum(counts)
 
 
 def _wait_for_answers(client: httpx.Client, url: str) -> int:
