@@ -99,3 +99,10 @@ def test_any_text_is_answered_or_refused_as_empty(texts: list[str], name: str) -
     assert response.status == 200 or (response.status, response.error) == (400, "empty")
     if response.status == 200 and name == "v1":
         assert len(json.loads(response.body)["predictions"]) == len(texts)
+
+
+@pytest.mark.parametrize("name", ["v2", "v2 nested", "v2 binary", "npy"])
+def test_a_column_of_texts_is_answered_as_the_texts(name: str) -> None:
+    texts = np.array(["good film", "bad"], object)
+    column = wire.WRITERS[name](REVIEWS, {"text": texts[:, None]})
+    assert wire.ask(serve(), column) == wire.ask(serve(), wire.WRITERS[name](REVIEWS, {"text": texts}))
