@@ -1,6 +1,7 @@
 """The page about one window."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ from monitoring.database import database_url
 from monitoring.drift_report import render, write
 from monitoring.store import open_store
 from serving.registry import Registry
-from tests.monitoring.drifting import FEWEST, NOW, WINDOW, classification, predictions, regression, rows
+from tests.monitoring.drifting import FEWEST, NOW, WINDOW, classification, predictions, regression, rows, weekly
 from tests.monitoring.test_live import keep
 from tests.serving.stores import add_contract
 
@@ -83,6 +84,16 @@ def test_what_cannot_be_judged_says_why() -> None:
     small = msgspec.structs.replace(AIR, reference={"rows": 3, "output": {"quantiles": [1.0] * 257}})
     page = Page(render(small, predictions(rows(AIR, 10))))
     assert verdicts(page) == {"prediction": "none: the reference is too small"}
+
+
+def test_errors_that_became_smaller_and_hours_that_lack_are_told() -> None:
+    answers = [(one, one.prediction.output) for one in rows(AIR)]
+    smaller = [replace(one, label=answer - 0.15 * (answer - float(one.label))) for one, answer in answers]
+    page = Page(render(AIR, predictions(smaller), smaller))
+    assert verdicts(page)["error"] == "smaller than at training"
+    assert "No drift. The errors are smaller than at training." in page.text
+    brief = Page(render(weekly(AIR), predictions(rows(AIR, 2500))))
+    assert verdicts(brief)["distance"] == "none under 100 rows over 24 hours; they cover 1"
 
 
 def test_names_are_escaped() -> None:
