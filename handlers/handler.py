@@ -19,6 +19,7 @@ import numpy as np
 from handlers import kserve
 from handlers.batch import Batch, Observer, Observers
 from handlers.codec import Codec, Decoded
+from handlers.content_encoding import HEADER
 from handlers.contract import ModelContract
 from handlers.engine import Engine
 from handlers.logs import log_requests
@@ -93,8 +94,10 @@ class ModelHandler:
         piece: dict[int, Decoded] = {}
         rows = 0
         most = self._codec.max_rows
-        for i in _order(requests):
-            if self._timer() > end:
+        order = _order(requests)
+        takes_long = isinstance(order, list)
+        for i in order:
+            if takes_long and self._timer() > end:
                 answers[i] = self._overloaded(requests[i], allowed)
                 refused += 1
                 continue
@@ -104,12 +107,12 @@ class ModelHandler:
                 continue
             if piece and rows + decoded.rows > most:
                 answers |= self._predict(batch, piece, end)
-                piece, rows = {}, 0
+                piece, rows, takes_long = {}, 0, True
             piece[i] = batch.decoded[i] = decoded
             rows += decoded.rows
             if rows >= most:
                 answers |= self._predict(batch, piece, end)
-                piece, rows = {}, 0
+                piece, rows, takes_long = {}, 0, True
         if piece:
             answers |= self._predict(batch, piece, end)
         seconds = self._timer() - start
@@ -120,14 +123,16 @@ class ModelHandler:
 
     def _decode(self, batch: Batch, i: int) -> Decoded | Response:
         request = batch.requests[i]
-        path = request.headers.get(kserve.PATH)
+        headers = request.headers
         try:
-            metadata = kserve.answer(self.contract, path, self._codec.names) if path else None
-            if metadata:
-                return metadata
-            if is_packed(request):
-                request = unpack(request)
-                batch.requests = [*batch.requests[:i], request, *batch.requests[i + 1 :]]
+            if kserve.PATH in headers or HEADER in headers or request.body[:1] != b"{":
+                path = headers.get(kserve.PATH)
+                metadata = kserve.answer(self.contract, path, self._codec.names) if path else None
+                if metadata:
+                    return metadata
+                if is_packed(request):
+                    request = unpack(request)
+                    batch.requests = [*batch.requests[:i], request, *batch.requests[i + 1 :]]
             return self._codec.decode(request)
         except InputError as error:
             return self._codec.refuse(request, error)
