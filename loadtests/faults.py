@@ -1,6 +1,7 @@
 """Requests that must be refused, each with one fault, and with the status and code that name it."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ def _refused(code: str, body: Any, content_type: str = JSON, protocol: str = "na
     return Payload("invalid", protocol, text, expected, {"Content-Type": content_type})
 
 
+def _encoded(payload: Payload) -> Payload:
+    """The payload with a header that says what is not so."""
+    return replace(payload, headers={**payload.headers, "Content-Encoding": "gzip"})
+
+
 def _malformed(row: dict[str, Any]) -> list[Payload]:
     """Faults of the bytes."""
     text = dumps(row)
@@ -43,6 +49,7 @@ def _malformed(row: dict[str, Any]) -> list[Payload]:
         _refused("invalid_utf8", text + b"\xff"),
         _refused("duplicate_key", text[:-1] + b"," + again[1:]),
         _refused("unsupported_media_type", text, "text/plain"),
+        _encoded(_refused("invalid_encoding", text)),
         _refused("invalid_npy", b"\x93NUMPY\x01\x00no header", "application/x-npy", "npy"),
     ]
 
