@@ -15,7 +15,7 @@ from serving.champions import ask_all
 from serving.folders import make_run_folder
 from serving.launch import LaunchError, verified
 from serving.management import Management
-from serving.processes import end, find_frontend, find_workers, tail
+from serving.processes import end, find_frontend, find_workers, kill, tail
 from serving.readiness import Readiness
 from serving.registry import Registry
 from serving.settings import Settings
@@ -75,7 +75,7 @@ def stop(settings: Settings) -> int:
             rollout.wait_for_quiet(client, settings.metrics_url, DRAIN)
     Supervisor(settings).stop(PART)
     end([process for process in [find(settings)] if process])  # one that no supervisor knows ends its workers itself
-    end(find_workers(settings))
+    kill(find_workers(settings))  # whoever outlived the frontend answers nobody, and may be stopped
     if settings.metrics_dir is None:  # ours, in memory
         shutil.rmtree(settings.metrics, ignore_errors=True)
     return len([frontend] if frontend else []) + len(workers)

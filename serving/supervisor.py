@@ -119,7 +119,7 @@ class Supervisor:
                 if not self.parts():
                     self._shut_down()
             except SupervisorError:  # it hangs: whoever called looks for what is left of the part
-                kill([process for process in [self.find()] if process])
+                self._kill()
 
     def end(self) -> None:
         """End it with all its parts, whatever state they are in."""
@@ -128,7 +128,7 @@ class Supervisor:
                 try:
                     self._shut_down()
                 except SupervisorError:
-                    kill([process for process in [self.find()] if process])
+                    self._kill()
             for name in self.parts():
                 self._forget(name)
 
@@ -212,6 +212,11 @@ class Supervisor:
                 kill([process])
                 raise SupervisorError(f"the supervisor does not start. The end of {self.log}:\n{tail(self.log)}")
             time.sleep(0.05)
+
+    def _kill(self) -> None:
+        """Kill it with its parts: one that is only about to become Java would be found by nobody."""
+        if process := self.find():
+            kill([process, *process.children(recursive=True)])
 
     def _remove(self, name: str) -> None:
         if self.state(name):

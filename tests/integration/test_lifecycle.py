@@ -160,5 +160,5 @@ def test_the_commands_of_a_user_work_from_start_to_stop(store: Path, run_dir: Pa
         assert (status.returncode, status.stdout.count("as expected")) == (0, 3)
     finally:
         down = run("down")
-    assert "stopped 5 processes" in down.stdout
+    assert "stopped 6 processes" in down.stdout
     assert run("status").returncode == 1
