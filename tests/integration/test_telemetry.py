@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from serving.settings import Settings
+from serving.supervisor import WATCHER, Supervisor
 from tests.integration.conftest import Server, serve, settings_for
 from tests.waiting import wait_until
 
@@ -27,7 +28,12 @@ BATCH = 64  # requests that one worker has in hand at most
 def own(store: Path) -> Iterator[Server]:
     """A TorchServe that nobody else asks, and whose workers may die."""
     with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
+        state = Supervisor(running.settings).state(WATCHER)
+        assert state is not None
+        watcher = psutil.Process(state.pid)
+        watcher.suspend()  # it asks the frontend every second whether it is there, which the frontend counts
         yield running
+        watcher.resume()
 
 
 def ask_all(server: Server, asked: Sequence[tuple[str, bytes]], clients: int = 32) -> Counter[int]:
@@ -81,6 +87,22 @@ def memory(settings: Settings) -> dict[str, str]:
     return {sample.labels["pid"]: sample.labels["model"] for sample in found}
 
 
+def test_each_failed_request_is_one_json_line_with_the_clients_ids(own: Server) -> None:
+    headers = {"X-Request-Id": "order-7", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    response = own.client.post(f"{own.url}/predictions/linear", json={"x": None}, headers=headers)
+    error = response.json()["error"]
+    assert (error["client_request_id"], error["traceparent"]) == ("order-7", headers["traceparent"])
+
+    def logged() -> list[dict[str, str]]:
+        lines = own.settings.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if error["request_id"] in line]
+
+    wait_until(lambda: bool(logged()))
+    (line,) = logged()
+    assert (line["model"], line["version"], line["reason"]) == ("linear", "1.0", "wrong_type")
+    assert (line["client_request_id"], line["traceparent"]) == ("order-7", headers["traceparent"])
+
+
 def test_workers_and_frontend_together_count_exactly_what_was_sent(own: Server) -> None:
     workers, frontend = by_workers(own.settings), by_frontend(own.settings)
     assert ask_all(own, [GOOD] * 300 + [BAD] * 200 + [UNKNOWN] * 100) == {200: 300, 400: 200, 404: 100}
@@ -109,22 +131,6 @@ def test_a_killed_worker_costs_at_most_the_batch_in_hand_and_no_count_goes_back(
     assert abs(counted - answered[200] - answered[400]) <= BATCH
     wait_until(lambda: len(memory(own.settings)) == 3)
     assert str(victim) not in memory(own.settings)
-
-
-def test_each_failed_request_is_one_json_line_with_the_clients_ids(own: Server) -> None:
-    headers = {"X-Request-Id": "order-7", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
-    response = own.client.post(f"{own.url}/predictions/linear", json={"x": None}, headers=headers)
-    error = response.json()["error"]
-    assert (error["client_request_id"], error["traceparent"]) == ("order-7", headers["traceparent"])
-
-    def logged() -> list[dict[str, str]]:
-        lines = own.settings.log.read_text().splitlines()
-        return [json.loads(line) for line in lines if error["request_id"] in line]
-
-    wait_until(lambda: bool(logged()))
-    (line,) = logged()
-    assert (line["model"], line["version"], line["reason"]) == ("linear", "1.0", "wrong_type")
-    assert (line["client_request_id"], line["traceparent"]) == ("order-7", headers["traceparent"])
 
 
 def test_every_line_of_the_log_is_json_but_for_what_java_prints_itself(own: Server) -> None:

@@ -1,5 +1,6 @@
 """The command says what is wrong before any load is sent."""
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_model_without_champion_is_told_how_to_get_one(store: Registry) -> Non
 
 
 def test_an_empty_store_is_told_how_to_fill_it(store: Registry) -> None:
-    store.path.unlink()
+    shutil.rmtree(store.store)
     code, text = run()
     assert code == 2
     assert "run `make up`" in text

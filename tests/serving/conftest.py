@@ -18,12 +18,13 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def settings(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings that touch nothing outside the test's folder; nothing listens on port 1."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # so that the variable is read again
+def settings(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings that touch nothing outside the test's folders; nothing listens on port 1."""
     folders = {"model_store": registry.store, "run_dir": tmp_path / "run", "metrics_dir": tmp_path / "metrics"}
-    return Settings(inference_port=1, management_port=1, exporter_port=1, **folders)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as short:  # as the path of a socket in it must be
+        monkeypatch.setenv("TMPDIR", short)
+        monkeypatch.setattr(tempfile, "tempdir", None)  # so that the variable is read again
+        yield Settings(inference_port=1, management_port=1, exporter_port=1, **folders)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -340,7 +340,7 @@ def test_a_classification_learns_the_class_names_of_feedback_that_lacks_one_of_t
     evaluation = result.contract.evaluation
     assert evaluation["rows"] == 150
     assert evaluation["confusion"][0] == [0, 0, 0, 0]
-    assert math.isnan(evaluation["per_class"][0]["auc"])
+    assert evaluation["per_class"][0]["auc"] is None
     assert evaluation["metrics"]["accuracy"] > 0.9  # the recipe's own quadrants would give 0
     assert (result.state, result.why) == ("challenger", OTHER_ROWS.format("quadrants", "1.1"))
 
@@ -363,7 +363,7 @@ def test_a_champion_that_was_measured_on_feedback_is_compared_with_no_other_vers
     shutil.copytree(fed.archive.parent, tmp_path / "store")
     result = train(LINEAR, "tutorial", result_file=tmp_path / "result.json")
     assert (result.state, result.why) == ("challenger", OTHER_ROWS.format("linear", "1.1"))
-    assert json.loads((tmp_path / "result.json").read_bytes())["held_out_since"] is None
+    assert "held_out_since" not in json.loads((tmp_path / "result.json").read_bytes())
 
 
 def test_the_table_says_that_the_rows_are_of_the_feedback(fed: Result) -> None:

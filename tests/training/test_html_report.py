@@ -165,7 +165,7 @@ def test_a_texts_markup_is_text_in_the_page(quadrants: Result, tmp_path: Path) -
 
 
 def test_a_report_that_fails_loses_no_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(page, "write_atomically", fail)
