@@ -32,7 +32,9 @@ def main(
     code = pytest.main(["-m", "", "-q", *(["-k", chosen] if chosen else []), *files], plugins=[report])
     rows, minutes = report.rows(), (time.monotonic() - started) / 60
     _print(rows)
-    summary = f"{len(rows)} faults in {minutes:.0f} min, commit {_commit()}, {date.today()}, {machine()}."
+    summary = (
+        f"{len(rows)} of {len(FAULTS)} faults in {minutes:.0f} min, commit {_commit()}, {date.today()}, {machine()}."
+    )
     console.print(summary)
     if page is not None:
         put(f"{summary}\n\n{markdown(rows)}", page, BEGIN, END, f"# Reliability\n\n{BEGIN}\n{END}\n")

@@ -126,7 +126,9 @@ def test_a_killed_worker_costs_at_most_the_batch_in_hand_and_no_count_goes_back(
     answered = asyncio.run(kill_in_the_middle())
     lost = len(asked) - answered[200] - answered[400]
     assert 0 <= lost <= BATCH
-    assert (by_frontend(own.settings) - frontend).total() == len(asked) + 1
+    # What a killed worker had in hand the frontend counts late, or not at all.
+    uncounted = len(asked) + 1 - (by_frontend(own.settings) - frontend).total()
+    assert 0 <= uncounted <= lost, answered
     counted = (by_workers(own.settings) - workers).total()
     assert abs(counted - answered[200] - answered[400]) <= BATCH
     wait_until(lambda: len(memory(own.settings)) == 3)
