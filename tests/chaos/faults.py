@@ -348,8 +348,8 @@ FAULTS = (
     Fault(
         "changed",
         "`make down` under eight clients",
-        "what was taken is answered",
-        (f"{STACK}down_answers_what_was_taken",),
+        "no wrong answer",
+        (f"{STACK}down_makes_no_answer_wrong",),
     ),
     Fault(
         "changed",

@@ -94,7 +94,7 @@ def test_a_hung_worker_is_not_ready_and_harms_no_other_model(stack: Stack, figur
     assert outcomes.counts[REFUSED] + outcomes.counts[FAILED] == 0
 
 
-def test_down_answers_what_was_taken(stack: Stack, figures: Figures) -> None:
+def test_down_makes_no_answer_wrong(stack: Stack, figures: Figures) -> None:
     with clients(stack.settings.inference_url, LINEAR) as outcomes:
         wait_until(lambda: outcomes.counts[RIGHT] > 100)
         stack.down()
