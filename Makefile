@@ -47,7 +47,7 @@ bench: $(VENV)/load ## Side by side with peers in one run, into docs/performance
 	@$(BIN)/python -m loadtests.bench $(ARGS)
 
 bench-chat: $(VENV)/runtime ## The language model side by side with peers in one run, into docs/language-model.md
-	@$(BIN)/python -m loadtests.chat_bench $(ARGS)
+	@$(BIN)/python -m loadtests.bench.language $(ARGS)
 
 replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and on the loop, into docs/closed-loop.md
 	@$(BIN)/python -m monitoring replay --output docs $(ARGS)
@@ -119,12 +119,12 @@ llama: $(VENV)/extra-chat ## Build llama.cpp, the fastest engine of a language m
 
 # Its converter cannot share an environment with pydantic, so it has its own, which borrows torch from this one.
 litert: $(LITERT)/installed ## Install what `python -m training export --format tflite` needs: 1 GB beside .venv
-$(LITERT)/installed: training/formats/litert.txt | $(VENV)/extra-tflite
+$(LITERT)/installed: training/improve/formats/litert.txt | $(VENV)/extra-tflite
 	@echo "installing what writes TensorFlow Lite into $(LITERT): 1 GB"
 	@$(BIN)/python -m venv $(LITERT)
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
 		$$($(LITERT)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/training-environment.pth
-	@$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check -r training/formats/litert.txt
+	@$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check -r training/improve/formats/litert.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime

@@ -15,9 +15,9 @@ from typing import Annotated
 import httpx
 import typer
 
-from loadtests.bench import wrk
-from loadtests.champion import Champion
-from serving.management import Management
+from loadtests import wrk
+from loadtests.tune.champion import Champion
+from serving.hosts.torchserve.management import Management
 from serving.settings import Settings
 
 PY_SPY = Path(sys.executable).with_name("py-spy")

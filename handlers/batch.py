@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from handlers.codec import Decoded, Outputs
 from handlers.contract import ModelContract
+from handlers.formats.codec import Decoded, Outputs
 from handlers.message import Request, Response
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from handlers.contract import ModelContract
-from handlers.tensors import Array
+from handlers.formats.tensors import Array
 
 
 class Engine(Protocol):

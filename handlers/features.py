@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from handlers.contract import TensorSpec
-from handlers.tensors import Array
+from handlers.formats.tensors import Array
 
 _LATE = "UINT64"  # the datatype whose scalars are not wholly checked while they are decoded
 

@@ -16,17 +16,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from handlers import kserve
 from handlers.batch import Batch, Observer, Observers
-from handlers.codec import Codec, Decoded
-from handlers.content_encoding import HEADER
 from handlers.contract import ModelContract
 from handlers.engine import Engine
-from handlers.logs import log_requests
+from handlers.formats.codec import Codec, Decoded
+from handlers.formats.tensors import Array
+from handlers.http import kserve
+from handlers.http.content_encoding import HEADER
+from handlers.http.overload import Overload
+from handlers.http.packing import is_packed, unpack
 from handlers.message import JSON, InputError, Request, Response
-from handlers.overload import Overload
-from handlers.packing import is_packed, unpack
-from handlers.tensors import Array
+from handlers.observe.logs import log_requests
 
 logger = logging.getLogger(__name__)
 LARGE = 64 * 1024  # bytes of a body; with less, any model decodes a thousand in the time that a batch may take

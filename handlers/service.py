@@ -13,17 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
-from handlers.capture import Capture
-from handlers.codec import Codec
 from handlers.contract import ModelContract
 from handlers.cores import available_cores
 from handlers.engine import ENGINES, load_engine
+from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
-from handlers.logs import configure, log_requests
 from handlers.message import Part, Request, Response
-from handlers.metrics_folder import VARIABLE, hold_folder
-from handlers.sink import Sink
-from handlers.telemetry import Telemetry
+from handlers.observe.capture import Capture
+from handlers.observe.logs import configure, log_requests
+from handlers.observe.metrics_folder import VARIABLE, hold_folder
+from handlers.observe.sink import Sink
+from handlers.observe.telemetry import Telemetry
 
 MAX_ROWS = 1024
 RESPONSE_TIMEOUT = 120  # s, TorchServe's own

@@ -16,11 +16,11 @@ from rich.table import Table
 
 from handlers.contract import ModelContract
 from loadtests import slo
-from loadtests.candidates import grid
 from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, ProfileName
+from loadtests.tune.candidates import grid
 from serving import command_line
-from serving.management import Management, ManagementError
+from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
 from serving.settings import ROOT, Settings
@@ -107,8 +107,8 @@ def tune_command(
     Candidates are registered beside the champion, which goes on answering, and are removed whatever happens. The exit
     code is 0 if some settings keep to the objective, 1 if none do, 2 if it cannot start, 130 after Ctrl-C.
     """
-    from loadtests.bench.wrk import WrkError
-    from loadtests.tuning import Tuning
+    from loadtests.tune.tuning import Tuning
+    from loadtests.wrk import WrkError
 
     candidates = grid(workers or [1, 2], batch_sizes or [1, 16, 64, 128], delays or [1, 3])
     try:
@@ -134,9 +134,9 @@ def guard_command(
 
     The exit code is 0 if the model reaches its share of the echo's throughput, 1 if not, 2 if it cannot start.
     """
-    from loadtests import guard
-    from loadtests.bench import wrk
-    from loadtests.champion import Champion
+    from loadtests import wrk
+    from loadtests.tune import guard
+    from loadtests.tune.champion import Champion
 
     settings = _settings()
     with tempfile.TemporaryDirectory() as folder, httpx.Client(timeout=120, trust_env=False) as client:
@@ -174,9 +174,9 @@ def versus_command(
     seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
 ) -> None:
     """Two ways to serve a model, loaded in turn: what is a setting, a checkout or another archive worth?"""
-    from loadtests import versus
     from loadtests.bench.processes import StartError
-    from loadtests.bench.wrk import WrkError
+    from loadtests.tune import versus
+    from loadtests.wrk import WrkError
 
     own = _settings().model_store
     environment = dict(change.split("=", 1) for change in changes or [] if "=" in change)

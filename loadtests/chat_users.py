@@ -14,10 +14,10 @@ from locust import FastHttpUser, task
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, ResponseContextManager
 
 from handlers.contract import ModelContract
-from loadtests import tally
-from loadtests.chat_answers import END, ChatStream, complaint
-from loadtests.conversations import ChatRequest
-from loadtests.shedding import is_shed, marked
+from loadtests.requests.chat_answers import END, ChatStream, complaint
+from loadtests.requests.conversations import ChatRequest
+from loadtests.requests.shedding import is_shed, marked
+from loadtests.results import tally
 
 PARTS = 3  # after which a client that leaves has left
 

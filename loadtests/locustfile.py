@@ -16,10 +16,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from rich.console import Console
 
 from loadtests import slo
-from loadtests.gate import Gate
-from loadtests.metrics import LoadCollector
 from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, RECOVERY, SETTLING, Stage
+from loadtests.results.gate import Gate
+from loadtests.results.metrics import LoadCollector
 from loadtests.shapes import shape_of
 from loadtests.users import user_class
 from serving.settings import Settings

@@ -8,13 +8,13 @@ import numpy as np
 from locust import FastHttpUser, constant, constant_pacing, task
 
 from handlers.contract import ModelContract
-from loadtests import conversations
-from loadtests.answers import complaint
 from loadtests.chat_users import ChatUser
-from loadtests.faults import invalid
-from loadtests.payloads import Payload, edge, example, valid
-from loadtests.shedding import is_shed, marked
-from loadtests.tally import name_of, shed_name
+from loadtests.requests import conversations
+from loadtests.requests.answers import complaint
+from loadtests.requests.faults import invalid
+from loadtests.requests.payloads import Payload, edge, example, valid
+from loadtests.requests.shedding import is_shed, marked
+from loadtests.results.tally import name_of, shed_name
 
 POOL = 500  # requests of a model that are drawn before the run: drawing must not slow the load down
 SHARES = {"example": 0.01, "edge": 0.05, "invalid": 0.05}  # the rest is valid

@@ -12,20 +12,21 @@ from prometheus_client import disable_created_metrics
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.clock import ClockName, wall_clock
-from monitoring.contracts import unmeasured
-from monitoring.database import DatabaseError, database_url
 from monitoring.housekeeping import Housekeeping, Keeping
-from monitoring.retention import PruneRefusedError, Retention
-from monitoring.sqlite_file import Backups, FileFault
-from monitoring.store import open_store
-from serving import command_line, report
-from serving.companion import Companion, CompanionError
-from serving.folders import FolderError, check_all
+from monitoring.live.clock import ClockName, wall_clock
+from monitoring.store.contracts import unmeasured
+from monitoring.store.database import DatabaseError, database_url
+from monitoring.store.predictions import open_store
+from monitoring.store.retention import PruneRefusedError, Retention
+from monitoring.store.sqlite_file import Backups, FileFault
+from serving import command_line
 from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
+from serving.security.folders import FolderError, check_all
 from serving.settings import ROOT, Settings
-from serving.supervisor import Supervisor, SupervisorError
+from serving.supervision import report
+from serving.supervision.companion import Companion, CompanionError
+from serving.supervision.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -98,7 +99,7 @@ def drift_report_command(
     ] = None,
 ) -> None:
     """Write a page about the drift of a model's newest rows, with each distribution beside its reference."""
-    from monitoring import drift_report
+    from monitoring.live import drift_report
 
     settings = _settings()
     try:
@@ -125,10 +126,11 @@ def calibrate_command(
     / ".cache",
 ) -> None:
     """Measure how many windows of a real year alarm, before and after the world has moved on."""
-    from monitoring.calibrate import calibrate, draw
-    from monitoring.timeline import timeline
-    from training import drift_result, practices, recipes
+    from monitoring.calibration.calibrate import calibrate, draw
+    from monitoring.calibration.timeline import timeline
+    from training import recipes
     from training.data import DataError
+    from training.improve.practices import document, drift_result
 
     settings = _settings()
     try:
@@ -137,7 +139,7 @@ def calibrate_command(
         result = calibrate(year, *period, windows, step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"))
     except (ArchiveError, DataError, KeyError, ValueError) as error:
         _fail(error)
-    written = practices.write_result(result, output)
+    written = document.write_result(result, output)
     draw(result, written.with_suffix(".png"))
     console.print(drift_result.markdown(result), markup=False)
     console.print(f"written: {written}", markup=False)
@@ -152,8 +154,8 @@ def false_alarms_command(
     / ".cache",
 ) -> None:
     """Count how often quality and drift alarm where nothing changed, by time and rows, on real and made-up streams."""
-    from monitoring import false_alarms
-    from monitoring.streams import STREAMS
+    from monitoring.calibration import false_alarms
+    from monitoring.calibration.streams import STREAMS
     from training.data import DataError
 
     settings = _settings()
@@ -188,8 +190,8 @@ def replay_command(
     from monitoring.replay import page
     from monitoring.replay.run import replay
     from monitoring.replay.stack import ReplayError
-    from training import replay_result
     from training.data import DataError
+    from training.improve.practices import replay_result
 
     def say(text: str) -> None:
         console.print(text, markup=False)
@@ -322,7 +324,7 @@ def status() -> None:
 @app.command()
 def down() -> None:
     """Stop the monitor and its training, also one that outlived it; the training goes on at the next start."""
-    from monitoring.training_process import TrainingProcesses
+    from monitoring.retraining.process import TrainingProcesses
 
     settings = _settings()
     console.print("stopped the monitor" if companion(settings).stop(settings) else "no monitor ran")

@@ -12,10 +12,10 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from monitoring.faults import add_handlers
-from monitoring.gate import Admit, Gate
-from monitoring.lately import Lately
-from monitoring.probe import Prober
+from monitoring.api.errors import add_handlers
+from monitoring.api.gate import Admit, Gate
+from monitoring.live.lately import Lately
+from monitoring.live.probe import Prober
 
 Task = Callable[[threading.Event], None]
 METRICS_PATIENCE = 8.0  # s; Prometheus waits for ten

@@ -11,30 +11,30 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.access import Access
-from monitoring.actions_router import actions_router
-from monitoring.alerts_router import alerts_router
+from monitoring.api.access import Access
+from monitoring.api.alerts import alerts_router
+from monitoring.api.catalog import catalog_router
+from monitoring.api.events import Ingest, events_router
+from monitoring.api.feedback import feedback_router
+from monitoring.api.jobs import jobs_router
+from monitoring.api.promotions import actions_router
+from monitoring.api.quality import live_router
 from monitoring.app import Task, create_app
-from monitoring.catalog import catalog_router
-from monitoring.clock import ClockName, EventClock, wall_clock
 from monitoring.console.router import console_router
-from monitoring.contracts import Contracts
-from monitoring.database import database_url
-from monitoring.feedback import feedback_router
 from monitoring.housekeeping import Housekeeping, Keeping
-from monitoring.ingest import Ingest, events_router
-from monitoring.jobs_router import jobs_router
-from monitoring.keeping import BackupPolicy, Keeper
-from monitoring.leases import Lease
-from monitoring.live import Live, QualityWindow
-from monitoring.live_metrics import LiveMetrics
-from monitoring.live_router import live_router
-from monitoring.loop import Policies, Service, closed_loop
-from monitoring.probe import TIMEOUT, Prober
-from monitoring.pruning import Pruner
-from monitoring.retention import Retention
-from monitoring.retraining_metrics import RetrainingMetrics
-from monitoring.store import Store, open_store
+from monitoring.live.clock import ClockName, EventClock, wall_clock
+from monitoring.live.live import Live, QualityWindow
+from monitoring.live.metrics import LiveMetrics
+from monitoring.live.probe import TIMEOUT, Prober
+from monitoring.retraining.loop import Policies, Service, closed_loop
+from monitoring.retraining.metrics import RetrainingMetrics
+from monitoring.store.contracts import Contracts
+from monitoring.store.database import database_url
+from monitoring.store.keeping import BackupPolicy, Keeper
+from monitoring.store.leases import Lease
+from monitoring.store.predictions import Store, open_store
+from monitoring.store.pruning import Pruner
+from monitoring.store.retention import Retention
 from serving.registry import Registry
 from serving.settings import Settings
 

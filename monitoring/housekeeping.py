@@ -11,12 +11,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.leases import Lease
-from monitoring.policy import whole
-from monitoring.promotions import replaced_by
-from monitoring.records import UNDER_WAY
-from monitoring.store import Store
-from serving.metric_files import outdated
+from monitoring.retraining.policy import whole
+from monitoring.retraining.promotions import replaced_by
+from monitoring.store.leases import Lease
+from monitoring.store.predictions import Store
+from monitoring.store.records import UNDER_WAY
+from serving.metrics.metric_files import outdated
 from serving.registry import ArchiveError, Registry, Version
 from serving.settings import Settings
 

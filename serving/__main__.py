@@ -10,17 +10,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving import background, command_line, companion, management_port, report, rollout
-from serving import exporter as exporting
+from serving import command_line, rollout
 from serving.champions import ask_all
-from serving.companion import CompanionError
-from serving.folders import FolderError, check_all, readable_by_others
-from serving.launch import LaunchError, launch, torchserve_folder
-from serving.management import socket_client
+from serving.hosts.torchserve import background, management_port
+from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
+from serving.hosts.torchserve.management import socket_client
+from serving.metrics import exporter as exporting
 from serving.readiness import Readiness, read_contract
 from serving.registry import ArchiveError, Registry
+from serving.security.folders import FolderError, check_all, readable_by_others
 from serving.settings import Settings
-from serving.supervisor import Supervisor, SupervisorError
+from serving.supervision import companion, report
+from serving.supervision.companion import CompanionError
+from serving.supervision.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -147,7 +149,7 @@ def management(
 @app.command()
 def sbom() -> None:
     """Print what runs here, as a bill of materials for a scanner (CycloneDX)."""
-    from serving.sbom import bill_of_materials
+    from serving.security.sbom import bill_of_materials
 
     try:
         typer.echo(bill_of_materials(torchserve_folder() / "frontend" / "model-server.jar"))

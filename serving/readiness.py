@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from handlers.capture import SWITCH
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
+from handlers.observe.capture import SWITCH
 from serving.registry import ArchiveError, Registry, Version
 
 LONGEST = 10.0  # s that an answer to an example is waited for at most

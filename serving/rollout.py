@@ -16,8 +16,8 @@ from filelock import FileLock
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.contract import ModelContract
-from serving.launch import LaunchError
-from serving.management import Management, ManagementError
+from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask, contract_of
 from serving.registry import ArchiveError, Registry, version_of
 
@@ -27,7 +27,7 @@ DRAIN_PAUSES = 5  # in which somebody asks for the version; then it stays
 QUIET = 0.5  # s without a request, before TorchServe is stopped
 REQUESTS = "ts_inference_requests_total"  # TorchServe's: by model and by the version that a request names
 DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
-RUNNING = "X-Running-Requests"  # of handlers.chat_handler
+RUNNING = "X-Running-Requests"  # of handlers.language.handler
 LOCK = "rollout.lock"  # in the model store
 
 

@@ -1,6 +1,8 @@
 """Ports and paths, from the environment; ``.env.example`` documents them."""
 
+import contextlib
 import hashlib
+import socket
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,3 +132,19 @@ def _text(value: str | int | Path | None) -> str:
 
 def _reachable(address: str) -> str:
     return "127.0.0.1" if address in ("0.0.0.0", "::") else address
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def on_free_ports(store: Path, run_dir: Path) -> Settings:
+    """Settings of a copy that listens where nothing else does, on this machine alone."""
+    names = [name for name in Settings.__annotations__ if name.endswith("_port")]
+    ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
+    return Settings(model_store=store, run_dir=run_dir, **ports)

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from serving import command_line
-from serving.profiles import PROFILES
+from serving.command_line import Cache, Runs, Store, console, fail, telling
+from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
-from training.command_line import ROOT, Cache, Runs, Store, console, fail, telling
-from training.commands_export import export_command
-from training.commands_optimize import optimize_command
-from training.commands_tuning import ablate_command, search_command
+from serving.settings import ROOT
+from training.improve.commands_export import export_command
+from training.improve.commands_optimize import optimize_command
+from training.improve.commands_tuning import ablate_command, search_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -98,7 +99,8 @@ def package_command(
     store: Store = ROOT / "model_store",
 ) -> None:
     """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
-    from training import pipeline, recipes, serving_settings
+    from training import pipeline, recipes
+    from training.packaging import serving_settings
 
     options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
     try:
@@ -126,9 +128,11 @@ def learning_curve_command(
     runs: Runs = ROOT / "runs",
 ) -> None:
     """Train on ever more rows, pretrained and from scratch, and show what each is worth; interrupted, it goes on."""
-    from training import learning_curve, practices, recipes
+    from training import recipes
     from training.data import DataError
-    from training.report import print_learning_curve
+    from training.improve import learning_curve
+    from training.improve.practices import document
+    from training.report.terminal import print_learning_curve
 
     try:
         curve = learning_curve.learning_curve(
@@ -143,7 +147,7 @@ def learning_curve_command(
     except (KeyError, ValueError, DataError) as error:
         fail(error)
     print_learning_curve(curve, console)
-    written = practices.write_result(curve, output), learning_curve.draw(curve, output)
+    written = document.write_result(curve, output), learning_curve.draw(curve, output)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)
 
 
@@ -192,9 +196,10 @@ def report_command(
     cache: Cache = ROOT / ".cache",
 ) -> None:
     """Measure the champion's archive again on the held-out rows, and write its page anew."""
-    from training import practices, recipes
-    from training.champion_report import champion_report
+    from training import recipes
     from training.data import DataError
+    from training.improve.practices import document
+    from training.report.champion import champion_report
 
     try:
         found = champion_report(recipes.ready(model), Registry(store), cache)
@@ -202,7 +207,7 @@ def report_command(
         fail(error)
     console.print(f"{found.page}: how good it is, and where it errs", markup=False)
     if output:
-        console.print(f"written: {practices.write_result(found.result, output)}", markup=False)
+        console.print(f"written: {document.write_result(found.result, output)}", markup=False)
 
 
 @app.command("practices")
@@ -210,10 +215,10 @@ def practices_command(
     docs: Annotated[Path, typer.Option(help="Folder of practices.md and of practices/, the figures.")] = ROOT / "docs",
 ) -> None:
     """Write docs/practices.md from the figures that the other commands left."""
-    from training import practices
+    from training.improve.practices import document
 
     try:
-        written = practices.write(docs)
+        written = document.write(docs)
     except ValueError as error:
         fail(error)
     console.print(f"written: {written}", markup=False)
@@ -239,9 +244,9 @@ def _train(
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
     from training.data import DataError
-    from training.export import ParityError
     from training.language.recipe import LanguageRecipe
-    from training.report import print_result
+    from training.packaging.export import ParityError
+    from training.report.terminal import print_result
 
     try:
         recipe = recipes.find_any(model)

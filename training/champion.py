@@ -12,8 +12,8 @@ from torch import nn
 from handlers.contract import ModelContract
 from serving.readiness import contract_of, read_contract
 from serving.registry import ArchiveError, Registry
-from training.archive import ASSETS, CONFIG, GRAPHS, MANIFEST
 from training.data import DataError
+from training.packaging.archive import ASSETS, CONFIG, GRAPHS, MANIFEST
 from training.recipe import Data, Recipe, Trained
 
 

@@ -14,11 +14,11 @@ from torchmetrics.functional.classification import binary_auroc
 
 from handlers.contract import Task
 from serving.documents import finite
-from training.calibration import calibration, fit_temperature
-from training.criteria import PRIMARY, Criterion
-from training.decisive import value
-from training.intervals import bootstrap
 from training.recipe import Array, Data, Recipe, Split
+from training.statistics.calibration import calibration, fit_temperature
+from training.statistics.criteria import PRIMARY, Criterion
+from training.statistics.decisive import value
+from training.statistics.intervals import bootstrap
 
 Metrics = dict[str, float | None]  # by name; None where the rows do not tell
 

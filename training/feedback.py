@@ -2,7 +2,7 @@
 
     python -m training train flights --promote never --feedback rows.jsonl --hold-out 0.1
 
-The file has one JSON object a line, with the features as they were captured (``handlers/events.py``):
+The file has one JSON object a line, with the features as they were captured (``handlers/observe/events.py``):
 ``{"time": "2013-03-01T10:00:00+00:00", "features": {"distance": 1400.0, "carrier": "UA", …}, "label": 227.0}``.
 The newest rows are held out, so that the version is measured on what came after all that it learned.
 """
@@ -18,17 +18,17 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from handlers import json_input
-from handlers.codec import Codec, Decoded
+from handlers import json_io
 from handlers.contract import ModelContract
-from handlers.events import MOST_VALUES
+from handlers.formats.codec import Codec, Decoded
+from handlers.formats.tokens import PAD
 from handlers.message import JSON, InputError, Request
-from handlers.tokens import PAD
-from training.archive import ASSETS, codec_of
+from handlers.observe.events import MOST_VALUES
 from training.data import DataError, sha256
-from training.interface import contract_without_version
-from training.labels import label_fault
+from training.packaging.archive import ASSETS, codec_of
+from training.packaging.interface import contract_without_version
 from training.recipe import Array, Data, Recipe, Split
+from training.statistics.labels import label_fault
 
 SMALLEST_BATCH = 32  # rows: smaller ones are noise, and take ever longer
 FEWEST_HELD_OUT = 2  # rows: a single one has no spread to measure an R² against
@@ -215,7 +215,7 @@ def _rows(path: Path, content: bytes, codec: Codec) -> tuple[list[_Row], list[st
     rows, faults = [], []
     for number, line in enumerate(content.splitlines(), 1):
         try:
-            told = json_input.decode(_LINE, line)
+            told = json_io.decode(_LINE, line)
         except InputError as error:
             raise DataError(f"{path} is damaged in line {number}, {error.path}: {error.message}") from error
         try:

@@ -17,10 +17,10 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from torch import Tensor, nn
+from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from training.recipe import Data, Hyperparameters, Recipe, Split, Trained, to_tensors
-from training.schedules import scheduler
 
 Batch = tuple[list[Tensor], Tensor, Tensor]
 
@@ -276,3 +276,24 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def scheduler(hp: Hyperparameters, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler | None:
+    """The schedule of the hyperparameters, None for a constant rate.
+
+    Args:
+        hp: names it; ``lr`` is its highest rate.
+        optimizer: whose rate it sets.
+        steps: batches of the whole run.
+    """
+    match hp.schedule:
+        case "step":  # a tenth from the half on, a hundredth in the last quarter, as He et al. 2016 did by hand
+            return lr_scheduler.MultiStepLR(optimizer, [steps // 2, steps * 3 // 4])
+        case "cosine":
+            return lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        case "restarts":  # two cosines, a third and two thirds of the run (Loshchilov & Hutter 2017)
+            return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, -(-steps // 3), 2)
+        case "one_cycle":  # up for three tenths, then down to nothing (Smith & Topin 2019)
+            return lr_scheduler.OneCycleLR(optimizer, hp.lr, total_steps=steps)
+        case _:
+            return None

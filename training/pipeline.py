@@ -16,17 +16,19 @@ from handlers.message import JSON, Request
 from serving import documents
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
-from training import archive, calibration, evaluate, export, fit, result_file
+from training import evaluate, fit
 from training.champion import unpack
-from training.deadline import with_deadline
 from training.feedback import as_many_steps, extend
-from training.html_report import page
-from training.interface import contract_without_version
-from training.lineage import lineage
+from training.packaging import archive, export, result_file
+from training.packaging.deadline import with_deadline
+from training.packaging.interface import contract_without_version
+from training.packaging.lineage import lineage
+from training.packaging.reference import reference
+from training.packaging.registration import Promote, Result, register
+from training.packaging.serving_settings import serving_of
 from training.recipe import Array, Data, Recipe, Serving, Trained
-from training.reference import reference
-from training.registration import Promote, Result, register
-from training.serving_settings import serving_of
+from training.report import page
+from training.statistics import calibration
 
 
 def train(

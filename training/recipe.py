@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handlers.contract import Task, TensorSpec, classification_outputs
-from training.criteria import Criterion
+from training.statistics.criteria import Criterion
 
 if TYPE_CHECKING:
     from optuna import Trial

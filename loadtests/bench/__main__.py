@@ -14,11 +14,12 @@ import msgspec
 import typer
 from rich.console import Console
 
-from loadtests.bench import chart, contenders, extremes, marloop, report, wrk
-from loadtests.bench.contenders import MODELS, Contender
+from loadtests import wrk
 from loadtests.bench.machine import machine
-from loadtests.bench.results import QUICK, Plan, Results
-from loadtests.bench.turns import Bench
+from loadtests.bench.tensors import chart, contenders, extremes, marloop, report
+from loadtests.bench.tensors.contenders import MODELS, Contender
+from loadtests.bench.tensors.results import QUICK, Plan, Results
+from loadtests.bench.tensors.turns import Bench
 from serving import command_line, documents
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings

@@ -5,7 +5,7 @@ import platform
 
 import psutil
 
-from training.machine import processor
+from training.figures.machine import processor
 
 
 def machine() -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from serving.ports import free_ports as free_ports  # a server under test needs some
+from serving.settings import free_ports as free_ports  # a server under test needs some
 
 MARK = "MARLOOP_BENCH"
 START_TIMEOUT = 120.0  # s

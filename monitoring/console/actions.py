@@ -7,16 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
-from monitoring.access import Access
+from monitoring.api.access import Access
 from monitoring.console.form import FormError, parse
 from monitoring.console.guard import from_the_console, limited_body
 from monitoring.console.pages import Pages
 from monitoring.console.route import route_with
 from monitoring.console.trial import Trial
-from monitoring.contracts import Contracts
-from monitoring.promotions import PromotionRefused
-from monitoring.retraining import Retraining, RetrainRefused
-from serving.launch import LaunchError
+from monitoring.retraining.promotions import PromotionRefused
+from monitoring.retraining.queue import Retraining, RetrainRefused
+from monitoring.store.contracts import Contracts
+from serving.hosts.torchserve.launch import LaunchError
 from serving.registry import ArchiveError
 
 WHO = "console"  # in the audit

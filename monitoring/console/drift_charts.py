@@ -4,11 +4,11 @@ import threading
 from collections.abc import Sequence
 
 from handlers.contract import ModelContract
-from monitoring import drift_report
-from monitoring.drift import Drift
-from monitoring.live import Found, Live, newest_rows
-from monitoring.store import Store
-from training.html_report.svg import Chart
+from monitoring.live import drift_report
+from monitoring.live.drift import Drift
+from monitoring.live.live import Found, Live, newest_rows
+from monitoring.store.predictions import Store
+from training.figures.svg import Chart
 
 Drawn = tuple[Drift, Sequence[Chart]]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Header, HTTPException, Request
 
-from monitoring.body import body_of
+from monitoring.api.body import body_of
 from monitoring.console.trial import LARGEST
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from monitoring.jobs_router import read_log
+from monitoring.api.jobs import read_log
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal (ECMA-48, control sequences)
 

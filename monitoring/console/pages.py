@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from training.html_report.template import FRAMES
+from training.figures.template import FRAMES
 
 FOLDER = Path(__file__).parent
 FILES = {

@@ -9,8 +9,8 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.api.errors import noted, store_fault
 from monitoring.console.pages import Pages
-from monitoring.faults import noted, store_fault
 from serving.registry import ArchiveError
 
 # "Content Security Policy Level 3": nothing but the console's own files. Matplotlib puts colours into attributes.

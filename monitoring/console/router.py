@@ -7,7 +7,7 @@ import httpx
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse
 
-from monitoring.access import Access
+from monitoring.api.access import Access
 from monitoring.console.actions import actions_router
 from monitoring.console.calls import calls_router
 from monitoring.console.drift_charts import DriftCharts
@@ -17,12 +17,12 @@ from monitoring.console.pages import Pages, assets_router
 from monitoring.console.route import route_with
 from monitoring.console.trial import Trial
 from monitoring.console.views import ModelView, Views
-from monitoring.contracts import Contracts
-from monitoring.drift_report import verdict
-from monitoring.live import Live
-from monitoring.records import UNDER_WAY, Job
-from monitoring.retraining import Retraining
-from monitoring.store import Store
+from monitoring.live.drift_report import verdict
+from monitoring.live.live import Live
+from monitoring.retraining.queue import Retraining
+from monitoring.store.contracts import Contracts
+from monitoring.store.predictions import Store
+from monitoring.store.records import UNDER_WAY, Job
 
 NEWEST = 15  # jobs and decisions that a page lists
 STAGES = ("train", "judge", "shadow", "promote")

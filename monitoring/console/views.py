@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from handlers.contract import ModelContract
-from monitoring.contracts import Contracts, unmeasured
-from monitoring.drift import KINDS, Drift, Kind
-from monitoring.live import Live
-from monitoring.quality import Measured
-from monitoring.records import UNDER_WAY, Job
-from monitoring.store import Store
+from monitoring.live.drift import KINDS, Drift, Kind
+from monitoring.live.live import Live
+from monitoring.live.quality import Measured
+from monitoring.store.contracts import Contracts, unmeasured
+from monitoring.store.predictions import Store
+from monitoring.store.records import UNDER_WAY, Job
 from serving.registry import Version
-from training.criteria import PRIMARY
+from training.statistics.criteria import PRIMARY
 
 DriftState = Literal["drift", "as usual", "no verdict"]
 

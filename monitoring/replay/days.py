@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import TensorSpec
-from training.distribution import Array
 from training.recipe import Split
+from training.statistics.distribution import Array
 
 NIGHT = timedelta(hours=5)  # a day of the flights begins at midnight in New York's winter
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.replay.result import draw
-from training.practices import RESULTS, write_json
-from training.replay_result import markdown
+from training.improve.practices.document import RESULTS, write_json
+from training.improve.practices.replay_result import markdown
 
 NAME = "closed-loop"
 BEGIN, END = "<!-- begin of the figures -->", "<!-- end of the figures -->"

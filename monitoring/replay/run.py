@@ -16,12 +16,12 @@ from monitoring.replay.days import days_of
 from monitoring.replay.drive import Drive
 from monitoring.replay.pace import Pace
 from monitoring.replay.result import result_of
-from serving.companion import Companion, CompanionError
-from serving.launch import LaunchError
-from serving.management import ManagementError
+from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.torchserve.management import ManagementError
 from serving.settings import Settings
+from serving.supervision.companion import Companion, CompanionError
 from training import recipes
-from training.machine import machine
+from training.figures.machine import machine
 
 # How the loop is set; what is not named here has its default. Capture must drop nothing: a day comes in a second.
 LOOP = {

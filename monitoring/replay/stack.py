@@ -14,14 +14,14 @@ import psutil
 from filelock import FileLock, Timeout
 
 from monitoring.replay import accelerated
-from serving import background, env_file
-from serving.companion import Companion, exporter
-from serving.management import Management
-from serving.ports import free_ports, on_free_ports
+from serving import env_file
+from serving.hosts.torchserve import background
+from serving.hosts.torchserve.management import Management
 from serving.processes import commands, end, tail
 from serving.registry import Registry
-from serving.settings import ROOT, Settings
-from serving.supervisor import Supervisor
+from serving.settings import ROOT, Settings, free_ports, on_free_ports
+from serving.supervision.companion import Companion, exporter
+from serving.supervision.supervisor import Supervisor
 
 MARK = ".replay"  # a file in a folder that is a replay's, and may be emptied
 FROZEN = "-frozen"  # behind the model's name: the first version again, which no loop touches

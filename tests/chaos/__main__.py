@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.bench.report import put
+from loadtests.bench.tensors.report import put
 from serving.settings import ROOT
 from tests.chaos.faults import FAULTS
 from tests.chaos.report import Report, Row, markdown
-from training.machine import machine
+from training.figures.machine import machine
 
 BEGIN, END = "<!-- chaos: from here written by `make chaos` -->", "<!-- chaos: until here -->"
 console = Console(highlight=False, soft_wrap=True)

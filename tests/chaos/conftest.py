@@ -12,12 +12,13 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving import background, companion
+from serving.hosts.torchserve import background
 from serving.settings import ROOT, Settings
+from serving.supervision import companion
 from tests.chaos.load import Question
 from tests.integration.conftest import settings_for
 from tests.integration.conftest import store as store
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 LINEAR = Question("/predictions/linear", {"x": 6}, {"prediction": 11.999998})
 COMMANDS = ("serving", "monitoring")

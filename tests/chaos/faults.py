@@ -48,31 +48,31 @@ FAULTS = (
         "killed",
         "kill -9 of the monitor while labels are posted",
         "every acknowledged label is there",
-        ("integration/durability::no_acknowledged_feedback_is_lost_when_the_monitor_is_killed_under_load",),
+        ("integration/monitoring/durability::no_acknowledged_feedback_is_lost_when_the_monitor_is_killed_under_load",),
     ),
     Fault(
         "killed",
         "kill -9 of whoever promotes, or of TorchServe, at each step of a promotion",
         "the registry and what is served agree after the next `make up`",
         (
-            "integration/rollout::whoever_promotes_can_be_killed_at_any_step",
-            "integration/rollout::torchserve_can_be_killed_at_any_step_and_is_started_with_the_champion",
+            "integration/monitoring/rollout::whoever_promotes_can_be_killed_at_any_step",
+            "integration/monitoring/rollout::torchserve_can_be_killed_at_any_step_and_is_started_with_the_champion",
         ),
     ),
     Fault(
         "killed",
         "kill -9 of the supervisor",
         "what it left is known and replaced",
-        ("serving/supervisor::what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own",),
+        ("serving/supervision/supervisor::what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own",),
     ),
     Fault(
         "killed",
         "kill -9 of one of two monitors that share a database",
         "the other takes its jobs over, each is done once",
         (
-            "monitoring/leases::a_holder_that_is_killed_is_followed_by_another",
-            "monitoring/leases::two_monitors_on_one_database_train_a_job_once",
-            "monitoring/leases::a_holder_that_slept_too_long_writes_nothing_more",
+            "monitoring/store/leases::a_holder_that_is_killed_is_followed_by_another",
+            "monitoring/store/leases::two_monitors_on_one_database_train_a_job_once",
+            "monitoring/store/leases::a_holder_that_slept_too_long_writes_nothing_more",
         ),
     ),
     Fault(
@@ -82,7 +82,7 @@ FAULTS = (
         (
             "training/fit::a_killed_command_goes_on_when_called_again_and_ctrl_c_says_how_to_go_on",
             "training/feedback::a_killed_command_goes_on_with_the_same_file_and_tells_its_result_to_a_program",
-            "training/search::a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_goes_on",
+            "training/improve/search::a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_goes_on",
         ),
     ),
     Fault(
@@ -91,7 +91,7 @@ FAULTS = (
         "ended and back within 15 s, no wrong answer",
         (
             f"{STACK}a_part_that_hangs_is_ended_and_comes_back",
-            "serving/watcher::one_that_hangs_is_killed_with_its_children_in_less_than_fifteen_seconds",
+            "serving/supervision/watcher::one_that_hangs_is_killed_with_its_children_in_less_than_fifteen_seconds",
         ),
     ),
     Fault(
@@ -105,8 +105,8 @@ FAULTS = (
         "a busy machine: late answers, seconds in which nobody runs",
         "nothing is ended",
         (
-            "serving/watcher::one_late_answer_is_no_hang",
-            "serving/watcher::seconds_in_which_nobody_got_to_run_count_for_nobody",
+            "serving/supervision/watcher::one_late_answer_is_no_hang",
+            "serving/supervision/watcher::seconds_in_which_nobody_got_to_run_count_for_nobody",
         ),
     ),
     Fault(
@@ -114,23 +114,23 @@ FAULTS = (
         "a probe that never ends",
         "readiness expires",
         (
-            "monitoring/probe::a_probe_that_never_ends_does_not_keep_the_former_answer_true",
-            "monitoring/probe::a_right_answer_is_true_for_some_seconds_only",
+            "monitoring/live/probe::a_probe_that_never_ends_does_not_keep_the_former_answer_true",
+            "monitoring/live/probe::a_right_answer_is_true_for_some_seconds_only",
         ),
     ),
     Fault(
         "hung",
         "a monitor that answers no captured row",
         "no request waits for it",
-        ("handlers/capture::a_sink_that_hangs_slows_no_request_and_what_finds_no_place_is_counted",),
+        ("handlers/observe/capture::a_sink_that_hangs_slows_no_request_and_what_finds_no_place_is_counted",),
     ),
     Fault(
         "hung",
         "another process holds SQLite's lock; every thread waits for the store",
         "health, readiness and metrics answer; the rest is a 503 with Retry-After",
         (
-            "monitoring/gate::while_every_thread_waits_for_the_store_health_is_told_and_the_rest_is_a_503",
-            "monitoring/gate::while_another_process_holds_the_database_writers_are_told_to_come_again",
+            "monitoring/api/gate::while_every_thread_waits_for_the_store_health_is_told_and_the_rest_is_a_503",
+            "monitoring/api/gate::while_another_process_holds_the_database_writers_are_told_to_come_again",
         ),
     ),
     Fault(
@@ -138,10 +138,10 @@ FAULTS = (
         "the folder of metrics is full, missing, read-only or a file",
         "a worker starts and serves without metrics, and the exporter says so",
         (
-            "handlers/metrics_folder::a_full_folder_costs_the_metrics_and_not_the_worker",
-            "handlers/metrics_folder::a_folder_that_takes_nothing_at_all",
-            "handlers/metrics_folder::a_folder_that_is_read_only",
-            "handlers/metrics_folder::a_file_where_the_folder_should_be",
+            "handlers/observe/metrics_folder::a_full_folder_costs_the_metrics_and_not_the_worker",
+            "handlers/observe/metrics_folder::a_folder_that_takes_nothing_at_all",
+            "handlers/observe/metrics_folder::a_folder_that_is_read_only",
+            "handlers/observe/metrics_folder::a_file_where_the_folder_should_be",
         ),
     ),
     Fault(
@@ -154,15 +154,15 @@ FAULTS = (
         "filled",
         "a database that cannot be written",
         "nothing is acknowledged",
-        ("monitoring/gate::a_database_that_cannot_be_written_acknowledges_nothing",),
+        ("monitoring/api/gate::a_database_that_cannot_be_written_acknowledges_nothing",),
     ),
     Fault(
         "filled",
         "logs without end",
         "rotated by size; failed requests beyond 100 in ten seconds are counted",
         (
-            "serving/supervisor::a_log_is_rotated_by_its_size",
-            "handlers/logs::many_failed_requests_are_counted_instead_of_logged",
+            "serving/supervision/supervisor::a_log_is_rotated_by_its_size",
+            "handlers/observe/logs::many_failed_requests_are_counted_instead_of_logged",
         ),
     ),
     Fault(
@@ -175,8 +175,8 @@ FAULTS = (
             "serving/registry::nan_of_a_former_version_is_read_as_unknown_told_and_gone_with_the_next_change",
             "serving/restore::the_copy_comes_back_and_the_damaged_file_is_kept",
             "serving/restore::without_a_copy_the_archives_and_what_is_left_of_the_file_tell",
-            "monitoring/gate::a_damaged_registry_is_a_503_and_labels_are_kept",
-            "monitoring/probe::an_unreadable_registry_makes_every_model_unready_and_names_the_file",
+            "monitoring/api/gate::a_damaged_registry_is_a_503_and_labels_are_kept",
+            "monitoring/live/probe::an_unreadable_registry_makes_every_model_unready_and_names_the_file",
         ),
     ),
     Fault(
@@ -185,8 +185,8 @@ FAULTS = (
         "refused by name, not ready with the reason; the others are served",
         (
             "integration/lifecycle::an_altered_archive_is_refused_by_name_and_the_rest_is_served",
-            "integration/rollout::a_version_that_cannot_be_served_is_not_promoted_and_the_champion_answers_on",
-            "monitoring/probe::an_archive_that_is_damaged_while_it_is_served_is_unready_until_it_is_whole_again",
+            "integration/monitoring/rollout::a_version_that_cannot_be_served_is_not_promoted_and_the_champion_answers_on",
+            "monitoring/live/probe::an_archive_that_is_damaged_while_it_is_served_is_unready_until_it_is_whole_again",
         ),
     ),
     Fault(
@@ -194,8 +194,8 @@ FAULTS = (
         "a metrics file cut, emptied or overwritten",
         "left out and counted; all others are shown",
         (
-            "serving/exporter::a_damaged_file_is_left_out_and_counted_and_all_others_are_shown",
-            "serving/exporter::the_damaged_file_of_a_worker_that_died_costs_only_its_own_counts",
+            "serving/metrics/exporter::a_damaged_file_is_left_out_and_counted_and_all_others_are_shown",
+            "serving/metrics/exporter::the_damaged_file_of_a_worker_that_died_costs_only_its_own_counts",
         ),
     ),
     Fault(
@@ -203,10 +203,10 @@ FAULTS = (
         "monitor.db cut, zeroed, overwritten or of a newer schema",
         "told in a sentence; nothing is acknowledged; one command brings the newest good copy back",
         (
-            "monitoring/sqlite_file::at_the_start_a_damaged_file_is_told_in_a_sentence_with_the_way_back",
-            "monitoring/sqlite_file::labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged",
-            "monitoring/sqlite_file::one_command_brings_the_newest_good_copy_back_and_keeps_the_damaged_file",
-            "monitoring/sqlite_file::a_damaged_database_pushes_no_good_copy_out",
+            "monitoring/store/sqlite_file::at_the_start_a_damaged_file_is_told_in_a_sentence_with_the_way_back",
+            "monitoring/store/sqlite_file::labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged",
+            "monitoring/store/sqlite_file::one_command_brings_the_newest_good_copy_back_and_keeps_the_damaged_file",
+            "monitoring/store/sqlite_file::a_damaged_database_pushes_no_good_copy_out",
         ),
     ),
     Fault(
@@ -215,22 +215,22 @@ FAULTS = (
         "said, and made anew",
         (
             "training/fit::a_run_whose_checkpoint_is_damaged_says_so_and_begins_anew",
-            "training/search::a_damaged_file_is_put_aside_and_the_search_begins_anew",
-            "training/kept::a_kept_file_that_is_damaged_is_told_and_counts_as_none",
-            "training/kept::unpacked_weights_of_the_right_size_and_wrong_content_are_told_apart",
+            "training/improve/search::a_damaged_file_is_put_aside_and_the_search_begins_anew",
+            "training/packaging/kept::a_kept_file_that_is_damaged_is_told_and_counts_as_none",
+            "training/packaging/kept::unpacked_weights_of_the_right_size_and_wrong_content_are_told_apart",
         ),
     ),
     Fault(
         "flooded",
         "9,000 connections with an unfinished body each",
         "answers again once they are gone",
-        ("integration/flood::nine_thousand_unfinished_requests_are_outlived",),
+        ("integration/load/flood::nine_thousand_unfinished_requests_are_outlived",),
     ),
     Fault(
         "flooded",
         "64 clients with the largest body each",
         "right or refused, no worker dies",
-        ("integration/flood::more_of_the_largest_bodies_than_there_is_memory_for_are_outlived",),
+        ("integration/load/flood::more_of_the_largest_bodies_than_there_is_memory_for_are_outlived",),
     ),
     Fault(
         "flooded",
@@ -246,10 +246,10 @@ FAULTS = (
         "bodies without end, without a token, slow or compressed, at the monitor",
         "401 before a byte is read, 413, 408",
         (
-            "monitoring/gate::every_route_that_takes_something_says_401_before_it_reads",
-            "monitoring/gate::every_route_that_takes_something_has_a_limit_also_without_a_length",
-            "monitoring/gate::a_slow_body_is_given_up",
-            "monitoring/gate::a_compressed_body_is_not_unpacked",
+            "monitoring/api/gate::every_route_that_takes_something_says_401_before_it_reads",
+            "monitoring/api/gate::every_route_that_takes_something_has_a_limit_also_without_a_length",
+            "monitoring/api/gate::a_slow_body_is_given_up",
+            "monitoring/api/gate::a_compressed_body_is_not_unpacked",
         ),
     ),
     Fault(
@@ -257,9 +257,9 @@ FAULTS = (
         "decompression bombs: gzip, PNG, WebP, text of a picture",
         "refused before they are unpacked",
         (
-            "handlers/packing::a_bomb_is_refused_once_the_limit_is_reached",
-            "handlers/image_codec::a_picture_of_too_many_pixels_is_refused_before_it_is_decoded",
-            "handlers/image_codec::a_bomb_in_a_pictures_text_is_refused",
+            "handlers/http/packing::a_bomb_is_refused_once_the_limit_is_reached",
+            "handlers/formats/image::a_picture_of_too_many_pixels_is_refused_before_it_is_decoded",
+            "handlers/formats/image::a_bomb_in_a_pictures_text_is_refused",
         ),
     ),
     Fault(
@@ -269,8 +269,8 @@ FAULTS = (
         (
             "integration/bad_input::in_a_mixed_crowd_each_good_request_gets_exactly_the_answer_that_it_gets_alone",
             "integration/bad_input::random_bytes_in_every_content_type_get_a_4xx",
-            "handlers/hostile::arbitrary_bytes_of_any_content_type_get_a_4xx",
-            "handlers/hostile::a_damaged_request_gets_an_answer_or_a_4xx",
+            "handlers/formats/hostile::arbitrary_bytes_of_any_content_type_get_a_4xx",
+            "handlers/formats/hostile::a_damaged_request_gets_an_answer_or_a_4xx",
         ),
     ),
     Fault(
@@ -278,9 +278,9 @@ FAULTS = (
         "labels of another kind, of 1e300, before, beside and after their predictions",
         "refused or left out and counted; no gauge vanishes",
         (
-            "monitoring/feedback::labels_posted_beside_their_predictions_never_break_the_quality",
-            "monitoring/feedback::a_label_beyond_the_contracts_range_is_refused",
-            "monitoring/store::labels_at_the_same_time_as_their_predictions_are_all_joined_and_none_that_does_not_fit",
+            "monitoring/api/feedback::labels_posted_beside_their_predictions_never_break_the_quality",
+            "monitoring/api/feedback::a_label_beyond_the_contracts_range_is_refused",
+            "monitoring/store/predictions::labels_at_the_same_time_as_their_predictions_are_all_joined_and_none_that_does_not_fit",
         ),
     ),
     Fault(
@@ -288,9 +288,9 @@ FAULTS = (
         "events of the wrong types, of integers without end, of the year 2099",
         "422 with the place; the good rows of the batch are kept",
         (
-            "monitoring/ingest::features_must_be_such_as_the_handler_decodes",
-            "monitoring/ingest::a_row_with_a_fault_is_told_with_its_place_and_the_others_are_kept",
-            "monitoring/ingest::an_event_ahead_of_the_wall_is_refused_and_one_a_little_ahead_is_not",
+            "monitoring/api/events::features_must_be_such_as_the_handler_decodes",
+            "monitoring/api/events::a_row_with_a_fault_is_told_with_its_place_and_the_others_are_kept",
+            "monitoring/api/events::an_event_ahead_of_the_wall_is_refused_and_one_a_little_ahead_is_not",
         ),
     ),
     Fault(
@@ -312,7 +312,7 @@ FAULTS = (
             "integration/management_attacks::a_page_in_a_browser_neither_registers_nor_removes",
             "integration/management_attacks::neither_an_archive_nor_a_folder_that_nobody_registered_is_loaded",
             "integration/management_attacks::nothing_answers_behind_the_management_over_grpc",
-            "serving/management_port::over_a_connection_no_spelling_of_a_request_gets_past_the_checks",
+            "serving/hosts/torchserve/management_port::over_a_connection_no_spelling_of_a_request_gets_past_the_checks",
         ),
     ),
     Fault(
@@ -320,9 +320,9 @@ FAULTS = (
         "folders and links that another user made before in shared places",
         "refused; what is ours is for its owner alone",
         (
-            "serving/folders::no_command_believes_what_another_user_put_there",
-            "serving/folders::a_folder_that_is_not_ours_alone_is_refused",
-            "serving/folders::what_a_command_writes_is_private_whatever_the_umask",
+            "serving/security/folders::no_command_believes_what_another_user_put_there",
+            "serving/security/folders::a_folder_that_is_not_ours_alone_is_refused",
+            "serving/security/folders::what_a_command_writes_is_private_whatever_the_umask",
         ),
     ),
     Fault(
@@ -330,8 +330,8 @@ FAULTS = (
         "an archive's code looks for secrets in its environment",
         "there is a token that may only send events",
         (
-            "serving/worker_environment::no_secret_is_passed_on_and_what_is_needed_is",
-            "serving/worker_environment::the_token_of_events_tells_nothing_of_the_other",
+            "serving/hosts/torchserve/worker_environment::no_secret_is_passed_on_and_what_is_needed_is",
+            "serving/hosts/torchserve/worker_environment::the_token_of_events_tells_nothing_of_the_other",
         ),
     ),
     Fault(
@@ -340,9 +340,9 @@ FAULTS = (
         "no request fails",
         (
             f"{STACK}up_again_fails_no_request",
-            "integration/rollout::a_promotion_under_load_fails_no_request_and_afterwards_only_the_new_version_answers",
+            "integration/monitoring/rollout::a_promotion_under_load_fails_no_request_and_afterwards_only_the_new_version_answers",
             "integration/lifecycle::a_new_champion_is_deployed_while_running_without_a_failed_request",
-            "integration/chat_gateway::a_promotion_breaks_no_stream_and_the_next_question_goes_to_the_champion",
+            "integration/language/chat_gateway::a_promotion_breaks_no_stream_and_the_next_question_goes_to_the_champion",
         ),
     ),
     Fault(
@@ -355,6 +355,6 @@ FAULTS = (
         "changed",
         "the clock jumps 100 days",
         "no prune deletes everything",
-        ("monitoring/retention::a_clock_that_jumps_lets_no_prune_delete_everything",),
+        ("monitoring/store/retention::a_clock_that_jumps_lets_no_prune_delete_everything",),
     ),
 )

@@ -11,7 +11,7 @@ from serving.registry import Registry
 from tests.chaos.conftest import LINEAR, Stack
 from tests.chaos.load import FAILED, REFUSED, RIGHT, WRONG, clients
 from tests.conftest import Figures
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.loop  # some minutes: no part of `make test`
 BACK = 5.0  # s: promised after a kill

@@ -76,7 +76,7 @@ def served(stack: Stack) -> dict[str, list[str]]:
     """The versions of each model that TorchServe serves, asked from the monitor."""
     script = """
 import json, os, httpx
-from serving.management import Management
+from serving.hosts.torchserve.management import Management
 from serving.settings import Settings
 
 address = Settings.from_environment(os.environ).management_address

@@ -10,7 +10,7 @@ import pytest
 
 from tests.compose.conftest import SECRETS
 from tests.compose.stack import Stack, served
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.compose
 PARTS, ROWS = (

@@ -8,7 +8,7 @@ import pytest
 
 from tests.compose.conftest import SECRETS
 from tests.compose.stack import MARLOOP, SERVICES, Stack, served
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.compose
 RECOVERY = 120.0  # s

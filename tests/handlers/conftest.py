@@ -17,7 +17,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("PROMETHEUS_MULTIPROC_DIR", "MARLOOP_LOG_SAMPLE", *CAPTURE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TS_DECODE_INPUT_REQUEST", "true")
-    root, ours = logging.getLogger(), logging.getLogger("handlers.logs")
+    root, ours = logging.getLogger(), logging.getLogger("handlers.observe.logs")
     handlers, levels = root.handlers[:], (root.level, ours.level)
     root.handlers = []
     yield

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from handlers.contract import DTYPES, ModelContract, TensorSpec, classification_outputs
-from tests.handlers.models import COLOURS, FLIGHTS, LINE, PICTURES, contract
-from tests.handlers.strategies import contracts
+from tests.support.handlers.models import COLOURS, FLIGHTS, LINE, PICTURES, contract
+from tests.support.handlers.strategies import contracts
 
 
 @given(contracts())

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from handlers.contract import ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, load_engine
-from handlers.tensors import Array
-from tests.handlers import wire
-from tests.handlers.models import contract, serve
+from handlers.formats.tensors import Array
+from tests.support.handlers import wire
+from tests.support.handlers.models import contract, serve
 
 PAIR = contract(TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "INT64"), name="pair")
 SORTER = contract(TensorSpec("x", "FP32", (-1, 4)), name="sorter", labels=("low", "middle", "high"))

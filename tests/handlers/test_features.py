@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.codec import Codec
 from handlers.contract import TensorSpec
 from handlers.features import FeatureRows, Features, stack
-from tests.handlers import wire
-from tests.handlers.models import FLIGHTS, LINE, MAX_ROWS, MIXED
-from tests.handlers.strategies import arrays
+from handlers.formats.codec import Codec
+from tests.support.handlers import wire
+from tests.support.handlers.models import FLIGHTS, LINE, MAX_ROWS, MIXED
+from tests.support.handlers.strategies import arrays
 
 
 @given(st.data())

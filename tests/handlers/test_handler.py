@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.codec import Codec, Decoded, Outputs
 from handlers.contract import Example, ModelContract
+from handlers.formats.codec import Codec, Decoded, Outputs
+from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler, same_answer
 from handlers.message import JSON, NPY, Request, Response, error_detail
-from handlers.tensors import Array
-from tests.handlers import wire
-from tests.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, Formula, pixels, serve
+from tests.support.handlers import wire
+from tests.support.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, Formula, pixels, serve
 
 FLIGHT: dict[str, Array] = {
     "distance": np.array([1400, 2475, 20], "f4"),

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.contract import TensorSpec
-from handlers.json_output import encode
-from handlers.tensors import Array
-from tests.handlers.strategies import arrays, specs
-from tests.handlers.test_tensors import NUMERIC
+from handlers.formats.tensors import Array
+from handlers.json_io import encode
+from tests.handlers.formats.test_tensors import NUMERIC
+from tests.support.handlers.strategies import arrays, specs
 
 
 @given(st.data())

@@ -15,13 +15,13 @@ import pytest
 
 from handlers import service as service_module
 from handlers.contract import Example, ModelContract
-from handlers.image_codec import ImageCodec
+from handlers.formats.image import ImageCodec
 from handlers.message import JSON, NPY, OCTETS
 from handlers.service import MAX_ROWS, Service, share
-from tests.handlers import wire
-from tests.handlers.models import LINE, PICTURES, Formula, pixels, serve
-from tests.sinks import sink
-from tests.waiting import wait_until
+from tests.support.handlers import wire
+from tests.support.handlers.models import LINE, PICTURES, Formula, pixels, serve
+from tests.support.sinks import sink
+from tests.support.waiting import wait_until
 
 ANSWER = wire.ask(serve(LINE), wire.request({"x": 6}))
 MODEL = msgspec.structs.replace(LINE, example=Example({"x": 6}, ANSWER))

@@ -16,15 +16,16 @@ import pytest
 from filelock import FileLock
 
 from handlers.contract import ModelContract
-from loadtests.bench import marloop
 from loadtests.bench.processes import free_ports
+from loadtests.bench.tensors import marloop
 from monitoring.__main__ import companion as monitor
-from monitoring.training_process import TrainingProcesses
-from serving import background, companion
+from monitoring.retraining.process import TrainingProcesses
+from serving.hosts.torchserve import background
 from serving.readiness import read_contract
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
-from tests.chat_archive import register_echo
+from serving.supervision import companion
+from tests.support.chat_archive import register_echo
 
 MODELS = (("linear", "default"), ("flights", "default"), ("fashion", "smoke"))
 CHAT = "chat"  # a language model that says again what it was told

@@ -14,7 +14,7 @@ import pytest
 from loadtests.bench.processes import free_ports
 from serving.settings import ROOT
 from tests.integration.conftest import Server
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 FOLDER = ROOT / "deploy" / "gateway"
 HOST = "Host: localhost\r\n"

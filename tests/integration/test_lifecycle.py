@@ -14,14 +14,14 @@ import httpx
 import psutil
 import pytest
 
-from serving import background
 from serving.champions import ask_all
-from serving.management import Management, ManagementError
+from serving.hosts.torchserve import background
+from serving.hosts.torchserve.management import Management, ManagementError
 from serving.processes import runs
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 from tests.integration.conftest import Server, environment, listening, serve, settings_for, train
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.management import Management, ManagementError
+from serving.hosts.torchserve.management import Management, ManagementError
 from tests.integration.conftest import Server
 
 MANIFEST = {"runtime": "python", "model": {"modelName": "evil", "handler": "code.py", "modelVersion": "1.0"}}

@@ -12,8 +12,8 @@ import pytest
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests.bench.processes import free_ports
-from serving.launch import find_java
-from tests.waiting import wait_until
+from serving.hosts.torchserve.launch import find_java
+from tests.support.waiting import wait_until
 
 CONFIG = """
 inference_address=http://127.0.0.1:{}

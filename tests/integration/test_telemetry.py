@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from serving.settings import Settings
-from serving.supervisor import WATCHER, Supervisor
+from serving.supervision.supervisor import WATCHER, Supervisor
 from tests.integration.conftest import Server, serve, settings_for
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 GOOD = ("linear", b'{"x": 6}')
 BAD = ("linear", b'{"x": "six"}')

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from handlers.formats.text import TRUNCATED
 from handlers.handler import same_answer
-from handlers.text_codec import TRUNCATED
-from loadtests import payloads
-from loadtests.answers import complaint
-from loadtests.faults import faults
+from loadtests.requests import payloads
+from loadtests.requests.answers import complaint
+from loadtests.requests.faults import faults
 from serving.settings import ROOT
 from tests.integration.conftest import Server, serve, settings_for, train
 from training import recipes

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from loadtests.__main__ import app
 from loadtests.plan import Plan
 from serving.registry import Registry
-from tests.chat_archive import contract, echoed
-from tests.serving.stores import add, add_contract
+from tests.support.chat_archive import contract, echoed
+from tests.support.serving.stores import add, add_contract
 
 runner = CliRunner()
 

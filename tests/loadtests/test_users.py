@@ -16,9 +16,9 @@ from handlers.contract import ModelContract
 from loadtests.plan import Plan
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
-from tests.chat_archive import contract as contract_of_chat
-from tests.chat_archive import echoed
-from tests.serving.stores import add_contract, contract_of_doubling
+from tests.support.chat_archive import contract as contract_of_chat
+from tests.support.chat_archive import echoed
+from tests.support.serving.stores import add_contract, contract_of_doubling
 
 # Importing Locust would change Python's sockets for all tests.
 pytestmark = pytest.mark.skipif(find_spec("locust") is None, reason="Locust is not installed: pip install -e '.[load]'")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.store import Store, open_store
-from tests.monitoring.databases import new_database, postgresql
+from monitoring.store.predictions import Store, open_store
+from tests.support.monitoring.databases import new_database, postgresql
 
 _numbers = itertools.count()
 

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from monitoring import app
 from monitoring.app import create_app
-from monitoring.probe import Prober
+from monitoring.live.probe import Prober
 from serving.registry import Registry
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def prober(folder: Path, registry: CollectorRegistry) -> Prober:

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from monitoring.__main__ import app
 from monitoring.housekeeping import Housekeeping, Keeping, Leftover
-from monitoring.store import Store, open_store
-from serving.metric_files import versions_of
+from monitoring.store.predictions import Store, open_store
+from serving.metrics.metric_files import versions_of
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
-from tests.monitoring.test_store import DAY, NOW, prediction
-from tests.serving.stores import add
+from tests.monitoring.store.test_predictions import DAY, NOW, prediction
+from tests.support.serving.stores import add
 
 LONG_AGO = (NOW - 1000 * DAY).timestamp()
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from handlers.llm_telemetry import FIRST
-from handlers.telemetry import SECONDS
-from monitoring.alerts_router import RETRAIN
+from handlers.language.telemetry import FIRST
+from handlers.observe.telemetry import SECONDS
+from monitoring.api.alerts import RETRAIN
 from serving.settings import ROOT
-from tests.monitoring.programs import need, run
+from tests.support.monitoring.programs import need, run
 
 FOLDER = ROOT / "monitoring" / "prometheus"
 JOBS = {"torchserve", "exporter", "monitor", "prometheus", "alertmanager", "locust"}

@@ -12,7 +12,7 @@ from serving import champions, readiness
 from serving.champions import AGAIN, Champion, Champions
 from serving.readiness import LONGEST, Readiness, ask_alive
 from serving.registry import Registry, file_sha256
-from tests.serving.stores import add, alter, contract_of_doubling
+from tests.support.serving.stores import add, alter, contract_of_doubling
 
 
 class Hashing:

@@ -123,7 +123,7 @@ def test_another_file_can_be_named_or_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["serving", "training", "monitoring", "loadtests", "loadtests.bench", "loadtests.chat_bench"]
+    "module", ["serving", "training", "monitoring", "loadtests", "loadtests.bench", "loadtests.bench.language"]
 )
 def test_every_command_reads_it_or_refuses(tmp_path: Path, module: str) -> None:
     path = write(tmp_path, "MARLOOP_INFERENCE_PORT='18080'\n")

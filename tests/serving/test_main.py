@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from serving.__main__ import app
 from serving.registry import Registry
 from serving.settings import Settings
-from tests.serving.stores import add, alter
+from tests.support.serving.stores import add, alter
 
 
 class Commands:

@@ -11,7 +11,7 @@ import pytest
 from serving.champions import ask_all
 from serving.readiness import Readiness, ask, read_contract
 from serving.registry import ArchiveError, Registry, Version, file_sha256
-from tests.serving.stores import add, alter, contract_of_doubling
+from tests.support.serving.stores import add, alter, contract_of_doubling
 
 URL = "http://127.0.0.1:8080"
 

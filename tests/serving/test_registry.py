@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from serving import documents
 from serving.registry import ArchiveError, Registry, Version, next_number, write_atomically
 from serving.settings import ROOT
-from tests.serving.stores import add, alter
+from tests.support.serving.stores import add, alter
 
 CRASH = """
 import os, sys

@@ -8,7 +8,7 @@ import pytest
 
 from serving.registry import ArchiveError, Registry
 from serving.restore import restore
-from tests.serving.stores import add, alter
+from tests.support.serving.stores import add, alter
 
 AT = datetime(2013, 2, 17, 12, 30, tzinfo=UTC)
 

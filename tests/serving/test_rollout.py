@@ -6,14 +6,14 @@ import httpx
 import pytest
 
 from serving import rollout
-from serving.launch import LaunchError
-from serving.management import Management
+from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.torchserve.management import Management
 from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.rollout import Rollout
-from tests.chat_archive import register_echo
-from tests.serving.stores import add, alter
-from tests.serving.torchserve import FakeTorchServe
+from tests.support.chat_archive import register_echo
+from tests.support.serving.stores import add, alter
+from tests.support.serving.torchserve import FakeTorchServe
 
 
 class Changes:

@@ -7,8 +7,8 @@ from typer.main import get_command
 from handlers.service import CAPTURED_ROWS
 from loadtests.__main__ import app as loadtests
 from monitoring.__main__ import app as monitoring
-from monitoring.loop import Policies
-from monitoring.retention import Retention
+from monitoring.retraining.loop import Policies
+from monitoring.store.retention import Retention
 from serving import env_file
 from serving.settings import ROOT, Settings
 from training.__main__ import app as training

@@ -9,12 +9,12 @@ import pytest
 
 from serving.registry import Registry
 from serving.settings import ROOT
-from tests.training.quadrants import Quadrants
+from tests.support.training.quadrants import Quadrants
 from training import pipeline, recipes
 from training.data import DataError
+from training.packaging.registration import Result
 from training.recipe import Data, Recipe
 from training.recipes import fashion
-from training.registration import Result
 
 CACHE = ROOT / ".cache"
 NOWHERE = "http://127.0.0.1:1"  # nothing listens there

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from training.criteria import is_better
 from training.evaluate import evaluate
 from training.recipe import Array
+from training.statistics.criteria import is_better
 
 LABELS = ("a", "b", "c")
 # Four of six are right: b is once taken for c, c once for a.

@@ -19,20 +19,20 @@ from typer.testing import CliRunner
 
 from handlers.contract import TensorSpec
 from handlers.engine import load_engine
-from handlers.tokens import FILE, PAD, TextTokenizer
+from handlers.formats.tokens import FILE, PAD, TextTokenizer
 from serving.registry import Registry
+from tests.support.training.quadrants import Quadrants
+from tests.support.training.rows import START, Row, between, doubled, of_split, row, write
 from tests.training.conftest import CACHE, Train, load
-from tests.training.quadrants import Quadrants
-from tests.training.rows import START, Row, between, doubled, of_split, row, write
 from training import champion, pipeline, recipes
 from training.__main__ import app
 from training.data import DataError, sha256
-from training.export import run
 from training.feedback import Feedback, as_many_steps, extend, learnable, read, split
+from training.packaging.export import run
+from training.packaging.registration import Result
 from training.recipe import Data, Split
 from training.recipes.linear import Linear
-from training.registration import Result
-from training.report import print_result
+from training.report.terminal import print_result
 
 LINEAR = Linear()
 FLIGHTS = recipes.find("flights")
@@ -144,7 +144,7 @@ class Reviews(Quadrants):
 
 def test_texts_become_tokens_as_long_as_the_recipes_own(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
-    from tests.handlers.texts import settings
+    from tests.support.handlers.texts import settings
 
     tokens, target = np.full((3, 8), PAD, np.int64), np.zeros(3, np.int64)
     own = Split({"text": tokens}, target, texts={"text": np.array(["", "", ""], object)})

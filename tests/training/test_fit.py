@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import load
-from tests.training.quadrants import Quadrants
-from training.export import predict, serving_module
 from training.fit import fit
+from training.packaging.export import predict, serving_module
 from training.recipe import Data, Hyperparameters, Split, Trained
 from training.recipes.linear import Linear, LinearHyperparameters
 

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from serving.registry import Registry
 from serving.settings import ROOT
-from tests.serving.stores import add
+from tests.support.serving.stores import add
 from tests.training.conftest import NOWHERE, Trainings
 from training import recipes
 from training.__main__ import app
+from training.packaging.registration import Result
 from training.recipes import linear as linear_source
-from training.registration import Result
 
 # What the project's extras bring, as it is imported.
 MODULES_OF_EXTRAS = (

@@ -4,16 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handlers.codec import Codec
 from handlers.engine import ENGINES
+from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.message import Request
 from serving.registry import ArchiveError, Registry, file_sha256
+from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import Train, Trainings
-from tests.training.quadrants import Quadrants
+from training.packaging.registration import Promote, Result
 from training.recipe import Array, Data
 from training.recipes.linear import Linear
-from training.registration import Promote, Result
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.quadrants import Quadrants
+from tests.support.training.quadrants import Quadrants
 from training.recipe import Hyperparameters, Split, to_tensors
 
 

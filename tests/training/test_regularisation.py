@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import load
-from tests.training.quadrants import Quadrants
-from training.export import predict
-from training.fit import fit
+from training.fit import fit, scheduler
+from training.packaging.export import predict
 from training.recipe import Data, Hyperparameters, Trained
 from training.recipes.linear import Linear
-from training.schedules import scheduler
 
 HP: Hyperparameters = Quadrants.presets["default"]
 

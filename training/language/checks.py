@@ -1,7 +1,7 @@
 """Checks that weights, tokenizer and template were read as they are meant, before anything is packaged."""
 
-from handlers.chat_template import ChatTemplate
-from handlers.generation import Generate, GenerationEngine, Sampling, Token
+from handlers.language.generation import Generate, GenerationEngine, Sampling, Token
+from handlers.language.template import ChatTemplate
 from training.data import DataError
 from training.language.llama import Llama, continued
 from training.language.recipe import Expected

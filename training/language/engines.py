@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from handlers.batching import DecodeError, Decoder
-from handlers.chat import MODEL
-from handlers.openvino_engine import EngineError
+from handlers.entry_points.chat import MODEL
+from handlers.language.batching import DecodeError, Decoder
+from handlers.language.decoders.openvino import EngineError
 from training.data import DataError, install
 from training.language.recipe import Engine
 
@@ -46,7 +46,7 @@ def usable(engine: Engine) -> Iterator[None]:
 def prepare(engine: Engine, folder: Path) -> None:
     """Make what the engine needs beside ``model.gguf`` in a folder."""
     if engine == "openvino":
-        from handlers.openvino_engine import convert
+        from handlers.language.decoders.openvino import convert
 
         convert(folder / MODEL, folder / engine)
 
@@ -59,9 +59,9 @@ def files(engine: Engine, folder: Path) -> list[Path]:
 def decoder(engine: Engine, folder: Path, context: int) -> Decoder:
     """What computes logits for one sequence of so many tokens."""
     if engine == "openvino":
-        from handlers.openvino_engine import OpenVinoDecoder
+        from handlers.language.decoders.openvino import OpenVinoDecoder
 
         return OpenVinoDecoder(folder / engine, 1, context)
-    from handlers.llama_engine import LlamaDecoder
+    from handlers.language.decoders.llama import LlamaDecoder
 
     return LlamaDecoder(folder / MODEL, 1, context)

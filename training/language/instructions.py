@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from handlers.chat_template import ChatTemplate
+from handlers.language.template import ChatTemplate
 from handlers.message import InputError
 from training.data import DataError, sha256
 from training.language.tokenizer import LanguageTokenizer

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from handlers.batching import Decoder, Part
+from handlers.language.batching import Decoder, Part
 from training.language.llama import Llama
 from training.recipe import Array
 

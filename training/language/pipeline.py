@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import yaml
 
-from handlers.chat import MODEL, ChatService
-from handlers.chat_handler import ChatHandler
-from handlers.chat_template import FILE as TEMPLATE
-from handlers.chat_template import ChatTemplate
 from handlers.contract import Example, ModelContract, TensorSpec
-from handlers.generation import GenerationEngine
+from handlers.entry_points.chat import MODEL, ChatService
+from handlers.language.generation import GenerationEngine
+from handlers.language.handler import ChatHandler
+from handlers.language.template import FILE as TEMPLATE
+from handlers.language.template import ChatTemplate
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
-from training import archive
+from training.figures.machine import machine
 from training.language import checks, engines, lora, perplexity, weights
 from training.language import instructions as instructing
 from training.language.gguf_file import Metadata, read, write
@@ -28,9 +28,9 @@ from training.language.llama import Llama, exported, llama
 from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
-from training.lineage import commit
-from training.machine import machine
-from training.registration import Promote, Result, register
+from training.packaging import archive
+from training.packaging.lineage import commit
+from training.packaging.registration import Promote, Result, register
 
 
 def train(

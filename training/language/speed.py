@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from handlers.generation import Generate, GenerationEngine, Sampling, Token
+from handlers.language.generation import Generate, GenerationEngine, Sampling, Token
 
 PROMPT, ANSWER = 128, 64  # tokens
 ROUNDS = 3

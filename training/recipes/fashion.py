@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from handlers.contract import TensorSpec
 from training.data import DataError, check_sha256, sha256
 from training.recipe import Array, Data, Hyperparameters, Recipe, Serving, Split
-from training.simple_cnn import SimpleCNN
+from training.recipes._simple_cnn import SimpleCNN
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -19,7 +19,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from handlers.contract import TensorSpec
-from handlers.tensors import category_index
+from handlers.formats.tensors import category_index
 from training.data import check_sha256, package_file
 from training.recipe import Array, Data, Hyperparameters, Recipe, Split
 

@@ -23,11 +23,11 @@ from sklearn.dummy import DummyClassifier
 from torch import Tensor, nn
 
 from handlers.contract import TensorSpec
-from handlers.tokens import FILE as TOKENIZER
-from handlers.tokens import PAD, TextTokenizer
+from handlers.formats.tokens import FILE as TOKENIZER
+from handlers.formats.tokens import PAD, TextTokenizer
 from training.data import fetched_package, sha256
-from training.minilm import WIDTH, MiniLM, load_weights
 from training.recipe import Array, Data, Hyperparameters, Recipe, Serving, Split
+from training.recipes._minilm import WIDTH, MiniLM, load_weights
 
 SENTENCES = (
     "vaderSentiment==3.3.2",

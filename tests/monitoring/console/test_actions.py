@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitoring.console.worlds import BY_HTMX, ORIGIN, World, registered
+from tests.support.monitoring.console_worlds import BY_HTMX, ORIGIN, World, registered
 
 ACTIONS = (
     "/console/models/air/retrain",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
-from tests.monitoring.console.browser import NARROW, WIDE, Scheme, chromium, opened, served, tab_to
-from tests.monitoring.console.worlds import World, busy, registered
+from tests.support.monitoring.browser import NARROW, WIDE, Scheme, chromium, opened, served, tab_to
+from tests.support.monitoring.console_worlds import World, busy, registered
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 PATHS = ("/", "/console/models/air", "/console/models/clothes", "/console/models/mood", "/console/jobs/1", "/docs")

@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chat_archive import contract, echoed
-from tests.monitoring.console.worlds import BY_HTMX, TORCHSERVE, World, flights
-from tests.training.pages import Element, Page
+from tests.support.chat_archive import contract, echoed
+from tests.support.monitoring.console_worlds import BY_HTMX, TORCHSERVE, World, flights
+from tests.support.training.pages import Element, Page
 
 CHAT = contract("chat", echoed("Hello"))
 EVALUATION = {

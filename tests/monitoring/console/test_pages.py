@@ -7,13 +7,13 @@ import msgspec
 import pytest
 import sqlalchemy
 
-from monitoring import tables
 from monitoring.console.pages import duration, moment, number, percent, told
 from monitoring.console.route import POLICY
-from tests.monitoring.console.worlds import BY_HTMX, World, busy, clothes, flights, registered, texts
-from tests.monitoring.drifting import NOW, predictions, rows
-from tests.serving.stores import alter
-from tests.training.pages import Element, Page
+from monitoring.store import tables
+from tests.support.monitoring.console_worlds import BY_HTMX, World, busy, clothes, flights, registered, texts
+from tests.support.monitoring.drifting import NOW, predictions, rows
+from tests.support.serving.stores import alter
+from tests.support.training.pages import Element, Page
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 

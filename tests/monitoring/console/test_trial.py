@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from monitoring.console.trial import LARGEST
-from tests.monitoring.console.worlds import BY_HTMX, TORCHSERVE, World, clothes, png, registered
+from tests.support.monitoring.console_worlds import BY_HTMX, TORCHSERVE, World, clothes, png, registered
 
 TYPED = {"distance": "1.5", "carrier": "UA"}
 MOOD = {"text": "a & b\r\nc", "polite": "false", "weights": "[1, 2.5]", "count": "7"}

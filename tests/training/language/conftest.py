@@ -8,8 +8,8 @@ import torch
 pytest.importorskip("gguf", reason="gguf is not installed: pip install -e '.[chat]'")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[chat]'")
 
-from tests.training.language import tiny as making
-from tests.training.language.tiny import Tiny
+from tests.support.training import tiny as making
+from tests.support.training.tiny import Tiny
 
 
 @pytest.fixture(autouse=True, scope="package")

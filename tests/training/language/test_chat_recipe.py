@@ -13,15 +13,15 @@ import pytest
 
 from handlers.contract import ModelContract
 from serving.registry import Registry
-from tests.training.language import tiny as making
-from tests.training.language.tiny import EXPECTED, SENTENCE, Tiny
-from tests.training.test_archive import imported
+from tests.support.training import tiny as making
+from tests.support.training.tiny import EXPECTED, SENTENCE, Tiny
+from tests.training.packaging.test_archive import imported
 from training import recipes
 from training.language import pipeline
 from training.language.checks import SelfCheckError
 from training.language.engines import MODULES, PACKAGES
 from training.language.recipe import Engine, LanguageHyperparameters, LanguageRecipe, LanguageServing, Weights
-from training.registration import Result
+from training.packaging.registration import Result
 
 # In a process that does not see the repository, however it is installed.
 ALONE = """

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from handlers.batching import ContinuousBatching
-from handlers.chat_template import ChatTemplate
-from tests.training.language.tiny import END, EXPECTED, HEADS, SENTENCE, TEMPLATE, Tiny, TorchDecoder
+from handlers.language.batching import ContinuousBatching
+from handlers.language.template import ChatTemplate
+from tests.support.training.tiny import END, EXPECTED, HEADS, SENTENCE, TEMPLATE, Tiny, TorchDecoder
 from training.data import DataError
 from training.language import checks, gguf_file, perplexity
 from training.language.checks import SelfCheckError

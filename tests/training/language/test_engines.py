@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
-from handlers.batching import DecodeError
-from handlers.openvino_engine import EngineError
+from handlers.language.batching import DecodeError
+from handlers.language.decoders.openvino import EngineError
 from training.data import DataError
 from training.language import engines
 

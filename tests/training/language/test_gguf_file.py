@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.language import tiny as making
-from tests.training.language.tiny import HEADS, SIZE, WIDTH, Tiny
+from tests.support.training import tiny as making
+from tests.support.training.tiny import HEADS, SIZE, WIDTH, Tiny
 from training.data import DataError
 from training.language import gguf_file
 from training.recipe import Array

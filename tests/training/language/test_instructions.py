@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.language.tiny import END, TEMPLATE, Tiny
+from tests.support.training.tiny import END, TEMPLATE, Tiny
 from training.data import DataError, sha256
 from training.language.instructions import FEWEST, LONGEST, Instructions, read
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from tests.training.language.tiny import END, EXPECTED, Tiny
+from tests.support.training.tiny import END, EXPECTED, Tiny
 from training.language.llama import continued, exported
 
 TOKENS = torch.randint(3, 250, (3, 20), generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.language.tiny import END, EXPECTED, Tiny
+from tests.support.training.tiny import END, EXPECTED, Tiny
 from training.language import lora
 from training.language.instructions import Conversation
 from training.language.llama import exported

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.language.tiny import SENTENCE, Tiny, TorchDecoder
+from tests.support.training.tiny import SENTENCE, Tiny, TorchDecoder
 from training.language import perplexity
 from training.language.perplexity import Foreseen
 

@@ -1,8 +1,8 @@
 import pytest
 
-from handlers.batching import ContinuousBatching
-from handlers.generation import Generate
-from tests.handlers.generating import ToyDecoder
+from handlers.language.batching import ContinuousBatching
+from handlers.language.generation import Generate
+from tests.support.handlers.generating import ToyDecoder
 from training.language.speed import ANSWER, PROMPT, ROUNDS, speed
 
 TEXT = [1 + i * i % 38 for i in range(200)]

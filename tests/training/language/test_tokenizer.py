@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.language.tiny import CONTROL, END, Tiny
+from tests.support.training.tiny import CONTROL, END, Tiny
 from training.language.checks import ROUND_TRIPS
 
 

@@ -1,0 +1,1 @@
+"""What TorchServe loads by its bare name: one module for each kind of archive."""

@@ -1,0 +1,145 @@
+"""TorchServe entry point for language models, in its continuous batching.
+
+What matters of it in TorchServe 0.12.0 (``continuousBatching: true`` in ``model-config.yaml``; ContinuousBatching.java,
+WorkerThread.java, RestJob.java, ModelRequestEncoder.java, ts/service.py):
+
+- The frontend and the worker take turns. A message names **all** open requests, and the worker answers it once; only
+  then come the next message and, with it, requests that have arrived meanwhile, as many as fit ``batchSize``. So one
+  message is one step of the engine. Others wait in the frontend (``jobQueueSize``; one more gets 503) without cost.
+- The answer may leave requests out; nothing is sent to these, and they come again. To name one that the message did not
+  name ends the worker, and all requests with it.
+- The response header ``ts_stream_next`` says what becomes of a request. ``true``: what follows is another part of it.
+  Its first part carries status and headers, later parts only bytes, and an empty part sends nothing. ``false`` closes a
+  stream that has begun; without the header it is a whole response, which closes no stream.
+- A client that has gone is noticed only when its request gets a part with ``true``: then the next message lacks it.
+  Where it was the only one, no message comes until there is another request: the worker waits in ``recv``.
+- From its second part on a request comes with headers but without a body; until then with the whole body each time.
+- With ``maxBatchDelay`` 0 only one request joins at a step; with 1 (ms) all do, at the price of this delay for one that
+  finds the worker idle.
+- ``responseTimeout`` is for one turn: a step that takes longer ends the worker.
+- A worker that dies ends all its requests: with 500 those that wait for their status, by a closed connection others.
+
+The socket is read by ``wire``, as for every model, and not by TorchServe's own code, which takes each field with a
+``recv`` of its own, for all headers of all requests, at every step. With ``wire: false`` a request cannot be left out
+of an answer, so its status is sent as soon as the engine takes it.
+"""
+
+import gc
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from handlers import wire
+from handlers.batch import Observer
+from handlers.contract import ModelContract
+from handlers.language.batching import QUEUE
+from handlers.language.generation import GenerationEngine
+from handlers.language.handler import PATIENCE, ChatHandler
+from handlers.language.routes import protocol
+from handlers.language.telemetry import LanguageTelemetry
+from handlers.language.template import FILE, ChatTemplate
+from handlers.message import NEXT, Response
+from handlers.observe.logs import configure, log_requests
+from handlers.observe.metrics_folder import VARIABLE, hold_folder
+from handlers.observe.telemetry import Telemetry
+from handlers.service import positive, request_at, share, tell
+
+SLOTS = 8
+CONTEXT = 2048
+MODEL = "model.gguf"
+WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of each engine
+
+
+class ChatService:
+    """What TorchServe loads."""
+
+    def initialize(self, context: Any) -> None:
+        """Load the model from its archive and check that it answers its example as training did.
+
+        Args:
+            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine`` (``llama.cpp`` or ``openvino``),
+                ``slots``, ``context``, ``threads``, ``queue`` (requests that wait), and ``wire: false`` to leave
+                TorchServe's socket as it is.
+
+        Raises:
+            ValueError: the contract or a setting is wrong.
+            RuntimeError: the example's answer is wrong.
+        """
+        started = time.perf_counter()
+        configure()
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # else TorchServe parses JSON before us, without any check
+        directory = Path(context.system_properties["model_dir"])
+        contract = ModelContract.from_json((directory / "contract.json").read_bytes())
+        settings = (context.model_yaml_config or {}).get("handler") or {}
+        name, engine = self.load_engine(directory, settings)
+        template = ChatTemplate((directory / "assets" / FILE).read_text("utf-8"), engine.tokenize)
+        observers: list[Observer] = [log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))]
+        language: LanguageTelemetry | None = None
+        folder = os.environ.get(VARIABLE)
+        if folder:
+            self._lock = hold_folder(Path(folder), contract)  # as long as this object lives
+            registry = CollectorRegistry()
+            telemetry = Telemetry(contract, protocol, registry)
+            language = LanguageTelemetry(contract, registry)
+            observers.append(telemetry)
+        thread = ThreadPoolExecutor(1, "engine")
+        short = "ts" in sys.modules and settings.get("wire", True) and sys.modules["ts"].__version__ == wire.VERSION
+        patience = PATIENCE if short else 0
+        self._handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
+        self._handler.check_example()
+        if "ts" in sys.modules:  # inside a worker of TorchServe
+            version = sys.modules["ts"].__version__
+            wire.install(settings.get("wire", True), version, self._handler.handle, self._handler.idle)
+        if folder:
+            sums = contract.lineage.get("graph_sha256", {})
+            telemetry.loaded(time.perf_counter() - started, name, sums.get(WEIGHTS.get(name, ""), "")[:12])
+        gc.collect()
+        gc.freeze()  # what is loaded stays; else the collector walks through all of it now and then
+
+    def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, GenerationEngine]:
+        """The engine that the settings name, else the fastest that is installed, and its name.
+
+        Args:
+            directory: holds ``model.gguf``, or for OpenVINO a folder ``openvino`` with the converted model.
+            settings: ``handler`` of ``model-config.yaml``.
+
+        Raises:
+            ValueError: there is no such engine, or a setting is wrong.
+            ModuleNotFoundError: it is not installed.
+        """
+        installed = "llama.cpp" if importlib.util.find_spec("llama_cpp") else "openvino"
+        name = settings.get("engine") or installed
+        slots, length = positive(settings, "slots", SLOTS), positive(settings, "context", CONTEXT)
+        threads = positive(settings, "threads", len(os.sched_getaffinity(0)))
+        queue = positive(settings, "queue", QUEUE)
+        if name == "llama.cpp":
+            from handlers.language.decoders.llama import llama_engine
+
+            return name, llama_engine(directory / MODEL, slots, length, threads, queue)
+        if name == "openvino":
+            from handlers.language.decoders.openvino import openvino_engine
+
+            return name, openvino_engine(directory / name, slots, length, threads, queue)
+        raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be llama.cpp or openvino")
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Make a step, where TorchServe's own path is used.
+
+        Args:
+            data: per request, its body under ``body``.
+            context: TorchServe's, which takes status, headers and whether more follows of each answer.
+        """
+        requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
+        responses = [response or Response(200, b"") for response in self._handler.handle(requests)]
+        tell(responses, context)
+        # It writes the header itself, from what these say of each answer; None leaves the answer a whole one.
+        ends = [response.headers.get(NEXT) for response in responses]
+        context.stopping_criteria = [lambda _, end=end: None if end is None else end == "false" for end in ends]
+        return [response.body for response in responses]

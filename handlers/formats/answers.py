@@ -1,0 +1,88 @@
+"""From what the graph computes to what the contract promises: values of a regression, labels of a classification."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from handlers.contract import ModelContract
+from handlers.formats.tensors import Array
+from handlers.message import InputError
+
+
+def check_top_k(contract: ModelContract, top_k: int, path: str) -> int:
+    """Refuse a ``top_k`` that the model cannot answer.
+
+    Raises:
+        InputError: more than there are labels, less than one, or asked of a model without labels.
+    """
+    most = len(contract.labels) or 1
+    if not 1 <= top_k <= most:
+        expected = f"an integer from 1 to {most}" if contract.labels else "no top_k: this model has no labels"
+        raise InputError("invalid_parameter", f"top_k is {top_k}", path, expected)
+    return top_k
+
+
+def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> dict[str, Array]:
+    """The contract's outputs of some rows.
+
+    Args:
+        contract: of the model.
+        outputs: what the graph computed; ``probabilities`` FP32 ``(n, classes)`` for a classification.
+        top_k: how many classes a row; 1 for a regression.
+
+    Returns:
+        One array an output of the contract. A classification has ``label`` (strings), ``index`` INT64 and
+        ``probability`` FP32, each ``(n, top_k)`` with the likeliest first, and ``probabilities``.
+    """
+    if contract.task != "classification":
+        return dict(outputs)
+    probabilities = outputs["probabilities"]
+    # Of equal probabilities the first label goes first, in both ways.
+    if top_k == 1:
+        index = probabilities.argmax(axis=1)[:, None]
+    else:
+        index = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return {
+        "label": np.array(contract.labels, object)[index],
+        "index": index,
+        "probability": np.take_along_axis(probabilities, index, axis=1),
+        "probabilities": probabilities,
+    }
+
+
+def class_texts(contract: ModelContract, probabilities: Array, count: int) -> Array:
+    """The likeliest classes as the classification extension of the Open Inference Protocol writes them.
+
+    Returns:
+        ``(n, count)`` strings ``probability:index:label``, the likeliest first.
+    """
+    index = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+    rows = zip(index.tolist(), probabilities, strict=True)
+    return np.array([[f"{row[i]:f}:{i}:{contract.labels[i]}" for i in order] for order, row in rows], object)
+
+
+def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> Any:
+    """The answers of the native and v1 formats, one a row, ready for the JSON encoder.
+
+    A regression gives an array of numbers. A classification gives ``{"label", "index", "probability"}`` of the
+    likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects.
+    """
+    if contract.task != "classification":
+        return outputs[contract.outputs[0].name]
+    if top_k == 1:
+        return _likeliest(contract.labels, outputs["probabilities"])
+    arrays = output_arrays(contract, outputs, top_k)
+    ranked = zip(arrays["label"], arrays["index"].tolist(), arrays["probability"], strict=True)
+    rows = [
+        [{"label": a, "index": b, "probability": c} for a, b, c in zip(*columns, strict=True)] for columns in ranked
+    ]
+    return [row[0] | {"top_k": row} for row in rows]
+
+
+def _likeliest(labels: Sequence[str], probabilities: Array) -> list[dict[str, Any]]:
+    """What nearly every request asks for; nothing is sorted, and of equal probabilities the first label is taken."""
+    index = probabilities.argmax(axis=1).tolist()
+    return [
+        {"label": labels[i], "index": i, "probability": row[i]} for i, row in zip(index, probabilities, strict=True)
+    ]

@@ -1,0 +1,96 @@
+"""The NumPy format, ``application/x-npy`` (NumPy enhancement proposal 1), without pickles.
+
+A model with one input takes an array ``(n, …)``; one with several takes a one-dimensional structured array whose fields
+are the features.
+"""
+
+import io
+import math
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from handlers.contract import ModelContract, TensorSpec
+from handlers.formats.tensors import Array, fit_shape, to_tensor
+from handlers.message import InputError
+
+
+def decode(contract: ModelContract, body: bytes, max_rows: int) -> tuple[dict[str, Array], int]:
+    """Decode the rows of one array into graph tensors, and count them.
+
+    Raises:
+        InputError: not the format, or not of the contract.
+    """
+    array = _read(body)
+    if array.ndim and len(array) > max_rows:
+        raise InputError("too_many_rows", f"{len(array)} rows", expected=f"at most {max_rows} rows")
+    if len(contract.inputs) == 1 and array.dtype.names is None:
+        return {contract.inputs[0].name: _tensor(contract.inputs[0], array, "$")}, len(array)
+    names = [spec.name for spec in contract.inputs]
+    if array.dtype.names is None or set(array.dtype.names) != set(names):
+        found = f"dtype {array.dtype}"
+        raise InputError("wrong_datatype", found, expected=f"a structured array with the fields {', '.join(names)}")
+    return {spec.name: _tensor(spec, array[spec.name], f"$.{spec.name}") for spec in contract.inputs}, len(array)
+
+
+def encode(array: Array) -> bytes:
+    """Write one array in the format."""
+    buffer = io.BytesIO()
+    npy_format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read(body: bytes) -> Array:
+    stream = io.BytesIO(body)
+    try:
+        shape, fortran, dtype = _read_header(stream)
+        data = body[stream.tell() :]
+        if dtype.hasobject or min(shape, default=0) < 0 or len(data) != math.prod(shape) * dtype.itemsize:
+            found = "pickled objects" if dtype.hasobject else f"{len(data)} bytes for shape {list(shape)} of {dtype}"
+            raise InputError("invalid_npy", found, expected="plain values, as many as the header says")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    except InputError:
+        raise
+    except Exception as error:  # NumPy evaluates the header as Python literals: any error there means a bad header
+        raise InputError("invalid_npy", f"not an npy file: {error}", expected="what numpy.save writes") from None
+
+
+def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first index varies fastest, and datatype; versions 1.0, 2.0 and 3.0 of the format.
+
+    Raises:
+        InputError: another version.
+    """
+    version = npy_format.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        found = "version {}.{} of the format".format(*version)
+        raise InputError("invalid_npy", found, expected="version 1.0, 2.0 or 3.0")
+    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if version == (3, 0) and dtype.names:  # as 2.0, but its names are UTF-8, which was read as Latin-1
+        dtype.names = tuple(name.encode("latin-1").decode() for name in dtype.names)
+    return shape, fortran, dtype
+
+
+def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
+    array = array.reshape(fit_shape(spec, array.shape, path))
+    kind, wanted = array.dtype.kind, np.dtype(spec.dtype).kind
+    if spec.datatype == "BYTES" and kind in "SU":
+        return to_tensor(spec, _strings(array, path), path)
+    if kind == wanted == "b" and (array.view(np.uint8) > 1).any():
+        raise InputError("invalid_npy", f"{spec.name} holds a byte that is neither 0 nor 1", path, "0 or 1")
+    if kind == wanted or (kind in "iuf" and wanted in "iuf"):
+        return np.ascontiguousarray(to_tensor(spec, array, path))
+    raise InputError("wrong_datatype", f"{spec.name} has dtype {array.dtype}", path, spec.datatype)
+
+
+def _strings(array: Array, path: str) -> Array:
+    try:
+        strings = array.astype(np.str_).astype(np.object_)
+        # Half a surrogate pair is a NumPy character, but no text; one beyond Unicode is encoded, but not decoded.
+        "".join(strings.ravel()).encode().decode()
+    except (ValueError, SystemError):  # the latter is NumPy's for a code point beyond Unicode
+        expected = "ASCII, or a Unicode dtype with valid characters"
+        raise InputError("invalid_utf8", "a string is not text", path, expected) from None
+    return strings

@@ -1,0 +1,108 @@
+"""Pictures of several formats to pixels: upright, opaque, grey or RGB, of the size that a model takes."""
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from handlers.formats.tensors import Array
+from handlers.message import InputError
+
+FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP", "image/gif": "GIF"}
+ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+NAMES = "PNG, JPEG, WebP or GIF"
+MAX_PIXELS = 25_000_000  # before decoding: a small file can claim to be a huge picture
+_MODES = {2: "L", 3: "RGB"}
+_STARTS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+_BITS = {"L;2": 2, "L;4": 4}  # of a grey PNG, by what Pillow calls its rows
+
+
+def sniff(body: bytes) -> str:
+    """The media type of a picture by its first bytes; empty where it is none that is read."""
+    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media_type for start, media_type in _STARTS.items() if body.startswith(start)), "")
+
+
+def decode_image(
+    body: bytes, shape: tuple[int, ...], where: str, background: str = "black", most: int = MAX_PIXELS
+) -> tuple[Array, int]:
+    """Decode a picture; of several frames the first.
+
+    Args:
+        body: the file.
+        shape: ``(height, width)`` for grey or ``(height, width, 3)`` for RGB.
+        where: what the error calls the source.
+        background: what is seen where it is transparent, ``black`` or ``white``.
+        most: pixels that it may have.
+
+    Returns:
+        UINT8 of that shape, 0 to 255, upright as EXIF has it, resized (bilinear) where the picture's size differs; and
+        how many pixels the file had.
+
+    Raises:
+        InputError: no picture, damaged, or of more pixels.
+    """
+    try:
+        image: Image.Image = Image.open(io.BytesIO(body), formats=list(FORMATS.values()))
+        pixels = image.width * image.height
+        if pixels > most:
+            size = f"the image has {image.width} x {image.height} pixels"
+            raise InputError("image_too_large", size, where, f"at most {MAX_PIXELS} pixels in a request")
+        image = _opaque(_upright(image), _MODES[len(shape)], background)
+    except UnidentifiedImageError:
+        raise InputError("invalid_image", f"the bytes are no {NAMES}", where, f"a {NAMES} file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where those are errors
+        bomb = "the image is a decompression bomb"
+        raise InputError("image_too_large", bomb, where, f"at most {MAX_PIXELS} pixels") from None
+    except InputError:
+        raise
+    except Exception as error:  # whatever else a decoder raises on hostile bytes, the bytes are at fault
+        raise InputError("invalid_image", f"the image is damaged: {error}", where, f"a whole {NAMES} file") from None
+    height, width = shape[:2]
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8), pixels
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Load a picture and turn it as its EXIF has it."""
+    # What is lost once it is loaded: how many bits a row's values have in the file.
+    tiles: list[Any] = getattr(image, "tile", [])
+    rawmode = tiles[0][3] if image.format == "PNG" and tiles else ""
+    image.load()  # broken pixels are an error
+    if "transparency" in image.info and image.mode != "P":
+        image = _with_alpha(image, str(rawmode))
+    if "exif" in image.info:
+        with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing
+            ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _with_alpha(image: Image.Image, rawmode: str) -> Image.Image:
+    """Make the one grey or colour that a PNG calls transparent so, which Pillow compares with values of other bits."""
+    key = image.info["transparency"]
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if isinstance(key, int):
+        clear = values == key * 255 // ((1 << _BITS[rawmode]) - 1) if rawmode in _BITS else values == key
+    else:
+        clear = (values == [one >> 8 if "16" in rawmode else one for one in key]).all(-1)
+    grey = (values >> 8).astype(np.uint8) if image.mode == "I;16" else values
+    opaque = Image.fromarray(grey)
+    opaque.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    opaque.info = {"exif": image.info["exif"]} if "exif" in image.info else {}
+    return opaque
+
+
+def _opaque(image: Image.Image, mode: str, background: str) -> Image.Image:
+    """Put a picture on its background: two that look alike are alike, whatever colours hide where they are clear."""
+    if image.mode == "I;16":  # grey of 16 bits, which convert would clip to 255 instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert(mode)
+    image = image.convert("RGBA")
+    ground = Image.new(mode, image.size, background)
+    ground.paste(image.convert(mode), mask=image.getchannel("A"))
+    return ground

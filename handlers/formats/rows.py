@@ -1,0 +1,187 @@
+"""The native and KServe v1 formats: rows in JSON, one or many.
+
+Native: ``{"distance": 1400, …}`` or ``{"inputs": […]}`` -> ``{"prediction": P}``.
+KServe v1 (its "Predict Protocol"): ``{"instances": [row, …]}`` -> ``{"predictions": [P, …]}`` in order.
+Both take ``"parameters": {"top_k": k}``.
+"""
+
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from handlers import json_io
+from handlers.contract import ModelContract, TensorSpec
+from handlers.features import FeatureRows, Features, as_tensors
+from handlers.formats.tensors import Array, json_array, json_type, limits, to_tensor, unknown_category
+from handlers.message import InputError
+
+_LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")
+
+
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a request may ask beside its rows."""
+
+    top_k: int | json_io.WholeFloat | None = None
+
+
+class Rows(NamedTuple):
+    """Decoded rows, as graph tensors or still as rows of features."""
+
+    data: FeatureRows | dict[str, Array]
+    rows: int
+    top_k: int
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """One graph tensor an input, all with the same number of rows."""
+        return as_tensors(self.data)
+
+
+class RowDecoder:
+    """Decoders of both formats, made once from a contract."""
+
+    def __init__(self, contract: ModelContract, max_rows: int) -> None:
+        self._contract = contract
+        self._specs = {spec.name: spec for spec in contract.inputs}
+        self._max_rows = max_rows
+        self._scalars = {spec.name: Features([spec]) for spec in contract.inputs if Features.fit([spec])}
+        self._features = Features(contract.inputs) if Features.fit(contract.inputs) else None
+        parameters: Any = ("parameters", Parameters | None, None)
+        if contract.has_named_rows:
+            fields: Any = [(spec.name, _value_type(spec)) for spec in contract.inputs]
+            row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
+            native = msgspec.defstruct("NativeRow", [*fields, parameters], forbid_unknown_fields=True)
+        else:
+            row = _value_type(contract.inputs[0])
+            native = msgspec.defstruct("NativeTensor", [("inputs", row), parameters], forbid_unknown_fields=True)
+        instances: Any = Annotated[list[row], Meta(min_length=1, max_length=max_rows)]
+        v1 = msgspec.defstruct("V1", [("instances", instances), parameters], forbid_unknown_fields=True)
+        self._native: msgspec.json.Decoder[Any] = msgspec.json.Decoder(native)
+        self._v1: msgspec.json.Decoder[Any] = msgspec.json.Decoder(v1)
+
+    def native(self, body: bytes) -> Rows:
+        """Decode one row.
+
+        Raises:
+            InputError: not of the contract.
+        """
+        return self._native_rows(self._decode(self._native, body), body)
+
+    def v1(self, body: bytes) -> Rows:
+        """Decode many rows.
+
+        Raises:
+            InputError: not of the contract.
+        """
+        return self._v1_rows(self._decode(self._v1, body), body)
+
+    def attempt(self, body: bytes, single: bool) -> Rows | None:
+        """Decode the native format if single, else v1; None if the text is not of it, without looking for the reason.
+
+        Raises:
+            InputError: of the format, but a key stands twice or a value is out of range.
+        """
+        try:
+            request = (self._native if single else self._v1).decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return (self._native_rows if single else self._v1_rows)(request, body)
+
+    def _native_rows(self, request: Any, body: bytes) -> Rows:
+        named = self._contract.has_named_rows
+        members = len(self._specs) if named else 1
+        json_io.check_unique_keys(body, members + _parameter_members(request.parameters))
+        row = request if named else request.inputs
+        return Rows(self._data([row], "$" if named else "$.inputs", single=True), 1, _top_k(request.parameters))
+
+    def _v1_rows(self, request: Any, body: bytes) -> Rows:
+        count = len(request.instances)
+        members = 1 + count * len(self._specs) if self._contract.has_named_rows else 1
+        json_io.check_unique_keys(body, members + _parameter_members(request.parameters))
+        return Rows(self._data(request.instances, "$.instances"), count, _top_k(request.parameters))
+
+    def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+        try:
+            return json_io.decode(decoder, body, self._describe)
+        except InputError as error:
+            raise self._refine(error) from None
+
+    def _refine(self, error: InputError) -> InputError:
+        """Say what the decoder cannot know: that a wrong length is too many rows, which categories are closest."""
+        if error.path == "$.instances" and error.code == "wrong_shape":
+            if ">=" in error.message:
+                return InputError("empty", "instances is empty", error.path, f"1 to {self._max_rows} rows")
+            return InputError("too_many_rows", "too many rows", error.path, f"at most {self._max_rows} rows")
+        if error.code == "unknown_category":
+            spec = self._spec_at(error.path)
+            value = error.message.removeprefix("Invalid enum value ")[1:-1]
+            return unknown_category(spec, value, error.path) if spec else error
+        return error
+
+    def _spec_at(self, path: str) -> TensorSpec | None:
+        name = _LAST_NAME.search(path)
+        if not self._contract.has_named_rows:  # the only tensor has no name in a request
+            return self._contract.inputs[0] if name and name[1] in ("inputs", "instances") else None
+        return self._specs.get(name[1]) if name else None
+
+    def _describe(self, path: str) -> str:
+        spec = self._spec_at(path)
+        if spec:
+            return spec.describe()
+        if path.endswith(".top_k"):
+            return "an integer"
+        named = ", ".join(self._specs)
+        return f"an object with {named}" if self._contract.has_named_rows else 'an object with "inputs" or "instances"'
+
+    def _data(self, rows: list[Any], path: str, single: bool = False) -> FeatureRows | dict[str, Array]:
+        if self._features:
+            return FeatureRows(self._features, rows)
+        if not self._contract.has_named_rows:
+            spec = self._contract.inputs[0]
+            return {spec.name: _array(spec, rows, [path] if single else path)}
+        return {spec.name: self._column(spec, rows, path, single) for spec in self._contract.inputs}
+
+    def _column(self, spec: TensorSpec, rows: list[Any], path: str, single: bool) -> Array:
+        if spec.name in self._scalars:
+            return self._scalars[spec.name].tensors(rows)[spec.name]
+        paths = [f"{path}.{spec.name}"] if single else [f"{path}[{i}].{spec.name}" for i in range(len(rows))]
+        return _array(spec, [getattr(row, spec.name) for row in rows], paths)
+
+
+def _parameter_members(parameters: Parameters | None) -> int:
+    return 0 if parameters is None else 1 + (parameters.top_k is not None)
+
+
+def _top_k(parameters: Parameters | None) -> int:
+    return 1 if parameters is None or parameters.top_k is None else int(parameters.top_k)
+
+
+def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
+    """Rows of nested lists, whose lengths were checked while decoding, as one array; ``paths`` is that of each row."""
+    if isinstance(paths, str):
+        return to_tensor(spec, json_array(spec, values, paths), paths)
+    rows = [to_tensor(spec, json_array(spec, row, path), path) for row, path in zip(values, paths, strict=True)]
+    return np.stack(rows) if len(rows) > 1 else rows[0][None]
+
+
+def _value_type(spec: TensorSpec) -> Any:
+    """The type that msgspec decodes one row's value of a tensor against."""
+    value: Any = _scalar_type(spec)
+    for size in reversed(spec.shape[1:]):
+        value = Annotated[list[value], Meta(min_length=size, max_length=size)]
+    return value
+
+
+def _scalar_type(spec: TensorSpec) -> Any:
+    if spec.categories:
+        return Literal[spec.categories]
+    # An array's range is checked on the whole of it, and msgspec has no limit beyond INT64.
+    if spec.datatype in ("BYTES", "BOOL", "UINT64") or not spec.is_scalar:
+        return json_type(spec.datatype)
+    low, high = limits(spec)
+    if spec.datatype.startswith("FP"):
+        return Annotated[float, Meta(ge=float(low), le=float(high))]
+    return json_io.whole_number(int(low), int(high))

@@ -1,0 +1,166 @@
+"""Checks on arrays that the wire formats share: datatype, shape, finite values, range, categories."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handlers.contract import DTYPES, TensorSpec
+from handlers.formats.suggestions import closest_names
+from handlers.json_io import EXACT, whole_number
+from handlers.message import InputError, shorten
+
+Array = NDArray[Any]
+_MOST_DIMENSIONS = 32
+NUMERIC = frozenset(DTYPES) - {"BOOL", "BYTES"}
+
+
+def json_type(datatype: str) -> Any:
+    """The type of one element in JSON. JSON has one kind of number, so a whole float counts as an integer."""
+    if datatype in ("INT64", "UINT64"):  # a float could not hold every value
+        info = np.iinfo(DTYPES[datatype])
+        return whole_number(int(info.min), int(info.max))
+    return {"BYTES": str, "BOOL": bool}.get(datatype, float)
+
+
+def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
+    """Nested lists of ``json_type`` as an array, before any check of their values.
+
+    Raises:
+        InputError: ragged lists, or an integer that no 64 bits hold.
+    """
+    dtype = {"BYTES": "O", "BOOL": "?", "INT64": "i8", "UINT64": "u8"}.get(spec.datatype, "f8")
+    try:
+        array = np.array(values, dtype)
+    except OverflowError:
+        raise InputError("out_of_range", f"{spec.name} does not fit {spec.datatype}", path, spec.describe()) from None
+    except ValueError:
+        raise _ragged(spec, path) from None
+    # Ragged lists of strings raise nothing: they become an array of lists.
+    if dtype == "O" and any(isinstance(value, list) for value in array.flat):
+        raise _ragged(spec, path)
+    return array
+
+
+def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
+    """Turn client values of any numeric type into what the graph takes for ``spec``.
+
+    Args:
+        spec: the tensor's description.
+        values: shape ``(rows, *spec.shape[1:])``, already checked.
+        path: JSON path of the array, to which the index of a fault is added.
+
+    Returns:
+        An array of ``spec.graph_dtype``, same shape.
+
+    Raises:
+        InputError: not finite, not whole for an integer type, out of the range or the type's limits, or no category.
+    """
+    if spec.categories:
+        return category_index(spec, values.tolist(), path)
+    if spec.datatype == "BYTES" or values.dtype == spec.dtype == np.bool_:
+        return values
+    _check_limits(spec, values, path)
+    return values.astype(spec.dtype, copy=False)
+
+
+def category_index(spec: TensorSpec, values: Sequence[str], path: str) -> Array:
+    """Look up the INT64 index of each category.
+
+    Raises:
+        InputError: a value that is none of them; the closest are listed.
+    """
+    positions = {category: i for i, category in enumerate(spec.categories)}
+    try:
+        return np.array([positions[value] for value in values], np.int64)
+    except (KeyError, TypeError):
+        row = next(i for i, value in enumerate(values) if not isinstance(value, str) or value not in positions)
+        raise unknown_category(spec, str(values[row]), f"{path}[{row}]") from None
+
+
+def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
+    """The error for a value that is none of the categories, listing the closest ones."""
+    closest = closest_names(value, spec.categories)
+    return InputError(
+        "unknown_category",
+        f"unknown {spec.name} {shorten(repr(value))}",
+        path,
+        f"one of {len(spec.categories)} categories, closest: {', '.join(closest)}",
+    )
+
+
+def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, ...]:
+    """The contract's shape with as many rows as ``shape`` has.
+
+    Ones at the end change neither the values nor their order, and clients differ in them: a column of a table may come
+    as ``[n, 1]``.
+
+    Raises:
+        InputError: no rows, or a shape that differs from the contract's by more than ones at its end.
+    """
+    exact = len(shape) == len(spec.shape) and tuple(shape[1:]) == spec.shape[1:]
+    if not exact and (
+        not 0 < len(shape) <= _MOST_DIMENSIONS or _without_ones(shape[1:]) != _without_ones(spec.shape[1:])
+    ):
+        raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}")
+    if shape[0] < 1:
+        raise InputError("empty", f"{spec.name} has {shape[0]} rows", path, "at least one row")
+    return (shape[0], *spec.shape[1:])
+
+
+def limits(spec: TensorSpec) -> tuple[float, float]:
+    """The smallest and the largest value of a numeric tensor: its range, else what its datatype holds."""
+    dtype = np.dtype(spec.dtype)
+    if spec.range is not None:
+        return spec.range
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if dtype.kind == "b":
+        return 0, 1
+    largest = np.finfo(dtype).max
+    # Its shortest text, which clients write, may read as slightly more: 3.4028235e38 is the largest FP32.
+    high = max(float(largest), float(str(largest)))
+    return -high, high
+
+
+def _without_ones(sizes: Sequence[int]) -> tuple[int, ...]:
+    stop = len(sizes)
+    while stop and sizes[stop - 1] == 1:
+        stop -= 1
+    return tuple(sizes[:stop])
+
+
+def _ragged(spec: TensorSpec, path: str) -> InputError:
+    return InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}")
+
+
+def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
+    low, high = limits(spec)
+    if values.dtype == np.uint8 and low <= 0 and high >= 255:  # pixels, whose every value is inside
+        return
+    floating = values.dtype.kind == "f"
+    whole = floating and np.dtype(spec.dtype).kind in "iu"
+    if whole:
+        low, high = max(low, -EXACT), min(high, EXACT)
+    if floating:  # a limit is compared in the array's type, and one too large for that type would become infinity
+        values = values.astype(np.promote_types(values.dtype, spec.dtype), copy=False)
+    # NaN fails both comparisons, infinity one of them, so that one pass finds all three faults.
+    inside = (values >= low) & (values <= high)
+    if not inside.all():
+        value, where = _first(~inside, values, path)
+        code = "not_finite" if floating and not np.isfinite(value) else "out_of_range"
+        expected = spec.describe()
+        if code == "out_of_range" and whole and abs(float(value)) > EXACT:
+            expected += ", which a float beyond 2**53 does not tell"
+        raise InputError(code, f"{spec.name} is {value}", where, expected)
+    if whole:
+        fraction = values != np.floor(values)
+        if fraction.any():
+            value, where = _first(fraction, values, path)
+            raise InputError("wrong_type", f"{spec.name} is {value}", where, spec.describe())
+
+
+def _first(mask: NDArray[np.bool_], values: Array, path: str) -> tuple[np.generic, str]:
+    index = np.unravel_index(int(np.argmax(mask)), mask.shape)
+    return values[index], path + "".join(f"[{i}]" for i in index)

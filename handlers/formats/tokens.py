@@ -1,0 +1,72 @@
+"""From texts to the tokens that a graph takes, alike in training and in serving (Hugging Face's ``tokenizers``)."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from handlers.formats.tensors import Array
+
+FILE = "tokenizer.json"
+PAD = 0  # fills shorter rows up; the graph leaves it out
+CHARACTERS = 20  # of a text that are looked at, for each token that is kept: English has some five a token
+
+
+class Tokens(NamedTuple):
+    """Texts as tokens.
+
+    Attributes:
+        indices: INT64 ``(n, length)`` positions in the vocabulary; the longest row has no ``PAD``.
+        truncated: numbers of the texts that were longer than the model takes.
+        blank: numbers of the texts in which there is nothing to read.
+    """
+
+    indices: Array
+    truncated: list[int]
+    blank: list[int]
+
+
+class TextTokenizer:
+    """Splits texts into words and parts of words.
+
+    Args:
+        settings: the content of a ``tokenizer.json``; its truncation says how many tokens a text may have.
+
+    Raises:
+        ValueError: it is damaged, or has no truncation.
+    """
+
+    def __init__(self, settings: bytes) -> None:
+        from tokenizers import Tokenizer  # only models of texts need it
+
+        # Its threads would take the cores from the other workers; a request of a few texts gains nothing by them.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        try:
+            self._tokenizer = Tokenizer.from_str(settings.decode())
+        except Exception as error:  # the library raises nothing more precise
+            raise ValueError(f"{FILE} is damaged: {error}") from error
+        if not self._tokenizer.truncation:
+            raise ValueError(f"{FILE} has no truncation: it must say how many tokens a text may have")
+        self.longest: int = self._tokenizer.truncation["max_length"]
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True  # "[SEP]" in a text is five characters, no command
+        self._marks = self._tokenizer.num_special_tokens_to_add(False)  # of a text's start and end
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenise texts, which must be valid Unicode."""
+        most = CHARACTERS * self.longest
+        encodings = self._tokenizer.encode_batch_fast([text[:most] for text in texts])
+        rows = [encoding.ids for encoding in encodings]
+        indices = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+        for i, row in enumerate(rows):
+            indices[i, : len(row)] = row
+        full = [i for i, row in enumerate(rows) if len(row) == self.longest]
+        cut = {i for i in full if encodings[i].overflowing} | {i for i, text in enumerate(texts) if len(text) > most}
+        return Tokens(indices, sorted(cut), [i for i, row in enumerate(rows) if len(row) <= self._marks])
+
+
+def stack(parts: Sequence[Array]) -> Array:
+    """The rows of several requests in one array, as long as the longest of them."""
+    length = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=PAD) for part in parts])

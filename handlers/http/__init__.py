@@ -1,0 +1,1 @@
+"""What stands around a request in HTTP: routes, media types, compression, forms, overload."""

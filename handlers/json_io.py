@@ -1,0 +1,186 @@
+"""JSON in and out: typed decoding in one C pass (msgspec), errors that say where the fault is and what would be right.
+
+Answers are written by orjson: a float32 as the shortest text that reads back the same.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from handlers.message import InputError
+
+T = TypeVar("T")
+Describe = Callable[[str], str]
+EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) as one up to this
+WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
+
+
+def whole_number(low: int, high: int) -> Any:
+    """The type of an integer that may be written as a whole float, ``8.0`` or ``1e0``; decoding gives either.
+
+    A float beyond ``EXACT`` does not tell which integer was meant, and is out of range.
+
+    Args:
+        low: smallest; of an integer the decoder knows no limit beyond INT64.
+        high: largest; one beyond INT64 is not checked for integers.
+    """
+    integer: Any = Annotated[int, Meta(ge=low, le=high)] if high < 2**63 else int
+    least, most = max(low, -EXACT), min(high, EXACT)
+    if least > most:
+        return integer
+    return integer | Annotated[float, Meta(ge=float(least), le=float(most), multiple_of=1.0)]
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = lambda path: "") -> T:
+    """Decode a JSON text against the decoder's type.
+
+    Args:
+        decoder: made once from a type.
+        body: the text.
+        describe: gives what is expected at a JSON path, for the error.
+
+    Raises:
+        InputError: not UTF-8, not JSON, or not of the type.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _type_error(str(error), describe) from None
+    except msgspec.DecodeError as error:
+        raise _syntax_error(body, str(error)) from None
+    except UnicodeDecodeError as error:
+        raise _utf8_error(error) from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def convert(value: Any, kind: type[T], describe: Describe = lambda path: "") -> T:
+    """Check what was decoded without a type against one.
+
+    Args:
+        value: of JSON.
+        kind: the type.
+        describe: gives what is expected at a JSON path, for the error.
+
+    Raises:
+        InputError: it is not of the type.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _type_error(str(error), describe) from None
+
+
+def check_utf8(body: bytes) -> None:
+    """Refuse bytes that are not UTF-8, also where the decoder would skip them.
+
+    Raises:
+        InputError: with the position of the first bad byte.
+    """
+    try:
+        str(body, "utf-8")
+    except UnicodeDecodeError as error:
+        raise _utf8_error(error) from None
+
+
+def check_unique_keys(body: bytes, members: int) -> None:
+    """Refuse an object that names a key twice; the decoder would silently keep the last.
+
+    A text that decoded to ``members`` members and holds as many colons can hide none: every member has a colon of
+    its own. Only where the numbers differ (a colon inside a string, or a duplicate) is the text walked through.
+
+    Raises:
+        InputError: with the path of the second key; or the text is nested too deeply to be walked through.
+    """
+    if body.count(b":") == members:
+        return
+    try:
+        # Numbers stay text: Python refuses to convert one of thousands of digits, which only the decoder may judge.
+        path = _duplicate(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str), "$")
+    except RecursionError:
+        raise _too_deep() from None
+    if path:
+        raise InputError("duplicate_key", f"the key {path} appears twice", path, "each key once")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members in order, duplicates kept."""
+
+
+def _duplicate(value: Any, path: str) -> str | None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, _ in value:
+            if key in seen:
+                return f"{path}.{key}"
+            seen.add(key)
+        children = [(f"{path}.{key}", child) for key, child in value]
+    elif isinstance(value, list):
+        children = [(f"{path}[{i}]", child) for i, child in enumerate(value)]
+    else:
+        return None
+    return next((found for where, child in children if (found := _duplicate(child, where))), None)
+
+
+def _too_deep() -> InputError:
+    return InputError("invalid_json", "the JSON is nested too deeply", expected="at most some 100 levels")
+
+
+def _utf8_error(error: UnicodeDecodeError) -> InputError:
+    return InputError("invalid_utf8", f"byte {error.start} is not UTF-8: {error.reason}", expected="JSON in UTF-8")
+
+
+def _syntax_error(body: bytes, text: str) -> InputError:
+    position = _BYTE.search(text)
+    if position:
+        # The position is that of the first letter; a minus sign before it was still a number.
+        literal = _LITERAL.match(body, max(0, int(position[1]) - 1)) or _LITERAL.match(body, int(position[1]))
+        if literal:
+            return InputError("not_finite", f"{literal[0].decode()} is no JSON number", expected="a finite number")
+    if not body.strip():
+        return InputError("invalid_json", "the body is empty", expected="a JSON object")
+    return InputError("invalid_json", text, expected="a JSON object")
+
+
+# msgspec's message, without " - at `$path`", to the code it is reported with.
+_CODES = [
+    (re.compile(r"Object missing required field `(?P<field>.*)`", re.S), "missing_field"),
+    (re.compile(r"Object contains unknown field `(?P<field>.*)`", re.S), "unknown_field"),
+    (re.compile(r"Expected `array` of length", re.S), "wrong_shape"),
+    (re.compile(r"Expected `\w+` [<>]", re.S), "out_of_range"),
+    (re.compile(r"Number out of range|Integer value out of range", re.S), "out_of_range"),
+    (re.compile(r"Invalid enum value (?P<value>.*)", re.S), "unknown_category"),
+]
+
+
+# What msgspec says of a ``whole_number``, in words of an integer.
+_WHOLE = {
+    "Expected `int | float": "Expected `int",
+    "Expected `float` that's a multiple of 1.0": "Expected `int`, got `float`",
+}
+
+
+def _type_error(text: str, describe: Describe) -> InputError:
+    message, _, path = text.rpartition(" - at `")
+    message, path = (message, path.rstrip("`")) if message else (text, "$")
+    for seen, meant in _WHOLE.items():
+        message = message.replace(seen, meant)
+    for pattern, code in _CODES:
+        found = pattern.match(message)
+        if found:
+            field = found.groupdict().get("field")
+            path = f"{path}.{field}" if field is not None else path
+            return InputError(code, message, path, describe(path))
+    return InputError("wrong_type", message, path, describe(path))
+
+
+def encode(value: Any) -> bytes:
+    """Encode a value; arrays must be contiguous and numeric."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

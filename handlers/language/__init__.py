@@ -1,0 +1,1 @@
+"""Language models: requests for text and their answers, in continuous batching."""

@@ -1,0 +1,271 @@
+"""Continuous batching: requests join and leave the running batch at each step, whatever computes the logits."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from handlers.formats.tensors import Array
+from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
+from handlers.language.json_grammar import JsonAnswer, JsonGrammar, Vocabulary
+from handlers.language.prefix_cache import PrefixCache
+from handlers.language.sampling import Sampler
+
+QUEUE = 256  # requests that wait at most
+EQUAL = 512  # position in a prompt at which attention to what stands before costs as much as all else of a token
+SHORTER = 4  # times as many tokens a prompt must have to read as one that is read beside it
+PASS = 1  # tokens that cost as much as the pass over the weights which a chunk has for itself
+
+
+class Part(NamedTuple):
+    """The next tokens of a slot.
+
+    Attributes:
+        slot: its number.
+        position: of the first of the tokens; those before it are in the slot's cache.
+        tokens: at least one.
+        wanted: whether the logits after the last of them are.
+    """
+
+    slot: int
+    position: int
+    tokens: Sequence[int]
+    wanted: bool
+
+
+class DecodeError(RuntimeError):
+    """A batch could not be computed; what its slots hold is unknown."""
+
+
+class Decoder(Vocabulary, Protocol):
+    """Computes logits for several slots, each of which caches the keys and values of its tokens.
+
+    Attributes:
+        slots: how many.
+        context: tokens that each holds.
+        batch: tokens that one ``decode`` takes at most.
+    """
+
+    slots: int
+    context: int
+    batch: int
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        """Add tokens to slots.
+
+        Args:
+            parts: at most one for a slot, by ascending number of the slot.
+
+        Returns:
+            float32 ``(wanted parts, vocabulary)``, valid until the next call.
+
+        Raises:
+            DecodeError: it could not be computed.
+        """
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget what a slot holds from a position on."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first tokens of another, and nothing else."""
+
+    def close(self) -> None:
+        """Free all memory."""
+
+
+class _Running:
+    """A request that has a slot."""
+
+    def __init__(self, request: Generate, slot: int, cached: int, limit: int, held: JsonAnswer | None) -> None:
+        self.request = request
+        self.slot = slot
+        self.cached = cached
+        self.limit = limit  # of generated tokens
+        self.sampler = Sampler(request.sampling, held)
+        self.last = -1  # the token that was generated last
+        self.generated = 0
+
+
+class ContinuousBatching:
+    """A ``GenerationEngine`` on top of a decoder.
+
+    Each step computes one token of every running request and, with them, a chunk of the prompt of one that starts.
+    Beside a long prompt a much shorter one is read: who says "Hi" need not wait until a book is read. Slots keep what
+    they hold until they are needed, so a prompt that begins like an earlier one starts sooner.
+
+    Args:
+        decoder: computes the logits.
+        queue: requests that wait at most, beyond those that run.
+        chunk: tokens of a prompt in a step for each request that runs beside it, less one: the more run, the longer a
+            step takes anyway, and the less a chunk makes their gaps longer. It shrinks late in a prompt, where a token
+            costs more. Alone, a prompt takes whole batches.
+        backlog_chunk: tokens of a prompt in a step, at least, while others wait for it to be read: now those who run
+            share the delay with those who wait.
+        worth_copying: tokens; copying a slot's cache costs as much as computing so many.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        queue: int = QUEUE,
+        chunk: float = 2.5,
+        lone_chunk: int = 128,
+        backlog_chunk: int = 128,
+        worth_copying: int = 16,
+    ) -> None:
+        self.context = decoder.context
+        self.slots = decoder.slots
+        self._decoder = decoder
+        self._queue = queue
+        self._chunk = chunk
+        self._lone_chunk = lone_chunk
+        self._backlog_chunk = backlog_chunk
+        self._cache = PrefixCache(decoder.slots, worth_copying)
+        self._json: JsonGrammar | None = None  # made for the first request that wants it
+        self._waiting: deque[Generate] = deque()
+        self._running: dict[int, _Running] = {}  # by slot
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        return self._decoder.tokenize(text, special)
+
+    def add(self, request: Generate) -> None:
+        """Let a request wait for a slot; first come, first served."""
+        length = len(request.prompt)
+        if not length:
+            raise ValueError("the prompt has no tokens; it needs at least one")
+        if length >= self.context:
+            raise PromptTooLong(
+                f"the prompt has {length} tokens; the context is {self.context}, and at least one is for the answer"
+            )
+        if request.max_tokens < 1:
+            raise ValueError(f"max_tokens is {request.max_tokens}; it must be 1 or more")
+        if not 0 <= min(request.prompt) <= max(request.prompt) < self._decoder.vocabulary:
+            raise ValueError(f"the prompt has tokens outside the vocabulary, 0 to {self._decoder.vocabulary - 1}")
+        if any(request.id == other.id for other in self._requests()):
+            raise ValueError(f"request {request.id} is there already; an id names one request")
+        if len(self._waiting) + len(self._running) >= self.slots + self._queue:
+            raise QueueFull(f"{self.slots} requests run and {self._queue} wait, which is the limit; try again later")
+        if request.sampling.json and not self._json:
+            self._json = JsonGrammar(self._decoder)
+        self._waiting.append(request)
+
+    def cancel(self, id: str) -> None:
+        """Forget a request and free its slot at once, without another answer; an unknown id is ignored."""
+        self._waiting = deque(request for request in self._waiting if request.id != id)
+        self._running = {slot: one for slot, one in self._running.items() if one.request.id != id}
+
+    def step(self) -> list[Token | Finished]:
+        """Advance every running request by a token, and one that starts by a chunk of its prompt; empty when idle."""
+        self._start_next()
+        parts = self._parts()
+        if not parts:
+            return []
+        try:
+            logits = self._decoder.decode(parts)
+        except DecodeError as error:
+            return [self._lose(part.slot, str(error)) for part in parts]
+        for part in parts:
+            self._cache.tokens[part.slot].extend(part.tokens)
+        wanted = [self._running[part.slot] for part in parts if part.wanted]
+        return [answer for one, row in zip(wanted, logits, strict=True) for answer in self._choose(one, row)]
+
+    @property
+    def usage(self) -> Usage:
+        """How full it is now."""
+        used = sum(len(self._cache.tokens[slot]) for slot in self._running)
+        return Usage(len(self._running), len(self._waiting), used, self.slots * self.context)
+
+    def close(self) -> None:
+        """Free the decoder's memory; the engine is of no use after."""
+        self._waiting.clear()
+        self._running.clear()
+        self._decoder.close()
+
+    def _requests(self) -> list[Generate]:
+        return [*self._waiting, *(one.request for one in self._running.values())]
+
+    def _start(self, request: Generate) -> None:
+        free = [slot for slot in range(self.slots) if slot not in self._running]
+        slot, source, shared = self._cache.place(request.prompt, free)
+        if source == slot:
+            self._decoder.truncate(slot, shared)
+        else:
+            self._decoder.copy(source, slot, shared)
+        limit = min(request.max_tokens, self.context - len(request.prompt))
+        held = self._json.begin() if self._json and request.sampling.json else None
+        self._running[slot] = _Running(request, slot, shared, limit, held)
+
+    def _start_next(self) -> None:
+        """Give a slot to who came first or, while a long prompt is read, to the first whose own is much shorter."""
+        if not self._waiting or len(self._running) == self.slots:
+            return
+        reading = [self._left(one) for one in self._running.values() if not one.generated]
+        if not reading:
+            self._start(self._waiting.popleft())
+        elif len(reading) == 1:
+            short = next((one for one in self._waiting if SHORTER * self._unknown(one) <= reading[0]), None)
+            if short:
+                self._waiting.remove(short)
+                self._start(short)
+
+    def _unknown(self, request: Generate) -> int:
+        """How many tokens of a prompt no slot holds."""
+        return len(request.prompt) - self._cache.known(request.prompt)
+
+    def _left(self, one: _Running) -> int:
+        """How many tokens of its prompt are still to be read."""
+        return len(one.request.prompt) - len(self._cache.tokens[one.slot])
+
+    def _parts(self) -> list[Part]:
+        """What is computed in this step: a token of each stream, and chunks of the prompts that are read."""
+        reading = sorted((one for one in self._running.values() if not one.generated), key=self._left)
+        chunks: dict[int, int] = {}
+        if reading:
+            streams = len(self._running) - len(reading)
+            room = self._decoder.batch - streams
+            *shorter, longest = reading
+            size = min(self._size(longest, streams), room)
+            if shorter:  # the long one goes on, with as much as one stream would bear
+                share = max(1, min(size, self._size(longest, max(1, streams))) // 2)
+                chunks[shorter[0].slot] = max(1, size - share)
+                size = share
+            chunks[longest.slot] = size
+        return [self._part(self._running[slot], chunks.get(slot, 1)) for slot in sorted(self._running)]
+
+    def _size(self, one: _Running, streams: int) -> int:
+        """Tokens of a prompt in a step beside so many streams."""
+        if not streams:
+            return self._lone_chunk
+        position = len(self._cache.tokens[one.slot])
+        size = max(1, round(self._chunk * streams * EQUAL / (EQUAL + position)) - PASS)
+        return max(size, self._backlog_chunk if self._waiting else 0)
+
+    def _part(self, one: _Running, size: int) -> Part:
+        position = len(self._cache.tokens[one.slot])
+        if one.generated:
+            return Part(one.slot, position, [one.last], wanted=True)
+        prompt, end = one.request.prompt, position + size
+        return Part(one.slot, position, prompt[position:end], wanted=end >= len(prompt))
+
+    def _choose(self, one: _Running, logits: Array) -> list[Token | Finished]:
+        try:
+            token, logprob, best = one.sampler(logits)
+        except Exception as error:  # whatever it is, it is this request's own
+            return [self._finish(one, "error", str(error))]
+        if self._decoder.ends(token):
+            return [self._finish(one, "stop")]
+        piece = self._decoder.piece
+        top = tuple((other, piece(other), value) for other, value in best)
+        answer = Token(one.request.id, token, piece(token), logprob, top, one.cached)
+        one.last = token
+        one.generated += 1
+        return [answer] if one.generated < one.limit else [answer, self._finish(one, "length")]
+
+    def _finish(self, one: _Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
+        del self._running[one.slot]
+        return Finished(one.request.id, reason, len(one.request.prompt), one.cached, one.generated, error)
+
+    def _lose(self, slot: int, error: str) -> Finished:
+        self._decoder.truncate(slot, 0)
+        self._cache.tokens[slot].clear()
+        return self._finish(self._running[slot], "error", error)

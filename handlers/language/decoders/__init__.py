@@ -1,0 +1,1 @@
+"""The engines that compute the logits of a language model."""

@@ -1,0 +1,258 @@
+"""llama.cpp as the decoder of a language model, through the low-level interface of llama-cpp-python."""
+
+import ctypes
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handlers.formats.tensors import Array
+from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
+
+# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured): a text
+# that is cut into chunks beside others would get other logits, and now and then another answer, than alone.
+UBATCH = 63  # tokens
+# How often a thread looks whether the others are done before it sleeps (GNU's OpenMP). By default it looks for so long
+# that, on cores which others use too, threads wait for one that cannot run as its core is taken by one that waits: with
+# two other processes on two cores half as fast. With less than this, alone is slower.
+SPINS, ENOUGH = "GOMP_SPINCOUNT", "20000"
+# What llama.cpp may be compiled for, and the processor's flag of it in /proc/cpuinfo.
+FLAGS = {
+    "SSE3": "pni",
+    "SSSE3": "ssse3",
+    "AVX": "avx",
+    "AVX_VNNI": "avx_vnni",
+    "AVX2": "avx2",
+    "F16C": "f16c",
+    "FMA": "fma",
+    "BMI2": "bmi2",
+    "AVX512": "avx512f",
+    "AVX512_VBMI": "avx512vbmi",
+    "AVX512_VNNI": "avx512_vnni",
+    "AVX512_BF16": "avx512_bf16",
+    "AMX_INT8": "amx_int8",
+}
+CPUINFO = Path("/proc/cpuinfo")
+PIECE = 256  # bytes, more than any token of a usual vocabulary has
+
+
+def missing(built_for: str, cpuinfo: Path) -> list[str]:
+    """The instructions that llama.cpp was compiled to use and this processor has not.
+
+    Args:
+        built_for: what ``llama_print_system_info`` says, such as ``CPU : AVX2 = 1 | FMA = 1 | ``.
+        cpuinfo: Linux's file of that name; where there is none, nothing is known to be missing.
+    """
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    has = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    wanted = re.findall(r"(\w+) = 1", built_for)
+    return [name for name in wanted if has and name in FLAGS and FLAGS[name] not in has]
+
+
+class LlamaDecoder:
+    """A GGUF file in llama.cpp, with one sequence and one stream of its key-value cache for each slot.
+
+    llama.cpp computes one token of each sequence together. Where one has more, the rest follows in a second pass over
+    the weights, so a prompt's chunk is computed by itself: as many passes, and the first has a sequence less. Together
+    all would also attend as far back as the longest of them.
+
+    Args:
+        model: the GGUF file.
+        slots: sequences.
+        context: tokens of each.
+        threads: None for one on each core that this process may use.
+        batch: tokens of one ``decode`` at most.
+        ubatch: tokens that are computed together at most; with more than ``UBATCH`` the logits depend on how a prompt
+            was cut, and with it on who else runs.
+        flash_attention: with it the logits are the same to the last bit, whatever shares the batch; without it not.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: llama.cpp cannot read it, the model cannot have so long a context, memory is short, or llama.cpp
+            was built for another processor.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        slots: int,
+        context: int,
+        threads: int | None = None,
+        batch: int = 512,
+        ubatch: int = UBATCH,
+        flash_attention: bool = True,
+    ) -> None:
+        os.environ.setdefault(SPINS, ENOUGH)  # read when the library is loaded, here
+        import llama_cpp.llama_cpp as api
+
+        if not model.is_file():
+            raise FileNotFoundError(f"{model} is missing; it should be the model's GGUF file")
+        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else it prints a page about each model
+        self.slots = slots
+        self.batch = max(batch, slots + 1)
+        self._api: Any = api
+        self._model: Any = None
+        self._context: Any = None
+        lacking = missing(api.llama_print_system_info().decode(), CPUINFO)
+        if lacking:  # else the process would end at the first of its instructions
+            names = ", ".join(lacking)
+            raise ValueError(f"llama.cpp was built for a processor with {names}, which this one has not: build it here")
+        api.llama_backend_init()
+        self._model = api.llama_model_load_from_file(os.fsencode(model), api.llama_model_default_params())
+        if not self._model:
+            raise ValueError(f"{model} is no model that llama.cpp can read; its own message stands above")
+        trained = api.llama_model_n_ctx_train(self._model)
+        if context > trained:
+            self.close()
+            raise ValueError(f"the context is {context} tokens; {model.name} was trained for {trained} at most")
+        self._vocabulary: Any = api.llama_model_get_vocab(self._model)
+        self.vocabulary: int = api.llama_vocab_n_tokens(self._vocabulary)
+        settings = api.llama_context_default_params()
+        settings.n_ctx = slots * context
+        settings.n_seq_max = slots
+        settings.kv_unified = False  # each sequence attends to its own cells only, not past those of all the others
+        settings.n_batch = self.batch
+        settings.n_ubatch = min(ubatch, self.batch)
+        settings.n_outputs_max = slots  # else the buffer has room for the logits of every token of a batch
+        settings.n_threads = settings.n_threads_batch = threads or len(os.sched_getaffinity(0))
+        settings.flash_attn_type = int(flash_attention)  # LLAMA_FLASH_ATTN_TYPE_DISABLED, _ENABLED
+        self._context = api.llama_init_from_model(self._model, settings)
+        if not self._context:
+            self.close()
+            raise ValueError(f"llama.cpp has no memory for {slots} slots of {context} tokens; lower slots or context")
+        self.context: int = context  # llama.cpp rounds its own up
+        self._memory: Any = api.llama_get_memory(self._context)
+        self._batch = _Batch(api, self.batch, slots)
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        encoded = text.encode()
+        room = len(encoded) + 2
+        tokens = (ctypes.c_int32 * room)()
+        arguments = (self._vocabulary, encoded, len(encoded), tokens, room, False, special)
+        count = self._api.llama_tokenize(*arguments)
+        if count < 0:
+            raise ValueError(f"llama.cpp cannot split this text of {len(encoded)} bytes into tokens")
+        return tokens[:count]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; none of a control token."""
+        for size in (PIECE, 65536):
+            buffer = ctypes.create_string_buffer(size)
+            length: int = self._api.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+        raise ValueError(f"token {token} has more than 65,536 bytes; the vocabulary is damaged")
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends the generation."""
+        return bool(self._api.llama_vocab_is_eog(self._vocabulary, token))
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        """Add tokens to slots and give the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+
+        Args:
+            parts: at most one for a slot, by ascending number of the slot.
+
+        Raises:
+            DecodeError: llama.cpp could not compute them.
+        """
+        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.wanted]
+        longer = [[number] for number in range(len(parts)) if number not in single]
+        if not longer:
+            return self._compute(parts)
+        rows: dict[int, Array] = {}
+        for numbers in [single, *longer] if single else longer:
+            wanted = [number for number in numbers if parts[number].wanted]
+            logits = self._compute([parts[number] for number in numbers]).copy()  # the next ones take their place
+            rows |= dict(zip(wanted, logits, strict=True))
+        return np.array([rows[number] for number in sorted(rows)], np.float32).reshape(-1, self.vocabulary)
+
+    def _compute(self, parts: Sequence[Part]) -> Array:
+        status = self._api.llama_decode(self._context, self._batch.fill(parts))
+        if status:
+            raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
+        rows = sum(part.wanted for part in parts)
+        if not rows:
+            return np.empty((0, self.vocabulary), np.float32)
+        return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), (rows, self.vocabulary))
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget what a slot holds from a position on."""
+        self._api.llama_memory_seq_rm(self._memory, slot, length, -1)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first tokens of another; the whole stream is copied, before the next ``decode``."""
+        self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self.truncate(target, length)
+
+    def close(self) -> None:
+        """Free all memory."""
+        if self._context:
+            self._api.llama_free(self._context)
+        if self._model:
+            self._api.llama_model_free(self._model)
+        self._context = self._model = None
+
+
+class _Batch:
+    """The arrays of a ``llama_batch``, made once and filled at each step.
+
+    Args:
+        api: the module of llama.cpp's functions.
+        size: tokens.
+        slots: sequences.
+    """
+
+    def __init__(self, api: Any, size: int, slots: int) -> None:
+        self._tokens = np.zeros(size, np.int32)
+        self._positions = np.zeros(size, np.int32)
+        self._wanted = np.zeros(size, np.int8)
+        self._sequences = np.zeros(size, np.uintp)  # pointers to the numbers below
+        self._one_each = np.ones(size, np.int32)
+        self._numbers = np.arange(slots, dtype=np.int32)
+        fields = dict(api.llama_batch._fields_)
+        self._batch = api.llama_batch(
+            token=self._tokens.ctypes.data_as(fields["token"]),
+            pos=self._positions.ctypes.data_as(fields["pos"]),
+            n_seq_id=self._one_each.ctypes.data_as(fields["n_seq_id"]),
+            seq_id=self._sequences.ctypes.data_as(fields["seq_id"]),
+            logits=self._wanted.ctypes.data_as(fields["logits"]),
+        )
+
+    def fill(self, parts: Sequence[Part]) -> Any:
+        """The batch of these parts, valid until the next call."""
+        start = 0
+        for part in parts:
+            end = start + len(part.tokens)
+            self._tokens[start:end] = part.tokens
+            self._positions[start:end] = np.arange(part.position, part.position + len(part.tokens))
+            self._sequences[start:end] = self._numbers.ctypes.data + part.slot * self._numbers.itemsize
+            self._wanted[start:end] = 0
+            self._wanted[end - 1] = part.wanted
+            start = end
+        self._batch.n_tokens = start
+        return self._batch
+
+
+def llama_engine(
+    model: Path, slots: int, context: int, threads: int | None = None, queue: int = QUEUE
+) -> ContinuousBatching:
+    """Load a GGUF file for continuous batching.
+
+    Args:
+        model: the GGUF file.
+        slots: requests that run at once.
+        context: tokens of each, prompt and answer; the cache has ``slots * context`` cells.
+        threads: None for one on each core that this process may use.
+        queue: requests that wait at most, beyond those that run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: llama.cpp cannot read it, the model cannot have so long a context, or memory is short.
+    """
+    return ContinuousBatching(LlamaDecoder(model, slots, context, threads), queue)

@@ -1,0 +1,253 @@
+"""OpenVINO as the decoder of a language model: it comes as a wheel, for machines without a compiler."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handlers.formats.tensors import Array
+from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
+
+MODEL = "openvino_model.xml"
+BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
+# Whatever of its arithmetic the plugin would choose by the processor, so that an answer is the same on each.
+NUMERICS: dict[str, Any] = {
+    "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the CPU has it (AVX512_BF16, AMX)
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # else activations are rounded to 8 bits, by what stands beside them
+    # The default, 8 bits, rounds a token by those before it; 16 make of last bits, which differ between batches of one
+    # and of many, differences a hundred times as large. So an answer would depend on who else runs.
+    "KV_CACHE_PRECISION": "f32",
+    "KEY_CACHE_PRECISION": "f32",
+    "VALUE_CACHE_PRECISION": "f32",
+    "CPU_DENORMALS_OPTIMIZATION": False,
+    "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 1.0,  # all weights are computed with, also zeros
+    "ENABLE_TENSOR_PARALLEL": False,  # else sums are split by sockets
+}
+
+
+# What the name of a control token may look like, and the marks that it begins with.
+_MARKUP = re.compile(r"(?=.*\w)(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\])")
+_INSIDE = re.compile(r"[^\w\s]+|.")
+
+
+class EngineError(ValueError):
+    """OpenVINO cannot compile a model for this processor."""
+
+
+class OpenVinoDecoder:
+    """A model that ``openvino-genai`` wrote, with paged attention; each slot has its own blocks of the cache.
+
+    Args:
+        directory: holds ``openvino_model.xml`` and the files of the tokenizer, from ``convert``.
+        slots: sequences.
+        context: tokens of each.
+        threads: None lets OpenVINO choose.
+        batch: tokens of one ``decode`` at most.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        EngineError: OpenVINO cannot compile it for this processor.
+    """
+
+    def __init__(self, directory: Path, slots: int, context: int, threads: int | None = None, batch: int = 512) -> None:
+        import openvino
+        import openvino_genai
+        from openvino._offline_transformations import paged_attention_transformation
+
+        if not (directory / MODEL).is_file():
+            raise FileNotFoundError(f"{directory / MODEL} is missing; `convert` makes it from a GGUF file")
+        self.slots, self.context = slots, context
+        self.batch = max(batch, slots + 1)
+        self._openvino: Any = openvino
+        self._tokenizer: Any = openvino_genai.Tokenizer(directory)
+        self._pieces: dict[int, bytes] = {number: piece for piece, number in self._tokenizer.get_vocab().items()}
+        self.vocabulary = len(self._pieces)
+        self._end: int = self._tokenizer.get_eos_token_id()
+        self._control = control_tokens(self._pieces, self._encode)
+        self._names = re.compile("|".join(re.escape(name) for name in sorted(self._control, reverse=True)) or r"(?!)")
+        self._numbers = frozenset(self._control.values())
+        model = openvino.Core().read_model(directory / MODEL)
+        paged_attention_transformation(model)
+        _take_wanted_rows(model)
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **NUMERICS}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        compiled = compile_model(model, settings)
+        self._request: Any = compiled.create_infer_request()
+        self._blocks = -(-context // BLOCK)  # of a slot
+        self._caches: list[Any] = []
+        for port in compiled.inputs:
+            if "cache" in port.any_name:
+                shape = [slots * self._blocks, *(size.get_length() for size in list(port.partial_shape)[1:])]
+                self._caches.append(openvino.Tensor(port.element_type, shape))
+                self._request.set_tensor(port.any_name, self._caches[-1])
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        if special:
+            return self._encode(text)
+        # The tokenizer knows no such switch, so the name of a control token is split inside it, where marks end and
+        # letters begin: no token reaches over that place anyway.
+        tokens: list[int] = []
+        start = 0
+        for name in self._names.finditer(text):
+            place = name.start() + _INSIDE.match(name[0]).end()  # type: ignore[union-attr]
+            tokens += self._encode(text[start:place])
+            start = place
+        return tokens + self._encode(text[start:])
+
+    def _encode(self, text: str) -> list[int]:
+        if not text:
+            return []
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data.ravel()]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; none of a control token."""
+        return b"" if token in self._numbers else self._pieces[token]
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends the generation."""
+        return token == self._end
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        """Add tokens to slots and give the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+
+        Args:
+            parts: at most one for a slot.
+
+        Raises:
+            DecodeError: OpenVINO could not compute them.
+        """
+        ends = list(accumulate(len(part.tokens) for part in parts))
+        after = [part.position + len(part.tokens) for part in parts]
+        blocks = [-(-length // BLOCK) for length in after]
+        inputs = {
+            "input_ids": np.concatenate([np.asarray(part.tokens, np.int64) for part in parts]),
+            "position_ids": np.concatenate(
+                [np.arange(part.position, length, dtype=np.int64) for part, length in zip(parts, after, strict=True)]
+            ),
+            "past_lens": np.array([part.position for part in parts], np.int32),
+            "subsequence_begins": np.array([0, *ends], np.int32),
+            "block_indices": np.concatenate(
+                [part.slot * self._blocks + np.arange(count) for part, count in zip(parts, blocks, strict=True)]
+            ).astype(np.int32),
+            "block_indices_begins": np.array([0, *accumulate(blocks)], np.int32),
+            "max_context_len": np.array(max(after), np.int32),
+            "wanted": np.array([end - 1 for part, end in zip(parts, ends, strict=True) if part.wanted], np.int64),
+        }
+        try:
+            for name, value in inputs.items():
+                self._request.set_tensor(name, self._openvino.Tensor(value))
+            self._request.infer()
+        except RuntimeError as error:
+            raise DecodeError(f"OpenVINO could not compute a batch: {reason(error)}") from error
+        logits: Array = self._request.get_output_tensor().data
+        return logits.reshape(-1, self.vocabulary)
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget what a slot holds from a position on; what is there is overwritten by what comes."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let a slot hold the first tokens of another."""
+        count = -(-length // BLOCK)
+        start, end = source * self._blocks, target * self._blocks
+        for cache in self._caches:
+            cache.data[end : end + count] = cache.data[start : start + count]
+
+    def close(self) -> None:
+        """Free all memory."""
+        self._request = None
+        self._caches.clear()
+
+
+def control_tokens(pieces: Mapping[int, bytes], encode: Callable[[str], list[int]]) -> dict[str, int]:
+    """The control tokens of a vocabulary by name: what looks like markup and is one token, wherever it stands.
+
+    Args:
+        pieces: the bytes of each token.
+        encode: splits a text, names of control tokens being such.
+    """
+    found: dict[str, int] = {}
+    for token, piece in pieces.items():
+        name = piece.decode("utf-8", "replace")
+        if _MARKUP.fullmatch(name) and encode(f"a{name}a")[1:-1] == [token]:
+            found[name] = token
+    return found
+
+
+def _take_wanted_rows(model: Any) -> None:
+    """Let the last layer, the largest, compute the logits of the tokens that are ``wanted`` only."""
+    from openvino import opset13 as ops
+
+    output = model.outputs[0].node.input_value(0).get_node()
+    wanted = ops.parameter([-1], np.int64, name="wanted")
+    wanted.output(0).set_names({"wanted"})
+    output.input(0).replace_source_output(ops.gather(output.input_value(0), wanted, np.int64(0)).output(0))
+    model.add_parameters([wanted])
+
+
+def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:
+    """Compile a model, or the one at a path, for this CPU.
+
+    Raises:
+        EngineError: the plugin refuses; says in one sentence why.
+    """
+    import openvino
+
+    try:
+        return openvino.Core().compile_model(model, "CPU", dict(settings))
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot compile the model for this processor: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What OpenVINO says in the end: its errors are pages that begin with where in its sources they were raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
+def convert(model: Path, directory: Path) -> None:
+    """Write the files that ``OpenVinoDecoder`` reads.
+
+    Args:
+        model: a GGUF file.
+        directory: where to; it is made.
+
+    Raises:
+        EngineError: OpenVINO cannot compile it for this processor.
+    """
+    import openvino_genai
+
+    directory.mkdir(parents=True, exist_ok=True)
+    # It writes beside the file that it reads.
+    link = directory / "model.gguf"
+    link.symlink_to(model.resolve())
+    try:
+        openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True, **NUMERICS)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot read or compile the model: {reason(error)}") from error
+    finally:
+        link.unlink()
+
+
+def openvino_engine(
+    directory: Path, slots: int, context: int, threads: int | None = None, queue: int = QUEUE
+) -> ContinuousBatching:
+    """Load a converted model for continuous batching.
+
+    Args:
+        directory: from ``convert``.
+        slots: requests that run at once.
+        context: tokens of each, prompt and answer.
+        threads: None lets OpenVINO choose.
+        queue: requests that wait at most, beyond those that run.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        EngineError: OpenVINO cannot compile it for this processor.
+    """
+    return ContinuousBatching(OpenVinoDecoder(directory, slots, context, threads), queue, worth_copying=BLOCK)

@@ -1,0 +1,254 @@
+"""Answers to requests for text: whole or as a stream of server-sent events, and errors in OpenAI's form.
+
+The forms are those of "The chat completion object", "The chat completion chunk object", "The completion object" and
+"Streaming" in OpenAI's API reference, and of "Server-sent events" in the HTML standard.
+"""
+
+import codecs
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from handlers.language.generation import Token
+from handlers.language.requests import Asked
+from handlers.language.text import Shown
+from handlers.message import JSON, STATUS, InputError, encodable
+
+EVENTS = "text/event-stream; charset=utf-8"
+LEAST = -9999.0  # JSON has no minus infinity; the API writes this for it
+Reason = Literal["stop", "length"]
+Usage = Mapping[str, Any]
+
+
+class Answer(Protocol):
+    """Writes one answer.
+
+    Attributes:
+        content_type: of it.
+    """
+
+    content_type: str
+
+    def add(self, shown: Shown) -> bytes:
+        """What is sent at once of a part of the text."""
+
+    def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
+        """All the rest."""
+
+    def fail(self, error: InputError) -> bytes:
+        """The rest, where the generation failed after something was sent."""
+
+
+class _Form(Protocol):
+    """The objects of one kind of answer."""
+
+    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
+        """The only object."""
+
+    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
+        """One of several."""
+
+    def last(self, usage: Usage) -> dict[str, Any]:
+        """The one with the numbers of tokens."""
+
+
+def answer_of(asked: Asked, model: str, ident: str, created: int) -> Answer:
+    """What writes the answer to a request.
+
+    Args:
+        asked: the request.
+        model: its name.
+        ident: of the request.
+        created: seconds since the epoch.
+    """
+    if asked.kind == "native":
+        return _Whole(_Native())
+    head = {"model": model, "created": created}
+    form: _Form = (_Chat if asked.kind == "chat" else _Completion)(head, ident, asked.sampling.logprobs is not None)
+    return _Stream(form, asked.include_usage) if asked.stream else _Whole(form)
+
+
+def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
+    """The numbers of tokens of a request, as the API names them; ``cached`` ones are a part of the prompt's."""
+    counts: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+    }
+    return counts | {"prompt_tokens_details": {"cached_tokens": cached}}
+
+
+def error_body(error: InputError) -> bytes:
+    """An error as the API writes it."""
+    status = STATUS[error.code]
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    message = f"{error.message}; expected {error.expected}" if error.expected else error.message
+    param = error.path.removeprefix("$").removeprefix(".") or None
+    detail = {"message": encodable(message), "type": kind, "param": param and encodable(param), "code": error.code}
+    return msgspec.json.encode({"error": detail})
+
+
+def models_body(name: str, created: int, one: bool) -> bytes:
+    """The list of models, or the only one of them."""
+    model = {"id": name, "object": "model", "created": created, "owned_by": "marloop"}
+    return msgspec.json.encode(model if one else {"object": "list", "data": [model]})
+
+
+class _Whole:
+    content_type = JSON
+
+    def __init__(self, form: _Form) -> None:
+        self._form = form
+        self._texts: list[str] = []
+        self._tokens: list[Token] = []
+
+    def add(self, shown: Shown) -> bytes:
+        self._texts.append(shown.text)
+        self._tokens += shown.tokens
+        return b""
+
+    def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
+        self.add(shown)
+        return msgspec.json.encode(self._form.whole(Shown("".join(self._texts), self._tokens), reason, usage))
+
+    def fail(self, error: InputError) -> bytes:
+        return error_body(error)
+
+
+class _Stream:
+    content_type = EVENTS
+
+    def __init__(self, form: _Form, include_usage: bool) -> None:
+        self._form = form
+        self._more = {"usage": None} if include_usage else {}  # in each but the last, as the API has it
+        self._include_usage = include_usage
+        self._first = True
+
+    def add(self, shown: Shown) -> bytes:
+        if not (shown.text or shown.tokens or self._first):
+            return b""
+        return self._part(shown, None)
+
+    def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
+        events = [self.add(shown)] if shown.text or shown.tokens else []
+        events.append(self._part(Shown(""), reason))
+        if self._include_usage:
+            events.append(_event(msgspec.json.encode(self._form.last(usage))))
+        return b"".join([*events, _event(b"[DONE]")])
+
+    def fail(self, error: InputError) -> bytes:
+        return _event(error_body(error))
+
+    def _part(self, shown: Shown, reason: Reason | None) -> bytes:
+        part = self._form.part(shown, reason, self._first)
+        self._first = False
+        return _event(msgspec.json.encode(part | self._more))
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+class _Native:
+    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
+        counts = {name: count for name, count in usage.items() if isinstance(count, int)}
+        return {"text": shown.text, "finish_reason": reason, "usage": counts}
+
+    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
+        raise NotImplementedError("there is no stream in the native form")
+
+    def last(self, usage: Usage) -> dict[str, Any]:
+        raise NotImplementedError("there is no stream in the native form")
+
+
+class _Chat:
+    def __init__(self, head: dict[str, Any], ident: str, logprobs: bool) -> None:
+        self._head = {"id": f"chatcmpl-{ident}", **head}
+        self._logprobs = logprobs
+
+    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
+        message = {"role": "assistant", "content": shown.text}
+        choice = {"index": 0, "message": message, "logprobs": self._of(shown.tokens), "finish_reason": reason}
+        return self._head | {"object": "chat.completion", "choices": [choice], "usage": usage}
+
+    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
+        delta = {"role": "assistant"} if first else {}
+        if first or shown.text:
+            delta["content"] = shown.text
+        logprobs = self._of(shown.tokens) if shown.tokens else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return self._head | {"object": "chat.completion.chunk", "choices": [choice]}
+
+    def last(self, usage: Usage) -> dict[str, Any]:
+        return self._head | {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+
+    def _of(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        content = [
+            _likely(one.piece, one.logprob) | {"top_logprobs": [_likely(piece, value) for _, piece, value in one.top]}
+            for one in tokens
+        ]
+        return {"content": content, "refusal": None}
+
+
+class _Completion:
+    def __init__(self, head: dict[str, Any], ident: str, logprobs: bool) -> None:
+        self._head = {"id": f"cmpl-{ident}", "object": "text_completion", **head}
+        self._logprobs = logprobs
+        self._offset = 0  # whole characters before the next token
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
+        return self.part(shown, reason, first=True) | {"usage": usage}
+
+    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
+        logprobs = self._of(shown.tokens) if self._logprobs else None
+        choice = {"index": 0, "text": shown.text, "logprobs": logprobs, "finish_reason": reason}
+        return self._head | {"choices": [choice]}
+
+    def last(self, usage: Usage) -> dict[str, Any]:
+        return self._head | {"choices": [], "usage": usage}
+
+    def _of(self, tokens: Sequence[Token]) -> dict[str, Any]:
+        offsets = []
+        for one in tokens:  # one that begins inside a character has the place of that character
+            offsets.append(self._offset)
+            self._offset += len(self._decoder.decode(one.piece))
+        return {
+            "tokens": [_named(one.token, one.piece) for one in tokens],
+            "token_logprobs": [_finite(one.logprob) for one in tokens],
+            "top_logprobs": [_alternatives(one) for one in tokens],
+            "text_offset": offsets,
+        }
+
+
+def _alternatives(one: Token) -> dict[str, float]:
+    """The likeliest tokens and the chosen one, as the API promises, by name; of two with one name the likelier."""
+    found: dict[str, float] = {}
+    for token, piece, value in [*one.top, (one.token, one.piece, one.logprob)]:
+        found.setdefault(_named(token, piece), _finite(value))
+    return found
+
+
+def _named(token: int, piece: bytes) -> str:
+    """A token's text; its bytes apart, as the API writes them, where these are no whole characters."""
+    if not piece:
+        return f"token_id:{token}"  # a control token, which has no text
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def _likely(piece: bytes, logprob: float | None) -> dict[str, Any]:
+    return {"token": _text(piece), "logprob": _finite(logprob), "bytes": list(piece)}
+
+
+def _finite(logprob: float | None) -> float:
+    return LEAST if logprob is None else max(LEAST, logprob)
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("utf-8", "replace")

@@ -1,0 +1,136 @@
+"""From logits to the next token, in NumPy: nothing here loops over the vocabulary in Python."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from handlers.formats.tensors import Array
+from handlers.language.generation import Sampling
+from handlers.language.json_grammar import JsonAnswer
+
+GREEDY = 1e-5  # temperatures below are zero to float32
+
+
+class Sampled(NamedTuple):
+    """A chosen token, with the log-probabilities that were asked for."""
+
+    token: int
+    logprob: float | None
+    top: list[tuple[int, float]]
+
+
+class Sampler:
+    """Chooses the tokens of one request.
+
+    Its random numbers are its own, one for each token, so what is drawn does not depend on the rest of the batch.
+
+    Args:
+        sampling: how.
+        held: what the answer is held to.
+    """
+
+    def __init__(self, sampling: Sampling, held: JsonAnswer | None = None) -> None:
+        self._sampling, self._held = sampling, held
+        # OpenAI's seeds are signed, NumPy's are not.
+        seed = None if sampling.seed is None else sampling.seed % 2**64
+        self._random = np.random.default_rng(seed)
+        self._generated: Counter[int] = Counter()
+
+    def __call__(self, logits: Array) -> Sampled:
+        """Choose the next token.
+
+        Args:
+            logits: float32 ``(vocabulary,)``; they are not changed.
+
+        Raises:
+            ValueError: there is no finite largest of them, or no token that the answer could go on with.
+        """
+        token = self._allowed(self._penalised(logits))
+        self._generated[token] += 1
+        count = self._sampling.logprobs
+        if count is None:
+            return Sampled(token, None, [])
+        logprobs = log_softmax(logits)
+        best = largest(logprobs, count)
+        return Sampled(token, float(logprobs[token]), [(int(i), float(logprobs[i])) for i in best])
+
+    def _penalised(self, logits: Array) -> Array:
+        presence, frequency = self._sampling.presence_penalty, self._sampling.frequency_penalty
+        if not self._generated or not (presence or frequency):
+            return logits
+        tokens = np.fromiter(self._generated.keys(), np.intp)
+        counts = np.fromiter(self._generated.values(), np.float32)
+        penalised = logits.copy()
+        penalised[tokens] -= presence + frequency * counts
+        return penalised
+
+    def _allowed(self, logits: Array) -> int:
+        if not self._held:
+            return self._choose(logits)
+        tokens = self._held.allowed()
+        token = int(tokens[self._choose(logits[tokens])])
+        self._held.take(token)
+        return token
+
+    def _choose(self, logits: Array) -> int:
+        likeliest = int(logits.argmax())  # the first that is not a number, if there is one
+        if not np.isfinite(logits[likeliest]):
+            raise ValueError("the model's logits are not finite: its weights are damaged")
+        if self._sampling.temperature < GREEDY:
+            return likeliest
+        # A race: each token has an exponential time at a rate of its weight, and the shortest wins. As each has a time
+        # of its own, last bits of the logits, which differ with the size of the batch, hardly ever change who does.
+        times = self._random.standard_exponential(len(logits))
+        tokens = self._candidates(logits)
+        if tokens is not None:
+            logits, times = logits[tokens], times[tokens]
+        winner = int(np.argmin(times / self._weights(logits)))
+        return winner if tokens is None else int(tokens[winner])
+
+    def _candidates(self, logits: Array) -> Array | None:
+        """The tokens that top_k and top_p leave; None for all."""
+        top_k, top_p = self._sampling.top_k, self._sampling.top_p
+        tokens = largest(logits, top_k) if 0 < top_k < len(logits) else None
+        if top_p == 1:
+            return tokens
+        kept = nucleus(self._weights(logits if tokens is None else logits[tokens]), top_p)
+        return kept if tokens is None else tokens[kept]
+
+    def _weights(self, logits: Array) -> Array:
+        """Probabilities up to a factor; none is zero."""
+        weights: Array = np.exp((logits - logits.max()) / self._sampling.temperature)
+        return weights.clip(np.finfo(np.float32).tiny)
+
+
+def log_softmax(logits: Array) -> Array:
+    """Logarithms of the probabilities: float32 ``(n,)`` to the same."""
+    shifted = logits - logits.max()
+    logprobs: Array = shifted - np.log(np.exp(shifted).sum())
+    return logprobs
+
+
+def largest(values: Array, count: int) -> Array:
+    """Where the ``count`` largest values are, largest first."""
+    count = min(count, len(values))
+    if not count:
+        return np.empty(0, np.intp)
+    found = np.argpartition(values, -count)[-count:]
+    order: Array = found[np.argsort(-values[found], kind="stable")]
+    return order
+
+
+def nucleus(weights: Array, top_p: float) -> Array:
+    """Where the fewest weights are that together make up the share ``top_p``, largest first (arXiv:1904.09751).
+
+    Args:
+        weights: ``(n,)``, none negative.
+        top_p: in (0, 1).
+    """
+    total = weights.sum(dtype=np.float64)
+    # All n weights below this make up less than 1 - top_p, so none of them is needed and few are left to sort.
+    candidates = np.flatnonzero(weights >= total * (1 - top_p) / len(weights))
+    order = candidates[np.argsort(-weights[candidates], kind="stable")]
+    sums = np.cumsum(weights[order], dtype=np.float64)
+    nucleus: Array = order[: int(np.searchsorted(sums, top_p * total)) + 1]
+    return nucleus

@@ -1,0 +1,135 @@
+"""Predictions as CloudEvents 1.0 (its "JSON Event Format"), one a row.
+
+{"specversion": "1.0", "type": "marloop.prediction", "source": "/models/flights/versions/1.0", "id": "order-7/0",
+ "time": "2013-02-17T12:00:00.000000+00:00", "datacontenttype": "application/json",
+ "data": {"request_id": "order-7", "row": 0, "model": "flights", "version": "1.0",
+          "features": {"distance": 1400.0, "carrier": "UA"}, "output": 214.81033}}
+"""
+
+import contextlib
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from handlers.contract import ModelContract, TensorSpec
+from handlers.features import FeatureRows
+from handlers.formats.codec import Outputs
+from handlers.formats.tensors import Array
+from handlers.message import Request
+
+logger = logging.getLogger(__name__)
+TYPE = "marloop.prediction"
+LONGEST_TEXT = 2000  # characters of a text that are sent
+MOST_VALUES = 64  # of a tensor, a row; of a larger one only the mean is sent
+_ID = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+class Answered(NamedTuple):
+    """Rows of one answered request, as the worker holds them.
+
+    Attributes:
+        request_id: as ``request_id`` gives it.
+        time: seconds since the epoch, when the request was received.
+        rows: positions of the rows that are told.
+        sent: what the client sent.
+        outputs: of the graph, for every row of the request.
+        told: the time that the client told, as it wrote it; empty where it told none.
+    """
+
+    request_id: str
+    time: float
+    rows: Sequence[int]
+    sent: FeatureRows | dict[str, Array]
+    outputs: Outputs
+    told: str = ""
+
+
+class Events:
+    """Makes events of one model's predictions.
+
+    Args:
+        contract: of a regression or a classification.
+    """
+
+    def __init__(self, contract: ModelContract) -> None:
+        self._contract = contract
+        self._output = contract.graph_outputs[0]
+        self._names = {"model": contract.name, "version": contract.version}
+        self._source = f"/models/{contract.name}/versions/{contract.version}"
+        self._warned = False
+
+    def of(self, answered: Answered) -> Iterator[dict[str, Any]]:
+        """One event a row; arrays and numbers of NumPy are left to the JSON encoder."""
+        time = self._time(answered).isoformat(timespec="microseconds")
+        features = self._features(answered)
+        for row, own in zip(answered.rows, features, strict=True):
+            data = {"request_id": answered.request_id, "row": row} | self._names
+            data |= {"features": own, "output": self._answer(answered.outputs[self._output][row])}
+            yield {
+                "specversion": "1.0",
+                "type": TYPE,
+                "source": self._source,
+                "id": f"{answered.request_id}/{row}",
+                "time": time,
+                "datacontenttype": "application/json",
+                "data": data,
+            }
+
+    def _time(self, answered: Answered) -> datetime:
+        """When the request was received, or when its client says that it happened, if that is a time in the past."""
+        received = datetime.fromtimestamp(answered.time, UTC)
+        if not answered.told:
+            return received
+        with contextlib.suppress(ValueError, OverflowError, TypeError):
+            told = datetime.fromisoformat(answered.told)
+            if told <= received:
+                return told.astimezone(UTC)
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "the request %s says %.40r, which is no time in the past with its zone, such as 2013-03-01T10:00:00Z: "
+                "its rows, and those of others like it, have the time of now",
+                *(answered.request_id, answered.told),
+            )
+        return received
+
+    def _answer(self, output: Any) -> Any:
+        if self._contract.task != "classification":
+            return output
+        return {"label": self._contract.labels[int(output.argmax())], "probabilities": output}
+
+    def _features(self, answered: Answered) -> list[dict[str, Any]]:
+        sent, specs = answered.sent, self._contract.inputs
+        if isinstance(sent, FeatureRows):
+            rows = [sent.rows[row] for row in answered.rows]
+            return [{spec.name: _cut(getattr(row, spec.name)) for spec in specs} for row in rows]
+        chosen = list(answered.rows)
+        columns = {spec.name: _column(spec, sent[spec.name][chosen]) for spec in specs}
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def request_id(request: Request) -> str:
+    """The id by which a client can tell what came of its request: its own ``X-Request-Id`` if that is 1 to 200 visible
+    ASCII characters, else the one that the answer carries.
+    """
+    own = request.headers.get("x-request-id", "")
+    return own if _ID.fullmatch(own) else request.id or uuid.uuid4().hex
+
+
+def _column(spec: TensorSpec, values: Array) -> list[Any]:
+    """What is told of one input, a row."""
+    if spec.categories:
+        return [spec.categories[int(i)] for i in values]
+    if spec.is_scalar:
+        return [_cut(value) for value in values.tolist()]
+    rows = values.reshape(len(values), -1)
+    if rows.shape[1] <= MOST_VALUES:
+        return list(values.tolist())
+    return [None] * len(rows) if rows.dtype == object else list(rows.mean(1, dtype=float).tolist())
+
+
+def _cut(value: Any) -> Any:
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value

@@ -1,0 +1,172 @@
+"""Instruments of a worker (prometheus-client), recorded once a batch.
+
+In a service the workers' values lie in files of one folder (``PROMETHEUS_MULTIPROC_DIR``, prometheus_client's
+"Multiprocess Mode"), which the exporter merges. Every label value comes from a closed set: no request can add a series.
+"""
+
+import contextlib
+import math
+import resource
+import time
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from handlers.batch import Batch
+from handlers.contract import ModelContract
+from handlers.http.overload import waits
+from handlers.message import Request
+
+SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+STAGES = ("decode", "predict", "encode")
+MODEL = ("model", "version")
+MEMORY_INTERVAL = 5.0  # s
+_PROTOCOL = attrgetter("protocol")
+
+
+class WeightedHistogram(Histogram):
+    """A histogram that takes many observations at once."""
+
+    def observe_many(self, value: float, count: int) -> None:
+        """Observe one value ``count`` times, at the cost of one observation."""
+        self._sum.inc(value * count)
+        self._buckets[bisect_left(self._upper_bounds, value)].inc(count)
+
+    def observe_all(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        """Observe each finite value, at the cost of one observation for each bucket that they fall into."""
+        total = float(values.sum())
+        if not math.isfinite(total):
+            values = values[np.isfinite(values)]
+            total = float(values.sum())
+        self._sum.inc(total)
+        bounds = np.array(self._upper_bounds)
+        for i, count in enumerate(np.bincount(bounds.searchsorted(values)).tolist()):
+            if count:
+                self._buckets[i].inc(count)
+
+
+class Telemetry:
+    """An observer of batches.
+
+    Args:
+        contract: of the model.
+        protocol: names what a refused request is written in.
+        registry: that the instruments belong to.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        contract: ModelContract,
+        protocol: Callable[[Request], str],
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._contract, self._protocol, self._registry, self._clock = contract, protocol, registry, clock
+        self._names = {"model": contract.name, "version": contract.version}
+        self._requests = self._counter("model_requests", "Requests answered, errors too", "protocol", "code")
+        self._errors = self._counter("model_input_errors", "Requests refused, by the error's code", "reason")
+        self._duration = self._histogram("model_request_duration_seconds", "From batch received to answered, a request")
+        stages = self._family("model_stage_duration_seconds", "Time of a batch in each stage", SECONDS, "stage")
+        self._stages = {stage: stages.labels(**self._names, stage=stage) for stage in STAGES}
+        self._queue = self._histogram("model_queue_duration_seconds", "From X-Request-Start to batch received")
+        self._batch_requests = self._histogram("model_batch_requests", "Requests in a batch", SIZES)
+        self._batch_rows = self._histogram("model_batch_rows", "Rows in a batch", SIZES)
+        self._predictions: list[Counter] = []
+        self._value: WeightedHistogram | None = None
+        if contract.task == "classification":
+            predictions = self._counter("model_predictions", "Rows by the likeliest class", "label")
+            self._predictions = [predictions.labels(**self._names, label=label) for label in contract.labels]
+        elif contract.task == "regression":
+            self._value = self._histogram("model_prediction_value", "Predicted values", value_buckets(contract))
+        self._memory = self._gauge("process_resident_memory_bytes", "Resident memory of a worker", "liveall")
+        self._memory_read = -MEMORY_INTERVAL
+        self._read_memory()
+
+    def loaded(self, seconds: float, engine: str, sha: str) -> None:
+        """Record that the model is loaded.
+
+        Args:
+            seconds: that it took.
+            engine: that runs it.
+            sha: of its graph.
+        """
+        self._gauge("model_load_duration_seconds", "Time to load the model", "livemax").set(seconds)
+        info = self._gauge("model_info", "What is loaded", "livemax", engine=engine, sha=sha)
+        info.set(1)
+
+    def __call__(self, batch: Batch) -> None:
+        """Record one batch."""
+        self._count(batch)
+        self._duration.observe_many(sum(batch.seconds.values()), len(batch.requests))
+        for stage, seconds in batch.seconds.items():
+            self._stages[stage].observe(seconds)
+        for seconds in waits(batch.requests, batch.received):
+            self._queue.observe(seconds)
+        self._batch_requests.observe(len(batch.requests))
+        if batch.decoded:
+            self._batch_rows.observe(batch.rows)
+        self._observe_outputs(batch)
+        self._read_memory()
+
+    def _count(self, batch: Batch) -> None:
+        plain = len(batch.decoded) == len(batch.requests)
+        if plain and [response.status for response in batch.responses].count(200) == len(
+            batch.requests
+        ):  # nearly always
+            for protocol, count in Counts(map(_PROTOCOL, batch.decoded.values())).items():
+                self._requests.labels(**self._names, protocol=protocol, code="200").inc(count)
+            return
+        for (protocol, code), count in Counts(self._answer(batch, i) for i in range(len(batch.requests))).items():
+            self._requests.labels(**self._names, protocol=protocol, code=code).inc(count)
+        for reason, count in Counts(r.error for r in batch.responses if 400 <= r.status < 500).items():
+            self._errors.labels(**self._names, reason=reason).inc(count)
+
+    def _answer(self, batch: Batch, i: int) -> tuple[str, str]:
+        decoded = batch.decoded.get(i)
+        protocol = decoded.protocol if decoded else self._protocol(batch.requests[i])
+        return protocol, str(batch.responses[i].status)
+
+    def _observe_outputs(self, batch: Batch) -> None:
+        for outputs in batch.outputs:
+            values = next(iter(outputs.values()))
+            if self._predictions:
+                for i, count in enumerate(np.bincount(values.argmax(1)).tolist()):
+                    if count:
+                        self._predictions[i].inc(count)
+            elif self._value:
+                self._value.observe_all(values.ravel().astype(np.float64))
+
+    def _read_memory(self) -> None:
+        now = self._clock()
+        if now - self._memory_read >= MEMORY_INTERVAL:
+            self._memory_read = now
+            with contextlib.suppress(OSError):  # where there is no /proc it stays 0
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                self._memory.set(pages * resource.getpagesize())
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, (*MODEL, *labels), registry=self._registry)
+
+    def _gauge(self, name: str, text: str, mode: str, **labels: str) -> Gauge:
+        gauge = Gauge(name, text, (*MODEL, *labels), registry=self._registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+        return gauge.labels(**self._names, **labels)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable[float] = SECONDS) -> WeightedHistogram:
+        return self._family(name, text, buckets).labels(**self._names)
+
+    def _family(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> WeightedHistogram:
+        return WeightedHistogram(name, text, (*MODEL, *labels), registry=self._registry, buckets=tuple(buckets))
+
+
+def value_buckets(contract: ModelContract) -> list[float]:
+    """Bounds for the predictions of a regression: each holds a tenth of what the model says of its training data."""
+    quantiles = contract.reference.get("output", {}).get("quantiles") or [0.0, 1.0]
+    bounds = np.quantile(np.asarray(quantiles, float), np.linspace(0, 1, 11))
+    return sorted({float(f"{bound:.3g}") for bound in bounds})

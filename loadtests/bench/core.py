@@ -1,0 +1,244 @@
+"""Speed of the handlers' core, from bytes to bytes, without TorchServe and without a model's arithmetic.
+
+    python -m loadtests.bench.core                      # microseconds a request, by model, format and batch size
+    python -m loadtests.bench.core --against ../before  # this code and another checkout's, in turn, and their ratio
+
+Each version runs in a process of its own. They are asked in turn, so that whatever else the machine does meets both:
+trust the ratio more than the times. The whole is CPU time; the stages, which the handler times by the clock, are the
+least that was seen.
+"""
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.formats.codec import Codec
+from handlers.formats.image import ImageCodec
+from handlers.formats.tensors import Array
+from handlers.handler import ModelHandler
+from handlers.message import JSON, NPY, OCTETS, Request
+
+BATCHES = (1, 64)
+SLICE = 0.02  # s of work that is timed at a time
+STAGES = ("decode", "predict", "encode")
+HEADERS = {"host": "127.0.0.1:8080", "user-agent": "bench", "accept": "*/*", "url_path": ""}
+Tensors = dict[str, Array]
+Writer = Callable[[Tensors], Request]
+
+
+class Instant:
+    """An engine that computes nothing: each row gets the same answer."""
+
+    def __init__(self, contract: ModelContract) -> None:
+        self._name = contract.graph_outputs[0]
+        self._row = np.full((1, len(contract.labels)) if contract.labels else 1, 0.1, np.float32)
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """As many answers as there are rows."""
+        return {self._name: np.repeat(self._row, len(next(iter(tensors.values()))), axis=0)}
+
+
+def flights() -> tuple[ModelContract, Tensors]:
+    """A regression of two numbers and three categories, as many as the real model has, and one row."""
+    airports = tuple(f"A{i:02}" for i in range(104))
+    inputs = (
+        TensorSpec("distance", "FP32", range=(17, 4983)),
+        TensorSpec("hour", "INT64", range=(0, 23)),
+        TensorSpec("carrier", "BYTES", categories=airports[:16]),
+        TensorSpec("origin", "BYTES", categories=airports[:3]),
+        TensorSpec("dest", "BYTES", categories=airports),
+    )
+    strings = {name: np.array([value], object) for name, value in (("carrier", "A12"), ("origin", "A00"))}
+    row = {"distance": np.array([1400], "f4"), "hour": np.array([8]), **strings, "dest": np.array(["A52"], object)}
+    return _contract("flights", inputs, (TensorSpec("y", "FP32"),), ()), row
+
+
+def fashion() -> tuple[ModelContract, Tensors]:
+    """A classification of grey pictures into ten, and one picture."""
+    labels = tuple(f"label {i}" for i in range(10))
+    spec = TensorSpec("image", "UINT8", (-1, 28, 28))
+    picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)
+    return _contract("fashion", (spec,), classification_outputs(10), labels), {"image": picture}
+
+
+def writers(contract: ModelContract) -> dict[str, Writer]:
+    """The formats that a model is measured in."""
+
+    def native(tensors: Tensors) -> Request:
+        row = {name: array[0].tolist() if array.ndim > 1 else array.tolist()[0] for name, array in tensors.items()}
+        return _json(row if contract.has_named_rows else {"inputs": next(iter(row.values()))})
+
+    def floats(tensors: Tensors) -> Request:
+        return native({name: array.astype(float) for name, array in tensors.items()})
+
+    def v2(tensors: Tensors) -> Request:
+        return _json({"inputs": [head | {"data": tensors[head["name"]].ravel().tolist()} for head in heads]})
+
+    def binary(tensors: Tensors) -> Request:
+        blobs = [_blob(tensors[head["name"]]) for head in heads]
+        items = [h | {"parameters": {"binary_data_size": len(b)}} for h, b in zip(heads, blobs, strict=True)]
+        text = json.dumps({"inputs": items}).encode()
+        return _request(text + b"".join(blobs), OCTETS, {"inference-header-content-length": str(len(text))})
+
+    def png(tensors: Tensors) -> Request:
+        buffer = io.BytesIO()
+        Image.fromarray(next(iter(tensors.values()))[0]).save(buffer, "png")
+        return _request(buffer.getvalue(), "image/png")
+
+    heads: list[dict[str, Any]] = [
+        {"name": s.name, "shape": [1, *s.shape[1:]], "datatype": s.datatype} for s in contract.inputs
+    ]
+    found: dict[str, Writer] = {"native": native, "v2": v2, "v2 binary": binary, "npy": _npy}
+    return found if contract.has_named_rows else found | {"native, floats": floats, "png": png}
+
+
+class Cases:
+    """What is measured: batches of requests, by model, format and size, with the handlers that answer them."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._cases: dict[str, tuple[ModelHandler, list[Request]]] = {}
+        for contract, row in (flights(), fashion()):
+            codec = Codec if contract.has_named_rows else ImageCodec
+            handler = ModelHandler(contract, Instant(contract), codec(contract, 1024), [self._observe])
+            for name, write in writers(contract).items():
+                for size in BATCHES:
+                    self._cases[f"{contract.name}, {name}, {size}"] = handler, [write(row)] * size
+
+    def names(self) -> list[str]:
+        """Of every case."""
+        return list(self._cases)
+
+    def measure(self, name: str) -> dict[str, float]:
+        """Microseconds a request of one case: the median of the whole, in CPU time, and the least of each stage.
+
+        Raises:
+            RuntimeError: a request is refused.
+        """
+        handler, requests = self._cases[name]
+        if any(response.status != 200 for response in handler.handle(requests)):
+            raise RuntimeError(f"{name}: {handler.handle(requests)[0].body.decode()}")
+        found: dict[str, list[float]] = {part: [] for part in ("total", *STAGES)}
+        stop = time.perf_counter() + SLICE
+        while time.perf_counter() < stop:
+            start = time.thread_time()
+            handler.handle(requests)
+            found["total"].append(time.thread_time() - start)
+            for stage in STAGES:
+                found[stage].append(self._seconds[stage])
+        stages = {stage: min(found[stage]) for stage in STAGES}
+        return {part: s * 1e6 / len(requests) for part, s in ({"total": median(found["total"])} | stages).items()}
+
+    def _observe(self, batch: Any) -> None:
+        self._seconds = batch.seconds
+
+
+class Version:
+    """A process that measures the code of one checkout.
+
+    Args:
+        directory: of the checkout.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        command = [sys.executable, "-P", __file__, "--worker"]
+        environment = os.environ | {"PYTHONPATH": str(directory)}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=directory, env=environment)
+
+    def measure(self, name: str) -> dict[str, float]:
+        """Microseconds a request."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(name, file=self._process.stdin, flush=True)  # noqa: T201
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"measuring {name!r} ended with code {self._process.wait()}; its error stands above")
+        found: dict[str, float] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def _contract(
+    name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]
+) -> ModelContract:
+    task: Any = "classification" if labels else "regression"
+    return ModelContract(name, "1.0", task, inputs, outputs, labels, Example({}, {}), {}, {}, {})
+
+
+def _request(body: bytes, media_type: str, more: Mapping[str, str] | None = None) -> Request:
+    headers = HEADERS | {"content-type": media_type, "content-length": str(len(body))} | dict(more or {})
+    return Request(body, headers, {}, "7e1321e5-75fa-4d28-b9d8-52ef1ec494d3")
+
+
+def _json(value: Any) -> Request:
+    return _request(json.dumps(value).encode(), JSON)
+
+
+def _npy(tensors: Tensors) -> Request:
+    columns = {name: array.astype(str) if array.dtype == object else array for name, array in tensors.items()}
+    array = next(iter(columns.values()))
+    if len(columns) > 1:
+        array = np.array([tuple(c[0] for c in columns.values())], [(n, c.dtype) for n, c in columns.items()])
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return _request(buffer.getvalue(), NPY)
+
+
+def _blob(array: Array) -> bytes:
+    if array.dtype != object:
+        return array.tobytes()
+    return b"".join(struct.pack("<I", len(text)) + text.encode() for text in array)
+
+
+def _serve() -> None:
+    cases = Cases()
+    for line in sys.stdin:
+        print(json.dumps(cases.measure(line.rstrip("\n"))), flush=True)  # noqa: T201
+
+
+def main(
+    against: Annotated[Path | None, typer.Option(help="another checkout, to compare with")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="measurements of each case, the versions in turn")] = 15,
+    only: Annotated[str, typer.Option(help="measure the cases whose name holds this")] = "",
+    worker: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Print microseconds a request for every model, format and batch size."""
+    if worker:
+        return _serve()
+    here = Path(__file__).resolve().parents[2]
+    versions = [Version(directory.resolve()) for directory in ([against, here] if against else [here])]
+    columns = ["model, format, batch", *(["before", "µs", "ratio"] if against else ["µs"]), *STAGES]
+    table = Table(*columns, title="microseconds a request, medians", title_justify="left")
+    try:
+        for name in (name for name in Cases().names() if only in name):
+            measured = [[version.measure(name) for version in versions] for _ in range(rounds)]
+            times = [f"{median(r[v]['total'] for r in measured):.1f}" for v in range(len(versions))]
+            ratio = [f"{median(r[1]['total'] / r[0]['total'] for r in measured):.2f}"] if against else []
+            table.add_row(name, *times, *ratio, *(f"{median(r[-1][s] for r in measured):.1f}" for s in STAGES))
+    finally:
+        for version in versions:
+            version.close()
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

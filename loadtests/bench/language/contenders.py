@@ -1,0 +1,180 @@
+"""Who is compared: how each is started for its turn, stopped after it, and asked."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from loadtests.bench import environments, processes
+from loadtests.bench.language import program, stream
+from loadtests.bench.language.answers import Answer, Ask
+from loadtests.bench.language.model import Model
+from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, OURS, TRANSFORMERS
+from loadtests.bench.tensors import marloop
+from serving.settings import ROOT
+
+PEERS = Path(__file__).parent / "peers"
+CONTEXT = 2048  # tokens of a peer
+
+
+class Started(NamedTuple):
+    """A contender that is ready.
+
+    Attributes:
+        ask: sends plain prompts at once.
+        port: of a server; 0 where there is none.
+        path: of OpenAI's routes.
+    """
+
+    ask: Ask
+    port: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that generates.
+
+    Attributes:
+        name: in the results.
+        what: it is, in a few words.
+        start: from the model and a folder of its own.
+        prepare: makes what it needs; raises when that is not to be had.
+        packages: of its environment.
+        remembers: it knows prompts again, so that decoding can be measured without their prefill.
+        serial: it answers one request after the other.
+    """
+
+    name: str
+    what: str
+    start: Callable[[Model, Path], AbstractContextManager[Started]]
+    prepare: Callable[[Callable[[str], None]], None] = lambda say: None
+    packages: Callable[[], list[str]] = field(default=list)
+    remembers: bool = False
+    serial: bool = False
+
+
+def contenders(root: Path) -> list[Contender]:
+    """All, in the table's order; peers have environments under ``root``."""
+    here = Path(sys.executable)
+    return [
+        Contender(OURS, "Marloop, over HTTP through TorchServe", _marloop, remembers=True,
+                  packages=lambda: environments.versions(here)),
+        Contender(IN_PROCESS, "its engine called in process, no server", _in_process, remembers=True),
+        _peer(root, TRANSFORMERS, "transformers `generate`, float32, no server", _transformers),
+        _peer(root, LLAMA_SERVER, "llama-cpp-python's own server", _llama_server, serial=True),
+        _peer(root, LLAMA_TUNED, "the same with all cores and the last logits only", _llama_tuned, LLAMA_SERVER, True),
+    ]  # fmt: skip
+
+
+def _peer(
+    root: Path,
+    name: str,
+    what: str,
+    start: Callable[[Path, Model, Path], AbstractContextManager[Started]],
+    peer: str = "",
+    serial: bool = False,
+) -> Contender:
+    peer = peer or name
+    python = root / peer / "bin" / "python"
+
+    def prepare(say: Callable[[str], None]) -> None:
+        environments.ensure(peer, root, say, PEERS, borrow=True)
+
+    def begin(model: Model, folder: Path) -> AbstractContextManager[Started]:
+        return start(python, model, folder)
+
+    return Contender(name, what, begin, prepare, lambda: environments.versions(python), serial=serial)
+
+
+@contextlib.contextmanager
+def _marloop(model: Model, folder: Path) -> Iterator[Started]:
+    (port,) = processes.free_ports(1)
+    settings = marloop.settings(port, model.store(folder / "store"), folder / "run")
+    environment = _environment() | settings.to_environment() | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    path = f"/predictions/{model.contract.name}/{model.contract.version}/v1"
+    try:
+        with _server(marloop.COMMAND, environment, folder, port, path) as started:
+            yield started
+    finally:
+        marloop.forget(folder / "run")
+
+
+@contextlib.contextmanager
+def _in_process(model: Model, folder: Path) -> Iterator[Started]:
+    command = [sys.executable, "-m", "loadtests.bench.language.in_process", str(model.directory)]
+    with program.running(command, _environment() | {"PYTHONPATH": str(ROOT)}, folder) as ask:
+        yield Started(ask)
+
+
+@contextlib.contextmanager
+def _transformers(python: Path, model: Model, folder: Path) -> Iterator[Started]:
+    command = [str(python), str(PEERS / TRANSFORMERS / "generate.py"), str(model.weights)]
+    environment = _environment() | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    with program.running(command, environment, folder) as ask:
+        yield Started(ask)
+
+
+def _llama_server(python: Path, model: Model, folder: Path) -> AbstractContextManager[Started]:
+    return _llama(python, model, folder, {})
+
+
+def _llama_tuned(python: Path, model: Model, folder: Path) -> AbstractContextManager[Started]:
+    return _llama(python, model, folder, {"n_threads": len(os.sched_getaffinity(0)), "logits_all": False})
+
+
+@contextlib.contextmanager
+def _llama(python: Path, model: Model, folder: Path, changed: Mapping[str, object]) -> Iterator[Started]:
+    (port,) = processes.free_ports(1)
+    # By default it breaks a stream off when another request comes.
+    options = {"model": model.weights, "port": port, "n_ctx": CONTEXT, "verbose": False, "interrupt_requests": False}
+    words = [str(word) for name, value in (options | dict(changed)).items() for word in (f"--{name}", value)]
+    command = [str(python), "-m", "llama_cpp.server", *words]
+    # By default it is not greedy at a temperature of 0: what was said before is less likely.
+    with _server(command, _environment(), folder, port, "/v1", {"repeat_penalty": 1.0}) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def _server(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    port: int,
+    path: str,
+    more: Mapping[str, object] | None = None,
+) -> Iterator[Started]:
+    def ask(prompts: Sequence[str], max_tokens: int) -> list[Answer]:
+        bodies = [plain(prompt, max_tokens) | dict(more or {}) for prompt in prompts]
+        return stream.ask(port, f"{path}/completions", [stream.Request(body) for body in bodies])
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError, stream.StreamError):
+            return bool(ask(["Hello"], 1))
+        return False
+
+    with processes.running(command, environment, folder) as mark:
+        processes.wait_until(answers, mark, folder / "log")
+        yield Started(ask, port, path)
+
+
+def plain(prompt: str, max_tokens: int) -> dict[str, object]:
+    """The body of a greedy completion as a stream."""
+    return {
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def _environment() -> dict[str, str]:
+    """Nobody is told of a number of threads: each takes all cores, as it is told or by itself."""
+    environment = processes.quiet_environment()
+    del environment["OMP_NUM_THREADS"]
+    return environment

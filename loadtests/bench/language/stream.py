@@ -1,0 +1,146 @@
+"""Several requests at once for a streamed answer in OpenAI's form, with the time of every token.
+
+While answers come in, one thread does little but note them: what the load takes of the cores the server lacks.
+"""
+
+import json
+import selectors
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+
+from loadtests.bench.language.answers import Answer
+
+PATIENCE = 120.0  # s without a byte from anybody
+
+
+class StreamError(Exception):
+    """A request was not answered by a whole stream; the message has what came."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        body: is sent as JSON.
+        after: it is sent once every request before it has had so many parts of its answer.
+    """
+
+    body: Mapping[str, Any]
+    after: int = 0
+
+
+class _Connection:
+    """One request in a connection of its own.
+
+    Args:
+        request: of it.
+        port: of the server.
+        path: of the URL.
+    """
+
+    def __init__(self, request: Request, port: int, path: str) -> None:
+        self.request = request
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.sent = -1.0  # s on the timer, as all moments here
+        self.parts: list[tuple[float, bytes]] = []  # of the answer's body
+        self.status = 0
+        self.ended = False
+        self._http = h11.Connection(h11.CLIENT)
+        body = json.dumps(dict(request.body)).encode()
+        headers = [("host", "127.0.0.1"), ("content-type", "application/json"), ("content-length", str(len(body)))]
+        events = h11.Request(method="POST", target=path, headers=headers), h11.Data(data=body), h11.EndOfMessage()
+        self._bytes = b"".join(self._http.send(event) or b"" for event in events)
+
+    def send(self) -> None:
+        """Send the request."""
+        self.sent = time.perf_counter()
+        self.socket.sendall(self._bytes)
+
+    def receive(self) -> None:
+        """Take what has come."""
+        data, moment = self.socket.recv(1 << 16), time.perf_counter()
+        self._http.receive_data(data)
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Response):
+                self.status = event.status_code
+            elif isinstance(event, h11.Data):
+                self.parts.append((moment, bytes(event.data)))
+            elif not isinstance(event, h11.InformationalResponse):
+                self.ended = isinstance(event, h11.EndOfMessage) or not data
+                return
+
+
+def ask(port: int, path: str, requests: Sequence[Request]) -> list[Answer]:
+    """Send requests, each in a connection of its own, and wait for all answers.
+
+    Args:
+        port: of a server on this machine.
+        path: of the URL.
+        requests: whose bodies ask for a stream.
+
+    Raises:
+        StreamError: one was refused, broken off, or has no token.
+        OSError: there is no server, or it answers nothing any more.
+    """
+    connections: list[_Connection] = []
+    try:
+        connections.extend(_Connection(request, port, path) for request in requests)
+        started = time.perf_counter()
+        _exchange(connections)
+        return [_read(connection, started) for connection in connections]
+    except h11.RemoteProtocolError as error:
+        raise StreamError(f"{path} broke an answer off: {error}") from error
+    finally:
+        for connection in connections:
+            connection.socket.close()
+
+
+def _exchange(connections: Sequence[_Connection]) -> None:
+    unsent = list(connections)
+    with selectors.DefaultSelector() as selector:
+        while unsent or selector.get_map():
+            while unsent and all(len(one.parts) >= unsent[0].request.after for one in connections if one.sent >= 0):
+                unsent[0].send()
+                selector.register(unsent[0].socket, selectors.EVENT_READ, unsent.pop(0))
+            ready = selector.select(PATIENCE)
+            if not ready:
+                raise TimeoutError(f"nothing came for {PATIENCE:.0f} s")
+            for key, _ in ready:
+                key.data.receive()
+                if key.data.ended:
+                    selector.unregister(key.fileobj)
+
+
+def _read(connection: _Connection, started: float) -> Answer:
+    whole = b"".join(part for _, part in connection.parts)
+    if connection.status != 200 or b"data: [DONE]" not in whole:
+        raise StreamError(f"{connection.request.body} was answered {connection.status}: {whole[-500:]!r}")
+    texts, times = [], []
+    counts: Mapping[str, Any] = {}
+    for moment, event in _events(connection.parts):
+        for choice in event["choices"]:
+            text = choice["text"] if "text" in choice else choice["delta"].get("content")
+            if text:
+                texts.append(text)
+                times.append(moment - started)
+        counts = event.get("usage") or counts
+    if not texts:
+        raise StreamError(f"the answer to {connection.request.body} has no token: {whole!r}")
+    cached = counts.get("prompt_tokens_details", {}).get("cached_tokens")
+    return Answer("".join(texts), times, connection.sent - started, counts.get("prompt_tokens"), cached)
+
+
+def _events(parts: Sequence[tuple[float, bytes]]) -> Iterator[tuple[float, dict[str, Any]]]:
+    rest = b""
+    for moment, part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: {"):
+                yield moment, json.loads(line.removeprefix(b"data: "))

@@ -1,0 +1,196 @@
+"""The measurement: in every round each contender has its turn, started for it and stopped after it.
+
+So none that is not being measured takes anything from the one that is, and no cache knows a prompt of an earlier turn.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from loadtests.bench import processes
+from loadtests.bench.environments import InstallError
+from loadtests.bench.language import results as figures
+from loadtests.bench.language import stream
+from loadtests.bench.language.answers import Answer, decoding, end_to_end, first_token, gaps, p95
+from loadtests.bench.language.bandwidth import read_bandwidth
+from loadtests.bench.language.contenders import Contender, Started, plain
+from loadtests.bench.language.model import Model
+from loadtests.bench.language.prompts import NEW, Prompts
+from loadtests.bench.language.results import MACHINE, NAMED, OURS, Results, Sample
+
+TURN_TIMEOUT = 600.0  # s
+# TorchServe's Java compiles what it often does, on the cores that the engine wants: one stream alone had 55 tokens a
+# second in the first half minute, and 65 to 70 after a minute. Here eight at once make it busy.
+WARM_UP = 30.0  # s
+SHORT = 8  # tokens of an answer of which only the first matters
+TEMPLATE = 8  # tokens that every conversation begins with, at most
+BEGUN = 24  # tokens of each stream when the long prompt comes
+STREAMING = 200  # tokens of each stream beside a long prompt
+FAULTS = (processes.StartError, stream.StreamError, OSError, TimeoutError, ValueError)
+
+Measured = Iterator[tuple[str, float]]
+
+
+class Bench:
+    """One run.
+
+    Args:
+        results: are filled.
+        model: that is served.
+        prompts: the same in every turn.
+        say: is told what happens.
+        save: is called after every turn.
+    """
+
+    def __init__(
+        self, results: Results, model: Model, prompts: Prompts, say: Callable[[str], None], save: Callable[[], None]
+    ) -> None:
+        self._results, self._model, self._prompts, self._say, self._save = results, model, prompts, say, save
+
+    def run(self, contenders: Sequence[Contender]) -> None:
+        """All rounds; a contender that fails is noted as absent, and the others go on."""
+        ready = [one for one in contenders if self._prepared(one)]
+        for number in range(self._results.rounds):
+            self._results.samples.append(Sample(number, MACHINE, figures.BANDWIDTH, read_bandwidth()))
+            for contender in ready:
+                if contender.name not in self._results.absent:
+                    self._say(f"round {number + 1} of {self._results.rounds}: {contender.name}")
+                    self._attempt(contender, number)
+                    self._save()
+
+    def _prepared(self, contender: Contender) -> bool:
+        try:
+            contender.prepare(self._say)
+            packages = contender.packages()
+            self._results.versions[contender.name] = [one for one in packages if one.partition("==")[0] in NAMED]
+        except InstallError as error:
+            self._results.absent[contender.name] = f"cannot be installed: {error}"
+            self._say(f"{contender.name} cannot be installed: {error}")
+            return False
+        return True
+
+    def _attempt(self, contender: Contender, number: int) -> None:
+        try:
+            with (
+                processes.limited(TURN_TIMEOUT),
+                tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as folder,
+                contender.start(self._model, Path(folder)) as started,
+            ):
+                for figure, value in turn(contender, started, self._prompts):
+                    self._results.samples.append(Sample(number, contender.name, figure, value))
+                    self._say(f"  {figure}: {value:.4g}")
+        except FAULTS as error:
+            self._results.absent[contender.name] = f"round {number + 1}: {error}"
+            self._say(f"{contender.name} is left out: {error}")
+
+
+def turn(contender: Contender, started: Started, prompts: Prompts, warm_up: float = WARM_UP) -> Measured:
+    """Measure a contender that was just started, once it is as fast as it stays.
+
+    Args:
+        contender: who is measured.
+        started: is asked.
+        prompts: that it was not asked before.
+        warm_up: seconds, at least; what serves for days is measured, not its start.
+    """
+    end = time.monotonic() + warm_up
+    started.ask(prompts.warm_up, NEW)
+    while time.monotonic() < end:
+        started.ask(prompts.warm_up, NEW)
+    yield from _alone(started, prompts)
+    yield from _together(contender, started, prompts)
+    if contender.name == OURS:
+        yield from _prefixes(started, prompts)
+        for count, long in zip(figures.BESIDE, prompts.long, strict=True):
+            yield from _beside(started, prompts.together[:count], long)
+
+
+def _alone(started: Started, prompts: Prompts) -> Measured:
+    answers = [cold(started.ask([prompt], NEW))[0] for prompt in prompts.alone]
+    yield figures.FIRST, statistics.median(first_token(answer) for answer in answers)
+    yield figures.ALONE, statistics.median(decoding([answer]) for answer in answers)
+    yield figures.ALONE_END_TO_END, statistics.median(end_to_end([answer]) for answer in answers)
+    yield figures.SAME_ALONE, _same(answers, prompts.alone, prompts)
+
+
+def _together(contender: Contender, started: Started, prompts: Prompts) -> Measured:
+    answers = cold(started.ask(prompts.together, NEW))
+    yield figures.END_TO_END, end_to_end(answers)
+    firsts = [first_token(answer) for answer in answers]
+    yield figures.EARLIEST, min(firsts)
+    yield figures.LATEST, max(firsts)
+    if contender.remembers:
+        again = started.ask(prompts.together, NEW)
+        yield figures.DECODING, decoding(again)
+        yield figures.SAME, min(_same(answers, prompts.together, prompts), _same(again, prompts.together, prompts))
+    else:
+        yield figures.SAME, _same(answers, prompts.together, prompts)
+        if not contender.serial:
+            yield figures.DECODING, decoding(answers)
+    yield (
+        figures.AGREES,
+        statistics.mean(
+            agreement(answer.text, prompts.expected[prompt])
+            for prompt, answer in zip(prompts.together, answers, strict=True)
+        ),
+    )
+
+
+def _prefixes(started: Started, prompts: Prompts) -> Measured:
+    """First tokens of a conversation, of the same one a turn later, and of another one with its system prompt."""
+    found: dict[str, list[float]] = {figures.COLD: [], figures.WARM_TURNS: [], figures.WARM_SYSTEM: []}
+    for text in prompts.systems:
+        system = {"role": "system", "content": text}
+        asked = {"role": "user", "content": "What did the engineer write down?"}
+        (answer,) = cold(_chat(started, [system, asked]))
+        found[figures.COLD].append(first_token(answer))
+        said = {"role": "assistant", "content": answer.text}
+        more = {"role": "user", "content": "And what happened at the market?"}
+        found[figures.WARM_TURNS].append(first_token(_chat(started, [system, asked, said, more])[0]))
+        other = {"role": "user", "content": "Who walked from village to village?"}
+        found[figures.WARM_SYSTEM].append(first_token(_chat(started, [system, other])[0]))
+    for figure, values in found.items():
+        yield figure, statistics.median(values)
+
+
+def _chat(started: Started, messages: Sequence[dict[str, str]]) -> list[Answer]:
+    body = {**plain("", SHORT), "messages": messages}
+    del body["prompt"]
+    return stream.ask(started.port, f"{started.path}/chat/completions", [stream.Request(body)])
+
+
+def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
+    """Gaps between the tokens of running streams, before and while a long prompt is prefilled."""
+    running = [stream.Request(plain(prompt, STREAMING)) for prompt in prompts]
+    requests = [*running, stream.Request(plain(long, SHORT), BEGUN)]
+    *others, late = cold(stream.ask(started.port, f"{started.path}/completions", requests), last=True)
+    count = len(prompts)
+    begun = max(answer.times[0] for answer in others)
+    yield figures.IDLE_GAP.format(count), statistics.median(gaps(others, begun, late.sent))
+    yield figures.BUSY_GAP.format(count), p95(gaps(others, late.sent, late.times[0]))
+
+
+def cold(answers: list[Answer], last: bool = False) -> list[Answer]:
+    """The same answers, whose prompts must not have been known.
+
+    Raises:
+        ValueError: one was, in more than what a template begins with.
+    """
+    known = next((answer for answer in answers[-1 if last else 0 :] if (answer.cached or 0) > TEMPLATE), None)
+    if known:
+        raise ValueError(f"{known.cached} of a cold prompt's {known.prompt} tokens were known from before")
+    return answers
+
+
+def agreement(text: str, expected: str) -> float:
+    """The share of a text up to its first difference."""
+    shared = next((i for i, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), len(expected))
+    return shared / len(expected)
+
+
+def _same(answers: Sequence[Answer], asked: Sequence[str], prompts: Prompts) -> float:
+    return statistics.mean(
+        answer.text == prompts.expected[prompt] for prompt, answer in zip(asked, answers, strict=True)
+    )

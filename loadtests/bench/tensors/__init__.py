@@ -1,0 +1,1 @@
+"""The bench for models of tensors."""

@@ -1,0 +1,117 @@
+"""The goals, each with its bound and what was measured."""
+
+from typing import NamedTuple
+
+from loadtests.bench.tensors.contenders import MODELS
+from loadtests.bench.tensors.results import Results, Spread, p50, per_second, ratio, spread
+from loadtests.wrk import Load
+
+TUNED = "fastapi-tuned-2"
+THROUGHPUT = {TUNED: 3.0, "torchserve-stock": 10.0, "mlserver": 8.0, "litserve": 8.0, "bentoml": 8.0, "ray-serve": 8.0}
+NOISE = 2  # standard errors that a growth must exceed to be one
+PAGES = 1.0  # MB over a whole soak that an allocator takes and gives back
+
+
+class Goal(NamedTuple):
+    """One goal.
+
+    Attributes:
+        text: what is wanted.
+        bound: in words.
+        measured: in words.
+        met: None where it was not measured.
+    """
+
+    text: str
+    bound: str
+    measured: str
+    met: bool | None
+
+
+def goals(results: Results) -> list[Goal]:
+    """Every goal, in order."""
+    clients = results.plan.clients
+    found = [
+        at_least(
+            f"flights, {clients} clients, throughput against {peer}",
+            bound,
+            ratio(results.loads("marloop", "flights", clients), results.loads(peer, "flights", clients), per_second),
+        )
+        for peer, bound in THROUGHPUT.items()
+    ]
+    marloop = results.loads("marloop", "fashion", clients)
+    tuned = results.loads(TUNED, "fashion", clients)
+    found.append(
+        at_least(f"fashion as JSON floats, {clients} clients, against {TUNED}", 2, ratio(marloop, tuned, per_second))
+    )
+    for workload, name in (("fashion-png", "PNG"), ("fashion-v2", "v2 binary")):
+        other = ratio(results.loads("marloop", workload, clients), marloop, per_second)
+        found.append(at_least(f"fashion as {name} against JSON floats, both Marloop", 1, other))
+    latency = ratio(results.loads("marloop-latency", "flights", 1), results.loads(TUNED, "flights", 1), p50)
+    found.append(at_most(f"flights, 1 client, p50 in profile latency against {TUNED}", 2, latency))
+    found += [_tail(results, model) for model in MODELS]
+    found += [_errors(results, model) for model in MODELS]
+    found += [_overhead(results, model) for model in MODELS]
+    return found + _extremes(results)
+
+
+def at_least(text: str, bound: float, found: Spread | None) -> Goal:
+    """A ratio that must not be smaller."""
+    return Goal(text, f"≥ {bound:g} ×", times(found), None if found is None else found.median >= bound)
+
+
+def at_most(text: str, bound: float, found: Spread | None) -> Goal:
+    """A ratio that must not be larger."""
+    return Goal(text, f"≤ {bound:g} ×", times(found), None if found is None else found.median <= bound)
+
+
+def _tail(results: Results, model: str) -> Goal:
+    def tail(load: Load) -> float:
+        return load.p99 / load.p50
+
+    found = spread(results.loads("marloop", model, results.plan.clients), tail)
+    return at_most(f"{model}, {results.plan.clients} clients, p99 against p50", 4, found)
+
+
+def _errors(results: Results, model: str) -> Goal:
+    loads = results.loads("marloop", model, results.plan.many).values()
+    errors = sum(load.errors for load in loads)
+    measured = f"{errors} of {sum(load.requests for load in loads):,}" if loads else "–"
+    return Goal(f"{model}, {results.plan.many} clients, errors", "none", measured, errors == 0 if loads else None)
+
+
+def _overhead(results: Results, model: str) -> Goal:
+    clients = results.plan.clients
+    found = ratio(results.loads("marloop", model, clients), results.loads("marloop-bare", model, clients), per_second)
+    text = f"{model}, validation and telemetry, share of throughput"
+    if found is None:
+        return Goal(text, "≤ 15 %", "–", None)
+    cost = Spread(1 - found.median, 1 - found.high, 1 - found.low)
+    measured = f"{cost.median:.0%} ({cost.low:.0%} to {cost.high:.0%})"
+    return Goal(text, "≤ 15 %", measured.replace("%", " %"), cost.median <= 0.15)
+
+
+def _extremes(results: Results) -> list[Goal]:
+    found = results.extremes
+    if found is None:
+        names = ("a refusal past the queue's capacity", "recovery after the load's end", "cold start", "memory")
+        return [Goal(name, "", "–", None) for name in names]
+    guided = found.refusal is not None and "retry" in found.refusal_body.lower()
+    refusal = "none came" if found.refusal is None else f"{found.refusal:.0f} ms, {'with' if guided else 'no'} guidance"
+    rows = [
+        Goal("past the queue's capacity: 503, with guidance when to retry", "quick", refusal, guided),
+        Goal("recovery after the load's end", "≤ 1 s", f"{found.recovery:.2f} s", found.recovery <= 1),
+        Goal("cold start, from registration to the first answer", "≤ 3 s", f"{found.cold_start:.1f} s",
+             found.cold_start <= 3),
+        Goal("memory of a worker after load", "stated", f"{found.worker:.0f} MB", True),
+    ]  # fmt: skip
+    if found.growth is None:
+        return [*rows, Goal("growth of a worker's memory over a soak", "within noise", "–", None)]
+    measured = f"{found.growth:+.3f} ± {found.growth_error:.3f} MB a minute"
+    flat = found.growth <= max(NOISE * found.growth_error, PAGES / (results.plan.soak / 60 or 1))
+    return [*rows, Goal(f"growth of a worker's memory over {results.plan.soak:.0f} s", "within noise", measured, flat)]
+
+
+def times(found: Spread | None) -> str:
+    """A ratio with its smallest and largest round."""
+    return "–" if found is None else f"{found.median:.2f} × ({found.low:.2f}–{found.high:.2f})"

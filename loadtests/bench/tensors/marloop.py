@@ -1,0 +1,80 @@
+"""Marloop as a contender: the champion's archive with a profile's settings, and the command that serves it."""
+
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from loadtests.tune.archives import CONFIG, read, with_handler
+from loadtests.tune.candidates import Candidate, configured
+from serving.hosts.torchserve.profiles import PROFILES
+from serving.registry import Registry, Version, file_sha256
+from serving.settings import Settings, on_free_ports
+
+COMMAND = [sys.executable, "-m", "serving", "launch"]
+BARE = Path(__file__).parent / "bare_handler.py"
+
+
+def settings(port: int, store: Path, run_dir: Path) -> Settings:
+    """Settings on free ports beside the given inference port."""
+    return replace(on_free_ports(store, run_dir), inference_port=port)
+
+
+def forget(run_dir: Path) -> None:
+    """Remove what a service with this run folder left outside of it: its metric files, which lie in memory."""
+    shutil.rmtree(Settings(run_dir=run_dir).metrics, ignore_errors=True)
+
+
+def unpack(registry: Registry, model: str, folder: Path) -> Path:
+    """The champion's graphs, contract and archive, in a folder as peers take it.
+
+    Raises:
+        ArchiveError: the archive is missing or altered.
+        KeyError: the model has no champion.
+    """
+    version = registry.champions()[model][1]
+    path = registry.verify(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path) as archive:
+        for name in ("model.onnx", "model.pt2", "contract.json"):
+            (folder / name).write_bytes(archive.read(name))
+    (folder / "champion.mar").write_bytes(path.read_bytes())
+    (folder / "version.json").write_bytes(msgspec.json.encode(version))
+    return folder
+
+
+def repacked(model: Path, profile: str, store: Path) -> Path:
+    """A model store that holds one archive, the champion's with a profile's settings.
+
+    Args:
+        model: a folder made by ``unpack``.
+        profile: ``latency``; ``throughput`` is as the champion was packed; ``bare`` too, but with the handler that
+            checks nothing.
+        store: is made.
+    """
+    archive = (model / "champion.mar").read_bytes()
+    if profile == "latency":
+        archive = configured(archive, replace(Candidate.of(archive), **PROFILES[profile]))
+    elif profile == "bare":
+        archive = with_handler(archive, BARE)
+    version = msgspec.json.decode((model / "version.json").read_bytes(), type=Version)
+    store.mkdir(parents=True)
+    (store / version.archive).write_bytes(archive)
+    contract = json.loads(read(archive, "contract.json"))
+    with Registry(store).change() as models:
+        changed = msgspec.structs.replace(version, sha256=file_sha256(store / version.archive))
+        models[contract["name"]] = {contract["version"]: changed}
+    return store
+
+
+def serving_settings(model: Path) -> Mapping[str, Any]:
+    """``model-config.yaml`` of the champion."""
+    found: Mapping[str, Any] = yaml.safe_load(read((model / "champion.mar").read_bytes(), CONFIG))
+    return found

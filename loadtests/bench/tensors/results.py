@@ -1,0 +1,146 @@
+"""What a run found, kept as JSON, and the arithmetic on it: medians over rounds, ratios paired within a round."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from loadtests.wrk import Load
+
+T = TypeVar("T")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How long and how often is measured; times in seconds."""
+
+    rounds: int = 5
+    seconds: float = 3  # of each measurement; half of it with one client, whose figures vary less
+    warm_up: float = 12  # before a server's first workload: Java compiles what is hot meanwhile
+    change: float = 3  # before each further workload of the same server
+    clients: int = 64
+    many: int = 512  # clients, once, only for the errors
+    soak: float = 0  # 0: none
+    flood: int = 1600  # clients, more than wait in the queue
+
+
+QUICK = Plan(rounds=1, seconds=1, warm_up=1, change=1, many=128)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One run of wrk."""
+
+    round: int
+    contender: str
+    workload: str
+    clients: int
+    load: Load
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What was noted once of a contender with a model.
+
+    Attributes:
+        start: seconds from the command to the first answer.
+        memory: MB after load, all processes, shared pages once.
+        bad_input: the HTTP status that a bad request got.
+    """
+
+    contender: str
+    model: str
+    start: float
+    memory: float
+    bad_input: int
+
+
+class Extremes(msgspec.Struct):
+    """Marloop past its capacity, and over time.
+
+    Attributes:
+        cold_start: seconds from the registration of an archive to its first answer.
+        refusal: milliseconds until a 503 came while the queue was full, the median; None if there was none.
+        refusal_body: of such an answer.
+        recovery: seconds from the flood's end until ten requests in a row were answered.
+        worker: MB resident a worker after load.
+        growth: MB a minute that a worker grew by during the soak; None without a soak.
+        growth_error: standard error of that.
+    """
+
+    cold_start: float
+    refusal: float | None
+    refusal_body: str
+    recovery: float
+    worker: float
+    growth: float | None = None
+    growth_error: float = 0.0
+
+
+class Results(msgspec.Struct):
+    """One run of the benchmark.
+
+    Attributes:
+        started: ISO 8601.
+        machine: processor, cores, memory, system, Python.
+        titles: of each contender, in the tables' order.
+        versions: every package of each contender's environment.
+        settings: ``model-config.yaml`` of each model.
+        ceilings: requests a second of one process without a server, by workload.
+        absent: why a contender is missing, or from when on.
+    """
+
+    started: str
+    plan: Plan
+    machine: dict[str, str]
+    titles: dict[str, str]
+    settings: dict[str, dict[str, object]] = {}
+    versions: dict[str, list[str]] = {}
+    samples: list[Sample] = []
+    standings: list[Standing] = []
+    ceilings: dict[str, float] = {}
+    absent: dict[str, str] = {}
+    extremes: Extremes | None = None
+
+    def loads(self, contender: str, workload: str, clients: int) -> dict[int, Load]:
+        """What was measured in each round."""
+        key = (contender, workload, clients)
+        return {s.round: s.load for s in self.samples if (s.contender, s.workload, s.clients) == key}
+
+    def standing(self, contender: str, model: str) -> Standing | None:
+        """What was noted once."""
+        return next((s for s in self.standings if (s.contender, s.model) == (contender, model)), None)
+
+
+class Spread(NamedTuple):
+    """A median over rounds with the smallest and the largest value."""
+
+    median: float
+    low: float
+    high: float
+
+
+def per_second(load: Load) -> float:
+    """Good answers a second."""
+    return load.per_second
+
+
+def p50(load: Load) -> float:
+    """Median latency in ms."""
+    return load.p50
+
+
+def spread(loads: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
+    """The spread of a quantity over the rounds; None without a round."""
+    return _spread([of(load) for load in loads.values()])
+
+
+def ratio(numerator: Mapping[int, T], denominator: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
+    """The spread of the ratio of two servers, taken within each round; None without a round that both have.
+
+    Within a round the machine is the same for both, so that what slows it for a while falls out.
+    """
+    shared = numerator.keys() & denominator.keys()
+    return _spread([of(numerator[i]) / of(denominator[i]) for i in sorted(shared) if of(denominator[i]) > 0])
+
+
+def _spread(values: list[float]) -> Spread | None:
+    return Spread(statistics.median(values), min(values), max(values)) if values else None

@@ -1,0 +1,220 @@
+"""The measurement: in every round each contender has its turn, started for it and stopped after it.
+
+So no server that is not being measured takes anything from the one that is.
+"""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from handlers.contract import ModelContract
+from handlers.handler import same_answer
+from loadtests import wrk
+from loadtests.bench import processes
+from loadtests.bench.environments import InstallError
+from loadtests.bench.tensors import marloop, workloads
+from loadtests.bench.tensors.contenders import MODELS, WORKLOADS, Contender
+from loadtests.bench.tensors.in_process import InProcess
+from loadtests.bench.tensors.results import Results, Sample, Standing
+from loadtests.bench.tensors.workloads import Exchange
+
+SEED = 20130217
+TURN_TIMEOUT = 300.0  # s
+CHECKED = 16  # answers that are compared before each measurement
+
+
+class AnswerError(Exception):
+    """A server does not answer as the others do."""
+
+
+# What a server can do wrong; it is then left out, and the others go on.
+FAULTS = (
+    processes.StartError,
+    AnswerError,
+    wrk.WrkError,
+    httpx.HTTPError,
+    subprocess.TimeoutExpired,
+    TimeoutError,
+    ValueError,
+    KeyError,
+)
+
+
+class Bench:
+    """One run.
+
+    Args:
+        results: are filled.
+        models: folder of each model, made by ``marloop.unpack``.
+        say: is told what happens.
+        save: is called after every turn.
+    """
+
+    def __init__(
+        self, results: Results, models: Mapping[str, Path], say: Callable[[str], None], save: Callable[[], None]
+    ) -> None:
+        self._results, self._models, self._say, self._save = results, models, say, save
+        self._cores = {name: InProcess(folder) for name, folder in models.items()}
+        self._rows = {
+            name: workloads.draw(core.contract, np.random.default_rng(SEED)) for name, core in self._cores.items()
+        }
+
+    def run(self, contenders: list[Contender]) -> None:
+        """All rounds; a contender that fails is noted as absent, and the others go on."""
+        ready = [one for one in contenders if self._prepared(one)]
+        for number in range(self._results.plan.rounds):
+            for model in MODELS:
+                for contender in ready:
+                    if contender.name not in self._results.absent and self._workloads(contender, model):
+                        self._say(f"round {number + 1} of {self._results.plan.rounds}: {contender.name}, {model}")
+                        self._attempt(contender, model, number)
+                        self._save()
+
+    def ceilings(self, marloop: Contender) -> None:
+        """What one process does without a server, for each of Marloop's workloads."""
+        for name, (_, model) in WORKLOADS.items():
+            if name != "ping":
+                exchange = self.exchange(marloop, name)
+                seconds = self._results.plan.seconds
+                self._results.ceilings[name] = self._cores[model].per_second(exchange, seconds)
+
+    def _prepared(self, contender: Contender) -> bool:
+        try:
+            contender.prepare(self._say)
+            self._results.versions[contender.name] = contender.packages()
+        except InstallError as error:
+            self._results.absent[contender.name] = f"cannot be installed: {error}"
+            self._say(f"{contender.name} cannot be installed: {error}")
+            return False
+        return True
+
+    def _attempt(self, contender: Contender, model: str, number: int) -> None:
+        try:
+            with processes.limited(TURN_TIMEOUT):
+                self._turn(contender, model, number)
+        except FAULTS as error:
+            self._results.absent[contender.name] = f"{model}, round {number + 1}: {error}"
+            self._say(f"{contender.name} is left out: {error}")
+
+    def _turn(self, contender: Contender, model: str, number: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as name:  # short: sockets lie in it
+            folder = Path(name)
+            (port,) = processes.free_ports(1)
+            command, environment = contender.command(port, self._models[model], folder)
+            url = f"http://127.0.0.1:{port}"
+            started = time.monotonic()
+            with processes.running(command, _environment(folder) | environment, folder) as mark:
+                exchanges = {name: self.exchange(contender, name) for name in self._workloads(contender, model)}
+                first = next(iter(exchanges.values()))
+                processes.wait_until(lambda: answers(url, first), mark, folder / "log")
+                start = time.monotonic() - started
+                warm_up = self._results.plan.warm_up
+                for workload, exchange in exchanges.items():
+                    self._check(url, exchange, workload)
+                    self._measure(contender, workload, exchange, number, url, folder, warm_up)
+                    warm_up = self._results.plan.change
+                if number == 0:
+                    status = self._refusal(contender, url, next(iter(exchanges)))
+                    standing = Standing(contender.name, model, start, processes.memory(mark), status)
+                    self._results.standings.append(standing)
+            marloop.forget(folder / "run")
+
+    def _measure(
+        self,
+        contender: Contender,
+        workload: str,
+        exchange: Exchange,
+        number: int,
+        url: str,
+        folder: Path,
+        warm_up: float,
+    ) -> None:
+        plan = self._results.plan
+        path = folder / f"{workload}.lua"
+        path.write_text(wrk.script(exchange.method, exchange.headers, exchange.bodies))
+        counts = contender.clients or (plan.clients, 1, *([plan.many] if number == 0 else []))
+        wrk.run(url + exchange.path, path, max(counts[0], 1), warm_up)
+        for clients in counts:
+            seconds = plan.seconds if clients > 1 else plan.seconds / 2
+            load = wrk.run(url + exchange.path, path, clients, seconds)
+            self._results.samples.append(Sample(number, contender.name, workload, clients, load))
+            self._say(f"  {workload}, {clients} clients: {load.per_second:.0f}/s, p50 {load.p50:.2f} ms")
+
+    def _check(self, url: str, exchange: Exchange, workload: str) -> None:
+        if workload == "ping":
+            return
+        _, model = WORKLOADS[workload]
+        check_answers(url, exchange, self._expected(model))
+
+    def _expected(self, model: str) -> list[Any]:
+        exchange = Exchange("", workloads.JSON, [workloads.native(r) for r in self._rows[model]], _read)
+        return self._cores[model].answers(exchange)
+
+    def _refusal(self, contender: Contender, url: str, workload: str) -> int:
+        """The status of a bad request, in a connection of its own."""
+        _, model = WORKLOADS[workload]
+        row = workloads.bad(self.contract(model), self._rows[model][0])
+        with suppress(ValueError, TypeError):
+            exchange = contender.exchanges[workload](self.contract(model), [row])
+            return httpx.post(
+                url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0], timeout=wrk.PATIENCE
+            ).status_code
+        return 0
+
+    def contract(self, model: str) -> ModelContract:
+        """The contract of a model."""
+        return self._cores[model].contract
+
+    def exchange(self, contender: Contender, workload: str) -> Exchange:
+        """The requests of a workload to a contender."""
+        _, model = WORKLOADS[workload]
+        return contender.exchanges[workload](self.contract(model), self._rows[model])
+
+    def _workloads(self, contender: Contender, model: str) -> list[str]:
+        return [name for name in contender.exchanges if WORKLOADS[name][1] == model]
+
+
+def answers(url: str, exchange: Exchange) -> bool:
+    """Whether a server gives a good answer."""
+    with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=wrk.PATIENCE) as client:
+        response = client.request(
+            exchange.method, url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0]
+        )
+        return response.status_code == 200
+    return False
+
+
+def check_answers(url: str, exchange: Exchange, expected: list[Any]) -> None:
+    """Compare a server's answers to the first requests.
+
+    Raises:
+        AnswerError: one differs, or is none.
+    """
+    with httpx.Client(trust_env=False, timeout=wrk.PATIENCE) as client:
+        for body, right in list(zip(exchange.bodies, expected, strict=True))[:CHECKED]:
+            response = client.post(url + exchange.path, headers=dict(exchange.headers), content=body)
+            if response.status_code != 200:
+                raise AnswerError(f"{body[:200]!r} was answered {response.status_code}: {response.text[:300]}")
+            found = exchange.read(response.content)
+            if not same_answer(found, right):
+                raise AnswerError(f"{body[:200]!r} was answered {found}, not {right}")
+
+
+def _read(body: bytes) -> Any:
+    return workloads.read_prediction(body)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Every server writes into its own folder, which goes when its turn ends."""
+    return processes.quiet_environment() | {
+        "TMPDIR": str(folder),
+        "RAY_TMPDIR": str(folder),
+        "BENTOML_HOME": str(folder / "bentoml"),
+    }

@@ -1,0 +1,1 @@
+"""Requests drawn from contracts, and whether their answers are right."""

@@ -1,0 +1,157 @@
+"""Whether a language model's answer is right: a stream event by event, with its times, and answers that come whole.
+
+The form is that of "The chat completion chunk object" and "Streaming" in OpenAI's API reference.
+"""
+
+from typing import Any
+
+import msgspec
+
+from handlers.contract import ModelContract
+from handlers.handler import same_answer
+from loadtests.requests.conversations import ChatRequest
+
+END = b"\n\n"  # of an event
+_DONE = b"[DONE]"
+_ERROR = {"message", "type", "param", "code"}
+
+
+def complaint(contract: ModelContract, asked: ChatRequest, status: int, body: bytes) -> str:
+    """What is wrong with an answer that came whole, from a small set of texts; empty if nothing is."""
+    if status != asked.status:
+        return f"status {status} instead of {asked.status}"
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return "the body is no JSON"
+    if asked.kind == "example":
+        return "" if same_answer(found, contract.example.response) else "the contract's example has another answer"
+    match found:
+        case {"error": {"code": str(code), **others}} if others.keys() == _ERROR - {"code"}:
+            return "" if code == asked.code else f"error code {code} instead of {asked.code}"
+    return "the error is not in OpenAI's form"
+
+
+class ChatStream:
+    """Reads a stream and says what is wrong with it.
+
+    Args:
+        asked: the request.
+
+    Attributes:
+        events: that were read, the last one included.
+        first: when the first token came; None before.
+        last: when the newest part of the text came.
+    """
+
+    def __init__(self, asked: ChatRequest) -> None:
+        self.events = 0
+        self.first: float | None = None
+        self.last = 0.0
+        self._asked = asked
+        self._fault = ""
+        self._parts = 0
+        self._listed = 0  # tokens that the events themselves name
+        self._reason: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it has said that it is over."""
+        return self._done
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were generated: as it told in the end, else as many as parts came."""
+        return self._usage["completion_tokens"] if self._usage else self._parts
+
+    def rate(self) -> float | None:
+        """Tokens a second after the first, once it is over; None where there are too few for it."""
+        if not self._done or self.first is None or self.tokens < 2 or self.last <= self.first:
+            return None
+        return (self.tokens - 1) / (self.last - self.first)
+
+    def add(self, event: bytes, now: float) -> None:
+        """Read the next event.
+
+        Args:
+            event: its bytes, the empty line at its end included.
+            now: s of any clock.
+        """
+        self.events += 1
+        if not self._fault:
+            self._fault = self._read(event, now)
+
+    def complaint(self) -> str:
+        """What was wrong with it up to now, from a small set of texts; empty if nothing was."""
+        return self._fault
+
+    def end(self) -> str:
+        """What was wrong with the whole of it, now that there is no more."""
+        if self._fault:
+            return self._fault
+        if not self._done:
+            return "the stream ended without [DONE]"
+        if self._reason is None:
+            return "there is no finish_reason"
+        if self._usage is None:
+            return "there is no usage"
+        return self._counts(self._usage)
+
+    def _read(self, event: bytes, now: float) -> str:
+        if self._done:
+            return "something came after [DONE]"
+        if not (event.startswith(b"data: ") and event.endswith(END) and event.count(b"\n") == 2):
+            return "an event is no line of data with an empty line behind it"
+        data = event.removeprefix(b"data: ").removesuffix(END)
+        if data == _DONE:
+            self._done = True
+            return ""
+        try:
+            part = msgspec.json.decode(data)
+        except msgspec.DecodeError:
+            return "an event is no JSON"
+        match part:
+            case {"error": _}:
+                return "the stream ended with an error"
+            case {"object": "chat.completion.chunk", "choices": [], "usage": dict(usage)}:
+                return self._take_usage(usage)
+            case {
+                "object": "chat.completion.chunk",
+                "choices": [{"delta": dict(delta), "finish_reason": None | "stop" | "length" as reason} as choice],
+            }:
+                return self._take(delta, reason, choice, now)
+        return "an event is no part of an answer"
+
+    def _take(self, delta: dict[str, Any], reason: str | None, choice: dict[str, Any], now: float) -> str:
+        if self._reason is not None:
+            return "something came after finish_reason"
+        if (self._parts == 0 and reason is None) and delta.get("role") != "assistant":
+            return "the first part does not say whose turn it is"
+        self._reason, self.last = reason, now
+        self._listed += len((choice.get("logprobs") or {}).get("content") or [])
+        if reason is None:
+            self._parts += 1
+            self.first = now if self.first is None else self.first
+        return ""
+
+    def _take_usage(self, usage: dict[str, Any]) -> str:
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        if not all(isinstance(usage.get(name), int) for name in names):
+            return "usage has no numbers of tokens"
+        self._usage = usage
+        return ""
+
+    def _counts(self, usage: dict[str, Any]) -> str:
+        prompt, generated = usage["prompt_tokens"], usage["completion_tokens"]
+        if prompt < 1 or usage["total_tokens"] != prompt + generated:
+            return "usage does not add up"
+        # Fewer may be: a token that ends inside a character is sent with the next. One more is what such a one left.
+        if self._parts > generated + 1:
+            return "usage has fewer tokens than there were parts"
+        if generated > self._asked.max_tokens or (self._reason == "length" and generated < self._asked.max_tokens):
+            return "usage does not fit max_tokens and finish_reason"
+        if self._asked.kind == "counted" and self._listed != generated:
+            return "usage has other tokens than there were"
+        return ""

@@ -1,0 +1,121 @@
+"""Requests that must be refused, each with one fault, and with the status and code that name it."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from handlers.contract import ModelContract, TensorSpec
+from loadtests.requests import draws
+from loadtests.requests.payloads import JSON, Payload, Refusal, dumps, native_row, v2_inputs, write
+
+STATUS = {"too_many_rows": 413, "unsupported_media_type": 415}  # all others are 400
+_HOLE = "a value that JSON cannot hold"
+
+
+def invalid(contract: ModelContract, rng: np.random.Generator) -> Payload:
+    """One of the faults that a request for this model can have."""
+    found = faults(contract, rng)
+    return found[int(rng.integers(len(found)))]
+
+
+def faults(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
+    """Every fault that a request for this model can have, once each."""
+    tensors = draws.plausible(contract, rng, 1)
+    row = native_row(contract, tensors)
+    return [*_malformed(row), *_fields(contract, row), *_values(contract, row), *_tensors(contract, tensors)]
+
+
+def _refused(code: str, body: Any, content_type: str = JSON, protocol: str = "native") -> Payload:
+    text = body if isinstance(body, bytes) else dumps(body)
+    expected = Refusal(STATUS.get(code, 400), code)
+    return Payload("invalid", protocol, text, expected, {"Content-Type": content_type})
+
+
+def _encoded(payload: Payload) -> Payload:
+    """The payload with a header that says what is not so."""
+    return replace(payload, headers={**payload.headers, "Content-Encoding": "gzip"})
+
+
+def _malformed(row: dict[str, Any]) -> list[Payload]:
+    """Faults of the bytes."""
+    text = dumps(row)
+    name, value = next(iter(row.items()))
+    again = dumps({name: value})
+    return [
+        _refused("invalid_json", text[:-1]),
+        _refused("empty", b""),
+        _refused("invalid_utf8", text + b"\xff"),
+        _refused("duplicate_key", text[:-1] + b"," + again[1:]),
+        _refused("unsupported_media_type", text, "text/plain"),
+        _encoded(_refused("invalid_encoding", text)),
+        _refused("invalid_npy", b"\x93NUMPY\x01\x00no header", "application/x-npy", "npy"),
+    ]
+
+
+def _fields(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
+    """Faults of the object around the values."""
+    without = {name: value for name, value in row.items() if name != next(reversed(row))}
+    return [
+        _refused("missing_field", without),
+        _refused("unknown_field", row | {"no_such_field": 1}),
+        _refused("invalid_parameter", row | {"parameters": {"top_k": 0}}),
+        _refused("empty", {"instances": []}, protocol="v1"),
+    ]
+
+
+def _values(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
+    """Faults of one value."""
+    found = []
+    for spec in contract.inputs:
+        name = spec.name if contract.has_named_rows else "inputs"
+        found.append(_refused("wrong_type", row | {name: None}))
+        if spec.categories:
+            found.append(_refused("unknown_category", row | {name: "no such " + spec.name}))
+        elif spec.datatype not in ("BYTES", "BOOL"):
+            text = dumps(row | {name: _with_hole(spec, row[name])})
+            hole = dumps(_HOLE)
+            found.append(_refused("not_finite", text.replace(hole, b"NaN")))
+            found.append(_refused("out_of_range", text.replace(hole, _beyond(spec))))
+        if not spec.is_scalar:
+            found.append(_refused("wrong_shape", row | {name: np.asarray(row[name])[1:]}))
+    return found
+
+
+def _with_hole(spec: TensorSpec, value: Any) -> Any:
+    """The value with its first element taken out."""
+    if spec.is_scalar:
+        return _HOLE
+    nested = copy.deepcopy(np.asarray(value).tolist())
+    inner = nested
+    for _ in spec.shape[2:]:
+        inner = inner[0]
+    inner[0] = _HOLE
+    return nested
+
+
+def _beyond(spec: TensorSpec) -> bytes:
+    """A number outside the range; without one, a number that no type holds."""
+    if spec.range is None:
+        return b"1e400"
+    return dumps(int(spec.range[1]) + 1 + abs(int(spec.range[1])))
+
+
+def _tensors(contract: ModelContract, tensors: draws.Tensors) -> list[Payload]:
+    """Faults of the Open Inference Protocol, in the first tensor."""
+    (first, *others) = v2_inputs(contract, tensors)
+    rows = {"shape": [2, *first["shape"][1:]]}
+    # More rows than any model takes; no data, because the shape is refused before it is looked at.
+    million = {"shape": [1_000_000, *first["shape"][1:]], "data": []}
+    other = {"datatype": "BOOL" if first["datatype"] != "BOOL" else "FP32"}
+    outputs = {"outputs": [{"name": "no_such_output"}]}
+    binary = write(contract, "invalid", "v2-binary", tensors)
+    cut = Payload("invalid", "v2-binary", binary.body[:-1], Refusal(400, "invalid_tensor"), binary.headers)
+    return [
+        _refused("wrong_shape", {"inputs": [first | rows, *others]}, protocol="v2"),
+        _refused("too_many_rows", {"inputs": [first | million, *others]}, protocol="v2"),
+        _refused("wrong_datatype", {"inputs": [first | other, *others]}, protocol="v2"),
+        _refused("unknown_output", {"inputs": [first, *others]} | outputs, protocol="v2"),
+        cut,
+    ]

@@ -1,0 +1,1 @@
+"""Which settings serve a model best, and whether serving has become slower."""

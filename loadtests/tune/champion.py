@@ -1,0 +1,53 @@
+"""The champion that is put under load: its contract, its archive, and requests for wrk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handlers.contract import ModelContract
+from loadtests import wrk
+from loadtests.requests import payloads
+from serving.readiness import contract_of
+from serving.registry import ArchiveError, Registry
+
+BODIES = 256
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A model's served version.
+
+    Attributes:
+        archive: the whole file.
+    """
+
+    contract: ModelContract
+    archive: bytes
+
+    @classmethod
+    def of(cls, store: Path, model: str) -> "Champion":
+        """Read it from a model store.
+
+        Raises:
+            ArchiveError: the model has none, its archive is not as registered, or it is a language model: its answers
+                are streams, which wrk cannot tell apart, and requests join its batch at every token.
+        """
+        registry = Registry(store)
+        champions = registry.champions()
+        if model not in champions:
+            raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`")
+        _, version = champions[model]
+        contract = contract_of(registry, version)
+        if contract.task == "generation":
+            raise ArchiveError(
+                f"{model} is a language model, which this cannot measure: `make load MODEL={model}` does, by its tokens"
+            )
+        return cls(contract, registry.verify(version).read_bytes())
+
+    def write_requests(self, path: Path) -> Path:
+        """Write a script for wrk that sends valid single rows in turn."""
+        rng = np.random.default_rng(0)
+        drawn = [payloads.valid(self.contract, rng, "native") for _ in range(BODIES)]
+        path.write_text(wrk.script("POST", drawn[0].headers, [payload.body for payload in drawn]))
+        return path

@@ -1,0 +1,132 @@
+"""Two ways to serve the same model, loaded in turn: what a setting, a checkout or another store's archive is worth.
+
+    python -m loadtests versus --set MARLOOP_TELEMETRY=off             # what telemetry costs
+    python -m loadtests versus --checkout ../before                    # its config.properties and launcher
+    python -m loadtests versus --store ../other/model_store            # its archives, and the handlers in them
+
+Both services run at once on free ports; the one that is not loaded is idle. Trust the ratio more than the rates.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from loadtests import wrk
+from loadtests.bench import processes
+from loadtests.tune.champion import Champion
+from serving import env_file
+from serving.champions import ask_all
+from serving.registry import Registry
+from serving.settings import ROOT, Settings
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to serve.
+
+    Attributes:
+        store: the model store.
+        checkout: whose launcher and configuration are used.
+        environment: variables beside this process's.
+    """
+
+    store: Path
+    checkout: Path = ROOT
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The other side against this one, over the rounds.
+
+    Attributes:
+        rates: answers a second, medians of this side and of the other.
+        throughput: median, lowest and highest ratio of the rates.
+        p50: median ratio of the median latencies.
+        p99: median ratio of the 99th percentiles.
+        errors: of both sides.
+    """
+
+    rates: tuple[float, float]
+    throughput: tuple[float, float, float]
+    p50: float
+    p99: float
+    errors: int
+
+
+@contextmanager
+def served(side: Side) -> Iterator[str]:
+    """Serve a side on free ports until the block ends.
+
+    Yields:
+        The URL of its inference port.
+
+    Raises:
+        StartError: it does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="mv-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        ports = dict(zip(("inference", "management", "metrics"), processes.free_ports(3), strict=True))
+        grpc = dict(zip(("grpc_inference", "grpc_management"), processes.free_ports(2), strict=True))
+        named = {f"MARLOOP_{port.upper()}_PORT": str(number) for port, number in (ports | grpc).items()}
+        folders = {"MARLOOP_MODEL_STORE": str(side.store), "MARLOOP_RUN_DIR": str(folder / "run"), "TMPDIR": name}
+        own = {"MARLOOP_METRICS_DIR": "", "PYTHONPATH": str(side.checkout)}
+        own |= {env_file.VARIABLE: env_file.OFF}  # a checkout's ``.env`` is of the service that it runs
+        environment = processes.quiet_environment() | named | folders | own | dict(side.environment)
+        settings = Settings.from_environment(environment)
+        with processes.running([sys.executable, "-m", "serving", "launch"], environment, folder) as mark:
+            registry = Registry(side.store)
+
+            def ready() -> bool:
+                return all(one.ready for one in ask_all(registry, settings.inference_url))
+
+            processes.wait_until(ready, mark, folder / "log")
+            yield settings.inference_url
+
+
+def compare(
+    sides: tuple[Side, Side], model: str, clients: int, rounds: int, seconds: float, say: Callable[[str], None]
+) -> Ratio:
+    """Load both sides in turn.
+
+    Args:
+        sides: this one, and the other.
+        model: that is asked.
+        clients: connections.
+        rounds: how often each is loaded, after a warm-up.
+        seconds: of one measurement.
+        say: is told of each round.
+
+    Raises:
+        ArchiveError: a side has no champion of the model.
+        StartError: a side does not come up.
+        WrkError: no load can be made.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        script = Champion.of(sides[0].store, model).write_requests(folder / "requests.lua")
+        urls = [f"{stack.enter_context(served(side))}/predictions/{model}" for side in sides]
+        for url in urls:
+            wrk.run(url, script, clients, max(3.0, seconds))
+        found: list[tuple[wrk.Load, wrk.Load]] = []
+        for i in range(rounds):
+            here, there = (wrk.run(url, script, clients, seconds) for url in urls)
+            found.append((here, there))
+            say(f"round {i + 1}: {here.per_second:,.0f} and {there.per_second:,.0f} answers a second")
+    return summary(found)
+
+
+def summary(found: list[tuple[wrk.Load, wrk.Load]]) -> Ratio:
+    """Medians and ratios of the rounds."""
+    throughput = sorted(there.per_second / here.per_second for here, there in found)
+    return Ratio(
+        (median(here.per_second for here, _ in found), median(there.per_second for _, there in found)),
+        (median(throughput), throughput[0], throughput[-1]),
+        median(there.p50 / here.p50 for here, there in found),
+        median(there.p99 / here.p99 for here, there in found),
+        sum(here.errors + there.errors for here, there in found),
+    )

@@ -1,0 +1,129 @@
+"""``POST /feedback``: the truth about predictions, sooner or later than they arrive."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from prometheus_client import CollectorRegistry, Counter
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+
+from monitoring.api.access import Access
+from monitoring.api.events import MOST_ROWS
+from monitoring.store.contracts import Contracts
+from monitoring.store.labels import AmbiguousLabels, LabelCheck, WrongLabels
+from monitoring.store.predictions import Store
+from monitoring.store.records import Conflict, Feedback, LabelConflict
+from serving.registry import ArchiveError
+from training.statistics.labels import LARGEST
+
+MOST_LABELS = 10_000  # in one call
+MOST_CORRECTIONS = 1000  # in one call: a decision tells of each
+
+
+class Given(BaseModel):
+    """The truth about one row of a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(
+        pattern=r"^[\x21-\x7e]{1,200}$",
+        description="the `X-Request-Id` that the request was sent with, else the `x-request-id` of its answer",
+    )
+    row: int = Field(default=0, ge=0, lt=MOST_ROWS, strict=True, description="position in the request")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="that answered; needed only where the same id was sent to several models",
+    )
+    label: (
+        Annotated[StrictFloat, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
+        | Annotated[StrictInt, Field(ge=-int(LARGEST), le=int(LARGEST))]
+        | Annotated[StrictStr, Field(min_length=1, max_length=200)]
+    ) = Field(description="a number of a regression, a class name of a classification")
+
+
+class Taken(BaseModel):
+    """What came of it: labels that are new, that were known, that wait for their prediction, and that took the place of
+    others.
+    """
+
+    accepted: int
+    duplicates: int
+    waiting: int
+    corrected: int = 0
+
+
+def feedback_router(
+    store: Store, contracts: Contracts, access: Access, registry: CollectorRegistry, clock: Callable[[], datetime]
+) -> APIRouter:
+    """The route.
+
+    Args:
+        store: that labels are kept in.
+        contracts: that they must agree with.
+        access: who may call it.
+        registry: that the instruments belong to.
+        clock: the time, in UTC.
+    """
+    router = APIRouter()
+    labels = Counter("monitor_feedback", "Labels that arrived", ("result",), registry=registry)
+    conflict: dict[int | str, dict[str, Any]] = {
+        409: {"description": "a row has another label already, or several models answered; nothing was kept"}
+    }
+
+    @router.post("/feedback", dependencies=[Depends(access)], responses=conflict, response_model_exclude_defaults=True)
+    def feedback(
+        given: Given | Annotated[list[Given], Field(min_length=1, max_length=MOST_LABELS)],
+        correct: Annotated[bool, Query(description="Whether a label may take the place of another one.")] = False,
+    ) -> Taken:
+        """Keep labels: all of them, on disk, or none. A label that is known may be sent again; one that was wrong is
+        changed with `?correct=true`, which the decisions then tell of.
+        """
+        now = clock()
+        many = given if isinstance(given, list) else [given]
+        if correct and len(many) > MOST_CORRECTIONS:
+            raise HTTPException(422, f"{len(many)} labels; {MOST_CORRECTIONS} at most are corrected in one call")
+        _check_models(many, contracts)
+        told = [Feedback(one.request_id, one.row, _label(one.label), now, one.model or "") for one in many]
+        try:
+            result = store.add_feedback(told, LabelCheck(contracts), correct=correct, now=now)
+        except WrongLabels as error:
+            labels.labels("wrong").inc(len(error.faults))
+            raise HTTPException(422, {"message": str(error), "faults": error.faults}) from None
+        except AmbiguousLabels as error:
+            labels.labels("ambiguous").inc(len(error.models))
+            raise HTTPException(409, {"message": str(error), "models": error.models}) from None
+        except LabelConflict as error:
+            labels.labels("conflict").inc(len(error.conflicts))
+            conflicts = [_shown(one) for one in error.conflicts]
+            message = f"{error}; to change what is known, send it to /feedback?correct=true"
+            raise HTTPException(409, {"message": message, "conflicts": conflicts}) from None
+        for name in ("accepted", "duplicates", "corrected"):
+            labels.labels(name.removesuffix("s")).inc(getattr(result, name))
+        return Taken(**asdict(result))
+
+    return router
+
+
+def _label(given: float | str) -> float | str:
+    return given if isinstance(given, str) else float(given)
+
+
+def _shown(conflict: Conflict) -> dict[str, Any]:
+    return {name: value for name, value in asdict(conflict).items() if name != "model"}
+
+
+def _check_models(many: Sequence[Given], contracts: Contracts) -> None:
+    """Raise a 422 for labels of a model that nobody knows: nothing would ever join them."""
+    named = {one.model for one in many if one.model}
+    if not named:
+        return
+    try:
+        known = contracts.models.models()
+    except ArchiveError:  # they wait until it can be read
+        return
+    if unknown := sorted(named - known.keys()):
+        raise HTTPException(422, f"there is no model {unknown[0]!r}, only {', '.join(sorted(known)) or 'none'}")

@@ -1,0 +1,117 @@
+"""Jobs and decisions over HTTP: ask for a retraining, follow it, cancel it, read what was decided."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitoring.api.access import Access
+from monitoring.retraining.queue import Retraining, RetrainRefused
+from monitoring.store.predictions import Store
+from monitoring.store.records import Decision, Job, State
+
+MOST_LOG = 65_536  # bytes of a log in one answer
+NEXT = "X-Next-Offset"  # where the log goes on
+_Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most, the newest.")]
+_Model = Annotated[str | None, Query(description="Only of this model.")]
+
+
+class Asked(BaseModel):
+    """A request for a retraining."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="asked for by hand", min_length=1, max_length=500, description="for the record")
+
+
+def jobs_router(store: Store, retraining: Retraining, access: Access) -> APIRouter:
+    """The routes.
+
+    Args:
+        store: has jobs and decisions.
+        retraining: the queue.
+        access: who may ask and cancel.
+    """
+    router = APIRouter()
+    changes = [Depends(access)]
+
+    @router.post("/models/{model}/retrain", status_code=202, dependencies=changes, responses=_may(409))
+    def retrain(model: str, asked: Asked | None = None) -> Job:
+        """Queue a retraining by hand."""
+        try:
+            return retraining.request(model, "hand", (asked or Asked()).reason)
+        except RetrainRefused as error:
+            raise HTTPException(409, str(error)) from error
+
+    @router.get("/jobs")
+    def jobs(
+        model: _Model = None,
+        state: Annotated[list[State] | None, Query(description="Only in one of these.")] = None,
+        limit: _Limit = 100,
+    ) -> list[Job]:
+        """Retrainings, newest first."""
+        return store.jobs(model, state, limit)
+
+    @router.get("/jobs/{id}", responses=_may(404))
+    def job(id: int) -> Job:
+        """One retraining: its state, its stage, and what was found so far."""
+        return _job(store, id)
+
+    @router.get("/jobs/{id}/log", response_class=Response, responses=_may(404))
+    def log(
+        id: int, offset: Annotated[int | None, Query(ge=0, description="First byte; default: the end.")] = None
+    ) -> Response:
+        """What the training printed; the header X-Next-Offset says where to go on."""
+        content, following = read_log(_job(store, id).log, offset)
+        headers = {NEXT: str(following), "X-Content-Type-Options": "nosniff"}
+        return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
+
+    @router.post("/jobs/{id}/cancel", status_code=202, dependencies=changes, responses=_may(404, 409))
+    def cancel(id: int) -> Job:
+        """End a retraining that has not got as far as its promotion; its state says soon that it is cancelled."""
+        _job(store, id)
+        try:
+            return retraining.cancel(id)
+        except RetrainRefused as error:
+            raise HTTPException(409, str(error)) from error
+
+    @router.get("/decisions")
+    def decisions(model: _Model = None, limit: _Limit = 100) -> list[Decision]:
+        """What was decided, by whom and why, newest first."""
+        return store.decisions(model, limit)
+
+    return router
+
+
+def read_log(path: str, offset: int | None) -> tuple[bytes, int]:
+    """A part of a log.
+
+    Args:
+        path: of the file; there may be none yet.
+        offset: the first byte; None for the end of the log.
+
+    Returns:
+        The part, and the offset of what comes after it.
+    """
+    try:
+        with Path(path).open("rb") as log:
+            size = log.seek(0, 2)
+            start = max(0, size - MOST_LOG) if offset is None else min(offset, size)
+            log.seek(start)
+            content = log.read(MOST_LOG)
+    except (FileNotFoundError, IsADirectoryError):  # it has not started; its path is still empty
+        return b"", 0
+    return content, start + len(content)
+
+
+def _job(store: Store, id: int) -> Job:
+    try:
+        return store.job(id)
+    except KeyError as error:
+        raise HTTPException(404, str(error.args[0])) from error
+
+
+def _may(*codes: int) -> dict[int | str, dict[str, Any]]:
+    words = {404: "no such job", 409: "not now; the detail says why"}
+    return {code: {"description": words[code]} for code in codes}

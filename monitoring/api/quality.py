@@ -1,0 +1,76 @@
+"""``GET /models/{model}/quality`` and ``/drift``."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel
+
+from handlers.contract import ModelContract
+from monitoring.live.drift import Finding, Kind
+from monitoring.live.live import Live, QualityWindow
+from monitoring.live.quality import Quality
+from monitoring.store.contracts import Contracts, unmeasured
+
+
+class DriftSummary(BaseModel):
+    """Drift of a model's newest rows, and of each kind that could be judged whether it alarms."""
+
+    model: str
+    version: str
+    since: datetime | None
+    until: datetime | None
+    alarm: bool
+    alarms: dict[Kind, bool]
+    findings: list[Finding]
+
+
+def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIRouter:
+    """The routes.
+
+    Args:
+        live: looks at the store.
+        contracts: of the registered models.
+        window: of the quality, where the request names none.
+    """
+    router = APIRouter(responses={404: {"description": "no such model"}, 409: {"description": "a language model"}})
+
+    @router.get("/models/{model}/quality")
+    def quality(
+        model: str,
+        hours: Annotated[float | None, Query(gt=0, le=24 * 3660, description="Age of the predictions at most.")] = None,
+        rows: Annotated[int | None, Query(gt=0, le=100_000, description="The newest of them at most.")] = None,
+    ) -> Quality:
+        """Metrics of the predictions whose truth is known, over all versions and of each, with intervals."""
+        if hours is None and rows is None:
+            return live.quality(_contract(contracts, model))
+        age = window.age if hours is None else timedelta(hours=hours)
+        return live.quality(_contract(contracts, model), QualityWindow(age, rows or window.rows))
+
+    @router.get("/models/{model}/drift")
+    def drift(model: str) -> DriftSummary:
+        """Inputs, predictions and errors of the newest rows against the reference of the champion's contract."""
+        one = live.drift(_contract(contracts, model))
+        return DriftSummary(
+            model=one.model,
+            version=one.version,
+            since=one.since,
+            until=one.until,
+            alarm=one.alarm,
+            alarms=one.alarms,
+            findings=list(one.findings),
+        )
+
+    return router
+
+
+def _contract(contracts: Contracts, model: str) -> ModelContract:
+    contract = contracts.of(model)
+    if contract is None:
+        known = contracts.models.models()
+        names = ", ".join(sorted(known)) or "none"
+        why = "has no archive that can be read" if model in known else f"is unknown, there is only {names}"
+        raise HTTPException(404, f"the model {model!r} {why}")
+    if reason := unmeasured(contract):
+        raise HTTPException(409, reason)
+    return contract

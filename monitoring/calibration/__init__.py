@@ -1,0 +1,1 @@
+"""How often quality and drift alarm where nothing changed, and where something did."""

@@ -1,0 +1,118 @@
+"""A recipe's timeline, answered by the champion: what the store would hold if the year had been served."""
+
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from handlers.contract import ModelContract
+from handlers.engine import load_engine
+from monitoring.live.drift import window_needed
+from monitoring.store.records import Labelled, Prediction
+from serving.readiness import read_contract
+from serving.registry import Registry
+from training.champion import unpack
+from training.packaging import export
+from training.packaging.reference import errors_of, summaries, values_of
+from training.packaging.serving_settings import serving_of
+from training.recipe import Data, Recipe, Split
+from training.statistics.distribution import Array
+
+BATCH = 4096  # rows that the graph answers at once
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A year as a version answers it.
+
+    Attributes:
+        rows: in order of time.
+        known: how many rows, the first, the version knows.
+        output: FP32, the answers.
+    """
+
+    contract: ModelContract
+    rows: Split
+    known: int
+    output: Array
+
+    @property
+    def window(self) -> int:
+        """Rows of a window: those of the longest stretch that the reference knows, which drift looks at."""
+        rows, span = window_needed(self.contract)
+        known = self._times[self.known - 1] - self._times[0]
+        return max(rows, int(round(self.known * span.total_seconds() / float(known))))
+
+    def labelled(self, start: int, stop: int) -> list[Labelled]:
+        """Some rows as the store would tell them."""
+        return [self._labelled(row) for row in range(start, stop)]
+
+    def place(self, moment: datetime) -> int:
+        """The first row at or after a moment."""
+        return int(np.searchsorted(self._times, moment.timestamp()))
+
+    def month(self, row: int) -> tuple[int, int]:
+        """Year and month of a row, in UTC."""
+        moment = datetime.fromtimestamp(int(self._times[row]), UTC)
+        return moment.year, moment.month
+
+    @property
+    def _times(self) -> Array:
+        assert self.rows.time is not None
+        return self.rows.time
+
+    def _labelled(self, row: int) -> Labelled:
+        contract = self.contract
+        moment = datetime.fromtimestamp(row if self.rows.time is None else int(self._times[row]), UTC)
+        features = {}
+        for spec in contract.inputs:
+            value = np.asarray(self.rows.texts.get(spec.name, self.rows.inputs[spec.name])[row]).tolist()
+            features[spec.name] = spec.categories[value] if spec.categories else value
+        label, output = self.rows.target[row].item(), self.output[row].tolist()
+        if contract.task == "classification":
+            label = contract.labels[label]
+            output = {"label": contract.labels[int(np.argmax(output))], "probabilities": output}
+        prediction = Prediction("timeline", row, contract.name, contract.version, moment, features, output)
+        return Labelled(prediction, label, moment)
+
+    def without(self, start: int, stop: int) -> ModelContract:
+        """The contract as if the version had never seen some of the rows that it knows."""
+        kept = np.r_[0:start, stop : self.known]
+        inputs = {name: values[kept] for name, values in values_of(self.rows).items()}
+        errors = errors_of(self.contract, self.output[kept], self.rows.target[kept])
+        reference = summaries(self.contract, inputs, self.output[kept], errors, self._times[kept])
+        return msgspec.structs.replace(self.contract, reference=reference)
+
+
+def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
+    """The recipe's timeline, answered by the champion.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+        DataError: the data cannot be had.
+        ValueError: the recipe has no timeline, or too few rows to know what is usual.
+    """
+    contract = read_contract(registry, recipe.name)
+    data = _data(recipe, contract, cache)
+    rows = recipe.timeline(data)
+    if rows is None or rows.time is None or data.train.time is None or data.test.time is None:
+        raise ValueError(f"the recipe {recipe.name} has no timeline: nothing tells which of its rows came when")
+    if "usual" not in contract.reference.get("errors", {}):
+        raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
+    known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
+    return Timeline(contract, rows, int(known), _answers(recipe, registry, contract, rows))
+
+
+def _data(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> Data:
+    return recipe.load(msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None))), cache)
+
+
+def _answers(recipe: Recipe[Any], registry: Registry, contract: ModelContract, rows: Split) -> Array:
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(registry, recipe.name, Path(folder), contract.version)
+        engine = load_engine(serving_of(recipe, registry.store).engine, Path(folder), contract, 1)
+        return export.run(recipe, engine, rows, contract.graph_outputs[0], BATCH)

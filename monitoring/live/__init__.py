@@ -1,0 +1,1 @@
+"""What is known of the served models right now: probes, quality, drift."""

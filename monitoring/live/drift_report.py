@@ -1,0 +1,121 @@
+"""The drift report: one window beside its reference, in one file that opens offline."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from handlers.contract import ModelContract
+from monitoring.live.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Window, detect, windows_of
+from monitoring.live.live import newest_rows
+from monitoring.store.predictions import Store
+from monitoring.store.records import Labelled, Prediction
+from serving.registry import write_atomically
+from training.figures.svg import QUIET, SERIES, Chart, drawing
+from training.figures.template import template
+
+TEMPLATE = Path(__file__).with_name("drift_report.html")
+BINS = 30
+NAMED = 12  # categories that are shown, those whose share changed most
+WORDS = {"ks": "Kolmogorov–Smirnov", "js": "Jensen–Shannon"}
+
+
+def write(store: Store, contract: ModelContract, until: datetime, path: Path) -> str:
+    """Write the page of the newest rows before a moment.
+
+    Args:
+        store: has the predictions and labels.
+        contract: of the version that is watched.
+        until: the moment, in UTC.
+        path: of the page; its folder is made.
+
+    Returns:
+        The verdict in words.
+    """
+    predictions, labelled = newest_rows(store, contract, until)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, render(contract, predictions, labelled).encode())
+    return verdict(detect(contract, predictions, labelled))
+
+
+def render(contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()) -> str:
+    """The page as HTML; arguments as of ``drift.detect``."""
+    drift, charts = compare(contract, predictions, labelled)
+    return template(TEMPLATE, {"share": _share, "words": WORDS.__getitem__}).render(
+        contract=contract, drift=drift, figures=charts, verdict=verdict(drift), level=LEVEL
+    )
+
+
+def compare(
+    contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()
+) -> tuple[Drift, list[Chart]]:
+    """What drifted, and a chart of each distribution that has rows; arguments as of ``drift.detect``."""
+    drift = detect(contract, predictions, labelled)
+    windows = {(one.kind, one.name): one for one in windows_of(contract, predictions, labelled)}
+    return drift, [_chart(contract, one, windows[one.kind, one.name]) for one in drift.findings if one.rows]
+
+
+def verdict(drift: Drift) -> str:
+    """What was found, in words."""
+    if not drift.alarms:
+        return "No verdict: too few rows, too short a time, or a reference too small to know what is usual."
+    drifted = [one.name for one in drift.findings if one.alarm]
+    unjudged = [one.name for one in drift.findings if one.p is None]
+    found = f"Drift in {', '.join(drifted)}." if drifted else "No drift."
+    found += " The errors are smaller than at training." if drift.smaller else ""
+    return found + (f" Not judged: {', '.join(unjudged)}." if unjudged else "")
+
+
+def _chart(contract: ModelContract, finding: Finding, window: Window) -> Chart:
+    unit = _unit(contract, finding)
+    psi = f"PSI {finding.psi:.3f}" + ("" if finding.psi_usual is None else f", usual up to {finding.psi_usual:.3f}")
+    alt = f"{finding.name} of {finding.rows:,} rows beside the reference: distance {finding.statistic:.3f}, {psi}."
+    labels = {"xlabel": unit, "ylabel": "share of rows"}
+    with drawing(finding.name, alt, **labels) as chart:
+        if "quantiles" in window.summary:
+            _numbers(chart.axes, window)
+        else:
+            _categories(chart.axes, window)
+    return chart.chart
+
+
+def _unit(contract: ModelContract, finding: Finding) -> str:
+    if finding.name in (PREDICTION, ERROR):
+        unit = contract.outputs[0].unit if contract.task == "regression" else ""
+        return f"{finding.name}, {unit}" if unit else finding.name
+    (spec,) = [one for one in contract.inputs if one.name == finding.name]
+    if spec.datatype == "BYTES":
+        return finding.name if spec.categories else f"{finding.name}, characters"
+    mean = "" if spec.is_scalar else ", mean of a row"
+    return finding.name + mean + (f", {spec.unit}" if spec.unit else "")
+
+
+def _numbers(axes: Axes, window: Window) -> None:
+    known = np.array(window.summary["quantiles"])
+    low, high = np.quantile(np.concatenate([known, window.values]), [0.005, 0.995])
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    for values, colour, label in ((known, QUIET, "reference"), (window.values, SERIES[0], "window")):
+        shares = np.histogram(values, edges)[0] / len(values)
+        axes.stairs(shares, edges, color=colour, fill=label == "reference", alpha=0.5 if label == "reference" else 1)
+        axes.plot([], [], color=colour, label=label)
+
+
+def _categories(axes: Axes, window: Window) -> None:
+    names = [*window.summary["counts"], "unknown"]
+    counts = np.array([*window.summary["counts"].values(), 0])
+    known, found = counts / counts.sum(), np.bincount(window.values, minlength=len(names)) / len(window.values)
+    shown = np.argsort(-np.abs(found - known), kind="stable")[:NAMED]
+    shown = shown[(known[shown] > 0) | (found[shown] > 0)]
+    shown = shown[np.argsort(-known[shown], kind="stable")]
+    places = np.arange(len(shown))
+    axes.bar(places - 0.2, known[shown], 0.4, color=QUIET, label="reference")
+    axes.bar(places + 0.2, found[shown], 0.4, color=SERIES[0], label="window")
+    axes.set_xticks(places, [names[i] for i in shown], rotation=90 if len(shown) > 6 else 0)
+
+
+def _share(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1e}" if 0 < value < 1e-3 else f"{value:.3f}"

@@ -1,0 +1,166 @@
+"""What is known of the served models right now: quality and drift of the newest rows, looked at again and again."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from handlers.contract import ModelContract
+from monitoring.live.clock import AHEAD, Clock, wall_clock
+from monitoring.live.drift import Drift, detect, window_needed
+from monitoring.live.quality import Quality, measure
+from monitoring.live.spread import spread_labelled, spread_predictions
+from monitoring.store.captured import usable
+from monitoring.store.contracts import Contracts, unmeasured
+from monitoring.store.labels import measurable
+from monitoring.store.predictions import Store
+from monitoring.store.records import Labelled, Prediction
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class QualityWindow:
+    """Which labelled rows count.
+
+    Attributes:
+        age: of the predictions at most.
+        rows: the newest of them at most.
+    """
+
+    age: timedelta = timedelta(days=7)
+    rows: int = 5000
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "QualityWindow":
+        """Read ``MARLOOP_QUALITY_HOURS`` and ``MARLOOP_QUALITY_ROWS``; empty ones are unset.
+
+        Raises:
+            ValueError: one is no positive number, or the rows no whole one; names the variable.
+        """
+        hours = environ.get("MARLOOP_QUALITY_HOURS") or str(cls.age / timedelta(hours=1))
+        rows = environ.get("MARLOOP_QUALITY_ROWS") or str(cls.rows)
+        if not (hours.replace(".", "", 1).isdecimal() and 0 < float(hours) < 10**6):
+            raise ValueError(f"MARLOOP_QUALITY_HOURS is {hours!r}; it must be a number of hours over 0")
+        if not (rows.isdecimal() and 0 < int(rows) < 10**6):
+            raise ValueError(f"MARLOOP_QUALITY_ROWS is {rows!r}; it must be a positive integer under a million")
+        return cls(timedelta(hours=float(hours)), int(rows))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the last look at one model found.
+
+    Attributes:
+        time: when the look began, by the wall: it tells how fresh this is.
+        contracts: of the champion, and of other versions with labels, by version.
+    """
+
+    time: datetime
+    quality: Quality
+    drift: Drift
+    contracts: Mapping[str, ModelContract]
+
+
+class Live:
+    """Looks at every model that has a champion.
+
+    Args:
+        store: has their predictions and labels.
+        contracts: of the registered models.
+        window: of the quality; that of the drift is in the contract.
+        clock: the time, in UTC.
+        wall: the same, also where ``clock`` goes by the events.
+
+    Attributes:
+        last: what the last look found, by model.
+        left_out: rows of its window of quality that do not fit the champion's contract, by model.
+    """
+
+    def __init__(
+        self, store: Store, contracts: Contracts, window: QualityWindow, clock: Clock, wall: Clock = wall_clock
+    ) -> None:
+        self._store, self._contracts, self._window = store, contracts, window
+        self._clock, self._wall = clock, wall
+        self.last: Mapping[str, Found] = {}
+        self.left_out: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Look once; what fails for one model is logged, and the others are looked at.
+
+        Raises:
+            ArchiveError: the registry is damaged.
+        """
+        found = {}
+        for model in sorted(self._contracts.models.champions()):
+            try:
+                if (one := self.look(model)) is not None:
+                    found[model] = one
+            except Exception:
+                logger.exception("cannot tell the quality and drift of %s", model)
+        self.last = found  # at once: who reads sees one state
+
+    def run_forever(self, interval: float, stop: threading.Event) -> None:
+        """Look every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
+        while not stop.is_set():
+            try:
+                self.run()
+            except Exception:
+                logger.exception("cannot tell quality and drift")
+            stop.wait(interval)
+
+    def look(self, model: str) -> Found | None:
+        """Quality and drift of one model; None if it has no contract, or is one of which they cannot be told."""
+        contract = self._contracts.of(model)
+        if contract is None or unmeasured(contract):
+            return None
+        began = self._wall()
+        quality = self.quality(contract)
+        versions = {number: self._contracts.of(model, number) for number in {contract.version, *quality.versions}}
+        contracts = {number: one for number, one in versions.items() if one is not None}
+        return Found(began, quality, self.drift(contract), contracts)
+
+    def quality(self, contract: ModelContract, window: QualityWindow | None = None) -> Quality:
+        """The quality of one model in a window that ends now.
+
+        Args:
+            contract: of the version that is watched.
+            window: whose newest rows count. None for the one that alarms: where its newest rows cover less time than
+                the reference can judge, as many are spread over that time.
+        """
+        since, name = self._clock() - (window or self._window).age, contract.name
+        if window:
+            rows = self._store.labelled(name, since=since, limit=window.rows)
+        else:
+            rows = spread_labelled(self._store, name, self._window.rows, window_needed(contract)[1], since=since)
+        latest = self._latest()
+        fitting = measurable(contract, [row for row in rows if row.prediction.time < latest])
+        if window is None:
+            self.left_out[name] = len(rows) - len(fitting)
+        return measure(contract, fitting, lambda number: self._contracts.of(name, number))
+
+    def drift(self, contract: ModelContract) -> Drift:
+        """The drift of one model's newest rows, against one version's reference."""
+        return detect(contract, *newest_rows(self._store, contract, self._latest()))
+
+    def _latest(self) -> datetime:
+        """Return the time of which no row is: one of later has a clock that is wrong; former versions kept such."""
+        return self._wall() + AHEAD
+
+
+def newest_rows(
+    store: Store, contract: ModelContract, until: datetime | None = None
+) -> tuple[list[Prediction], list[Labelled]]:
+    """Return the predictions that drift is told from, and those whose truth is known.
+
+    Args:
+        store: has them.
+        contract: of the version that is watched.
+        until: the latest time, excluded; None: the newest there is.
+    """
+    rows, span = window_needed(contract)
+    newest = usable(contract, spread_predictions(store, contract.name, rows, span, until))
+    # Errors count of this version alone, and from further back where labels are late.
+    known = spread_labelled(store, contract.name, rows, span, version=contract.version, until=until)
+    return newest, measurable(contract, known)

@@ -1,0 +1,181 @@
+"""Live quality: metrics of the predictions whose truth is known, and how sure they are.
+
+Intervals come from a bootstrap of blocks of time; those of shares are never narrower than Wilson's. Where neighbours
+are alike for longer than a block, fifty blocks are too few for a perfect level: take 95 % as about 90.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from handlers.contract import ModelContract
+from monitoring.live.limits import METRICS, expected, limits
+from monitoring.store.records import Labelled
+from training.statistics.bootstrap import blocks_of, draws_of
+from training.statistics.criteria import ERRORS
+from training.statistics.distribution import Array
+from training.statistics.intervals import auc_with_influence, expanded, of_confusion, of_shares, wider
+from training.statistics.usual import hours_of
+
+LEVEL = 0.95
+WORSE = 1.1  # times the error at training, as `objective:quality_loss:ratio` of the rules
+FEWEST_ROWS = 200  # that an alarm needs
+Measure = Callable[[Array], dict[str, Array]]  # (draws, blocks) how often each block counts -> (draws,) of each metric
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure with its interval.
+
+    Attributes:
+        low: end of the interval that holds 95 % of the resamples.
+        high: the other end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The quality of some rows.
+
+    Attributes:
+        metrics: of a regression ``rmse``, ``mae`` and ``bias``, answer − truth, in the output's unit; of a
+            classification ``accuracy``, and ``precision``, ``recall``, ``f1`` and ``auc``, each the mean over the
+            classes that are there.
+        since: time of the oldest prediction.
+        until: time of the newest prediction.
+        delay_seconds: median of the time from the prediction to its label.
+        delay_longest_seconds: what one label in twenty takes longer than.
+        hours: that the rows cover, each hour counted by its share of them.
+        limits: what a metric passes in one window in a hundred where nothing changed; see ``monitoring.live.limits``.
+    """
+
+    rows: int
+    metrics: dict[str, Metric]
+    since: datetime
+    until: datetime
+    delay_seconds: float
+    delay_longest_seconds: float
+    hours: float = 0.0
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of a model.
+
+    Attributes:
+        all: over all versions; None without labels.
+        versions: the same of each version that has labels.
+    """
+
+    model: str
+    all: Measured | None
+    versions: dict[str, Measured]
+
+
+def measure(
+    contract: ModelContract,
+    labelled: Sequence[Labelled],
+    version: Callable[[str], ModelContract | None] = lambda number: None,
+) -> Quality:
+    """Measure predictions whose truth is known.
+
+    Args:
+        contract: names the task and the labels, of all versions alike, and knows the limits of its own version.
+        labelled: the window; its order does not matter.
+        version: the contract of another version, which knows its own limits; None where it cannot be read.
+    """
+    rows = sorted(labelled, key=lambda one: (one.prediction.time, one.prediction.request_id, one.prediction.row))
+    versions = dict.fromkeys(one.prediction.version for one in rows)
+    each = {name: [one for one in rows if one.prediction.version == name] for name in versions}
+    found = {}
+    for name, own in each.items():
+        known = contract if name == contract.version else version(name)
+        times = np.array([one.prediction.time.timestamp() for one in own])
+        measured = _measured(contract, own)
+        found[name] = replace(measured, limits=limits(known, times)) if known else measured
+    if len(found) == 1:
+        return Quality(contract.name, next(iter(found.values())), found)
+    return Quality(contract.name, _measured(contract, rows) if rows else None, found)
+
+
+def fell(contract: ModelContract, measured: Measured) -> bool:
+    """Whether the quality of some rows is a reason to alarm; the rule ModelQualityFell says the same to Prometheus.
+
+    Args:
+        contract: of the version that answered.
+        measured: the quality of the rows.
+    """
+    metric = METRICS.get(contract.task, "")
+    usual, limit = expected(contract.evaluation).get(metric), measured.limits.get(metric)
+    value = measured.metrics.get(metric)
+    if usual is None or value is None or limit is None or measured.rows < FEWEST_ROWS:
+        return False
+    if metric in ERRORS:
+        return value.low > WORSE * usual and value.value > limit
+    return 1 - value.high > WORSE * (1 - usual) and value.value < limit
+
+
+def _measured(contract: ModelContract, rows: Sequence[Labelled]) -> Measured:
+    block = blocks_of(len(rows))
+    blocks = int(block[-1]) + 1
+    measure = (_classification if contract.task == "classification" else _regression)(contract, rows, block)
+    values, drawn = measure(np.ones((1, blocks), int)), measure(draws_of(blocks))
+    outside = expanded((1 - LEVEL) / 2, blocks)
+    shares = of_shares(_confusion(contract, rows)) if contract.task == "classification" else {}
+    metrics = {}
+    for name, (value,) in values.items():
+        known = drawn[name][np.isfinite(drawn[name])]
+        if np.isfinite(value):
+            low, high = np.quantile(known, [outside, 1 - outside])
+            metrics[name] = Metric(float(value), *wider(name, float(low), float(high), shares, len(rows)))
+    delays = [(one.labelled - one.prediction.time).total_seconds() for one in rows]
+    times = [one.prediction.time for one in rows]
+    middle, longest = np.maximum(np.quantile(delays, [0.5, 0.95]), 0.0)  # two machines' clocks may differ
+    hours = hours_of(np.array([one.timestamp() for one in times]), 1.0)
+    return Measured(len(rows), metrics, times[0], times[-1], float(middle), float(longest), hours)
+
+
+def _regression(_: ModelContract, rows: Sequence[Labelled], block: Array) -> Measure:
+    error = np.array([float(one.prediction.output) - float(one.label) for one in rows])
+    sums = np.stack([np.bincount(block, each) for each in (np.ones(len(error)), error**2, np.abs(error), error)])
+
+    def measure(times: Array) -> dict[str, Array]:
+        count, squared, absolute, signed = sums @ times.T
+        return {"rmse": np.sqrt(squared / count), "mae": absolute / count, "bias": signed / count}
+
+    return measure
+
+
+def _confusion(contract: ModelContract, rows: Sequence[Labelled]) -> Array:
+    place = {label: i for i, label in enumerate(contract.labels)}
+    counts = np.zeros((len(place), len(place)), np.int64)
+    for one in rows:
+        counts[place[str(one.label)], place[one.prediction.output["label"]]] += 1
+    return counts
+
+
+def _classification(contract: ModelContract, rows: Sequence[Labelled], block: Array) -> Measure:
+    classes = len(contract.labels)
+    place = {label: i for i, label in enumerate(contract.labels)}
+    truth = np.array([place[str(one.label)] for one in rows])
+    answer = np.array([place[one.prediction.output["label"]] for one in rows])
+    cells = np.zeros((block[-1] + 1, classes, classes))
+    np.add.at(cells, (block, truth, answer), 1)
+    auc, influence = auc_with_influence(np.array([one.prediction.output["probabilities"] for one in rows]), truth)
+    sums, sizes = np.bincount(block, influence), np.bincount(block)
+
+    def measure(times: Array) -> dict[str, Array]:
+        counts = np.tensordot(times, cells, 1)  # (draws, truth, answer)
+        return {
+            **of_confusion(counts),
+            "auc": np.clip(auc + times @ sums / (times @ sizes), 0, 1),
+        }
+
+    return measure

@@ -1,9 +1,0 @@
-"""What Alembic runs: the steps, on the connection of ``upgrade``."""
-
-from alembic import context
-
-from monitoring.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-with context.begin_transaction():
-    context.run_migrations()

@@ -1,0 +1,126 @@
+"""A registered version, opened in this process: it answers captured rows as a worker of TorchServe would."""
+
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from handlers.contract import ModelContract
+from handlers.engine import Engine, load_engine
+from handlers.formats.codec import Codec
+from handlers.handler import ModelHandler
+from handlers.message import JSON, Request, Response
+from handlers.service import MAX_ROWS
+from monitoring.store.records import Prediction
+from serving.registry import ArchiveError, Registry
+from training.champion import unpack
+from training.packaging.archive import CONFIG, MANIFEST, codec_of
+
+BATCH = 100  # requests that are answered together, each of one row
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What stands for the answer to a row that a version does not accept.
+
+    Attributes:
+        why: the error's message, with the place of the fault.
+    """
+
+    why: str
+
+
+class Archived:
+    """Answers by the whole path of a request, from bytes to bytes.
+
+    Args:
+        contract: of the version.
+        engine: runs its graph.
+        codec: of its entry point.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self, contract: ModelContract, engine: Engine, codec: Codec, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.contract = contract
+        self._clock = clock
+        self._handler = ModelHandler(contract, engine, codec, observers=())
+
+    def answers(self, rows: Sequence[Prediction]) -> list[Any]:
+        """What it answers to captured rows, of this version or another.
+
+        Returns:
+            One output a row, as captured: a number of a regression; ``{"label", "probabilities"}`` of a
+            classification; ``Refused`` where it accepts no such row, which harms no other.
+        """
+        return [self._output(response) for response in self._responses(rows)]
+
+    def seconds(self, row: Prediction) -> float:
+        """How long the answer to one row takes, sent alone."""
+        requests = [Request(self._body(row), {"content-type": JSON}, id="timed")]
+        started = self._clock()
+        self._handler.handle(requests)
+        return self._clock() - started
+
+    def check_example(self) -> None:
+        """Answer the contract's own example.
+
+        Raises:
+            RuntimeError: the answer is not the contract's.
+        """
+        self._handler.check_example()
+
+    def _responses(self, rows: Sequence[Prediction]) -> Iterator[Response]:
+        headers = {"content-type": JSON}
+        if self.contract.task == "classification":
+            headers["x-top-k"] = str(len(self.contract.labels))  # every probability
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
+            yield from self._handler.handle([Request(self._body(row), headers, id=row.request_id) for row in some])
+
+    def _body(self, row: Prediction) -> bytes:
+        if self.contract.has_named_rows:
+            return msgspec.json.encode(row.features)
+        return msgspec.json.encode({"inputs": row.features.get(self.contract.inputs[0].name)})
+
+    def _output(self, response: Response) -> Any:
+        answer = msgspec.json.decode(response.body)
+        if response.status != 200:
+            return Refused("{message} - at `{path}`".format(**answer["error"]))
+        found = answer["prediction"]
+        if self.contract.task != "classification":
+            return found
+        ranked = sorted(found.get("top_k", [found]), key=lambda one: one["index"])
+        return {"label": found["label"], "probabilities": [one["probability"] for one in ranked]}
+
+
+def open_archive(registry: Registry, name: str, number: str, folder: Path) -> Archived:
+    """Open a version as its archive says: engine, codec and limits are those that it is served with.
+
+    Its engine computes with one thread, so that two versions that are timed in turn are timed alike.
+
+    Args:
+        registry: of the model store.
+        name: of the model.
+        number: of the version, which may have any state.
+        folder: where its files are put; one for each version, kept as long as the version is used.
+
+    Raises:
+        ArchiveError: there is no such version, or its archive is missing, altered or incomplete.
+    """
+    contract = unpack(registry, name, folder, number)
+    try:
+        entry_point = Path(json.loads((folder / MANIFEST).read_bytes())["model"]["handler"]).stem
+        settings = yaml.safe_load((folder / CONFIG).read_bytes())["handler"]
+        codec = codec_of(entry_point).open(folder, contract, settings.get("max_rows") or MAX_ROWS)
+        engine = load_engine(settings.get("engine") or "onnxruntime", folder, contract, threads=1)
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile, yaml.YAMLError) as error:
+        raise ArchiveError(f"the archive of {name} {number} cannot be opened: {error}") from error
+    return Archived(contract, engine, codec)

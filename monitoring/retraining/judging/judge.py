@@ -1,0 +1,177 @@
+"""The judge: whether a challenger replaces the champion, from both archives and the newest labelled rows."""
+
+import math
+from collections.abc import Sequence
+
+from scipy.stats import binomtest
+
+from handlers.contract import ModelContract
+from monitoring.retraining.judging.archived import Archived
+from monitoring.retraining.judging.compatibility import violations
+from monitoring.retraining.judging.latency import compare_latency
+from monitoring.retraining.judging.losses import FEWEST_ROWS, Evidence, gather
+from monitoring.retraining.judging.verdict import Check, Verdict
+from monitoring.retraining.policy import JudgePolicy
+from monitoring.store.records import Labelled, Prediction
+from training.packaging.export import parity_tolerance
+from training.statistics.criteria import ERRORS, Criterion, criterion_of
+from training.statistics.paired import Gain, Slice, compare_slices, gain, worst
+
+
+def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:
+    """Judge a challenger on rows that it did not learn from.
+
+    Args:
+        champion: that is served.
+        challenger: that may replace it.
+        held_out: labelled rows, in any order; the versions that answered them do not matter, both are asked anew.
+        policy: what is asked for.
+    """
+    contract = champion.contract
+    checks = [_contract(contract, challenger.contract), _parity(challenger.contract), _example(challenger)]
+    if not checks[0].passed:
+        return _verdict(contract, checks)
+    evidence = gather(champion, challenger, held_out)
+    checks += [_rows(evidence, policy), _answers(evidence)]
+    rows = len(evidence.predictions)
+    if not all(check.passed for check in checks[-2:]):
+        return _verdict(contract, checks, rows)
+    measured = gain(evidence.losses, policy.confidence)
+    checks += [
+        _error(contract, evidence, measured, policy),
+        _slices(contract, evidence, policy),
+        *([_classes(evidence, policy)] if contract.labels else []),
+        _latency(champion, challenger, evidence.predictions, policy),
+    ]
+    return _verdict(contract, checks, rows, measured, evidence.by)
+
+
+def _contract(champion: ModelContract, challenger: ModelContract) -> Check:
+    found = violations(champion, challenger)
+    kept = f"a client of {champion.version} can go on with {challenger.version}"
+    broken = f"a client of {champion.version} could not go on with {challenger.version}: {'; '.join(found)}"
+    return Check("contract", not found, broken if found else kept)
+
+
+def _parity(contract: ModelContract) -> Check:
+    lineage = contract.lineage
+    if not lineage.get("parity"):
+        return Check("parity", False, "its lineage does not tell that its graphs agree with the module: train it again")
+    limit = parity_tolerance(lineage.get("optimized", {}).get("converted", ""))
+    found = {name: value for name, value in lineage["parity"].items() if name != "rows"}
+    told = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+    allowed = "any, since it computes with smaller numbers" if limit == math.inf else f"{limit:g}"
+    passed = bool(found) and all(value <= limit for value in found.values())
+    return Check("parity", passed, f"largest difference of its graphs from the module: {told}; allowed: {allowed}")
+
+
+def _example(challenger: Archived) -> Check:
+    try:
+        challenger.check_example()
+    except RuntimeError as error:
+        return Check("example", False, f"it does not answer its own example as its contract says: {error}")
+    return Check("example", True, "it answers its own example as its contract says")
+
+
+def _rows(evidence: Evidence, policy: JudgePolicy) -> Check:
+    rows = len(evidence.predictions)
+    told = f"there are {rows:,} labelled rows that were held out; {policy.rows:,} are needed"
+    if evidence.unfit:
+        told += f"; {len(evidence.unfit):,} more do not fit the champion, the first: {evidence.unfit[0]}"
+    return Check("rows", rows >= policy.rows, told)
+
+
+def _answers(evidence: Evidence) -> Check:
+    if not evidence.refused:
+        return Check("answers", True, "it answers every row that the champion answers")
+    count = f"{len(evidence.refused):,} of {len(evidence.predictions):,} rows that the champion answers"
+    return Check("answers", False, f"it refuses {count}, the first: {evidence.refused[0]}")
+
+
+def _error(contract: ModelContract, evidence: Evidence, found: Gain, policy: JudgePolicy) -> Check:
+    rows = len(evidence.predictions)
+    told = (
+        f"{evidence.by.name} {_figures(contract, found, evidence.by)} on {rows:,} rows: the error is "
+        f"{abs(found.value):.1%} {'lower' if found.value >= 0 else 'higher'}; with {policy.confidence:.0%} confidence "
+        f"the gain is over {found.low:.1%}, and over {policy.margin:.1%} is needed"
+    )
+    return Check("error", found.low > policy.margin, told)
+
+
+def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) -> Check:
+    by = evidence.by if evidence.by.metric in (*ERRORS, "accuracy") else Criterion("accuracy")
+    found = compare_slices(evidence.losses, evidence.slices, policy.slice_tolerance, policy.confidence)
+    if not found:
+        return Check("slices", True, "there is no slice of enough rows to look at")
+    worse = [one for one in found if one.worse]
+    beyond = f"it is worse by more than {policy.slice_tolerance:.0%} beyond chance in"
+    if not worse:
+        return Check(
+            "slices", True, f"{beyond} none of {len(found)} slices; worst: {_slice(contract, worst(found), by)}"
+        )
+    told = "; ".join(_slice(contract, one, by) for one in worse)
+    return Check("slices", False, f"{beyond} {len(worse)} of {len(found)} slices: {told}")
+
+
+def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
+    """Whether each class has rows enough, and the challenger still finds those that are too few to be a slice.
+
+    By the exact test of McNemar (1947) on the rows that one version alone gets right.
+    """
+    few = {label: int(inside.sum()) for label, inside in evidence.classes.items() if inside.sum() < policy.class_rows}
+    if few:
+        listed = ", ".join(f"{rows} of {label}" for label, rows in few.items())
+        needed = f"{policy.class_rows} of each class are needed to see whether it is still recognised"
+        return Check("classes", False, f"the held-out rows are {listed}; {needed}")
+    wrong = [one > 0 for one in (evidence.losses.champion, evidence.losses.challenger)]
+    worse = []
+    for label, inside in evidence.classes.items():
+        lost, won = int((inside & ~wrong[0] & wrong[1]).sum()), int((inside & wrong[0] & ~wrong[1]).sum())
+        chance = binomtest(lost, lost + won, 0.5, alternative="greater").pvalue if lost else 1.0
+        if inside.sum() < FEWEST_ROWS and chance < (1 - policy.confidence) / len(evidence.classes):
+            recalls = (1 - one[inside].mean() for one in wrong)
+            worse.append("recall of {} {:.0%} before, {:.0%} now ({} rows)".format(label, *recalls, inside.sum()))
+    if worse:
+        return Check("classes", False, f"it is worse beyond chance in rare classes: {'; '.join(worse)}")
+    return Check("classes", True, f"each of {len(evidence.classes)} classes has {policy.class_rows} rows or more")
+
+
+def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
+    found = compare_latency(champion, challenger, rows, policy.latency)
+    told = (
+        f"one row takes {found.challenger_ms:.3g} ms, the champion {found.champion_ms:.3g} ms in turn with it: "
+        f"{found.ratio:.2f} times; at most {policy.latency:g} times is allowed"
+    )
+    return Check("latency", found.ratio <= policy.latency, told)
+
+
+def _verdict(
+    contract: ModelContract,
+    checks: Sequence[Check],
+    rows: int = 0,
+    measured: Gain | None = None,
+    by: Criterion | None = None,
+) -> Verdict:
+    by = by or criterion_of(contract.task, contract.evaluation)
+    against = [check.detail for check in checks if not check.passed]
+    reason = ". ".join(against or [check.detail for check in checks if check.name == "error"])
+    champion, challenger = _metrics(by, measured) if measured else (None, None)
+    low, high = (measured.low, measured.high) if measured else (None, None)
+    return Verdict(not against, reason, tuple(checks), by.name, champion, challenger, low, high, rows)
+
+
+def _metrics(by: Criterion, found: Gain | Slice) -> tuple[float, float]:
+    """Of the champion and of the challenger."""
+    return (1 - found.champion, 1 - found.challenger) if by.more else (found.champion, found.challenger)
+
+
+def _figures(contract: ModelContract, found: Gain | Slice, by: Criterion) -> str:
+    champion, challenger = _metrics(by, found)
+    if by.more:
+        return f"{challenger:.2%} against the champion's {champion:.2%}"
+    unit = contract.outputs[0].unit if contract.task == "regression" else ""
+    return f"{challenger:.4g} against the champion's {champion:.4g} {unit}".rstrip()
+
+
+def _slice(contract: ModelContract, one: Slice, by: Criterion) -> str:
+    return f"{one.name} {_figures(contract, one, by)} ({one.rows:,} rows)"

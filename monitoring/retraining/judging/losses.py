@@ -1,0 +1,135 @@
+"""What the judge measures: both versions' answers to the labelled rows, what each cost, and the slices of the rows."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from handlers.contract import ModelContract
+from monitoring.retraining.judging.archived import Archived, Refused
+from monitoring.store.records import Label, Labelled, Prediction
+from training.statistics.criteria import Criterion, criterion_of
+from training.statistics.decisive import score
+from training.statistics.distribution import Array
+from training.statistics.labels import label_fault
+from training.statistics.paired import Losses
+
+MOST_CATEGORIES = 20  # of an input that is looked at by category
+FEWEST_ROWS = 100  # of a slice
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Labelled rows that the champion answers, and what each version makes of them.
+
+    Attributes:
+        predictions: the rows, in order of time.
+        losses: of the rows; where the challenger refuses a row, its loss is NaN.
+        slices: by name, ``(n,)`` BOOL: which rows are in it.
+        classes: of a classification, the same of every label, also of those with few rows or none.
+        by: the metric that decides.
+        unfit: why rows were left out that the champion refuses, or whose label it does not know.
+        refused: why the challenger refuses rows.
+    """
+
+    predictions: Sequence[Prediction]
+    losses: Losses
+    slices: Mapping[str, Array]
+    classes: Mapping[str, Array]
+    by: Criterion
+    unfit: Sequence[str]
+    refused: Sequence[str]
+
+
+def gather(champion: Archived, challenger: Archived, labelled: Sequence[Labelled]) -> Evidence:
+    """Let both versions answer labelled rows.
+
+    Slices are the categories of every input that has at most 20, and the labels of a classification, of which the
+    share of right answers is the label's recall; each of 100 rows at least.
+
+    Args:
+        champion: that is served.
+        challenger: whose contract has the champion's task and labels.
+        labelled: in any order; the versions that answered them do not matter.
+    """
+    contract = champion.contract
+    rows = sorted(labelled, key=lambda one: (one.prediction.time, one.prediction.request_id, one.prediction.row))
+    answers = champion.answers([one.prediction for one in rows])
+    faults = [_fault(contract, one, answer) for one, answer in zip(rows, answers, strict=True)]
+    kept = [i for i, fault in enumerate(faults) if fault is None]
+    rows, before = [rows[i] for i in kept], [answers[i] for i in kept]
+    predictions = [one.prediction for one in rows]
+    after = challenger.answers(predictions)
+    by = criterion_of(contract.task, contract.evaluation)
+    truth = np.array([one.label for one in rows], object)
+    return Evidence(
+        predictions,
+        _both(contract, by, rows, before, after),
+        dict(_slices(contract, rows)),
+        {label: truth == label for label in contract.labels},
+        by,
+        [fault for fault in faults if fault is not None],
+        [answer.why for answer in after if isinstance(answer, Refused)],
+    )
+
+
+def _fault(contract: ModelContract, row: Labelled, answer: Any) -> str | None:
+    if isinstance(answer, Refused):
+        return answer.why
+    expected = label_fault(contract, row.label)
+    return f"label {row.label!r}, expected {expected}" if expected else None
+
+
+def _both(
+    contract: ModelContract, by: Criterion, rows: Sequence[Labelled], before: Sequence[Any], after: Sequence[Any]
+) -> Losses:
+    """What each row costs, and what decides where that is no mean of it.
+
+    Slices, and metrics that a mean is, are of right and wrong answers, of costs, or of squared or plain differences.
+    """
+    losses = [
+        np.array(
+            [_loss(contract, by, one.label, answer) for one, answer in zip(rows, answers, strict=True)], np.float64
+        )
+        for answers in (before, after)
+    ]
+    rooted = by.metric == "rmse"
+    if contract.task != "classification" or by.metric in ("accuracy", "cost") or not np.isfinite(losses).all():
+        return Losses(losses[0], losses[1], rooted)
+    target = np.array([contract.labels.index(str(one.label)) for one in rows])
+    outputs = [np.array([answer["probabilities"] for answer in answers]) for answers in (before, after)]
+
+    def measure(weights: Array) -> Array:
+        return 1 - np.stack([score(by, contract.labels, output, target, weights) for output in outputs], 1)
+
+    return Losses(losses[0], losses[1], rooted, measure)
+
+
+def _loss(contract: ModelContract, by: Criterion, label: Label, answer: Any) -> float:
+    if isinstance(answer, Refused):
+        return math.nan
+    if isinstance(answer, dict):
+        if by.metric == "cost":
+            return by.costs[contract.labels.index(str(label))][contract.labels.index(answer["label"])]
+        return float(answer["label"] != label)
+    difference = float(answer - float(label))
+    return abs(difference) if by.metric == "mae" else difference**2
+
+
+def _slices(contract: ModelContract, rows: Sequence[Labelled]) -> Iterator[tuple[str, Array]]:
+    metric = "accuracy" if contract.task == "classification" else criterion_of(contract.task, contract.evaluation).name
+    for spec in contract.inputs:
+        if len(spec.categories) <= MOST_CATEGORIES:
+            values = [one.prediction.features[spec.name] for one in rows]
+            yield from _by_value(f"{metric} of {spec.name} ", values, spec.categories)
+    yield from _by_value("recall of ", [one.label for one in rows], contract.labels)
+
+
+def _by_value(name: str, values: Sequence[Any], possible: Sequence[str]) -> Iterator[tuple[str, Array]]:
+    column = np.array(values, object)
+    for value in possible:
+        inside = column == value
+        if inside.sum() >= FEWEST_ROWS:
+            yield f"{name}{value}", inside

@@ -1,0 +1,65 @@
+"""Jobs, promotions and champions for Prometheus, read from the store and the registry at each scrape."""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.live.lately import Lately
+from monitoring.store.predictions import Store
+from serving.registry import ArchiveError, Registry, Version
+
+logger = logging.getLogger(__name__)
+Family = CounterMetricFamily | GaugeMetricFamily
+Counted = dict[tuple[str, str], int]  # by model and state or kind
+Known = tuple[Collection[str], Counted, Counted, Mapping[str, tuple[str, Version]]]
+
+
+class RetrainingMetrics(Collector):
+    """Register it; counters go on where they were when the monitor is started anew.
+
+    Args:
+        store: has jobs and decisions.
+        models: the registry; each of its models has a 0 where nothing was counted.
+    """
+
+    def __init__(self, store: Store, models: Registry) -> None:
+        self._known = Lately(lambda: _read(store, models))
+
+    def describe(self) -> Iterator[Family]:
+        """The families, without samples."""
+        yield GaugeMetricFamily("retrain_jobs", "Retrainings that there were, by state", labels=("model", "state"))
+        yield GaugeMetricFamily("retrain_running", "Whether a retraining runs or is queued", labels=("model",))
+        yield CounterMetricFamily("model_promotions", "Versions that were promoted", labels=("model",))
+        yield CounterMetricFamily("model_rollbacks", "Promotions that were taken back", labels=("model",))
+        yield CounterMetricFamily("retrain_refusals", "Challengers that were refused", labels=("model",))
+        yield GaugeMetricFamily("model_champion_info", "The version that is served", labels=("model", "version"))
+
+    def collect(self) -> Iterator[Family]:
+        """The families; without samples where the store or the registry cannot be read."""
+        jobs, running, promotions, rollbacks, refusals, champion = families = list(self.describe())
+        try:
+            known = self._known()  # whatever else is shown does not wait for the store
+        except (ArchiveError, SQLAlchemyError) as error:
+            logger.warning("cannot tell of retrainings: %s", getattr(error, "orig", None) or error)
+            known = None
+        if known is None:
+            yield from families
+            return
+        models, counts, decided, champions = known
+        for (model, state), count in sorted(counts.items()):
+            jobs.add_metric((model, state), count)
+        for model in sorted(models):
+            running.add_metric((model,), sum(counts.get((model, state), 0) for state in ("queued", "running")))
+            promotions.add_metric((model,), decided.get((model, "promoted"), 0))
+            rollbacks.add_metric((model,), decided.get((model, "rolled_back"), 0))
+            refusals.add_metric((model,), decided.get((model, "refused"), 0))
+        for model, (number, _) in sorted(champions.items()):
+            champion.add_metric((model, number), 1)
+        yield from families
+
+
+def _read(store: Store, models: Registry) -> Known:
+    return models.models().keys(), store.job_counts(), store.decision_counts(), models.champions()

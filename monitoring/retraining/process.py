@@ -1,0 +1,209 @@
+"""The training command as a process of its own: started, found again after a restart of the monitor, and ended.
+
+It has a session of its own, so that a kill of the monitor is not for it, and is known by its command line alone, which
+names the job's folder: no other process has that, whatever process ids are used again.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+import psutil
+
+from monitoring.store.records import Labelled
+from serving import documents
+from serving.processes import commands, spawn, tail
+from serving.registry import write_atomically
+from serving.settings import Settings
+from training.packaging.result_file import Trained
+
+GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last checkpoint
+_END_OF_LOG = 8192  # bytes that progress is looked for in
+_COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_TOLD = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
+
+
+class Trainings(Protocol):
+    """Where trainings run, for those that need not know of processes."""
+
+    def rows(self, id: int) -> Path:
+        """The file of the rows that a job learns from."""
+
+    def log(self, id: int) -> Path:
+        """A job's log."""
+
+    def clear(self, id: int) -> None:
+        """Remove what is left of a job of this number."""
+
+    def start(self, id: int, model: str, options: Sequence[str]) -> int:
+        """Start a training; the process's id."""
+
+    def age(self, id: int) -> float | None:
+        """Seconds that it runs; None if it does not."""
+
+    def end(self, id: int) -> None:
+        """End it, if it runs."""
+
+    def result(self, id: int) -> Trained | None:
+        """What it found; None if it has not come so far."""
+
+    def progress(self, id: int) -> str:
+        """Where it is."""
+
+    def last_lines(self, id: int) -> str:
+        """The end of its log."""
+
+
+class TrainingProcesses:
+    """The trainings of one run's folder, each in ``jobs/ID`` there.
+
+    Args:
+        settings: name that folder, and become the command's environment.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._jobs = settings.run_dir.resolve() / "jobs"
+        self._found: dict[int, psutil.Process] = {}
+
+    def rows(self, id: int) -> Path:
+        """The file of the labelled rows that the job learns from."""
+        return self._jobs / str(id) / "rows.jsonl"
+
+    def log(self, id: int) -> Path:
+        """The job's log."""
+        return self._jobs / str(id) / "train.log"
+
+    def clear(self, id: int) -> None:
+        """Remove what an earlier job of this number, in another database, left."""
+        self.end(id)
+        shutil.rmtree(self._jobs / str(id), ignore_errors=True)
+
+    def start(self, id: int, model: str, options: Sequence[str]) -> int:
+        """Start the job's training.
+
+        Args:
+            id: of the job; its rows must be written.
+            model: that is trained.
+            options: of the command ``train`` beside those that say from and to where.
+
+        Returns:
+            The id of the process.
+        """
+        files = ["--feedback", str(self.rows(id)), "--result", str(self._result(id))]
+        store = ["--promote", "never", "--store", str(self._settings.model_store)]
+        command = [sys.executable, "-m", "training", "train", model, *options, *store, *files]
+        self._found[id] = spawn(command, self.log(id), self._settings)
+        return self._found[id].pid
+
+    def age(self, id: int) -> float | None:
+        """Seconds since the job's training was started; None if none runs."""
+        process = self._find(id)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return time.time() - process.create_time() if process else None
+        return None
+
+    def end(self, id: int) -> None:
+        """End the job's training, if one runs, with all that it started."""
+        if process := self._find(id):
+            _end(process)
+
+    def end_all(self) -> int:
+        """End every training of this run, also such as outlived a monitor; returns how many there were."""
+        mark = f"{self._jobs}{os.sep}"
+        found = [process for process, command in _results() if command.startswith(mark)]
+        for process in found:
+            _end(process)
+        return len(found)
+
+    def result(self, id: int) -> Trained | None:
+        """What the job's training found; None if it has not come so far.
+
+        Raises:
+            ValueError: the file is no such result.
+        """
+        try:
+            found: Trained = documents.read(self._result(id), Trained)
+            return found
+        except FileNotFoundError:
+            return None
+
+    def progress(self, id: int) -> str:
+        """The last line of the log that says something."""
+        try:
+            with self.log(id).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _END_OF_LOG))
+                text = _COLORS.sub("", log.read().decode(errors="replace"))
+        except FileNotFoundError:
+            return ""
+        lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
+        told = [line for line in lines if _TOLD.match(line)]  # other lines are libraries'
+        return next(reversed(told or [line for line in lines if line]), "")[:500]
+
+    def last_lines(self, id: int) -> str:
+        """The end of the log."""
+        return tail(self.log(id))
+
+    def _result(self, id: int) -> Path:
+        return self._jobs / str(id) / "result.json"
+
+    def _find(self, id: int) -> psutil.Process | None:
+        known = self._found.get(id)
+        if known is None or not _runs(known):
+            wanted = str(self._result(id))
+            known = next((process for process, path in _results() if path == wanted and _runs(process)), None)
+            self._found = {id: known} if known else {}
+        return known
+
+
+def write_rows(path: Path, labelled: Sequence[Labelled]) -> None:
+    """Write what a training learns from, a JSON object a line, oldest first: all of it, or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ((one.prediction.time, one.prediction.features, one.label) for one in labelled)
+    lines = [orjson.dumps({"time": time.isoformat(), "features": known, "label": label}) for time, known, label in rows]
+    write_atomically(path, b"\n".join([*lines, b""]), private=True)
+
+
+def _results() -> Iterator[tuple[psutil.Process, str]]:
+    """Every training of this machine that has a result file to write, and its path."""
+    for process, command in commands():
+        if command[1:4] == ["-m", "training", "train"] and "--result" in command[:-1]:
+            yield process, command[command.index("--result") + 1]
+
+
+def _end(process: psutil.Process) -> None:
+    """End a process and its group: politely, and after a while not."""
+    try:
+        group = os.getpgid(process.pid)
+    except ProcessLookupError:
+        return
+    members = [one for one in psutil.process_iter() if _group_of(one) == group]
+    for action in (signal.SIGTERM, signal.SIGKILL):
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(action)
+        deadline = time.monotonic() + GRACE
+        while any(_runs(member) for member in members) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

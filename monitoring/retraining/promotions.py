@@ -1,0 +1,217 @@
+"""Which version is served: promoting one and going back to the former, each written down."""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from monitoring.store.predictions import Store
+from monitoring.store.records import Decision, Job
+from serving.hosts.torchserve.launch import LaunchError
+from serving.registry import Registry, Version
+
+logger = logging.getLogger(__name__)
+
+
+class Rollout(Protocol):
+    """Of one running TorchServe, as ``serving.rollout`` has it."""
+
+    def beside(self, name: str, number: str) -> None:
+        """Serve a version beside the champion."""
+
+    def withdraw(self, name: str, number: str) -> None:
+        """Serve it no longer, unless it is champion."""
+
+    def promote(self, name: str, number: str) -> str:
+        """Make it champion, in the registry too; returns the former one."""
+
+    def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
+        """Serve what the registry says."""
+
+
+class PromotionRefused(Exception):  # noqa: N818
+    """There is nothing to promote or to go back to; the message says why."""
+
+
+class Promotions:
+    """Promotes and rolls back.
+
+    Args:
+        store: keeps jobs and decisions.
+        models: the registry.
+        rollout: of the running TorchServe.
+        clock: the time, in UTC.
+    """
+
+    def __init__(self, store: Store, models: Registry, rollout: Rollout, clock: Callable[[], datetime]) -> None:
+        self._store, self._models, self._rollout, self._clock = store, models, rollout, clock
+        self._promoting = threading.Lock()  # what is former is read and changed by one at a time
+
+    def champion(self, model: str) -> str | None:
+        """The version of a model that is served, as the registry says."""
+        versions = self._models.models().get(model, {})
+        return next((number for number, version in versions.items() if version.state == "champion"), None)
+
+    def promote(self, model: str, version: str, who: str) -> str | None:
+        """Serve this version from now on.
+
+        Args:
+            model: its name.
+            version: its number.
+            who: asked for it, for the record.
+
+        Returns:
+            The version that was served before.
+
+        Raises:
+            KeyError: no such model or version.
+            PromotionRefused: it is served already.
+            ArchiveError: its archive is missing or altered.
+            LaunchError: TorchServe does not take it.
+        """
+        with self._promoting:
+            _versions(self._models, model, version)
+            former = self.champion(model)
+            if former == version:
+                raise PromotionRefused(f"{model} {version} is served already")
+            self._rollout.promote(model, version)
+            details = {"from": former, "to": version, "reason": "asked for by hand", "who": who}
+            self._store.record(model, "promoted", details, self._clock())
+            return former
+
+    def record_others(self) -> None:
+        """Write down what others than this monitor promoted, such as ``python -m serving promote``, each once.
+
+        Raises:
+            ArchiveError: the registry is damaged.
+        """
+        with self._promoting:
+            self._record_others()
+
+    def _record_others(self) -> None:
+        recorded: dict[str, set[str]] = {}
+        for promotion in self._models.promotions():
+            model = promotion.model
+            if model not in recorded:
+                recorded[model] = {str(one.details.get("promoted")) for one in self._store.decisions(model)}
+            if promotion.time not in recorded[model]:
+                details = {
+                    "from": promotion.former or None,
+                    "to": promotion.version,
+                    "reason": promotion.why,
+                    "who": promotion.by,
+                    "promoted": promotion.time,
+                }
+                self._store.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
+
+    def promote_job(self, job: Job, instead_of: str, watch: dict[str, Any]) -> bool:
+        """Serve the version of a job from now on, also where an earlier call did not get to its end.
+
+        Args:
+            job: whose result has the version.
+            instead_of: the champion that it was judged better than.
+            watch: what is to be remembered for the time after.
+
+        Returns:
+            False if another version is champion by now, so that nothing was done.
+
+        Raises:
+            ArchiveError: its archive is missing or altered.
+            LaunchError: TorchServe does not take it.
+        """
+        version, now = job.result["version"], self._clock()
+        with self._promoting:
+            if self.champion(job.model) not in (instead_of, version):
+                return False
+            try:
+                self._rollout.promote(job.model, version)
+            except LaunchError:
+                if self.champion(job.model) != version:
+                    raise
+                logger.exception("%s %s is champion; TorchServe will be told again", job.model, version)
+            reason = job.result["verdict"]["reason"]
+            self._store.conclude_job(
+                job.id,
+                "promoted",
+                {"from": instead_of, "to": version, "reason": reason, "who": "judge"},
+                now,
+                state="promoted",
+                ended=now,
+                progress=f"promoted: {reason}",
+                result={**job.result, "watch": watch},
+            )
+            return True
+
+    def rollback(self, model: str, who: str, reason: str = "asked for by hand", expect: str | None = None) -> str:
+        """Serve again what was served before.
+
+        Args:
+            model: its name.
+            who: wants it.
+            reason: for the record.
+            expect: the version that must be served now; None for any.
+
+        Returns:
+            The version that is served now.
+
+        Raises:
+            KeyError: no such model.
+            PromotionRefused: there is nothing to go back to, or another version is served than expected.
+            ArchiveError: the archive is missing or altered.
+            LaunchError: TorchServe does not take it.
+        """
+        with self._promoting:
+            versions = _versions(self._models, model)
+            self._record_others()  # what the current champion replaced may be known to the registry alone
+            current = self.champion(model)
+            if current is None:
+                raise PromotionRefused(f"{model} has no champion")
+            if expect not in (None, current):
+                raise PromotionRefused(f"{model} {expect} is champion no longer: {current} is")
+            target = self._former(model, current, versions)
+            self._rollout.promote(model, target)
+            now, details = self._clock(), {"from": current, "to": target, "reason": reason, "who": who}
+            if job := self._promoted_job(model, current):
+                watch = {**job.result.get("watch", {}), "open": False, "closed": now.isoformat(), "reason": reason}
+                changes = {"state": "rolled_back", "progress": f"rolled back: {reason}"}
+                result = {**job.result, "watch": watch}
+                self._store.conclude_job(job.id, "rolled_back", details, now, result=result, **changes)
+            else:
+                self._store.record(model, "rolled_back", details, now)
+            return target
+
+    def _former(self, model: str, current: str, versions: dict[str, Version]) -> str:
+        """Whom the current champion replaced, else the newest retired version; never one that was rolled back."""
+        decisions = self._store.decisions(model)
+        bad = set()
+        for one in reversed(decisions):
+            if one.kind == "rolled_back":
+                bad.add(one.details["from"])
+            elif one.kind == "promoted":
+                bad.discard(one.details["to"])
+        replaced = replaced_by(decisions, current)
+        retired = [number for number, version in reversed(versions.items()) if version.state == "retired"]
+        for number in (*replaced, *retired):
+            if number in versions and number != current and number not in bad:
+                return number
+        raise PromotionRefused(f"{model} {current} has no former champion to go back to")
+
+    def _promoted_job(self, model: str, version: str) -> Job | None:
+        jobs = self._store.jobs(model, ["promoted"])
+        return next((one for one in jobs if one.result.get("version") == version), None)
+
+
+def replaced_by(decisions: Sequence[Decision], champion: str | None) -> list[str]:
+    """The versions that a champion took the place of, in the order of the decisions."""
+    promoted = (one for one in decisions if one.kind == "promoted" and one.details["to"] == champion)
+    return [str(one.details["from"]) for one in promoted]
+
+
+def _versions(models: Registry, model: str, number: str | None = None) -> dict[str, Version]:
+    versions = models.models().get(model)
+    if versions is None:
+        raise KeyError(f"there is no model {model!r}, only {', '.join(sorted(models.models())) or 'none'}")
+    if number is not None and number not in versions:
+        raise KeyError(f"{model} has no version {number!r}, only {', '.join(versions)}")
+    return versions

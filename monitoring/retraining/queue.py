@@ -1,0 +1,172 @@
+"""The queue of retrainings: who may ask for one, and when."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from handlers.contract import ModelContract
+from monitoring.retraining.policy import RetrainPolicy
+from monitoring.retraining.promotions import Promotions, Rollout
+from monitoring.store.contracts import Contracts
+from monitoring.store.journal import JobUnderWayError
+from monitoring.store.predictions import Store
+from monitoring.store.records import UNDER_WAY, Job, Trigger
+
+_DAY = timedelta(days=1)
+_QUIET = timedelta(hours=1)  # a trigger that is refused again and again is written down once in it
+
+
+class RetrainRefused(Exception):  # noqa: N818
+    """There is no retraining now, or none to cancel; the message says why."""
+
+
+class Retraining(Promotions):
+    """Takes requests for retrainings, and what ``Promotions`` does.
+
+    Args:
+        store: keeps jobs and decisions.
+        contracts: of the registered models.
+        rollout: of the running TorchServe.
+        policy: how often, and from how many rows.
+        learnable: why a model cannot learn from captured rows; None if it can.
+        clock: the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        contracts: Contracts,
+        rollout: Rollout,
+        policy: RetrainPolicy,
+        learnable: Callable[[ModelContract], str | None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        super().__init__(store, contracts.models, rollout, clock)
+        self.policy = policy
+        self._contracts, self._learnable = contracts, learnable
+        self._asking = threading.Lock()
+
+    def request(self, model: str, trigger: Trigger, reason: str) -> Job:
+        """Queue a retraining.
+
+        Args:
+            model: its name.
+            trigger: a hand may ask at any time, the others within the policy.
+            reason: for the record.
+
+        Raises:
+            RetrainRefused: not now; written down too.
+        """
+        now = self._clock()
+        with self._asking:
+            if why := self._against(model, trigger, now):
+                self._note(model, trigger, reason, why, now)
+                raise RetrainRefused(why)
+            try:
+                job = self._store.create_job(model, trigger, reason, now, alone=True)
+            except JobUnderWayError as error:  # another monitor was told of the same
+                self._note(model, trigger, reason, str(error), now)
+                raise RetrainRefused(str(error)) from error
+            self._store.record(model, "requested", {"job": job.id, "trigger": trigger, "reason": reason}, now)
+            return job
+
+    def cancel(self, id: int) -> Job:
+        """Have a job ended that has not got as far as its promotion.
+
+        Raises:
+            KeyError: there is none of this id.
+            RetrainRefused: it is too late.
+        """
+        job = self._store.job(id)
+        if job.state not in UNDER_WAY:
+            raise RetrainRefused(f"job {id} has ended: {job.state}")
+        # The runner sets the stage and then looks for this; in whichever order, one of both sees the other.
+        job = self._store.extend_job(id, {"cancel": True})
+        if job.result.get("stage") == "promote":
+            raise RetrainRefused(f"job {id} is being promoted: roll it back instead")
+        return job
+
+    def request_due(self) -> list[Job]:
+        """Queue what the schedule asks for."""
+        if not self.policy.every or not self.policy.enabled:
+            return []
+        jobs = []
+        for model in sorted(self._models.champions()):
+            newest = next(iter(self._store.jobs(model, limit=1)), None)
+            if newest is None or (
+                newest.state not in UNDER_WAY and self._clock() - newest.created >= self.policy.every
+            ):
+                reason = f"every {self.policy.every / timedelta(hours=1):g} h"
+                try:
+                    jobs.append(self.request(model, "schedule", reason))
+                except RetrainRefused:
+                    continue  # written down
+        return jobs
+
+    def _against(self, model: str, trigger: Trigger, now: datetime) -> str | None:
+        policy, champions = self.policy, self._models.champions()
+        if model not in champions:
+            return f"{model!r} has no champion, only {', '.join(sorted(champions)) or 'none'} have one"
+        jobs = self._store.jobs(model)
+        if under_way := next((one for one in jobs if one.state in UNDER_WAY), None):
+            return f"job {under_way.id} of {model} is {under_way.state}: one at a time"
+        if trigger != "hand" and (why := self._too_soon(jobs, now)):
+            return why
+        contract = self._contracts.of(model)
+        if contract is None:
+            return f"the archive of {model}'s champion cannot be read"
+        if why := self._learnable(contract):
+            return why
+        if trigger != "hand" and (why := self._nothing_new(contract)):
+            return why
+        known = len(self._store.labelled(model, since=now - policy.age, limit=policy.rows))
+        if known < policy.rows:
+            return (
+                f"{model} has {known} labelled rows of the last {policy.age / _DAY:g} days, but {policy.rows} are "
+                "needed to learn and to judge: send more feedback"
+            )
+        return None
+
+    def _nothing_new(self, contract: ModelContract) -> str | None:
+        """Why there is nothing to learn that the champion does not know already."""
+        until = contract.lineage.get("until")
+        if until is None:  # its rows have no times
+            return None
+        since = datetime.fromisoformat(until) + timedelta(seconds=1)
+        newer = len(self._store.labelled(contract.name, since=since, limit=self.policy.rows))
+        if newer >= self.policy.rows:
+            return None
+        return (
+            f"{contract.name} {contract.version} knows rows until {until}, and {newer} labelled ones are newer, of "
+            f"which {self.policy.rows} are needed (MARLOOP_RETRAIN_ROWS)"
+        )
+
+    def _too_soon(self, jobs: list[Job], now: datetime) -> str | None:
+        """Why the policy is against a trigger that is no hand."""
+        policy = self.policy
+        if not policy.enabled:
+            return "MARLOOP_RETRAIN is off: only by hand"
+        done = max((_over(job) for job in jobs if job.state != "cancelled"), default=None)
+        if done is not None and now < done + policy.cooldown:
+            until = (done + policy.cooldown).isoformat(timespec="seconds")
+            return f"the last retraining ended {done.isoformat(timespec='seconds')}: none before {until}"
+        lately = [job for job in jobs if now - job.created < _DAY]
+        if len(lately) >= policy.per_day:
+            return f"{len(lately)} retrainings in 24 hours: no more than {policy.per_day} (MARLOOP_RETRAIN_PER_DAY)"
+        return None
+
+    def _note(self, model: str, trigger: Trigger, reason: str, why: str, now: datetime) -> None:
+        if model not in self._models.models():
+            return  # whatever a caller called it
+        quiet = self.policy.every if trigger == "schedule" else _QUIET
+        for newest in self._store.decisions(model, limit=1):
+            repeated = newest.kind == "refused_request" and newest.details["trigger"] == trigger
+            if repeated and trigger != "hand" and now - newest.time < quiet:
+                return
+        self._store.record(model, "refused_request", {"trigger": trigger, "reason": reason, "why": why}, now)
+
+
+def _over(job: Job) -> datetime:
+    """When a job was over; one that was rolled back, when it was that."""
+    closed = job.result.get("watch", {}).get("closed") if job.state == "rolled_back" else None
+    return datetime.fromisoformat(closed) if closed else job.ended or job.created

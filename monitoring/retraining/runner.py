@@ -1,0 +1,112 @@
+"""The loop itself: one thread that runs jobs one after another and keeps an eye on what was promoted."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.retraining.promotions import Rollout
+from monitoring.retraining.queue import Retraining
+from monitoring.retraining.stages import Stages
+from monitoring.retraining.watch import Watch
+from monitoring.store.leases import Lease, LeaseLostError
+from monitoring.store.predictions import Store
+from monitoring.store.records import Job
+
+logger = logging.getLogger(__name__)
+POLL = 0.5  # s between two looks at the running job
+
+
+class Runner:
+    """Runs jobs, one training at a time on a machine.
+
+    Args:
+        store: keeps jobs.
+        stages: take a job further.
+        retraining: the queue, with its schedule.
+        rollout: of the running TorchServe.
+        answers: whether TorchServe does.
+        watch: looks after promotions.
+        interval: seconds between two looks at TorchServe, the schedule and the promotions.
+        lease: without which it does nothing; None where there is no other monitor.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        stages: Stages,
+        retraining: Retraining,
+        rollout: Rollout,
+        answers: Callable[[], bool],
+        watch: Watch,
+        interval: float = 30.0,
+        lease: Lease | None = None,
+    ) -> None:
+        self._store, self._stages, self._retraining = store, stages, retraining
+        self._rollout, self._answers, self._watch, self._interval = rollout, answers, watch, interval
+        self._lease = lease
+        self._away = False  # whether the store did not answer when it was last asked
+        self._kept: float | None = None
+
+    def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
+        """Look again and again until told to stop; then end the training, which goes on at the next start."""
+        while not stop.is_set():
+            try:
+                if self._lease is None:
+                    self.look(stop)
+                elif self._lease.held:
+                    with self._lease.fenced():
+                        self.look(stop)
+                self._away = False
+            except LeaseLostError as error:
+                logger.warning("the loop of retraining stops here: %s", error)
+            except SQLAlchemyError as error:
+                if not self._away:  # it is asked twice a second
+                    logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
+                self._away = True
+            except Exception:
+                logger.exception("the loop of retraining")
+            stop.wait(poll)
+        if self._lease is None or self._lease.held:
+            for job in self._store.jobs(states=["running"]):
+                self._stages.pause(job)
+
+    def look(self, stop: threading.Event) -> None:
+        """Take the running job, else the oldest queued one, a step further; now and then look after all else."""
+        for job in self._store.jobs(states=["queued"]):
+            if job.result.get("cancel"):
+                self._stages.cancel(job)
+        if job_now := self._current():
+            self._stages.step(job_now, stop)
+        now = time.monotonic()
+        if self._kept is None or now - self._kept >= self._interval:
+            self._kept = now
+            self.keep()
+
+    def keep(self) -> None:
+        """Make TorchServe serve what the registry says, note what others promoted, ask the schedule, and watch."""
+        running = self._store.jobs(states=["running"])
+        beside = [(job.model, job.result["version"]) for job in running if job.result["stage"] == "shadow"]
+        training = any(job.result["stage"] == "train" for job in running)
+        answers = self._answers()
+        actions: dict[str, Callable[[], object]] = {
+            "write down the promotions of others": self._retraining.record_others,
+            "ask the schedule": self._retraining.request_due,
+            "look after promotions": lambda: self._watch.look(answers=answers, busy=training),
+        }
+        if answers:
+            actions = {"bring TorchServe up to date": lambda: self._rollout.converge(keep=beside)} | actions
+        for what, action in actions.items():
+            try:
+                action()
+            except Exception:  # what fails for one leaves the others alone
+                logger.exception("cannot %s", what)
+
+    def _current(self) -> Job | None:
+        for job in reversed(self._store.jobs(states=["running"])):
+            return job
+        for job in reversed(self._store.jobs(states=["queued"])):
+            return self._stages.begin(job)
+        return None

@@ -1,0 +1,204 @@
+"""The shadow: a challenger beside the champion is asked what clients asked lately, before it answers any of them.
+
+Both versions get each request, one after the other, the order changing, so that what slows the machine slows both. The
+challenger passes if it answers whatever the champion answers and is, beyond chance, not too slow. How often the two
+agree is told, not judged: a challenger is promoted because it differs.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+from scipy.stats import binomtest
+
+from handlers.contract import ModelContract
+from handlers.observe.capture import SWITCH
+from handlers.observe.events import MOST_VALUES
+from monitoring.store.records import Prediction
+from serving.hosts.torchserve.launch import LaunchError
+from training.statistics.distribution import Array
+
+LONGEST = 10.0  # s; an answer that takes longer is none
+CHANCE = 0.05  # how often a challenger that is exactly as slow as allowed is refused for it
+HEADERS = {SWITCH: "off"}  # neither version's answer is a client's
+
+
+@dataclass(frozen=True)
+class ShadowPolicy:
+    """What is sent to a challenger, and how slow it may be.
+
+    Attributes:
+        requests: the newest ones, at most; 0: none.
+        latency: times the champion's.
+        seconds: after which no more are sent.
+    """
+
+    requests: int = 200
+    latency: float = 1.2
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Shadowed:
+    """What came of it.
+
+    Attributes:
+        requests: that both versions were sent.
+        rows: that both answered; one a request.
+        errors: rows that the champion answered and the challenger did not.
+        agreement: share of the rows with the same label, or whose answers differ by no more than the champion's
+            held-out RMSE; 0 without rows.
+        champion_ms: median latency over the rows; 0 without rows.
+        challenger_ms: the same.
+        champion_p95_ms: what one row in twenty takes longer than.
+        challenger_p95_ms: the same.
+        reason: a sentence with the figures.
+    """
+
+    requests: int
+    rows: int
+    errors: int
+    agreement: float
+    champion_ms: float
+    challenger_ms: float
+    champion_p95_ms: float
+    challenger_p95_ms: float
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Answer:
+    prediction: Any  # None if there is none
+    milliseconds: float
+    fault: str
+
+
+Pair = tuple[_Answer, _Answer]  # the champion's and the challenger's
+
+
+def shadow(
+    client: httpx.Client,
+    url: str,
+    champion: ModelContract,
+    challenger: ModelContract,
+    predictions: Sequence[Prediction],
+    policy: ShadowPolicy,
+    stop: threading.Event | None = None,
+) -> Shadowed:
+    """Ask two versions that are served what clients asked.
+
+    Args:
+        client: of httpx.
+        url: of the inference port.
+        champion: its contract.
+        challenger: its contract.
+        predictions: captured ones of the model; the newest are sent.
+        policy: how many, and what is allowed.
+        stop: ends it early; what is found is then of a part, and not passed.
+
+    Raises:
+        LaunchError: TorchServe is away, or the champion answers nothing, so that nothing can be said of the challenger.
+    """
+    newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.requests) :]
+    bodies = [body for body in (native_request(champion, one) for one in newest) if body is not None]
+    deadline = time.monotonic() + policy.seconds
+    pairs: list[Pair] = []
+    for body in bodies:
+        if (stop and stop.is_set()) or (pairs and time.monotonic() > deadline):
+            break
+        order = [champion, challenger] if len(pairs) % 2 == 0 else [challenger, champion]
+        answers = {contract.version: _ask(client, url, contract, body) for contract in order}
+        pairs.append((answers[champion.version], answers[challenger.version]))
+    if stop and stop.is_set():
+        return _found(champion, pairs, False, f"stopped after {len(pairs)} of {len(bodies)} requests")
+    if not pairs:
+        return _found(champion, pairs, True, "not compared: there is no captured request that can be sent again")
+    return _found(champion, pairs, *_verdict(champion, pairs, policy))
+
+
+def native_request(contract: ModelContract, prediction: Prediction) -> dict[str, Any] | None:
+    """A captured row as the native format's request; None if too little of it was captured to send it again."""
+    features = prediction.features
+    for spec in contract.inputs:
+        if features.get(spec.name) is None or math.prod(spec.shape[1:]) > MOST_VALUES:
+            return None
+    if not contract.has_named_rows:
+        return {"inputs": features[contract.inputs[0].name]}
+    return {spec.name: features[spec.name] for spec in contract.inputs}
+
+
+def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str, Any]) -> _Answer:
+    path = f"{url}/predictions/{contract.name}/{contract.version}"
+    started = time.perf_counter()
+    prediction = None
+    try:
+        response = client.post(path, json=body, headers=HEADERS, timeout=LONGEST)
+        taken = 1000 * (time.perf_counter() - started)
+        fault = f"{response.status_code}: {' '.join(response.text.split())[:200]}"
+        if response.status_code == 200:
+            prediction = response.json()["prediction"]
+    except httpx.TimeoutException:
+        taken, fault = 1000 * LONGEST, f"no answer within {LONGEST:g} s"
+    except httpx.TransportError as error:  # the frontend's, which both versions share
+        raise LaunchError(f"TorchServe does not answer on {url}: {str(error) or type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError):
+        pass  # not the native format: the fault says what it is instead
+    return _Answer(prediction, taken, fault)
+
+
+def _verdict(champion: ModelContract, pairs: Sequence[Pair], policy: ShadowPolicy) -> tuple[bool, str]:
+    """Whether the challenger passes, and why."""
+    known = [(old, new) for old, new in pairs if old.prediction is not None]
+    if not known:
+        raise LaunchError(f"{champion.name} {champion.version}, the champion, answers nothing: {pairs[0][0].fault}")
+    faults = [new.fault for _, new in known if new.prediction is None]
+    if faults:
+        return False, f"{len(faults)} of {len(known)} requests failed that the champion answers, the first: {faults[0]}"
+    taken = _milliseconds(known)
+    old, new = np.median(taken, axis=0)
+    times = f"{new:.1f} ms against {old:.1f} ms in the middle"
+    if _too_slow(taken, policy.latency):
+        return False, f"too slow: {times}, where {policy.latency:g} times is allowed"
+    return True, f"{len(known)} requests answered, {times}"
+
+
+def _found(champion: ModelContract, pairs: Sequence[Pair], passed: bool, reason: str) -> Shadowed:
+    rows = [(old, new) for old, new in pairs if old.prediction is not None and new.prediction is not None]
+    alike = sum(_agree(champion, old.prediction, new.prediction) for old, new in rows)
+    (old_ms, new_ms), (old_p95, new_p95) = np.quantile(_milliseconds(rows), [0.5, 0.95], axis=0).tolist()
+    return Shadowed(
+        requests=len(pairs),
+        rows=len(rows),
+        errors=sum(old.prediction is not None and new.prediction is None for old, new in pairs),
+        agreement=alike / len(rows) if rows else 0.0,
+        champion_ms=old_ms,
+        challenger_ms=new_ms,
+        champion_p95_ms=old_p95,
+        challenger_p95_ms=new_p95,
+        passed=passed,
+        reason=reason,
+    )
+
+
+def _milliseconds(rows: Sequence[Pair]) -> Array:
+    """(rows, 2), one row of zeros where there is none."""
+    return np.array([(old.milliseconds, new.milliseconds) for old, new in rows] or [(0.0, 0.0)])
+
+
+def _agree(champion: ModelContract, old: Any, new: Any) -> bool:
+    if champion.task == "classification":
+        return bool(old["label"] == new["label"])
+    usual = champion.evaluation.get("metrics", {}).get("rmse") or 0.0  # null where it could not be measured
+    return bool(np.abs(np.subtract(old, new)).max() <= usual)
+
+
+def _too_slow(taken: Array, limit: float) -> bool:
+    """Whether more than half of the pairs' ratios are over the limit: the sign test, as times have long tails."""
+    over = int((taken[:, 1] > limit * taken[:, 0]).sum())
+    return bool(binomtest(over, len(taken), 0.5, alternative="greater").pvalue < CHANCE)

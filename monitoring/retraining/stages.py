@@ -1,0 +1,240 @@
+"""The stages of a job: train, judge, shadow, promote. Whatever is killed at whatever moment, the next look goes on.
+
+Each look reads from the store how far the job is, and takes it one step further; nothing that matters is kept in
+memory. So a new monitor is nothing special, and neither is a TorchServe that comes back.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.retraining.judging.verdict import Verdict
+from monitoring.retraining.process import Trainings, write_rows
+from monitoring.retraining.promotions import Rollout
+from monitoring.retraining.queue import Retraining
+from monitoring.retraining.shadow import Shadowed
+from monitoring.retraining.watch import Watch
+from monitoring.store.predictions import Store
+from monitoring.store.records import Job, Labelled
+from serving.hosts.torchserve.launch import LaunchError
+from serving.registry import Registry
+
+logger = logging.getLogger(__name__)
+ATTEMPTS = 3  # of a training that ends without a result, and of a stage that TorchServe refuses
+Judging = Callable[[str, str, str, Sequence[Labelled]], Verdict]  # model, champion, challenger, held-out rows
+Shadowing = Callable[[str, str, str, threading.Event], Shadowed | None]  # None: there is nothing to send
+
+
+class Stages:
+    """Takes jobs through their stages.
+
+    Args:
+        store: keeps jobs and decisions.
+        models: the registry.
+        retraining: has the policy, and promotes.
+        trainings: where trainings run.
+        judge: compares two versions.
+        shadow: sends recent requests to both.
+        rollout: of the running TorchServe.
+        answers: whether TorchServe does.
+        watch: looks after promotions.
+        options: of the training command, for a model.
+        clock: the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        models: Registry,
+        retraining: Retraining,
+        trainings: Trainings,
+        judge: Judging,
+        shadow: Shadowing,
+        rollout: Rollout,
+        answers: Callable[[], bool],
+        watch: Watch,
+        options: Callable[[str], Sequence[str]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store, self._models, self._retraining, self._trainings = store, models, retraining, trainings
+        self._judge, self._shadow, self._rollout, self._answers = judge, shadow, rollout, answers
+        self._watch, self._options, self._clock = watch, options, clock
+        self._stages = {"train": self._train, "judge": self._judged, "shadow": self._shadowed, "promote": self._promote}
+        self._refusals = 0  # of TorchServe, in a row, of the running job
+        self._waiting: float | None = None  # since when the running job waits for TorchServe
+
+    def begin(self, job: Job) -> Job:
+        """Take a job out of the queue."""
+        self._refusals, self._waiting = 0, None
+        self._trainings.clear(job.id)
+        changes = {"state": "running", "started": self._clock(), "log": str(self._trainings.log(job.id))}
+        return self._store.extend_job(job.id, {"stage": "train", "attempts": 0}, **changes)
+
+    def step(self, job: Job, stop: threading.Event) -> None:
+        """Take a running job a step further.
+
+        Args:
+            job: as the store has it now.
+            stop: cuts the shadow short.
+
+        Raises:
+            SQLAlchemyError: the store is away; the next look finds all as it was.
+        """
+        stage = job.result["stage"]
+        try:
+            if job.result.get("cancel") and stage != "promote":
+                self.cancel(job)
+            else:
+                self._stages[stage](job, stop)
+        except SQLAlchemyError:
+            raise
+        except LaunchError as error:
+            self._refusals += 1
+            if self._refusals >= ATTEMPTS:
+                self._fail(job, f"TorchServe does not take it: {error}")
+        except Exception as error:
+            logger.exception("job %d", job.id)
+            self._fail(job, f"{stage}: {type(error).__name__}: {error}")
+
+    def pause(self, job: Job) -> None:
+        """End the training of a job; it goes on from its last checkpoint when the monitor runs again."""
+        if self._trainings.age(job.id) is not None:
+            self._trainings.end(job.id)
+            before = {"attempts": job.result["attempts"] - 1}  # the monitor's end is no fault of the training's
+            self._store.extend_job(job.id, before, progress="interrupted; goes on when the monitor runs again")
+
+    def _train(self, job: Job, _: threading.Event) -> None:
+        trainings, limit = self._trainings, self._retraining.policy.limit
+        age = trainings.age(job.id)
+        if age is not None and age > limit.total_seconds():
+            progress = trainings.progress(job.id)
+            trainings.end(job.id)
+            if trainings.result(job.id) is None:
+                why = f"the training was ended after its limit of {limit / timedelta(minutes=1):g} minutes"
+                self._fail(job, f"{why} (MARLOOP_RETRAIN_LIMIT_MINUTES), at: {progress}")
+        elif age is not None:
+            if (progress := trainings.progress(job.id)) != job.progress:
+                self._store.update_job(job.id, progress=progress)
+        elif (found := trainings.result(job.id)) and found.error:
+            self._fail(job, f"the training ended: {found.error}")
+        elif found:
+            known = {"stage": "judge", "version": found.version, "held_out_since": found.held_out_since}
+            self._store.extend_job(job.id, known, pid=None, progress=f"judging {found.version}")
+        elif job.result["attempts"] >= ATTEMPTS:
+            self._fail(job, f"the training ended {ATTEMPTS} times without a result:\n{trainings.last_lines(job.id)}")
+        else:
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
+        policy, rows = self._retraining.policy, self._trainings.rows(job.id)
+        if not rows.exists():  # else the same ones, so that the training goes on from its checkpoint
+            labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
+            until = labelled[-1].prediction.time.isoformat() if labelled else ""
+            self._store.extend_job(job.id, {"rows": len(labelled), "rows_until": until})
+            write_rows(rows, labelled)
+        options = [*self._options(job.model), "--hold-out", str(policy.hold_out)]
+        pid = self._trainings.start(job.id, job.model, options)
+        self._store.extend_job(job.id, {"attempts": job.result["attempts"] + 1}, pid=pid)
+
+    def _judged(self, job: Job, _: threading.Event) -> None:
+        version, champion = job.result["version"], self._retraining.champion(job.model)
+        if champion is None or champion == version:
+            self._fail(job, f"nothing to judge: the champion of {job.model} is {champion or 'none'} by now")
+            return
+        known = job.result.get("verdict")
+        if known is None:
+            since = datetime.fromisoformat(job.result["held_out_since"])
+            until = datetime.fromisoformat(job.result["rows_until"]) + timedelta(microseconds=1)
+            limit = self._retraining.policy.most_rows
+            rows = self._store.labelled(job.model, since=since, until=until, limit=limit)
+            known = asdict(self._judge(job.model, champion, version, rows))
+        stage = "shadow" if known["promote"] else "judge"
+        job = self._store.extend_job(job.id, {"stage": stage, "champion": champion, "verdict": known})
+        if not known["promote"]:
+            self._refuse(job, known["reason"])
+
+    def _shadowed(self, job: Job, stop: threading.Event) -> None:
+        version, champion = job.result["version"], job.result["champion"]
+        if self._retraining.champion(job.model) != champion:
+            self._judge_again(job)
+            return
+        if self._waits(job):
+            return
+        known = job.result.get("shadow")
+        if known is None:
+            self._store.update_job(job.id, progress=f"sending recent requests to {version} too")
+            self._rollout.beside(job.model, version)
+            found = self._shadow(job.model, champion, version, stop)
+            if stop.is_set():
+                return  # what was found is of a part
+            if found and not found.passed and not self._answers():
+                return  # it is TorchServe that failed
+            known = asdict(found) if found else {"passed": True, "requests": 0, "reason": "no requests to send"}
+        job = self._store.extend_job(job.id, {"shadow": known})
+        if not known["passed"]:
+            self._refuse(job, known["reason"])
+            return
+        job = self._store.extend_job(job.id, {"stage": "promote", "watch": self._watch.prepare(job.model, champion)})
+        if job.result.get("cancel"):
+            self.cancel(job)
+
+    def _promote(self, job: Job, _: threading.Event) -> None:
+        if self._waits(job):
+            return
+        if not self._retraining.promote_job(job, job.result["champion"], self._watch.begin(job.result["watch"])):
+            self._judge_again(job)
+
+    def _judge_again(self, job: Job) -> None:
+        """Another version was promoted by hand meanwhile: against that one."""
+        self._store.extend_job(job.id, {"stage": "judge", "verdict": None, "shadow": None})
+
+    def _waits(self, job: Job) -> bool:
+        """Whether TorchServe does not answer; too long of it is the end of the job."""
+        if self._answers():
+            self._waiting = None
+            return False
+        now = time.monotonic()
+        self._waiting = now if self._waiting is None else self._waiting
+        if now - self._waiting > self._retraining.policy.limit.total_seconds():
+            self._fail(job, "TorchServe did not answer for as long as a training may take")
+        elif job.progress != (progress := "waiting for TorchServe, which does not answer"):
+            self._store.update_job(job.id, progress=progress)
+        return True
+
+    def _refuse(self, job: Job, reason: str) -> None:
+        version = job.result["version"]
+        if self._models.models()[job.model][version].state == "challenger":
+            self._models.refuse(job.model, version)
+        self._withdraw(job)
+        details = {"version": version, "stage": job.result["stage"], "reason": reason}
+        self._end(job, "refused", details, f"refused: {reason}")
+
+    def _fail(self, job: Job, error: str) -> None:
+        self._withdraw(job)
+        job = self._store.extend_job(job.id, {"error": error})
+        self._end(job, "failed", {"stage": job.result["stage"], "reason": error}, f"failed: {error.splitlines()[0]}")
+
+    def cancel(self, job: Job) -> None:
+        """End a job that somebody cancelled."""
+        self._trainings.end(job.id)
+        self._withdraw(job)
+        self._end(job, "cancelled", {"stage": job.result.get("stage")}, "cancelled by hand")
+
+    def _withdraw(self, job: Job) -> None:
+        try:
+            if "version" in job.result and self._answers():
+                self._rollout.withdraw(job.model, job.result["version"])
+        except LaunchError as error:
+            logger.warning("%s %s stays beside for now: %s", job.model, job.result["version"], error)
+
+    def _end(
+        self, job: Job, kind: Literal["refused", "failed", "cancelled"], details: dict[str, Any], progress: str
+    ) -> None:
+        now = self._clock()
+        self._store.conclude_job(job.id, kind, details, now, state=kind, ended=now, pid=None, progress=progress)

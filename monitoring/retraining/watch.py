@@ -1,0 +1,190 @@
+"""The time after a promotion: a new version that does worse than the former one would is rolled back.
+
+- **Error.** The former champion answers, in process, the rows that the new one answered and whose truth has come.
+  Rolled back if the former one errs over a tenth less with 95 % confidence, by a bootstrap of blocks that draws both
+  alike. So a hard day, or a world that drifts on, weighs on both; a limit made of yesterday's error would not know.
+- **Latency.** The median of some probes over 1.2 times that before the promotion, and by over 5 ms, three looks in a
+  row: then the former one is served beside, and both are asked in turns. Rolled back only if it holds there too: more
+  load slows both, and then today's figure of the former one is what to compare with from there on.
+- **Failures.** Probes failed in three looks in a row, while TorchServe answers, and the former one's had not.
+
+It does not flap: a rollback is not watched, its cooldown holds triggers back, and none goes to a version that was
+itself rolled back.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from monitoring.retraining.policy import WatchPolicy
+from monitoring.retraining.promotions import PromotionRefused, Promotions, Rollout
+from monitoring.store.predictions import Store
+from monitoring.store.records import Job, Labelled
+from serving.hosts.torchserve.launch import LaunchError
+from serving.readiness import Readiness
+from serving.registry import ArchiveError
+from training.statistics.paired import Gain
+
+logger = logging.getLogger(__name__)
+WORSE = 0.1  # share that the former one errs less
+SLOWER = 1.2  # times the former's latency
+SLOWER_MS = 5.0  # and by so much: of a fast model, a fifth is noise
+ASKED = 5  # times in a look
+IN_A_ROW = 3  # looks
+MOST_ROWS = 2000  # that the former one answers again, the newest
+Compare = Callable[[str, str, str, Sequence[Labelled]], Gain | None]  # model, new and former version, rows
+
+
+class Watch:
+    """Looks after the versions that jobs promoted.
+
+    Args:
+        store: has jobs and labelled rows.
+        promotions: rolls back.
+        rollout: serves a former version beside for a moment.
+        policy: for how long.
+        probe: asks a version of a model its example.
+        compare: how much less the former version of a model errs than the new one, on the same rows.
+        clock: the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        promotions: Promotions,
+        rollout: Rollout,
+        policy: WatchPolicy,
+        probe: Callable[[str, str], Readiness],
+        compare: Compare,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store, self._promotions, self._rollout, self._policy = store, promotions, rollout, policy
+        self._probe, self._compare, self._clock = probe, compare, clock
+        self._slow, self._failed = Counter[int](), Counter[int]()  # looks in a row, by job
+        self._compared: dict[int, tuple[int, str]] = {}  # the rows that the error was last told of, by job
+
+    def prepare(self, model: str, former: str) -> dict[str, Any]:
+        """What is to be remembered of a champion before it is replaced."""
+        known = self._store.labelled(model, version=former, limit=MOST_ROWS)
+        delays = [max(0.0, (one.labelled - one.prediction.time).total_seconds()) for one in known]
+        late = float(np.quantile(delays, 0.95)) if delays else 0.0
+        return {"former": former, "former_ms": self._median(model, former), "label_delay_seconds": late}
+
+    def begin(self, prepared: dict[str, Any]) -> dict[str, Any]:
+        """What a job remembers of its watch.
+
+        ``until`` is its end, ``closes`` when the labels of its last predictions should be here.
+        """
+        now = self._clock()
+        until = now + self._policy.age
+        closes = until + timedelta(seconds=prepared["label_delay_seconds"])
+        times = {"since": now.isoformat(), "until": until.isoformat(), "closes": closes.isoformat()}
+        return prepared | times | {"open": self._policy.age > timedelta(0)}
+
+    def look(self, answers: bool = True, busy: bool = False) -> None:
+        """Look at every version that is watched.
+
+        Args:
+            answers: whether TorchServe does; if not, its versions are not at fault.
+            busy: whether a training takes the machine's time, so that latency says nothing.
+        """
+        for job in self._store.jobs(states=["promoted"], limit=100):
+            if job.result.get("watch", {}).get("open"):
+                try:
+                    self._look(job, answers, busy)
+                except (ArchiveError, LaunchError, PromotionRefused) as error:
+                    logger.warning("cannot look after %s %s: %s", job.model, job.result["version"], error)
+
+    def _look(self, job: Job, answers: bool, busy: bool) -> None:
+        watch, version, now = job.result["watch"], job.result["version"], self._clock()
+        champion = self._promotions.champion(job.model)
+        if champion != version:
+            self._close(job, f"{champion or 'none'} was promoted")
+            return
+        reason = self._errs(job)
+        if reason is None and answers and now <= _time(watch, "until"):
+            reason = self._fails(job, busy)
+        if reason is not None:
+            logger.warning("rolling back %s %s: %s", job.model, version, reason)
+            self._promotions.rollback(job.model, "watch", reason, expect=version)
+        elif now > _time(watch, "closes"):
+            self._close(job, "it did no worse")
+
+    def _errs(self, job: Job) -> str | None:
+        """Why its error is a reason to go back."""
+        watch, version = job.result["watch"], job.result["version"]
+        window = {"since": _time(watch, "since"), "until": _time(watch, "until")}
+        rows = self._store.labelled(job.model, version=version, limit=MOST_ROWS, **window)
+        if len(rows) < self._policy.rows:
+            return None
+        seen = (len(rows), rows[-1].prediction.request_id)
+        if self._compared.get(job.id) == seen:
+            return None
+        gain = self._compare(job.model, version, watch["former"], rows)
+        if gain is None or gain.low <= WORSE:
+            self._compared[job.id] = seen
+            return None
+        return (
+            f"on its {len(rows)} newest labelled rows {watch['former']} would err {gain.value:.0%} less, "
+            f"{gain.low:.0%} at least ({gain.challenger:.4g} instead of {gain.champion:.4g})"
+        )
+
+    def _fails(self, job: Job, busy: bool) -> str | None:
+        """Why its answers are a reason to go back."""
+        version, former = job.result["version"], job.result["watch"]["former"]
+        before = job.result["watch"]["former_ms"]
+        if before is None:
+            return None
+        now = self._median(job.model, version)
+        self._failed[job.id] = self._failed[job.id] + 1 if now is None else 0
+        if now is None:
+            bad = self._failed[job.id] >= IN_A_ROW
+            return f"it failed its probe in {IN_A_ROW} looks in a row, which {former} did not" if bad else None
+        if busy:
+            return None
+        self._slow[job.id] = self._slow[job.id] + 1 if _slower(now, before) else 0
+        if self._slow[job.id] < IN_A_ROW:
+            return None
+        self._slow[job.id] = 0
+        return self._beside(job, former)
+
+    def _beside(self, job: Job, former: str) -> str | None:
+        """Ask the new version and the former one in turns."""
+        version = job.result["version"]
+        self._rollout.beside(job.model, former)
+        try:
+            pairs = [(self._probe(job.model, former), self._probe(job.model, version)) for _ in range(4 * ASKED)]
+        finally:
+            self._rollout.withdraw(job.model, former)
+        old, new = (median(one[i].milliseconds for one in pairs) for i in (0, 1))
+        if _slower(new, old):
+            return f"its example takes {new:.1f} ms, that of {former} {old:.1f} ms"
+        self._store.extend_job(job.id, {"watch": job.result["watch"] | {"former_ms": old}})
+        return None
+
+    def _median(self, model: str, version: str) -> float | None:
+        """The median of some probes in ms; None if one failed."""
+        found = []
+        for _ in range(ASKED):
+            one = self._probe(model, version)
+            if not one.ready:
+                return None
+            found.append(one.milliseconds)
+        return median(found)
+
+    def _close(self, job: Job, reason: str) -> None:
+        closed = {"open": False, "closed": self._clock().isoformat(), "reason": reason}
+        self._store.extend_job(job.id, {"watch": job.result["watch"] | closed})
+
+
+def _slower(new: float, old: float) -> bool:
+    return new > SLOWER * old and new > old + SLOWER_MS
+
+
+def _time(watch: dict[str, Any], name: str) -> datetime:
+    return datetime.fromisoformat(watch[name])

@@ -1,0 +1,1 @@
+"""The monitor's memory: predictions, labels, jobs and decisions in a database."""

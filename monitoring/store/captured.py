@@ -1,0 +1,89 @@
+"""What an event may say of a row: the features and the answer as the contract of its version has them."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from handlers.contract import ModelContract, TensorSpec
+from handlers.formats.tensors import limits
+from handlers.observe.events import LONGEST_TEXT, MOST_VALUES
+from monitoring.store.contracts import output_fault
+from monitoring.store.records import Prediction
+
+_SHOWN = 60  # characters of a wrong value in a message
+
+
+def data_fault(contract: ModelContract, features: Mapping[str, Any], output: Any) -> str | None:
+    """What is wrong with a captured row, with its place below ``data``; None if nothing is."""
+    specs = {spec.name: spec for spec in contract.inputs}
+    if unknown := sorted(features.keys() - specs.keys()):
+        return f"{unknown[0][:_SHOWN]!r} is no input of the model - at `features`"
+    for name, spec in specs.items():
+        if name not in features:
+            return f"Expected {spec.describe()}, got nothing - at `features.{name}`"
+        if (fault := _fault(spec, features[name])) is not None:
+            return f"{fault[0]} - at `features.{name}{fault[1]}`"
+    if expected := output_fault(contract, output):
+        return f"Expected {expected} - at `output`"
+    return None
+
+
+def usable(contract: ModelContract, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """The rows that can be compared with a contract: what other versions told of its inputs, or former ones without a
+    check, may be something else.
+    """
+    specs = {spec.name: spec for spec in contract.inputs}
+    return [
+        row
+        for row in predictions
+        if all(_fault(specs[name], value) is None for name, value in row.features.items() if name in specs)
+        and (row.version != contract.version or output_fault(contract, row.output) is None)
+    ]
+
+
+def _fault(spec: TensorSpec, value: Any) -> tuple[str, str] | None:
+    """What is wrong with the value of one input, and where in it."""
+    if math.prod(spec.shape[1:]) > MOST_VALUES:  # of which a worker tells the mean, and of texts nothing
+        right = value is None if spec.datatype == "BYTES" else value is None or _is_mean(value)
+        return None if right else (f"Expected the mean of {spec.describe()}, got {_shown(value)}", "")
+    return _nested(spec, value, spec.shape[1:], "")
+
+
+def _nested(spec: TensorSpec, value: Any, shape: tuple[int, ...], path: str) -> tuple[str, str] | None:
+    if not shape:
+        return None if _is_value(spec, value) else (f"Expected {spec.describe()}, got {_shown(value)}", path)
+    if not isinstance(value, list) or len(value) != shape[0]:
+        return f"Expected {spec.describe()}, got {_shown(value)}", path
+    faults = (_nested(spec, one, shape[1:], f"{path}[{i}]") for i, one in enumerate(value))
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _is_value(spec: TensorSpec, value: Any) -> bool:
+    """Whether the handler would take it, and so have told it."""
+    if spec.datatype == "BYTES":
+        is_text = isinstance(value, str) and len(value) <= LONGEST_TEXT
+        return is_text and (not spec.categories or value in spec.categories)
+    if spec.datatype == "BOOL":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    low, high = limits(spec)
+    if not spec.datatype.startswith("FP"):
+        return low <= value <= high and float(value).is_integer()  # 8.0 is an integer to JSON
+    dtype: np.dtype[Any] = np.dtype(spec.dtype)
+    if abs(value) > float(np.finfo(dtype).max):
+        return False
+    least, told, most = np.array([low, value, high], dtype)  # a worker tells 0.1 of FP32 as 0.10000000149
+    return bool(least <= told <= most)
+
+
+def _is_mean(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**_SHOWN else "an integer of many digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

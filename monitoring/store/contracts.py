@@ -1,0 +1,65 @@
+"""The contracts of the registered models, read once, and what they say of outputs."""
+
+import logging
+from typing import Any
+
+from handlers.contract import ModelContract
+from serving.readiness import contract_of
+from serving.registry import ArchiveError, Registry, Version
+from training.statistics.labels import is_number
+
+logger = logging.getLogger(__name__)
+_ROUNDING = 1e-2  # of a probability that a graph computed with few digits
+
+
+class Contracts:
+    """Contracts by model and version.
+
+    Args:
+        models: the registry.
+    """
+
+    def __init__(self, models: Registry) -> None:
+        self.models = models
+        self._read: dict[str, ModelContract] = {}
+
+    def of(self, model: str, number: str | None = None) -> ModelContract | None:
+        """The contract of a version, else of the champion, else of the newest; None if there is no such archive."""
+        versions = self.models.models().get(model, {})
+        version = versions.get(number) if number is not None else _served(versions)
+        if version is None:
+            return None
+        if version.sha256 not in self._read:  # reading it checks the whole archive
+            try:
+                self._read[version.sha256] = contract_of(self.models, version)
+            except ArchiveError as error:
+                logger.warning("no contract of %s: %s", model, error)
+                return None
+        return self._read[version.sha256]
+
+
+def output_fault(contract: ModelContract, output: Any) -> str | None:
+    """What would be right instead of a captured output; None if it is."""
+    if contract.task != "classification":
+        return None if is_number(output) else "a finite number"
+    match output:
+        case {"label": str(label), "probabilities": list(shares)}:
+            if label in contract.labels and len(shares) == len(contract.labels) and all(map(_is_share, shares)):
+                return None
+    return f"a label of the contract and {len(contract.labels)} probabilities"
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and -_ROUNDING <= value <= 1 + _ROUNDING
+
+
+def unmeasured(contract: ModelContract) -> str | None:
+    """Why neither quality nor drift can be told of a model; None if they can."""
+    if contract.task != "generation":
+        return None
+    return f"{contract.name} is a language model: no truth comes for its answers, and its prompts are not kept"
+
+
+def _served(versions: dict[str, Version]) -> Version | None:
+    champion = next((version for version in versions.values() if version.state == "champion"), None)
+    return champion or next(reversed(versions.values()), None)

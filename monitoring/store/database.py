@@ -1,0 +1,108 @@
+"""The database of the store: SQLite beside the run by default, PostgreSQL where ``DATABASE_URL`` names one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitoring.store import migrations
+from monitoring.store.sqlite_file import fault_of, lock_of
+
+BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
+PATIENCE = 5.0  # s until a database that does not answer counts as away
+WAY_BACK = "`python -m monitoring restore` puts the newest good backup in its place, and keeps it beside"
+LOCK = 20131232  # of PostgreSQL, of whoever writes; the migrations have another one
+
+
+class DatabaseError(Exception):
+    """The database cannot be reached or used; the message says which, and why."""
+
+
+class StoreBusyError(SQLAlchemyError):
+    """Others write for longer than a caller should wait."""
+
+
+class StoreDamagedError(SQLAlchemyError):
+    """The file of the database is not what it was; the message says what is wrong with it, and what is to be done."""
+
+
+def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
+    """The URL that ``DATABASE_URL`` holds, else of ``monitor.db`` in the folder of the run.
+
+    A ``postgres://`` or ``postgresql://`` is spoken to by psycopg, the extra ``postgres``.
+    """
+    url = environ.get("DATABASE_URL", "")
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        return f"postgresql+psycopg{separator}{rest}"
+    return url or f"sqlite:///{run_dir.resolve() / 'monitor.db'}"
+
+
+def open_engine(url: str) -> Engine:
+    """Connect to a database, and make its tables or bring them up to date.
+
+    Raises:
+        DatabaseError: it cannot be reached or used.
+    """
+    try:
+        is_postgresql = make_url(url).get_backend_name() == "postgresql"
+        # Else a database without an encoding, as initdb makes it where LANG is C, answers with bytes.
+        options = {"client_encoding": "utf8", "connect_timeout": int(PATIENCE)} if is_postgresql else {}
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_timeout=PATIENCE, hide_parameters=True, connect_args=options
+        )
+        if engine.dialect.name == "sqlite":
+            file = sqlite_file(engine)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if fault := fault_of(file):
+                raise DatabaseError(f"the database {file} is damaged: {fault}. {WAY_BACK}")
+            event.listen(engine, "connect", _prepare_sqlite)
+            with lock_of(file), engine.connect() as connection:
+                # For good, so that readers and the writer do not wait for each other. Two who set it at once fail.
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        elif not is_postgresql:
+            raise DatabaseError(f"DATABASE_URL names {engine.dialect.name}; it must be sqlite or postgresql")
+        migrations.upgrade(engine)
+    except ModuleNotFoundError as error:
+        raise DatabaseError(f"{error}: PostgreSQL needs `pip install -e '.[postgres]'`") from error
+    except CommandError as error:  # such as "Can't locate revision"
+        raise DatabaseError(
+            f"the tables of {_shown(url)} are of another version of Marloop ({error}): use the version that made them"
+        ) from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
+    return engine
+
+
+def sqlite_file(engine: Engine) -> Path:
+    """The file of a SQLite database."""
+    return Path(engine.url.database or "")
+
+
+def begin_writing(connection: Connection) -> None:
+    """Make a transaction that has just begun the only one that writes.
+
+    Raises:
+        SQLAlchemyError: another one writes for longer than ``BUSY``.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:  # else a label and its prediction that arrive at once would not see each other
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(BUSY * 1000)}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
+    connection.execute("PRAGMA synchronous = FULL")  # flush at every commit: what was acknowledged outlives a power cut
+
+
+def _shown(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "of DATABASE_URL, which is no URL,"

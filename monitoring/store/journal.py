@@ -1,0 +1,205 @@
+"""Jobs and decisions in the store: what was done, why, and what came of it."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Connection, Engine, Table, delete, func, insert, select, update
+
+from monitoring.store import tables
+from monitoring.store.database import BUSY, WAY_BACK, StoreBusyError, StoreDamagedError, begin_writing, sqlite_file
+from monitoring.store.records import UNDER_WAY, Decision, Job, State, Trigger
+from monitoring.store.sqlite_file import Watched
+
+LASTING = ("promoted", "rolled_back")  # kinds of decisions and states of jobs
+_CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created"}
+
+
+class JobUnderWayError(Exception):
+    """A model has a job that has not ended."""
+
+
+class Journal:
+    """Reads and writes jobs and decisions.
+
+    Args:
+        engine: of a database whose tables are made.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = threading.Lock()
+        self._guards = threading.local()
+        self.watched = Watched(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that no other writer's overlaps with, of this process or of another one.
+
+        Raises:
+            StoreBusyError: others write for too long.
+            StoreDamagedError: the file is no longer what it was: what is written now would be lost at the next start.
+            SQLAlchemyError: the database does not answer, or refuses.
+        """
+        if not self._turn.acquire(timeout=BUSY):  # apart from the database: who waits here holds no connection of it
+            raise StoreBusyError(f"other writers held the store for {BUSY:g} s")
+        try:
+            if self.watched and (fault := self.watched.glance()):
+                raise StoreDamagedError(f"the database {self.watched.file} is damaged: {fault}. {WAY_BACK}")
+            with self._engine.begin() as connection:
+                begin_writing(connection)
+                if guard := getattr(self._guards, "check", None):
+                    guard(connection)
+                yield connection
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def guarded(self, check: Callable[[Connection], None]) -> Iterator[None]:
+        """Have a check made in every writing transaction of this thread; what it raises ends the transaction."""
+        self._guards.check = check
+        try:
+            yield
+        finally:
+            self._guards.check = None
+
+    def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime, alone: bool = False) -> Job:
+        """Queue a job.
+
+        Raises:
+            JobUnderWayError: it was to be the only one: two monitors may be told of the same alert at once.
+        """
+        values: dict[str, Any] = {"model": model, "trigger": trigger, "reason": reason, "state": "queued"}
+        values |= {"created": now, "progress": "", "log": "", "result": {}}
+        with self.writing() as connection:
+            under_way = select(tables.jobs.c.id).where(tables.jobs.c.model == model, tables.jobs.c.state.in_(UNDER_WAY))
+            if alone and (other := connection.execute(under_way.limit(1)).scalar_one_or_none()):
+                raise JobUnderWayError(f"job {other} of {model} is under way: one at a time")
+            statement = insert(tables.jobs).values(values).returning(tables.jobs)
+            return Job(**connection.execute(statement).mappings().one())
+
+    def jobs(
+        self, model: str | None = None, states: Collection[State] | None = None, limit: int | None = None
+    ) -> list[Job]:
+        """Jobs, newest first; of one model, in some states."""
+        statement = select(tables.jobs).order_by(tables.jobs.c.id.desc()).limit(limit)
+        if model is not None:
+            statement = statement.where(tables.jobs.c.model == model)
+        if states is not None:
+            statement = statement.where(tables.jobs.c.state.in_(states))
+        with self._engine.connect() as connection:
+            return [Job(**row) for row in connection.execute(statement).mappings()]
+
+    def job(self, id: int) -> Job:
+        """One job.
+
+        Raises:
+            KeyError: there is none of this id.
+        """
+        with self._engine.connect() as connection:
+            statement = select(tables.jobs).where(tables.jobs.c.id == id)
+            return _one(id, connection.execute(statement).mappings().one_or_none())
+
+    def update_job(self, id: int, **changes: Any) -> Job:
+        """Change some of a job's attributes.
+
+        Raises:
+            KeyError: there is none of this id.
+            ValueError: an attribute that no job has, or that stays.
+        """
+        with self.writing() as connection:
+            return _change(connection, id, changes)
+
+    def extend_job(self, id: int, result: Mapping[str, Any], **changes: Any) -> Job:
+        """Add to what a job found, and change some of its attributes; threads that do so at once lose nothing.
+
+        Raises:
+            KeyError: there is none of this id.
+            ValueError: an attribute that no job has, or that stays.
+        """
+        with self.writing() as connection:
+            statement = select(tables.jobs.c.result).where(tables.jobs.c.id == id)
+            known = connection.execute(statement).scalar_one_or_none() or {}
+            return _change(connection, id, {"result": {**known, **result}, **changes})
+
+    def conclude_job(self, id: int, kind: str, details: Mapping[str, Any], now: datetime, **changes: Any) -> Job:
+        """Change a job and write down the decision that did it, both or none.
+
+        Raises:
+            KeyError: there is none of this id.
+            ValueError: an attribute that no job has, or that stays.
+        """
+        with self.writing() as connection:
+            job = _change(connection, id, changes)
+            _record(connection, job.model, kind, {"job": id, **details}, now)
+        return job
+
+    def record(self, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
+        """Write down a decision; ``details`` must fit JSON."""
+        with self.writing() as connection:
+            _record(connection, model, kind, details, now)
+
+    def decisions(self, model: str | None = None, limit: int | None = None) -> list[Decision]:
+        """Decisions, newest first."""
+        statement = select(tables.decisions).order_by(tables.decisions.c.id.desc()).limit(limit)
+        if model is not None:
+            statement = statement.where(tables.decisions.c.model == model)
+        with self._engine.connect() as connection:
+            return [Decision(**row) for row in connection.execute(statement).mappings()]
+
+    def forgettable(self, before: datetime) -> int:
+        """How many entries ``forget`` would remove."""
+        with self._engine.connect() as connection:
+            counts = (select(func.count()).select_from(table).where(old) for table, old in _old(before))
+            return sum(connection.execute(count).scalar_one() for count in counts)
+
+    def forget(self, before: datetime) -> int:
+        """Remove decisions and ended jobs of before a moment, but not such as tell of a promotion or a rollback: by
+        them one goes back.
+
+        Returns:
+            How many entries went.
+        """
+        with self.writing() as connection:
+            return sum(connection.execute(delete(table).where(old)).rowcount for table, old in _old(before))
+
+    def job_counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are, by model and state."""
+        return self._counts(tables.jobs.c.model, tables.jobs.c.state)
+
+    def decision_counts(self) -> dict[tuple[str, str], int]:
+        """How many decisions there were, by model and kind."""
+        return self._counts(tables.decisions.c.model, tables.decisions.c.kind)
+
+    def _counts(self, model: Column[Any], other: Column[Any]) -> dict[tuple[str, str], int]:
+        statement = select(model, other, func.count()).group_by(model, other)
+        with self._engine.connect() as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
+
+
+def _old(before: datetime) -> Iterator[tuple[Table, Any]]:
+    decisions, jobs = tables.decisions.c, tables.jobs.c
+    yield tables.decisions, (decisions.time < before) & decisions.kind.not_in(LASTING)
+    yield tables.jobs, (jobs.ended < before) & jobs.state.not_in((*UNDER_WAY, *LASTING))
+
+
+def _change(connection: Connection, id: int, changes: Mapping[str, Any]) -> Job:
+    wrong = changes.keys() - _CHANGEABLE
+    if wrong or not changes:
+        raise ValueError(f"cannot change {sorted(wrong)} of a job, only {sorted(_CHANGEABLE)}")
+    statement = update(tables.jobs).where(tables.jobs.c.id == id).values(changes).returning(tables.jobs)
+    return _one(id, connection.execute(statement).mappings().one_or_none())
+
+
+def _record(connection: Connection, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
+    values = {"model": model, "kind": kind, "details": dict(details), "time": now}
+    connection.execute(insert(tables.decisions).values(values))
+
+
+def _one(id: int, row: Any) -> Job:
+    if row is None:
+        raise KeyError(f"there is no job {id}")
+    return Job(**row)

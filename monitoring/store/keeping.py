@@ -1,0 +1,103 @@
+"""The task that looks at the database's file and copies it, so that there is a way back."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from monitoring.retraining.policy import number, whole
+from monitoring.store.leases import Lease
+from monitoring.store.sqlite_file import Backups, FileFault, Watched
+
+logger = logging.getLogger(__name__)
+PAUSE = 60.0  # s between two looks
+SHARE = 0.01  # of the time, that looks may take
+
+
+@dataclass(frozen=True)
+class BackupPolicy:
+    """How often a SQLite database is copied.
+
+    Attributes:
+        every: time between two copies; zero for none.
+        most: copies that are kept.
+    """
+
+    every: timedelta = timedelta(hours=6)
+    most: int = 4
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "BackupPolicy":
+        """Read ``MARLOOP_BACKUP_HOURS`` and ``MARLOOP_BACKUPS``; empty ones are unset.
+
+        Raises:
+            ValueError: one is out of its range; names the variable.
+        """
+        hours = number(environ, "MARLOOP_BACKUP_HOURS", cls.every / timedelta(hours=1), 0, 24 * 366)
+        return cls(timedelta(hours=hours), whole(environ, "MARLOOP_BACKUPS", cls.most, 1))
+
+
+class Keeper:
+    """Looks and copies.
+
+    Args:
+        watched: the file.
+        policy: of its copies.
+        registry: that the instruments belong to.
+        clock: the time of the wall, in UTC.
+        lease: without which it copies nothing; None where there is no other monitor.
+
+    Attributes:
+        fault: why there was no copy when there should have been one; empty if all is well.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        policy: BackupPolicy,
+        registry: CollectorRegistry,
+        clock: Callable[[], datetime],
+        lease: Lease | None = None,
+    ) -> None:
+        self._watched, self._policy, self._clock, self._lease = watched, policy, clock, lease
+        self.backups = Backups(watched.file, policy.most)
+        self.fault = ""
+        self._damaged = Gauge("monitor_database_damaged", "Whether the database's file is", registry=registry)
+        self._time = Gauge("monitor_backup_timestamp_seconds", "When it was last copied", registry=registry)
+
+    def run(self) -> None:
+        """Look once, and copy if it is time."""
+        damaged, known = self._watched.look(), self.fault
+        self._damaged.set(bool(damaged))
+        self.fault = f"the database {self._watched.file} is damaged: {damaged}" if damaged else self._copy()
+        if self.fault and self.fault != known:
+            logger.error("%s", self.fault)
+
+    def run_forever(self, stop: threading.Event) -> None:
+        """Do so again and again until told to stop; a look at a large file is made less often."""
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                self.run()
+            except Exception:
+                logger.exception("cannot look after the database's file")
+            stop.wait(max(PAUSE, (time.monotonic() - began) / SHARE))
+
+    def _copy(self) -> str:
+        """Copy the file if it is time; why that did not work."""
+        if not self._policy.every or (self._lease is not None and not self._lease.held):
+            return ""
+        newest, now = next(iter(self.backups.list()), None), self._clock()
+        if newest is not None:
+            self._time.set(newest.time.timestamp())
+            if timedelta(0) <= now - newest.time < self._policy.every:
+                return ""
+        try:
+            self._time.set(self.backups.make(now).time.timestamp())
+        except (FileFault, OSError) as error:
+            return str(error)
+        return ""

@@ -1,0 +1,257 @@
+"""The monitor's memory: predictions and feedback on them.
+
+Once a call that writes has returned, what it wrote is on disk: each is one transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Engine, Row, Select, Table, and_, delete, func, select, tuple_
+
+from monitoring.store import tables
+from monitoring.store.database import open_engine
+from monitoring.store.journal import Journal
+from monitoring.store.records import Counts, Feedback, FeedbackResult, Labelled, Prediction
+from monitoring.store.retention import Expired, PruneRefusedError, Retention
+from monitoring.store.rows import Added, Check, anything, keep_feedback, keep_predictions, with_keys
+
+_PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
+_PIECE = 5000  # rows that one transaction removes
+_KEY = (_PREDICTIONS.request_id, _PREDICTIONS.row, _PREDICTIONS.model)
+_SAME_ROW = and_(
+    _PREDICTIONS.request_id == _FEEDBACK.request_id,
+    _PREDICTIONS.row == _FEEDBACK.row,
+    _PREDICTIONS.model == _FEEDBACK.model,
+)
+_LABEL_KEY = (_FEEDBACK.request_id, _FEEDBACK.row, _FEEDBACK.model)
+_WITHOUT_PREDICTION = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
+
+
+class Store(Journal):
+    """Predictions and feedback, and what ``Journal`` keeps.
+
+    Args:
+        engine: of a database whose tables are made; ``open_store`` makes both.
+        retention: what ``prune`` leaves.
+    """
+
+    def __init__(self, engine: Engine, retention: Retention = Retention()) -> None:  # noqa: B008
+        super().__init__(engine)
+        self.retention = retention
+
+    def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> int:
+        """Keep predictions in one transaction.
+
+        Returns:
+            How many were new: a row that is known stays as it is.
+        """
+        return self.add_checked(predictions, check).new
+
+    def add_checked(self, predictions: Iterable[Prediction], check: Check) -> Added:
+        """Keep predictions in one transaction, and tell of the labels that waited for them and do not fit."""
+        with self.writing() as connection:
+            return keep_predictions(connection, predictions, check)
+
+    def add_feedback(
+        self,
+        feedback: Sequence[Feedback],
+        check: Check = anything,
+        *,
+        correct: bool = False,
+        now: datetime | None = None,
+    ) -> FeedbackResult:
+        """Keep labels in one transaction, also of predictions that have not arrived.
+
+        Args:
+            feedback: labels.
+            check: says what is wrong with a label.
+            correct: whether a label may take the place of another one.
+            now: when that is decided.
+
+        Raises:
+            WrongLabels: their models do not have them; nothing is kept.
+            AmbiguousLabels: several models answered the request; nothing is kept.
+            LabelConflict: a row has another label already; nothing is kept.
+        """
+        with self.writing() as connection:
+            return keep_feedback(connection, feedback, check, correct, now)
+
+    def waiting(self, keys: Sequence[tuple[str, int]]) -> list[Feedback]:
+        """The labels of some rows, told by id and row, of whichever model."""
+        with self._engine.connect() as connection:
+            found = with_keys(connection, select(tables.feedback), keys)
+        return [Feedback(**row._mapping) for row in found]
+
+    def predictions(
+        self,
+        model: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: str | None = None,
+        limit: int | None = None,
+    ) -> list[Prediction]:
+        """Predictions of a model, oldest first.
+
+        Args:
+            model: its name.
+            since: the earliest time, included.
+            until: the latest time, excluded.
+            version: only of this one.
+            limit: keeps the newest.
+        """
+        statement = _windowed(select(tables.predictions), model, since, until, version, limit)
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        return [_prediction(row) for row in reversed(rows)]
+
+    def labelled(
+        self,
+        model: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: str | None = None,
+        limit: int | None = None,
+    ) -> list[Labelled]:
+        """Predictions of a model whose truth is known, oldest first; arguments as of ``predictions``."""
+        columns = select(tables.predictions, _FEEDBACK.label, _FEEDBACK.time.label("labelled"))
+        joined = columns.join(tables.feedback, _SAME_ROW)
+        statement = _windowed(joined, model, since, until, version, limit)
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        return [Labelled(_prediction(row), row.label, row.labelled) for row in reversed(rows)]
+
+    def counts(self, model: str) -> dict[str, Counts]:
+        """How much is known of each version of a model that predicted anything."""
+        statement = (
+            select(
+                _PREDICTIONS.version,
+                func.count().label("predictions"),
+                func.count(_FEEDBACK.request_id).label("labelled"),
+                func.max(_PREDICTIONS.time).label("newest"),
+            )
+            .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
+            .where(_PREDICTIONS.model == model)
+            .group_by(_PREDICTIONS.version)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).all()
+        return {row.version: Counts(row.predictions, row.labelled, row.newest) for row in rows}
+
+    def count(self, model: str, since: datetime, until: datetime) -> int:
+        """How many predictions of a model there are from one time on until before another; reads the index alone."""
+        statement = select(func.count()).where(_PREDICTIONS.model == model, _PREDICTIONS.time >= since)
+        with self._engine.connect() as connection:
+            found: int = connection.execute(statement.where(_PREDICTIONS.time < until)).scalar_one()
+        return found
+
+    def newest(self, until: datetime | None = None) -> datetime | None:
+        """Time of the newest prediction of any model, up to a moment; None if there is none."""
+        statement = select(func.max(_PREDICTIONS.time))
+        if until is not None:
+            statement = statement.where(_PREDICTIONS.time <= until)
+        with self._engine.connect() as connection:
+            found: datetime | None = connection.execute(statement).scalar_one()
+        return found
+
+    def expired(self, now: datetime) -> Expired:
+        """What ``prune`` would remove."""
+        kept, count = self.retention, select(func.count())
+        with self._engine.connect() as connection:
+
+            def counted(table: Table, *conditions: Any) -> int:
+                number: int = connection.execute(count.select_from(table).where(*conditions)).scalar_one()
+                return number
+
+            rows, labels = counted(tables.predictions), counted(tables.feedback)
+            old = counted(tables.predictions, _PREDICTIONS.time < now - kept.age)
+            late = counted(tables.feedback, _FEEDBACK.time < now - kept.waiting, _WITHOUT_PREDICTION)
+        return Expired(rows, old, max(0, rows - old - kept.rows), labels, late)
+
+    def prune(self, now: datetime, bounded: bool = True) -> int:
+        """Remove what is too old or too much, some thousand rows a transaction, so that nobody waits long.
+
+        Args:
+            now: the time, in UTC.
+            bounded: whether nothing goes for its age where that would be more than ``retention.share`` of all.
+
+        Returns:
+            How many predictions went.
+
+        Raises:
+            PruneRefusedError: it would be more; what was too much has gone all the same.
+        """
+        kept, expired = self.retention, self.expired(now)
+        refusal = expired.refusal(kept.share) if bounded else None
+        gone = 0
+        if refusal is None:
+            gone += self._remove(tables.predictions, _KEY, select(*_KEY).where(_PREDICTIONS.time < now - kept.age))
+            late = select(*_LABEL_KEY).where(_FEEDBACK.time < now - kept.waiting, _WITHOUT_PREDICTION)
+            self._remove(tables.feedback, _LABEL_KEY, late)
+        oldest = (
+            select(*_KEY)
+            .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
+            .order_by(_FEEDBACK.request_id.is_not(None), _PREDICTIONS.time)
+        )
+        excess = expired.excess if refusal is None else max(0, expired.rows - kept.rows)
+        gone += self._remove(tables.predictions, _KEY, oldest, excess)
+        if refusal is not None:
+            raise PruneRefusedError(refusal)
+        return gone
+
+    def _remove(self, table: Table, key: Sequence[Column[Any]], chosen: Select[Any], most: int | None = None) -> int:
+        """Delete the chosen rows, or the first of them; returns how many there were."""
+        gone = 0
+        while most is None or gone < most:
+            some = chosen.limit(_PIECE if most is None else min(_PIECE, most - gone))
+            with self.writing() as connection:
+                removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+            gone += removed
+            if not removed:
+                break
+        return gone
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+        if self.watched:
+            self.watched.close()
+
+
+def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: B008
+    """The store of a database, whose tables are made or brought up to date.
+
+    Args:
+        url: as ``database_url`` gives it.
+        retention: what ``prune`` leaves.
+
+    Raises:
+        DatabaseError: the database cannot be reached or used; the message says which.
+    """
+    return Store(open_engine(url), retention)
+
+
+def _windowed(
+    statement: Select[Any],
+    model: str,
+    since: datetime | None,
+    until: datetime | None,
+    version: str | None,
+    limit: int | None,
+) -> Select[Any]:
+    """The newest rows first, so that a limit keeps them."""
+    statement = statement.where(_PREDICTIONS.model == model)
+    if since is not None:
+        statement = statement.where(_PREDICTIONS.time >= since)
+    if until is not None:
+        statement = statement.where(_PREDICTIONS.time < until)
+    if version is not None:
+        statement = statement.where(_PREDICTIONS.version == version)
+    newest = (_PREDICTIONS.time.desc(), _PREDICTIONS.request_id.desc(), _PREDICTIONS.row.desc())
+    return statement.order_by(*newest).limit(limit)
+
+
+def _prediction(row: Row[Any]) -> Prediction:
+    return Prediction(row.request_id, row.row, row.model, row.version, row.time, row.features, row.output)

@@ -1,0 +1,189 @@
+"""Predictions and labels on their way into the store: what one transaction of a writer does.
+
+A writer is alone: ``Journal.writing`` sees to it. So whether a label comes before its prediction, with it or after it,
+one of both sees the other, and a label that its model does not have is never joined.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from monitoring.store import tables
+from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
+from monitoring.store.records import Conflict, Feedback, FeedbackResult, Label, LabelConflict, Prediction
+
+T = TypeVar("T")
+Check = Callable[[Feedback, str, str | None], WrongLabel | None]  # label, model, version -> its fault
+CORRECTED = "label_corrected"  # kind of the decision that tells of labels that were changed
+UNKNOWN = ""  # the model of a label that waits for its prediction and names none
+_CHUNK = 500  # keys that one query looks for
+_PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of some predictions.
+
+    Attributes:
+        new: rows that were not known.
+        wrong: labels that waited for them and that their model does not have.
+    """
+
+    new: int
+    wrong: Sequence[WrongLabel]
+
+
+def anything(feedback: Feedback, model: str, version: str | None) -> WrongLabel | None:
+    """Say of every label that it fits."""
+    return None
+
+
+def keep_predictions(connection: Connection, predictions: Iterable[Prediction], check: Check) -> Added:
+    """Keep predictions, and join them with the labels that came first."""
+    # In one order, so that two writers of the same rows never wait for each other.
+    rows = sorted((asdict(one) for one in predictions), key=lambda row: (row["request_id"], row["row"], row["model"]))
+    new = insert_new(connection, tables.predictions, rows)
+    if not rows:
+        return Added(0, ())
+    keys = list({(row["request_id"], row["row"]) for row in rows})
+    waiting: dict[tuple[str, int], list[Feedback]] = {}
+    for found in with_keys(connection, select(tables.feedback), keys):
+        waiting.setdefault((found.request_id, found.row), []).append(Feedback(**found._mapping))
+    wrong: list[WrongLabel] = []
+    for row in rows if waiting else ():
+        own = {one.model: one for one in waiting.get((row["request_id"], row["row"]), ())}
+        one = own.get(row["model"]) or own.get(UNKNOWN)
+        if one is None:
+            continue
+        fault = check(one, row["model"], row["version"])
+        if fault is not None:
+            wrong.append(fault)
+            if one.model:
+                _forget(connection, one)  # one that names no model may be about another one's row, and waits on
+        elif not one.model:
+            _assign(connection, one, row["model"])
+            waiting[one.request_id, one.row].remove(one)
+    return Added(new, wrong)
+
+
+def keep_feedback(
+    connection: Connection, feedback: Sequence[Feedback], check: Check, correct: bool, now: datetime | None
+) -> FeedbackResult:
+    """Keep labels, or none of them.
+
+    Args:
+        connection: of a writer.
+        feedback: labels; those that name no model are about the one that answered the request.
+        check: says what is wrong with a label.
+        correct: whether a label may take the place of another one, which a decision then tells of.
+        now: of that decision.
+
+    Raises:
+        WrongLabels: their models do not have them.
+        AmbiguousLabels: several models answered the request.
+        LabelConflict: a row has another label already, and it is not to be corrected.
+    """
+    feedback = _named(connection, feedback)
+    keys = list({(one.request_id, one.row) for one in feedback})
+    answered = {
+        (row.model, row.request_id, row.row): row.version
+        for row in with_keys(connection, select(tables.predictions), keys, _PREDICTIONS)
+    }
+    faults = (check(one, one.model, answered.get(_key(one))) for one in feedback)
+    if wrong := [fault for fault in faults if fault is not None]:
+        raise WrongLabels(wrong)
+    rows = sorted((asdict(one) for one in feedback), key=lambda row: (row["request_id"], row["row"], row["model"]))
+    new = insert_new(connection, tables.feedback, rows)
+    kept: dict[tuple[str, str, int], Label] = {
+        (row.model, row.request_id, row.row): row.label for row in with_keys(connection, select(tables.feedback), keys)
+    }
+    conflicts = [
+        Conflict(one.request_id, one.row, kept[_key(one)], one.label, one.model)
+        for one in feedback
+        if kept[_key(one)] != one.label
+    ]
+    if conflicts and (not correct or len({_key(one) for one in feedback}) < len(feedback)):
+        raise LabelConflict(conflicts)
+    _correct(connection, conflicts, now)
+    waiting = {_key(one) for one in feedback} - answered.keys()
+    return FeedbackResult(new, len(rows) - new - len(conflicts), len(waiting), len(conflicts))
+
+
+def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    """Insert the rows whose key is new; returns how many there were."""
+    if not rows:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def with_keys(
+    connection: Connection, statement: Select[Any], keys: Sequence[tuple[str, int]], columns: Any = _FEEDBACK
+) -> list[Row[Any]]:
+    """The rows of a table, the feedback's unless its columns are named, with these ids and positions."""
+    key = tuple_(columns.request_id, columns.row)
+    return [row for some in chunks(keys) for row in connection.execute(statement.where(key.in_(some)))]
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces that one query can look for."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _named(connection: Connection, feedback: Sequence[Feedback]) -> list[Feedback]:
+    """Labels with the model that answered the request, where that is known."""
+    asked = sorted({one.request_id for one in feedback if not one.model})
+    models: dict[str, list[str]] = {}
+    for some in chunks(asked):
+        statement = select(_PREDICTIONS.request_id, _PREDICTIONS.model).distinct()
+        for row in connection.execute(statement.where(_PREDICTIONS.request_id.in_(some))):
+            models.setdefault(row.request_id, []).append(row.model)
+    if several := {id: sorted(names) for id, names in models.items() if len(names) > 1}:
+        raise AmbiguousLabels(several)
+    return [one if one.model else replace(one, model=models.get(one.request_id, [UNKNOWN])[0]) for one in feedback]
+
+
+def _key(one: Feedback) -> tuple[str, str, int]:
+    return one.model, one.request_id, one.row
+
+
+def _of(one: Feedback) -> Any:
+    return (_FEEDBACK.model == one.model) & (_FEEDBACK.request_id == one.request_id) & (_FEEDBACK.row == one.row)
+
+
+def _forget(connection: Connection, one: Feedback) -> None:
+    connection.execute(delete(tables.feedback).where(_of(one)))
+
+
+def _assign(connection: Connection, one: Feedback, model: str) -> None:
+    connection.execute(update(tables.feedback).where(_of(one)).values(model=model))
+
+
+def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetime | None) -> None:
+    """Change labels, and write down what they were."""
+    if not conflicts:
+        return
+    statement = update(tables.feedback).where(
+        _FEEDBACK.model == bindparam("of_model"),
+        _FEEDBACK.request_id == bindparam("of_request"),
+        _FEEDBACK.row == bindparam("of_row"),
+    )
+    keyed = [
+        {"of_model": one.model, "of_request": one.request_id, "of_row": one.row, "label": one.given}
+        for one in conflicts
+    ]
+    connection.execute(statement.values(label=bindparam("label")), keyed)
+    for model in dict.fromkeys(one.model for one in conflicts):
+        own = [
+            {"request_id": one.request_id, "row": one.row, "was": one.known, "is": one.given}
+            for one in conflicts
+            if one.model == model
+        ]
+        values = {"model": model, "kind": CORRECTED, "details": {"rows": len(own), "labels": own}, "time": now}
+        connection.execute(insert(tables.decisions).values(values))

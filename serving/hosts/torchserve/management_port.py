@@ -1,0 +1,200 @@
+"""The management port, checked: it stands before TorchServe's socket and passes on what is allowed.
+
+TorchServe obeys whoever reaches its management, a page in a browser among them, and runs whatever archive or folder it
+is told to load. So its own management is a socket that no other user can open. This port wants a token, or a caller on
+this machine where none is configured. It refuses pages and foreign names, and has TorchServe load only what the
+registry names.
+"""
+
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+from wsgiref.simple_server import WSGIServer, make_server
+
+import httpx
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from serving.hosts.torchserve.management import SOCKET_URL
+from serving.metrics.exporter import Application, QuietHandler
+from serving.registry import ArchiveError, Registry
+from serving.security.callers import hostname, is_foreign_page, is_loopback
+
+LARGEST_BODY = 65536  # bytes; a registration's
+IDLE = 30  # s that a caller may let a read wait
+NAME = r"[A-Za-z0-9][\w.\-]{0,127}"  # of a model, and of a version
+ROUTES = (  # method and path of all that is passed on
+    r"(?:GET|OPTIONS) /",
+    r"GET /api-description",
+    r"(?:GET|POST) /models",
+    rf"(?:GET|PUT|DELETE|OPTIONS) /models/{NAME}(?:/{NAME})?",
+    rf"PUT /models/{NAME}/{NAME}/set-default",
+)
+# A registration's parameters; not among them are those that name other code: handler, runtime.
+REGISTRATION = {
+    *("url", "model_name", "initial_workers", "synchronous", "batch_size", "max_batch_delay"),
+    *("response_timeout", "startup_timeout"),
+}
+
+
+class Refused(Exception):
+    """A request that is not passed on; the message says why."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class ManagementPort:
+    """A WSGI application.
+
+    Attributes:
+        registry: names the archives that may be loaded.
+        torchserve: a client whose connections go to TorchServe's socket.
+        token: that callers must send as ``Authorization: Bearer …``; empty if none is configured.
+        hosts: names that callers may use for this machine, beside its addresses and ``localhost``.
+    """
+
+    registry: Registry
+    torchserve: httpx.Client
+    token: str = ""
+    hosts: frozenset[str] = field(default_factory=frozenset)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request: ``/healthz`` itself, the others as TorchServe does, or with why they are refused."""
+        if environ["PATH_INFO"] == "/healthz":
+            return _respond(start_response, HTTPStatus.OK, "text/plain", b"ok\n")
+        try:
+            check_caller(environ, self.token, self.hosts)
+            response = self._pass_on(environ)
+        except Refused as refused:
+            return _explain(start_response, refused.status, str(refused))
+        except httpx.HTTPError as error:
+            why = f"TorchServe does not answer on its socket: {str(error) or type(error).__name__}"
+            return _explain(start_response, HTTPStatus.BAD_GATEWAY, why)
+        status, kind = HTTPStatus(response.status_code), response.headers.get("Content-Type", "application/json")
+        return _respond(start_response, status, kind, response.content)
+
+    def _pass_on(self, environ: dict[str, Any]) -> httpx.Response:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if not any(re.fullmatch(route, f"{method} {path}", re.ASCII) for route in ROUTES):
+            raise Refused(HTTPStatus.NOT_FOUND, f"{method} {path} is not among what this port passes on")
+        params = _parameters(environ)
+        if (method, path) == ("POST", "/models"):
+            params = self._checked(params | _members(environ))
+        return self.torchserve.request(method, SOCKET_URL + path, params=params)
+
+    def _checked(self, params: dict[str, str]) -> dict[str, str]:
+        """Return the parameters of a registration, if its archive is one of the registry and as it was registered."""
+        if others := sorted(params.keys() - REGISTRATION):
+            raise Refused(HTTPStatus.BAD_REQUEST, f"{', '.join(others)}: no such parameter of a registration here")
+        archive = params.get("url", "")
+        try:
+            models = self.registry.models()
+            registered = [
+                (name, version)
+                for name, versions in models.items()
+                for version in versions.values()
+                if version.archive == archive
+            ]
+            if not registered:
+                raise Refused(HTTPStatus.FORBIDDEN, f"{archive!r} is no archive that the registry names")
+            ((name, version), *_) = registered
+            self.registry.verify(version)
+        except ArchiveError as error:
+            raise Refused(HTTPStatus.FORBIDDEN, str(error)) from error
+        alias = params.get("model_name", name)
+        if alias != name and (alias in models or not re.fullmatch(NAME, alias, re.ASCII)):
+            raise Refused(HTTPStatus.FORBIDDEN, f"{archive} is an archive of {name} and cannot be called {alias!r}")
+        return params
+
+
+def check_caller(environ: dict[str, Any], token: str, hosts: Iterable[str]) -> None:
+    """Raise ``Refused`` unless the caller may manage TorchServe.
+
+    A page in a browser can have any name point to this machine, so that the ``Host`` must be one that is known.
+    """
+    host, address = environ.get("HTTP_HOST", ""), environ.get("SERVED_ADDRESS", "")
+    name = hostname(host)
+    if not (is_loopback(name) or name in {address, *hosts} - {""}):
+        what = f"Host is {host!r}: it must be localhost, this machine's address or one of MARLOOP_MANAGEMENT_HOSTS"
+        raise Refused(HTTPStatus.FORBIDDEN, what)
+    if is_foreign_page(environ.get("HTTP_ORIGIN"), host, environ.get("HTTP_SEC_FETCH_SITE")):
+        raise Refused(HTTPStatus.FORBIDDEN, "no page of another site may manage TorchServe")
+    if token:
+        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+        if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+            what = "this port needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
+            raise Refused(HTTPStatus.UNAUTHORIZED, what)
+    elif not is_loopback(environ.get("REMOTE_ADDR")):
+        raise Refused(HTTPStatus.FORBIDDEN, "without MARLOOP_TOKEN this port answers only callers on loopback")
+
+
+def server(application: Application, address: str, port: int) -> WSGIServer:
+    """An HTTP server for the port; its ``serve_forever`` runs it.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    return make_server(address, port, application, ThreadingWSGIServer, _Handler)
+
+
+class _Handler(QuietHandler):
+    """Ends with a caller that sends nothing; tells at which of this machine's addresses it was called."""
+
+    timeout = IDLE
+
+    def get_environ(self) -> dict[str, Any]:
+        """Add the address."""
+        environ: dict[str, Any] = super().get_environ()
+        return environ | {"SERVED_ADDRESS": self.connection.getsockname()[0]}
+
+
+def _parameters(environ: dict[str, Any]) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=32, errors="strict")
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the query cannot be read: {error}") from error
+    if len(dict(pairs)) < len(pairs):
+        raise Refused(HTTPStatus.BAD_REQUEST, "a parameter stands twice in the query")
+    return dict(pairs)
+
+
+def _members(environ: dict[str, Any]) -> dict[str, str]:
+    """Return the members of a JSON body as parameters, the other way in which TorchServe takes them."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if environ.get("HTTP_TRANSFER_ENCODING") or not length.isdecimal() or int(length) > LARGEST_BODY:
+        what = f"a body needs a Content-Length of at most {LARGEST_BODY} bytes"
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, what)
+    if not (body := environ["wsgi.input"].read(int(length))):
+        return {}
+    try:
+        members = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {error}") from error
+    if not isinstance(members, dict) or any(isinstance(value, dict | list) for value in members.values()):
+        raise Refused(HTTPStatus.BAD_REQUEST, "the body must be an object of texts, numbers and booleans")
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in members.items()
+        if value is not None
+    }
+
+
+def _explain(start_response: Callable[..., Any], status: HTTPStatus, message: str) -> Iterable[bytes]:
+    """Answer in the form of TorchServe's own errors."""
+    body = json.dumps({"code": status.value, "type": status.name, "message": message}, indent=2).encode()
+    return _respond(start_response, status, "application/json", body)
+
+
+def _respond(start_response: Callable[..., Any], status: HTTPStatus, kind: str, body: bytes) -> Iterable[bytes]:
+    headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff")]
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", "Bearer"))
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [body]

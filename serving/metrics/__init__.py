@@ -1,0 +1,1 @@
+"""The workers' metrics: the files that they write, merged for Prometheus."""

@@ -1,0 +1,193 @@
+"""The workers' metrics over HTTP: the merge of the files that they write, for Prometheus.
+
+Its own small process, so that a scrape never waits for a worker, nor a worker for a scrape.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+from handlers.observe.metrics_folder import check_values
+
+ATTEMPTS = 3  # at reading while TorchServe starts and wipes the folder
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+_NAME = re.compile(r"(?:counter|histogram|gauge_[a-z]+)_(?P<pid>\d+)\.db")
+_LOCK = re.compile(r"(?P<pid>\d+)\.lock")
+_METRIC, _LABEL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*"), re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_STATE = {
+    "marloop_metrics_folder_usable": "Whether the folder of the workers' metrics can be written to",
+    "marloop_damaged_metrics_files": "Files in it that cannot be read and are left out",
+    "marloop_workers_without_metrics": "Workers that live and found no room for theirs",
+}
+
+
+class WorkerMetrics(Collector):
+    """Merges the files of all workers. Counters of those that died stay, so that no sum goes back; gauges go.
+
+    Args:
+        directory: where workers write, ``PROMETHEUS_MULTIPROC_DIR``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is depends on the models."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every worker's metrics, none where no TorchServe has started yet, and how whole they are."""
+        remove_dead(self._directory)
+        metrics, damaged = _read(self._directory, ATTEMPTS)
+        yield from metrics
+        lost = len(without_metrics(self._directory))
+        counts = dict(zip(_STATE, (is_usable(self._directory), len(damaged), lost), strict=True))
+        for name, text in _STATE.items():
+            yield GaugeMetricFamily(name, text, float(counts[name]))
+
+    def complaints(self) -> list[str]:
+        """Return what is wrong, a sentence each."""
+        usable = is_usable(self._directory)
+        damaged = _read(self._directory, ATTEMPTS)[1]
+        return [
+            *([] if usable else [f"{self._directory} cannot be written to, or is full"]),
+            *(f"{self._directory / name} is left out: {reason}" for name, reason in damaged.items()),
+            *(f"worker {pid} serves without metrics" for pid in without_metrics(self._directory)),
+        ]
+
+
+def remove_dead(directory: Path) -> None:
+    """Remove the gauges of workers that ended: those whose lock nobody holds."""
+    for pid, lock in _locks(directory):
+        if _is_free(lock):
+            try:
+                mark_process_dead(pid, str(directory))
+                lock.unlink(missing_ok=True)
+            except OSError:  # of a folder that is read-only, or where a file is none
+                continue
+
+
+def without_metrics(directory: Path) -> list[int]:
+    """The process ids of workers that live and have no file of metrics."""
+    having = {int(name["pid"]) for path in _listed(directory) if (name := _NAME.fullmatch(path.name))}
+    return sorted(pid for pid, lock in _locks(directory) if pid not in having and not _is_free(lock))
+
+
+def is_usable(directory: Path) -> bool:
+    """Whether a worker that starts finds the folder, and a page of room in it."""
+    try:
+        free = os.statvfs(directory)
+    except OSError:
+        return False
+    return directory.is_dir() and os.access(directory, os.W_OK | os.X_OK) and free.f_bavail > 0
+
+
+def server(directory: Path, address: str, port: int) -> WSGIServer:
+    """An HTTP server for ``/metrics`` and ``/healthz``; its ``serve_forever`` runs it.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    collector = WorkerMetrics(directory)
+    registry = CollectorRegistry()
+    registry.register(collector)
+    app = application(registry, collector.complaints)
+    return make_server(address, port, app, ThreadingWSGIServer, QuietHandler)
+
+
+def application(registry: CollectorRegistry, complaints: Callable[[], list[str]]) -> Application:
+    """The WSGI application of a registry.
+
+    Args:
+        registry: what ``/metrics`` shows.
+        complaints: what ``/healthz`` tells behind ok: this process is well, and to start it anew would mend nothing.
+    """
+    metrics: Application = make_wsgi_app(registry)
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        found = path == "/healthz"
+        start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
+        return ["".join(f"{line}\n" for line in ["ok", *complaints()]).encode() if found else b"try /metrics\n"]
+
+    return answer
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Without a line a request."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def _read(directory: Path, attempts: int) -> tuple[list[Metric], dict[str, str]]:
+    """Merge what is whole; and the names of the files that are not, with the reason."""
+    whole, damaged = [], {}
+    for path in _listed(directory):
+        try:
+            _check(path)
+        except FileNotFoundError:  # of a worker that has just ended
+            continue
+        except Exception as error:  # whatever the format's reader raises on bytes that are not of it
+            damaged[path.name] = f"{type(error).__name__}: {error}"
+        else:
+            whole.append(str(path))
+    try:
+        return list(MultiProcessCollector.merge(whole)), damaged
+    except FileNotFoundError:  # wiped since it was listed
+        if attempts == 1:
+            raise
+        return _read(directory, attempts - 1)
+
+
+def _check(path: Path) -> None:
+    """Raise unless a file can be merged and shown.
+
+    Raises:
+        Exception: it cannot; of whatever kind.
+    """
+    if not _NAME.fullmatch(path.name):
+        raise ValueError("no worker names a file so")
+    if not path.is_file():
+        if os.path.lexists(path):
+            raise ValueError("it is no file")
+        raise FileNotFoundError(path)
+    check_values(path)
+    for metric in MultiProcessCollector.merge([str(path)]):
+        for sample in metric.samples:
+            labelled = all(_LABEL.fullmatch(key) and isinstance(value, str) for key, value in sample.labels.items())
+            if not (labelled and _METRIC.fullmatch(sample.name) and isinstance(metric.documentation, str)):
+                raise ValueError(f"it names a metric {sample.name!r}")
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == ".db")
+    except OSError:  # it is not there, or no folder, or not ours to read
+        return []
+
+
+def _locks(directory: Path) -> list[tuple[int, Path]]:
+    named = ((_LOCK.fullmatch(path.name), path) for path in directory.glob("*.lock"))
+    return [(int(name["pid"]), path) for name, path in named if name and path.is_file()]
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is held; or another scrape was faster, or it is no file
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Who may call, whose folders these are, and what runs here."""

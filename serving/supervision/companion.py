@@ -1,0 +1,104 @@
+"""A small service of ours that runs in the background beside TorchServe: start it, find it, stop it."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from serving.processes import commands, end, runs, tail
+from serving.settings import Settings
+from serving.supervision.supervisor import Supervisor
+
+START_TIMEOUT = 90.0  # s; on a busy machine, what the monitor imports takes long
+
+
+class CompanionError(Exception):
+    """It did not start; the message has the end of its log."""
+
+
+@dataclass(frozen=True)
+class Companion:
+    """One such service.
+
+    Attributes:
+        name: of its log.
+        command: behind ``python -m``; must take ``--run-dir``, by which copies on one machine are told apart.
+        url: answers 200 when it runs.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    url: str
+
+    def start(self, settings: Settings, poll: float = 0.1) -> bool:
+        """Start it unless it runs, and wait until it answers.
+
+        Returns:
+            Whether it was started now.
+
+        Raises:
+            CompanionError: it ended, or does not answer.
+            SupervisorError: its supervisor cannot be started.
+        """
+        supervisor, orphan = Supervisor(settings), self.find(settings)
+        state = supervisor.state(self.name)
+        if orphan and not (state and state.alive):
+            end([orphan])
+        began = supervisor.start(self.name, self.arguments(settings), self.log(settings), self.url, {})
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self.answers():
+            state = supervisor.state(self.name)
+            gone = state is None or not state.alive or (began and state.state == "BACKOFF")
+            if gone or time.monotonic() > deadline:
+                if began:
+                    supervisor.stop(self.name)
+                log = self.log(settings)
+                why = "ended" if gone else f"does not answer on {self.url}"
+                raise CompanionError(f"the {self.name} {why}. The end of {log}:\n{tail(log)}")
+            time.sleep(poll)
+        return began
+
+    def answers(self) -> bool:
+        """Whether it answers."""
+        try:
+            return httpx.get(self.url, timeout=5, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self, settings: Settings) -> int:
+        """End it.
+
+        Returns:
+            How many processes were ended.
+        """
+        found = self.find(settings)
+        Supervisor(settings).stop(self.name)
+        left = self.find(settings)
+        end([left] if left else [])  # one that no supervisor knows
+        return 1 if found else 0
+
+    def find(self, settings: Settings) -> psutil.Process | None:
+        """Its process for these settings; None if there is none."""
+        wanted = self.arguments(settings)[1:]
+        return next((process for process, command in commands() if command[1:] == wanted and runs(process)), None)
+
+    def log(self, settings: Settings) -> Path:
+        """Where it writes."""
+        return settings.run_dir / f"{self.name}.log"
+
+    def arguments(self, settings: Settings) -> list[str]:
+        """Its command line."""
+        return [sys.executable, "-m", *self.command, "--run-dir", str(settings.run_dir.resolve())]
+
+
+def exporter(settings: Settings) -> Companion:
+    """The exporter of the workers' metrics."""
+    return Companion("exporter", ("serving", "exporter"), f"{settings.exporter_url}/healthz")
+
+
+def management(settings: Settings) -> Companion:
+    """The port that stands before TorchServe's management."""
+    return Companion("management", ("serving", "management"), f"{settings.management_url}/healthz")

@@ -1,0 +1,357 @@
+"""The supervisor of one run: supervisord, which starts its parts anew when they end, and rotates their logs.
+
+One runs for each run folder, as long as it has parts. A part that ends within ``SETTLED`` seconds is started again
+after 1, 2, 3, … seconds, and given up after ``TRIES`` times; one that ends later is started again at once. A watcher of
+ours runs beside the parts and kills those that run but do not answer (``serving/supervision/watcher.py``).
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+from filelock import FileLock
+
+from serving.processes import commands, end, environment, kill, runs, spawn, tail
+from serving.security.folders import make_private, make_run_folder
+from serving.settings import ROOT, Settings
+
+SETTLED = 15  # s that a part must run until its start counts as done
+TRIES = 5
+START_TIMEOUT = 30.0  # s for supervisord itself
+ANSWER_TIMEOUT = 40.0  # s for one of its answers, which may wait until a part has ended
+GRACE = 10  # s that a part has to end when it is asked to
+LOG_BYTES, LOGS = "10MB", 3  # of each part, the rotated ones beside
+WATCHER = "watcher"
+BEAT = "watcher.beat"  # a file whose time is when the watcher last looked
+
+
+class SupervisorError(Exception):
+    """The supervisor cannot be started or does not answer; the message says more."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a part does.
+
+    Attributes:
+        name: of the part.
+        state: RUNNING, STARTING, BACKOFF (between two attempts), FATAL (given up), STOPPING, STOPPED or EXITED.
+        pid: 0 if it does not run.
+        since: seconds since the epoch when it was last started.
+        why: the last attempt failed; empty if it did not.
+    """
+
+    name: str
+    state: str
+    pid: int
+    since: float
+    why: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or will without anybody's help."""
+        return self.state in ("RUNNING", "STARTING", "BACKOFF")
+
+
+class Supervisor:
+    """The supervisor of a run folder.
+
+    Args:
+        settings: name the folder.
+        foreground: whether it is the first process of a container, whose run folder may be a volume: what it writes,
+            secrets of the environment among it, then lies in the temporary folder.
+    """
+
+    def __init__(self, settings: Settings, foreground: bool = False) -> None:
+        self._settings, self._foreground = settings, foreground
+        self.folder = (settings.temporary if foreground else settings.run_dir.resolve()) / "supervisor"
+        self.log = settings.run_dir / "supervisor.log"
+        self._config = self.folder / "supervisord.ini"
+        self._socket = settings.temporary / "ctl"  # short, as a socket's path must be
+
+    def start(self, name: str, command: Sequence[str], log: Path, url: str, variables: Mapping[str, str]) -> bool:
+        """Start a part unless it runs.
+
+        Args:
+            name: of the part.
+            command: the program, with its path, and its arguments.
+            log: takes what it prints.
+            url: answers, whatever it says, as long as the part is not hung.
+            variables: of its environment, beside the settings and what this process has.
+
+        Returns:
+            Whether it was started now.
+
+        Raises:
+            SupervisorError: there is no supervisor, and none can be started.
+        """
+        with self._alone():
+            self._ensure()
+            state = self.state(name)
+            if state and state.alive:
+                return False
+            self.write_part(name, command, log, url, variables)
+            if state is None:
+                self._call("reloadConfig")
+                self._call("addProcessGroup", name)
+            self._call("startProcess", name, False)
+            return True
+
+    def stop(self, name: str) -> None:
+        """End a part and forget it; the supervisor ends with the last one. Does nothing where there is no such part."""
+        with self._alone():
+            if self.find() is None:
+                self._forget(name)
+                return
+            try:
+                self._remove(name)
+                if not self.parts():
+                    self._shut_down()
+            except SupervisorError:  # it hangs: whoever called looks for what is left of the part
+                self._kill()
+
+    def end(self) -> None:
+        """End it with all its parts, whatever state they are in."""
+        with self._alone():
+            if self.find() is not None:
+                try:
+                    self._shut_down()
+                except SupervisorError:
+                    self._kill()
+            for name in self.parts():
+                self._forget(name)
+
+    def states(self) -> list[State]:
+        """What its parts do, the watcher among them; empty where no supervisor runs.
+
+        Raises:
+            SupervisorError: it does not answer.
+        """
+        try:
+            return [_state(info) for info in cast("list[dict[str, Any]]", self._call("getAllProcessInfo"))]
+        except SupervisorError:
+            if self.find() is None:
+                return []
+            raise
+
+    def state(self, name: str) -> State | None:
+        """What a part does; None if it is not known."""
+        return next((state for state in self.states() if state.name == name), None)
+
+    def parts(self) -> dict[str, str]:
+        """The parts that were started and not stopped, each with the URL by which it is known to be alive."""
+        files = sorted(self.folder.glob("*.json"))
+        return {file.stem: str(json.loads(file.read_bytes())["url"]) for file in files}
+
+    def beat_age(self) -> float | None:
+        """Seconds since the watcher last looked; None if it never did."""
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - (self.folder / BEAT).stat().st_mtime
+        return None
+
+    def find(self) -> psutil.Process | None:
+        """Its process; None if there is none."""
+        mark = str(self._config)
+        found = (one for one, command in commands() if "supervisor.supervisord" in command and mark in command)
+        return next((process for process in found if runs(process)), None)
+
+    def become(self, name: str, command: Sequence[str], url: str) -> None:
+        """Replace this process by a supervisor with one part, whose output is its own: for containers.
+
+        It ends, and with it the container, when the part is given up.
+        """
+        self._make_folders()
+        self.write_part(name, command, None, url, {})
+        self._write_config()
+        supervisord = self._command()
+        os.execve(supervisord[0], supervisord, environment(self._settings, {}))
+
+    def shut_down(self) -> None:
+        """Ask it to end with all its parts, without waiting: for one of these."""
+        self._call("shutdown")
+
+    def write_part(
+        self, name: str, command: Sequence[str], log: Path | None, url: str, variables: Mapping[str, str]
+    ) -> None:
+        """Write what supervisord and ``serving/supervision/part.py`` know of a part."""
+        file = self.folder / f"{name}.json"
+        environ = environment(self._settings, variables)
+        content = {"command": list(command), "folder": str(ROOT), "environment": environ, "url": url}
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump(content, stream)
+        become = [sys.executable, "-I", str(ROOT / "serving" / "supervision" / "part.py"), str(file)]
+        (self.folder / f"{name}.conf").write_text(_program(name, become, log))
+
+    def _ensure(self) -> None:
+        """Start supervisord unless it runs; parts that a killed one left are the caller's to end."""
+        if self.find() is not None:
+            return
+        self._make_folders()
+        for name in self.parts():
+            self._forget(name)
+        self._write_config()
+        process = spawn(self._command(), self.log, self._settings)
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            with contextlib.suppress(SupervisorError):
+                self._call("getState")
+                return
+            if not runs(process) or time.monotonic() > deadline:
+                kill([process])
+                raise SupervisorError(f"the supervisor does not start. The end of {self.log}:\n{tail(self.log)}")
+            time.sleep(0.05)
+
+    def _kill(self) -> None:
+        """Kill it with its parts: one that is only about to become Java would be found by nobody."""
+        if process := self.find():
+            kill([process, *process.children(recursive=True)])
+
+    def _remove(self, name: str) -> None:
+        if self.state(name):
+            with contextlib.suppress(SupervisorError):  # it does not run
+                self._call("stopProcess", name)
+            self._call("removeProcessGroup", name)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        for suffix in ("json", "conf"):
+            (self.folder / f"{name}.{suffix}").unlink(missing_ok=True)
+
+    def _shut_down(self) -> None:
+        process = self.find()
+        self._call("shutdown")
+        if process:
+            _, alive = psutil.wait_procs([process], timeout=GRACE)
+            end(alive)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            with xmlrpc.client.ServerProxy("http://supervisor", transport=_Transport(self._socket)) as proxy:
+                return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as error:
+            raise SupervisorError(f"{method}: {error.faultString}") from error
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+            raise SupervisorError(f"the supervisor does not answer ({method}): {error}") from error
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
+
+    def _make_folders(self) -> None:
+        for folder in (self._settings.temporary, self.folder):
+            make_private(folder)
+
+    def _write_config(self) -> None:
+        foreground = self._foreground
+        watcher = [
+            sys.executable,
+            "-m",
+            "serving.supervision.watcher",
+            "--run-dir",
+            str(self._settings.run_dir.resolve()),
+        ]
+        watcher += ["--end-with-parts"] if foreground else []
+        mask = os.umask(0o077)
+        os.umask(mask)
+        sections: dict[str, dict[str, object]] = {
+            "supervisord": {
+                "nodaemon": "true",  # its session is its own already
+                "silent": "true",
+                "logfile": "/dev/null" if foreground else self.log,
+                "logfile_maxbytes": "0" if foreground else "1MB",
+                "logfile_backups": "2",
+                "pidfile": self._settings.temporary / "supervisor.pid",
+                "umask": f"{mask:03o}",
+                "directory": ROOT,
+                "nocleanup": "true",
+                **({"user": "root"} if os.getuid() == 0 else {}),  # said, since it warns otherwise
+            },
+            "unix_http_server": {"file": self._socket, "chmod": "0600"},
+            "rpcinterface:supervisor": {
+                "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+            },
+            "include": {"files": "*.conf"},
+        }
+        log = None if foreground else self._settings.run_dir / f"{WATCHER}.log"
+        # The watcher ends first, as the one whose number is highest.
+        text = _sections(sections) + _program(WATCHER, watcher, log, autostart=True, priority=1000)
+        self._config.write_text(text)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        make_run_folder(self._settings.run_dir)
+        with FileLock(self._settings.run_dir / "supervisor.lock"):
+            yield
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's file."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _Transport(xmlrpc.client.Transport):
+    """XML-RPC over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """Return a connection to the socket, whatever the host is called."""
+        connection = _Connection(self._path)
+        self._connection = (host, connection)  # what is closed in the end
+        return connection
+
+
+def _state(info: Mapping[str, Any]) -> State:
+    why = str(info["spawnerr"]) if info["statename"] in ("BACKOFF", "FATAL", "EXITED") else ""
+    return State(str(info["name"]), str(info["statename"]), int(info["pid"]), float(info["start"]), why)
+
+
+def _program(name: str, command: Sequence[str], log: Path | None, autostart: bool = False, priority: int = 100) -> str:
+    settings: dict[str, object] = {
+        "command": shlex.join(command),
+        "autostart": "true" if autostart or log is None else "false",
+        "autorestart": "true",
+        "startsecs": SETTLED,
+        "startretries": TRIES,
+        "stopwaitsecs": GRACE,
+        "killasgroup": "true",
+        "priority": priority,
+        "redirect_stderr": "true",
+        "stdout_logfile": "/dev/fd/1" if log is None else _escaped(log.resolve()),  # it is read twice
+        "stdout_logfile_maxbytes": 0 if log is None else LOG_BYTES,
+        "stdout_logfile_backups": LOGS,
+    }
+    return _sections({f"program:{name}": settings})
+
+
+def _sections(sections: Mapping[str, Mapping[str, object]]) -> str:
+    lines = []
+    for section, settings in sections.items():
+        lines += [f"[{section}]", *(f"{name}={_escaped(value)}" for name, value in settings.items()), ""]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(value: object) -> str:
+    return str(value).replace("%", "%%")

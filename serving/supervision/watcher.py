@@ -1,0 +1,152 @@
+"""``python -m serving.supervision.watcher``: kills a part that runs but hangs, so that its supervisor starts it anew.
+
+A part is asked for something that needs no worker and no database. Any answer will do; one that is late counts as none.
+Hung is a part that answered before and has not for ``SILENCE`` seconds; one that starts has more time. The seconds in
+which this process itself did not get to run count for nobody: then the machine is busy.
+"""
+
+import argparse
+import contextlib
+import http.client
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import psutil
+
+from serving.processes import kill
+from serving.settings import Settings
+from serving.supervision.supervisor import BEAT, WATCHER, State, Supervisor, SupervisorError
+
+logger = logging.getLogger("watcher")
+INTERVAL = 1.0  # s
+PATIENCE = 5.0  # s that one answer is waited for
+SILENCE = 10.5  # s; two questions fit in
+FAILURES = 2
+STARTING = 120.0  # s that a part has until its first answer
+LATE = 2.0  # s beyond the pause between two looks, or beyond the questions' time: so long this process did not run
+
+
+@dataclass(frozen=True)
+class Life:
+    """What is known of a running part.
+
+    Attributes:
+        pid: of its process.
+        heard: when it last answered, by the clock; at first when it was first seen.
+        failures: questions since then.
+        started: whether it has ever answered.
+    """
+
+    pid: int
+    heard: float
+    failures: int = 0
+    started: bool = False
+
+    def hangs(self, now: float) -> bool:
+        """Whether it has been silent for too long."""
+        silence = SILENCE if self.started else STARTING
+        return self.failures >= FAILURES and now - self.heard > silence
+
+
+class Watch:
+    """Looks at the parts of a supervisor.
+
+    Args:
+        supervisor: whose parts they are.
+        ask: whether a URL answers.
+        clock: seconds, never set back.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, ask: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._supervisor, self._ask, self._clock = supervisor, ask, clock
+        self._lives: dict[str, Life] = {}
+        self._looked = clock()
+
+    def look(self) -> list[str]:
+        """Ask every part once, and kill those that hang; returns their names."""
+        states = {state.name: state for state in self._supervisor.states() if state.pid and state.name != WATCHER}
+        urls = {name: url for name, url in self._supervisor.parts().items() if name in states}
+        begun = self._clock()
+        self._excuse(begun - self._looked - INTERVAL)
+        with ThreadPoolExecutor(max(1, len(urls))) as threads:
+            answers = dict(zip(urls, threads.map(self._ask, urls.values()), strict=True))
+        now = self._looked = self._clock()
+        self._excuse(now - begun - PATIENCE)
+        self._lives = {name: self._life(states[name], answered, now) for name, answered in answers.items()}
+        hung = [name for name, life in self._lives.items() if life.hangs(now)]
+        for name in hung:
+            logger.warning("%s has not answered for %.0f s: killed", name, now - self._lives[name].heard)
+            _kill_family(states[name].pid)
+        return hung
+
+    def _life(self, state: State, answered: bool, now: float) -> Life:
+        known = self._lives.get(state.name)
+        if known is None or known.pid != state.pid:
+            known = Life(state.pid, now)
+        if answered:
+            return Life(state.pid, now, started=True)
+        return replace(known, failures=known.failures + 1)
+
+    def _excuse(self, late: float) -> None:
+        """Take seconds in which this process did not run off everybody's silence, and count failures anew."""
+        if late > LATE:
+            lives = self._lives.items()
+            self._lives = {name: replace(life, heard=life.heard + late, failures=0) for name, life in lives}
+
+
+def answers(url: str, patience: float = PATIENCE) -> bool:
+    """Whether a URL answers in time, whatever it says."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience)
+    try:
+        connection.request("GET", parts.path or "/")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def watch_forever(supervisor: Supervisor, parent: int, end_with_parts: bool) -> None:
+    """Look every second as long as the supervisor lives, and leave a trace of each look.
+
+    Args:
+        supervisor: whose parts are looked at.
+        parent: id of its process, of which this one is a child.
+        end_with_parts: whether it shall end when a part is given up, so that whoever runs it can start it anew.
+    """
+    watch = Watch(supervisor, answers)
+    while os.getppid() == parent:
+        try:
+            watch.look()
+            if end_with_parts and any(state.state == "FATAL" for state in supervisor.states()):
+                logger.warning("a part was given up: the supervisor ends")
+                supervisor.shut_down()
+        except SupervisorError as error:
+            logger.warning("%s", error)
+        (supervisor.folder / BEAT).touch()
+        time.sleep(INTERVAL)
+
+
+def _kill_family(pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        kill([process, *process.children(recursive=True)])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run-dir", required=True, help="folder of the run")
+    parser.add_argument("--end-with-parts", action="store_true", help="end the supervisor when a part is given up")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
+    watch_forever(Supervisor(settings, arguments.end_with_parts), os.getppid(), arguments.end_with_parts)

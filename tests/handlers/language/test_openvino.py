@@ -1,0 +1,101 @@
+"""What is OpenVINO's own; what it has in common with other engines is in test_language_engines.py."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handlers.language.decoders.openvino import NUMERICS, EngineError, compile_model, reason
+from tests.support.handlers.smollm2 import openvino_model
+
+openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+
+# What the plugin can be told beside NUMERICS: how it uses cores, what it reports. None changes what it computes.
+WITHOUT_NUMBERS = {
+    "SUPPORTED_PROPERTIES", "NETWORK_NAME", "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "NUM_STREAMS", "INFERENCE_NUM_THREADS",
+    "PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS", "ENABLE_CPU_PINNING", "ENABLE_CPU_RESERVATION",
+    "SCHEDULING_CORE_TYPE", "MODEL_DISTRIBUTION_POLICY", "ENABLE_HYPER_THREADING", "EXECUTION_DEVICES", "LOG_LEVEL",
+    "TBB_PARTITIONER", "RUNTIME_REQUIREMENTS",
+    # Of a cache of 8 bits, which is not used.
+    "KEY_CACHE_GROUP_SIZE", "VALUE_CACHE_GROUP_SIZE",
+}  # fmt: skip
+# Asks questions alone, again, after others and at once; with a seed too. Says whether all answers are the same.
+ASK = """
+import json, sys
+from pathlib import Path
+from handlers.language.batching import ContinuousBatching
+from handlers.language.generation import Generate, Sampling
+from handlers.language.decoders.openvino import OpenVinoDecoder
+from tests.support.handlers.generating import run
+
+decoder = OpenVinoDecoder(Path(sys.argv[1]), 8, 128, threads=int(sys.argv[2]))
+PROMPTS = ["What is gravity?", "Count from one to ten.", "Write a sentence about the sea.", "What colour is the sky?",
+           "Say hello in German.", "Why do birds sing?", "Name three primary colours.", "How is bread made?"]
+answers = {}
+for sampling in (Sampling(temperature=0), Sampling(temperature=1.2, seed=7)):
+    engine = ContinuousBatching(decoder)
+    asked = [Generate(text, engine.tokenize(text, False), 12, sampling) for text in PROMPTS]
+    alone = [run(engine, one)[one.id].numbers for one in asked]
+    again = [run(engine, one)[one.id].numbers for one in asked]
+    together = run(ContinuousBatching(decoder), *asked)
+    answers[sampling.temperature] = [alone, again, [together[text].numbers for text in PROMPTS]]
+print(json.dumps(list(answers.values())))
+"""
+
+
+def model(size: int = 64) -> Any:
+    from openvino import opset13 as ops
+
+    x = ops.parameter([-1, size], np.float32, name="x")
+    weights = ops.constant(np.eye(size, dtype=np.float32))
+    return openvino.Model([ops.matmul(x, weights, False, False)], [x], "small")
+
+
+def test_whatever_the_plugin_could_choose_by_the_processor_is_set() -> None:
+    compiled = compile_model(model(), NUMERICS)
+    assert set(compiled.get_property("SUPPORTED_PROPERTIES")) == WITHOUT_NUMBERS | NUMERICS.keys()
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+    assert compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0
+    assert {compiled.get_property(f"{of}_CACHE_PRECISION") for of in ("KV", "KEY", "VALUE")} == {openvino.Type.f32}
+
+
+def test_a_row_of_a_float32_model_is_computed_in_float32() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    assert np.array_equal(compile_model(model(), NUMERICS)(x)[0], x)  # bfloat16 would cut the last 16 bits off
+
+
+def test_what_the_plugin_refuses_is_one_sentence() -> None:
+    with pytest.raises(EngineError, match=r"^OpenVINO cannot compile the model for this processor: [^\n]*$"):
+        compile_model(model(), {"INFERENCE_PRECISION_HINT": "f3"})
+
+
+def test_the_reason_is_the_last_line_of_a_page() -> None:
+    page = (
+        "Exception from src/infer.cpp:97:\nCheck 'a == b' failed at executor.cpp:2847:\nexpect bf16, current: f32.\n\n"
+    )
+    assert reason(RuntimeError(page)) == "expect bf16, current: f32"
+    assert reason(RuntimeError()) == "RuntimeError"
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
+    return openvino_model(tmp_path_factory)
+
+
+@pytest.mark.parametrize(("instructions", "threads"), [("DEFAULT", 2), ("AVX2", 1)])
+def test_an_answer_is_the_same_again_and_beside_others_whatever_the_processor_has(
+    converted: Path, instructions: str, threads: int
+) -> None:
+    environ = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}
+    command = [sys.executable, "-c", ASK, str(converted), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environ)
+    assert done.returncode == 0, done.stderr
+    for alone, again, together in json.loads(done.stdout):
+        assert again == alone
+        assert together == alone

@@ -1,0 +1,222 @@
+"""Requests in OpenAI's form: what is read of them, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from handlers.language import requests
+from handlers.language.generation import Sampling
+from handlers.message import InputError
+from tests.support.handlers.wire import dumps
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def chat(**parameters: Any) -> requests.Asked:
+    return requests.chat(dumps({"messages": HI} | parameters))
+
+
+def completion(**parameters: Any) -> requests.Asked:
+    return requests.completion(dumps({"prompt": "Hi"} | parameters))
+
+
+def test_a_bare_request_has_the_apis_defaults() -> None:
+    assert chat() == requests.Asked("chat", HI, None, [], Sampling())
+    assert completion() == requests.Asked("completion", "Hi", 16, [], Sampling())
+    assert requests.native(b'{"prompt": "Hi"}') == requests.Asked("native", "Hi", None, [], Sampling())
+
+
+def test_every_parameter_is_understood() -> None:
+    asked = chat(
+        model="gpt-4o",
+        user="me",
+        n=1,
+        max_completion_tokens=9,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        presence_penalty=-2,
+        frequency_penalty=2,
+        seed=-1,
+        stop=["a", "b"],
+        stream=True,
+        stream_options={"include_usage": True},
+        logprobs=True,
+        top_logprobs=3,
+        response_format={"type": "text"},
+    )
+    sampling = Sampling(0.5, 0.9, 40, -2, 2, -1, 3)
+    assert asked == requests.Asked("chat", HI, 9, ["a", "b"], sampling, stream=True, include_usage=True)
+
+
+def test_parts_of_text_a_name_and_the_newer_word_for_system_are_read() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    asked = chat(messages=[{"role": "developer", "content": "x", "name": "n"}, {"role": "user", "content": parts}])
+    assert asked.prompt == [{"role": "system", "content": "x"}, {"role": "user", "content": "one\ntwo"}]
+
+
+def test_an_answer_can_be_held_to_json() -> None:
+    assert chat(response_format={"type": "json_object"}).sampling.json
+    assert not chat(response_format={"type": "text"}).sampling.json
+    assert not chat().sampling.json
+
+
+def test_an_answer_can_be_sent_back_as_it_came() -> None:
+    bare = {"role": "assistant", "content": "x"}
+    carried: list[dict[str, Any]] = [
+        {"refusal": None, "tool_calls": None},
+        {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": []},
+        {"parsed": None, "tool_calls": []},
+        {"annotations": [], "reasoning_content": None, "provider_specific_fields": {"refusal": None}},
+    ]
+    for more in carried:
+        assert chat(messages=[*HI, bare | more]).prompt == [*HI, bare]
+
+
+@pytest.mark.parametrize("answer", [{"content": None}, {}, {"content": None, "tool_calls": []}, {"content": []}])
+def test_an_answer_without_a_text_is_an_empty_one(answer: dict[str, Any]) -> None:
+    assert chat(messages=[*HI, {"role": "assistant", **answer}]).prompt == [*HI, {"role": "assistant", "content": ""}]
+
+
+def test_a_part_of_a_text_may_carry_what_says_nothing() -> None:
+    part: dict[str, Any] = {"type": "text", "text": "one", "annotations": [], "cache_control": None}
+    assert chat(messages=[{"role": "user", "content": [part]}]).prompt == [{"role": "user", "content": "one"}]
+
+
+NEUTRAL: list[dict[str, Any]] = [
+    {"n": 1},
+    {"presence_penalty": 0, "frequency_penalty": 0.0},
+    {"stop": []},
+    {"stream": False, "stream_options": {}},
+    {"stream": False, "stream_options": {"include_usage": False, "include_obfuscation": False}},
+    {"response_format": {"type": "text"}},
+    {"tools": [], "tool_choice": "none", "parallel_tool_calls": True},
+    {"tool_choice": "auto", "parallel_tool_calls": False},
+    {"functions": [], "function_call": "none"},
+    {"logit_bias": {}, "store": False, "metadata": {}},
+    {"modalities": ["text"], "service_tier": "auto"},
+    {"user": "me", "safety_identifier": "me", "prompt_cache_key": "me"},
+    {"logprobs": False, "top_logprobs": 0},
+    {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "ignore_eos": False, "min_tokens": 0},
+    {"top_k": 0, "best_of": 1, "verbosity": "medium", "reasoning_effort": "none"},
+]
+
+
+@pytest.mark.parametrize("parameters", NEUTRAL, ids=str)
+def test_what_asks_for_nothing_passes(parameters: dict[str, Any]) -> None:
+    assert chat(**parameters) == chat()
+
+
+# Every parameter of "Create chat completion" and of "Create completion" that may be null.
+NULLS = [
+    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
+    "max_tokens", "metadata", "modalities", "n", "parallel_tool_calls", "prediction", "presence_penalty",
+    "prompt_cache_key", "prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed",
+    "service_tier", "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_logprobs",
+    "top_p", "user", "verbosity", "web_search_options",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_null_is_as_if_it_were_not_there(name: str) -> None:
+    assert chat(**{name: None}) == chat()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"best_of": 1, "echo": False, "suffix": "", "logprobs": False},
+        {"best_of": None, "echo": None, "suffix": None, "logprobs": None, "logit_bias": None, "n": None},
+        {"logit_bias": {}, "n": 1, "stop": None, "stream_options": None, "user": "me", "seed": None},
+    ],
+)
+def test_what_asks_for_nothing_passes_in_the_older_form_too(parameters: dict[str, Any]) -> None:
+    assert completion(**parameters) == completion()
+
+
+def test_logprobs_of_the_older_form_are_a_number() -> None:
+    assert completion(logprobs=2).sampling.logprobs == 2
+    assert chat(logprobs=True).sampling.logprobs == 0
+    assert chat(logprobs=False).sampling.logprobs is None
+
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    ({"messages": []}, "empty", "$.messages"),
+    ({"messages": "Hi"}, "wrong_type", "$.messages"),
+    ({"messages": [{"role": "user"}]}, "missing_field", "$.messages[0].content"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "unknown_category", "$.messages[0].role"),
+    ({"messages": [{"role": "user", "content": None}]}, "wrong_type", "$.messages[0].content"),
+    ({"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}, "unsupported_value", "tool_calls"),
+    ({"messages": [{"role": "user", "content": "x", "audio": {"id": "a"}}]}, "unsupported_value", "[0].audio"),
+    ({"messages": [{"role": "user", "content": "x", "nonsense": 1}]}, "unknown_field", "$.messages[0].nonsense"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "text": ""}]}]}, "unknown_category", "type"),
+    ({"temperature": 2.1}, "out_of_range", "$.temperature"),
+    ({"temperature": -0.1}, "out_of_range", "$.temperature"),
+    ({"temperature": "hot"}, "wrong_type", "$.temperature"),
+    ({"top_p": 0}, "out_of_range", "$.top_p"),
+    ({"top_p": 1.5}, "out_of_range", "$.top_p"),
+    ({"top_k": -2}, "out_of_range", "$.top_k"),
+    ({"max_tokens": 0}, "out_of_range", "$.max_tokens"),
+    ({"max_tokens": 3, "max_completion_tokens": 4}, "invalid_parameter", "$.max_completion_tokens"),
+    ({"presence_penalty": 2.5}, "out_of_range", "$.presence_penalty"),
+    ({"frequency_penalty": -2.5}, "out_of_range", "$.frequency_penalty"),
+    ({"n": 2}, "out_of_range", "$.n"),
+    ({"stop": list("abcde")}, "out_of_range", "$.stop"),
+    ({"stop": ["a", ""]}, "empty", "$.stop"),
+    ({"stop": ""}, "empty", "$.stop"),
+    ({"top_logprobs": 2}, "invalid_parameter", "$.top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "out_of_range", "$.top_logprobs"),
+    ({"stream_options": {"include_usage": True}}, "invalid_parameter", "$.stream_options"),
+    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "unsupported_value", "$.response_format"),
+    ({"tools": [{"type": "function"}]}, "unsupported_value", "$.tools"),
+    ({"tool_choice": "required"}, "unsupported_value", "$.tool_choice"),
+    ({"functions": [{"name": "f"}]}, "unsupported_value", "$.functions"),
+    ({"function_call": {"name": "f"}}, "unsupported_value", "$.function_call"),
+    ({"logit_bias": {"1": 5}}, "unsupported_value", "$.logit_bias"),
+    ({"store": True}, "unsupported_value", "$.store"),
+    ({"store": 0}, "unsupported_value", "$.store"),
+    ({"metadata": {"a": "b"}}, "unsupported_value", "$.metadata"),
+    ({"min_p": 0.1}, "unsupported_value", "$.min_p"),
+    ({"modalities": ["text", "audio"]}, "unsupported_value", "$.modalities"),
+    ({"audio": {"voice": "x"}}, "unsupported_value", "$.audio"),
+    ({"prediction": {"type": "content", "content": "x"}}, "unsupported_value", "$.prediction"),
+    ({"reasoning_effort": "high"}, "unsupported_value", "$.reasoning_effort"),
+    ({"service_tier": "flex"}, "unsupported_value", "$.service_tier"),
+    ({"web_search_options": {}}, "unsupported_value", "$.web_search_options"),
+    ({"repetition_penalty": 1.1}, "unsupported_value", "$.repetition_penalty"),
+    ({"stream_options": {"include_obfuscation": True}}, "unknown_category", "include_obfuscation"),
+    ({"nonsense": None}, "unknown_field", "$.nonsense"),
+    ({"prompt": "x"}, "unknown_field", "$.prompt"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "code", "path"), BAD, ids=[str(one[0])[:60] for one in BAD])
+def test_what_is_not_offered_is_refused_with_its_place(parameters: dict[str, Any], code: str, path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        chat(**parameters)
+    assert (caught.value.code, caught.value.path[-len(path) :]) == (code, path)
+
+
+def test_an_unknown_parameter_is_told_those_that_are_known() -> None:
+    with pytest.raises(InputError) as caught:
+        chat(nonsense=1)
+    assert "temperature" in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"prompt": ["a", "b"]}, {"prompt": []}, {"echo": True}, {"suffix": "x"}, {"best_of": 2}]
+)
+def test_a_completion_is_one_text_after_one_prompt(parameters: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        completion(**parameters)
+    assert caught.value.path == f"$.{next(iter(parameters))}"
+
+
+def test_a_list_of_one_prompt_is_that_prompt() -> None:
+    assert completion(prompt=["a"]).prompt == "a"
+
+
+@pytest.mark.parametrize("body", [b'{"prompt": "\\ud800"}', b'{"prompt": "\xff"}', b"{", b"[]", b'{"prompt": 1}'])
+def test_no_such_body_reaches_an_engine(body: bytes) -> None:
+    with pytest.raises(InputError):
+        requests.native(body)

@@ -1,0 +1,137 @@
+"""JSON in: what is wrong with a text, and where."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.json_io import check_unique_keys, check_utf8, decode
+from handlers.message import InputError
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    """A row, and rows within."""
+
+    x: float
+    rows: list["Row"] = []
+
+
+DECODER = msgspec.json.Decoder(Row)
+DEEP = 100_000
+
+
+def refused(body: bytes) -> InputError:
+    with pytest.raises(InputError) as raised:
+        decode(DECODER, body)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "path"),
+    [
+        (b"", "invalid_json", "$"),
+        (b" \n", "invalid_json", "$"),
+        (b"{", "invalid_json", "$"),
+        (b'{"x": 1}}', "invalid_json", "$"),
+        (b'{"x": 1,}', "invalid_json", "$"),
+        (b"{'x': 1}", "invalid_json", "$"),
+        (b'\xef\xbb\xbf{"x": 1}', "invalid_json", "$"),
+        (b'{"x": "\\ud800"}', "invalid_json", "$"),
+        (b'{"x": 1, "rows": ' + b"[" * DEEP + b"]" * DEEP + b"}", "wrong_type", "$.rows[0]"),
+        (b'{"x": NaN}', "not_finite", "$"),
+        (b'{"x": Infinity}', "not_finite", "$"),
+        (b'{"x": -Infinity}', "not_finite", "$"),
+        (b'{"x": nan}', "invalid_json", "$"),
+        (b'{"x": 1e400}', "out_of_range", "$.x"),
+        (b'{"x": ' + b"9" * 5000 + b"}", "out_of_range", "$.x"),
+        (b"[]", "wrong_type", "$"),
+        (b"null", "wrong_type", "$"),
+        (b'{"x": null}', "wrong_type", "$.x"),
+        (b'{"x": "1"}', "wrong_type", "$.x"),
+        (b'{"x": true}', "wrong_type", "$.x"),
+        (b'{"x": [1]}', "wrong_type", "$.x"),
+        (b"{}", "missing_field", "$.x"),
+        (b'{"x": 1, "rows": [{"x": 1}, {}]}', "missing_field", "$.rows[1].x"),
+        (b'{"x": 1, "rows": [{"x": 1, "y": 2}]}', "unknown_field", "$.rows[0].y"),
+        (b'{"x": 1, "a\\nb": 2}', "unknown_field", "$.a\nb"),
+        (b'{"x": "\xff"}', "wrong_type", "$.x"),
+        (b'{"\xff": 1}', "invalid_utf8", "$"),
+    ],
+)
+def test_a_fault_has_its_code_and_path(body: bytes, code: str, path: str) -> None:
+    error = refused(body)
+    assert (error.code, error.path) == (code, path)
+
+
+def test_nesting_without_end_is_refused() -> None:
+    deep = b'{"x": 1, "rows": [' * DEEP
+    assert refused(deep).code == "invalid_json"
+    assert "nested too deeply" in refused(deep).message
+
+
+def test_the_description_is_asked_for_the_path_of_the_fault() -> None:
+    with pytest.raises(InputError) as raised:
+        decode(DECODER, b'{"x": []}', lambda path: f"what belongs at {path}")
+    assert raised.value.expected == "what belongs at $.x"
+
+
+def test_a_text_of_the_type_is_decoded() -> None:
+    assert decode(DECODER, b'{"rows": [], "x": -1}') == Row(-1)
+
+
+@given(st.binary(max_size=20))
+def test_exactly_what_python_takes_for_utf8_passes(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        with pytest.raises(InputError, match=f"byte {error.start} ") as raised:
+            check_utf8(body)
+        assert raised.value.code == "invalid_utf8"
+    else:
+        check_utf8(body)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(alphabet='a:"\\{é', max_size=4),
+    lambda child: (
+        st.lists(child, max_size=3) | st.dictionaries(st.text(alphabet="ab:.", max_size=2), child, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def members(value: Any) -> int:
+    """How many members the objects of a value have."""
+    if isinstance(value, dict):
+        return len(value) + sum(members(child) for child in value.values())
+    return sum(members(child) for child in value) if isinstance(value, list) else 0
+
+
+@given(JSON_VALUES)
+def test_keys_that_stand_once_pass_even_where_strings_hold_colons(value: Any) -> None:
+    check_unique_keys(json.dumps(value).encode(), members(value))
+
+
+@given(JSON_VALUES, JSON_VALUES, st.sampled_from(["a", "é", ":", ""]))
+def test_a_key_that_stands_twice_is_found_wherever_it_is(before: Any, value: Any, key: str) -> None:
+    twice = f"{{{json.dumps(key)}: 0, {json.dumps(key, ensure_ascii=False)}: {json.dumps(value)}}}"
+    body = f'{{"first": {json.dumps(before)}, "list": [1, {twice}]}}'
+    decoded = json.loads(body)
+    with pytest.raises(InputError) as raised:
+        check_unique_keys(body.encode(), members(decoded))
+    assert (raised.value.code, raised.value.path) == ("duplicate_key", f"$.list[1].{key}")
+
+
+def test_a_text_too_deep_to_be_searched_for_twins_is_refused() -> None:
+    depth = 900  # the decoder still reads this
+    body = b'{"a":' * depth + b"1" + b"}" * depth
+    with pytest.raises(InputError, match="nested too deeply") as raised:
+        check_unique_keys(body, 1)
+    assert raised.value.code == "invalid_json"
+
+
+def test_the_search_for_twins_converts_no_number() -> None:
+    check_unique_keys(b'{"a": ' + b"9" * 5000 + b', "b": -1e-5, "c": 1E400}', 0)

@@ -1,0 +1,79 @@
+"""The real weights, packaged by the recipe, on a real TorchServe with the fastest engine that is installed."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.registry import Registry
+from tests.integration.conftest import Server, serve, settings_for
+from tests.readme import client
+from tests.support.handlers.smollm2 import CACHE, weights
+from training.language.pipeline import train
+from training.recipes import missing
+from training.recipes.chat import recipe
+
+QUESTIONS = [
+    "What is gravity?",
+    "Count from one to ten.",
+    "Write a sentence about the sea.",
+    "What colour is the sky?",
+    "Say hello in German.",
+    "Why do birds sing?",
+]
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[Server]:
+    if lacking := missing("chat"):
+        pytest.skip(lacking)
+    weights()  # skips where there are none
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "store"
+        train(recipe, None, Registry(store), cache=CACHE)
+        with serve(settings_for(store, Path(folder) / "run")) as running:
+            yield running
+
+
+def ask(server: Server, question: str, **more: Any) -> httpx.Response:
+    body = {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 24, **more}
+    return httpx.post(f"{server.url}/predictions/chat/1.0/v1/chat/completions", json=body, timeout=120)
+
+
+def test_each_of_several_greedy_answers_again_and_at_once_equals_the_one_alone(chat: Server) -> None:
+    alone = [ask(chat, question).json()["choices"] for question in QUESTIONS]
+    assert alone[0][0]["message"]["content"].startswith("Gravity is")
+    assert [ask(chat, question).json()["choices"] for question in QUESTIONS] == alone  # after the others, and cached
+    with ThreadPoolExecutor(len(QUESTIONS)) as threads:
+        together = list(threads.map(lambda question: ask(chat, question).json()["choices"], QUESTIONS))
+    assert together == alone
+
+
+def test_a_stream_says_what_the_whole_answer_says(chat: Server) -> None:
+    whole = ask(chat, QUESTIONS[2]).json()["choices"][0]["message"]["content"]
+    *lines, done = [line for line in ask(chat, QUESTIONS[2], stream=True).text.splitlines() if line]
+    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines]
+    assert done == "data: [DONE]"
+    assert "".join(delta.get("content", "") for delta in deltas) == whole
+
+
+def test_a_seed_repeats_an_answer_and_a_prompt_that_begins_alike_is_cached(chat: Server) -> None:
+    first, second = (ask(chat, QUESTIONS[5], temperature=1.5, seed=7).json() for _ in range(2))
+    assert first["choices"] == second["choices"]
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+
+
+def test_the_program_in_the_readme_gets_an_answer_like_the_one_below_it(chat: Server) -> None:
+    program, printed = client()
+    here = program.replace("http://127.0.0.1:8080", chat.url)
+    assert here != program
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=120)
+    # Last bits, which the engine and the processor decide, may choose another word later on.
+    assert done.stdout[:40] == printed[:40]

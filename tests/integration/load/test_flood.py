@@ -1,0 +1,81 @@
+"""Requests that never end, more of them than TorchServe has memory for: it answers others, and goes on afterwards."""
+
+import contextlib
+import resource
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.settings import Settings
+from tests.integration.conftest import Server, serve, settings_for, train
+from tests.support.waiting import wait_until
+
+CONNECTIONS = 9000
+BODY = 82_000  # bytes; 738 MB together
+HELD = 20.0  # s: until TorchServe has read what it can
+RECOVERED = 10.0  # s
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    store = tmp_path_factory.mktemp("flood") / "store"
+    train(store, "linear", "default")
+    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as server:
+        yield server
+
+
+@pytest.fixture
+def files() -> Iterator[None]:
+    """As many open files as the system allows; skipped where these are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < CONNECTIONS + 500:
+        pytest.skip(f"only {hard} files may be open")
+    # Not a few more than the connections: this process may have others open.
+    enough = 3 * CONNECTIONS if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_nine_thousand_unfinished_requests_are_outlived(own: Server, files: None) -> None:
+    with unfinished(own.settings, CONNECTIONS, BODY):
+        started = time.monotonic()
+        pings = []
+        while time.monotonic() < started + HELD:
+            pings.append(is_answered(own))
+        assert any(pings)
+    wait_until(lambda: is_answered(own), timeout=RECOVERED)
+    response = own.client.post(f"{own.url}/predictions/linear", json={"x": 6})
+    assert response.json()["prediction"] == pytest.approx(12, abs=0.01)
+
+
+def test_more_of_the_largest_bodies_than_there_is_memory_for_are_outlived(own: Server, files: None) -> None:
+    with unfinished(own.settings, 250, 6_500_000):
+        wait_until(lambda: is_answered(own), timeout=RECOVERED)
+    wait_until(lambda: is_answered(own), timeout=RECOVERED)
+
+
+@contextlib.contextmanager
+def unfinished(settings: Settings, count: int, size: int) -> Iterator[None]:
+    """Connections that have sent all of a request but its last byte, as far as they were let."""
+    head = f"POST /predictions/linear HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            with contextlib.suppress(OSError):  # it defends itself
+                address = ("127.0.0.1", settings.inference_port)
+                connection = stack.enter_context(socket.create_connection(address, timeout=2))
+                connection.sendall(head + b" " * (size - 1))
+        yield
+
+
+def is_answered(server: Server) -> bool:
+    """Whether /ping answers within a second."""
+    try:
+        return httpx.get(f"{server.url}/ping", timeout=1).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,82 @@
+"""Tuning beside a served model: it goes on answering, and is left as it was found."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from loadtests.tune import guard
+from loadtests.tune.candidates import Candidate, configured
+from loadtests.tune.champion import Champion
+from loadtests.tune.tune import Measure, Point, Tuner
+from serving.hosts.torchserve.management import Management
+from tests.integration.conftest import Server
+from tests.support.waiting import wait_until
+
+CANDIDATES = [Candidate(1, 1), Candidate(2, 16, 3)]
+
+
+@pytest.fixture
+def management(server: Server) -> Iterator[Management]:
+    """The management API; the workers of candidates are gone when the test ends."""
+    before = server.worker_pids()
+    with httpx.Client(timeout=120) as client:
+        yield Management(server.settings.management_address, client)
+    wait_until(lambda: server.worker_pids() == before)
+
+
+def tuner(server: Server, management: Management, measure: Measure) -> Tuner:
+    store = server.settings.model_store
+    return Tuner(management, store, Champion.of(store, "linear"), measure, lambda _: None)
+
+
+def test_each_candidate_is_served_with_its_settings_while_the_champion_answers(
+    server: Server, management: Management
+) -> None:
+    seen = []
+
+    def measure(name: str, candidate: Candidate, clients: int) -> Point:
+        answers = [server.client.post(f"{server.url}/predictions/{m}", json={"x": 6}) for m in (name, "linear")]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        described = management.describe(name, "1.0")
+        seen.append((described["minWorkers"], described["batchSize"], described["maxBatchDelay"]))
+        return Point(candidate, clients, 1, 1, 1, 0)
+
+    points = tuner(server, management, measure).sweep(CANDIDATES, [1, 2])
+    assert {(point.candidate, point.clients) for point in points} == {(c, n) for c in CANDIDATES for n in (1, 2)}
+    assert set(seen) == {(1, 1, 1), (2, 16, 3)}
+    assert set(management.versions()) == {"linear", "flights", "fashion"}
+
+
+def test_ctrl_c_leaves_the_service_as_it_was(server: Server, management: Management) -> None:
+    def measure(name: str, candidate: Candidate, clients: int) -> Point:
+        raise KeyboardInterrupt
+
+    before = management.versions(), sorted(path.name for path in server.settings.model_store.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        tuner(server, management, measure).sweep(CANDIDATES)
+    assert (management.versions(), sorted(p.name for p in server.settings.model_store.iterdir())) == before
+
+
+def test_what_a_killed_tuning_left_is_removed_by_the_next(server: Server, management: Management) -> None:
+    own = tuner(server, management, lambda name, candidate, clients: Point(candidate, clients, 1, 1, 1, 0))
+    (server.settings.model_store / f"{own.name}.mar").write_bytes(configured(own.champion.archive, CANDIDATES[0]))
+    management.register(f"{own.name}.mar", own.name)
+    own.sweep(CANDIDATES[:1], [1])
+    assert set(management.versions()) == {"linear", "flights", "fashion"}
+
+
+def test_the_guard_compares_the_model_with_an_echo_on_the_same_service(server: Server, management: Management) -> None:
+    champion = Champion.of(server.settings.model_store, "linear")
+    asked = []
+
+    def throughput(name: str) -> float:
+        answer = server.client.post(f"{server.url}/predictions/{name}", json={"x": 6}).json()["prediction"]
+        asked.append(name)
+        assert answer == (0 if name == "linear-echo" else pytest.approx(12, abs=0.05))
+        return 100.0 if name == "linear-echo" else 60.0
+
+    share = guard.measure(management, server.settings.model_store, "linear", champion.archive, throughput, 2)
+    assert share == guard.Share(60.0, 100.0, 0.6)
+    assert asked == ["linear", "linear-echo"] * 3
+    assert set(management.versions()) == {"linear", "flights", "fashion"}

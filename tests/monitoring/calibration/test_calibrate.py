@@ -1,0 +1,91 @@
+"""The calibration of drift on a real year, with fewer windows than `python -m monitoring calibrate flights` draws."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monitoring.calibration.calibrate import calibrate, draw
+from monitoring.calibration.timeline import Timeline, timeline
+from monitoring.live.drift import LEVEL
+from serving.registry import ArchiveError, Registry
+from tests.training.conftest import CACHE, Trainings
+from training import recipes
+from training.improve.practices import document, drift_result
+from training.statistics.usual import ROWS
+
+MAY, OCTOBER = datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC)
+recipe = recipes.find("flights")
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
+    """2013, answered by a model of its January and February."""
+    trained = Trainings(tmp_path_factory.mktemp("trained"))
+    trained(recipe)
+    return timeline(recipe, trained.registry, CACHE)
+
+
+@pytest.fixture(scope="module")
+def result(year: Timeline) -> dict[str, Any]:
+    return calibrate(year, MAY, OCTOBER, windows=24, left_out=4)
+
+
+def row(result: Mapping[str, Any], period: str) -> dict[str, Any]:
+    (found,) = [one for one in result["rows"] if one["period"] == period]
+    return dict(found)
+
+
+def test_the_timeline_is_the_year_in_order_and_the_version_knows_its_first_two_months(year: Timeline) -> None:
+    assert len(year.rows) == 327_346
+    assert year.known == 50_009
+    assert year.rows.time is not None
+    assert (np.diff(year.rows.time) >= 0).all()
+    (one,) = year.labelled(0, 1)
+    assert one.prediction.features == {"distance": 1400.0, "hour": 5, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
+    assert one.label == 227
+    assert abs(one.prediction.output - 227) < 40
+    assert one.prediction.time == datetime(2013, 1, 1, 10, tzinfo=UTC)
+
+
+def test_what_the_version_knows_hardly_ever_alarms_and_the_summer_nearly_always(result: dict[str, Any]) -> None:
+    assert row(result, "known")["alarm"] == 0
+    assert row(result, "2013-05-01 to 2013-10-01")["alarm"] >= 0.95
+    assert row(result, "2013-05-01 to 2013-10-01")["errors"] > 0.5
+
+
+def test_every_month_that_came_after_is_told(result: dict[str, Any]) -> None:
+    periods = [one["period"] for one in result["rows"]]
+    assert periods[3:] == [f"2013-{month:02}" for month in range(3, 13)]
+    assert (result["window"], result["level"]) == (5959, LEVEL)  # a week of the winter
+
+
+def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> None:
+    contract = year.without(0, ROWS[-1])
+    assert contract.reference["rows"] == 50_009 - ROWS[-1]
+    assert contract.reference["inputs"].keys() == year.contract.reference["inputs"].keys()
+
+
+def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: dict[str, Any], tmp_path: Path) -> None:
+    written = document.write_result(result, tmp_path)
+    assert written.name == "drift-flights.json"
+    draw(result, tmp_path / "drift-flights.png")
+    assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
+    table = drift_result.markdown(document.read(tmp_path)["drift-flights"])
+    assert "| known | 24 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
+    page = document.rendered(tmp_path)
+    assert "`python -m monitoring calibrate flights`" in page
+    assert "![Alarms of drift: flights](practices/drift-flights.png)" in page
+
+
+def test_a_model_without_a_champion_or_a_recipe_without_a_timeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="flights has no champion"):
+        timeline(recipe, Registry(tmp_path), CACHE)
+    trained = Trainings(tmp_path / "trained")
+    linear = recipes.find("linear")
+    trained(linear)
+    with pytest.raises(ValueError, match="the recipe linear has no timeline"):
+        timeline(linear, trained.registry, CACHE)

@@ -1,0 +1,99 @@
+"""What a replay found, and how it is shown; the committed page is what the committed figures say."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from monitoring.replay import page
+from monitoring.replay.drive import Drive, Lived, rmse
+from monitoring.replay.pace import Pace
+from monitoring.replay.result import FELL, result_of
+from monitoring.replay.stack import Stack
+from serving.settings import ROOT, Settings
+from training.improve.practices import document, replay_result
+
+ABOUT = {"command": "replay", "model": "flights", "run": "make replay", "seconds": 60.0, "machine": "an abacus"}
+
+
+def lived(day: date, frozen: float, loop: float, *alerts: str, rows: int = 100) -> Lived:
+    return Lived(day, rows, frozen, loop, "1.0", alerts)
+
+
+def job(day: date, state: str, **more: Any) -> dict[str, Any]:
+    told = {"trigger": "alert", "reason": FELL, "result": {"version": "1.1", "verdict": {"reason": "better"}}}
+    return {"day": day, "state": state, **told, **more}
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    """Of two days in February, two in April and one in May."""
+    with httpx.Client() as client:
+        stack = Stack(Settings(), "flights", "", "")
+        drive = Drive(stack, client, Pace(stack, client), lambda text: None)
+    drive.lived = [
+        lived(date(2013, 2, 27), 100, 100),
+        lived(date(2013, 2, 28), 100, 100),
+        lived(date(2013, 4, 1), 400, 100, FELL, "ModelDrift"),
+        lived(date(2013, 4, 2), 400, 100, "ModelDrift"),
+        lived(date(2013, 5, 1), 400, 100, rows=200),
+    ]
+    drive.jobs = {
+        2: job(date(2013, 4, 2), "rolled_back", undone=date(2013, 5, 1)),
+        1: job(date(2013, 4, 1), "refused"),
+    }
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(result_of(drive, ABOUT | {"unit": "minutes"})))
+    return found
+
+
+def test_months_have_the_error_of_both_arms_and_what_happened(result: dict[str, Any]) -> None:
+    february, april, may = result["rows"]
+    assert (february["month"], february["rows"], february["frozen"], february["loop"]) == ("2013-02", 200, 10, 10)
+    assert (april["frozen"], april["loop"], april["days_with_alert"]) == (20, 10, 1)
+    assert (april["retrainings"], april["promoted"], april["refused"], april["rolled_back"]) == (2, 1, 1, 0)
+    assert (may["retrainings"], may["rolled_back"]) == (0, 1)
+    assert [one["day"] for one in result["jobs"]] == ["2013-04-01", "2013-04-02"]
+    assert result["goals"] == {"saved": 0.5, "retrainings_known": 0, "retrainings": 2}
+
+
+def test_the_error_of_several_days_counts_each_row_alike() -> None:
+    assert rmse([(100, 4.0), (300, 16.0)]) == pytest.approx(13**0.5)
+
+
+def test_the_goals_are_told_as_met_or_not(result: dict[str, Any]) -> None:
+    met = replay_result.goals(result)
+    assert met[0].endswith("50.0% lower than the frozen version's; the goal is 33%: met.")
+    assert met[1] == "- 2 retrainings from March to December; the goal is at most 15: met."
+    assert met[2] == "- 0 retrainings in January and February; the goal is none: met."
+    result["goals"] = {"saved": 0.3294, "retrainings_known": 1, "retrainings": 16}
+    assert [line.endswith("**not met**.") for line in replay_result.goals(result)] == [True] * 3
+
+
+def test_the_page_and_the_practices_are_written_from_the_result(result: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "closed-loop.md").write_text(f"Before.\n{page.BEGIN}\nold\n{page.END}\nAfter.\n")
+    assert [path.name for path in page.write(result, tmp_path)] == [
+        "closed-loop.json",
+        "closed-loop.png",
+        "closed-loop.md",
+    ]
+    text = (tmp_path / "closed-loop.md").read_text()
+    assert text.startswith("Before.\n")
+    assert text.endswith("\nAfter.\n")
+    assert "| 2013-04 | 200 | 20.00 | 10.00 | 1 | 2 | 1 | 1 | 0 | 0 |" in text
+    assert "old" not in text
+    assert (tmp_path / "closed-loop.png").read_bytes().startswith(b"\x89PNG")
+    assert "| 2013-04 | 200 | 20.00 |" in document.rendered(tmp_path / document.RESULTS)
+
+
+def test_a_page_without_its_marks_is_refused(result: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="closed-loop.md has lost its marks"):
+        page.with_figures("What a loop!", result)
+
+
+def test_the_committed_page_shows_the_committed_figures() -> None:
+    docs = ROOT / "docs"
+    committed = (docs / "closed-loop.md").read_text()
+    assert committed == page.with_figures(committed, document.read(docs / document.RESULTS)[page.NAME])

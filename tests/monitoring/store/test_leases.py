@@ -1,0 +1,142 @@
+"""Of several monitors on one database, one does the jobs."""
+
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monitoring.retraining.queue import RetrainRefused
+from monitoring.store.leases import Lease, LeaseLostError
+from monitoring.store.predictions import Store, open_store
+from tests.monitoring.store.test_predictions import NOW
+from tests.support.monitoring.loops import MODEL, Loop
+from tests.support.waiting import wait_until
+
+SHORT = timedelta(seconds=0.5)
+
+
+class Tick:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_of_many_that_ask_at_once_gets_it(url: str) -> None:
+    stores = [open_store(url) for _ in range(3)]
+    leases = [Lease(stores[i % 3]) for i in range(9)]
+    with ThreadPoolExecutor(9) as pool:
+        assert sum(pool.map(Lease.renew, leases)) == 1
+    (holder,) = [lease for lease in leases if lease.held]
+    assert {lease.holder for lease in leases} == {holder.owner}
+    assert holder.renew()
+    holder.release()
+    assert not holder.held
+    other = next(lease for lease in leases if lease is not holder)
+    assert other.renew()
+    assert not holder.renew()
+    for store in stores:
+        store.close()
+
+
+def test_a_holder_that_slept_too_long_writes_nothing_more(store: Store) -> None:
+    first, second = (Lease(store, lasts=SHORT, owner=name) for name in ("first", "second"))
+    assert first.renew()
+    assert not second.renew()
+    wait_until(second.renew, poll=0.05)
+    job = store.create_job("flights", "hand", "asked", NOW)
+    with first.fenced(), pytest.raises(LeaseLostError, match="second has the lease 'jobs', not first"):
+        store.update_job(job.id, state="running")
+    assert store.job(job.id).state == "queued"
+    with second.fenced():
+        assert store.update_job(job.id, state="running").state == "running"
+    assert store.update_job(job.id, progress="by a call").progress == "by a call"  # which needs none
+
+
+def test_after_a_pause_of_the_process_it_is_not_held_before_it_was_renewed(store: Store) -> None:
+    tick = Tick()
+    lease = Lease(store, tick=tick)
+    lease.renew()
+    assert lease.held
+    tick.now += 15
+    assert not lease.held
+    assert lease.renew()
+
+
+HOLDER = """
+import sys, threading
+from monitoring.store.leases import Lease
+from monitoring.store.predictions import open_store
+from datetime import timedelta
+lease = Lease(open_store(sys.argv[1]), lasts=timedelta(seconds=1.5))
+lease.renew()
+print(lease.held, flush=True)
+lease.keep_forever(threading.Event())
+"""
+
+
+def test_a_holder_that_is_killed_is_followed_by_another(url: str) -> None:
+    store = open_store(url)
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, url], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "True\n"
+        lease = Lease(store, lasts=timedelta(seconds=1.5))
+        assert not lease.renew()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_until(lease.renew, poll=0.1)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout and process.stdout.close()
+    store.close()
+
+
+def test_two_monitors_on_one_database_train_a_job_once(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    leases = [Lease(loop.store, owner=f"monitor {i}", lasts=timedelta(seconds=2)) for i in range(2)]
+    stop = threading.Event()
+    runners = []
+    for lease in leases:
+        loop.restart()
+        loop.runner._lease = lease
+        runners.append(loop.runner)
+    loop.request()
+    threads = [threading.Thread(target=lease.keep_forever, args=(stop,)) for lease in leases]
+    threads += [threading.Thread(target=runner.run_forever, args=(stop, 0.01)) for runner in runners]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: bool(loop.trainings.started), poll=0.01)
+        assert not stop.wait(0.3)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(loop.trainings.started) == 1
+    assert sum(lease.held for lease in leases) == 1
+
+
+def test_an_alert_that_two_monitors_are_told_of_is_one_job(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    monitors = []
+    for _ in range(6):
+        loop.restart()
+        monitors.append(loop.retraining)
+
+    def ask(i: int) -> bool:
+        try:
+            monitors[i].request(MODEL, "alert", "it fell")
+        except RetrainRefused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(ask, range(6))) == 1
+    assert len(loop.store.jobs()) == 1

@@ -1,0 +1,153 @@
+"""The supervisor on small programs of the test's own: what ends comes back, what cannot start is given up."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.processes import runs, tail
+from serving.settings import Settings
+from serving.supervision import supervisor as supervising
+from serving.supervision.supervisor import State, Supervisor
+from tests.support.waiting import wait_until
+
+NOWHERE = "http://127.0.0.1:1/"
+SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
+
+
+@dataclass(frozen=True)
+class World:
+    """A supervisor and where its parts write."""
+
+    supervisor: Supervisor
+    settings: Settings
+
+    def log(self, name: str) -> Path:
+        return self.settings.run_dir / f"{name}.log"
+
+    def start(self, name: str, command: list[str], **variables: str) -> bool:
+        return self.supervisor.start(name, command, self.log(name), NOWHERE, variables)
+
+    def state(self, name: str) -> State:
+        state = self.supervisor.state(name)
+        assert state is not None
+        return state
+
+    def process(self, name: str) -> psutil.Process:
+        wait_until(lambda: self.state(name).pid != 0)
+        return psutil.Process(self.state(name).pid)
+
+
+@pytest.fixture
+def world(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(supervising, "SETTLED", 4)  # s; Python itself may take one on a busy machine
+    monkeypatch.setattr(supervising, "TRIES", 1)
+    world = World(Supervisor(settings), settings)
+    yield world
+    world.supervisor.end()
+
+
+def test_a_part_is_started_once_and_its_end_ends_the_supervisor(world: World) -> None:
+    assert world.supervisor.states() == []
+    assert world.start("a", SLEEP)
+    assert not world.start("a", SLEEP)
+    process = world.process("a")
+    watcher = world.process("watcher")
+    world.supervisor.stop("a")
+    assert not any(map(runs, (process, watcher)))
+    assert world.supervisor.find() is None
+    world.supervisor.stop("a")  # once more is no error
+
+
+def test_a_killed_part_comes_back_and_its_log_is_kept(world: World) -> None:
+    world.start("a", SLEEP)
+    wait_until(lambda: world.state("a").state == "RUNNING")
+    first = world.process("a")
+    first.kill()
+    wait_until(lambda: world.state("a").pid not in (0, first.pid), timeout=10)
+    wait_until(lambda: world.log("a").read_text().count("here") == 2)
+
+
+def test_a_part_that_cannot_start_is_tried_again_and_then_given_up_with_its_reason(world: World) -> None:
+    world.start("a", [sys.executable, "-c", "print('no disk'); raise SystemExit(3)"])
+    wait_until(lambda: world.state("a").state == "FATAL")
+    assert not world.state("a").alive
+    assert "too quickly" in world.state("a").why
+    assert world.log("a").read_text().count("no disk") == 2
+    assert world.start("a", SLEEP)  # asked for again, it is tried again
+    wait_until(lambda: world.state("a").state == "RUNNING")
+
+
+def test_a_part_has_the_environment_of_whoever_started_it_whatever_is_in_it(world: World) -> None:
+    odd = "a \"quoted\", 100 %(x)s; = 'value'\nof two lines \\ €"
+    world.start("a", [sys.executable, "-c", "import os; print(repr(os.environ['ODD']), flush=True)"], ODD=odd)
+    wait_until(lambda: world.log("a").exists() and repr(odd) in world.log("a").read_text())
+
+
+@pytest.mark.parametrize("name", ["with space", "100%", "a,b"])
+def test_a_run_folder_may_have_any_name(settings: Settings, tmp_path: Path, name: str) -> None:
+    own = replace(settings, run_dir=tmp_path / name)
+    supervisor = Supervisor(own)
+    try:
+        supervisor.start("a", SLEEP, own.run_dir / "a.log", NOWHERE, {})
+        wait_until(lambda: (own.run_dir / "a.log").exists() and "here" in (own.run_dir / "a.log").read_text())
+    finally:
+        supervisor.end()
+
+
+def test_the_environment_is_for_nobody_else_to_read(world: World) -> None:
+    world.start("a", SLEEP, SECRET="x")
+    file = world.supervisor.folder / "a.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    world.supervisor.stop("a")
+    assert not file.exists()
+
+
+def test_two_run_folders_do_not_see_each_other(world: World, tmp_path: Path) -> None:
+    other = Supervisor(replace(world.settings, run_dir=tmp_path / "other"))
+    world.start("a", SLEEP)
+    assert other.states() == []
+    other.end()
+    assert runs(world.process("a"))
+
+
+def test_what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own(world: World) -> None:
+    world.start("a", SLEEP)
+    orphan = world.process("a")
+    killed = world.supervisor.find()
+    assert killed is not None
+    killed.kill()
+    wait_until(lambda: not runs(killed))
+    assert world.supervisor.states() == []
+    try:
+        assert world.start("b", SLEEP)
+        assert {state.name for state in world.supervisor.states()} == {"b", "watcher"}
+    finally:
+        orphan.kill()
+
+
+def test_one_that_hangs_is_ended_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "ANSWER_TIMEOUT", 1.0)
+    world.start("a", SLEEP)
+    part = world.process("a")
+    hung = world.supervisor.find()
+    assert hung is not None
+    os.kill(hung.pid, signal.SIGSTOP)
+    world.supervisor.stop("a")
+    assert not any(map(runs, (hung, part)))
+
+
+def test_a_log_is_rotated_by_its_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "LOG_BYTES", "10KB")
+    talk = "import time\nfor _ in range(50_000): print('x' * 99)\nprint('end', flush=True)\ntime.sleep(600)"  # 5 MB
+    world.start("a", [sys.executable, "-c", talk])
+    # The last line is in the newest file, or in the one before if that was full; either may be renamed meanwhile.
+    wait_until(lambda: any("end" in tail(world.log("a").with_name(name), 1) for name in ("a.log", "a.log.1")))
+    kept = list(world.settings.run_dir.glob("a.log*"))
+    assert len(kept) == 4
+    assert sum(file.stat().st_size for file in kept) < 1_000_000  # what was read at once goes into one file

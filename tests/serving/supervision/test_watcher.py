@@ -1,0 +1,113 @@
+"""A part that hangs is killed; one that starts, or a busy machine, is not taken for one."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from serving.processes import runs
+from serving.supervision.supervisor import State, Supervisor
+from serving.supervision.watcher import SILENCE, STARTING, Watch, answers
+from tests.support.waiting import wait_until
+
+
+class Parts:
+    """A supervisor's view of one real process, which answers as it is told, by a clock of the test's own."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.now, self.answering, self.takes = pid, 0.0, True, 0.0
+        self.watch = Watch(cast(Supervisor, self), self._ask, lambda: self.now)
+
+    def states(self) -> list[State]:
+        return [State("a", "RUNNING", self.pid, 0.0, "")]
+
+    def parts(self) -> dict[str, str]:
+        return {"a": "http://127.0.0.1:1/"}
+
+    def _ask(self, url: str) -> bool:
+        self.now += 0.001 if self.answering else 5.0
+        return self.answering
+
+    def look(self, after: float = 1.0) -> list[str]:
+        self.now += after
+        return self.watch.look()
+
+
+@pytest.fixture
+def parts() -> Iterator[Parts]:
+    family = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    with subprocess.Popen([sys.executable, "-c", f"{family}; time.sleep(600)"]) as process:
+        wait_until(lambda: bool(psutil.Process(process.pid).children()))
+        yield Parts(process.pid)
+        for child in psutil.Process(process.pid).children() if process.poll() is None else []:
+            child.kill()
+        process.kill()
+
+
+def test_one_that_hangs_is_killed_with_its_children_in_less_than_fifteen_seconds(parts: Parts) -> None:
+    children = psutil.Process(parts.pid).children()
+    parts.look()
+    parts.answering, silent = False, parts.now
+    while not parts.look():
+        assert parts.now - silent < 15
+    assert SILENCE < parts.now - silent < 15
+    assert not any(runs(process) for process in children)
+
+
+def test_one_late_answer_is_no_hang(parts: Parts) -> None:
+    parts.look()
+    for answering in (False, True, False, True):
+        parts.answering = answering
+        assert parts.look() == []
+
+
+def test_one_that_starts_has_more_time(parts: Parts) -> None:
+    parts.answering = False
+    while parts.now < STARTING - 10:
+        assert parts.look() == []
+    while not parts.look():
+        assert parts.now < STARTING + 20
+
+
+def test_seconds_in_which_nobody_got_to_run_count_for_nobody(parts: Parts) -> None:
+    parts.look()
+    parts.answering = False
+    assert parts.look() == []
+    assert parts.look(after=60.0) == []  # the machine was busy with others
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_any_answer_will_do(status: int) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Not on the terminal."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        assert answers(f"http://127.0.0.1:{server.server_port}/ping")
+        thread.join()
+
+
+def test_nobody_there_and_one_that_never_answers_are_alike() -> None:
+    assert not answers("http://127.0.0.1:1/ping")
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # which takes connections and reads nothing
+        assert not answers(f"http://127.0.0.1:{server.server_port}/", patience=0.1)
+
+
+def test_a_folder_without_parts_has_nothing_to_ask(tmp_path: Path) -> None:
+    class None_(Parts):
+        def states(self) -> list[State]:
+            return []
+
+    assert None_(0).look() == []

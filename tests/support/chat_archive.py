@@ -1,0 +1,132 @@
+"""Archives of language models, made by hand: with the echo of the tests, or with weights."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import handlers
+from handlers.contract import Example, ModelContract, TensorSpec
+from serving.registry import Registry, State, Version, file_sha256
+from tests.support.handlers import echo_engine
+
+CONFIG = "model-config.yaml"
+CONTEXT = 4000  # tokens of the echo
+SETTINGS = {
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    "continuousBatching": True,
+    "maxBatchDelay": 1,
+    "responseTimeout": 60,
+    "jobQueueSize": 100,
+}
+ECHO = '''
+from chat import ChatService
+from echo_engine import EchoEngine
+
+
+class EchoService(ChatService):
+    """Serves the echo."""
+
+    def load_engine(self, directory, settings):
+        names = ("slots", "context", "queue", "seconds")
+        return "echo", EchoEngine(*(settings[name] for name in names))
+'''
+
+
+def contract(name: str, example: Example, version: str = "1.0") -> ModelContract:
+    """Of a language model."""
+    return ModelContract(
+        name=name,
+        version=version,
+        task="generation",
+        inputs=(TensorSpec("prompt", "BYTES"),),
+        outputs=(TensorSpec("text", "BYTES"),),
+        labels=(),
+        example=example,
+        reference={},
+        evaluation={},
+        lineage={},
+    )
+
+
+def echoed(text: str) -> Example:
+    """What the echo answers in the native form."""
+    prompt, generated = len(text.encode()), -(-len(text.encode()) // echo_engine.SIZE)
+    counts = {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+    return Example({"prompt": text}, {"text": text, "finish_reason": "stop", "usage": counts})
+
+
+def register(
+    store: Path,
+    model: ModelContract,
+    settings: Mapping[str, Any],
+    template: str,
+    files: Mapping[str, bytes] | None = None,
+    entry_point: str = "chat.py",
+) -> None:
+    """Pack an archive and make it the champion.
+
+    Args:
+        store: the model store.
+        model: its contract.
+        settings: ``model-config.yaml``.
+        template: for conversations.
+        files: more to pack.
+        entry_point: that TorchServe loads.
+    """
+    source = Path(handlers.__file__).parent
+    manifest = {"modelName": model.name, "modelVersion": model.version, "handler": entry_point}
+    content = {
+        "MAR-INF/MANIFEST.json": json.dumps({"runtime": "python", "model": manifest | {"configFile": CONFIG}}).encode(),
+        "contract.json": model.to_json(),
+        CONFIG: yaml.safe_dump(dict(settings)).encode(),
+        "chat.py": (source / "entry_points" / "chat.py").read_bytes(),
+        "assets/chat_template.jinja": template.encode(),
+        **{f"handlers/{path.relative_to(source)}": path.read_bytes() for path in source.rglob("*.py")},
+        **(files or {}),
+    }
+    store.mkdir(parents=True, exist_ok=True)
+    path = store / f"{model.name}-{model.version}.mar"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with Registry(store).change() as models:
+        created = "2026-01-01T00:00:00+00:00"
+        state: State = "challenger" if model.name in models else "champion"
+        versions = models.get(model.name, {})
+        models[model.name] = versions | {model.version: Version(path.name, file_sha256(path), state, created)}
+
+
+def register_echo(
+    store: Path,
+    name: str,
+    slots: int,
+    room: int,
+    seconds: float,
+    wire: bool = True,
+    queue: int = 256,
+    version: str = "1.0",
+    **more: Any,
+) -> None:
+    """Pack the echo.
+
+    Args:
+        store: the model store.
+        name: of the model.
+        slots: requests that run at once.
+        room: requests beyond these that TorchServe hands to the worker.
+        seconds: that a step takes.
+        wire: whether the worker's socket is read through a buffer.
+        queue: requests that wait in the worker at most.
+        version: a first one is champion, a later one a challenger.
+        more: settings of TorchServe.
+    """
+    model = contract(name, echoed("Hello"), version)
+    handler = {"slots": slots, "context": CONTEXT, "seconds": seconds, "wire": wire, "queue": queue}
+    settings = SETTINGS | {"batchSize": slots + room, "handler": handler} | more
+    files = {"echo_chat.py": ECHO.encode(), "echo_engine.py": Path(echo_engine.__file__).read_bytes()}
+    register(store, model, settings, echo_engine.SMOLLM2, files, "echo_chat.py")

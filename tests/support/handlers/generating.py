@@ -1,0 +1,119 @@
+"""Runs generation engines to their end, and a decoder that needs no weights."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from handlers.formats.tensors import Array
+from handlers.language.batching import DecodeError, Part
+from handlers.language.generation import Finished, Generate, GenerationEngine, Sampling, Token
+
+GREEDY = Sampling(temperature=0)
+
+
+@dataclass
+class Answer:
+    """All that an engine gave out for one request, and at which of its steps each token came."""
+
+    tokens: list[Token] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    finished: Finished | None = None
+
+    @property
+    def numbers(self) -> list[int]:
+        return [token.token for token in self.tokens]
+
+    @property
+    def text(self) -> str:
+        return b"".join(token.piece for token in self.tokens).decode()
+
+    @property
+    def end(self) -> Finished:
+        assert self.finished
+        return self.finished
+
+
+def run(
+    engine: GenerationEngine, *requests: Generate, later: dict[int, Callable[[], Any]] | None = None, steps: int = 5000
+) -> dict[str, Answer]:
+    """Step until nothing runs or waits.
+
+    Args:
+        engine: to run.
+        requests: added before the first step.
+        later: what to do before the step of this number.
+        steps: more than these are a hang.
+    """
+    answers: dict[str, Answer] = {}
+    later = dict(later or {})
+    for request in requests:
+        engine.add(request)
+    for step in range(steps):
+        later.pop(step, lambda: None)()
+        for answer in engine.step():
+            mine = answers.setdefault(answer.id, Answer())
+            if isinstance(answer, Finished):
+                assert mine.finished is None
+                mine.finished = answer
+            else:
+                assert mine.finished is None
+                mine.tokens.append(answer)
+                mine.steps.append(step)
+        if not later and not (engine.usage.running or engine.usage.waiting):
+            return answers
+    raise AssertionError(f"not finished after {steps} steps: {engine.usage}")
+
+
+class ToyDecoder:
+    """Logits are random numbers seeded by all tokens of a slot: a wrong cache gives another answer.
+
+    Token 0 ends the generation. ``fail`` makes ``decode`` fail; ``loads`` are the numbers of tokens of each call.
+    """
+
+    def __init__(self, slots: int = 4, context: int = 64, vocabulary: int = 40, batch: int = 32) -> None:
+        self.slots, self.context, self.vocabulary, self.batch = slots, context, vocabulary, batch
+        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.loads: list[dict[int, int]] = []
+        self.copies = 0
+        self.fail = False
+        self.closed = False
+
+    def tokenize(self, text: str, special: bool) -> list[int]:
+        return [1 + (0 if special else ord(letter) % (self.vocabulary - 1)) for letter in text]
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+    def ends(self, token: int) -> bool:
+        return token == 0
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        assert [part.slot for part in parts] == sorted({part.slot for part in parts})
+        self.loads.append({part.slot: len(part.tokens) for part in parts})
+        assert 0 < sum(self.loads[-1].values()) <= self.batch
+        if self.fail:
+            raise DecodeError("no memory")
+        for part in parts:
+            assert part.tokens
+            assert part.position == len(self.held[part.slot])
+            self.held[part.slot].extend(part.tokens)
+            assert len(self.held[part.slot]) <= self.context
+        rows = [self.logits(self.held[part.slot]) for part in parts if part.wanted]
+        return np.stack(rows) if rows else np.empty((0, self.vocabulary), np.float32)
+
+    def logits(self, tokens: Sequence[int]) -> Array:
+        logits = np.random.default_rng(list(tokens)).normal(0, 2, self.vocabulary).astype(np.float32)
+        logits[0] -= 1  # else most answers are short
+        return logits
+
+    def truncate(self, slot: int, length: int) -> None:
+        del self.held[slot][length:]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self.copies += 1
+        self.held[target] = self.held[source][:length]
+
+    def close(self) -> None:
+        self.closed = True

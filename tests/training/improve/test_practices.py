@@ -1,0 +1,154 @@
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.main import get_command
+
+from monitoring import __main__ as monitoring
+from serving import __main__ as serving
+from serving.settings import ROOT
+from training import __main__ as training
+from training.improve.practices import document
+from training.improve.practices.practice import Practice
+from training.improve.practices.rows import PRACTICES
+from training.improve.practices.tuning import TUNING
+
+DOCS = ROOT / "docs"
+RESULT: dict[str, Any] = {
+    "command": "report",
+    "model": "wine",
+    "seconds": 61.0,
+    "machine": "an abacus",
+    "held_out": 1000,
+    "primary": "rmse",
+    "rows": [{"model": "wine, preset default", "rmse": 1.5}, {"model": "mean", "rmse": 2.5}],
+    "intervals": {"rmse": [1.25, 1.75]},
+    "calibration": None,
+}
+ROWS = (
+    Practice("Tasting", "`taste`", ("training/fit.py",), "report-wine", lambda result: f"{result['seconds']:.0f} sips"),
+    Practice("Ageing", "`age`", ("training/fit.py",), "report-cellar", lambda result: "better"),
+    Practice("Bottling", "`bottle`", ("training/packaging/archive.py", "serving/registry.py"), note="see the label"),
+)
+
+
+def test_the_page_is_what_the_command_writes() -> None:
+    assert (DOCS / "practices.md").read_text() == document.rendered(DOCS / document.RESULTS)
+
+
+def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
+    assert set(document.read(DOCS / document.RESULTS)) <= {one.result for one in PRACTICES}
+
+
+def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
+    text = (DOCS / "practices.md").read_text()
+    for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (DOCS / path).exists(), path
+    for room, app in {"training": training.app, "monitoring": monitoring.app, "serving": serving.app}.items():
+        known = set(get_command(app).commands)  # type: ignore[attr-defined]
+        assert set(re.findall(rf"python -m {room} ([a-z-]+)", text)) <= known
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_every_command_with_a_result_can_be_rendered() -> None:
+    for result in document.read(DOCS / document.RESULTS).values():
+        module, _ = document.SECTIONS[result["command"]]
+        assert importlib.import_module(module).markdown(result)
+
+
+def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_left_out() -> None:
+    text = document.render({"report-wine": RESULT}, practices=ROWS)
+    assert "| Tasting | `taste` | [fit.py](../training/fit.py) | 61 sips |" in text
+    assert "Ageing" not in text
+    archive = "[archive.py](../training/packaging/archive.py), [registry.py](../serving/registry.py)"
+    assert f"| Bottling | `bottle` | {archive} | see the label |" in text
+
+
+def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
+    effects = {one.result: one.effect for one in PRACTICES}
+    by_slice, pretraining = effects["report-sentiment"], effects["learning-curve-sentiment"]
+    assert by_slice is not None
+    assert pretraining is not None
+    models = {"sentiment, preset full": 0.875, "VADER": 0.625}
+    slices = [{"slice": "movie", "model": name, "polarity": value} for name, value in models.items()]
+    found = by_slice({"rows": [{"model": "sentiment, preset full"}], "slices": slices})
+    assert found == "polarity: movie 0.8750 against 0.6250 of VADER"
+    points = {
+        (100, "pretrained"): 0.75,
+        (100, "from scratch"): 0.5,
+        (500, "pretrained"): 0.8,
+        (500, "from scratch"): 0.55,
+    }
+    rows = [
+        {"slice": "movie", "rows": size, "start": start, "polarity": value} for (size, start), value in points.items()
+    ]
+    assert pretraining({"metric": "polarity", "rows": rows}) == (
+        "polarity, movie, pretrained against from scratch: "
+        "0.7500 against 0.5000 with 100 rows; 0.8000 against 0.5500 with 500 rows"
+    )
+
+
+def ablated(**differences: float) -> dict[str, Any]:
+    """A result of an ablation with these differences of accuracy; two starts, the second with nothing but itself."""
+    rows = [
+        {"start": "plain", "practice": name, "difference": value, "difference_spread": 0.0025, "epochs": 4.0}
+        for name, value in {"start": 0.0, **differences}.items()
+    ]
+    return {"metric": "accuracy", "rows": [*rows, rows[0] | {"start": "deep"}]}
+
+
+def test_the_effect_of_a_training_practice_is_its_difference_to_each_start_that_it_was_tried_from() -> None:
+    effects = {one.name: one.effect for one in TUNING if one.result == "ablate-fashion"}
+    found = effects["Dropout"]
+    assert found is not None
+    assert found(ablated(dropout=-0.0125)) == "−1.25 ± 0.25 points from `plain`"
+    assert found(ablated()) == "not tried"
+    stopped = effects["Early stopping of a run three times as long"]
+    assert stopped is not None
+    both = {"epochs × 3": 0.02, "epochs × 3, early stopping": 0.015}
+    assert stopped(ablated(**both)) == "+1.50 ± 0.25 points from `plain` (run to its end: +2.00 ± 0.25)"
+
+
+def test_the_effect_of_a_search_is_how_much_better_its_best_trial_is_on_held_out_rows() -> None:
+    (effect,) = [one.effect for one in TUNING if one.result == "search-fashion"]
+    assert effect is not None
+    tests = {"quick": (0.90, 0.88), "best trial": (0.91, 0.91)}
+    rows = [{"preset": name, "test": value} for name, values in tests.items() for value in values]
+    result = {"metric": "accuracy", "preset": "quick", "rows": rows, "trials": [{}] * 30}
+    assert effect(result) == "+2.00 points of accuracy against preset quick in the same budget, after 30 trials"
+
+
+def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:
+    text = document.render({"report-wine": RESULT}, ["report-wine.png", "other.png"], ROWS)
+    assert "## Evaluation and calibration\n\n### `wine`\n" in text
+    assert "`python -m training report wine`, 61 s on an abacus." in text
+    assert "| wine, preset default | 1.5000 (1.2500 to 1.7500) |\n| mean | 2.5000 |" in text
+    assert "![Evaluation and calibration: wine](practices/report-wine.png)" in text
+    assert "other.png" not in text
+    assert "## Compression" not in text
+
+
+def test_a_result_is_written_where_the_page_finds_it(tmp_path: Path) -> None:
+    path = document.write_result(RESULT, tmp_path / "practices")
+    assert path == tmp_path / "practices" / "report-wine.json"
+    assert document.read(tmp_path / "practices") == {"report-wine": RESULT}
+    assert document.write(tmp_path).read_text() == document.render({"report-wine": RESULT})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is no result of a command"),
+        (b"[]", "is no result of a command"),
+        (msgspec.json.encode({"command": "report"}), "is no result of a command: KeyError"),
+        (msgspec.json.encode(RESULT | {"command": "taste"}), "the command 'taste' has no section"),
+    ],
+)
+def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "odd.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"odd.json.*{message}"):
+        document.read(tmp_path)

@@ -1,0 +1,68 @@
+"""What was chosen for a model stays chosen, and reaches its archive without training again."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from serving.readiness import read_contract
+from serving.registry import Registry
+from tests.training.conftest import Trainings
+from training.__main__ import app
+from training.packaging.registration import Result
+from training.packaging.serving_settings import FILE, choose, serving_of
+from training.recipe import Serving
+from training.recipes.linear import Linear
+
+
+def test_without_a_choice_the_recipes_own_settings_hold(tmp_path: Path) -> None:
+    assert serving_of(Linear(), tmp_path) == Linear.serving
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_is_kept_and_the_next_one_adds_to_it(tmp_path: Path) -> None:
+    choose(Linear(), {"batch_size": 8}, tmp_path)
+    assert choose(Linear(), {"workers": 2}, tmp_path) == Serving(batch_size=8, workers=2)
+    assert serving_of(Linear(), tmp_path) == Serving(batch_size=8, workers=2)
+
+
+def test_choosing_the_recipes_own_settings_leaves_no_entry(tmp_path: Path) -> None:
+    choose(Linear(), {"batch_size": 8}, tmp_path)
+    choose(Linear(), {"batch_size": Linear.serving.batch_size}, tmp_path)
+    assert json.loads((tmp_path / FILE).read_text()) == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"linear": {"batchsize": 8}}'])
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(ValueError, match=str(tmp_path / FILE)):
+        serving_of(Linear(), tmp_path)
+
+
+def test_a_champion_is_packaged_again_with_the_profile_and_the_same_graph(
+    trained: Trainings, linear: Result, tmp_path: Path
+) -> None:
+    store = shutil.copytree(trained.registry.store, tmp_path / "store")
+    options = ["--profile", "latency", "--workers", "2", "--store", str(store)]
+    done = CliRunner().invoke(app, ["package", "linear", *options])
+    assert done.exit_code == 0, done.output
+    registry = Registry(store)
+    number, version = registry.champions()["linear"]
+    assert number == "1.1"
+    with zipfile.ZipFile(store / version.archive) as new, zipfile.ZipFile(linear.archive) as old:
+        config = yaml.safe_load(new.read("model-config.yaml"))
+        assert (config["batchSize"], config["maxBatchDelay"], config["minWorkers"]) == (1, 1, 2)
+        assert new.read("model.onnx") == old.read("model.onnx")
+    contract = read_contract(registry, "linear")
+    assert (contract.version, contract.lineage["packaged_from"]) == ("1.1", "1.0")
+    assert contract.evaluation == linear.contract.evaluation
+
+
+def test_an_unknown_profile_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["package", "linear", "--profile", "speed", "--store", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "latency, throughput" in done.output

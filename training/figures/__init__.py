@@ -1,0 +1,1 @@
+"""How figures are shown: charts as SVG, pages, numbers, times taken in turn."""

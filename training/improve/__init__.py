@@ -1,0 +1,1 @@
+"""What makes a model better, smaller or faster, each measured: ablation, search, compression, export."""

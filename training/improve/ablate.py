@@ -1,0 +1,263 @@
+"""What each training practice is worth: a plain start, then one practice at a time, then together, over seeds.
+
+python -m training ablate fashion
+"""
+
+import hashlib
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import msgspec
+
+from serving import documents
+from training import fit
+from training.figures.machine import machine
+from training.improve import budget
+from training.improve.variants import Changes, practices, together
+from training.recipe import Data, Recipe
+from training.statistics.criteria import PRIMARY
+
+START = "start"
+WATCHED = 2_000  # validation rows, at most: they are gone through after every epoch
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One training of one variant with one seed; kept in a file, so that it need not be made twice."""
+
+    seed: int
+    epochs: int  # that it took
+    seconds: float  # of fitting
+    train: float  # the metric that decides, on the rows that were fitted,
+    validation: float  # on those that were watched,
+    test: float  # and on those held out
+    curve: list[float]  # on the rows that were watched, or their loss in a regression, after each epoch
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A run as its file has it: null where a training that went astray made no number."""
+
+    seed: int
+    epochs: int
+    seconds: float
+    train: float | None
+    validation: float | None
+    test: float | None
+    curve: list[float | None]
+
+    def run(self) -> Run:
+        """The run, with NaN for null."""
+        train, validation, test, *curve = (
+            math.nan if value is None else value for value in (self.train, self.validation, self.test, *self.curve)
+        )
+        return Run(self.seed, self.epochs, self.seconds, train, validation, test, curve)
+
+
+class OutOfTimeError(Exception):
+    """The time is over; what was done is kept."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all variants of an ablation share."""
+
+    recipe: Recipe[Any]
+    data: Data
+    seeds: Sequence[int]
+    folder: Path  # of the runs that are done
+    until: float  # on the clock
+    clock: Callable[[], float]
+    step: Callable[[str], None]
+
+    def runs(self, label: str, hp: Any) -> list[Run]:
+        """A run for each seed, from its file where it is done.
+
+        Raises:
+            OutOfTimeError: there is no time left for one that is not.
+        """
+        return [self._run(f"{label}, seed {seed}", replace(hp, seed=seed)) for seed in self.seeds]
+
+    def _run(self, label: str, hp: Any) -> Run:
+        sizes = [len(self.data.train), len(self.data.validation or [])]
+        key = msgspec.json.encode([asdict(hp), self.data.sha256, sizes], order="sorted")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
+        known: _Kept | None = documents.read_kept(path, _Kept)
+        if known is not None:
+            return known.run()
+        if self.clock() >= self.until:
+            raise OutOfTimeError
+        run = self._train(hp)
+        documents.write(path, run, _Kept)
+        self.step(f"{label}: {run.test:.4f} held out, {run.train:.4f} fitted, {run.seconds:.0f} s")
+        return run
+
+    def _train(self, hp: Any) -> Run:
+        with tempfile.TemporaryDirectory() as checkpoints:
+            trained = fit.fit(self.recipe, "ablation", hp, self.data, Path(checkpoints), progress=False)
+        assert self.data.validation
+        parts = (self.data.train, self.data.validation, self.data.test)
+        train, validation, test = (budget.measure(trained, part) for part in parts)
+        watched = "val_accuracy" if self.recipe.task == "classification" else "val_loss"
+        curve = [entry[watched] for entry in trained.history]
+        return Run(hp.seed, len(curve), trained.seconds, train, validation, test, curve)
+
+
+def ablate(
+    recipe: Recipe[Any],
+    *,
+    cache: Path,
+    runs: Path,
+    starts: Sequence[str] = (),
+    rows: int | None = None,
+    epochs: int | None = None,
+    seeds: int = 3,
+    only: Sequence[str] = (),
+    timeout: float = math.inf,
+    step: Callable[[str], None] = lambda text: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
+    """Measure the practices that a model's hyperparameters know.
+
+    Args:
+        recipe: of the model.
+        cache: folder for data.
+        runs: folder where finished runs are kept; the same call goes on from them.
+        starts: presets to start from; none for the recipe's own.
+        rows: to learn from; None for all.
+        epochs: of a run; None for the start's.
+        seeds: runs of each variant.
+        only: measure only practices with one of these texts in their names, and nothing together.
+        timeout: s after which no further run begins.
+        step: is told what happens.
+        clock: monotonic, s.
+
+    Returns:
+        ``command``, ``model``, ``seconds`` (of fitting), ``machine``, ``metric``, ``budget``, ``starts`` (what they
+        are, by name), ``rows`` (flat, one a variant, the first of each start being the start) and ``curves`` (one a
+        variant, the mean of its seeds).
+
+    Raises:
+        KeyError: no such preset.
+        DataError: the data cannot be had.
+        OutOfTimeError: before all was measured.
+        ValueError: no practice has such a name.
+    """
+    until = clock() + timeout
+    found: list[tuple[str, str, Changes, list[Run]]] = []
+    for name in starts or recipe.starts or [next(iter(recipe.presets))]:
+        hp = recipe.preset(name)
+        hp = replace(hp, epochs=epochs or hp.epochs)
+        data = budget.within(recipe.load(hp, cache), rows, WATCHED)
+        terms = Terms(recipe, data, range(seeds), runs / "ablate" / recipe.name, until, clock, step)
+        found += [(name, *one) for one in _variants(terms, name, hp, only)]
+    used = {"rows": len(data.train), "validation": len(data.validation or []), "test": len(data.test), "seeds": seeds}
+    return {
+        "command": "ablate",
+        "model": recipe.name,
+        "seconds": round(sum(run.seconds for *_, done in found for run in done), 1),
+        "machine": machine(),
+        "metric": PRIMARY[recipe.task][0],
+        "budget": used,
+        "starts": {name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
+        "rows": _rows(recipe, found),
+        "curves": [{"start": s, "practice": p, "values": _mean_curve(done)} for s, p, _, done in found],
+    }
+
+
+def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
+    known = practices(hp, terms.recipe.task)
+    chosen = {name: change for name, change in known.items() if not only or any(text in name for text in only)}
+    if not chosen:
+        raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(known)}")
+    first = terms.runs(f"{start}, as it is", hp)
+    yield START, {}, first
+    sign = 1 if PRIMARY[terms.recipe.task][1] else -1
+    gains = {}
+    for name, changes in chosen.items():
+        done = terms.runs(f"{start}, {name}", replace(hp, **changes))
+        gains[name] = sign * fmean(b.validation - a.validation for a, b in zip(first, done, strict=True))
+        yield name, changes, done
+    for name, changes in ({} if only else together(chosen, gains)).items():
+        yield name, changes, terms.runs(f"{start}, {name}", replace(hp, **changes))
+
+
+def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[dict[str, Any]]:
+    starts = {start: done for start, name, _, done in found if name == START}
+    more = PRIMARY[recipe.task][1]
+    return [
+        {"start": start, "practice": name, "changes": ", ".join(f"{k}={v}" for k, v in changes.items())}
+        | _figures(done, starts[start], more)
+        for start, name, changes, done in found
+    ]
+
+
+def _figures(done: Sequence[Run], first: Sequence[Run], more_is_better: bool) -> dict[str, float]:
+    differences = [b.test - a.test for a, b in zip(first, done, strict=True)]  # with the same seed
+    gaps = [run.train - run.test if more_is_better else run.test - run.train for run in done]
+    return {
+        "epochs": fmean(run.epochs for run in done),
+        "seconds": fmean(run.seconds for run in done),
+        "train": fmean(run.train for run in done),
+        "validation": fmean(run.validation for run in done),
+        "test": fmean(run.test for run in done),
+        "test_spread": _spread([run.test for run in done]),
+        "gap": fmean(gaps),
+        "difference": fmean(differences),
+        "difference_spread": _spread(differences),
+    }
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation over seeds; nothing is known of it with one."""
+    return stdev(values) if len(values) > 1 else 0.0
+
+
+def _mean_curve(done: Sequence[Run]) -> list[float]:
+    """As far as all seeds went."""
+    return [fmean(values) for values in zip(*(run.curve for run in done), strict=False)]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The tables of a result, one a start; shares in percent."""
+    used = result["budget"]
+    share = result["metric"] == "accuracy"
+    unit = f"{result['metric']}, %" if share else result["metric"]
+    parts = [
+        f"{used['rows']:,} rows to learn from, {used['validation']:,} watched, {used['test']:,} held out; mean ± "
+        f"standard deviation over {used['seeds']} seeds. The difference to the start is taken seed by seed. The gap is "
+        "how much better the fitted rows do than the held-out ones. What is done together was chosen on the watched "
+        "rows."
+    ]
+    for start, what in result["starts"].items():
+        table = [
+            *([what, ""] if what else []),
+            f"| from `{start}` | changes | test {unit} | to the start | gap | epochs | s |",
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        table += [_line(row, 100 if share else 1) for row in result["rows"] if row["start"] == start]
+        parts.append("\n".join(table))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(row: Mapping[str, Any], scale: int) -> str:
+    digits = 2 if scale == 100 else 4
+    test, spread, gap, to, to_spread = (
+        "–" if row[name] is None else f"{scale * row[name]:{sign}.{digits}f}"
+        for name, sign in (
+            ("test", ""),
+            ("test_spread", ""),
+            ("gap", "+"),
+            ("difference", "+"),
+            ("difference_spread", ""),
+        )
+    )
+    difference = "" if row["practice"] == START else f"{to} ± {to_spread}"
+    changes = f"`{row['changes']}`" if row["changes"] else ""
+    cells = (row["practice"], changes, f"{test} ± {spread}", difference, gap)
+    return f"| {' | '.join(cells)} | {row['epochs']:.1f} | {row['seconds']:.1f} |"

@@ -1,0 +1,55 @@
+"""The command that takes models elsewhere: ``export``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.command_line import Cache, Store, console, fail, telling
+from serving.registry import ArchiveError, Registry
+from serving.settings import ROOT
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is exported.")],
+    wanted: Annotated[
+        list[str] | None, typer.Option("--format", help="onnx, torch, tflite or openvino; may be repeated; or all.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the files.")] = ROOT / "exports",
+    report: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
+    litert: Annotated[
+        Path, typer.Option(envvar="MARLOOP_LITERT_PYTHON", help="Python of the environment that holds litert-torch.")
+    ] = Path(f"{sys.prefix}-litert/bin/python"),
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+) -> None:
+    """Write the champion in portable formats, compare its answers, and time each in its own runtime."""
+    from training import recipes
+    from training.data import DataError
+    from training.improve.formats import exporting
+    from training.improve.formats.result import print_export
+    from training.improve.practices import document
+
+    every = exporting.formats(litert)
+    names = list(every) if not wanted or "all" in wanted else wanted
+    try:
+        if unknown := [name for name in names if name not in every]:
+            raise KeyError(f"there is no format {unknown[0]!r}; there are {', '.join(every)}, all")
+        result = exporting.export_champion(
+            recipes.ready(model),
+            Registry(store),
+            [every[name] for name in dict.fromkeys(names)],
+            cache=cache,
+            output=output,
+            step=telling(model),
+        )
+    except (KeyError, ValueError, DataError, ArchiveError) as error:
+        fail(error)
+    print_export(result, console)
+    if result["rows"]:
+        console.print(f"written: {', '.join(row['file'] for row in result['rows'])} into {output}", markup=False)
+    if report:
+        console.print(f"written: {document.write_result(result, report)}", markup=False)
+    if result["failed"]:
+        raise typer.Exit(1)

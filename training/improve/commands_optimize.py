@@ -1,0 +1,85 @@
+"""The command ``optimize``."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from serving.command_line import Cache, Runs, Store, console, fail, telling
+from serving.registry import ArchiveError, Registry
+from serving.settings import ROOT
+
+
+def optimize_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is optimized.")],
+    max_drop: Annotated[
+        float, typer.Option(min=0, help="Points that the metric may be worse: of accuracy, or percent of RMSE.")
+    ] = 0.5,
+    prune: Annotated[
+        list[float] | None, typer.Option(min=0, max=0.95, help="Share of channels to remove; may be repeated; 0: none.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning; default: half of the champion's.")] = None,
+    promote: Annotated[
+        Literal["auto", "always", "never"], typer.Option(help="When the choice becomes champion.")
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure; register nothing.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="Of timing, for each variant and size of batch.")] = 1.0,
+    threads: Annotated[int, typer.Option(min=1, help="Of one operator while timing.")] = 1,
+    output: Annotated[Path, typer.Option(help="Folder for optimize-MODEL.json and .png.")] = ROOT / "docs/practices",
+    store: Store = ROOT / "model_store",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."""
+    # These imports take seconds, which --help should not.
+    from training import recipes
+    from training.data import DataError
+    from training.improve.optimize import flow, result, students
+    from training.improve.practices.document import write_result
+    from training.packaging.export import ParityError
+
+    try:
+        outcome = flow.optimize(
+            recipes.ready(model),
+            Registry(store),
+            cache=cache,
+            checkpoints=runs,
+            max_drop=max_drop,
+            shares=students.SHARES if prune is None else tuple(share for share in prune if share),
+            epochs=epochs,
+            promote=promote,
+            dry_run=dry_run,
+            seconds=seconds,
+            threads=threads,
+            step=telling(model),
+        )
+        written = write_result(outcome.result, output)
+        result.draw(outcome.result, written.with_suffix(".png"))
+    except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        console.print("interrupted; the model store is as it was")
+        raise typer.Exit(130) from None
+    _print(outcome.result)
+    console.print(f"written: {written} and {written.with_suffix('.png').name}", markup=False)
+    if registered := outcome.registered:
+        console.print(f"{registered.archive}: {registered.state} ({registered.why})", markup=False)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from training.improve.optimize.result import brief, verdict
+
+    head, *rows = brief(found)
+    table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
+    for i, column in enumerate(head):
+        outer = i in (0, len(head) - 1)  # in words, which may wrap
+        table.add_column(
+            column, justify="left" if outer else "right", no_wrap=not outer, min_width=8 if outer else None
+        )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for name, why in found["left_out"].items():
+        console.print(f"not made: {name} ({why})", markup=False)
+    console.print(verdict(found), markup=False)

@@ -1,0 +1,131 @@
+"""The commands that measure and tune a training: ``ablate`` and ``search``."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.markdown import Markdown
+
+from serving.command_line import Cache, Runs, console, fail, telling
+from serving.settings import ROOT
+
+Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
+Rows = Annotated[int | None, typer.Option(min=2, help="Rows to learn from; default: all.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Of a training; default: the preset's.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each variant that is compared.")]
+Timeout = Annotated[float, typer.Option(min=0, help="Seconds after which no further training begins.")]
+Output = Annotated[Path, typer.Option(help="Folder for COMMAND-MODEL.json and .png.")]
+WAY_ON = "the same command goes on from what is done"
+
+
+def ablate_command(
+    model: Model,
+    start: Annotated[list[str] | None, typer.Option(help="Preset to start from; may be repeated.")] = None,
+    rows: Rows = None,
+    epochs: Epochs = None,
+    seeds: Seeds = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Text in a practice's name; may be repeated.")] = None,
+    timeout: Timeout = math.inf,
+    output: Output = ROOT / "docs" / "practices",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Measure what each training practice is worth: one at a time, then together."""
+    from training import recipes
+    from training.data import DataError
+    from training.improve import ablate, ablation_plot
+
+    try:
+        result = ablate.ablate(
+            recipes.ready(model),
+            cache=cache,
+            runs=runs,
+            starts=start or (),
+            rows=rows,
+            epochs=epochs,
+            seeds=seeds,
+            only=only or (),
+            timeout=timeout,
+            step=telling(model),
+        )
+    except (KeyError, ValueError, DataError) as error:
+        fail(error)
+    except ablate.OutOfTimeError:
+        console.print(f"{timeout:.0f} s are over; {WAY_ON}")
+        raise typer.Exit(3) from None
+    except KeyboardInterrupt:
+        _interrupted()
+    _write(result, ablate.markdown, ablation_plot.draw, output)
+
+
+def search_command(
+    model: Model,
+    trials: Annotated[int, typer.Option(min=1, help="That the search shall have, earlier runs included.")] = 30,
+    preset: Annotated[str | None, typer.Option(help="To search around; default: the recipe's first.")] = None,
+    rows: Rows = None,
+    epochs: Epochs = None,
+    seeds: Seeds = 3,
+    seed: Annotated[int | None, typer.Option(help="Of the sampler; not for several processes at once.")] = None,
+    timeout: Timeout = math.inf,
+    output: Output = ROOT / "docs" / "practices",
+    cache: Cache = ROOT / ".cache",
+    runs: Runs = ROOT / "runs",
+) -> None:
+    """Search hyperparameters around a preset; what beats it is written as the preset `found`."""
+    from training import recipes
+    from training.data import DataError, install
+
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        fail(DataError(f"search needs optuna: {install('search')}"))
+    from training.improve import search, search_report
+
+    try:
+        recipe = recipes.ready(model)
+        result = search.search(
+            recipe,
+            cache=cache,
+            runs=runs,
+            trials=trials,
+            preset=preset,
+            timeout=timeout,
+            rows=rows,
+            epochs=epochs,
+            seeds=seeds,
+            seed=seed,
+            step=telling(model),
+        )
+    except (KeyError, ValueError, DataError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        _interrupted()
+    _write(result, search_report.markdown, search_report.draw, output)
+    if result["better"]:
+        path = search.write_preset(recipe, result)
+        console.print(f"{path}: `python -m training train {model} --preset found` uses it", markup=False)
+    else:
+        console.print(f"the preset {result['preset']} stays: with other seeds nothing better was found")
+
+
+def _write(
+    result: Mapping[str, Any],
+    markdown: Callable[[Mapping[str, Any]], str],
+    draw: Callable[[Mapping[str, Any], Path], None],
+    folder: Path,
+) -> None:
+    """Print the result, and write it as JSON with its picture."""
+    from training.improve.practices.document import write_result
+
+    console.print(Markdown(markdown(result)))
+    text = write_result(result, folder)
+    picture = text.with_suffix(".png")
+    draw(result, picture)
+    console.print(f"written: {text}, {picture}", markup=False)
+
+
+def _interrupted() -> NoReturn:
+    console.print(f"interrupted; {WAY_ON}")
+    raise typer.Exit(130) from None

@@ -1,0 +1,108 @@
+"""What a format is. Adding one is a class and a line in ``training.improve.formats.exporting``."""
+
+import contextlib
+import importlib.util
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch.export import ExportedProgram
+
+from handlers.contract import ModelContract
+from handlers.engine import Engine
+from training.data import install
+from training.recipe import Array
+
+# How the exporters name an operator that they do not know.
+OPERATOR = re.compile(
+    r"OpOverload\(op='(?P<op>[\w.:]+)', overload='(?P<overload>\w+)'\)"  # torch.onnx
+    r"|Lowering not found: (?P<litert>[\w.:]+)"  # litert-torch
+    r"|ONNX operations:\s*(?P<openvino>[\w.:]+)"  # OpenVINO
+)
+
+
+class ExportError(Exception):
+    """A format cannot be written or run; the message says why and, where something can be done, what."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        contract: of the champion.
+        program: its archive's, with a free batch.
+        path: the program's file.
+        row: one row of every input by name, as long as the longest where its length is free.
+    """
+
+    contract: ModelContract
+    program: ExportedProgram
+    path: Path
+    row: Mapping[str, Array]
+
+
+class Format(ABC):
+    """One file format and what runs it."""
+
+    name: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]  # that `write` leaves behind, the model first
+    runtime: ClassVar[str]  # the package that runs it
+    extra: ClassVar[str] = ""  # the project's extra that has this package
+    batch: ClassVar[str] = "any"  # rows of one call
+
+    @abstractmethod
+    def write(self, source: Source, folder: Path) -> None:
+        """Write the files.
+
+        Raises:
+            ExportError: an operator has no counterpart, or a package is missing.
+        """
+
+    @abstractmethod
+    def open(self, folder: Path, contract: ModelContract) -> Engine:
+        """Load the files into their own runtime, on one thread."""
+
+    def require_runtime(self) -> None:
+        """Check that the runtime is installed.
+
+        Raises:
+            ExportError: it is not; says how to install it.
+        """
+        module = self.runtime.replace("-", "_")
+        if importlib.util.find_spec(module) is None:
+            raise ExportError(
+                f"the format {self.name} runs on {self.runtime}, which is not installed: {install(self.extra)}"
+            )
+
+
+@contextlib.contextmanager
+def naming_the_operator(model: str, format_name: str) -> Iterator[None]:
+    """Turn an exporter's failure into a line that names the operator at fault.
+
+    Raises:
+        ExportError: the block failed.
+    """
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        text = "\n".join(_chain(error))
+        if match := OPERATOR.search(text):
+            found = match.groupdict()
+            operator = found["litert"] or found["openvino"] or f"{found['op']}.{found['overload']}"
+            why = f"the operator {operator} has no counterpart there"
+        else:
+            last = str(error).strip().splitlines() or [""]
+            why = f"{type(error).__name__}: {last[-1]}"
+        raise ExportError(f"{model} cannot be exported to {format_name}: {why}") from error
+
+
+def _chain(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__

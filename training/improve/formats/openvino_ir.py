@@ -1,0 +1,65 @@
+"""OpenVINO's intermediate representation, for its runtime on Intel and other CPUs: ``.xml`` and ``.bin``."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from handlers.contract import ModelContract
+from handlers.engine import Engine
+from handlers.language.decoders.openvino import NUMERICS, EngineError, compile_model
+from training.improve.formats.format import ExportError, Format, Source, naming_the_operator
+from training.packaging.export import to_onnx
+from training.recipe import Array
+
+
+class OpenVINOEngine:
+    """A graph on OpenVINO's CPU plugin, on one thread.
+
+    Args:
+        path: of the ``.xml``.
+        contract: names the graph's outputs.
+    """
+
+    def __init__(self, path: Path, contract: ModelContract) -> None:
+        _openvino()
+        options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY", **NUMERICS}
+        self._request = compile_model(str(path), options).create_infer_request()
+        self._outputs = contract.graph_outputs
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs of a batch."""
+        answer = self._request.infer(dict(tensors), share_inputs=True)
+        return {name: answer[name] for name in self._outputs}
+
+
+class OpenVINO(Format):
+    """Made from the ONNX graph: OpenVINO's converter of torch programs reports its use to its makers."""
+
+    name = "openvino"
+    files = ("model.xml", "model.bin")
+    runtime = "openvino"
+    extra = "openvino"
+
+    def write(self, source: Source, folder: Path) -> None:
+        """Write ``model.xml`` and ``model.bin``, the weights as they are and not halved."""
+        openvino = _openvino()
+        with naming_the_operator(source.contract.name, self.name):
+            graph = to_onnx(source.program, source.contract).SerializeToString()
+            model = openvino.Core().read_model(graph, b"")
+            openvino.save_model(model, str(folder / self.files[0]), compress_to_fp16=False)
+
+    def open(self, folder: Path, contract: ModelContract) -> Engine:
+        """OpenVINO's CPU plugin."""
+        try:
+            return OpenVINOEngine(folder / self.files[0], contract)
+        except EngineError as error:
+            raise ExportError(str(error)) from error
+
+
+def _openvino() -> Any:
+    # It reports that it is imported to its makers, unless what sends this cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino

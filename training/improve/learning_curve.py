@@ -1,0 +1,192 @@
+"""What pretraining is worth on little data: the same network, pretrained and from nothing, on ever more rows.
+
+python -m training learning-curve sentiment --metric polarity
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serving import documents
+from training import evaluate, fit
+from training.figures.figure import figure
+from training.figures.machine import machine
+from training.packaging import export
+from training.recipe import Recipe
+
+STARTS: dict[str, dict[str, Any]] = {"pretrained": {"pretrained": True}, "from scratch": {"pretrained": False}}
+SIZES = (100, 500, 2_000)
+STEPS = 190  # of every run, at least: three times through the most rows, sixty times through the fewest
+
+
+def learning_curve(
+    recipe: Recipe[Any],
+    preset: str | None,
+    sizes: Sequence[int],
+    metric: str | None = None,
+    *,
+    cache: Path,
+    checkpoints: Path,
+    steps: int = STEPS,
+    step: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Train on some rows and measure on all held-out rows, for each size and start.
+
+    A curve that was interrupted goes on: each finished run is kept in ``checkpoints`` until all are.
+
+    Args:
+        recipe: whose hyperparameters have ``rows``; with ``pretrained`` among them both starts are compared.
+        preset: the other hyperparameters; None for the default.
+        sizes: numbers of training rows.
+        metric: that is shown; None for the one that decides.
+        cache: folder for data.
+        checkpoints: folder for checkpoints of runs that are under way.
+        steps: that every run takes at least, so that few rows are not also trained for less.
+        step: is told what happens.
+
+    Returns:
+        ``command``, ``model``, ``seconds`` (of all runs), ``machine``, ``metric``, ``steps``, ``hyperparameters``;
+        ``rows``, flat: ``start``, ``rows``, ``epochs``, ``seconds``, ``slice`` (empty without slices), ``held_out`` and
+        the metrics of each run and slice; ``baselines``: ``baseline``, ``slice`` and the metrics.
+
+    Raises:
+        KeyError: no such preset.
+        DataError: the data cannot be had.
+        ValueError: the recipe's number of rows cannot be chosen, or there is no such metric.
+    """
+    hp = recipe.preset(preset)
+    names = {field.name for field in fields(hp)}
+    if "rows" not in names:
+        raise ValueError(f"{recipe.name} has no hyperparameter `rows`, so that its training data cannot be thinned")
+    kept, found = [], []
+    for start, run in _plan(hp, sizes, steps, STARTS if "pretrained" in names else {"": {}}):
+        step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
+        kept.append(checkpoints / recipe.name / f"curve-{_key(run)}.json")
+        one = _run(recipe, run, cache, checkpoints, kept[-1])
+        metric = _metric(one["evaluation"], metric)
+        found.append(({"start": start, "rows": run.rows, "epochs": run.epochs, "seconds": one["seconds"]}, one))
+    for path in kept:
+        path.unlink(missing_ok=True)
+    return {
+        "command": "learning-curve",
+        "model": recipe.name,
+        "seconds": round(sum(one["seconds"] for _, one in found), 1),
+        "machine": machine(),
+        "metric": metric,
+        "steps": steps,
+        "hyperparameters": asdict(hp),
+        "rows": [run | part for run, one in found for part in _slices(one["evaluation"])],
+        "baselines": _baselines(found[-1][1]["evaluation"]),
+    }
+
+
+def _plan(hp: Any, sizes: Sequence[int], steps: int, starts: Mapping[str, dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Where each run starts, and its hyperparameters."""
+    epochs = {size: max(hp.epochs, -(-steps // -(-size // hp.batch_size))) for size in sizes}
+    return [
+        (start, replace(hp, rows=size, epochs=epochs[size], **changes))
+        for size in sizes
+        for start, changes in starts.items()
+    ]
+
+
+def _key(hp: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(asdict(hp), order="sorted")).hexdigest()[:16]
+
+
+def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Path) -> dict[str, Any]:
+    known = documents.read_kept(kept, dict[str, Any])
+    if known is not None:
+        return dict(known)
+    started = time.monotonic()
+    data = replace(recipe.load(hp, cache), validation=None)
+    trained = fit.fit(recipe, "learning curve", hp, data, checkpoints)
+    output = export.predict(export.serving_module(trained), data.test)
+    evaluation = evaluate.held_out(recipe, data, output)
+    one = {"seconds": round(time.monotonic() - started, 1), "evaluation": evaluation}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    documents.write(kept, one, dict[str, Any])
+    return one
+
+
+def _metric(evaluation: Mapping[str, Any], metric: str | None) -> str:
+    found = evaluation["metrics"]
+    if metric is not None and metric not in found:
+        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(found)}")
+    return metric or str(evaluation["primary"])
+
+
+def _parts(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its slices by name, or the whole under an empty name."""
+    parts: Mapping[str, Any] = evaluation.get("slices") or {"": evaluation}
+    return parts
+
+
+def _slices(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    parts = _parts(evaluation).items()
+    return [{"slice": name, "held_out": part["rows"], **part["metrics"]} for name, part in parts]
+
+
+def _baselines(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"baseline": baseline, "slice": name, **metrics}
+        for baseline in evaluation["baselines"]
+        for name, part in _parts(evaluation).items()
+        for metrics in [part["baselines"][baseline]]
+    ]
+
+
+def table(curve: Mapping[str, Any]) -> list[list[str]]:
+    """The metric of each run and of each baseline, a column for each slice; the first row is the heading."""
+    metric, rows = curve["metric"], curve["rows"]
+    slices = list(dict.fromkeys(row["slice"] for row in rows))
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        run = (row["start"], f"{row['rows']:,}", str(row["epochs"]), f"{row['seconds']:.0f}")
+        lines.setdefault(run, []).append(figure(row[metric]))
+    for row in curve["baselines"]:
+        lines.setdefault((row["baseline"], "", "", ""), []).append(figure(row[metric]))
+    heading = ["start", "rows", "epochs", "s", *(f"{metric}, {name}" if name else metric for name in slices)]
+    return [heading, *([*run, *values] for run, values in lines.items())]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table of a result."""
+    heading, *lines = table(result)
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    shown = "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
+    held_out = ", ".join(dict.fromkeys(f"{row['held_out']:,} {row['slice']}".strip() for row in result["rows"]))
+    told = f"Of each run the same network, at least {result['steps']} steps, and the same held-out rows: {held_out}."
+    return f"{shown}\n\n{told}"
+
+
+def draw(curve: Mapping[str, Any], folder: Path) -> Path:
+    """Draw the curve, a panel for each slice, beside its result; returns the path."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    metric, rows = curve["metric"], curve["rows"]
+    names = list(dict.fromkeys(row["slice"] for row in rows))
+    picture = Figure(figsize=(1.5 + 3.5 * len(names), 4), layout="constrained")
+    FigureCanvasAgg(picture)
+    for axes, name in zip(picture.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        for start in dict.fromkeys(row["start"] for row in rows):
+            line = [row for row in rows if (row["start"], row["slice"]) == (start, name)]
+            axes.plot([row["rows"] for row in line], [row[metric] for row in line], marker="o", label=start)
+        for i, row in enumerate(row for row in curve["baselines"] if row["slice"] == name):
+            axes.axhline(row[metric], color="grey", linestyle=("--", ":", "-.")[i % 3], label=row["baseline"])
+        axes.set(title=name, xscale="log", xlabel="training rows")
+        axes.set_xticks(sorted({row["rows"] for row in rows}), minor=False)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.grid(alpha=0.3)
+    picture.axes[0].set_ylabel(metric)
+    picture.axes[-1].legend(fontsize="small")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{curve['command']}-{curve['model']}.png"
+    picture.savefig(path, dpi=110, metadata={"Software": None})
+    return path

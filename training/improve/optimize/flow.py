@@ -1,0 +1,196 @@
+"""From a champion to a smaller or faster one: open it, make variants, measure them, choose, register the choice."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from handlers.engine import OnnxRuntimeEngine
+from serving.readiness import read_contract
+from serving.registry import Registry
+from training import evaluate, pipeline
+from training.champion import Champion, open_champion
+from training.figures.machine import machine
+from training.improve.optimize import variants as making
+from training.improve.optimize.choose import MAX_DROP, choose, objection
+from training.improve.optimize.measure import Row, measure
+from training.improve.optimize.quantize import int8_instructions
+from training.improve.optimize.result import CHOSEN
+from training.improve.optimize.students import SHARES
+from training.improve.optimize.variants import Variant
+from training.packaging import export
+from training.packaging.registration import Promote, Result
+from training.packaging.serving_settings import serving_of
+from training.recipe import Recipe, Serving
+from training.statistics.criteria import PRIMARY
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found, for ``docs/practices``, and the version that was registered, if any."""
+
+    result: dict[str, Any]
+    registered: Result | None
+
+
+def optimize(
+    recipe: Recipe[Any],
+    registry: Registry,
+    *,
+    cache: Path,
+    checkpoints: Path,
+    max_drop: float = MAX_DROP,
+    shares: tuple[float, ...] = SHARES,
+    epochs: int | None = None,
+    promote: Promote = "auto",
+    dry_run: bool = False,
+    seconds: float = 1.0,
+    threads: int = 1,
+    step: Step = lambda text: None,
+) -> Outcome:
+    """Make variants of a model's champion, measure them, and register the best, if any is better than the champion.
+
+    Until then the store stays as it is, however this ends.
+
+    Args:
+        recipe: of the model.
+        registry: of the model store.
+        cache: folder for data.
+        checkpoints: folder for checkpoints of runs that are under way.
+        max_drop: points that the deciding metric may be worse: hundredths of accuracy, or of the champion's RMSE.
+        shares: of the channels, each of which gives a pruned variant.
+        epochs: of fine-tuning after pruning; None for half of the champion's.
+        promote: whether the choice becomes champion: ``auto`` if what it was made from still is.
+        dry_run: only measure.
+        seconds: of timing, for each variant and size of batch.
+        threads: of one operator while timing; with one, what else the machine does disturbs least.
+        step: is told what happens.
+
+    Returns:
+        The outcome; its result has ``command``, ``model``, ``version``, ``task``, ``primary``, ``held_out``,
+        ``max_drop``, ``shares``, ``threads``, ``int8_instructions``, ``chosen`` (None: the champion stays),
+        ``decision`` (why), ``left_out`` (variants that could not be made, with the reason), ``seconds``, ``machine``,
+        and ``rows``: see ``measure``, each with its ``verdict``.
+
+    Raises:
+        ArchiveError: there is no champion, or its archive is not as registered.
+        DataError: the data cannot be had.
+        ParityError: graphs do not agree with their module.
+        ValueError: the champion is a variant already, or is served by another engine than ONNX Runtime.
+    """
+    started = time.monotonic()
+    serving = serving_of(recipe, registry.store)
+    _check(recipe, registry, serving)
+    step("reading the champion and its data")
+    with tempfile.TemporaryDirectory() as folder:
+        champion = open_champion(recipe, registry, cache, Path(folder))
+        variants, left_out = making.make(
+            champion,
+            Path(folder),
+            shares=shares,
+            epochs=epochs,
+            checkpoints=checkpoints / "optimize",
+            step=step,
+        )
+        rows = measure(variants, champion.contract, threads=threads, seconds=seconds, step=step)
+        batched = serving.batch_size > 1
+        chosen = choose(rows, max_drop, batched)
+        for row in rows:
+            row["verdict"] = CHOSEN if row["variant"] == chosen else objection(row, max_drop, batched) or "slower"
+        alone = choose(rows, max_drop, batched=False)
+        result = _result(champion, rows, chosen, alone, left_out, max_drop, threads) | {"shares": shares}
+        registered = None
+        if chosen and not dry_run:
+            (variant,) = (variant for variant in variants if variant.name == chosen)
+            (row,) = (row for row in rows if row["variant"] == chosen)
+            registered = _register(champion, variant, row, max_drop, registry, promote, step)
+    return Outcome(result | {"seconds": round(time.monotonic() - started, 1), "machine": machine()}, registered)
+
+
+def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
+    contract = read_contract(registry, recipe.name)
+    if optimized := contract.lineage.get("optimized"):
+        raise ValueError(
+            f"{recipe.name} {contract.version} is {optimized['variant']} of {optimized['of']} already: train it again, "
+            f"or go back by `python -m serving promote {recipe.name} {optimized['of']}`"
+        )
+    if serving.engine != "onnxruntime":
+        raise ValueError(f"{recipe.name} is served by the engine {serving.engine}; variants are graphs of ONNX Runtime")
+
+
+def _result(
+    champion: Champion,
+    rows: list[Row],
+    chosen: str | None,
+    alone: str | None,
+    left_out: dict[str, str],
+    max_drop: float,
+    threads: int,
+) -> dict[str, Any]:
+    contract = champion.contract
+    best = next((row for row in rows if row["variant"] == chosen), None)
+    return {
+        "command": "optimize",
+        "model": contract.name,
+        "version": contract.version,
+        "task": contract.task,
+        "primary": PRIMARY[contract.task][0],
+        "held_out": len(champion.trained.data.test),
+        "max_drop": max_drop,
+        "threads": threads,
+        "int8_instructions": int8_instructions(),
+        "chosen": chosen,
+        "decision": _decision(best, max_drop) + ("" if alone == chosen else _if_alone(contract.name, alone)),
+        "left_out": left_out,
+        "rows": rows,
+    }
+
+
+def _decision(best: Mapping[str, Any] | None, max_drop: float) -> str:
+    if best is None:
+        return f"none is surely faster and surely within {max_drop:g} points, in any batch"
+    return (
+        f"{best['variant']}, {best['speedup']:.2f} times as fast ({best['speedup_low']:.2f} to "
+        f"{best['speedup_high']:.2f}), {best['drop']:+.2f} points lost ({best['drop_low']:+.2f} to "
+        f"{best['drop_high']:+.2f}) of {max_drop:g} allowed"
+    )
+
+
+def _if_alone(model: str, variant: str | None) -> str:
+    how = f"python -m training package {model} --profile latency"
+    return f"; {variant} would be chosen if each request were a batch of its own, as by `{how}`"
+
+
+def _register(
+    champion: Champion,
+    variant: Variant,
+    row: Row,
+    max_drop: float,
+    registry: Registry,
+    promote: Promote,
+    step: Step,
+) -> Result:
+    """Evaluate the graph that will be served, not its module, and register it."""
+    step(f"registering {variant.name}")
+    recipe, data, contract = variant.trained.recipe, variant.trained.data, champion.contract
+    engine = OnnxRuntimeEngine(variant.graphs, contract, os.cpu_count() or 1)
+    test, train, watched = (
+        None if split is None else export.run(recipe, engine, split, contract.graph_outputs[0])
+        for split in (data.test, data.train, data.validation)
+    )
+    assert test is not None
+    assert train is not None
+    draft = pipeline.draft(variant.trained, evaluate.held_out(recipe, data, test, watched), train, test)
+    tolerance = export.parity_tolerance(variant.converted)
+    parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
+    optimized = row | {"of": contract.version, "max_drop": max_drop, "converted": variant.converted}
+    draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "optimized": optimized})
+    registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, promote, replaces=contract.version)
+    return pipeline.report(registered, variant.trained, test, step)

@@ -1,0 +1,34 @@
+"""What a graph takes in memory, measured in a process of its own."""
+
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import psutil
+
+from handlers.contract import ModelContract
+from handlers.engine import OnnxRuntimeEngine
+from handlers.formats.tensors import Array
+
+
+def session_bytes(graphs: Path, contract: ModelContract, batch: Mapping[str, Array], threads: int) -> int:
+    """The resident memory that a worker spends on a graph that it has loaded and run: weights and intermediate values.
+
+    Args:
+        graphs: folder of ``model.onnx``.
+        contract: names its inputs and outputs.
+        batch: what it is run on.
+        threads: of one operator.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        return other.submit(_measure, graphs, contract.to_json(), dict(batch), threads).result()
+
+
+def _measure(graphs: Path, contract: bytes, batch: Mapping[str, Array], threads: int) -> int:
+    described = ModelContract.from_json(contract)
+    OnnxRuntimeEngine(graphs, described, threads)  # once before: the library's own memory is no graph's
+    before = psutil.Process().memory_info().rss
+    engine = OnnxRuntimeEngine(graphs, described, threads)
+    engine.run(batch)
+    return int(psutil.Process().memory_info().rss - before)

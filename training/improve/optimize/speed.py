@@ -1,0 +1,106 @@
+"""How long graphs take, side by side: in rounds, so that what else the machine does meets all of them alike."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from handlers.engine import Engine
+from handlers.formats.tensors import Array
+from training.recipe import Recipe, Split
+
+SIZES = (1, 64)  # rows: a request alone, and a full batch
+ROUNDS = 20
+DRAWS = 64  # different batches of each size: texts are not equally long
+Batch = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one graph and one size of batch: seconds of each call, ``(rounds, calls)``."""
+
+    size: int
+    seconds: Array
+
+    def milliseconds(self, share: float) -> float:
+        """A quantile of all calls."""
+        return float(1000 * np.quantile(self.seconds, share))
+
+    @property
+    def rows_per_second(self) -> float:
+        """Throughput, one batch after the other."""
+        return float(self.size * self.seconds.size / self.seconds.sum())
+
+
+def batches(recipe: Recipe, split: Split) -> dict[int, list[Batch]]:  # type: ignore[type-arg]
+    """Batches of each size from all over a split, as the handler stacks them."""
+    found: dict[int, list[Batch]] = {}
+    for size in SIZES:
+        starts = np.linspace(0, len(split), DRAWS, endpoint=False, dtype=int)
+        rows = [(start + np.arange(size)) % len(split) for start in starts]
+        found[size] = [recipe.batch({name: values[chosen] for name, values in split.inputs.items()}) for chosen in rows]
+    return found
+
+
+def race(
+    engines: Mapping[str, Engine],
+    work: Mapping[int, Sequence[Batch]],
+    seconds: float,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, dict[int, Times]]:
+    """Time every engine on the same batches, in rounds of changing order.
+
+    Args:
+        engines: by name; the first says how many calls fit into the time.
+        work: batches by their size.
+        seconds: for each engine and size, as long as it is as fast as the first.
+        seed: of the order.
+        clock: tells the time in seconds.
+    """
+    first = next(iter(engines.values()))
+    calls = {size: _calls(first, rows[0], seconds / ROUNDS, clock) for size, rows in work.items()}
+    found: dict[str, dict[int, list[list[float]]]] = {name: {size: [] for size in work} for name in engines}
+    random = np.random.default_rng(seed)
+    for turn in range(ROUNDS):
+        for name in random.permutation(list(engines)):
+            for size, rows in work.items():
+                begin = turn * calls[size] % len(rows)
+                chosen = itertools.islice(itertools.cycle(rows), begin, begin + calls[size])
+                found[str(name)][size].append(_times(engines[str(name)], list(chosen), clock))
+    return {
+        name: {size: Times(size, np.array(seconds)) for size, seconds in sizes.items()} for name, sizes in found.items()
+    }
+
+
+def speedup(times: Mapping[int, Times], reference: Mapping[int, Times]) -> tuple[float, float, float]:
+    """How many times as fast as the reference, over all sizes alike (their geometric mean).
+
+    Returns:
+        The median over the rounds, and its exact 95 % interval from their order.
+    """
+    from scipy.stats import quantile_test
+
+    ratios = [np.median(reference[size].seconds, 1) / np.median(times[size].seconds, 1) for size in times]
+    rounds = np.exp(np.mean(np.log(ratios), 0))  # (rounds,)
+    interval = quantile_test(rounds, p=0.5).confidence_interval(0.95)
+    return float(np.median(rounds)), float(interval.low), float(interval.high)
+
+
+def _calls(engine: Engine, batch: Batch, seconds: float, clock: Callable[[], float]) -> int:
+    engine.run(batch)
+    typical = statistics.median(_times(engine, [batch] * 5, clock))
+    return int(np.clip(seconds / typical, 2, 1000))
+
+
+def _times(engine: Engine, work: Sequence[Batch], clock: Callable[[], float]) -> list[float]:
+    engine.run(work[0])  # the caches were another's
+    found = []
+    for batch in work:
+        started = clock()
+        engine.run(batch)
+        found.append(clock() - started)
+    return found

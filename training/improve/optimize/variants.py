@@ -1,0 +1,116 @@
+"""The variants of a champion: it and its students, each as float32 and with smaller numbers."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from training.champion import Champion
+from training.improve.optimize import quantize
+from training.improve.optimize.quantize import NotMadeError
+from training.improve.optimize.students import plan
+from training.packaging.archive import GRAPHS
+from training.packaging.export import check_parity, export
+from training.recipe import Array, Trained
+
+REFERENCE = "float32"  # the champion as it is
+CALIBRATION_ROWS = 500  # of the training data, from all over it
+CALIBRATION_BATCH = 10
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to serve the model.
+
+    Attributes:
+        name: such as ``pruned 50 %, int8 static``.
+        graphs: folder of its ``model.onnx``, and of ``model.pt2``, which stays float32.
+        trained: the module that both come from.
+        converted: to which numbers the ONNX graph was converted; empty for float32.
+    """
+
+    name: str
+    graphs: Path
+    trained: Trained
+    converted: str = ""
+
+
+def make(
+    champion: Champion,
+    folder: Path,
+    *,
+    shares: tuple[float, ...],
+    epochs: int | None,
+    checkpoints: Path,
+    step: Callable[[str], None],
+) -> tuple[list[Variant], dict[str, str]]:
+    """Make all variants of a champion.
+
+    Args:
+        champion: opened.
+        folder: for the graphs.
+        shares: of the channels, each of which gives a pruned student.
+        epochs: of fine-tuning after pruning; None for half of the champion's.
+        checkpoints: folder for checkpoints of runs that are under way.
+        step: is told what happens.
+
+    Returns:
+        The variants, the champion itself first, and by name why others could not be made.
+
+    Raises:
+        ParityError: a student's graphs do not agree with its module.
+    """
+    variants, left_out = [Variant(REFERENCE, champion.graphs, champion.trained)], {}
+    for name, learn in plan(champion.trained, shares, epochs, checkpoints).items():
+        step(f"making {name}")
+        try:
+            trained = learn()
+        except NotMadeError as error:
+            left_out[name] = str(error)
+            continue
+        graphs = folder / str(len(variants))
+        graphs.mkdir()
+        export(trained, champion.contract, graphs)
+        check_parity(trained, champion.contract, graphs)
+        variants.append(Variant(name, graphs, trained))
+    for source in list(variants):
+        for kind, convert in _conversions(source).items():
+            name = f"{source.name}, {kind}" if source.name != REFERENCE else kind
+            step(f"making {name}")
+            graphs = folder / str(len(variants) + len(left_out))
+            try:
+                variants.append(_converted(source, graphs, name, kind, convert))
+            except NotMadeError as error:
+                left_out[name] = str(error)
+    return variants, left_out
+
+
+def calibration(trained: Trained) -> Iterator[Mapping[str, Array]]:
+    """Training rows, evenly spaced, in batches as the graph takes them."""
+    train = trained.data.train
+    rows = range(0, len(train), -(-len(train) // CALIBRATION_ROWS))
+    for start in range(0, len(rows), CALIBRATION_BATCH):
+        chosen = list(rows[start : start + CALIBRATION_BATCH])
+        yield trained.recipe.batch({name: values[chosen] for name, values in train.inputs.items()})
+
+
+def _conversions(source: Variant) -> dict[str, Callable[[Path, Path], None]]:
+    if source.name == "small":  # it only shows what its teacher is worth to `distilled`
+        return {}
+    static = partial(_static_int8, source.trained)
+    if source.name != REFERENCE:
+        return {"int8 dynamic": quantize.dynamic_int8, "int8 static": static}
+    return {"int8 dynamic": quantize.dynamic_int8, "int8 static": static, "float16": quantize.float16}
+
+
+def _static_int8(trained: Trained, source: Path, target: Path) -> None:
+    quantize.static_int8(source, target, calibration(trained))
+
+
+def _converted(source: Variant, graphs: Path, name: str, kind: str, convert: Callable[[Path, Path], None]) -> Variant:
+    onnx, program = GRAPHS
+    graphs.mkdir()
+    convert(source.graphs / onnx, graphs / onnx)
+    os.link(source.graphs / program, graphs / program)
+    return Variant(name, graphs, source.trained, kind)

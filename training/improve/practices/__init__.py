@@ -1,0 +1,1 @@
+"""``docs/practices.md``: every recited practice, and what it is worth here."""

@@ -1,0 +1,289 @@
+"""Hyperparameter search by Optuna: trials near a preset, bad ones pruned, the best written as the preset `found`.
+
+python -m training search fashion --trials 30 --timeout 600
+"""
+
+import contextlib
+import math
+import platform
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import optuna
+import psutil
+import pytorch_lightning as lightning
+from optuna.trial import FrozenTrial, TrialState
+from pytorch_lightning.callbacks import Callback
+
+from serving import documents
+from training import fit
+from training.figures.machine import machine
+from training.improve import budget
+from training.improve.search_report import BEST, gain
+from training.recipe import Data, Recipe
+from training.statistics.criteria import PRIMARY
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+PRESET, PROCESS = "preset", "process"  # what is noted of a trial: it is the preset's, and who makes it
+UNTOLD = 60.0  # s after which a trial that has not told its process is taken for killed
+FOR_IMPORTANCE = 8  # complete trials, at least: fewer say nothing of what matters
+
+
+class Pruning(Callback):
+    """Tells Optuna how a trial does after each epoch, and ends it where Optuna finds it hopeless."""
+
+    def __init__(self, trial: optuna.Trial, watched: str) -> None:
+        self._trial, self._watched = trial, watched
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Report what is watched.
+
+        Raises:
+            TrialPruned: the trial does worse than the half of those before it did at this epoch.
+        """
+        self._trial.report(float(trainer.callback_metrics[self._watched]), trainer.current_epoch + 1)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def open_study(
+    recipe: Recipe[Any],
+    hp: Any,
+    data: Data,
+    runs: Path,
+    seed: int | None = None,
+    step: Callable[[str], None] = lambda text: None,
+) -> optuna.Study:
+    """The study of a model with a budget: a new one, or the one that is in the SQLite file of a run before.
+
+    Several processes may have it open at once. Its first trial is the preset itself, so that the best is no worse; it
+    is tried again where it was killed. A damaged file is put aside and told.
+
+    Args:
+        recipe: of the model.
+        hp: the preset that is searched around.
+        data: that trials learn from; another number of rows is another study.
+        runs: folder of the file ``search-MODEL.db``.
+        seed: of the sampler; None for another in every process.
+        step: is told what happens.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    database = runs / f"search-{recipe.name}.db"
+    _put_aside_if_damaged(database, step)
+    study = optuna.create_study(
+        storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
+        study_name=f"{len(data.train)} rows {hp.epochs} epochs {fit.key(hp, data)}",
+        direction="maximize" if recipe.task == "classification" else "minimize",
+        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
+        load_if_exists=True,
+    )
+    _end_killed(study, step)
+    begun = study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING, TrialState.WAITING))
+    if not any(trial.number == 0 or trial.user_attrs.get(PRESET) for trial in begun):
+        # Text and numbers only: what is not suggested is ignored.
+        values = {name: value for name, value in asdict(hp).items() if isinstance(value, int | float | str)}
+        study.enqueue_trial(values, user_attrs={PRESET: True})
+    return study
+
+
+def _put_aside_if_damaged(database: Path, step: Callable[[str], None]) -> None:
+    """Rename a file that is no SQLite database any more, so that the search begins anew."""
+    if not database.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:  # such as a lock: this says nothing of the content
+        fault = str(error) if "malformed" in str(error) else "ok"
+    except sqlite3.DatabaseError as error:
+        fault = str(error)
+    if fault != "ok":
+        aside = database.with_name(f"{database.name}.damaged-{time.time_ns()}")
+        database.rename(aside)
+        for other in (f"{database}-wal", f"{database}-journal", f"{database}-shm"):
+            Path(other).unlink(missing_ok=True)
+        step(f"{database} is damaged ({fault}): it is kept as {aside.name}, and the search begins anew")
+
+
+def _end_killed(study: optuna.Study, step: Callable[[str], None]) -> None:
+    """Note as failed what a killed process of this machine was at: nobody else would, and it counted as under way."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not _runs(trial):
+            study.tell(trial.number, state=TrialState.FAIL)
+            step(f"trial {trial.number} was killed")
+
+
+def _runs(trial: FrozenTrial) -> bool:
+    host, id, started = trial.user_attrs.get(PROCESS, ("", 0, 0.0))
+    if not host:  # it has told nothing yet, or never will
+        begun = trial.datetime_start
+        return begun is not None and (datetime.now() - begun).total_seconds() < UNTOLD
+    if host != platform.node():
+        return True
+    try:
+        return bool(abs(psutil.Process(id).create_time() - started) < 1)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def run_trials(
+    study: optuna.Study,
+    recipe: Recipe[Any],
+    hp: Any,
+    data: Data,
+    trials: int,
+    timeout: float = math.inf,
+    step: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Make trials until the study has as many, those of other processes and of earlier runs included.
+
+    Args:
+        study: as opened.
+        recipe: of the model, which suggests the hyperparameters.
+        hp: the preset that is searched around.
+        data: that trials learn from and are watched on.
+        trials: complete and pruned ones.
+        timeout: s after which no further trial begins.
+        step: is told of each trial.
+    """
+    watched = "val_accuracy" if recipe.task == "classification" else "val_loss"
+
+    def objective(trial: optuna.Trial) -> float:
+        process = psutil.Process()
+        trial.set_user_attr(PROCESS, (platform.node(), process.pid, process.create_time()))
+        with tempfile.TemporaryDirectory() as folder:
+            wanted = recipe.space(trial, hp)
+            callbacks = [Pruning(trial, watched)]
+            trained = fit.fit(recipe, "search", wanted, data, Path(folder), callbacks=callbacks, progress=False)
+        return trained.history[-1][watched]
+
+    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+        last = list(trial.intermediate_values.values())[-1:]
+        value = ", ".join(f"{value:.4f}" for value in last)
+        took = trial.duration.total_seconds() if trial.duration else 0.0
+        step(f"trial {trial.number} {trial.state.name.lower()}: {watched} {value}, {took:.0f} s")
+
+    if len(study.get_trials(deepcopy=False, states=DONE)) < trials:
+        enough = optuna.study.MaxTrialsCallback(trials, states=DONE)
+        study.optimize(objective, timeout=None if math.isinf(timeout) else timeout, callbacks=[tell, enough])
+
+
+def search(
+    recipe: Recipe[Any],
+    *,
+    cache: Path,
+    runs: Path,
+    trials: int,
+    preset: str | None = None,
+    timeout: float = math.inf,
+    rows: int | None = None,
+    epochs: int | None = None,
+    seeds: int = 3,
+    seed: int | None = None,
+    step: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Search around a preset, then train the best and the preset alike, with seeds that the search has not used.
+
+    Args:
+        recipe: of the model.
+        cache: folder for data.
+        runs: folder of the study's file.
+        trials: that the study shall have, those of earlier runs included.
+        preset: to search around; None for the default.
+        timeout: s after which no further trial begins.
+        rows: to learn from; None for all.
+        epochs: of a trial; None for the preset's.
+        seeds: trainings of the best and of the preset.
+        seed: of the sampler; None for another in every process.
+        step: is told what happens.
+
+    Returns:
+        ``command``, ``model``, ``seconds``, ``machine``, ``metric``, ``budget``, ``preset`` (its name), ``found``
+        (values of the best trial), ``hyperparameters`` (the preset with these), ``better`` (whether they are, on the
+        watched rows), ``rows`` (flat, one a training of the comparison), ``trials``, and ``importance`` (by
+        hyperparameter; empty with too few trials).
+
+    Raises:
+        KeyError: no such preset.
+        DataError: the data cannot be had.
+        ValueError: no trial was completed.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    hp = recipe.preset(preset)
+    hp = replace(hp, epochs=epochs or hp.epochs)
+    data = budget.within(recipe.load(hp, cache), rows)
+    study = open_study(recipe, hp, data, runs, seed, step)
+    run_trials(study, recipe, hp, data, trials, timeout, step)
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ValueError("no trial was completed: give the search more time, or fewer rows or epochs")
+    found = study.best_trial
+    step(f"comparing trial {found.number} with the preset, {seeds} seeds each")
+    name = preset or next(iter(recipe.presets))
+    compared = _compare(recipe, {name: hp, BEST: replace(hp, **found.params)}, data, seeds)
+    done = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in DONE]
+    used = {"rows": len(data.train), "validation": len(data.validation or []), "test": len(data.test)}
+    result = {
+        "command": "search",
+        "model": recipe.name,
+        "seconds": round(sum(one["seconds"] for one in [*done, *compared]), 1),
+        "machine": machine(),
+        "metric": PRIMARY[recipe.task][0],
+        "budget": used | {"epochs": hp.epochs, "seeds": seeds},
+        "preset": name,
+        "found": found.params,
+        "hyperparameters": asdict(replace(recipe.preset(preset), **found.params)),
+        "rows": compared,
+        "trials": done,
+        "importance": _importance(study),
+    }
+    return result | {"better": fmean(gain(result, "validation")) > 0}
+
+
+def write_preset(recipe: Recipe[Any], result: Mapping[str, Any]) -> Path:
+    """Write what was found where the recipe reads it as the preset ``found``; returns the path."""
+    recipe.found.mkdir(parents=True, exist_ok=True)
+    documents.write(recipe.found_file, result["hyperparameters"], dict[str, Any], private=False)
+    return recipe.found_file
+
+
+def _compare(recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds: int) -> list[dict[str, Any]]:
+    rows = []
+    for name, hp in presets.items():
+        for seed in range(hp.seed + 1, hp.seed + 1 + seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                trained = fit.fit(recipe, name, replace(hp, seed=seed), data, Path(folder), progress=False)
+            assert data.validation
+            watched, test = (budget.measure(trained, split) for split in (data.validation, data.test))
+            rows.append({"preset": name, "seed": seed, "validation": watched, "test": test, "seconds": trained.seconds})
+    return rows
+
+
+def _trial(trial: FrozenTrial) -> dict[str, Any]:
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    values = trial.intermediate_values
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "epochs": len(values),
+        "value": values[max(values)],
+        "seconds": round(seconds, 1),
+        **trial.params,
+    }
+
+
+def _importance(study: optuna.Study) -> dict[str, float]:
+    """How much of the differences between trials each hyperparameter explains (fANOVA, Hutter et al. 2014)."""
+    values = [trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    if len(values) < FOR_IMPORTANCE or len(set(values)) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(weight) for name, weight in found.items()}

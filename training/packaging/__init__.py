@@ -1,0 +1,1 @@
+"""From a fitted module to a version in the registry: export, archive, registration."""

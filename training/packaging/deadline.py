@@ -1,0 +1,51 @@
+"""How long a model may take to answer, by what its largest request takes here.
+
+A worker that has not answered by then is replaced, and meanwhile its model answers nobody: so it must be short. But a
+worker that is only slow, as on a busy machine, must not be replaced: so it is ten times what was measured.
+"""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from handlers.contract import ModelContract
+from handlers.engine import load_engine
+from handlers.handler import ModelHandler
+from handlers.message import JSON, Request
+from training.packaging import archive
+from training.recipe import Recipe, Serving
+
+TIMES = 10
+LEAST, MOST = 2, 120  # s; TorchServe knows whole seconds
+ATTEMPTS = 5
+
+
+def with_deadline(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> Serving:
+    """Return settings with a ``response_timeout``: the one that was chosen, else ten times what is measured."""
+    if serving.response_timeout is not None:
+        return serving
+    seconds = slowest(recipe, contract, graphs, serving)
+    return replace(serving, response_timeout=min(MOST, max(LEAST, math.ceil(TIMES * seconds))))
+
+
+def slowest(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> float:
+    """Return the seconds that the slowest of some requests with as many rows as are accepted took, the example's."""
+    engine = load_engine(serving.engine, graphs, contract, serving.threads or 1)
+    codec = archive.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
+    handler = ModelHandler(contract, engine, codec)
+    row = contract.example.request
+    if not contract.has_named_rows:
+        row = row["inputs"]
+    body = msgspec.json.encode({"instances": [row] * serving.max_rows})
+    seconds = []
+    for _ in range(ATTEMPTS):
+        started = time.perf_counter()
+        (response,) = handler.handle([Request(body, {"content-type": JSON}, id="deadline")])
+        seconds.append(time.perf_counter() - started)
+        if response.status != 200:
+            raise RuntimeError(f"{contract.name}: its example is refused {serving.max_rows} times: {response.body!r}")
+    return max(seconds)

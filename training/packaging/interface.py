@@ -1,0 +1,34 @@
+"""How a recipe's archives talk to clients, as far as the recipe and its data tell it without a trained version."""
+
+from typing import Any
+
+from handlers.contract import Example, ModelContract
+from training.recipe import Data, Recipe
+from training.statistics.labels import widened
+
+
+def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
+    """A contract with inputs, outputs and labels; all that only a trained version knows is empty."""
+    return ModelContract(
+        name=recipe.name,
+        version="",
+        task=recipe.task,
+        inputs=data.inputs,
+        outputs=recipe.all_outputs,
+        labels=recipe.labels,
+        example=Example({}, {}),
+        reference={},
+        evaluation={},
+        lineage={},
+        label_range=_label_range(recipe, data),
+    )
+
+
+def _label_range(recipe: Recipe[Any], data: Data) -> tuple[float, float] | None:
+    """What the recipe declares for its output, else the known labels', widened."""
+    if recipe.task != "regression":
+        return None
+    if declared := recipe.outputs[0].range:
+        return declared
+    known = [split.target for split in (data.train, data.test) if len(split)]
+    return widened(float(min(one.min() for one in known)), float(max(one.max() for one in known))) if known else None

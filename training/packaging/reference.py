@@ -1,0 +1,116 @@
+"""The contract's reference: what inputs, output and errors looked like, small enough to travel in the archive."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from handlers.contract import ModelContract, TensorSpec
+from handlers.observe.events import LONGEST_TEXT
+from training.recipe import Array, Data, Split
+from training.statistics.distribution import Summary, of_categories, of_numbers
+from training.statistics.usual import learn
+
+RIGHT = ("right", "wrong")  # the errors of a classification
+SMALLEST = 1e-300  # mean square that a logarithm is taken of
+
+
+def reference(contract: ModelContract, data: Data, output: Array, held_out: Array) -> dict[str, Any]:
+    """Summaries of the data that a version knows.
+
+    Rows with times are all taken, the held-out ones too, in order of time: what is usual must be learned from as many
+    weeks as there are. Of rows without, the training rows are taken, and the errors of the held-out ones.
+
+    Args:
+        contract: names the inputs and labels.
+        data: whose rows are summarised.
+        output: the served module's output for the training rows.
+        held_out: the same for the held-out rows.
+
+    Returns:
+        As of ``summaries``.
+    """
+    parts = (data.train, data.test)
+    values = [values_of(part) for part in parts]
+    errors = [errors_of(contract, found, part.target) for found, part in zip((output, held_out), parts, strict=True)]
+    if data.train.time is None or data.test.time is None:
+        order, other = (np.random.default_rng(0).permutation(len(part)) for part in parts)
+        inputs = {name: found[order] for name, found in values[0].items()}
+        return summaries(contract, inputs, output[order], errors[1][other])
+    times = np.concatenate([data.train.time, data.test.time])
+    order = np.argsort(times, kind="stable")
+    inputs = {name: np.concatenate([values[0][name], values[1][name]])[order] for name in values[0]}
+    output = np.concatenate([output, held_out])[order]
+    return summaries(contract, inputs, output, np.concatenate(errors)[order], times[order])
+
+
+def summaries(
+    contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array, times: Array | None = None
+) -> dict[str, Any]:
+    """Summaries of rows that are in order of time, or in no order.
+
+    Args:
+        contract: names the inputs and labels.
+        inputs: by name; of a text input the number of characters.
+        output: of the served module.
+        errors: as ``errors_of`` gives them, of these rows or of others.
+        times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
+
+    Returns:
+        ``rows``; ``inputs`` by name, ``output`` and ``errors``, each ``{"quantiles": [...]}`` of numbers or
+        ``{"counts": {...}}`` of categories and labels, and with ``"usual"``, how far a stretch of time is from the
+        rest where nothing drifts (see ``training.statistics.usual``). A tensor with more than one value a row is
+        summarised by the mean of each row, a text by its number of characters. Errors are answer − truth, or the
+        counts of right and wrong.
+    """
+    found = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
+    if contract.task == "classification":
+        labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
+        answers = _summary(output.argmax(1), labels, times)
+        wrong = _summary(errors, partial(of_categories, names=RIGHT), times, wrong_share)
+    else:
+        answers, wrong = _summary(output, of_numbers, times), _summary(errors, of_numbers, times, log_rms)
+    return {"rows": len(output), "inputs": found, "output": answers, "errors": wrong}
+
+
+def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
+    """Answer − truth of a regression; of a classification 0 where the answer is right and 1 where it is wrong."""
+    if contract.task == "classification":
+        return np.asarray(output.argmax(1) != target, np.int64)
+    return np.asarray(output - target.astype(np.float64))
+
+
+def values_of(split: Split) -> dict[str, Array]:
+    """The inputs of a split as ``summaries`` takes them."""
+    texts = {
+        name: np.array([len(text[:LONGEST_TEXT]) for text in found], np.int64) for name, found in split.texts.items()
+    }
+    return {**split.inputs, **texts}
+
+
+def log_rms(errors: Array) -> float:
+    """The logarithm of the root of the mean square, of which the spread hardly depends on the size."""
+    return float(np.log(max(float(np.mean(errors.astype(np.float64) ** 2)), SMALLEST)) / 2)
+
+
+def wrong_share(errors: Array) -> float:
+    """The arcsine of the root of a share of wrong answers, of which the spread hardly depends on the size."""
+    return float(np.arcsin(np.sqrt(np.mean(errors != 0))))
+
+
+def _input(spec: TensorSpec, values: Array, times: Array | None) -> dict[str, Any]:
+    if spec.categories:
+        return _summary(values, partial(of_categories, names=spec.categories), times)
+    return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers, times)
+
+
+def _summary(
+    values: Array,
+    summarise: Callable[[Array], Summary],
+    times: Array | None,
+    loss: Callable[[Array], float] | None = None,
+) -> dict[str, Any]:
+    summary = dict(summarise(values))
+    usual = learn(values, summary, times, loss)
+    return summary | ({} if usual is None else {"usual": usual})

@@ -1,0 +1,86 @@
+"""A new version enters the registry, and becomes champion if it is to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from handlers.contract import ModelContract
+from serving.registry import Note, Registry, Version, file_sha256, make_champion, next_number, write_atomically
+from training.statistics.criteria import criterion_of, deciding, is_better
+
+Promote = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a training."""
+
+    contract: ModelContract
+    archive: Path
+    state: str
+    why: str  # the version has that state
+    report: Path | None = None  # the page about it
+
+
+def register(
+    draft: ModelContract,
+    pack: Callable[[ModelContract], bytes],
+    registry: Registry,
+    promote: Promote,
+    replaces: str | None = None,
+) -> Result:
+    """Write a version's archive and its row in the registry.
+
+    Args:
+        draft: the contract without a version.
+        pack: makes the archive of the whole contract.
+        registry: of the model store.
+        promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
+        replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
+    """
+    name = draft.name
+    note = Note("")
+    with registry.change(note) as models:
+        versions = models.setdefault(name, {})
+        number = next_number(versions, registry.damaged().get(name, {}))
+        contract = msgspec.structs.replace(draft, version=number)
+        path = registry.store / f"{name}-{number}.mar"
+        write_atomically(path, pack(contract), private=True)
+        champion = next((number for number, version in versions.items() if version.state == "champion"), None)
+        if replaces is not None and promote == "auto":
+            wins, why = champion == replaces, f"made to replace {replaces}; the champion was {champion or 'none'}"
+        else:
+            wins, why = _judge(contract, versions[champion] if champion else None, promote)
+        if champion:  # the first version of a model replaces none
+            note.by, note.why = "training", why
+        created = contract.lineage["created"]
+        versions[number] = Version(path.name, file_sha256(path), "challenger", created, contract.evaluation)
+        if wins:
+            make_champion(models, name, number)
+        return Result(contract, path, versions[number].state, why)
+
+
+def _judge(contract: ModelContract, champion: Version | None, promote: Promote) -> tuple[bool, str]:
+    if promote != "auto":
+        return promote == "always", f"as asked: promote {promote}"
+    by_hand = f"python -m serving promote {contract.name} {contract.version}"
+    name = criterion_of(contract.task, contract.evaluation).name
+    new = deciding(contract.task, contract.evaluation)
+    if new is None:
+        reason = contract.evaluation.get("unmeasured", {}).get(name, "it is no finite number")
+        return False, f"{name} could not be measured, as {reason}: nothing tells whether it is good, see `{by_hand}`"
+    if champion is None:
+        return True, "the first version"
+    if any("held_out_since" in evaluation for evaluation in (contract.evaluation, champion.evaluation)):
+        return (
+            False,
+            f"measured on other rows than the champion, so that nothing tells which is better: see `{by_hand}`",
+        )
+    old = deciding(contract.task, champion.evaluation)
+    if old is None:
+        return False, f"the champion's {name} is not known, so that nothing tells which is better: see `{by_hand}`"
+    wins = is_better(contract.task, contract.evaluation, champion.evaluation)
+    return wins, f"{name} {new:.4f} {'is at least as good as' if wins else 'is worse than'} the champion's {old:.4f}"

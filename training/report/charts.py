@@ -1,0 +1,135 @@
+"""The charts of an evaluation: learning curves, ROC and precision–recall, reliability, residuals."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+
+from training.figures.svg import LINE, QUIET, SERIES, Chart, drawing
+from training.recipe import Array
+from training.statistics.calibration import reliability, scaled
+
+NAMED = 4  # classes that have a colour and a name in one chart
+POINTS = 150  # of a curve, at most
+MAGNITUDES = 20  # from the smallest to the largest loss, from which on its axis is logarithmic
+FEWEST = 10  # rows of a bin that is shown: fewer say nothing
+DOTS = 700  # rows of a scatter plot, at most
+
+
+def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Chart]:
+    """Loss, accuracy, gradient and learning rate by epoch, as far as they were recorded."""
+    panels: dict[str, dict[str, str]] = {
+        "Loss": {"loss": "training", "val_loss": "validation"},
+        "Validation accuracy": {"val_accuracy": ""},
+        "Gradient norm": {"gradient_norm": ""},
+        "Learning rate": {"learning_rate": ""},
+    }
+    charts = []
+    for title, lines in panels.items():
+        known = {name: label for name, label in lines.items() if history and name in history[0]}
+        if not known or len(history) < 2:  # one epoch is no curve
+            continue
+        ends = (f"{label} {history[0][name]:.3g} to {history[-1][name]:.3g}".strip() for name, label in known.items())
+        alt = f"{title} from the first epoch shown to the last: {'; '.join(ends)}."
+        with drawing(title, alt, xlabel="epoch") as chart:
+            for colour, (name, label) in zip(SERIES, known.items(), strict=False):
+                values = [entry[name] for entry in history]
+                chart.axes.plot([entry["epoch"] for entry in history], values, ".-", color=colour, label=label or None)
+            everything = [entry[name] for entry in history for name in known]
+            if title in ("Loss", "Gradient norm") and 0 < MAGNITUDES * min(everything) < max(everything):
+                chart.axes.set_yscale("log")
+            chart.axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        charts.append(chart.chart)
+    return charts
+
+
+def roc(output: Array, target: Array, labels: Sequence[str]) -> Chart:
+    """The receiver operating characteristic of each class against the others."""
+
+    def curve(truth: Array, scores: Array) -> tuple[Array, Array, float]:
+        false, true, _ = roc_curve(truth, scores)
+        return false, true, float(auc(false, true))
+
+    axes = {"xlabel": "false positive rate", "ylabel": "true positive rate"}
+    return _one_against_others("ROC", "area under the curve", curve, output, target, labels, axes)
+
+
+def precision_recall(output: Array, target: Array, labels: Sequence[str]) -> Chart:
+    """Precision and recall of each class, over all thresholds."""
+
+    def curve(truth: Array, scores: Array) -> tuple[Array, Array, float]:
+        precision, recall, _ = precision_recall_curve(truth, scores)
+        return recall, precision, float(average_precision_score(truth, scores))
+
+    axes = {"xlabel": "recall", "ylabel": "precision"}
+    return _one_against_others("Precision and recall", "average precision", curve, output, target, labels, axes)
+
+
+def reliability_diagram(probabilities: Array, target: Array, temperature: float | None) -> Chart:
+    """Accuracy by confidence, as served and as the temperature would make it."""
+    lines = {"as served": probabilities}
+    if temperature is not None:
+        lines[f"with temperature {temperature:.2f}"] = scaled(probabilities, temperature)
+    least = min(FEWEST, len(target) // 10)
+    bins = {
+        label: [one for one in reliability(values, target) if one["rows"] >= least] for label, values in lines.items()
+    }
+    told = (f"{one['confidence']:.0%} sure, {one['accuracy']:.0%} right" for one in bins["as served"])
+    axes = {"xlabel": "confidence", "ylabel": "accuracy"}
+    alt = f"Answers by confidence, where at least {least:,} have it: {'; '.join(told)}."
+    with drawing("Reliability", alt, **axes) as chart:
+        chart.axes.plot([0, 1], [0, 1], "--", color=LINE)
+        for colour, marker, (label, found) in zip(SERIES, "os", bins.items(), strict=False):
+            x, y = ([one[key] for one in found] for key in ("confidence", "accuracy"))
+            chart.axes.plot(x, y, color=colour, marker=marker, markersize=4, label=label)
+    return chart.chart
+
+
+def residuals(output: Array, target: Array, unit: str) -> list[Chart]:
+    """Answer against truth, error against answer, and how errors are distributed."""
+    error = output.astype(np.float64) - target
+    rows = np.random.default_rng(0).permutation(len(error))[:DOTS]
+    suffix = f", {unit}" if unit else ""
+    low, middle, high = np.quantile(error, [0.05, 0.5, 0.95])
+    spread = f"half of the errors are below {middle:.3g}, nine in ten between {low:.3g} and {high:.3g}{suffix}"
+    dots: dict[str, Any] = {"s": 6, "color": SERIES[0], "alpha": 0.4, "linewidths": 0}
+    of = f"of {len(rows):,} of {len(error):,} held-out rows"
+    labels = {"xlabel": f"truth{suffix}", "ylabel": f"answer{suffix}"}
+    with drawing("Answer and truth", f"Answers and truths {of}; {spread}.", **labels) as first:
+        first.axes.plot([target.min(), target.max()], [target.min(), target.max()], "--", color=QUIET)
+        first.axes.scatter(target[rows], output[rows], **dots)
+    labels = {"xlabel": f"answer{suffix}", "ylabel": f"answer − truth{suffix}"}
+    with drawing("Residuals", f"Errors by answer {of}; {spread}.", **labels) as second:
+        second.axes.axhline(0, color=QUIET, linestyle="--")
+        second.axes.scatter(output[rows], error[rows], **dots)
+    labels = {"xlabel": f"answer − truth{suffix}", "ylabel": "rows"}
+    with drawing("Distribution of residuals", f"Histogram of the errors; {spread}.", **labels) as third:
+        third.axes.hist(error, bins=60, color=SERIES[0])
+    return [first.chart, second.chart, third.chart]
+
+
+def _one_against_others(
+    title: str,
+    measure: str,
+    curve: Callable[[Array, Array], tuple[Array, Array, float]],
+    output: Array,
+    target: Array,
+    labels: Sequence[str],
+    axes: Mapping[str, str],
+) -> Chart:
+    """A curve for each class that is there; those with the smallest areas have a colour and a name."""
+    there = [k for k in range(len(labels)) if 0 < (target == k).sum() < len(target)]
+    curves = sorted(((*curve(target == k, output[:, k]), labels[k]) for k in there), key=lambda one: one[2])
+    told = ", ".join(f"{label} {area:.3f}" for _, _, area, label in curves[: 2 * NAMED])
+    more = ", the smallest" if len(curves) > 2 * NAMED else ""
+    with drawing(title, f"{title} of each class against the others; {measure}{more}: {told}.", **axes) as chart:
+        for i, (x, y, area, label) in reversed(list(enumerate(curves))):
+            kept = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))
+            named = i < NAMED
+            colour, name = (SERIES[i], f"{label} {area:.3f}") if named else (QUIET, None)
+            chart.axes.plot(x[kept], y[kept], color=colour, label=name, linewidth=1.6 if named else 0.8)
+        if len(curves) > NAMED:
+            chart.axes.plot([], [], color=QUIET, label="the other classes")
+    return chart.chart

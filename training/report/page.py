@@ -1,0 +1,91 @@
+"""The page: everything that is known of one version's quality, in one file that opens offline."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from handlers.contract import ModelContract
+from serving.registry import write_atomically
+from training.figures.figure import figure
+from training.figures.svg import Chart
+from training.figures.template import template
+from training.recipe import Array, Data, Recipe
+from training.report import charts
+from training.report.mistakes import worst
+
+FOLDER = "reports"  # in the model store
+TEMPLATE = Path(__file__).with_name("page.html")
+CLASSES = 30  # of a confusion matrix that is shown, at most
+PAIRS = 5  # of classes that are confused, shown in words
+
+
+def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array, store: Path) -> Path:
+    """Write the page of one version into the model store, ``reports/MODEL-VERSION.html``.
+
+    Args:
+        recipe: of the model.
+        contract: of the version.
+        data: that it was evaluated on.
+        output: of the served module for ``data.test``.
+        store: folder of the archives.
+    """
+    path = store / FOLDER / f"{contract.name}-{contract.version}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, render(recipe, contract, data, output).encode(), private=True)  # it has rows of the data
+    return path
+
+
+def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array) -> str:
+    """The page as HTML; see ``write`` for the arguments."""
+    evaluation = contract.evaluation
+    lineage = dict(contract.lineage)
+    history = lineage.pop("history", [])
+    return template(TEMPLATE, {"number": figure, "interval": _interval, "signed": _signed}).render(
+        recipe=recipe,
+        contract=contract,
+        evaluation=evaluation,
+        parts={"": evaluation, **evaluation.get("slices", {})},
+        unit=contract.outputs[0].unit,
+        learning=charts.learning_curves(history),
+        quality=_quality(contract, data, output),
+        confused=_confused(evaluation.get("confusion", []), contract.labels),
+        classes=CLASSES,
+        validation_rows=0 if data.validation is None else len(data.validation),
+        cards=bool(data.test.texts) or not contract.has_named_rows,  # else rows of a table
+        mistakes=worst(contract, data.test, output, recipe.entry_point == "image"),
+        lineage=lineage,
+    )
+
+
+def _quality(contract: ModelContract, data: Data, output: Array) -> list[Chart]:
+    target = data.test.target
+    if contract.task != "classification":
+        return charts.residuals(output, target, contract.outputs[0].unit)
+    temperature = contract.evaluation["calibration"].get("temperature")
+    return [
+        charts.roc(output, target, contract.labels),
+        charts.precision_recall(output, target, contract.labels),
+        charts.reliability_diagram(output, target, temperature),
+    ]
+
+
+def _confused(confusion: list[list[int]], labels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The commonest confusions: of how many rows of a class another was said."""
+    pairs: list[dict[str, Any]] = [
+        {"truth": labels[i], "answer": labels[j], "rows": count, "share": count / sum(row)}
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair["rows"])[:PAIRS]
+
+
+def _signed(value: float | None) -> str:
+    return figure(value) if value is None or value < 0 or value != value else f"+{figure(value)}"
+
+
+def _interval(part: Mapping[str, Any], name: str) -> str:
+    low, high = part["intervals"].get(name) or (None, None)
+    if low is None:
+        return str(part.get("unmeasured", {}).get(name, "no interval"))
+    return f"{figure(low)} to {figure(high)}"

@@ -1,0 +1,1 @@
+"""Metrics that decide, how sure they are, and how rows are distributed."""

@@ -1,0 +1,255 @@
+"""How far some rows are from a reference where nothing drifts: by how much time and how many rows they are.
+
+Neighbours in time are alike, such as the flights of one windy day, so that rows of one hour differ from the reference
+by more than as many rows of a week. What is usual is therefore learned from stretches of the known time (moving blocks,
+Künsch 1989), of several spans, each thinned to several numbers of rows. A window is judged by the longest span and the
+most rows that it reaches; one that reaches none gets no verdict.
+
+Two ways to alarm without a reason are kept apart, and an alarm needs both to say no:
+
+- **time:** the stretches' own spread, with Student's distribution for one more (Hahn and Meeker, Statistical Intervals,
+  "prediction intervals"); the stretches that count are those that fit side by side;
+- **chance:** what as many independent rows would do, however constant the stretches were.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from training.statistics.distribution import Array, Summary, chance_p, distance, psi
+
+HOUR = 3600.0  # seconds
+# Spans of time that are looked at. None is under a day: the hours of a day have a rhythm that a part of it cannot show.
+HOURS = (24, 48, 96, 168)
+DAY = 24
+ROWS = (100, 200, 500, 1000, 2500)  # and numbers of rows
+DISJOINT = 8  # stretches that must fit into the known time at least: fewer do not tell what is usual
+DRAWS = 64  # stretches that are looked at; they overlap where the time is short
+FEW = 0.05  # share of the stretches that may cover fewer hours than are asked of a window
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual for so much time and so many rows.
+
+    Attributes:
+        span: hours from begin to end of a stretch; 0 where the reference has no times.
+        hours: that the rows must cover at least, as ``hours_of`` counts them.
+        rows: that there must be at least.
+        windows: how many stretches the known time holds side by side.
+        mean: of the root of the distance.
+        sd: of the same.
+        psi: which one stretch in a hundred exceeds.
+        loss_mean: of the loss, on the scale of ``loss_of``; None but of errors.
+        loss_sd: its standard deviation.
+    """
+
+    span: float
+    hours: float
+    rows: int
+    windows: float
+    mean: float
+    sd: float
+    psi: float
+    loss_mean: float | None = None
+    loss_sd: float | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """All that is known of one distribution's stretches.
+
+    Attributes:
+        known: rows of the reference.
+        cell: hours of a cell of ``hours_of``.
+        entries: by span, then by rows.
+    """
+
+    known: int
+    cell: float
+    entries: tuple[Usual, ...]
+
+    @property
+    def span(self) -> float:
+        """The longest span in hours."""
+        return max(one.span for one in self.entries)
+
+    @property
+    def rows(self) -> int:
+        """The most rows."""
+        return max(one.rows for one in self.entries)
+
+    def fitting(self, rows: int, hours: float) -> Usual | None:
+        """Return what a window is judged by; None where it is too short or has too few rows."""
+        reached = [one for one in self.entries if one.rows <= rows and one.hours <= hours]
+        return max(reached, key=lambda one: (one.span, one.rows), default=None)
+
+
+def hours_of(times: Array, cell: float) -> float:
+    """Return how many hours some rows cover, each hour counted by its share of the rows.
+
+    The inverse of Simpson's index over cells of time, as Kish (1965, Survey Sampling) counts effective sizes: rows
+    that come evenly cover all of their hours; a thousand in one hour and ten in the week before cover one.
+
+    Args:
+        times: ``(n,)`` seconds since the epoch.
+        cell: hours that count as one.
+    """
+    if not len(times):
+        return 0.0
+    cells = ((times - times.min()) // (cell * HOUR)).astype(np.int64)
+    shares = np.unique(cells, return_counts=True)[1] / len(cells)
+    return float(cell / (shares**2).sum())
+
+
+def whole_days(times: Array) -> int:
+    """Return the place of the first row that belongs to the newest whole days, 0 of rows of less than a day.
+
+    A day and a quarter has twice as much of some hours as of others.
+
+    Args:
+        times: ``(n,)`` seconds since the epoch, ascending.
+    """
+    days = (times[-1] - times[0]) // (DAY * HOUR) if len(times) else 0
+    return int(np.searchsorted(times, times[-1] - days * DAY * HOUR)) if days else 0
+
+
+def learn(
+    values: Array,
+    summary: Summary,
+    times: Array | None = None,
+    loss: Callable[[Array], float] | None = None,
+) -> dict[str, Any] | None:
+    """Learn what is usual.
+
+    Args:
+        values: numbers or indices of categories; of rows with times in their order.
+        summary: of all of them.
+        times: ``(n,)`` seconds since the epoch, ascending; None where neighbours are not alike.
+        loss: of the values of some rows, where these are errors.
+
+    Returns:
+        A ``Learned`` as JSON; None where the rows are too few.
+    """
+    chance = np.random.default_rng(0)
+    cell = 1.0 if times is None else _cell(times)
+    stretches = _draws(len(values), chance) if times is None else _stretches(times, cell, chance)
+    entries = [_entry(values, summary, loss, *one) for one in stretches]
+    if not entries:
+        return None
+    return {"known": len(values), "cell": cell, "entries": entries}
+
+
+def read(told: Mapping[str, Any] | None) -> Learned | None:
+    """Return what a contract tells of one distribution; of former versions too, whose stretches had no times.
+
+    Such a one is judged by as many rows as its stretches had, over a day at least.
+    """
+    if told is None:
+        return None
+    if "entries" in told:
+        return Learned(told["known"], told["cell"], tuple(Usual(**one) for one in told["entries"]))
+    window, windows = int(told["window"]), float(told["windows"])
+    entry = Usual(24.0, 12.0, window, windows, told["mean"], told["sd"], told["psi"])
+    return Learned(round(window * windows), 1.0, (entry,))
+
+
+def p_value(learned: Learned, usual: Usual, summary: Summary, values: Array) -> float:
+    """Return how probable a distance at least as large is where nothing drifts, by time or by chance alone."""
+    by_time = _beyond(np.sqrt(distance(summary, values)) - usual.mean, usual.sd, usual)
+    return max(by_time, chance_p(summary, values, learned.known)) if by_time < 0.5 else by_time
+
+
+def limit(usual: Usual, level: float) -> float:
+    """Return the distance whose p-value by time is ``level``."""
+    return float((usual.mean + stats.t.isf(level, _freedom(usual)) * usual.sd * _widened(usual)) ** 2)
+
+
+def loss_limit(usual: Usual, level: float) -> float | None:
+    """Return the loss that is exceeded with probability ``level`` where nothing changed; None where nothing tells."""
+    if usual.loss_mean is None or usual.loss_sd is None:
+        return None
+    return float(usual.loss_mean + stats.t.isf(level, _freedom(usual)) * usual.loss_sd * _widened(usual))
+
+
+def _beyond(away: float, sd: float, usual: Usual) -> float:
+    return float(stats.t.sf(away / (sd * _widened(usual)), _freedom(usual))) if sd else float(away <= 0)
+
+
+def _freedom(usual: Usual) -> float:
+    return max(1.0, usual.windows - 1)
+
+
+def _widened(usual: Usual) -> float:
+    return float(np.sqrt(1 + 1 / usual.windows))
+
+
+Stretch = tuple[float, float, float, int, list[tuple[Array, int]]]  # span, hours, windows, rows; of each rows and size
+
+
+def _cell(times: Array) -> float:
+    """An hour, or as far as the times are apart where that is more, such as a day."""
+    steps = np.diff(np.unique(times))
+    return max(1.0, float(np.median(steps)) / HOUR) if len(steps) else 1.0
+
+
+def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterator[Stretch]:
+    known = (times[-1] - times[0]) / HOUR
+    for span in HOURS:
+        if span < cell or known < DISJOINT * span:
+            continue
+        lengths = span + DAY * chance.integers(span // DAY, size=DRAWS)  # what is no whole day has more of some hours
+        starts = times[0] + np.linspace(0, 1, DRAWS) * (known - lengths) * HOUR
+        ends = np.searchsorted(times, np.stack([starts, starts + lengths * HOUR]))
+        inside = [np.arange(first, last) for first, last in ends.T if last - first >= ROWS[0]]
+        covered = np.array([hours_of(times[one], cell) for one in inside])
+        for rows in ROWS:
+            enough = np.array([len(one) >= rows for one in inside], bool)
+            if enough.sum() < DRAWS // 2:  # so many rows come in few stretches only
+                break
+            fitting = [one for one, long in zip(inside, enough, strict=True) if long]
+            hours = float(np.quantile(covered[enough], FEW))
+            drawn = [(np.sort(chance.choice(one, rows, replace=False)), len(one)) for one in fitting]
+            yield span, hours, known / span, rows, drawn
+
+
+def _draws(known: int, chance: np.random.Generator) -> Iterator[Stretch]:
+    """Rows in no order: any of them are a stretch, of no time."""
+    for rows in ROWS:
+        if known >= max(2 * rows, DISJOINT * ROWS[0]):
+            drawn = [(chance.choice(known, rows, replace=False), rows) for _ in range(4 * DRAWS)]
+            yield 0.0, 0.0, float(4 * DRAWS), rows, drawn
+
+
+def _entry(
+    values: Array,
+    summary: Summary,
+    loss: Callable[[Array], float] | None,
+    span: float,
+    hours: float,
+    windows: float,
+    rows: int,
+    drawn: Sequence[tuple[Array, int]],
+) -> dict[str, Any]:
+    # The stretch is part of the summary: were it left out, it would be further away by this factor.
+    roots = [np.sqrt(distance(summary, values[one]) / (1 - size / len(values))) for one, size in drawn]
+    indices = [psi(summary, values[one]) for one, _ in drawn[:: max(1, len(drawn) // DRAWS)]]
+    figures = {
+        "windows": windows,
+        "mean": float(np.mean(roots)),
+        "sd": float(np.std(roots, ddof=1)),
+        "psi": float(np.quantile(indices, 0.99)),
+    }
+    if loss:
+        found = [loss(values[one]) for one, _ in drawn]
+        figures |= {"loss_mean": float(np.mean(found)), "loss_sd": float(np.std(found, ddof=1))}
+    return {"span": span, "hours": _rounded(hours), "rows": rows} | {
+        name: _rounded(one) for name, one in figures.items()
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
