@@ -1,6 +1,6 @@
 """Draw whose time a worker's time is, as a flame graph under load: the picture of docs/performance.md.
 
-python docs/flame.py --model flights --out docs/flame.svg   # beside a running service, as root: py-spy reads it
+python docs/examples/flame.py --model flights   # as root, beside a running service: py-spy reads it
 """
 
 import os
@@ -51,7 +51,7 @@ def record(pid: int, seconds: int, out: Path) -> None:
 
 def main(
     model: Annotated[str, typer.Option(help="Name of a model that is served.")] = "flights",
-    out: Annotated[Path, typer.Option(help="SVG to write.")] = Path("docs/flame.svg"),
+    out: Annotated[Path, typer.Option(help="SVG to write.")] = Path("docs/examples/flame.svg"),
     clients: Annotated[int, typer.Option(min=1, help="Connections that ask without a pause.")] = 64,
     seconds: Annotated[int, typer.Option(min=1, help="How long to look.")] = 10,
 ) -> None:

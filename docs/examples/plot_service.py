@@ -1,6 +1,6 @@
 """Draw traffic and latency of the last minutes from a Prometheus that watches the service: the README's picture.
 
-python docs/plot_service.py --prometheus http://127.0.0.1:9090 --minutes 10 --out docs/latency.png
+python docs/examples/plot_service.py --prometheus http://127.0.0.1:9090 --minutes 10 --out docs/examples/latency.png
 """
 
 import time
@@ -87,7 +87,7 @@ def latency(axes: Axes, source: Source, model: str) -> None:
 
 def main(
     prometheus: Annotated[str, typer.Option(help="URL of a Prometheus that scrapes the service.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("docs/latency.png"),
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("docs/examples/latency.png"),
     minutes: Annotated[float, typer.Option(min=0.5, help="How far to look back.")] = 10,
     model: Annotated[str, typer.Option(help="One model; default: all together.")] = "",
 ) -> None:
