@@ -20,6 +20,7 @@ from serving.hosts.torchserve.launch import LaunchError
 from serving.hosts.torchserve.management import ManagementError
 from serving.settings import Settings
 from serving.supervision.companion import Companion, CompanionError
+from serving.supervision.supervisor import SupervisorError
 from training import recipes
 from training.figures.machine import machine
 
@@ -36,7 +37,7 @@ PACE = {
 }
 TIMEOUT = 60.0  # s of one request
 IDLE = 2.0  # s
-FAILURES = (CompanionError, LaunchError, ManagementError, httpx.HTTPError, stack.ReplayError)
+FAILURES = (CompanionError, LaunchError, ManagementError, SupervisorError, httpx.HTTPError, stack.ReplayError)
 
 
 def replay(

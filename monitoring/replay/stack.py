@@ -156,7 +156,7 @@ def running(
         say: is told what happens.
 
     Raises:
-        CompanionError, LaunchError, ManagementError: something does not start.
+        CompanionError, LaunchError, ManagementError, SupervisorError: something does not start.
     """
     settings = on_free_ports(folder / "store", folder / "run")
     ports = dict(zip(programs, free_ports(len(programs)), strict=True))

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from monitoring.__main__ import app
 from monitoring.replay import stack
 from monitoring.replay.stack import ReplayError, alone, environment, find_programs, prepare
+from serving.hosts.torchserve import background
+from serving.supervision.supervisor import SupervisorError
 
 
 def test_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
@@ -75,3 +77,18 @@ def test_a_period_without_flights_is_refused(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["replay", *options])
     assert told.exit_code == 1
     assert "flights has no rows from 2015-01-01 to 2015-02-01" in told.output
+
+
+def test_a_replay_whose_supervisor_does_not_start_ends_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise SupervisorError("the supervisor does not start. The end of its log: no room")
+
+    monkeypatch.setattr(stack, "find_programs", lambda: dict.fromkeys(stack.PROGRAMS, "/bin/false"))
+    monkeypatch.setattr(stack, "train", lambda *_: None)
+    monkeypatch.setattr(background, "start", refuse)
+    result = CliRunner().invoke(app, ["replay", "--share", "0.001", "--folder", str(tmp_path / "replay")])
+    assert result.exit_code == 1
+    assert "error: the supervisor does not start. The end of its log: no room; started again" in result.output
+    assert isinstance(result.exception, SystemExit)  # and no traceback
