@@ -86,6 +86,12 @@ FAULTS = (
         ),
     ),
     Fault(
+        "killed",
+        "PostgreSQL, while labels arrive",
+        "what was acknowledged is there after its restart; meanwhile 503, and health is told",
+        ("monitoring/store/database_lost::labels_acknowledged_before_the_database_is_killed_are_there_after_it",),
+    ),
+    Fault(
         "hung",
         "SIGSTOP of TorchServe, exporter or monitor, under eight clients",
         "ended and back within 15 s, no wrong answer",
@@ -123,6 +129,12 @@ FAULTS = (
         "a monitor that answers no captured row",
         "no request waits for it",
         ("handlers/observe/capture::a_sink_that_hangs_slows_no_request_and_what_finds_no_place_is_counted",),
+    ),
+    Fault(
+        "hung",
+        "PostgreSQL, while labels arrive",
+        "a 503 in time; health is told",
+        ("monitoring/store/database_lost::a_database_that_hangs_keeps_nobody_waiting_for_ever",),
     ),
     Fault(
         "hung",

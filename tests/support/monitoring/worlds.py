@@ -24,11 +24,11 @@ NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
 
 
 class Monitor:
-    """The application beside a registry and an empty store; it is asked from loopback."""
+    """The application beside a registry and an empty store, on SQLite without a database's URL; asked from loopback."""
 
-    def __init__(self, folder: Path, token: str = "") -> None:
+    def __init__(self, folder: Path, token: str = "", database: str = "") -> None:
         self.models = Registry(folder / "models")
-        self.store = open_store(f"sqlite:///{folder / 'monitor.db'}")
+        self.store = open_store(database or f"sqlite:///{folder / 'monitor.db'}")
         self.metrics = CollectorRegistry()
         prober = Prober(self.models, "http://127.0.0.1:1", self.metrics, httpx.Client())
         contracts, access = Contracts(self.models), Access(token)
