@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
+Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
 Task = Literal["regression", "classification", "generation"]
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.

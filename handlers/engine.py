@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from handlers.contract import ModelContract
-from handlers.formats.tensors import Array
+from handlers.contract import Array, ModelContract
 
 
 class Engine(Protocol):

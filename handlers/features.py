@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from handlers.contract import TensorSpec
-from handlers.formats.tensors import Array
+from handlers.contract import Array, TensorSpec
 
 _LATE = "UINT64"  # the datatype whose scalars are not wholly checked while they are decoded
 

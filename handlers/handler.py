@@ -17,10 +17,9 @@ import msgspec
 import numpy as np
 
 from handlers.batch import Batch, Observer, Observers
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from handlers.formats.codec import Codec, Decoded
-from handlers.formats.tensors import Array
 from handlers.http import kserve
 from handlers.http.content_encoding import HEADER
 from handlers.http.overload import Overload

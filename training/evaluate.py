@@ -12,9 +12,9 @@ import torchmetrics.classification as classification
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from handlers.contract import Task
+from handlers.contract import Array, Task
 from serving.documents import finite
-from training.recipe import Array, Data, Recipe, Split
+from training.recipe import Data, Recipe, Split
 from training.statistics.calibration import calibration, fit_temperature
 from training.statistics.criteria import PRIMARY, Criterion
 from training.statistics.decisive import value

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from handlers import json_io
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.formats.codec import Codec, Decoded
 from handlers.formats.tokens import PAD
 from handlers.message import JSON, InputError, Request
@@ -27,7 +27,7 @@ from handlers.observe.events import MOST_VALUES
 from training.data import DataError, sha256
 from training.packaging.archive import ASSETS, codec_of
 from training.packaging.interface import contract_without_version
-from training.recipe import Array, Data, Recipe, Split
+from training.recipe import Data, Recipe, Split
 from training.statistics.labels import label_fault
 
 SMALLEST_BATCH = 32  # rows: smaller ones are noise, and take ever longer

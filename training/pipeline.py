@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from handlers.contract import Example, ModelContract
+from handlers.contract import Array, Example, ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
@@ -26,7 +26,7 @@ from training.packaging.lineage import lineage
 from training.packaging.reference import reference
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
-from training.recipe import Array, Data, Recipe, Serving, Trained
+from training.recipe import Data, Recipe, Serving, Trained
 from training.report import page
 from training.statistics import calibration
 

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from handlers.contract import Task, TensorSpec, classification_outputs
+from handlers.contract import Array, Task, TensorSpec, classification_outputs
 from training.statistics.criteria import Criterion
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-Array = NDArray[Any]
 Schedule = Literal["constant", "step", "cosine", "restarts", "one_cycle"]
 FOUND = "found"  # the preset that a search has written
 

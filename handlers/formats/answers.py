@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import ModelContract
-from handlers.formats.tensors import Array
+from handlers.contract import Array, ModelContract
 from handlers.message import InputError
 
 

@@ -11,12 +11,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from handlers import json_io
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.features import FeatureRows, as_tensors, stack
 from handlers.formats import npy, oip
 from handlers.formats.answers import check_top_k, output_arrays, row_answers
 from handlers.formats.rows import RowDecoder
-from handlers.formats.tensors import Array
 from handlers.http import accept, kserve
 from handlers.message import JSON, MOST_PARTS, NPY, OCTETS, InputError, Request, Response, error_response
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.formats import picture_json
 from handlers.formats.answers import check_top_k
 from handlers.formats.codec import Codec, Decoded
 from handlers.formats.oip import HEADER_LENGTH
 from handlers.formats.pictures import ALIASES, FORMATS, MAX_PIXELS, NAMES, decode_image, sniff
-from handlers.formats.tensors import Array
 from handlers.http.multipart import FORM_DATA
 from handlers.message import OCTETS, InputError, Part, Request
 

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy_format
 
-from handlers.contract import ModelContract, TensorSpec
-from handlers.formats.tensors import Array, fit_shape, to_tensor
+from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.formats.tensors import fit_shape, to_tensor
 from handlers.message import InputError
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from handlers import json_io
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.formats.answers import check_top_k, class_texts
-from handlers.formats.tensors import NUMERIC, Array, fit_shape, json_array, json_type, to_tensor
+from handlers.formats.tensors import NUMERIC, fit_shape, json_array, json_type, to_tensor
 from handlers.message import OCTETS, InputError, Response
 
 HEADER_LENGTH = "inference-header-content-length"

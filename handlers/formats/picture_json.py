@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from handlers import json_io
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from handlers.formats import oip
 from handlers.formats.rows import Parameters
-from handlers.formats.tensors import Array
 from handlers.http import kserve
 from handlers.message import JSON, OCTETS, InputError, Request
 

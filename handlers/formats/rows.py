@@ -13,9 +13,9 @@ import numpy as np
 from msgspec import Meta
 
 from handlers import json_io
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.features import FeatureRows, Features, as_tensors
-from handlers.formats.tensors import Array, json_array, json_type, limits, to_tensor, unknown_category
+from handlers.formats.tensors import json_array, json_type, limits, to_tensor, unknown_category
 from handlers.message import InputError
 
 _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handlers.contract import DTYPES, TensorSpec
+from handlers.contract import DTYPES, Array, TensorSpec
 from handlers.formats.suggestions import closest_names
 from handlers.json_io import EXACT, whole_number
 from handlers.message import InputError, shorten
 
-Array = NDArray[Any]
 _MOST_DIMENSIONS = 32
 NUMERIC = frozenset(DTYPES) - {"BOOL", "BYTES"}
 

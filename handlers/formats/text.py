@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.formats import tokens
 from handlers.formats.codec import Codec, Decoded, Outputs
-from handlers.formats.tensors import Array
 from handlers.message import InputError, Request, Response
 
 TRUNCATED = "X-Truncated-Rows"

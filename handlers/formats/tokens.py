@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 
 FILE = "tokenizer.json"
 PAD = 0  # fills shorter rows up; the graph leaves it out

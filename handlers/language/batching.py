@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
 from handlers.language.json_grammar import JsonAnswer, JsonGrammar, Vocabulary
 from handlers.language.prefix_cache import PrefixCache

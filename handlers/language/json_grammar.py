@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 
 # Between values at most so much white space: a small model else goes on with it for ever.
 SPACE = r"[\x20\x0A\x0D\x09]{0,16}"

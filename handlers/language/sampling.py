@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.generation import Sampling
 from handlers.language.json_grammar import JsonAnswer
 

@@ -26,10 +26,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
-from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler
 from handlers.message import JSON, NPY, OCTETS, Request
 

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import orjson
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from loadtests.requests import draws
-from loadtests.requests.draws import Array, Tensors
+from loadtests.requests.draws import Tensors
 
 Kind = Literal["valid", "edge", "invalid", "example"]
 JSON = "application/json"

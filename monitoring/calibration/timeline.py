@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import load_engine
 from monitoring.live.drift import window_needed
 from monitoring.store.records import Labelled, Prediction
@@ -20,7 +20,6 @@ from training.packaging import export
 from training.packaging.reference import errors_of, summaries, values_of
 from training.packaging.serving_settings import serving_of
 from training.recipe import Data, Recipe, Split
-from training.statistics.distribution import Array
 
 BATCH = 4096  # rows that the graph answers at once
 

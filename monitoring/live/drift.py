@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from scipy import stats
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.observe.events import LONGEST_TEXT
 from monitoring.store.records import Labelled, Prediction
-from training.statistics.distribution import Array, Summary, distance, name_of, psi
+from training.statistics.distribution import Summary, distance, name_of, psi
 from training.statistics.usual import HOUR, Learned, hours_of, limit, p_value, read, whole_days
 
 Kind = Literal["features", "predictions", "errors"]

@@ -6,9 +6,8 @@ from typing import Any
 
 from scipy import stats
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from training.statistics.criteria import ERRORS
-from training.statistics.distribution import Array
 from training.statistics.usual import Usual, hours_of, loss_limit, read
 
 LEVEL = 0.01  # probability that a window is beyond the limit where nothing changed

@@ -10,12 +10,11 @@ from datetime import datetime
 
 import numpy as np
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from monitoring.live.limits import METRICS, expected, limits
 from monitoring.store.records import Labelled
 from training.statistics.bootstrap import blocks_of, draws_of
 from training.statistics.criteria import ERRORS
-from training.statistics.distribution import Array
 from training.statistics.intervals import auc_with_influence, expanded, of_confusion, of_shares, wider
 from training.statistics.usual import hours_of
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from training.recipe import Split
-from training.statistics.distribution import Array
 
 NIGHT = timedelta(hours=5)  # a day of the flights begins at midnight in New York's winter
 

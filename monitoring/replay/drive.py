@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import numpy as np
 
+from handlers.contract import Array
 from handlers.observe.capture import SWITCH, TIME
 from monitoring.replay.days import Day, Hour
 from monitoring.replay.pace import Pace
 from monitoring.replay.stack import ReplayError, Stack
-from training.statistics.distribution import Array
 
 WEEK = 7  # days between two lines of progress
 

@@ -16,12 +16,11 @@ import httpx
 import numpy as np
 from scipy.stats import binomtest
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.observe.capture import SWITCH
 from handlers.observe.events import MOST_VALUES
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
-from training.statistics.distribution import Array
 
 LONGEST = 10.0  # s; an answer that takes longer is none
 CHANCE = 0.05  # how often a challenger that is exactly as slow as allowed is refused for it

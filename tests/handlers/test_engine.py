@@ -13,9 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, load_engine
-from handlers.formats.tensors import Array
 from tests.support.handlers import wire
 from tests.support.handlers.models import contract, serve
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.contract import Example, ModelContract
+from handlers.contract import Array, Example, ModelContract
 from handlers.formats.codec import Codec, Decoded, Outputs
-from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler, same_answer
 from handlers.message import JSON, NPY, Request, Response, error_detail
 from tests.support.handlers import wire

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.contract import TensorSpec
-from handlers.formats.tensors import Array
+from handlers.contract import Array, TensorSpec
 from handlers.json_io import encode
 from tests.handlers.formats.test_tensors import NUMERIC
 from tests.support.handlers.strategies import arrays, specs

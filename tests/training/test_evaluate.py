@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
+from handlers.contract import Array
 from training.evaluate import evaluate
-from training.recipe import Array
 from training.statistics.criteria import is_better
 
 LABELS = ("a", "b", "c")

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handlers.contract import Array
 from handlers.engine import ENGINES
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
@@ -12,7 +13,7 @@ from serving.registry import ArchiveError, Registry, file_sha256
 from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import Train, Trainings
 from training.packaging.registration import Promote, Result
-from training.recipe import Array, Data
+from training.recipe import Data
 from training.recipes.linear import Linear
 
 

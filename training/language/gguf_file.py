@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handlers.contract import Array
 from training.data import DataError
-from training.recipe import Array
 
 QUANTIZATIONS = {"Q8_0": 7, "F16": 1}  # and the number that the key general.file_type has for each
 CONTROL = 3  # the type of a token that is no text

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handlers.contract import Array
 from training.language.gguf_file import Metadata
-from training.recipe import Array
 
 
 class Llama(nn.Module):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from handlers.contract import Array
 from handlers.language.batching import Decoder, Part
 from training.language.llama import Llama
-from training.recipe import Array
 
 
 class Foreseen(NamedTuple):

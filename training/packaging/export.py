@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine
-from training.recipe import Array, Data, Recipe, Split, Trained, to_tensors
+from training.recipe import Data, Recipe, Split, Trained, to_tensors
 
 PARITY_ROWS = 1000  # held-out rows that the graphs are compared on, at least
 PARITY_TOLERANCE = 1e-4  # largest difference, of values over 1 as their share

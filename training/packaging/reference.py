@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.observe.events import LONGEST_TEXT
-from training.recipe import Array, Data, Split
+from training.recipe import Data, Split
 from training.statistics.distribution import Summary, of_categories, of_numbers
 from training.statistics.usual import learn
 

@@ -21,9 +21,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import RidgeClassifier
 from torch import Tensor, nn
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from training.data import DataError, check_sha256, sha256
-from training.recipe import Array, Data, Hyperparameters, Recipe, Serving, Split
+from training.recipe import Data, Hyperparameters, Recipe, Serving, Split
 from training.recipes._simple_cnn import SimpleCNN
 
 if TYPE_CHECKING:

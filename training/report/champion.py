@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import torch
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine, load_engine
 from serving.registry import Registry
 from training import evaluate
@@ -22,7 +22,7 @@ from training.figures.figure import figure
 from training.figures.machine import machine
 from training.packaging import export
 from training.packaging.serving_settings import serving_of
-from training.recipe import Array, Recipe, Split
+from training.recipe import Recipe, Split
 from training.report import page
 
 

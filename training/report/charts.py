@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
+from handlers.contract import Array
 from training.figures.svg import LINE, QUIET, SERIES, Chart, drawing
-from training.recipe import Array
 from training.statistics.calibration import reliability, scaled
 
 NAMED = 4  # classes that have a colour and a name in one chart

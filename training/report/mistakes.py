@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from handlers.contract import ModelContract, TensorSpec
-from training.recipe import Array, Split
+from handlers.contract import Array, ModelContract, TensorSpec
+from training.recipe import Split
 
 LONGEST = 400  # characters of a text that are shown
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from serving.registry import write_atomically
 from training.figures.figure import figure
 from training.figures.svg import Chart
 from training.figures.template import template
-from training.recipe import Array, Data, Recipe
+from training.recipe import Data, Recipe
 from training.report import charts
 from training.report.mistakes import worst
 

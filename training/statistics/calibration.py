@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from training.recipe import Array
+from handlers.contract import Array
 
 BINS = 15  # of equal width, as in the paper
 LIMITS = (0.05, 20.0)  # of the temperature

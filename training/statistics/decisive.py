@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from handlers.contract import Array
 from training.statistics.criteria import Criterion
-from training.statistics.distribution import Array
 
 
 def score(by: Criterion, labels: tuple[str, ...], output: Array, target: Array, weights: Array) -> Array:

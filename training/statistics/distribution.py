@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-Array = NDArray[Any]
+from handlers.contract import Array
+
 Summary = Mapping[str, Any]
 QUANTILES = 257  # evenly spaced, both ends included
 BINS = 10  # of a PSI of numbers, as many as the quantiles tell apart

@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from handlers.contract import Task
+from handlers.contract import Array, Task
 
-Array = NDArray[Any]
 RESAMPLES = 1000
 DAY = 86_400.0  # seconds
 FEWEST_BLOCKS = 10

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handlers.contract import Array
 from training.statistics.bootstrap import blocks_of, draws_of
-from training.statistics.distribution import Array
 from training.statistics.intervals import expanded
 
 AT_ONCE = 100  # draws that are measured together: their weights are a number a row

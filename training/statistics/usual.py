@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from training.statistics.distribution import Array, Summary, chance_p, distance, psi
+from handlers.contract import Array
+from training.statistics.distribution import Summary, chance_p, distance, psi
 
 HOUR = 3600.0  # seconds
 # Spans of time that are looked at. None is under a day: the hours of a day have a rhythm that a part of it cannot show.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
 
 # From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured): a text

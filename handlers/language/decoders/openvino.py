@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
 
 MODEL = "openvino_model.xml"

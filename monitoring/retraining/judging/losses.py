@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from monitoring.retraining.judging.archived import Archived, Refused
 from monitoring.store.records import Label, Labelled, Prediction
 from training.statistics.criteria import Criterion, criterion_of
 from training.statistics.decisive import score
-from training.statistics.distribution import Array
 from training.statistics.labels import label_fault
 from training.statistics.paired import Losses
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.formats.codec import Codec
-from handlers.formats.tensors import Array
 from handlers.message import JSON, NPY, OCTETS, Request
 from tests.support.handlers import wire
 from tests.support.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, pixels, serve

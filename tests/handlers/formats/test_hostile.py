@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.contract import ModelContract
-from handlers.formats.tensors import Array
+from handlers.contract import Array, ModelContract
 from handlers.message import JSON, MAX_BODY, NPY, OCTETS, STATUS, Request, Response
 from tests.support.handlers import wire
 from tests.support.handlers.models import COLOURS, FLIGHTS, LINE, MIXED, MODELS, PICTURES, pixels, serve

@@ -13,11 +13,10 @@ import orjson
 import pytest
 from PIL import Image
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from handlers.formats import pictures
 from handlers.formats.image import ImageCodec
 from handlers.formats.pictures import MAX_PIXELS
-from handlers.formats.tensors import Array
 from handlers.message import OCTETS, InputError, Request
 from tests.support.handlers import wire
 from tests.support.handlers.models import COLOURS, MAX_ROWS, PICTURES, SIZE, contract, pixels, serve

@@ -9,9 +9,8 @@ import pytest
 from numpy.lib import format as npy_format
 from numpy.lib.recfunctions import repack_fields
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.formats.npy import decode, encode
-from handlers.formats.tensors import Array
 from handlers.message import InputError
 from tests.support.handlers import wire
 from tests.support.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, contract, pixels

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Generate, Sampling
 from handlers.language.json_grammar import JsonAnswer, JsonGrammar

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.generation import Sampling
 from handlers.language.sampling import Sampler, largest, log_softmax, nucleus
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from handlers.contract import Array
 from handlers.engine import Engine
 from handlers.formats.codec import Codec
-from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from handlers.observe.logs import LINES, WINDOW, configure, log_requests

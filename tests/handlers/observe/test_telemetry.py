@@ -11,10 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from handlers.batch import Batch
-from handlers.contract import Example, ModelContract
+from handlers.contract import Array, Example, ModelContract
 from handlers.engine import Engine
 from handlers.formats.codec import PROTOCOLS, Codec
-from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler
 from handlers.http.overload import request_start
 from handlers.message import JSON, STATUS, Request

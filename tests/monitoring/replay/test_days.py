@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from monitoring.replay.days import Day, days_of
-from training.recipe import Array, Split
+from training.recipe import Split
 
 INPUTS = (TensorSpec("distance", "FP32"), TensorSpec("carrier", "BYTES", categories=("AA", "UA")))
 TIMES = [  # in New York's winter: two at 5:00 and one at 23:00 of 1 January, one at 5:00 of 2 January

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from handlers.formats.tensors import Array
+from handlers.contract import Array
 from handlers.language.batching import DecodeError, Part
 from handlers.language.generation import Finished, Generate, GenerationEngine, Sampling, Token
 

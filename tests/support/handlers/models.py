@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
 from handlers.engine import Engine
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
-from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler
 
 MAX_ROWS = 8

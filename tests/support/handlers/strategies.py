@@ -3,8 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from handlers.contract import DTYPES, ModelContract, TensorSpec
-from handlers.formats.tensors import Array
+from handlers.contract import DTYPES, Array, ModelContract, TensorSpec
 from tests.support.handlers.models import contract
 
 # NumPy's own strings cannot end in NUL.

@@ -12,8 +12,7 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from handlers.contract import ModelContract
-from handlers.formats.tensors import Array
+from handlers.contract import Array, ModelContract
 from handlers.handler import ModelHandler
 from handlers.message import JSON, NPY, OCTETS, Part, Request, Response, error_detail
 

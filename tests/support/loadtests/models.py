@@ -7,9 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from handlers.contract import DTYPES, Example, ModelContract, TensorSpec
+from handlers.contract import DTYPES, Array, Example, ModelContract, TensorSpec
 from handlers.formats.codec import Codec
-from handlers.formats.tensors import Array
 from handlers.handler import ModelHandler
 from handlers.message import Request, Response
 from loadtests.requests.payloads import Answer, Payload, dumps, native_row

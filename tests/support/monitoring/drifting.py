@@ -6,10 +6,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
 from monitoring.store.records import Labelled, Prediction
 from training.packaging.reference import errors_of, summaries
-from training.statistics.distribution import Array
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
 KNOWN, WINDOW = 8000, 1000

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 
-from handlers.contract import Example, ModelContract
+from handlers.contract import Array, Example, ModelContract
 from handlers.formats.codec import Codec
 from monitoring.retraining.judging.archived import Archived
-from training.statistics.distribution import Array
 
 Rule = Callable[[Mapping[str, Array]], Array]  # the graph's inputs -> its output
 EXAMPLE = {"distance": 1.0, "carrier": "AA"}

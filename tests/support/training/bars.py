@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from training.data import sha256
-from training.recipe import Array, Data, Hyperparameters, Recipe, Split
+from training.recipe import Data, Hyperparameters, Recipe, Split
 
 SIZE = 8  # height and width of a picture
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from training.improve.formats.format import Source
-from training.recipe import Array
 
 PYTHON = Path(os.environ.get("MARLOOP_LITERT_PYTHON", f"{sys.prefix}-litert/bin/python"))
 INSTALLED = {

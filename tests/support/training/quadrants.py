@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from training.data import sha256
-from training.recipe import Array, Data, Hyperparameters, Recipe, Split
+from training.recipe import Data, Hyperparameters, Recipe, Split
 
 
 class Net(nn.Module):

@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from handlers.contract import Array
 from handlers.language.batching import Part
 from training.language import gguf_file
 from training.language.gguf_file import Metadata
 from training.language.llama import PARTS, Llama, exported, llama
 from training.language.recipe import Expected
 from training.language.tokenizer import LanguageTokenizer
-from training.recipe import Array
 
 WIDTH, INNER, SIZE, HEADS, KV_HEADS, LAYERS = 64, 96, 32, 2, 1, 2
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

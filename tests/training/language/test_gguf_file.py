@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from handlers.contract import Array
 from tests.support.training import tiny as making
 from tests.support.training.tiny import HEADS, SIZE, WIDTH, Tiny
 from training.data import DataError
 from training.language import gguf_file
-from training.recipe import Array
 
 
 def turned_pairs(x: Array) -> Array:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from handlers.contract import Array
 from tests.training.conftest import load
 from training import recipes
 from training.data import DataError
-from training.recipe import Array
 from training.recipes import fashion
 from training.recipes._simple_cnn import SimpleCNN
 from training.recipes.fashion import FashionHyperparameters

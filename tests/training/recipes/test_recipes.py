@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from handlers.contract import DTYPES, ModelContract, Task, TensorSpec
+from handlers.contract import DTYPES, Array, ModelContract, Task, TensorSpec
 from handlers.engine import ENGINES
 from handlers.handler import same_answer
 from serving.readiness import read_contract
 from tests.training.conftest import Trainings, load, quickest
 from training import recipes
-from training.recipe import Array, Data, Hyperparameters, Recipe, Split, to_tensors
+from training.recipe import Data, Hyperparameters, Recipe, Split, to_tensors
 
 FITTED = [name for name in recipes.names() if isinstance(recipes.find_any(name), Recipe)]  # not published
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from handlers.contract import Array
 from serving.readiness import read_contract
 from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import Train, Trainings
 from training.packaging import export
-from training.recipe import Array, Trained
+from training.recipe import Trained
 from training.recipes.linear import Linear
 from training.statistics import calibration
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
+from handlers.contract import Array
 from training.evaluate import evaluate
 from training.statistics.criteria import Criterion, criterion_of, deciding, is_better
 from training.statistics.decisive import score, value
-from training.statistics.distribution import Array
 
 LABELS = ("no", "yes")
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from handlers.contract import Array
 from training.evaluate import evaluate
-from training.recipe import Array
 from training.statistics.intervals import blocks_of_time, bootstrap, wilson
 
 LABELS = ("a", "b", "c")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training.statistics.distribution import Array
+from handlers.contract import Array
 from training.statistics.paired import Losses, compare_slices, gain
 
 CONFIDENCE = 0.95

@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from handlers.contract import Array
 from training.packaging.reference import log_rms
-from training.statistics.distribution import Array, distance, of_categories, of_numbers
+from training.statistics.distribution import distance, of_categories, of_numbers
 from training.statistics.usual import HOUR, ROWS, Learned, Usual, hours_of, learn, limit, loss_limit, p_value, read
 
 DAY = 24 * HOUR

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from handlers.contract import Array
 from handlers.engine import Engine
 from serving.registry import Registry, write_atomically
 from training.champion import learned_from, unpack
@@ -24,7 +25,7 @@ from training.improve.formats.litert import TensorFlowLite
 from training.improve.formats.openvino_ir import OpenVINO
 from training.improve.formats.parity import agrees, compare
 from training.packaging.export import parity_rows, predict, run
-from training.recipe import Array, Recipe, Split
+from training.recipe import Recipe, Split
 
 PROGRAM = "model.pt2"
 SIZES = {"p50_ms": 1, "p50_64_ms": 64}  # rows of one call, by the column of its time

@@ -11,10 +11,9 @@ from typing import ClassVar
 
 from torch.export import ExportedProgram
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from training.data import install
-from training.recipe import Array
 
 # How the exporters name an operator that they do not know.
 OPERATOR = re.compile(

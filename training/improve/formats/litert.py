@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from training.improve.formats import litert_convert
 from training.improve.formats.format import ExportError, Format, Source, naming_the_operator
-from training.recipe import Array
 
 TIMEOUT = 600  # s that a conversion may take
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from handlers.language.decoders.openvino import NUMERICS, EngineError, compile_model
 from training.improve.formats.format import ExportError, Format, Source, naming_the_operator
 from training.packaging.export import to_onnx
-from training.recipe import Array
 
 
 class OpenVINOEngine:

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from handlers.contract import Task
+from handlers.contract import Array, Task
 from training.packaging.export import PARITY_TOLERANCE
-from training.recipe import Array
 
 
 def compare(task: Task, expected: Array, found: Array) -> dict[str, float]:

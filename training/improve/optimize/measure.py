@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine, OnnxRuntimeEngine
 from training.improve.optimize import speed
 from training.improve.optimize.memory import session_bytes
 from training.improve.optimize.students import parameters
 from training.improve.optimize.variants import Variant
 from training.packaging.export import run
-from training.recipe import Array, Data, Recipe
+from training.recipe import Data, Recipe
 from training.statistics.criteria import PRIMARY
 from training.statistics.intervals import bootstrap
 

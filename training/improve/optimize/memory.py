@@ -7,9 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import OnnxRuntimeEngine
-from handlers.formats.tensors import Array
 
 
 def session_bytes(graphs: Path, contract: ModelContract, batch: Mapping[str, Array], threads: int) -> int:

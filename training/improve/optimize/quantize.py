@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from handlers.contract import Array
 from training.packaging.export import strip
-from training.recipe import Array
 
 INT8 = (TensorProto.INT8, TensorProto.UINT8)
 # What runs in int8 from end to end. Sums, normalisations and softmax stay float32: they cost little and need the range.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handlers.contract import Array
 from handlers.engine import Engine
-from handlers.formats.tensors import Array
 from training.recipe import Recipe, Split
 
 SIZES = (1, 64)  # rows: a request alone, and a full batch

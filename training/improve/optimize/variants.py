@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from handlers.contract import Array
 from training.champion import Champion
 from training.improve.optimize import quantize
 from training.improve.optimize.quantize import NotMadeError
 from training.improve.optimize.students import plan
 from training.packaging.archive import GRAPHS
 from training.packaging.export import check_parity, export
-from training.recipe import Array, Trained
+from training.recipe import Trained
 
 REFERENCE = "float32"  # the champion as it is
 CALIBRATION_ROWS = 500  # of the training data, from all over it

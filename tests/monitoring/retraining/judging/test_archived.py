@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.formats.tokens import TextTokenizer
 from monitoring.retraining.judging.archived import Refused, open_archive
 from monitoring.retraining.judging.judge import judge
@@ -26,7 +26,6 @@ from tests.support.training.quadrants import Quadrants
 from training import pipeline
 from training.packaging.archive import build
 from training.recipe import Serving
-from training.statistics.distribution import Array
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
 CENTRES = {"NE": (0.5, 0.5), "NW": (-0.5, 0.5), "SW": (-0.5, -0.5), "SE": (0.5, -0.5)}

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from monitoring.retraining.judging.archived import Archived
 from monitoring.retraining.judging.judge import judge
 from monitoring.retraining.judging.verdict import Check, Verdict
@@ -18,7 +18,6 @@ from monitoring.store.records import Labelled
 from tests.support.monitoring.drifting import INPUTS, classification, regression, rows
 from tests.support.monitoring.versions import Rule, opened, version
 from training.statistics.criteria import Criterion
-from training.statistics.distribution import Array
 
 AIR, NEW_AIR = regression("1.0"), regression("1.1")
 CLOTHES, NEW_CLOTHES = classification("1.0"), classification("1.1")

@@ -10,9 +10,8 @@ import onnx
 import pytest
 import torch
 
-from handlers.contract import ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
-from handlers.formats.tensors import Array
 from serving.registry import ArchiveError, Registry
 from tests.support.training.bars import Bars
 from tests.support.training.exporters import FORMATS, PYTHON

@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handlers.contract import ModelContract, TensorSpec
+from handlers.contract import Array, ModelContract, TensorSpec
 from tests.support.handlers.models import contract
 from tests.support.training.exporters import FORMATS, PYTHON, source
 from training.improve.formats.exporting import formats
 from training.improve.formats.format import ExportError
 from training.improve.formats.graphs import Onnx
 from training.improve.formats.litert import TensorFlowLite
-from training.recipe import Array
 
 NUMBER = contract(TensorSpec("x", "FP32"), name="number")
 CODED = contract(

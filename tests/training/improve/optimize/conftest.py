@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from handlers.contract import Array
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import CACHE, Trainings
 from training.champion import Champion, open_champion
 from training.packaging.registration import Result
-from training.recipe import Array
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handlers.contract import Array
 from handlers.engine import OnnxRuntimeEngine
 from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import load
@@ -14,7 +15,7 @@ from training.champion import Champion
 from training.improve.optimize import memory, speed
 from training.improve.optimize.measure import batch_effect, by_slice, measure, quality
 from training.improve.optimize.variants import REFERENCE, Variant
-from training.recipe import Array, Data
+from training.recipe import Data
 
 
 def votes(classes: Array) -> Array:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handlers.contract import Array
 from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import load
 from training import recipes
 from training.improve.optimize import speed
-from training.recipe import Array
 
 
 class Clock:
