@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from serving import command_line, rollout
-from serving.champions import ask_all
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
-from serving.readiness import Readiness, read_contract
+from serving.readiness import Readiness, ask_all, read_contract
 from serving.registry import ArchiveError, Registry
 from serving.security.folders import FolderError, check_all, readable_by_others
 from serving.settings import Settings

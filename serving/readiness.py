@@ -1,7 +1,8 @@
 """Whether models answer: the only readiness is a real prediction that agrees with the contract's example."""
 
 import time
-import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
@@ -9,9 +10,11 @@ import httpx
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from handlers.observe.capture import SWITCH
+from serving import archive
 from serving.registry import ArchiveError, Registry, Version
 
 LONGEST = 10.0  # s that an answer to an example is waited for at most
+AGAIN = 600.0  # s until an archive that looks unchanged is hashed again
 _ALIVE = "v1/models"  # what a language model's worker answers between two tokens, without generating any
 
 
@@ -52,9 +55,8 @@ def contract_of(registry: Registry, version: Version) -> ModelContract:
     """
     path = registry.verify(version)
     try:
-        with zipfile.ZipFile(path) as archive:
-            return ModelContract.from_json(archive.read("contract.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        return archive.read_contract(path)
+    except ArchiveError as error:
         raise ArchiveError(f"{path} has no contract: {error}") from error
 
 
@@ -90,3 +92,103 @@ def ask_alive(client: httpx.Client, url: str, contract: ModelContract, patience:
     except httpx.HTTPError as error:
         return f"{type(error).__name__}: {error}"
     return "" if response.status_code == 200 else f"{response.status_code}: {' '.join(response.text.split())[:200]}"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A served version.
+
+    Attributes:
+        contract: in its archive.
+        deadline: s that it may take to answer.
+    """
+
+    contract: ModelContract
+    deadline: float
+
+
+@dataclass(frozen=True)
+class _Checked:
+    state: tuple[object, ...]  # of the file
+    time: float
+    champion: Champion | None
+    fault: str
+
+
+class Champions:
+    """Reads the champions of a registry, whatever becomes of its files meanwhile.
+
+    Hashing an archive of a language model takes a second. So one that is looked at each second is hashed again only
+    where its file has changed, and every ten minutes: a disk can lose bits without telling.
+
+    Args:
+        registry: names them.
+        clock: s, never set back.
+    """
+
+    def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry, self._clock = registry, clock
+        self._checked: dict[str, _Checked] = {}
+
+    def read(self) -> dict[str, Champion | Readiness]:
+        """Return each model's champion by name, in their order; in place of one whose archive is refused, the reason.
+
+        Raises:
+            ArchiveError: the registry is damaged.
+        """
+        champions: dict[str, Champion | Readiness] = {
+            name: Readiness(name, number, False, f"refused: {fault}", 0.0)
+            for name, (number, fault) in self._registry.unknown().items()
+        }
+        champions |= {name: self._one(name, *found) for name, found in self._registry.champions().items()}
+        return dict(sorted(champions.items()))
+
+    def _one(self, name: str, number: str, version: Version) -> Champion | Readiness:
+        known, state, now = self._checked.get(name), self._state(version), self._clock()
+        if known is None or known.state != state or now - known.time > AGAIN:
+            known = self._checked[name] = self._check(version, state, now)
+        return known.champion or Readiness(name, number, False, f"refused: {known.fault}", 0.0)
+
+    def _check(self, version: Version, state: tuple[object, ...], now: float) -> _Checked:
+        try:
+            champion = Champion(contract_of(self._registry, version), self._deadline(version))
+        except ArchiveError as error:
+            return _Checked(state, now, None, str(error))
+        return _Checked(state, now, champion, "")
+
+    def _deadline(self, version: Version) -> float:
+        """Return what the archive says that the model may take; archives of others say nothing."""
+        try:
+            seconds = archive.read_config(self._registry.store / version.archive).get("responseTimeout")
+        except ArchiveError:
+            return LONGEST
+        return min(float(seconds), LONGEST) if isinstance(seconds, int) and seconds > 0 else LONGEST
+
+    def _state(self, version: Version) -> tuple[object, ...]:
+        """Return what differs as soon as the file, or what is registered of it, does."""
+        try:
+            found = (self._registry.store / version.archive).stat()
+        except OSError as error:
+            return (version.sha256, error.errno)
+        return (version.sha256, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+
+
+def ask_all(registry: Registry, url: str) -> list[Readiness]:
+    """Ask every champion of the registry at once, each for as long as its deadline says.
+
+    Raises:
+        ArchiveError: the registry is damaged.
+    """
+    found = Champions(registry).read()
+    if not found:
+        return []
+    with (
+        httpx.Client(timeout=LONGEST, trust_env=False) as client,  # a proxy would not come back to this machine
+        ThreadPoolExecutor(len(found)) as threads,
+    ):
+        return list(
+            threads.map(
+                lambda one: one if isinstance(one, Readiness) else ask(client, url, one.contract, one.deadline),
+                found.values(),
+            )
+        )

@@ -22,6 +22,7 @@ import msgspec
 from filelock import FileLock
 
 from serving import documents
+from serving.archive import ArchiveError
 from serving.documents import write_atomically
 
 __all__ = ["ArchiveError", "Note", "Promotion", "Registry", "State", "Version", "write_atomically"]
@@ -30,10 +31,6 @@ logger = logging.getLogger(__name__)
 State = Literal["champion", "challenger", "refused", "retired"]
 RESTORE = "python -m serving restore-registry"
 MOST_PROMOTIONS = 1000  # that are remembered
-
-
-class ArchiveError(Exception):
-    """An archive is missing or not the one that was registered; the message names it."""
 
 
 class Version(msgspec.Struct, forbid_unknown_fields=True):

@@ -6,14 +6,13 @@ person asks for it by this command.
 
 import contextlib
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from handlers.contract import ModelContract
+from serving import archive
 from serving.registry import ArchiveError, Promotion, Registry, State, Version, file_sha256, read_content
 
 # What a file that is cut off still says of a version; the order is that of ``Version``.
@@ -152,12 +151,10 @@ def _rebuilt(registry: Registry, damaged: _Parts | bytes, told: list[str]) -> Mo
 
 def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
     """Return an archive's model, number and entry, once its parts have the sums that the zip names."""
+    archive.check(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if part := archive.testzip():
-                raise ArchiveError(f"{path} is damaged: {part}")
-            contract = ModelContract.from_json(archive.read("contract.json"))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, NotImplementedError) as error:
+        contract = archive.read_contract(path)
+    except ArchiveError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
     created = str(contract.lineage.get("created", ""))
     version = Version(path.name, file_sha256(path), state, created, contract.evaluation)

@@ -1,6 +1,5 @@
 """The champion, for those that measure or change it: its contract, data, weights and graphs, all from its archive."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import torch
 from torch import nn
 
 from handlers.contract import ModelContract
+from serving import archive
+from serving.archive import ASSETS, CONFIG, GRAPHS, MANIFEST, PROGRAM
 from serving.readiness import contract_of, read_contract
 from serving.registry import ArchiveError, Registry
 from training.data import DataError
-from training.packaging.archive import ASSETS, CONFIG, GRAPHS, MANIFEST
 from training.recipe import Data, Recipe, Trained
 
 
@@ -54,7 +54,7 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
         found["preset"],
         hp,
         data,
-        _with_weights(recipe, contract, recipe.module(hp, data), folder / "model.pt2").eval(),
+        _with_weights(recipe, contract, recipe.module(hp, data), folder / PROGRAM).eval(),
         found["fit_seconds"],
         found["history"],
         found.get("temperature", 1.0),
@@ -83,13 +83,7 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
             raise ArchiveError(f"{name} {number} is not registered; there are {', '.join(versions) or 'none'}")
         version = versions[number]
         contract = contract_of(registry, version)
-    with zipfile.ZipFile(registry.verify(version)) as content:
-        members = content.namelist()
-        if missing := {*GRAPHS, MANIFEST, CONFIG} - {*members}:
-            raise ArchiveError(f"{version.archive} lacks {', '.join(sorted(missing))}: train the model again")
-        assets = [member for member in members if member.startswith(f"{ASSETS}/")]
-        for member in (*GRAPHS, MANIFEST, CONFIG, *assets):
-            content.extract(member, folder)
+    archive.unpack(registry.verify(version), folder, *GRAPHS, MANIFEST, CONFIG, ASSETS)
     return contract
 
 

@@ -24,8 +24,9 @@ from handlers.formats.codec import Codec, Decoded
 from handlers.formats.tokens import PAD
 from handlers.message import JSON, InputError, Request
 from handlers.observe.events import MOST_VALUES
+from serving.archive import ASSETS
 from training.data import DataError, sha256
-from training.packaging.archive import ASSETS, codec_of
+from training.packaging.contents import codec_of
 from training.packaging.interface import contract_without_version
 from training.recipe import Data, Recipe, Split
 from training.statistics.labels import label_fault

@@ -14,12 +14,13 @@ from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from serving import documents
+from serving.archive import ASSETS, GRAPHS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
 from training import evaluate, fit
 from training.champion import unpack
 from training.feedback import as_many_steps, extend
-from training.packaging import archive, export, result_file
+from training.packaging import contents, export, result_file
 from training.packaging.deadline import with_deadline
 from training.packaging.interface import contract_without_version
 from training.packaging.lineage import lineage
@@ -143,10 +144,10 @@ def publish(
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
     """
     recipe, data = trained.recipe, trained.data
-    (graphs / archive.ASSETS).mkdir(exist_ok=True)
+    (graphs / ASSETS).mkdir(exist_ok=True)
     for asset, content in data.assets.items():
-        (graphs / archive.ASSETS / asset).write_bytes(content)
-    sums = {graph: file_sha256(graphs / graph) for graph in archive.GRAPHS}
+        (graphs / ASSETS / asset).write_bytes(content)
+    sums = {graph: file_sha256(graphs / graph) for graph in GRAPHS}
     draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"graph_sha256": sums})
     example = _example(recipe, draft, data, graphs, serving_of(recipe, registry.store))
     draft = msgspec.structs.replace(draft, example=example)
@@ -168,7 +169,7 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
 def _packing(recipe: Recipe[Any], graphs: Path, registry: Registry) -> Callable[[ModelContract], bytes]:
     def pack(contract: ModelContract) -> bytes:
         serving = with_deadline(recipe, contract, graphs, serving_of(recipe, registry.store))
-        return archive.build(recipe, contract, graphs, serving)
+        return contents.build(recipe, contract, graphs, serving)
 
     return pack
 
@@ -222,7 +223,7 @@ def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: P
         row[spec.name] = spec.categories[value] if spec.categories else value
     request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
     engine = load_engine(serving.engine, graphs, contract, 1)
-    codec = archive.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
+    codec = contents.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
     if response.status != 200:

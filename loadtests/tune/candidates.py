@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
-
-from loadtests.tune.archives import CONFIG, read, rewritten
+from serving.archive import read_config, with_settings
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.registry import write_atomically
 
@@ -34,7 +32,7 @@ class Candidate:
     @classmethod
     def of(cls, archive: bytes) -> "Candidate":
         """The settings that an archive is packed with."""
-        values = yaml.safe_load(read(archive, CONFIG))
+        values = read_config(archive)
         return cls(values["minWorkers"], values["batchSize"], values["maxBatchDelay"])
 
     def options(self) -> list[str]:
@@ -50,10 +48,9 @@ def grid(workers: Iterable[int], batch_sizes: Iterable[int], delays: Iterable[in
 
 def configured(archive: bytes, candidate: Candidate) -> bytes:
     """A copy of an archive with a candidate's settings."""
-    config = yaml.safe_load(read(archive, CONFIG))
-    config |= {"minWorkers": candidate.workers, "maxWorkers": candidate.workers}
-    config |= {"batchSize": candidate.batch_size, "maxBatchDelay": candidate.max_batch_delay}
-    return rewritten(archive, {CONFIG: yaml.safe_dump(config, sort_keys=False).encode()})
+    workers = {"minWorkers": candidate.workers, "maxWorkers": candidate.workers}
+    batches = {"batchSize": candidate.batch_size, "maxBatchDelay": candidate.max_batch_delay}
+    return with_settings(archive, workers | batches)
 
 
 @contextmanager

@@ -3,15 +3,13 @@
 Both run on the same TorchServe in turn, so that the machine's speed falls out of the ratio.
 """
 
-import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from loadtests.tune.archives import CONFIG, MANIFEST, manifest_for, read
 from loadtests.tune.candidates import Candidate, registered
+from serving.archive import handler_alone
 from serving.hosts.torchserve.management import Management
 
 ECHO = Path(__file__).with_name("echo_handler.py")
@@ -51,20 +49,9 @@ def measure(
     """
     settings = Candidate.of(archive)
     found: list[tuple[float, float]] = []
-    with registered(management, store, echoing(archive), settings, f"{name}-echo") as echo:
+    with registered(management, store, handler_alone(archive, ECHO, "handle"), settings, f"{name}-echo") as echo:
         for one in (name, echo):  # a warm-up
             throughput(one)
         for _ in range(rounds):
             found.append((throughput(name), throughput(echo)))
     return Share(median(m for m, _ in found), median(e for _, e in found), median(m / e for m, e in found))
-
-
-def echoing(archive: bytes) -> bytes:
-    """A copy of an archive whose handler does nothing."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as new:
-        new.writestr(MANIFEST, manifest_for(archive, f"{ECHO.name}:handle"))
-        new.writestr(CONFIG, read(archive, CONFIG))
-        new.writestr("requirements.txt", b"")
-        new.write(ECHO, ECHO.name)
-    return buffer.getvalue()

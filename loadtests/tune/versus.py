@@ -19,7 +19,7 @@ from loadtests import wrk
 from loadtests.bench import processes
 from loadtests.tune.champion import Champion
 from serving import env_file
-from serving.champions import ask_all
+from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 

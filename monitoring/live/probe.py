@@ -17,8 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from handlers.observe.telemetry import MODEL, SECONDS
-from serving.champions import Champion, Champions
-from serving.readiness import LONGEST, Readiness, ask, ask_alive
+from serving.readiness import LONGEST, Champion, Champions, Readiness, ask, ask_alive
 from serving.registry import ArchiveError, Registry
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from serving.champions import ask_all
+from serving.readiness import ask_all
 from serving.registry import Registry
 from tests.chaos.conftest import LINEAR, Stack
 from tests.chaos.load import FAILED, REFUSED, RIGHT, WRONG, clients

@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
-from serving.champions import ask_all
 from serving.hosts.torchserve import background
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.processes import runs
+from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 from tests.integration.conftest import Server, environment, listening, serve, settings_for, train

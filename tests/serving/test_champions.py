@@ -8,9 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import champions, readiness
-from serving.champions import AGAIN, Champion, Champions
-from serving.readiness import LONGEST, Readiness, ask_alive
+from serving import readiness
+from serving.readiness import AGAIN, LONGEST, Champion, Champions, Readiness, ask_alive
 from serving.registry import Registry, file_sha256
 from tests.support.serving.stores import add, alter, contract_of_doubling
 
@@ -27,7 +26,7 @@ class Hashing:
             self.count += 1
             return whole(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(champions, "contract_of", count)
+        monkeypatch.setattr(readiness, "contract_of", count)
 
     def read(self) -> Champion | Readiness:
         return self.champions.read()["doubling"]

@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.champions import ask_all
-from serving.readiness import Readiness, ask, read_contract
+from serving.readiness import Readiness, ask, ask_all, read_contract
 from serving.registry import ArchiveError, Registry, Version, file_sha256
 from tests.support.serving.stores import add, alter, contract_of_doubling
 

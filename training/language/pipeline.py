@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.entry_points.chat import MODEL, ChatService
@@ -17,6 +16,7 @@ from handlers.language.generation import GenerationEngine
 from handlers.language.handler import ChatHandler
 from handlers.language.template import FILE as TEMPLATE
 from handlers.language.template import ChatTemplate
+from serving.archive import ASSETS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
 from training.figures.machine import machine
@@ -28,7 +28,7 @@ from training.language.llama import Llama, exported, llama
 from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
-from training.packaging import archive
+from training.packaging import contents
 from training.packaging.lineage import commit
 from training.packaging.registration import Promote, Result, register
 
@@ -118,12 +118,12 @@ def train(
         draft = msgspec.structs.replace(draft, example=_example(draft, opened, template, recipe.expected))
         opened.close()
         files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
-    files[f"{archive.ASSETS}/{TEMPLATE}"] = metadata.template.encode()
+    files[f"{ASSETS}/{TEMPLATE}"] = metadata.template.encode()
     config = _config(serving, settings)
 
     def pack(contract: ModelContract) -> bytes:
         packages = [engines.PACKAGES[engine], engines.GRAMMAR]
-        return archive.pack(contract, archive.CHAT, recipe.description, config, files, packages)
+        return contents.pack(contract, contents.CHAT, recipe.description, config, files, packages)
 
     return register(draft, pack, registry, promote)
 
@@ -179,9 +179,9 @@ def _lineage(
     }
 
 
-def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> bytes:
-    """``model-config.yaml``: TorchServe's settings for the model, and ours under ``handler``."""
-    settings = {
+def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> dict[str, Any]:
+    """Return TorchServe's settings for the model, and ours under ``handler``."""
+    return {
         "minWorkers": 1,  # its slots share the cores and one cache
         "maxWorkers": 1,
         "continuousBatching": True,
@@ -191,4 +191,3 @@ def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> bytes:
         "responseTimeout": serving.response_timeout,
         "handler": dict(handler),
     }
-    return yaml.safe_dump(settings, sort_keys=False).encode()

@@ -16,7 +16,7 @@ from handlers.contract import ModelContract
 from handlers.engine import load_engine
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
-from training.packaging import archive
+from training.packaging.contents import codec_of
 from training.recipe import Recipe, Serving
 
 TIMES = 10
@@ -35,7 +35,7 @@ def with_deadline(recipe: Recipe[Any], contract: ModelContract, graphs: Path, se
 def slowest(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> float:
     """Return the seconds that the slowest of some requests with as many rows as are accepted took, the example's."""
     engine = load_engine(serving.engine, graphs, contract, serving.threads or 1)
-    codec = archive.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
+    codec = codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     row = contract.example.request
     if not contract.has_named_rows:

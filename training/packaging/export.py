@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine
+from serving.archive import ONNX, PROGRAM
 from training.recipe import Data, Recipe, Split, Trained, to_tensors
 
 PARITY_ROWS = 1000  # held-out rows that the graphs are compared on, at least
@@ -71,8 +72,8 @@ def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
         )
         dynamic = (shapes,) if isinstance(module, _Probabilities) else shapes
         program = torch.export.export(module, example, dynamic_shapes=dynamic)
-        torch.export.save(program, directory / "model.pt2")
-    (directory / "model.onnx").write_bytes(to_onnx(program, contract).SerializeToString(deterministic=True))
+        torch.export.save(program, directory / PROGRAM)
+    (directory / ONNX).write_bytes(to_onnx(program, contract).SerializeToString(deterministic=True))
 
 
 def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProto:

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from handlers.entry_points.chat import ChatService
 from handlers.language.generation import Finished, Generate, GenerationEngine, Sampling, Token
 from loadtests.bench.language.answers import Answer
-from loadtests.tune.archives import CONFIG
+from serving.archive import read_config
 
 
 def load(directory: Path, **changed: Any) -> GenerationEngine:
     """The engine that would serve an unpacked archive, with changes to its handler's settings."""
-    settings = yaml.safe_load((directory / CONFIG).read_text()).get("handler") or {}
+    settings = read_config(directory).get("handler") or {}
     return ChatService().load_engine(directory, settings | changed)[1]
 
 

@@ -1,19 +1,15 @@
 """The language model under test: the champion's archive, unpacked."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from handlers.contract import ModelContract
-from loadtests.tune.archives import CONFIG
+from serving import archive
+from serving.archive import WEIGHTS
 from serving.registry import Registry, Version
-
-WEIGHTS = "model.gguf"
 
 
 @dataclass(frozen=True)
@@ -38,9 +34,8 @@ class Model:
         return self.directory / WEIGHTS
 
     def settings(self) -> Mapping[str, Any]:
-        """Its ``model-config.yaml``."""
-        found: Mapping[str, Any] = yaml.safe_load((self.directory / CONFIG).read_text())
-        return found
+        """Return how TorchServe runs it."""
+        return archive.read_config(self.directory)
 
     def store(self, folder: Path) -> Path:
         """Make a model store that holds this model alone."""
@@ -61,10 +56,8 @@ def unpack(registry: Registry, name: str, directory: Path) -> Model:
     if name not in registry.champions():
         raise ValueError(f"{name} has no champion in {registry.store}: run `make train MODEL={name}`")
     _, version = registry.champions()[name]
-    archive = registry.verify(version)
-    with zipfile.ZipFile(archive) as file:
-        if WEIGHTS not in file.namelist():
-            raise ValueError(f"{archive} holds no {WEIGHTS}: {name} is no language model")
-        file.extractall(directory)
-    contract = ModelContract.from_json((directory / "contract.json").read_bytes())
-    return Model(directory, archive, version, contract)
+    path = registry.verify(version)
+    if WEIGHTS not in archive.names(path):
+        raise ValueError(f"{path} holds no {WEIGHTS}: {name} is no language model")
+    archive.unpack(path, directory)
+    return Model(directory, path, version, archive.read_contract(directory))

@@ -3,13 +3,13 @@
 import time
 from pathlib import Path
 
-from handlers.contract import ModelContract
 from handlers.engine import load_engine
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
 from handlers.handler import ModelHandler
 from handlers.message import Request
 from loadtests.bench.tensors.workloads import Exchange
+from serving.archive import read_contract
 
 BATCH = 64  # requests
 
@@ -18,11 +18,11 @@ class InProcess:
     """The core of Marloop's handlers on one model.
 
     Args:
-        directory: holds ``model.onnx`` and ``contract.json``.
+        directory: holds a contract and its ONNX graph.
     """
 
     def __init__(self, directory: Path) -> None:
-        self.contract = ModelContract.from_json((directory / "contract.json").read_bytes())
+        self.contract = read_contract(directory)
         codec = (Codec if self.contract.has_named_rows else ImageCodec)(self.contract, max_rows=1024)
         engine = load_engine("onnxruntime", directory, self.contract, threads=1)
         self._handler = ModelHandler(self.contract, engine, codec)

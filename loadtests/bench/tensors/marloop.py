@@ -1,19 +1,16 @@
 """Marloop as a contender: the champion's archive with a profile's settings, and the command that serves it."""
 
-import json
 import shutil
 import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from loadtests.tune.archives import CONFIG, read, with_handler
 from loadtests.tune.candidates import Candidate, configured
+from serving import archive
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import Registry, Version, file_sha256
 from serving.settings import Settings, on_free_ports
@@ -42,9 +39,7 @@ def unpack(registry: Registry, model: str, folder: Path) -> Path:
     version = registry.champions()[model][1]
     path = registry.verify(version)
     folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path) as archive:
-        for name in ("model.onnx", "model.pt2", "contract.json"):
-            (folder / name).write_bytes(archive.read(name))
+    archive.unpack(path, folder, *archive.GRAPHS, archive.CONTRACT)
     (folder / "champion.mar").write_bytes(path.read_bytes())
     (folder / "version.json").write_bytes(msgspec.json.encode(version))
     return folder
@@ -59,22 +54,21 @@ def repacked(model: Path, profile: str, store: Path) -> Path:
             checks nothing.
         store: is made.
     """
-    archive = (model / "champion.mar").read_bytes()
+    content = (model / "champion.mar").read_bytes()
     if profile == "latency":
-        archive = configured(archive, replace(Candidate.of(archive), **PROFILES[profile]))
+        content = configured(content, replace(Candidate.of(content), **PROFILES[profile]))
     elif profile == "bare":
-        archive = with_handler(archive, BARE)
+        content = archive.with_handler(content, BARE)
     version = msgspec.json.decode((model / "version.json").read_bytes(), type=Version)
     store.mkdir(parents=True)
-    (store / version.archive).write_bytes(archive)
-    contract = json.loads(read(archive, "contract.json"))
+    (store / version.archive).write_bytes(content)
+    contract = archive.read_contract(content)
     with Registry(store).change() as models:
         changed = msgspec.structs.replace(version, sha256=file_sha256(store / version.archive))
-        models[contract["name"]] = {contract["version"]: changed}
+        models[contract.name] = {contract.version: changed}
     return store
 
 
 def serving_settings(model: Path) -> Mapping[str, Any]:
-    """``model-config.yaml`` of the champion."""
-    found: Mapping[str, Any] = yaml.safe_load(read((model / "champion.mar").read_bytes(), CONFIG))
-    return found
+    """Return how TorchServe runs the champion."""
+    return archive.read_config(model / "champion.mar")

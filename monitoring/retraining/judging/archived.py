@@ -1,15 +1,12 @@
 """A registered version, opened in this process: it answers captured rows as a worker of TorchServe would."""
 
-import json
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from handlers.contract import ModelContract
 from handlers.engine import Engine, load_engine
@@ -18,9 +15,10 @@ from handlers.handler import ModelHandler
 from handlers.message import JSON, Request, Response
 from handlers.service import MAX_ROWS
 from monitoring.store.records import Prediction
+from serving import archive
 from serving.registry import ArchiveError, Registry
 from training.champion import unpack
-from training.packaging.archive import CONFIG, MANIFEST, codec_of
+from training.packaging.contents import codec_of
 
 BATCH = 100  # requests that are answered together, each of one row
 
@@ -117,10 +115,9 @@ def open_archive(registry: Registry, name: str, number: str, folder: Path) -> Ar
     """
     contract = unpack(registry, name, folder, number)
     try:
-        entry_point = Path(json.loads((folder / MANIFEST).read_bytes())["model"]["handler"]).stem
-        settings = yaml.safe_load((folder / CONFIG).read_bytes())["handler"]
-        codec = codec_of(entry_point).open(folder, contract, settings.get("max_rows") or MAX_ROWS)
+        settings = archive.read_config(folder)["handler"]
+        codec = codec_of(archive.entry_point(folder)).open(folder, contract, settings.get("max_rows") or MAX_ROWS)
         engine = load_engine(settings.get("engine") or "onnxruntime", folder, contract, threads=1)
-    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile, yaml.YAMLError) as error:
+    except (ArchiveError, KeyError, TypeError, ValueError, OSError) as error:
         raise ArchiveError(f"the archive of {name} {number} cannot be opened: {error}") from error
     return Archived(contract, engine, codec)

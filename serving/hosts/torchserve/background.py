@@ -11,11 +11,10 @@ import psutil
 from filelock import FileLock
 
 from serving import rollout
-from serving.champions import ask_all
 from serving.hosts.torchserve.launch import LaunchError, verified
 from serving.hosts.torchserve.management import Management
 from serving.processes import end, find_frontend, find_workers, kill, tail
-from serving.readiness import Readiness
+from serving.readiness import Readiness, ask_all
 from serving.registry import Registry
 from serving.security.folders import make_run_folder
 from serving.settings import Settings

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from loadtests.bench.tensors.marloop import BARE, repacked, settings, unpack
-from loadtests.tune.archives import CONFIG, MANIFEST, read
 from loadtests.tune.candidates import Candidate
+from serving.archive import CONFIG, MANIFEST, read
 from serving.registry import Registry, file_sha256
 from serving.settings import Settings
 from tests.support.serving.stores import add

@@ -8,9 +8,9 @@ import yaml
 from typer.testing import CliRunner
 
 from loadtests.__main__ import app
-from loadtests.tune.archives import CONFIG
 from loadtests.tune.candidates import Candidate, configured, grid
 from loadtests.tune.tune import Point, best, middle
+from serving.archive import CONFIG
 
 SMALL, LARGE = Candidate(1, 1), Candidate(1, 64)
 

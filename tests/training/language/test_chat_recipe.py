@@ -15,7 +15,7 @@ from handlers.contract import ModelContract
 from serving.registry import Registry
 from tests.support.training import tiny as making
 from tests.support.training.tiny import EXPECTED, SENTENCE, Tiny
-from tests.training.packaging.test_archive import imported
+from tests.training.packaging.test_contents import imported
 from training import recipes
 from training.language import pipeline
 from training.language.checks import SelfCheckError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from handlers.contract import Example, ModelContract
 from serving import documents
 from tests.support.serving.stores import contract_of_doubling
-from training.packaging.archive import pack
+from training.packaging.contents import pack
 
 ANY = st.dictionaries(
     st.text(),
@@ -24,7 +24,7 @@ ANY = st.dictionaries(
 
 def packed(**changes: Any) -> ModelContract:
     contract = msgspec.structs.replace(contract_of_doubling(), **changes)
-    content = pack(contract, "tabular", "doubles", b"", {"model.onnx": b""})
+    content = pack(contract, "tabular", "doubles", {}, {"model.onnx": b""})
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return ModelContract.from_json(archive.read("contract.json"))
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from handlers.contract import ModelContract
 from handlers.engine import ENGINES
+from serving.archive import GRAPHS
 from tests.support.training.quadrants import Quadrants
 from tests.training.conftest import Train, load
 from training import fit
 from training.data import sha256
-from training.packaging.archive import GRAPHS
 from training.packaging.export import PARITY_ROWS, ParityError, check_parity, export, predict, serving_module
 from training.packaging.registration import Result
 from training.recipe import Data, Trained

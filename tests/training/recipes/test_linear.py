@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from handlers.contract import ModelContract
+from serving.archive import GRAPHS
 from serving.registry import Registry
 from serving.settings import ROOT
 from tests.training.conftest import load
 from training import recipes
 from training.data import sha256
-from training.packaging.archive import GRAPHS
 from training.packaging.registration import Result
 from training.recipe import to_tensors
 from training.recipes.linear import LinearRegressionModel

@@ -15,6 +15,7 @@ import torch
 
 from handlers.contract import Array
 from handlers.engine import Engine
+from serving.archive import PROGRAM
 from serving.registry import Registry, write_atomically
 from training.champion import learned_from, unpack
 from training.figures.machine import machine
@@ -27,7 +28,6 @@ from training.improve.formats.parity import agrees, compare
 from training.packaging.export import parity_rows, predict, run
 from training.recipe import Recipe, Split
 
-PROGRAM = "model.pt2"
 SIZES = {"p50_ms": 1, "p50_64_ms": 64}  # rows of one call, by the column of its time
 
 

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from handlers.contract import Array
+from serving.archive import GRAPHS
 from training.champion import Champion
 from training.improve.optimize import quantize
 from training.improve.optimize.quantize import NotMadeError
 from training.improve.optimize.students import plan
-from training.packaging.archive import GRAPHS
 from training.packaging.export import check_parity, export
 from training.recipe import Trained
 

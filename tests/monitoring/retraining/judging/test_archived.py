@@ -24,7 +24,7 @@ from tests.support.handlers.models import PICTURES, pixels
 from tests.support.serving.stores import add_contract, alter
 from tests.support.training.quadrants import Quadrants
 from training import pipeline
-from training.packaging.archive import build
+from training.packaging.contents import build
 from training.recipe import Serving
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)

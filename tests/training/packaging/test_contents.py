@@ -13,9 +13,10 @@ import yaml
 
 import handlers
 from handlers.contract import ModelContract
+from serving.archive import ENTRIES
 from tests.support.training.quadrants import Quadrants
 from training import recipes
-from training.packaging.archive import CHAT, ENTRIES, build, codec_of, model_config, pack
+from training.packaging.contents import CHAT, build, codec_of, model_config, pack
 from training.packaging.registration import Result
 from training.recipe import Recipe, Serving
 
@@ -70,26 +71,34 @@ def entry_point(archive: zipfile.ZipFile) -> str:
 
 
 def imported(source: bytes) -> set[str]:
-    """The modules that a file imports, wherever in it."""
+    """The modules that a file imports, wherever in it, and what it imports from them, which may be modules too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "TorchServe imports the entry point without a package"
-            found.add(str(node.module))
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
+
+
+def files_of(module: str) -> set[str]:
+    """Where a module may lie."""
+    path = module.replace(".", "/")
+    return {f"{path}.py", f"{path}/__init__.py"}
 
 
 def reached(archive: zipfile.ZipFile, file: str) -> set[str]:
     """The modules that a file imports, and those that these import from the archive."""
     found: set[str] = set()
-    left = {file}
+    left, members = {file}, {*archive.namelist()}
     while left:
         for module in imported(archive.read(left.pop())) - found:
             found.add(module)
             if module.partition(".")[0] == "handlers":
-                left.add(f"{module.replace('.', '/')}.py" if "." in module else "handlers/__init__.py")
+                files = files_of(module) & members
+                assert files or files_of(module.rpartition(".")[0]) & members, module
+                left |= files
     return found
 
 
@@ -135,7 +144,7 @@ def test_the_manifest_names_model_version_entry_point_and_files(archive: zipfile
 
 
 def test_the_settings_are_those_of_the_recipe() -> None:
-    assert yaml.safe_load(model_config(Pictures.serving)) == {
+    assert model_config(Pictures.serving) == {
         "minWorkers": 2,
         "maxWorkers": 2,
         "batchSize": 8,
@@ -147,11 +156,11 @@ def test_the_settings_are_those_of_the_recipe() -> None:
 
 def test_the_settings_in_the_archive_are_the_recipes(archive: zipfile.ZipFile) -> None:
     recipe = RECIPES[Path(entry_point(archive)).stem]
-    assert archive.read("model-config.yaml") == model_config(recipe.serving)
+    assert yaml.safe_load(archive.read("model-config.yaml")) == model_config(recipe.serving)
 
 
 def test_the_defaults_are_one_worker_of_onnx_runtime_that_batches() -> None:
-    settings = yaml.safe_load(model_config(Serving()))
+    settings = model_config(Serving())
     assert (settings["minWorkers"], settings["maxWorkers"]) == (1, 1)
     assert settings["batchSize"] > 1
     assert settings["handler"] == {"engine": "onnxruntime", "max_rows": 1024, "threads": None}
@@ -213,7 +222,7 @@ def chat(contract: ModelContract) -> zipfile.ZipFile:
     """An archive of a language model, without its engine."""
     generation = msgspec.structs.replace(contract, name="chat", task="generation", labels=())
     files = {"model.gguf": bytes(100_000), "assets/chat_template.jinja": b"{{ messages }}"}
-    content = pack(generation, CHAT, "chats", b"maxWorkers: 1\n", files, ["prometheus-client"])
+    content = pack(generation, CHAT, "chats", {"maxWorkers": 1}, files, ["prometheus-client"])
     return zipfile.ZipFile(io.BytesIO(content))
 
 

@@ -1,0 +1,225 @@
+"""The archive: a ``.mar``, a zip that TorchServe loads. No other module opens one or names the files in it.
+
+It needs this repository for nothing: the handlers are packed inside.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import handlers
+from handlers.contract import ModelContract
+from serving import documents
+
+CONTRACT, CONFIG, MANIFEST = "contract.json", "model-config.yaml", "MAR-INF/MANIFEST.json"
+REQUIREMENTS = "requirements.txt"
+ONNX, PROGRAM = GRAPHS = ("model.onnx", "model.pt2")
+WEIGHTS = "model.gguf"  # of a language model, which has no graphs
+ASSETS = "assets"  # folder of the files that a codec needs
+ENTRIES = "entry_points"  # folder of the handlers' package, of which an archive has one module
+QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
+
+Archive = Path | bytes  # a file, its content, or the folder that it was unpacked into
+
+
+class ArchiveError(Exception):
+    """An archive is missing, cannot be read or is not the one that was registered; the message names it."""
+
+
+def pack(
+    contract: ModelContract,
+    entry_point: str,
+    description: str,
+    config: Mapping[str, Any],
+    requirements: Sequence[str],
+    files: Mapping[str, bytes],
+) -> bytes:
+    """Pack an archive; the same content gives the same bytes.
+
+    Args:
+        contract: complete.
+        entry_point: a module of ``handlers.entry_points``.
+        description: of the model, in a line.
+        config: TorchServe's settings for the model, and the handler's under ``handler``.
+        requirements: packages that a worker needs, each with its version.
+        files: the model's own, by their path in the archive.
+    """
+    source, script = Path(handlers.__file__).parent, f"{entry_point}.py"
+    content = {
+        MANIFEST: _manifest(contract, script, description),
+        CONTRACT: documents.to_json(contract, ModelContract),
+        CONFIG: _yaml(config),
+        REQUIREMENTS: "".join(f"{line}\n" for line in requirements).encode(),
+        # TorchServe imports the entry point by its bare name, so it stands at the top; it finds the rest as a package.
+        script: (source / ENTRIES / script).read_bytes(),
+        **files,
+    }
+    core = [path for path in sorted(source.rglob("*.py")) if path.parent.name != ENTRIES]
+    content |= {f"{source.name}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in core}
+    return zipped(content)
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """Return an archive of these files, in this order and without a time."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            method = zipfile.ZIP_STORED if Path(name).suffix in QUANTIZED else zipfile.ZIP_DEFLATED
+            archive.writestr(zipfile.ZipInfo(name), data, method)
+    return buffer.getvalue()
+
+
+def read(archive: Archive, name: str) -> bytes:
+    """Read one file.
+
+    Raises:
+        ArchiveError: it is not there, or the archive is damaged.
+    """
+    try:
+        if isinstance(archive, Path) and archive.is_dir():
+            return (archive / name).read_bytes()
+        with _opened(archive) as file:
+            return file.read(name)
+    except (OSError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise ArchiveError(str(error)) from error
+
+
+def read_contract(archive: Archive) -> ModelContract:
+    """Read the contract.
+
+    Raises:
+        ArchiveError: there is none, or it is damaged.
+    """
+    content = read(archive, CONTRACT)
+    try:
+        return ModelContract.from_json(content)
+    except ValueError as error:
+        raise ArchiveError(str(error)) from error
+
+
+def read_config(archive: Archive) -> dict[str, Any]:
+    """Read TorchServe's settings for the model, and the handler's under ``handler``.
+
+    Raises:
+        ArchiveError: there are none, or they are damaged.
+    """
+    content = read(archive, CONFIG)
+    try:
+        config = yaml.safe_load(content) or {}
+    except yaml.YAMLError as error:
+        raise ArchiveError(str(error)) from error
+    if not isinstance(config, dict):
+        raise ArchiveError(f"{CONFIG} holds a {type(config).__name__}; it must be a mapping")
+    return config
+
+
+def entry_point(archive: Archive) -> str:
+    """Read which module of ``handlers.entry_points`` serves it.
+
+    Raises:
+        ArchiveError: there is no manifest, or it names none.
+    """
+    content = read(archive, MANIFEST)
+    try:
+        return Path(json.loads(content)["model"]["handler"]).stem
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(str(error)) from error
+
+
+def names(archive: Archive) -> list[str]:
+    """List the paths of the files in an archive that is not unpacked."""
+    with _opened(archive) as file:
+        return file.namelist()
+
+
+def check(path: Path) -> None:
+    """Read each file once.
+
+    Raises:
+        ArchiveError: one has not the sum that the zip names, or the archive cannot be read.
+    """
+    try:
+        with _opened(path) as file:
+            damaged = file.testzip()
+    except (OSError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise ArchiveError(f"{path} cannot be read: {error}") from error
+    if damaged:
+        raise ArchiveError(f"{path} is damaged: {damaged}")
+
+
+def unpack(path: Path, folder: Path, *wanted: str) -> None:
+    """Put files of an archive into a folder.
+
+    Args:
+        path: of the archive.
+        folder: that is filled.
+        wanted: the files; ``ASSETS`` is whatever lies there. None of them for all that the archive holds.
+
+    Raises:
+        ArchiveError: one of them is not there.
+    """
+    with _opened(path) as file:
+        members = file.namelist()
+        if missing := {*wanted} - {*members, ASSETS}:
+            raise ArchiveError(f"{path.name} lacks {', '.join(sorted(missing))}: train the model again")
+        assets = [member for member in members if ASSETS in wanted and member.startswith(f"{ASSETS}/")]
+        file.extractall(folder, [*(name for name in wanted if name != ASSETS), *assets] if wanted else members)
+
+
+def rewritten(archive: bytes, changes: Mapping[str, bytes]) -> bytes:
+    """Return a copy in which some files have other content, or are new."""
+    return zipped({name: read(archive, name) for name in names(archive) if name not in changes} | dict(changes))
+
+
+def with_settings(archive: bytes, settings: Mapping[str, Any]) -> bytes:
+    """Return a copy that TorchServe runs with some other settings."""
+    return rewritten(archive, {CONFIG: _yaml(read_config(archive) | dict(settings))})
+
+
+def with_handler(archive: bytes, handler: Path) -> bytes:
+    """Return a copy that another handler serves."""
+    return rewritten(archive, {MANIFEST: _manifest_for(archive, handler.name), handler.name: handler.read_bytes()})
+
+
+def handler_alone(archive: bytes, handler: Path, function: str) -> bytes:
+    """Return an archive with the settings of another and a function of a handler, and without a model."""
+    manifest = _manifest_for(archive, f"{handler.name}:{function}")
+    config = read(archive, CONFIG)
+    return zipped({MANIFEST: manifest, CONFIG: config, REQUIREMENTS: b"", handler.name: handler.read_bytes()})
+
+
+def _opened(archive: Archive) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
+
+
+def _yaml(config: Mapping[str, Any]) -> bytes:
+    return yaml.safe_dump(dict(config), sort_keys=False).encode()
+
+
+def _manifest(contract: ModelContract, entry_point: str, description: str) -> bytes:
+    manifest = {
+        "createdOn": contract.lineage.get("created", ""),
+        "runtime": "python",
+        "archiverVersion": "marloop",
+        "description": description,
+        "model": {
+            "modelName": contract.name,
+            "modelVersion": contract.version,
+            "handler": entry_point,
+            "requirementsFile": REQUIREMENTS,
+            "configFile": CONFIG,
+        },
+    }
+    return json.dumps(manifest, indent=1).encode()
+
+
+def _manifest_for(archive: bytes, handler: str) -> bytes:
+    """Return the manifest with another handler: a file's name, with or without ``:function``."""
+    manifest = json.loads(read(archive, MANIFEST))
+    manifest["model"]["handler"] = handler
+    return json.dumps(manifest).encode()

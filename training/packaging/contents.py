@@ -1,0 +1,91 @@
+"""What goes into an archive: the parts of a recipe, the packages that its worker needs, and how TorchServe runs it."""
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from handlers.contract import ModelContract
+from handlers.formats.codec import Codec
+from serving import archive
+from serving.archive import ASSETS, ENTRIES, GRAPHS
+from training.recipe import Recipe, Serving
+
+PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # of every archive
+CHAT = "chat"  # the entry point of language models, which have no graphs
+ENGINES = ("onnxruntime", "torch")  # of every archive with graphs
+ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # and theirs
+    "tabular": ENGINES,
+    "image": (*ENGINES, "pillow"),
+    "text": (*ENGINES, "tokenizers"),
+    CHAT: ("jinja2",),
+}
+RESPONSE_TIMEOUT = 30  # s, of settings that name none
+
+
+def build(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> bytes:
+    """Pack an archive of graphs.
+
+    Args:
+        recipe: names the entry point.
+        contract: complete.
+        graphs: a folder with ``model.onnx`` and ``model.pt2``, and maybe a folder ``assets``.
+        serving: how TorchServe runs it.
+    """
+    files = {name: (graphs / name).read_bytes() for name in GRAPHS}
+    files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
+    return pack(contract, recipe.entry_point, recipe.description, model_config(serving), files)
+
+
+def pack(
+    contract: ModelContract,
+    entry_point: str,
+    description: str,
+    config: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    packages: Sequence[str] = (),
+) -> bytes:
+    """Pack an archive with the packages of its entry point, in the versions that are installed.
+
+    Args:
+        contract: complete.
+        entry_point: a key of ``ENTRY_POINTS``.
+        description: of the model, in a line.
+        config: as ``model_config`` gives it.
+        files: the model's own.
+        packages: that its worker needs beside those of the entry point.
+    """
+    # Without "+cpu" and its like, which only one index knows.
+    needed = (*PACKAGES, *ENTRY_POINTS[entry_point], *packages)
+    requirements = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in needed]
+    return archive.pack(contract, entry_point, description, config, requirements, files)
+
+
+def model_config(serving: Serving) -> dict[str, Any]:
+    """Return TorchServe's settings for a model, and ours under ``handler``."""
+    return {
+        "minWorkers": serving.workers,
+        "maxWorkers": serving.workers,
+        "batchSize": serving.batch_size,
+        "maxBatchDelay": serving.max_batch_delay,
+        "responseTimeout": serving.response_timeout or RESPONSE_TIMEOUT,
+        "handler": {"engine": serving.engine, "max_rows": serving.max_rows, "threads": serving.threads},
+    }
+
+
+def codec_of(entry_point: str) -> type[Codec]:
+    """The wire formats of an entry point.
+
+    Args:
+        entry_point: a key of ``ENTRY_POINTS``.
+
+    Raises:
+        ValueError: there is no such entry point, or it reads no tensors.
+    """
+    reading = [name for name in ENTRY_POINTS if name != CHAT]
+    if entry_point not in reading:
+        raise ValueError(f"the entry point is {entry_point!r}; it must be one of {', '.join(reading)}")
+    module = importlib.import_module(f"handlers.{ENTRIES}.{entry_point}")
+    codec: type[Codec] = getattr(module, f"{entry_point.title()}Service").codec
+    return codec
