@@ -7,10 +7,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.chaos.report import FIGURES, LATE
+from tests.support.kept import sources
 
 os.environ["MARLOOP_ENV_FILE"] = "off"  # what tests start inherits it
 settings.register_profile("marloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marloop")
+
+
+def pytest_configure() -> None:
+    """Look at the sources before they may change: what this process trains is kept under their hash."""
+    sources()
 
 
 class Figures:

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +11,6 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from filelock import FileLock
 
 from handlers.contract import ModelContract
 from loadtests.bench.processes import free_ports
@@ -23,11 +20,13 @@ from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.torchserve import background
 from serving.readiness import read_contract
 from serving.registry import Registry
-from serving.settings import ROOT, Settings
+from serving.settings import Settings
 from serving.supervision import companion
 from tests.support.chat_archive import register_echo
+from tests.support.training.trainings import Trainings
+from training import recipes
 
-MODELS = (("linear", "default"), ("flights", "default"), ("fashion", "smoke"))
+MODELS = ("linear", "flights", "fashion")
 CHAT = "chat"  # a language model that says again what it was told
 
 
@@ -56,14 +55,12 @@ def settings_for(store: Path, run_dir: Path, bind_address: str = "127.0.0.1") ->
     return replace(marloop.settings(free_ports(1)[0], store, run_dir), bind_address=bind_address)
 
 
-def train(store: Path, model: str, preset: str) -> None:
-    """Train a model as a user does, into a store of the test's own."""
-    command = [sys.executable, "-m", "training", "train", model, "--preset", preset, "--store", str(store)]
-    runs = store.parent / "runs"
-    done = subprocess.run([*command, "--runs", str(runs)], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    if "Fashion-MNIST is not here" in done.stdout:
-        pytest.skip(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
+def put(store: Path, *models: str) -> Path:
+    """Put trained models into a store of the test's own, each as the first version."""
+    trained = Trainings(store)
+    for model in models:
+        trained(recipes.find(model))
+    return store
 
 
 @contextlib.contextmanager
@@ -84,16 +81,8 @@ def serve(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with linear, flights and fashion; one of the processes of pytest-xdist trains them for all."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    trained = shared / "models" / "store"
-    with FileLock(shared / "models.lock"):
-        have = Registry(trained).champions()
-        for model, preset in MODELS:
-            if model not in have:
-                train(trained, model, preset)
-    return Path(shutil.copytree(trained, own / "store"))
+    """A model store with linear, flights and fashion."""
+    return put(tmp_path_factory.mktemp("models") / "store", *MODELS)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from serving.processes import runs
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
-from tests.integration.conftest import Server, environment, listening, serve, settings_for, train
+from tests.integration.conftest import Server, environment, listening, serve, settings_for
 from tests.support.waiting import wait_until
 
 
@@ -34,6 +34,13 @@ def run_dir() -> Iterator[Path]:
 def own_store(store: Path, tmp_path: Path) -> Path:
     """A copy of the session's store, to change."""
     return shutil.copytree(store, tmp_path / "store")
+
+
+def train(store: Path, runs: Path) -> None:
+    """Train linear as a user does."""
+    command = [sys.executable, "-m", "training", "train", "linear", "--store", str(store), "--runs", str(runs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def ready(settings: Settings) -> dict[str, bool]:
@@ -77,10 +84,12 @@ def test_only_the_inference_port_leaves_loopback(store: Path, run_dir: Path) -> 
         assert settings.management_port not in {port for _, port in addresses}  # a check of ours listens there
 
 
-def test_a_new_champion_is_deployed_while_running_without_a_failed_request(own_store: Path, run_dir: Path) -> None:
+def test_a_new_champion_is_deployed_while_running_without_a_failed_request(
+    own_store: Path, run_dir: Path, tmp_path: Path
+) -> None:
     settings = settings_for(own_store, run_dir)
     with serve(settings) as server:
-        train(own_store, "linear", "default")
+        train(own_store, tmp_path / "runs")
         number, _ = Registry(own_store).champions()["linear"]
         assert number == "1.1"
         stop, codes = threading.Event(), list[int]()

@@ -16,11 +16,7 @@ from handlers.handler import same_answer
 from loadtests.requests import payloads
 from loadtests.requests.answers import complaint
 from loadtests.requests.faults import faults
-from serving.settings import ROOT
-from tests.integration.conftest import Server, serve, settings_for, train
-from training import recipes
-from training.data import DataError
-from training.recipes import sentiment
+from tests.integration.conftest import Server, put, serve, settings_for
 
 TEXTS = ["A fine film.", "It drags on and on, and then it stops.", "Bad."]
 LONG = "A fine film. " * 100
@@ -29,15 +25,7 @@ LONG = "A fine film. " * 100
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """TorchServe with `sentiment`, hardly trained, and `linear`."""
-    if missing := recipes.missing("sentiment"):
-        pytest.skip(missing)
-    try:
-        sentiment.recipe.load(sentiment.recipe.preset("smoke"), ROOT / ".cache")
-    except DataError as error:
-        pytest.skip(str(error))
-    store = tmp_path_factory.mktemp("texts") / "store"
-    train(store, "linear", "default")
-    train(store, "sentiment", "smoke")
+    store = put(tmp_path_factory.mktemp("texts") / "store", "linear", "sentiment")  # skips where there are no weights
     with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
         pids = running.worker_pids()
         yield running

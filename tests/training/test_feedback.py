@@ -23,7 +23,8 @@ from handlers.formats.tokens import FILE, PAD, TextTokenizer
 from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.rows import START, Row, between, doubled, of_split, row, write
-from tests.training.conftest import CACHE, Train, load
+from tests.support.training.trainings import CACHE, load
+from tests.training.conftest import Train
 from training import champion, pipeline, recipes
 from training.__main__ import app
 from training.data import DataError, sha256

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training.fit import fit
 from training.packaging.export import predict, serving_module
 from training.recipe import Data, Hyperparameters, Split, Trained

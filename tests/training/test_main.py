@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from serving.registry import Registry
 from serving.settings import ROOT
 from tests.support.serving.stores import add
-from tests.training.conftest import NOWHERE, Trainings
+from tests.support.training.trainings import Trainings
+from tests.training.conftest import NOWHERE
 from training import recipes
 from training.__main__ import app
 from training.packaging.registration import Result

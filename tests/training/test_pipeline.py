@@ -11,7 +11,8 @@ from handlers.handler import ModelHandler
 from handlers.message import Request
 from serving.registry import ArchiveError, Registry, file_sha256
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import Train, Trainings
+from tests.support.training.trainings import Trainings
+from tests.training.conftest import Train
 from training.packaging.registration import Promote, Result
 from training.recipe import Data
 from training.recipes.linear import Linear

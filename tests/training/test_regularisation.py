@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training.fit import fit, scheduler
 from training.packaging.export import predict
 from training.recipe import Data, Hyperparameters, Trained

@@ -3,30 +3,20 @@
 import contextlib
 import resource
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from serving.settings import Settings
-from tests.integration.conftest import Server, serve, settings_for, train
+from tests.integration.conftest import Server
 from tests.support.waiting import wait_until
 
 CONNECTIONS = 9000
 BODY = 82_000  # bytes; 738 MB together
 HELD = 20.0  # s: until TorchServe has read what it can
 RECOVERED = 10.0  # s
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    store = tmp_path_factory.mktemp("flood") / "store"
-    train(store, "linear", "default")
-    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,29 +1,18 @@
 """More requests than a model can answer: those too many are told to come back, and the others get right answers."""
 
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.integration.conftest import Server, serve, settings_for, train
+from tests.integration.conftest import Server
 
 CLIENTS = 240  # nearly four batches of 64
 EACH = 4  # requests
 WAITED = 30.0  # s that each request says it has waited before
 ROWS = [{"x": i / 7} for i in range(1024)]
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    store = tmp_path_factory.mktemp("overload") / "store"
-    train(store, "linear", "default")
-    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as server:
-        yield server
 
 
 def test_who_has_no_turn_soon_is_told_when_to_come_back_and_the_others_get_their_answers(own: Server) -> None:

@@ -23,7 +23,7 @@ from tests.integration.conftest import CHAT, MODELS, Server
 from tests.support.monitoring.programs import alertmanager, need, prometheus
 from tests.support.waiting import wait_until
 
-NAMES = [name for name, _ in MODELS]
+NAMES = [*MODELS]
 FLIGHT = {"distance": 1400, "hour": 5, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
 # What each round of the load asks: good and bad requests of every model, and a model that nobody knows.
 ASKED: list[tuple[str, Any]] = [

@@ -13,8 +13,10 @@ from monitoring.__main__ import companion
 from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.torchserve.management import Management
 from serving.registry import Registry
-from tests.integration.conftest import Server, monitored, train
+from tests.integration.conftest import Server, monitored
+from tests.support.training.trainings import Trainings
 from tests.support.waiting import wait_until
+from training.recipes.linear import recipe
 
 pytestmark = pytest.mark.loop
 
@@ -34,7 +36,7 @@ ENVIRONMENT = {
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A TorchServe with a line that learned y = 2x in a hurry, and its monitor."""
     folder = tmp_path_factory.mktemp("loop")
-    train(folder / "store", "linear", "tutorial")
+    Trainings(folder / "store")(recipe, "tutorial")
     with monitored(folder / "store", folder / "runs", ENVIRONMENT) as server:
         yield server
 

@@ -12,7 +12,7 @@ from monitoring.calibration.calibrate import calibrate, draw
 from monitoring.calibration.timeline import Timeline, timeline
 from monitoring.live.drift import LEVEL
 from serving.registry import ArchiveError, Registry
-from tests.training.conftest import CACHE, Trainings
+from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
 from training.improve.practices import document, drift_result
 from training.statistics.usual import ROWS
@@ -24,7 +24,7 @@ recipe = recipes.find("flights")
 @pytest.fixture(scope="module")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
     """2013, answered by a model of its January and February."""
-    trained = Trainings(tmp_path_factory.mktemp("trained"))
+    trained = Trainings(tmp_path_factory.mktemp("trained") / "store")
     trained(recipe)
     return timeline(recipe, trained.registry, CACHE)
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE, load
+from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.__main__ import app
 from training.fit import fit

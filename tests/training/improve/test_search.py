@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from serving import documents
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE, load
+from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.__main__ import app
 from training.data import DataError

@@ -14,7 +14,8 @@ from handlers.contract import ModelContract
 from handlers.engine import ENGINES
 from serving.archive import GRAPHS
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import Train, load
+from tests.support.training.trainings import load
+from tests.training.conftest import Train
 from training import fit
 from training.data import sha256
 from training.packaging.export import PARITY_ROWS, ParityError, check_parity, export, predict, serving_module

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from serving.settings import ROOT
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training import recipes
 from training.packaging.lineage import PACKAGES, lineage
 from training.packaging.registration import Result

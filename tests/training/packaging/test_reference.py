@@ -7,7 +7,7 @@ import pytest
 
 from handlers.contract import TensorSpec
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training.packaging.reference import reference
 from training.packaging.registration import Result
 from training.recipe import Data, Split

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from serving.readiness import read_contract
 from serving.registry import Registry
-from tests.training.conftest import Trainings
+from tests.support.training.trainings import Trainings
 from training.__main__ import app
 from training.packaging.registration import Result
 from training.packaging.serving_settings import FILE, choose, serving_of

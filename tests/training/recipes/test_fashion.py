@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from handlers.contract import Array
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training import recipes
 from training.data import DataError
 from training.recipes import fashion

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import CACHE, load
+from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.data import DataError, package_file
 from training.packaging.registration import Result

@@ -13,7 +13,7 @@ from handlers.contract import ModelContract
 from serving.archive import GRAPHS
 from serving.registry import Registry
 from serving.settings import ROOT
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training import recipes
 from training.data import sha256
 from training.packaging.registration import Result

@@ -13,7 +13,7 @@ from handlers.contract import DTYPES, Array, ModelContract, Task, TensorSpec
 from handlers.engine import ENGINES
 from handlers.handler import same_answer
 from serving.readiness import read_contract
-from tests.training.conftest import Trainings, load, quickest
+from tests.support.training.trainings import Trainings, load, quickest
 from training import recipes
 from training.recipe import Data, Hyperparameters, Recipe, Split, to_tensors
 

@@ -16,7 +16,7 @@ from handlers.formats.text import TRUNCATED, TextCodec
 from handlers.formats.tokens import PAD, TextTokenizer
 from handlers.handler import ModelHandler
 from tests.support.handlers import wire
-from tests.training.conftest import CACHE, Trainings, load
+from tests.support.training.trainings import CACHE, Trainings, load
 from training import recipes
 from training.packaging.export import LONGEST
 from training.recipes import sentiment

@@ -8,7 +8,7 @@ import pytest
 from serving.registry import ArchiveError, Registry
 from tests.support.training.pages import Page
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE, Trainings
+from tests.support.training.trainings import CACHE, Trainings
 from training.data import DataError
 from training.figures.machine import machine
 from training.packaging.registration import Result

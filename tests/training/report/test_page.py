@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.support.training.pages import Page
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE, Train, Trainings, load
+from tests.support.training.trainings import CACHE, Trainings, load
+from tests.training.conftest import Train
 from training import recipes
 from training.figures.figure import figure
 from training.packaging.registration import Result

@@ -9,7 +9,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from handlers.contract import Array
 from serving.readiness import read_contract
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import Train, Trainings
+from tests.support.training.trainings import Trainings
+from tests.training.conftest import Train
 from training.packaging import export
 from training.recipe import Trained
 from training.recipes.linear import Linear

@@ -1,6 +1,7 @@
 """Registered versions opened in this process: what they answer is what a worker would, for every entry point."""
 
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from monitoring.retraining.policy import JudgePolicy
 from monitoring.store.records import Labelled, Prediction
 from serving.registry import ArchiveError, Registry, Version, file_sha256
 from tests.support.handlers.models import PICTURES, pixels
+from tests.support.kept import keep, sources
 from tests.support.serving.stores import add_contract, alter
 from tests.support.training.quadrants import Quadrants
 from training import pipeline
@@ -46,11 +48,14 @@ class Texts(Quadrants):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Quadrants 1.0, which learned nothing, and 1.1, which learned what they are."""
-    folder = tmp_path_factory.mktemp("quadrants")
-    registry = Registry(folder / "store")
-    for preset in ("lazy", "default"):
-        pipeline.train(Quadrants(), preset, registry, cache=folder, checkpoints=folder, promote="never")
-    return registry
+
+    def train(folder: Path) -> None:
+        registry = Registry(folder / "store")
+        for preset in ("lazy", "default"):
+            pipeline.train(Quadrants(), preset, registry, cache=folder, checkpoints=folder, promote="never")
+
+    kept = keep("trained", sources(), "quadrants-lazy-and-default", train)
+    return Registry(shutil.copytree(kept / "store", tmp_path_factory.mktemp("quadrants") / "store"))
 
 
 def prediction(contract: ModelContract, features: Mapping[str, Any], row: int = 0) -> Prediction:

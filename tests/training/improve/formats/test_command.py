@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from tests.training.conftest import Trainings
+from tests.support.training.trainings import Trainings
 from training.__main__ import app
 from training.improve.formats import markdown
 from training.packaging.registration import Result

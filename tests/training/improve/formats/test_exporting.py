@@ -15,7 +15,7 @@ from handlers.engine import Engine
 from serving.registry import ArchiveError, Registry
 from tests.support.training.bars import Bars
 from tests.support.training.exporters import FORMATS, PYTHON
-from tests.training.conftest import CACHE, Trainings
+from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
 from training.improve.formats.exporting import export_champion, formats
 from training.improve.formats.graphs import Onnx, TorchProgram

@@ -8,7 +8,7 @@ from handlers.contract import Array
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE, Trainings
+from tests.support.training.trainings import CACHE, Trainings
 from training.champion import Champion, open_champion
 from training.packaging.registration import Result
 

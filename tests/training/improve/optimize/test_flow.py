@@ -15,7 +15,7 @@ from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from serving.registry import ArchiveError, Registry, file_sha256
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE
+from tests.support.training.trainings import CACHE
 from training import pipeline
 from training.improve.optimize import flow, measure
 from training.improve.optimize.flow import Outcome

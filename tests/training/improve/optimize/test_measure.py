@@ -8,7 +8,7 @@ import pytest
 from handlers.contract import Array
 from handlers.engine import OnnxRuntimeEngine
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from tests.training.improve.optimize.test_quantize import dynamic, static
 from training import recipes
 from training.champion import Champion

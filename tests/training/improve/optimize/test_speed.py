@@ -7,7 +7,7 @@ import pytest
 
 from handlers.contract import Array
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import load
+from tests.support.training.trainings import load
 from training import recipes
 from training.improve.optimize import speed
 

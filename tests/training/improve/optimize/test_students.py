@@ -10,7 +10,7 @@ from torch import nn
 
 from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
-from tests.training.conftest import CACHE, load
+from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.champion import Champion, open_champion
 from training.improve.optimize.quantize import NotMadeError
