@@ -1,65 +1,106 @@
-"""What the README shows: its curl commands with the answers below them, and its recipe."""
+"""Commands, answers and programs that README and docs show; as a program, compares the answers with a service's."""
 
 import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from handlers.handler import same_answer
 from serving.settings import ROOT
 
-README = ROOT / "README.md"
-_CURL = re.compile(r"```sh\n(curl .*?)\n```\n```json\n(.*?)\n```", re.DOTALL)
-_CLIENT = re.compile(r"```py\n(.*?)```\n```\n(.*?)\n```", re.DOTALL)
-_RECIPE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SERVICE = "http://127.0.0.1:8080"
+_FENCED = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; ``start`` and ``end`` are offsets in the page's text."""
+
+    page: Path
+    language: str
+    text: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A command and the answer that the README gives to it."""
+    """A command and the answer that a page shows directly below it."""
 
+    page: Path
     command: str
-    answer: Any
+    answer: str
 
-    def run(self, url: str) -> Any:
-        """The answer of a service elsewhere than the README's."""
+    def run(self, url: str) -> str:
+        """Return what the command prints when a service elsewhere answers it."""
         words = shlex.split(self.command.replace("\\\n", " "))
-        arguments = [word.replace("http://127.0.0.1:8080", url) for word in words]
+        arguments = [word.replace(SERVICE, url) for word in words]
         done = subprocess.run([*arguments, "-sS"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-        return json.loads(done.stdout)
+        return done.stdout
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page, in order."""
+    matches = _FENCED.finditer(page.read_text())
+    return [Block(page, match[1], match[2], match.start(), match.end()) for match in matches]
+
+
+def _answered(command: str, answer: str) -> Iterator[tuple[Block, Block]]:
+    """Yield the blocks of one language that have a block of another directly below them."""
+    for page in PAGES:
+        for first, second in pairwise(blocks(page)):
+            if (first.language, second.language, second.start) == (command, answer, first.end + 1):
+                yield first, second
 
 
 def shown() -> list[Shown]:
-    """Every curl command of the README."""
-    return [Shown(command, json.loads(answer)) for command, answer in _CURL.findall(README.read_text())]
+    """Return every curl command whose answer is JSON."""
+    pairs = _answered("sh", "json")
+    return [Shown(first.page, first.text, second.text) for first, second in pairs if first.text.startswith("curl ")]
+
+
+def stream() -> Shown:
+    """Return the command that has the language model stream, with the events that it prints."""
+    ((command, events),) = _answered("sh", "")
+    return Shown(command.page, command.text, events.text)
 
 
 def client() -> tuple[str, str]:
-    """The program that asks the language model by OpenAI's client, and what it prints."""
-    ((program, printed),) = _CLIENT.findall(README.read_text())
-    return str(program), str(printed)
+    """Return the program that asks the language model by OpenAI's client, and what it prints."""
+    ((program, printed),) = _answered("py", "")
+    return program.text, printed.text
 
 
 def recipe() -> str:
-    """The source of the README's own model."""
-    (source,) = _RECIPE.findall(README.read_text())
-    return str(source)
+    """Return the source of the model that the page on models adds."""
+    (source,) = (block.text for block in blocks(ROOT / "docs" / "models.md") if block.language == "python")
+    return source
+
+
+def _parsed(answer: str) -> Any:
+    """Return an answer without the request's id, which is another each time."""
+    parsed = json.loads(answer)
+    if isinstance(parsed.get("error"), dict):
+        parsed["error"].pop("request_id", None)
+    return parsed
 
 
 def main(url: str) -> int:
-    """Run every command against a service with the models of `make up`; the number of answers that differ."""
+    """Run every command against a service with the models of `make up`; return the number of answers that differ."""
     wrong = 0
-    for one in shown():
-        found, expected = one.run(url), one.answer
-        for answer in (found, expected):
-            answer.get("error", {}).pop("request_id", None)
+    for example in shown():
+        answer = example.run(url)
         # Training on another processor gives slightly other weights.
-        same = same_answer(found, expected, tolerance=0.05)
+        same = same_answer(_parsed(answer), _parsed(example.answer), tolerance=0.05)
         wrong += not same
-        print(f"{'ok  ' if same else 'FAIL'} {one.command}\n     {found}")  # noqa: T201
+        print(f"{'ok  ' if same else 'FAIL'} {example.page.relative_to(ROOT)}: {example.command}     {answer}")  # noqa: T201
     return wrong
 
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from serving.registry import Registry
+from tests import readme
 from tests.integration.conftest import Server, serve, settings_for
-from tests.readme import client
 from tests.support.handlers.smollm2 import CACHE, weights
 from training.language.pipeline import train
 from training.recipes import missing
@@ -70,8 +70,17 @@ def test_a_seed_repeats_an_answer_and_a_prompt_that_begins_alike_is_cached(chat:
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
 
 
-def test_the_program_in_the_readme_gets_an_answer_like_the_one_below_it(chat: Server) -> None:
-    program, printed = client()
+def test_the_command_on_the_page_streams_the_events_below_it(chat: Server) -> None:
+    def events(text: str) -> list[Any]:
+        *lines, done = [line.removeprefix("data: ") for line in text.splitlines() if line]
+        return [{**json.loads(line), "id": "", "created": 0} for line in lines] + [done]
+
+    example = readme.stream()
+    assert events(example.run(chat.url)) == events(example.answer)
+
+
+def test_the_program_on_the_page_gets_an_answer_like_the_one_below_it(chat: Server) -> None:
+    program, printed = readme.client()
     here = program.replace("http://127.0.0.1:8080", chat.url)
     assert here != program
     done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=120)

@@ -1,4 +1,4 @@
-"""The README's promise: a new model is one file."""
+"""docs/models.md's promise: a new model is one file."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ from serving.settings import ROOT
 from tests import readme
 
 
-def test_the_recipe_in_the_readme_trains_to_a_registered_archive(tmp_path: Path) -> None:
+def test_the_recipe_on_the_page_about_models_trains_to_a_registered_archive(tmp_path: Path) -> None:
     for room in ("handlers", "serving", "training"):
         shutil.copytree(ROOT / room, tmp_path / room)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

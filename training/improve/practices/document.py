@@ -30,15 +30,7 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "replay": ("training.improve.practices.replay_result", "The closed loop"),
 }
 Results = Mapping[str, Mapping[str, Any]]  # by the file's name without suffix
-
-HEAD = """\
-# Practices, measured
-
-What people recite about improving and deploying a model, each as a command of this repository, applied to a real model,
-with what it did there. Every number was printed by the command beside it and is kept in [practices/](practices);
-`python -m training practices` writes this page from them. The models are small and the machine has two cores: trust
-the direction and the order of an effect, and run the command on your own model for its size.
-"""
+HEAD = Path(__file__).with_name("head.md")  # of the page, before the figures
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
@@ -101,7 +93,7 @@ def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[P
         practices: rows of the table at the top; one whose result is not there yet is left out.
     """
     sections = [_section(command, results, pictures) for command in SECTIONS]
-    return "\n".join([HEAD, _table(results, practices), *filter(None, sections)])
+    return "\n".join([HEAD.read_text(), _table(results, practices), *filter(None, sections)])
 
 
 def _table(results: Results, practices: Sequence[Practice]) -> str:

@@ -231,7 +231,7 @@ PRACTICES: tuple[Practice, ...] = (
         "Monitoring: latency, throughput, errors, logs, alerts",
         "`make up`, `make status`",
         ("handlers/observe/telemetry.py", "handlers/observe/logs.py", "monitoring/live/probe.py"),
-        note="[what is measured](../README.md#watch)",
+        note="[what is measured](monitoring.md#metrics)",
     ),
     Practice(
         "Monitoring on live data: drift",
