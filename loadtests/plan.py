@@ -6,7 +6,6 @@ from pathlib import Path
 
 from handlers.contract import ModelContract
 from loadtests.slo import FILE
-from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 
@@ -80,7 +79,7 @@ def contracts(settings: Settings, model: str) -> list[ModelContract]:
     names = [model] if model else sorted(registry.champions())
     if not names:
         raise ArchiveError(f"{settings.model_store} holds no model: run `make up`")
-    return [read_contract(registry, name) for name in names]
+    return [registry.champion_contract(name) for name in names]
 
 
 def _variable(name: str) -> str:

@@ -20,7 +20,6 @@ from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
 from monitoring.store.sqlite_file import Backups, FileFault
 from serving import command_line
-from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.security.folders import FolderError, check_all
 from serving.settings import ROOT, Settings
@@ -105,7 +104,7 @@ def drift_report_command(
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         path = output or settings.run_dir / "reports" / f"{model}-drift.html"
-        contract = read_contract(Registry(settings.model_store), model)
+        contract = Registry(settings.model_store).champion_contract(model)
         if why := unmeasured(contract):
             raise ValueError(why)
         verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)

@@ -17,7 +17,7 @@ from monitoring.store.leases import Lease
 from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY
 from serving.metrics.metric_files import outdated
-from serving.registry import ArchiveError, Registry, Version
+from serving.registry import ArchiveError, Registry, Version, champion_of
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,8 @@ class Housekeeping:
 
     def _needed(self, name: str) -> Iterator[Version]:
         versions = self._models.models()[name]
-        champion = next((number for number, version in versions.items() if version.state == "champion"), None)
+        served = champion_of(versions)
+        champion = served.number if served else None
         former = {*replaced_by(self._store.decisions(name), champion)}
         former |= {one.former for one in self._models.promotions() if (one.model, one.version) == (name, champion)}
         for number, version in versions.items():

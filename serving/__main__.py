@@ -15,7 +15,7 @@ from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
-from serving.readiness import Readiness, ask_all, read_contract
+from serving.readiness import Readiness, ask_all
 from serving.registry import ArchiveError, Registry
 from serving.security.folders import FolderError, check_all, readable_by_others
 from serving.settings import Settings
@@ -171,7 +171,7 @@ def example(
 ) -> None:
     """Print a model's example request, the JSON to send it."""
     try:
-        typer.echo(json.dumps(read_contract(Registry(_settings().model_store), model).example.request))
+        typer.echo(json.dumps(Registry(_settings().model_store).champion_contract(model).example.request))
     except ArchiveError as error:
         _fail(error)
 
@@ -229,7 +229,7 @@ def _print_table(found: list[Readiness]) -> None:
 
 
 def _curl(settings: Settings, name: str) -> str:
-    contract = read_contract(Registry(settings.model_store), name)
+    contract = Registry(settings.model_store).champion_contract(name)
     request = json.dumps(contract.example.request)
     if len(request) > LONGEST_CURL:
         path = settings.run_dir / f"{name}-example.json"

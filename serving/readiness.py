@@ -35,31 +35,6 @@ class Readiness:
     milliseconds: float
 
 
-def read_contract(registry: Registry, name: str) -> ModelContract:
-    """The contract in the champion's archive.
-
-    Raises:
-        ArchiveError: there is no champion, or its archive is missing, altered or without a contract.
-    """
-    champions = registry.champions()
-    if name not in champions:
-        raise ArchiveError(f"{name} has no champion: run `make train MODEL={name}`")
-    return contract_of(registry, champions[name][1])
-
-
-def contract_of(registry: Registry, version: Version) -> ModelContract:
-    """The contract in a version's archive.
-
-    Raises:
-        ArchiveError: the archive is missing, altered or without a contract.
-    """
-    path = registry.verify(version)
-    try:
-        return archive.read_contract(path)
-    except ArchiveError as error:
-        raise ArchiveError(f"{path} has no contract: {error}") from error
-
-
 def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float = LONGEST) -> Readiness:
     """Send a contract's example to its version of the model and compare the answer.
 
@@ -151,7 +126,7 @@ class Champions:
 
     def _check(self, version: Version, state: tuple[object, ...], now: float) -> _Checked:
         try:
-            champion = Champion(contract_of(self._registry, version), self._deadline(version))
+            champion = Champion(self._registry.contract(version), self._deadline(version))
         except ArchiveError as error:
             return _Checked(state, now, None, str(error))
         return _Checked(state, now, champion, "")

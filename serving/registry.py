@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from filelock import FileLock
 
-from serving import documents
+from handlers.contract import ModelContract
+from serving import archive, documents
 from serving.archive import ArchiveError
 from serving.documents import write_atomically
 
@@ -50,6 +51,13 @@ class Version(msgspec.Struct, forbid_unknown_fields=True):
     state: State
     created: str
     evaluation: dict[str, Any] = {}
+
+
+class ChampionVersion(NamedTuple):
+    """The version of a model that is served, with its number."""
+
+    number: str
+    version: Version
 
 
 class Promotion(msgspec.Struct, frozen=True):
@@ -129,14 +137,25 @@ class Registry:
         """
         return self._read().faults
 
-    def champions(self) -> dict[str, tuple[str, Version]]:
-        """The served version of each model that has one."""
-        return {
-            name: (number, version)
-            for name, versions in self.models().items()
-            for number, version in versions.items()
-            if version.state == "champion"
-        }
+    def champions(self) -> dict[str, ChampionVersion]:
+        """Return the served version of each model that has one.
+
+        Raises:
+            ArchiveError: the file is damaged.
+        """
+        champions = {name: champion_of(versions) for name, versions in self.models().items()}
+        return {name: champion for name, champion in champions.items() if champion}
+
+    def champion(self, model: str) -> ChampionVersion:
+        """Return the served version of a model.
+
+        Raises:
+            ArchiveError: there is none, or the file is damaged.
+        """
+        champion = champion_of(self.models().get(model, {}))
+        if champion is None:
+            raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`")
+        return champion
 
     def unknown(self) -> dict[str, tuple[str, str]]:
         """Models without a readable champion that have a damaged entry, which may be the champion's: number and fault.
@@ -167,6 +186,26 @@ class Registry:
         if found != version.sha256:
             raise ArchiveError(f"{path} has SHA-256 {found}, but {version.sha256} was registered: train it again")
         return path
+
+    def contract(self, version: Version) -> ModelContract:
+        """Read the contract in a version's archive.
+
+        Raises:
+            ArchiveError: the archive is missing, altered or without a contract.
+        """
+        path = self.verify(version)
+        try:
+            return archive.read_contract(path)
+        except ArchiveError as error:
+            raise ArchiveError(f"{path} has no contract: {error}") from error
+
+    def champion_contract(self, model: str) -> ModelContract:
+        """Read the contract in the archive of a model's champion.
+
+        Raises:
+            ArchiveError: there is no champion, or its archive is missing, altered or without a contract.
+        """
+        return self.contract(self.champion(model).version)
 
     @contextlib.contextmanager
     def change(self, note: Note | None = None) -> Iterator[dict[str, dict[str, Version]]]:
@@ -332,18 +371,20 @@ def _readable(promotions: list[Any]) -> list[Promotion]:
 
 
 def _champion_numbers(models: Mapping[str, Mapping[str, Version]]) -> dict[str, str]:
-    return {
-        name: number
-        for name, versions in models.items()
-        for number, version in versions.items()
-        if version.state == "champion"
-    }
+    champions = {name: champion_of(versions) for name, versions in models.items()}
+    return {name: champion.number for name, champion in champions.items() if champion}
 
 
 def _promoted(before: Mapping[str, str], after: Mapping[str, str], note: Note) -> list[Promotion]:
     now = datetime.now(UTC).isoformat()
     changed = {name: number for name, number in after.items() if before.get(name) != number}
     return [Promotion(name, number, before.get(name, ""), now, note.by, note.why) for name, number in changed.items()]
+
+
+def champion_of(versions: Mapping[str, Version]) -> ChampionVersion | None:
+    """Return the champion among the versions of a model, if there is one."""
+    champions = (ChampionVersion(*item) for item in versions.items() if item[1].state == "champion")
+    return next(champions, None)
 
 
 def make_champion(models: dict[str, dict[str, Version]], name: str, number: str) -> None:
@@ -353,9 +394,8 @@ def make_champion(models: dict[str, dict[str, Version]], name: str, number: str)
         KeyError: no such model or version.
     """
     chosen = version_of(models, name, number)
-    for version in models[name].values():
-        if version.state == "champion":
-            version.state = "retired"
+    if former := champion_of(models[name]):
+        former.version.state = "retired"
     chosen.state = "champion"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import archive
-from serving.registry import ArchiveError, Promotion, Registry, State, Version, file_sha256, read_content
+from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256, read_content
 
 # What a file that is cut off still says of a version; the order is that of ``Version``.
 _LEFT = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')
@@ -113,7 +113,7 @@ def _mend(registry: Registry, current: _Parts, copy: _Parts | bytes, restored: R
 
 def _put(restored: Restored, name: str, number: str, version: Version) -> None:
     versions = restored.models.setdefault(name, {})
-    if version.state == "champion" and any(other.state == "champion" for other in versions.values()):
+    if version.state == "champion" and champion_of(versions):
         version.state = "retired"
     versions[number] = version
     restored.told.append(f"{name} {number} was restored as {version.state}")
@@ -187,7 +187,7 @@ def _counted(models: Models) -> str:
 
 def _unserved(models: Models) -> Iterator[str]:
     for name, versions in sorted(models.items()):
-        if all(version.state != "champion" for version in versions.values()):
+        if champion_of(versions) is None:
             yield (
                 f"{name} has no champion: choose one of {', '.join(versions)} by `python -m serving promote {name} …`"
             )

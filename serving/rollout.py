@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from handlers.contract import ModelContract
 from serving.hosts.torchserve.launch import LaunchError
 from serving.hosts.torchserve.management import Management, ManagementError
-from serving.readiness import ask, contract_of
+from serving.readiness import ask
 from serving.registry import ArchiveError, Registry, version_of
 
 TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
@@ -156,7 +156,8 @@ class Rollout:
         self._say(f"removed {name} {number}")
 
     def _champion(self, name: str) -> str:
-        return self._registry.champions()[name][0] if name in self._registry.champions() else ""
+        champion = self._registry.champions().get(name)
+        return champion.number if champion else ""
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -214,7 +215,7 @@ def _ask_last(registry: Registry, client: httpx.Client, url: str, name: str, num
     if version is None:
         return 0
     try:
-        contract = contract_of(registry, version)
+        contract = registry.contract(version)
     except ArchiveError:  # gone since: there is no example to ask, and the pause must do
         return 0
     ask(client, url, contract)

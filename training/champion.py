@@ -11,7 +11,6 @@ from torch import nn
 from handlers.contract import ModelContract
 from serving import archive
 from serving.archive import ASSETS, CONFIG, GRAPHS, MANIFEST, PROGRAM
-from serving.readiness import contract_of, read_contract
 from serving.registry import ArchiveError, Registry
 from training.data import DataError
 from training.recipe import Data, Recipe, Trained
@@ -75,15 +74,14 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
         ArchiveError: there is no such version, or its archive is not as registered or incomplete.
     """
     if number is None:
-        contract = read_contract(registry, name)
-        _, version = registry.champions()[name]
+        version = registry.champion(name).version
     else:
         versions = registry.models().get(name, {})
         if number not in versions:
             raise ArchiveError(f"{name} {number} is not registered; there are {', '.join(versions) or 'none'}")
         version = versions[number]
-        contract = contract_of(registry, version)
-    archive.unpack(registry.verify(version), folder, *GRAPHS, MANIFEST, CONFIG, ASSETS)
+    contract = registry.contract(version)  # once the archive is as registered
+    archive.unpack(registry.store / version.archive, folder, *GRAPHS, MANIFEST, CONFIG, ASSETS)
     return contract
 
 

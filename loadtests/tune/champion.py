@@ -8,7 +8,6 @@ import numpy as np
 from handlers.contract import ModelContract
 from loadtests import wrk
 from loadtests.requests import payloads
-from serving.readiness import contract_of
 from serving.registry import ArchiveError, Registry
 
 BODIES = 256
@@ -34,11 +33,8 @@ class Champion:
                 are streams, which wrk cannot tell apart, and requests join its batch at every token.
         """
         registry = Registry(store)
-        champions = registry.champions()
-        if model not in champions:
-            raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`")
-        _, version = champions[model]
-        contract = contract_of(registry, version)
+        version = registry.champion(model).version
+        contract = registry.contract(version)
         if contract.task == "generation":
             raise ArchiveError(
                 f"{model} is a language model, which this cannot measure: `make load MODEL={model}` does, by its tokens"

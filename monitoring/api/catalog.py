@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
+from serving.registry import champion_of
 
 
 class ModelSummary(BaseModel):
@@ -78,11 +79,12 @@ def catalog_router(store: Store, contracts: Contracts) -> APIRouter:
 
 def _model(name: str, store: Store, contracts: Contracts) -> ModelSummary:
     versions = contracts.models.models().get(name, {})
+    champion = champion_of(versions)
     contract, counts = contracts.of(name), store.counts(name).values()
     return ModelSummary(
         name=name,
         task=contract.task if contract else None,
-        champion=next((number for number, version in versions.items() if version.state == "champion"), None),
+        champion=champion.number if champion else None,
         versions=len(versions),
         predictions=sum(one.predictions for one in counts),
         labelled=sum(one.labelled for one in counts),

@@ -13,7 +13,6 @@ from handlers.contract import Array, ModelContract
 from handlers.engine import load_engine
 from monitoring.live.drift import window_needed
 from monitoring.store.records import Labelled, Prediction
-from serving.readiness import read_contract
 from serving.registry import Registry
 from training.champion import unpack
 from training.packaging import export
@@ -95,7 +94,7 @@ def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
         DataError: the data cannot be had.
         ValueError: the recipe has no timeline, or too few rows to know what is usual.
     """
-    contract = read_contract(registry, recipe.name)
+    contract = registry.champion_contract(recipe.name)
     data = _data(recipe, contract, cache)
     rows = recipe.timeline(data)
     if rows is None or rows.time is None or data.train.time is None or data.test.time is None:

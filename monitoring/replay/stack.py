@@ -68,8 +68,7 @@ class Stack:
 
     def champion(self) -> str:
         """The version that is served on the loop."""
-        number, _ = Registry(self.settings.model_store).champions()[self.model]
-        return number
+        return Registry(self.settings.model_store).champion(self.model).number
 
 
 def find_programs() -> dict[str, str]:
@@ -175,7 +174,7 @@ def running(
         urls = {name: f"http://{address}" for name, address in addresses.items()}
         running = Stack(settings, model, **urls)
         with httpx.Client(timeout=background.START_TIMEOUT, trust_env=False) as client:
-            _, champion = Registry(settings.model_store).champions()[model]
+            champion = Registry(settings.model_store).champion(model).version
             Management(settings.management_address, client).register(champion.archive, running.frozen)
         yield running
 

@@ -198,7 +198,7 @@ class Versions:
         """Those by which a retraining has the champion's hyperparameters."""
         from training import recipes
 
-        contract = self._contract(model, self._models.champions()[model][0])
+        contract = self._contract(model, self._models.champion(model).number)
         preset = str(contract.lineage.get("preset"))
         chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
         return [*chosen, "--calibrate"] if "temperature" in contract.lineage else chosen

@@ -50,8 +50,8 @@ class Promotions:
 
     def champion(self, model: str) -> str | None:
         """The version of a model that is served, as the registry says."""
-        versions = self._models.models().get(model, {})
-        return next((number for number, version in versions.items() if version.state == "champion"), None)
+        champion = self._models.champions().get(model)
+        return champion.number if champion else None
 
     def promote(self, model: str, version: str, who: str) -> str | None:
         """Serve this version from now on.

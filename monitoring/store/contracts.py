@@ -4,8 +4,7 @@ import logging
 from typing import Any
 
 from handlers.contract import ModelContract
-from serving.readiness import contract_of
-from serving.registry import ArchiveError, Registry, Version
+from serving.registry import ArchiveError, Registry, Version, champion_of
 from training.statistics.labels import is_number
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class Contracts:
             return None
         if version.sha256 not in self._read:  # reading it checks the whole archive
             try:
-                self._read[version.sha256] = contract_of(self.models, version)
+                self._read[version.sha256] = self.models.contract(version)
             except ArchiveError as error:
                 logger.warning("no contract of %s: %s", model, error)
                 return None
@@ -61,5 +60,5 @@ def unmeasured(contract: ModelContract) -> str | None:
 
 
 def _served(versions: dict[str, Version]) -> Version | None:
-    champion = next((version for version in versions.values() if version.state == "champion"), None)
-    return champion or next(reversed(versions.values()), None)
+    champion = champion_of(versions)
+    return champion.version if champion else next(reversed(versions.values()), None)

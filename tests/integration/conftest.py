@@ -18,7 +18,6 @@ from loadtests.bench.tensors import marloop
 from monitoring.__main__ import companion as monitor
 from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.torchserve import background
-from serving.readiness import read_contract
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.supervision import companion
@@ -42,7 +41,7 @@ class Server:
         return self.settings.inference_url
 
     def contract(self, name: str) -> ModelContract:
-        return read_contract(Registry(self.settings.model_store), name)
+        return Registry(self.settings.model_store).champion_contract(name)
 
     def worker_pids(self) -> set[int]:
         process = background.find(self.settings)

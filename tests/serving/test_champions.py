@@ -8,9 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import readiness
 from serving.readiness import AGAIN, LONGEST, Champion, Champions, Readiness, ask_alive
-from serving.registry import Registry, file_sha256
+from serving.registry import Registry, Version, file_sha256
 from tests.support.serving.stores import add, alter, contract_of_doubling
 
 
@@ -20,13 +19,13 @@ class Hashing:
     def __init__(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.count = 0.0, 0
         self.champions = Champions(registry, lambda: self.now)
-        whole = readiness.contract_of
+        verify = registry.verify
 
-        def count(*arguments: object) -> object:
+        def count(version: Version) -> Path:
             self.count += 1
-            return whole(*arguments)  # type: ignore[arg-type]
+            return verify(version)
 
-        monkeypatch.setattr(readiness, "contract_of", count)
+        monkeypatch.setattr(registry, "verify", count)
 
     def read(self) -> Champion | Readiness:
         return self.champions.read()["doubling"]

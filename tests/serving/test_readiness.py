@@ -1,6 +1,5 @@
 import json
 import threading
-import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.readiness import Readiness, ask, ask_all, read_contract
-from serving.registry import ArchiveError, Registry, Version, file_sha256
+from serving.readiness import Readiness, ask, ask_all
+from serving.registry import Registry
 from tests.support.serving.stores import add, alter, contract_of_doubling
 
 URL = "http://127.0.0.1:8080"
@@ -92,39 +91,6 @@ def test_a_server_that_cannot_be_reached_is_not_ready() -> None:
     with httpx.Client(transport=httpx.MockTransport(fail)) as client:
         readiness = ask(client, URL, contract_of_doubling())
     assert (readiness.ready, readiness.detail) == (False, "ConnectError: Connection refused")
-
-
-def test_the_contract_is_read_from_the_champions_archive(registry: Registry) -> None:
-    add(registry, number="1.0", state="retired")
-    add(registry, number="1.1", state="champion")
-    assert read_contract(registry, "doubling") == contract_of_doubling(version="1.1")
-
-
-def test_a_model_without_a_champion_has_no_contract(registry: Registry) -> None:
-    add(registry, state="challenger")
-    with pytest.raises(ArchiveError, match="doubling has no champion: run `make train MODEL=doubling`"):
-        read_contract(registry, "doubling")
-
-
-def test_the_contract_of_an_altered_archive_is_not_read(registry: Registry) -> None:
-    alter(add(registry))
-    with pytest.raises(ArchiveError, match="SHA-256"):
-        read_contract(registry, "doubling")
-
-
-@pytest.mark.parametrize("files", [None, {}, {"contract.json": "{}"}])
-def test_an_archive_without_a_contract_is_named(registry: Registry, files: dict[str, str] | None) -> None:
-    path = add(registry)
-    if files is None:
-        path.write_bytes(b"no zip")
-    else:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, text in files.items():
-                archive.writestr(name, text)
-    with registry.change() as models:
-        models["doubling"]["1.0"] = Version(path.name, file_sha256(path), "champion", "now")
-    with pytest.raises(ArchiveError, match=f"{path} has no contract: "):
-        read_contract(registry, "doubling")
 
 
 def test_every_champion_is_asked_and_a_refused_one_does_not_hide_the_others(registry: Registry, url: str) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import documents
-from serving.registry import ArchiveError, Registry, Version, next_number, write_atomically
+from serving.registry import ArchiveError, Registry, Version, champion_of, file_sha256, next_number, write_atomically
 from serving.settings import ROOT
-from tests.support.serving.stores import add, alter
+from tests.support.serving.stores import add, alter, contract_of_doubling
 
 CRASH = """
 import os, sys
@@ -435,3 +436,48 @@ def test_versions_are_numbered_one_after_the_other(registry: Registry) -> None:
     for number in ("1.0", "1.9", "1.10"):
         add(registry, number=number)
     assert next_number(registry.models()["doubling"]) == "1.11"
+
+
+def test_the_champion_is_a_version_with_its_number(registry: Registry) -> None:
+    add(registry, number="1.0", state="retired")
+    add(registry, number="1.1", state="champion")
+    add(registry, number="1.2", state="challenger")
+    champion = registry.champion("doubling")
+    assert champion.number == "1.1"
+    assert champion == registry.champions()["doubling"]
+    assert champion.version.archive == "doubling-1.1.mar"
+    assert champion_of({}) is None
+
+
+def test_the_contract_is_read_from_the_champions_archive(registry: Registry) -> None:
+    add(registry, number="1.0", state="retired")
+    add(registry, number="1.1", state="champion")
+    assert registry.champion_contract("doubling") == contract_of_doubling(version="1.1")
+
+
+def test_a_model_without_a_champion_has_no_contract(registry: Registry) -> None:
+    add(registry, state="challenger")
+    for ask in (registry.champion, registry.champion_contract):
+        with pytest.raises(ArchiveError, match="^doubling has no champion: run `make train MODEL=doubling`$"):
+            ask("doubling")
+
+
+def test_the_contract_of_an_altered_archive_is_not_read(registry: Registry) -> None:
+    alter(add(registry))
+    with pytest.raises(ArchiveError, match="SHA-256"):
+        registry.champion_contract("doubling")
+
+
+@pytest.mark.parametrize("files", [None, {}, {"contract.json": "{}"}])
+def test_an_archive_without_a_contract_is_named(registry: Registry, files: dict[str, str] | None) -> None:
+    path = add(registry)
+    if files is None:
+        path.write_bytes(b"no zip")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+    with registry.change() as models:
+        models["doubling"]["1.0"] = Version(path.name, file_sha256(path), "champion", "now")
+    with pytest.raises(ArchiveError, match=f"{path} has no contract: "):
+        registry.champion_contract("doubling")

@@ -8,7 +8,6 @@ import pytest
 from serving import rollout
 from serving.hosts.torchserve.launch import LaunchError
 from serving.hosts.torchserve.management import Management
-from serving.readiness import read_contract
 from serving.registry import ArchiveError, Registry
 from serving.rollout import Rollout
 from tests.support.chat_archive import register_echo
@@ -330,7 +329,7 @@ def test_a_language_model_goes_when_it_has_ended_the_answers_that_it_had_begun(
         asked.append(request.url.path)
         if request.url.path.endswith("/v1/models"):
             return httpx.Response(200, json={}, headers={"X-Running-Requests": next(running)})
-        return httpx.Response(200, json=read_contract(registry, "chat").example.response)
+        return httpx.Response(200, json=registry.champion_contract("chat").example.response)
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as client:
         rollout.drain(registry, client, "http://host", "", "chat", "1.0")

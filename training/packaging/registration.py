@@ -8,7 +8,16 @@ from typing import Literal
 import msgspec
 
 from handlers.contract import ModelContract
-from serving.registry import Note, Registry, Version, file_sha256, make_champion, next_number, write_atomically
+from serving.registry import (
+    Note,
+    Registry,
+    Version,
+    champion_of,
+    file_sha256,
+    make_champion,
+    next_number,
+    write_atomically,
+)
 from training.statistics.criteria import criterion_of, deciding, is_better
 
 Promote = Literal["auto", "always", "never"]
@@ -49,11 +58,12 @@ def register(
         contract = msgspec.structs.replace(draft, version=number)
         path = registry.store / f"{name}-{number}.mar"
         write_atomically(path, pack(contract), private=True)
-        champion = next((number for number, version in versions.items() if version.state == "champion"), None)
+        champion = champion_of(versions)
         if replaces is not None and promote == "auto":
-            wins, why = champion == replaces, f"made to replace {replaces}; the champion was {champion or 'none'}"
+            former = champion.number if champion else "none"
+            wins, why = former == replaces, f"made to replace {replaces}; the champion was {former}"
         else:
-            wins, why = _judge(contract, versions[champion] if champion else None, promote)
+            wins, why = _judge(contract, champion.version if champion else None, promote)
         if champion:  # the first version of a model replaces none
             note.by, note.why = "training", why
         created = contract.lineage["created"]

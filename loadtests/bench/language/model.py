@@ -50,12 +50,10 @@ def unpack(registry: Registry, name: str, directory: Path) -> Model:
     """Unpack a model's champion.
 
     Raises:
-        ArchiveError: the archive is missing or altered.
-        ValueError: the model has no champion, or one that is no language model.
+        ArchiveError: the model has no champion, or its archive is missing or altered.
+        ValueError: it is no language model.
     """
-    if name not in registry.champions():
-        raise ValueError(f"{name} has no champion in {registry.store}: run `make train MODEL={name}`")
-    _, version = registry.champions()[name]
+    version = registry.champion(name).version
     path = registry.verify(version)
     if WEIGHTS not in archive.names(path):
         raise ValueError(f"{path} holds no {WEIGHTS}: {name} is no language model")

@@ -33,10 +33,9 @@ def unpack(registry: Registry, model: str, folder: Path) -> Path:
     """The champion's graphs, contract and archive, in a folder as peers take it.
 
     Raises:
-        ArchiveError: the archive is missing or altered.
-        KeyError: the model has no champion.
+        ArchiveError: the model has no champion, or its archive is missing or altered.
     """
-    version = registry.champions()[model][1]
+    version = registry.champion(model).version
     path = registry.verify(version)
     folder.mkdir(parents=True, exist_ok=True)
     archive.unpack(path, folder, *archive.GRAPHS, archive.CONTRACT)

@@ -26,7 +26,6 @@ from serving import rollout
 from serving.hosts.torchserve import background
 from serving.hosts.torchserve.launch import LaunchError
 from serving.hosts.torchserve.management import Management
-from serving.readiness import contract_of
 from serving.registry import ArchiveError, Registry, Version, file_sha256
 from serving.rollout import Rollout
 from serving.settings import ROOT
@@ -126,7 +125,7 @@ class World(NamedTuple):
         return "1.1" if self.champion == "1.0" else "1.0"
 
     def contract(self, number: str) -> ModelContract:
-        return contract_of(self.registry, self.versions[number])
+        return self.registry.contract(self.versions[number])
 
     def answer(self, number: str = "") -> float:
         response = self.server.client.post(f"{self.server.url}/predictions/linear/{number}".rstrip("/"), json={"x": 6})

@@ -21,7 +21,7 @@ from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, MACHINE, 
 from loadtests.bench.language.turns import agreement, cold, turn
 from loadtests.bench.processes import StartError
 from loadtests.bench.tensors.goals import Goal
-from serving.registry import Registry
+from serving.registry import ArchiveError, Registry
 from tests.support.chat_archive import register_echo
 from tests.support.handlers.generating import ToyDecoder
 
@@ -101,7 +101,7 @@ def test_a_program_is_asked_line_by_line_and_its_end_is_told(tmp_path: Path) -> 
 
 
 def test_only_a_language_model_that_is_champion_is_measured(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="run `make train MODEL=chat`"):
+    with pytest.raises(ArchiveError, match="run `make train MODEL=chat`"):
         model.unpack(Registry(tmp_path), "chat", tmp_path / "model")
     register_echo(tmp_path, "chat", 1, 1, 0)
     with pytest.raises(ValueError, match="is no language model"):

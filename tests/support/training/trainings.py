@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.readiness import read_contract
 from serving.registry import Registry
 from serving.settings import ROOT
 from tests.support.kept import keep, sources
@@ -73,7 +72,7 @@ class Trainings:
             shutil.copy(source.store / file, store / file)
         with self.registry.change() as models:
             models[name] = {"1.0": version}
-        contract = read_contract(self.registry, name)
+        contract = self.registry.champion_contract(name)
         return Result(contract, store / version.archive, version.state, why, store / page)
 
 

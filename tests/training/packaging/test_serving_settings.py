@@ -9,7 +9,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from serving.readiness import read_contract
 from serving.registry import Registry
 from tests.support.training.trainings import Trainings
 from training.__main__ import app
@@ -57,7 +56,7 @@ def test_a_champion_is_packaged_again_with_the_profile_and_the_same_graph(
         config = yaml.safe_load(new.read("model-config.yaml"))
         assert (config["batchSize"], config["maxBatchDelay"], config["minWorkers"]) == (1, 1, 2)
         assert new.read("model.onnx") == old.read("model.onnx")
-    contract = read_contract(registry, "linear")
+    contract = registry.champion_contract("linear")
     assert (contract.version, contract.lineage["packaged_from"]) == ("1.1", "1.0")
     assert contract.evaluation == linear.contract.evaluation
 

@@ -12,7 +12,6 @@ import torch
 from handlers.contract import DTYPES, Array, ModelContract, Task, TensorSpec
 from handlers.engine import ENGINES
 from handlers.handler import same_answer
-from serving.readiness import read_contract
 from tests.support.training.trainings import Trainings, load, quickest
 from training import recipes
 from training.recipe import Data, Hyperparameters, Recipe, Split, to_tensors
@@ -179,7 +178,7 @@ def test_it_has_baselines_to_beat(recipe: Recipe[Any], data: Data) -> None:
 
 def test_it_trains_to_a_champion_that_answers_its_example(recipe: Recipe[Any], trained: Trainings) -> None:
     result = trained(recipe)
-    contract = read_contract(trained.registry, recipe.name)  # checks the archive's SHA-256
+    contract = trained.registry.champion_contract(recipe.name)  # checks the archive's SHA-256
     assert contract == ModelContract.from_json(result.contract.to_json())
     assert contract.version == "1.0"
     assert contract.inputs == load(recipe).inputs

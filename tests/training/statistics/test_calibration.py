@@ -7,7 +7,6 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from handlers.contract import Array
-from serving.readiness import read_contract
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import Trainings
 from tests.training.conftest import Train
@@ -74,7 +73,7 @@ def test_a_temperature_lowers_log_loss_and_calibration_error_and_changes_no_answ
 def test_the_contract_offers_the_temperature_that_suits_the_validation_rows(
     quadrants: object, trained: Trainings
 ) -> None:
-    contract = read_contract(trained.registry, "quadrants")
+    contract = trained.registry.champion_contract("quadrants")
     found = contract.evaluation["calibration"]
     assert "temperature" not in contract.lineage
     assert found["scaled"]["log_loss"] < found["log_loss"]

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from handlers.engine import OnnxRuntimeEngine
-from serving.readiness import read_contract
 from serving.registry import Registry
 from training import evaluate, pipeline
 from training.champion import Champion, open_champion
@@ -115,7 +114,7 @@ def optimize(
 
 
 def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
-    contract = read_contract(registry, recipe.name)
+    contract = registry.champion_contract(recipe.name)
     if optimized := contract.lineage.get("optimized"):
         raise ValueError(
             f"{recipe.name} {contract.version} is {optimized['variant']} of {optimized['of']} already: train it again, "
