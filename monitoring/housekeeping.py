@@ -171,7 +171,7 @@ class Housekeeping:
         jobs = self._store.jobs(states=UNDER_WAY)
         models = self._models.models()
         needed = {version.archive for name in models for version in self._needed(name)}
-        under_way = {(job.model, job.result.get("version")) for job in jobs}
+        under_way = {(job.model, job.result.version) for job in jobs}
         for name, versions in models.items():
             over = [number for number, version in versions.items() if version.state in ("retired", "refused")]
             for number in over[: -self._keeping.versions]:

@@ -57,6 +57,7 @@ class Pages:
             "number": number,
             "moment": moment,
             "told": told,
+            "plain": msgspec.to_builtins,
             "segment": segment,
             "duration": duration,
             "percent": percent,

@@ -16,12 +16,12 @@ import numpy as np
 
 from handlers.contract import ModelContract
 from monitoring.retraining import shadow
-from monitoring.retraining.judging.verdict import Verdict
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy, shadow_options
 from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.queue import Retraining
+from monitoring.retraining.result import Shadowed, Verdict
 from monitoring.retraining.runner import Runner
-from monitoring.retraining.shadow import Shadowed, ShadowPolicy
+from monitoring.retraining.shadow import ShadowPolicy
 from monitoring.retraining.stages import Stages
 from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts

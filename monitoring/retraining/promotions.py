@@ -4,8 +4,9 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
+from monitoring.retraining.result import JobResult, Watched
 from monitoring.store.predictions import Store
 from monitoring.store.records import Decision, Job
 from serving.hosts.torchserve.launch import LaunchError
@@ -105,7 +106,7 @@ class Promotions:
                 }
                 self._store.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
 
-    def promote_job(self, job: Job, instead_of: str, watch: dict[str, Any]) -> bool:
+    def promote_job(self, job: Job, instead_of: str, watch: Watched) -> bool:
         """Serve the version of a job from now on, also where an earlier call did not get to its end.
 
         Args:
@@ -120,7 +121,7 @@ class Promotions:
             ArchiveError: its archive is missing or altered.
             LaunchError: TorchServe does not take it.
         """
-        version, now = job.result["version"], self._clock()
+        version, now = job.result.version, self._clock()
         with self._promoting:
             if self.champion(job.model) not in (instead_of, version):
                 return False
@@ -130,16 +131,16 @@ class Promotions:
                 if self.champion(job.model) != version:
                     raise
                 logger.exception("%s %s is champion; TorchServe will be told again", job.model, version)
-            reason = job.result["verdict"]["reason"]
+            reason = job.result.verdict.reason if job.result.verdict else ""
             self._store.conclude_job(
                 job.id,
                 "promoted",
                 {"from": instead_of, "to": version, "reason": reason, "who": "judge"},
                 now,
+                JobResult(watch=watch),
                 state="promoted",
                 ended=now,
                 progress=f"promoted: {reason}",
-                result={**job.result, "watch": watch},
             )
             return True
 
@@ -173,10 +174,9 @@ class Promotions:
             self._rollout.promote(model, target)
             now, details = self._clock(), {"from": current, "to": target, "reason": reason, "who": who}
             if job := self._promoted_job(model, current):
-                watch = {**job.result.get("watch", {}), "open": False, "closed": now.isoformat(), "reason": reason}
+                closed = (job.result.watch or Watched()).ended(now, reason)
                 changes = {"state": "rolled_back", "progress": f"rolled back: {reason}"}
-                result = {**job.result, "watch": watch}
-                self._store.conclude_job(job.id, "rolled_back", details, now, result=result, **changes)
+                self._store.conclude_job(job.id, "rolled_back", details, now, JobResult(watch=closed), **changes)
             else:
                 self._store.record(model, "rolled_back", details, now)
             return target
@@ -199,7 +199,7 @@ class Promotions:
 
     def _promoted_job(self, model: str, version: str) -> Job | None:
         jobs = self._store.jobs(model, ["promoted"])
-        return next((one for one in jobs if one.result.get("version") == version), None)
+        return next((one for one in jobs if one.result.version == version), None)
 
 
 def replaced_by(decisions: Sequence[Decision], champion: str | None) -> list[str]:

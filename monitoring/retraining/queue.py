@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from handlers.contract import ModelContract
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.promotions import Promotions, Rollout
+from monitoring.retraining.result import JobResult
 from monitoring.store.contracts import Contracts
 from monitoring.store.journal import JobUnderWayError
 from monitoring.store.predictions import Store
@@ -81,8 +82,8 @@ class Retraining(Promotions):
         if job.state not in UNDER_WAY:
             raise RetrainRefused(f"job {id} has ended: {job.state}")
         # The runner sets the stage and then looks for this; in whichever order, one of both sees the other.
-        job = self._store.extend_job(id, {"cancel": True})
-        if job.result.get("stage") == "promote":
+        job = self._store.extend_job(id, JobResult(cancel=True))
+        if job.result.stage == "promote":
             raise RetrainRefused(f"job {id} is being promoted: roll it back instead")
         return job
 
@@ -168,5 +169,6 @@ class Retraining(Promotions):
 
 def _over(job: Job) -> datetime:
     """When a job was over; one that was rolled back, when it was that."""
-    closed = job.result.get("watch", {}).get("closed") if job.state == "rolled_back" else None
-    return datetime.fromisoformat(closed) if closed else job.ended or job.created
+    if job.state == "rolled_back" and job.result.watch and job.result.watch.closed:
+        return datetime.fromisoformat(job.result.watch.closed)
+    return job.ended or job.created

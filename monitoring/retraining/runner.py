@@ -76,7 +76,7 @@ class Runner:
     def look(self, stop: threading.Event) -> None:
         """Take the running job, else the oldest queued one, a step further; now and then look after all else."""
         for job in self._store.jobs(states=["queued"]):
-            if job.result.get("cancel"):
+            if job.result.cancel:
                 self._stages.cancel(job)
         if job_now := self._current():
             self._stages.step(job_now, stop)
@@ -88,8 +88,8 @@ class Runner:
     def keep(self) -> None:
         """Make TorchServe serve what the registry says, note what others promoted, ask the schedule, and watch."""
         running = self._store.jobs(states=["running"])
-        beside = [(job.model, job.result["version"]) for job in running if job.result["stage"] == "shadow"]
-        training = any(job.result["stage"] == "train" for job in running)
+        beside = [(job.model, job.result.version) for job in running if job.result.stage == "shadow"]
+        training = any(job.result.stage == "train" for job in running)
         answers = self._answers()
         actions: dict[str, Callable[[], object]] = {
             "write down the promotions of others": self._retraining.record_others,

@@ -19,6 +19,7 @@ from scipy.stats import binomtest
 from handlers.contract import Array, ModelContract
 from handlers.observe.capture import SWITCH
 from handlers.observe.events import MOST_VALUES
+from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
 
@@ -40,35 +41,6 @@ class ShadowPolicy:
     requests: int = 200
     latency: float = 1.2
     seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class Shadowed:
-    """What came of it.
-
-    Attributes:
-        requests: that both versions were sent.
-        rows: that both answered; one a request.
-        errors: rows that the champion answered and the challenger did not.
-        agreement: share of the rows with the same label, or whose answers differ by no more than the champion's
-            held-out RMSE; 0 without rows.
-        champion_ms: median latency over the rows; 0 without rows.
-        challenger_ms: the same.
-        champion_p95_ms: what one row in twenty takes longer than.
-        challenger_p95_ms: the same.
-        reason: a sentence with the figures.
-    """
-
-    requests: int
-    rows: int
-    errors: int
-    agreement: float
-    champion_ms: float
-    challenger_ms: float
-    champion_p95_ms: float
-    challenger_p95_ms: float
-    passed: bool
-    reason: str
 
 
 @dataclass(frozen=True)

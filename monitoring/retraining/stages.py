@@ -8,17 +8,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.retraining.judging.verdict import Verdict
 from monitoring.retraining.process import Trainings, write_rows
 from monitoring.retraining.promotions import Rollout
 from monitoring.retraining.queue import Retraining
-from monitoring.retraining.shadow import Shadowed
+from monitoring.retraining.result import JobResult, Shadowed, Stage, Verdict, Watched
 from monitoring.retraining.watch import Watch
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job, Labelled
@@ -74,7 +72,7 @@ class Stages:
         self._refusals, self._waiting = 0, None
         self._trainings.clear(job.id)
         changes = {"state": "running", "started": self._clock(), "log": str(self._trainings.log(job.id))}
-        return self._store.extend_job(job.id, {"stage": "train", "attempts": 0}, **changes)
+        return self._store.extend_job(job.id, JobResult(stage="train", attempts=0), **changes)
 
     def step(self, job: Job, stop: threading.Event) -> None:
         """Take a running job a step further.
@@ -86,10 +84,12 @@ class Stages:
         Raises:
             SQLAlchemyError: the store is away; the next look finds all as it was.
         """
-        stage = job.result["stage"]
+        stage = job.result.stage
         try:
-            if job.result.get("cancel") and stage != "promote":
+            if job.result.cancel and stage != "promote":
                 self.cancel(job)
+            elif stage is None:
+                self._fail(job, job.result.error or "nothing tells its stage")
             else:
                 self._stages[stage](job, stop)
         except SQLAlchemyError:
@@ -106,7 +106,7 @@ class Stages:
         """End the training of a job; it goes on from its last checkpoint when the monitor runs again."""
         if self._trainings.age(job.id) is not None:
             self._trainings.end(job.id)
-            before = {"attempts": job.result["attempts"] - 1}  # the monitor's end is no fault of the training's
+            before = JobResult(attempts=_attempts(job) - 1)  # the monitor's end is no fault of the training's
             self._store.extend_job(job.id, before, progress="interrupted; goes on when the monitor runs again")
 
     def _train(self, job: Job, _: threading.Event) -> None:
@@ -121,12 +121,12 @@ class Stages:
         elif age is not None:
             if (progress := trainings.progress(job.id)) != job.progress:
                 self._store.update_job(job.id, progress=progress)
-        elif (found := trainings.result(job.id)) and found.error:
-            self._fail(job, f"the training ended: {found.error}")
-        elif found:
-            known = {"stage": "judge", "version": found.version, "held_out_since": found.held_out_since}
-            self._store.extend_job(job.id, known, pid=None, progress=f"judging {found.version}")
-        elif job.result["attempts"] >= ATTEMPTS:
+        elif (trained := trainings.result(job.id)) and trained.error:
+            self._fail(job, f"the training ended: {trained.error}")
+        elif trained:
+            more = JobResult(stage="judge", version=trained.version, held_out_since=trained.held_out_since)
+            self._store.extend_job(job.id, more, pid=None, progress=f"judging {trained.version}")
+        elif _attempts(job) >= ATTEMPTS:
             self._fail(job, f"the training ended {ATTEMPTS} times without a result:\n{trainings.last_lines(job.id)}")
         else:
             self._start(job)
@@ -136,63 +136,64 @@ class Stages:
         if not rows.exists():  # else the same ones, so that the training goes on from its checkpoint
             labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
             until = labelled[-1].prediction.time.isoformat() if labelled else ""
-            self._store.extend_job(job.id, {"rows": len(labelled), "rows_until": until})
+            self._store.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
             write_rows(rows, labelled)
         options = [*self._options(job.model), "--hold-out", str(policy.hold_out)]
         pid = self._trainings.start(job.id, job.model, options)
-        self._store.extend_job(job.id, {"attempts": job.result["attempts"] + 1}, pid=pid)
+        self._store.extend_job(job.id, JobResult(attempts=_attempts(job) + 1), pid=pid)
 
     def _judged(self, job: Job, _: threading.Event) -> None:
-        version, champion = job.result["version"], self._retraining.champion(job.model)
+        version, champion = job.result.version, self._retraining.champion(job.model)
         if champion is None or champion == version:
             self._fail(job, f"nothing to judge: the champion of {job.model} is {champion or 'none'} by now")
             return
-        known = job.result.get("verdict")
-        if known is None:
-            since = datetime.fromisoformat(job.result["held_out_since"])
-            until = datetime.fromisoformat(job.result["rows_until"]) + timedelta(microseconds=1)
-            limit = self._retraining.policy.most_rows
-            rows = self._store.labelled(job.model, since=since, until=until, limit=limit)
-            known = asdict(self._judge(job.model, champion, version, rows))
-        stage = "shadow" if known["promote"] else "judge"
-        job = self._store.extend_job(job.id, {"stage": stage, "champion": champion, "verdict": known})
-        if not known["promote"]:
-            self._refuse(job, known["reason"])
+        verdict = job.result.verdict or self._judge(job.model, champion, version, self._held_out(job))
+        stage: Stage = "shadow" if verdict.promote else "judge"
+        job = self._store.extend_job(job.id, JobResult(stage=stage, champion=champion, verdict=verdict))
+        if not verdict.promote:
+            self._refuse(job, verdict.reason)
+
+    def _held_out(self, job: Job) -> list[Labelled]:
+        since = datetime.fromisoformat(job.result.held_out_since or "")
+        until = datetime.fromisoformat(job.result.rows_until or "") + timedelta(microseconds=1)
+        return self._store.labelled(job.model, since=since, until=until, limit=self._retraining.policy.most_rows)
 
     def _shadowed(self, job: Job, stop: threading.Event) -> None:
-        version, champion = job.result["version"], job.result["champion"]
+        version, champion = job.result.version, job.result.champion
         if self._retraining.champion(job.model) != champion:
             self._judge_again(job)
             return
         if self._waits(job):
             return
-        known = job.result.get("shadow")
-        if known is None:
+        shadowed = job.result.shadow
+        if not shadowed:
             self._store.update_job(job.id, progress=f"sending recent requests to {version} too")
             self._rollout.beside(job.model, version)
-            found = self._shadow(job.model, champion, version, stop)
+            shadowed = self._shadow(job.model, champion, version, stop)
             if stop.is_set():
                 return  # what was found is of a part
-            if found and not found.passed and not self._answers():
+            if shadowed and not shadowed.passed and not self._answers():
                 return  # it is TorchServe that failed
-            known = asdict(found) if found else {"passed": True, "requests": 0, "reason": "no requests to send"}
-        job = self._store.extend_job(job.id, {"shadow": known})
-        if not known["passed"]:
-            self._refuse(job, known["reason"])
+            shadowed = shadowed or Shadowed(0, passed=True, reason="no requests to send")
+        job = self._store.extend_job(job.id, JobResult(shadow=shadowed))
+        if not shadowed.passed:
+            self._refuse(job, shadowed.reason)
             return
-        job = self._store.extend_job(job.id, {"stage": "promote", "watch": self._watch.prepare(job.model, champion)})
-        if job.result.get("cancel"):
+        watch = self._watch.prepare(job.model, champion)
+        job = self._store.extend_job(job.id, JobResult(stage="promote", watch=watch))
+        if job.result.cancel:
             self.cancel(job)
 
     def _promote(self, job: Job, _: threading.Event) -> None:
         if self._waits(job):
             return
-        if not self._retraining.promote_job(job, job.result["champion"], self._watch.begin(job.result["watch"])):
+        watch = self._watch.begin(job.result.watch or Watched())
+        if not self._retraining.promote_job(job, job.result.champion, watch):
             self._judge_again(job)
 
     def _judge_again(self, job: Job) -> None:
         """Another version was promoted by hand meanwhile: against that one."""
-        self._store.extend_job(job.id, {"stage": "judge", "verdict": None, "shadow": None})
+        self._store.extend_job(job.id, JobResult(stage="judge", verdict=None, shadow=None))
 
     def _waits(self, job: Job) -> bool:
         """Whether TorchServe does not answer; too long of it is the end of the job."""
@@ -208,33 +209,37 @@ class Stages:
         return True
 
     def _refuse(self, job: Job, reason: str) -> None:
-        version = job.result["version"]
+        version = job.result.version
         if self._models.models()[job.model][version].state == "challenger":
             self._models.refuse(job.model, version)
         self._withdraw(job)
-        details = {"version": version, "stage": job.result["stage"], "reason": reason}
+        details = {"version": version, "stage": job.result.stage, "reason": reason}
         self._end(job, "refused", details, f"refused: {reason}")
 
     def _fail(self, job: Job, error: str) -> None:
         self._withdraw(job)
-        job = self._store.extend_job(job.id, {"error": error})
-        self._end(job, "failed", {"stage": job.result["stage"], "reason": error}, f"failed: {error.splitlines()[0]}")
+        job = self._store.extend_job(job.id, JobResult(error=error))
+        self._end(job, "failed", {"stage": job.result.stage, "reason": error}, f"failed: {error.splitlines()[0]}")
 
     def cancel(self, job: Job) -> None:
         """End a job that somebody cancelled."""
         self._trainings.end(job.id)
         self._withdraw(job)
-        self._end(job, "cancelled", {"stage": job.result.get("stage")}, "cancelled by hand")
+        self._end(job, "cancelled", {"stage": job.result.stage}, "cancelled by hand")
 
     def _withdraw(self, job: Job) -> None:
         try:
-            if "version" in job.result and self._answers():
-                self._rollout.withdraw(job.model, job.result["version"])
+            if job.result.version and self._answers():
+                self._rollout.withdraw(job.model, job.result.version)
         except LaunchError as error:
-            logger.warning("%s %s stays beside for now: %s", job.model, job.result["version"], error)
+            logger.warning("%s %s stays beside for now: %s", job.model, job.result.version, error)
 
     def _end(
         self, job: Job, kind: Literal["refused", "failed", "cancelled"], details: dict[str, Any], progress: str
     ) -> None:
         now = self._clock()
         self._store.conclude_job(job.id, kind, details, now, state=kind, ended=now, pid=None, progress=progress)
+
+
+def _attempts(job: Job) -> int:
+    return job.result.attempts or 0

@@ -17,12 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from monitoring.retraining.policy import WatchPolicy
 from monitoring.retraining.promotions import PromotionRefused, Promotions, Rollout
+from monitoring.retraining.result import JobResult, Watched
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job, Labelled
 from serving.hosts.torchserve.launch import LaunchError
@@ -68,23 +70,25 @@ class Watch:
         self._slow, self._failed = Counter[int](), Counter[int]()  # looks in a row, by job
         self._compared: dict[int, tuple[int, str]] = {}  # the rows that the error was last told of, by job
 
-    def prepare(self, model: str, former: str) -> dict[str, Any]:
+    def prepare(self, model: str, former: str) -> Watched:
         """What is to be remembered of a champion before it is replaced."""
         known = self._store.labelled(model, version=former, limit=MOST_ROWS)
         delays = [max(0.0, (one.labelled - one.prediction.time).total_seconds()) for one in known]
         late = float(np.quantile(delays, 0.95)) if delays else 0.0
-        return {"former": former, "former_ms": self._median(model, former), "label_delay_seconds": late}
+        return Watched(former, self._median(model, former), late)
 
-    def begin(self, prepared: dict[str, Any]) -> dict[str, Any]:
-        """What a job remembers of its watch.
-
-        ``until`` is its end, ``closes`` when the labels of its last predictions should be here.
-        """
+    def begin(self, prepared: Watched) -> Watched:
+        """Return the watch as it begins now."""
         now = self._clock()
         until = now + self._policy.age
-        closes = until + timedelta(seconds=prepared["label_delay_seconds"])
-        times = {"since": now.isoformat(), "until": until.isoformat(), "closes": closes.isoformat()}
-        return prepared | times | {"open": self._policy.age > timedelta(0)}
+        closes = until + timedelta(seconds=prepared.label_delay_seconds or 0.0)
+        return replace(
+            prepared,
+            since=now.isoformat(),
+            until=until.isoformat(),
+            closes=closes.isoformat(),
+            open=self._policy.age > timedelta(0),
+        )
 
     def look(self, answers: bool = True, busy: bool = False) -> None:
         """Look at every version that is watched.
@@ -94,51 +98,51 @@ class Watch:
             busy: whether a training takes the machine's time, so that latency says nothing.
         """
         for job in self._store.jobs(states=["promoted"], limit=100):
-            if job.result.get("watch", {}).get("open"):
+            watch = job.result.watch
+            if watch and watch.open:
                 try:
-                    self._look(job, answers, busy)
+                    self._look(job, watch, answers, busy)
                 except (ArchiveError, LaunchError, PromotionRefused) as error:
-                    logger.warning("cannot look after %s %s: %s", job.model, job.result["version"], error)
+                    logger.warning("cannot look after %s %s: %s", job.model, job.result.version, error)
 
-    def _look(self, job: Job, answers: bool, busy: bool) -> None:
-        watch, version, now = job.result["watch"], job.result["version"], self._clock()
+    def _look(self, job: Job, watch: Watched, answers: bool, busy: bool) -> None:
+        version, now = job.result.version, self._clock()
         champion = self._promotions.champion(job.model)
         if champion != version:
-            self._close(job, f"{champion or 'none'} was promoted")
+            self._close(job, watch, f"{champion or 'none'} was promoted")
             return
-        reason = self._errs(job)
-        if reason is None and answers and now <= _time(watch, "until"):
-            reason = self._fails(job, busy)
+        reason = self._errs(job, watch)
+        if reason is None and answers and now <= datetime.fromisoformat(watch.until):
+            reason = self._fails(job, watch, busy)
         if reason is not None:
             logger.warning("rolling back %s %s: %s", job.model, version, reason)
             self._promotions.rollback(job.model, "watch", reason, expect=version)
-        elif now > _time(watch, "closes"):
-            self._close(job, "it did no worse")
+        elif now > datetime.fromisoformat(watch.closes):
+            self._close(job, watch, "it did no worse")
 
-    def _errs(self, job: Job) -> str | None:
+    def _errs(self, job: Job, watch: Watched) -> str | None:
         """Why its error is a reason to go back."""
-        watch, version = job.result["watch"], job.result["version"]
-        window = {"since": _time(watch, "since"), "until": _time(watch, "until")}
-        rows = self._store.labelled(job.model, version=version, limit=MOST_ROWS, **window)
+        version = job.result.version
+        since, until = datetime.fromisoformat(watch.since), datetime.fromisoformat(watch.until)
+        rows = self._store.labelled(job.model, since=since, until=until, version=version, limit=MOST_ROWS)
         if len(rows) < self._policy.rows:
             return None
         seen = (len(rows), rows[-1].prediction.request_id)
         if self._compared.get(job.id) == seen:
             return None
-        gain = self._compare(job.model, version, watch["former"], rows)
+        gain = self._compare(job.model, version, watch.former, rows)
         if gain is None or gain.low <= WORSE:
             self._compared[job.id] = seen
             return None
         return (
-            f"on its {len(rows)} newest labelled rows {watch['former']} would err {gain.value:.0%} less, "
+            f"on its {len(rows)} newest labelled rows {watch.former} would err {gain.value:.0%} less, "
             f"{gain.low:.0%} at least ({gain.challenger:.4g} instead of {gain.champion:.4g})"
         )
 
-    def _fails(self, job: Job, busy: bool) -> str | None:
+    def _fails(self, job: Job, watch: Watched, busy: bool) -> str | None:
         """Why its answers are a reason to go back."""
-        version, former = job.result["version"], job.result["watch"]["former"]
-        before = job.result["watch"]["former_ms"]
-        if before is None:
+        version, former, before = job.result.version, watch.former, watch.former_ms
+        if before is None or before is UNSET:
             return None
         now = self._median(job.model, version)
         self._failed[job.id] = self._failed[job.id] + 1 if now is None else 0
@@ -151,11 +155,11 @@ class Watch:
         if self._slow[job.id] < IN_A_ROW:
             return None
         self._slow[job.id] = 0
-        return self._beside(job, former)
+        return self._beside(job, watch)
 
-    def _beside(self, job: Job, former: str) -> str | None:
+    def _beside(self, job: Job, watch: Watched) -> str | None:
         """Ask the new version and the former one in turns."""
-        version = job.result["version"]
+        version, former = job.result.version, watch.former
         self._rollout.beside(job.model, former)
         try:
             pairs = [(self._probe(job.model, former), self._probe(job.model, version)) for _ in range(4 * ASKED)]
@@ -164,7 +168,7 @@ class Watch:
         old, new = (median(one[i].milliseconds for one in pairs) for i in (0, 1))
         if _slower(new, old):
             return f"its example takes {new:.1f} ms, that of {former} {old:.1f} ms"
-        self._store.extend_job(job.id, {"watch": job.result["watch"] | {"former_ms": old}})
+        self._store.extend_job(job.id, JobResult(watch=replace(watch, former_ms=old)))
         return None
 
     def _median(self, model: str, version: str) -> float | None:
@@ -177,14 +181,9 @@ class Watch:
             found.append(one.milliseconds)
         return median(found)
 
-    def _close(self, job: Job, reason: str) -> None:
-        closed = {"open": False, "closed": self._clock().isoformat(), "reason": reason}
-        self._store.extend_job(job.id, {"watch": job.result["watch"] | closed})
+    def _close(self, job: Job, watch: Watched, reason: str) -> None:
+        self._store.extend_job(job.id, JobResult(watch=watch.ended(self._clock(), reason)))
 
 
 def _slower(new: float, old: float) -> bool:
     return new > SLOWER * old and new > old + SLOWER_MS
-
-
-def _time(watch: dict[str, Any], name: str) -> datetime:
-    return datetime.fromisoformat(watch[name])

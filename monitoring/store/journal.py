@@ -9,13 +9,15 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Engine, Table, delete, func, insert, select, update
 
+from monitoring.retraining.result import JobResult, read_result
 from monitoring.store import tables
 from monitoring.store.database import BUSY, WAY_BACK, StoreBusyError, StoreDamagedError, begin_writing, sqlite_file
 from monitoring.store.records import UNDER_WAY, Decision, Job, State, Trigger
 from monitoring.store.sqlite_file import Watched
+from serving import documents
 
 LASTING = ("promoted", "rolled_back")  # kinds of decisions and states of jobs
-_CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created"}
+_CHANGEABLE = {field.name for field in fields(Job)} - {"id", "model", "trigger", "created", "result"}
 
 
 class JobUnderWayError(Exception):
@@ -79,7 +81,7 @@ class Journal:
             if alone and (other := connection.execute(under_way.limit(1)).scalar_one_or_none()):
                 raise JobUnderWayError(f"job {other} of {model} is under way: one at a time")
             statement = insert(tables.jobs).values(values).returning(tables.jobs)
-            return Job(**connection.execute(statement).mappings().one())
+            return _job(connection.execute(statement).mappings().one())
 
     def jobs(
         self, model: str | None = None, states: Collection[State] | None = None, limit: int | None = None
@@ -91,7 +93,7 @@ class Journal:
         if states is not None:
             statement = statement.where(tables.jobs.c.state.in_(states))
         with self._engine.connect() as connection:
-            return [Job(**row) for row in connection.execute(statement).mappings()]
+            return [_job(row) for row in connection.execute(statement).mappings()]
 
     def job(self, id: int) -> Job:
         """One job.
@@ -113,7 +115,7 @@ class Journal:
         with self.writing() as connection:
             return _change(connection, id, changes)
 
-    def extend_job(self, id: int, result: Mapping[str, Any], **changes: Any) -> Job:
+    def extend_job(self, id: int, more: JobResult, **changes: Any) -> Job:
         """Add to what a job found, and change some of its attributes; threads that do so at once lose nothing.
 
         Raises:
@@ -121,19 +123,25 @@ class Journal:
             ValueError: an attribute that no job has, or that stays.
         """
         with self.writing() as connection:
-            statement = select(tables.jobs.c.result).where(tables.jobs.c.id == id)
-            known = connection.execute(statement).scalar_one_or_none() or {}
-            return _change(connection, id, {"result": {**known, **result}, **changes})
+            return _change(connection, id, changes, more)
 
-    def conclude_job(self, id: int, kind: str, details: Mapping[str, Any], now: datetime, **changes: Any) -> Job:
-        """Change a job and write down the decision that did it, both or none.
+    def conclude_job(
+        self,
+        id: int,
+        kind: str,
+        details: Mapping[str, Any],
+        now: datetime,
+        more: JobResult = JobResult(),  # noqa: B008
+        **changes: Any,
+    ) -> Job:
+        """Extend a job and write down the decision that did it, both or none.
 
         Raises:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
         with self.writing() as connection:
-            job = _change(connection, id, changes)
+            job = _change(connection, id, changes, more)
             _record(connection, job.model, kind, {"job": id, **details}, now)
         return job
 
@@ -186,11 +194,15 @@ def _old(before: datetime) -> Iterator[tuple[Table, Any]]:
     yield tables.jobs, (jobs.ended < before) & jobs.state.not_in((*UNDER_WAY, *LASTING))
 
 
-def _change(connection: Connection, id: int, changes: Mapping[str, Any]) -> Job:
+def _change(connection: Connection, id: int, changes: dict[str, Any], more: JobResult | None = None) -> Job:
     wrong = changes.keys() - _CHANGEABLE
-    if wrong or not changes:
+    if wrong or not (changes or more):
         raise ValueError(f"cannot change {sorted(wrong)} of a job, only {sorted(_CHANGEABLE)}")
-    statement = update(tables.jobs).where(tables.jobs.c.id == id).values(changes).returning(tables.jobs)
+    this = tables.jobs.c.id == id
+    if more is not None:  # what is not touched stays as it is, also what another version wrote
+        kept = connection.execute(select(tables.jobs.c.result).where(this)).scalar_one_or_none() or {}
+        changes = {**changes, "result": {**kept, **documents.finite(more)}}
+    statement = update(tables.jobs).where(this).values(changes).returning(tables.jobs)
     return _one(id, connection.execute(statement).mappings().one_or_none())
 
 
@@ -202,4 +214,8 @@ def _record(connection: Connection, model: str, kind: str, details: Mapping[str,
 def _one(id: int, row: Any) -> Job:
     if row is None:
         raise KeyError(f"there is no job {id}")
-    return Job(**row)
+    return _job(row)
+
+
+def _job(row: Mapping[Any, Any]) -> Job:
+    return Job(**{**row, "result": read_result(row["result"])})

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from monitoring.retraining.result import JobResult
+
 Label = float | str
 Trigger = Literal["alert", "schedule", "hand"]
 State = Literal["queued", "running", "succeeded", "failed", "refused", "promoted", "rolled_back", "cancelled"]
@@ -130,7 +132,6 @@ class Job:
     Attributes:
         progress: in words.
         log: path of its log.
-        result: what it found.
     """
 
     id: int
@@ -144,7 +145,7 @@ class Job:
     pid: int | None = None
     progress: str = ""
     log: str = ""
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: JobResult = field(default_factory=JobResult)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from monitoring.__main__ import app
 from monitoring.housekeeping import Housekeeping, Keeping, Leftover
+from monitoring.retraining.result import JobResult
 from monitoring.store.predictions import Store, open_store
 from serving.metrics.metric_files import versions_of
 from serving.registry import ArchiveError, Registry
@@ -76,7 +77,7 @@ def test_only_archives_that_nothing_goes_back_to_are_removed(tmp_path: Path) -> 
         add(world.models, "doubling", f"1.{i}", state)  # type: ignore[arg-type]
     world.store.record("doubling", "promoted", {"from": "1.1", "to": "1.6"}, NOW)
     job = world.store.create_job("doubling", "hand", "asked", NOW)
-    world.store.update_job(job.id, result={"version": "1.2"})
+    world.store.extend_job(job.id, JobResult(version="1.2"))
     assert world.names("versions") == ["doubling-1.0.mar", "doubling-1.3.mar", "doubling-1.5.mar"]
     world.housekeeping.tidy(NOW)
     left = {path.name for path in world.settings.model_store.glob("*.mar")}

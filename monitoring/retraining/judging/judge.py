@@ -10,8 +10,8 @@ from monitoring.retraining.judging.archived import Archived
 from monitoring.retraining.judging.compatibility import violations
 from monitoring.retraining.judging.latency import compare_latency
 from monitoring.retraining.judging.losses import FEWEST_ROWS, Evidence, gather
-from monitoring.retraining.judging.verdict import Check, Verdict
 from monitoring.retraining.policy import JudgePolicy
+from monitoring.retraining.result import Check, Verdict
 from monitoring.store.records import Labelled, Prediction
 from training.packaging.export import parity_tolerance
 from training.statistics.criteria import ERRORS, Criterion, criterion_of

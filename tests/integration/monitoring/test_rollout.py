@@ -20,7 +20,8 @@ import psutil
 import pytest
 
 from handlers.contract import ModelContract
-from monitoring.retraining.shadow import Shadowed, ShadowPolicy, shadow
+from monitoring.retraining.result import Shadowed
+from monitoring.retraining.shadow import ShadowPolicy, shadow
 from monitoring.store.records import Prediction
 from serving import rollout
 from serving.hosts.torchserve import background
@@ -350,6 +351,8 @@ def test_a_challenger_is_shadowed_beside_the_champion_and_its_answers_are_not_ca
     found = shadowed(world, "1.0", [1, 2, 3] * 10 + [9] * 10, latency=10)  # 1.1 errs by more than usual far from 0
     assert (found.requests, found.rows, found.errors, found.passed) == (40, 40, 0, True)
     assert found.agreement == 0.75
+    assert found.champion_ms
+    assert found.champion_p95_ms
     assert 0 < found.champion_ms <= found.champion_p95_ms
     for number in ("1.0", "1.1"):
         headers = {"X-Request-Id": f"client-{number}"}

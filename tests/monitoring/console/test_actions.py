@@ -110,4 +110,4 @@ def test_a_job_is_cancelled(world: World) -> None:
     assert (
         f"Job {job.id} is being cancelled." in world.client.post(f"/console/jobs/{job.id}/cancel", headers=BY_HTMX).text
     )
-    assert world.store.job(job.id).result["cancel"]
+    assert world.store.job(job.id).result.cancel

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
+from monitoring.retraining.result import JobResult, Verdict
 from tests.support.monitoring.browser import NARROW, WIDE, Scheme, chromium, opened, served, tab_to
 from tests.support.monitoring.console_worlds import World, busy, registered
 
@@ -103,7 +104,9 @@ def test_a_retraining_is_asked_for_confirmed_followed_and_seen_to_end(browser: B
         expect(job).to_contain_text("running")
         world.run(1, "epoch 2")
         expect(page.locator("#log")).to_have_text(f"epoch 1\n{HOSTILE}\nepoch 2\n", use_inner_text=False)
-        world.end(1, result={"verdict": {"promote": True, "reason": "clearly better", "checks": []}})
+        verdict = Verdict(True, "clearly better", (), "rmse", 2.0, 1.0, 0.4, 0.6, 200)
+        world.store.extend_job(1, JobResult(verdict=verdict))
+        world.end(1)
         expect(job).to_contain_text("clearly better")
         expect(page.locator("#tail")).to_have_text("The job has ended.")
         assert page.locator("[hx-trigger]").count() == 0

@@ -9,6 +9,7 @@ import sqlalchemy
 
 from monitoring.console.pages import duration, moment, number, percent, told
 from monitoring.console.route import POLICY
+from monitoring.retraining.result import Check, JobResult, Shadowed, Verdict, Watched
 from monitoring.store import tables
 from tests.support.monitoring.console_worlds import BY_HTMX, World, busy, clothes, flights, registered, texts
 from tests.support.monitoring.drifting import NOW, predictions, rows
@@ -148,7 +149,9 @@ def test_names_reasons_and_logs_are_text_whatever_they_hold(tmp_path: Path) -> N
     job = world.store.create_job(HOSTILE, "hand", HOSTILE, NOW)
     world.run(job.id, HOSTILE)
     world.store.record(HOSTILE, HOSTILE, {HOSTILE: [HOSTILE]}, NOW)
-    world.store.update_job(job.id, result={"error": HOSTILE, "verdict": {"reason": HOSTILE}, "shadow": {HOSTILE: 1}})
+    verdict = Verdict(False, HOSTILE, (Check(HOSTILE, False, HOSTILE),), HOSTILE, 1.0, 1.0, 0.0, 0.0, 9)
+    shadow, watch = Shadowed(0, reason=HOSTILE), Watched(former=HOSTILE, reason=HOSTILE)
+    world.store.extend_job(job.id, JobResult(error=HOSTILE, verdict=verdict, shadow=shadow, watch=watch))
     name = "%3Cimg%20src%3Dx%20onerror%3D%22alert%281%29%22%3E"
     paths = ["/", f"/console/models/{name}", f"/console/jobs/{job.id}", f"/console/jobs/{job.id}/live"]
     for path in [*paths, "/console/models/%3Cimg%20src=x%3E/", f"/console/models/{name}/drift"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.retraining.promotions import PromotionRefused
-from tests.support.monitoring.loops import MODEL, Loop
+from tests.support.monitoring.loops import MODEL, Loop, watched_of
 from tests.support.serving.stores import add
 
 
@@ -44,7 +44,7 @@ def test_a_rollback_goes_to_the_former_champion_and_ends_the_jobs_watch(loop: Lo
     assert loop.champions() == ["1.0"]
     job = loop.job()
     assert (job.state, job.progress) == ("rolled_back", "rolled back: asked for by hand")
-    assert not job.result["watch"]["open"]
+    assert not watched_of(job).open
     newest = loop.store.decisions()[0]
     assert (newest.kind, newest.details["from"], newest.details["to"]) == ("rolled_back", "1.1", "1.0")
 

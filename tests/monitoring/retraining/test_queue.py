@@ -158,7 +158,7 @@ def test_a_job_that_is_being_promoted_cannot_be_cancelled(loop: Loop) -> None:
     loop.look()
     loop.train()
     loop.look(3)
-    assert loop.job().result["stage"] == "promote"
+    assert loop.job().result.stage == "promote"
     with pytest.raises(RetrainRefused, match="roll it back instead"):
         loop.retraining.cancel(1)
     loop.look()

@@ -1,6 +1,5 @@
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec, classification_outputs
-from monitoring.retraining.shadow import Shadowed, ShadowPolicy, _too_slow, native_request, shadow
+from monitoring.retraining.result import Shadowed
+from monitoring.retraining.shadow import ShadowPolicy, _too_slow, native_request, shadow
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
 from tests.support.serving.stores import contract_of_doubling
@@ -66,7 +66,7 @@ def test_the_newest_requests_go_to_both_versions_in_changing_order_and_are_not_c
     assert {headers["x-marloop-capture"] for headers in asked.headers} == {"off"}
     assert (found.requests, found.rows, found.errors, found.agreement, found.passed) == (2, 2, 0, 1.0, True)
     assert found.reason.startswith("2 requests answered, ")
-    msgspec.json.encode(asdict(found))
+    msgspec.json.encode(found)
 
 
 @pytest.mark.parametrize("policy", [ShadowPolicy(), ShadowPolicy(requests=0)])

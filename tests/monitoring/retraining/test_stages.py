@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.monitoring.loops import MODEL, START, Killed, Loop
+from monitoring.retraining.result import Check
+from tests.support.monitoring.loops import MODEL, START, Killed, Loop, shadowed_of, verdict_of, watched_of
 from tests.support.serving.stores import add
 from training.packaging.result_file import Trained
 
@@ -27,7 +28,7 @@ def test_a_job_is_trained_judged_shadowed_and_promoted(loop: Loop) -> None:
     assert loop.job().state == "queued"
     loop.look()
     job = loop.job()
-    assert (job.state, job.started, job.pid, job.result["stage"]) == ("running", START, 4001, "train")
+    assert (job.state, job.started, job.pid, job.result.stage) == ("running", START, 4001, "train")
     assert loop.trainings.started == [(id, MODEL, ["--preset", "default", "--hold-out", "0.1"])]
     rows = [json.loads(line) for line in loop.trainings.rows(id).read_text().splitlines()]
     assert len(rows) == 20
@@ -42,9 +43,9 @@ def test_a_job_is_trained_judged_shadowed_and_promoted(loop: Loop) -> None:
     job = loop.job()
     assert (job.state, job.ended, job.pid) == ("promoted", loop.now, None)
     assert loop.judged == [("1.0", "1.1", 4)]  # the rows from three hours before the start to it
-    assert job.result["verdict"]["checks"] == [{"name": "gain", "passed": True, "detail": "its RMSE is lower"}]
-    assert job.result["shadow"]["requests"] == 20
-    assert job.result["watch"]["open"]
+    assert verdict_of(job).checks == (Check("gain", True, "its RMSE is lower"),)
+    assert shadowed_of(job).requests == 20
+    assert watched_of(job).open
     assert loop.champions() == ["1.1"]
     assert loop.rollout.serving == {MODEL: ["1.1"]}
     decision = loop.store.decisions(MODEL)[0]
@@ -72,7 +73,7 @@ def test_what_the_judge_refuses_stays_refused_with_the_reason(loop: Loop) -> Non
     loop.better = False
     job = loop.promote()
     assert (job.state, job.progress) == ("refused", "refused: its RMSE is no lower")
-    assert job.result["verdict"]["reason"] == "its RMSE is no lower"
+    assert verdict_of(job).reason == "its RMSE is no lower"
     assert loop.state("1.1") == "refused"
     assert loop.champions() == ["1.0"]
     assert loop.kinds() == ["requested", "refused"]
@@ -81,7 +82,7 @@ def test_what_the_judge_refuses_stays_refused_with_the_reason(loop: Loop) -> Non
 def test_what_the_shadow_refuses_is_no_longer_served_beside(loop: Loop) -> None:
     loop.alike = False
     job = loop.promote()
-    assert (job.state, job.result["shadow"]["reason"]) == ("refused", "3 of 20 requests failed")
+    assert (job.state, shadowed_of(job).reason) == ("refused", "3 of 20 requests failed")
     assert loop.state("1.1") == "refused"
     assert loop.rollout.serving == {MODEL: ["1.0"]}
 
@@ -92,14 +93,14 @@ def test_a_training_that_ends_without_a_result_is_started_again_on_the_same_rows
     loop.request()
     for attempt in (1, 2, 3):
         loop.look()
-        assert loop.job().result["attempts"] == attempt
+        assert loop.job().result.attempts == attempt
         loop.label([attempt])
         loop.trainings.running.clear()
     assert len(loop.trainings.rows(1).read_text().splitlines()) == 20
     loop.look()
     job = loop.job()
     assert job.state == "failed"
-    assert job.result["error"].endswith("Traceback: out of memory")
+    assert job.result.error.endswith("Traceback: out of memory")
     assert len(loop.trainings.started) == 3
     assert loop.kinds() == ["requested", "failed"]
 
@@ -110,7 +111,7 @@ def test_a_training_that_says_why_it_failed_is_not_started_again(loop: Loop) -> 
     loop.trainings.results[1] = Trained(MODEL, error="none of its rows fits")
     loop.trainings.running.clear()
     loop.look(2)
-    assert (loop.job().state, loop.job().result["error"]) == ("failed", "the training ended: none of its rows fits")
+    assert (loop.job().state, loop.job().result.error) == ("failed", "the training ended: none of its rows fits")
     assert len(loop.trainings.started) == 1
 
 
@@ -121,8 +122,8 @@ def test_a_job_that_hangs_is_ended_after_its_limit(loop: Loop) -> None:
     loop.look()
     job = loop.job()
     assert job.state == "failed"
-    assert "limit of 60 minutes" in job.result["error"]
-    assert "doubling: fitting" in job.result["error"]
+    assert "limit of 60 minutes" in job.result.error
+    assert "doubling: fitting" in job.result.error
     assert loop.trainings.ended == [1]
 
 
@@ -183,7 +184,7 @@ def test_a_monitor_that_is_killed_while_it_promotes_has_one_champion_and_one_dec
     loop.restart()
     loop.look()
     job = loop.job()
-    assert (job.state, job.result["watch"]["former"]) == ("promoted", "1.0")
+    assert (job.state, watched_of(job).former) == ("promoted", "1.0")
     assert loop.champions() == ["1.1"]
     assert loop.rollout.serving == {MODEL: ["1.1"]}
     assert loop.store.decisions(MODEL)[0].details["from"] == "1.0"
@@ -221,11 +222,11 @@ def test_an_orderly_end_of_the_monitor_ends_the_training_which_then_goes_on_with
     loop.runner.run_forever(stop)
     assert loop.trainings.running == {}
     job = loop.job()
-    assert (job.state, job.result["attempts"]) == ("running", 0)
+    assert (job.state, job.result.attempts) == ("running", 0)
     assert "goes on" in job.progress
     loop.restart()
     loop.look()
-    assert loop.job().result["attempts"] == 1
+    assert loop.job().result.attempts == 1
     assert len(loop.trainings.started) == 2
 
 
@@ -249,7 +250,7 @@ def test_while_torchserve_does_not_answer_the_job_waits(loop: Loop) -> None:
     loop.answers = False
     loop.look(5)
     job = loop.job()
-    assert (job.state, job.result["stage"]) == ("running", "shadow")
+    assert (job.state, job.result.stage) == ("running", "shadow")
     assert "waiting for TorchServe" in job.progress
     loop.answers = True
     loop.look(2)
@@ -274,7 +275,7 @@ def test_a_version_that_torchserve_does_not_take_fails_the_job_and_nothing_else(
     loop.look(3)
     job = loop.job()
     assert job.state == "failed"
-    assert "broken archive" in job.result["error"]
+    assert "broken archive" in job.result.error
     assert loop.champions() == ["1.0"]
 
 
@@ -283,13 +284,13 @@ def test_a_version_that_is_promoted_by_hand_meanwhile_is_judged_against(loop: Lo
     loop.look()
     loop.train()
     loop.look(2)
-    assert loop.job().result["stage"] == "shadow"
+    assert loop.job().result.stage == "shadow"
     loop.train(99, "1.2")
     loop.retraining.promote(MODEL, "1.2", "hand")
     loop.look(4)
     assert loop.judged == [("1.0", "1.1", 4), ("1.2", "1.1", 4)]
     assert loop.job().state == "promoted"
-    assert loop.job().result["watch"]["former"] == "1.2"
+    assert watched_of(loop.job()).former == "1.2"
 
 
 def test_what_goes_wrong_fails_the_job_with_the_reason(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -306,7 +307,7 @@ def test_what_goes_wrong_fails_the_job_with_the_reason(loop: Loop, caplog: pytes
     with caplog.at_level(logging.CRITICAL, "monitoring"):
         loop.look(2)
     assert loop.job().state == "failed"
-    assert loop.job().result["error"] == "judge: ValueError: no graph in it"
+    assert loop.job().result.error == "judge: ValueError: no graph in it"
 
 
 def test_jobs_of_several_models_run_one_after_another(loop: Loop) -> None:

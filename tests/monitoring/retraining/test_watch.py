@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.retraining.policy import WatchPolicy
 from monitoring.retraining.queue import RetrainRefused
-from tests.support.monitoring.loops import MODEL, START, Loop
+from tests.support.monitoring.loops import MODEL, START, Loop, watched_of
 from tests.support.serving.stores import add
 from training.statistics.paired import Gain
 
@@ -71,11 +71,11 @@ def test_it_does_not_flap_since_the_cooldown_begins_with_the_rollback(loop: Loop
 def test_the_watch_ends_and_later_errors_are_not_its_business(loop: Loop) -> None:
     answer(loop)
     loop.look()
-    assert loop.job().result["watch"]["open"]
+    assert watched_of(loop.job()).open
     loop.now = START + 25 * HOUR
     loop.look()
-    watch = loop.job().result["watch"]
-    assert (watch["open"], watch["reason"]) == (False, "it did no worse")
+    watch = watched_of(loop.job())
+    assert (watch.open, watch.reason) == (False, "it did no worse")
     loop.gain = WORSE
     loop.label([1], "1.1")
     loop.look()
@@ -88,7 +88,7 @@ def test_the_watch_waits_for_labels_that_come_as_late_as_usual(tmp_path: Path) -
     loop.promote()
     loop.now = START + 36 * HOUR
     loop.look()
-    assert loop.job().result["watch"]["open"]
+    assert watched_of(loop.job()).open
     loop.gain = WORSE
     answer(loop, delay=35 * HOUR)
     loop.look()
@@ -102,7 +102,7 @@ def test_a_version_that_another_replaced_is_watched_no_longer(loop: Loop) -> Non
     loop.gain = WORSE
     answer(loop)
     loop.look()
-    assert loop.job().result["watch"]["reason"] == "1.2 was promoted"
+    assert watched_of(loop.job()).reason == "1.2 was promoted"
     assert loop.champions() == ["1.2"]
 
 
@@ -148,7 +148,7 @@ def test_load_that_slows_both_rolls_nothing_back_and_is_the_new_measure(loop: Lo
     loop.probes = {"1.0": (True, 11.0), "1.1": (True, 12.0)}
     loop.look(3)
     assert loop.job().state == "promoted"
-    assert loop.job().result["watch"]["former_ms"] == 11.0
+    assert watched_of(loop.job()).former_ms == 11.0
     assert loop.rollout.serving == {MODEL: ["1.1"]}
     loop.look(10)
     assert loop.job().state == "promoted"
@@ -165,7 +165,7 @@ def test_latency_says_nothing_while_a_training_takes_the_machine(loop: Loop) -> 
     loop.request()
     loop.look(5)
     assert loop.job(1).state == "promoted"
-    assert loop.job(2).result["stage"] == "train"
+    assert loop.job(2).result.stage == "train"
 
 
 def test_a_watch_goes_on_after_a_restart(loop: Loop) -> None:
@@ -190,5 +190,5 @@ def test_a_rollback_that_torchserve_refuses_is_tried_again(loop: Loop) -> None:
 def test_with_no_time_there_is_no_watch(tmp_path: Path) -> None:
     loop = Loop(tmp_path, watch=WatchPolicy(timedelta(0), 10))
     loop.promote()
-    assert not loop.job().result["watch"]["open"]
+    assert not watched_of(loop.job()).open
     loop.store.close()

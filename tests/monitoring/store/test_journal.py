@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy.exc import StatementError
 
+from monitoring.retraining.result import JobResult
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job
 
@@ -17,8 +18,8 @@ def test_a_job_is_queued_changed_and_found_by_model_and_state(store: Store) -> N
     assert first == Job(first.id, "flights", "alert", "error rose", "queued", NOW)
     second = store.create_job("linear", "hand", "asked", NOW)
     started = NOW + timedelta(seconds=1)
-    running = store.update_job(first.id, state="running", started=started, pid=7, result={"rmse": 10.0})
-    assert (running.state, running.started, running.pid, running.result) == ("running", started, 7, {"rmse": 10.0})
+    running = store.extend_job(first.id, JobResult(rows=10), state="running", started=started, pid=7)
+    assert (running.state, running.started, running.pid, running.result.rows) == ("running", started, 7, 10)
     assert store.job(first.id) == running
     assert store.jobs() == [second, running]
     assert store.jobs("flights", ["running", "queued"]) == [running]
@@ -51,11 +52,20 @@ def test_decisions_are_kept_newest_first(store: Store) -> None:
 def test_what_threads_add_to_a_job_at_once_is_all_kept(store: Store) -> None:
     job = store.create_job("flights", "hand", "asked", NOW)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: store.extend_job(job.id, {str(i): i}), range(20)))
-    extended = store.extend_job(job.id, {"0": "anew"}, progress="done")
-    assert (len(extended.result), extended.result["0"], extended.progress) == (20, "anew", "done")
+        parts = [
+            JobResult(stage="train"),
+            JobResult(attempts=0),
+            JobResult(rows=4),
+            JobResult(version="1.1"),
+            JobResult(cancel=True),
+            JobResult(error="no"),
+        ]
+        list(pool.map(lambda part: store.extend_job(job.id, part), parts))
+    extended = store.extend_job(job.id, JobResult(error="anew"), progress="done")
+    expected = JobResult(stage="train", attempts=0, rows=4, version="1.1", cancel=True, error="anew")
+    assert (extended.result, extended.progress) == (expected, "done")
     with pytest.raises(KeyError, match="there is no job 7"):
-        store.extend_job(7, {})
+        store.extend_job(7, JobResult())
 
 
 def test_a_job_ends_with_the_decision_that_ended_it_or_not_at_all(store: Store) -> None:

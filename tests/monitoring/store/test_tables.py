@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy.dialects import sqlite
 
+from monitoring.retraining.result import JobResult, Verdict
 from monitoring.store.predictions import open_store
 from monitoring.store.tables import Json
 from serving import documents
@@ -51,9 +53,11 @@ def test_what_would_not_be_the_same_is_refused(value: Any) -> None:
 def test_a_job_and_a_decision_with_what_could_not_be_measured_are_read_again(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}")
     job = store.create_job("flights", "hand", "a test", NOW)
-    store.extend_job(job.id, {"verdict": {"gain": math.nan, "rows": np.int64(7)}})
+    rows: Any = np.int64(7)
+    verdict = Verdict(False, "no better", (), "rmse", math.nan, 7.0, None, None, rows)
+    store.extend_job(job.id, JobResult(verdict=verdict))
     store.record("flights", "refused", {"limit": math.inf}, NOW)
-    assert store.job(job.id).result == {"verdict": {"gain": None, "rows": 7}}
+    assert store.job(job.id).result.verdict == replace(verdict, champion=None, rows=7)
     (decision,) = store.decisions("flights")
     assert decision.details == {"limit": None}
     store.close()

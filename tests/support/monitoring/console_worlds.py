@@ -13,6 +13,7 @@ import msgspec
 from fastapi.testclient import TestClient
 from PIL import Image
 from prometheus_client import CollectorRegistry
+from sqlalchemy import update
 
 from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
 from monitoring.api.access import Access
@@ -23,9 +24,10 @@ from monitoring.live.live import Live, QualityWindow
 from monitoring.live.probe import Prober
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.queue import Retraining
+from monitoring.store import tables
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import open_store
-from monitoring.store.records import Feedback, Labelled
+from monitoring.store.records import Feedback, Labelled, State
 from serving.registry import Registry
 from tests.support.monitoring.drifting import NOW, classification, regression, rows
 from tests.support.monitoring.loops import FakeRollout
@@ -88,9 +90,12 @@ class World:
             file.writelines(f"{line}\n" for line in lines)
         self.store.update_job(id, state="running", started=NOW, log=str(log), progress=lines[-1])
 
-    def end(self, id: int, **changes: Any) -> None:
-        """The job ends, promoted if nothing else is said."""
-        self.store.update_job(id, **{"state": "promoted", "ended": NOW} | changes)
+    def end(self, id: int, state: State = "promoted", result: Any = None) -> None:
+        """The job ends, and the database has this as its result."""
+        self.store.update_job(id, state=state, ended=NOW)
+        if result is not None:
+            with self.store.writing() as connection:
+                connection.execute(update(tables.jobs).where(tables.jobs.c.id == id).values(result=result))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(request)

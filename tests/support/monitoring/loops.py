@@ -5,11 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from monitoring.retraining.judging.verdict import Check, Verdict
 from monitoring.retraining.policy import RetrainPolicy, WatchPolicy
 from monitoring.retraining.queue import Retraining
+from monitoring.retraining.result import Check, Shadowed, Verdict, Watched
 from monitoring.retraining.runner import Runner
-from monitoring.retraining.shadow import Shadowed
 from monitoring.retraining.stages import Stages
 from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
@@ -25,6 +24,21 @@ from training.statistics.paired import Gain
 MODEL = "doubling"
 START = datetime(2013, 2, 17, 12, tzinfo=UTC)
 POLICY = RetrainPolicy(rows=10)
+
+
+def verdict_of(job: Job) -> Verdict:
+    assert job.result.verdict
+    return job.result.verdict
+
+
+def shadowed_of(job: Job) -> Shadowed:
+    assert job.result.shadow
+    return job.result.shadow
+
+
+def watched_of(job: Job) -> Watched:
+    assert job.result.watch
+    return job.result.watch
 
 
 class Killed(BaseException):

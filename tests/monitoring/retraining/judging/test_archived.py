@@ -4,11 +4,11 @@ import json
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -152,7 +152,7 @@ def test_the_champion_that_learned_nothing_gives_way_to_the_version_that_did(sto
     assert verdict.challenger is not None
     assert verdict.challenger > 0.95
     assert not judge(challenger, champion, labelled(champion.contract, 800), JudgePolicy(latency=100)).promote
-    json.dumps(asdict(verdict), allow_nan=False)
+    json.dumps(msgspec.to_builtins(verdict), allow_nan=False)
 
 
 def test_a_version_of_pictures_answers_those_that_are_captured_whole(tmp_path: Path) -> None:

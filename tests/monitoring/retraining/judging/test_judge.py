@@ -12,8 +12,8 @@ import pytest
 from handlers.contract import Array, ModelContract
 from monitoring.retraining.judging.archived import Archived
 from monitoring.retraining.judging.judge import judge
-from monitoring.retraining.judging.verdict import Check, Verdict
 from monitoring.retraining.policy import JudgePolicy
+from monitoring.retraining.result import Check, Verdict
 from monitoring.store.records import Labelled
 from tests.support.monitoring.drifting import INPUTS, classification, regression, rows
 from tests.support.monitoring.versions import Rule, opened, version
@@ -84,7 +84,7 @@ def test_a_better_challenger_is_promoted_and_the_reason_says_by_how_much() -> No
 def test_a_verdict_is_json_also_where_nothing_was_measured() -> None:
     for held_out in (HELD_OUT, []):
         verdict = judge(CHAMPION, version(NEW_AIR, sharp), held_out, POLICY)
-        told = json.loads(json.dumps(asdict(verdict), allow_nan=False))
+        told = json.loads(json.dumps(msgspec.to_builtins(verdict), allow_nan=False))
         assert told == json.loads(msgspec.json.encode(verdict))
         assert told["checks"][0] == {"name": "contract", "passed": True, "detail": told["checks"][0]["detail"]}
         assert (told["champion"] is None) == (not held_out)
@@ -219,7 +219,7 @@ def test_a_champion_without_any_error_is_never_replaced() -> None:
     assert not judge(perfect, version(NEW_AIR, sharp), exact, POLICY).promote
     verdict = judge(perfect, version(NEW_AIR, blunt), exact, POLICY)
     assert (verdict.promote, verdict.gain_low) == (False, -1)
-    json.dumps(asdict(verdict), allow_nan=False)
+    json.dumps(msgspec.to_builtins(verdict), allow_nan=False)
 
 
 def test_the_policy_comes_from_the_environment_and_a_wrong_value_is_named() -> None:
