@@ -129,7 +129,7 @@ def calibrate_command(
     from monitoring.calibration.timeline import timeline
     from training import recipes
     from training.data import DataError
-    from training.improve.practices import document, drift_result
+    from training.improve.practices import document, monitored
 
     settings = _settings()
     try:
@@ -140,7 +140,7 @@ def calibrate_command(
         _fail(error)
     written = document.write_result(result, output)
     draw(result, written.with_suffix(".png"))
-    console.print(drift_result.markdown(result), markup=False)
+    console.print(monitored.drift_markdown(result), markup=False)
     console.print(f"written: {written}", markup=False)
 
 
@@ -190,7 +190,7 @@ def replay_command(
     from monitoring.replay.run import replay
     from monitoring.replay.stack import ReplayError
     from training.data import DataError
-    from training.improve.practices import replay_result
+    from training.improve.practices.monitored import replay_markdown
 
     def say(text: str) -> None:
         console.print(text, markup=False)
@@ -201,7 +201,7 @@ def replay_command(
     except (DataError, ReplayError, ValueError) as error:
         _fail(error)
     if result:
-        console.print(replay_result.markdown(result), markup=False)
+        console.print(replay_markdown(result), markup=False)
     if why:
         _fail(ReplayError(f"{why}; started again, it begins anew"))
     if result:

@@ -132,7 +132,6 @@ def learning_curve_command(
     from training.data import DataError
     from training.improve import learning_curve
     from training.improve.practices import document
-    from training.report.terminal import print_learning_curve
 
     try:
         curve = learning_curve.learning_curve(
@@ -146,7 +145,7 @@ def learning_curve_command(
         )
     except (KeyError, ValueError, DataError) as error:
         fail(error)
-    print_learning_curve(curve, console)
+    learning_curve.print_curve(curve, console)
     written = document.write_result(curve, output), learning_curve.draw(curve, output)
     console.print(f"written: {', '.join(map(str, written))}", markup=False)
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from handlers.contract import ModelContract
 from monitoring.calibration.timeline import Timeline
 from monitoring.live.drift import KINDS, LEVEL, Drift, detect
 from training.figures.machine import machine
+from training.figures.picture import picture
 
 LEFT_OUT = 20  # windows that are taken out of the reference; side by side they are all that flights knows
 
@@ -75,16 +74,16 @@ def calibrate(
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw the share of windows that alarm as a PNG."""
     rows = result["rows"]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for i, kind in enumerate(KINDS):
-        places = np.arange(len(rows)) + 0.27 * (i - 1)
-        axes.bar(places, [row[kind] for row in rows], 0.25, label=kind)
-    axes.set_xticks(range(len(rows)), [row["period"].replace(" to ", "\nto ") for row in rows], rotation=45, fontsize=8)
-    axes.set(ylabel="share of windows that alarm", ylim=(0, 1))
-    axes.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with picture(path, 9, 3.6) as figure:
+        axes = figure.subplots()
+        for i, kind in enumerate(KINDS):
+            places = np.arange(len(rows)) + 0.27 * (i - 1)
+            axes.bar(places, [row[kind] for row in rows], 0.25, label=kind)
+        axes.set_xticks(
+            range(len(rows)), [row["period"].replace(" to ", "\nto ") for row in rows], rotation=45, fontsize=8
+        )
+        axes.set(ylabel="share of windows that alarm", ylim=(0, 1))
+        axes.legend()
 
 
 def _detect(year: Timeline, contract: ModelContract, start: int) -> Drift:

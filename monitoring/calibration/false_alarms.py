@@ -21,13 +21,15 @@ from monitoring.live.drift import KINDS, detect
 from monitoring.live.quality import fell, measure
 from monitoring.store.records import Labelled
 from serving.settings import ROOT
+from training.figures import text
 from training.figures.machine import machine
+from training.figures.text import Marks
 
 ROWS = (200, 500, 1000, 2500, 5000)
 SPANS = (0.7, 6.0, 24.5, 49.0, 170.0)  # hours; the first is that of a row a second, 2,500 of which are looked at
 CONTIGUOUS = "as they came"
 PAGE = ROOT / "docs" / "calibration.md"
-BEGIN, END = "<!-- begin of the table -->", "<!-- end of the table -->"
+MARKS = Marks("<!-- begin of the table -->", "<!-- end of the table -->")
 MOVED = {"flights": (datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC))}  # else all that follows
 
 
@@ -134,25 +136,23 @@ def table(streams: Mapping[str, Timeline], windows: int, step: Callable[[str], N
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result as a table: false alarms in each cell, with the power of the same windows."""
-    head = "| stream | window | " + " | ".join(f"{rows:,} rows" for rows in ROWS) + " |"
-    lines = [head, "| --- | --- |" + " --- |" * len(ROWS)]
-    keys = dict.fromkeys((one["stream"], one["span"]) for one in result["cells"])
-    for stream, span in keys:
-        cells = [one for one in result["cells"] if (one["stream"], one["span"]) == (stream, span)]
-        lines.append(f"| {stream} | {span} | " + " | ".join(_told(one) for one in cells) + " |")
+    lines: dict[tuple[str, str], list[str]] = {}
+    for cell in result["cells"]:
+        lines.setdefault((cell["stream"], cell["span"]), []).append(_told(cell))
+    shown = text.table(
+        ["stream", "window", *(f"{rows:,} rows" for rows in ROWS)], ([*key, *cells] for key, cells in lines.items())
+    )
     judged = [one for one in result["cells"] if one["judged"]]
     total = sum(one["windows"] for one in judged)
     each = ", ".join(
         f"{kind} {sum(one['alarms'][kind] for one in judged) / max(1, total):.2%}" for kind in (*KINDS, "quality")
     )
-    return "\n".join([*lines, "", f"False alarms over all {total:,} windows of cells with a verdict: {each}."])
+    return f"{shown}\nFalse alarms over all {total:,} windows of cells with a verdict: {each}."
 
 
 def write(result: Mapping[str, Any], page: Path = PAGE) -> None:
     """Put the table into the page, between its marks."""
-    text = page.read_text()
-    before, rest = text.split(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{markdown(result)}\n{END}{rest.split(END)[1]}")
+    text.put(f"{markdown(result)}\n", page, MARKS)
 
 
 def _cell(

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from monitoring.replay.result import draw
-from training.improve.practices.document import RESULTS, write_json
-from training.improve.practices.replay_result import markdown
+from training.figures.text import Marks, put
+from training.improve.practices.document import RESULTS, write_result
+from training.improve.practices.monitored import replay_markdown
 
 NAME = "closed-loop"
-BEGIN, END = "<!-- begin of the figures -->", "<!-- end of the figures -->"
+MARKS = Marks("<!-- begin of the figures -->", "<!-- end of the figures -->")
 
 
 def write(result: Mapping[str, Any], docs: Path) -> list[Path]:
@@ -17,24 +18,14 @@ def write(result: Mapping[str, Any], docs: Path) -> list[Path]:
 
     Returns:
         What was written.
+
+    Raises:
+        ValueError: the page has lost its marks.
     """
-    written = [write_json(result, docs / RESULTS / f"{NAME}.json"), docs / f"{NAME}.png"]
+    written = [write_result(result, docs / RESULTS, NAME), docs / f"{NAME}.png"]
     draw(result, written[1])
     page = docs / f"{NAME}.md"
     if page.exists():
-        page.write_text(with_figures(page.read_text(), result))
+        put(f"{replay_markdown(result)}\n", page, MARKS)
         written.append(page)
     return written
-
-
-def with_figures(page: str, result: Mapping[str, Any]) -> str:
-    """The page with these figures between its marks.
-
-    Raises:
-        ValueError: they are not there.
-    """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, foot = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{NAME}.md has lost its marks, {BEGIN!r} and {END!r}")
-    return f"{head}{BEGIN}\n{markdown(result)}\n{END}{foot}"

@@ -7,11 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import DateFormatter, MonthLocator
-from matplotlib.figure import Figure
 
 from monitoring.replay.drive import WEEK, Drive, Lived, rmse
+from training.figures.picture import picture
 
 FELL = "ModelQualityFell"  # the alert that asks for a retraining
 ARMS = {"frozen": ("#ee6677", "never retrained"), "loop": ("#4477aa", "on the loop")}
@@ -47,25 +46,23 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     days = result["days"]
     weeks = [days[start : start + WEEK] for start in range(0, len(days), WEEK)]
     middles = [date.fromisoformat(week[len(week) // 2]["date"]) for week in weeks]
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for arm, (color, label) in ARMS.items():
-        values = [rmse([(day["rows"], day[arm]) for day in week]) for week in weeks]
-        axes.plot(middles, values, color=color, label=label, marker=".")  # type: ignore[arg-type]
-    for state, (marker, color) in MARKS.items():
-        when = [date.fromisoformat(job["day"]) for job in result["jobs"] if job["state"] == state]
-        if when:
-            label = f"retraining {state.replace('_', ' ')}"
-            axes.plot(when, [0.5] * len(when), marker, color=color, label=label, clip_on=False)  # type: ignore[arg-type]
-    axes.set(ylabel=f"RMSE of a week, {result['unit']}", ylim=(0, None))
-    axes.xaxis.set_major_locator(MonthLocator())  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(DateFormatter("%b"))  # type: ignore[no-untyped-call]
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.01)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=5)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with picture(path, 10, 4.2, dpi=120) as figure:
+        axes = figure.subplots()
+        for arm, (color, label) in ARMS.items():
+            values = [rmse([(day["rows"], day[arm]) for day in week]) for week in weeks]
+            axes.plot(middles, values, color=color, label=label, marker=".")  # type: ignore[arg-type]
+        for state, (marker, color) in MARKS.items():
+            when = [date.fromisoformat(job["day"]) for job in result["jobs"] if job["state"] == state]
+            if when:
+                label = f"retraining {state.replace('_', ' ')}"
+                axes.plot(when, [0.5] * len(when), marker, color=color, label=label, clip_on=False)  # type: ignore[arg-type]
+        axes.set(ylabel=f"RMSE of a week, {result['unit']}", ylim=(0, None))
+        axes.xaxis.set_major_locator(MonthLocator())  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_formatter(DateFormatter("%b"))  # type: ignore[no-untyped-call]
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=5)
 
 
 def _job(job: Job) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.bench.tensors.report import put
 from serving.settings import ROOT
 from tests.chaos.faults import FAULTS
 from tests.chaos.report import Report, Row, markdown
 from training.figures.machine import machine
+from training.figures.text import Marks, put
 
-BEGIN, END = "<!-- chaos: from here written by `make chaos` -->", "<!-- chaos: until here -->"
+MARKS = Marks("<!-- chaos: from here written by `make chaos` -->", "<!-- chaos: until here -->", "Reliability")
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -37,7 +37,7 @@ def main(
     )
     console.print(summary)
     if page is not None:
-        put(f"{summary}\n\n{markdown(rows)}", page, BEGIN, END, f"# Reliability\n\n{BEGIN}\n{END}\n")
+        put(f"{summary}\n\n{markdown(rows)}", page, MARKS)
     raise typer.Exit(int(code))
 
 

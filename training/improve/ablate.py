@@ -18,6 +18,7 @@ import msgspec
 from serving import documents
 from training import fit
 from training.figures.machine import machine
+from training.figures.text import table
 from training.improve import budget
 from training.improve.variants import Changes, practices, together
 from training.recipe import Data, Recipe
@@ -235,17 +236,13 @@ def markdown(result: Mapping[str, Any]) -> str:
         "rows."
     ]
     for start, what in result["starts"].items():
-        table = [
-            *([what, ""] if what else []),
-            f"| from `{start}` | changes | test {unit} | to the start | gap | epochs | s |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        ]
-        table += [_line(row, 100 if share else 1) for row in result["rows"] if row["start"] == start]
-        parts.append("\n".join(table))
-    return "\n\n".join(parts) + "\n"
+        head = (f"from `{start}`", "changes", f"test {unit}", "to the start", "gap", "epochs", "s")
+        rows = [_cells(row, 100 if share else 1) for row in result["rows"] if row["start"] == start]
+        parts += [*([f"{what}\n"] if what else []), table(head, rows, range(2, len(head)))]
+    return "\n".join([f"{parts[0]}\n", *parts[1:]])
 
 
-def _line(row: Mapping[str, Any], scale: int) -> str:
+def _cells(row: Mapping[str, Any], scale: int) -> list[str]:
     digits = 2 if scale == 100 else 4
     test, spread, gap, to, to_spread = (
         "–" if row[name] is None else f"{scale * row[name]:{sign}.{digits}f}"
@@ -259,5 +256,5 @@ def _line(row: Mapping[str, Any], scale: int) -> str:
     )
     difference = "" if row["practice"] == START else f"{to} ± {to_spread}"
     changes = f"`{row['changes']}`" if row["changes"] else ""
-    cells = (row["practice"], changes, f"{test} ± {spread}", difference, gap)
-    return f"| {' | '.join(cells)} | {row['epochs']:.1f} | {row['seconds']:.1f} |"
+    shown = [row["practice"], changes, f"{test} ± {spread}", difference, gap]
+    return [*shown, f"{row['epochs']:.1f}", f"{row['seconds']:.1f}"]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.figures.picture import picture
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -12,19 +14,14 @@ SHOWN = 4  # practices whose curve has a colour, beside the start
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw a result of `ablate` as PNG: curves on the rows that were watched, differences with their spread."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     starts = list(dict.fromkeys(row["start"] for row in result["rows"]))
-    figure = Figure(figsize=(13, 6 * len(starts)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for (left, right), start in zip(figure.subplots(len(starts), 2, squeeze=False), starts, strict=True):
-        rows = [row for row in result["rows"] if row["start"] == start]
-        curves = {one["practice"]: one["values"] for one in result["curves"] if one["start"] == start}
-        _draw_curves(left, curves, rows, result["metric"])
-        left.set_title(f"learning curves from {start}")
-        _draw_differences(right, rows[1:], result["metric"])
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+    with picture(path, 13, 6 * len(starts), dpi=100) as figure:
+        for (left, right), start in zip(figure.subplots(len(starts), 2, squeeze=False), starts, strict=True):
+            rows = [row for row in result["rows"] if row["start"] == start]
+            curves = {one["practice"]: one["values"] for one in result["curves"] if one["start"] == start}
+            _draw_curves(left, curves, rows, result["metric"])
+            left.set_title(f"learning curves from {start}")
+            _draw_differences(right, rows[1:], result["metric"])
 
 
 def _draw_curves(axes: "Axes", curves: Mapping[str, list[float]], rows: list[dict[str, Any]], metric: str) -> None:

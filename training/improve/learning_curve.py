@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich.console import Console
 
 from serving import documents
 from training import evaluate, fit
-from training.figures.figure import figure
 from training.figures.machine import machine
+from training.figures.picture import picture
+from training.figures.text import figure, table, terminal_table
 from training.packaging import export
 from training.recipe import Recipe
 
@@ -141,7 +143,7 @@ def _baselines(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def table(curve: Mapping[str, Any]) -> list[list[str]]:
+def cells(curve: Mapping[str, Any]) -> list[list[str]]:
     """The metric of each run and of each baseline, a column for each slice; the first row is the heading."""
     metric, rows = curve["metric"], curve["rows"]
     slices = list(dict.fromkeys(row["slice"] for row in rows))
@@ -155,38 +157,36 @@ def table(curve: Mapping[str, Any]) -> list[list[str]]:
     return [heading, *([*run, *values] for run, values in lines.items())]
 
 
+def print_curve(curve: Mapping[str, Any], console: Console) -> None:
+    """Print one metric of each run, and of the baselines, by slice."""
+    heading, *lines = cells(curve)
+    console.print(terminal_table("learning curve", heading, lines))
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of a result."""
-    heading, *lines = table(result)
-    rule = ["---", *["---:"] * (len(heading) - 1)]
-    shown = "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
+    heading, *lines = cells(result)
     held_out = ", ".join(dict.fromkeys(f"{row['held_out']:,} {row['slice']}".strip() for row in result["rows"]))
     told = f"Of each run the same network, at least {result['steps']} steps, and the same held-out rows: {held_out}."
-    return f"{shown}\n\n{told}"
+    return f"{table(heading, lines, range(1, len(heading)))}\n{told}"
 
 
 def draw(curve: Mapping[str, Any], folder: Path) -> Path:
     """Draw the curve, a panel for each slice, beside its result; returns the path."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     metric, rows = curve["metric"], curve["rows"]
     names = list(dict.fromkeys(row["slice"] for row in rows))
-    picture = Figure(figsize=(1.5 + 3.5 * len(names), 4), layout="constrained")
-    FigureCanvasAgg(picture)
-    for axes, name in zip(picture.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
-        for start in dict.fromkeys(row["start"] for row in rows):
-            line = [row for row in rows if (row["start"], row["slice"]) == (start, name)]
-            axes.plot([row["rows"] for row in line], [row[metric] for row in line], marker="o", label=start)
-        for i, row in enumerate(row for row in curve["baselines"] if row["slice"] == name):
-            axes.axhline(row[metric], color="grey", linestyle=("--", ":", "-.")[i % 3], label=row["baseline"])
-        axes.set(title=name, xscale="log", xlabel="training rows")
-        axes.set_xticks(sorted({row["rows"] for row in rows}), minor=False)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.grid(alpha=0.3)
-    picture.axes[0].set_ylabel(metric)
-    picture.axes[-1].legend(fontsize="small")
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{curve['command']}-{curve['model']}.png"
-    picture.savefig(path, dpi=110, metadata={"Software": None})
+    with picture(path, 1.5 + 3.5 * len(names), 4) as image:
+        for axes, name in zip(image.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+            for start in dict.fromkeys(row["start"] for row in rows):
+                line = [row for row in rows if (row["start"], row["slice"]) == (start, name)]
+                axes.plot([row["rows"] for row in line], [row[metric] for row in line], marker="o", label=start)
+            for i, row in enumerate(row for row in curve["baselines"] if row["slice"] == name):
+                axes.axhline(row[metric], color="grey", linestyle=("--", ":", "-.")[i % 3], label=row["baseline"])
+            axes.set(title=name, xscale="log", xlabel="training rows")
+            axes.set_xticks(sorted({row["rows"] for row in rows}), minor=False)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.grid(alpha=0.3)
+        image.axes[0].set_ylabel(metric)
+        image.axes[-1].legend(fontsize="small")
     return path

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from training.figures.picture import picture
+
 BEST = "best trial"
 
 
@@ -65,27 +67,23 @@ def _values(found: Mapping[str, Any]) -> str:
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw a result of `search` as PNG: each trial's value with the best so far, and the importances."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    history, importance = figure.subplots(1, 2, width_ratios=(3, 2))
-    for state, marker in (("complete", "o"), ("pruned", "x")):
-        some = [trial for trial in result["trials"] if trial["state"] == state]
-        history.scatter([t["number"] for t in some], [_number(t["value"]) for t in some], marker=marker, label=state)
-    complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
-    accuracy = result["metric"] == "accuracy"
-    best = list(accumulate((_number(trial["value"]) for trial in complete), max if accuracy else min))
-    history.step([trial["number"] for trial in complete], best, where="post", color="grey", label="best so far")
-    what = "accuracy" if accuracy else "loss"
-    history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")
-    history.legend(fontsize="small")
-    history.grid(alpha=0.3)
-    names = list(result["importance"])
-    importance.barh(range(len(names)), [100 * result["importance"][name] for name in names])
-    importance.set_yticks(range(len(names)), names)
-    importance.invert_yaxis()
-    importance.set(xlabel="% of the differences between complete trials (fANOVA)", title="importance")
-    importance.grid(alpha=0.3, axis="x")
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+    with picture(path, 12, 4.5, dpi=100) as figure:
+        history, importance = figure.subplots(1, 2, width_ratios=(3, 2))
+        for state, marker in (("complete", "o"), ("pruned", "x")):
+            trials = [trial for trial in result["trials"] if trial["state"] == state]
+            values = [_number(trial["value"]) for trial in trials]
+            history.scatter([trial["number"] for trial in trials], values, marker=marker, label=state)
+        complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
+        accuracy = result["metric"] == "accuracy"
+        best = list(accumulate((_number(trial["value"]) for trial in complete), max if accuracy else min))
+        history.step([trial["number"] for trial in complete], best, where="post", color="grey", label="best so far")
+        what = "accuracy" if accuracy else "loss"
+        history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")
+        history.legend(fontsize="small")
+        history.grid(alpha=0.3)
+        names = list(result["importance"])
+        importance.barh(range(len(names)), [100 * result["importance"][name] for name in names])
+        importance.set_yticks(range(len(names)), names)
+        importance.invert_yaxis()
+        importance.set(xlabel="% of the differences between complete trials (fANOVA)", title="importance")
+        importance.grid(alpha=0.3, axis="x")

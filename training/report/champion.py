@@ -18,8 +18,8 @@ from handlers.engine import Engine, load_engine
 from serving.registry import Registry
 from training import evaluate
 from training.champion import learned_from, unpack
-from training.figures.figure import figure
 from training.figures.machine import machine
+from training.figures.text import figure, table
 from training.packaging import export
 from training.packaging.serving_settings import serving_of
 from training.recipe import Recipe, Split
@@ -69,12 +69,9 @@ def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> Cha
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of a result: every metric of the model with its interval, beside the baselines'."""
     metrics = [name for name in result["rows"][0] if name != "model"]
-    lines = ["| model | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
-    for row in result["rows"]:
-        cells = (_cell(row[name], result["intervals"].get(name)) for name in metrics)
-        plain = (figure(row[name]) for name in metrics)
-        first = row is result["rows"][0]
-        lines.append(f"| {row['model']} | " + " | ".join(cells if first else plain) + " |")
+    first, *others = result["rows"]
+    rows = [[first["model"], *(_cell(first[name], result["intervals"].get(name)) for name in metrics)]]
+    rows += [[row["model"], *(figure(row[name]) for name in metrics)] for row in others]
     told = [f"95 % intervals in brackets, over {result['held_out']:,} held-out rows."]
     if calibration := result["calibration"]:
         told.append(
@@ -82,18 +79,18 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"temperature {calibration['temperature']:.3f}, fitted on validation rows, "
             f"{figure(calibration['scaled']['ece'])} and {figure(calibration['scaled']['log_loss'])}."
         )
-    by_slice = ["", *_by_slice(result)] if result.get("slices") else []
-    return "\n".join([*lines, "", " ".join(told), *by_slice])
+    by_slice = f"\n\n{_by_slice(result)}" if result.get("slices") else ""
+    return f"{table(['model', *metrics], rows)}\n{' '.join(told)}{by_slice}"
 
 
-def _by_slice(result: Mapping[str, Any]) -> list[str]:
+def _by_slice(result: Mapping[str, Any]) -> str:
     """A second table: each part of the held-out rows by itself."""
     metrics = [name for name in result["slices"][0] if name not in ("slice", "held_out", "model", "intervals")]
-    lines = ["| slice | rows | model | " + " | ".join(metrics) + " |", "| --- | ---: | --- |" + " --- |" * len(metrics)]
-    for row in result["slices"]:
-        cells = (_cell(row[name], row["intervals"].get(name)) for name in metrics)
-        lines.append(f"| {row['slice']} | {row['held_out']:,} | {row['model']} | " + " | ".join(cells) + " |")
-    return lines
+    rows = [
+        [row["slice"], f"{row['held_out']:,}", row["model"], *(_cell(row[m], row["intervals"].get(m)) for m in metrics)]
+        for row in result["slices"]
+    ]
+    return table(["slice", "rows", "model", *metrics], rows, right=(1,))
 
 
 def _output(recipe: Recipe[Any], contract: ModelContract, engine: Engine, split: Split) -> Array:

@@ -6,9 +6,9 @@ from typing import Any
 
 from handlers.contract import Array, ModelContract
 from serving.registry import write_atomically
-from training.figures.figure import figure
 from training.figures.svg import Chart
 from training.figures.template import template
+from training.figures.text import figure
 from training.recipe import Data, Recipe
 from training.report import charts
 from training.report.mistakes import worst

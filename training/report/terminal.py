@@ -1,12 +1,8 @@
 """What a training ends with on the terminal: metrics beside the baselines', by slice and per class."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from rich.console import Console
-from rich.table import Table
 
-from training.improve import learning_curve
+from training.figures.text import terminal_table
 from training.packaging.registration import Result
 
 
@@ -21,29 +17,27 @@ def print_result(result: Result, console: Console) -> None:
     if contract.task == "generation":
         held_out = "tokens of a plain text"
     title = f"{evaluation['rows']:,} {held_out}" + (f", in {unit}" if unit else "")
-    table = _table(title, ["model", *evaluation["metrics"]])
-    for name, metrics in rows.items():
-        table.add_row(name, *map(_text, metrics.values()))
-    console.print(table)
+    metrics = [*evaluation["metrics"]]
+    cells = [[name, *map(_text, values.values())] for name, values in rows.items()]
+    console.print(terminal_table(title, ["model", *metrics], cells))
     for name, reason in evaluation.get("unmeasured", {}).items():
         console.print(f"{name} could not be measured: {reason}", markup=False)
     if slices := evaluation.get("slices"):
-        table = _table("by slice", ["slice", "rows", "model", *evaluation["metrics"]])
-        for part, one in slices.items():
-            for name, metrics in {model: one["metrics"], **one["baselines"]}.items():
-                table.add_row(part, f"{one['rows']:,}", name, *map(_text, metrics.values()))
-        console.print(table)
+        cells = [
+            [name, f"{part['rows']:,}", answered_by, *map(_text, values.values())]
+            for name, part in slices.items()
+            for answered_by, values in {model: part["metrics"], **part["baselines"]}.items()
+        ]
+        console.print(terminal_table("by slice", ["slice", "rows", "model", *metrics], cells))
     if per_class := evaluation.get("per_class"):
-        table = _table("per class", list(per_class[0]))
-        for one in per_class:
-            table.add_row(*map(_text, one.values()))
-        console.print(table)
+        cells = [[*map(_text, row.values())] for row in per_class]
+        console.print(terminal_table("per class", list(per_class[0]), cells))
     if tuned := evaluation.get("instructions"):
         change = f"{tuned['before']:.2f} before, {tuned['after']:.2f} after"
         console.print(f"fine-tuning: perplexity of {tuned['rows']:,} held-out answers {change}")
-    if found := evaluation.get("speed"):
-        rates = ", ".join(f"{rate:.0f} tokens/s ({n} at once)" for n, rate in found["tokens_per_second"].items())
-        console.print(f"{found['engine']}: {rates}, first token after {found['first_token_seconds']:.2f} s")
+    if speed := evaluation.get("speed"):
+        rates = ", ".join(f"{rate:.0f} tokens/s ({n} at once)" for n, rate in speed["tokens_per_second"].items())
+        console.print(f"{speed['engine']}: {rates}, first token after {speed['first_token_seconds']:.2f} s")
     parity = contract.lineage["parity"]
     module, which = ("float32 weights", "relative or mean") if contract.task == "generation" else ("module", "largest")
     differences = ", ".join(f"{name} {value:.1e}" for name, value in parity.items() if name != "rows")
@@ -53,23 +47,7 @@ def print_result(result: Result, console: Console) -> None:
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False, soft_wrap=True)
 
 
-def print_learning_curve(curve: Mapping[str, Any], console: Console) -> None:
-    """Print one metric of each run of a learning curve, and of the baselines, by slice."""
-    heading, *lines = learning_curve.table(curve)
-    table = _table("learning curve", heading)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-
-
 def _text(value: float | str | None) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    return table

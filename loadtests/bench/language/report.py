@@ -5,11 +5,13 @@ from pathlib import Path
 from loadtests.bench.language import results as figures
 from loadtests.bench.language.goals import goals
 from loadtests.bench.language.results import MACHINE, OURS, Results
-from loadtests.bench.tensors.report import goals_table, put, quick, span, table
+from loadtests.bench.tensors.report import goals_table, quick, span
 from loadtests.bench.tensors.results import spread
+from training.figures.text import Marks, put, table
 
-BEGIN, END = "<!-- bench-chat: from here written by `make bench-chat` -->", "<!-- bench-chat: until here -->"
-NEW_PAGE = f"# Language model\n\n{BEGIN}\n{END}\n"
+MARKS = Marks(
+    "<!-- bench-chat: from here written by `make bench-chat` -->", "<!-- bench-chat: until here -->", "Language model"
+)
 
 
 def write(results: Results, page: Path) -> None:
@@ -18,7 +20,7 @@ def write(results: Results, page: Path) -> None:
     Raises:
         ValueError: only one of the markers is there.
     """
-    put(markdown(results), page, BEGIN, END, NEW_PAGE)
+    put(markdown(results), page, MARKS)
 
 
 def markdown(results: Results) -> str:

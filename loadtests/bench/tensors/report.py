@@ -7,10 +7,9 @@ from pathlib import Path
 from loadtests.bench.tensors.contenders import WORKLOADS
 from loadtests.bench.tensors.goals import Goal, goals, times
 from loadtests.bench.tensors.results import Results, p50, per_second, ratio, spread
-from serving.registry import write_atomically
+from training.figures.text import Marks, put, table
 
-BEGIN, END = "<!-- bench: from here written by `make bench` -->", "<!-- bench: until here -->"
-NEW_PAGE = f"# Performance\n\n{BEGIN}\n{END}\n"
+MARKS = Marks("<!-- bench: from here written by `make bench` -->", "<!-- bench: until here -->", "Performance")
 COMPARED = ("flights", "fashion", "fashion-int")
 # Packages whose versions are printed; results.json has all.
 NAMED = {"fastapi", "uvicorn", "onnxruntime", "torchserve", "torch", "mlserver", "litserve", "bentoml", "ray", "orjson"}
@@ -23,31 +22,7 @@ def write(results: Results, page: Path) -> None:
     Raises:
         ValueError: only one of the markers is there.
     """
-    put(markdown(results), page, BEGIN, END, NEW_PAGE)
-
-
-def put(tables: str, page: Path, begin: str, end: str, new_page: str) -> None:
-    """Replace what stands between two markers of a page; one without markers gets it at its end.
-
-    Args:
-        tables: Markdown.
-        page: the file.
-        begin: the marker before.
-        end: the marker after.
-        new_page: the page where there is none.
-
-    Raises:
-        ValueError: only one of the markers is there.
-    """
-    text = page.read_text() if page.is_file() else new_page
-    if begin not in text and end not in text:
-        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
-    before, begun, rest = text.partition(begin)
-    _, ended, after = rest.partition(end)
-    if not (begun and ended):
-        raise ValueError(f"{page} has one marker of two: it needs {begin!r} and then {end!r}")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, f"{before}{begin}\n{tables}{end}{after}".encode())
+    put(markdown(results), page, MARKS)
 
 
 def markdown(results: Results) -> str:
@@ -172,9 +147,3 @@ def span(found: tuple[float, float, float] | None, digits: int) -> str:
         return "–"
     median, low, high = (f"{value:,.{digits}f}" for value in found)
     return f"{median} ({low}–{high})"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines: list[Sequence[str]] = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

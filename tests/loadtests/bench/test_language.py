@@ -153,7 +153,7 @@ def test_the_tables_are_written_again_from_the_results_beside_the_page(tmp_path:
     done = CliRunner().invoke(app, ["--again", "--page", str(page)])
     assert done.exit_code == 0, done.output
     text = page.read_text()
-    assert text.startswith(f"# Words\n\n{report.BEGIN}\n")
+    assert text.startswith(f"# Words\n\n{report.MARKS.begin}\n")
     assert "| Marloop, over HTTP through TorchServe | 91 (90–92) |" in text
     assert "| llama-cpp-python's own server | cannot be installed: no wheel |" in text
 

@@ -95,11 +95,11 @@ def test_the_tables_name_every_server_that_was_measured_and_every_one_that_is_mi
 def test_prose_around_the_tables_survives_and_old_tables_do_not(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "performance.md"
     page.parent.mkdir()
-    page.write_text(f"# Before\n\n{report.BEGIN}\nold figures\n{report.END}\n\nafter\n")
+    page.write_text(f"# Before\n\n{report.MARKS.begin}\nold figures\n{report.MARKS.end}\n\nafter\n")
     report.write(results([400], [100]), page)
     text = page.read_text()
     assert text.startswith("# Before\n")
-    assert text.endswith(f"{report.END}\n\nafter\n")
+    assert text.endswith(f"{report.MARKS.end}\n\nafter\n")
     assert "old figures" not in text
     assert "4.00 ×" in text
 
@@ -108,15 +108,15 @@ def test_a_page_without_markers_gets_the_tables_at_its_end_and_a_missing_page_is
     prose = tmp_path / "prose.md"
     prose.write_text("words\n")
     report.write(results([400], [100]), prose)
-    assert prose.read_text().startswith(f"words\n\n{report.BEGIN}\n")
+    assert prose.read_text().startswith(f"words\n\n{report.MARKS.begin}\n")
     report.write(results([400], [100]), tmp_path / "new.md")
     assert "4.00 ×" in (tmp_path / "new.md").read_text()
 
 
 def test_a_page_with_one_marker_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"{report.BEGIN}\nwords that must not be lost\n")
-    with pytest.raises(ValueError, match="one marker of two"):
+    page.write_text(f"{report.MARKS.begin}\nwords that must not be lost\n")
+    with pytest.raises(ValueError, match="has lost its marks"):
         report.write(results([1], [1]), page)
     assert "words that must not be lost" in page.read_text()
 

@@ -14,7 +14,7 @@ from monitoring.live.drift import LEVEL
 from serving.registry import ArchiveError, Registry
 from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
-from training.improve.practices import document, drift_result
+from training.improve.practices import document, monitored
 from training.statistics.usual import ROWS
 
 MAY, OCTOBER = datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC)
@@ -74,7 +74,7 @@ def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: dict[s
     assert written.name == "drift-flights.json"
     draw(result, tmp_path / "drift-flights.png")
     assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
-    table = drift_result.markdown(document.read(tmp_path)["drift-flights"])
+    table = monitored.drift_markdown(document.read(tmp_path)["drift-flights"])
     assert "| known | 24 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
     page = document.rendered(tmp_path)
     assert "`python -m monitoring calibrate flights`" in page

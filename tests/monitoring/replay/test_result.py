@@ -14,7 +14,7 @@ from monitoring.replay.pace import Pace
 from monitoring.replay.result import FELL, result_of
 from monitoring.replay.stack import Stack
 from serving.settings import ROOT, Settings
-from training.improve.practices import document, replay_result
+from training.improve.practices import document, monitored
 
 ABOUT = {"command": "replay", "model": "flights", "run": "make replay", "seconds": 60.0, "machine": "an abacus"}
 
@@ -64,16 +64,16 @@ def test_the_error_of_several_days_counts_each_row_alike() -> None:
 
 
 def test_the_goals_are_told_as_met_or_not(result: dict[str, Any]) -> None:
-    met = replay_result.goals(result)
+    met = monitored.replay_goals(result)
     assert met[0].endswith("50.0% lower than the frozen version's; the goal is 33%: met.")
     assert met[1] == "- 2 retrainings from March to December; the goal is at most 15: met."
     assert met[2] == "- 0 retrainings in January and February; the goal is none: met."
     result["goals"] = {"saved": 0.3294, "retrainings_known": 1, "retrainings": 16}
-    assert [line.endswith("**not met**.") for line in replay_result.goals(result)] == [True] * 3
+    assert [line.endswith("**not met**.") for line in monitored.replay_goals(result)] == [True] * 3
 
 
 def test_the_page_and_the_practices_are_written_from_the_result(result: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "closed-loop.md").write_text(f"Before.\n{page.BEGIN}\nold\n{page.END}\nAfter.\n")
+    (tmp_path / "closed-loop.md").write_text(f"Before.\n{page.MARKS.begin}\nold\n{page.MARKS.end}\nAfter.\n")
     assert [path.name for path in page.write(result, tmp_path)] == [
         "closed-loop.json",
         "closed-loop.png",
@@ -88,12 +88,16 @@ def test_the_page_and_the_practices_are_written_from_the_result(result: dict[str
     assert "| 2013-04 | 200 | 20.00 |" in document.rendered(tmp_path / document.RESULTS)
 
 
-def test_a_page_without_its_marks_is_refused(result: dict[str, Any]) -> None:
+def test_a_page_without_its_marks_is_refused_and_left_as_it_is(result: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "closed-loop.md").write_text("What a loop!")
     with pytest.raises(ValueError, match="closed-loop.md has lost its marks"):
-        page.with_figures("What a loop!", result)
+        page.write(result, tmp_path)
+    assert (tmp_path / "closed-loop.md").read_text() == "What a loop!"
 
 
-def test_the_committed_page_shows_the_committed_figures() -> None:
+def test_the_committed_page_and_picture_show_the_committed_figures(tmp_path: Path) -> None:
     docs = ROOT / "docs"
-    committed = (docs / "closed-loop.md").read_text()
-    assert committed == page.with_figures(committed, document.read(docs / document.RESULTS)[page.NAME])
+    (tmp_path / "closed-loop.md").write_bytes((docs / "closed-loop.md").read_bytes())
+    page.write(document.read(docs / document.RESULTS)[page.NAME], tmp_path)
+    for name in ("closed-loop.md", "closed-loop.png"):
+        assert (tmp_path / name).read_bytes() == (docs / name).read_bytes()

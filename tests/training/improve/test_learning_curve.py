@@ -1,3 +1,4 @@
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,11 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from tests.support.training.quadrants import Quadrants
 from training import fit
-from training.improve.learning_curve import draw, learning_curve, markdown
+from training.improve.learning_curve import draw, learning_curve, markdown, print_curve
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
@@ -128,3 +130,13 @@ def test_an_unknown_metric_is_an_error_that_lists_those_there_are(tmp_path: Path
 def test_a_recipe_whose_data_cannot_be_thinned_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="linear has no hyperparameter `rows`"):
         learning_curve(Linear(), None, [3], cache=tmp_path, checkpoints=tmp_path)
+
+
+def test_a_learning_curve_is_printed_with_its_baselines() -> None:
+    run = {"start": "pretrained", "rows": 1_500, "epochs": 2, "seconds": 9.6, "slice": ""}
+    curve = {"metric": "f1", "rows": [run | {"f1": 0.75}], "baselines": [{"baseline": "mean", "slice": "", "f1": 0.5}]}
+    file = io.StringIO()
+    print_curve(curve, Console(file=file, width=80))
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in file.getvalue().splitlines()]
+    assert ["pretrained", "1,500", "2", "10", "0.7500"] in rows
+    assert ["mean", "", "", "", "0.5000"] in rows

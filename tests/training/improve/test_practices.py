@@ -1,4 +1,3 @@
-import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from monitoring import __main__ as monitoring
 from serving import __main__ as serving
 from serving.settings import ROOT
 from training import __main__ as training
-from training.improve.practices import document
-from training.improve.practices.practice import Practice
-from training.improve.practices.rows import PRACTICES
-from training.improve.practices.tuning import TUNING
+from training.improve.practices import document, effects
+from training.improve.practices.document import PRACTICES, Practice
 
 DOCS = ROOT / "docs"
 RESULT: dict[str, Any] = {
@@ -29,9 +26,9 @@ RESULT: dict[str, Any] = {
     "calibration": None,
 }
 ROWS = (
-    Practice("Tasting", "`taste`", ("training/fit.py",), "report-wine", lambda result: f"{result['seconds']:.0f} sips"),
-    Practice("Ageing", "`age`", ("training/fit.py",), "report-cellar", lambda result: "better"),
-    Practice("Bottling", "`bottle`", ("training/packaging/archive.py", "serving/registry.py"), note="see the label"),
+    Practice("Tasting", "`taste`", ["training/fit.py"], "report-wine", "against", ["mean"]),
+    Practice("Ageing", "`age`", ["training/fit.py"], "report-cellar", "calibrated"),
+    Practice("Bottling", "`bottle`", ["training/packaging/archive.py", "serving/registry.py"], note="see the label"),
 )
 
 
@@ -40,7 +37,7 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 
 def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
-    assert set(document.read(DOCS / document.RESULTS)) <= {one.result for one in PRACTICES}
+    assert set(document.read(DOCS / document.RESULTS)) <= {row.result for row in PRACTICES}
 
 
 def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
@@ -56,27 +53,29 @@ def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
 
 def test_every_command_with_a_result_can_be_rendered() -> None:
     for result in document.read(DOCS / document.RESULTS).values():
-        module, _ = document.SECTIONS[result["command"]]
-        assert importlib.import_module(module).markdown(result)
+        markdown, _ = document.SECTIONS[result["command"]]
+        assert markdown(result)
+
+
+def test_every_row_has_an_effect_of_its_result_or_a_note() -> None:
+    for row in PRACTICES:
+        assert (row.effect in effects.EFFECTS) if row.result else row.note
 
 
 def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_left_out() -> None:
     text = document.render({"report-wine": RESULT}, practices=ROWS)
-    assert "| Tasting | `taste` | [fit.py](../training/fit.py) | 61 sips |" in text
+    effect = "rmse 1.5000 (1.2500 to 1.7500) against 2.5000 of the mean"
+    assert f"| Tasting | `taste` | [fit.py](../training/fit.py) | {effect} |" in text
     assert "Ageing" not in text
     archive = "[archive.py](../training/packaging/archive.py), [registry.py](../serving/registry.py)"
     assert f"| Bottling | `bottle` | {archive} | see the label |" in text
 
 
 def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
-    effects = {one.result: one.effect for one in PRACTICES}
-    by_slice, pretraining = effects["report-sentiment"], effects["learning-curve-sentiment"]
-    assert by_slice is not None
-    assert pretraining is not None
     models = {"sentiment, preset full": 0.875, "VADER": 0.625}
     slices = [{"slice": "movie", "model": name, "polarity": value} for name, value in models.items()]
-    found = by_slice({"rows": [{"model": "sentiment, preset full"}], "slices": slices})
-    assert found == "polarity: movie 0.8750 against 0.6250 of VADER"
+    result = {"rows": [{"model": "sentiment, preset full"}], "slices": slices}
+    assert effects.by_slice(result, "polarity", "VADER") == "polarity: movie 0.8750 against 0.6250 of VADER"
     points = {
         (100, "pretrained"): 0.75,
         (100, "from scratch"): 0.5,
@@ -86,7 +85,7 @@ def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
     rows = [
         {"slice": "movie", "rows": size, "start": start, "polarity": value} for (size, start), value in points.items()
     ]
-    assert pretraining({"metric": "polarity", "rows": rows}) == (
+    assert effects.pretraining({"metric": "polarity", "rows": rows}, "movie") == (
         "polarity, movie, pretrained against from scratch: "
         "0.7500 against 0.5000 with 100 rows; 0.8000 against 0.5500 with 500 rows"
     )
@@ -102,24 +101,22 @@ def ablated(**differences: float) -> dict[str, Any]:
 
 
 def test_the_effect_of_a_training_practice_is_its_difference_to_each_start_that_it_was_tried_from() -> None:
-    effects = {one.name: one.effect for one in TUNING if one.result == "ablate-fashion"}
-    found = effects["Dropout"]
-    assert found is not None
-    assert found(ablated(dropout=-0.0125)) == "−1.25 ± 0.25 points from `plain`"
-    assert found(ablated()) == "not tried"
-    stopped = effects["Early stopping of a run three times as long"]
-    assert stopped is not None
+    assert effects.ablated(ablated(dropout=-0.0125), "dropout") == "−1.25 ± 0.25 points from `plain`"
+    assert effects.ablated(ablated(), "dropout") == "not tried"
     both = {"epochs × 3": 0.02, "epochs × 3, early stopping": 0.015}
-    assert stopped(ablated(**both)) == "+1.50 ± 0.25 points from `plain` (run to its end: +2.00 ± 0.25)"
+    assert (
+        effects.ablated(ablated(**both), "epochs × 3, early stopping", "epochs × 3")
+        == "+1.50 ± 0.25 points from `plain` (run to its end: +2.00 ± 0.25)"
+    )
 
 
 def test_the_effect_of_a_search_is_how_much_better_its_best_trial_is_on_held_out_rows() -> None:
-    (effect,) = [one.effect for one in TUNING if one.result == "search-fashion"]
-    assert effect is not None
     tests = {"quick": (0.90, 0.88), "best trial": (0.91, 0.91)}
     rows = [{"preset": name, "test": value} for name, values in tests.items() for value in values]
     result = {"metric": "accuracy", "preset": "quick", "rows": rows, "trials": [{}] * 30}
-    assert effect(result) == "+2.00 points of accuracy against preset quick in the same budget, after 30 trials"
+    assert (
+        effects.searched(result) == "+2.00 points of accuracy against preset quick in the same budget, after 30 trials"
+    )
 
 
 def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:

@@ -15,7 +15,7 @@ from tests.support.serving.stores import contract_of_doubling
 from tests.support.training import rows
 from training import pipeline
 from training.evaluate import evaluate
-from training.figures.figure import figure
+from training.figures.text import figure
 from training.packaging.registration import Result, register
 from training.recipes.linear import Linear
 from training.report import terminal

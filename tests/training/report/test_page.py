@@ -14,7 +14,7 @@ from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings, load
 from tests.training.conftest import Train
 from training import recipes
-from training.figures.figure import figure
+from training.figures.text import figure
 from training.packaging.registration import Result
 from training.recipe import Split
 from training.recipes.linear import Linear

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from training.packaging.registration import Result
-from training.report.terminal import print_learning_curve, print_result
+from training.report.terminal import print_result
 
 
 def report(result: Result, width: int = 120) -> str:
@@ -70,12 +70,3 @@ def test_the_archives_path_is_printed_as_it_is(linear: Result, folder: str) -> N
     path = Path(folder) / "linear-1.0.mar"
     text = report(Result(linear.contract, path, "challenger", "as asked"), width=40)
     assert text.endswith(f"\n{path}: challenger (as asked)\n")
-
-
-def test_a_learning_curve_is_printed_with_its_baselines() -> None:
-    run = {"start": "pretrained", "rows": 1_500, "epochs": 2, "seconds": 9.6, "slice": ""}
-    curve = {"metric": "f1", "rows": [run | {"f1": 0.75}], "baselines": [{"baseline": "mean", "slice": "", "f1": 0.5}]}
-    file = io.StringIO()
-    print_learning_curve(curve, Console(file=file, width=80))
-    assert row(file.getvalue(), "pretrained") == ["1,500", "2", "10", "0.7500"]
-    assert row(file.getvalue(), "mean") == ["", "", "", "0.5000"]

@@ -4,20 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+
+from training.figures.text import table, terminal_table
 
 HEADINGS = ("format", "kB", "runs on", "batch", "difference", "ms, 1 row", "ms, 64 rows")
 
 
 def print_export(result: Mapping[str, Any], console: Console) -> None:
     """Print the table of an export, and why formats failed."""
-    table = Table(title=_title(result), title_justify="left")
-    for i, heading in enumerate(_headings(result)):
-        table.add_column(heading, justify="left" if i in (0, 2) else "right", overflow="fold")
-    for row in result["rows"]:
-        table.add_row(*_cells(row))
     if result["rows"]:
-        console.print(table)
+        rows = map(_cells, result["rows"])
+        console.print(terminal_table(_title(result), _headings(result), rows, left=(0, 2), overflow="fold"))
     for why in result["failed"].values():
         console.print("[red]error:[/red]", end=" ")
         console.print(why, markup=False)
@@ -25,11 +22,9 @@ def print_export(result: Mapping[str, Any], console: Console) -> None:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of an export, and why formats failed."""
-    headings = _headings(result)
-    lines = [f"{_title(result)}.", "", _line(headings), _line(["---"] * len(headings))]
-    lines += [_line(_cells(row)) for row in result["rows"]]
-    lines += ["", *(f"- {name}: {why}" for name, why in result["failed"].items())] if result["failed"] else []
-    return "\n".join(lines)
+    failed = [f"- {name}: {why}\n" for name, why in result["failed"].items()]
+    shown = table(_headings(result), map(_cells, result["rows"]))
+    return "".join([f"{_title(result)}.\n\n{shown}", *(["\n", *failed] if failed else [])])
 
 
 def _title(result: Mapping[str, Any]) -> str:
@@ -54,7 +49,3 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['p50_ms']:.3f}",
         f"{row['p50_64_ms']:.3f}",
     ]
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -2,7 +2,3 @@
 
 python -m training optimize fashion
 """
-
-from training.improve.optimize.result import markdown
-
-__all__ = ["markdown"]

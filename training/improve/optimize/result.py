@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from training.figures.picture import picture
+from training.figures.text import table
+
 CHOSEN = "chosen"
 COLUMNS = (
     "variant",
@@ -53,7 +56,6 @@ def verdict(result: Mapping[str, Any]) -> str:
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of a result with what was decided, in Markdown."""
     head, *rows = cells(result)
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
     notes = [
         f"Version {result['version']}, {result['held_out']:,} held-out rows, {result['threads']} thread(s), "
         f"int8 instructions of this CPU: {result['int8_instructions'] or 'none'}. {_unit(result)} "
@@ -65,32 +67,27 @@ def markdown(result: Mapping[str, Any]) -> str:
         *(f"Not made: {name} ({why})." for name, why in result["left_out"].items()),
         f"**{verdict(result)}.**",
     ]
-    return "\n".join([*lines, "", *_slices(result), "\n\n".join(notes)])
+    return "\n".join([table(head, rows), *_slices(result), "\n\n".join(notes)])
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """The picture: how good against how slow, alone and in a batch; areas show sizes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, size in zip(figure.subplots(1, 2, sharey=True), (1, 64), strict=True):
-        _scatter(axes, result, size)
-        axes.set(xscale="log", xlabel=f"time for {'a row' if size == 1 else f'{size} rows'}, the champion's is 1")
-        axes.set_xticks([0.125, 0.25, 0.5, 1, 2, 4, 8], minor=False)
-        axes.set_xticks([], minor=True)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.grid(alpha=0.3)
-    first = figure.axes[0]
-    if max(row["drop_high"] or 0 for row in result["rows"]) > 5:
-        first.set_yscale("symlog", linthresh=1)
-    first.yaxis.set_major_formatter("{x:g}")
-    first.invert_yaxis()  # up is better
-    first.set_ylabel(f"points of {result['primary']} lost")
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.4)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with picture(path, 11, 4.5) as figure:
+        for axes, size in zip(figure.subplots(1, 2, sharey=True), (1, 64), strict=True):
+            _scatter(axes, result, size)
+            axes.set(xscale="log", xlabel=f"time for {'a row' if size == 1 else f'{size} rows'}, the champion's is 1")
+            axes.set_xticks([0.125, 0.25, 0.5, 1, 2, 4, 8], minor=False)
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.grid(alpha=0.3)
+        first = figure.axes[0]
+        if max(row["drop_high"] or 0 for row in result["rows"]) > 5:
+            first.set_yscale("symlog", linthresh=1)
+        first.yaxis.set_major_formatter("{x:g}")
+        first.invert_yaxis()  # up is better
+        first.set_ylabel(f"points of {result['primary']} lost")
+        handles, labels = first.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", fontsize="small", markerscale=0.4)
 
 
 def _scatter(axes: Any, result: Mapping[str, Any], size: int) -> None:
@@ -132,8 +129,7 @@ def _slices(result: Mapping[str, Any]) -> list[str]:
     names = [name for name in rows[0] if ": " in name]
     if not names:
         return []
-    lines = [f"| {' | '.join([row['variant'], *(f'{row[name]:.4f}' for name in names)])} |" for row in rows]
-    return [f"| variant | {' | '.join(names)} |", "| --- |" + " --- |" * len(names), *lines, ""]
+    return [table(["variant", *names], ([row["variant"], *(f"{row[name]:.4f}" for name in names)] for row in rows))]
 
 
 def _ordered(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

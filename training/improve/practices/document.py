@@ -5,8 +5,7 @@ object with ``command``, ``model``, ``seconds``, ``machine`` and ``rows``, a lis
 command line where it is not that of ``training``.
 """
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,48 @@ import msgspec
 
 from serving import documents
 from serving.documents import write_atomically
-from training.improve.practices.practice import Practice
-from training.improve.practices.rows import PRACTICES
+from training.figures.text import table
+from training.improve import ablate, learning_curve, search_report
+from training.improve.formats.result import markdown as export_markdown
+from training.improve.optimize.result import markdown as optimize_markdown
+from training.improve.practices.effects import EFFECTS
+from training.improve.practices.monitored import drift_markdown, replay_markdown
+from training.report import champion
 
 RESULTS = "practices"  # folder beside the page
-# Which module renders a command's result, and under which heading.
-SECTIONS: dict[str, tuple[str, str]] = {
-    "report": ("training.report.champion", "Evaluation and calibration"),
-    "ablate": ("training.improve.ablate", "Training practices, one at a time"),
-    "search": ("training.improve.search_report", "Hyperparameter search"),
-    "learning-curve": ("training.improve.learning_curve", "What pretraining is worth"),
-    "optimize": ("training.improve.optimize", "Compression"),
-    "export": ("training.improve.formats", "Export"),
-    "drift": ("training.improve.practices.drift_result", "Alarms of drift"),
-    "replay": ("training.improve.practices.replay_result", "The closed loop"),
+# What renders a command's result, and under which heading.
+SECTIONS: dict[str, tuple[Callable[[Mapping[str, Any]], str], str]] = {
+    "report": (champion.markdown, "Evaluation and calibration"),
+    "ablate": (ablate.markdown, "Training practices, one at a time"),
+    "search": (search_report.markdown, "Hyperparameter search"),
+    "learning-curve": (learning_curve.markdown, "What pretraining is worth"),
+    "optimize": (optimize_markdown, "Compression"),
+    "export": (export_markdown, "Export"),
+    "drift": (drift_markdown, "Alarms of drift"),
+    "replay": (replay_markdown, "The closed loop"),
 }
 Results = Mapping[str, Mapping[str, Any]]  # by the file's name without suffix
 HEAD = Path(__file__).with_name("head.md")  # of the page, before the figures
+
+
+class Practice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of the table at the top; ``practices.yaml`` explains its fields."""
+
+    name: str
+    command: str
+    code: list[str]
+    result: str = ""
+    effect: str = ""
+    of: list[str] = []
+    note: str = ""
+
+    def cells(self, results: Results) -> list[str]:
+        """The cells of the row."""
+        effect = EFFECTS[self.effect](results[self.result], *self.of) if self.effect else self.note
+        return [self.name, self.command, ", ".join(f"[{Path(path).name}](../{path})" for path in self.code), effect]
+
+
+PRACTICES = msgspec.yaml.decode(Path(__file__).with_name("practices.yaml").read_bytes(), type=list[Practice])
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
@@ -43,22 +67,18 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         try:
             result = msgspec.json.decode(path.read_bytes())
-            known = result["command"] in SECTIONS and isinstance(result["model"], str)
+            has_section = result["command"] in SECTIONS and isinstance(result["model"], str)
         except (msgspec.DecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no result of a command: {error!r}") from error
-        if not known:
+        if not has_section:
             raise ValueError(f"{path}: the command {result['command']!r} has no section in {Path(__file__).name}")
         results[path.stem] = result
     return results
 
 
-def write_result(result: Mapping[str, Any], folder: Path) -> Path:
-    """Write a command's result where this page finds it; returns the path."""
-    return write_json(result, folder / f"{result['command']}-{result['model']}.json")
-
-
-def write_json(result: Mapping[str, Any], path: Path) -> Path:
-    """Write a result under a name of its own; returns the path."""
+def write_result(result: Mapping[str, Any], folder: Path, name: str = "") -> Path:
+    """Write a command's result where this page finds it, by default as COMMAND-MODEL.json; returns the path."""
+    path = folder / f"{name or '{command}-{model}'.format_map(result)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     documents.write(path, result, dict[str, Any], private=False)
     return path
@@ -81,10 +101,10 @@ def rendered(folder: Path) -> str:
     Raises:
         ValueError: a file in it is no result.
     """
-    return render(read(folder), sorted(path.name for path in folder.glob("*.png")))
+    return render(read(folder), [path.name for path in folder.glob("*.png")])
 
 
-def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[Practice] = PRACTICES) -> str:
+def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[Practice] = tuple(PRACTICES)) -> str:
     """The page.
 
     Args:
@@ -92,39 +112,24 @@ def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[P
         pictures: file names in the folder of the results; each is shown in the section of its result.
         practices: rows of the table at the top; one whose result is not there yet is left out.
     """
+    rows = [row.cells(results) for row in practices if not row.result or row.result in results]
     sections = [_section(command, results, pictures) for command in SECTIONS]
-    return "\n".join([HEAD.read_text(), _table(results, practices), *filter(None, sections)])
-
-
-def _table(results: Results, practices: Sequence[Practice]) -> str:
-    lines = ["| practice | command | code | effect here |", "| --- | --- | --- | --- |"]
-    for one in practices:
-        if one.result and one.result not in results:
-            continue
-        effect = one.effect(results[one.result]) if one.result and one.effect else one.note
-        code = ", ".join(f"[{Path(path).name}](../{path})" for path in one.code)
-        lines.append(f"| {one.name} | {one.command} | {code} | {effect} |")
-    return "\n".join(lines) + "\n"
+    shown = table(["practice", "command", "code", "effect here"], rows)
+    return "\n".join([HEAD.read_text(), shown, *filter(None, sections)])
 
 
 def _section(command: str, results: Results, pictures: Sequence[str]) -> str:
-    module, heading = SECTIONS[command]
+    markdown, heading = SECTIONS[command]
     parts = []
     for stem, result in results.items():
         if result["command"] != command:
             continue
-        table = importlib.import_module(module).markdown(result).strip()
-        shown = "".join(
-            f"\n![{heading}: {result['model']}]({RESULTS}/{name})\n" for name in pictures if _of(name, stem)
-        )
+        name = f"{stem}.png"
+        shown = f"\n![{heading}: {result['model']}]({RESULTS}/{name})\n" if name in pictures else ""
         run = result.get("run", f"python -m training {command} {result['model']}")
         took = f"`{run}`, {_duration(result['seconds'])} on {result['machine']}."
-        parts.append(f"### `{result['model']}`\n\n{took}\n\n{table}\n{shown}")
+        parts.append(f"### `{result['model']}`\n\n{took}\n\n{markdown(result).strip()}\n{shown}")
     return f"## {heading}\n\n" + "\n".join(parts) if parts else ""
-
-
-def _of(picture: str, stem: str) -> bool:
-    return picture == f"{stem}.png"
 
 
 def _duration(seconds: float) -> str:

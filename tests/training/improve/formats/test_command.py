@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.support.training.trainings import Trainings
 from training.__main__ import app
-from training.improve.formats import markdown
+from training.improve.formats.result import markdown
 from training.packaging.registration import Result
 
 RESULT = {

@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from training.improve.optimize import markdown
-from training.improve.optimize.result import brief, cells, draw
+from training.improve.optimize.result import brief, cells, draw, markdown
 
 
 def row(name: str, verdict: str, speedup: float, drop: float | None) -> dict[str, Any]:

@@ -1,0 +1,20 @@
+"""Matplotlib's figures as PNG files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@contextmanager
+def picture(path: Path, width: float, height: float, dpi: int = 110) -> Iterator["Figure"]:
+    """Draw on a figure of so many inches; when the block ends it is written, the same drawing as the same bytes."""
+    from matplotlib.figure import Figure  # takes a second, which commands without pictures need not
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    yield figure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
