@@ -1,14 +1,48 @@
-"""What the handler did with one batch, told to its observers: telemetry, the log of failures, capture."""
+"""What a core did with one batch, told to its observers: telemetry, the log of failures, capture."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from handlers.contract import ModelContract
-from handlers.formats.codec import Decoded, Outputs
+import msgspec
+
+from handlers.contract import Array, ModelContract
+from handlers.features import FeatureRows, as_tensors
 from handlers.message import Request, Response
 
 logger = logging.getLogger(__name__)
+Outputs = Mapping[str, Array]
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """What observers are told of a request that could be read.
+
+    Attributes:
+        protocol: the wire format, of a closed set.
+        rows: number of rows; 1 of a language model.
+    """
+
+    protocol: str
+    rows: int
+
+
+class Decoded(Accepted, frozen=True):
+    """A request for a graph, ready to be stacked with others.
+
+    Attributes:
+        data: graph tensors, or rows of features that become tensors once they are stacked.
+        encode: turns the graph's outputs for these rows into the response.
+        sent: what the client sent, where ``data`` no longer tells it.
+    """
+
+    data: FeatureRows | dict[str, Array]
+    encode: Callable[[Outputs], Response]
+    sent: dict[str, Array] | None = None
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """One graph tensor an input, each with ``rows`` rows."""
+        return as_tensors(self.data)
 
 
 @dataclass(slots=True)
@@ -17,10 +51,10 @@ class Batch:
 
     Attributes:
         received: seconds since the epoch, when the worker got it.
-        decoded: by position, the requests that could be read.
+        accepted: by position, the requests that could be read.
         outputs: what the graph computed, one for each time that it ran: mostly once for the whole batch, more often
             where that has many rows, and once a request where several together failed.
-        answered: by position, the graph's outputs of the requests that were answered.
+        answered: by position, the requests that a graph answered, with its outputs for each.
         responses: one a request.
         seconds: spent in each stage, ``decode``, ``predict`` and ``encode``.
     """
@@ -28,16 +62,16 @@ class Batch:
     contract: ModelContract
     requests: Sequence[Request]
     received: float
-    decoded: dict[int, Decoded] = field(default_factory=dict)
+    accepted: dict[int, Accepted] = field(default_factory=dict)
     outputs: list[Outputs] = field(default_factory=list)
-    answered: dict[int, Outputs] = field(default_factory=dict)
+    answered: dict[int, tuple[Decoded, Outputs]] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """Rows of all requests that could be read."""
-        return sum(one.rows for one in self.decoded.values())
+        return sum(request.rows for request in self.accepted.values())
 
 
 Observer = Callable[[Batch], None]

@@ -1,5 +1,6 @@
 """Engines: what runs a model's graph. Adding one is a class with ``run`` and a line in ``ENGINES``."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from handlers.contract import Array, ModelContract
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds of a period, or "max"
 
 
 class Engine(Protocol):
@@ -101,3 +104,19 @@ def load_engine(name: str, directory: Path, contract: ModelContract, threads: in
     if name not in ENGINES:
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be one of {', '.join(ENGINES)}")
     return ENGINES[name](directory, contract, threads)
+
+
+def available_cores(quota: Path = QUOTA) -> int:
+    """Return the cores that the system schedules this process on, or fewer where a container's limit allows fewer.
+
+    More threads than that wait for each other until the next period begins.
+
+    Args:
+        quota: file with the limit; there need be none.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        allowed, _, period = quota.read_text().partition(" ")
+        return max(1, min(cores, math.ceil(int(allowed) / int(period))))
+    except (OSError, ValueError):  # no such file, or no limit
+        return cores

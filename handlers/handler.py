@@ -11,15 +11,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
-from handlers.batch import Batch, Observer, Observers
+from handlers.batch import Batch, Decoded, Observer, Observers
 from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
-from handlers.formats.codec import Codec, Decoded
 from handlers.http import kserve
 from handlers.http.content_encoding import HEADER
 from handlers.http.overload import Overload
@@ -29,6 +29,29 @@ from handlers.observe.logs import log_requests
 
 logger = logging.getLogger(__name__)
 LARGE = 64 * 1024  # bytes of a body; with less, any model decodes a thousand in the time that a batch may take
+
+
+class WireFormats(Protocol):
+    """Bytes to graph tensors and back: ``formats.codec`` and its kin, which only archives of tensor models hold."""
+
+    max_rows: int
+    names: frozenset[str]  # by which the model is served beside its own
+
+    @classmethod
+    def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "WireFormats":
+        """Those of an archive that is unpacked in a folder."""
+
+    def protocol(self, request: Request) -> str:
+        """What a request that was refused is written in."""
+
+    def decode(self, request: Request) -> Decoded:
+        """Decode one request, or raise ``InputError``."""
+
+    def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
+        """The graph tensors of several requests, rows in their order."""
+
+    def refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
+        """Tell a client of an error in the form of its protocol."""
 
 
 class ModelHandler:
@@ -50,7 +73,7 @@ class ModelHandler:
         self,
         contract: ModelContract,
         engine: Engine,
-        codec: Codec,
+        codec: WireFormats,
         observers: Sequence[Observer] | None = None,
         clock: Callable[[], float] = time.time,
         patience: float = math.inf,
@@ -107,7 +130,7 @@ class ModelHandler:
             if piece and rows + decoded.rows > most:
                 answers |= self._predict(batch, piece, end)
                 piece, rows, takes_long = {}, 0, True
-            piece[i] = batch.decoded[i] = decoded
+            piece[i] = batch.accepted[i] = decoded
             rows += decoded.rows
             if rows >= most:
                 answers |= self._predict(batch, piece, end)
@@ -173,7 +196,7 @@ class ModelHandler:
                 if not finite:
                     _check_finite(own)
                 responses[i] = one.encode(own)
-                batch.answered[i] = own
+                batch.answered[i] = one, own
             except InputError as error:
                 responses[i] = self._codec.refuse(batch.requests[i], error)
             except Exception as error:

@@ -96,25 +96,6 @@ class Request(NamedTuple):
         return {"request_id": self.id} | {name: shorten(value) for name, value in sent.items() if value}
 
 
-class Response(NamedTuple):
-    """One HTTP response.
-
-    Attributes:
-        status: HTTP's.
-        body: raw.
-        headers: beside the content type.
-        error: the code of an error, else empty.
-        cause: what was raised when the fault is ours.
-    """
-
-    status: int
-    body: bytes
-    content_type: str = JSON
-    headers: Mapping[str, str] = {}
-    error: str = ""
-    cause: Exception | None = None
-
-
 class InputError(Exception):
     """A request that cannot be answered, and why.
 
@@ -129,10 +110,35 @@ class InputError(Exception):
         super().__init__(message)
         self.code, self.message, self.path, self.expected = code, shorten(message), shorten(path), expected
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, so that two responses of the same error are alike."""
+        return isinstance(other, InputError) and vars(self) == vars(other)
+
+    __hash__ = Exception.__hash__
+
     def __str__(self) -> str:
         """The whole of it in a line."""
         where = "" if self.path == "$" else f" at {self.path}"
         return f"{self.message}{where}" + (f"; expected: {self.expected}" if self.expected else "")
+
+
+class Response(NamedTuple):
+    """One HTTP response.
+
+    Attributes:
+        status: HTTP's.
+        body: raw.
+        headers: beside the content type.
+        error: why there is no answer; None where there is one.
+        cause: what was raised when the fault is ours.
+    """
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = {}
+    error: InputError | None = None
+    cause: Exception | None = None
 
 
 def shorten(text: str) -> str:
@@ -155,7 +161,7 @@ def error_response(
     detail = {"code": error.code, "message": error.message, "path": error.path, "expected": error.expected}
     members = {name: encodable(value) for name, value in (detail | request.ids).items()}
     body: object = {"error": encodable(str(error))} | members if as_text else {"error": members}
-    return Response(STATUS[error.code], msgspec.json.encode(body), error=error.code, cause=cause)
+    return Response(STATUS[error.code], msgspec.json.encode(body), error=error, cause=cause)
 
 
 def error_detail(body: Any) -> Mapping[str, Any]:

@@ -18,6 +18,15 @@ BELOW: Mapping[str, frozenset[str]] = {
     "monitoring": frozenset({"handlers", "serving", "training"}),
     "loadtests": frozenset({"handlers", "serving", "training"}),
 }
+# What one finds in an archive depends on its model: what every archive holds imports nothing that only some hold.
+APART: Mapping[str, frozenset[str]] = {
+    "core": frozenset({"http", "observe"}),
+    "http": frozenset({"core"}),
+    "observe": frozenset({"core", "http"}),
+    "formats": frozenset({"core", "http", "observe"}),
+    "language": frozenset({"core", "http", "observe"}),
+    "entry_points": frozenset({"core", "http", "observe", "formats", "language"}),
+}
 MOST = 15  # entries of a folder beside `__init__.py`
 MORE = {"docs": 20, "docs/practices": 24}  # one result a command and its picture
 PROGRAMS = (
@@ -62,6 +71,23 @@ def test_a_room_imports_only_rooms_below_it(sources: dict[str, ast.Module]) -> N
         if (room := module.partition(".")[0]) != (other := target.partition(".")[0]) and other not in BELOW[room]
     ]
     assert against == []
+
+
+def test_what_every_archive_holds_imports_neither_tensors_formats_nor_language(sources: dict[str, ast.Module]) -> None:
+    against = [
+        f"{module} imports {target}"
+        for module, tree in sources.items()
+        if module.startswith("handlers.")
+        for target in imports(tree, sources)
+        if (part := part_of(module)) != (other := part_of(target)) and other not in APART[part]
+    ]
+    assert against == []
+
+
+def part_of(module: str) -> str:
+    """The folder of the handlers that a module lies in; the core lies in none."""
+    folder = module.split(".")[1]
+    return folder if folder in APART else "core"
 
 
 def test_no_module_imports_itself_by_way_of_others(sources: dict[str, ast.Module]) -> None:

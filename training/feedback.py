@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 
 from handlers import json_io
+from handlers.batch import Decoded
 from handlers.contract import Array, ModelContract
-from handlers.formats.codec import Codec, Decoded
+from handlers.formats.codec import Codec
 from handlers.formats.tokens import PAD
 from handlers.message import JSON, InputError, Request
 from handlers.observe.events import MOST_VALUES

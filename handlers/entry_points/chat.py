@@ -24,11 +24,9 @@ The socket is read by ``wire``, as for every model, and not by TorchServe's own 
 of an answer, so its status is sent as soon as the engine takes it.
 """
 
-import gc
 import importlib.util
 import os
 import sys
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +36,6 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
-from handlers.contract import ModelContract
 from handlers.language.batching import QUEUE
 from handlers.language.generation import GenerationEngine
 from handlers.language.handler import PATIENCE, ChatHandler
@@ -46,10 +43,8 @@ from handlers.language.routes import protocol
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import FILE, ChatTemplate
 from handlers.message import NEXT, Response
-from handlers.observe.logs import configure, log_requests
-from handlers.observe.metrics_folder import VARIABLE, hold_folder
-from handlers.observe.telemetry import Telemetry
-from handlers.service import positive, request_at, share, tell
+from handlers.observe.logs import log_requests
+from handlers.torchserve import Worker, positive, request_at, share, tell
 
 SLOTS = 8
 CONTEXT = 2048
@@ -57,7 +52,7 @@ MODEL = "model.gguf"
 WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of each engine
 
 
-class ChatService:
+class ChatService(Worker):
     """What TorchServe loads."""
 
     def initialize(self, context: Any) -> None:
@@ -72,21 +67,15 @@ class ChatService:
             ValueError: the contract or a setting is wrong.
             RuntimeError: the example's answer is wrong.
         """
-        started = time.perf_counter()
-        configure()
-        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"  # else TorchServe parses JSON before us, without any check
-        directory = Path(context.system_properties["model_dir"])
-        contract = ModelContract.from_json((directory / "contract.json").read_bytes())
-        settings = (context.model_yaml_config or {}).get("handler") or {}
-        name, engine = self.load_engine(directory, settings)
-        template = ChatTemplate((directory / "assets" / FILE).read_text("utf-8"), engine.tokenize)
+        unpacked = self.open(context)
+        contract, settings = unpacked.contract, unpacked.settings
+        name, engine = self.load_engine(unpacked.directory, settings)
+        template = ChatTemplate((unpacked.directory / "assets" / FILE).read_text("utf-8"), engine.tokenize)
         observers: list[Observer] = [log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))]
         language: LanguageTelemetry | None = None
-        folder = os.environ.get(VARIABLE)
-        if folder:
-            self._lock = hold_folder(Path(folder), contract)  # as long as this object lives
-            registry = CollectorRegistry()
-            telemetry = Telemetry(contract, protocol, registry)
+        registry = CollectorRegistry()
+        telemetry = self.telemetry(contract, protocol, registry)
+        if telemetry:
             language = LanguageTelemetry(contract, registry)
             observers.append(telemetry)
         thread = ThreadPoolExecutor(1, "engine")
@@ -94,14 +83,7 @@ class ChatService:
         patience = PATIENCE if short else 0
         self._handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
         self._handler.check_example()
-        if "ts" in sys.modules:  # inside a worker of TorchServe
-            version = sys.modules["ts"].__version__
-            wire.install(settings.get("wire", True), version, self._handler.handle, self._handler.idle)
-        if folder:
-            sums = contract.lineage.get("graph_sha256", {})
-            telemetry.loaded(time.perf_counter() - started, name, sums.get(WEIGHTS.get(name, ""), "")[:12])
-        gc.collect()
-        gc.freeze()  # what is loaded stays; else the collector walks through all of it now and then
+        self.serve(unpacked, self._handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self._handler.idle)
 
     def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, GenerationEngine]:
         """The engine that the settings name, else the fastest that is installed, and its name.

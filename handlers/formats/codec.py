@@ -3,46 +3,21 @@
 A URL of KServe's protocols decides it for JSON; elsewhere the content type and the keys of the JSON tell.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from handlers import json_io
+from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, ModelContract
-from handlers.features import FeatureRows, as_tensors, stack
+from handlers.features import FeatureRows, stack
 from handlers.formats import npy, oip
 from handlers.formats.answers import check_top_k, output_arrays, row_answers
 from handlers.formats.rows import RowDecoder
 from handlers.http import accept, kserve
 from handlers.message import JSON, MOST_PARTS, NPY, OCTETS, InputError, Request, Response, error_response
-
-Outputs = Mapping[str, Array]
-
-
-class Decoded(NamedTuple):
-    """A request ready to be stacked with others.
-
-    Attributes:
-        data: graph tensors, or rows of features that become tensors once they are stacked.
-        rows: number of rows.
-        protocol: of ``PROTOCOLS``, but not ``unknown``.
-        encode: turns the graph's outputs for these rows into the response.
-        sent: what the client sent, where ``data`` no longer tells it.
-    """
-
-    data: FeatureRows | dict[str, Array]
-    rows: int
-    protocol: str
-    encode: Callable[[Outputs], Response]
-    sent: dict[str, Array] | None = None
-
-    @property
-    def tensors(self) -> dict[str, Array]:
-        """One graph tensor an input, each with ``rows`` rows."""
-        return as_tensors(self.data)
 
 
 class _Envelope(msgspec.Struct):
@@ -153,7 +128,7 @@ class Codec:
             answers = row_answers(self.contract, outputs, top_k)
             return Response(200, json_io.encode({"prediction": answers[0]} if single else {"predictions": answers}))
 
-        return Decoded(data, rows, protocol, encode)
+        return Decoded(protocol, rows, data, encode)
 
     def top_k(self, request: Request) -> int:
         """The ``top_k`` of a request whose body has no place for it: a form field, or the header ``X-Top-K``.
@@ -200,7 +175,7 @@ class Codec:
         def encode(outputs: Outputs) -> Response:
             return oip.encode(self.contract, decoded, output_arrays(self.contract, outputs, decoded.top_k))
 
-        return Decoded(decoded.tensors, decoded.rows, "v2", encode)
+        return Decoded("v2", decoded.rows, decoded.tensors, encode)
 
     def _npy(self, request: Request) -> Decoded:
         tensors, rows = npy.decode(self.contract, request.body, self.max_rows)
@@ -210,7 +185,7 @@ class Codec:
         def encode(outputs: Outputs) -> Response:
             return Response(200, npy.encode(outputs[self.contract.graph_outputs[0]]), NPY)
 
-        return Decoded(tensors, rows, "npy", encode)
+        return Decoded("npy", rows, tensors, encode)
 
 
 def _sniff(body: bytes) -> str:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from handlers.batch import Decoded
 from handlers.contract import Array, ModelContract
 from handlers.formats import picture_json
 from handlers.formats.answers import check_top_k
-from handlers.formats.codec import Codec, Decoded
+from handlers.formats.codec import Codec
 from handlers.formats.oip import HEADER_LENGTH
 from handlers.formats.pictures import ALIASES, FORMATS, MAX_PIXELS, NAMES, decode_image, sniff
 from handlers.http.multipart import FORM_DATA

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, ModelContract
 from handlers.formats import tokens
-from handlers.formats.codec import Codec, Decoded, Outputs
+from handlers.formats.codec import Codec
 from handlers.message import InputError, Request, Response
 
 TRUNCATED = "X-Truncated-Rows"
@@ -54,7 +55,7 @@ class TextCodec(Codec):
             return response._replace(headers={**response.headers, TRUNCATED: rows})
 
         tensors = {self._name: found.indices}
-        return Decoded(tensors, decoded.rows, decoded.protocol, encode if found.truncated else decoded.encode, texts)
+        return Decoded(decoded.protocol, decoded.rows, tensors, encode if found.truncated else decoded.encode, texts)
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """The tokens of several requests, padded to the longest."""

@@ -15,9 +15,8 @@ from typing import Any
 
 import msgspec
 
-from handlers.batch import Batch, Observer, Observers
+from handlers.batch import Accepted, Batch, Observer, Observers
 from handlers.contract import ModelContract
-from handlers.formats.codec import Decoded
 from handlers.handler import same_answer
 from handlers.http.packing import is_packed, unpack
 from handlers.language import requests
@@ -27,7 +26,7 @@ from handlers.language.routes import MODELS, error_of, path_of, protocol, read, 
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown, StoppedText
-from handlers.message import JSON, NEXT, InputError, Request, Response, error_response
+from handlers.message import JSON, NEXT, InputError, Request, Response
 
 logger = logging.getLogger(__name__)
 
@@ -163,8 +162,8 @@ class ChatHandler:
     def _leave(self, ident: str) -> None:
         gone = self._open.pop(ident)
         self._cancel(ident)
-        told = error_response(InputError("internal", "the client went away"), gone.request)
-        self._observe(gone.request, told._replace(status=LEFT, error="client_left"), gone)
+        left = Response(LEFT, b"", error=InputError("client_left", "the client went away"))
+        self._observe(gone.request, left, gone)
 
     def _cancel(self, ident: str) -> None:
         with contextlib.suppress(Exception):  # an engine that fails at this has failed before, and was told of then
@@ -272,12 +271,12 @@ class ChatHandler:
 
     def _fail(self, one: _Open, message: str, cause: Exception | None = None) -> None:
         error = InputError("internal", message)
-        one.failure = error_response(error, one.request, cause)
+        one.failure = error_of(error, one.request, cause)
         if one.begun:
             one.end = Response(200, one.answer.fail(error), one.answer.content_type)
         else:
             one.unsent = b""
-            one.end = error_of(error, one.request)
+            one.end = one.failure
 
     def _take(self, ident: str) -> Response | None:
         one = self._open[ident]
@@ -298,13 +297,14 @@ class ChatHandler:
         return response
 
     def _refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
-        self._observe(request, error_response(error, request, cause))
-        return error_of(error, request)
+        response = error_of(error, request, cause)
+        self._observe(request, response)
+        return response
 
     def _observe(self, request: Request, response: Response, one: _Open | None = None) -> None:
-        """Tell the observers of a request that ended, whose error, if any, is in our own form."""
+        """Tell the observers of a request that ended."""
         batch = Batch(self.contract, [request], one.received if one else self._clock(), responses=[response])
         batch.seconds = {"decode": 0.0, "predict": self._timer() - one.started if one else 0.0, "encode": 0.0}
         if one or response.status == HTTPStatus.OK:
-            batch.decoded[0] = Decoded({}, 1, protocol(request), lambda outputs: response)
+            batch.accepted[0] = Accepted(protocol(request), 1)
         self._observers(batch)

@@ -84,8 +84,14 @@ def too_long(
     return InputError("context_length_exceeded", f"{message} (context_length_exceeded)", asked.path)
 
 
-def error_of(error: InputError, request: Request) -> Response:
-    """An error as its client reads it: in OpenAI's form on OpenAI's routes, else in ours."""
+def error_of(error: InputError, request: Request, cause: Exception | None = None) -> Response:
+    """An error as its client reads it: in OpenAI's form on OpenAI's routes, else in ours.
+
+    Args:
+        error: what was wrong.
+        request: that cannot be answered.
+        cause: what was raised when the fault is ours.
+    """
     if protocol(request) == "native":
-        return error_response(error, request)
-    return Response(STATUS[error.code], error_body(error))
+        return error_response(error, request, cause)
+    return Response(STATUS[error.code], error_body(error), error=error, cause=cause)

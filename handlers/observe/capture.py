@@ -15,10 +15,9 @@ from typing import Protocol
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from handlers.batch import Batch
+from handlers.batch import Batch, Decoded, Outputs
 from handlers.contract import ModelContract
 from handlers.features import FeatureRows
-from handlers.formats.codec import Decoded, Outputs
 from handlers.message import Request
 from handlers.observe.events import Answered, Events, request_id
 from handlers.observe.sink import RefusedError, SinkError
@@ -90,8 +89,7 @@ class Capture:
         self._budget = min(max(1.0, self._rate), self._budget + (now - self._filled) * self._rate)
         self._filled = now
         lost = 0
-        for i, outputs in batch.answered.items():
-            decoded = batch.decoded[i]
+        for i, (decoded, outputs) in batch.answered.items():
             if self._budget < 1 and self._sample == 1:  # as nearly always under load
                 lost += decoded.rows
             elif batch.requests[i].headers.get(SWITCH) != "off" and not _is_foreign(batch.requests[i].headers):

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from handlers.batch import Outputs
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.features import FeatureRows
-from handlers.formats.codec import Outputs
 from handlers.message import Request
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from handlers.batch import Batch, Observer
-from handlers.message import error_detail
+from handlers.message import encodable
 
 logger = logging.getLogger(__name__)
 LINES, WINDOW = 100, 10.0  # so many failed requests are logged in so many seconds; the others are counted
@@ -85,7 +85,8 @@ def log_requests(
     def observe(batch: Batch) -> None:
         for i, response in enumerate(batch.responses):
             failed = response.status != 200
-            if (failed and budget.allows(response.error or "")) or (not failed and sample and chance() < sample):
+            reason = response.error.code if response.error else ""
+            if (failed and budget.allows(reason)) or (not failed and sample and chance() < sample):
                 _log(batch, i)
 
     return observe
@@ -95,12 +96,12 @@ def _log(batch: Batch, i: int) -> None:
     request, response = batch.requests[i], batch.responses[i]
     fields: dict[str, Any] = {"model": batch.contract.name, "version": batch.contract.version} | request.ids
     fields |= {"status": response.status, "seconds": round(sum(batch.seconds.values()), 6)}
-    if i in batch.decoded:
-        fields |= {"protocol": batch.decoded[i].protocol, "rows": batch.decoded[i].rows}
-    if not response.error:
+    if i in batch.accepted:
+        fields |= {"protocol": batch.accepted[i].protocol, "rows": batch.accepted[i].rows}
+    error = response.error
+    if error is None:
         logger.info("answered", extra={"fields": fields})
         return
-    error = error_detail(json.loads(response.body))
-    fields |= {"reason": response.error, "path": error["path"]}
+    fields |= {"reason": error.code, "path": encodable(error.path)}
     level = logging.ERROR if response.status >= 500 else logging.WARNING
-    logger.log(level, error["message"], extra={"fields": fields}, exc_info=response.cause)
+    logger.log(level, encodable(error.message), extra={"fields": fields}, exc_info=response.cause)

@@ -110,27 +110,28 @@ class Telemetry:
         for seconds in waits(batch.requests, batch.received):
             self._queue.observe(seconds)
         self._batch_requests.observe(len(batch.requests))
-        if batch.decoded:
+        if batch.accepted:
             self._batch_rows.observe(batch.rows)
         self._observe_outputs(batch)
         self._read_memory()
 
     def _count(self, batch: Batch) -> None:
-        plain = len(batch.decoded) == len(batch.requests)
+        plain = len(batch.accepted) == len(batch.requests)
         if plain and [response.status for response in batch.responses].count(200) == len(
             batch.requests
         ):  # nearly always
-            for protocol, count in Counts(map(_PROTOCOL, batch.decoded.values())).items():
+            for protocol, count in Counts(map(_PROTOCOL, batch.accepted.values())).items():
                 self._requests.labels(**self._names, protocol=protocol, code="200").inc(count)
             return
         for (protocol, code), count in Counts(self._answer(batch, i) for i in range(len(batch.requests))).items():
             self._requests.labels(**self._names, protocol=protocol, code=code).inc(count)
-        for reason, count in Counts(r.error for r in batch.responses if 400 <= r.status < 500).items():
+        refused = [response.error for response in batch.responses if 400 <= response.status < 500]
+        for reason, count in Counts(error.code for error in refused if error).items():
             self._errors.labels(**self._names, reason=reason).inc(count)
 
     def _answer(self, batch: Batch, i: int) -> tuple[str, str]:
-        decoded = batch.decoded.get(i)
-        protocol = decoded.protocol if decoded else self._protocol(batch.requests[i])
+        accepted = batch.accepted.get(i)
+        protocol = accepted.protocol if accepted else self._protocol(batch.requests[i])
         return protocol, str(batch.responses[i].status)
 
     def _observe_outputs(self, batch: Batch) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from handlers.contract import Array, ModelContract, TensorSpec
-from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, load_engine
+from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, available_cores, load_engine
 from tests.support.handlers import wire
 from tests.support.handlers.models import contract, serve
 
@@ -172,3 +172,18 @@ def test_products_of_int8_are_summed_in_32_bits_on_processors_without_vnni_too(t
     options = engine._session.get_session_options()
     assert options.get_session_config_entry("session.x64quantprecision") == "1"
     assert options.get_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16") == "0"
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("max 100000\n", 8), ("200000 100000\n", 2), ("150000 100000\n", 2), ("50000 100000\n", 1)]
+)
+def test_a_containers_limit_counts_whole_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    (tmp_path / "cpu.max").write_text(text)
+    assert available_cores(tmp_path / "cpu.max") == cores
+
+
+def test_without_a_limit_they_are_those_that_it_is_scheduled_on(tmp_path: Path) -> None:
+    assert available_cores(tmp_path / "none") == len(os.sched_getaffinity(0))

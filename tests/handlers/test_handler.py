@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, Example, ModelContract
-from handlers.formats.codec import Codec, Decoded, Outputs
+from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler, same_answer
 from handlers.message import JSON, NPY, Request, Response, error_detail
 from tests.support.handlers import wire
@@ -139,7 +140,7 @@ class Fragile(Codec):
         def encode(outputs: Outputs) -> Response:
             raise UnicodeError("no text")
 
-        return decoded._replace(encode=encode) if decoded.tensors["x"][0] == 14 else decoded
+        return msgspec.structs.replace(decoded, encode=encode) if decoded.tensors["x"][0] == 14 else decoded
 
 
 @pytest.mark.parametrize(("unlucky", "what"), [(13, "decoding failed"), (14, "encoding failed")])

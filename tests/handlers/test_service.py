@@ -15,9 +15,11 @@ import pytest
 
 from handlers import service as service_module
 from handlers.contract import Example, ModelContract
+from handlers.entry_points.tabular import TabularService
 from handlers.formats.image import ImageCodec
 from handlers.message import JSON, NPY, OCTETS
-from handlers.service import MAX_ROWS, Service, share
+from handlers.service import MAX_ROWS, Service
+from handlers.torchserve import share
 from tests.support.handlers import wire
 from tests.support.handlers.models import LINE, PICTURES, Formula, pixels, serve
 from tests.support.sinks import sink
@@ -87,7 +89,9 @@ Start = Callable[..., Service]
 def start(tmp_path: Path, loaded: Loaded) -> Start:
     """Initializes a service on an archive that holds only a contract."""
 
-    def initialize(config: Any = None, contract: ModelContract = MODEL, kind: type[Service] = Service) -> Service:
+    def initialize(
+        config: Any = None, contract: ModelContract = MODEL, kind: type[Service] = TabularService
+    ) -> Service:
         (tmp_path / "contract.json").write_bytes(contract.to_json())
         service = kind()
         service.initialize(Context(tmp_path, config))
@@ -228,13 +232,13 @@ def test_a_setting_that_makes_no_sense_is_refused_by_its_name(start: Start, name
 def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
     (tmp_path / "contract.json").write_bytes(MODEL.to_json())
     with pytest.raises(ValueError, match=r"handler.engine is 'fast' .* one of onnxruntime, torch"):
-        Service().initialize(Context(tmp_path, {"handler": {"engine": "fast"}}))
+        TabularService().initialize(Context(tmp_path, {"handler": {"engine": "fast"}}))
 
 
 def test_an_archive_whose_contract_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "contract.json").write_bytes(b"{}")
     with pytest.raises(ValueError, match="not a contract"):
-        Service().initialize(Context(tmp_path))
+        TabularService().initialize(Context(tmp_path))
 
 
 def test_a_model_that_does_not_answer_its_example_is_not_served(start: Start) -> None:
@@ -289,7 +293,7 @@ def test_a_copy_that_is_served_under_another_name_captures_nothing(
 ) -> None:
     monkeypatch.setenv("CAPTURE_URL", "http://127.0.0.1:1/events")
     (tmp_path / "contract.json").write_bytes(MODEL.to_json())
-    Service().initialize(Context(tmp_path, name="line-tune"))
+    TabularService().initialize(Context(tmp_path, name="line-tune"))
     assert "capture" not in threads()
 
 

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers import wire
+from handlers.entry_points.tabular import TabularService
 from handlers.message import JSON, MOST_PARTS, NEXT, STATUS, Part, Request, Response
-from handlers.service import Service, request_at
+from handlers.torchserve import request_at
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # TorchServe leaves the file of its version open
@@ -287,7 +288,7 @@ def test_a_batch_is_answered_byte_for_byte_as_torchserve_does(answers: list[tupl
     responses = [response for _, response in answers]
     idents = {i: ident for i, (ident, _) in enumerate(answers)}
     context = context_of([contexts.RequestProcessor({"host": "h"}) for _ in answers], idents)
-    handler = Service()
+    handler = TabularService()
     handler._handler = mock.Mock(handle=lambda given: responses)
     bodies = handler.handle([{}] * len(answers), context)
     expected = protocol.create_predict_response(bodies, idents, "Prediction success", HTTPStatus.OK, context=context)

@@ -99,6 +99,12 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield World()
 
 
+def told(batch: Batch) -> tuple[int, str]:
+    """Status and error of the request that observers were told of."""
+    (response,) = batch.responses
+    return response.status, response.error.code if response.error else ""
+
+
 def text_of(events: Sequence[Any]) -> str:
     return "".join(one["choices"][0]["delta"].get("content", "") for one in events if one["choices"])
 
@@ -286,7 +292,7 @@ def test_a_client_that_went_away_frees_its_slot_for_the_next(world: World) -> No
     world.step()
     assert "a" in world.engine.cancelled
     assert world.body("c")
-    assert [(batch.responses[0].status, batch.responses[0].error) for batch in world.batches] == [(LEFT, "client_left")]
+    assert [told(batch) for batch in world.batches] == [(LEFT, "client_left")]
 
 
 def test_a_client_that_went_away_while_it_waited_never_runs(world: World) -> None:
@@ -397,8 +403,7 @@ def test_bad_requests_get_an_error_in_openais_form(
     assert error["type"] == "invalid_request_error"
     assert error["message"]
     assert world.answer("b")["choices"][0]["message"]["content"] == "fine"
-    assert world.batches[0].responses[0].status == status
-    assert world.batches[0].responses[0].error == code
+    assert told(world.batches[0]) == (status, code)
 
 
 def test_a_bad_native_request_gets_an_error_in_our_form() -> None:

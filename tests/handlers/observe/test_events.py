@@ -29,8 +29,8 @@ def events(model: ModelContract, asked: Request, rows: list[int]) -> tuple[list[
     handler._observers = Observers(model.name, [batches.append])
     answer = orjson.loads(handler.handle([asked])[0].body)
     (batch,) = batches
-    decoded = batch.decoded[0]
-    answered = Answered("r-1", 1361102400.25, rows, decoded.sent or decoded.data, batch.answered[0])
+    decoded, outputs = batch.answered[0]
+    answered = Answered("r-1", 1361102400.25, rows, decoded.sent or decoded.data, outputs)
     told = orjson.dumps(list(Events(model).of(answered)), option=orjson.OPT_SERIALIZE_NUMPY)
     found: list[dict[str, Any]] = json.loads(told)
     return found, answer

@@ -26,13 +26,12 @@ from handlers.handler import ModelHandler
 from handlers.formats.codec import Codec
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.observe.logs import configure
-from handlers.service import Service
+from handlers.torchserve import Worker
 from tests.support.handlers import wire
 from tests.support.handlers.models import LINE, MAX_ROWS, Formula
-import os
 configure()
-service, codec, registry = Service(), Codec(LINE, MAX_ROWS), CollectorRegistry()
-telemetry = service._telemetry(LINE, codec, os.environ, registry)
+worker, codec, registry = Worker(), Codec(LINE, MAX_ROWS), CollectorRegistry()
+telemetry = worker.telemetry(LINE, codec.protocol, registry)
 LanguageTelemetry(LINE, registry)
 telemetry.loaded(0.5, "onnxruntime", "abc")
 capture = Capture(LINE, None, registry, 1.0, 1.0)

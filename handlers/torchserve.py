@@ -1,0 +1,154 @@
+"""Between TorchServe and a core: its lists of dicts and its context in, requests and responses out.
+
+TorchServe itself is never imported: where this runs inside one of its workers, its package is loaded already.
+"""
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry
+
+from handlers import wire
+from handlers.contract import ModelContract
+from handlers.message import Part, Request, Response
+from handlers.observe.logs import configure
+from handlers.observe.metrics_folder import VARIABLE, hold_folder
+from handlers.observe.telemetry import Telemetry
+
+
+class Unpacked(NamedTuple):
+    """An archive that TorchServe has unpacked.
+
+    Attributes:
+        directory: of its files.
+        config: ``model-config.yaml``.
+    """
+
+    directory: Path
+    contract: ModelContract
+    config: Mapping[str, Any]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Our part of ``model-config.yaml``."""
+        return self.config.get("handler") or {}
+
+
+class Worker:
+    """Opens a model, measures its work and puts it behind TorchServe's socket, whichever core answers."""
+
+    def open(self, context: Any) -> Unpacked:
+        """Read the archive that TorchServe's context names, and begin to log in JSON.
+
+        Raises:
+            ValueError: its contract is none.
+        """
+        self._started = time.perf_counter()
+        configure()
+        # Else TorchServe parses JSON before us, without any check, and twice the work.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
+        directory = Path(context.system_properties["model_dir"])
+        contract = ModelContract.from_json((directory / "contract.json").read_bytes())
+        return Unpacked(directory, contract, context.model_yaml_config or {})
+
+    def telemetry(
+        self, contract: ModelContract, protocol: Callable[[Request], str], registry: CollectorRegistry
+    ) -> Telemetry | None:
+        """Make instruments, where a folder for their values is given: on another host there may be none."""
+        folder = os.environ.get(VARIABLE)
+        if not folder:
+            return None
+        self._lock = hold_folder(Path(folder), contract)  # as long as this object lives
+        return Telemetry(contract, protocol, registry)
+
+    def serve(
+        self,
+        unpacked: Unpacked,
+        answer: wire.Answer,
+        telemetry: Telemetry | None,
+        engine: tuple[str, str],
+        idle: Callable[[], None] | None = None,
+    ) -> None:
+        """Answer from now on.
+
+        Args:
+            unpacked: that ``open`` gave.
+            answer: responses of a batch.
+            telemetry: told that the model is loaded.
+            engine: its name, and the file that it runs.
+            idle: called once where nothing has come for a second.
+        """
+        if "ts" in sys.modules:  # inside a worker of TorchServe
+            wire.install(unpacked.settings.get("wire", True), sys.modules["ts"].__version__, answer, idle)
+        if telemetry:
+            name, file = engine
+            sha = unpacked.contract.lineage.get("graph_sha256", {}).get(file, "")
+            telemetry.loaded(time.perf_counter() - self._started, name, sha[:12])
+        # What is loaded stays. Else the collector walks through all of torch's objects now and then, and every client
+        # waits some 70 ms.
+        gc.collect()
+        gc.freeze()
+
+
+def positive(settings: Mapping[str, Any], name: str, default: int) -> int:
+    """A setting of ours in ``model-config.yaml``.
+
+    Raises:
+        ValueError: it is no positive integer.
+    """
+    value = settings.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"handler.{name} is {value!r} in model-config.yaml; it must be a positive integer")
+    return value
+
+
+def number(environ: Mapping[str, str], variable: str, default: float) -> float:
+    """A number in the environment; −1 where it is none."""
+    try:
+        return float(environ.get(variable) or default)
+    except ValueError:
+        return -1
+
+
+def share(environ: Mapping[str, str], variable: str, default: float = 0.0) -> float:
+    """A share from 0 to 1 in the environment.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = number(environ, variable, default)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{variable} is {environ[variable]!r}; it must be a share from 0 to 1")
+    return value
+
+
+def tell(responses: Sequence[Response], context: Any) -> None:
+    """Tell TorchServe's context the status, content type and headers of each answer."""
+    for i, response in enumerate(responses):
+        if response.status != HTTPStatus.OK:
+            context.set_response_status(code=response.status, phrase=HTTPStatus(response.status).phrase, idx=i)
+        context.set_response_content_type(i, response.content_type)
+        for name, value in response.headers.items():
+            context.set_response_header(i, name, value)
+
+
+def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:
+    """A request of a batch, from its parts and TorchServe's context."""
+    # A part's content type stands among the headers too, in a dict under the part's name.
+    given = context.get_all_request_header(i)
+    headers = {k.lower(): v for k, v in given.items() if isinstance(v, str)}
+    whole = [Part(name, bytes(value), _content_type(given.get(name))) for name, value in parts.items()]
+    return wire.request_of(whole, headers, context.get_request_id(i) or "")
+
+
+def _content_type(header: Any) -> str:
+    """The content type of a part in TorchServe's context, where no header of the same name has taken its place."""
+    return str(header.get("content-type", "")) if isinstance(header, dict) else ""
