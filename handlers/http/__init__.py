@@ -1,1 +1,1 @@
-"""What stands around a request in HTTP: routes, media types, compression, forms, overload."""
+"""The HTTP parts of a request: routes, media types, compression, forms, overload."""

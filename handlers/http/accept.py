@@ -1,4 +1,4 @@
-"""Which media type a client would rather have: ``Accept`` (RFC 9110, 12.5.1)."""
+"""Choose a response's media type by the client's ``Accept`` (RFC 9110, 12.5.1)."""
 
 import re
 from collections.abc import Sequence
@@ -9,21 +9,20 @@ _VALUE = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*")'
 _RANGE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})((?:\s*;\s*(?:{_TOKEN}\s*=\s*{_VALUE})?)*)\s*(?:,|$)")
 _WEIGHT = re.compile(r";\s*q\s*=\s*([^;\s]*)", re.I)
 _NUMBER = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)")
-_LONGEST = 4096  # characters that are read; a header that is longer says nothing
+_LONGEST = 4096  # characters; a longer header is ignored
 
 
 def choose(header: str, offered: Sequence[str]) -> str:
-    """Choose what is sent.
+    """Choose the media type of a response.
 
-    Where the client wants none of them, it gets the first: an answer in another form says more than a 406.
+    A client that accepts none of them gets the first: an answer in another form says more than a 406.
 
     Args:
-        header: ``Accept``; empty for none. An element that is malformed says nothing.
-        offered: media types in lower case, without parameters; the first is sent where the client does not care.
+        header: ``Accept``; empty for none. A malformed element is skipped.
+        offered: media types in lower case, without parameters, the default first.
 
     Returns:
-        The one of the highest weight; of several, one that is named rather than one that a wildcard lets in, of those
-        the last.
+        The type of the highest weight. Among equals a named type goes before a wildcard's, and the last before others.
     """
     ranges = _ranges(header)
     if not ranges:
@@ -38,18 +37,18 @@ def choose(header: str, offered: Sequence[str]) -> str:
 
 
 def _ranges(header: str) -> dict[str, float]:
-    """The media ranges of a header, in lower case, with their weights; of two alike the last."""
+    """Return the media ranges of a header, in lower case, with their weights; the last of equal ranges counts."""
     ranges: dict[str, float] = {}
     if len(header) > _LONGEST:
         return ranges
-    at = 0
-    while at < len(header):
-        element = _RANGE.match(header, at)
-        if element is None:  # it is skipped up to the next comma
-            comma = header.find(",", at)
-            at = len(header) if comma < 0 else comma + 1
+    position = 0
+    while position < len(header):
+        element = _RANGE.match(header, position)
+        if element is None:  # malformed: go on after the next comma
+            comma = header.find(",", position)
+            position = len(header) if comma < 0 else comma + 1
             continue
-        at = element.end()
+        position = element.end()
         weight = _WEIGHT.search(element[2])
         if weight is None or _NUMBER.fullmatch(weight[1]):
             ranges[element[1].lower()] = float(weight[1]) if weight else 1.0
@@ -57,9 +56,9 @@ def _ranges(header: str) -> dict[str, float]:
 
 
 def _weight(media_type: str, ranges: dict[str, float]) -> tuple[float, int]:
-    """The weight that the most specific range gives a media type, and how specific that is."""
+    """Return the weight of a media type by its most specific range, and how specific that range is."""
     family = f"{media_type.partition('/')[0]}/*"
-    for specific, name in ((2, media_type), (1, family), (0, "*/*")):
+    for specificity, name in ((2, media_type), (1, family), (0, "*/*")):
         if name in ranges:
-            return ranges[name], specific
+            return ranges[name], specificity
     return 0.0, 0

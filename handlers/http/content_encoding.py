@@ -1,4 +1,4 @@
-"""Compressed bodies: ``Content-Encoding`` (RFC 9110, 8.4), inflated up to the largest body that is taken."""
+"""Inflate compressed bodies (``Content-Encoding``, RFC 9110, 8.4) up to the largest body that is accepted."""
 
 import re
 import zlib
@@ -15,28 +15,28 @@ _WRONG = "a whole body in the coding that the header names"
 
 
 def codings(headers: Mapping[str, str]) -> list[str]:
-    """Read the codings of a body, the first that was applied first.
+    """Return the codings of a body in the order in which they were applied.
 
     Args:
         headers: names in lower case.
 
     Raises:
-        InputError: one of them is not known.
+        InputError: a coding is unknown, or there are too many.
     """
-    named = [name.lower() for name in _SEPARATOR.split(headers.get(HEADER, "").strip(" \t")) if name]
-    found = ["gzip" if name == "x-gzip" else name for name in named if name != "identity"]
-    unknown = [name for name in found if name not in CODINGS]
-    if unknown or len(found) > MOST_CODINGS:
-        what = f"by {unknown[0]!r}" if unknown else f"{len(found)} times"
-        raise InputError("unsupported_media_type", f"the body is encoded {what}", HEADER, ", ".join(CODINGS))
-    return found
+    names = [name.lower() for name in _SEPARATOR.split(headers.get(HEADER, "").strip(" \t")) if name]
+    applied = ["gzip" if name == "x-gzip" else name for name in names if name != "identity"]
+    unknown = [name for name in applied if name not in CODINGS]
+    if unknown or len(applied) > MOST_CODINGS:
+        fault = f"by {unknown[0]!r}" if unknown else f"{len(applied)} times"
+        raise InputError("unsupported_media_type", f"the body is encoded {fault}", HEADER, ", ".join(CODINGS))
+    return applied
 
 
 def inflate(body: bytes, applied: Sequence[str]) -> bytes:
-    """Undo the codings of a body, the last first.
+    """Undo the codings of a body, the last one first.
 
     Raises:
-        InputError: the body is not in a coding, or is too large when inflated.
+        InputError: the body is not in one of the codings, or is too large when inflated.
     """
     for coding in reversed(applied):
         body = _members(body) if coding == "gzip" else _deflated(body)
@@ -44,7 +44,7 @@ def inflate(body: bytes, applied: Sequence[str]) -> bytes:
 
 
 def _members(body: bytes) -> bytes:
-    """Inflate gzip (RFC 1952): members one behind the other."""
+    """Inflate gzip (RFC 1952), which may have several members."""
     inflated = bytearray()
     rest = body
     while rest or not inflated:
@@ -57,7 +57,7 @@ def _members(body: bytes) -> bytes:
 
 
 def _deflated(body: bytes) -> bytes:
-    """Inflate ``deflate``, which is zlib's format (RFC 1950), and which some clients send without its frame."""
+    """Inflate ``deflate``: zlib's format (RFC 1950), which some clients send without its frame."""
     framed = len(body) > 1 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
     decoder = zlib.decompressobj(_ZLIB if framed else _RAW)
     inflated = _step(decoder, body, MAX_BODY, "deflate")
@@ -72,8 +72,8 @@ def _step(decoder: "zlib._Decompress", data: bytes, room: int, coding: str) -> b
     except zlib.error as error:
         raise InputError("invalid_encoding", f"the body is no {coding}: {error}", HEADER, _WRONG) from None
     if len(inflated) > room:
-        found = f"the body has more than {MAX_BODY} bytes when inflated"
-        raise InputError("too_large", found, HEADER, f"at most {MAX_BODY} bytes")
+        message = f"the body has more than {MAX_BODY} bytes when inflated"
+        raise InputError("too_large", message, HEADER, f"at most {MAX_BODY} bytes")
     if not decoder.eof:
         raise InputError("invalid_encoding", f"the {coding} stream is cut short", HEADER, _WRONG)
     return inflated

@@ -1,9 +1,9 @@
-"""The routes of KServe v1 and of the Open Inference Protocol (v2): which a request came by, and what their GETs answer.
+"""The routes of KServe v1 and of the Open Inference Protocol (v2): the protocol of a request, and answers to GETs.
 
-A URL that names a protocol decides it. Of its own routes ``/v1/models/{model}:predict`` and
-``/v2/models/{model}/infer`` TorchServe says by itself only that it was one of the two, as ours has it
-(``serving/hosts/torchserve/kserve_routes.py``) which, and it answers no GET there. Behind a model's version it hands
-on the rest of the path: with the base URL ``/predictions/{model}/{version}`` a client has the whole of either protocol.
+A URL that names a protocol decides it. TorchServe itself has ``/v1/models/{model}:predict`` and
+``/v2/models/{model}/infer``, answers no GET there, and does not say which of the two a request came by. A patched class
+(``serving/hosts/torchserve/kserve_routes.py``) says it. Behind a model's version TorchServe hands on the rest of the
+path. So a client with the base URL ``/predictions/{model}/{version}`` has the whole of either protocol.
 """
 
 import re
@@ -17,8 +17,8 @@ from handlers.message import JSON, InputError, Response
 
 V1, V2 = "v1", "v2"
 EITHER = "v1 or v2"
-PATH = "url_path"  # a header: the URL behind the model's version, or the whole of it, without the first slash
-EXPLAIN = "explain"  # a header of TorchServe's: whether to explain, or, where not, the protocol of the route
+PATH = "url_path"  # header: the URL behind the model's version, or the whole URL, without its first slash
+EXPLAIN = "explain"  # TorchServe's header: whether to explain, or else the protocol of the route
 SERVER = {"name": "marloop", "version": "1", "extensions": ["binary_tensor_data", "classification"]}
 _MODEL = re.compile(
     r"(?P<protocol>v[12])/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<end>:predict|/infer|/ready|)"
@@ -32,44 +32,44 @@ _OF_THE_SERVER: dict[str, Any] = {
 
 
 def route(headers: Mapping[str, str]) -> str:
-    """The protocol that the URL of a request names: ``V1``, ``V2`` or ``EITHER`` of the two; empty if it names none."""
-    path, told = headers.get(PATH), headers.get(EXPLAIN)
-    if told in (V1, V2):
-        return told
+    """Return the protocol that a request's URL names: ``V1``, ``V2`` or ``EITHER``; empty if it names none."""
+    path, explain = headers.get(PATH), headers.get(EXPLAIN)
+    if explain in (V1, V2):
+        return explain
     if path is None:
-        return "" if told is None else EITHER
+        return "" if explain is None else EITHER
     if not path:
         return ""
-    found = _model(path)
-    if found:
-        return found["protocol"]
+    path_match = _match_model(path)
+    if path_match:
+        return path_match["protocol"]
     return path[:2] if path in _OF_THE_SERVER or path == "v1/models" else ""
 
 
 def answer(contract: ModelContract, path: str, names: Container[str] = ()) -> Response | None:
-    """Answer what the protocols' GETs ask; None for a prediction, and for a path that is of neither protocol.
+    """Answer a GET of the protocols; None for a prediction, and for a path of neither protocol.
 
     Args:
-        contract: of the model.
-        path: as the header ``PATH`` has it; the method is not known.
-        names: by which the model is served beside its own.
+        contract: of the served model.
+        path: from the header ``PATH``; the host does not hand on the method.
+        names: other names by which the model is served.
 
     Raises:
-        InputError: there is no such model or version here.
+        InputError: the path names another model or version.
     """
     if path in _OF_THE_SERVER:
         return _json(_OF_THE_SERVER[path])
     if path == "v1/models":
         return _json({"models": [contract.name]})
-    found = _model(path)
-    if not found:
+    path_match = _match_model(path)
+    if not path_match:
         return None
-    name, version = found["name"], found["version"]
+    name, version = path_match["name"], path_match["version"]
     if name != contract.name and name not in names:
         raise InputError("not_found", f"there is no model {name!r} here", "url", contract.name)
     if version not in (None, contract.version):
         raise InputError("not_found", f"there is no version {version!r} of {name} here", "url", contract.version)
-    match found.group("protocol", "end"):
+    match path_match.group("protocol", "end"):
         case ("v1", ":predict") | ("v2", "/infer"):
             return None
         case ("v2", ""):
@@ -77,13 +77,13 @@ def answer(contract: ModelContract, path: str, names: Container[str] = ()) -> Re
     return _json({"name": name, "ready": True})
 
 
-def _model(path: str) -> re.Match[str] | None:
-    found = _MODEL.fullmatch(path)
-    return found if found and found["end"] in _ENDS[found["protocol"]] else None
+def _match_model(path: str) -> re.Match[str] | None:
+    match = _MODEL.fullmatch(path)
+    return match if match and match["end"] in _ENDS[match["protocol"]] else None
 
 
 def model_metadata(contract: ModelContract) -> dict[str, Any]:
-    """The "Model Metadata Response JSON Object" of the Open Inference Protocol."""
+    """Return the "Model Metadata Response JSON Object" of the Open Inference Protocol."""
     return {
         "name": contract.name,
         "versions": [contract.version],

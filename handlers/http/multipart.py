@@ -1,4 +1,4 @@
-"""Forms (``multipart/form-data``, RFC 7578) that the host hands on as they came, read into parts."""
+"""Read forms (``multipart/form-data``, RFC 7578) that the host hands on unread into parts."""
 
 import binascii
 import quopri
@@ -14,14 +14,14 @@ _PLAIN = ("", "7bit", "8bit", "binary")
 
 
 def parse(body: bytes, content_type: str) -> tuple[Part, ...]:
-    """Read the parts of a form.
+    """Return the parts of a form.
 
     Args:
         body: of the request.
-        content_type: its header, with the boundary.
+        content_type: the header, with the boundary.
 
     Raises:
-        InputError: no form, or one that cannot be read.
+        InputError: the body is no form, or has too many parts.
     """
     boundary = collapse_rfc2231_value(_header("Content-Type", content_type).get_param("boundary", ""))
     if not 0 < len(boundary) <= 70:  # RFC 2046, 5.1.1
@@ -40,12 +40,12 @@ def parse(body: bytes, content_type: str) -> tuple[Part, ...]:
 
 
 def _header(name: str, value: str) -> Message:
-    """Read a header with parameters, which may be quoted or encoded as RFC 2231 has it."""
+    """Parse a header with parameters, which may be quoted or encoded as in RFC 2231."""
     return HeaderParser().parsestr(f"{name}: {' '.join(value.split())}\n\n", headersonly=True)
 
 
 def _part(piece: bytes) -> Part:
-    """Read what stands between two boundaries: the rest of the boundary's line, headers, an empty line, a body."""
+    """Return the part between two boundaries: the rest of the boundary's line, headers, an empty line, a body."""
     padding, _, rest = piece.partition(b"\r\n")
     head, blank, body = (b"\r\n" + rest).partition(b"\r\n\r\n")
     if padding.strip(b" \t") or not blank:
@@ -54,10 +54,11 @@ def _part(piece: bytes) -> Part:
     name = headers.get_param("name", header="content-disposition")
     if headers.get_content_disposition() != "form-data" or name is None:
         raise _error("a part has no name")
-    named = headers.get_param("filename", header="content-disposition") is not None
-    kind = headers.get_content_type() if "content-type" in headers else "application/octet-stream" if named else ""
+    is_file = headers.get_param("filename", header="content-disposition") is not None
+    default = "application/octet-stream" if is_file else ""
+    media_type = headers.get_content_type() if "content-type" in headers else default
     name = collapse_rfc2231_value(name)
-    return Part(name, _decoded(body, str(headers.get("content-transfer-encoding", "")), name), kind)
+    return Part(name, _decoded(body, str(headers.get("content-transfer-encoding", "")), name), media_type)
 
 
 def _decoded(body: bytes, encoding: str, name: str) -> bytes:
@@ -74,5 +75,5 @@ def _decoded(body: bytes, encoding: str, name: str) -> bytes:
         raise _error(f"{name!r} is no base64: {error}") from None
 
 
-def _error(found: str, where: str = "form") -> InputError:
-    return InputError("invalid_form", found, where, _EXPECTED)
+def _error(message: str, place: str = "form") -> InputError:
+    return InputError("invalid_form", message, place, _EXPECTED)

@@ -1,11 +1,11 @@
-"""More requests than can be answered: whoever has no turn soon is told at once to come back, and the others are quick.
+"""Shorten batches under overload: answer a few requests quickly, and turn the rest away to come back later.
 
-All requests of a batch are answered together, and the frontend hands over up to 64 of them. While it holds few, a batch
-may take as long as it does. When requests wait for longer than two batches take, more come than are answered, and a
-long batch only makes the others wait: then a batch answers a few and turns the rest away, until nobody is turned away.
+All requests of a batch are answered together, and the frontend hands over up to 64 of them. Without overload a batch
+may take its time. Requests that wait for longer than two batches take are a sign of overload. Then each batch answers a
+few requests and turns the rest away, until no request is turned away.
 
-How long a request has waited only its header ``X-Request-Start`` tells, which a gateway sets. Half of a batch must have
-one, so that no single client can make all others be turned away.
+Only the header ``X-Request-Start``, which a gateway sets, says how long a request has waited. Half of a batch must have
+it, so that no single client can have all others turned away.
 """
 
 from collections.abc import Sequence
@@ -13,33 +13,28 @@ from statistics import median
 
 from handlers.message import Request
 
-CLOCK_ERROR = 3600.0  # s: an X-Request-Start further from now is no time, or of a clock that is wrong
-LONG = 0.05  # s that a batch takes: with shorter ones nobody waits long
-BATCHES = 2  # that fit into the time a request waited, when there are too many
-TURNS = 4  # requests of a usual cost that a batch answers then
-CALM = 2.0  # s without anybody turned away, after which batches may be long again
+CLOCK_ERROR = 3600.0  # s: an X-Request-Start further from now is no time, or comes from a wrong clock
+LONG = 0.05  # s: shorter batches keep no request waiting long
+BATCHES = 2  # a request that waits for longer than this many batches is a sign of overload
+TURNS = 4  # requests of usual cost that a batch answers under overload
+CALM = 2.0  # s without a request turned away, after which batches may be long again
 
 
 class Overload:
-    """How long each batch may take.
+    """Bounds the time of each batch by how long its requests have waited.
 
     Args:
-        patience: seconds, where there are no more requests than can be answered.
+        patience: seconds that a batch may take without overload.
     """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._last = 0.0  # s that the last batch took
-        self._each = 0.0  # s of that for each request which was answered
-        self._until = 0.0  # when batches may be long again
+        self._last = 0.0  # s of the last batch
+        self._each = 0.0  # s of the last batch for each answered request
+        self._until = 0.0  # end of the overload, s since the epoch
 
     def seconds_for(self, requests: Sequence[Request], now: float) -> float:
-        """Return the seconds that a batch may take.
-
-        Args:
-            requests: of the batch.
-            now: seconds since the epoch.
-        """
+        """Return the seconds that a batch of these requests may take; ``now`` is in seconds since the epoch."""
         if self._last > LONG:
             waited = waits(requests, now)
             if 2 * len(waited) > len(requests) and median(waited) > BATCHES * self._last:
@@ -47,13 +42,13 @@ class Overload:
         return min(self._patience, TURNS * self._each) if now < self._until else self._patience
 
     def ended(self, now: float, seconds: float, answered: int, refused: int) -> None:
-        """Learn from a batch.
+        """Note what a batch took.
 
         Args:
-            now: seconds since the epoch, before it.
-            seconds: that it took.
-            answered: how many requests had their turn.
-            refused: how many had none.
+            now: seconds since the epoch, at the start of the batch.
+            seconds: duration of the batch.
+            answered: number of requests that were answered.
+            refused: number of requests that were turned away.
         """
         self._last, self._each = seconds, seconds / max(answered, 1)
         if refused and now < self._until:
@@ -69,8 +64,9 @@ def waits(requests: Sequence[Request], now: float) -> list[float]:
 
 
 def request_start(header: str) -> float | None:
-    """The time of an ``X-Request-Start``: seconds since the epoch from ``t=1700000000.123``, where proxies write
-    seconds, milliseconds or microseconds; None where it is no time.
+    """Return the seconds since the epoch of an ``X-Request-Start`` such as ``t=1700000000.123``; None if it is no time.
+
+    Proxies write seconds, milliseconds or microseconds.
     """
     try:
         value = float(header.removeprefix("t="))

@@ -1,6 +1,6 @@
 """Instruments of a worker (prometheus-client), recorded once a batch.
 
-In a service the workers' values lie in files of one folder (``PROMETHEUS_MULTIPROC_DIR``, prometheus_client's
+Workers of a service keep their values in files of one folder (``PROMETHEUS_MULTIPROC_DIR``, prometheus_client's
 "Multiprocess Mode"), which the exporter merges. Every label value comes from a closed set: no request can add a series.
 """
 
@@ -39,7 +39,7 @@ class WeightedHistogram(Histogram):
         self._buckets[bisect_left(self._upper_bounds, value)].inc(count)
 
     def observe_all(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
-        """Observe each finite value, at the cost of one observation for each bucket that they fall into."""
+        """Observe each finite value, at the cost of one observation a bucket."""
         total = float(values.sum())
         if not math.isfinite(total):
             values = values[np.isfinite(values)]
@@ -52,12 +52,12 @@ class WeightedHistogram(Histogram):
 
 
 class Telemetry:
-    """An observer of batches.
+    """Records batches in the instruments of a worker.
 
     Args:
         contract: of the model.
-        protocol: names what a refused request is written in.
-        registry: that the instruments belong to.
+        protocol: names the protocol of a refused request.
+        registry: owner of the instruments.
         clock: seconds since the epoch.
     """
 
@@ -93,9 +93,9 @@ class Telemetry:
         """Record that the model is loaded.
 
         Args:
-            seconds: that it took.
-            engine: that runs it.
-            sha: of its graph.
+            seconds: duration of the load.
+            engine: name of the engine.
+            sha: SHA of the model's graph.
         """
         self._gauge("model_load_duration_seconds", "Time to load the model", "livemax").set(seconds)
         info = self._gauge("model_info", "What is loaded", "livemax", engine=engine, sha=sha)
@@ -167,7 +167,7 @@ class Telemetry:
 
 
 def value_buckets(contract: ModelContract) -> list[float]:
-    """Bounds for the predictions of a regression: each holds a tenth of what the model says of its training data."""
+    """Return bucket bounds for a regression: each bucket holds a tenth of the predictions on the training data."""
     quantiles = contract.reference.get("output", {}).get("quantiles") or [0.0, 1.0]
     bounds = np.quantile(np.asarray(quantiles, float), np.linspace(0, 1, 11))
     return sorted({float(f"{bound:.3g}") for bound in bounds})
