@@ -16,8 +16,8 @@ PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
 
 
 def names() -> list[str]:
-    """The names of all recipes."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Return the names of all recipes; a file whose name begins with ``_`` is what recipes have in common."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> Recipe[Any]:
