@@ -47,7 +47,7 @@ bench: $(VENV)/load ## Side by side with peers in one run, into docs/performance
 	@$(BIN)/python -m loadtests.bench $(ARGS)
 
 bench-chat: $(VENV)/runtime ## The language model side by side with peers in one run, into docs/language-model.md
-	@$(BIN)/python -m loadtests.bench.language $(ARGS)
+	@$(BIN)/python -m loadtests.bench language $(ARGS)
 
 replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and on the loop, into docs/closed-loop.md
 	@$(BIN)/python -m monitoring replay --output docs $(ARGS)

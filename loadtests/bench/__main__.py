@@ -2,115 +2,165 @@
 
 Each peer is a small server in an environment of its own, made on demand under ``.bench/``, with the champion's graph
 and the same answers. It takes about forty minutes on two cores, and the machine should have nothing else to do.
+``python -m loadtests.bench language`` does the same for the language model.
 """
 
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from loadtests import wrk
-from loadtests.bench.machine import machine
-from loadtests.bench.tensors import chart, contenders, extremes, marloop, report
-from loadtests.bench.tensors.contenders import MODELS, Contender
+from loadtests.bench.tensors import contenders, extremes, marloop, report
+from loadtests.bench.tensors.contenders import MODELS
 from loadtests.bench.tensors.results import QUICK, Plan, Results
 from loadtests.bench.tensors.turns import Bench
+from loadtests.bench.turns import chosen
 from serving import command_line, documents
+from serving.command_line import console
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
+from training.figures.machine import details
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
-PAGE = ROOT / "docs" / "performance.md"
+ENVIRONMENTS = ROOT / ".bench"
+ROUNDS = 3  # of the language model
+ALONE = 3  # prompts that are asked one at a time, each turn
+Only = Annotated[list[str] | None, typer.Option(help="Only this contender; may be repeated.")]
 
 
-@app.command(help=__doc__)
+@app.callback(invoke_without_command=True, help=__doc__)
 def bench(
+    context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="One short round: does everything work?")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Only this contender; may be repeated.")] = None,
+    only: Only = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = Plan().rounds,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of each measurement.")] = Plan().seconds,
     soak: Annotated[float, typer.Option(help="Seconds of load under which memory is watched; 0: none.")] = 0,
-    page: Annotated[Path, typer.Option(help="Page for the tables; the chart lies beside it.")] = PAGE,
+    page: Annotated[Path, typer.Option(help="Page for the tables; the chart lies beside it.")] = ROOT
+    / "docs/performance.md",
     again: Annotated[Path | None, typer.Option(help="Write the page of an earlier run from its results.json.")] = None,
 ) -> None:
     """Measure, and write the page."""
-    # However it is ended, it stops what it started.
+    if context.invoked_subcommand:
+        return
+    with _stopping():
+        if again:
+            results = msgspec.json.decode(again.read_bytes(), type=Results)
+        else:
+            plan = msgspec.structs.replace(QUICK, soak=soak) if quick else Plan(rounds, seconds, soak=soak)
+            results = _measure(plan, only or [])
+        console.print(report.write(results, page), markup=False)
+    console.print(f"written to {page} and {page.with_suffix('.png')}")
+
+
+@app.command("language")
+def language_command(
+    name: Annotated[str, typer.Option("--model", help="The language model, by its name in the store.")] = "chat",
+    only: Only = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = ROUNDS,
+    page: Annotated[Path, typer.Option(help="Page for the tables; chart and results lie beside it.")] = ROOT
+    / "docs/language-model.md",
+    again: Annotated[bool, typer.Option("--again", help="Write the page of the results that lie beside it.")] = False,
+) -> None:
+    """Measure the language model beside its peers, ten minutes on two cores, and write the page."""
+    from loadtests.bench.language import report
+    from loadtests.bench.language.results import Results
+
+    path = page.with_suffix(".json")
+    with _stopping():
+        if not again:
+            _measure_language(name, only or [], rounds, path)
+        console.print(report.write(msgspec.json.decode(path.read_bytes(), type=Results), page), markup=False)
+    console.print(f"written to {page} and {path}")
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """End with a sentence where it cannot go on; however it is ended, it stops what it started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if again:
-            _write(msgspec.json.decode(again.read_bytes(), type=Results), page)
-            return
-        plan = msgspec.structs.replace(QUICK, soak=soak) if quick else Plan(rounds, seconds, soak=soak)
-        _write(_measure(plan, set(only or [])), page)
-    except (wrk.WrkError, ArchiveError, OSError, ValueError) as error:
-        _fail(error)
+        yield
+    except (wrk.WrkError, ArchiveError, OSError, ValueError, ModuleNotFoundError) as error:
+        command_line.fail(Exception(str(error)))
     except KeyboardInterrupt:
         console.print("interrupted; everything that was started is stopped")
         raise typer.Exit(130) from None
 
 
-def _measure(plan: Plan, only: set[str]) -> Results:
+def _say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+def _measure(plan: Plan, only: list[str]) -> Results:
     wrk.find()
-    chosen = _chosen(only)
+    servers = chosen([*contenders.marloops(), *contenders.peers(ENVIRONMENTS)], only)
     registry = Registry(Settings.from_environment(os.environ).model_store)
     missing = [model for model in MODELS if model not in registry.champions()]
     if missing:
         raise ArchiveError(f"{', '.join(missing)} has no champion in {registry.store}: run `make up` once")
-    root = ROOT / ".bench"
-    models = {model: marloop.unpack(registry, model, root / "models" / model) for model in MODELS}
+    models = {model: marloop.unpack(registry, model, ENVIRONMENTS / "models" / model) for model in MODELS}
     started = datetime.now(UTC)
     folder = ROOT / "loadtests" / "reports" / f"{started:%Y%m%d-%H%M%S}-bench"
     folder.mkdir(parents=True)
     results = Results(
-        started.isoformat(timespec="seconds"),
-        plan,
-        machine(),
-        {one.name: one.what for one in chosen},
-        {model: dict(marloop.serving_settings(path)) for model, path in models.items()},
+        started=started.isoformat(timespec="seconds"),
+        plan=plan,
+        machine=details(),
+        titles={server.name: server.what for server in servers},
+        settings={model: dict(marloop.serving_settings(path)) for model, path in models.items()},
     )
 
     def save() -> None:
         documents.write(folder / "results.json", results, Results, private=False)
 
-    run = Bench(results, models, lambda text: console.print(text, markup=False), save)
-    run.run(chosen)
-    ours = next((one for one in chosen if one.name == "marloop"), None)
+    run = Bench(results, models, _say, save)
+    run.run(servers)
+    ours = next((server for server in servers if server.name == "marloop"), None)
     if ours and "marloop" not in results.absent:
         run.ceilings(ours)
-        console.print("past the queue's capacity, cold start, memory")
-        exchange = run.exchange(ours, "flights")
-        results.extremes = extremes.measure(models["flights"], exchange, plan)
+        _say("past the queue's capacity, cold start, memory")
+        results.extremes = extremes.measure(models["flights"], run.exchange(ours, "flights"), plan)
     save()
-    console.print(f"raw results: {folder / 'results.json'}")
+    _say(f"raw results: {folder / 'results.json'}")
     return results
 
 
-def _chosen(only: set[str]) -> list[Contender]:
-    known = [*contenders.marloops(), *contenders.peers(ROOT / ".bench")]
-    unknown = only - {one.name for one in known}
-    if unknown:
-        names = ", ".join(one.name for one in known)
-        raise ValueError(f"no contender is called {', '.join(sorted(unknown))}; there are {names}")
-    return [one for one in known if not only or one.name in only]
+def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> None:
+    from loadtests.bench.language import contenders, in_process, model, prompts
+    from loadtests.bench.language.results import BESIDE, TOGETHER, Results
+    from loadtests.bench.language.turns import Bench
 
+    generators = chosen(contenders.contenders(ENVIRONMENTS / "chat"), only)
+    registry = Registry(Settings.from_environment(os.environ).model_store)
+    with tempfile.TemporaryDirectory(prefix="marloop-chat-") as folder:
+        unpacked = model.unpack(registry, name, Path(folder))
+        results = Results(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            rounds=rounds,
+            machine=details(),
+            titles={generator.name: generator.what for generator in generators},
+            weights=unpacked.weights.stat().st_size,
+            settings=dict(unpacked.settings()),
+            evaluation=unpacked.contract.evaluation,
+        )
 
-def _write(results: Results, page: Path) -> None:
-    report.write(results, page)
-    chart.draw(results, page.with_suffix(".png"))
-    console.print(report.markdown(results), markup=False)
-    console.print(f"written to {page} and {page.with_suffix('.png')}")
+        def save() -> None:
+            documents.write(path, results, Results, private=False)
 
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[-1] if error.args else error), markup=False)
-    raise typer.Exit(1) from None
+        _say("the prompts, and their answers alone")
+        engine = in_process.load(unpacked.directory, slots=1)
+        drawn = prompts.draw(engine, ALONE, TOGETHER, len(BESIDE))
+        engine.close()
+        Bench(results, unpacked, drawn, _say, save).run(generators)
+        save()
 
 
 if __name__ == "__main__":

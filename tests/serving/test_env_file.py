@@ -122,9 +122,7 @@ def test_another_file_can_be_named_or_none(tmp_path: Path) -> None:
         env_file.load({env_file.VARIABLE: "missing"}, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "module", ["serving", "training", "monitoring", "loadtests", "loadtests.bench", "loadtests.bench.language"]
-)
+@pytest.mark.parametrize("module", ["serving", "training", "monitoring", "loadtests", "loadtests.bench"])
 def test_every_command_reads_it_or_refuses(tmp_path: Path, module: str) -> None:
     path = write(tmp_path, "MARLOOP_INFERENCE_PORT='18080'\n")
     environ = {**os.environ, env_file.VARIABLE: str(path)}

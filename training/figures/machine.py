@@ -5,12 +5,25 @@ import os
 import platform
 from pathlib import Path
 
+import psutil
+
 
 def machine() -> str:
     """Processor, cores that this process may use, Python and torch, in a line."""
     cores = len(os.sched_getaffinity(0))
     torch = importlib.metadata.version("torch").partition("+")[0]
     return f"{processor()}, {cores} cores, Python {platform.python_version()}, torch {torch}"
+
+
+def details() -> dict[str, str]:
+    """Processor, all cores, memory, system and Python, each by itself."""
+    return {
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.freedesktop_os_release().get('PRETTY_NAME', 'Linux')}, kernel {platform.release()}",
+        "python": platform.python_version(),
+    }
 
 
 def processor() -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from loadtests.bench.language import results as figures
 from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, MACHINE, OURS, TRANSFORMERS, Results
-from loadtests.bench.tensors.goals import Goal, at_least, at_most
-from loadtests.bench.tensors.results import Spread, ratio, spread
+from loadtests.bench.page import Goal, at_least, at_most
+from loadtests.bench.results import Spread, ratio, spread
 
 
 def goals(results: Results) -> list[Goal]:

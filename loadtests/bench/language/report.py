@@ -1,12 +1,13 @@
-"""The results as Markdown, written between markers of a page whose prose survives."""
+"""The results as a chart and as Markdown, written between the marks of a page whose prose survives."""
 
 from pathlib import Path
 
 from loadtests.bench.language import results as figures
 from loadtests.bench.language.goals import goals
 from loadtests.bench.language.results import MACHINE, OURS, Results
-from loadtests.bench.tensors.report import goals_table, quick, span
-from loadtests.bench.tensors.results import spread
+from loadtests.bench.page import draw_bars, goals_table, head, missing_table, span, versions_line
+from loadtests.bench.results import Spread, spread
+from training.figures.picture import picture
 from training.figures.text import Marks, put, table
 
 MARKS = Marks(
@@ -14,13 +15,35 @@ MARKS = Marks(
 )
 
 
-def write(results: Results, page: Path) -> None:
-    """Put the tables between the markers of a page; one without markers gets them at its end.
+PANELS = (
+    ("1 stream, decoding", figures.ALONE, "tokens/s", 1),
+    ("8 streams, end to end", figures.END_TO_END, "tokens/s", 1),
+    ("first token, idle", figures.FIRST, "ms", 1000),
+)
+
+
+def write(results: Results, page: Path) -> str:
+    """Put the tables between the marks of a page, or at its end, and the chart beside it; returns the tables.
 
     Raises:
-        ValueError: only one of the markers is there.
+        ValueError: only one of the marks is there.
     """
-    put(markdown(results), page, MARKS)
+    tables = markdown(results)
+    put(tables, page, MARKS)
+    draw(results, page.with_suffix(".png"))
+    return tables
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw a panel a figure as a PNG, a bar a contender."""
+    with picture(path, 13, 2.8) as figure:
+        for axes, (title, measured, unit, scale) in zip(
+            figure.subplots(1, len(PANELS), sharey=True), PANELS, strict=True
+        ):
+            names = [*results.titles][::-1]  # from below
+            bars = [(name, name == OURS, _scaled(results, name, measured, scale)) for name in names]
+            draw_bars(axes, bars, unit)
+            axes.set_title(title)
 
 
 def markdown(results: Results) -> str:
@@ -30,8 +53,8 @@ def markdown(results: Results) -> str:
         goals_table(goals(results)),
         _contenders(results),
         _ours(results),
-        _absent(results),
-        _versions(results),
+        missing_table(results, "contender"),
+        versions_line({line for lines in results.versions.values() for line in lines}),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -39,21 +62,18 @@ def markdown(results: Results) -> str:
 def _head(results: Results) -> str:
     machine = results.machine
     bandwidth = span(spread(results.values(MACHINE, figures.BANDWIDTH), lambda value: value / 1e9), 1)
-    lines = [
+    paragraphs = [
         f"Measured on {results.started[:10]}, {machine['processor']}, {machine['cores']} cores shared by server and "
         f"clients, {machine['memory']} of memory that is read at {bandwidth} GB/s, {machine['system']}, "
         f"Python {machine['python']}. The weights are {results.weights / 1e6:.0f} MB.",
-        "",
         f"{results.rounds} rounds, in each every contender in turn: started, warmed up for half a minute, measured, "
         "stopped. Prompts of 128 tokens that begin differently, 64 new tokens, greedy, the same for all. Medians over "
         "the rounds, the smallest and largest in brackets; a ratio is taken within a round. Decoding is from the last "
         "stream's first token to the first one's last, end to end from the first request to the last token. Ours "
         "decodes 8 prompts that it has just answered, so that all start at once.",
-        "",
         "![tokens a second, and the first token](language-model.png)",
-        "",
     ]
-    return quick(results.rounds) + "\n".join(lines)
+    return head(results.rounds, paragraphs)
 
 
 def _contenders(results: Results) -> str:
@@ -90,15 +110,9 @@ def _ours(results: Results) -> str:
     return "### Known beginnings, and long prompts beside streams\n\n" + table(("Marloop", "measured"), rows)
 
 
-def _absent(results: Results) -> str:
-    rows = [(results.titles.get(name, name), " ".join(why.split())[:400]) for name, why in results.absent.items()]
-    return "### Missing\n\n" + table(("contender", "why"), rows) if rows else ""
-
-
-def _versions(results: Results) -> str:
-    found = {line for lines in results.versions.values() for line in lines}
-    return f"Versions: {', '.join(sorted(found, key=str.lower))}.\n" if found else ""
-
-
 def _cell(results: Results, contender: str, figure: str, scale: float, digits: int) -> str:
-    return span(spread(results.values(contender, figure), lambda value: value * scale), digits)
+    return span(_scaled(results, contender, figure, scale), digits)
+
+
+def _scaled(results: Results, contender: str, figure: str, scale: float) -> Spread | None:
+    return spread(results.values(contender, figure), lambda value: value * scale)

@@ -1,6 +1,8 @@
-"""What a run found, kept as JSON."""
+"""What a run measured, kept as JSON."""
 
 import msgspec
+
+from loadtests.bench.results import Run
 
 # Figures of a turn. Rates in tokens a second, times in seconds, shares from 0 to 1.
 ALONE, ALONE_END_TO_END, FIRST = "alone", "alone, end to end", "first token, alone"
@@ -28,31 +30,21 @@ class Sample(msgspec.Struct, frozen=True):
     value: float
 
 
-class Results(msgspec.Struct):
-    """One run.
+class Results(Run, kw_only=True):
+    """One run; of each contender's environment the packages that matter are kept.
 
     Attributes:
-        started: ISO 8601.
         rounds: in each of which every contender has its turn.
-        machine: processor, cores, memory, system, Python.
-        titles: of each contender, in the table's order.
         weights: bytes of the model's file, all of which each token needs.
         settings: ``model-config.yaml`` of the model.
         evaluation: of its contract.
-        versions: of what matters in each contender's environment.
-        absent: why a contender is missing, or from when on.
     """
 
-    started: str
     rounds: int
-    machine: dict[str, str]
-    titles: dict[str, str]
     weights: int
     settings: dict[str, object]
     evaluation: dict[str, object]
-    versions: dict[str, list[str]] = {}
     samples: list[Sample] = []
-    absent: dict[str, str] = {}
 
     def values(self, contender: str, figure: str) -> dict[int, float]:
         """A figure in each round."""

@@ -1,24 +1,24 @@
-"""The measurement: in every round each contender has its turn, started for it and stopped after it.
+"""The measurement: the turn of a contender, in which no cache knows a prompt of an earlier one."""
 
-So none that is not being measured takes anything from the one that is, and no cache knows a prompt of an earlier turn.
-"""
-
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from loadtests.bench import processes
-from loadtests.bench.environments import InstallError
+import numpy as np
+
 from loadtests.bench.language import results as figures
 from loadtests.bench.language import stream
 from loadtests.bench.language.answers import Answer, decoding, end_to_end, first_token, gaps, p95
-from loadtests.bench.language.bandwidth import read_bandwidth
 from loadtests.bench.language.contenders import Contender, Started, plain
 from loadtests.bench.language.model import Model
 from loadtests.bench.language.prompts import NEW, Prompts
 from loadtests.bench.language.results import MACHINE, NAMED, OURS, Results, Sample
+from loadtests.bench.turns import Turns
 
 TURN_TIMEOUT = 600.0  # s
 # TorchServe's Java compiles what it often does, on the cores that the engine wants: one stream alone had 55 tokens a
@@ -28,7 +28,8 @@ SHORT = 8  # tokens of an answer of which only the first matters
 TEMPLATE = 8  # tokens that every conversation begins with, at most
 BEGUN = 24  # tokens of each stream when the long prompt comes
 STREAMING = 200  # tokens of each stream beside a long prompt
-FAULTS = (processes.StartError, stream.StreamError, OSError, TimeoutError, ValueError)
+READ = 256 * 2**20  # bytes a core of the memory that is read, more than its caches hold
+READS = 8  # the fastest of which counts
 
 Measured = Iterator[tuple[str, float]]
 
@@ -48,42 +49,40 @@ class Bench:
         self, results: Results, model: Model, prompts: Prompts, say: Callable[[str], None], save: Callable[[], None]
     ) -> None:
         self._results, self._model, self._prompts, self._say, self._save = results, model, prompts, say, save
+        self._turns = Turns(results, say, TURN_TIMEOUT, (stream.StreamError,))
 
     def run(self, contenders: Sequence[Contender]) -> None:
         """All rounds; a contender that fails is noted as absent, and the others go on."""
-        ready = [one for one in contenders if self._prepared(one)]
+        ready = self._turns.prepared(contenders, NAMED)
         for number in range(self._results.rounds):
             self._results.samples.append(Sample(number, MACHINE, figures.BANDWIDTH, read_bandwidth()))
             for contender in ready:
                 if contender.name not in self._results.absent:
                     self._say(f"round {number + 1} of {self._results.rounds}: {contender.name}")
-                    self._attempt(contender, number)
+                    self._turns.attempt(contender, f"round {number + 1}", partial(self._turn, contender, number))
                     self._save()
 
-    def _prepared(self, contender: Contender) -> bool:
-        try:
-            contender.prepare(self._say)
-            packages = contender.packages()
-            self._results.versions[contender.name] = [one for one in packages if one.partition("==")[0] in NAMED]
-        except InstallError as error:
-            self._results.absent[contender.name] = f"cannot be installed: {error}"
-            self._say(f"{contender.name} cannot be installed: {error}")
-            return False
-        return True
+    def _turn(self, contender: Contender, number: int) -> None:
+        with (
+            tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as folder,
+            contender.start(self._model, Path(folder)) as started,
+        ):
+            for figure, value in turn(contender, started, self._prompts):
+                self._results.samples.append(Sample(number, contender.name, figure, value))
+                self._say(f"  {figure}: {value:.4g}")
 
-    def _attempt(self, contender: Contender, number: int) -> None:
-        try:
-            with (
-                processes.limited(TURN_TIMEOUT),
-                tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as folder,
-                contender.start(self._model, Path(folder)) as started,
-            ):
-                for figure, value in turn(contender, started, self._prompts):
-                    self._results.samples.append(Sample(number, contender.name, figure, value))
-                    self._say(f"  {figure}: {value:.4g}")
-        except FAULTS as error:
-            self._results.absent[contender.name] = f"round {number + 1}: {error}"
-            self._say(f"{contender.name} is left out: {error}")
+
+def read_bandwidth() -> float:
+    """Bytes a second that all cores together read in a row: what bounds a token, which needs all weights once."""
+    cores = len(os.sched_getaffinity(0))
+    arrays = [np.ones(READ // 8, np.int64) for _ in range(cores)]
+    best = 0.0
+    with ThreadPoolExecutor(cores) as threads:
+        for _ in range(READS):
+            started = time.perf_counter()
+            list(threads.map(np.max, arrays))
+            best = max(best, READ * cores / (time.perf_counter() - started))
+    return best
 
 
 def turn(contender: Contender, started: Started, prompts: Prompts, warm_up: float = WARM_UP) -> Measured:

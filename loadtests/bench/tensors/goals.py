@@ -1,31 +1,15 @@
 """The goals, each with its bound and what was measured."""
 
-from typing import NamedTuple
-
+from loadtests.bench.page import Goal, at_least, at_most
+from loadtests.bench.results import Spread, ratio, spread
 from loadtests.bench.tensors.contenders import MODELS
-from loadtests.bench.tensors.results import Results, Spread, p50, per_second, ratio, spread
+from loadtests.bench.tensors.results import Results, p50, per_second
 from loadtests.wrk import Load
 
 TUNED = "fastapi-tuned-2"
 THROUGHPUT = {TUNED: 3.0, "torchserve-stock": 10.0, "mlserver": 8.0, "litserve": 8.0, "bentoml": 8.0, "ray-serve": 8.0}
 NOISE = 2  # standard errors that a growth must exceed to be one
 PAGES = 1.0  # MB over a whole soak that an allocator takes and gives back
-
-
-class Goal(NamedTuple):
-    """One goal.
-
-    Attributes:
-        text: what is wanted.
-        bound: in words.
-        measured: in words.
-        met: None where it was not measured.
-    """
-
-    text: str
-    bound: str
-    measured: str
-    met: bool | None
 
 
 def goals(results: Results) -> list[Goal]:
@@ -53,16 +37,6 @@ def goals(results: Results) -> list[Goal]:
     found += [_errors(results, model) for model in MODELS]
     found += [_overhead(results, model) for model in MODELS]
     return found + _extremes(results)
-
-
-def at_least(text: str, bound: float, found: Spread | None) -> Goal:
-    """A ratio that must not be smaller."""
-    return Goal(text, f"≥ {bound:g} ×", times(found), None if found is None else found.median >= bound)
-
-
-def at_most(text: str, bound: float, found: Spread | None) -> Goal:
-    """A ratio that must not be larger."""
-    return Goal(text, f"≤ {bound:g} ×", times(found), None if found is None else found.median <= bound)
 
 
 def _tail(results: Results, model: str) -> Goal:
@@ -110,8 +84,3 @@ def _extremes(results: Results) -> list[Goal]:
     measured = f"{found.growth:+.3f} ± {found.growth_error:.3f} MB a minute"
     flat = found.growth <= max(NOISE * found.growth_error, PAGES / (results.plan.soak / 60 or 1))
     return [*rows, Goal(f"growth of a worker's memory over {results.plan.soak:.0f} s", "within noise", measured, flat)]
-
-
-def times(found: Spread | None) -> str:
-    """A ratio with its smallest and largest round."""
-    return "–" if found is None else f"{found.median:.2f} × ({found.low:.2f}–{found.high:.2f})"

@@ -1,12 +1,14 @@
-"""The results as Markdown, written between markers of a page whose prose survives."""
+"""The results as a chart and as Markdown, written between the marks of a page whose prose survives."""
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
+from loadtests.bench.page import draw_bars, goals_table, head, missing_table, span, times, versions_line
+from loadtests.bench.results import Spread, ratio, spread
 from loadtests.bench.tensors.contenders import WORKLOADS
-from loadtests.bench.tensors.goals import Goal, goals, times
-from loadtests.bench.tensors.results import Results, p50, per_second, ratio, spread
+from loadtests.bench.tensors.goals import goals
+from loadtests.bench.tensors.results import Results, p50, per_second
+from training.figures.picture import picture
 from training.figures.text import Marks, put, table
 
 MARKS = Marks("<!-- bench: from here written by `make bench` -->", "<!-- bench: until here -->", "Performance")
@@ -14,53 +16,57 @@ COMPARED = ("flights", "fashion", "fashion-int")
 # Packages whose versions are printed; results.json has all.
 NAMED = {"fastapi", "uvicorn", "onnxruntime", "torchserve", "torch", "mlserver", "litserve", "bentoml", "ray", "orjson"}
 FORMATS = ("fashion", "fashion-int", "fashion-png", "fashion-v2")
+DRAWN = ("flights", "fashion")
 
 
-def write(results: Results, page: Path) -> None:
-    """Put the tables between the markers of a page; one without markers gets them at its end.
+def write(results: Results, page: Path) -> str:
+    """Put the tables between the marks of a page, or at its end, and the chart beside it; returns the tables.
 
     Raises:
-        ValueError: only one of the markers is there.
+        ValueError: only one of the marks is there.
     """
-    put(markdown(results), page, MARKS)
+    tables = markdown(results)
+    put(tables, page, MARKS)
+    draw(results, page.with_suffix(".png"))
+    return tables
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw requests a second of each server as a PNG, one panel a workload."""
+    with picture(path, 13, 4.8) as figure:
+        for axes, workload in zip(figure.subplots(1, len(DRAWN)), DRAWN, strict=True):
+            bars: list[tuple[str, bool, Spread]] = []
+            for name, title in results.titles.items():
+                rate = spread(results.loads(name, workload, results.plan.clients), per_second)
+                if rate and name != "marloop-bare":
+                    bars.append((title, name.startswith("marloop"), rate))
+            bars.sort(key=lambda bar: bar[2].median)
+            draw_bars(axes, bars, "requests/s")
+            # The title ends where the bars do: centred over them it would be cut at the picture's edge.
+            axes.set_title(f"{WORKLOADS[workload][0]}, {results.plan.clients} clients", loc="right", fontsize="medium")
 
 
 def markdown(results: Results) -> str:
     """All tables."""
     parts = [_head(results), goals_table(goals(results))]
     parts += [_workload(results, name) for name in COMPARED]
-    parts += [_formats(results), _ceilings(results), _absent(results), _versions(results)]
+    parts += [_formats(results), _ceilings(results), missing_table(results, "server"), versions_line(_named(results))]
     return "\n".join(part for part in parts if part)
 
 
 def _head(results: Results) -> str:
     plan, machine = results.plan, results.machine
-    lines = [
+    paragraphs = [
         f"Measured on {results.started[:10]}, {machine['processor']}, {machine['cores']} cores "
         f"shared by server and load, {machine['memory']} of memory, {machine['system']}, Python {machine['python']}.",
-        "",
         f"wrk, one thread, 64 different requests in turn; {plan.rounds} rounds, in each every server in turn: "
         "started, its answers compared with the others', "
         f"warmed for {plan.warm_up:g} s ({plan.change:g} s before a further kind of request), "
         f"measured for {plan.seconds:g} s, stopped. "
         "Medians over the rounds, the smallest and largest in brackets; a ratio is taken within a round.",
-        "",
         "![requests a second](performance.png)",
-        "",
     ]
-    return quick(plan.rounds) + "\n".join(lines)
-
-
-def quick(rounds: int) -> str:
-    """A word of warning about figures of few rounds; empty for others."""
-    return "" if rounds >= 3 else "**A quick check, too short for figures to rely on.**\n\n"
-
-
-def goals_table(goals: Sequence[Goal]) -> str:
-    """Goals with their bounds and what was measured."""
-    words = {True: "yes", False: "**no**", None: "not measured"}
-    rows = [(goal.text, goal.bound, goal.measured, words[goal.met]) for goal in goals]
-    return "### Goals\n\n" + table(("goal", "bound", "measured", "met"), rows)
+    return head(plan.rounds, paragraphs)
 
 
 def _workload(results: Results, workload: str) -> str:
@@ -88,7 +94,7 @@ def _workload(results: Results, workload: str) -> str:
         )
     if not rows:
         return ""
-    head = (
+    columns = (
         "server",
         f"requests/s, {plan.clients} clients",
         "Marloop is faster by",
@@ -98,7 +104,7 @@ def _workload(results: Results, workload: str) -> str:
         "memory, MB",
         "bad input gets",
     )
-    return f"### `{workload}`: {what}\n\n" + table(head, rows)
+    return f"### `{workload}`: {what}\n\n" + table(columns, rows)
 
 
 def _formats(results: Results) -> str:
@@ -110,8 +116,8 @@ def _formats(results: Results) -> str:
         if loads:
             against = "" if name == "fashion" else times(ratio(loads, json, per_second))
             rows.append((WORKLOADS[name][0], span(spread(loads, per_second), 0), against))
-    head = ("Marloop", f"requests/s, {clients} clients", "against JSON floats")
-    return "### Formats of a picture\n\n" + table(head, rows) if rows else ""
+    columns = ("Marloop", f"requests/s, {clients} clients", "against JSON floats")
+    return "### Formats of a picture\n\n" + table(columns, rows) if rows else ""
 
 
 def _ceilings(results: Results) -> str:
@@ -124,14 +130,9 @@ def _ceilings(results: Results) -> str:
     return "### Ceilings\n\n" + table(("what", "requests/s"), rows) if rows else ""
 
 
-def _absent(results: Results) -> str:
-    rows = [(results.titles.get(name, name), " ".join(why.split())[:400]) for name, why in results.absent.items()]
-    return "### Missing\n\n" + table(("server", "why"), rows) if rows else ""
-
-
-def _versions(results: Results) -> str:
-    found = {line for lines in results.versions.values() for line in lines if line.lower().partition("==")[0] in NAMED}
-    return f"Versions: {', '.join(sorted(found, key=str.lower))}.\n" if found else ""
+def _named(results: Results) -> set[str]:
+    packages = {line for lines in results.versions.values() for line in lines}
+    return {line for line in packages if line.lower().partition("==")[0] in NAMED}
 
 
 def _milliseconds(results: Results, name: str, workload: str) -> str:
@@ -139,11 +140,3 @@ def _milliseconds(results: Results, name: str, workload: str) -> str:
     if not loads:
         return "–"
     return f"{statistics.median(load.p50 for load in loads):.1f} / {statistics.median(load.p99 for load in loads):.1f}"
-
-
-def span(found: tuple[float, float, float] | None, digits: int) -> str:
-    """A median with its smallest and largest round."""
-    if found is None:
-        return "–"
-    median, low, high = (f"{value:,.{digits}f}" for value in found)
-    return f"{median} ({low}–{high})"

@@ -1,14 +1,9 @@
-"""What a run found, kept as JSON, and the arithmetic on it: medians over rounds, ratios paired within a round."""
-
-import statistics
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+"""What a run measured, kept as JSON."""
 
 import msgspec
 
+from loadtests.bench.results import Run
 from loadtests.wrk import Load
-
-T = TypeVar("T")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -75,29 +70,20 @@ class Extremes(msgspec.Struct):
     growth_error: float = 0.0
 
 
-class Results(msgspec.Struct):
-    """One run of the benchmark.
+class Results(Run, kw_only=True):
+    """One run; of each contender's environment every package is kept.
 
     Attributes:
-        started: ISO 8601.
-        machine: processor, cores, memory, system, Python.
-        titles: of each contender, in the tables' order.
-        versions: every package of each contender's environment.
+        plan: how long and how often was measured.
         settings: ``model-config.yaml`` of each model.
         ceilings: requests a second of one process without a server, by workload.
-        absent: why a contender is missing, or from when on.
     """
 
-    started: str
     plan: Plan
-    machine: dict[str, str]
-    titles: dict[str, str]
     settings: dict[str, dict[str, object]] = {}
-    versions: dict[str, list[str]] = {}
     samples: list[Sample] = []
     standings: list[Standing] = []
     ceilings: dict[str, float] = {}
-    absent: dict[str, str] = {}
     extremes: Extremes | None = None
 
     def loads(self, contender: str, workload: str, clients: int) -> dict[int, Load]:
@@ -110,14 +96,6 @@ class Results(msgspec.Struct):
         return next((s for s in self.standings if (s.contender, s.model) == (contender, model)), None)
 
 
-class Spread(NamedTuple):
-    """A median over rounds with the smallest and the largest value."""
-
-    median: float
-    low: float
-    high: float
-
-
 def per_second(load: Load) -> float:
     """Good answers a second."""
     return load.per_second
@@ -126,21 +104,3 @@ def per_second(load: Load) -> float:
 def p50(load: Load) -> float:
     """Median latency in ms."""
     return load.p50
-
-
-def spread(loads: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
-    """The spread of a quantity over the rounds; None without a round."""
-    return _spread([of(load) for load in loads.values()])
-
-
-def ratio(numerator: Mapping[int, T], denominator: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
-    """The spread of the ratio of two servers, taken within each round; None without a round that both have.
-
-    Within a round the machine is the same for both, so that what slows it for a while falls out.
-    """
-    shared = numerator.keys() & denominator.keys()
-    return _spread([of(numerator[i]) / of(denominator[i]) for i in sorted(shared) if of(denominator[i]) > 0])
-
-
-def _spread(values: list[float]) -> Spread | None:
-    return Spread(statistics.median(values), min(values), max(values)) if values else None

@@ -1,13 +1,10 @@
-"""The measurement: in every round each contender has its turn, started for it and stopped after it.
+"""The measurement: the turn of a server with a model."""
 
-So no server that is not being measured takes anything from the one that is.
-"""
-
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,12 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests import wrk
 from loadtests.bench import processes
-from loadtests.bench.environments import InstallError
 from loadtests.bench.tensors import marloop, workloads
 from loadtests.bench.tensors.contenders import MODELS, WORKLOADS, Contender
 from loadtests.bench.tensors.in_process import InProcess
 from loadtests.bench.tensors.results import Results, Sample, Standing
 from loadtests.bench.tensors.workloads import Exchange
+from loadtests.bench.turns import Turns
 
 SEED = 20130217
 TURN_TIMEOUT = 300.0  # s
@@ -32,19 +29,6 @@ CHECKED = 16  # answers that are compared before each measurement
 
 class AnswerError(Exception):
     """A server does not answer as the others do."""
-
-
-# What a server can do wrong; it is then left out, and the others go on.
-FAULTS = (
-    processes.StartError,
-    AnswerError,
-    wrk.WrkError,
-    httpx.HTTPError,
-    subprocess.TimeoutExpired,
-    TimeoutError,
-    ValueError,
-    KeyError,
-)
 
 
 class Bench:
@@ -61,6 +45,7 @@ class Bench:
         self, results: Results, models: Mapping[str, Path], say: Callable[[str], None], save: Callable[[], None]
     ) -> None:
         self._results, self._models, self._say, self._save = results, models, say, save
+        self._turns = Turns(results, say, TURN_TIMEOUT, (AnswerError, wrk.WrkError, httpx.HTTPError))
         self._cores = {name: InProcess(folder) for name, folder in models.items()}
         self._rows = {
             name: workloads.draw(core.contract, np.random.default_rng(SEED)) for name, core in self._cores.items()
@@ -68,13 +53,14 @@ class Bench:
 
     def run(self, contenders: list[Contender]) -> None:
         """All rounds; a contender that fails is noted as absent, and the others go on."""
-        ready = [one for one in contenders if self._prepared(one)]
+        ready = self._turns.prepared(contenders)
         for number in range(self._results.plan.rounds):
             for model in MODELS:
                 for contender in ready:
                     if contender.name not in self._results.absent and self._workloads(contender, model):
                         self._say(f"round {number + 1} of {self._results.plan.rounds}: {contender.name}, {model}")
-                        self._attempt(contender, model, number)
+                        turn = partial(self._turn, contender, model, number)
+                        self._turns.attempt(contender, f"{model}, round {number + 1}", turn)
                         self._save()
 
     def ceilings(self, marloop: Contender) -> None:
@@ -84,24 +70,6 @@ class Bench:
                 exchange = self.exchange(marloop, name)
                 seconds = self._results.plan.seconds
                 self._results.ceilings[name] = self._cores[model].per_second(exchange, seconds)
-
-    def _prepared(self, contender: Contender) -> bool:
-        try:
-            contender.prepare(self._say)
-            self._results.versions[contender.name] = contender.packages()
-        except InstallError as error:
-            self._results.absent[contender.name] = f"cannot be installed: {error}"
-            self._say(f"{contender.name} cannot be installed: {error}")
-            return False
-        return True
-
-    def _attempt(self, contender: Contender, model: str, number: int) -> None:
-        try:
-            with processes.limited(TURN_TIMEOUT):
-                self._turn(contender, model, number)
-        except FAULTS as error:
-            self._results.absent[contender.name] = f"{model}, round {number + 1}: {error}"
-            self._say(f"{contender.name} is left out: {error}")
 
     def _turn(self, contender: Contender, model: str, number: int) -> None:
         with tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as name:  # short: sockets lie in it

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from handlers.language.batching import ContinuousBatching
+from loadtests.bench.__main__ import app
 from loadtests.bench.language import contenders, model, program, report
 from loadtests.bench.language import results as figures
-from loadtests.bench.language.__main__ import app
 from loadtests.bench.language.answers import Answer, decoding, end_to_end, first_token, gaps, p95
 from loadtests.bench.language.contenders import Contender, Started
 from loadtests.bench.language.goals import goals
@@ -19,9 +19,10 @@ from loadtests.bench.language.in_process import generate
 from loadtests.bench.language.prompts import LENGTH, LONG, NEW, draw
 from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, MACHINE, OURS, TRANSFORMERS, Results, Sample
 from loadtests.bench.language.turns import agreement, cold, turn
+from loadtests.bench.page import Goal
 from loadtests.bench.processes import StartError
-from loadtests.bench.tensors.goals import Goal
 from serving.registry import ArchiveError, Registry
+from serving.settings import ROOT
 from tests.support.chat_archive import register_echo
 from tests.support.handlers.generating import ToyDecoder
 
@@ -150,7 +151,7 @@ def test_the_tables_are_written_again_from_the_results_beside_the_page(tmp_path:
     results.absent[LLAMA_SERVER] = "cannot be installed: no\nwheel"
     page.write_text("# Words\n")
     page.with_suffix(".json").write_bytes(msgspec.json.encode(results))
-    done = CliRunner().invoke(app, ["--again", "--page", str(page)])
+    done = CliRunner().invoke(app, ["language", "--again", "--page", str(page)])
     assert done.exit_code == 0, done.output
     text = page.read_text()
     assert text.startswith(f"# Words\n\n{report.MARKS.begin}\n")
@@ -159,6 +160,15 @@ def test_the_tables_are_written_again_from_the_results_beside_the_page(tmp_path:
 
 
 def test_an_unknown_contender_is_refused_with_the_names_of_those_there_are(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["--only", "vllm", "--page", str(tmp_path / "page.md")])
+    done = CliRunner().invoke(app, ["language", "--only", "vllm", "--page", str(tmp_path / "page.md")])
     assert done.exit_code == 1
     assert "there are marloop, in-process, transformers, llama-cpp-python" in done.output
+
+
+def test_the_committed_page_is_what_the_committed_results_give(tmp_path: Path) -> None:
+    docs = ROOT / "docs"
+    for suffix in (".md", ".json"):
+        (tmp_path / f"language-model{suffix}").write_bytes((docs / f"language-model{suffix}").read_bytes())
+    done = CliRunner().invoke(app, ["language", "--again", "--page", str(tmp_path / "language-model.md")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "language-model.md").read_bytes() == (docs / "language-model.md").read_bytes()

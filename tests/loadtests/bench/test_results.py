@@ -3,9 +3,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtests.bench.tensors import chart, report
-from loadtests.bench.tensors.goals import Goal, goals
-from loadtests.bench.tensors.results import Extremes, Plan, Results, Sample, Spread, per_second, ratio, spread
+from loadtests.bench.page import Goal
+from loadtests.bench.results import Spread, ratio, spread
+from loadtests.bench.tensors import report
+from loadtests.bench.tensors.goals import goals
+from loadtests.bench.tensors.results import Extremes, Plan, Results, Sample, per_second
 from loadtests.wrk import Load
 
 
@@ -19,7 +21,8 @@ def results(ours: list[float], theirs: list[float], peer: str = "fastapi-tuned-2
     samples += [Sample(i, peer, "flights", 64, load(rate)) for i, rate in enumerate(theirs)]
     machine = {"processor": "a CPU", "cores": "2", "memory": "24 GiB", "system": "Linux", "python": "3.11"}
     titles = {"marloop": "Marloop", peer: "the peer"}
-    return Results("2026-11-24T12:00:00+00:00", Plan(), machine, titles, samples=samples)
+    started = "2026-11-24T12:00:00+00:00"
+    return Results(started=started, plan=Plan(), machine=machine, titles=titles, samples=samples)
 
 
 def goal(found: Results, text: str) -> Goal:
@@ -127,5 +130,5 @@ def test_results_survive_as_json(tmp_path: Path) -> None:
 
 
 def test_the_chart_is_a_picture(tmp_path: Path) -> None:
-    chart.draw(results([400, 420], [100, 90]), tmp_path / "performance.png")
+    report.draw(results([400, 420], [100, 90]), tmp_path / "performance.png")
     assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")

@@ -67,7 +67,7 @@ def contender(name: str, factor: float) -> Contender:
 
 
 def empty(plan: Plan) -> Results:
-    return Results("2026-11-24T12:00:00+00:00", plan, {}, {})
+    return Results(started="2026-11-24T12:00:00+00:00", plan=plan, machine={}, titles={})
 
 
 def test_two_servers_are_measured_in_turn_and_one_with_other_answers_is_left_out_with_the_reason(model: Path) -> None:

@@ -1,0 +1,88 @@
+"""Turns: in every round each contender is started, measured and stopped; one that fails is left out with the reason.
+
+So none that is not being measured takes anything from the one that is.
+"""
+
+import subprocess
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
+
+from loadtests.bench.environments import InstallError
+from loadtests.bench.processes import StartError, limited
+from loadtests.bench.results import Run
+
+# What a contender can do wrong; it is then left out, and the others go on.
+FAULTS = (StartError, subprocess.TimeoutExpired, OSError, ValueError, KeyError)
+
+
+class Contender(Protocol):
+    """Who is compared.
+
+    Attributes:
+        name: in results and tables.
+        what: it is, in a few words.
+        prepare: makes what it needs; raises when that is not to be had.
+        packages: of its environment.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def what(self) -> str: ...  # noqa: D102
+    @property
+    def prepare(self) -> Callable[[Callable[[str], None]], None]: ...  # noqa: D102
+    @property
+    def packages(self) -> Callable[[], list[str]]: ...  # noqa: D102
+
+
+C = TypeVar("C", bound=Contender)
+
+
+def chosen(contenders: Sequence[C], only: Collection[str]) -> list[C]:
+    """The contenders of these names; all, where none is named.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    names = [contender.name for contender in contenders]
+    if unknown := sorted(set(only) - set(names)):
+        raise ValueError(f"no contender is called {', '.join(unknown)}; there are {', '.join(names)}")
+    return [contender for contender in contenders if not only or contender.name in only]
+
+
+class Turns:
+    """The turns of one run.
+
+    Args:
+        results: hear who is left out, and why.
+        say: is told what happens.
+        seconds: of a turn, at most.
+        faults: that a contender may have beside ``FAULTS``.
+    """
+
+    def __init__(
+        self, results: Run, say: Callable[[str], None], seconds: float, faults: tuple[type[Exception], ...]
+    ) -> None:
+        self._results, self._say, self._seconds = results, say, seconds
+        self._faults: tuple[type[Exception], ...] = (*FAULTS, *faults)
+
+    def prepared(self, contenders: Sequence[C], named: Collection[str] = ()) -> list[C]:
+        """Prepare them and note their packages, those that are named or all; those that can be installed."""
+        for contender in contenders:
+            try:
+                contender.prepare(self._say)
+                packages = [line for line in contender.packages() if not named or line.partition("==")[0] in named]
+                self._results.versions[contender.name] = packages
+            except InstallError as error:
+                self._results.absent[contender.name] = f"cannot be installed: {error}"
+                self._say(f"{contender.name} cannot be installed: {error}")
+        return [contender for contender in contenders if contender.name not in self._results.absent]
+
+    def attempt(self, contender: Contender, place: str, turn: Callable[[], None]) -> None:
+        """Let a contender have its turn; ``place`` says which in the reason for leaving it out."""
+        try:
+            with limited(self._seconds):
+                turn()
+        except self._faults as error:
+            self._results.absent[contender.name] = f"{place}: {error}"
+            self._say(f"{contender.name} is left out: {error}")
