@@ -21,13 +21,16 @@ from monitoring.api.promotions import actions_router
 from monitoring.api.quality import live_router
 from monitoring.app import Task, create_app
 from monitoring.console.router import console_router
+from monitoring.console.trial import Trial
 from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.live.clock import ClockName, EventClock, wall_clock
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.metrics import LiveMetrics
 from monitoring.live.probe import TIMEOUT, Prober
-from monitoring.retraining.loop import Policies, Service, closed_loop
 from monitoring.retraining.metrics import RetrainingMetrics
+from monitoring.retraining.runner import Runner
+from monitoring.retraining.versions import Service
+from monitoring.retraining.wiring import Policies, closed_loop
 from monitoring.store.contracts import Contracts
 from monitoring.store.database import database_url
 from monitoring.store.keeping import BackupPolicy, Keeper
@@ -107,7 +110,7 @@ def assemble(
     keeper = Keeper(store.watched, backups, registry, wall_clock, lease) if store.watched else None
     pruner = Pruner(store, now, registry, lease)
     housekeeping = Housekeeping(settings, store, models, keeping)
-    loop = closed_loop(settings, policies, store, contracts, service, now, pauses.live, lease)
+    loop = closed_loop(settings, policies, store, contracts, service, now)
     registry.register(LiveMetrics(live))
     registry.register(RetrainingMetrics(store, models))
     routers = [
@@ -116,15 +119,17 @@ def assemble(
         catalog_router(store, contracts),
         live_router(live, contracts, window),
         jobs_router(store, loop.retraining, access),
-        actions_router(loop.retraining, access),
-        alerts_router(loop.retraining, access),
-        console_router(store, live, contracts, loop.retraining, service.inference_url, access, client),
+        actions_router(loop.promotions, access),
+        alerts_router(loop.retraining, loop.promotions, access),
+        console_router(
+            store, live, contracts, loop.retraining, loop.promotions, access, Trial(service.inference_url, client)
+        ),
     ]
     tasks: list[Task] = [
         lease.keep_forever,
         partial(pruner.run_forever, PRUNE_INTERVAL),
         partial(live.run_forever, pauses.live),
-        loop.runner.run_forever,
+        Runner(loop, pauses.live, lease).run_forever,
         *([keeper.run_forever] if keeper else []),
         partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
     ]

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from monitoring.api.access import Access
+from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining, RetrainRefused
 
 RETRAIN = "retrain"  # label of the alerts that ask for one, with the value "on"
@@ -36,11 +37,12 @@ class Outcome(BaseModel):
     detail: str
 
 
-def alerts_router(retraining: Retraining, access: Access) -> APIRouter:
+def alerts_router(retraining: Retraining, promotions: Promotions, access: Access) -> APIRouter:
     """The route.
 
     Args:
         retraining: the queue.
+        promotions: says what is champion.
         access: who may call it.
     """
     router = APIRouter()
@@ -51,15 +53,15 @@ def alerts_router(retraining: Retraining, access: Access) -> APIRouter:
         outcomes: list[Outcome] = []
         for alert in notification.alerts:
             asked = next((one for one in outcomes if one.job and one.model == alert.labels.get("model")), None)
-            outcomes.append(asked or _outcome(retraining, alert))
+            outcomes.append(asked or _outcome(retraining, promotions, alert))
         return outcomes
 
     return router
 
 
-def _outcome(retraining: Retraining, alert: Alert) -> Outcome:
+def _outcome(retraining: Retraining, promotions: Promotions, alert: Alert) -> Outcome:
     name, model = alert.labels.get("alertname", ""), alert.labels.get("model")
-    if why := _ignored(retraining, alert):
+    if why := _ignored(retraining, promotions, alert):
         return Outcome(alert=name, model=model, outcome="ignored", detail=why)
     reason = f"{name}: {alert.annotations.get('summary', 'it fires')}"[:500]
     try:
@@ -69,7 +71,7 @@ def _outcome(retraining: Retraining, alert: Alert) -> Outcome:
     return Outcome(alert=name, model=model, outcome="queued", job=job.id, detail=reason)
 
 
-def _ignored(retraining: Retraining, alert: Alert) -> str | None:
+def _ignored(retraining: Retraining, promotions: Promotions, alert: Alert) -> str | None:
     """Why an alert asks for nothing."""
     labels = alert.labels
     if alert.status != "firing":
@@ -77,7 +79,7 @@ def _ignored(retraining: Retraining, alert: Alert) -> str | None:
     if labels.get(RETRAIN) != "on" or "model" not in labels:
         return f'it has no labels {RETRAIN}="on" and model'
     # The rows of a version stay in the window of the quality for days after another took its place.
-    champion = retraining.champion(labels["model"])
+    champion = promotions.champion(labels["model"])
     if champion is not None and labels.get("version", champion) != champion:
         return f"it is about {labels['version']}, which is no longer served: {champion} is"
     return None

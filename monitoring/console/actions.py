@@ -13,7 +13,7 @@ from monitoring.console.guard import from_the_console, limited_body
 from monitoring.console.pages import Pages
 from monitoring.console.route import route_with
 from monitoring.console.trial import Trial
-from monitoring.retraining.promotions import PromotionRefused
+from monitoring.retraining.promotions import PromotionRefused, Promotions
 from monitoring.retraining.queue import Retraining, RetrainRefused
 from monitoring.store.contracts import Contracts
 from serving.hosts.torchserve.launch import LaunchError
@@ -31,13 +31,19 @@ REFUSALS: dict[type[Exception], int] = {
 
 
 def actions_router(
-    pages: Pages, retraining: Retraining, trial: Trial, contracts: Contracts, access: Access
+    pages: Pages,
+    retraining: Retraining,
+    promotions: Promotions,
+    trial: Trial,
+    contracts: Contracts,
+    access: Access,
 ) -> APIRouter:
     """The routes; each is for whoever has access, from the console's own page.
 
     Args:
         pages: renders what came of it.
-        retraining: does it.
+        retraining: asks for retrainings, and cancels them.
+        promotions: promotes and rolls back.
         trial: asks a model.
         contracts: of the registered models.
         access: who may.
@@ -58,13 +64,13 @@ def actions_router(
     @router.post("/models/{name}/versions/{number}/promote")
     def promote(name: str, number: str) -> HTMLResponse:
         with _refusals():
-            retraining.promote(name, number, WHO)
+            promotions.promote(name, number, WHO)
         return done(f"{name} {number} is champion now.")
 
     @router.post("/models/{name}/rollback")
     def rollback(name: str) -> HTMLResponse:
         with _refusals():
-            number = retraining.rollback(name, WHO)
+            number = promotions.rollback(name, WHO)
         return done(f"{name} went back to {number}, which is champion again.")
 
     @router.post("/jobs/{id}/cancel")

@@ -3,7 +3,6 @@
 import hashlib
 from typing import Annotated, Any
 
-import httpx
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse
 
@@ -19,6 +18,7 @@ from monitoring.console.trial import Trial
 from monitoring.console.views import ModelView, Views
 from monitoring.live.drift_report import verdict
 from monitoring.live.live import Live
+from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
@@ -33,9 +33,9 @@ def console_router(
     live: Live,
     contracts: Contracts,
     retraining: Retraining,
-    inference_url: str,
+    promotions: Promotions,
     access: Access,
-    client: httpx.Client,
+    trial: Trial,
 ) -> APIRouter:
     """The routes.
 
@@ -43,10 +43,10 @@ def console_router(
         store: has jobs, decisions and predictions.
         live: has looked at quality and drift.
         contracts: of the registered models.
-        retraining: what the buttons do.
-        inference_url: of the TorchServe that a model is tried out on.
+        retraining: what some buttons do.
+        promotions: what the others do.
         access: who may do it.
-        client: of httpx; asks TorchServe.
+        trial: asks TorchServe what a visitor tries out.
     """
     pages = Pages(access.needs_token)
     router = APIRouter(include_in_schema=False)
@@ -54,7 +54,7 @@ def console_router(
     router.include_router(calls_router(pages))
     router.include_router(_models(pages, Views(store, live, contracts), store, DriftCharts(store, live)))
     router.include_router(_jobs(pages, store))
-    router.include_router(actions_router(pages, retraining, Trial(inference_url, client), contracts, access))
+    router.include_router(actions_router(pages, retraining, promotions, trial, contracts, access))
     return router
 
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import orjson
 import psutil
@@ -29,37 +28,6 @@ GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last c
 _END_OF_LOG = 8192  # bytes that progress is looked for in
 _COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TOLD = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
-
-
-class Trainings(Protocol):
-    """Where trainings run, for those that need not know of processes."""
-
-    def rows(self, id: int) -> Path:
-        """The file of the rows that a job learns from."""
-
-    def log(self, id: int) -> Path:
-        """A job's log."""
-
-    def clear(self, id: int) -> None:
-        """Remove what is left of a job of this number."""
-
-    def start(self, id: int, model: str, options: Sequence[str]) -> int:
-        """Start a training; the process's id."""
-
-    def age(self, id: int) -> float | None:
-        """Seconds that it runs; None if it does not."""
-
-    def end(self, id: int) -> None:
-        """End it, if it runs."""
-
-    def result(self, id: int) -> Trained | None:
-        """What it found; None if it has not come so far."""
-
-    def progress(self, id: int) -> str:
-        """Where it is."""
-
-    def last_lines(self, id: int) -> str:
-        """The end of its log."""
 
 
 class TrainingProcesses:

@@ -2,33 +2,17 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from monitoring.retraining.result import JobResult, Watched
 from monitoring.store.predictions import Store
 from monitoring.store.records import Decision, Job
 from serving.hosts.torchserve.launch import LaunchError
 from serving.registry import Registry, Version
+from serving.rollout import Rollout
 
 logger = logging.getLogger(__name__)
-
-
-class Rollout(Protocol):
-    """Of one running TorchServe, as ``serving.rollout`` has it."""
-
-    def beside(self, name: str, number: str) -> None:
-        """Serve a version beside the champion."""
-
-    def withdraw(self, name: str, number: str) -> None:
-        """Serve it no longer, unless it is champion."""
-
-    def promote(self, name: str, number: str) -> str:
-        """Make it champion, in the registry too; returns the former one."""
-
-    def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
-        """Serve what the registry says."""
 
 
 class PromotionRefused(Exception):  # noqa: N818
@@ -38,20 +22,19 @@ class PromotionRefused(Exception):  # noqa: N818
 class Promotions:
     """Promotes and rolls back.
 
-    Args:
-        store: keeps jobs and decisions.
+    Attributes:
         models: the registry.
         rollout: of the running TorchServe.
         clock: the time, in UTC.
     """
 
     def __init__(self, store: Store, models: Registry, rollout: Rollout, clock: Callable[[], datetime]) -> None:
-        self._store, self._models, self._rollout, self._clock = store, models, rollout, clock
+        self._store, self.models, self.rollout, self.clock = store, models, rollout, clock
         self._promoting = threading.Lock()  # what is former is read and changed by one at a time
 
     def champion(self, model: str) -> str | None:
         """The version of a model that is served, as the registry says."""
-        champion = self._models.champions().get(model)
+        champion = self.models.champions().get(model)
         return champion.number if champion else None
 
     def promote(self, model: str, version: str, who: str) -> str | None:
@@ -72,13 +55,13 @@ class Promotions:
             LaunchError: TorchServe does not take it.
         """
         with self._promoting:
-            _versions(self._models, model, version)
+            _versions(self.models, model, version)
             former = self.champion(model)
             if former == version:
                 raise PromotionRefused(f"{model} {version} is served already")
-            self._rollout.promote(model, version)
+            self.rollout.promote(model, version)
             details = {"from": former, "to": version, "reason": "asked for by hand", "who": who}
-            self._store.record(model, "promoted", details, self._clock())
+            self._store.record(model, "promoted", details, self.clock())
             return former
 
     def record_others(self) -> None:
@@ -92,7 +75,7 @@ class Promotions:
 
     def _record_others(self) -> None:
         recorded: dict[str, set[str]] = {}
-        for promotion in self._models.promotions():
+        for promotion in self.models.promotions():
             model = promotion.model
             if model not in recorded:
                 recorded[model] = {str(one.details.get("promoted")) for one in self._store.decisions(model)}
@@ -106,12 +89,11 @@ class Promotions:
                 }
                 self._store.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
 
-    def promote_job(self, job: Job, instead_of: str, watch: Watched) -> bool:
-        """Serve the version of a job from now on, also where an earlier call did not get to its end.
+    def promote_job(self, job: Job, watch: Watched) -> bool:
+        """Serve the challenger of a job from now on, also where an earlier call did not get to its end.
 
         Args:
-            job: whose result has the version.
-            instead_of: the champion that it was judged better than.
+            job: whose result has the challenger, and the champion that it was judged better than.
             watch: what is to be remembered for the time after.
 
         Returns:
@@ -121,12 +103,12 @@ class Promotions:
             ArchiveError: its archive is missing or altered.
             LaunchError: TorchServe does not take it.
         """
-        version, now = job.result.version, self._clock()
+        (former, version), now = job.result.versions, self.clock()
         with self._promoting:
-            if self.champion(job.model) not in (instead_of, version):
+            if self.champion(job.model) not in (former, version):
                 return False
             try:
-                self._rollout.promote(job.model, version)
+                self.rollout.promote(job.model, version)
             except LaunchError:
                 if self.champion(job.model) != version:
                     raise
@@ -135,7 +117,7 @@ class Promotions:
             self._store.conclude_job(
                 job.id,
                 "promoted",
-                {"from": instead_of, "to": version, "reason": reason, "who": "judge"},
+                {"from": former, "to": version, "reason": reason, "who": "judge"},
                 now,
                 JobResult(watch=watch),
                 state="promoted",
@@ -163,7 +145,7 @@ class Promotions:
             LaunchError: TorchServe does not take it.
         """
         with self._promoting:
-            versions = _versions(self._models, model)
+            versions = _versions(self.models, model)
             self._record_others()  # what the current champion replaced may be known to the registry alone
             current = self.champion(model)
             if current is None:
@@ -171,8 +153,8 @@ class Promotions:
             if expect not in (None, current):
                 raise PromotionRefused(f"{model} {expect} is champion no longer: {current} is")
             target = self._former(model, current, versions)
-            self._rollout.promote(model, target)
-            now, details = self._clock(), {"from": current, "to": target, "reason": reason, "who": who}
+            self.rollout.promote(model, target)
+            now, details = self.clock(), {"from": current, "to": target, "reason": reason, "who": who}
             if job := self._promoted_job(model, current):
                 closed = (job.result.watch or Watched()).ended(now, reason)
                 changes = {"state": "rolled_back", "progress": f"rolled back: {reason}"}

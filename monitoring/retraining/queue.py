@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
 from monitoring.retraining.policy import RetrainPolicy
-from monitoring.retraining.promotions import Promotions, Rollout
 from monitoring.retraining.result import JobResult
 from monitoring.store.contracts import Contracts
 from monitoring.store.journal import JobUnderWayError
@@ -21,13 +20,12 @@ class RetrainRefused(Exception):  # noqa: N818
     """There is no retraining now, or none to cancel; the message says why."""
 
 
-class Retraining(Promotions):
-    """Takes requests for retrainings, and what ``Promotions`` does.
+class Retraining:
+    """Takes requests for retrainings.
 
     Args:
         store: keeps jobs and decisions.
         contracts: of the registered models.
-        rollout: of the running TorchServe.
         policy: how often, and from how many rows.
         learnable: why a model cannot learn from captured rows; None if it can.
         clock: the time, in UTC.
@@ -37,14 +35,13 @@ class Retraining(Promotions):
         self,
         store: Store,
         contracts: Contracts,
-        rollout: Rollout,
         policy: RetrainPolicy,
         learnable: Callable[[ModelContract], str | None],
         clock: Callable[[], datetime],
     ) -> None:
-        super().__init__(store, contracts.models, rollout, clock)
         self.policy = policy
-        self._contracts, self._learnable = contracts, learnable
+        self._store, self._contracts, self._models = store, contracts, contracts.models
+        self._learnable, self._clock = learnable, clock
         self._asking = threading.Lock()
 
     def request(self, model: str, trigger: Trigger, reason: str) -> Job:

@@ -8,6 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic_core import core_schema
 
+from training.statistics.pair import Pair
+
 Stage = Literal["train", "judge", "shadow", "promote"]
 
 
@@ -137,6 +139,11 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     watch: Watched | None = None
     cancel: bool = False
     error: str = ""
+
+    @property
+    def versions(self) -> Pair[str]:
+        """The champion that is judged against, and the challenger that was trained."""
+        return Pair(self.champion, self.version)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:

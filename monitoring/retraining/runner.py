@@ -4,12 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.retraining.promotions import Rollout
+from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.stages import Stages
+from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
 from monitoring.store.leases import Lease, LeaseLostError
 from monitoring.store.predictions import Store
@@ -19,34 +21,30 @@ logger = logging.getLogger(__name__)
 POLL = 0.5  # s between two looks at the running job
 
 
+@dataclass(frozen=True)
+class Loop:
+    """The parts of the loop of retraining."""
+
+    store: Store
+    promotions: Promotions
+    versions: Versions
+    retraining: Retraining
+    stages: Stages
+    watch: Watch
+
+
 class Runner:
     """Runs jobs, one training at a time on a machine.
 
     Args:
-        store: keeps jobs.
-        stages: take a job further.
-        retraining: the queue, with its schedule.
-        rollout: of the running TorchServe.
-        answers: whether TorchServe does.
-        watch: looks after promotions.
+        loop: what takes jobs further, and what is to be looked after.
         interval: seconds between two looks at TorchServe, the schedule and the promotions.
         lease: without which it does nothing; None where there is no other monitor.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        stages: Stages,
-        retraining: Retraining,
-        rollout: Rollout,
-        answers: Callable[[], bool],
-        watch: Watch,
-        interval: float = 30.0,
-        lease: Lease | None = None,
-    ) -> None:
-        self._store, self._stages, self._retraining = store, stages, retraining
-        self._rollout, self._answers, self._watch, self._interval = rollout, answers, watch, interval
-        self._lease = lease
+    def __init__(self, loop: Loop, interval: float = 30.0, lease: Lease | None = None) -> None:
+        self._loop, self._interval, self._lease = loop, interval, lease
+        self._store, self._stages = loop.store, loop.stages
         self._away = False  # whether the store did not answer when it was last asked
         self._kept: float | None = None
 
@@ -90,14 +88,16 @@ class Runner:
         running = self._store.jobs(states=["running"])
         beside = [(job.model, job.result.version) for job in running if job.result.stage == "shadow"]
         training = any(job.result.stage == "train" for job in running)
-        answers = self._answers()
+        answers = self._loop.versions.answers()
         actions: dict[str, Callable[[], object]] = {
-            "write down the promotions of others": self._retraining.record_others,
-            "ask the schedule": self._retraining.request_due,
-            "look after promotions": lambda: self._watch.look(answers=answers, busy=training),
+            "write down the promotions of others": self._loop.promotions.record_others,
+            "ask the schedule": self._loop.retraining.request_due,
+            "look after promotions": lambda: self._loop.watch.look(answers=answers, busy=training),
         }
         if answers:
-            actions = {"bring TorchServe up to date": lambda: self._rollout.converge(keep=beside)} | actions
+            actions = {
+                "bring TorchServe up to date": lambda: self._loop.promotions.rollout.converge(keep=beside)
+            } | actions
         for what, action in actions.items():
             try:
                 action()

@@ -22,6 +22,7 @@ from handlers.observe.events import MOST_VALUES
 from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
+from training.statistics.pair import Pair
 
 LONGEST = 10.0  # s; an answer that takes longer is none
 CHANCE = 0.05  # how often a challenger that is exactly as slow as allowed is refused for it
@@ -50,14 +51,10 @@ class _Answer:
     fault: str
 
 
-Pair = tuple[_Answer, _Answer]  # the champion's and the challenger's
-
-
 def shadow(
     client: httpx.Client,
     url: str,
-    champion: ModelContract,
-    challenger: ModelContract,
+    contracts: Pair[ModelContract],
     predictions: Sequence[Prediction],
     policy: ShadowPolicy,
     stop: threading.Event | None = None,
@@ -67,8 +64,7 @@ def shadow(
     Args:
         client: of httpx.
         url: of the inference port.
-        champion: its contract.
-        challenger: its contract.
+        contracts: of the versions.
         predictions: captured ones of the model; the newest are sent.
         policy: how many, and what is allowed.
         stop: ends it early; what is found is then of a part, and not passed.
@@ -76,16 +72,17 @@ def shadow(
     Raises:
         LaunchError: TorchServe is away, or the champion answers nothing, so that nothing can be said of the challenger.
     """
+    champion, challenger = contracts
     newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.requests) :]
     bodies = [body for body in (native_request(champion, one) for one in newest) if body is not None]
     deadline = time.monotonic() + policy.seconds
-    pairs: list[Pair] = []
+    pairs: list[Pair[_Answer]] = []
     for body in bodies:
         if (stop and stop.is_set()) or (pairs and time.monotonic() > deadline):
             break
         order = [champion, challenger] if len(pairs) % 2 == 0 else [challenger, champion]
         answers = {contract.version: _ask(client, url, contract, body) for contract in order}
-        pairs.append((answers[champion.version], answers[challenger.version]))
+        pairs.append(Pair(answers[champion.version], answers[challenger.version]))
     if stop and stop.is_set():
         return _found(champion, pairs, False, f"stopped after {len(pairs)} of {len(bodies)} requests")
     if not pairs:
@@ -123,9 +120,9 @@ def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str
     return _Answer(prediction, taken, fault)
 
 
-def _verdict(champion: ModelContract, pairs: Sequence[Pair], policy: ShadowPolicy) -> tuple[bool, str]:
+def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: ShadowPolicy) -> tuple[bool, str]:
     """Whether the challenger passes, and why."""
-    known = [(old, new) for old, new in pairs if old.prediction is not None]
+    known = [pair for pair in pairs if pair.champion.prediction is not None]
     if not known:
         raise LaunchError(f"{champion.name} {champion.version}, the champion, answers nothing: {pairs[0][0].fault}")
     faults = [new.fault for _, new in known if new.prediction is None]
@@ -139,8 +136,8 @@ def _verdict(champion: ModelContract, pairs: Sequence[Pair], policy: ShadowPolic
     return True, f"{len(known)} requests answered, {times}"
 
 
-def _found(champion: ModelContract, pairs: Sequence[Pair], passed: bool, reason: str) -> Shadowed:
-    rows = [(old, new) for old, new in pairs if old.prediction is not None and new.prediction is not None]
+def _found(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: bool, reason: str) -> Shadowed:
+    rows = [pair for pair in pairs if all(answer.prediction is not None for answer in pair)]
     alike = sum(_agree(champion, old.prediction, new.prediction) for old, new in rows)
     (old_ms, new_ms), (old_p95, new_p95) = np.quantile(_milliseconds(rows), [0.5, 0.95], axis=0).tolist()
     return Shadowed(
@@ -157,7 +154,7 @@ def _found(champion: ModelContract, pairs: Sequence[Pair], passed: bool, reason:
     )
 
 
-def _milliseconds(rows: Sequence[Pair]) -> Array:
+def _milliseconds(rows: Sequence[Pair[_Answer]]) -> Array:
     """(rows, 2), one row of zeros where there is none."""
     return np.array([(old.milliseconds, new.milliseconds) for old, new in rows] or [(0.0, 0.0)])
 

@@ -7,26 +7,24 @@ memory. So a new monitor is nothing special, and neither is a TorchServe that co
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.retraining.process import Trainings, write_rows
-from monitoring.retraining.promotions import Rollout
-from monitoring.retraining.queue import Retraining
-from monitoring.retraining.result import JobResult, Shadowed, Stage, Verdict, Watched
+from monitoring.retraining.policy import RetrainPolicy
+from monitoring.retraining.process import TrainingProcesses, write_rows
+from monitoring.retraining.promotions import Promotions
+from monitoring.retraining.result import JobResult, Shadowed, Stage, Watched
+from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job, Labelled
 from serving.hosts.torchserve.launch import LaunchError
-from serving.registry import Registry
+from training.statistics.pair import Pair
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 3  # of a training that ends without a result, and of a stage that TorchServe refuses
-Judging = Callable[[str, str, str, Sequence[Labelled]], Verdict]  # model, champion, challenger, held-out rows
-Shadowing = Callable[[str, str, str, threading.Event], Shadowed | None]  # None: there is nothing to send
 
 
 class Stages:
@@ -34,35 +32,25 @@ class Stages:
 
     Args:
         store: keeps jobs and decisions.
-        models: the registry.
-        retraining: has the policy, and promotes.
+        promotions: says what is champion, and promotes.
+        versions: are judged, and sent recent requests.
         trainings: where trainings run.
-        judge: compares two versions.
-        shadow: sends recent requests to both.
-        rollout: of the running TorchServe.
-        answers: whether TorchServe does.
         watch: looks after promotions.
-        options: of the training command, for a model.
-        clock: the time, in UTC.
+        policy: of retrainings.
     """
 
     def __init__(
         self,
         store: Store,
-        models: Registry,
-        retraining: Retraining,
-        trainings: Trainings,
-        judge: Judging,
-        shadow: Shadowing,
-        rollout: Rollout,
-        answers: Callable[[], bool],
+        promotions: Promotions,
+        versions: Versions,
+        trainings: TrainingProcesses,
         watch: Watch,
-        options: Callable[[str], Sequence[str]],
-        clock: Callable[[], datetime],
+        policy: RetrainPolicy,
     ) -> None:
-        self._store, self._models, self._retraining, self._trainings = store, models, retraining, trainings
-        self._judge, self._shadow, self._rollout, self._answers = judge, shadow, rollout, answers
-        self._watch, self._options, self._clock = watch, options, clock
+        self._store, self._promotions, self._versions = store, promotions, versions
+        self._trainings, self._watch, self._policy = trainings, watch, policy
+        self._models, self._rollout, self._clock = promotions.models, promotions.rollout, promotions.clock
         self._stages = {"train": self._train, "judge": self._judged, "shadow": self._shadowed, "promote": self._promote}
         self._refusals = 0  # of TorchServe, in a row, of the running job
         self._waiting: float | None = None  # since when the running job waits for TorchServe
@@ -110,7 +98,7 @@ class Stages:
             self._store.extend_job(job.id, before, progress="interrupted; goes on when the monitor runs again")
 
     def _train(self, job: Job, _: threading.Event) -> None:
-        trainings, limit = self._trainings, self._retraining.policy.limit
+        trainings, limit = self._trainings, self._policy.limit
         age = trainings.age(job.id)
         if age is not None and age > limit.total_seconds():
             progress = trainings.progress(job.id)
@@ -132,22 +120,22 @@ class Stages:
             self._start(job)
 
     def _start(self, job: Job) -> None:
-        policy, rows = self._retraining.policy, self._trainings.rows(job.id)
+        policy, rows = self._policy, self._trainings.rows(job.id)
         if not rows.exists():  # else the same ones, so that the training goes on from its checkpoint
             labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
             until = labelled[-1].prediction.time.isoformat() if labelled else ""
             self._store.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
             write_rows(rows, labelled)
-        options = [*self._options(job.model), "--hold-out", str(policy.hold_out)]
+        options = [*self._versions.training_options(job.model), "--hold-out", str(policy.hold_out)]
         pid = self._trainings.start(job.id, job.model, options)
         self._store.extend_job(job.id, JobResult(attempts=_attempts(job) + 1), pid=pid)
 
     def _judged(self, job: Job, _: threading.Event) -> None:
-        version, champion = job.result.version, self._retraining.champion(job.model)
+        version, champion = job.result.version, self._promotions.champion(job.model)
         if champion is None or champion == version:
             self._fail(job, f"nothing to judge: the champion of {job.model} is {champion or 'none'} by now")
             return
-        verdict = job.result.verdict or self._judge(job.model, champion, version, self._held_out(job))
+        verdict = job.result.verdict or self._versions.judge(job.model, Pair(champion, version), self._held_out(job))
         stage: Stage = "shadow" if verdict.promote else "judge"
         job = self._store.extend_job(job.id, JobResult(stage=stage, champion=champion, verdict=verdict))
         if not verdict.promote:
@@ -156,11 +144,11 @@ class Stages:
     def _held_out(self, job: Job) -> list[Labelled]:
         since = datetime.fromisoformat(job.result.held_out_since or "")
         until = datetime.fromisoformat(job.result.rows_until or "") + timedelta(microseconds=1)
-        return self._store.labelled(job.model, since=since, until=until, limit=self._retraining.policy.most_rows)
+        return self._store.labelled(job.model, since=since, until=until, limit=self._policy.most_rows)
 
     def _shadowed(self, job: Job, stop: threading.Event) -> None:
-        version, champion = job.result.version, job.result.champion
-        if self._retraining.champion(job.model) != champion:
+        champion, version = job.result.versions
+        if self._promotions.champion(job.model) != champion:
             self._judge_again(job)
             return
         if self._waits(job):
@@ -169,10 +157,10 @@ class Stages:
         if not shadowed:
             self._store.update_job(job.id, progress=f"sending recent requests to {version} too")
             self._rollout.beside(job.model, version)
-            shadowed = self._shadow(job.model, champion, version, stop)
+            shadowed = self._versions.shadow(job.model, job.result.versions, stop)
             if stop.is_set():
                 return  # what was found is of a part
-            if shadowed and not shadowed.passed and not self._answers():
+            if shadowed and not shadowed.passed and not self._versions.answers():
                 return  # it is TorchServe that failed
             shadowed = shadowed or Shadowed(0, passed=True, reason="no requests to send")
         job = self._store.extend_job(job.id, JobResult(shadow=shadowed))
@@ -188,7 +176,7 @@ class Stages:
         if self._waits(job):
             return
         watch = self._watch.begin(job.result.watch or Watched())
-        if not self._retraining.promote_job(job, job.result.champion, watch):
+        if not self._promotions.promote_job(job, watch):
             self._judge_again(job)
 
     def _judge_again(self, job: Job) -> None:
@@ -197,12 +185,12 @@ class Stages:
 
     def _waits(self, job: Job) -> bool:
         """Whether TorchServe does not answer; too long of it is the end of the job."""
-        if self._answers():
+        if self._versions.answers():
             self._waiting = None
             return False
         now = time.monotonic()
         self._waiting = now if self._waiting is None else self._waiting
-        if now - self._waiting > self._retraining.policy.limit.total_seconds():
+        if now - self._waiting > self._policy.limit.total_seconds():
             self._fail(job, "TorchServe did not answer for as long as a training may take")
         elif job.progress != (progress := "waiting for TorchServe, which does not answer"):
             self._store.update_job(job.id, progress=progress)
@@ -229,7 +217,7 @@ class Stages:
 
     def _withdraw(self, job: Job) -> None:
         try:
-            if job.result.version and self._answers():
+            if job.result.version and self._versions.answers():
                 self._rollout.withdraw(job.model, job.result.version)
         except LaunchError as error:
             logger.warning("%s %s stays beside for now: %s", job.model, job.result.version, error)

@@ -14,7 +14,6 @@ itself rolled back.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -23,14 +22,14 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from monitoring.retraining.policy import WatchPolicy
-from monitoring.retraining.promotions import PromotionRefused, Promotions, Rollout
+from monitoring.retraining.promotions import PromotionRefused, Promotions
 from monitoring.retraining.result import JobResult, Watched
+from monitoring.retraining.versions import Versions
 from monitoring.store.predictions import Store
-from monitoring.store.records import Job, Labelled
+from monitoring.store.records import Job
 from serving.hosts.torchserve.launch import LaunchError
-from serving.readiness import Readiness
 from serving.registry import ArchiveError
-from training.statistics.paired import Gain
+from training.statistics.pair import Pair
 
 logger = logging.getLogger(__name__)
 WORSE = 0.1  # share that the former one errs less
@@ -39,7 +38,6 @@ SLOWER_MS = 5.0  # and by so much: of a fast model, a fifth is noise
 ASKED = 5  # times in a look
 IN_A_ROW = 3  # looks
 MOST_ROWS = 2000  # that the former one answers again, the newest
-Compare = Callable[[str, str, str, Sequence[Labelled]], Gain | None]  # model, new and former version, rows
 
 
 class Watch:
@@ -48,25 +46,13 @@ class Watch:
     Args:
         store: has jobs and labelled rows.
         promotions: rolls back.
-        rollout: serves a former version beside for a moment.
+        versions: are compared, and asked their examples.
         policy: for how long.
-        probe: asks a version of a model its example.
-        compare: how much less the former version of a model errs than the new one, on the same rows.
-        clock: the time, in UTC.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        promotions: Promotions,
-        rollout: Rollout,
-        policy: WatchPolicy,
-        probe: Callable[[str, str], Readiness],
-        compare: Compare,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._store, self._promotions, self._rollout, self._policy = store, promotions, rollout, policy
-        self._probe, self._compare, self._clock = probe, compare, clock
+    def __init__(self, store: Store, promotions: Promotions, versions: Versions, policy: WatchPolicy) -> None:
+        self._store, self._promotions, self._versions, self._policy = store, promotions, versions, policy
+        self._rollout, self._clock = promotions.rollout, promotions.clock
         self._slow, self._failed = Counter[int](), Counter[int]()  # looks in a row, by job
         self._compared: dict[int, tuple[int, str]] = {}  # the rows that the error was last told of, by job
 
@@ -130,7 +116,7 @@ class Watch:
         seen = (len(rows), rows[-1].prediction.request_id)
         if self._compared.get(job.id) == seen:
             return None
-        gain = self._compare(job.model, version, watch.former, rows)
+        gain = self._versions.compare(job.model, Pair(version, watch.former), rows)
         if gain is None or gain.low <= WORSE:
             self._compared[job.id] = seen
             return None
@@ -159,10 +145,10 @@ class Watch:
 
     def _beside(self, job: Job, watch: Watched) -> str | None:
         """Ask the new version and the former one in turns."""
-        version, former = job.result.version, watch.former
+        version, former, probe = job.result.version, watch.former, self._versions.probe
         self._rollout.beside(job.model, former)
         try:
-            pairs = [(self._probe(job.model, former), self._probe(job.model, version)) for _ in range(4 * ASKED)]
+            pairs = [(probe(job.model, former), probe(job.model, version)) for _ in range(4 * ASKED)]
         finally:
             self._rollout.withdraw(job.model, former)
         old, new = (median(one[i].milliseconds for one in pairs) for i in (0, 1))
@@ -175,7 +161,7 @@ class Watch:
         """The median of some probes in ms; None if one failed."""
         found = []
         for _ in range(ASKED):
-            one = self._probe(model, version)
+            one = self._versions.probe(model, version)
             if not one.ready:
                 return None
             found.append(one.milliseconds)

@@ -7,7 +7,7 @@ from typer.main import get_command
 from handlers.service import CAPTURED_ROWS
 from loadtests.__main__ import app as loadtests
 from monitoring.__main__ import app as monitoring
-from monitoring.retraining.loop import Policies
+from monitoring.retraining.wiring import Policies
 from monitoring.store.retention import Retention
 from serving import env_file
 from serving.settings import ROOT, Settings

@@ -11,12 +11,13 @@ import numpy as np
 from handlers.contract import Array
 from training.statistics.bootstrap import blocks_of, draws_of
 from training.statistics.intervals import expanded
+from training.statistics.pair import Pair
 
 AT_ONCE = 100  # draws that are measured together: their weights are a number a row
 LEAST_GAIN = -1.0  # a lower one is told as this: twice the error or more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Losses:
     """What each row costs each model.
 
@@ -35,7 +36,7 @@ class Losses:
     measure: Callable[[Array], Array] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gain:
     """How much lower the challenger's error is, as a share of the champion's; below 0 it is higher.
 
@@ -52,10 +53,10 @@ class Gain:
     @property
     def value(self) -> float:
         """Of the rows as they are."""
-        return float(_gain(np.array([self.champion]), np.array([self.challenger]))[0])
+        return float(_gain(Pair(np.array([self.champion]), np.array([self.challenger])))[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Slice:
     """The errors of both models on some of the rows.
 
@@ -93,8 +94,8 @@ def gain(losses: Losses, confidence: float) -> Gain:
         (value,), every = _errors(losses, np.ones((1, len(losses.champion)), bool))
         drawn = every[:, 0]
     outside = expanded(1 - confidence, int(blocks_of(len(losses.champion))[-1]) + 1)
-    low, high = np.quantile(_gain(drawn[:, 0], drawn[:, 1]), [outside, 1 - outside])
-    return Gain(float(value[0]), float(value[1]), float(low), float(high))
+    low, high = np.quantile(_gain(Pair(drawn[:, 0], drawn[:, 1])), [outside, 1 - outside])
+    return Gain(champion=float(value[0]), challenger=float(value[1]), low=float(low), high=float(high))
 
 
 def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float, confidence: float) -> list[Slice]:
@@ -128,14 +129,20 @@ def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float
     low = excess - farthest * spread
     rows = members.sum(axis=1)
     return [
-        Slice(name, int(rows[i]), float(value[i, 0]), float(value[i, 1]), float(low[i]))
+        Slice(
+            name=name,
+            rows=int(rows[i]),
+            champion=float(value[i, 0]),
+            challenger=float(value[i, 1]),
+            excess=float(low[i]),
+        )
         for i, name in enumerate(slices)
     ]
 
 
 def worst(slices: Sequence[Slice]) -> Slice:
     """The slice whose error is the most times the champion's."""
-    return max(slices, key=lambda one: -_gain(np.array([one.champion]), np.array([one.challenger]))[0])
+    return max(slices, key=lambda one: -_gain(Pair(np.array([one.champion]), np.array([one.challenger])))[0])
 
 
 def _measured(measure: Callable[[Array], Array], rows: int) -> tuple[Array, Array]:
@@ -162,8 +169,9 @@ def _errors(losses: Losses, members: Array) -> tuple[Array, Array]:
     return errors[0], errors[1:]
 
 
-def _gain(champion: Array, challenger: Array) -> Array:
-    """Nothing is gained where both are perfect."""
+def _gain(errors: Pair[Array]) -> Array:
+    """Return the shares that are gained; nothing where both are perfect."""
+    champion, challenger = errors
     perfect = champion == 0
     shares = np.where(
         perfect, np.where(challenger > 0, LEAST_GAIN, 0.0), 1 - challenger / np.where(perfect, 1, champion)

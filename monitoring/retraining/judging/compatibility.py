@@ -3,27 +3,29 @@
 from collections.abc import Iterator
 
 from handlers.contract import ModelContract, TensorSpec
+from training.statistics.pair import Pair
 
 
-def violations(champion: ModelContract, challenger: ModelContract) -> list[str]:
+def violations(contracts: Pair[ModelContract]) -> list[str]:
     """Why a client of the champion could not go on with the challenger, each reason a sentence; none if it can.
 
     A challenger may accept more than the champion, a wider range or more categories, but nothing less, and it answers
     in the same form: same outputs, same labels in the same order, since clients read probabilities by position. A unit
     that changed is named too: the same number would mean something else.
     """
-    return [*_heads(champion, challenger), *_inputs(champion, challenger), *_outputs(champion, challenger)]
+    return [*_heads(contracts), *_inputs(contracts), *_outputs(contracts)]
 
 
-def _heads(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
+def _heads(contracts: Pair[ModelContract]) -> Iterator[str]:
+    champion, challenger = contracts
     if champion.name != challenger.name:
         yield f"it is a version of {challenger.name}, not of {champion.name}"
     if champion.task != challenger.task:
         yield f"its task is {challenger.task}, not {champion.task}"
 
 
-def _inputs(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
-    known, new = ({spec.name: spec for spec in one.inputs} for one in (champion, challenger))
+def _inputs(contracts: Pair[ModelContract]) -> Iterator[str]:
+    known, new = contracts.map(lambda contract: {spec.name: spec for spec in contract.inputs})
     for name in sorted(known.keys() - new.keys()):
         yield f"input {name} is gone: requests that hold it would be refused"
     for name in sorted(new.keys() - known.keys()):
@@ -34,8 +36,9 @@ def _inputs(champion: ModelContract, challenger: ModelContract) -> Iterator[str]
             yield from _domain(f"input {name}", spec, new[name])
 
 
-def _outputs(champion: ModelContract, challenger: ModelContract) -> Iterator[str]:
-    names = [[spec.name for spec in one.outputs] for one in (champion, challenger)]
+def _outputs(contracts: Pair[ModelContract]) -> Iterator[str]:
+    champion, challenger = contracts
+    names = [[spec.name for spec in contract.outputs] for contract in contracts]
     if names[0] != names[1]:
         yield f"its outputs are {', '.join(names[1])}, not {', '.join(names[0])}"
     else:

@@ -15,23 +15,24 @@ from monitoring.retraining.result import Check, Verdict
 from monitoring.store.records import Labelled, Prediction
 from training.packaging.export import parity_tolerance
 from training.statistics.criteria import ERRORS, Criterion, criterion_of
+from training.statistics.pair import Pair
 from training.statistics.paired import Gain, Slice, compare_slices, gain, worst
 
 
-def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:
+def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:
     """Judge a challenger on rows that it did not learn from.
 
     Args:
-        champion: that is served.
-        challenger: that may replace it.
+        versions: that are compared.
         held_out: labelled rows, in any order; the versions that answered them do not matter, both are asked anew.
         policy: what is asked for.
     """
-    contract = champion.contract
-    checks = [_contract(contract, challenger.contract), _parity(challenger.contract), _example(challenger)]
+    contract, challenger = versions.champion.contract, versions.challenger
+    contracts = versions.map(lambda version: version.contract)
+    checks = [_contract(contracts), _parity(challenger.contract), _example(challenger)]
     if not checks[0].passed:
         return _verdict(contract, checks)
-    evidence = gather(champion, challenger, held_out)
+    evidence = gather(versions, held_out)
     checks += [_rows(evidence, policy), _answers(evidence)]
     rows = len(evidence.predictions)
     if not all(check.passed for check in checks[-2:]):
@@ -41,13 +42,14 @@ def judge(champion: Archived, challenger: Archived, held_out: Sequence[Labelled]
         _error(contract, evidence, measured, policy),
         _slices(contract, evidence, policy),
         *([_classes(evidence, policy)] if contract.labels else []),
-        _latency(champion, challenger, evidence.predictions, policy),
+        _latency(versions, evidence.predictions, policy),
     ]
     return _verdict(contract, checks, rows, measured, evidence.by)
 
 
-def _contract(champion: ModelContract, challenger: ModelContract) -> Check:
-    found = violations(champion, challenger)
+def _contract(contracts: Pair[ModelContract]) -> Check:
+    champion, challenger = contracts
+    found = violations(contracts)
     kept = f"a client of {champion.version} can go on with {challenger.version}"
     broken = f"a client of {champion.version} could not go on with {challenger.version}: {'; '.join(found)}"
     return Check("contract", not found, broken if found else kept)
@@ -136,8 +138,8 @@ def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
     return Check("classes", True, f"each of {len(evidence.classes)} classes has {policy.class_rows} rows or more")
 
 
-def _latency(champion: Archived, challenger: Archived, rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
-    found = compare_latency(champion, challenger, rows, policy.latency)
+def _latency(versions: Pair[Archived], rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
+    found = compare_latency(versions, rows, policy.latency)
     told = (
         f"one row takes {found.challenger_ms:.3g} ms, the champion {found.champion_ms:.3g} ms in turn with it: "
         f"{found.ratio:.2f} times; at most {policy.latency:g} times is allowed"

@@ -7,6 +7,7 @@ from statistics import median
 
 from monitoring.retraining.judging.archived import Archived
 from monitoring.store.records import Prediction
+from training.statistics.pair import Pair
 
 ROUNDS = 300  # each answers the same row once
 FEWEST_ROUNDS = 30
@@ -14,7 +15,7 @@ LONGEST = 5.0  # s of a measurement, if there were as many rounds as that
 WARM_UP = 20  # rounds that do not count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Latency:
     """Medians of single rows.
 
@@ -31,24 +32,24 @@ class Latency:
 
 
 def compare_latency(
-    champion: Archived, challenger: Archived, rows: Sequence[Prediction], limit: float, rounds: int = ROUNDS
+    versions: Pair[Archived], rows: Sequence[Prediction], limit: float, rounds: int = ROUNDS
 ) -> Latency:
     """Time both in turn; once more where the limit is exceeded, of which the better is told.
 
     Args:
-        champion: that is served.
-        challenger: that may replace it.
+        versions: are timed.
         rows: one at least; they are answered in turn.
         limit: ratio that is allowed.
         rounds: at most.
     """
-    found = _measure(champion, challenger, rows, rounds)
+    found = _measure(versions, rows, rounds)
     if found.ratio > limit:
-        found = min(found, _measure(champion, challenger, rows, rounds), key=lambda one: one.ratio)
+        found = min(found, _measure(versions, rows, rounds), key=lambda one: one.ratio)
     return found
 
 
-def _measure(champion: Archived, challenger: Archived, rows: Sequence[Prediction], rounds: int) -> Latency:
+def _measure(versions: Pair[Archived], rows: Sequence[Prediction], rounds: int) -> Latency:
+    champion, challenger = versions
     pairs: list[tuple[float, float]] = []
     total = 0.0
     for i, row in enumerate(islice(cycle(rows), WARM_UP + rounds)):
@@ -63,4 +64,4 @@ def _measure(champion: Archived, challenger: Archived, rows: Sequence[Prediction
             break
     ratio = median(after / before for before, after in pairs)
     champion_ms, challenger_ms = (1000 * median(times) for times in zip(*pairs, strict=True))
-    return Latency(champion_ms, challenger_ms, ratio)
+    return Latency(champion_ms=champion_ms, challenger_ms=challenger_ms, ratio=ratio)

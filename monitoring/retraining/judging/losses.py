@@ -13,6 +13,7 @@ from monitoring.store.records import Label, Labelled, Prediction
 from training.statistics.criteria import Criterion, criterion_of
 from training.statistics.decisive import score
 from training.statistics.labels import label_fault
+from training.statistics.pair import Pair
 from training.statistics.paired import Losses
 
 MOST_CATEGORIES = 20  # of an input that is looked at by category
@@ -42,17 +43,17 @@ class Evidence:
     refused: Sequence[str]
 
 
-def gather(champion: Archived, challenger: Archived, labelled: Sequence[Labelled]) -> Evidence:
+def gather(versions: Pair[Archived], labelled: Sequence[Labelled]) -> Evidence:
     """Let both versions answer labelled rows.
 
     Slices are the categories of every input that has at most 20, and the labels of a classification, of which the
     share of right answers is the label's recall; each of 100 rows at least.
 
     Args:
-        champion: that is served.
-        challenger: whose contract has the champion's task and labels.
+        versions: whose contracts have the same task and labels.
         labelled: in any order; the versions that answered them do not matter.
     """
+    champion, challenger = versions
     contract = champion.contract
     rows = sorted(labelled, key=lambda one: (one.prediction.time, one.prediction.request_id, one.prediction.row))
     answers = champion.answers([one.prediction for one in rows])
@@ -65,7 +66,7 @@ def gather(champion: Archived, challenger: Archived, labelled: Sequence[Labelled
     truth = np.array([one.label for one in rows], object)
     return Evidence(
         predictions,
-        _both(contract, by, rows, before, after),
+        _both(contract, by, rows, Pair(before, after)),
         dict(_slices(contract, rows)),
         {label: truth == label for label in contract.labels},
         by,
@@ -81,29 +82,27 @@ def _fault(contract: ModelContract, row: Labelled, answer: Any) -> str | None:
     return f"label {row.label!r}, expected {expected}" if expected else None
 
 
-def _both(
-    contract: ModelContract, by: Criterion, rows: Sequence[Labelled], before: Sequence[Any], after: Sequence[Any]
-) -> Losses:
+def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both: Pair[Sequence[Any]]) -> Losses:
     """What each row costs, and what decides where that is no mean of it.
 
     Slices, and metrics that a mean is, are of right and wrong answers, of costs, or of squared or plain differences.
     """
-    losses = [
-        np.array(
-            [_loss(contract, by, one.label, answer) for one, answer in zip(rows, answers, strict=True)], np.float64
-        )
-        for answers in (before, after)
-    ]
+
+    def losses_of(answers: Sequence[Any]) -> Array:
+        losses = [_loss(contract, by, row.label, answer) for row, answer in zip(rows, answers, strict=True)]
+        return np.array(losses, np.float64)
+
+    champion, challenger = losses = both.map(losses_of)
     rooted = by.metric == "rmse"
     if contract.task != "classification" or by.metric in ("accuracy", "cost") or not np.isfinite(losses).all():
-        return Losses(losses[0], losses[1], rooted)
+        return Losses(champion=champion, challenger=challenger, rooted=rooted)
     target = np.array([contract.labels.index(str(one.label)) for one in rows])
-    outputs = [np.array([answer["probabilities"] for answer in answers]) for answers in (before, after)]
+    outputs = [np.array([answer["probabilities"] for answer in answers]) for answers in both]
 
     def measure(weights: Array) -> Array:
         return 1 - np.stack([score(by, contract.labels, output, target, weights) for output in outputs], 1)
 
-    return Losses(losses[0], losses[1], rooted, measure)
+    return Losses(champion=champion, challenger=challenger, rooted=rooted, measure=measure)
 
 
 def _loss(contract: ModelContract, by: Criterion, label: Label, answer: Any) -> float:

@@ -35,6 +35,7 @@ from tests.support.sinks import Received, sink
 from tests.support.waiting import wait_until
 from training.pipeline import train
 from training.recipes.linear import recipe
+from training.statistics.pair import Pair
 
 pytestmark = pytest.mark.loop
 
@@ -340,9 +341,9 @@ def captured_rows(values: Sequence[float], model: str = "linear") -> list[Predic
 
 def shadowed(world: World, challenger: str, values: Sequence[float], latency: float = 2) -> Shadowed:
     world.rollout.beside("linear", challenger)
-    contracts = world.contract(world.champion), world.contract(challenger)
+    contracts = Pair(world.contract(world.champion), world.contract(challenger))
     return shadow(
-        world.server.client, world.server.url, *contracts, captured_rows(values), ShadowPolicy(latency=latency)
+        world.server.client, world.server.url, contracts, captured_rows(values), ShadowPolicy(latency=latency)
     )
 
 
@@ -374,9 +375,9 @@ def test_a_challenger_that_is_slow_or_fails_or_is_not_there_is_not_passed(world:
     failing = shadowed(world, AILING, [1, 9] * 5)
     assert (failing.passed, failing.errors, failing.rows) == (False, 5, 5)
     assert failing.reason.startswith("5 of 10 requests failed that the champion answers, the first: 500: ")
-    contracts = world.contract(world.champion), world.contract(AILING)
+    contracts = Pair(world.contract(world.champion), world.contract(AILING))
     world.rollout.withdraw("linear", AILING)
     rows = captured_rows([1.0] * 3)
-    gone = shadow(world.server.client, world.server.url, *contracts, rows, ShadowPolicy())
+    gone = shadow(world.server.client, world.server.url, contracts, rows, ShadowPolicy())
     assert (gone.passed, gone.errors, gone.rows) == (False, 3, 0)
     assert "the first: 404: " in gone.reason

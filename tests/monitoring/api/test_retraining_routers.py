@@ -28,8 +28,8 @@ class World(Loop):
     def client_with(self, access: Access) -> TestClient:
         app = FastAPI()
         app.include_router(jobs_router(self.store, self.retraining, access))
-        app.include_router(actions_router(self.retraining, access))
-        app.include_router(alerts_router(self.retraining, access))
+        app.include_router(actions_router(self.promotions, access))
+        app.include_router(alerts_router(self.retraining, self.promotions, access))
         return TestClient(app, "http://127.0.0.1:8090", client=("127.0.0.1", 50000))
 
 
@@ -182,8 +182,8 @@ def test_metrics_tell_jobs_promotions_and_champions_also_after_a_restart(world: 
     assert value("retrain_running") == 0
     assert value("model_champion_info", version="1.0") == 1
     world.promote()
-    world.retraining.rollback(MODEL, "hand")
-    world.better = False
+    world.promotions.rollback(MODEL, "hand")
+    world.versions.better = False
     world.promote("1.2")
     world.request()
     assert value("retrain_jobs", state="rolled_back") == 1

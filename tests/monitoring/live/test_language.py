@@ -12,15 +12,14 @@ from monitoring.__main__ import app
 from monitoring.api.quality import live_router
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.metrics import LiveMetrics
-from monitoring.retraining.loop import unfit
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.queue import Retraining, RetrainRefused
+from monitoring.retraining.versions import unfit
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import open_store
 from serving.registry import Registry
 from tests.support.chat_archive import contract, echoed
 from tests.support.monitoring.drifting import NOW, regression
-from tests.support.monitoring.loops import FakeRollout
 from tests.support.serving.stores import add_contract
 
 CHAT, AIR = contract("chat", echoed("Hello")), regression()
@@ -70,7 +69,7 @@ def test_its_drift_report_is_refused(models: Registry, tmp_path: Path) -> None:
 
 def test_a_retraining_is_refused_with_the_reason_which_is_kept(models: Registry, tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}")
-    retraining = Retraining(store, Contracts(models), FakeRollout(models), RetrainPolicy(rows=0), unfit, lambda: NOW)
+    retraining = Retraining(store, Contracts(models), RetrainPolicy(rows=0), unfit, lambda: NOW)
     with pytest.raises(RetrainRefused, match=f"{WHY}: its answers have no labels"):
         retraining.request("chat", "hand", "why not")
     (decision,) = store.decisions("chat")

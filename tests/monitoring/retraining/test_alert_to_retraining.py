@@ -80,7 +80,7 @@ def test_a_model_whose_error_is_over_its_objective_is_queued_for_a_retraining(tm
     need("prometheus-alertmanager", "alertmanager")
     loop, gauges = Loop(tmp_path), [""]
     app = FastAPI()
-    app.include_router(alerts_router(loop.retraining, Access("")))
+    app.include_router(alerts_router(loop.retraining, loop.promotions, Access("")))
 
     @app.get("/metrics")
     def metrics() -> Response:

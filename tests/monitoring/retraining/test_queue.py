@@ -44,7 +44,7 @@ def test_there_is_one_job_a_model_at_a_time_also_by_hand(loop: Loop) -> None:
 
 
 def test_after_a_retraining_all_but_a_hand_wait(loop: Loop) -> None:
-    loop.better = False
+    loop.versions.better = False
     loop.promote()
     loop.now += 23 * HOUR
     assert "none before 2013-02-18T12:00:00+00:00" in refusal(loop, "alert")
@@ -60,7 +60,7 @@ def test_after_a_retraining_all_but_a_hand_wait(loop: Loop) -> None:
 def test_in_a_day_there_are_only_so_many_retrainings_but_by_hand(loop: Loop) -> None:
     loop.policy = replace(POLICY, cooldown=timedelta(0), per_day=2)
     loop.restart()
-    loop.better = False
+    loop.versions.better = False
     loop.promote("1.1")
     loop.now += HOUR
     loop.promote("1.2")
@@ -112,7 +112,7 @@ def test_what_nobody_knows_is_refused_and_fills_no_store(loop: Loop) -> None:
 
 
 def test_an_alert_that_is_refused_again_and_again_is_written_down_once_in_an_hour(loop: Loop) -> None:
-    loop.better = False
+    loop.versions.better = False
     loop.promote()
     for _ in range(3):
         refusal(loop)
@@ -125,7 +125,7 @@ def test_an_alert_that_is_refused_again_and_again_is_written_down_once_in_an_hou
 def test_the_schedule_asks_every_so_often(loop: Loop) -> None:
     loop.policy = replace(POLICY, every=168 * HOUR)
     loop.restart()
-    loop.better = False
+    loop.versions.better = False
     loop.look()
     assert (loop.job().trigger, loop.job().reason) == ("schedule", "every 168 h")
     loop.look()

@@ -14,6 +14,7 @@ from monitoring.retraining.shadow import ShadowPolicy, _too_slow, native_request
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
 from tests.support.serving.stores import contract_of_doubling
+from training.statistics.pair import Pair
 
 CHAMPION, CHALLENGER = contract_of_doubling(version="1.0"), contract_of_doubling(version="1.1")
 Answer = Callable[[str, dict[str, Any]], httpx.Response]  # version, request
@@ -55,7 +56,7 @@ def run(
     champion: ModelContract = CHAMPION,
 ) -> Shadowed:
     with httpx.Client(transport=httpx.MockTransport(asked)) as client:
-        return shadow(client, "http://server", champion, CHALLENGER, predictions, policy, stop)
+        return shadow(client, "http://server", Pair(champion, CHALLENGER), predictions, policy, stop)
 
 
 def test_the_newest_requests_go_to_both_versions_in_changing_order_and_are_not_captured() -> None:

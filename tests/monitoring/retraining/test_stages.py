@@ -42,7 +42,7 @@ def test_a_job_is_trained_judged_shadowed_and_promoted(loop: Loop) -> None:
     loop.look(4)
     job = loop.job()
     assert (job.state, job.ended, job.pid) == ("promoted", loop.now, None)
-    assert loop.judged == [("1.0", "1.1", 4)]  # the rows from three hours before the start to it
+    assert loop.versions.judged == [("1.0", "1.1", 4)]  # the rows from three hours before the start to it
     assert verdict_of(job).checks == (Check("gain", True, "its RMSE is lower"),)
     assert shadowed_of(job).requests == 20
     assert watched_of(job).open
@@ -66,11 +66,11 @@ def test_the_judge_sees_no_row_that_came_after_the_training_began(loop: Loop) ->
     loop.train()
     loop.look()
     loop.look()
-    assert loop.judged == [("1.0", "1.1", 4)]
+    assert loop.versions.judged == [("1.0", "1.1", 4)]
 
 
 def test_what_the_judge_refuses_stays_refused_with_the_reason(loop: Loop) -> None:
-    loop.better = False
+    loop.versions.better = False
     job = loop.promote()
     assert (job.state, job.progress) == ("refused", "refused: its RMSE is no lower")
     assert verdict_of(job).reason == "its RMSE is no lower"
@@ -80,7 +80,7 @@ def test_what_the_judge_refuses_stays_refused_with_the_reason(loop: Loop) -> Non
 
 
 def test_what_the_shadow_refuses_is_no_longer_served_beside(loop: Loop) -> None:
-    loop.alike = False
+    loop.versions.alike = False
     job = loop.promote()
     assert (job.state, shadowed_of(job).reason) == ("refused", "3 of 20 requests failed")
     assert loop.state("1.1") == "refused"
@@ -155,7 +155,7 @@ def test_a_job_can_be_cancelled_until_it_is_promoted(loop: Loop, looks: int) -> 
 
 
 def test_a_cancellation_during_the_shadow_takes_effect_after_it(loop: Loop) -> None:
-    loop.shadowing = partial(loop.retraining.cancel, 1)
+    loop.versions.shadowing = partial(loop.retraining.cancel, 1)
     assert loop.promote().state == "cancelled"
     assert loop.rollout.serving == {MODEL: ["1.0"]}
 
@@ -171,7 +171,7 @@ def test_a_monitor_that_is_killed_between_two_stages_goes_on_where_it_was(loop: 
             loop.train()
     assert loop.job().state == "promoted"
     assert len(loop.trainings.started) == 1
-    assert len(loop.judged) == 1
+    assert len(loop.versions.judged) == 1
     assert loop.champions() == ["1.1"]
     assert loop.kinds() == ["requested", "promoted"]
 
@@ -193,10 +193,10 @@ def test_a_monitor_that_is_killed_while_it_promotes_has_one_champion_and_one_dec
 
 def test_a_monitor_that_is_killed_in_the_shadow_sends_the_requests_again(loop: Loop) -> None:
     def kill() -> None:
-        loop.shadowing = lambda: None
+        loop.versions.shadowing = lambda: None
         raise Killed
 
-    loop.shadowing = kill
+    loop.versions.shadowing = kill
     with pytest.raises(Killed):
         loop.promote()
     assert loop.rollout.serving == {MODEL: ["1.0", "1.1"]}
@@ -232,8 +232,8 @@ def test_an_orderly_end_of_the_monitor_ends_the_training_which_then_goes_on_with
 
 def test_a_shadow_that_the_monitors_end_cut_short_decides_nothing(loop: Loop) -> None:
     stop = threading.Event()
-    loop.alike = False
-    loop.shadowing = stop.set
+    loop.versions.alike = False
+    loop.versions.shadowing = stop.set
     loop.request()
     loop.look()
     loop.train()
@@ -247,24 +247,24 @@ def test_while_torchserve_does_not_answer_the_job_waits(loop: Loop) -> None:
     loop.request()
     loop.look()
     loop.train()
-    loop.answers = False
+    loop.versions.serves = False
     loop.look(5)
     job = loop.job()
     assert (job.state, job.result.stage) == ("running", "shadow")
     assert "waiting for TorchServe" in job.progress
-    loop.answers = True
+    loop.versions.serves = True
     loop.look(2)
     assert loop.job().state == "promoted"
 
 
 def test_a_shadow_that_failed_since_torchserve_died_is_repeated(loop: Loop) -> None:
     def die() -> None:
-        loop.answers, loop.alike = False, False
+        loop.versions.serves, loop.versions.alike = False, False
 
-    loop.shadowing = die
+    loop.versions.shadowing = die
     loop.promote()
     assert loop.job().state == "running"
-    loop.answers, loop.alike, loop.shadowing = True, True, lambda: None
+    loop.versions.serves, loop.versions.alike, loop.versions.shadowing = True, True, lambda: None
     loop.look(2)
     assert loop.job().state == "promoted"
 
@@ -286,9 +286,9 @@ def test_a_version_that_is_promoted_by_hand_meanwhile_is_judged_against(loop: Lo
     loop.look(2)
     assert loop.job().result.stage == "shadow"
     loop.train(99, "1.2")
-    loop.retraining.promote(MODEL, "1.2", "hand")
+    loop.promotions.promote(MODEL, "1.2", "hand")
     loop.look(4)
-    assert loop.judged == [("1.0", "1.1", 4), ("1.2", "1.1", 4)]
+    assert loop.versions.judged == [("1.0", "1.1", 4), ("1.2", "1.1", 4)]
     assert loop.job().state == "promoted"
     assert watched_of(loop.job()).former == "1.2"
 
@@ -302,7 +302,7 @@ def test_what_goes_wrong_fails_the_job_with_the_reason(loop: Loop, caplog: pytes
     def broken(*_: object) -> None:
         raise ValueError("no graph in it")
 
-    loop._judge = broken  # type: ignore[method-assign,assignment]
+    loop.versions.judge = broken  # type: ignore[method-assign,assignment]
     loop.restart()
     with caplog.at_level(logging.CRITICAL, "monitoring"):
         loop.look(2)

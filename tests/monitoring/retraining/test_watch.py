@@ -32,7 +32,7 @@ def answer(loop: Loop, rows: int = 10, delay: timedelta = timedelta(0)) -> None:
 
 
 def test_a_version_that_errs_more_than_the_former_would_is_rolled_back(loop: Loop) -> None:
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     answer(loop)
     loop.look()
     job = loop.job()
@@ -45,18 +45,18 @@ def test_a_version_that_errs_more_than_the_former_would_is_rolled_back(loop: Loo
 
 
 def test_what_chance_explains_and_too_few_rows_roll_nothing_back(loop: Loop) -> None:
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     answer(loop, rows=9)
     loop.look()
     assert loop.job().state == "promoted"
-    loop.gain = Gain(3.0, 2.5, low=0.09, high=0.4)
+    loop.versions.gain = Gain(champion=3.0, challenger=2.5, low=0.09, high=0.4)
     loop.label([0.2], "1.1")
     loop.look()
     assert loop.job().state == "promoted"
 
 
 def test_it_does_not_flap_since_the_cooldown_begins_with_the_rollback(loop: Loop) -> None:
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     loop.now += 20 * HOUR
     answer(loop)
     loop.look(3)
@@ -76,7 +76,7 @@ def test_the_watch_ends_and_later_errors_are_not_its_business(loop: Loop) -> Non
     loop.look()
     watch = watched_of(loop.job())
     assert (watch.open, watch.reason) == (False, "it did no worse")
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     loop.label([1], "1.1")
     loop.look()
     assert loop.job().state == "promoted"
@@ -89,7 +89,7 @@ def test_the_watch_waits_for_labels_that_come_as_late_as_usual(tmp_path: Path) -
     loop.now = START + 36 * HOUR
     loop.look()
     assert watched_of(loop.job()).open
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     answer(loop, delay=35 * HOUR)
     loop.look()
     assert loop.job().state == "rolled_back"
@@ -98,8 +98,8 @@ def test_the_watch_waits_for_labels_that_come_as_late_as_usual(tmp_path: Path) -
 
 def test_a_version_that_another_replaced_is_watched_no_longer(loop: Loop) -> None:
     add(loop.models, MODEL, "1.2", "challenger")
-    loop.retraining.promote(MODEL, "1.2", "hand")
-    loop.gain = WORSE
+    loop.promotions.promote(MODEL, "1.2", "hand")
+    loop.versions.gain = WORSE
     answer(loop)
     loop.look()
     assert watched_of(loop.job()).reason == "1.2 was promoted"
@@ -107,11 +107,11 @@ def test_a_version_that_another_replaced_is_watched_no_longer(loop: Loop) -> Non
 
 
 def test_three_looks_that_fail_roll_back(loop: Loop) -> None:
-    loop.probes["1.1"] = (False, 4.0)
+    loop.versions.probes["1.1"] = (False, 4.0)
     loop.look(2)
-    loop.probes["1.1"] = (True, 4.0)
+    loop.versions.probes["1.1"] = (True, 4.0)
     loop.look()
-    loop.probes["1.1"] = (False, 4.0)
+    loop.versions.probes["1.1"] = (False, 4.0)
     loop.look(2)
     assert loop.job().state == "promoted"
     loop.look()
@@ -120,15 +120,15 @@ def test_three_looks_that_fail_roll_back(loop: Loop) -> None:
 
 
 def test_while_torchserve_is_away_no_version_is_at_fault(loop: Loop) -> None:
-    loop.probes["1.1"] = (False, 4.0)
-    loop.answers = False
+    loop.versions.probes["1.1"] = (False, 4.0)
+    loop.versions.serves = False
     loop.look(5)
     assert loop.job().state == "promoted"
 
 
 def test_a_probe_that_failed_before_the_promotion_too_is_no_reason(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
-    loop.probes = {"1.0": (False, 4.0), "1.1": (False, 4.0)}
+    loop.versions.probes = {"1.0": (False, 4.0), "1.1": (False, 4.0)}
     loop.promote()
     loop.look(5)
     assert loop.job().state == "promoted"
@@ -136,7 +136,7 @@ def test_a_probe_that_failed_before_the_promotion_too_is_no_reason(tmp_path: Pat
 
 
 def test_a_version_that_is_slower_also_side_by_side_is_rolled_back(loop: Loop) -> None:
-    loop.probes["1.1"] = (True, 12.0)
+    loop.versions.probes["1.1"] = (True, 12.0)
     loop.look(2)
     assert loop.job().state == "promoted"
     loop.look()
@@ -145,7 +145,7 @@ def test_a_version_that_is_slower_also_side_by_side_is_rolled_back(loop: Loop) -
 
 
 def test_load_that_slows_both_rolls_nothing_back_and_is_the_new_measure(loop: Loop) -> None:
-    loop.probes = {"1.0": (True, 11.0), "1.1": (True, 12.0)}
+    loop.versions.probes = {"1.0": (True, 11.0), "1.1": (True, 12.0)}
     loop.look(3)
     assert loop.job().state == "promoted"
     assert watched_of(loop.job()).former_ms == 11.0
@@ -155,13 +155,13 @@ def test_load_that_slows_both_rolls_nothing_back_and_is_the_new_measure(loop: Lo
 
 
 def test_a_few_milliseconds_of_a_fast_model_are_noise(loop: Loop) -> None:
-    loop.probes["1.1"] = (True, 8.9)
+    loop.versions.probes["1.1"] = (True, 8.9)
     loop.look(5)
     assert loop.job().state == "promoted"
 
 
 def test_latency_says_nothing_while_a_training_takes_the_machine(loop: Loop) -> None:
-    loop.probes["1.1"] = (True, 50.0)
+    loop.versions.probes["1.1"] = (True, 50.0)
     loop.request()
     loop.look(5)
     assert loop.job(1).state == "promoted"
@@ -170,14 +170,14 @@ def test_latency_says_nothing_while_a_training_takes_the_machine(loop: Loop) -> 
 
 def test_a_watch_goes_on_after_a_restart(loop: Loop) -> None:
     loop.restart()
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     answer(loop)
     loop.look()
     assert loop.job().state == "rolled_back"
 
 
 def test_a_rollback_that_torchserve_refuses_is_tried_again(loop: Loop) -> None:
-    loop.gain = WORSE
+    loop.versions.gain = WORSE
     loop.rollout.refuses = True
     answer(loop)
     loop.look()

@@ -20,9 +20,11 @@ from monitoring.api.access import Access
 from monitoring.api.catalog import catalog_router
 from monitoring.app import create_app
 from monitoring.console.router import console_router
+from monitoring.console.trial import Trial
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.probe import Prober
 from monitoring.retraining.policy import RetrainPolicy
+from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.store import tables
 from monitoring.store.contracts import Contracts
@@ -56,12 +58,13 @@ class World:
         contracts, metrics = Contracts(self.models), CollectorRegistry()
         self.live = Live(self.store, contracts, QualityWindow(timedelta(days=7)), lambda: NOW)
         self.rollout = FakeRollout(self.models)
-        self.retraining = Retraining(
-            self.store, contracts, self.rollout, RetrainPolicy(rows=0), lambda _: None, lambda: NOW
-        )
+        self.retraining = Retraining(self.store, contracts, RetrainPolicy(rows=0), lambda _: None, lambda: NOW)
+        promotions = Promotions(self.store, self.models, self.rollout, lambda: NOW)
         torchserve = httpx.Client(transport=httpx.MockTransport(self._answer))
         access = Access(token)
-        console = console_router(self.store, self.live, contracts, self.retraining, TORCHSERVE, access, torchserve)
+        console = console_router(
+            self.store, self.live, contracts, self.retraining, promotions, access, Trial(TORCHSERVE, torchserve)
+        )
         prober = Prober(self.models, TORCHSERVE, metrics, torchserve)
         routers = [catalog_router(self.store, contracts), console]
         self.app = create_app(prober, metrics, 3600, routers, admit=access.admit)

@@ -5,11 +5,15 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from monitoring.retraining import runner
 from monitoring.retraining.policy import RetrainPolicy, WatchPolicy
+from monitoring.retraining.process import TrainingProcesses
+from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.result import Check, Shadowed, Verdict, Watched
 from monitoring.retraining.runner import Runner
 from monitoring.retraining.stages import Stages
+from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import open_store
@@ -17,8 +21,10 @@ from monitoring.store.records import Feedback, Job, Labelled, Prediction
 from serving.hosts.torchserve.launch import LaunchError
 from serving.readiness import Readiness
 from serving.registry import Registry
+from serving.rollout import Rollout
 from tests.support.serving.stores import add
 from training.packaging.result_file import Trained
+from training.statistics.pair import Pair
 from training.statistics.paired import Gain
 
 MODEL = "doubling"
@@ -45,7 +51,7 @@ class Killed(BaseException):
     """The monitor is killed here."""
 
 
-class FakeRollout:
+class FakeRollout(Rollout):
     """Notes what is served, and does to the registry what the real one does."""
 
     def __init__(self, models: Registry) -> None:
@@ -83,7 +89,7 @@ class FakeRollout:
             raise Killed
 
 
-class FakeTrainings:
+class FakeTrainings(TrainingProcesses):
     """Trainings that end when the test says so."""
 
     def __init__(self, folder: Path) -> None:
@@ -125,6 +131,44 @@ class FakeTrainings:
         return "Traceback: out of memory"
 
 
+class FakeVersions(Versions):
+    """Answers as the test says."""
+
+    def __init__(self, rollout: FakeRollout) -> None:
+        self.rollout = rollout
+        self.serves = True  # whether TorchServe answers
+        self.judged: list[tuple[str, str, int]] = []
+        self.better, self.alike = True, True
+        self.shadowing: Callable[[], object] = lambda: None
+        self.probes: dict[str, tuple[bool, float]] = {}  # by version: whether it answers right, and in how many ms
+        self.gain = Gain(champion=1.0, challenger=1.0, low=-0.1, high=0.1)  # of the former one over the newer one
+
+    def answers(self) -> bool:
+        return self.serves
+
+    def judge(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> Verdict:
+        self.judged.append((*numbers, len(rows)))
+        reason = "its RMSE is lower" if self.better else "its RMSE is no lower"
+        check = Check("gain", self.better, reason)
+        return Verdict(self.better, reason, (check,), "rmse", 2.0, 1.0, 0.1, 0.9, len(rows))
+
+    def compare(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> Gain | None:
+        return self.gain
+
+    def shadow(self, model: str, numbers: Pair[str], stop: threading.Event) -> Shadowed:
+        assert numbers.challenger in self.rollout.serving[model]
+        self.shadowing()
+        reason = "as good" if self.alike else "3 of 20 requests failed"
+        return Shadowed(20, 20, 0 if self.alike else 3, 1.0, 4.0, 4.0, 6.0, 6.0, self.alike, reason)
+
+    def probe(self, model: str, version: str) -> Readiness:
+        ready, ms = self.probes.get(version, (True, 4.0))
+        return Readiness(model, version, ready, "" if ready else "500", ms)
+
+    def training_options(self, model: str) -> list[str]:
+        return ["--preset", "default"]
+
+
 class Loop:
     """A monitor's loop; ``restart`` is a new one on the same store.
 
@@ -139,38 +183,20 @@ class Loop:
         self.policy, self.watch_policy = policy, watch or WatchPolicy(rows=10)
         self.rollout, self.trainings = FakeRollout(self.models), FakeTrainings(folder)
         self.rollout.serving[MODEL] = ["1.0"]
-        self.answers = True
-        self.judged: list[tuple[str, str, int]] = []
-        self.better, self.alike = True, True
-        self.shadowing: Callable[[], object] = lambda: None
-        self.probes: dict[str, tuple[bool, float]] = {}  # by version: whether it answers right, and in how many ms
-        self.gain = Gain(1.0, 1.0, -0.1, 0.1)  # of the former one over the one that took its place
+        self.versions = FakeVersions(self.rollout)
         self.unlearnable: str | None = None
         self.label(range(-19, 1))
         self.restart()
 
     def restart(self) -> None:
         contracts = Contracts(self.models)
-        self.retraining = Retraining(
-            self.store, contracts, self.rollout, self.policy, lambda _: self.unlearnable, self.clock
+        self.promotions = Promotions(self.store, self.models, self.rollout, self.clock)
+        self.retraining = Retraining(self.store, contracts, self.policy, lambda _: self.unlearnable, self.clock)
+        watch = Watch(self.store, self.promotions, self.versions, self.watch_policy)
+        stages = Stages(self.store, self.promotions, self.versions, self.trainings, watch, self.policy)
+        self.runner = Runner(
+            runner.Loop(self.store, self.promotions, self.versions, self.retraining, stages, watch), interval=0
         )
-        watch = Watch(
-            self.store, self.retraining, self.rollout, self.watch_policy, self._probe, lambda *_: self.gain, self.clock
-        )
-        stages = Stages(
-            self.store,
-            self.models,
-            self.retraining,
-            self.trainings,
-            self._judge,
-            self._shadow,
-            self.rollout,
-            lambda: self.answers,
-            watch,
-            self._options,
-            self.clock,
-        )
-        self.runner = Runner(self.store, stages, self.retraining, self.rollout, lambda: self.answers, watch, 0)
 
     def clock(self) -> datetime:
         return self.now
@@ -217,22 +243,3 @@ class Loop:
 
     def state(self, version: str) -> str:
         return self.models.models()[MODEL][version].state
-
-    def _judge(self, model: str, champion: str, challenger: str, rows: Sequence[Labelled]) -> Verdict:
-        self.judged.append((champion, challenger, len(rows)))
-        reason = "its RMSE is lower" if self.better else "its RMSE is no lower"
-        check = Check("gain", self.better, reason)
-        return Verdict(self.better, reason, (check,), "rmse", 2.0, 1.0, 0.1, 0.9, len(rows))
-
-    def _shadow(self, model: str, champion: str, challenger: str, stop: threading.Event) -> Shadowed:
-        assert challenger in self.rollout.serving[model]
-        self.shadowing()
-        reason = "as good" if self.alike else "3 of 20 requests failed"
-        return Shadowed(20, 20, 0 if self.alike else 3, 1.0, 4.0, 4.0, 6.0, 6.0, self.alike, reason)
-
-    def _probe(self, model: str, version: str) -> Readiness:
-        ready, ms = self.probes.get(version, (True, 4.0))
-        return Readiness(model, version, ready, "" if ready else "500", ms)
-
-    def _options(self, model: str) -> list[str]:
-        return ["--preset", "default"]

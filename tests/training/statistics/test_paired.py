@@ -15,19 +15,21 @@ MODELS = 600  # that are judged in a simulation: one in a hundred is a standard 
 def regression(chance: np.random.Generator, rows: int, better: float = 1.0) -> Losses:
     """Two models of the same mistakes, mostly: a heavy-tailed one that no model can know, and an own one each."""
     common, *own = chance.standard_t(4, (3, rows))
-    return Losses((common + 0.5 * own[0]) ** 2, (better * (common + 0.5 * own[1])) ** 2, rooted=True)
+    return Losses(
+        champion=(common + 0.5 * own[0]) ** 2, challenger=(better * (common + 0.5 * own[1])) ** 2, rooted=True
+    )
 
 
 def weather(chance: np.random.Generator, rows: int) -> Losses:
     """Neighbours in time err alike, in stretches of half a block."""
     common, *own = np.repeat(chance.normal(size=(3, 100)), rows // 100, axis=1) + chance.normal(size=(3, rows))
-    return Losses((common + 0.5 * own[0]) ** 2, (common + 0.5 * own[1]) ** 2, rooted=True)
+    return Losses(champion=(common + 0.5 * own[0]) ** 2, challenger=(common + 0.5 * own[1]) ** 2, rooted=True)
 
 
 def classification(chance: np.random.Generator, rows: int, right: float = 0.9) -> Losses:
     hard = chance.uniform(size=rows) < 0.3
     champion, challenger = (hard & (chance.uniform(size=rows) < (1 - share) / 0.3) for share in (0.9, right))
-    return Losses(champion.astype(float), challenger.astype(float), rooted=False)
+    return Losses(champion=champion.astype(float), challenger=challenger.astype(float), rooted=False)
 
 
 def promoted(simulate: Callable[[np.random.Generator], Losses], margin: float = 0.0, models: int = MODELS) -> float:
@@ -53,17 +55,20 @@ def test_better_models_are_promoted_but_not_over_a_margin_that_they_just_reach()
 
 
 def test_the_figures_are_those_of_the_rows_as_they_are() -> None:
-    losses = Losses(np.array([4.0, 4.0, 16.0]), np.array([1.0, 1.0, 4.0]), rooted=True)
+    losses = Losses(champion=np.array([4.0, 4.0, 16.0]), challenger=np.array([1.0, 1.0, 4.0]), rooted=True)
     found = gain(losses, CONFIDENCE)
     assert (found.champion, found.challenger) == pytest.approx((np.sqrt(8), np.sqrt(2)))
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
-    shares = gain(Losses(np.array([1.0, 1.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.0, 0.0]), rooted=False), CONFIDENCE)
+    shares = gain(
+        Losses(champion=np.array([1.0, 1.0, 0.0, 0.0]), challenger=np.array([1.0, 0.0, 0.0, 0.0]), rooted=False),
+        CONFIDENCE,
+    )
     assert (shares.champion, shares.challenger, shares.value) == (0.5, 0.25, 0.5)
     assert shares.low <= shares.value <= shares.high
 
 
 def test_one_row_has_a_gain_without_width() -> None:
-    found = gain(Losses(np.array([4.0]), np.array([1.0]), rooted=True), CONFIDENCE)
+    found = gain(Losses(champion=np.array([4.0]), challenger=np.array([1.0]), rooted=True), CONFIDENCE)
     assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
 
 
@@ -92,7 +97,7 @@ def test_an_equal_model_is_hardly_ever_refused_for_a_slice_and_one_that_is_30_pe
 
 
 def test_a_slice_tells_its_rows_and_both_errors() -> None:
-    losses = Losses(np.array([1.0, 4.0, 4.0]), np.array([1.0, 16.0, 16.0]), rooted=True)
+    losses = Losses(champion=np.array([1.0, 4.0, 4.0]), challenger=np.array([1.0, 16.0, 16.0]), rooted=True)
     first, second = compare_slices(losses, {"a": np.array([1, 0, 0], bool), "b": np.array([0, 1, 1], bool)}, 0.1, 0.95)
     assert (first.name, first.rows, first.champion, first.challenger, first.worse) == ("a", 1, 1, 1, False)
     assert (second.name, second.rows, second.champion, second.challenger, second.worse) == ("b", 2, 2, 4, True)
@@ -105,5 +110,5 @@ def test_a_slice_that_the_champion_gets_wholly_right_may_have_an_error_by_chance
     for wrong, worse in ((1, False), (60, True)):
         challenger = np.zeros(1000)
         challenger[np.random.default_rng(0).choice(np.flatnonzero(inside["a"]), wrong, replace=False)] = 1
-        (found,) = compare_slices(Losses(right, challenger, rooted=False), inside, 0.1, CONFIDENCE)
+        (found,) = compare_slices(Losses(champion=right, challenger=challenger, rooted=False), inside, 0.1, CONFIDENCE)
         assert found.worse == worse

@@ -28,6 +28,7 @@ from tests.support.training.quadrants import Quadrants
 from training import pipeline
 from training.packaging.contents import build
 from training.recipe import Serving
+from training.statistics.pair import Pair
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
 CENTRES = {"NE": (0.5, 0.5), "NW": (-0.5, 0.5), "SW": (-0.5, -0.5), "SE": (0.5, -0.5)}
@@ -147,11 +148,11 @@ def test_a_row_that_it_does_not_accept_harms_no_other(store: Registry, tmp_path:
 
 def test_the_champion_that_learned_nothing_gives_way_to_the_version_that_did(store: Registry, tmp_path: Path) -> None:
     champion, challenger = (open_archive(store, "quadrants", number, tmp_path / number) for number in ("1.0", "1.1"))
-    verdict = judge(champion, challenger, labelled(champion.contract, 800), JudgePolicy(latency=100))
+    verdict = judge(Pair(champion, challenger), labelled(champion.contract, 800), JudgePolicy(latency=100))
     assert verdict.promote, verdict.reason
     assert verdict.challenger is not None
     assert verdict.challenger > 0.95
-    assert not judge(challenger, champion, labelled(champion.contract, 800), JudgePolicy(latency=100)).promote
+    assert not judge(Pair(challenger, champion), labelled(champion.contract, 800), JudgePolicy(latency=100)).promote
     json.dumps(msgspec.to_builtins(verdict), allow_nan=False)
 
 

@@ -8,6 +8,7 @@ import pytest
 from handlers.contract import ModelContract, TensorSpec, classification_outputs
 from monitoring.retraining.judging.compatibility import violations
 from tests.support.handlers.models import FLIGHTS, LINE, PICTURES
+from training.statistics.pair import Pair
 
 WORDS = msgspec.structs.replace(LINE, inputs=(TensorSpec("x", "BYTES"),))
 
@@ -30,7 +31,7 @@ def changed(contract: ModelContract, name: str, /, **changes: Any) -> ModelContr
     ],
 )
 def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContract) -> None:
-    assert violations(FLIGHTS, wider) == []
+    assert violations(Pair(FLIGHTS, wider)) == []
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,11 @@ def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContrac
 def test_what_a_client_could_not_go_on_with_is_named(
     before: ModelContract, after: ModelContract, violation: str
 ) -> None:
-    assert violation in violations(before, after)
+    assert violation in violations(Pair(before, after))
 
 
 def test_every_violation_is_named_and_a_long_list_is_cut() -> None:
     many = changed(FLIGHTS, "carrier", categories=tuple(map(str, range(30))))
-    found = violations(many, changed(changed(many, "hour", datatype="FP32"), "carrier", categories=("0",)))
+    found = violations(Pair(many, changed(changed(many, "hour", datatype="FP32"), "carrier", categories=("0",))))
     assert len(found) == 2
     assert found[1].endswith("categories: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 19 more")

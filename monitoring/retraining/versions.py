@@ -1,0 +1,155 @@
+"""The versions of a model, asked by the loop: compared in this process, sent requests, probed.
+
+What opens archives and reads recipes loads torch, some seconds and half a gigabyte: it is imported where it is needed,
+so that a monitor that retrains nothing does without.
+"""
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+
+from handlers.contract import ModelContract
+from monitoring.retraining import shadow
+from monitoring.retraining.policy import JudgePolicy
+from monitoring.retraining.result import Shadowed, Verdict
+from monitoring.retraining.shadow import ShadowPolicy
+from monitoring.store.contracts import Contracts
+from monitoring.store.predictions import Store
+from monitoring.store.records import Labelled
+from serving.hosts.torchserve.management import Management, ManagementError
+from serving.readiness import Readiness, ask
+from serving.registry import ArchiveError
+from training.statistics import paired
+from training.statistics.pair import Pair
+
+if TYPE_CHECKING:
+    from monitoring.retraining.judging.archived import Archived
+
+CONFIDENCE = 0.95  # of what a rollback for its error rests on
+
+
+@dataclass(frozen=True)
+class Service:
+    """A TorchServe and how to ask it.
+
+    Attributes:
+        inference_url: of the inference port.
+        management_address: of its socket, or the URL of the management port.
+        client: of httpx.
+        token: that the management port wants, where one is configured.
+    """
+
+    inference_url: str
+    management_address: str
+    client: httpx.Client
+    token: str = ""
+
+    def answers(self) -> bool:
+        """Whether its management does."""
+        try:
+            self.management(self.client).versions()
+        except ManagementError:
+            return False
+        return True
+
+    def management(self, client: httpx.Client) -> Management:
+        """Its management, asked with a client's patience."""
+        return Management(self.management_address, client, self.token)
+
+
+class Versions:
+    """The versions of every model, by their numbers: what the loop asks them and of them.
+
+    Args:
+        store: has captured predictions.
+        contracts: of the registered models.
+        service: serves the versions.
+        judging: what a challenger must be.
+        shadowing: what is sent to a challenger.
+    """
+
+    def __init__(
+        self, store: Store, contracts: Contracts, service: Service, judging: JudgePolicy, shadowing: ShadowPolicy
+    ) -> None:
+        self._store, self._contracts, self._models = store, contracts, contracts.models
+        self._service, self._judging, self._shadowing = service, judging, shadowing
+
+    def answers(self) -> bool:
+        """Whether the service does."""
+        return self._service.answers()
+
+    def judge(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> Verdict:
+        """Compare two versions in this process, on rows that neither learned from."""
+        from monitoring.retraining.judging.judge import judge
+
+        with self._opened(model, numbers) as versions:
+            return judge(versions, rows, self._judging)
+
+    def compare(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> paired.Gain | None:
+        """Measure how much less the challenger errs on the rows that both accept; None if there is none."""
+        from monitoring.retraining.judging.losses import gather
+
+        with self._opened(model, numbers) as versions:
+            losses = gather(versions, rows).losses
+        both = np.isfinite(losses.champion) & np.isfinite(losses.challenger)
+        if not both.any():
+            return None
+        return paired.gain(
+            replace(losses, champion=losses.champion[both], challenger=losses.challenger[both]), CONFIDENCE
+        )
+
+    def shadow(self, model: str, numbers: Pair[str], stop: threading.Event) -> Shadowed | None:
+        """Send the newest captured requests to two versions over HTTP; None if there is nothing to send."""
+        if not self._shadowing.requests:
+            return None
+        contracts = numbers.map(lambda number: self._contract(model, number))
+        newest = self._store.predictions(model, limit=self._shadowing.requests)
+        service = self._service
+        return shadow.shadow(service.client, service.inference_url, contracts, newest, self._shadowing, stop)
+
+    def probe(self, model: str, version: str) -> Readiness:
+        """Ask a served version its example."""
+        return ask(self._service.client, self._service.inference_url, self._contract(model, version))
+
+    def training_options(self, model: str) -> list[str]:
+        """Return the options by which a retraining has the champion's hyperparameters."""
+        from training import recipes
+
+        contract = self._contract(model, self._models.champion(model).number)
+        preset = str(contract.lineage.get("preset"))
+        chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
+        return [*chosen, "--calibrate"] if "temperature" in contract.lineage else chosen
+
+    @contextlib.contextmanager
+    def _opened(self, model: str, numbers: Pair[str]) -> "Iterator[Pair[Archived]]":
+        from monitoring.retraining.judging.archived import open_archive
+
+        with tempfile.TemporaryDirectory() as folder:
+            yield numbers.map(lambda number: open_archive(self._models, model, number, Path(folder, number)))
+
+    def _contract(self, model: str, number: str) -> ModelContract:
+        contract = self._contracts.of(model, number)
+        if contract is None:
+            raise ArchiveError(f"the archive of {model} {number} cannot be read")
+        return contract
+
+
+def unfit(contract: ModelContract) -> str | None:
+    """Why a model cannot be retrained here; None if it can."""
+    if contract.task == "generation":
+        return (
+            f"{contract.name} is a language model: its answers have no labels, so that there is nothing to learn from"
+        )
+    from training import recipes
+    from training.feedback import learnable
+
+    if contract.name not in recipes.names():
+        return f"{contract.name} has no recipe under training/recipes, so that it cannot be trained again"
+    return recipes.missing(contract.name) or learnable(contract)

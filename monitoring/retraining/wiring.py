@@ -1,0 +1,73 @@
+"""The loop of retraining, put together for one monitor."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+
+from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy, shadow_options
+from monitoring.retraining.process import TrainingProcesses
+from monitoring.retraining.promotions import Promotions
+from monitoring.retraining.queue import Retraining
+from monitoring.retraining.runner import Loop
+from monitoring.retraining.shadow import ShadowPolicy
+from monitoring.retraining.stages import Stages
+from monitoring.retraining.versions import Service, Versions, unfit
+from monitoring.retraining.watch import Watch
+from monitoring.store.contracts import Contracts
+from monitoring.store.predictions import Store
+from serving import rollout
+from serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What the environment says of the loop."""
+
+    retrain: RetrainPolicy
+    judge: JudgePolicy
+    shadow: ShadowPolicy
+    watch: WatchPolicy
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Policies":
+        """Read all variables.
+
+        Raises:
+            ValueError: one is out of its range; names the variable.
+        """
+        judging = JudgePolicy.from_environment(environ)
+        retrain = RetrainPolicy.from_environment(environ).enough_for(judging.rows)
+        return cls(retrain, judging, ShadowPolicy(**shadow_options(environ)), WatchPolicy.from_environment(environ))
+
+
+def closed_loop(
+    settings: Settings,
+    policies: Policies,
+    store: Store,
+    contracts: Contracts,
+    service: Service,
+    clock: Callable[[], datetime],
+) -> Loop:
+    """Put the loop together.
+
+    Args:
+        settings: of the run; trainings get them as their environment.
+        policies: of every part.
+        store: keeps jobs and decisions, and has the labelled rows.
+        contracts: of the registered models.
+        service: the running TorchServe.
+        clock: the time, in UTC.
+    """
+    versions = Versions(store, contracts, service, policies.judge, policies.shadow)
+    # Registering waits for workers, so that its client is more patient than that of the probes.
+    patient = httpx.Client(timeout=rollout.TIMEOUT, trust_env=False)
+    rolling = rollout.connect(
+        contracts.models, service.management(patient), service.inference_url, patient, metrics_url=settings.metrics_url
+    )
+    promotions = Promotions(store, contracts.models, rolling, clock)
+    retraining = Retraining(store, contracts, policies.retrain, unfit, clock)
+    watch = Watch(store, promotions, versions, policies.watch)
+    stages = Stages(store, promotions, versions, TrainingProcesses(settings), watch, policies.retrain)
+    return Loop(store, promotions, versions, retraining, stages, watch)
