@@ -107,7 +107,7 @@ def tune_command(
     Candidates are registered beside the champion, which goes on answering, and are removed whatever happens. The exit
     code is 0 if some settings keep to the objective, 1 if none do, 2 if it cannot start, 130 after Ctrl-C.
     """
-    from loadtests.tune.tuning import Tuning
+    from loadtests.tune.tune import Tuning
     from loadtests.wrk import WrkError
 
     candidates = grid(workers or [1, 2], batch_sizes or [1, 16, 64, 128], delays or [1, 3])

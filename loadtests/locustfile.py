@@ -27,12 +27,19 @@ from serving.settings import Settings
 plan = Plan.from_environment(os.environ)
 objectives = slo.read(plan.slo_path)
 asked = contracts(Settings.from_environment(os.environ), plan.model)
-# Locust takes every class of users and of shapes that it finds among these names.
-for contract in asked:
-    pacing = objectives.pacing(contract.name, plan.profile, PROFILES[plan.profile].pacing)
-    users = user_class(contract, objectives.weight(contract.name), pacing, plan.seed)
-    globals()[users.__name__] = users
-del users
+usual = PROFILES[plan.profile].pacing
+# Locust takes every class of users and of shapes that it finds among this module's names.
+vars().update(
+    {
+        f"{contract.name}_users": user_class(
+            contract,
+            objectives.weight(contract.name),
+            objectives.pacing(contract.name, plan.profile, usual),
+            plan.seed,
+        )
+        for contract in asked
+    }
+)
 # Ctrl-C is a way to end, not a fault to be printed.
 hub = gevent.get_hub()
 hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)

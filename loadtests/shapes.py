@@ -44,44 +44,10 @@ class ProfileShape(LoadTestShape):
         return self._target
 
 
-class Smoke(ProfileShape):
-    """Does everything answer."""
-
-    profile = PROFILES["smoke"]
-
-
-class Load(ProfileShape):
-    """An ordinary day."""
-
-    profile = PROFILES["load"]
-
-
-class Stress(ProfileShape):
-    """Where it ends."""
-
-    profile = PROFILES["stress"]
-
-
-class Spike(ProfileShape):
-    """A crowd, and what is left of it."""
-
-    profile = PROFILES["spike"]
-
-
-class Soak(ProfileShape):
-    """A long time."""
-
-    profile = PROFILES["soak"]
-
-
-SHAPES: dict[str, type[ProfileShape]] = {shape.profile.name: shape for shape in (Smoke, Load, Stress, Spike, Soak)}
-
-
 def shape_of(name: str, users: int | None, seconds: float | None) -> type[ProfileShape]:
     """The shape of a profile, with another peak of users or another length.
 
     Raises:
         KeyError: no such profile.
     """
-    shape = SHAPES[name]
-    return type(shape.__name__, (shape,), {"profile": shape.profile.scaled(users, seconds)})
+    return type(name.title(), (ProfileShape,), {"profile": PROFILES[name].scaled(users, seconds)})

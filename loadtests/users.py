@@ -1,23 +1,33 @@
-"""The users: one class a model, who ask at a steady pace and look at every answer."""
+"""The users: one class a model, who ask at a steady pace and look at every answer.
+
+Those of a language model read its answers as streams, token by token. Beside the request itself Locust is told two
+figures of each stream, under names of their own: the time to its first token, and its tokens per second after that,
+which stands in the report where others have milliseconds. The size of both is the number of tokens.
+"""
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from locust import FastHttpUser, constant, constant_pacing, task
+from locust.contrib.fasthttp import FAILURE_EXCEPTIONS, ResponseContextManager
 
 from handlers.contract import ModelContract
-from loadtests.chat_users import ChatUser
-from loadtests.requests import conversations
+from handlers.observe.capture import SWITCH
+from loadtests.requests import chat_answers, conversations
 from loadtests.requests.answers import complaint
+from loadtests.requests.conversations import ChatRequest
 from loadtests.requests.faults import invalid
 from loadtests.requests.payloads import Payload, edge, example, valid
-from loadtests.requests.shedding import is_shed, marked
-from loadtests.results.tally import name_of, shed_name
+from loadtests.results import tally
 
 POOL = 500  # requests of a model that are drawn before the run: drawing must not slow the load down
 SHARES = {"example": 0.01, "edge": 0.05, "invalid": 0.05}  # the rest is valid
+PARTS = 3  # after which a client that leaves has left
+# TorchServe's words also where there are workers, but the model's queue is full; and a language model's own.
+_FULL = (b"no worker to serve inference request", b'"code":"overloaded"')
 
 
 class ModelUser(FastHttpUser):
@@ -41,7 +51,7 @@ class ModelUser(FastHttpUser):
         with self.client.request(
             "POST",
             payload.path(model),
-            name=name_of(model, payload),
+            name=tally.name_of(model, payload),
             data=payload.body,  # type: ignore[arg-type]  # bytes are sent as they are
             headers=marked(payload.headers),
             catch_response=True,
@@ -49,12 +59,105 @@ class ModelUser(FastHttpUser):
             if response.status_code == 0:
                 response.failure(f"no answer: {type(response.error).__name__}")
             elif is_shed(response.status_code, response.content or b""):
-                response.request_meta["name"] = shed_name(model)
+                response.request_meta["name"] = tally.shed_name(model)
                 response.failure("503: the model's queue is full")
             elif wrong := complaint(self.contract, payload, response.status_code, response.content or b""):
                 response.failure(wrong)
             else:
                 response.success()
+
+
+class ChatUser(FastHttpUser):
+    """Asks one language model.
+
+    Attributes:
+        contract: of the model.
+        pool: requests, one of which is sent each time.
+    """
+
+    abstract = True
+    network_timeout = 120.0  # an answer may wait behind hundreds of others
+    connection_timeout = 10.0
+    contract: ClassVar[ModelContract]
+    pool: ClassVar[Sequence[ChatRequest]]
+
+    @task
+    def ask(self) -> None:
+        """Send a request and read the answer."""
+        asked = random.choice(self.pool)
+        started = time.perf_counter()
+        with self.client.request(
+            "POST",
+            asked.url(self.contract),
+            name=f"{self.contract.name} {asked.kind}",
+            data=asked.body,  # type: ignore[arg-type]  # bytes are sent as they are
+            headers=marked(asked.headers),
+            catch_response=True,
+            stream=True,
+        ) as response:
+            try:
+                wrong = self._read(asked, response, started)
+            except FAILURE_EXCEPTIONS as error:
+                wrong = f"no whole answer: {type(error).__name__}"
+            response.request_meta["response_time"] = 1000 * (time.perf_counter() - started)
+            if wrong:
+                response.failure(wrong)
+            else:
+                response.success()
+
+    def _read(self, asked: ChatRequest, response: ResponseContextManager, started: float) -> str:
+        """What is wrong with the answer; empty if nothing is."""
+        if response.status_code == 0:
+            response.raise_for_status()  # type: ignore[no-untyped-call]
+        if response.status_code == 200 and asked.kind in ("stream", "counted", "left"):
+            return self._follow(asked, response, started)
+        body = response.content or b""
+        if is_shed(response.status_code, body):
+            response.request_meta["name"] = tally.shed_name(self.contract.name)
+            return "503: the model's queue is full"
+        return chat_answers.complaint(self.contract, asked, response.status_code, body)
+
+    def _follow(self, asked: ChatRequest, response: ResponseContextManager, started: float) -> str:
+        stream = chat_answers.ChatStream(asked)
+        leaves = asked.kind == "left"
+        while event := response.stream.readline(chat_answers.END):
+            stream.add(event, time.perf_counter())
+            response.request_meta["response_length"] += len(event)
+            if leaves and stream.events == PARTS and not stream.done:
+                response.stream.release()  # closes the connection, since there is more
+                break
+        else:
+            leaves = False
+        wrong = stream.complaint() if leaves else stream.end()
+        if not wrong and stream.first is not None:
+            self._tell(tally.FIRST_TOKEN, 1000 * (stream.first - started), stream.tokens, "ms")
+            if (rate := stream.rate()) is not None:
+                self._tell(tally.RATE, rate, stream.tokens, "tokens/s")
+        return wrong
+
+    def _tell(self, what: str, value: float, tokens: int, unit: str) -> None:
+        self.environment.events.request.fire(
+            request_type=unit,
+            name=f"{self.contract.name} {what}",
+            response_time=value,
+            response_length=tokens,
+            exception=None,
+            context={},
+        )
+
+
+def marked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers of a request with what the service needs to know of it.
+
+    When the client sent it, in seconds since 1970: the server tells from it how long the request waited. And what is
+    made up is kept out of what is learnt from real requests.
+    """
+    return {**headers, "X-Request-Start": f"t={time.time():.6f}", SWITCH: "off"}
+
+
+def is_shed(status: int, body: bytes) -> bool:
+    """Whether a request was turned away because the model's queue is full."""
+    return status == 503 and any(words in body for words in _FULL)
 
 
 def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -> type[ModelUser] | type[ChatUser]:
