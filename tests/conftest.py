@@ -10,6 +10,9 @@ from tests.chaos.report import FIGURES, LATE
 from tests.support.kept import sources
 
 os.environ["MARLOOP_ENV_FILE"] = "off"  # what tests start inherits it
+# The processes of pytest-xdist share the cores: a second thread of OpenMP waits for its turn by spinning, and a small
+# network trained so takes ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("marloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marloop")
 
