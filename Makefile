@@ -53,7 +53,7 @@ replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and
 	@$(BIN)/python -m monitoring replay --output docs $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --durations=25)
 
 clients: $(VENV)/dev ## Install clients of other projects that tests ask with, each in an environment of its own: 0.8 GB in .clients
 	@$(BIN)/python -m tests.clients.environments $(ARGS)

@@ -22,6 +22,24 @@ def pytest_configure() -> None:
     sources()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests in the order in which the processes of pytest-xdist are to take them."""
+    if hasattr(config, "workerinput"):
+        from tests.support.schedule import in_order
+
+        items[:] = in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Have files handed out as ``Schedule`` does, unless another way is asked for."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.support.schedule import Schedule
+
+    return Schedule(config, log)
+
+
 class Figures:
     """Notes what was measured while a fault was made, for the table of ``python -m tests.chaos``.
 

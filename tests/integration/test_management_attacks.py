@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from serving.hosts.torchserve.management import Management, ManagementError
+from serving.readiness import ask_all
+from serving.registry import Registry
 from tests.integration.conftest import Server
 
 MANIFEST = {"runtime": "python", "model": {"modelName": "evil", "handler": "code.py", "modelVersion": "1.0"}}
@@ -93,6 +95,21 @@ def test_nothing_answers_behind_the_management_over_grpc(server: Server, evil: E
 def test_the_inference_port_manages_nothing(server: Server, evil: Evil, path: str) -> None:
     for method in ("POST", "PUT", "DELETE"):
         assert server.client.request(method, f"{server.url}/{path}").status_code in (404, 405)
+
+
+def test_archives_are_taken_only_from_the_model_store(server: Server, tmp_path: Path, store: Path) -> None:
+    outside = shutil.copy(next(store.glob("linear-*.mar")), tmp_path / "evil.mar")
+    management = Management(server.settings.management_address, server.client)
+    for url in ("http://127.0.0.1:1/evil.mar", f"file://{outside}", f"file://{store}/../evil.mar"):
+        with pytest.raises(ManagementError, match=r"40\d|Relative|allowed"):
+            management.register(url)
+    assert set(management.versions()) == SERVED
+
+
+def test_probes_need_no_token(server: Server) -> None:
+    assert server.client.get(f"{server.url}/ping").status_code == 200
+    registry = Registry(server.settings.model_store)
+    assert all(champion.ready for champion in ask_all(registry, server.settings.inference_url))
 
 
 def _call(port: int, path: str, message: bytes) -> bytes:

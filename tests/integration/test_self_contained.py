@@ -1,5 +1,6 @@
 """An archive needs nothing of this repository: it runs on a stock TorchServe in an environment of its own."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests.bench.processes import free_ports
 from serving.hosts.torchserve.launch import find_java
+from tests.support.kept import keep
 from tests.support.waiting import wait_until
 
 CONFIG = """
@@ -24,31 +26,30 @@ grpc_management_port={}
 """
 
 
+def stock(requirements: list[str]) -> Path:
+    """An environment with TorchServe, what it needs to read settings, and these requirements; nothing else is in it."""
+    names = ["torchserve==0.12.0", "pyyaml", *requirements]
+
+    def make(folder: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *names], check=True, timeout=400)
+
+    key = hashlib.sha256("\n".join([sys.version, *names]).encode()).hexdigest()[:16]
+    return keep("stock", key, "venv", make)
+
+
 @pytest.mark.parametrize("models", [("linear", "fashion")])
 def test_archives_run_on_a_stock_torchserve_with_only_their_own_requirements(
     store: Path, tmp_path: Path, models: tuple[str, ...]
 ) -> None:
     archives = [next(store.glob(f"{model}-*.mar")) for model in models]
-    requirements = tmp_path / "requirements.txt"
     lines: set[str] = set()
     contracts = []
     for path in archives:
         with zipfile.ZipFile(path) as archive:
             lines |= set(archive.read("requirements.txt").decode().split())
             contracts.append(ModelContract.from_json(archive.read("contract.json")))
-    requirements.write_text("\n".join(sorted(lines)))
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    install: list[str | Path] = [
-        venv / "bin" / "pip",
-        "install",
-        "--quiet",
-        "torchserve==0.12.0",
-        "pyyaml",
-        "-r",
-        requirements,
-    ]
-    subprocess.run(install, check=True, timeout=400)
+    venv = stock(sorted(lines))
 
     config = tmp_path / "config.properties"
     ports = free_ports(5)

@@ -1,0 +1,69 @@
+"""How the processes of pytest-xdist share the tests: by file, with one TorchServe for all that only ask it."""
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from typing import Protocol, TypeVar
+
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+# Files that ask the session's TorchServe, the echo's beside it: one process runs them, so that each is started once.
+SHARED = (
+    "tests/integration/test_bad_input.py",
+    "tests/integration/test_formats.py",
+    "tests/integration/test_gateway.py",
+    "tests/integration/test_grpc.py",
+    "tests/integration/test_kserve_clients.py",
+    "tests/integration/test_management_attacks.py",
+    "tests/integration/load/test_load.py",
+    "tests/integration/load/test_tune.py",
+    "tests/integration/monitoring/test_dashboards.py",
+)
+WAITS = ("tests/integration/", "tests/chaos/", "tests/compose/")  # for servers, most of the time
+COMPUTES = ("tests/training/", "tests/monitoring/", "tests/loadtests/")  # most, the longest first
+
+
+class Schedule(LoadFileScheduling):  # type: ignore[misc]
+    """Hands out whole files in the order of ``in_order``, those of ``SHARED`` together."""
+
+    def __init__(self, config, log) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid)
+
+
+class Item(Protocol):
+    """A test, as pytest collects it."""
+
+    @property
+    def nodeid(self) -> str:
+        """Its file and name."""
+
+
+def scope(nodeid: str) -> str:
+    """Return what a test is handed out with: its file, or all that share a TorchServe."""
+    file = nodeid.partition("::")[0]
+    return "torchserve" if file in SHARED else file
+
+
+T = TypeVar("T", bound=Item)
+
+
+def in_order(items: Sequence[T]) -> list[T]:
+    """Return the tests with what waits and what computes in turn, file by file, and the short files at the end.
+
+    The processes take files from the front: while one waits for its servers, the other has the cores.
+    """
+    files: dict[str, list[T]] = {}
+    for item in items:
+        files.setdefault(scope(item.nodeid), []).append(item)
+    names = sorted(files, key=lambda name: (name != "torchserve", _rank(name)))  # the sort is stable
+    waiting = [files[name] for name in names if name == "torchserve" or name.startswith(WAITS)]
+    others = [files[name] for name in names if name != "torchserve" and not name.startswith(WAITS)]
+    turns = zip_longest(waiting, others, fillvalue=list[T]())
+    return list(chain.from_iterable(chain.from_iterable(turns)))
+
+
+def _rank(name: str) -> int:
+    return next((rank for rank, prefix in enumerate(COMPUTES) if name.startswith(prefix)), len(COMPUTES))
