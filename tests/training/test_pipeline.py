@@ -1,5 +1,7 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.message import Request
 from serving.registry import ArchiveError, Registry, file_sha256
+from tests.support.training.published import publish_again
 from tests.support.training.quadrants import Quadrants
-from tests.support.training.trainings import Trainings
+from tests.support.training.trainings import CACHE, Trainings
 from tests.training.conftest import Train
+from training.champion import Champion, open_champion
 from training.packaging.registration import Promote, Result
-from training.recipe import Data
+from training.recipe import Data, Recipe
 from training.recipes.linear import Linear
 
 
@@ -23,6 +27,15 @@ def store(trained: Trainings, linear: Result, quadrants: Result, tmp_path: Path)
     """A store in which linear and quadrants are champions, for this test to change."""
     shutil.copytree(trained.registry.store, tmp_path / "store")
     return Registry(tmp_path / "store")
+
+
+Open = Callable[[Recipe[Any]], Champion]
+
+
+@pytest.fixture
+def champion(store: Registry, tmp_path: Path) -> Open:
+    """Opens the champion of a recipe, whose graphs can be published once more without another training."""
+    return lambda recipe: open_champion(recipe, store, CACHE, tmp_path / "graphs")
 
 
 def states(registry: Registry, name: str) -> dict[str, str]:
@@ -38,8 +51,8 @@ def test_the_first_version_is_champion(trained: Trainings, linear: Result) -> No
     assert version.created == linear.contract.lineage["created"]
 
 
-def test_a_worse_version_is_challenger_and_the_champion_stays(store: Registry, train: Train) -> None:
-    result = train(Linear(), "tutorial")
+def test_a_worse_version_is_challenger_and_the_champion_stays(store: Registry, champion: Open) -> None:
+    result = publish_again(champion(Linear()), store, rmse=1.0)
     assert result.state == "challenger"
     assert result.why.startswith("rmse ")
     assert "is worse than the champion's 0.0000" in result.why
@@ -47,8 +60,8 @@ def test_a_worse_version_is_challenger_and_the_champion_stays(store: Registry, t
     assert store.champions()["linear"][0] == "1.0"
 
 
-def test_a_less_accurate_classifier_is_challenger(store: Registry, train: Train) -> None:
-    result = train(Quadrants(), "lazy")
+def test_a_less_accurate_classifier_is_challenger(store: Registry, champion: Open) -> None:
+    result = publish_again(champion(Quadrants()), store, accuracy=0.25)
     assert result.state == "challenger"
     assert result.why.startswith("accuracy 0.")
     assert states(store, "quadrants") == {"1.0": "champion", "1.1": "challenger"}
@@ -65,28 +78,29 @@ def test_a_version_as_good_as_the_champion_takes_its_place(store: Registry, trai
 
 
 @pytest.mark.parametrize(
-    ("promote", "preset", "expected"),
+    ("promote", "rmse", "expected"),
     [
-        ("always", "tutorial", {"1.0": "retired", "1.1": "champion"}),
-        ("never", "default", {"1.0": "champion", "1.1": "challenger"}),
+        ("always", 1.0, {"1.0": "retired", "1.1": "champion"}),
+        ("never", 0.0, {"1.0": "champion", "1.1": "challenger"}),
     ],
 )
 def test_promotion_as_asked_looks_at_no_metric(
-    store: Registry, train: Train, promote: Promote, preset: str, expected: dict[str, str]
+    store: Registry, champion: Open, promote: Promote, rmse: float, expected: dict[str, str]
 ) -> None:
-    result = train(Linear(), preset, promote=promote)
+    result = publish_again(champion(Linear()), store, promote, rmse=rmse)
     assert result.why == f"as asked: promote {promote}"
     assert states(store, "linear") == expected
 
 
-def test_the_first_version_is_no_champion_if_never_is_asked(train: Train, tmp_path: Path) -> None:
-    assert train(Linear(), "tutorial", promote="never").state == "challenger"
-    assert Registry(tmp_path / "store").champions() == {}
+def test_the_first_version_is_no_champion_if_never_is_asked(champion: Open, tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "empty")
+    assert publish_again(champion(Linear()), registry, "never").state == "challenger"
+    assert registry.champions() == {}
 
 
-def test_other_models_are_left_alone(store: Registry, train: Train) -> None:
+def test_other_models_are_left_alone(store: Registry, champion: Open) -> None:
     before = store.models()["quadrants"]
-    train(Linear(), "tutorial")
+    publish_again(champion(Linear()), store)
     assert store.models()["quadrants"] == before
 
 
@@ -133,16 +147,17 @@ class OutOfRange(Linear):
         return data
 
 
-def test_a_model_whose_own_example_is_refused_is_not_registered(train: Train, tmp_path: Path) -> None:
+def test_a_model_whose_own_example_is_refused_is_not_registered(champion: Open, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="linear: its own example is refused: .*out_of_range"):
-        train(OutOfRange(), "tutorial")
-    assert not (tmp_path / "store").exists()
+        publish_again(champion(OutOfRange()), Registry(tmp_path / "empty"))
+    assert not (tmp_path / "empty").exists()
 
 
-def test_a_damaged_registry_is_not_overwritten(store: Registry, train: Train) -> None:
+def test_a_damaged_registry_is_not_overwritten(store: Registry, champion: Open) -> None:
+    linear = champion(Linear())
     store.path.write_text("{")
     with pytest.raises(ArchiveError, match="registry.json is damaged"):
-        train(Linear(), "tutorial")
+        publish_again(linear, store)
     assert store.path.read_text() == "{"
     assert not (store.store / "linear-1.1.mar").exists()
 

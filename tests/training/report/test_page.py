@@ -2,6 +2,7 @@ import base64
 import io
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serving.registry import Registry
 from tests.support.training.pages import Page
+from tests.support.training.published import publish_again
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings, load
 from tests.training.conftest import Train
-from training import recipes
+from training import pipeline, recipes
+from training.champion import open_champion
 from training.figures.text import figure
 from training.packaging.registration import Result
 from training.recipe import Split
@@ -165,21 +169,31 @@ def test_a_texts_markup_is_text_in_the_page(quadrants: Result, tmp_path: Path) -
     assert evil in Page(html).section("quality").words()
 
 
-def test_a_report_that_fails_loses_no_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def again(trained: Trainings, linear: Result, tmp_path: Path) -> Callable[[Callable[[str], None]], Result]:
+    """Publishes linear once more, and reports on it as training does."""
+    registry = Registry(shutil.copytree(trained.registry.store, tmp_path / "store"))
+    champion = open_champion(Linear(), registry, CACHE, tmp_path / "graphs")
+    output = 2 * champion.trained.data.test.inputs["x"]
+    return lambda step: pipeline.report(publish_again(champion, registry), champion.trained, output, step)
+
+
+def test_a_report_that_fails_loses_no_training(
+    again: Callable[[Callable[[str], None]], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(page, "write_atomically", fail)
     told: list[str] = []
-    result = train(Linear(), "tutorial", step=told.append)
+    result = again(told.append)
     assert result.report is None
     assert result.state == "champion"
     assert told[-1] == "no report could be written (OSError: no space left on device); the version is registered"
 
 
-def test_every_version_has_a_page_of_its_own(trained: Trainings, linear: Result, train: Train, tmp_path: Path) -> None:
-    shutil.copytree(trained.registry.store, tmp_path / "store")
-    second = train(Linear(), "tutorial")
+def test_every_version_has_a_page_of_its_own(again: Callable[[Callable[[str], None]], Result], tmp_path: Path) -> None:
+    second = again(lambda text: None)
     pages = {path.name for path in (tmp_path / "store" / "reports").iterdir()}
     assert {"linear-1.0.html", "linear-1.1.html"} <= pages
     assert second.report == tmp_path / "store" / "reports" / "linear-1.1.html"
