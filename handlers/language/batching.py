@@ -11,19 +11,19 @@ from handlers.language.prefix_cache import PrefixCache
 from handlers.language.sampling import Sampler
 
 QUEUE = 256  # requests that wait at most
-EQUAL = 512  # position in a prompt at which attention to what stands before costs as much as all else of a token
-SHORTER = 4  # times as many tokens a prompt must have to read as one that is read beside it
-PASS = 1  # tokens that cost as much as the pass over the weights which a chunk has for itself
+EQUAL = 512  # position in a prompt at which a token's attention costs as much as all its other work
+SHORTER = 4  # a prompt is read beside another that has at least this many times as many tokens left
+PASS = 1  # tokens that cost as much as a chunk's own pass over the weights
 
 
 class Part(NamedTuple):
     """The next tokens of a slot.
 
     Attributes:
-        slot: its number.
+        slot: number of the slot.
         position: of the first of the tokens; those before it are in the slot's cache.
         tokens: at least one.
-        wanted: whether the logits after the last of them are.
+        wanted: whether the logits after the last token are wanted.
     """
 
     slot: int
@@ -33,16 +33,16 @@ class Part(NamedTuple):
 
 
 class DecodeError(RuntimeError):
-    """A batch could not be computed; what its slots hold is unknown."""
+    """A batch could not be computed; the content of its slots is unknown."""
 
 
 class Decoder(Vocabulary, Protocol):
     """Computes logits for several slots, each of which caches the keys and values of its tokens.
 
     Attributes:
-        slots: how many.
-        context: tokens that each holds.
-        batch: tokens that one ``decode`` takes at most.
+        slots: number of slots.
+        context: tokens of a slot.
+        batch: most tokens of one ``decode``.
     """
 
     slots: int
@@ -59,14 +59,14 @@ class Decoder(Vocabulary, Protocol):
             float32 ``(wanted parts, vocabulary)``, valid until the next call.
 
         Raises:
-            DecodeError: it could not be computed.
+            DecodeError: the batch could not be computed.
         """
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forget what a slot holds from a position on."""
+        """Remove the tokens of a slot from a position on."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Let a slot hold the first tokens of another, and nothing else."""
+        """Replace the content of a slot by the first tokens of another slot."""
 
     def close(self) -> None:
         """Free all memory."""
@@ -75,12 +75,12 @@ class Decoder(Vocabulary, Protocol):
 class _Running:
     """A request that has a slot."""
 
-    def __init__(self, request: Generate, slot: int, cached: int, limit: int, held: JsonAnswer | None) -> None:
+    def __init__(self, request: Generate, slot: int, cached: int, limit: int, json: JsonAnswer | None) -> None:
         self.request = request
         self.slot = slot
         self.cached = cached
         self.limit = limit  # of generated tokens
-        self.sampler = Sampler(request.sampling, held)
+        self.sampler = Sampler(request.sampling, json)
         self.last = -1  # the token that was generated last
         self.generated = 0
 
@@ -88,19 +88,19 @@ class _Running:
 class ContinuousBatching:
     """A ``GenerationEngine`` on top of a decoder.
 
-    Each step computes one token of every running request and, with them, a chunk of the prompt of one that starts.
-    Beside a long prompt a much shorter one is read: who says "Hi" need not wait until a book is read. Slots keep what
-    they hold until they are needed, so a prompt that begins like an earlier one starts sooner.
+    Each step computes one token of every running request and a chunk of the prompt of a starting request. A much
+    shorter prompt is read beside a long one: "Hi" need not wait until a book is read. Slots keep their tokens until
+    they are needed, so a prompt that begins like an earlier one starts sooner.
 
     Args:
         decoder: computes the logits.
-        queue: requests that wait at most, beyond those that run.
-        chunk: tokens of a prompt in a step for each request that runs beside it, less one: the more run, the longer a
-            step takes anyway, and the less a chunk makes their gaps longer. It shrinks late in a prompt, where a token
-            costs more. Alone, a prompt takes whole batches.
-        backlog_chunk: tokens of a prompt in a step, at least, while others wait for it to be read: now those who run
-            share the delay with those who wait.
-        worth_copying: tokens; copying a slot's cache costs as much as computing so many.
+        queue: most requests that wait.
+        chunk: tokens of a prompt in a step for each request that runs beside it, less one. The more requests run, the
+            longer a step takes anyway. The chunk shrinks late in a prompt, where a token costs more.
+        lone_chunk: tokens of a prompt in a step while no other request runs.
+        backlog_chunk: least tokens of a prompt in a step while others wait: then running and waiting requests share the
+            delay.
+        worth_copying: tokens that take as long to compute as a slot's cache takes to copy.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class ContinuousBatching:
         self._lone_chunk = lone_chunk
         self._backlog_chunk = backlog_chunk
         self._cache = PrefixCache(decoder.slots, worth_copying)
-        self._json: JsonGrammar | None = None  # made for the first request that wants it
+        self._json: JsonGrammar | None = None  # made for the first request in JSON
         self._waiting: deque[Generate] = deque()
         self._running: dict[int, _Running] = {}  # by slot
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        """Split text into tokens; ``special`` for a template, whose control tokens become such."""
         return self._decoder.tokenize(text, special)
 
     def add(self, request: Generate) -> None:
@@ -152,10 +152,10 @@ class ContinuousBatching:
     def cancel(self, id: str) -> None:
         """Forget a request and free its slot at once, without another answer; an unknown id is ignored."""
         self._waiting = deque(request for request in self._waiting if request.id != id)
-        self._running = {slot: one for slot, one in self._running.items() if one.request.id != id}
+        self._running = {slot: running for slot, running in self._running.items() if running.request.id != id}
 
     def step(self) -> list[Token | Finished]:
-        """Advance every running request by a token, and one that starts by a chunk of its prompt; empty when idle."""
+        """Advance each running request by a token, and a starting request by a chunk of its prompt; empty when idle."""
         self._start_next()
         parts = self._parts()
         if not parts:
@@ -167,11 +167,11 @@ class ContinuousBatching:
         for part in parts:
             self._cache.tokens[part.slot].extend(part.tokens)
         wanted = [self._running[part.slot] for part in parts if part.wanted]
-        return [answer for one, row in zip(wanted, logits, strict=True) for answer in self._choose(one, row)]
+        return [answer for running, row in zip(wanted, logits, strict=True) for answer in self._choose(running, row)]
 
     @property
     def usage(self) -> Usage:
-        """How full it is now."""
+        """Load of the engine now."""
         used = sum(len(self._cache.tokens[slot]) for slot in self._running)
         return Usage(len(self._running), len(self._waiting), used, self.slots * self.context)
 
@@ -182,7 +182,7 @@ class ContinuousBatching:
         self._decoder.close()
 
     def _requests(self) -> list[Generate]:
-        return [*self._waiting, *(one.request for one in self._running.values())]
+        return [*self._waiting, *(running.request for running in self._running.values())]
 
     def _start(self, request: Generate) -> None:
         free = [slot for slot in range(self.slots) if slot not in self._running]
@@ -192,78 +192,80 @@ class ContinuousBatching:
         else:
             self._decoder.copy(source, slot, shared)
         limit = min(request.max_tokens, self.context - len(request.prompt))
-        held = self._json.begin() if self._json and request.sampling.json else None
-        self._running[slot] = _Running(request, slot, shared, limit, held)
+        json = self._json.begin() if self._json and request.sampling.json else None
+        self._running[slot] = _Running(request, slot, shared, limit, json)
 
     def _start_next(self) -> None:
-        """Give a slot to who came first or, while a long prompt is read, to the first whose own is much shorter."""
+        """Start the first waiting request or, while a long prompt is read, the first with a much shorter one."""
         if not self._waiting or len(self._running) == self.slots:
             return
-        reading = [self._left(one) for one in self._running.values() if not one.generated]
+        reading = [self._left(running) for running in self._running.values() if not running.generated]
         if not reading:
             self._start(self._waiting.popleft())
         elif len(reading) == 1:
-            short = next((one for one in self._waiting if SHORTER * self._unknown(one) <= reading[0]), None)
+            short = next((waiting for waiting in self._waiting if SHORTER * self._unknown(waiting) <= reading[0]), None)
             if short:
                 self._waiting.remove(short)
                 self._start(short)
 
     def _unknown(self, request: Generate) -> int:
-        """How many tokens of a prompt no slot holds."""
+        """Return the number of tokens of a prompt that no slot holds."""
         return len(request.prompt) - self._cache.known(request.prompt)
 
-    def _left(self, one: _Running) -> int:
-        """How many tokens of its prompt are still to be read."""
-        return len(one.request.prompt) - len(self._cache.tokens[one.slot])
+    def _left(self, running: _Running) -> int:
+        """Return the number of tokens of a prompt that are still to be read."""
+        return len(running.request.prompt) - len(self._cache.tokens[running.slot])
 
     def _parts(self) -> list[Part]:
-        """What is computed in this step: a token of each stream, and chunks of the prompts that are read."""
-        reading = sorted((one for one in self._running.values() if not one.generated), key=self._left)
+        """Return the parts of this step: a token of each stream, and chunks of the prompts that are read."""
+        reading = sorted((running for running in self._running.values() if not running.generated), key=self._left)
         chunks: dict[int, int] = {}
         if reading:
             streams = len(self._running) - len(reading)
             room = self._decoder.batch - streams
             *shorter, longest = reading
             size = min(self._size(longest, streams), room)
-            if shorter:  # the long one goes on, with as much as one stream would bear
+            if shorter:  # the long prompt goes on, with as much as one stream would bear
                 share = max(1, min(size, self._size(longest, max(1, streams))) // 2)
                 chunks[shorter[0].slot] = max(1, size - share)
                 size = share
             chunks[longest.slot] = size
         return [self._part(self._running[slot], chunks.get(slot, 1)) for slot in sorted(self._running)]
 
-    def _size(self, one: _Running, streams: int) -> int:
-        """Tokens of a prompt in a step beside so many streams."""
+    def _size(self, running: _Running, streams: int) -> int:
+        """Return the tokens of a prompt in a step beside a number of streams."""
         if not streams:
             return self._lone_chunk
-        position = len(self._cache.tokens[one.slot])
+        position = len(self._cache.tokens[running.slot])
         size = max(1, round(self._chunk * streams * EQUAL / (EQUAL + position)) - PASS)
         return max(size, self._backlog_chunk if self._waiting else 0)
 
-    def _part(self, one: _Running, size: int) -> Part:
-        position = len(self._cache.tokens[one.slot])
-        if one.generated:
-            return Part(one.slot, position, [one.last], wanted=True)
-        prompt, end = one.request.prompt, position + size
-        return Part(one.slot, position, prompt[position:end], wanted=end >= len(prompt))
+    def _part(self, running: _Running, size: int) -> Part:
+        position = len(self._cache.tokens[running.slot])
+        if running.generated:
+            return Part(running.slot, position, [running.last], wanted=True)
+        prompt, end = running.request.prompt, position + size
+        return Part(running.slot, position, prompt[position:end], wanted=end >= len(prompt))
 
-    def _choose(self, one: _Running, logits: Array) -> list[Token | Finished]:
+    def _choose(self, running: _Running, logits: Array) -> list[Token | Finished]:
         try:
-            token, logprob, best = one.sampler(logits)
-        except Exception as error:  # whatever it is, it is this request's own
-            return [self._finish(one, "error", str(error))]
+            token, logprob, best = running.sampler(logits)
+        except Exception as error:  # it concerns this request alone
+            return [self._finish(running, "error", str(error))]
         if self._decoder.ends(token):
-            return [self._finish(one, "stop")]
+            return [self._finish(running, "stop")]
         piece = self._decoder.piece
         top = tuple((other, piece(other), value) for other, value in best)
-        answer = Token(one.request.id, token, piece(token), logprob, top, one.cached)
-        one.last = token
-        one.generated += 1
-        return [answer] if one.generated < one.limit else [answer, self._finish(one, "length")]
+        answer = Token(running.request.id, token, piece(token), logprob, top, running.cached)
+        running.last = token
+        running.generated += 1
+        return [answer] if running.generated < running.limit else [answer, self._finish(running, "length")]
 
-    def _finish(self, one: _Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
-        del self._running[one.slot]
-        return Finished(one.request.id, reason, len(one.request.prompt), one.cached, one.generated, error)
+    def _finish(self, running: _Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
+        del self._running[running.slot]
+        return Finished(
+            running.request.id, reason, len(running.request.prompt), running.cached, running.generated, error
+        )
 
     def _lose(self, slot: int, error: str) -> Finished:
         self._decoder.truncate(slot, 0)

@@ -1,4 +1,4 @@
-"""What a language model's engine is asked and what it answers, whichever engine it is."""
+"""Requests to a language model's engine and its answers, the same for every engine."""
 
 import math
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ class PromptTooLong(ValueError):
 
 
 class QueueFull(RuntimeError):
-    """Every slot is taken and so many requests wait that one more is not accepted: try again later."""
+    """Every slot is taken and the queue is full: try again later."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen, in the terms of OpenAI's API.
+    """Parameters of the choice of a token, in the terms of OpenAI's API.
 
     Args:
-        temperature: 0 takes the likeliest token; 1 draws from the model's own distribution.
-        top_p: draws among the likeliest tokens that together have this probability, in (0, 1].
-        top_k: draws among so many of the likeliest tokens; 0 for all.
-        presence_penalty: taken off the logit of each token that was generated before.
-        frequency_penalty: taken off it once more for each time that it was.
-        seed: makes the draws repeatable, whatever else runs in the batch; None for new ones each time.
-        logprobs: how many alternatives come with each token; None for no log-probabilities at all.
-        json: the answer is held to one JSON object; where it ends before that is closed, it is cut off.
+        temperature: 0 takes the likeliest token; 1 samples the model's own distribution.
+        top_p: samples among the likeliest tokens that together have this probability, in (0, 1].
+        top_k: samples among this number of the likeliest tokens; 0 for all.
+        presence_penalty: subtracted from the logit of each token that was generated before.
+        frequency_penalty: subtracted once more for each time that the token was generated.
+        seed: makes the choices repeatable, whatever else runs in the batch; None for new ones each time.
+        logprobs: number of alternatives with each token; None for no log-probabilities at all.
+        json: whether the answer is held to one JSON object; one that ends before it is closed is cut off.
 
     Raises:
-        ValueError: one of them is out of its range.
+        ValueError: a parameter is out of its range.
     """
 
     temperature: float = 1.0
@@ -50,20 +50,20 @@ class Sampling:
         _check("logprobs", self.logprobs, self.logprobs is None or self.logprobs >= 0, "0 or more, or none")
 
 
-def _check(name: str, value: float | None, fits: bool, right: str) -> None:
+def _check(name: str, value: float | None, fits: bool, expected: str) -> None:
     if not fits:
-        raise ValueError(f"{name} is {value}; it must be {right}")
+        raise ValueError(f"{name} is {value}; it must be {expected}")
 
 
 @dataclass(frozen=True)
 class Generate:
-    """A request.
+    """A request to an engine.
 
     Args:
-        id: names it in the answers; no other request that waits or runs has it.
+        id: names the request in its answers; unique among those that wait or run.
         prompt: tokens, at least one.
-        max_tokens: that are generated at most, at least one; fewer where the context ends before.
-        sampling: how they are chosen.
+        max_tokens: most tokens of the answer, at least one; fewer where the context ends before.
+        sampling: parameters of the choice of tokens.
     """
 
     id: str
@@ -78,11 +78,11 @@ class Token:
 
     Args:
         id: of the request.
-        token: its number in the vocabulary.
-        piece: its bytes, which may end inside a character of UTF-8.
-        logprob: natural logarithm of its probability before temperature and penalties, where asked for.
-        top: the likeliest tokens, their bytes and log-probabilities, likeliest first, as many as asked for.
-        cached_tokens: of the request's prompt, how many were known from before and cost nothing.
+        token: number in the vocabulary.
+        piece: bytes, which may end inside a character of UTF-8.
+        logprob: natural logarithm of the probability before temperature and penalties, where the request wants it.
+        top: the likeliest tokens with their bytes and log-probabilities, likeliest first.
+        cached_tokens: tokens of the request's prompt that the cache held.
     """
 
     id: str
@@ -95,15 +95,15 @@ class Token:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last of a request's answers.
+    """The end of a request's answer.
 
     Args:
         id: of the request.
         reason: ``stop`` at the model's own end, ``length`` at ``max_tokens`` or the end of the context.
-        error: what went wrong, where the reason is ``error``.
-        prompt_tokens: of the request.
-        cached_tokens: of them, how many were known from before and cost nothing.
-        generated_tokens: that were given out.
+        error: the failure, where the reason is ``error``.
+        prompt_tokens: tokens of the prompt.
+        cached_tokens: tokens of the prompt that the cache held.
+        generated_tokens: tokens of the answer.
     """
 
     id: str
@@ -116,7 +116,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Usage:
-    """How full an engine is: requests that run and wait, and the cells (tokens) of the cache that running ones hold."""
+    """Load of an engine: requests that run and wait, and the cells (tokens) of the cache that running ones hold."""
 
     running: int
     waiting: int
@@ -140,28 +140,28 @@ class GenerationEngine(Protocol):
 
         Args:
             text: valid Unicode.
-            special: the names of control tokens in the text, such as ``<|im_start|>``, are these tokens. Only for a
-                template: what a user wrote must not forge a turn of the conversation.
+            special: whether names of control tokens in the text, such as ``<|im_start|>``, become these tokens. Only
+                for a template: a user's text must not forge a turn of the conversation.
         """
 
     def add(self, request: Generate) -> None:
         """Let a request wait for a slot; first come, first served.
 
         Raises:
-            PromptTooLong: it does not fit the context.
-            QueueFull: too many wait.
-            ValueError: it is empty, or has an id that is in use.
+            PromptTooLong: the prompt does not fit the context.
+            QueueFull: too many requests wait.
+            ValueError: the prompt is empty, or the id is in use.
         """
 
     def cancel(self, id: str) -> None:
         """Forget a request and free its slot at once, without another answer; an unknown id is ignored."""
 
     def step(self) -> list[Token | Finished]:
-        """Advance every running request by a token, and one that starts by a part of its prompt; empty when idle."""
+        """Advance each running request by a token, and a starting request by a part of its prompt; empty when idle."""
 
     @property
     def usage(self) -> Usage:
-        """How full it is now."""
+        """Load of the engine now."""
 
     def close(self) -> None:
-        """Free its memory; it is of no use after."""
+        """Free the engine's memory; it is of no use after."""

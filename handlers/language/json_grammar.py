@@ -1,7 +1,6 @@
-"""An answer that is held to one JSON object, whichever engine computes the logits: which tokens may come next.
+"""Hold an answer to one JSON object, whichever engine computes the logits: the tokens that may come next.
 
-What may follow is told by llguidance, which walks a grammar and the vocabulary side by side (its mask of 49,152 tokens
-takes 0.05 ms).
+llguidance finds them: it walks a grammar and the vocabulary side by side. Its mask of 49,152 tokens takes 0.05 ms.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from handlers.contract import Array
 
-# Between values at most so much white space: a small model else goes on with it for ever.
+# Most white space between values: otherwise a small model may go on with it for ever.
 SPACE = r"[\x20\x0A\x0D\x09]{0,16}"
 
 
@@ -19,7 +18,7 @@ class Vocabulary(Protocol):
     """The tokens of a model.
 
     Attributes:
-        vocabulary: how many different ones there are.
+        vocabulary: number of tokens.
     """
 
     vocabulary: int
@@ -28,17 +27,17 @@ class Vocabulary(Protocol):
         """Split text into tokens, as ``GenerationEngine.tokenize``."""
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; none of a control token."""
+        """Return the bytes of a token; none of a control token."""
 
     def ends(self, token: int) -> bool:
-        """Whether the token ends the generation."""
+        """Tell whether the token ends the generation."""
 
 
 class JsonGrammar:
     """Begins answers that are JSON objects (RFC 8259).
 
     Args:
-        vocabulary: of the model; to prepare it takes some tenths of a second, once.
+        vocabulary: of the model; its preparation takes some tenths of a second, once.
 
     Raises:
         ValueError: llguidance is not installed.
@@ -59,12 +58,12 @@ class JsonGrammar:
         self._size = len(pieces)
 
     def begin(self) -> "JsonAnswer":
-        """The answer of one request, before its first token."""
+        """Return the answer of one request, before its first token."""
         return JsonAnswer(self._blank.deep_copy(), self._size)
 
 
 class JsonAnswer:
-    """One answer so far.
+    """An answer so far.
 
     Args:
         matcher: of llguidance.
@@ -75,7 +74,7 @@ class JsonAnswer:
         self._matcher, self._size = matcher, size
 
     def allowed(self) -> Array:
-        """The tokens that may come next, ascending, int64; those that end the generation once the object is closed.
+        """Return the tokens that may come next, ascending, int64; once the object is closed, those that end it.
 
         Raises:
             ValueError: the object is nested deeper than llguidance follows.
@@ -87,12 +86,12 @@ class JsonAnswer:
         return tokens
 
     def take(self, token: int) -> None:
-        """Go on with one of the tokens that are allowed."""
+        """Go on with one of the allowed tokens."""
         self._matcher.consume_token(token)
 
 
 class _Words:
-    """A vocabulary as ``TokenizerWrapper`` asks for it."""
+    """A vocabulary in the form of ``TokenizerWrapper``."""
 
     bos_token_id = None
 

@@ -1,7 +1,7 @@
-"""Parameters that clients send of themselves and that ask for nothing: which values of them are neutral.
+"""Neutral values of parameters that are not offered: clients send them by default, and they ask for nothing.
 
-They are those of OpenAI's API that are not offered here, and of servers that offer more than it (vLLM, llama.cpp). A
-neutral value is passed over; any other one is refused with its name.
+The parameters are of OpenAI's API, and of servers that offer more (vLLM, llama.cpp). A neutral value is ignored; any
+other is refused by name.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from handlers.message import InputError
 
 _EMPTY: tuple[Any, ...] = ([], {})
 _OFF: tuple[Any, ...] = (False,)
-# By name, the values that ask for nothing; null is one of each.
+# By name, the neutral values; null is one of each.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tools": _EMPTY,
     "tool_choice": ("none", "auto"),
@@ -95,30 +95,30 @@ PART: dict[str, tuple[Any, ...]] = {
 
 
 def without(given: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], path: str) -> dict[str, Any]:
-    """Leave out what asks for nothing.
+    """Return an object without its neutral members.
 
     Args:
-        given: members of an object.
-        neutral: by name, values that ask for nothing.
+        given: members of the object.
+        neutral: neutral values by name.
         path: of the object.
 
     Raises:
-        InputError: one asks for something that is not offered.
+        InputError: a member asks for something that is not offered.
     """
     kept: dict[str, Any] = {}
     for name, value in given.items():
         if name not in neutral:
             kept[name] = value
         elif value is not None and not any(_same(value, other) for other in neutral[name]):
-            right = ", ".join(["null", *(repr(one).replace("'", '"') for one in neutral[name])])
+            right = ", ".join(["null", *(repr(other).replace("'", '"') for other in neutral[name])])
             message = f"{name} is not offered by this model"
             raise InputError("unsupported_value", message, f"{path}.{name}", f"nothing, or one of {right.lower()}")
     return kept
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Whether two values are the same JSON: 1 and 1.0 are, 1 and true are not."""
+    """Tell whether two values are the same JSON: 1 and 1.0 are, 1 and true are not."""
     if isinstance(value, dict) and isinstance(other, dict):
         # {"refusal": null} and the like, as some clients send an object without content.
-        return not other and all(one is None or one in ([], {}) for one in value.values())
+        return not other and all(member is None or member in ([], {}) for member in value.values())
     return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)

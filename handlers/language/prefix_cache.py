@@ -1,11 +1,11 @@
-"""Which slot a prompt takes, so that what its beginning has in common with an earlier one is not computed again."""
+"""Choose a prompt's slot so that a beginning that it shares with an earlier prompt is not computed again."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 
 class Placement(NamedTuple):
-    """Where a prompt goes: its slot, the slot that holds its first ``shared`` tokens (the same, or one to copy)."""
+    """A prompt's slot, and the slot with its first ``shared`` tokens: the same, or one to copy from."""
 
     slot: int
     source: int
@@ -13,24 +13,24 @@ class Placement(NamedTuple):
 
 
 class PrefixCache:
-    """The tokens whose keys and values each slot holds, also after its request is finished.
+    """Knows the tokens whose keys and values each slot holds, also after its request is finished.
 
     Args:
-        slots: how many there are.
-        worth_copying: tokens; copying a slot costs as much as computing so many.
+        slots: number of slots.
+        worth_copying: tokens that take as long to compute as a slot takes to copy.
     """
 
     def __init__(self, slots: int, worth_copying: int) -> None:
         self.tokens: list[list[int]] = [[] for _ in range(slots)]
         self._worth_copying = worth_copying
-        self._taken = [0] * slots  # when, counted in prompts
+        self._taken = [0] * slots  # number of the prompt that took each slot last
         self._prompts = 0
 
     def place(self, prompt: Sequence[int], free: Collection[int]) -> Placement:
-        """Give a prompt one of the free slots; what the slot held beyond the shared tokens is forgotten.
+        """Give a prompt one of the free slots; the slot forgets all but the shared tokens.
 
-        The slot that holds the longest beginning is taken, if it is free and mostly that; else the one that was not
-        taken for longest, and the beginning is copied where that is worth it.
+        The slot with the longest shared beginning is taken if it is free and holds little else. Otherwise the slot
+        that was not taken for longest is, and the beginning is copied where that is worth it.
 
         Args:
             prompt: at least one token; the last one is never shared, for its logits are needed.
@@ -49,16 +49,16 @@ class PrefixCache:
         return Placement(slot, source, shared[source])
 
     def known(self, prompt: Sequence[int]) -> int:
-        """How many tokens of a prompt need not be computed, were it placed now."""
+        """Return the number of tokens of a prompt that need not be computed, were it placed now."""
         return max(self._shared(prompt))
 
     def _shared(self, prompt: Sequence[int]) -> list[int]:
         return [min(common(prompt, tokens), len(prompt) - 1) for tokens in self.tokens]
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from their start."""
-    for i, (a, b) in enumerate(zip(one, other, strict=False)):
+def common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return the number of tokens that two sequences have in common from their start."""
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return i
-    return min(len(one), len(other))
+    return min(len(first), len(second))

@@ -1,8 +1,8 @@
-"""Requests for text: OpenAI's chat completions and completions, and the native form, to one description of them.
+"""Parse requests for text: OpenAI's chat completions and completions, and the native form.
 
-What is offered of "Create chat completion" and "Create completion" (OpenAI's API reference); any other parameter is
-refused, never passed over, unless its value asks for nothing (``openai_neutral``). ``model`` and ``user`` may be
-anything: the URL names the model.
+A part of "Create chat completion" and "Create completion" (OpenAI's API reference) is offered. Any other parameter is
+refused, unless its value is neutral (``handlers.language.neutral``). ``model`` and ``user`` may be anything: the URL
+names the model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ _One = Annotated[int, Meta(ge=1, le=1)] | None
 
 
 @dataclass(frozen=True)
-class Asked:
+class TextRequest:
     """A request for text.
 
     Attributes:
-        kind: the form that it is answered in.
+        kind: form of the request and of its answer.
         prompt: a text, or ``role`` and ``content`` of each message.
-        max_tokens: None for as many as the context has room for.
+        max_tokens: None for all that the context has room for.
         stop: strings that end the answer.
-        sampling: how tokens are chosen.
-        stream: whether each token is sent as soon as it is there.
+        sampling: parameters of the choice of tokens.
+        stream: whether each token is sent at once.
         include_usage: whether a stream ends with the numbers of tokens.
     """
 
@@ -112,7 +112,7 @@ class _Chat(_OpenAI, kw_only=True):
 
 _NATIVE = msgspec.json.Decoder(_Native)
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-# What is right, where the decoder's own message does not say it; by the last name of the path.
+# Right values, where the decoder's own message does not name them; by the last name of the path.
 _EXPECTED = {
     "n": "1: ask again for another answer",
     "role": "system, developer, user or assistant: there are no tools",
@@ -120,45 +120,48 @@ _EXPECTED = {
 }
 
 
-def native(body: bytes) -> Asked:
-    """Read ``{"prompt": "…"}`` with parameters.
+def native(body: bytes) -> TextRequest:
+    """Parse ``{"prompt": "…"}`` with parameters.
 
     Raises:
-        InputError: it is no such request, or has a parameter that is unknown or out of its range.
+        InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    asked = json_io.decode(_NATIVE, body, _describe(_Native))
-    return Asked("native", asked.prompt, asked.max_tokens, _stops(asked), _sampling(asked, None))
+    parameters = json_io.decode(_NATIVE, body, _describe(_Native))
+    return TextRequest(
+        "native", parameters.prompt, parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
+    )
 
 
-def completion(body: bytes) -> Asked:
-    """Read a body of "Create completion".
+def completion(body: bytes) -> TextRequest:
+    """Parse a body of "Create completion".
 
     Raises:
-        InputError: it is no such request, or has a parameter that is unknown or out of its range.
+        InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    given = _given(body)
-    asked = json_io.convert(given, _Completion, _describe(_Completion))
-    if isinstance(asked.prompt, list) and len(asked.prompt) != 1:
-        raise InputError("wrong_shape", f"there are {len(asked.prompt)} prompts", "$.prompt", "one prompt")
-    prompt = asked.prompt if isinstance(asked.prompt, str) else asked.prompt[0]
-    max_tokens = asked.max_tokens or 16  # the API's default
-    sampling = _sampling(asked, None if asked.logprobs is False else asked.logprobs)
-    return Asked("completion", prompt, max_tokens, _stops(asked), sampling, bool(asked.stream), _with_usage(asked))
+    parameters = json_io.convert(_members(body), _Completion, _describe(_Completion))
+    if isinstance(parameters.prompt, list) and len(parameters.prompt) != 1:
+        raise InputError("wrong_shape", f"there are {len(parameters.prompt)} prompts", "$.prompt", "one prompt")
+    prompt = parameters.prompt if isinstance(parameters.prompt, str) else parameters.prompt[0]
+    max_tokens = parameters.max_tokens or 16  # the API's default
+    sampling = _sampling(parameters, None if parameters.logprobs is False else parameters.logprobs)
+    return TextRequest(
+        "completion", prompt, max_tokens, _stops(parameters), sampling, bool(parameters.stream), _with_usage(parameters)
+    )
 
 
-def chat(body: bytes) -> Asked:
-    """Read a body of "Create chat completion".
+def chat(body: bytes) -> TextRequest:
+    """Parse a body of "Create chat completion".
 
     Raises:
-        InputError: it is no such request, or has a parameter that is unknown or out of its range.
+        InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    given = _given(body)
-    if isinstance(given.get("messages"), list):
-        given["messages"] = [_spoken(one, f"$.messages[{i}]") for i, one in enumerate(given["messages"])]
-    asked = json_io.convert(given, _Chat, _describe(_Chat))
-    if not asked.messages:
+    members = _members(body)
+    if isinstance(members.get("messages"), list):
+        members["messages"] = [_plain(message, f"$.messages[{i}]") for i, message in enumerate(members["messages"])]
+    parameters = json_io.convert(members, _Chat, _describe(_Chat))
+    if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
-    form = asked.response_format.type if asked.response_format else "text"
+    form = parameters.response_format.type if parameters.response_format else "text"
     if form not in ("text", "json_object"):
         raise InputError(
             "unsupported_value",
@@ -166,23 +169,33 @@ def chat(body: bytes) -> Asked:
             "$.response_format",
             '{"type": "text"} or {"type": "json_object"}',
         )
-    if asked.top_logprobs and not asked.logprobs:
+    if parameters.top_logprobs and not parameters.logprobs:
         raise InputError(
             "invalid_parameter", "top_logprobs is given without logprobs", "$.top_logprobs", "logprobs: true"
         )
-    sampling = _sampling(asked, (asked.top_logprobs or 0) if asked.logprobs else None, form == "json_object")
-    messages = [_message(one) for one in asked.messages]
-    return Asked("chat", messages, _most(asked), _stops(asked), sampling, bool(asked.stream), _with_usage(asked))
+    sampling = _sampling(
+        parameters, (parameters.top_logprobs or 0) if parameters.logprobs else None, form == "json_object"
+    )
+    messages = [_message(message) for message in parameters.messages]
+    return TextRequest(
+        "chat",
+        messages,
+        _max_tokens(parameters),
+        _stops(parameters),
+        sampling,
+        bool(parameters.stream),
+        _with_usage(parameters),
+    )
 
 
-def _given(body: bytes) -> dict[str, Any]:
-    """The members of a body, but for those that ask for nothing."""
+def _members(body: bytes) -> dict[str, Any]:
+    """Return the members of a body that are not neutral."""
     members = json_io.decode(_OBJECT, body)
     return without(members, NEUTRAL, "$")
 
 
-def _spoken(message: Any, path: str) -> Any:
-    """A message without what an answer of the API carries beside its text: clients send it back as it came."""
+def _plain(message: Any, path: str) -> Any:
+    """Return a message without the members that an answer has beside its text: clients send answers back unchanged."""
     if not isinstance(message, dict):
         return message
     kept = without(message, MESSAGE, path)
@@ -190,8 +203,8 @@ def _spoken(message: Any, path: str) -> Any:
         return kept | {"content": ""}
     if isinstance(message.get("content"), list):
         parts = enumerate(message["content"])
-        whole = [without(one, PART, f"{path}.content[{i}]") if isinstance(one, dict) else one for i, one in parts]
-        return kept | {"content": whole}
+        content = [without(part, PART, f"{path}.content[{i}]") if isinstance(part, dict) else part for i, part in parts]
+        return kept | {"content": content}
     return kept
 
 
@@ -201,24 +214,24 @@ def _message(message: _Message) -> dict[str, str]:
     return {"role": role, "content": content if isinstance(content, str) else "\n".join(part.text for part in content)}
 
 
-def _most(asked: _Chat) -> int | None:
-    old, new = asked.max_tokens, asked.max_completion_tokens
+def _max_tokens(parameters: _Chat) -> int | None:
+    old, new = parameters.max_tokens, parameters.max_completion_tokens
     if old is not None and new is not None and old != new:
-        found = f"max_tokens is {old}, max_completion_tokens {new}"
-        raise InputError("invalid_parameter", found, "$.max_completion_tokens", "one of them")
+        message = f"max_tokens is {old}, max_completion_tokens {new}"
+        raise InputError("invalid_parameter", message, "$.max_completion_tokens", "one of them")
     return new if old is None else old
 
 
-def _with_usage(asked: _OpenAI) -> bool:
-    if asked.stream_options and asked.stream_options.include_usage and not asked.stream:
+def _with_usage(parameters: _OpenAI) -> bool:
+    if parameters.stream_options and parameters.stream_options.include_usage and not parameters.stream:
         raise InputError(
             "invalid_parameter", "stream_options is given without stream", "$.stream_options", "stream: true"
         )
-    return bool(asked.stream_options and asked.stream_options.include_usage)
+    return bool(parameters.stream_options and parameters.stream_options.include_usage)
 
 
-def _stops(asked: _Parameters) -> list[str]:
-    stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
+def _stops(parameters: _Parameters) -> list[str]:
+    stops = [parameters.stop] if isinstance(parameters.stop, str) else parameters.stop or []
     if len(stops) > MOST_STOPS:
         raise InputError("out_of_range", f"there are {len(stops)} stops", "$.stop", f"at most {MOST_STOPS}")
     if "" in stops:
@@ -226,14 +239,14 @@ def _stops(asked: _Parameters) -> list[str]:
     return stops
 
 
-def _sampling(asked: _Parameters, logprobs: int | None, json: bool = False) -> Sampling:
+def _sampling(parameters: _Parameters, logprobs: int | None, json: bool = False) -> Sampling:
     return Sampling(
-        temperature=1.0 if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
-        top_k=max(0, asked.top_k or 0),  # vLLM writes -1 for all
-        presence_penalty=asked.presence_penalty or 0.0,
-        frequency_penalty=asked.frequency_penalty or 0.0,
-        seed=asked.seed,
+        temperature=1.0 if parameters.temperature is None else parameters.temperature,
+        top_p=1.0 if parameters.top_p is None else parameters.top_p,
+        top_k=max(0, parameters.top_k or 0),  # vLLM writes -1 for all
+        presence_penalty=parameters.presence_penalty or 0.0,
+        frequency_penalty=parameters.frequency_penalty or 0.0,
+        seed=parameters.seed,
         logprobs=logprobs,
         json=json,
     )
@@ -244,7 +257,7 @@ def _describe(kind: type[msgspec.Struct]) -> json_io.Describe:
 
     def describe(path: str) -> str:
         name = path.rpartition(".")[2]
-        known: Any = kind.__struct_fields__
-        return _EXPECTED.get(name, "" if name in known or path.count(".") > 1 else offered)
+        fields: Any = kind.__struct_fields__
+        return _EXPECTED.get(name, "" if name in fields or path.count(".") > 1 else offered)
 
     return describe

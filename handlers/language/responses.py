@@ -1,4 +1,4 @@
-"""Answers to requests for text: whole or as a stream of server-sent events, and errors in OpenAI's form.
+"""Write answers to requests for text, whole or as a stream of server-sent events, and errors in OpenAI's form.
 
 The forms are those of "The chat completion object", "The chat completion chunk object", "The completion object" and
 "Streaming" in OpenAI's API reference, and of "Server-sent events" in the HTML standard.
@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from handlers.language.generation import Token
-from handlers.language.requests import Asked
+from handlers.language.requests import TextRequest
 from handlers.language.text import Shown
 from handlers.message import JSON, STATUS, InputError, encodable
 
@@ -22,55 +22,50 @@ Usage = Mapping[str, Any]
 
 
 class Answer(Protocol):
-    """Writes one answer.
-
-    Attributes:
-        content_type: of it.
-    """
+    """Writes one answer."""
 
     content_type: str
 
     def add(self, shown: Shown) -> bytes:
-        """What is sent at once of a part of the text."""
+        """Add a part of the text; return what is sent at once."""
 
     def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
-        """All the rest."""
+        """Return the rest of the answer."""
 
     def fail(self, error: InputError) -> bytes:
-        """The rest, where the generation failed after something was sent."""
+        """Return the rest, where the generation failed after something was sent."""
 
 
 class _Form(Protocol):
-    """The objects of one kind of answer."""
+    """The object of one kind of answer."""
 
     def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
-        """The only object."""
+        """Return the object of a whole answer."""
+
+
+class _StreamForm(_Form, Protocol):
+    """The objects of one kind of answer, whole or streamed."""
 
     def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
-        """One of several."""
+        """Return the object of a part of the answer."""
 
     def last(self, usage: Usage) -> dict[str, Any]:
-        """The one with the numbers of tokens."""
+        """Return the object with the numbers of tokens."""
 
 
-def answer_of(asked: Asked, model: str, ident: str, created: int) -> Answer:
-    """What writes the answer to a request.
-
-    Args:
-        asked: the request.
-        model: its name.
-        ident: of the request.
-        created: seconds since the epoch.
-    """
-    if asked.kind == "native":
+def answer_of(request: TextRequest, model: str, ident: str, created: int) -> Answer:
+    """Return a writer of the answer to a request; ``created`` is in seconds since the epoch."""
+    if request.kind == "native":
         return _Whole(_Native())
     head = {"model": model, "created": created}
-    form: _Form = (_Chat if asked.kind == "chat" else _Completion)(head, ident, asked.sampling.logprobs is not None)
-    return _Stream(form, asked.include_usage) if asked.stream else _Whole(form)
+    form: _StreamForm = (_Chat if request.kind == "chat" else _Completion)(
+        head, ident, request.sampling.logprobs is not None
+    )
+    return _Stream(form, request.include_usage) if request.stream else _Whole(form)
 
 
 def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
-    """The numbers of tokens of a request, as the API names them; ``cached`` ones are a part of the prompt's."""
+    """Return the numbers of tokens of a request, as the API names them; ``cached`` counts a part of the prompt's."""
     counts: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
@@ -80,7 +75,7 @@ def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
 
 
 def error_body(error: InputError) -> bytes:
-    """An error as the API writes it."""
+    """Return an error in the API's form."""
     status = STATUS[error.code]
     kind = "invalid_request_error" if status < 500 else "server_error"
     message = f"{error.message}; expected {error.expected}" if error.expected else error.message
@@ -89,10 +84,10 @@ def error_body(error: InputError) -> bytes:
     return msgspec.json.encode({"error": detail})
 
 
-def models_body(name: str, created: int, one: bool) -> bytes:
-    """The list of models, or the only one of them."""
+def models_body(name: str, created: int, single: bool) -> bytes:
+    """Return the list of models, or the only model alone."""
     model = {"id": name, "object": "model", "created": created, "owned_by": "marloop"}
-    return msgspec.json.encode(model if one else {"object": "list", "data": [model]})
+    return msgspec.json.encode(model if single else {"object": "list", "data": [model]})
 
 
 class _Whole:
@@ -119,9 +114,9 @@ class _Whole:
 class _Stream:
     content_type = EVENTS
 
-    def __init__(self, form: _Form, include_usage: bool) -> None:
+    def __init__(self, form: _StreamForm, include_usage: bool) -> None:
         self._form = form
-        self._more = {"usage": None} if include_usage else {}  # in each but the last, as the API has it
+        self._more = {"usage": None} if include_usage else {}  # in each event but the last
         self._include_usage = include_usage
         self._first = True
 
@@ -155,12 +150,6 @@ class _Native:
         counts = {name: count for name, count in usage.items() if isinstance(count, int)}
         return {"text": shown.text, "finish_reason": reason, "usage": counts}
 
-    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
-        raise NotImplementedError("there is no stream in the native form")
-
-    def last(self, usage: Usage) -> dict[str, Any]:
-        raise NotImplementedError("there is no stream in the native form")
-
 
 class _Chat:
     def __init__(self, head: dict[str, Any], ident: str, logprobs: bool) -> None:
@@ -187,8 +176,9 @@ class _Chat:
         if not self._logprobs:
             return None
         content = [
-            _likely(one.piece, one.logprob) | {"top_logprobs": [_likely(piece, value) for _, piece, value in one.top]}
-            for one in tokens
+            _likely(token.piece, token.logprob)
+            | {"top_logprobs": [_likely(piece, logprob) for _, piece, logprob in token.top]}
+            for token in tokens
         ]
         return {"content": content, "refusal": None}
 
@@ -213,27 +203,27 @@ class _Completion:
 
     def _of(self, tokens: Sequence[Token]) -> dict[str, Any]:
         offsets = []
-        for one in tokens:  # one that begins inside a character has the place of that character
+        for token in tokens:  # a token that begins inside a character has the offset of that character
             offsets.append(self._offset)
-            self._offset += len(self._decoder.decode(one.piece))
+            self._offset += len(self._decoder.decode(token.piece))
         return {
-            "tokens": [_named(one.token, one.piece) for one in tokens],
-            "token_logprobs": [_finite(one.logprob) for one in tokens],
-            "top_logprobs": [_alternatives(one) for one in tokens],
+            "tokens": [_name(token.token, token.piece) for token in tokens],
+            "token_logprobs": [_finite(token.logprob) for token in tokens],
+            "top_logprobs": [_alternatives(token) for token in tokens],
             "text_offset": offsets,
         }
 
 
-def _alternatives(one: Token) -> dict[str, float]:
-    """The likeliest tokens and the chosen one, as the API promises, by name; of two with one name the likelier."""
-    found: dict[str, float] = {}
-    for token, piece, value in [*one.top, (one.token, one.piece, one.logprob)]:
-        found.setdefault(_named(token, piece), _finite(value))
-    return found
+def _alternatives(chosen: Token) -> dict[str, float]:
+    """Return the likeliest tokens and the chosen token by name; of two with the same name the likelier."""
+    logprobs: dict[str, float] = {}
+    for token, piece, logprob in [*chosen.top, (chosen.token, chosen.piece, chosen.logprob)]:
+        logprobs.setdefault(_name(token, piece), _finite(logprob))
+    return logprobs
 
 
-def _named(token: int, piece: bytes) -> str:
-    """A token's text; its bytes apart, as the API writes them, where these are no whole characters."""
+def _name(token: int, piece: bytes) -> str:
+    """Return a token's text; its bytes, as the API writes them, where they are no whole characters."""
     if not piece:
         return f"token_id:{token}"  # a control token, which has no text
     try:

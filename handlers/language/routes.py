@@ -1,4 +1,4 @@
-"""The routes of a language model: which form a request is read in, and its errors are told in."""
+"""The routes of a language model: the form of a request, and of its errors."""
 
 import re
 
@@ -9,18 +9,19 @@ from handlers.message import JSON, STATUS, InputError, Request, Response, error_
 
 MODELS = "v1/models"
 CHAT = "v1/chat/completions"
-_VERSION = re.compile(r"^v1/*")  # of the API; clients that append to a query put no slash between, or two
+_VERSION = re.compile(r"^v1/*")  # of the API; clients that append to a query put no slash or two after it
 # A key, since a quotation mark inside a string of JSON has a backslash before it.
 _HAS_MESSAGES = re.compile(rb'"messages"\s*:')
-_READ = {"": requests.native, CHAT: requests.chat, "v1/completions": requests.completion}
+_PARSERS = {"": requests.native, CHAT: requests.chat, "v1/completions": requests.completion}
 
 
 def path_of(request: Request) -> str:
-    """What a request is for: the rest of its URL, or the query parameter ``path``, or what its body tells.
+    """Return a request's path: the rest of its URL, or the query parameter ``path``, or what its body implies.
 
-    TorchServe knows a rest of a URL only behind a version, and takes ``v1`` for one. So a client that is to follow the
-    champion names the path in the query (``/models/chat/invoke?path=/v1/chat/completions``: ``/predictions`` hands no
-    query on), or a gateway does; a body with ``messages`` needs neither.
+    TorchServe hands on the rest of a URL only behind a version, and takes ``v1`` for a version. So a client that
+    follows the champion names the path in the query, or a gateway does:
+    ``/models/chat/invoke?path=/v1/chat/completions``, since ``/predictions`` drops the query. A body with ``messages``
+    needs neither.
     """
     path = request.headers.get("url_path") or request.form.get("path", b"").decode("utf-8", "replace")
     path = _VERSION.sub("v1/", path.strip("/"))
@@ -28,69 +29,69 @@ def path_of(request: Request) -> str:
 
 
 def protocol(request: Request) -> str:
-    """The wire format of a request, for metrics: ``openai`` or ``native``."""
+    """Return the wire format of a request, for metrics: ``openai`` or ``native``."""
     return "openai" if path_of(request) else "native"
 
 
-def read(request: Request, path: str) -> requests.Asked:
-    """What a request asks for.
+def read(request: Request, path: str) -> requests.TextRequest:
+    """Parse the body of a request.
 
     Args:
-        request: with a body.
-        path: behind the version in its URL; empty for the native form.
+        request: whose body is JSON.
+        path: behind the version in the URL; empty for the native form.
 
     Raises:
-        InputError: there is nothing at this path, or the body is not what is read there.
+        InputError: the path is unknown, or its form does not fit the body.
     """
-    if path not in _READ:
-        offered = ", ".join([*filter(None, _READ), MODELS])
+    if path not in _PARSERS:
+        offered = ", ".join([*filter(None, _PARSERS), MODELS])
         raise InputError("not_found", f"there is nothing at {path!r}", "url", offered)
     if request.headers.get("explain") == "True":
         raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
     if request.media_type not in (JSON, ""):
-        found = f"content type {request.media_type!r}"
-        raise InputError("unsupported_media_type", found, "content-type", JSON)
+        message = f"content type {request.media_type!r}"
+        raise InputError("unsupported_media_type", message, "content-type", JSON)
     if not request.body:
         raise InputError("empty", "the body is empty", expected="a JSON object, by POST")
     json_io.check_utf8(request.body)
-    return _READ[path](request.body)
+    return _PARSERS[path](request.body)
 
 
 def too_long(
-    asked: requests.Asked, context: int, prompt: int, answer: int | None = None, least: bool = False
+    text_request: requests.TextRequest, context: int, prompt: int, answer: int | None = None, least: bool = False
 ) -> InputError:
-    """The error of a request that the context has no room for.
+    """Return the error of a request that does not fit the context.
 
-    Its words are OpenAI's own: frameworks look for them to shorten a conversation and ask again. Some look for the code
-    in the message, so it stands there too.
+    The words are OpenAI's: frameworks look for them, shorten the conversation and try again. Some look for the code in
+    the message, so it stands there too.
 
     Args:
-        asked: the request.
-        context: tokens that there is room for.
-        prompt: tokens that it has.
-        answer: tokens that are asked for; None where the prompt alone is too long.
-        least: the prompt has so many at least.
+        text_request: the request.
+        context: tokens of the context.
+        prompt: tokens of the prompt.
+        answer: tokens of the answer; None where the prompt alone is too long.
+        least: whether ``prompt`` is a lower bound.
     """
-    what = "messages" if asked.kind == "chat" else "prompt"
+    part = "messages" if text_request.kind == "chat" else "prompt"
     message = f"This model's maximum context length is {context} tokens. However, "
     if answer is None:
-        found = f"at least {prompt}" if least else f"{prompt}"
-        message += f"your {what} resulted in {found} tokens. Please reduce the length of the {what}."
+        tokens = f"at least {prompt}" if least else f"{prompt}"
+        message += f"your {part} resulted in {tokens} tokens. Please reduce the length of the {part}."
     else:
         message += (
-            f"you requested {prompt + answer} tokens ({prompt} in the {what}, {answer} in the completion). "
-            f"Please reduce the length of the {what} or completion."
+            f"you requested {prompt + answer} tokens ({prompt} in the {part}, {answer} in the completion). "
+            f"Please reduce the length of the {part} or completion."
         )
-    return InputError("context_length_exceeded", f"{message} (context_length_exceeded)", asked.path)
+    return InputError("context_length_exceeded", f"{message} (context_length_exceeded)", text_request.path)
 
 
 def error_of(error: InputError, request: Request, cause: Exception | None = None) -> Response:
-    """An error as its client reads it: in OpenAI's form on OpenAI's routes, else in ours.
+    """Return an error as a response: in OpenAI's form on OpenAI's routes, else in the native form.
 
     Args:
-        error: what was wrong.
-        request: that cannot be answered.
-        cause: what was raised when the fault is ours.
+        error: the fault.
+        request: that has the fault.
+        cause: the exception, where the fault is the worker's.
     """
     if protocol(request) == "native":
         return error_response(error, request, cause)

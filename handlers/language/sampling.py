@@ -1,4 +1,4 @@
-"""From logits to the next token, in NumPy: nothing here loops over the vocabulary in Python."""
+"""Choose the next token from logits, in NumPy: nothing here loops over the vocabulary in Python."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from handlers.contract import Array
 from handlers.language.generation import Sampling
 from handlers.language.json_grammar import JsonAnswer
 
-GREEDY = 1e-5  # temperatures below are zero to float32
+GREEDY = 1e-5  # lower temperatures count as zero
 
 
 class Sampled(NamedTuple):
-    """A chosen token, with the log-probabilities that were asked for."""
+    """A chosen token, with its log-probabilities where the request wants them."""
 
     token: int
     logprob: float | None
@@ -23,15 +23,15 @@ class Sampled(NamedTuple):
 class Sampler:
     """Chooses the tokens of one request.
 
-    Its random numbers are its own, one for each token, so what is drawn does not depend on the rest of the batch.
+    It has random numbers of its own, one for each token, so the choice does not depend on the rest of the batch.
 
     Args:
-        sampling: how.
-        held: what the answer is held to.
+        sampling: the request's parameters.
+        json: the JSON object that the answer must be; None for free text.
     """
 
-    def __init__(self, sampling: Sampling, held: JsonAnswer | None = None) -> None:
-        self._sampling, self._held = sampling, held
+    def __init__(self, sampling: Sampling, json: JsonAnswer | None = None) -> None:
+        self._sampling, self._json = sampling, json
         # OpenAI's seeds are signed, NumPy's are not.
         seed = None if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.default_rng(seed)
@@ -41,10 +41,10 @@ class Sampler:
         """Choose the next token.
 
         Args:
-            logits: float32 ``(vocabulary,)``; they are not changed.
+            logits: float32 ``(vocabulary,)``; not changed.
 
         Raises:
-            ValueError: there is no finite largest of them, or no token that the answer could go on with.
+            ValueError: the largest logit is not finite, or no token fits the JSON object.
         """
         token = self._allowed(self._penalised(logits))
         self._generated[token] += 1
@@ -66,21 +66,21 @@ class Sampler:
         return penalised
 
     def _allowed(self, logits: Array) -> int:
-        if not self._held:
+        if not self._json:
             return self._choose(logits)
-        tokens = self._held.allowed()
+        tokens = self._json.allowed()
         token = int(tokens[self._choose(logits[tokens])])
-        self._held.take(token)
+        self._json.take(token)
         return token
 
     def _choose(self, logits: Array) -> int:
-        likeliest = int(logits.argmax())  # the first that is not a number, if there is one
+        likeliest = int(logits.argmax())  # the first NaN, if there is one
         if not np.isfinite(logits[likeliest]):
             raise ValueError("the model's logits are not finite: its weights are damaged")
         if self._sampling.temperature < GREEDY:
             return likeliest
-        # A race: each token has an exponential time at a rate of its weight, and the shortest wins. As each has a time
-        # of its own, last bits of the logits, which differ with the size of the batch, hardly ever change who does.
+        # A race: each token gets an exponential time at the rate of its weight, and the shortest wins. Last bits of the
+        # logits differ with the size of the batch. As each token has its own time, they hardly ever change the winner.
         times = self._random.standard_exponential(len(logits))
         tokens = self._candidates(logits)
         if tokens is not None:
@@ -89,7 +89,7 @@ class Sampler:
         return winner if tokens is None else int(tokens[winner])
 
     def _candidates(self, logits: Array) -> Array | None:
-        """The tokens that top_k and top_p leave; None for all."""
+        """Return the tokens that top_k and top_p leave; None for all."""
         top_k, top_p = self._sampling.top_k, self._sampling.top_p
         tokens = largest(logits, top_k) if 0 < top_k < len(logits) else None
         if top_p == 1:
@@ -98,30 +98,30 @@ class Sampler:
         return kept if tokens is None else tokens[kept]
 
     def _weights(self, logits: Array) -> Array:
-        """Probabilities up to a factor; none is zero."""
+        """Return probabilities up to a factor; none is zero."""
         weights: Array = np.exp((logits - logits.max()) / self._sampling.temperature)
         return weights.clip(np.finfo(np.float32).tiny)
 
 
 def log_softmax(logits: Array) -> Array:
-    """Logarithms of the probabilities: float32 ``(n,)`` to the same."""
+    """Return the logarithms of the probabilities of logits: float32 ``(n,)`` to the same."""
     shifted = logits - logits.max()
     logprobs: Array = shifted - np.log(np.exp(shifted).sum())
     return logprobs
 
 
 def largest(values: Array, count: int) -> Array:
-    """Where the ``count`` largest values are, largest first."""
+    """Return the positions of the ``count`` largest values, largest first."""
     count = min(count, len(values))
     if not count:
         return np.empty(0, np.intp)
-    found = np.argpartition(values, -count)[-count:]
-    order: Array = found[np.argsort(-values[found], kind="stable")]
+    positions = np.argpartition(values, -count)[-count:]
+    order: Array = positions[np.argsort(-values[positions], kind="stable")]
     return order
 
 
 def nucleus(weights: Array, top_p: float) -> Array:
-    """Where the fewest weights are that together make up the share ``top_p``, largest first (arXiv:1904.09751).
+    """Return the positions of the fewest weights with the share ``top_p``, largest first (arXiv:1904.09751).
 
     Args:
         weights: ``(n,)``, none negative.

@@ -1,4 +1,4 @@
-"""Instruments of a language model's worker, beside those of every model: its tokens, and how full its engine is."""
+"""Instruments of a language model's worker beside those of every model: its tokens, and how full its engine is."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -11,12 +11,7 @@ EACH = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2
 
 
 class LanguageTelemetry:
-    """What a language model does, step by step.
-
-    Args:
-        contract: of the model.
-        registry: that the instruments belong to.
-    """
+    """Records the steps of a language model in a registry's instruments."""
 
     def __init__(self, contract: ModelContract, registry: CollectorRegistry) -> None:
         names = {"model": contract.name, "version": contract.version}
@@ -38,12 +33,12 @@ class LanguageTelemetry:
         self._filled = gauge("llm_kv_cache_usage_ratio", "Share of the key-value cache that running requests hold")
 
     def first_token(self, seconds: float, prompt: int) -> None:
-        """Record that a request got its first token, so many seconds after it was received."""
+        """Record the seconds from a request to its first token, and the tokens of its prompt."""
         self._first.observe(seconds)
         self._prompt.inc(prompt)
 
     def next_token(self, seconds: float) -> None:
-        """Record that a request got another token, so many seconds after the one before."""
+        """Record the seconds from a token to the next one of the same request."""
         self._each.observe(seconds)
 
     def stepped(self, usage: Usage, generated: int) -> None:

@@ -1,6 +1,6 @@
-"""A conversation as the tokens that a model was trained on, by the chat template that came with its weights.
+"""Turn a conversation into tokens by the chat template that came with a model's weights.
 
-A template is a program in Jinja, and a stranger's: it runs in Jinja's sandbox ("Sandbox" in its documentation).
+A template is a foreign program in Jinja, so it runs in Jinja's sandbox ("Sandbox" in its documentation).
 """
 
 import re
@@ -16,18 +16,18 @@ from handlers.message import InputError
 
 FILE = "chat_template.jinja"  # in the archive, as Hugging Face names it
 Tokenize = Callable[[str, bool], list[int]]
-_MARKUP = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{1,20}\]")  # what a control token may look like
+_MARKUP = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{1,20}\]")  # forms of a control token
 
 
 class ChatTemplate:
-    """Writes conversations.
+    """Writes conversations as tokens.
 
     Args:
         source: the template, which may use ``messages``, ``add_generation_prompt`` and ``raise_exception``.
-        tokenize: a text and whether control tokens in it are meant, to tokens.
+        tokenize: splits a text; its flag says whether names of control tokens become these tokens.
 
     Raises:
-        ValueError: the template is no Jinja.
+        ValueError: the template is not valid Jinja.
     """
 
     def __init__(self, source: str, tokenize: Tokenize) -> None:
@@ -47,33 +47,35 @@ class ChatTemplate:
         self._control = re.compile("|".join(map(re.escape, sorted(names))) or r"(?!)")
 
     def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """A conversation, and the beginning of the answer.
+        """Return the tokens of a conversation and of the beginning of the answer.
 
-        Only the template's own control tokens become such: ``<|im_end|>`` in what somebody wrote is text. All other
-        text is split as if it stood there in one piece, as in training.
+        Only the template's own control tokens become control tokens: ``<|im_end|>`` in a message is text. All other
+        text is split in one piece, as in training.
 
         Args:
             messages: ``role`` and ``content`` of each.
 
         Raises:
-            InputError: the template refuses the conversation, or cannot write it.
+            InputError: the template refuses the conversation, or fails on it.
         """
-        mark = secrets.token_hex(16)  # what was written cannot know it
+        mark = secrets.token_hex(16)  # no message can contain it
         marked = [{**message, "content": f"{mark}<{message['content']}{mark}>"} for message in messages]
         try:
             text = self._template.render(messages=marked, add_generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
             raise InputError("invalid_parameter", str(error), "$.messages", "a conversation for this model") from error
         parts = re.split(f"{mark}<(.*?){mark}>", text, flags=re.DOTALL)
-        if any(mark in part for part in parts):  # else a turn that was cut could pass for the template's own text
+        if any(
+            mark in part for part in parts
+        ):  # otherwise a message that was cut could pass for the template's own text
             raise InputError("internal", "the chat template cuts what was written", "$.messages")
         return self._joined(parts[::2], parts[1::2])
 
-    def _joined(self, own: Sequence[str], written: Sequence[str]) -> list[int]:
-        """Tokens of the template's own text and what was written, in turn."""
+    def _joined(self, own: Sequence[str], contents: Sequence[str]) -> list[int]:
+        """Return the tokens of the template's own texts and the messages' contents, in turn."""
         tokens: list[int] = []
         run = ""
-        for template, content in zip_longest(own, written, fillvalue=""):
+        for template, content in zip_longest(own, contents, fillvalue=""):
             start = 0
             for control in self._control.finditer(template):
                 tokens += self._plain(run + template[start : control.start()])

@@ -1,6 +1,6 @@
-"""From the bytes of tokens to text that may be shown: whole characters, and nothing of a string that ends the answer.
+"""Turn the bytes of tokens into text that may be shown: whole characters, and nothing of a string that ends the answer.
 
-Both are told from bytes alone, because no character's bytes begin inside another's (UTF-8: RFC 3629, section 1).
+Bytes alone decide both, because no character's bytes begin inside another's (UTF-8: RFC 3629, section 1).
 """
 
 import codecs
@@ -12,11 +12,11 @@ from handlers.language.generation import Token
 
 
 class Shown(NamedTuple):
-    """What has become certain.
+    """Text that can be sent.
 
     Attributes:
-        text: valid Unicode; what is no UTF-8 stands as U+FFFD.
-        tokens: those that end in it.
+        text: valid Unicode; bytes that are no UTF-8 stand as U+FFFD.
+        tokens: the tokens that end in the text.
     """
 
     text: str
@@ -24,33 +24,33 @@ class Shown(NamedTuple):
 
 
 class StoppedText:
-    """The text of one answer as its tokens come in.
+    """Collects the text of one answer from its tokens.
 
     Args:
-        stop: strings that end the answer, none of them empty; neither they nor what follows is ever shown, not even
-            where a string begins in one token and ends in another.
+        stop: strings that end the answer, none of them empty. Neither they nor what follows is shown, even where a
+            string begins in one token and ends in another.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
-        self.stopped = False  # whether one of the strings came
-        self._stop = [one.encode() for one in stop]
+        self.stopped = False  # whether a stop string came
+        self._stop = [string.encode() for string in stop]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = b""  # may be the beginning of a string
-        self._start = 0  # position of what is held in the whole answer
-        self._tokens: deque[tuple[int, Token]] = deque()  # not shown yet, and the position where each ends
+        self._held = b""  # bytes that may begin a stop string
+        self._start = 0  # position of the held bytes in the answer
+        self._tokens: deque[tuple[int, Token]] = deque()  # tokens not shown yet, each with the position of its end
 
     def add(self, token: Token) -> Shown:
-        """Take the next token."""
+        """Add a token; return the text that can be sent now."""
         self._held += token.piece
         self._tokens.append((self._start + len(self._held), token))
-        found = [at for at in map(self._held.find, self._stop) if at >= 0]
-        if found:
+        positions = [position for position in map(self._held.find, self._stop) if position >= 0]
+        if positions:
             self.stopped = True
-            return self._show(min(found), last=True)
-        return self._show(len(self._held) - max((_overlap(self._held, one) for one in self._stop), default=0))
+            return self._show(min(positions), last=True)
+        return self._show(len(self._held) - max((_overlap(self._held, stop) for stop in self._stop), default=0))
 
     def end(self) -> Shown:
-        """The rest, when no token follows."""
+        """Return the rest of the text, when no token follows."""
         return self._show(len(self._held), last=True)
 
     def _show(self, length: int, last: bool = False) -> Shown:
@@ -64,5 +64,5 @@ class StoppedText:
 
 
 def _overlap(text: bytes, stop: bytes) -> int:
-    """How many bytes at the end of a text are the beginning of a string that is not in it as a whole."""
+    """Return the number of bytes at the end of a text that begin a stop string."""
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)

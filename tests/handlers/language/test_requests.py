@@ -12,18 +12,18 @@ from tests.support.handlers.wire import dumps
 HI = [{"role": "user", "content": "Hi"}]
 
 
-def chat(**parameters: Any) -> requests.Asked:
+def chat(**parameters: Any) -> requests.TextRequest:
     return requests.chat(dumps({"messages": HI} | parameters))
 
 
-def completion(**parameters: Any) -> requests.Asked:
+def completion(**parameters: Any) -> requests.TextRequest:
     return requests.completion(dumps({"prompt": "Hi"} | parameters))
 
 
 def test_a_bare_request_has_the_apis_defaults() -> None:
-    assert chat() == requests.Asked("chat", HI, None, [], Sampling())
-    assert completion() == requests.Asked("completion", "Hi", 16, [], Sampling())
-    assert requests.native(b'{"prompt": "Hi"}') == requests.Asked("native", "Hi", None, [], Sampling())
+    assert chat() == requests.TextRequest("chat", HI, None, [], Sampling())
+    assert completion() == requests.TextRequest("completion", "Hi", 16, [], Sampling())
+    assert requests.native(b'{"prompt": "Hi"}') == requests.TextRequest("native", "Hi", None, [], Sampling())
 
 
 def test_every_parameter_is_understood() -> None:
@@ -46,7 +46,7 @@ def test_every_parameter_is_understood() -> None:
         response_format={"type": "text"},
     )
     sampling = Sampling(0.5, 0.9, 40, -2, 2, -1, 3)
-    assert asked == requests.Asked("chat", HI, 9, ["a", "b"], sampling, stream=True, include_usage=True)
+    assert asked == requests.TextRequest("chat", HI, 9, ["a", "b"], sampling, stream=True, include_usage=True)
 
 
 def test_parts_of_text_a_name_and_the_newer_word_for_system_are_read() -> None:
