@@ -2,7 +2,21 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def in_turns(calls: Mapping[str, Callable[[int], T]], rounds: int) -> Iterator[dict[str, T]]:
+    """Call each once a round, with the round's number; yield what they return, by name.
+
+    The order turns about from round to round, so that none always finds what another left in the caches.
+    """
+    names = [*calls]
+    for number in range(rounds):
+        yield {name: calls[name](number) for name in (names[::-1] if number % 2 else names)}
 
 
 def medians(
@@ -19,17 +33,17 @@ def medians(
         seconds: of one turn; it holds at least one call.
         clock: tells the time in seconds.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+
+    def turn(call: Callable[[], object], _: int) -> list[float]:
+        times: list[float] = []
+        end = clock() + seconds
+        while not times or clock() < end:
+            started = clock()
+            call()
+            times.append(clock() - started)
+        return times
+
     for call in calls.values():
         call()  # the first one warms up
-    for _ in range(rounds):
-        for name, call in calls.items():
-            end = clock() + seconds
-            while True:
-                started = clock()
-                call()
-                stopped = clock()
-                times[name].append(stopped - started)
-                if stopped >= end:
-                    break
-    return {name: statistics.median(values) for name, values in times.items()}
+    measured = [*in_turns({name: partial(turn, call) for name, call in calls.items()}, rounds)]
+    return {name: statistics.median(value for times in measured for value in times[name]) for name in calls}

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from functools import partial
 from statistics import median
 
 from monitoring.retraining.judging.archived import Archived
 from monitoring.store.records import Prediction
+from training.figures.timing import in_turns
 from training.statistics.pair import Pair
 
 ROUNDS = 300  # each answers the same row once
@@ -49,19 +50,20 @@ def compare_latency(
 
 
 def _measure(versions: Pair[Archived], rows: Sequence[Prediction], rounds: int) -> Latency:
-    champion, challenger = versions
-    pairs: list[tuple[float, float]] = []
+    def turn(version: Archived, number: int) -> float:
+        return version.seconds(rows[number % len(rows)])
+
+    calls = {name: partial(turn, version) for name, version in versions._asdict().items()}
+    measured: list[dict[str, float]] = []
     total = 0.0
-    for i, row in enumerate(islice(cycle(rows), WARM_UP + rounds)):
-        if i % 2:  # neither is always the one that finds the other's data in the caches
-            after, before = challenger.seconds(row), champion.seconds(row)
-        else:
-            before, after = champion.seconds(row), challenger.seconds(row)
-        total += before + after
-        if i >= WARM_UP:
-            pairs.append((before, after))
-        if len(pairs) >= FEWEST_ROUNDS and total > LONGEST:
+    for seconds in in_turns(calls, WARM_UP + rounds):
+        total += sum(seconds.values())
+        measured.append(seconds)
+        if len(measured) >= WARM_UP + FEWEST_ROUNDS and total > LONGEST:
             break
-    ratio = median(after / before for before, after in pairs)
-    champion_ms, challenger_ms = (1000 * median(times) for times in zip(*pairs, strict=True))
-    return Latency(champion_ms=champion_ms, challenger_ms=challenger_ms, ratio=ratio)
+    counted = measured[WARM_UP:]
+    return Latency(
+        champion_ms=1000 * median(seconds["champion"] for seconds in counted),
+        challenger_ms=1000 * median(seconds["challenger"] for seconds in counted),
+        ratio=median(seconds["challenger"] / seconds["champion"] for seconds in counted),
+    )

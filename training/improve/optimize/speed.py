@@ -5,11 +5,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from handlers.contract import Array
 from handlers.engine import Engine
+from training.figures.timing import in_turns
 from training.recipe import Recipe, Split
 
 SIZES = (1, 64)  # rows: a request alone, and a full batch
@@ -49,7 +51,6 @@ def race(
     engines: Mapping[str, Engine],
     work: Mapping[int, Sequence[Batch]],
     seconds: float,
-    seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[int, Times]]:
     """Time every engine on the same batches, in rounds of changing order.
@@ -58,21 +59,23 @@ def race(
         engines: by name; the first says how many calls fit into the time.
         work: batches by their size.
         seconds: for each engine and size, as long as it is as fast as the first.
-        seed: of the order.
         clock: tells the time in seconds.
     """
     first = next(iter(engines.values()))
     calls = {size: _calls(first, rows[0], seconds / ROUNDS, clock) for size, rows in work.items()}
-    found: dict[str, dict[int, list[list[float]]]] = {name: {size: [] for size in work} for name in engines}
-    random = np.random.default_rng(seed)
-    for turn in range(ROUNDS):
-        for name in random.permutation(list(engines)):
-            for size, rows in work.items():
-                begin = turn * calls[size] % len(rows)
-                chosen = itertools.islice(itertools.cycle(rows), begin, begin + calls[size])
-                found[str(name)][size].append(_times(engines[str(name)], list(chosen), clock))
+
+    def turn(engine: Engine, number: int) -> dict[int, list[float]]:
+        times = {}
+        for size, rows in work.items():
+            begin = number * calls[size] % len(rows)
+            chosen = itertools.islice(itertools.cycle(rows), begin, begin + calls[size])
+            times[size] = _times(engine, list(chosen), clock)
+        return times
+
+    rounds = [*in_turns({name: partial(turn, engine) for name, engine in engines.items()}, ROUNDS)]
     return {
-        name: {size: Times(size, np.array(seconds)) for size, seconds in sizes.items()} for name, sizes in found.items()
+        name: {size: Times(size, np.array([times[name][size] for times in rounds])) for size in work}
+        for name in engines
     }
 
 
