@@ -175,7 +175,6 @@ def judge(model: str, objectives: Objectives, measured: Measured, recovery: Meas
     """Compare one model's measurements with its objectives.
 
     Args:
-        model: its name.
         objectives: of the model in the profile that ran.
         measured: of the whole run.
         recovery: of the stage of that name alone, where the profile has one.

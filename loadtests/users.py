@@ -164,10 +164,8 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
     """The users of one model.
 
     Args:
-        contract: of the model.
         weight: share of the users when there are several models.
         pacing: seconds from one request of a user to its next; 0 is without a pause.
-        seed: of the requests.
     """
     rng, chats = np.random.default_rng(seed), contract.task == "generation"
     attributes = {

@@ -111,7 +111,6 @@ def run(url: str, path: Path, clients: int, seconds: float) -> Load:
     """Put load on a URL.
 
     Args:
-        url: with the path.
         path: of a script made by ``script``.
         clients: connections, each with one request at a time.
         seconds: rounded to whole ones, at least one.

@@ -148,11 +148,7 @@ class Cases:
 
 
 class Version:
-    """A process that measures the code of one checkout.
-
-    Args:
-        directory: of the checkout.
-    """
+    """A process that measures the code of one checkout."""
 
     def __init__(self, directory: Path) -> None:
         own = directory / "loadtests" / "bench" / "core.py"  # it knows the handlers beside it

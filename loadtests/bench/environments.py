@@ -28,9 +28,6 @@ def ensure(
 
     Args:
         peer: a folder of ``peers``.
-        root: folder of the environments.
-        say: is told that it takes a while.
-        peers: folder of the peers' code.
         borrow: it sees our own environment's packages too, and installs only what differs; for large ones.
 
     Raises:

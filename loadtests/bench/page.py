@@ -80,9 +80,7 @@ def draw_bars(axes: "Axes", bars: Sequence[tuple[str, bool, Spread | None]], uni
     """Draw a bar a contender from below, smallest and largest round as whiskers.
 
     Args:
-        axes: to draw on.
         bars: name, whether it is ours, and what was measured.
-        unit: of the values.
     """
     spreads = [spread or Spread(0, 0, 0) for _, _, spread in bars]
     whiskers = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]

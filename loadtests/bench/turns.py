@@ -55,7 +55,6 @@ class Turns:
 
     Args:
         results: hear who is left out, and why.
-        say: is told what happens.
         seconds: of a turn, at most.
         faults: that a contender may have beside ``FAULTS``.
     """

@@ -35,9 +35,6 @@ def complaint(contract: ModelContract, asked: ChatRequest, status: int, body: by
 class ChatStream:
     """Reads a stream and says what is wrong with it.
 
-    Args:
-        asked: the request.
-
     Attributes:
         events: that were read, the last one included.
         first: when the first token came; None before.

@@ -22,9 +22,7 @@ class Gate:
     """Judges one run.
 
     Args:
-        objectives: by model.
         stats: gives Locust's statistics, which it replaces when a run begins.
-        console: takes the stages and the table.
         report: folder that the table is kept in; None for nowhere.
     """
 

@@ -28,8 +28,6 @@ class LoadCollector(Collector):
 
     Args:
         stats: gives them, as Locust replaces them when a run begins.
-        users: gives the number of users.
-        models: that are asked.
     """
 
     def __init__(self, stats: "Callable[[], RequestStats]", users: Callable[[], int], models: Sequence[str]) -> None:

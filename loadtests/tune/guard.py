@@ -37,12 +37,8 @@ def measure(
     """Load a served model and an echo beside it in turn.
 
     Args:
-        management: of the running service.
-        store: its model store.
-        name: of the model.
         archive: of the model, whose batch settings the echo shares.
         throughput: puts load on a served name and gives its answers a second.
-        rounds: how many times each.
 
     Raises:
         ManagementError: the echo cannot be served.

@@ -52,9 +52,7 @@ def measure_with_wrk(url: str, script: Path, seconds: float) -> Measure:
     """Measures a served name by load from wrk.
 
     Args:
-        url: of the inference port.
         script: for wrk, with the requests.
-        seconds: of one measurement.
     """
 
     def measure(name: str, candidate: Candidate, clients: int) -> Point:
@@ -127,11 +125,7 @@ def draw(points: Sequence[Point], winner: Candidate | None, p99_ms: float, title
     """Draw one line a candidate, from few clients to many, the winner thick.
 
     Args:
-        points: of every candidate.
-        winner: is drawn over the others.
         p99_ms: the objective, a line across.
-        title: above the picture.
-        path: of the PNG.
     """
     with picture(path, 9, 5.5, dpi=120) as figure:
         axes = figure.add_subplot()
@@ -150,14 +144,6 @@ def draw(points: Sequence[Point], winner: Candidate | None, p99_ms: float, title
 
 class Tuning:
     """A tuning of one model.
-
-    Args:
-        settings: of the running service.
-        model: its name.
-        p99_ms: the objective.
-        seconds: of one measurement.
-        folder: for the curve.
-        console: is told what happens.
 
     Raises:
         ArchiveError: the model has no champion, or its archive is not as registered.

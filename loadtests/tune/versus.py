@@ -95,11 +95,7 @@ def compare(
 
     Args:
         sides: this one, and the other.
-        model: that is asked.
-        clients: connections.
         rounds: how often each is loaded, after a warm-up.
-        seconds: of one measurement.
-        say: is told of each round.
 
     Raises:
         ArchiveError: a side has no champion of the model.

@@ -13,7 +13,6 @@ def template(path: Path, filters: Mapping[str, Callable[..., str]]) -> Template:
     """A template that may extend ``frame.html``.
 
     Args:
-        path: of the template.
         filters: that it uses, beside ``markup`` for what is markup already.
     """
     environment = Environment(

@@ -28,10 +28,7 @@ def medians(
     """The median time of one call of each, in seconds.
 
     Args:
-        calls: what is measured, by name.
-        rounds: turns of each.
         seconds: of one turn; it holds at least one call.
-        clock: tells the time in seconds.
     """
 
     def turn(call: Callable[[], object], _: int) -> list[float]:

@@ -126,8 +126,6 @@ def ablate(
     """Measure the practices that a model's hyperparameters know.
 
     Args:
-        recipe: of the model.
-        cache: folder for data.
         runs: folder where finished runs are kept; the same call goes on from them.
         starts: presets to start from; none for the recipe's own.
         rows: to learn from; None for all.
@@ -135,7 +133,6 @@ def ablate(
         seeds: runs of each variant.
         only: measure only practices with one of these texts in their names, and nothing together.
         timeout: s after which no further run begins.
-        step: is told what happens.
         clock: monotonic, s.
 
     Returns:

@@ -46,10 +46,7 @@ def learning_curve(
         preset: the other hyperparameters; None for the default.
         sizes: numbers of training rows.
         metric: that is shown; None for the one that decides.
-        cache: folder for data.
-        checkpoints: folder for checkpoints of runs that are under way.
         steps: that every run takes at least, so that few rows are not also trained for less.
-        step: is told what happens.
 
     Returns:
         ``command``, ``model``, ``seconds`` (of all runs), ``machine``, ``metric``, ``steps``, ``hyperparameters``;

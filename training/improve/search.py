@@ -67,12 +67,10 @@ def open_study(
     is tried again where it was killed. A damaged file is put aside and told.
 
     Args:
-        recipe: of the model.
         hp: the preset that is searched around.
         data: that trials learn from; another number of rows is another study.
         runs: folder of the file ``search-MODEL.db``.
         seed: of the sampler; None for another in every process.
-        step: is told what happens.
     """
     runs.mkdir(parents=True, exist_ok=True)
     database = runs / f"search-{recipe.name}.db"
@@ -193,8 +191,6 @@ def search(
     """Search around a preset, then train the best and the preset alike, with seeds that the search has not used.
 
     Args:
-        recipe: of the model.
-        cache: folder for data.
         runs: folder of the study's file.
         trials: that the study shall have, those of earlier runs included.
         preset: to search around; None for the default.
@@ -203,7 +199,6 @@ def search(
         epochs: of a trial; None for the preset's.
         seeds: trainings of the best and of the preset.
         seed: of the sampler; None for another in every process.
-        step: is told what happens.
 
     Returns:
         ``command``, ``model``, ``seconds``, ``machine``, ``metric``, ``budget``, ``preset`` (its name), ``found``

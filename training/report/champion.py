@@ -44,11 +44,6 @@ class ChampionReport:
 def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> ChampionReport:
     """Run the champion's graph over the held-out rows again and write its page.
 
-    Args:
-        recipe: of the model.
-        registry: of the model store.
-        cache: folder for data.
-
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
         DataError: the data cannot be had, or is not what the champion was trained on.

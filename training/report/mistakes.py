@@ -39,10 +39,8 @@ def worst(contract: ModelContract, split: Split, output: Array, pictures: bool, 
 
     Args:
         contract: names inputs and labels.
-        split: the held-out rows.
         output: the model's, for these rows.
         pictures: whether an array of bytes is a picture.
-        most: how many.
 
     Returns:
         Of a regression the largest errors; of a classification, among the wrong answers, those that gave the truth the

@@ -23,11 +23,8 @@ def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arra
     """Write the page of one version into the model store, ``reports/MODEL-VERSION.html``.
 
     Args:
-        recipe: of the model.
-        contract: of the version.
         data: that it was evaluated on.
         output: of the served module for ``data.test``.
-        store: folder of the archives.
     """
     path = store / FOLDER / f"{contract.name}-{contract.version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)

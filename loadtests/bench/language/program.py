@@ -19,8 +19,6 @@ def running(command: Sequence[str], environment: Mapping[str, str], folder: Path
 
     Args:
         command: says ``ready`` once it has loaded its model.
-        environment: of the process.
-        folder: for its log.
 
     Raises:
         StartError: it ended; the message has the end of its log.

@@ -100,8 +100,6 @@ def draw(engine: GenerationEngine, alone: int, together: int, long: int) -> Prom
     Args:
         engine: of the model, which no prompt was asked before.
         alone: how many prompts to ask one at a time.
-        together: how many at once.
-        long: how many long ones.
     """
     openings = passages(engine)
 

@@ -36,13 +36,7 @@ class Request:
 
 
 class _Connection:
-    """One request in a connection of its own.
-
-    Args:
-        request: of it.
-        port: of the server.
-        path: of the URL.
-    """
+    """One request in a connection of its own."""
 
     def __init__(self, request: Request, port: int, path: str) -> None:
         self.request = request
@@ -81,8 +75,6 @@ def ask(port: int, path: str, requests: Sequence[Request]) -> list[Answer]:
     """Send requests, each in a connection of its own, and wait for all answers.
 
     Args:
-        port: of a server on this machine.
-        path: of the URL.
         requests: whose bodies ask for a stream.
 
     Raises:

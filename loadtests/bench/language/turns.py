@@ -38,10 +38,7 @@ class Bench:
     """One run.
 
     Args:
-        results: are filled.
-        model: that is served.
         prompts: the same in every turn.
-        say: is told what happens.
         save: is called after every turn.
     """
 
@@ -89,8 +86,6 @@ def turn(contender: Contender, started: Started, prompts: Prompts, warm_up: floa
     """Measure a contender that was just started, once it is as fast as it stays.
 
     Args:
-        contender: who is measured.
-        started: is asked.
         prompts: that it was not asked before.
         warm_up: seconds, at least; what serves for days is measured, not its start.
     """

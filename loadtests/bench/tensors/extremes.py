@@ -30,7 +30,6 @@ def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
 
     Args:
         model: folder made by ``marloop.unpack``.
-        exchange: requests to it.
         plan: says how many clients flood it and how long it soaks.
 
     Raises:

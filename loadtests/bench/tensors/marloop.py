@@ -51,7 +51,6 @@ def repacked(model: Path, profile: str, store: Path) -> Path:
         model: a folder made by ``unpack``.
         profile: ``latency``; ``throughput`` is as the champion was packed; ``bare`` too, but with the handler that
             checks nothing.
-        store: is made.
     """
     content = (model / "champion.mar").read_bytes()
     if profile == "latency":

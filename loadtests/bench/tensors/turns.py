@@ -35,9 +35,7 @@ class Bench:
     """One run.
 
     Args:
-        results: are filled.
         models: folder of each model, made by ``marloop.unpack``.
-        say: is told what happens.
         save: is called after every turn.
     """
 

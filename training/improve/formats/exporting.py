@@ -54,13 +54,7 @@ def export_champion(
     """Write a champion in some formats; a file whose answers differ is not kept.
 
     Args:
-        recipe: of the model.
-        registry: of the model store.
-        chosen: the formats.
-        cache: folder for data.
         output: folder; the files are called ``MODEL-VERSION``, the contract lies beside them.
-        rounds: of the measurement of time.
-        step: is told what happens.
 
     Returns:
         ``command``, ``model``, ``version``, ``seconds``, ``machine``, ``compared_rows``; ``rows``, for each format

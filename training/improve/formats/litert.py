@@ -24,7 +24,6 @@ class LiteRTEngine:
     """A TensorFlow Lite file, which takes one row at a time.
 
     Args:
-        path: the file.
         contract: names its inputs and outputs, in order.
     """
 

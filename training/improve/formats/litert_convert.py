@@ -12,8 +12,6 @@ def convert(program_path: str, output_path: str, inputs: list[tuple[str, list[in
     """Convert a program.
 
     Args:
-        program_path: of the program.
-        output_path: of the TensorFlow Lite file.
         inputs: datatype and fixed shape of each.
 
     Raises:

@@ -16,7 +16,6 @@ class OpenVINOEngine:
     """A graph on OpenVINO's CPU plugin, on one thread.
 
     Args:
-        path: of the ``.xml``.
         contract: names the graph's outputs.
     """
 

@@ -10,9 +10,7 @@ def compare(task: Task, expected: Array, found: Array) -> dict[str, float]:
     """Measure the difference of two outputs.
 
     Args:
-        task: of the model.
         expected: the program's, values ``(n,)`` or probabilities ``(n, classes)``.
-        found: the file's.
 
     Returns:
         ``max_abs_difference``, and of a classification ``label_agreement``, the share of rows whose likeliest class is

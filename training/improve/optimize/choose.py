@@ -13,7 +13,6 @@ def choose(rows: Sequence[Mapping[str, Any]], max_drop: float, batched: bool) ->
     """The name of the variant to serve, or None where the champion stays.
 
     Args:
-        rows: as measured.
         max_drop: points that the metric may be worse.
         batched: whether requests of different clients share a batch.
     """

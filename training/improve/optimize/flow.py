@@ -59,18 +59,12 @@ def optimize(
     Until then the store stays as it is, however this ends.
 
     Args:
-        recipe: of the model.
-        registry: of the model store.
-        cache: folder for data.
-        checkpoints: folder for checkpoints of runs that are under way.
         max_drop: points that the deciding metric may be worse: hundredths of accuracy, or of the champion's RMSE.
         shares: of the channels, each of which gives a pruned variant.
         epochs: of fine-tuning after pruning; None for half of the champion's.
         promote: whether the choice becomes champion: ``auto`` if what it was made from still is.
-        dry_run: only measure.
         seconds: of timing, for each variant and size of batch.
         threads: of one operator while timing; with one, what else the machine does disturbs least.
-        step: is told what happens.
 
     Returns:
         The outcome; its result has ``command``, ``model``, ``version``, ``task``, ``primary``, ``held_out``,

@@ -30,11 +30,7 @@ def measure(
     """Measure variants side by side, the first as the reference of all.
 
     Args:
-        variants: of one model.
-        contract: of the champion.
-        threads: of one operator.
         seconds: of timing, for each variant and size of batch.
-        step: is told what happens.
 
     Returns:
         For each ``variant``: ``bytes`` of the graph, ``parameters``; the deciding metric by its name, ``drop`` in

@@ -17,8 +17,6 @@ def session_bytes(graphs: Path, contract: ModelContract, batch: Mapping[str, Arr
     Args:
         graphs: folder of ``model.onnx``.
         contract: names its inputs and outputs.
-        batch: what it is run on.
-        threads: of one operator.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as other:
         return other.submit(_measure, graphs, contract.to_json(), dict(batch), threads).result()

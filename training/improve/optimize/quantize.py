@@ -29,7 +29,6 @@ def dynamic_int8(source: Path, target: Path) -> None:
     """Weights as int8, a scale for each channel; activations are scaled while they pass, a batch at a time.
 
     Args:
-        source: the float32 graph.
         target: where the int8 graph is written.
 
     Raises:
@@ -48,7 +47,6 @@ def static_int8(source: Path, target: Path, batches: Iterable[Mapping[str, Array
     """Weights and activations as int8 between quantize and dequantize nodes, with scales that are fixed beforehand.
 
     Args:
-        source: the float32 graph.
         target: where the int8 graph is written.
         batches: training rows as the graph takes them: the scales cover what they make of it.
 
@@ -76,7 +74,6 @@ def float16(source: Path, target: Path) -> None:
     """Weights and activations as float16; inputs and outputs stay as the contract has them.
 
     Args:
-        source: the float32 graph.
         target: where the float16 graph is written.
 
     Raises:

@@ -59,7 +59,6 @@ def race(
         engines: by name; the first says how many calls fit into the time.
         work: batches by their size.
         seconds: for each engine and size, as long as it is as fast as the first.
-        clock: tells the time in seconds.
     """
     first = next(iter(engines.values()))
     calls = {size: _calls(first, rows[0], seconds / ROUNDS, clock) for size, rows in work.items()}

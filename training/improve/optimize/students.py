@@ -32,10 +32,8 @@ def plan(
     """What makes each student, by its name; calling it raises ``NotMadeError`` where the network does not allow it.
 
     Args:
-        teacher: the champion.
         shares: of channels, each of which gives a pruned student.
         epochs: of fine-tuning after pruning; None for half of the champion's.
-        checkpoints: folder for checkpoints of runs that are under way.
     """
     found: dict[str, Callable[[], Trained]] = {}
     for share in shares:
@@ -57,7 +55,6 @@ def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], s
 
     Args:
         recipe: says of which layers channels may go.
-        module: fitted.
         example: its inputs for a few rows.
         share: of each layer's channels.
 

@@ -49,12 +49,8 @@ def make(
     """Make all variants of a champion.
 
     Args:
-        champion: opened.
-        folder: for the graphs.
         shares: of the channels, each of which gives a pruned student.
         epochs: of fine-tuning after pruning; None for half of the champion's.
-        checkpoints: folder for checkpoints of runs that are under way.
-        step: is told what happens.
 
     Returns:
         The variants, the champion itself first, and by name why others could not be made.

@@ -108,7 +108,6 @@ def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[P
     """The page.
 
     Args:
-        results: as read.
         pictures: file names in the folder of the results; each is shown in the section of its result.
         practices: rows of the table at the top; one whose result is not there yet is left out.
     """

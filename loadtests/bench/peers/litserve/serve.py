@@ -12,11 +12,7 @@ from served_model import Model
 
 
 class Api(litserve.LitAPI):
-    """Decode, predict, encode.
-
-    Args:
-        directory: of the model.
-    """
+    """Decode, predict, encode."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(max_batch_size=64, batch_timeout=0.001)
