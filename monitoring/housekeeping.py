@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.every import every
 from monitoring.retraining.policy import whole
 from monitoring.retraining.promotions import replaced_by
 from monitoring.store.leases import Lease
@@ -145,14 +146,17 @@ class Housekeeping:
             held: whether nothing may go for its age now.
             stop: set when it is time to end.
         """
-        while not stop.wait(PAUSE):
+
+        def tidy() -> None:
             if held() or not lease.held:
-                continue
+                return
             try:
                 for leftover in self.tidy(clock()):
                     logger.info("removed %s", leftover.name)
             except (ArchiveError, SQLAlchemyError) as error:
                 logger.warning("cannot tidy up: %s", error)
+
+        every(PAUSE, tidy, stop, fault="cannot tidy up", delay=PAUSE)
 
     def _jobs(self, before: datetime) -> Iterator[Leftover]:
         known = {str(job.id): job for job in self._store.jobs()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
+from monitoring.every import every
 from monitoring.live.clock import AHEAD, Clock, wall_clock
 from monitoring.live.drift import Drift, detect, window_needed
 from monitoring.live.quality import Quality, measure
@@ -103,12 +104,7 @@ class Live:
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
         """Look every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
-        while not stop.is_set():
-            try:
-                self.run()
-            except Exception:
-                logger.exception("cannot tell quality and drift")
-            stop.wait(interval)
+        every(interval, self.run, stop, fault="cannot tell quality and drift")
 
     def look(self, model: str) -> Found | None:
         """Quality and drift of one model; None if it has no contract, or is one of which they cannot be told."""

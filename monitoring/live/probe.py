@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from handlers.observe.telemetry import MODEL, SECONDS
+from monitoring.every import every
 from serving.readiness import LONGEST, Champion, Champions, Readiness, ask, ask_alive
 from serving.registry import ArchiveError, Registry
 
@@ -117,10 +118,7 @@ class Prober(Collector):
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
         """Probe every ``interval`` seconds until told to stop; a model that does not answer holds up no other."""
-        while not stop.is_set():
-            started = self._steady()
-            self._look(interval)
-            stop.wait(max(0.0, interval - (self._steady() - started)))
+        every(lambda took: max(0.0, interval - took), lambda: self._look(interval), stop, fault="cannot probe")
 
     def collect(self) -> Iterator[Metric]:
         """The truth of this moment, for Prometheus."""

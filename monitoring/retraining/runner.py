@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.every import every
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.stages import Stages
 from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
-from monitoring.store.leases import Lease, LeaseLostError
+from monitoring.store.leases import Lease, LeaseLostError, if_held
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job
 
@@ -50,26 +51,21 @@ class Runner:
 
     def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
         """Look again and again until told to stop; then end the training, which goes on at the next start."""
-        while not stop.is_set():
-            try:
-                if self._lease is None:
-                    self.look(stop)
-                elif self._lease.held:
-                    with self._lease.fenced():
-                        self.look(stop)
-                self._away = False
-            except LeaseLostError as error:
-                logger.warning("the loop of retraining stops here: %s", error)
-            except SQLAlchemyError as error:
-                if not self._away:  # it is asked twice a second
-                    logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
-                self._away = True
-            except Exception:
-                logger.exception("the loop of retraining")
-            stop.wait(poll)
+        every(poll, lambda: self._round(stop), stop, fault="the loop of retraining")
         if self._lease is None or self._lease.held:
             for job in self._store.jobs(states=["running"]):
                 self._stages.pause(job)
+
+    def _round(self, stop: threading.Event) -> None:
+        try:
+            if_held(self._lease, lambda: self.look(stop))
+            self._away = False
+        except LeaseLostError as error:
+            logger.warning("the loop of retraining stops here: %s", error)
+        except SQLAlchemyError as error:
+            if not self._away:  # it is asked twice a second
+                logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
+            self._away = True
 
     def look(self, stop: threading.Event) -> None:
         """Take the running job, else the oldest queued one, a step further; now and then look after all else."""

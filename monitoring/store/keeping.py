@@ -2,13 +2,13 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from monitoring.every import every
 from monitoring.retraining.policy import number, whole
 from monitoring.store.leases import Lease
 from monitoring.store.sqlite_file import Backups, FileFault, Watched
@@ -79,13 +79,8 @@ class Keeper:
 
     def run_forever(self, stop: threading.Event) -> None:
         """Do so again and again until told to stop; a look at a large file is made less often."""
-        while not stop.is_set():
-            began = time.monotonic()
-            try:
-                self.run()
-            except Exception:
-                logger.exception("cannot look after the database's file")
-            stop.wait(max(PAUSE, (time.monotonic() - began) / SHARE))
+        fault = "cannot look after the database's file"
+        every(lambda took: max(PAUSE, took / SHARE), self.run, stop, fault=fault)
 
     def _copy(self) -> str:
         """Copy the file if it is time; why that did not work."""

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.every import every
 from monitoring.store import tables
 from monitoring.store.journal import Journal
 
@@ -96,12 +97,13 @@ class Lease:
 
     def keep_forever(self, stop: threading.Event) -> None:
         """Renew it, or wait for it, until told to stop."""
-        while not stop.is_set():
-            try:
-                self.renew()
-            except SQLAlchemyError as error:
-                logger.warning("cannot renew the lease %r: %s", self._name, getattr(error, "orig", None) or error)
-            stop.wait(self._lasts.total_seconds() / 3)
+        every(self._lasts.total_seconds() / 3, self._round, stop, fault=f"cannot renew the lease {self._name!r}")
+
+    def _round(self) -> None:
+        try:
+            self.renew()
+        except SQLAlchemyError as error:
+            logger.warning("cannot renew the lease %r: %s", self._name, getattr(error, "orig", None) or error)
 
     @contextlib.contextmanager
     def fenced(self) -> Iterator[None]:
@@ -117,6 +119,19 @@ class Lease:
         row = connection.execute(select(tables.leases).where(_LEASES.name == self._name)).one_or_none()
         if row is None or (row.owner, row.fence) != (self.owner, self._fence):
             raise LeaseLostError(f"{row.owner if row else 'nobody'} has the lease {self._name!r}, not {self.owner}")
+
+
+def if_held(lease: Lease | None, do: Callable[[], object]) -> None:
+    """Do something, fenced, if it is this monitor's to do; without a lease there is no other monitor.
+
+    Raises:
+        LeaseLostError: another monitor took the lease meanwhile.
+    """
+    if lease is None:
+        do()
+    elif lease.held:
+        with lease.fenced():
+            do()
 
 
 def _now(connection: Connection) -> datetime:

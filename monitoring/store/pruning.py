@@ -9,7 +9,8 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.store.leases import Lease
+from monitoring.every import every
+from monitoring.store.leases import Lease, if_held
 from monitoring.store.predictions import Store
 from monitoring.store.retention import PruneRefusedError
 
@@ -67,16 +68,13 @@ class Pruner:
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
         """Prune every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
-        while not stop.is_set():
-            try:
-                if self._lease is None:
-                    self.run()
-                elif self._lease.held:
-                    with self._lease.fenced():
-                        self.run()
-            except SQLAlchemyError as error:
-                logger.warning("cannot prune the store: %s", getattr(error, "orig", None) or error)
-            stop.wait(interval)
+        every(interval, self._round, stop, fault="cannot prune the store")
+
+    def _round(self) -> None:
+        try:
+            if_held(self._lease, self.run)
+        except SQLAlchemyError as error:
+            logger.warning("cannot prune the store: %s", getattr(error, "orig", None) or error)
 
     def _goes_steadily(self) -> bool:
         """Whether the clock went as fast as time since the last round; at the first one nobody knows."""
