@@ -36,8 +36,7 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
-from handlers.language.batching import QUEUE
-from handlers.language.generation import GenerationEngine
+from handlers.language.batching import QUEUE, ContinuousBatching
 from handlers.language.handler import PATIENCE, ChatHandler
 from handlers.language.routes import protocol
 from handlers.language.telemetry import LanguageTelemetry
@@ -85,7 +84,7 @@ class ChatService(Worker):
         self._handler.check_example()
         self.serve(unpacked, self._handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self._handler.idle)
 
-    def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, GenerationEngine]:
+    def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, ContinuousBatching]:
         """The engine that the settings name, else the fastest that is installed, and its name.
 
         Args:

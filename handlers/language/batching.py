@@ -86,7 +86,7 @@ class _Running:
 
 
 class ContinuousBatching:
-    """A ``GenerationEngine`` on top of a decoder.
+    """Generates for several requests at once, on top of a decoder; they join and leave at every step. For one thread.
 
     Each step computes one token of every running request and a chunk of the prompt of a starting request. A much
     shorter prompt is read beside a long one: "Hi" need not wait until a book is read. Slots keep their tokens until
@@ -101,6 +101,10 @@ class ContinuousBatching:
         backlog_chunk: least tokens of a prompt in a step while others wait: then running and waiting requests share the
             delay.
         worth_copying: tokens that take as long to compute as a slot's cache takes to copy.
+
+    Attributes:
+        context: tokens that a request may have, prompt and answer.
+        slots: requests that run at once.
     """
 
     def __init__(
@@ -125,11 +129,23 @@ class ContinuousBatching:
         self._running: dict[int, _Running] = {}  # by slot
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens; ``special`` for a template, whose control tokens become such."""
+        """Split text into tokens.
+
+        Args:
+            text: valid Unicode.
+            special: whether names of control tokens in the text, such as ``<|im_start|>``, become these tokens. Only
+                for a template: a user's text must not forge a turn of the conversation.
+        """
         return self._decoder.tokenize(text, special)
 
     def add(self, request: Generate) -> None:
-        """Let a request wait for a slot; first come, first served."""
+        """Let a request wait for a slot; first come, first served.
+
+        Raises:
+            PromptTooLong: the prompt does not fit the context.
+            QueueFull: too many requests wait.
+            ValueError: the prompt is empty, or the id is in use.
+        """
         length = len(request.prompt)
         if not length:
             raise ValueError("the prompt has no tokens; it needs at least one")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 
 class PromptTooLong(ValueError):
@@ -122,46 +122,3 @@ class Usage:
     waiting: int
     kv_used: int
     kv_total: int
-
-
-class GenerationEngine(Protocol):
-    """Generates for several requests at once; they join and leave at every step. For one thread.
-
-    Attributes:
-        context: tokens that a request may have, prompt and answer.
-        slots: requests that run at once.
-    """
-
-    context: int
-    slots: int
-
-    def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens.
-
-        Args:
-            text: valid Unicode.
-            special: whether names of control tokens in the text, such as ``<|im_start|>``, become these tokens. Only
-                for a template: a user's text must not forge a turn of the conversation.
-        """
-
-    def add(self, request: Generate) -> None:
-        """Let a request wait for a slot; first come, first served.
-
-        Raises:
-            PromptTooLong: the prompt does not fit the context.
-            QueueFull: too many requests wait.
-            ValueError: the prompt is empty, or the id is in use.
-        """
-
-    def cancel(self, id: str) -> None:
-        """Forget a request and free its slot at once, without another answer; an unknown id is ignored."""
-
-    def step(self) -> list[Token | Finished]:
-        """Advance each running request by a token, and a starting request by a part of its prompt; empty when idle."""
-
-    @property
-    def usage(self) -> Usage:
-        """Load of the engine now."""
-
-    def close(self) -> None:
-        """Free the engine's memory; it is of no use after."""

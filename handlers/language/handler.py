@@ -20,7 +20,8 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from handlers.http.packing import is_packed, unpack
 from handlers.language import requests
-from handlers.language.generation import Finished, Generate, GenerationEngine, PromptTooLong, QueueFull, Token
+from handlers.language.batching import ContinuousBatching
+from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token
 from handlers.language.responses import Answer, Reason, answer_of, models_body, usage
 from handlers.language.routes import MODELS, error_of, path_of, protocol, read, too_long
 from handlers.language.telemetry import LanguageTelemetry
@@ -84,7 +85,7 @@ class ChatHandler:
     def __init__(
         self,
         contract: ModelContract,
-        engine: GenerationEngine,
+        engine: ContinuousBatching,
         template: ChatTemplate,
         observers: Sequence[Observer] = (),
         telemetry: LanguageTelemetry | None = None,

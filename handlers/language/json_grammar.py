@@ -24,7 +24,7 @@ class Vocabulary(Protocol):
     vocabulary: int
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens, as ``GenerationEngine.tokenize``."""
+        """Split text into tokens, as ``ContinuousBatching.tokenize``."""
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token; none of a control token."""

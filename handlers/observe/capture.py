@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter
@@ -20,7 +19,7 @@ from handlers.contract import ModelContract
 from handlers.features import FeatureRows
 from handlers.message import Request
 from handlers.observe.events import Answered, Events, request_id
-from handlers.observe.sink import RefusedError, SinkError
+from handlers.observe.sink import RefusedError, Sink, SinkError
 from handlers.observe.telemetry import MODEL
 
 logger = logging.getLogger(__name__)
@@ -32,16 +31,6 @@ MOST_REQUESTS = 5000  # that wait
 MOST_BYTES = 16 * 1024 * 1024  # of what they hold, about
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # s before another attempt
 REASONS = ("rate", "full", "refused", "failed")
-
-
-class Receiver(Protocol):
-    """Takes batches of CloudEvents: ``handlers.observe.sink.Sink``, or a test's."""
-
-    def post(self, body: bytes) -> None:
-        """Deliver one; ``SinkError`` or ``RefusedError`` if it does not work."""
-
-    def close(self) -> None:
-        """Nothing more will come."""
 
 
 class Capture:
@@ -60,7 +49,7 @@ class Capture:
     def __init__(
         self,
         contract: ModelContract,
-        sink: Receiver,
+        sink: Sink,
         registry: CollectorRegistry,
         sample: float,
         rows_per_second: float,

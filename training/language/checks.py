@@ -1,6 +1,7 @@
 """Checks that weights, tokenizer and template were read as they are meant, before anything is packaged."""
 
-from handlers.language.generation import Generate, GenerationEngine, Sampling, Token
+from handlers.language.batching import ContinuousBatching
+from handlers.language.generation import Generate, Sampling, Token
 from handlers.language.template import ChatTemplate
 from training.data import DataError
 from training.language.llama import Llama, continued
@@ -71,7 +72,7 @@ def check_perplexity(name: str, found: float, bound: float) -> None:
     _require(found <= bound, f"the perplexity of {name} is {found:.1f} on a plain text; it should be at most {bound:g}")
 
 
-def check_engine(engine: GenerationEngine, tokenizer: LanguageTokenizer) -> None:
+def check_engine(engine: ContinuousBatching, tokenizer: LanguageTokenizer) -> None:
     """The engine splits texts as the tokenizer does.
 
     Raises:
@@ -83,7 +84,7 @@ def check_engine(engine: GenerationEngine, tokenizer: LanguageTokenizer) -> None
 
 
 def check_answer(
-    engine: GenerationEngine, tokenizer: LanguageTokenizer, template: ChatTemplate, expected: Expected
+    engine: ContinuousBatching, tokenizer: LanguageTokenizer, template: ChatTemplate, expected: Expected
 ) -> None:
     """The engine answers the question as is known of the published weights.
 
@@ -96,7 +97,7 @@ def check_answer(
     _require(said_so, f"{expected.question!r} is answered with {text!r}; it should begin with {expected.answer!r}")
 
 
-def greedy(engine: GenerationEngine, prompt: list[int], length: int) -> list[int]:
+def greedy(engine: ContinuousBatching, prompt: list[int], length: int) -> list[int]:
     """The likeliest tokens after a prompt, from an engine that has nothing else to do."""
     engine.add(Generate("alone", prompt, length, Sampling(temperature=0)))
     tokens: list[int] = []

@@ -12,7 +12,7 @@ import msgspec
 
 from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.entry_points.chat import MODEL, ChatService
-from handlers.language.generation import GenerationEngine
+from handlers.language.batching import ContinuousBatching
 from handlers.language.handler import ChatHandler
 from handlers.language.template import FILE as TEMPLATE
 from handlers.language.template import ChatTemplate
@@ -153,7 +153,9 @@ def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[
     )
 
 
-def _example(contract: ModelContract, engine: GenerationEngine, template: ChatTemplate, expected: Expected) -> Example:
+def _example(
+    contract: ModelContract, engine: ContinuousBatching, template: ChatTemplate, expected: Expected
+) -> Example:
     """A prompt as a native request, and what the model answers."""
     prompt, right = next(iter(expected.continuations.items()))
     request = {"prompt": prompt, "max_tokens": len(engine.tokenize(right, False)), "temperature": 0}

@@ -5,13 +5,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from handlers.language.generation import Generate, GenerationEngine, Sampling, Token
+from handlers.language.batching import ContinuousBatching
+from handlers.language.generation import Generate, Sampling, Token
 
 PROMPT, ANSWER = 128, 64  # tokens
 ROUNDS = 3
 
 
-def speed(engine: GenerationEngine, text: Sequence[int]) -> dict[str, Any]:
+def speed(engine: ContinuousBatching, text: Sequence[int]) -> dict[str, Any]:
     """Tokens a second, greedy, of one stream and of all slots at once, and the seconds to one stream's first token.
 
     Args:
@@ -37,7 +38,7 @@ def speed(engine: GenerationEngine, text: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _run(engine: GenerationEngine, prompts: Sequence[Sequence[int]], name: str) -> tuple[float, float]:
+def _run(engine: ContinuousBatching, prompts: Sequence[Sequence[int]], name: str) -> tuple[float, float]:
     """Seconds to the first token of all, and tokens a second while all prompts are answered."""
     times: dict[str, list[float]] = {f"{name}-{i}": [] for i in range(len(prompts))}
     started = time.perf_counter()

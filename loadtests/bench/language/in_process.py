@@ -12,18 +12,19 @@ from typing import Any
 import msgspec
 
 from handlers.entry_points.chat import ChatService
-from handlers.language.generation import Finished, Generate, GenerationEngine, Sampling, Token
+from handlers.language.batching import ContinuousBatching
+from handlers.language.generation import Finished, Generate, Sampling, Token
 from loadtests.bench.language.answers import Answer
 from serving.archive import read_config
 
 
-def load(directory: Path, **changed: Any) -> GenerationEngine:
+def load(directory: Path, **changed: Any) -> ContinuousBatching:
     """The engine that would serve an unpacked archive, with changes to its handler's settings."""
     settings = read_config(directory).get("handler") or {}
     return ChatService().load_engine(directory, settings | changed)[1]
 
 
-def generate(engine: GenerationEngine, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
+def generate(engine: ContinuousBatching, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
     """Greedy answers to prompts at once.
 
     Raises:

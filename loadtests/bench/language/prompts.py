@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from handlers.language.generation import GenerationEngine
+from handlers.language.batching import ContinuousBatching
 from loadtests.bench.language.in_process import generate
 
 SEED = 20241031
@@ -68,7 +68,7 @@ class Prompts:
     expected: dict[str, str]
 
 
-def passages(engine: GenerationEngine, seed: int = SEED) -> Iterator[tuple[str, random.Random]]:
+def passages(engine: ContinuousBatching, seed: int = SEED) -> Iterator[tuple[str, random.Random]]:
     """Openings, each with a generator of random numbers; no two begin with the same token."""
     seen: set[int] = set()
     for opening in OPENINGS:
@@ -78,7 +78,7 @@ def passages(engine: GenerationEngine, seed: int = SEED) -> Iterator[tuple[str, 
             yield opening, random.Random(f"{seed} {opening}")
 
 
-def passage(engine: GenerationEngine, opening: str, generator: random.Random, length: int) -> str:
+def passage(engine: ContinuousBatching, opening: str, generator: random.Random, length: int) -> str:
     """A text of exactly ``length`` tokens."""
     while True:
         words = [opening]
@@ -91,7 +91,7 @@ def passage(engine: GenerationEngine, opening: str, generator: random.Random, le
             return texts[found]
 
 
-def draw(engine: GenerationEngine, alone: int, together: int, long: int) -> Prompts:
+def draw(engine: ContinuousBatching, alone: int, together: int, long: int) -> Prompts:
     """Draw the prompts, and let the engine answer those that are measured, each alone.
 
     A prompt whose answer ends early, or has a character of several tokens, is passed over: all must have ``NEW`` tokens

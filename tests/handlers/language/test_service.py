@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers.entry_points.chat import ChatService
-from handlers.language.generation import GenerationEngine
+from handlers.language.batching import ContinuousBatching
 from handlers.message import JSON
 from tests.handlers.test_service import Context
 from tests.support.chat_archive import contract, echoed
@@ -20,7 +20,7 @@ ASKED = b'{"prompt": "abcdef", "stream": true}'
 
 
 class EchoService(ChatService):
-    def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, GenerationEngine]:
+    def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, ContinuousBatching]:
         self.engine = EchoEngine(slots=1)
         return "echo", self.engine
 

@@ -14,7 +14,7 @@ from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from handlers.observe import capture as capture_module
-from handlers.observe.capture import Capture, Receiver
+from handlers.observe.capture import Capture
 from handlers.observe.sink import RefusedError, Sink, SinkError
 from tests.support.handlers import wire
 from tests.support.handlers.models import FLIGHTS, LINE, MAX_ROWS, Formula
@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 PLENTY = 1e6
 
 
-class Kept:
+class Kept(Sink):
     """A receiver that keeps what it is sent, after the errors that it is told to raise."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class World:
     """A handler with capture; the clock is the test's, and so is chance."""
 
     def __init__(
-        self, sample: float = 1.0, rate: float = PLENTY, to: Receiver | None = None, model: ModelContract = LINE
+        self, sample: float = 1.0, rate: float = PLENTY, to: Sink | None = None, model: ModelContract = LINE
     ) -> None:
         self.now = 0.0
         self.draws: Iterator[float] = iter(())

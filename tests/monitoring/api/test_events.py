@@ -13,7 +13,7 @@ from handlers.contract import Example, ModelContract, TensorSpec, classification
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.observe.capture import Capture
-from handlers.observe.sink import RefusedError
+from handlers.observe.sink import RefusedError, Sink
 from monitoring.store.records import Feedback, Prediction
 from tests.support.handlers import wire
 from tests.support.handlers.models import Formula
@@ -211,7 +211,10 @@ def test_a_store_that_does_not_answer_is_a_503_so_that_it_is_tried_again(monitor
 
 
 def test_what_a_worker_captures_is_taken(monitor: Monitor) -> None:
-    class ToMonitor:
+    class ToMonitor(Sink):
+        def __init__(self) -> None:
+            pass
+
         def post(self, body: bytes) -> None:
             headers = {"Content-Type": "application/cloudevents-batch+json"}
             response = monitor.client.post("/events", content=body, headers=headers)

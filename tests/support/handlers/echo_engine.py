@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
 
 START, END = 256, 257
@@ -30,7 +31,7 @@ class _Running:
     said: int = 0
 
 
-class EchoEngine:
+class EchoEngine(ContinuousBatching):
     """A token a step for each of ``slots`` requests.
 
     Args:
@@ -48,7 +49,7 @@ class EchoEngine:
         self._queue, self._seconds = queue, seconds
         self._steps = False  # whether it is in the middle of a step, where nothing else may be asked of it
         self._waiting: deque[Generate] = deque()
-        self._running: dict[str, _Running] = {}
+        self._echoes: dict[str, _Running] = {}
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         tokens: list[int] = []
@@ -62,7 +63,7 @@ class EchoEngine:
         self._check()
         if len(request.prompt) >= self.context:
             raise PromptTooLong(f"{len(request.prompt)} tokens")
-        if len(self._waiting) >= self._queue and len(self._running) == self.slots:
+        if len(self._waiting) >= self._queue and len(self._echoes) == self.slots:
             raise QueueFull(f"{self.slots} requests run and {self._queue} wait; try again later")
         self.asked.append(request)
         self._waiting.append(request)
@@ -70,7 +71,7 @@ class EchoEngine:
     def cancel(self, id: str) -> None:
         self._check()
         self.cancelled.append(id)
-        self._running.pop(id, None)
+        self._echoes.pop(id, None)
         self._waiting = deque(one for one in self._waiting if one.id != id)
 
     def step(self) -> list[Token | Finished]:
@@ -79,23 +80,23 @@ class EchoEngine:
         if self._seconds:
             time.sleep(self._seconds)
         self._steps = False
-        while self._waiting and len(self._running) < self.slots:
+        while self._waiting and len(self._echoes) < self.slots:
             request = self._waiting.popleft()
-            self._running[request.id] = _Running(request, _pieces(said(request.prompt)))
-        self.batches.append(list(self._running))
-        answers = [answer for one in list(self._running.values()) for answer in self._advance(one)]
+            self._echoes[request.id] = _Running(request, _pieces(said(request.prompt)))
+        self.batches.append(list(self._echoes))
+        answers = [answer for one in list(self._echoes.values()) for answer in self._advance(one)]
         for answer in answers:
             if isinstance(answer, Finished):
-                del self._running[answer.id]
+                del self._echoes[answer.id]
         return answers
 
     @property
     def usage(self) -> Usage:
-        used = sum(len(one.request.prompt) + one.said for one in self._running.values())
-        return Usage(len(self._running), len(self._waiting), used, self.slots * self.context)
+        used = sum(len(one.request.prompt) + one.said for one in self._echoes.values())
+        return Usage(len(self._echoes), len(self._waiting), used, self.slots * self.context)
 
     def close(self) -> None:
-        self._running.clear()
+        self._echoes.clear()
         self._waiting.clear()
 
     def _check(self) -> None:

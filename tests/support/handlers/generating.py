@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import DecodeError, Part
-from handlers.language.generation import Finished, Generate, GenerationEngine, Sampling, Token
+from handlers.language.batching import ContinuousBatching, DecodeError, Part
+from handlers.language.generation import Finished, Generate, Sampling, Token
 
 GREEDY = Sampling(temperature=0)
 
@@ -36,7 +36,10 @@ class Answer:
 
 
 def run(
-    engine: GenerationEngine, *requests: Generate, later: dict[int, Callable[[], Any]] | None = None, steps: int = 5000
+    engine: ContinuousBatching,
+    *requests: Generate,
+    later: dict[int, Callable[[], Any]] | None = None,
+    steps: int = 5000,
 ) -> dict[str, Answer]:
     """Step until nothing runs or waits.
 
