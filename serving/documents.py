@@ -143,7 +143,6 @@ def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
     Its mode stays, and where it may be so its owner; of a link the file that it points to is replaced.
 
     Args:
-        path: of the file.
         content: all of it.
         private: whether a file that was not there can be read by its owner alone.
     """

@@ -39,7 +39,6 @@ def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float
     """Send a contract's example to its version of the model and compare the answer.
 
     Args:
-        client: of httpx.
         url: of the inference port.
         contract: of the version.
         patience: s that the answer is waited for.

@@ -274,7 +274,6 @@ class Registry:
         """Make one version champion, once its archive is verified; the former one retires.
 
         Args:
-            name: of the model.
             number: of the version.
             by: who wants it, for the history; empty for nothing in the history.
             why: in words.

@@ -43,7 +43,6 @@ def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.n
     """Mend a registry; the damaged file is kept beside it. One that is not damaged stays as it is.
 
     Args:
-        registry: of the model store.
         now: the time, for the name of the damaged file.
 
     Raises:

@@ -39,7 +39,6 @@ class Rollout:
         management: of the running TorchServe.
         drain: is called with a model and an old version, which gets no new requests but those that name it, and
             returns when it has answered those that it had: True, or False if it is still asked.
-        say: is told what happens.
     """
 
     def __init__(
@@ -186,7 +185,6 @@ def connect(
         management: of that TorchServe, patient enough for a model to load: ``TIMEOUT``.
         inference_url: of the inference port.
         client: of httpx, which asks the versions that go.
-        say: is told what happens.
         metrics_url: of the metrics port, which counts who asks for a version; empty if it cannot be reached.
     """
     return Rollout(registry, management, partial(drain, registry, client, inference_url, metrics_url), say)

@@ -35,9 +35,6 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
     """Unpack a champion and fill the recipe's module with its weights.
 
     Args:
-        recipe: of the model.
-        registry: of the model store.
-        cache: folder for data.
         folder: where its graphs are put.
 
     Raises:
@@ -65,8 +62,6 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
     """Put a version's graphs, settings and assets into a folder; returns its contract.
 
     Args:
-        registry: of the model store.
-        name: of the model.
         folder: that is filled.
         number: of the version; None for the champion.
 

@@ -38,7 +38,6 @@ def evaluate(
     """Compare predictions with the truth.
 
     Args:
-        task: of the model.
         labels: class names of a classification.
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
         target: ``(n,)`` values or class indices.
@@ -91,7 +90,6 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     """Evaluate a recipe's model beside the recipe's baselines.
 
     Args:
-        recipe: of the model.
         data: with the held-out rows.
         output: for ``data.test``.
         watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
@@ -113,7 +111,6 @@ def learned(recipe: Recipe[Any], split: Split, output: Array) -> dict[str, Any]:
     """The standard metrics on the rows that a model learned from: ``rows`` and ``metrics``.
 
     Args:
-        recipe: of the model.
         split: of these rows.
         output: of the served module for them.
     """

@@ -89,7 +89,6 @@ def as_many_steps(hp: Any, before: int, now: int) -> Any:
     many as before.
 
     Args:
-        hp: the hyperparameters.
         before: rows that the preset was made for.
         now: rows that are learned.
     """
@@ -104,12 +103,8 @@ def extend(
     """A recipe's data with feedback: what is learned grows, what is measured are its newest rows.
 
     Args:
-        recipe: of the model.
-        hp: the hyperparameters.
         data: as the recipe loaded it.
-        path: of the file.
         share: of its rows, the newest, that are held out.
-        step: is told what happens.
 
     Returns:
         With ``feedback`` for the lineage: ``rows`` that fit, how many of these are ``held_out``, the times ``since``
@@ -144,8 +139,6 @@ def read(path: Path, recipe: Recipe[Any], data: Data) -> Feedback:
     """Read a file of labelled rows; each is decoded as the request that it once was.
 
     Args:
-        path: of the file.
-        recipe: of the model.
         data: as the recipe loaded it: names the inputs, and has the tokenizer of a model of texts.
 
     Raises:

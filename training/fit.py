@@ -133,9 +133,7 @@ def fit(
     network, is told and removed, and the run begins anew.
 
     Args:
-        recipe: of the model.
         preset: name of the hyperparameters, for the record.
-        hp: the hyperparameters.
         data: as the recipe loaded it.
         directory: for checkpoints.
         callbacks: that Lightning calls beside those of every run.

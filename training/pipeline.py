@@ -49,17 +49,12 @@ def train(
     """Train, evaluate, package and register one version of a model.
 
     Args:
-        recipe: of the model.
         preset: name of its hyperparameters; None for the default.
-        registry: of the model store.
-        cache: folder for data.
-        checkpoints: folder for checkpoints of runs that are under way.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         calibrate: whether the graph divides logits by a temperature, also where the preset does not ask for it.
         feedback: file of labelled rows that are learned as well; see ``training.feedback``.
         hold_out: share of these rows, the newest, that the version is measured on.
         result_file: where to tell, in JSON, which version it became, as soon as that is registered.
-        step: is told what happens.
 
     Raises:
         KeyError: no such preset.
@@ -139,7 +134,6 @@ def publish(
         trained: what they were made from.
         draft: the contract without these and without a version.
         graphs: folder of ``model.onnx`` and ``model.pt2``.
-        registry: of the model store.
         promote: whether the version becomes champion.
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
     """
@@ -203,7 +197,6 @@ def draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out:
     """A contract that lacks a version, an example and what is known of the graphs.
 
     Args:
-        trained: the model.
         evaluation: its held-out metrics.
         output: of what is served, for the training rows.
         held_out: the same for the held-out rows.

@@ -199,7 +199,6 @@ class Recipe(ABC, Generic[H]):
             data: as loaded.
             rows: in order of time, with ``time``, to learn.
             held_out: newer ones, to test; none of them may be learned.
-            hp: the hyperparameters.
         """
         return replace(data, train=data.train.followed_by(rows), test=held_out)
 

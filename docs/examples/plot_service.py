@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import httpx
-import matplotlib
 import typer
-from matplotlib import pyplot
 from matplotlib.axes import Axes
+
+from training.figures.picture import picture
 
 WINDOW = "15s"
 COLORS = {"2xx": "#4477aa", "4xx": "#ccbb44", "5xx": "#ee6677", "p50": "#66ccee", "p95": "#4477aa", "p99": "#222255"}
@@ -50,7 +50,8 @@ def traffic(axes: Axes, source: Source, model: str) -> None:
     found = {name: source.ask(answers(name[0], model)) for name in ("2xx", "4xx", "5xx")}
     seconds = [at - source.start for at in found["2xx"][0]]
     colors = [COLORS[name] for name in found]
-    axes.stackplot(seconds, [values for _, values in found.values()], labels=list(found), colors=colors, alpha=0.8)
+    labels = ["2xx", "4xx: bad input, refused", "5xx"]  # a load test sends some on purpose
+    axes.stackplot(seconds, [values for _, values in found.values()], labels=labels, colors=colors, alpha=0.8)
     axes.set_ylabel("requests a second")
 
 
@@ -92,19 +93,18 @@ def main(
     model: Annotated[str, typer.Option(help="One model; default: all together.")] = "",
 ) -> None:
     """Draw traffic and latency of the last minutes."""
-    matplotlib.use("agg")
     end = time.time()
     source = Source(prometheus.rstrip("/"), end - 60 * minutes, end, max(1.0, 60 * minutes / 600))
-    figure, (upper, lower) = pyplot.subplots(2, 1, sharex=True, figsize=(10, 6), layout="constrained")
-    figure.suptitle(f"{model or 'all models'}, measured by Prometheus")
-    traffic(upper, source, model)
-    latency(lower, source, model)
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0)
-        axes.grid(axis="y", alpha=0.3)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=4)
-    figure.savefig(out, dpi=120)
+    with picture(out, 10, 6, dpi=120) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        figure.suptitle(f"{model or 'all models'}, measured by Prometheus")
+        traffic(upper, source, model)
+        latency(lower, source, model)
+        for axes in (upper, lower):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.margins(x=0)
+            axes.grid(axis="y", alpha=0.3)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=4)
     typer.echo(f"wrote {out}")
 
 

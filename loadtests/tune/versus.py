@@ -44,18 +44,14 @@ class Ratio:
     """The other side against this one, over the rounds.
 
     Attributes:
-        rates: answers a second, medians of this side and of the other.
         throughput: median, lowest and highest ratio of the rates.
         p50: median ratio of the median latencies.
         p99: median ratio of the 99th percentiles.
-        errors: of both sides.
     """
 
-    rates: tuple[float, float]
     throughput: tuple[float, float, float]
     p50: float
     p99: float
-    errors: int
 
 
 @contextmanager
@@ -120,9 +116,7 @@ def summary(found: list[tuple[wrk.Load, wrk.Load]]) -> Ratio:
     """Medians and ratios of the rounds."""
     throughput = sorted(there.per_second / here.per_second for here, there in found)
     return Ratio(
-        (median(here.per_second for here, _ in found), median(there.per_second for _, there in found)),
         (median(throughput), throughput[0], throughput[-1]),
         median(there.p50 / here.p50 for here, there in found),
         median(there.p99 / here.p99 for here, there in found),
-        sum(here.errors + there.errors for here, there in found),
     )

@@ -40,7 +40,6 @@ def catalog_router(store: Store, contracts: Contracts) -> APIRouter:
 
     Args:
         store: counts predictions and labels.
-        contracts: of the registered models.
     """
     router = APIRouter()
 

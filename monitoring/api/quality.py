@@ -30,7 +30,6 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
 
     Args:
         live: looks at the store.
-        contracts: of the registered models.
         window: of the quality, where the request names none.
     """
     router = APIRouter(responses={404: {"description": "no such model"}, 409: {"description": "a language model"}})

@@ -31,12 +31,10 @@ def calibrate(
     """Draw windows and look how many alarm.
 
     Args:
-        year: of the model.
         since: begin of the period in which the world has moved on.
         until: its end.
         windows: that are drawn from the known rows, and from that period; a quarter as many from each later month.
         left_out: windows that are taken out of the reference before they are tested.
-        step: is told what happens.
 
     Returns:
         A result for ``docs/practices``; in ``rows`` for each period the share of windows that alarm.

@@ -112,7 +112,6 @@ def table(streams: Mapping[str, Timeline], windows: int, step: Callable[[str], N
     Args:
         streams: by name.
         windows: of each, from what is known; half as many from what came after.
-        step: is told what happens.
 
     Returns:
         A result as JSON.

@@ -45,7 +45,6 @@ def actions_router(
         retraining: asks for retrainings, and cancels them.
         promotions: promotes and rolls back.
         trial: asks a model.
-        contracts: of the registered models.
         access: who may.
     """
     guards = [Depends(access), Depends(from_the_console)]

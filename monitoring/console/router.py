@@ -42,7 +42,6 @@ def console_router(
     Args:
         store: has jobs, decisions and predictions.
         live: has looked at quality and drift.
-        contracts: of the registered models.
         retraining: what some buttons do.
         promotions: what the others do.
         access: who may do it.

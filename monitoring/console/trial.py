@@ -61,7 +61,6 @@ class Trial:
 
     Args:
         url: of its inference port.
-        client: of httpx.
     """
 
     def __init__(self, url: str, client: httpx.Client) -> None:

@@ -87,7 +87,6 @@ class Views:
     Args:
         store: has the jobs.
         live: has looked at the models.
-        contracts: of the registered models.
     """
 
     def __init__(self, store: Store, live: Live, contracts: Contracts) -> None:

@@ -69,7 +69,6 @@ class Live:
 
     Args:
         store: has their predictions and labels.
-        contracts: of the registered models.
         window: of the quality; that of the drift is in the contract.
         clock: the time, in UTC.
         wall: the same, also where ``clock`` goes by the events.

@@ -73,7 +73,6 @@ class Prober(Collector):
         models: names the champions.
         url: of the inference port.
         registry: that the metrics belong to.
-        client: of httpx.
         clock: seconds since the epoch.
         steady: seconds, never set back.
     """

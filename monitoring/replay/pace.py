@@ -24,7 +24,6 @@ class Pace:
 
     Args:
         stack: that runs.
-        client: of httpx.
     """
 
     def __init__(self, stack: Stack, client: httpx.Client) -> None:

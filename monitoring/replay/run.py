@@ -58,7 +58,6 @@ def replay(
         period: the first day, and the day after the last.
         share: of the rows that are drawn, 0 to 1.
         monitor_of: makes the monitor of some settings.
-        say: is told what happens.
 
     Returns:
         The result so far, None before the first day was over; and why it ended early, empty at its end.

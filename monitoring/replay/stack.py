@@ -152,7 +152,6 @@ def running(
         folder: as ``prepare`` made it.
         programs: paths of Prometheus and Alertmanager.
         monitor_of: makes the monitor of some settings.
-        say: is told what happens.
 
     Raises:
         CompanionError, LaunchError, ManagementError, SupervisorError: something does not start.

@@ -25,7 +25,6 @@ class Retraining:
 
     Args:
         store: keeps jobs and decisions.
-        contracts: of the registered models.
         policy: how often, and from how many rows.
         learnable: why a model cannot learn from captured rows; None if it can.
         clock: the time, in UTC.

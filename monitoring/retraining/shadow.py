@@ -62,7 +62,6 @@ def shadow(
     """Ask two versions that are served what clients asked.
 
     Args:
-        client: of httpx.
         url: of the inference port.
         contracts: of the versions.
         predictions: captured ones of the model; the newest are sent.

@@ -69,7 +69,6 @@ class Versions:
 
     Args:
         store: has captured predictions.
-        contracts: of the registered models.
         service: serves the versions.
         judging: what a challenger must be.
         shadowing: what is sent to a challenger.

@@ -56,7 +56,6 @@ def closed_loop(
         settings: of the run; trainings get them as their environment.
         policies: of every part.
         store: keeps jobs and decisions, and has the labelled rows.
-        contracts: of the registered models.
         service: the running TorchServe.
         clock: the time, in UTC.
     """

@@ -45,7 +45,6 @@ class Keeper:
     """Looks and copies.
 
     Args:
-        watched: the file.
         policy: of its copies.
         registry: that the instruments belong to.
         clock: the time of the wall, in UTC.

@@ -58,11 +58,7 @@ class AmbiguousLabels(Exception):  # noqa: N818
 
 
 class LabelCheck:
-    """Says what is wrong with a label; it is made anew for each call, since what is registered changes.
-
-    Args:
-        contracts: of the registered models.
-    """
+    """Says what is wrong with a label; it is made anew for each call, since what is registered changes."""
 
     def __init__(self, contracts: Contracts) -> None:
         self._contracts = contracts

@@ -82,7 +82,6 @@ def write(source: Path, metadata: Metadata, weights: Mapping[str, Array], target
         source: has the keys.
         metadata: what they say.
         weights: as ``read`` gives them; matrices are quantized, vectors stay float32.
-        target: the file.
         quantization: a key of ``QUANTIZATIONS``. Q8_0 is blocks of 32 weights in 8 bits that share a scale in 16.
     """
     from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, Keys

@@ -61,9 +61,7 @@ def read(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> I
     """A file's conversations; one in ten is held out.
 
     Args:
-        path: the file.
         template: of the model, for conversations.
-        tokenizer: of the model.
         end: the token that ends an answer.
 
     Raises:

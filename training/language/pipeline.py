@@ -46,13 +46,10 @@ def train(
     """Check, quantize, evaluate, package and register one version of a language model.
 
     Args:
-        recipe: of the model.
         preset: name of its hyperparameters; None for the default.
-        registry: of the model store.
         cache: folder for its weights.
         promote: whether the version becomes champion: ``auto`` if its perplexity is at most the champion's.
         instructions: file of conversations that it is fine-tuned on; see ``training.language.instructions``.
-        step: is told what happens.
 
     Raises:
         KeyError: no such preset.

@@ -16,7 +16,6 @@ def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
     """Describe how a model was made.
 
     Args:
-        trained: the model.
         root: the repository, for the commit; in an image, which has no git, the file ``COMMIT`` tells it.
         now: the time to record.
     """

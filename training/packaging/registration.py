@@ -46,7 +46,6 @@ def register(
     Args:
         draft: the contract without a version.
         pack: makes the archive of the whole contract.
-        registry: of the model store.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
     """

@@ -34,7 +34,6 @@ def bootstrap(
     """Measure a model on rows drawn anew, with replacement, again and again.
 
     Args:
-        task: of the model.
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
         target: ``(n,)`` values or class indices.
         baselines: name to output of the same form.

@@ -105,8 +105,6 @@ def open_archive(registry: Registry, name: str, number: str, folder: Path) -> Ar
     Its engine computes with one thread, so that two versions that are timed in turn are timed alike.
 
     Args:
-        registry: of the model store.
-        name: of the model.
         number: of the version, which may have any state.
         folder: where its files are put; one for each version, kept as long as the version is used.
 
