@@ -1,1 +1,1 @@
-"""The engines that compute the logits of a language model."""
+"""Decoders: engines that compute the logits of a language model."""

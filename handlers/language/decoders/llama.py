@@ -13,14 +13,14 @@ import numpy as np
 from handlers.contract import Array
 from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
 
-# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds otherwise (measured): a text
-# that is cut into chunks beside others would get other logits, and now and then another answer, than alone.
+# From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds differently (measured). A
+# text that is cut into chunks beside others would get other logits than alone, and now and then another answer.
 UBATCH = 63  # tokens
-# How often a thread looks whether the others are done before it sleeps (GNU's OpenMP). By default it looks for so long
-# that, on cores which others use too, threads wait for one that cannot run as its core is taken by one that waits: with
-# two other processes on two cores half as fast. With less than this, alone is slower.
+# How often a thread checks whether the others are done before it sleeps (GNU's OpenMP). By default it spins for so long
+# that it takes the core of a thread that it waits for: with two other processes on two cores half as fast. With less
+# than this, a decoder alone is slower.
 SPINS, ENOUGH = "GOMP_SPINCOUNT", "20000"
-# What llama.cpp may be compiled for, and the processor's flag of it in /proc/cpuinfo.
+# Instructions that llama.cpp may be compiled for, and their flags in /proc/cpuinfo.
 FLAGS = {
     "SSE3": "pni",
     "SSSE3": "ssse3",
@@ -37,15 +37,15 @@ FLAGS = {
     "AMX_INT8": "amx_int8",
 }
 CPUINFO = Path("/proc/cpuinfo")
-PIECE = 256  # bytes, more than any token of a usual vocabulary has
+PIECE = 256  # bytes: more than a token of a usual vocabulary
 
 
 def missing(built_for: str, cpuinfo: Path) -> list[str]:
-    """The instructions that llama.cpp was compiled to use and this processor has not.
+    """Return the instructions that llama.cpp was compiled to use and that this processor lacks.
 
     Args:
-        built_for: what ``llama_print_system_info`` says, such as ``CPU : AVX2 = 1 | FMA = 1 | ``.
-        cpuinfo: Linux's file of that name; where there is none, nothing is known to be missing.
+        built_for: output of ``llama_print_system_info``, such as ``CPU : AVX2 = 1 | FMA = 1 | ``.
+        cpuinfo: Linux's file of that name; without it no instruction counts as missing.
     """
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     has = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
@@ -54,26 +54,26 @@ def missing(built_for: str, cpuinfo: Path) -> list[str]:
 
 
 class LlamaDecoder:
-    """A GGUF file in llama.cpp, with one sequence and one stream of its key-value cache for each slot.
+    """A GGUF file in llama.cpp, with a sequence and a stream of the key-value cache for each slot.
 
-    llama.cpp computes one token of each sequence together. Where one has more, the rest follows in a second pass over
-    the weights, so a prompt's chunk is computed by itself: as many passes, and the first has a sequence less. Together
-    all would also attend as far back as the longest of them.
+    llama.cpp computes one token of each sequence together. More tokens of a sequence take a second pass over the
+    weights. So a prompt's chunk is computed by itself: with as many passes, and a sequence less in the first. Together
+    all sequences would also attend as far back as the longest of them.
 
     Args:
         model: the GGUF file.
         slots: sequences.
-        context: tokens of each.
+        context: tokens of each sequence.
         threads: None for one on each core that this process may use.
-        batch: tokens of one ``decode`` at most.
-        ubatch: tokens that are computed together at most; with more than ``UBATCH`` the logits depend on how a prompt
-            was cut, and with it on who else runs.
-        flash_attention: with it the logits are the same to the last bit, whatever shares the batch; without it not.
+        batch: most tokens of one ``decode``.
+        ubatch: most tokens that are computed together; with more than ``UBATCH`` the logits depend on how a prompt was
+            cut, and so on what else runs.
+        flash_attention: makes the logits the same to the last bit, whatever shares the batch.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: llama.cpp cannot read it, the model cannot have so long a context, memory is short, or llama.cpp
-            was built for another processor.
+        FileNotFoundError: the file does not exist.
+        ValueError: llama.cpp cannot read the file, the model cannot have so long a context, memory is short, or
+            llama.cpp was built for another processor.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class LlamaDecoder:
 
         if not model.is_file():
             raise FileNotFoundError(f"{model} is missing; it should be the model's GGUF file")
-        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else it prints a page about each model
+        logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # otherwise it prints a page about each model
         self.slots = slots
         self.batch = max(batch, slots + 1)
         self._api: Any = api
         self._model: Any = None
         self._context: Any = None
         lacking = missing(api.llama_print_system_info().decode(), CPUINFO)
-        if lacking:  # else the process would end at the first of its instructions
+        if lacking:  # otherwise the process would end at the first such instruction
             names = ", ".join(lacking)
             raise ValueError(f"llama.cpp was built for a processor with {names}, which this one has not: build it here")
         api.llama_backend_init()
@@ -114,22 +114,22 @@ class LlamaDecoder:
         settings = api.llama_context_default_params()
         settings.n_ctx = slots * context
         settings.n_seq_max = slots
-        settings.kv_unified = False  # each sequence attends to its own cells only, not past those of all the others
+        settings.kv_unified = False  # each sequence attends to its own cells alone
         settings.n_batch = self.batch
         settings.n_ubatch = min(ubatch, self.batch)
-        settings.n_outputs_max = slots  # else the buffer has room for the logits of every token of a batch
+        settings.n_outputs_max = slots  # otherwise the buffer has room for the logits of every token of a batch
         settings.n_threads = settings.n_threads_batch = threads or len(os.sched_getaffinity(0))
         settings.flash_attn_type = int(flash_attention)  # LLAMA_FLASH_ATTN_TYPE_DISABLED, _ENABLED
         self._context = api.llama_init_from_model(self._model, settings)
         if not self._context:
             self.close()
             raise ValueError(f"llama.cpp has no memory for {slots} slots of {context} tokens; lower slots or context")
-        self.context: int = context  # llama.cpp rounds its own up
+        self.context: int = context  # llama.cpp rounds up
         self._memory: Any = api.llama_get_memory(self._context)
         self._batch = _Batch(api, self.batch, slots)
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        """Split text into tokens; ``special`` for a template, whose control tokens become such."""
         encoded = text.encode()
         room = len(encoded) + 2
         tokens = (ctypes.c_int32 * room)()
@@ -140,7 +140,7 @@ class LlamaDecoder:
         return tokens[:count]
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; none of a control token."""
+        """Return the bytes of a token; none of a control token."""
         for size in (PIECE, 65536):
             buffer = ctypes.create_string_buffer(size)
             length: int = self._api.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, False)
@@ -149,17 +149,17 @@ class LlamaDecoder:
         raise ValueError(f"token {token} has more than 65,536 bytes; the vocabulary is damaged")
 
     def ends(self, token: int) -> bool:
-        """Whether the token ends the generation."""
+        """Tell whether the token ends the generation."""
         return bool(self._api.llama_vocab_is_eog(self._vocabulary, token))
 
     def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots and give the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+        """Add tokens to slots and return the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
 
         Args:
             parts: at most one for a slot, by ascending number of the slot.
 
         Raises:
-            DecodeError: llama.cpp could not compute them.
+            DecodeError: llama.cpp could not compute the logits.
         """
         single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.wanted]
         longer = [[number] for number in range(len(parts)) if number not in single]
@@ -168,7 +168,7 @@ class LlamaDecoder:
         rows: dict[int, Array] = {}
         for numbers in [single, *longer] if single else longer:
             wanted = [number for number in numbers if parts[number].wanted]
-            logits = self._compute([parts[number] for number in numbers]).copy()  # the next ones take their place
+            logits = self._compute([parts[number] for number in numbers]).copy()  # the next pass overwrites them
             rows |= dict(zip(wanted, logits, strict=True))
         return np.array([rows[number] for number in sorted(rows)], np.float32).reshape(-1, self.vocabulary)
 
@@ -182,11 +182,11 @@ class LlamaDecoder:
         return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), (rows, self.vocabulary))
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forget what a slot holds from a position on."""
+        """Remove the tokens of a slot from a position on."""
         self._api.llama_memory_seq_rm(self._memory, slot, length, -1)
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Let a slot hold the first tokens of another; the whole stream is copied, before the next ``decode``."""
+        """Replace the content of a slot by the first tokens of another; the next ``decode`` copies the whole stream."""
         self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self.truncate(target, length)
 
@@ -225,7 +225,7 @@ class _Batch:
         )
 
     def fill(self, parts: Sequence[Part]) -> Any:
-        """The batch of these parts, valid until the next call."""
+        """Return the batch of these parts, valid until the next call."""
         start = 0
         for part in parts:
             end = start + len(part.tokens)
@@ -247,12 +247,12 @@ def llama_engine(
     Args:
         model: the GGUF file.
         slots: requests that run at once.
-        context: tokens of each, prompt and answer; the cache has ``slots * context`` cells.
+        context: tokens of each request, prompt and answer; the cache has ``slots * context`` cells.
         threads: None for one on each core that this process may use.
-        queue: requests that wait at most, beyond those that run.
+        queue: most requests that wait.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: llama.cpp cannot read it, the model cannot have so long a context, or memory is short.
+        FileNotFoundError: the file does not exist.
+        ValueError: llama.cpp cannot read the file, the model cannot have so long a context, or memory is short.
     """
     return ContinuousBatching(LlamaDecoder(model, slots, context, threads), queue)

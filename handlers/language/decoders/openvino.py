@@ -1,4 +1,4 @@
-"""OpenVINO as the decoder of a language model: it comes as a wheel, for machines without a compiler."""
+"""OpenVINO as the decoder of a language model: a wheel, for machines without a compiler."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,23 +13,23 @@ from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, P
 
 MODEL = "openvino_model.xml"
 BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
-# Whatever of its arithmetic the plugin would choose by the processor, so that an answer is the same on each.
+# Arithmetic that the plugin would choose by the processor; fixed, so that an answer is the same on each.
 NUMERICS: dict[str, Any] = {
-    "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the CPU has it (AVX512_BF16, AMX)
+    "INFERENCE_PRECISION_HINT": "f32",  # otherwise bfloat16 where the CPU has it (AVX512_BF16, AMX)
     "EXECUTION_MODE_HINT": "ACCURACY",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # else activations are rounded to 8 bits, by what stands beside them
-    # The default, 8 bits, rounds a token by those before it; 16 make of last bits, which differ between batches of one
-    # and of many, differences a hundred times as large. So an answer would depend on who else runs.
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # otherwise activations are rounded to 8 bits, depending on their neighbours
+    # The default, 8 bits, rounds a token by those before it. With 16, last bits that differ between batches of one and
+    # of many become differences a hundred times as large. Either way an answer would depend on what else runs.
     "KV_CACHE_PRECISION": "f32",
     "KEY_CACHE_PRECISION": "f32",
     "VALUE_CACHE_PRECISION": "f32",
     "CPU_DENORMALS_OPTIMIZATION": False,
-    "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 1.0,  # all weights are computed with, also zeros
-    "ENABLE_TENSOR_PARALLEL": False,  # else sums are split by sockets
+    "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE": 1.0,  # all weights count, also zeros
+    "ENABLE_TENSOR_PARALLEL": False,  # otherwise sums are split by sockets
 }
 
 
-# What the name of a control token may look like, and the marks that it begins with.
+# Forms of a control token's name, and the marks that it begins with.
 _MARKUP = re.compile(r"(?=.*\w)(<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\])")
 _INSIDE = re.compile(r"[^\w\s]+|.")
 
@@ -44,13 +44,13 @@ class OpenVinoDecoder:
     Args:
         directory: holds ``openvino_model.xml`` and the files of the tokenizer, from ``convert``.
         slots: sequences.
-        context: tokens of each.
+        context: tokens of each sequence.
         threads: None lets OpenVINO choose.
-        batch: tokens of one ``decode`` at most.
+        batch: most tokens of one ``decode``.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        EngineError: OpenVINO cannot compile it for this processor.
+        FileNotFoundError: the model does not exist.
+        EngineError: OpenVINO cannot compile the model for this processor.
     """
 
     def __init__(self, directory: Path, slots: int, context: int, threads: int | None = None, batch: int = 512) -> None:
@@ -87,17 +87,17 @@ class OpenVinoDecoder:
                 self._request.set_tensor(port.any_name, self._caches[-1])
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        """Split text into tokens; ``special`` for a template, whose control tokens become such."""
         if special:
             return self._encode(text)
-        # The tokenizer knows no such switch, so the name of a control token is split inside it, where marks end and
-        # letters begin: no token reaches over that place anyway.
+        # The tokenizer has no such switch. So the name of a control token is split inside, where marks end and letters
+        # begin: no token crosses that place anyway.
         tokens: list[int] = []
         start = 0
         for name in self._names.finditer(text):
-            place = name.start() + _INSIDE.match(name[0]).end()  # type: ignore[union-attr]
-            tokens += self._encode(text[start:place])
-            start = place
+            split = name.start() + _INSIDE.match(name[0]).end()  # type: ignore[union-attr]
+            tokens += self._encode(text[start:split])
+            start = split
         return tokens + self._encode(text[start:])
 
     def _encode(self, text: str) -> list[int]:
@@ -106,21 +106,21 @@ class OpenVinoDecoder:
         return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data.ravel()]
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; none of a control token."""
+        """Return the bytes of a token; none of a control token."""
         return b"" if token in self._numbers else self._pieces[token]
 
     def ends(self, token: int) -> bool:
-        """Whether the token ends the generation."""
+        """Tell whether the token ends the generation."""
         return token == self._end
 
     def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots and give the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+        """Add tokens to slots and return the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
 
         Args:
             parts: at most one for a slot.
 
         Raises:
-            DecodeError: OpenVINO could not compute them.
+            DecodeError: OpenVINO could not compute the logits.
         """
         ends = list(accumulate(len(part.tokens) for part in parts))
         after = [part.position + len(part.tokens) for part in parts]
@@ -149,10 +149,10 @@ class OpenVinoDecoder:
         return logits.reshape(-1, self.vocabulary)
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forget what a slot holds from a position on; what is there is overwritten by what comes."""
+        """Do nothing: later tokens overwrite those from this position on."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Let a slot hold the first tokens of another."""
+        """Replace the content of a slot by the first tokens of another slot."""
         count = -(-length // BLOCK)
         start, end = source * self._blocks, target * self._blocks
         for cache in self._caches:
@@ -165,22 +165,22 @@ class OpenVinoDecoder:
 
 
 def control_tokens(pieces: Mapping[int, bytes], encode: Callable[[str], list[int]]) -> dict[str, int]:
-    """The control tokens of a vocabulary by name: what looks like markup and is one token, wherever it stands.
+    """Return the control tokens of a vocabulary by name: markup that is a single token, wherever it stands.
 
     Args:
         pieces: the bytes of each token.
-        encode: splits a text, names of control tokens being such.
+        encode: splits a text; names of control tokens become these tokens.
     """
-    found: dict[str, int] = {}
+    tokens: dict[str, int] = {}
     for token, piece in pieces.items():
         name = piece.decode("utf-8", "replace")
         if _MARKUP.fullmatch(name) and encode(f"a{name}a")[1:-1] == [token]:
-            found[name] = token
-    return found
+            tokens[name] = token
+    return tokens
 
 
 def _take_wanted_rows(model: Any) -> None:
-    """Let the last layer, the largest, compute the logits of the tokens that are ``wanted`` only."""
+    """Limit the last and largest layer to the logits of the ``wanted`` tokens."""
     from openvino import opset13 as ops
 
     output = model.outputs[0].node.input_value(0).get_node()
@@ -194,7 +194,7 @@ def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:
     """Compile a model, or the one at a path, for this CPU.
 
     Raises:
-        EngineError: the plugin refuses; says in one sentence why.
+        EngineError: the plugin refuses the model; its message is one sentence.
     """
     import openvino
 
@@ -205,7 +205,7 @@ def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """What OpenVINO says in the end: its errors are pages that begin with where in its sources they were raised."""
+    """Return the last line of an error of OpenVINO: the lines before name places in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__
 
@@ -215,15 +215,15 @@ def convert(model: Path, directory: Path) -> None:
 
     Args:
         model: a GGUF file.
-        directory: where to; it is made.
+        directory: to write to; created.
 
     Raises:
-        EngineError: OpenVINO cannot compile it for this processor.
+        EngineError: OpenVINO cannot read or compile the model.
     """
     import openvino_genai
 
     directory.mkdir(parents=True, exist_ok=True)
-    # It writes beside the file that it reads.
+    # OpenVINO writes beside the file that it reads.
     link = directory / "model.gguf"
     link.symlink_to(model.resolve())
     try:
@@ -242,12 +242,12 @@ def openvino_engine(
     Args:
         directory: from ``convert``.
         slots: requests that run at once.
-        context: tokens of each, prompt and answer.
+        context: tokens of each request, prompt and answer.
         threads: None lets OpenVINO choose.
-        queue: requests that wait at most, beyond those that run.
+        queue: most requests that wait.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        EngineError: OpenVINO cannot compile it for this processor.
+        FileNotFoundError: the model does not exist.
+        EngineError: OpenVINO cannot compile the model for this processor.
     """
     return ContinuousBatching(OpenVinoDecoder(directory, slots, context, threads), queue, worth_copying=BLOCK)
