@@ -3,10 +3,11 @@
 It needs this repository for nothing: the handlers are packed inside.
 """
 
+import ast
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ ONNX, PROGRAM = GRAPHS = ("model.onnx", "model.pt2")
 WEIGHTS = "model.gguf"  # of a language model, which has no graphs
 ASSETS = "assets"  # folder of the files that a codec needs
 ENTRIES = "entry_points"  # folder of the handlers' package, of which an archive has one module
+KINDS = ("formats", "language")  # folders of that package, of which it has what its entry point imports
 QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
 
 Archive = Path | bytes  # a file, its content, or the folder that it was unpacked into
@@ -41,6 +43,8 @@ def pack(
 ) -> bytes:
     """Pack an archive; the same content gives the same bytes.
 
+    Of the handlers it gets all but what only models of another kind run.
+
     Args:
         contract: complete.
         entry_point: a module of ``handlers.entry_points``.
@@ -59,9 +63,34 @@ def pack(
         script: (source / ENTRIES / script).read_bytes(),
         **files,
     }
-    core = [path for path in sorted(source.rglob("*.py")) if path.parent.name != ENTRIES]
-    content |= {f"{source.name}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in core}
+    needed = _needed(source, source / ENTRIES / script)
+    content |= {f"{source.name}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in needed}
     return zipped(content)
+
+
+def _needed(source: Path, script: Path) -> Iterator[Path]:
+    """List the modules of a package that an entry point runs: of ``KINDS`` those that it imports, of all else each."""
+    reached, left = {script}, [script]
+    while left:
+        for path in _imports(source, left.pop()) - reached:
+            reached.add(path)
+            left.append(path)
+    folders = {path.parent for path in reached}
+    for path in sorted(source.rglob("*.py")):
+        folder = path.relative_to(source).parts[0]
+        is_reached = path in reached or (path.name == "__init__.py" and path.parent in folders)
+        if folder != ENTRIES and (folder not in KINDS or is_reached):
+            yield path
+
+
+def _imports(source: Path, script: Path) -> set[Path]:
+    """Find the modules of a package that one of its files imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    paths = (source.parent / f"{name.replace('.', '/')}.py" for name in names)
+    return {path for path in paths if source in path.parents and path.is_file()}
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:

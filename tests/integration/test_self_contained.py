@@ -2,19 +2,23 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests.bench.processes import free_ports
+from serving import archive
 from serving.hosts.torchserve.launch import find_java
+from tests.support.chat_archive import register_echo
 from tests.support.kept import keep
+from tests.support.training.former import FORMER
 from tests.support.waiting import wait_until
 
 CONFIG = """
@@ -38,17 +42,28 @@ def stock(requirements: list[str]) -> Path:
     return keep("stock", key, "venv", make)
 
 
-@pytest.mark.parametrize("models", [("linear", "fashion")])
+@pytest.fixture
+def archives(store: Path, tmp_path: Path) -> list[Path]:
+    """One of each kind, with the handlers that this kind runs, and one that the former layout packed."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    for model in ("linear", "fashion"):
+        shutil.copy(next(store.glob(f"{model}-*.mar")), folder)
+    register_echo(folder, "chat", slots=2, room=2, seconds=0)
+    contract = msgspec.structs.replace(archive.read_contract(FORMER), name="former")
+    manifest = archive.read(FORMER, archive.MANIFEST).replace(b'"linear"', b'"former"')
+    changes = {archive.CONTRACT: contract.to_json(), archive.MANIFEST: manifest}
+    (folder / "former.mar").write_bytes(archive.rewritten(FORMER.read_bytes(), changes))
+    return sorted(folder.glob("*.mar"))
+
+
 def test_archives_run_on_a_stock_torchserve_with_only_their_own_requirements(
-    store: Path, tmp_path: Path, models: tuple[str, ...]
+    archives: list[Path], tmp_path: Path
 ) -> None:
-    archives = [next(store.glob(f"{model}-*.mar")) for model in models]
-    lines: set[str] = set()
-    contracts = []
-    for path in archives:
-        with zipfile.ZipFile(path) as archive:
-            lines |= set(archive.read("requirements.txt").decode().split())
-            contracts.append(ModelContract.from_json(archive.read("contract.json")))
+    contracts = [archive.read_contract(path) for path in archives]
+    # The former archive wants the same packages, in the versions of its time.
+    present = [path for path in archives if path.stem != "former"]
+    lines = {line for path in present for line in archive.read(path, archive.REQUIREMENTS).decode().split()}
     venv = stock(sorted(lines))
 
     config = tmp_path / "config.properties"
@@ -64,7 +79,14 @@ def test_archives_run_on_a_stock_torchserve_with_only_their_own_requirements(
         "PATH": f"{venv / 'bin'}:{environ['PATH']}",
     }
     torchserve = [venv / "bin" / "torchserve"]
-    options: list[str | Path] = ["--disable-token-auth", "--ncs", "--ts-config", config, "--model-store", store]
+    options: list[str | Path] = [
+        "--disable-token-auth",
+        "--ncs",
+        "--ts-config",
+        config,
+        "--model-store",
+        archives[0].parent,
+    ]
     start: list[str | Path] = [*torchserve, "--start", *options, "--models", *(path.name for path in archives)]
     with (tmp_path / "log").open("wb") as log:
         subprocess.run(start, cwd=tmp_path, env=environ, stdout=log, stderr=log, check=True)
@@ -72,6 +94,7 @@ def test_archives_run_on_a_stock_torchserve_with_only_their_own_requirements(
         for contract in contracts:
             url = f"http://127.0.0.1:{ports[0]}/predictions/{contract.name}"
             wait_until(lambda contract=contract, url=url: _answers(contract, url))  # type: ignore[misc]
+        url = f"http://127.0.0.1:{ports[0]}/predictions/fashion"
         response = httpx.post(url, content=b'{"inputs": NaN}', headers={"Content-Type": "application/json"})
         assert response.json()["error"]["code"] == "not_finite"
     finally:

@@ -1,19 +1,16 @@
 """Archives of language models, made by hand: with the echo of the tests, or with weights."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-import handlers
 from handlers.contract import Example, ModelContract, TensorSpec
+from serving import archive
 from serving.registry import Registry, State, Version, file_sha256
 from tests.support.handlers import echo_engine
+from training.packaging.contents import CHAT, pack
 
-CONFIG = "model-config.yaml"
 CONTEXT = 4000  # tokens of the echo
 SETTINGS = {
     "minWorkers": 1,
@@ -78,22 +75,12 @@ def register(
         files: more to pack.
         entry_point: that TorchServe loads.
     """
-    source = Path(handlers.__file__).parent
-    manifest = {"modelName": model.name, "modelVersion": model.version, "handler": entry_point}
-    content = {
-        "MAR-INF/MANIFEST.json": json.dumps({"runtime": "python", "model": manifest | {"configFile": CONFIG}}).encode(),
-        "contract.json": model.to_json(),
-        CONFIG: yaml.safe_dump(dict(settings)).encode(),
-        "chat.py": (source / "entry_points" / "chat.py").read_bytes(),
-        "assets/chat_template.jinja": template.encode(),
-        **{f"handlers/{path.relative_to(source)}": path.read_bytes() for path in source.rglob("*.py")},
-        **(files or {}),
-    }
+    assets = {"assets/chat_template.jinja": template.encode()}
+    content = pack(model, CHAT, "a language model of the tests", settings, assets | dict(files or {}))
+    manifest = archive.read(content, archive.MANIFEST).replace(b'"chat.py"', json.dumps(entry_point).encode())
     store.mkdir(parents=True, exist_ok=True)
     path = store / f"{model.name}-{model.version}.mar"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
+    path.write_bytes(archive.rewritten(content, {archive.MANIFEST: manifest}))
     with Registry(store).change() as models:
         created = "2026-01-01T00:00:00+00:00"
         state: State = "challenger" if model.name in models else "champion"

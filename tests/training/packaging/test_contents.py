@@ -13,7 +13,7 @@ import yaml
 
 import handlers
 from handlers.contract import ModelContract
-from serving.archive import ENTRIES
+from serving.archive import ENTRIES, KINDS
 from tests.support.training.quadrants import Quadrants
 from training import recipes
 from training.packaging.contents import CHAT, build, codec_of, model_config, pack
@@ -102,8 +102,18 @@ def reached(archive: zipfile.ZipFile, file: str) -> set[str]:
     return found
 
 
+def handlers_of(archive: zipfile.ZipFile) -> set[str]:
+    """The handlers' modules that an archive should hold: all but those that only models of another kind run."""
+    everything = {
+        f"handlers/{path.relative_to(SOURCE)}" for path in SOURCE.rglob("*.py") if path.parent.name != ENTRIES
+    }
+    own = {file for module in reached(archive, entry_point(archive)) for file in files_of(module)}
+    folders = {path.rpartition("/")[0] for path in own & everything}
+    own |= {f"{folder}/__init__.py" for folder in folders}
+    return {path for path in everything if path.split("/")[1] not in KINDS or path in own}
+
+
 def test_it_holds_graphs_contract_settings_and_the_handlers(archive: zipfile.ZipFile) -> None:
-    core = {f"handlers/{path.relative_to(SOURCE)}" for path in SOURCE.rglob("*.py") if path.parent.name != ENTRIES}
     expected = {
         "MAR-INF/MANIFEST.json",
         "contract.json",
@@ -114,7 +124,10 @@ def test_it_holds_graphs_contract_settings_and_the_handlers(archive: zipfile.Zip
         entry_point(archive),
     }
     assets = {"assets/tokenizer.json"} if entry_point(archive) == "text.py" else set()
-    assert set(archive.namelist()) == expected | core | assets
+    assert set(archive.namelist()) == expected | handlers_of(archive) | assets
+    assert not any("/language/" in name for name in archive.namelist())
+    assert ("handlers/formats/pictures.py" in archive.namelist()) == (entry_point(archive) == "image.py")
+    assert ("handlers/formats/tokens.py" in archive.namelist()) == (entry_point(archive) == "text.py")
     assert len(archive.namelist()) == len(set(archive.namelist()))
     assert archive.testzip() is None
 
@@ -194,7 +207,7 @@ def test_what_the_entry_file_imports_is_in_the_archive_its_requirements_or_the_s
 ) -> None:
     required = {line.split("==")[0] for line in archive.read("requirements.txt").decode().splitlines()}
     modules = reached(archive, entry_point(archive))
-    assert "handlers.handler" in modules
+    assert {"handlers.handler", "handlers.formats.codec"} <= modules
     roots = {module.partition(".")[0] for module in modules} - {"handlers"} - sys.stdlib_module_names
     assert {DISTRIBUTIONS.get(root, root) for root in roots} <= required
 
@@ -227,10 +240,10 @@ def chat(contract: ModelContract) -> zipfile.ZipFile:
 
 
 def test_an_archive_of_a_language_model_holds_what_its_entry_file_reaches_and_no_other(chat: zipfile.ZipFile) -> None:
-    core = {f"handlers/{path.relative_to(SOURCE)}" for path in SOURCE.rglob("*.py") if path.parent.name != ENTRIES}
     own = {"chat.py", "model.gguf", "assets/chat_template.jinja"}
     others = {"MAR-INF/MANIFEST.json", "contract.json", "model-config.yaml", "requirements.txt"}
-    assert set(chat.namelist()) == core | own | others
+    assert set(chat.namelist()) == handlers_of(chat) | own | others
+    assert not any("/formats/" in name for name in chat.namelist())
     modules = reached(chat, "chat.py")
     assert {
         "handlers.language.handler",

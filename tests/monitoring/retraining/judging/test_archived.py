@@ -24,6 +24,7 @@ from serving.registry import ArchiveError, Registry, Version, file_sha256
 from tests.support.handlers.models import PICTURES, pixels
 from tests.support.kept import keep, sources
 from tests.support.serving.stores import add_contract, alter
+from tests.support.training.former import FORMER
 from tests.support.training.quadrants import Quadrants
 from training import pipeline
 from training.packaging.contents import build
@@ -179,6 +180,19 @@ def test_a_version_of_texts_brings_its_own_tokenizer(tmp_path: Path) -> None:
     (answer,) = version.answers([prediction(REVIEWS, {"text": "good film"})])
     mean = TextTokenizer(tokenizer)(["good film"]).indices.mean()
     assert answer["probabilities"] == pytest.approx(expected(REVIEWS, mean), abs=1e-5)
+
+
+def test_a_version_that_was_packed_with_handlers_of_the_former_layout_answers_as_it_did(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "store")
+    registry.store.mkdir()
+    path = Path(shutil.copy(FORMER, registry.store))
+    with registry.change() as models:
+        models["linear"] = {"1.0": Version(path.name, file_sha256(path), "champion", NOW.isoformat())}
+    version = open_archive(registry, "linear", "1.0", tmp_path / "opened")
+    version.check_example()
+    example = version.contract.example
+    (answer,) = version.answers([prediction(version.contract, example.request)])
+    assert answer == pytest.approx(example.response["prediction"])
 
 
 def test_a_version_that_is_not_there_or_altered_is_not_opened(tmp_path: Path) -> None:
