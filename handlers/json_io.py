@@ -18,8 +18,23 @@ T = TypeVar("T")
 Describe = Callable[[str], str]
 EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) as one up to this
 WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
-_BYTE = re.compile(r"\(byte (\d+)\)")
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
+
+# msgspec tells what is wrong in English only, so its words are taken apart: here and nowhere else. A release that
+# changes one would change the codes of errors; tests/handlers/test_json_io.py holds each sentence that is matched.
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_CODES = [  # a message without " - at `$path`", to the code that it is reported with
+    (re.compile(r"Object missing required field `(?P<field>.*)`", re.S), "missing_field"),
+    (re.compile(r"Object contains unknown field `(?P<field>.*)`", re.S), "unknown_field"),
+    (re.compile(r"Expected `array` of length", re.S), "wrong_shape"),
+    (re.compile(r"Expected `\w+` [<>]", re.S), "out_of_range"),
+    (re.compile(r"Number out of range|Integer value out of range", re.S), "out_of_range"),
+    (re.compile(r"Invalid enum value (?P<value>.*)", re.S), "unknown_category"),
+]
+_WHOLE = {  # of a ``whole_number``, in words of an integer
+    "Expected `int | float": "Expected `int",
+    "Expected `float` that's a multiple of 1.0": "Expected `int`, got `float`",
+}
 
 
 def whole_number(low: int, high: int) -> Any:
@@ -59,6 +74,47 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = l
         raise _utf8_error(error) from None
     except RecursionError:
         raise _too_deep() from None
+
+
+def decode_strictly(
+    decoder: msgspec.json.Decoder[T],
+    body: bytes,
+    describe: Describe = lambda path: "",
+    members: Callable[[T], int] | None = None,
+) -> T:
+    """Decode a JSON text against the decoder's type, also where the decoder would look away.
+
+    Args:
+        decoder: made once from a type.
+        body: the text, all of which must be UTF-8.
+        describe: gives what is expected at a JSON path, for the error.
+        members: counts those that were decoded, so that no key may stand twice in an object; None where it may.
+
+    Raises:
+        InputError: not UTF-8, not JSON, not of the type, or with a key that stands twice.
+    """
+    check_utf8(body)
+    value = decode(decoder, body, describe)
+    if members:
+        check_unique_keys(body, members(value))
+    return value
+
+
+def attempt(decoder: msgspec.json.Decoder[T], body: bytes, members: Callable[[T], int] | None = None) -> T | None:
+    """Decode a text that is probably of the decoder's type; None if it is not, without the reason.
+
+    A type that forbids unknown members leaves nothing undecoded, so that its texts are UTF-8.
+
+    Raises:
+        InputError: of the type, but a key stands twice.
+    """
+    try:
+        value = decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if members:
+        check_unique_keys(body, members(value))
+    return value
 
 
 def convert(value: Any, kind: type[T], describe: Describe = lambda path: "") -> T:
@@ -149,24 +205,6 @@ def _syntax_error(body: bytes, text: str) -> InputError:
     return InputError("invalid_json", text, expected="a JSON object")
 
 
-# msgspec's message, without " - at `$path`", to the code it is reported with.
-_CODES = [
-    (re.compile(r"Object missing required field `(?P<field>.*)`", re.S), "missing_field"),
-    (re.compile(r"Object contains unknown field `(?P<field>.*)`", re.S), "unknown_field"),
-    (re.compile(r"Expected `array` of length", re.S), "wrong_shape"),
-    (re.compile(r"Expected `\w+` [<>]", re.S), "out_of_range"),
-    (re.compile(r"Number out of range|Integer value out of range", re.S), "out_of_range"),
-    (re.compile(r"Invalid enum value (?P<value>.*)", re.S), "unknown_category"),
-]
-
-
-# What msgspec says of a ``whole_number``, in words of an integer.
-_WHOLE = {
-    "Expected `int | float": "Expected `int",
-    "Expected `float` that's a multiple of 1.0": "Expected `int`, got `float`",
-}
-
-
 def _type_error(text: str, describe: Describe) -> InputError:
     message, _, path = text.rpartition(" - at `")
     message, path = (message, path.rstrip("`")) if message else (text, "$")
@@ -179,6 +217,16 @@ def _type_error(text: str, describe: Describe) -> InputError:
             path = f"{path}.{field}" if field is not None else path
             return InputError(code, message, path, describe(path))
     return InputError("wrong_type", message, path, describe(path))
+
+
+def is_too_short(error: InputError) -> bool:
+    """Whether a ``wrong_shape`` says that an array has too few elements, not too many."""
+    return ">=" in error.message
+
+
+def refused_value(error: InputError) -> str:
+    """The string that an ``unknown_category`` refuses."""
+    return error.message.removeprefix("Invalid enum value ")[1:-1]
 
 
 def encode(value: Any) -> bytes:

@@ -6,38 +6,17 @@ A URL of KServe's protocols decides it for JSON; elsewhere the content type and 
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-from msgspec import UNSET, Raw, UnsetType
-
 from handlers import json_io
 from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, ModelContract
 from handlers.features import FeatureRows, stack
-from handlers.formats import npy, oip
+from handlers.formats import envelope, npy, oip
 from handlers.formats.answers import check_top_k, output_arrays, row_answers
 from handlers.formats.rows import RowDecoder
 from handlers.http import accept, kserve
 from handlers.message import JSON, MOST_PARTS, NPY, OCTETS, InputError, Request, Response, error_response
 
-
-class _Envelope(msgspec.Struct):
-    instances: Raw | UnsetType = UNSET
-    inputs: Raw | UnsetType = UNSET
-
-
-_MEMBERS = {
-    kserve.V1: (b'"instances"',),
-    kserve.V2: (b'"inputs"',),
-    kserve.EITHER: (b'"instances"', b'"inputs"'),
-}
-_EXPECTED = {
-    kserve.V1: 'an object with "instances", as KServe v1 has it',
-    kserve.V2: 'an object with "inputs", as the Open Inference Protocol v2 has it',
-    kserve.EITHER: 'an object with "instances" or "inputs", as KServe v1 and the Open Inference Protocol v2 have it',
-}
-_KEYS = {b'"instances"': "v1", b'"datatype"': "v2"}
 PROTOCOLS = ("native", "v1", "v2", "npy", "image", "openai", "unknown")
-_ENVELOPE = msgspec.json.Decoder(_Envelope)
 _MAGIC = {b"\x93NUM": NPY, b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _FORM = "application/x-www-form-urlencoded"
 _QUERY = ("top_k", "model_name")  # the latter is TorchServe's own on /invocations
@@ -104,7 +83,7 @@ class Codec:
         if oip.HEADER_LENGTH in request.headers:
             return "v2"
         if media_type == JSON:
-            return _json_protocol(request.body)
+            return envelope.seeming(request.body)
         images = media_type.startswith("image/") or media_type == "multipart/form-data"
         return "npy" if media_type == NPY else "image" if images else "unknown"
 
@@ -130,12 +109,18 @@ class Codec:
 
         return Decoded(protocol, rows, data, encode)
 
-    def top_k(self, request: Request) -> int:
-        """The ``top_k`` of a request whose body has no place for it: a form field, or the header ``X-Top-K``.
+    def top_k(self, request: Request, own: int = 1) -> int:
+        """How many classes a request asks for: in its body, else in a form field or the header ``X-Top-K``.
+
+        Args:
+            request: of any format.
+            own: what its body says; 1 where that says nothing, or has no place for it.
 
         Raises:
             InputError: it is not an integer, or out of range.
         """
+        if own != 1:
+            return check_top_k(self.contract, own, "$.parameters.top_k")
         where = "top_k" if "top_k" in request.form else "x-top-k"
         text = request.form["top_k"].decode("ascii", "replace") if where == "top_k" else request.headers.get(where, "1")
         if not (text.isascii() and text.isdigit() and len(text) < 10):
@@ -144,38 +129,27 @@ class Codec:
 
     def _json(self, request: Request) -> Decoded:
         body, route = request.body, kserve.route(request.headers)
-        json_io.check_utf8(body)
-        if route and not any(key in body for key in _MEMBERS[route]):
-            _check_route(route, json_io.decode(_ENVELOPE, body, lambda _: "an object"))
-        if route == kserve.V2:
+        protocol = envelope.guess(body, route)
+        rows = self._rows.attempt(body, protocol) if protocol in (kserve.V1, envelope.NATIVE) else None
+        if rows is None and protocol != kserve.V2:  # of another format, or at fault
+            protocol = envelope.tell(body, route)
+        if protocol == kserve.V2:
             return self._tensors(request)
-        single = route != kserve.V1 and b'"instances"' not in body
-        # Most texts are what they seem to be. Those that are not are of another format, or at fault.
-        rows = None if b'"datatype"' in body or (route and single) else self._rows.attempt(body, single)
-        if rows is None:
-            envelope = json_io.decode(_ENVELOPE, body, lambda _: "an object")
-            if route:
-                _check_route(route, envelope)
-            single = route != kserve.V1 and envelope.instances is UNSET
-            if single and envelope.inputs is not UNSET and (route or _holds_objects(envelope.inputs)):
-                return self._tensors(request)
-            rows = self._rows.native(body) if single else self._rows.v1(body)
-        top_k = rows.top_k if rows.top_k != 1 else self.top_k(request)
-        check_top_k(self.contract, top_k, "$.parameters.top_k")
-        return self.as_rows("native" if single else "v1", rows.data, rows.rows, top_k, single)
+        rows = rows or self._rows.decode(body, protocol)
+        top_k = self.top_k(request, rows.top_k)
+        return self.as_rows(protocol, rows.data, rows.rows, top_k, single=protocol == envelope.NATIVE)
 
     def _tensors(self, request: Request) -> Decoded:
         if kserve.route(request.headers) == kserve.V1:  # which has no tensors, and no binary ones behind its JSON
-            raise InputError("missing_field", "the URL is one of v1, the body is not", expected=_EXPECTED[kserve.V1])
+            expected = envelope.EXPECTED[kserve.V1]
+            raise InputError("missing_field", "the URL is one of v1, the body is not", expected=expected)
         decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows, self.names)
-        if decoded.top_k == 1:
-            decoded = decoded._replace(top_k=self.top_k(request))
-        check_top_k(self.contract, decoded.top_k, "$.parameters.top_k")
+        top_k = self.top_k(request, decoded.top_k)
 
         def encode(outputs: Outputs) -> Response:
-            return oip.encode(self.contract, decoded, output_arrays(self.contract, outputs, decoded.top_k))
+            return oip.encode(self.contract, decoded, output_arrays(self.contract, outputs, top_k))
 
-        return Decoded("v2", decoded.rows, decoded.tensors, encode)
+        return Decoded(kserve.V2, decoded.rows, decoded.tensors, encode)
 
     def _npy(self, request: Request) -> Decoded:
         tensors, rows = npy.decode(self.contract, request.body, self.max_rows)
@@ -195,17 +169,6 @@ def _sniff(body: bytes) -> str:
     return next((media_type for magic, media_type in _MAGIC.items() if body.startswith(magic)), "")
 
 
-def _check_route(route: str, envelope: _Envelope) -> None:
-    """Refuse a body that has no member of the protocol that its URL names.
-
-    Raises:
-        InputError: with the member that it should have.
-    """
-    has = {kserve.V1: envelope.instances is not UNSET, kserve.V2: envelope.inputs is not UNSET}
-    if not has.get(route, any(has.values())):
-        raise InputError("missing_field", f"the URL is one of {route}, the body is not", expected=_EXPECTED[route])
-
-
 def _check_query(names: Sequence[str]) -> None:
     """Refuse query parameters, where the route passes them, that would be ignored.
 
@@ -216,19 +179,3 @@ def _check_query(names: Sequence[str]) -> None:
         if name not in _QUERY or name in names[:i]:
             found = f"query parameter {name!r}" + (" stands twice" if name in _QUERY else "")
             raise InputError("invalid_parameter", found, "query", f"{' and '.join(_QUERY)}, each once")
-
-
-def _json_protocol(body: bytes) -> str:
-    """The protocol of a JSON text by its keys, or, where it is no object, by what looks like them."""
-    try:
-        envelope = _ENVELOPE.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return next((name for key, name in _KEYS.items() if key in body), "native")
-    if envelope.instances is not UNSET:
-        return "v1"
-    return "v2" if envelope.inputs is not UNSET and _holds_objects(envelope.inputs) else "native"
-
-
-def _holds_objects(array: Raw) -> bool:
-    text = bytes(array).lstrip()
-    return text[:1] == b"[" and text[1:].lstrip()[:1] == b"{"

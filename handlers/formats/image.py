@@ -5,7 +5,6 @@ import numpy as np
 from handlers.batch import Decoded
 from handlers.contract import Array, ModelContract
 from handlers.formats import picture_json
-from handlers.formats.answers import check_top_k
 from handlers.formats.codec import Codec
 from handlers.formats.oip import HEADER_LENGTH
 from handlers.formats.pictures import ALIASES, FORMATS, MAX_PIXELS, NAMES, decode_image, sniff
@@ -39,9 +38,7 @@ class ImageCodec(Codec):
         array = self._pixels(files.pictures)
         if files.protocol == "v2":
             return super().decode(picture_json.as_tensor(request, files, self.contract.inputs[0], array))
-        top_k = (
-            check_top_k(self.contract, files.top_k, "$.parameters.top_k") if files.top_k != 1 else self.top_k(request)
-        )
+        top_k = self.top_k(request, files.top_k)
         tensors = {self.contract.inputs[0].name: array}
         return self.as_rows(files.protocol, tensors, len(array), top_k, single=files.protocol == "native")
 

@@ -98,8 +98,7 @@ def decode(
         InputError: not of the protocol, or not of the contract.
     """
     text, binary = split(body, headers)
-    request = json_io.decode(_DECODER, text, lambda path: "an Open Inference Protocol v2 request")
-    json_io.check_unique_keys(text, _members(request))
+    request = json_io.decode_strictly(_DECODER, text, lambda path: "an Open Inference Protocol v2 request", _members)
     _check_model(contract, request, names)
     tensors = _tensors(contract, request, binary, max_rows)
     _check_complete(contract, tensors)

@@ -56,9 +56,8 @@ def read(request: Request, name: str, max_rows: int) -> Files | None:
     if not any(hint in request.body for hint in _HINTS):
         return None
     text, binary = oip.split(request.body, request.headers)
-    try:
-        body = _ANY.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    body = json_io.attempt(_ANY, text)
+    if body is None:
         return None  # what is wrong is told where numbers are expected
     inputs, route = body.get("inputs"), kserve.route(request.headers)
     if isinstance(inputs, list) and len(inputs) == 1 and _is_bytes(inputs[0]):

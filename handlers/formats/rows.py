@@ -6,6 +6,7 @@ Both take ``"parameters": {"top_k": k}``.
 """
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -15,7 +16,9 @@ from msgspec import Meta
 from handlers import json_io
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.features import FeatureRows, Features, as_tensors
+from handlers.formats.envelope import NATIVE
 from handlers.formats.tensors import json_array, json_type, limits, to_tensor, unknown_category
+from handlers.http.kserve import V1
 from handlers.message import InputError
 
 _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")
@@ -40,6 +43,14 @@ class Rows(NamedTuple):
         return as_tensors(self.data)
 
 
+class _Form(NamedTuple):
+    """How the text of a format is decoded, its members are counted, and rows are made of it."""
+
+    decoder: msgspec.json.Decoder[Any]
+    members: Callable[[Any], int]
+    rows: Callable[[Any], Rows]
+
+
 class RowDecoder:
     """Decoders of both formats, made once from a contract."""
 
@@ -59,66 +70,60 @@ class RowDecoder:
             native = msgspec.defstruct("NativeTensor", [("inputs", row), parameters], forbid_unknown_fields=True)
         instances: Any = Annotated[list[row], Meta(min_length=1, max_length=max_rows)]
         v1 = msgspec.defstruct("V1", [("instances", instances), parameters], forbid_unknown_fields=True)
-        self._native: msgspec.json.Decoder[Any] = msgspec.json.Decoder(native)
-        self._v1: msgspec.json.Decoder[Any] = msgspec.json.Decoder(v1)
+        self._members = len(contract.inputs) if contract.has_named_rows else 1  # of a row
+        self._forms = {
+            NATIVE: _Form(msgspec.json.Decoder(native), self._native_members, self._native_rows),
+            V1: _Form(msgspec.json.Decoder(v1), self._v1_members, self._v1_rows),
+        }
 
-    def native(self, body: bytes) -> Rows:
-        """Decode one row.
-
-        Raises:
-            InputError: not of the contract.
-        """
-        return self._native_rows(self._decode(self._native, body), body)
-
-    def v1(self, body: bytes) -> Rows:
-        """Decode many rows.
-
-        Raises:
-            InputError: not of the contract.
-        """
-        return self._v1_rows(self._decode(self._v1, body), body)
-
-    def attempt(self, body: bytes, single: bool) -> Rows | None:
-        """Decode the native format if single, else v1; None if the text is not of it, without looking for the reason.
+    def attempt(self, body: bytes, protocol: str) -> Rows | None:
+        """Decode one row of the native format, or many of v1; None if the text is not of it, without the reason.
 
         Raises:
             InputError: of the format, but a key stands twice or a value is out of range.
         """
-        try:
-            request = (self._native if single else self._v1).decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        return (self._native_rows if single else self._v1_rows)(request, body)
+        form = self._forms[protocol]
+        request = json_io.attempt(form.decoder, body, form.members)
+        return None if request is None else form.rows(request)
 
-    def _native_rows(self, request: Any, body: bytes) -> Rows:
+    def decode(self, body: bytes, protocol: str) -> Rows:
+        """Decode one row of the native format, or many of v1.
+
+        Raises:
+            InputError: not of the contract.
+        """
+        form = self._forms[protocol]
+        try:
+            request = json_io.decode_strictly(form.decoder, body, self._describe, form.members)
+        except InputError as error:
+            raise self._refine(error) from None
+        return form.rows(request)
+
+    def _native_members(self, request: Any) -> int:
+        return self._members + _parameter_members(request.parameters)
+
+    def _native_rows(self, request: Any) -> Rows:
         named = self._contract.has_named_rows
-        members = len(self._specs) if named else 1
-        json_io.check_unique_keys(body, members + _parameter_members(request.parameters))
         row = request if named else request.inputs
         return Rows(self._data([row], "$" if named else "$.inputs", single=True), 1, _top_k(request.parameters))
 
-    def _v1_rows(self, request: Any, body: bytes) -> Rows:
-        count = len(request.instances)
-        members = 1 + count * len(self._specs) if self._contract.has_named_rows else 1
-        json_io.check_unique_keys(body, members + _parameter_members(request.parameters))
-        return Rows(self._data(request.instances, "$.instances"), count, _top_k(request.parameters))
+    def _v1_members(self, request: Any) -> int:
+        own = len(request.instances) * self._members if self._contract.has_named_rows else 0
+        return 1 + own + _parameter_members(request.parameters)
 
-    def _decode(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-        try:
-            return json_io.decode(decoder, body, self._describe)
-        except InputError as error:
-            raise self._refine(error) from None
+    def _v1_rows(self, request: Any) -> Rows:
+        data = self._data(request.instances, "$.instances")
+        return Rows(data, len(request.instances), _top_k(request.parameters))
 
     def _refine(self, error: InputError) -> InputError:
         """Say what the decoder cannot know: that a wrong length is too many rows, which categories are closest."""
         if error.path == "$.instances" and error.code == "wrong_shape":
-            if ">=" in error.message:
+            if json_io.is_too_short(error):
                 return InputError("empty", "instances is empty", error.path, f"1 to {self._max_rows} rows")
             return InputError("too_many_rows", "too many rows", error.path, f"at most {self._max_rows} rows")
         if error.code == "unknown_category":
             spec = self._spec_at(error.path)
-            value = error.message.removeprefix("Invalid enum value ")[1:-1]
-            return unknown_category(spec, value, error.path) if spec else error
+            return unknown_category(spec, json_io.refused_value(error), error.path) if spec else error
         return error
 
     def _spec_at(self, path: str) -> TensorSpec | None:

@@ -126,7 +126,7 @@ def native(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    parameters = json_io.decode(_NATIVE, body, _describe(_Native))
+    parameters = json_io.decode_strictly(_NATIVE, body, _describe(_Native))
     return TextRequest(
         "native", parameters.prompt, parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
     )
@@ -190,7 +190,7 @@ def chat(body: bytes) -> TextRequest:
 
 def _members(body: bytes) -> dict[str, Any]:
     """Return the members of a body that are not neutral."""
-    members = json_io.decode(_OBJECT, body)
+    members = json_io.decode_strictly(_OBJECT, body)
     return without(members, NEUTRAL, "$")
 
 

@@ -2,7 +2,6 @@
 
 import re
 
-from handlers import json_io
 from handlers.language import requests
 from handlers.language.responses import error_body
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
@@ -53,7 +52,6 @@ def read(request: Request, path: str) -> requests.TextRequest:
         raise InputError("unsupported_media_type", message, "content-type", JSON)
     if not request.body:
         raise InputError("empty", "the body is empty", expected="a JSON object, by POST")
-    json_io.check_utf8(request.body)
     return _PARSERS[path](request.body)
 
 

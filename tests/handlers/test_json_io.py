@@ -1,14 +1,23 @@
 """JSON in: what is wrong with a text, and where."""
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.json_io import check_unique_keys, check_utf8, decode
+from handlers.json_io import (
+    attempt,
+    check_unique_keys,
+    check_utf8,
+    decode,
+    decode_strictly,
+    is_too_short,
+    refused_value,
+    whole_number,
+)
 from handlers.message import InputError
 
 
@@ -80,6 +89,76 @@ def test_the_description_is_asked_for_the_path_of_the_fault() -> None:
 
 def test_a_text_of_the_type_is_decoded() -> None:
     assert decode(DECODER, b'{"rows": [], "x": -1}') == Row(-1)
+
+
+SHORT = Annotated[list[int], msgspec.Meta(min_length=1, max_length=2)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "sentence", "code"),
+    [
+        (Row, b"{}", "Object missing required field `x`", "missing_field"),
+        (Row, b'{"x": 1, "y": 2}', "Object contains unknown field `y`", "unknown_field"),
+        (SHORT, b"[]", "Expected `array` of length >= 1", "wrong_shape"),
+        (SHORT, b"[1, 2, 3]", "Expected `array` of length <= 2", "wrong_shape"),
+        (Annotated[float, msgspec.Meta(ge=1)], b"0.5", "Expected `float` >= 1.0", "out_of_range"),
+        (Annotated[int, msgspec.Meta(le=1)], b"2", "Expected `int` <= 1", "out_of_range"),
+        (float, b"1e400", "Number out of range", "out_of_range"),
+        (int, b"9" * 5000, "Integer value out of range", "out_of_range"),
+        (Literal["UA"], b'"UB"', "Invalid enum value 'UB'", "unknown_category"),
+        (whole_number(0, 9), b'"1"', "Expected `int | float`, got `str`", "wrong_type"),
+        (whole_number(0, 9), b"0.5", "Expected `float` that's a multiple of 1.0", "wrong_type"),
+        (Row, b"[1]", "Expected `object`, got `array`", "wrong_type"),
+    ],
+)
+def test_msgspec_says_what_is_wrong_in_the_words_that_are_matched(
+    kind: Any, body: bytes, sentence: str, code: str
+) -> None:
+    decoder = msgspec.json.Decoder(kind)
+    with pytest.raises(msgspec.ValidationError) as raised:
+        decoder.decode(body)
+    assert str(raised.value).partition(" - at `")[0] == sentence
+    with pytest.raises(InputError) as refused:
+        decode(decoder, body)
+    assert refused.value.code == code
+    assert is_too_short(refused.value) == (body == b"[]" or sentence.endswith(">= 1.0"))
+    if code == "unknown_category":
+        assert refused_value(refused.value) == "UB"
+
+
+def test_msgspec_says_where_a_text_is_no_json_and_of_what_a_fault_is() -> None:
+    with pytest.raises(msgspec.DecodeError, match=r"^JSON is malformed: invalid character \(byte 6\)$"):
+        DECODER.decode(b'{"x": NaN}')
+    with pytest.raises(msgspec.ValidationError, match=r"^Expected `float`, got `str` - at `\$\.rows\[0\]\.x`$"):
+        DECODER.decode(b'{"x": 1, "rows": [{"x": ""}]}')
+
+
+def count(row: Row) -> int:
+    """Members of a row and of those within."""
+    return 1 + sum(map(count, row.rows))
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"x": "\xff"}', "invalid_utf8"),
+        (b'{"x": 1, "x": 2}', "duplicate_key"),
+        (b'{"x": 1, "y": 2}', "unknown_field"),
+        (b'{"x": 1', "invalid_json"),
+    ],
+)
+def test_strict_decoding_tells_utf8_json_and_type_and_keys_that_stand_twice(body: bytes, code: str) -> None:
+    with pytest.raises(InputError) as raised:
+        decode_strictly(DECODER, body, members=count)
+    assert raised.value.code == code
+
+
+def test_an_attempt_gives_what_strict_decoding_gives_or_nothing() -> None:
+    assert attempt(DECODER, b'{"x": 1}', count) == decode_strictly(DECODER, b'{"x": 1}', members=count) == Row(1)
+    assert attempt(DECODER, b'{"x": "1"}', count) is None
+    assert attempt(DECODER, b'{"x": 1', count) is None
+    with pytest.raises(InputError, match="appears twice"):
+        attempt(DECODER, b'{"x": 1, "x": 2}', count)
 
 
 @given(st.binary(max_size=20))

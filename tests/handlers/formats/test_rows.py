@@ -16,11 +16,11 @@ MIXED_ROW = {"words": ["a", "b"], "serial": 2**64 - 1, "flags": [True, False, Tr
 
 
 def native(model: ModelContract, body: Any) -> Rows:
-    return RowDecoder(model, MAX_ROWS).native(body if isinstance(body, bytes) else wire.dumps(body))
+    return RowDecoder(model, MAX_ROWS).decode(body if isinstance(body, bytes) else wire.dumps(body), "native")
 
 
 def v1(model: ModelContract, body: Any) -> Rows:
-    return RowDecoder(model, MAX_ROWS).v1(body if isinstance(body, bytes) else wire.dumps(body))
+    return RowDecoder(model, MAX_ROWS).decode(body if isinstance(body, bytes) else wire.dumps(body), "v1")
 
 
 def refused(model: ModelContract, body: Any) -> InputError:
