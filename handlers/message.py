@@ -82,7 +82,8 @@ class Request(NamedTuple):
     @property
     def media_type(self) -> str:
         """The content type without its parameters, in lower case; empty when there is none."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        written = self.headers.get("content-type", "")
+        return written if written == JSON else written.partition(";")[0].strip().lower()
 
     @property
     def size(self) -> int:
