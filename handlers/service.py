@@ -13,12 +13,12 @@ from handlers.engine import ENGINES, available_cores, load_engine
 from handlers.handler import ModelHandler, WireFormats
 from handlers.observe.capture import Capture
 from handlers.observe.logs import log_requests
+from handlers.observe.settings import CaptureSettings, Credentials, WorkerSettings
 from handlers.observe.sink import Sink
-from handlers.torchserve import Worker, number, positive, request_at, share, tell
+from handlers.torchserve import Worker, positive, request_at, tell
 
 MAX_ROWS = 1024
 RESPONSE_TIMEOUT = 120  # s, TorchServe's own
-CAPTURED_ROWS = 100.0  # a second, of each worker
 
 
 class Service(Worker):
@@ -53,7 +53,7 @@ class Service(Worker):
         is_itself = served_as == contract.name
         codec.names = frozenset({served_as})
         self.capture = _capture(contract, os.environ, registry) if is_itself else None
-        log: Observer = log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))
+        log: Observer = log_requests(WorkerSettings.from_environment(os.environ).log_sample)
         observers = [log, *(observer for observer in (telemetry, self.capture) if observer)]
         self._handler = ModelHandler(contract, engine, codec, observers, patience=patience(config))
         self._handler.check_example()
@@ -86,12 +86,8 @@ def patience(config: Mapping[str, Any]) -> float:
 
 def _capture(contract: ModelContract, environ: Mapping[str, str], registry: CollectorRegistry) -> Capture | None:
     """Capture, where a sink is given that can make something of this model's answers."""
-    url = environ.get("CAPTURE_URL", "")
-    if url in ("", "off") or contract.task == "generation":
+    worker = WorkerSettings.from_environment(environ)
+    if not worker.captures or contract.task == "generation":
         return None
-    sample = share(environ, "MARLOOP_CAPTURE_SAMPLE", 1.0)
-    rate = number(environ, "MARLOOP_CAPTURE_ROWS_PER_SECOND", CAPTURED_ROWS)
-    if not 0 < rate < float("inf"):
-        text = environ["MARLOOP_CAPTURE_ROWS_PER_SECOND"]
-        raise ValueError(f"MARLOOP_CAPTURE_ROWS_PER_SECOND is {text!r}; it must be a positive number")
-    return Capture(contract, Sink(url, environ.get("MARLOOP_TOKEN", "")), registry, sample, rate)
+    settings, token = CaptureSettings.from_environment(environ), Credentials.from_environment(environ).token
+    return Capture(contract, Sink(worker.capture_url, token), registry, settings.sample, settings.rows_per_second)

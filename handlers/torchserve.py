@@ -110,26 +110,6 @@ def positive(settings: Mapping[str, Any], name: str, default: int) -> int:
     return value
 
 
-def number(environ: Mapping[str, str], variable: str, default: float) -> float:
-    """A number in the environment; −1 where it is none."""
-    try:
-        return float(environ.get(variable) or default)
-    except ValueError:
-        return -1
-
-
-def share(environ: Mapping[str, str], variable: str, default: float = 0.0) -> float:
-    """A share from 0 to 1 in the environment.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value = number(environ, variable, default)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{variable} is {environ[variable]!r}; it must be a share from 0 to 1")
-    return value
-
-
 def tell(responses: Sequence[Response], context: Any) -> None:
     """Tell TorchServe's context the status, content type and headers of each answer."""
     for i, response in enumerate(responses):

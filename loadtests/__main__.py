@@ -20,11 +20,13 @@ from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, ProfileName
 from loadtests.tune.candidates import grid
 from serving import command_line
+from serving.command_line import option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
 from serving.settings import ROOT, Settings
 
+PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 HERE = Path(__file__).parent
@@ -46,9 +48,7 @@ def run_command(
     master_host: Annotated[str, typer.Option(help="Where a worker finds the master.")] = "127.0.0.1",
     master_port: Annotated[int, typer.Option(help="Where the master listens for workers.")] = 5557,
     workers: Annotated[int, typer.Option(min=1, help="How many workers a master waits for.")] = 1,
-    port: Annotated[
-        int, typer.Option(envvar="MARLOOP_LOCUST_PORT", help="Port of the page, and of the run's /metrics.")
-    ] = 8089,
+    port: Annotated[int, option(Settings, "locust_port")] = PORT,
     seed: Annotated[int, typer.Option(help="Of the requests that are drawn.")] = 0,
     slo_file: Annotated[
         Path, typer.Option("--slo", help="File of the objectives.", show_default="loadtests/slo.yaml")

@@ -1,17 +1,19 @@
 """What a run does, handed from the command to Locust's processes through the environment."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.contract import ModelContract
+from handlers.observe.settings import EnvironmentSettings
 from loadtests.slo import FILE
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 
 
-@dataclass(frozen=True)
-class Plan:
+def _variable(name: str) -> str:
+    return name.upper() if name in ("model", "profile") else f"LOAD_{name.upper()}"
+
+
+class Plan(EnvironmentSettings, frozen=True, rename=_variable):
     """One run.
 
     Attributes:
@@ -33,26 +35,6 @@ class Plan:
     report: str = ""
     slo: str = str(FILE)
     seed: int = 0
-
-    def to_environment(self) -> dict[str, str]:
-        """The variables that ``from_environment`` reads the same plan from."""
-        values = {name: getattr(self, name) for name in self.__annotations__}
-        return {_variable(name): "" if value is None else str(value) for name, value in values.items()}
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Plan":
-        """Read ``MODEL``, ``PROFILE`` and ``LOAD_…``; what is not there is as by default."""
-        texts = {name: environ.get(_variable(name), "") for name in cls.__annotations__}
-        return cls(
-            model=texts["model"],
-            profile=texts["profile"] or cls.profile,
-            users=int(texts["users"]) if texts["users"] else None,
-            seconds=float(texts["seconds"]) if texts["seconds"] else None,
-            metrics=texts["metrics"],
-            report=texts["report"],
-            slo=texts["slo"] or cls.slo,
-            seed=int(texts["seed"] or cls.seed),
-        )
 
     @property
     def slo_path(self) -> Path:
@@ -80,7 +62,3 @@ def contracts(settings: Settings, model: str) -> list[ModelContract]:
     if not names:
         raise ArchiveError(f"{settings.model_store} holds no model: run `make up`")
     return [registry.champion_contract(name) for name in names]
-
-
-def _variable(name: str) -> str:
-    return name.upper() if name in ("model", "profile") else f"LOAD_{name.upper()}"

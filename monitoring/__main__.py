@@ -14,12 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.live.clock import ClockName, wall_clock
+from monitoring.live.settings import MonitorSettings
 from monitoring.store.contracts import unmeasured
 from monitoring.store.database import DatabaseError, database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
 from monitoring.store.sqlite_file import Backups, FileFault
 from serving import command_line
+from serving.command_line import CACHE, Cache, option
 from serving.registry import ArchiveError, Registry
 from serving.security.folders import FolderError, check_all
 from serving.settings import ROOT, Settings
@@ -30,6 +32,7 @@ from serving.supervision.supervisor import Supervisor, SupervisorError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
 PRUNE_INTERVAL = 60.0  # s
+DEFAULT = MonitorSettings()
 YEAR = (datetime(2013, 1, 1), datetime(2014, 1, 1))
 SUMMER = (datetime(2013, 5, 1), datetime(2013, 10, 1))  # of the flights, when the winds are not those of winter
 
@@ -41,41 +44,21 @@ def companion(settings: Settings) -> Companion:
 
 @app.command()
 def serve(
-    inference_url: Annotated[
-        str, typer.Option(envvar="MARLOOP_INFERENCE_URL", help="Of the service; default: this machine's.")
-    ] = "",
-    management_url: Annotated[
-        str,
-        typer.Option(
-            envvar="MARLOOP_MANAGEMENT_URL",
-            help="Of its management port, or unix:/path; default: our own socket.",
-        ),
-    ] = "",
-    interval: Annotated[
-        float, typer.Option(envvar="MARLOOP_PROBE_INTERVAL", min=0.1, help="Seconds between two probes of a model.")
-    ] = 1.0,
-    live_interval: Annotated[
-        float,
-        typer.Option(
-            envvar="MARLOOP_LIVE_INTERVAL",
-            min=0.1,
-            help="Seconds between two looks at the store, and at what was promoted.",
-        ),
-    ] = 30.0,
-    clock: Annotated[
-        ClockName,
-        typer.Option(envvar="MARLOOP_CLOCK", help="What the time is: the wall's, or that of the newest event."),
-    ] = "wall",
+    inference_url: Annotated[str, option(MonitorSettings, "inference_url")] = DEFAULT.inference_url,
+    management_url: Annotated[str, option(MonitorSettings, "management_url")] = DEFAULT.management_url,
+    interval: Annotated[float, option(MonitorSettings, "probe_interval")] = DEFAULT.probe_interval,
+    live_interval: Annotated[float, option(MonitorSettings, "live_interval")] = DEFAULT.live_interval,
+    clock: Annotated[ClockName, option(MonitorSettings, "clock")] = DEFAULT.clock,
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
     """Probe the models, take captured predictions and feedback, tell what is known, and retrain, in the foreground."""
-    from monitoring.assembly import Addresses, Pauses, assemble  # takes seconds, which the other commands should not
+    from monitoring.assembly import assemble  # takes seconds, which the other commands should not
 
     settings = _settings()
     disable_created_metrics()  # a second series for each, which nothing reads
-    addresses = Addresses(inference_url or settings.inference_url, management_url or settings.management_address)
+    options = MonitorSettings(inference_url, management_url, interval, live_interval, clock)
     try:
-        monitor = assemble(settings, os.environ, addresses, Pauses(interval, live_interval), clock)
+        monitor = assemble(settings, os.environ, options)
     except (DatabaseError, ValueError) as error:
         _fail(error)
     uvicorn.run(
@@ -121,8 +104,7 @@ def calibrate_command(
     until: Annotated[datetime, typer.Option(help="Its end.")] = SUMMER[1],
     windows: Annotated[int, typer.Option(min=1, help="That are drawn from each period.")] = 200,
     output: Annotated[Path, typer.Option(help="Folder for the result.")] = ROOT / "docs" / "practices",
-    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
-    / ".cache",
+    cache: Cache = CACHE,
 ) -> None:
     """Measure how many windows of a real year alarm, before and after the world has moved on."""
     from monitoring.calibration.calibrate import calibrate, draw
@@ -149,8 +131,7 @@ def false_alarms_command(
     streams: Annotated[list[str] | None, typer.Argument(help="Of them; default: all.")] = None,
     windows: Annotated[int, typer.Option(min=2, help="That are drawn for each span and number of rows.")] = 100,
     output: Annotated[Path, typer.Option(help="Page whose table is written anew.")] = ROOT / "docs" / "calibration.md",
-    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
-    / ".cache",
+    cache: Cache = CACHE,
 ) -> None:
     """Count how often quality and drift alarm where nothing changed, by time and rows, on real and made-up streams."""
     from monitoring.calibration import false_alarms
@@ -182,8 +163,7 @@ def replay_command(
     output: Annotated[
         Path | None, typer.Option(help="Folder for table, figures and picture, such as docs; default: --folder.")
     ] = None,
-    cache: Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")] = ROOT
-    / ".cache",
+    cache: Cache = CACHE,
 ) -> None:
     """Live through the flights of 2013 with a copy of the whole service: never retrained, and on the loop."""
     from monitoring.replay import page

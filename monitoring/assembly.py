@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
+from handlers.observe.settings import Credentials
 from monitoring.api.access import Access
 from monitoring.api.alerts import alerts_router
 from monitoring.api.catalog import catalog_router
@@ -23,10 +24,11 @@ from monitoring.app import Task, create_app
 from monitoring.console.router import console_router
 from monitoring.console.trial import Trial
 from monitoring.housekeeping import Housekeeping, Keeping
-from monitoring.live.clock import ClockName, EventClock, wall_clock
+from monitoring.live.clock import EventClock, wall_clock
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.metrics import LiveMetrics
 from monitoring.live.probe import TIMEOUT, Prober
+from monitoring.live.settings import MonitorSettings
 from monitoring.retraining.metrics import RetrainingMetrics
 from monitoring.retraining.runner import Runner
 from monitoring.retraining.versions import Service
@@ -45,32 +47,6 @@ PRUNE_INTERVAL = 60.0  # s
 
 
 @dataclass(frozen=True)
-class Addresses:
-    """Where the service is.
-
-    Attributes:
-        inference: URL.
-        management: of its socket, or the URL of the management port.
-    """
-
-    inference: str
-    management: str
-
-
-@dataclass(frozen=True)
-class Pauses:
-    """Seconds between two rounds.
-
-    Attributes:
-        probe: of a model.
-        live: of looks at the store, and at what was promoted.
-    """
-
-    probe: float = 5.0
-    live: float = 30.0
-
-
-@dataclass(frozen=True)
 class Monitor:
     """What is served; ``close`` it afterwards."""
 
@@ -85,9 +61,7 @@ class Monitor:
         self.store.close()
 
 
-def assemble(
-    settings: Settings, environ: Mapping[str, str], addresses: Addresses, pauses: Pauses, clock: ClockName = "wall"
-) -> Monitor:
+def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSettings) -> Monitor:
     """Open the store, and put everything around it.
 
     Raises:
@@ -98,13 +72,15 @@ def assemble(
     backups, keeping = BackupPolicy.from_environment(environ), Keeping.from_environment(environ)
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
-    token = environ.get("MARLOOP_TOKEN", "")
-    service = Service(addresses.inference, addresses.management, client, token)
+    token = Credentials.from_environment(environ).token
+    inference_url = options.inference_url or settings.inference_url
+    management = options.management_url or settings.management_address
+    service = Service(inference_url, management, client, token)
     prober = Prober(models, service.inference_url, registry, client)
     store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
     contracts, access = Contracts(models), Access(token)
     event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
-    now = event_clock if clock == "events" else wall_clock
+    now = event_clock if options.clock == "events" else wall_clock
     live = Live(store, contracts, window, now)
     lease = Lease(store)
     keeper = Keeper(store.watched, backups, registry, wall_clock, lease) if store.watched else None
@@ -128,13 +104,13 @@ def assemble(
     tasks: list[Task] = [
         lease.keep_forever,
         partial(pruner.run_forever, PRUNE_INTERVAL),
-        partial(live.run_forever, pauses.live),
-        Runner(loop, pauses.live, lease).run_forever,
+        partial(live.run_forever, options.live_interval),
+        Runner(loop, options.live_interval, lease).run_forever,
         *([keeper.run_forever] if keeper else []),
         partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
     ]
     app = create_app(
-        prober, registry, pauses.probe, routers, tasks, access.admit, lambda: _notices(lease, pruner, keeper)
+        prober, registry, options.probe_interval, routers, tasks, access.admit, lambda: _notices(lease, pruner, keeper)
     )
     return Monitor(app, store, lease)
 

@@ -4,15 +4,17 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
+from msgspec import Meta
 from sqlalchemy.exc import SQLAlchemyError
 
+from handlers.observe.settings import MOST, EnvironmentSettings, variables
 from monitoring.every import every
-from monitoring.retraining.policy import whole
 from monitoring.retraining.promotions import replaced_by
 from monitoring.store.leases import Lease
 from monitoring.store.predictions import Store
@@ -23,48 +25,29 @@ from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
 PAUSE = 3600.0  # s between two rounds
-_DAY = timedelta(days=1)
+Count = Annotated[int, Meta(ge=1, le=MOST)]
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """How long what is kept for.
+class Keeping(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
+    """How long other things are kept; `python -m monitoring prune --dry-run` says what would go."""
 
-    Attributes:
-        jobs: folders of retrainings that have ended, with their rows and logs.
-        versions: archives of retired and refused versions, the newest of each model, beside those that are needed.
-        audit: entries of the audit but promotions and rollbacks, and retrainings that were not promoted.
-        reports: pages in the run's folder.
-        logs: such as were rotated.
-        metrics: files of workers that have ended, of versions that are no longer served.
-    """
-
-    jobs: timedelta = 30 * _DAY
-    versions: int = 10
-    audit: timedelta = 730 * _DAY
-    reports: timedelta = 90 * _DAY
-    logs: timedelta = 30 * _DAY
-    metrics: timedelta = 7 * _DAY
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Keeping":
-        """Read ``MARLOOP_KEEP_JOBS_DAYS``, ``…_VERSIONS``, and ``…_DAYS`` of the others; empty ones are unset.
-
-        Raises:
-            ValueError: one is out of its range; names the variable.
-        """
-
-        def days(name: str, default: timedelta) -> timedelta:
-            return timedelta(days=min(whole(environ, name, default.days, 1), 36_500))
-
-        return cls(
-            days("MARLOOP_KEEP_JOBS_DAYS", cls.jobs),
-            whole(environ, "MARLOOP_KEEP_VERSIONS", cls.versions, 1),
-            days("MARLOOP_KEEP_AUDIT_DAYS", cls.audit),
-            days("MARLOOP_KEEP_REPORTS_DAYS", cls.reports),
-            days("MARLOOP_KEEP_LOGS_DAYS", cls.logs),
-            days("MARLOOP_KEEP_METRICS_DAYS", cls.metrics),
-        )
+    jobs_days: Annotated[Count, Meta(description="Days that a retraining's folder is kept after its end.")] = 30
+    versions: Annotated[
+        Count,
+        Meta(
+            description="How many archives of retired and refused versions of each model, beside the champion, those "
+            "that it took the place of, and challengers."
+        ),
+    ] = 10
+    audit_days: Annotated[
+        Count, Meta(description="Days that the audit is kept, but for its promotions and rollbacks.")
+    ] = 730
+    reports_days: Annotated[Count, Meta(description="Days that reports are kept.")] = 90
+    logs_days: Annotated[Count, Meta(description="Days that rotated logs are kept.")] = 30
+    metrics_days: Annotated[
+        Count,
+        Meta(description="Days that metric files of ended workers are kept whose version is no longer served."),
+    ] = 7
 
 
 @dataclass(frozen=True)
@@ -106,16 +89,16 @@ class Housekeeping:
             SQLAlchemyError: the store does not answer.
         """
         keeping = self._keeping
-        yield from self._jobs(now - keeping.jobs)
+        yield from self._jobs(now - _days(keeping.jobs_days))
         yield from self._archives()
-        entries = self._store.forgettable(now - keeping.audit)
-        if entries:
-            forget = lambda: self._store.forget(now - keeping.audit)  # noqa: E731
+        until = now - _days(keeping.audit_days)
+        if entries := self._store.forgettable(until):
+            forget = lambda: self._store.forget(until)  # noqa: E731
             yield Leftover("audit", f"{entries} entries of audit and jobs", 0, forget)
-        yield from _files("reports", self._run / "reports", "*.html", now - keeping.reports)
-        yield from _files("logs", self._run, "*.log.*", now - keeping.logs)
+        yield from _files("reports", self._run / "reports", "*.html", now - _days(keeping.reports_days))
+        yield from _files("logs", self._run, "*.log.*", now - _days(keeping.logs_days))
         served = {(name, number) for name, (number, _) in self._models.champions().items()}
-        for path in outdated(self._metrics, served, now - keeping.metrics):
+        for path in outdated(self._metrics, served, now - _days(keeping.metrics_days)):
             yield _file("metrics", path)
 
     def tidy(self, now: datetime) -> list[Leftover]:
@@ -192,6 +175,10 @@ class Housekeeping:
         for number, version in versions.items():
             if version.state in ("champion", "challenger") or number in former:
                 yield version
+
+
+def _days(count: int) -> timedelta:
+    return timedelta(days=min(count, 36_500))  # a longer time would begin before the calendar does
 
 
 def _files(kind: str, folder: Path, pattern: str, before: datetime) -> Iterator[Leftover]:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from handlers.observe.settings import Credentials
 from serving import command_line, rollout
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
@@ -136,7 +137,7 @@ def management(
     settings = _settings()
     client = socket_client(str(settings.socket), httpx.Timeout(rollout.TIMEOUT))
     port = management_port.ManagementPort(
-        Registry(settings.model_store), client, os.environ.get("MARLOOP_TOKEN", ""), settings.hosts
+        Registry(settings.model_store), client, Credentials.from_environment(os.environ).token, settings.hosts
     )
     try:
         server = management_port.server(port, settings.private_address, settings.management_port)

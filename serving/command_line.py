@@ -1,22 +1,49 @@
-"""What all commands share: how they begin, the terminal, the folders that they take, how they end."""
+"""What all commands share: how they begin, the terminal, the folders that they take, how they end.
+
+They read ``.env`` of the checkout, as docker compose and make do, and each of these reads quotes, ``#``, ``$``, ``\\``
+and blanks at the ends in a way of its own. So a line is taken only if all of them read it alike, and refused with its
+number otherwise.
+"""
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from serving import env_file
-from serving.settings import ROOT
+from handlers.observe.settings import EnvironmentSettings
+from serving.settings import ROOT, Folders, Settings
 
 console = Console(highlight=False, soft_wrap=True)
 
-Store = Annotated[Path, typer.Option(envvar="MARLOOP_MODEL_STORE", help="Folder of the archives and the registry.")]
-Cache = Annotated[Path, typer.Option(envvar="MARLOOP_CACHE", help="Folder for data that is fetched.")]
-Runs = Annotated[Path, typer.Option(envvar="MARLOOP_RUNS", help="Folder of what is under way, to go on from.")]
+ENV_FILE = "MARLOOP_ENV_FILE"  # another path, relative to the checkout, or off
+OFF = "off"
+_LINE = re.compile(r"(?:export )?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+# What somebody reads in a way of their own, and how that is said.
+_UNLIKE = {
+    "'": "a quote, which docker compose takes away and make keeps",
+    '"': "a quote, which docker compose takes away and make keeps",
+    "`": "a quote, which shells run",
+    "#": "a #, behind which make reads nothing",
+    "$": "a $, which make and docker compose replace",
+    "\\": "a backslash, which docker compose and make read differently",
+}
+
+
+def option(part: type[EnvironmentSettings], name: str) -> Any:
+    """Return the option of a command that is a setting: its variable, its lowest value and its description."""
+    setting = part.settings()[name]
+    return typer.Option(envvar=setting.variable, min=setting.lowest, help=setting.description)
+
+
+Store = Annotated[Path, option(Settings, "model_store")]
+Cache = Annotated[Path, option(Folders, "cache")]
+Runs = Annotated[Path, option(Folders, "runs")]
+STORE, CACHE, RUNS = Settings().model_store, Folders().cache, Folders().runs  # their defaults
 
 
 def run(app: typer.Typer, name: str, private: bool = False) -> None:
@@ -28,8 +55,8 @@ def run(app: typer.Typer, name: str, private: bool = False) -> None:
         private: whether what they and all that they start write, logs and databases, is for its owner alone.
     """
     try:
-        env_file.load(os.environ, ROOT)
-    except env_file.EnvFileError as error:
+        load_env_file(os.environ, ROOT)
+    except EnvFileError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
     if private:
@@ -47,3 +74,79 @@ def fail(error: Exception) -> NoReturn:
     console.print("[red]error:[/red]", end=" ")
     console.print(str(error.args[0]), markup=False)
     raise typer.Exit(1) from None
+
+
+class EnvFileError(ValueError):
+    """The file cannot be read, or a line of it would be read differently by others; names the line."""
+
+
+def load_env_file(environ: MutableMapping[str, str], root: Path) -> None:
+    """Add what the file of a checkout says to an environment, which wins where it has the variable, even an empty one.
+
+    Args:
+        environ: is changed.
+        root: the checkout.
+
+    Raises:
+        EnvFileError: see there; nothing was added.
+    """
+    if path := env_file_path(environ, root):
+        for name, value in read_env_file(path).items():
+            environ.setdefault(name, value)
+
+
+def env_file_path(environ: Mapping[str, str], root: Path) -> Path | None:
+    """The path of the file; None if there is none, or none is wanted."""
+    named = environ.get(ENV_FILE, "")
+    path = root / (named or ".env")
+    return None if named == OFF or (not named and not path.is_file()) else path
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read a file.
+
+    Raises:
+        EnvFileError: it is not there, is no text, or has a line that is refused.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvFileError(f"{path} cannot be read: {error}") from error
+    values = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line and not line.startswith("#"):
+            try:
+                name, value = _assignment(line)
+            except EnvFileError as error:
+                raise EnvFileError(
+                    f"{path}, line {number}: {error}. Write NAME=value with a value that make and docker compose read "
+                    "alike, or set the variable in the environment"
+                ) from error
+            values[name] = value
+        elif line.endswith(("\\", "\r")):  # a comment that goes on in the next line, to make
+            raise EnvFileError(f"{path}, line {number}: it ends with {_ending(line)}")
+    return values
+
+
+def _assignment(line: str) -> tuple[str, str]:
+    """The name and the value of a line; the message of an error never has the value, which may be a secret."""
+    if line.endswith("\r"):
+        raise EnvFileError(f"it ends with {_ending(line)}")
+    if line[0].isspace():
+        raise EnvFileError("it begins with a blank")
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise EnvFileError("it is no assignment NAME=value, with nothing beside the =")
+    name, value = match.groups()
+    for character, fault in _UNLIKE.items():
+        if character in value:
+            raise EnvFileError(f"the value of {name} has {fault}")
+    if value != value.strip():
+        raise EnvFileError(f"the value of {name} begins or ends with a blank, which make and docker compose differ in")
+    if not value.isprintable():
+        raise EnvFileError(f"the value of {name} has a control character")
+    return name, value
+
+
+def _ending(line: str) -> str:
+    return "a carriage return, as files of Windows have it" if line.endswith("\r") else "a backslash"

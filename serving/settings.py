@@ -1,55 +1,84 @@
-"""Ports and paths, from the environment; ``.env.example`` documents them."""
+"""Ports and paths, from the environment."""
 
 import contextlib
 import hashlib
 import socket
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from handlers.observe.settings import EnvironmentSettings
 
 ROOT = Path(__file__).parent.parent
+Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Where things are and listen."""
+class Settings(EnvironmentSettings, frozen=True):
+    """Where things listen and lie."""
 
-    bind_address: str = "127.0.0.1"
-    private_address: str = "127.0.0.1"
-    inference_port: int = 8080
-    management_port: int = 8081
-    metrics_port: int = 8082
-    exporter_port: int = 8083
-    monitor_port: int = 8090
-    grpc_inference_port: int = 7070
-    grpc_management_port: int = 7071
-    model_store: Path = ROOT / "model_store"
-    run_dir: Path = ROOT / "run"
-    metrics_dir: Path | None = None
-    metrics_host: str = ""
-    management_hosts: str = ""
-    management_socket: Path | None = None
-    telemetry: bool = True
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read ``MARLOOP_…`` variables; an empty one counts as unset, a relative path starts at the repository.
-
-        Raises:
-            ValueError: a port is no port, a switch neither on nor off; names the variable.
-        """
-        values: dict[str, Any] = {}
-        for name, kind in cls.__annotations__.items():
-            variable = f"MARLOOP_{name.upper()}"
-            if text := environ.get(variable, ""):
-                values[name] = _parse(variable, text, kind)
-        return cls(**values)
-
-    def to_environment(self) -> dict[str, str]:
-        """The variables that ``from_environment`` reads the same settings from."""
-        return {f"MARLOOP_{name.upper()}": _text(getattr(self, name)) for name in self.__annotations__}
+    root: ClassVar[Path] = ROOT
+    bind_address: Annotated[
+        str,
+        Meta(
+            description="Address of the inference port and of the monitor. Anything but loopback lets others call them."
+        ),
+    ] = "127.0.0.1"
+    private_address: Annotated[
+        str, Meta(description="Management, metrics and gRPC of inference are bound to this address: keep it private.")
+    ] = "127.0.0.1"
+    inference_port: Annotated[Port, Meta(description="Predictions, over REST.")] = 8080
+    management_port: Annotated[
+        Port,
+        Meta(
+            description="The management port answers this machine, or whoever has MARLOOP_TOKEN; it loads only "
+            "archives of the registry."
+        ),
+    ] = 8081
+    metrics_port: Annotated[Port, Meta(description="TorchServe's own metrics.")] = 8082
+    exporter_port: Annotated[Port, Meta(description="The workers' metrics.")] = 8083
+    monitor_port: Annotated[Port, Meta(description="The monitor: feedback, console, webhook.")] = 8090
+    grpc_inference_port: Annotated[Port, Meta(description="Predictions, over gRPC.")] = 7070
+    grpc_management_port: Annotated[
+        Port, Meta(description="TorchServe opens it too, on loopback alone; nothing answers there.")
+    ] = 7071
+    locust_port: Annotated[
+        Port, Meta(description="Locust's page and the metrics of a load test, on the private address too.")
+    ] = 8089
+    model_store: Annotated[Path, Meta(description="Folder of the archives and the registry.")] = ROOT / "model_store"
+    run_dir: Annotated[
+        Path, Meta(description="Folder of logs, of process ids, of the monitor's database and of its jobs.")
+    ] = ROOT / "run"
+    metrics_dir: Annotated[
+        Path | None,
+        Meta(
+            description="Where workers leave their metrics for the exporter; unset: a folder in memory, one a run "
+            "folder."
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        Meta(
+            description="Where the monitor reaches the metrics port, which tells it whether a version is still asked "
+            "for; unset: on this machine."
+        ),
+    ] = ""
+    management_hosts: Annotated[
+        str,
+        Meta(
+            description="Other machines must call the management port by an address, or by one of these names, "
+            "separated by commas."
+        ),
+    ] = ""
+    management_socket: Annotated[
+        Path | None,
+        Meta(
+            description="TorchServe's own management, behind that port: whoever may open this socket can run code. "
+            "Unset: in a folder of this user alone. Its folder is made private, and its path has at most 107 bytes."
+        ),
+    ] = None
+    telemetry: Annotated[bool, Meta(description="Workers measure what they do: on or off.")] = True
 
     @property
     def inference_url(self) -> str:
@@ -112,22 +141,12 @@ class Settings:
         return f"marloop-{hashlib.sha256(str(self.run_dir.resolve()).encode()).hexdigest()[:12]}"
 
 
-def _parse(variable: str, text: str, kind: Any) -> Any:
-    if kind is int:
-        if not (text.isdecimal() and 0 < int(text) < 65536):
-            raise ValueError(f"{variable} is {text!r}; it must be a port from 1 to 65535")
-        return int(text)
-    if kind is bool:
-        if text not in ("on", "off"):
-            raise ValueError(f"{variable} is {text!r}; it must be on or off")
-        return text == "on"
-    return text if kind is str else ROOT / text
+class Folders(EnvironmentSettings, frozen=True):
+    """Where training keeps what can be made again."""
 
-
-def _text(value: str | int | Path | None) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "" if value is None else str(value)
+    root: ClassVar[Path] = ROOT
+    cache: Annotated[Path, Meta(description="Folder for data that is fetched.")] = ROOT / ".cache"
+    runs: Annotated[Path, Meta(description="Folder of what is under way, to go on from.")] = ROOT / "runs"
 
 
 def _reachable(address: str) -> str:
@@ -138,13 +157,13 @@ def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 def on_free_ports(store: Path, run_dir: Path) -> Settings:
     """Settings of a copy that listens where nothing else does, on this machine alone."""
-    names = [name for name in Settings.__annotations__ if name.endswith("_port")]
+    names = [name for name in Settings.__struct_fields__ if name.endswith("_port")]
     ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings(model_store=store, run_dir=run_dir, **ports)

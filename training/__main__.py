@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from serving import command_line
-from serving.command_line import Cache, Runs, Store, console, fail, telling
+from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
@@ -49,9 +49,9 @@ def train_command(
     result: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to tell in JSON which version it became, or why none.")
     ] = None,
-    store: Store = ROOT / "model_store",
-    cache: Cache = ROOT / ".cache",
-    runs: Runs = ROOT / "runs",
+    store: Store = STORE,
+    cache: Cache = CACHE,
+    runs: Runs = RUNS,
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
     _train(model, preset, promote, store, cache, runs, calibrate, feedback, hold_out, result, instructions)
@@ -62,9 +62,9 @@ def ensure_command(
     models: Annotated[
         list[str] | None, typer.Argument(help="Names of recipes; default: those that need no packages of their own.")
     ] = None,
-    store: Store = ROOT / "model_store",
-    cache: Cache = ROOT / ".cache",
-    runs: Runs = ROOT / "runs",
+    store: Store = STORE,
+    cache: Cache = CACHE,
+    runs: Runs = RUNS,
 ) -> None:
     """Train those models that have no intact champion yet."""
     from training import recipes
@@ -96,7 +96,7 @@ def package_command(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Requests in one batch at most.")] = None,
     max_batch_delay: Annotated[int | None, typer.Option(min=1, help="ms that a batch waits for more.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
-    store: Store = ROOT / "model_store",
+    store: Store = STORE,
 ) -> None:
     """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
     from training import pipeline, recipes
@@ -124,8 +124,8 @@ def learning_curve_command(
     rows: Annotated[list[int] | None, typer.Option(min=1, help="A size; may be repeated.")] = None,
     metric: Annotated[str | None, typer.Option(help="What is shown; default: the one that decides.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for the figures as JSON and PNG.")] = ROOT / "docs/practices",
-    cache: Cache = ROOT / ".cache",
-    runs: Runs = ROOT / "runs",
+    cache: Cache = CACHE,
+    runs: Runs = RUNS,
 ) -> None:
     """Train on ever more rows, pretrained and from scratch, and show what each is worth; interrupted, it goes on."""
     from training import recipes
@@ -153,7 +153,7 @@ def learning_curve_command(
 @app.command("fetch")
 def fetch_command(
     model: Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")],
-    cache: Cache = ROOT / ".cache",
+    cache: Cache = CACHE,
 ) -> None:
     """Get a model's data and check it, without training: for a machine that will have no network."""
     from training import recipes
@@ -191,8 +191,8 @@ app.command("search")(search_command)
 def report_command(
     model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is measured.")],
     output: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
-    store: Store = ROOT / "model_store",
-    cache: Cache = ROOT / ".cache",
+    store: Store = STORE,
+    cache: Cache = CACHE,
 ) -> None:
     """Measure the champion's archive again on the held-out rows, and write its page anew."""
     from training import recipes

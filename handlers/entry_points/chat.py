@@ -43,7 +43,8 @@ from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import FILE, ChatTemplate
 from handlers.message import NEXT, Response
 from handlers.observe.logs import log_requests
-from handlers.torchserve import Worker, positive, request_at, share, tell
+from handlers.observe.settings import WorkerSettings
+from handlers.torchserve import Worker, positive, request_at, tell
 
 SLOTS = 8
 CONTEXT = 2048
@@ -70,7 +71,7 @@ class ChatService(Worker):
         contract, settings = unpacked.contract, unpacked.settings
         name, engine = self.load_engine(unpacked.directory, settings)
         template = ChatTemplate((unpacked.directory / "assets" / FILE).read_text("utf-8"), engine.tokenize)
-        observers: list[Observer] = [log_requests(share(os.environ, "MARLOOP_LOG_SAMPLE"))]
+        observers: list[Observer] = [log_requests(WorkerSettings.from_environment(os.environ).log_sample)]
         language: LanguageTelemetry | None = None
         registry = CollectorRegistry()
         telemetry = self.telemetry(contract, protocol, registry)

@@ -18,7 +18,7 @@ from statistics import median
 from loadtests import wrk
 from loadtests.bench import processes
 from loadtests.tune.champion import Champion
-from serving import env_file
+from serving.command_line import ENV_FILE, OFF
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
@@ -71,7 +71,7 @@ def served(side: Side) -> Iterator[str]:
         named = {f"MARLOOP_{port.upper()}_PORT": str(number) for port, number in (ports | grpc).items()}
         folders = {"MARLOOP_MODEL_STORE": str(side.store), "MARLOOP_RUN_DIR": str(folder / "run"), "TMPDIR": name}
         own = {"MARLOOP_METRICS_DIR": "", "PYTHONPATH": str(side.checkout)}
-        own |= {env_file.VARIABLE: env_file.OFF}  # a checkout's ``.env`` is of the service that it runs
+        own |= {ENV_FILE: OFF}  # a checkout's ``.env`` is of the service that it runs
         environment = processes.quiet_environment() | named | folders | own | dict(side.environment)
         settings = Settings.from_environment(environment)
         with processes.running([sys.executable, "-m", "serving", "launch"], environment, folder) as mark:

@@ -1,6 +1,6 @@
 """``GET /models/{model}/quality`` and ``/drift``."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
@@ -43,8 +43,8 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
         """Metrics of the predictions whose truth is known, over all versions and of each, with intervals."""
         if hours is None and rows is None:
             return live.quality(_contract(contracts, model))
-        age = window.age if hours is None else timedelta(hours=hours)
-        return live.quality(_contract(contracts, model), QualityWindow(age, rows or window.rows))
+        wanted = QualityWindow(hours or window.hours, rows or window.rows)
+        return live.quality(_contract(contracts, model), wanted)
 
     @router.get("/models/{model}/drift")
     def drift(model: str) -> DriftSummary:

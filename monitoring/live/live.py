@@ -5,8 +5,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta
 
 from handlers.contract import ModelContract
+from handlers.observe.settings import EnvironmentSettings, variables
 from monitoring.every import every
 from monitoring.live.clock import AHEAD, Clock, wall_clock
 from monitoring.live.drift import Drift, detect, window_needed
@@ -21,32 +25,32 @@ from monitoring.store.records import Labelled, Prediction
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class QualityWindow:
-    """Which labelled rows count.
+class QualityWindow(EnvironmentSettings, frozen=True, rename=variables("QUALITY_")):
+    """Which labelled rows the live quality is of."""
 
-    Attributes:
-        age: of the predictions at most.
-        rows: the newest of them at most.
-    """
+    hours: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=10**6,
+            title="a number of hours over 0",
+            description="Greatest age in hours of the predictions that the live quality is of.",
+        ),
+    ] = 168
+    rows: Annotated[
+        int,
+        Meta(
+            gt=0,
+            lt=10**6,
+            title="a positive integer under a million",
+            description="How many labelled rows the live quality is of at most, the newest.",
+        ),
+    ] = 5000
 
-    age: timedelta = timedelta(days=7)
-    rows: int = 5000
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "QualityWindow":
-        """Read ``MARLOOP_QUALITY_HOURS`` and ``MARLOOP_QUALITY_ROWS``; empty ones are unset.
-
-        Raises:
-            ValueError: one is no positive number, or the rows no whole one; names the variable.
-        """
-        hours = environ.get("MARLOOP_QUALITY_HOURS") or str(cls.age / timedelta(hours=1))
-        rows = environ.get("MARLOOP_QUALITY_ROWS") or str(cls.rows)
-        if not (hours.replace(".", "", 1).isdecimal() and 0 < float(hours) < 10**6):
-            raise ValueError(f"MARLOOP_QUALITY_HOURS is {hours!r}; it must be a number of hours over 0")
-        if not (rows.isdecimal() and 0 < int(rows) < 10**6):
-            raise ValueError(f"MARLOOP_QUALITY_ROWS is {rows!r}; it must be a positive integer under a million")
-        return cls(timedelta(hours=float(hours)), int(rows))
+    @property
+    def age(self) -> timedelta:
+        """Greatest age of the predictions."""
+        return timedelta(hours=self.hours)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from monitoring.replay import accelerated
-from serving import env_file
+from serving.command_line import ENV_FILE, OFF
 from serving.hosts.torchserve import background
 from serving.hosts.torchserve.management import Management
 from serving.processes import commands, end, tail
@@ -117,7 +117,7 @@ def prepare(folder: Path) -> None:
 
 def environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of a copy: neither its stores nor its rows may be those of the service beside it."""
-    own = {env_file.VARIABLE: env_file.OFF}  # the settings in ``.env`` are those of the service beside it
+    own = {ENV_FILE: OFF}  # the settings in ``.env`` are those of the service beside it
     return {name: value for name, value in environ.items() if not name.startswith(OURS)} | own | dict(settings)
 
 

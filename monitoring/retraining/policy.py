@@ -1,163 +1,145 @@
-"""When models are retrained, from what, and what a promotion is watched for; ``.env.example`` has the variables."""
+"""When models are retrained, from what, what a new version must be, and what a promotion is watched for."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from handlers.observe.settings import MOST, EnvironmentSettings, variables
+
+Hours = Annotated[float, Meta(ge=0, le=24 * 3660)]
 
 
-@dataclass(frozen=True)
-class RetrainPolicy:
-    """What a retraining learns from, and how often there is one.
+class RetrainPolicy(EnvironmentSettings, frozen=True, rename=variables("RETRAIN_")):
+    """What a retraining learns from, and how often there is one."""
 
-    Attributes:
-        enabled: whether anything but a hand may ask for one.
-        age: of the labelled rows that it learns from, at most.
-        most_rows: and how many, the newest.
-        hold_out: share of them, the newest, that the judge decides on.
-        rows: fewer labelled rows than this are not worth it.
-        cooldown: after a retraining, triggers but that by hand wait.
-        per_day: retrainings of each model in 24 hours at most, but by hand.
-        every: the schedule; zero for none.
-        limit: a training that takes longer is ended.
-    """
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="on: the monitor retrains a model on the original data and the labelled rows when an alert or "
+            "the schedule says so. off: by hand alone."
+        ),
+    ] = msgspec.field(default=True, name="MARLOOP_RETRAIN")
+    days: Annotated[
+        float,
+        Meta(
+            ge=0.001, le=36_500, description="Greatest age in days of the labelled rows that a retraining learns from."
+        ),
+    ] = 28
+    most_rows: Annotated[
+        int,
+        Meta(ge=10, le=MOST, description="How many labelled rows a retraining learns from at most, the newest."),
+    ] = 100_000
+    holdout: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=0.9,
+            description="Share of these rows, the newest, that are not learned: the new version is judged on them.",
+        ),
+    ] = 0.1
+    rows: Annotated[int, Meta(ge=10, le=MOST, description="With fewer labelled rows than this, no retraining.")] = 1000
+    cooldown_hours: Annotated[
+        Hours, Meta(description="Hours since a model's last retraining, before which there is none but by hand.")
+    ] = 24
+    per_day: Annotated[
+        int, Meta(ge=1, le=MOST, description="How many retrainings a model has in 24 hours at most, but those by hand.")
+    ] = 4
+    every_hours: Annotated[Hours, Meta(description="Hours between two retrainings on a schedule; 0: no schedule.")] = 0
+    limit_minutes: Annotated[
+        float, Meta(ge=0.01, le=100_000, description="Minutes after which a training is ended.")
+    ] = 60
 
-    enabled: bool = True
-    age: timedelta = timedelta(days=28)
-    most_rows: int = 100_000
-    hold_out: float = 0.1
-    rows: int = 1000
-    cooldown: timedelta = timedelta(hours=24)
-    per_day: int = 4
-    every: timedelta = timedelta(0)
-    limit: timedelta = timedelta(minutes=60)
+    @property
+    def age(self) -> timedelta:
+        """Greatest age of the labelled rows."""
+        return timedelta(days=self.days)
 
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "RetrainPolicy":
-        """Read the variables ``MARLOOP_RETRAIN…``; empty ones are unset.
+    @property
+    def cooldown(self) -> timedelta:
+        """Time that triggers but a hand wait after a retraining."""
+        return timedelta(hours=self.cooldown_hours)
 
-        Raises:
-            ValueError: one is out of its range; names the variable.
-        """
-        name = "MARLOOP_RETRAIN"
-        switch = environ.get(name) or "on"
-        if switch not in ("on", "off"):
-            raise ValueError(f"{name} is {switch!r}; it must be on or off")
-        return cls(
-            enabled=switch == "on",
-            age=timedelta(days=number(environ, f"{name}_DAYS", cls.age.days, 0.001, 36_500)),
-            most_rows=whole(environ, f"{name}_MOST_ROWS", cls.most_rows, 10),
-            hold_out=number(environ, f"{name}_HOLDOUT", cls.hold_out, 0.01, 0.9),
-            rows=whole(environ, f"{name}_ROWS", cls.rows, 10),
-            cooldown=_hours(environ, f"{name}_COOLDOWN_HOURS", cls.cooldown),
-            per_day=whole(environ, f"{name}_PER_DAY", cls.per_day, 1),
-            every=_hours(environ, f"{name}_EVERY_HOURS", cls.every),
-            limit=timedelta(minutes=number(environ, f"{name}_LIMIT_MINUTES", 60, 0.01, 100_000)),
-        )
+    @property
+    def every(self) -> timedelta:
+        """Time of the schedule; zero for none."""
+        return timedelta(hours=self.every_hours)
+
+    @property
+    def limit(self) -> timedelta:
+        """Time that a training may take."""
+        return timedelta(minutes=self.limit_minutes)
 
     def enough_for(self, held_out: int) -> "RetrainPolicy":
         """With so many rows at least that this many of them are held out: with fewer, no judge would decide."""
-        return replace(self, rows=max(self.rows, math.ceil(held_out / self.hold_out)))
+        return msgspec.structs.replace(self, rows=max(self.rows, math.ceil(held_out / self.holdout)))
 
 
-@dataclass(frozen=True)
-class JudgePolicy:
-    """What a challenger must be.
+class JudgePolicy(EnvironmentSettings, frozen=True, rename=variables("JUDGE_")):
+    """What a new version must be to be promoted.
 
     Attributes:
-        margin: share of the champion's error that it must be better by.
-        confidence: with which it must be, and with which a slice must be too bad to count.
-        slice_tolerance: share of the champion's error that a slice may be worse by.
-        latency: times the champion's that its latency may be.
+        confidence: with which it must be better, and with which a slice must be too bad to count.
         rows: that are needed for a verdict.
-        class_rows: that are needed of each class of a classification; 0: none.
     """
 
-    margin: float = 0.0
-    confidence: float = 0.95
-    slice_tolerance: float = 0.1
-    latency: float = 1.2
-    rows: int = 200
-    class_rows: int = 10
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "JudgePolicy":
-        """Read ``MARLOOP_JUDGE_MARGIN``, ``…_SLICE_TOLERANCE``, ``…_LATENCY`` and ``…_CLASS_ROWS``; empty: unset.
-
-        Raises:
-            ValueError: one is out of range; names the variable.
-        """
-        return cls(
-            margin=number(environ, "MARLOOP_JUDGE_MARGIN", cls.margin, 0, 1),
-            slice_tolerance=number(environ, "MARLOOP_JUDGE_SLICE_TOLERANCE", cls.slice_tolerance, 0, 10),
-            latency=number(environ, "MARLOOP_JUDGE_LATENCY", cls.latency, 0.1, 100),
-            class_rows=whole(environ, "MARLOOP_JUDGE_CLASS_ROWS", cls.class_rows, 0),
-        )
-
-
-@dataclass(frozen=True)
-class WatchPolicy:
-    """How long a promotion can be taken back by itself, and from when on the new version's error counts.
-
-    Attributes:
-        age: of the promotion, at most; zero for never.
-        rows: labelled rows of the new version before its error is judged.
-    """
-
-    age: timedelta = timedelta(hours=24)
-    rows: int = 200
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "WatchPolicy":
-        """Read ``MARLOOP_WATCH_HOURS`` and ``MARLOOP_WATCH_ROWS``; empty ones are unset.
-
-        Raises:
-            ValueError: one is out of its range; names the variable.
-        """
-        age = _hours(environ, "MARLOOP_WATCH_HOURS", cls.age)
-        return cls(age, whole(environ, "MARLOOP_WATCH_ROWS", cls.rows, 10))
+    confidence: ClassVar[float] = 0.95
+    rows: ClassVar[int] = 200
+    margin: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="A new version is promoted only if it is better by this share of the champion's error.",
+        ),
+    ] = 0
+    slice_tolerance: Annotated[
+        float, Meta(ge=0, le=10, description="No slice may be worse by more than this share of the champion's error.")
+    ] = 0.1
+    latency: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=100,
+            description="A new version may be slower than the champion by this factor, in the judge's hands and "
+            "when both are served.",
+        ),
+    ] = 1.2
+    class_rows: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST,
+            description="Labelled rows that are held out of each class of a classification: fewer do not tell whether "
+            "it is still recognised.",
+        ),
+    ] = 10
+    shadow_requests: Annotated[
+        int,
+        Meta(
+            ge=0, le=MOST, description="Recent requests that are sent to a new version before its promotion; 0: none."
+        ),
+    ] = msgspec.field(default=200, name="MARLOOP_SHADOW_REQUESTS")
 
 
-def shadow_options(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What ``MARLOOP_SHADOW_REQUESTS`` and ``MARLOOP_JUDGE_LATENCY`` say of a ``ShadowPolicy``.
+class WatchPolicy(EnvironmentSettings, frozen=True, rename=variables("WATCH_")):
+    """How long a promotion can be taken back by itself."""
 
-    Raises:
-        ValueError: one is out of its range; names the variable.
-    """
-    return {
-        "requests": whole(environ, "MARLOOP_SHADOW_REQUESTS", 200, 0),
-        "latency": number(environ, "MARLOOP_JUDGE_LATENCY", 1.2, 1, 1000),
-    }
+    hours: Annotated[
+        Hours,
+        Meta(
+            description="For how many hours after a promotion a worse error, latency or share of failures rolls it "
+            "back; 0: never."
+        ),
+    ] = 24
+    rows: Annotated[
+        int,
+        Meta(ge=10, le=MOST, description="Labelled rows of the new version that are needed to judge its error."),
+    ] = 200
 
-
-def number(environ: Mapping[str, str], variable: str, default: float, low: float, high: float) -> float:
-    """A variable's number; the default where it is empty.
-
-    Raises:
-        ValueError: it is none, or out of its range; names the variable.
-    """
-    text = environ.get(variable) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise ValueError(f"{variable} is {text!r}; it must be a number from {low:g} to {high:g}")
-    return value
-
-
-def whole(environ: Mapping[str, str], variable: str, default: int, low: int) -> int:
-    """A variable's whole number, under a thousand million; the default where it is empty.
-
-    Raises:
-        ValueError: it is none, or out of its range; names the variable.
-    """
-    text = environ.get(variable) or str(default)
-    if not (text.isascii() and text.isdecimal() and low <= int(text) < 10**9):
-        raise ValueError(f"{variable} is {text!r}; it must be a whole number from {low} to 999999999")
-    return int(text)
-
-
-def _hours(environ: Mapping[str, str], variable: str, default: timedelta) -> timedelta:
-    return timedelta(hours=number(environ, variable, default / timedelta(hours=1), 0, 24 * 3660))
+    @property
+    def age(self) -> timedelta:
+        """Greatest age of a promotion that is watched; zero for none."""
+        return timedelta(hours=self.hours)

@@ -19,29 +19,16 @@ from scipy.stats import binomtest
 from handlers.contract import Array, ModelContract
 from handlers.observe.capture import SWITCH
 from handlers.observe.events import MOST_VALUES
+from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
 from training.statistics.pair import Pair
 
 LONGEST = 10.0  # s; an answer that takes longer is none
+SECONDS = 60.0  # after which no more requests are sent
 CHANCE = 0.05  # how often a challenger that is exactly as slow as allowed is refused for it
 HEADERS = {SWITCH: "off"}  # neither version's answer is a client's
-
-
-@dataclass(frozen=True)
-class ShadowPolicy:
-    """What is sent to a challenger, and how slow it may be.
-
-    Attributes:
-        requests: the newest ones, at most; 0: none.
-        latency: times the champion's.
-        seconds: after which no more are sent.
-    """
-
-    requests: int = 200
-    latency: float = 1.2
-    seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ def shadow(
     url: str,
     contracts: Pair[ModelContract],
     predictions: Sequence[Prediction],
-    policy: ShadowPolicy,
+    policy: JudgePolicy,
     stop: threading.Event | None = None,
 ) -> Shadowed:
     """Ask two versions that are served what clients asked.
@@ -72,9 +59,9 @@ def shadow(
         LaunchError: TorchServe is away, or the champion answers nothing, so that nothing can be said of the challenger.
     """
     champion, challenger = contracts
-    newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.requests) :]
+    newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.shadow_requests) :]
     bodies = [body for body in (native_request(champion, one) for one in newest) if body is not None]
-    deadline = time.monotonic() + policy.seconds
+    deadline = time.monotonic() + SECONDS
     pairs: list[Pair[_Answer]] = []
     for body in bodies:
         if (stop and stop.is_set()) or (pairs and time.monotonic() > deadline):
@@ -119,7 +106,7 @@ def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str
     return _Answer(prediction, taken, fault)
 
 
-def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: ShadowPolicy) -> tuple[bool, str]:
+def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: JudgePolicy) -> tuple[bool, str]:
     """Whether the challenger passes, and why."""
     known = [pair for pair in pairs if pair.champion.prediction is not None]
     if not known:

@@ -126,7 +126,7 @@ class Stages:
             until = labelled[-1].prediction.time.isoformat() if labelled else ""
             self._store.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
             write_rows(rows, labelled)
-        options = [*self._versions.training_options(job.model), "--hold-out", str(policy.hold_out)]
+        options = [*self._versions.training_options(job.model), "--hold-out", str(policy.holdout)]
         pid = self._trainings.start(job.id, job.model, options)
         self._store.extend_job(job.id, JobResult(attempts=_attempts(job) + 1), pid=pid)
 

@@ -19,7 +19,6 @@ from handlers.contract import ModelContract
 from monitoring.retraining import shadow
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed, Verdict
-from monitoring.retraining.shadow import ShadowPolicy
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled
@@ -71,14 +70,11 @@ class Versions:
         store: has captured predictions.
         service: serves the versions.
         judging: what a challenger must be.
-        shadowing: what is sent to a challenger.
     """
 
-    def __init__(
-        self, store: Store, contracts: Contracts, service: Service, judging: JudgePolicy, shadowing: ShadowPolicy
-    ) -> None:
+    def __init__(self, store: Store, contracts: Contracts, service: Service, judging: JudgePolicy) -> None:
         self._store, self._contracts, self._models = store, contracts, contracts.models
-        self._service, self._judging, self._shadowing = service, judging, shadowing
+        self._service, self._judging = service, judging
 
     def answers(self) -> bool:
         """Whether the service does."""
@@ -106,12 +102,12 @@ class Versions:
 
     def shadow(self, model: str, numbers: Pair[str], stop: threading.Event) -> Shadowed | None:
         """Send the newest captured requests to two versions over HTTP; None if there is nothing to send."""
-        if not self._shadowing.requests:
+        if not self._judging.shadow_requests:
             return None
         contracts = numbers.map(lambda number: self._contract(model, number))
-        newest = self._store.predictions(model, limit=self._shadowing.requests)
+        newest = self._store.predictions(model, limit=self._judging.shadow_requests)
         service = self._service
-        return shadow.shadow(service.client, service.inference_url, contracts, newest, self._shadowing, stop)
+        return shadow.shadow(service.client, service.inference_url, contracts, newest, self._judging, stop)
 
     def probe(self, model: str, version: str) -> Readiness:
         """Ask a served version its example."""

@@ -6,12 +6,11 @@ from datetime import datetime
 
 import httpx
 
-from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy, shadow_options
+from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.runner import Loop
-from monitoring.retraining.shadow import ShadowPolicy
 from monitoring.retraining.stages import Stages
 from monitoring.retraining.versions import Service, Versions, unfit
 from monitoring.retraining.watch import Watch
@@ -27,7 +26,6 @@ class Policies:
 
     retrain: RetrainPolicy
     judge: JudgePolicy
-    shadow: ShadowPolicy
     watch: WatchPolicy
 
     @classmethod
@@ -39,7 +37,7 @@ class Policies:
         """
         judging = JudgePolicy.from_environment(environ)
         retrain = RetrainPolicy.from_environment(environ).enough_for(judging.rows)
-        return cls(retrain, judging, ShadowPolicy(**shadow_options(environ)), WatchPolicy.from_environment(environ))
+        return cls(retrain, judging, WatchPolicy.from_environment(environ))
 
 
 def closed_loop(
@@ -59,7 +57,7 @@ def closed_loop(
         service: the running TorchServe.
         clock: the time, in UTC.
     """
-    versions = Versions(store, contracts, service, policies.judge, policies.shadow)
+    versions = Versions(store, contracts, service, policies.judge)
     # Registering waits for workers, so that its client is more patient than that of the probes.
     patient = httpx.Client(timeout=rollout.TIMEOUT, trust_env=False)
     rolling = rollout.connect(

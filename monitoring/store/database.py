@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from alembic.util import CommandError
+from msgspec import Meta
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from handlers.observe.settings import EnvironmentSettings
 from monitoring.store import migrations
 from monitoring.store.sqlite_file import fault_of, lock_of
 
@@ -15,6 +18,20 @@ BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tr
 PATIENCE = 5.0  # s until a database that does not answer counts as away
 WAY_BACK = "`python -m monitoring restore` puts the newest good backup in its place, and keeps it beside"
 LOCK = 20131232  # of PostgreSQL, of whoever writes; the migrations have another one
+
+
+class DatabaseSettings(EnvironmentSettings, frozen=True):
+    """Where the monitor keeps what it knows."""
+
+    url: Annotated[
+        str,
+        Meta(
+            title="URL",
+            description="The monitor's database; unset: SQLite, monitor.db in the run's folder. PostgreSQL needs `pip "
+            "install -e '.[postgres]'`.",
+            examples=["postgresql://user:password@127.0.0.1:5432/marloop"],
+        ),
+    ] = msgspec.field(default="", name="DATABASE_URL")
 
 
 class DatabaseError(Exception):
@@ -34,7 +51,7 @@ def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
 
     A ``postgres://`` or ``postgresql://`` is spoken to by psycopg, the extra ``postgres``.
     """
-    url = environ.get("DATABASE_URL", "")
+    url = DatabaseSettings.from_environment(environ).url
     scheme, separator, rest = url.partition("://")
     if scheme in ("postgres", "postgresql"):
         return f"postgresql+psycopg{separator}{rest}"

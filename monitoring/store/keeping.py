@@ -2,14 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Annotated
 
+from msgspec import Meta
 from prometheus_client import CollectorRegistry, Gauge
 
+from handlers.observe.settings import MOST, EnvironmentSettings
 from monitoring.every import every
-from monitoring.retraining.policy import number, whole
 from monitoring.store.leases import Lease
 from monitoring.store.sqlite_file import Backups, FileFault, Watched
 
@@ -18,27 +19,23 @@ PAUSE = 60.0  # s between two looks
 SHARE = 0.01  # of the time, that looks may take
 
 
-@dataclass(frozen=True)
-class BackupPolicy:
-    """How often a SQLite database is copied.
+class BackupPolicy(EnvironmentSettings, frozen=True):
+    """How often a SQLite database is copied."""
 
-    Attributes:
-        every: time between two copies; zero for none.
-        most: copies that are kept.
-    """
+    backup_hours: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=24 * 366,
+            description="Hours between two backups of a SQLite database, into backups beside it; 0: none.",
+        ),
+    ] = 6
+    backups: Annotated[int, Meta(ge=1, le=MOST, description="How many backups are kept.")] = 4
 
-    every: timedelta = timedelta(hours=6)
-    most: int = 4
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "BackupPolicy":
-        """Read ``MARLOOP_BACKUP_HOURS`` and ``MARLOOP_BACKUPS``; empty ones are unset.
-
-        Raises:
-            ValueError: one is out of its range; names the variable.
-        """
-        hours = number(environ, "MARLOOP_BACKUP_HOURS", cls.every / timedelta(hours=1), 0, 24 * 366)
-        return cls(timedelta(hours=hours), whole(environ, "MARLOOP_BACKUPS", cls.most, 1))
+    @property
+    def every(self) -> timedelta:
+        """Time between two copies; zero for none."""
+        return timedelta(hours=self.backup_hours)
 
 
 class Keeper:
@@ -63,7 +60,7 @@ class Keeper:
         lease: Lease | None = None,
     ) -> None:
         self._watched, self._policy, self._clock, self._lease = watched, policy, clock, lease
-        self.backups = Backups(watched.file, policy.most)
+        self.backups = Backups(watched.file, policy.backups)
         self.fault = ""
         self._damaged = Gauge("monitor_database_damaged", "Whether the database's file is", registry=registry)
         self._time = Gauge("monitor_backup_timestamp_seconds", "When it was last copied", registry=registry)

@@ -1,40 +1,44 @@
 """How long the store keeps what it knows."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Annotated
 
-from monitoring.retraining.policy import number
+from msgspec import Meta, field
+
+from handlers.observe.settings import EnvironmentSettings, variables
+
+Positive = Annotated[int, Meta(gt=0, lt=10**9, title="a positive integer")]
 
 
-@dataclass(frozen=True)
-class Retention:
-    """What is kept.
+class Retention(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
+    """How long and how much the monitor keeps of what was predicted."""
 
-    Attributes:
-        age: of predictions.
-        rows: predictions of all models at most; the oldest without a label go first.
-        waiting: how long a label waits for its prediction.
-        share: of all rows that may go at once for their age; more is a clock that jumped, and nothing goes.
-    """
+    days: Annotated[Positive, Meta(description="Days that the monitor keeps predictions.")] = 90
+    rows: Annotated[
+        Positive,
+        Meta(description="How many predictions of all models at most; the oldest without a label go first."),
+    ] = 1_000_000
+    waiting_days: Annotated[Positive, Meta(description="Days that a label waits for its prediction.")] = 7
+    share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of all rows, 0 to 1, that may become too old at once: more is taken for a clock that "
+            "jumped, and nothing goes.",
+        ),
+    ] = field(default=0.5, name="MARLOOP_PRUNE_SHARE")
 
-    age: timedelta = timedelta(days=90)
-    rows: int = 1_000_000
-    waiting: timedelta = timedelta(days=7)
-    share: float = 0.5
+    @property
+    def age(self) -> timedelta:
+        """Greatest age of a prediction."""
+        return timedelta(days=self.days)
 
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Retention":
-        """Read ``MARLOOP_KEEP_DAYS``, ``…_ROWS``, ``…_WAITING_DAYS`` and ``MARLOOP_PRUNE_SHARE``; empty ones are unset.
-
-        Raises:
-            ValueError: one is no positive integer, or the share none; names the variable.
-        """
-        days = _positive(environ, "MARLOOP_KEEP_DAYS", cls.age.days)
-        waiting = _positive(environ, "MARLOOP_KEEP_WAITING_DAYS", cls.waiting.days)
-        rows = _positive(environ, "MARLOOP_KEEP_ROWS", cls.rows)
-        share = number(environ, "MARLOOP_PRUNE_SHARE", cls.share, 0, 1)
-        return cls(timedelta(days=days), rows, timedelta(days=waiting), share)
+    @property
+    def waiting(self) -> timedelta:
+        """Time that a label waits."""
+        return timedelta(days=self.waiting_days)
 
 
 class PruneRefusedError(Exception):
@@ -68,10 +72,3 @@ class Expired:
             f"more than the share of {share:g} (MARLOOP_PRUNE_SHARE): nothing was removed for its age. If the clock is "
             "right, `python -m monitoring prune --all` removes them"
         )
-
-
-def _positive(environ: Mapping[str, str], variable: str, default: int) -> int:
-    text = environ.get(variable) or str(default)
-    if not (text.isdecimal() and 0 < int(text) < 10**9):
-        raise ValueError(f"{variable} is {text!r}; it must be a positive integer")
-    return int(text)

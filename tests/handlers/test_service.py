@@ -19,7 +19,6 @@ from handlers.entry_points.tabular import TabularService
 from handlers.formats.image import ImageCodec
 from handlers.message import JSON, NPY, OCTETS
 from handlers.service import MAX_ROWS, Service
-from handlers.torchserve import share
 from tests.support.handlers import wire
 from tests.support.handlers.models import LINE, PICTURES, Formula, pixels, serve
 from tests.support.sinks import sink
@@ -245,12 +244,6 @@ def test_a_model_that_does_not_answer_its_example_is_not_served(start: Start) ->
     wrong = msgspec.structs.replace(LINE, example=Example({"x": 6}, {"prediction": 12.0}))
     with pytest.raises(RuntimeError, match=r"line 1\.2: answered .*, not .*12\.0"):
         start(contract=wrong)
-
-
-@pytest.mark.parametrize("text", ["some", "-1", "1.5", "nan"])
-def test_a_log_sample_that_is_no_share_is_an_error_with_the_variable(text: str) -> None:
-    with pytest.raises(ValueError, match=f"MARLOOP_LOG_SAMPLE is '{text}'; it must be a share from 0 to 1"):
-        share({"MARLOOP_LOG_SAMPLE": text}, "MARLOOP_LOG_SAMPLE")
 
 
 def test_what_is_loaded_is_left_alone_by_the_garbage_collector(start: Start) -> None:

@@ -1,7 +1,6 @@
 """What goes after a while beside predictions and labels, and what never does."""
 
 import os
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -164,7 +163,7 @@ def test_a_dry_run_says_what_would_go_and_removes_nothing(world: World, monkeypa
 def test_its_settings_are_read_from_the_environment() -> None:
     assert Keeping.from_environment({}) == Keeping()
     names = {"MARLOOP_KEEP_VERSIONS": "3", "MARLOOP_KEEP_JOBS_DAYS": "2", "MARLOOP_KEEP_LOGS_DAYS": ""}
-    assert Keeping.from_environment(names) == Keeping(jobs=timedelta(days=2), versions=3)
+    assert Keeping.from_environment(names) == Keeping(jobs_days=2, versions=3)
     for kind in ("JOBS_DAYS", "VERSIONS", "AUDIT_DAYS", "REPORTS_DAYS", "LOGS_DAYS", "METRICS_DAYS"):
         with pytest.raises(ValueError, match=f"MARLOOP_KEEP_{kind}"):
             Keeping.from_environment({f"MARLOOP_KEEP_{kind}": "0"})

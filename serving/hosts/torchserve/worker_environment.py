@@ -7,9 +7,12 @@ from the real one and good for that alone, so that archives of former versions, 
 import hashlib
 import hmac
 from collections.abc import Mapping
+from typing import Annotated
 
-TOKEN = "MARLOOP_TOKEN"
-EXTRA = "MARLOOP_WORKER_ENV"  # names of further variables, comma between two
+from msgspec import Meta
+
+from handlers.observe.settings import Credentials, EnvironmentSettings
+
 _NAMES = frozenset(
     [
         *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "HOSTNAME", "LANG", "LANGUAGE", "TZ"),
@@ -22,7 +25,22 @@ _FAMILIES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_"),
 )
 _SECRET = ("TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "_KEY", "DATABASE_URL")
-_OURS = frozenset({"PYTHONPATH", "PROMETHEUS_MULTIPROC_DIR", EXTRA})  # set anew, or of no use to them
+
+
+class WorkerVariables(EnvironmentSettings, frozen=True):
+    """What workers have of the environment beside a list of harmless variables."""
+
+    worker_env: Annotated[
+        str,
+        Meta(
+            description="Names of further variables that the code of archives needs in a worker's environment, comma "
+            "between two."
+        ),
+    ] = ""
+
+
+# Set anew, or of no use to workers.
+_OURS = frozenset({"PYTHONPATH", "PROMETHEUS_MULTIPROC_DIR", *WorkerVariables().to_environment()})
 
 
 def events_token(token: str) -> str:
@@ -32,10 +50,10 @@ def events_token(token: str) -> str:
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of an environment that TorchServe and its workers need."""
-    further = {name.strip() for name in environ.get(EXTRA, "").split(",")}
+    further = {name.strip() for name in WorkerVariables.from_environment(environ).worker_env.split(",")}
     kept = {name: value for name, value in environ.items() if name in further or _is_needed(name)}
-    token = events_token(environ.get(TOKEN, ""))
-    return kept | ({TOKEN: token} if token else {})
+    token = events_token(Credentials.from_environment(environ).token)
+    return kept | (Credentials(token).to_environment() if token else {})
 
 
 def _is_needed(name: str) -> bool:

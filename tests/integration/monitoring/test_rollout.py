@@ -20,8 +20,10 @@ import psutil
 import pytest
 
 from handlers.contract import ModelContract
+from handlers.observe.settings import CAPTURE_URL
+from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
-from monitoring.retraining.shadow import ShadowPolicy, shadow
+from monitoring.retraining.shadow import shadow
 from monitoring.store.records import Prediction
 from serving import rollout
 from serving.hosts.torchserve import background
@@ -171,7 +173,7 @@ def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     repack(registry, BROKEN, {"model.onnx": b"no graph"})
     repack(registry, AILING, {"tabular.py": AILMENT.encode()})
     with sink() as captured, tempfile.TemporaryDirectory() as run_dir, pytest.MonkeyPatch.context() as environment:
-        environment.setenv(background.CAPTURE, captured.url)
+        environment.setenv(CAPTURE_URL, captured.url)
         with serve(settings_for(registry.store, Path(run_dir))) as server, httpx.Client(timeout=60) as client:
             management = Management(server.settings.management_address, client)
             yield World(
@@ -342,9 +344,7 @@ def captured_rows(values: Sequence[float], model: str = "linear") -> list[Predic
 def shadowed(world: World, challenger: str, values: Sequence[float], latency: float = 2) -> Shadowed:
     world.rollout.beside("linear", challenger)
     contracts = Pair(world.contract(world.champion), world.contract(challenger))
-    return shadow(
-        world.server.client, world.server.url, contracts, captured_rows(values), ShadowPolicy(latency=latency)
-    )
+    return shadow(world.server.client, world.server.url, contracts, captured_rows(values), JudgePolicy(latency=latency))
 
 
 def test_a_challenger_is_shadowed_beside_the_champion_and_its_answers_are_not_captured(world: World) -> None:
@@ -378,6 +378,6 @@ def test_a_challenger_that_is_slow_or_fails_or_is_not_there_is_not_passed(world:
     contracts = Pair(world.contract(world.champion), world.contract(AILING))
     world.rollout.withdraw("linear", AILING)
     rows = captured_rows([1.0] * 3)
-    gone = shadow(world.server.client, world.server.url, contracts, rows, ShadowPolicy())
+    gone = shadow(world.server.client, world.server.url, contracts, rows, JudgePolicy())
     assert (gone.passed, gone.errors, gone.rows) == (False, 3, 0)
     assert "the first: 404: " in gone.reason

@@ -2,11 +2,11 @@
 
 import json
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import asdict
 
 from loadtests.bench.tensors.marloop import BARE, repacked, settings, unpack
 from loadtests.tune.candidates import Candidate

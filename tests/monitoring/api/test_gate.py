@@ -22,7 +22,8 @@ from starlette.types import Message
 from handlers.observe.sink import BATCH
 from monitoring.api import gate
 from monitoring.api.gate import depth_of
-from monitoring.assembly import Addresses, Pauses, assemble
+from monitoring.assembly import assemble
+from monitoring.live.settings import MonitorSettings
 from serving.registry import Registry
 from serving.settings import Settings
 from tests.support.monitoring.worlds import Monitor, event
@@ -91,8 +92,8 @@ def whole(folder: Path, token: str) -> FastAPI:
     environ = places | {"MARLOOP_TOKEN": token}
     settings = Settings.from_environment(environ)
     add(Registry(settings.model_store))
-    nowhere = Addresses("http://127.0.0.1:1", "http://127.0.0.1:1")
-    return assemble(settings, environ, nowhere, Pauses()).app
+    nowhere = MonitorSettings("http://127.0.0.1:1", "http://127.0.0.1:1")
+    return assemble(settings, environ, nowhere).app
 
 
 def test_every_route_that_takes_something_says_401_before_it_reads(tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from monitoring.retraining.policy import RetrainPolicy, WatchPolicy, shadow_options
+from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 
 
 def test_without_variables_the_defaults_hold_and_empty_ones_are_unset() -> None:
     assert RetrainPolicy.from_environment({}) == RetrainPolicy()
     assert RetrainPolicy.from_environment({"MARLOOP_RETRAIN": "", "MARLOOP_RETRAIN_DAYS": ""}) == RetrainPolicy()
     assert WatchPolicy.from_environment({}) == WatchPolicy()
-    assert shadow_options({}) == {"requests": 200, "latency": 1.2}
+    judging = JudgePolicy.from_environment({})
+    assert (judging.shadow_requests, judging.latency) == (200, 1.2)
 
 
 def test_variables_change_the_policy() -> None:
@@ -26,23 +27,14 @@ def test_variables_change_the_policy() -> None:
         "MARLOOP_RETRAIN_EVERY_HOURS": "24.5",
         "MARLOOP_RETRAIN_LIMIT_MINUTES": "0.5",
     }
-    assert RetrainPolicy.from_environment(environ) == RetrainPolicy(
-        enabled=False,
-        age=timedelta(days=90),
-        most_rows=5000,
-        hold_out=0.2,
-        rows=50,
-        cooldown=timedelta(days=7),
-        per_day=2,
-        every=timedelta(hours=24.5),
-        limit=timedelta(seconds=30),
-    )
+    policy = RetrainPolicy.from_environment(environ)
+    assert (policy.enabled, policy.most_rows, policy.holdout, policy.rows, policy.per_day) == (False, 5000, 0.2, 50, 2)
+    assert (policy.age, policy.cooldown) == (timedelta(days=90), timedelta(days=7))
+    assert (policy.every, policy.limit) == (timedelta(hours=24.5), timedelta(seconds=30))
     watch = WatchPolicy.from_environment({"MARLOOP_WATCH_HOURS": "0", "MARLOOP_WATCH_ROWS": "50"})
-    assert watch == WatchPolicy(timedelta(0), 50)
-    assert shadow_options({"MARLOOP_SHADOW_REQUESTS": "0", "MARLOOP_JUDGE_LATENCY": "2"}) == {
-        "requests": 0,
-        "latency": 2.0,
-    }
+    assert (watch.age, watch.rows) == (timedelta(0), 50)
+    judging = JudgePolicy.from_environment({"MARLOOP_SHADOW_REQUESTS": "0", "MARLOOP_JUDGE_LATENCY": "2"})
+    assert (judging.shadow_requests, judging.latency) == (0, 2)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +54,13 @@ def test_variables_change_the_policy() -> None:
         ("MARLOOP_WATCH_ROWS", "five"),
         ("MARLOOP_SHADOW_REQUESTS", "-1"),
         ("MARLOOP_JUDGE_LATENCY", "0.5"),
+        ("MARLOOP_JUDGE_LATENCY", "500"),
     ],
 )
 def test_a_value_out_of_range_is_an_error_that_names_the_variable(variable: str, value: str) -> None:
     def read() -> list[object]:
-        all_of_them = (RetrainPolicy.from_environment, WatchPolicy.from_environment, shadow_options)
-        return [one({variable: value}) for one in all_of_them]
+        policies = (RetrainPolicy, WatchPolicy, JudgePolicy)
+        return [policy.from_environment({variable: value}) for policy in policies]
 
     with pytest.raises(ValueError, match=f"{variable} is '{value}'; it must be"):
         read()

@@ -1,12 +1,12 @@
 """Who may ask for a retraining, and when; what an alert, the schedule and a hand are answered."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from monitoring.retraining.queue import RetrainRefused
 from monitoring.store.records import Trigger
@@ -58,7 +58,7 @@ def test_after_a_retraining_all_but_a_hand_wait(loop: Loop) -> None:
 
 
 def test_in_a_day_there_are_only_so_many_retrainings_but_by_hand(loop: Loop) -> None:
-    loop.policy = replace(POLICY, cooldown=timedelta(0), per_day=2)
+    loop.policy = replace(POLICY, cooldown_hours=0, per_day=2)
     loop.restart()
     loop.versions.better = False
     loop.promote("1.1")
@@ -79,7 +79,7 @@ def test_too_few_labelled_rows_are_not_worth_it(loop: Loop) -> None:
     loop.policy = replace(POLICY, rows=21)
     loop.restart()
     assert "doubling has 20 labelled rows of the last 28 days, but 21 are needed" in refusal(loop, "hand")
-    loop.policy = replace(POLICY, age=5 * HOUR)
+    loop.policy = replace(POLICY, days=5 / 24)
     loop.restart()
     assert "doubling has 6 labelled rows" in refusal(loop, "hand")
 
@@ -123,7 +123,7 @@ def test_an_alert_that_is_refused_again_and_again_is_written_down_once_in_an_hou
 
 
 def test_the_schedule_asks_every_so_often(loop: Loop) -> None:
-    loop.policy = replace(POLICY, every=168 * HOUR)
+    loop.policy = replace(POLICY, every_hours=168)
     loop.restart()
     loop.versions.better = False
     loop.look()

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec, classification_outputs
+from monitoring.retraining import shadow as shadowing
+from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
-from monitoring.retraining.shadow import ShadowPolicy, _too_slow, native_request, shadow
+from monitoring.retraining.shadow import _too_slow, native_request, shadow
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
 from tests.support.serving.stores import contract_of_doubling
@@ -51,7 +53,7 @@ class Asked:
 def run(
     asked: Asked,
     predictions: list[Prediction],
-    policy: ShadowPolicy = ShadowPolicy(latency=1000),  # noqa: B008
+    policy: JudgePolicy = JudgePolicy(latency=1000),  # noqa: B008
     stop: threading.Event | None = None,
     champion: ModelContract = CHAMPION,
 ) -> Shadowed:
@@ -61,7 +63,7 @@ def run(
 
 def test_the_newest_requests_go_to_both_versions_in_changing_order_and_are_not_captured() -> None:
     asked = Asked()
-    found = run(asked, [captured(i, x=float(i)) for i in (3, 1, 2)], ShadowPolicy(requests=2, latency=1000))
+    found = run(asked, [captured(i, x=float(i)) for i in (3, 1, 2)], JudgePolicy(shadow_requests=2, latency=1000))
     two, three = {"x": 2.0}, {"x": 3.0}
     assert asked.requests == [("1.0", two), ("1.1", two), ("1.1", three), ("1.0", three)]
     assert {headers["x-marloop-capture"] for headers in asked.headers} == {"off"}
@@ -70,10 +72,10 @@ def test_the_newest_requests_go_to_both_versions_in_changing_order_and_are_not_c
     msgspec.json.encode(found)
 
 
-@pytest.mark.parametrize("policy", [ShadowPolicy(), ShadowPolicy(requests=0)])
-def test_where_there_is_nothing_to_send_nothing_is_compared_and_the_challenger_passes(policy: ShadowPolicy) -> None:
+@pytest.mark.parametrize("policy", [JudgePolicy(), JudgePolicy(shadow_requests=0)])
+def test_where_there_is_nothing_to_send_nothing_is_compared_and_the_challenger_passes(policy: JudgePolicy) -> None:
     asked = Asked()
-    rows = [captured(1)] if policy.requests else [captured(1, x=1.0)]  # a row without its feature
+    rows = [captured(1)] if policy.shadow_requests else [captured(1, x=1.0)]  # a row without its feature
     found = run(asked, rows, policy)
     assert (found.requests, found.passed) == (0, True)
     assert "not compared" in found.reason
@@ -148,8 +150,10 @@ def test_it_ends_when_told_to_and_has_not_passed() -> None:
     assert (found.requests, found.passed, found.reason) == (1, False, "stopped after 1 of 4 requests")
 
 
-def test_it_ends_in_time_and_tells_of_what_was_sent() -> None:
-    found = run(Asked(), [captured(i, x=float(i)) for i in range(1000)], ShadowPolicy(1000, 1000, seconds=0.01))
+def test_it_ends_in_time_and_tells_of_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadowing, "SECONDS", 0.01)
+    policy = JudgePolicy(shadow_requests=1000, latency=1000)
+    found = run(Asked(), [captured(i, x=float(i)) for i in range(1000)], policy)
     assert 0 < found.requests < 1000
     assert found.passed
 

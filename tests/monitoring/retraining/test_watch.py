@@ -188,7 +188,7 @@ def test_a_rollback_that_torchserve_refuses_is_tried_again(loop: Loop) -> None:
 
 
 def test_with_no_time_there_is_no_watch(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, watch=WatchPolicy(timedelta(0), 10))
+    loop = Loop(tmp_path, watch=WatchPolicy(0, 10))
     loop.promote()
     assert not watched_of(loop.job()).open
     loop.store.close()

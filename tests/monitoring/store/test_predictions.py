@@ -224,7 +224,7 @@ def test_of_two_contradicting_labels_at_the_same_time_one_is_refused(store: Stor
 
 
 def test_what_is_too_old_is_pruned(url: str) -> None:
-    store = open_store(url, Retention(age=10 * DAY, waiting=2 * DAY))
+    store = open_store(url, Retention(days=10, waiting_days=2))
     store.add_predictions([prediction("old", time=NOW - 11 * DAY), prediction("new", time=NOW - 9 * DAY)])
     store.add_feedback([label("old", time=NOW - 10 * DAY), label("new", time=NOW - 8 * DAY)])
     store.add_feedback([label("never", time=NOW - 3 * DAY), label("soon", time=NOW - DAY)])

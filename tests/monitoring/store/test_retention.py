@@ -19,7 +19,7 @@ def test_it_is_read_from_the_environment() -> None:
     names = {"MARLOOP_KEEP_DAYS": "3", "MARLOOP_KEEP_ROWS": "7", "MARLOOP_KEEP_WAITING_DAYS": "1"} | {
         "MARLOOP_PRUNE_SHARE": "0.25"
     }
-    assert Retention.from_environment(names) == Retention(timedelta(days=3), 7, timedelta(days=1), 0.25)
+    assert Retention.from_environment(names) == Retention(3, 7, 1, 0.25)
 
 
 @pytest.mark.parametrize("variable", ["MARLOOP_KEEP_DAYS", "MARLOOP_KEEP_ROWS", "MARLOOP_KEEP_WAITING_DAYS"])
@@ -32,7 +32,7 @@ def test_what_is_no_positive_integer_is_refused_by_its_name(variable: str, value
 def test_the_task_prunes_until_it_is_told_to_stop_and_outlives_a_store_that_fails(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = open_store(url, Retention(age=DAY))
+    store = open_store(url, Retention(days=1))
     stop = threading.Event()
     pruner = Pruner(store, lambda: NOW, CollectorRegistry())
     thread = threading.Thread(target=pruner.run_forever, args=(0.01, stop))
@@ -60,7 +60,7 @@ class Time:
 
 
 def test_a_clock_that_jumps_lets_no_prune_delete_everything(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    store = open_store(url, Retention(age=90 * DAY))
+    store = open_store(url, Retention(days=90))
     store.add_predictions(prediction(str(i), time=NOW - i * DAY) for i in range(80))
     store.add_feedback([label(str(i), time=NOW) for i in range(70)])
     store.add_feedback([label("waits", time=NOW)])
@@ -88,7 +88,7 @@ def test_a_clock_that_jumps_lets_no_prune_delete_everything(url: str, caplog: py
 
 
 def test_what_becomes_old_while_the_clock_goes_steadily_is_pruned_however_much_it_is(url: str) -> None:
-    store = open_store(url, Retention(age=90 * DAY))
+    store = open_store(url, Retention(days=90))
     store.add_predictions(prediction(str(i), time=NOW) for i in range(50))  # a load test's
     time = Time()
     pruner = Pruner(store, lambda: time.now, CollectorRegistry(), tick=lambda: time.tick)
@@ -102,7 +102,7 @@ def test_what_becomes_old_while_the_clock_goes_steadily_is_pruned_however_much_i
 
 
 def test_a_replay_whose_time_is_accelerated_is_pruned(url: str) -> None:
-    store = open_store(url, Retention(age=90 * DAY))
+    store = open_store(url, Retention(days=90))
     time = Time()
     pruner = Pruner(store, lambda: time.now, CollectorRegistry(), tick=lambda: time.tick)
     for day in range(0, 360, 12):  # in each minute

@@ -141,7 +141,7 @@ def test_copies_are_made_while_others_write_and_the_newest_are_kept(tmp_path: Pa
     store = filled(tmp_path / "monitor.db")
     assert store.watched
     now = NOW
-    keeper = Keeper(store.watched, BackupPolicy(HOUR, 2), metrics := CollectorRegistry(), lambda: now)
+    keeper = Keeper(store.watched, BackupPolicy(1, 2), metrics := CollectorRegistry(), lambda: now)
     stop = threading.Event()
 
     def write() -> None:
@@ -174,7 +174,7 @@ def test_a_damaged_database_pushes_no_good_copy_out(tmp_path: Path) -> None:
     store = filled(file)
     assert store.watched
     now = NOW
-    keeper = Keeper(store.watched, BackupPolicy(HOUR, 1), metrics := CollectorRegistry(), lambda: now)
+    keeper = Keeper(store.watched, BackupPolicy(1, 1), metrics := CollectorRegistry(), lambda: now)
     keeper.run()
     cut(file)
     now += 2 * HOUR
@@ -217,9 +217,9 @@ def test_one_command_brings_the_newest_good_copy_back_and_keeps_the_damaged_file
 
 
 def test_its_settings_are_read_from_the_environment() -> None:
-    assert BackupPolicy.from_environment({}) == BackupPolicy(timedelta(hours=6), 4)
+    assert BackupPolicy.from_environment({}) == BackupPolicy(6, 4)
     named = {"MARLOOP_BACKUP_HOURS": "0", "MARLOOP_BACKUPS": "2"}
-    assert BackupPolicy.from_environment(named) == BackupPolicy(timedelta(0), 2)
+    assert BackupPolicy.from_environment(named) == BackupPolicy(0, 2)
     for name in named:
         with pytest.raises(ValueError, match=name):
             BackupPolicy.from_environment({name: "-1"})

@@ -1,10 +1,10 @@
 """A service in the background: started once, found again, stopped, and its end explained."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from loadtests.bench.processes import free_ports
 from serving.settings import Settings

@@ -4,7 +4,6 @@ import functools
 import io
 import json
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class World:
         self.sent: list[httpx.Request] = []
         self.answer: httpx.Response | Exception = httpx.Response(200, json={"prediction": 12.5})
         contracts, metrics = Contracts(self.models), CollectorRegistry()
-        self.live = Live(self.store, contracts, QualityWindow(timedelta(days=7)), lambda: NOW)
+        self.live = Live(self.store, contracts, QualityWindow(), lambda: NOW)
         self.rollout = FakeRollout(self.models)
         self.retraining = Retraining(self.store, contracts, RetrainPolicy(rows=0), lambda _: None, lambda: NOW)
         promotions = Promotions(self.store, self.models, self.rollout, lambda: NOW)

@@ -110,7 +110,7 @@ def test_of_two_that_are_alike_neither_replaces_the_other_though_one_is_better_o
 
 
 def test_the_gain_must_be_over_the_margin() -> None:
-    verdict = judge(Pair(CHAMPION, version(NEW_AIR, sharp)), HELD_OUT, replace(POLICY, margin=0.5))
+    verdict = judge(Pair(CHAMPION, version(NEW_AIR, sharp)), HELD_OUT, msgspec.structs.replace(POLICY, margin=0.5))
     assert not verdict.promote
     assert verdict.reason.endswith("and over 50.0% is needed")
 
@@ -266,7 +266,7 @@ def test_a_class_too_small_to_judge_is_said_and_refused() -> None:
     assert not verdict.promote
     needed = "10 of each class are needed to see whether it is still recognised"
     assert verdict.reason == f"the held-out rows are 9 of coat; {needed}"
-    assert judge(Pair(champion, better), held_out, replace(POLICY, class_rows=0)).promote
+    assert judge(Pair(champion, better), held_out, msgspec.structs.replace(POLICY, class_rows=0)).promote
     none = [one for one in held_out if one.label == "boot"]
     assert "0 of coat" in judge(Pair(champion, better), none, POLICY).reason
 
@@ -309,6 +309,6 @@ def test_costs_decide_where_the_recipe_names_them() -> None:
     criterion = Criterion("cost", costs=((0, 1), (50, 0)))  # an event that is missed costs fifty false alarms
     few, many = (coats_from(farthest(held_out, count)) for count in (70, 300))
     old, new = (version(deciding_by(criterion, number), rule) for number, rule in (("1.0", few), ("1.1", many)))
-    verdict = judge(Pair(old, new), held_out, replace(POLICY, slice_tolerance=10))
+    verdict = judge(Pair(old, new), held_out, msgspec.structs.replace(POLICY, slice_tolerance=10))
     assert check(verdict, "error").passed
     assert (verdict.champion, verdict.challenger) == pytest.approx((50 * 30 / 2000, 200 / 2000))

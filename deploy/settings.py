@@ -1,0 +1,120 @@
+"""Write ``.env.example`` and docs/settings.md from the code, where each setting stands once:
+
+python -m deploy.settings
+"""
+
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from handlers.observe.settings import (
+    CaptureSettings,
+    Credentials,
+    EnvironmentSettings,
+    Setting,
+    WorkerSettings,
+    as_text,
+)
+from monitoring.housekeeping import Keeping
+from monitoring.live.live import QualityWindow
+from monitoring.live.settings import MonitorSettings
+from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
+from monitoring.store.database import DatabaseSettings
+from monitoring.store.keeping import BackupPolicy
+from monitoring.store.retention import Retention
+from serving.hosts.torchserve.launch import JavaSettings
+from serving.hosts.torchserve.worker_environment import WorkerVariables
+from serving.settings import ROOT, Folders, Port, Settings
+from training.improve.commands_export import ExportSettings
+
+EXAMPLE, PAGE = ROOT / ".env.example", ROOT / "docs" / "settings.md"
+BEGINNING = """\
+Every port and path can be overridden by an environment variable; these are the defaults. A relative path starts at the
+repository. Every command reads a file `.env` beside this one, as docker compose does; the environment wins. make and
+docker compose read quotes, #, $, \\ and blanks at the ends differently: a line with them is refused with its number.
+MARLOOP_ENV_FILE in the environment names another file, or is off."""
+
+
+class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
+    """What docker-compose.yml alone reads, beside MARLOOP_TOKEN, which must be set too."""
+
+    grafana_password: Annotated[str, Meta(description="Of Grafana's user admin; has no default.")] = ""
+    postgres_password: Annotated[str, Meta(description="Of the monitor's database; has no default.")] = ""
+    bind_address: Annotated[str, Meta(description="Address that inference, monitor and Grafana are published on.")] = (
+        "127.0.0.1"
+    )
+    grafana_port: Annotated[Port, Meta(description="Grafana's port.")] = 3000
+    models: Annotated[str, Meta(description="Models that the first start trains.")] = "linear flights"
+    model_store: Annotated[str, Meta(description="A volume or a folder of models.")] = "models"
+    prometheus_retention: Annotated[str, Meta(description="How long Prometheus keeps what it knows.")] = "15d"
+    torchserve_memory: Annotated[str, Meta(description="Memory of TorchServe with its workers.")] = "4g"
+    torchserve_cpus: Annotated[
+        float, Meta(description="Cores that TorchServe with its workers may use; no more than the machine has.")
+    ] = 2
+    train_cpus: Annotated[float, Meta(description="Cores that training may use; no more than the machine has.")] = 1
+
+
+PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
+    "Ports and folders": (Settings, Folders),
+    "Secrets": (Credentials,),
+    "Workers": (WorkerSettings, CaptureSettings, WorkerVariables),
+    "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
+    "What is kept": (Retention, BackupPolicy, Keeping),
+    "Retraining": (RetrainPolicy, JudgePolicy, WatchPolicy),
+    "Other programs": (JavaSettings, ExportSettings),
+    "Docker only": (ComposeSettings,),
+}
+
+
+def example() -> str:
+    """Return ``.env.example``."""
+    lines = [_comment(BEGINNING)]
+    for title, parts in PARTS.items():
+        lines += ["", f"## {title}"]
+        for setting in (setting for part in parts for setting in part.settings().values()):
+            assignment = (
+                f"#{setting.variable}={setting.example}"
+                if setting.example
+                else f"{setting.variable}={_default(setting)}"
+            )
+            lines += [_comment(setting.description), assignment]
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """Return docs/settings.md."""
+    beginning = " ".join(BEGINNING.replace("beside this one", "in the checkout").split())
+    lines = ["# Settings", "", beginning, ""]
+    lines += ["`python -m deploy.settings` writes this page and [.env.example](../.env.example) from the code.", ""]
+    for title, parts in PARTS.items():
+        modules = dict.fromkeys(
+            f"`{part.__module__.replace('.', '/')}.py`" for part in parts if part.__module__ != __name__
+        )
+        lines += [f"## {title}", "", *([f"In {', '.join(modules)}.", ""] if modules else [])]
+        lines += ["| variable | default | value | meaning |", "| --- | --- | --- | --- |"]
+        for setting in (setting for part in parts for setting in part.settings().values()):
+            default = f"`{_default(setting)}`" if _default(setting) else ""
+            lines.append(f"| `{setting.variable}` | {default} | {setting.accepted} | {setting.description} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(
+        text, 120, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _default(setting: Setting) -> str:
+    """Return the text of a default: a path as it is in the repository, whole numbers without a point."""
+    value = setting.default
+    if isinstance(value, Path):
+        return str(value.relative_to(ROOT))
+    return as_text(value).removesuffix(".0") if isinstance(value, float) else as_text(value)
+
+
+if __name__ == "__main__":
+    EXAMPLE.write_text(example())
+    PAGE.write_text(page())

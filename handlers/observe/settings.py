@@ -1,0 +1,166 @@
+"""Settings: a struct a part, each field with its variable, default, bounds and meaning, and the reader of them all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import msgspec
+from msgspec import Meta, inspect
+
+CAPTURE_URL = "CAPTURE_URL"  # has no prefix: it may be of any sink
+MOST = 999_999_999  # of whole numbers: counts of rows and of days that databases and clocks take
+Share = Annotated[float, Meta(ge=0, le=1, title="a share")]
+_SWITCH = {"on": True, "off": False}
+
+
+def variables(prefix: str = "") -> Callable[[str], str]:
+    """Return the rule from the name of a struct's field to its variable: ``MARLOOP_``, the prefix, the name."""
+    return lambda name: f"MARLOOP_{prefix}{name.upper()}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field says: the documentation is made of it, and options of commands.
+
+    Attributes:
+        accepted: what a value must be, as errors say it.
+        lowest: value; None where there is none.
+        example: of a value, where the default is empty.
+    """
+
+    variable: str
+    default: Any
+    accepted: str
+    lowest: float | None
+    description: str
+    example: str
+
+
+class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
+    """A part's settings. ``Meta`` of a field has its bounds, its description, and a title where "a number" is vague."""
+
+    root: ClassVar[Path] = Path()  # where a relative path starts
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables of the fields; an empty one is unset.
+
+        Raises:
+            ValueError: a value is not what the field takes; names the variable, the value and what it must be.
+        """
+        values = {}
+        for field in msgspec.structs.fields(cls):
+            if text := environ.get(field.encode_name):
+                kind, extra = _type_of(field)
+                try:
+                    value = _parse(kind, text)
+                    values[field.name] = msgspec.convert(value, field.type, dec_hook=lambda _, path: cls.root / path)
+                except ValueError:
+                    raise ValueError(f"{field.encode_name} is {text!r}; it must be {_accepted(kind, extra)}") from None
+        return cls(**values)
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that ``from_environment`` reads the same settings from."""
+        return {field.encode_name: as_text(getattr(self, field.name)) for field in msgspec.structs.fields(self)}
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Return what each field says, by its name."""
+        settings = {}
+        for field in msgspec.structs.fields(cls):
+            kind, extra = _type_of(field)
+            lowest, examples = getattr(kind, "ge", None), extra.get("examples", [""])
+            accepted, description = _accepted(kind, extra), extra.get("description", "")
+            settings[field.name] = Setting(
+                field.encode_name, field.default, accepted, lowest, description, str(examples[0])
+            )
+        return settings
+
+
+class Credentials(EnvironmentSettings, frozen=True):
+    """What whoever changes something must send."""
+
+    token: Annotated[
+        str,
+        Meta(
+            description="What calls that change something must send to the monitor as `Authorization: Bearer …`, the "
+            "workers' events included; unset: it answers such calls from this machine alone. `openssl rand -hex 32` "
+            "makes a good one. Workers have one that is made from it and may send events alone, and no other secret of "
+            "the environment."
+        ),
+    ] = ""
+
+
+class WorkerSettings(EnvironmentSettings, frozen=True):
+    """What a worker reports."""
+
+    log_sample: Annotated[
+        Share,
+        Meta(description="Share of the successful requests that workers log, 0 to 1; a failed one is always logged."),
+    ] = 0
+    capture_url: Annotated[
+        str,
+        Meta(
+            description="Where workers send the predictions that they capture; unset: to the monitor that `make up` "
+            "starts; off: nowhere."
+        ),
+    ] = msgspec.field(default="", name=CAPTURE_URL)
+
+    @property
+    def captures(self) -> bool:
+        """Whether there is somebody to send predictions to."""
+        return self.capture_url not in ("", "off")
+
+
+class CaptureSettings(EnvironmentSettings, frozen=True, rename=variables("CAPTURE_")):
+    """Which predictions a worker captures, if it captures any."""
+
+    sample: Annotated[Share, Meta(description="Share of the rows that are captured, 0 to 1.")] = 1
+    rows_per_second: Annotated[
+        float,
+        Meta(
+            gt=0,
+            lt=1e308,
+            title="a positive number",
+            description="How many rows a second each worker captures at most.",
+        ),
+    ] = 100
+
+
+def as_text(value: object) -> str:
+    """Return what a variable holds for a value."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "" if value is None else str(value)
+
+
+def _type_of(field: msgspec.structs.FieldInfo) -> tuple[inspect.Type, dict[str, Any]]:
+    """Return the type that is not None, with its bounds, and what else ``Meta`` has."""
+    info = inspect.type_info(field.type)
+    kind, extra = (info.type, info.extra_json_schema) if isinstance(info, inspect.Metadata) else (info, None)
+    if isinstance(kind, inspect.UnionType):
+        kind = next(option for option in kind.types if not isinstance(option, inspect.NoneType))
+    return kind, extra or {}
+
+
+def _parse(kind: inspect.Type, text: str) -> object:
+    """Return what a text stands for, before its bounds are checked."""
+    if isinstance(kind, inspect.BoolType):
+        return _SWITCH.get(text)
+    if isinstance(kind, inspect.IntType):
+        return int(text) if text.isdecimal() else text
+    return float(text) if isinstance(kind, inspect.FloatType) else text
+
+
+def _accepted(kind: inspect.Type, extra: Mapping[str, Any]) -> str:
+    """Return what a value must be: the title, or the kind of value, and the bounds that it may have."""
+    if isinstance(kind, inspect.BoolType):
+        return "on or off"
+    if isinstance(kind, inspect.LiteralType):
+        return " or ".join(map(str, kind.values))
+    if not isinstance(kind, inspect.IntType | inspect.FloatType):
+        return str(extra.get("title", "text" if isinstance(kind, inspect.StrType) else "path"))
+    noun = extra.get("title", "a whole number" if isinstance(kind, inspect.IntType) else "a number")
+    lowest = f" from {kind.ge:.10g}" if kind.ge is not None else ""
+    return f"{noun}{lowest} to {kind.le:.10g}" if kind.le is not None else f"{noun}{lowest}"
