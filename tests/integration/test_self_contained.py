@@ -1,6 +1,7 @@
 """An archive needs nothing of this repository: it runs on a stock TorchServe in an environment of its own."""
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,16 +11,22 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from onnx import TensorProto
 
-from handlers.contract import ModelContract
-from handlers.handler import same_answer
+from handlers.contract import Example, ModelContract
+from handlers.engine import OnnxRuntimeEngine
+from handlers.handler import ModelHandler, same_answer
 from loadtests.bench.processes import free_ports
 from serving import archive
 from serving.hosts.torchserve.launch import find_java
+from tests.monitoring.retraining.judging.test_archived import Texts, shares_of_the_mean
 from tests.support.chat_archive import register_echo
+from tests.support.handlers import wire
 from tests.support.kept import keep
 from tests.support.training.former import FORMER
 from tests.support.waiting import wait_until
+from training.packaging.contents import build
+from training.recipe import Serving
 
 CONFIG = """
 inference_address=http://127.0.0.1:{}
@@ -42,6 +49,20 @@ def stock(requirements: list[str]) -> Path:
     return keep("stock", key, "venv", make)
 
 
+def of_texts(graphs: Path) -> bytes:
+    """An archive of a model of texts that learned nothing."""
+    from tests.support.handlers import texts
+
+    (graphs / archive.ASSETS).mkdir(parents=True)
+    (graphs / archive.ONNX).write_bytes(shares_of_the_mean(texts.REVIEWS, TensorProto.INT64, ["length"]))
+    (graphs / archive.PROGRAM).write_bytes(b"unused")
+    (graphs / archive.ASSETS / "tokenizer.json").write_bytes(texts.settings())
+    handler = ModelHandler(texts.REVIEWS, OnnxRuntimeEngine(graphs, texts.REVIEWS, 1), texts.codec())
+    request = {"text": "good film"}
+    example = Example(request, wire.ask(handler, wire.request(request)))
+    return build(Texts(), msgspec.structs.replace(texts.REVIEWS, example=example), graphs, Serving())
+
+
 @pytest.fixture
 def archives(store: Path, tmp_path: Path) -> list[Path]:
     """One of each kind, with the handlers that this kind runs, and one that the former layout packed."""
@@ -49,11 +70,12 @@ def archives(store: Path, tmp_path: Path) -> list[Path]:
     folder.mkdir()
     for model in ("linear", "fashion"):
         shutil.copy(next(store.glob(f"{model}-*.mar")), folder)
+    if importlib.util.find_spec("tokenizers"):  # of an extra
+        (folder / "reviews.mar").write_bytes(of_texts(tmp_path / "graphs"))
     register_echo(folder, "chat", slots=2, room=2, seconds=0)
-    contract = msgspec.structs.replace(archive.read_contract(FORMER), name="former")
-    manifest = archive.read(FORMER, archive.MANIFEST).replace(b'"linear"', b'"former"')
-    changes = {archive.CONTRACT: contract.to_json(), archive.MANIFEST: manifest}
-    (folder / "former.mar").write_bytes(archive.rewritten(FORMER.read_bytes(), changes))
+    names = (archive.CONTRACT, archive.MANIFEST)  # of linear too, which is served beside it
+    renamed = {name: archive.read(FORMER, name).replace(b'"linear"', b'"former"') for name in names}
+    (folder / "former.mar").write_bytes(archive.rewritten(FORMER.read_bytes(), renamed))
     return sorted(folder.glob("*.mar"))
 
 
