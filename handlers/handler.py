@@ -39,16 +39,16 @@ class WireFormats(Protocol):
 
     @classmethod
     def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "WireFormats":
-        """Those of an archive that is unpacked in a folder."""
+        """Open those of an archive that is unpacked in a folder."""
 
     def protocol(self, request: Request) -> str:
-        """What a request that was refused is written in."""
+        """Return what a request that was refused is written in."""
 
     def decode(self, request: Request) -> Decoded:
         """Decode one request, or raise ``InputError``."""
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
-        """The graph tensors of several requests, rows in their order."""
+        """Return the graph tensors of several requests, rows in their order."""
 
     def refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
         """Tell a client of an error in the form of its protocol."""

@@ -36,7 +36,7 @@ class Unpacked(NamedTuple):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Our part of ``model-config.yaml``."""
+        """Return our part of ``model-config.yaml``."""
         return self.config.get("handler") or {}
 
 
@@ -97,7 +97,7 @@ class Worker:
 
 
 def positive(settings: Mapping[str, Any], name: str, default: int) -> int:
-    """A setting of ours in ``model-config.yaml``.
+    """Read a positive integer of ours in ``model-config.yaml``.
 
     Raises:
         ValueError: it is no positive integer.
@@ -121,7 +121,7 @@ def tell(responses: Sequence[Response], context: Any) -> None:
 
 
 def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:
-    """A request of a batch, from its parts and TorchServe's context."""
+    """Make a request of a batch from its parts and TorchServe's context."""
     # A part's content type stands among the headers too, in a dict under the part's name.
     given = context.get_all_request_header(i)
     headers = {k.lower(): v for k, v in given.items() if isinstance(v, str)}
@@ -130,5 +130,5 @@ def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:
 
 
 def _content_type(header: Any) -> str:
-    """The content type of a part in TorchServe's context, where no header of the same name has taken its place."""
+    """Return the content type of a part, where no header of the same name has taken its place in the context."""
     return str(header.get("content-type", "")) if isinstance(header, dict) else ""

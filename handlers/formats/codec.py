@@ -39,7 +39,7 @@ class Codec:
         return cls(contract, max_rows)
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
-        """The graph tensors of several requests, rows in their order."""
+        """Return the graph tensors of several requests, rows in their order."""
         return stack([one.data for one in decoded])
 
     def decode(self, request: Request) -> Decoded:
@@ -75,7 +75,7 @@ class Codec:
         raise InputError("unsupported_media_type", found + hint, "content-type", ", ".join(self.accepts))
 
     def protocol(self, request: Request) -> str:
-        """What a request that was refused is written in, or seems to be: one of ``PROTOCOLS``."""
+        """Return what a request that was refused is written in, or seems to be: one of ``PROTOCOLS``."""
         route = kserve.route(request.headers)
         media_type = request.media_type or _sniff(request.body)
         if route in (kserve.V1, kserve.V2):
@@ -83,7 +83,7 @@ class Codec:
         if oip.HEADER_LENGTH in request.headers:
             return "v2"
         if media_type == JSON:
-            return envelope.seeming(request.body)
+            return envelope.apparent_format(request.body)
         images = media_type.startswith("image/") or media_type == "multipart/form-data"
         return "npy" if media_type == NPY else "image" if images else "unknown"
 
@@ -101,7 +101,7 @@ class Codec:
     def as_rows(
         self, protocol: str, data: FeatureRows | dict[str, Array], rows: int, top_k: int, single: bool
     ) -> Decoded:
-        """A request whose answer is ``{"prediction": …}`` if single, else ``{"predictions": […]}``."""
+        """Return a request whose answer is ``{"prediction": …}`` if single, else ``{"predictions": […]}``."""
 
         def encode(outputs: Outputs) -> Response:
             answers = row_answers(self.contract, outputs, top_k)
@@ -110,7 +110,7 @@ class Codec:
         return Decoded(protocol, rows, data, encode)
 
     def top_k(self, request: Request, own: int = 1) -> int:
-        """How many classes a request asks for: in its body, else in a form field or the header ``X-Top-K``.
+        """Return how many classes a request asks for: in its body, else in a form field or the header ``X-Top-K``.
 
         Args:
             request: of any format.
@@ -129,13 +129,15 @@ class Codec:
 
     def _json(self, request: Request) -> Decoded:
         body, route = request.body, kserve.route(request.headers)
-        protocol = envelope.guess(body, route)
-        rows = self._rows.attempt(body, protocol) if protocol in (kserve.V1, envelope.NATIVE) else None
-        if rows is None and protocol != kserve.V2:  # of another format, or at fault
-            protocol = envelope.tell(body, route)
+        protocol = envelope.guess_format(body, route)
         if protocol == kserve.V2:
             return self._tensors(request)
-        rows = rows or self._rows.decode(body, protocol)
+        rows = self._rows.attempt(body, protocol) if protocol else None
+        if rows is None:  # of another format, or at fault
+            protocol = envelope.read_format(body, route)
+            if protocol == kserve.V2:
+                return self._tensors(request)
+            rows = self._rows.decode(body, protocol)
         top_k = self.top_k(request, rows.top_k)
         return self.as_rows(protocol, rows.data, rows.rows, top_k, single=protocol == envelope.NATIVE)
 

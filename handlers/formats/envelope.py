@@ -32,7 +32,7 @@ class _Envelope(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
-def guess(body: bytes, route: str) -> str:
+def guess_format(body: bytes, route: str) -> str:
     """Guess the format without decoding, as nearly always suffices; empty where the members have to tell.
 
     A wrong guess is noticed, since the text is not of that format: a key may stand in a string, or be written with
@@ -47,8 +47,8 @@ def guess(body: bytes, route: str) -> str:
     return "" if route else NATIVE
 
 
-def tell(body: bytes, route: str) -> str:
-    """Tell the format by the members: ``V1``, ``V2`` or ``NATIVE``.
+def read_format(body: bytes, route: str) -> str:
+    """Return the format by the members: ``V1``, ``V2`` or ``NATIVE``.
 
     Raises:
         InputError: it is no JSON object, or has no member of the protocol that its URL names.
@@ -60,8 +60,8 @@ def tell(body: bytes, route: str) -> str:
     return V2 if route == V2 else _format(envelope, bool(route))
 
 
-def seeming(body: bytes) -> str:
-    """The format of a text that was refused, or the one that it seems to be in."""
+def apparent_format(body: bytes) -> str:
+    """Return the format of a text that was refused, or the one that it seems to be in."""
     envelope = json_io.attempt(_ENVELOPE, body)
     if envelope is None:
         return next((name for key, name in _KEYS.items() if key in body), NATIVE)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from handlers.formats.envelope import guess, seeming, tell
+from handlers.formats.envelope import apparent_format, guess_format, read_format
 from handlers.message import InputError
 
 ROWS, TENSORS, NUMBERS, BOTH, NEITHER = (
@@ -31,17 +31,17 @@ def test_the_url_and_the_members_tell_the_format(route: str, body: bytes, expect
     if escape:
         body = body.replace(b'"in', b'"\\u0069n')
     if expected:
-        assert tell(body, route) == expected
+        assert read_format(body, route) == expected
         return
     with pytest.raises(InputError) as raised:
-        tell(body, route)
+        read_format(body, route)
     assert raised.value.code == "missing_field"
     assert raised.value.message == f"the URL is one of {route}, the body is not"
 
 
 @pytest.mark.parametrize(("route", "body", "expected"), [case for case in CASES if case[2]])
 def test_a_guess_is_right_or_left_to_the_members(route: str, body: bytes, expected: str) -> None:
-    assert guess(body, route) in (expected, "")
+    assert guess_format(body, route) in (expected, "")
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_a_guess_is_right_or_left_to_the_members(route: str, body: bytes, expect
     ],
 )
 def test_what_was_refused_is_counted_as_the_format_that_it_seems_to_be_in(body: bytes, expected: str) -> None:
-    assert seeming(body) == expected
+    assert apparent_format(body) == expected
