@@ -1,0 +1,249 @@
+"""The ASGI application: from an HTTP request to a model's batch, and back. Any ASGI server runs it.
+
+The way of a prediction is short: its path is looked up, its body read, its request handed to the model's batches, its
+answer sent. Everything else, metadata, health and errors, is found only when the look-up fails.
+"""
+
+import asyncio
+import itertools
+import json
+import logging
+import math
+import os
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+from handlers.http import kserve
+from handlers.http.kserve import EXPLAIN, PATH
+from handlers.message import MAX_BODY, InputError, Part, Request, Response, error_response
+from serving.hosts.direct.batches import Overloaded
+from serving.hosts.direct.models import Models
+from serving.hosts.direct.routes import Target
+
+logger = logging.getLogger(__name__)
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_JSON = (b"content-type", b"application/json")
+_TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its request
+BODY_TIMEOUT = 30.0  # s without a byte of a body
+_PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
+
+
+class Application:
+    """Answers HTTP requests.
+
+    Args:
+        models: that are served.
+        health: what is wrong, by model or worker; empty where all is well.
+        serving: entered when the server starts, before its port is open, and left when it has answered its last
+            request.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        health: Callable[[], Mapping[str, str]],
+        serving: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
+        self._models, self._health, self._serving = models, health, serving
+        self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request, or the lifespan of the server."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise RuntimeError(f"{scope['type']} is not spoken here")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        try:
+            async with self._serving():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()  # lifespan.shutdown
+        except Exception as error:
+            logger.exception("this worker cannot serve")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ident = f"{self._prefix}{next(self._ids):08x}"
+        target = self._models.table.targets.get(scope["path"])
+        if target is None or scope["method"] != "POST":
+            response = await self._other(scope, receive, ident)
+        else:
+            response = await self._predict(target, scope, receive, ident)
+        if response is not None:
+            await _send(send, response, ident, scope["method"] != "HEAD")
+
+    async def _predict(self, target: Target, scope: Scope, receive: Receive, ident: str) -> Response | None:
+        headers = {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+        for name in _PROTECTED:
+            headers.pop(name, None)
+        if target.protocol:
+            headers[EXPLAIN] = target.protocol
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body") or len(body) > MAX_BODY:
+            try:
+                body = await _whole(body, message, headers, receive)
+            except InputError as error:
+                refused = error_response(error, Request(b"", headers, {}, ident), as_text=bool(target.protocol))
+                return refused._replace(headers={"Connection": "close"})
+        if message["type"] == "http.disconnect" or body is None:
+            return None
+        query = scope["query_string"]
+        request = Request(body, headers, {}, ident) if not query else _with_query(body, headers, query, ident)
+        model = target.model
+        try:
+            patience = float(headers[_TIMEOUT]) if _TIMEOUT in headers else model.patience
+        except ValueError:
+            patience = model.patience
+        try:
+            return await model.batches.submit(request, min(patience, model.patience))
+        except Overloaded as overload:
+            return _overloaded(request, overload, bool(target.protocol))
+        except asyncio.CancelledError:
+            return None
+
+    async def _other(self, scope: Scope, receive: Receive, ident: str) -> Response | None:
+        """Answer what is no prediction: health, metadata, and mistakes."""
+        path, method, table = scope["path"], scope["method"], self._models.table
+        request = Request(b"", {str(k, "latin-1"): str(v, "latin-1") for k, v in scope["headers"]}, {}, ident)
+        if path in table.targets:
+            return _not_allowed(request, path, "POST")
+        answer = self._get(path)
+        if answer is None:
+            return error_response(self._unknown(path), request, as_text=path.startswith(("/v1", "/v2")))
+        if method not in ("GET", "HEAD"):
+            return _not_allowed(request, path, "GET")
+        status, value = answer
+        return Response(status, json.dumps(value).encode())
+
+    def _get(self, path: str) -> tuple[int, Any] | None:
+        """The status and body of a GET; None if nothing is there."""
+        table = self._models.table
+        match path.strip("/").split("/"):
+            case ["ping"]:
+                return 200, {"status": "Healthy"}
+            case ["v2"]:
+                return 200, kserve.SERVER
+            case ["v2", "health", "live"]:
+                return 200, {"live": True}
+            case ["v2", "health", "ready"]:
+                faults = self._health()
+                return (503 if faults else 200), {"ready": not faults} | ({"faults": dict(faults)} if faults else {})
+            case ["v2", "repository", "index"]:
+                return 200, self._index()
+            case ["v1", "models"]:
+                return 200, {"models": sorted(table.models)}
+            case ["v1", "models", name] if name in table.defaults:
+                return self._ready(name, table.defaults[name])
+            case ["v2", "models", name] if name in table.defaults:
+                return 200, self._metadata(name, table.defaults[name])
+            case ["v2", "models", name, "ready"] if name in table.defaults:
+                return self._ready(name, table.defaults[name])
+            case ["v2", "models", name, "versions", number] if number in table.models.get(name, {}):
+                return 200, self._metadata(name, number)
+            case ["v2", "models", name, "versions", number, "ready"] if number in table.models.get(name, {}):
+                return self._ready(name, number)
+        return None
+
+    def _metadata(self, name: str, number: str) -> dict[str, Any]:
+        versions = self._models.table.models[name]
+        return kserve.model_metadata(versions[number].contract) | {"versions": sorted(versions)}
+
+    def _ready(self, name: str, number: str) -> tuple[int, dict[str, Any]]:
+        fault = self._health().get(name)
+        return (503, {"name": name, "ready": False, "error": fault}) if fault else (200, {"name": name, "ready": True})
+
+    def _index(self) -> list[dict[str, str]]:
+        table = self._models.table
+        served = [(name, number) for name, versions in table.models.items() for number in versions]
+        return [
+            {"name": name, "version": number, "state": "READY", "reason": table.faults.get(name, "")}
+            for name, number in sorted(served)
+        ]
+
+    def _unknown(self, path: str) -> InputError:
+        table = self._models.table
+        parts = path.strip("/").split("/")
+        at = {"predictions": 1, "v1": 2, "v2": 2}.get(parts[0])
+        if at is not None and len(parts) > at and (at == 1 or parts[1] == "models"):
+            name = parts[at].partition(":")[0]
+            if name not in table.models:
+                return InputError(
+                    "not_found", f"there is no model {name!r} here", "url", ", ".join(sorted(table.models))
+                )
+            given = parts[parts.index("versions") + 1].partition(":")[0] if "versions" in parts[:-1] else ""
+            number = given or (parts[2] if at == 1 and len(parts) > 2 else "")
+            if number and number not in table.models[name]:
+                served = ", ".join(sorted(table.models[name]))
+                return InputError("not_found", f"there is no version {number!r} of {name} here", "url", served)
+        return InputError("not_found", f"there is nothing at {path}", "url", "/predictions/MODEL, /v1/… or /v2/…")
+
+
+async def _whole(
+    body: bytes, message: MutableMapping[str, Any], headers: Mapping[str, str], receive: Receive
+) -> bytes | None:
+    """Read the rest of a body; None if its client is gone.
+
+    Raises:
+        InputError: it is larger than a body may be, or its bytes do not come.
+    """
+    pieces, size = [body], len(body)
+    given = headers.get("content-length", "")
+    if given.isdecimal() and int(given) > MAX_BODY:
+        size = int(given)
+    while size <= MAX_BODY and message.get("more_body"):
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                message = await receive()
+        except TimeoutError:
+            raise InputError("invalid_form", f"no byte of the body for {BODY_TIMEOUT:.0f} s", "body") from None
+        if message["type"] == "http.disconnect":
+            return None
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+    if size > MAX_BODY:
+        raise InputError("too_large", f"the body has more than {MAX_BODY} bytes", "body", f"at most {MAX_BODY} bytes")
+    return b"".join(pieces)
+
+
+def _with_query(body: bytes, headers: Mapping[str, str], query: bytes, ident: str) -> Request:
+    pairs = parse_qsl(str(query, "latin-1"), keep_blank_values=True)
+    parts = tuple(Part(name, value.encode()) for name, value in pairs)
+    return Request(body, headers, {part.name: part.body for part in parts}, ident, parts)
+
+
+def _not_allowed(request: Request, path: str, allowed: str) -> Response:
+    error = InputError("not_found", f"{path} takes {allowed}", "method", allowed)
+    response = error_response(error, request, as_text=path.startswith(("/v1", "/v2")))
+    return response._replace(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allowed})
+
+
+def _overloaded(request: Request, overload: Overloaded, as_text: bool) -> Response:
+    what = f"the requests before this one take {overload.seconds:.2g} s"
+    error = InputError("overloaded", what, expected="the same request again, later")
+    seconds = str(max(1, math.ceil(overload.seconds)))
+    return error_response(error, request, as_text=as_text)._replace(headers={"Retry-After": seconds})
+
+
+async def _send(send: Send, response: Response, ident: str, with_body: bool) -> None:
+    body = response.body
+    headers: list[tuple[bytes, bytes]] = [
+        _JSON if response.content_type == "application/json" else (b"content-type", response.content_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", ident.encode()),
+    ]
+    if response.headers:
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body if with_body else b""})

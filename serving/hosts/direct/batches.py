@@ -1,0 +1,172 @@
+"""Requests of one model, answered together: what came while the last batch ran is the next one.
+
+There is no delay and no size to tune. A quick model runs in the event loop itself; one that takes longer runs in a
+thread of its own, so that the loop goes on reading requests and answering for the other models.
+
+The queue is bounded by time. Every request has a deadline; one that would have its turn later is refused at once,
+with the seconds after which it is worth to come again.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from handlers.message import Request, Response
+
+INLINE = 0.004  # s that a batch may take in the event loop: nobody else is answered meanwhile
+MOST = 64  # requests of a batch: more would make the first ones wait for the last ones
+PIECE = 0.25  # s of work that a batch may hold, as far as can be told before: with more, the first ones wait in vain
+SHARE = 0.2  # of a new measurement in what a request is thought to cost
+OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
+Handle = Callable[[Sequence[Request]], list[Response]]
+
+
+class Overloaded(Exception):  # noqa: N818 - no fault of the caller's
+    """A request would have its turn too late.
+
+    Attributes:
+        seconds: after which it may be sent again.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Batches:
+    """Answers the requests of one model, in batches.
+
+    Args:
+        handle: answers a batch in order, and never raises.
+        loop: in which requests arrive.
+        timer: seconds, never set back.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        loop: asyncio.AbstractEventLoop,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._handle, self._loop, self._timer = handle, loop, timer
+        self._waiting: deque[tuple[Request, float, asyncio.Future[Response]]] = deque()
+        self._weight = 0.0  # of all that wait
+        self._running = 0.0  # weight of the batch that runs
+        self._busy = False  # a batch runs, or is about to
+        self._pace = 0.0  # s that a unit of weight takes
+        self._last = 0.0  # s that the last batch took
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request was answered."""
+        return not self._busy and not self._waiting
+
+    @property
+    def seconds_waiting(self) -> float:
+        """How long a request that comes now would wait for its turn, about."""
+        return (self._weight + self._running) * self._pace
+
+    def submit(self, request: Request, patience: float) -> asyncio.Future[Response]:
+        """Take a request.
+
+        Args:
+            patience: s that it may wait for its turn.
+
+        Raises:
+            Overloaded: it would wait for longer.
+        """
+        seconds = self.seconds_waiting
+        if seconds > patience:
+            raise Overloaded(seconds)
+        future = self._loop.create_future()
+        weight = OVERHEAD + len(request.body)
+        self._waiting.append((request, weight, future))
+        self._weight += weight
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._turn)
+        return future
+
+    def close(self) -> None:
+        """Give its thread back; requests that still wait are cancelled.
+
+        One that comes later is answered all the same: it may have found its model just before that was replaced.
+        """
+        while self._waiting:
+            self._waiting.popleft()[2].cancel()
+        self._weight = 0.0
+        if self._threads:
+            self._threads.shutdown(wait=False)
+            self._threads = None
+
+    def _turn(self) -> None:
+        requests, futures, weight = self._gather()
+        if not requests:
+            self._busy = False
+            return
+        if self._last <= INLINE and weight * self._pace <= INLINE:
+            start = self._timer()
+            responses = self._handle(requests)
+            self._done(futures, responses, weight, self._timer() - start)
+            return
+        self._running = weight
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        work = self._loop.run_in_executor(self._threads, self._timed, requests)
+        work.add_done_callback(lambda done: self._returned(done, futures, weight))
+
+    def _gather(self) -> tuple[list[Request], list[asyncio.Future[Response]], float]:
+        """Take the requests of the next batch; those whose clients are gone are left out."""
+        requests: list[Request] = []
+        futures: list[asyncio.Future[Response]] = []
+        total = 0.0
+        most = PIECE / self._pace if self._pace else math.inf
+        while self._waiting and len(requests) < MOST and (total < most or not requests):
+            request, weight, future = self._waiting.popleft()
+            self._weight -= weight
+            if not future.done():
+                requests.append(request)
+                futures.append(future)
+                total += weight
+        return requests, futures, total
+
+    def _timed(self, requests: Sequence[Request]) -> tuple[list[Response], float]:
+        start = self._timer()
+        return self._handle(requests), self._timer() - start
+
+    def _returned(
+        self,
+        work: "asyncio.Future[tuple[list[Response], float]]",
+        futures: Sequence[asyncio.Future[Response]],
+        weight: float,
+    ) -> None:
+        self._running = 0.0
+        if work.cancelled() or work.exception():
+            for future in futures:
+                future.cancel()
+            self._busy = False
+            return
+        responses, seconds = work.result()
+        self._done(futures, responses, weight, seconds)
+
+    def _done(
+        self,
+        futures: Sequence[asyncio.Future[Response]],
+        responses: Sequence[Response],
+        weight: float,
+        seconds: float,
+    ) -> None:
+        for future, response in zip(futures, responses, strict=True):
+            if not future.done():
+                future.set_result(response)
+        pace = seconds / weight
+        self._pace = pace if not self._pace else self._pace + SHARE * (pace - self._pace)
+        self._last = seconds
+        if self._waiting:
+            self._loop.call_soon(self._turn)
+        else:
+            self._busy = False

@@ -1,0 +1,112 @@
+"""What the workers of this host tell each other and whoever asks: each writes what it serves into a file, and that it
+lives, twice a second; and what they are asked to serve beside the champions stands in another.
+
+Files, since there is no port that a stranger could reach, and since they are right whoever is started anew.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from serving import documents
+
+BEAT = 0.5  # s between two beats of a worker
+SILENT = 1.5  # s after which a worker counts as hung
+BESIDE = "beside.json"
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What a worker says of itself.
+
+    Attributes:
+        pid: its process.
+        time: s since the machine's start.
+        served: versions by model.
+        defaults: the champion's number by model.
+        faults: why a model is not as the registry says, by model.
+    """
+
+    pid: int
+    time: float
+    served: Mapping[str, list[str]]
+    defaults: Mapping[str, str]
+    faults: Mapping[str, str]
+
+
+class Board:
+    """The folder of these files.
+
+    Args:
+        folder: below that of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def beat(self, served: Mapping[str, list[str]], defaults: Mapping[str, str], faults: Mapping[str, str]) -> None:
+        """Say that this process lives, and what it serves."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults)
+        path = self._folder / f"{beat.pid}.worker"
+        draft = path.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(beat))
+        draft.replace(path)
+
+    def leave(self) -> None:
+        """Say that this process ends."""
+        (self._folder / f"{os.getpid()}.worker").unlink(missing_ok=True)
+
+    def workers(self) -> list[Beat]:
+        """What each worker said last; those whose process is gone are left out, and their files removed."""
+        beats = []
+        for path in sorted(self._folder.glob("*.worker")):
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                beat = msgspec.json.decode(path.read_bytes(), type=Beat)
+                if _lives(beat.pid):
+                    beats.append(beat)
+                else:
+                    path.unlink(missing_ok=True)
+        return beats
+
+    def faults(self, count: int) -> dict[str, str]:
+        """What is wrong, by model, or by worker where one hangs or is missing; empty where all is well.
+
+        Args:
+            count: of the workers that there should be.
+        """
+        beats, now = self.workers(), time.monotonic()
+        faults = {name: fault for beat in beats for name, fault in beat.faults.items()}
+        faults |= {
+            f"worker {beat.pid}": f"has not been heard of for {now - beat.time:.1f} s"
+            for beat in beats
+            if now - beat.time > SILENT
+        }
+        if len(beats) < count:
+            faults["workers"] = f"{len(beats)} of {count} live"
+        return faults
+
+    def beside(self) -> list[tuple[str, str]]:
+        """Models and versions that are to be served beside the champions."""
+        try:
+            return msgspec.json.decode((self._folder / BESIDE).read_bytes(), type=list[tuple[str, str]])
+        except (OSError, msgspec.DecodeError):
+            return []
+
+    def ask_beside(self, versions: list[tuple[str, str]]) -> None:
+        """Have these versions served beside the champions."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        documents.write(self._folder / BESIDE, versions, list[tuple[str, str]])
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

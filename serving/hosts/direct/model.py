@@ -1,0 +1,64 @@
+"""One version of a model in a worker: opened from its archive, checked by its example, asked in batches.
+
+Of an archive only its data is used: graph, contract, assets and settings. Its handlers are those of this installation.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from handlers.contract import ModelContract
+from handlers.entry_points.image import ImageService
+from handlers.entry_points.tabular import TabularService
+from handlers.entry_points.text import TextService
+from handlers.service import Service
+from serving.archive import ArchiveError
+from serving.hosts.direct.batches import Batches
+
+SERVICES: dict[str, type[Service]] = {"tabular": TabularService, "image": ImageService, "text": TextService}
+LONGEST = 10.0  # s that a request waits for its turn, where its model's archive says nothing else
+
+
+class Model:
+    """A version that answers.
+
+    Args:
+        folder: with the archive's content.
+        entry_point: that its manifest names.
+        config: its ``model-config.yaml``.
+        loop: in which its requests arrive.
+
+    Attributes:
+        contract: in the archive.
+        batches: take its requests.
+        patience: s that a request may wait for its turn.
+
+    Raises:
+        ArchiveError: this host does not serve such an archive.
+        ValueError: its contract or a setting is wrong.
+        RuntimeError: it answers its example otherwise than training did.
+    """
+
+    def __init__(
+        self, folder: Path, entry_point: str, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        kind = entry_point.removesuffix(".py")
+        if kind not in SERVICES:
+            raise ArchiveError(f"the direct host does not serve archives whose handler is {entry_point} yet")
+        # One model of many in this process: it has the cores that the others leave it, and no batch of it is large.
+        self._service = SERVICES[kind]()
+        self._service.initialize(
+            SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
+        )
+        handler = self._service._handler
+        self.contract: ModelContract = handler.contract
+        self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
+        self.batches = Batches(handler.handle, loop)
+
+    def close(self) -> None:
+        """Stop what runs beside it."""
+        self.batches.close()
+        if self._service.capture:
+            self._service.capture.stop(1.0)

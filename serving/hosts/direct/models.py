@@ -1,0 +1,135 @@
+"""The models of a worker, kept as the registry says: a new version answers its example before an old one goes.
+
+Nobody has to tell a worker of a change. It looks at the registry's file, which is cheap where nothing changed, loads in
+a thread what is new, and then swaps one table for another between two requests. What a former version was asked it goes
+on to answer; it is closed when it has.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from serving import archive
+from serving.hosts.direct.model import Model
+from serving.hosts.direct.routes import Target, paths_of
+from serving.hosts.direct.unpacked import Unpacked
+from serving.registry import Registry, Version, version_of
+
+logger = logging.getLogger(__name__)
+DRAIN = 0.05  # s between two looks whether a former version has answered all
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is served at a moment; a change makes another table.
+
+    Attributes:
+        models: by name, their versions by number.
+        defaults: by name, the champion's number.
+        targets: by path of a prediction.
+        faults: by name, why the champion, or a version beside it, is not served.
+    """
+
+    models: Mapping[str, Mapping[str, Model]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+class Models:
+    """What a worker serves.
+
+    Args:
+        registry: names the champions.
+        unpacked: archives on this machine.
+    """
+
+    def __init__(self, registry: Registry, unpacked: Unpacked) -> None:
+        self._registry, self._unpacked = registry, unpacked
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.table = Table()
+
+    async def converge(self, beside: Collection[tuple[str, str]] = ()) -> None:
+        """Serve the registry's champions and the versions beside them, and nothing else.
+
+        A version that cannot be served is told among the faults; its model's former version stays.
+
+        Args:
+            beside: models and versions.
+
+        Raises:
+            ArchiveError: the registry is damaged; what is served stays.
+        """
+        loop, wanted = asyncio.get_running_loop(), self._wanted(beside)
+        models: dict[str, dict[str, Model]] = {}
+        faults: dict[str, str] = {}
+        defaults: dict[str, str] = {}
+        for (name, number), version in wanted.items():
+            model = self.table.models.get(name, {}).get(number)
+            try:
+                if model is None:
+                    model = await loop.run_in_executor(self._thread, self._open, version, loop)
+            except Exception as error:
+                logger.error("%s %s is not served: %s", name, number, error)
+                faults[name] = f"{number}: {error}"
+                continue
+            models.setdefault(name, {})[number] = model
+        champions = self._registry.champions()
+        for name, (number, _) in champions.items():
+            former = self.table.defaults.get(name, "")
+            if number in models.get(name, {}):
+                defaults[name] = number
+            elif former:
+                defaults[name] = former
+                models.setdefault(name, {})[former] = self.table.models[name][former]
+        self._swap(Table(models, defaults, targets_of(models, defaults), faults))
+
+    def close(self) -> None:
+        """Stop what runs beside the models."""
+        self._thread.shutdown(wait=False)
+        for versions in self.table.models.values():
+            for model in versions.values():
+                model.close()
+
+    def _wanted(self, beside: Collection[tuple[str, str]]) -> dict[tuple[str, str], Version]:
+        wanted = {(name, number): version for name, (number, version) in self._registry.champions().items()}
+        registered = self._registry.models()
+        for name, number in beside:
+            try:
+                wanted[name, number] = version_of(registered, name, number)
+            except KeyError:
+                continue  # it was removed since
+        return wanted
+
+    def _open(self, version: Version, loop: asyncio.AbstractEventLoop) -> Model:
+        path = self._registry.verify(version)
+        folder = self._unpacked.open(path, version.sha256)
+        return Model(folder, archive.entry_point(path), archive.read_config(path), loop)
+
+    def _swap(self, table: Table) -> None:
+        former, self.table = self.table, table
+        kept = {id(model) for versions in table.models.values() for model in versions.values()}
+        for versions in former.models.values():
+            for model in versions.values():
+                if id(model) not in kept:
+                    self._retiring.add(task := asyncio.create_task(_retire(model)))
+                    task.add_done_callback(self._retiring.discard)
+
+
+async def _retire(model: Model) -> None:
+    """Close a model when it has answered what it was asked."""
+    while not model.batches.idle:
+        await asyncio.sleep(DRAIN)
+    model.close()
+
+
+def targets_of(models: Mapping[str, Mapping[str, Model]], defaults: Mapping[str, str]) -> dict[str, Target]:
+    """The paths of predictions by all models."""
+    return {
+        path: target
+        for name, versions in models.items()
+        for path, target in paths_of(name, versions, defaults.get(name, ""))
+    }

@@ -1,0 +1,42 @@
+"""Which model, version and protocol a URL names.
+
+The paths of what is served stand in a table, so that finding one costs a look-up. Whatever is not in it is an error
+whose text says what would have been right.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from handlers.http.kserve import V1, V2
+from serving.hosts.direct.model import Model
+
+NATIVE = ""
+
+
+class Target(NamedTuple):
+    """Where a prediction goes.
+
+    Attributes:
+        protocol: that the URL names: ``V1``, ``V2`` or ``NATIVE``.
+        model: that answers.
+    """
+
+    protocol: str
+    model: Model
+
+
+def paths_of(name: str, versions: Mapping[str, Model], default: str) -> Iterator[tuple[str, Target]]:
+    """Every path of a prediction by a model.
+
+    Args:
+        versions: of the model that are served, by number.
+        default: the champion's number.
+    """
+    for number, model in versions.items():
+        yield f"/predictions/{name}/{number}", Target(NATIVE, model)
+        yield f"/v1/models/{name}/versions/{number}:predict", Target(V1, model)
+        yield f"/v2/models/{name}/versions/{number}/infer", Target(V2, model)
+        if number == default:
+            yield f"/predictions/{name}", Target(NATIVE, model)
+            yield f"/v1/models/{name}:predict", Target(V1, model)
+            yield f"/v2/models/{name}/infer", Target(V2, model)

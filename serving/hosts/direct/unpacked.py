@@ -1,0 +1,55 @@
+"""Archives unpacked on this machine, one folder for each content, shared by all workers."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from serving import archive
+
+
+class Unpacked:
+    """The folder of the unpacked archives.
+
+    Args:
+        folder: for them; ours alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def open(self, path: Path, sha256: str) -> Path:
+        """Unpack an archive, unless it was before.
+
+        Args:
+            path: of the archive.
+            sha256: of its content.
+
+        Returns:
+            The folder of its content. It is renamed into place when it is whole, so that none is ever half there.
+
+        Raises:
+            ArchiveError: it is no archive.
+        """
+        target = self._folder / sha256
+        if target.is_dir():
+            return target
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=self._folder, prefix="draft-"))
+        try:
+            archive.unpack(path, draft)
+            os.replace(draft, target)
+        except OSError:
+            if not target.is_dir():  # else another worker was quicker
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return target
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Remove all but the archives of these SHA-256."""
+        if self._folder.is_dir():
+            for entry in self._folder.iterdir():
+                if entry.name not in digests and not entry.name.startswith("draft-"):
+                    shutil.rmtree(entry, ignore_errors=True)
