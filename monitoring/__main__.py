@@ -201,7 +201,7 @@ def prune_command(
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         keeping = Keeping.from_environment(os.environ)
-        housekeeping = Housekeeping(settings, store, Registry(settings.model_store), keeping)
+        housekeeping = Housekeeping(settings, store.journal, Registry(settings.model_store), keeping)
         if dry_run:
             expired, leftovers = store.expired(now), list(housekeeping.leftovers(now))
             console.print(f"of {expired.rows:,} predictions {expired.old:,} are too old, {expired.excess:,} too many")

@@ -82,19 +82,19 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
     now = event_clock if options.clock == "events" else wall_clock
     live = Live(store, contracts, window, now)
-    lease = Lease(store)
-    keeper = Keeper(store.watched, backups, registry, wall_clock, lease) if store.watched else None
+    lease = Lease(store.database)
+    keeper = Keeper(store.database.watched, backups, registry, wall_clock, lease) if store.database.watched else None
     pruner = Pruner(store, now, registry, lease)
-    housekeeping = Housekeeping(settings, store, models, keeping)
+    housekeeping = Housekeeping(settings, store.journal, models, keeping)
     loop = closed_loop(settings, policies, store, contracts, service, now)
     registry.register(LiveMetrics(live))
-    registry.register(RetrainingMetrics(store, models))
+    registry.register(RetrainingMetrics(store.journal, models))
     routers = [
         events_router(Ingest(store, contracts, registry, event_clock.advance), access),
         feedback_router(store, contracts, access, registry, now),
         catalog_router(store, contracts),
         live_router(live, contracts, window),
-        jobs_router(store, loop.retraining, access),
+        jobs_router(store.journal, loop.retraining, access),
         actions_router(loop.promotions, access),
         alerts_router(loop.retraining, loop.promotions, access),
         console_router(

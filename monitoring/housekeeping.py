@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from handlers.observe.settings import MOST, EnvironmentSettings, variables
 from monitoring.every import every
 from monitoring.retraining.promotions import replaced_by
+from monitoring.store.journal import Journal
 from monitoring.store.leases import Lease
-from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY
 from serving.metrics.metric_files import outdated
 from serving.registry import ArchiveError, Registry, Version, champion_of
@@ -72,14 +72,14 @@ class Housekeeping:
 
     Args:
         settings: name the folders.
-        store: knows jobs and decisions.
+        journal: knows jobs and decisions.
         models: the registry.
         keeping: what is kept.
     """
 
-    def __init__(self, settings: Settings, store: Store, models: Registry, keeping: Keeping) -> None:
+    def __init__(self, settings: Settings, journal: Journal, models: Registry, keeping: Keeping) -> None:
         self._run, self._metrics = settings.run_dir.resolve(), settings.metrics
-        self._store, self._models, self._keeping = store, models, keeping
+        self._journal, self._models, self._keeping = journal, models, keeping
 
     def leftovers(self, now: datetime) -> Iterator[Leftover]:
         """What may go at a moment.
@@ -92,8 +92,8 @@ class Housekeeping:
         yield from self._jobs(now - _days(keeping.jobs_days))
         yield from self._archives()
         until = now - _days(keeping.audit_days)
-        if entries := self._store.forgettable(until):
-            forget = lambda: self._store.forget(until)  # noqa: E731
+        if entries := self._journal.forgettable(until):
+            forget = lambda: self._journal.forget(until)  # noqa: E731
             yield Leftover("audit", f"{entries} entries of audit and jobs", 0, forget)
         yield from _files("reports", self._run / "reports", "*.html", now - _days(keeping.reports_days))
         yield from _files("logs", self._run, "*.log.*", now - _days(keeping.logs_days))
@@ -142,7 +142,7 @@ class Housekeeping:
         every(PAUSE, tidy, stop, fault="cannot tidy up", delay=PAUSE)
 
     def _jobs(self, before: datetime) -> Iterator[Leftover]:
-        known = {str(job.id): job for job in self._store.jobs()}
+        known = {str(job.id): job for job in self._journal.jobs()}
         for folder in sorted((self._run / "jobs").glob("*")):
             job = known.get(folder.name)
             if job is not None and job.state in UNDER_WAY:
@@ -155,7 +155,7 @@ class Housekeeping:
 
     def _archives(self) -> Iterator[Leftover]:
         """Archives that nothing goes back to: neither served, nor served before, nor judged, nor among the newest."""
-        jobs = self._store.jobs(states=UNDER_WAY)
+        jobs = self._journal.jobs(states=UNDER_WAY)
         models = self._models.models()
         needed = {version.archive for name in models for version in self._needed(name)}
         under_way = {(job.model, job.result.version) for job in jobs}
@@ -170,7 +170,7 @@ class Housekeeping:
         versions = self._models.models()[name]
         served = champion_of(versions)
         champion = served.number if served else None
-        former = {*replaced_by(self._store.decisions(name), champion)}
+        former = {*replaced_by(self._journal.decisions(name), champion)}
         former |= {one.former for one in self._models.promotions() if (one.model, one.version) == (name, champion)}
         for number, version in versions.items():
             if version.state in ("champion", "challenger") or number in former:

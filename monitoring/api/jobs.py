@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.api.access import Access
 from monitoring.retraining.queue import Retraining, RetrainRefused
-from monitoring.store.predictions import Store
+from monitoring.store.journal import Journal
 from monitoring.store.records import Decision, Job, State
 
 MOST_LOG = 65_536  # bytes of a log in one answer
@@ -25,11 +25,11 @@ class Asked(BaseModel):
     reason: str = Field(default="asked for by hand", min_length=1, max_length=500, description="for the record")
 
 
-def jobs_router(store: Store, retraining: Retraining, access: Access) -> APIRouter:
+def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> APIRouter:
     """The routes.
 
     Args:
-        store: has jobs and decisions.
+        journal: has jobs and decisions.
         retraining: the queue.
         access: who may ask and cancel.
     """
@@ -51,26 +51,26 @@ def jobs_router(store: Store, retraining: Retraining, access: Access) -> APIRout
         limit: _Limit = 100,
     ) -> list[Job]:
         """Retrainings, newest first."""
-        return store.jobs(model, state, limit)
+        return journal.jobs(model, state, limit)
 
     @router.get("/jobs/{id}", responses=_may(404))
     def job(id: int) -> Job:
         """One retraining: its state, its stage, and what was found so far."""
-        return _job(store, id)
+        return _job(journal, id)
 
     @router.get("/jobs/{id}/log", response_class=Response, responses=_may(404))
     def log(
         id: int, offset: Annotated[int | None, Query(ge=0, description="First byte; default: the end.")] = None
     ) -> Response:
         """What the training printed; the header X-Next-Offset says where to go on."""
-        content, following = read_log(_job(store, id).log, offset)
+        content, following = read_log(_job(journal, id).log, offset)
         headers = {NEXT: str(following), "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
 
     @router.post("/jobs/{id}/cancel", status_code=202, dependencies=changes, responses=_may(404, 409))
     def cancel(id: int) -> Job:
         """End a retraining that has not got as far as its promotion; its state says soon that it is cancelled."""
-        _job(store, id)
+        _job(journal, id)
         try:
             return retraining.cancel(id)
         except RetrainRefused as error:
@@ -79,7 +79,7 @@ def jobs_router(store: Store, retraining: Retraining, access: Access) -> APIRout
     @router.get("/decisions")
     def decisions(model: _Model = None, limit: _Limit = 100) -> list[Decision]:
         """What was decided, by whom and why, newest first."""
-        return store.decisions(model, limit)
+        return journal.decisions(model, limit)
 
     return router
 
@@ -105,9 +105,9 @@ def read_log(path: str, offset: int | None) -> tuple[bytes, int]:
     return content, start + len(content)
 
 
-def _job(store: Store, id: int) -> Job:
+def _job(journal: Journal, id: int) -> Job:
     try:
-        return store.job(id)
+        return journal.job(id)
     except KeyError as error:
         raise HTTPException(404, str(error.args[0])) from error
 

@@ -21,6 +21,7 @@ from monitoring.live.live import Live
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.store.contracts import Contracts
+from monitoring.store.journal import Journal
 from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY, Job
 
@@ -51,13 +52,15 @@ def console_router(
     router = APIRouter(include_in_schema=False)
     router.include_router(assets_router(pages))
     router.include_router(calls_router(pages))
-    router.include_router(_models(pages, Views(store, live, contracts), store, DriftCharts(store, live)))
-    router.include_router(_jobs(pages, store))
+    router.include_router(
+        _models(pages, Views(store.journal, live, contracts), store.journal, DriftCharts(store, live))
+    )
+    router.include_router(_jobs(pages, store.journal))
     router.include_router(actions_router(pages, retraining, promotions, trial, contracts, access))
     return router
 
 
-def _models(pages: Pages, views: Views, store: Store, charts: DriftCharts) -> APIRouter:
+def _models(pages: Pages, views: Views, journal: Journal, charts: DriftCharts) -> APIRouter:
     router = APIRouter(route_class=route_with(pages))
 
     def view(name: str) -> ModelView:
@@ -69,7 +72,7 @@ def _models(pages: Pages, views: Views, store: Store, charts: DriftCharts) -> AP
     @router.get("/")
     def overview() -> HTMLResponse:
         page = pages.render(
-            "models.html", models=views.models(), damaged=views.damaged(), jobs=store.jobs(limit=NEWEST)
+            "models.html", models=views.models(), damaged=views.damaged(), jobs=journal.jobs(limit=NEWEST)
         )
         return HTMLResponse(page)
 
@@ -81,8 +84,8 @@ def _models(pages: Pages, views: Views, store: Store, charts: DriftCharts) -> AP
             model=one,
             fields=fields(one.contract) if one.contract else [],
             pictured=one.contract is not None and is_picture(one.contract),
-            jobs=store.jobs(name, limit=NEWEST),
-            decisions=store.decisions(name, limit=NEWEST),
+            jobs=journal.jobs(name, limit=NEWEST),
+            decisions=journal.decisions(name, limit=NEWEST),
         )
         return HTMLResponse(page)
 
@@ -101,12 +104,12 @@ def _models(pages: Pages, views: Views, store: Store, charts: DriftCharts) -> AP
     return router
 
 
-def _jobs(pages: Pages, store: Store) -> APIRouter:
+def _jobs(pages: Pages, journal: Journal) -> APIRouter:
     router = APIRouter(prefix="/console/jobs", route_class=route_with(pages))
 
     def find(id: int) -> Job:
         try:
-            return store.job(id)
+            return journal.job(id)
         except KeyError:
             raise HTTPException(404, f"There is no job {id}.") from None
 

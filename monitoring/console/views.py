@@ -9,7 +9,7 @@ from monitoring.live.drift import KINDS, Drift, Kind
 from monitoring.live.live import Live
 from monitoring.live.quality import Measured
 from monitoring.store.contracts import Contracts, unmeasured
-from monitoring.store.predictions import Store
+from monitoring.store.journal import Journal
 from monitoring.store.records import UNDER_WAY, Job
 from serving.registry import Version
 from training.statistics.criteria import PRIMARY
@@ -85,16 +85,16 @@ class Views:
     """Puts together what the pages show.
 
     Args:
-        store: has the jobs.
+        journal: has the jobs.
         live: has looked at the models.
     """
 
-    def __init__(self, store: Store, live: Live, contracts: Contracts) -> None:
-        self._store, self._live, self._contracts = store, live, contracts
+    def __init__(self, journal: Journal, live: Live, contracts: Contracts) -> None:
+        self._journal, self._live, self._contracts = journal, live, contracts
 
     def models(self) -> list[ModelView]:
         """Every registered model, by name."""
-        jobs = self._store.jobs(states=UNDER_WAY)
+        jobs = self._journal.jobs(states=UNDER_WAY)
         registered = self._contracts.models.models()
         return [
             self._view(name, registered[name], [job for job in jobs if job.model == name])
@@ -112,7 +112,7 @@ class Views:
         Raises:
             KeyError: it is not registered.
         """
-        return self._view(name, self._contracts.models.models()[name], self._store.jobs(name, UNDER_WAY))
+        return self._view(name, self._contracts.models.models()[name], self._journal.jobs(name, UNDER_WAY))
 
     def _view(self, name: str, registered: Mapping[str, Version], jobs: Sequence[Job]) -> ModelView:
         contract, found = self._contracts.of(name), self._live.last.get(name)

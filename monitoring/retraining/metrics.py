@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.live.lately import Lately
-from monitoring.store.predictions import Store
+from monitoring.store.journal import Journal
 from serving.registry import ArchiveError, Registry, Version
 
 logger = logging.getLogger(__name__)
@@ -21,12 +21,12 @@ class RetrainingMetrics(Collector):
     """Register it; counters go on where they were when the monitor is started anew.
 
     Args:
-        store: has jobs and decisions.
+        journal: has jobs and decisions.
         models: the registry; each of its models has a 0 where nothing was counted.
     """
 
-    def __init__(self, store: Store, models: Registry) -> None:
-        self._known = Lately(lambda: _read(store, models))
+    def __init__(self, journal: Journal, models: Registry) -> None:
+        self._known = Lately(lambda: _read(journal, models))
 
     def describe(self) -> Iterator[Family]:
         """The families, without samples."""
@@ -61,5 +61,5 @@ class RetrainingMetrics(Collector):
         yield from families
 
 
-def _read(store: Store, models: Registry) -> Known:
-    return models.models().keys(), store.job_counts(), store.decision_counts(), models.champions()
+def _read(journal: Journal, models: Registry) -> Known:
+    return models.models().keys(), journal.job_counts(), journal.decision_counts(), models.champions()

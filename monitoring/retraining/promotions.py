@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from monitoring.retraining.result import JobResult, Watched
-from monitoring.store.predictions import Store
+from monitoring.store.journal import Journal
 from monitoring.store.records import Decision, Job
 from serving.hosts.torchserve.launch import LaunchError
 from serving.registry import Registry, Version
@@ -28,8 +28,8 @@ class Promotions:
         clock: the time, in UTC.
     """
 
-    def __init__(self, store: Store, models: Registry, rollout: Rollout, clock: Callable[[], datetime]) -> None:
-        self._store, self.models, self.rollout, self.clock = store, models, rollout, clock
+    def __init__(self, journal: Journal, models: Registry, rollout: Rollout, clock: Callable[[], datetime]) -> None:
+        self._journal, self.models, self.rollout, self.clock = journal, models, rollout, clock
         self._promoting = threading.Lock()  # what is former is read and changed by one at a time
 
     def champion(self, model: str) -> str | None:
@@ -61,7 +61,7 @@ class Promotions:
                 raise PromotionRefused(f"{model} {version} is served already")
             self.rollout.promote(model, version)
             details = {"from": former, "to": version, "reason": "asked for by hand", "who": who}
-            self._store.record(model, "promoted", details, self.clock())
+            self._journal.record(model, "promoted", details, self.clock())
             return former
 
     def record_others(self) -> None:
@@ -78,7 +78,7 @@ class Promotions:
         for promotion in self.models.promotions():
             model = promotion.model
             if model not in recorded:
-                recorded[model] = {str(one.details.get("promoted")) for one in self._store.decisions(model)}
+                recorded[model] = {str(one.details.get("promoted")) for one in self._journal.decisions(model)}
             if promotion.time not in recorded[model]:
                 details = {
                     "from": promotion.former or None,
@@ -87,7 +87,7 @@ class Promotions:
                     "who": promotion.by,
                     "promoted": promotion.time,
                 }
-                self._store.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
+                self._journal.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
 
     def promote_job(self, job: Job, watch: Watched) -> bool:
         """Serve the challenger of a job from now on, also where an earlier call did not get to its end.
@@ -114,7 +114,7 @@ class Promotions:
                     raise
                 logger.exception("%s %s is champion; TorchServe will be told again", job.model, version)
             reason = job.result.verdict.reason if job.result.verdict else ""
-            self._store.conclude_job(
+            self._journal.conclude_job(
                 job.id,
                 "promoted",
                 {"from": former, "to": version, "reason": reason, "who": "judge"},
@@ -158,14 +158,14 @@ class Promotions:
             if job := self._promoted_job(model, current):
                 closed = (job.result.watch or Watched()).ended(now, reason)
                 changes = {"state": "rolled_back", "progress": f"rolled back: {reason}"}
-                self._store.conclude_job(job.id, "rolled_back", details, now, JobResult(watch=closed), **changes)
+                self._journal.conclude_job(job.id, "rolled_back", details, now, JobResult(watch=closed), **changes)
             else:
-                self._store.record(model, "rolled_back", details, now)
+                self._journal.record(model, "rolled_back", details, now)
             return target
 
     def _former(self, model: str, current: str, versions: dict[str, Version]) -> str:
         """Whom the current champion replaced, else the newest retired version; never one that was rolled back."""
-        decisions = self._store.decisions(model)
+        decisions = self._journal.decisions(model)
         bad = set()
         for one in reversed(decisions):
             if one.kind == "rolled_back":
@@ -180,7 +180,7 @@ class Promotions:
         raise PromotionRefused(f"{model} {current} has no former champion to go back to")
 
     def _promoted_job(self, model: str, version: str) -> Job | None:
-        jobs = self._store.jobs(model, ["promoted"])
+        jobs = self._journal.jobs(model, ["promoted"])
         return next((one for one in jobs if one.result.version == version), None)
 
 

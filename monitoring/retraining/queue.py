@@ -39,7 +39,8 @@ class Retraining:
         clock: Callable[[], datetime],
     ) -> None:
         self.policy = policy
-        self._store, self._contracts, self._models = store, contracts, contracts.models
+        self._store, self._journal = store, store.journal
+        self._contracts, self._models = contracts, contracts.models
         self._learnable, self._clock = learnable, clock
         self._asking = threading.Lock()
 
@@ -60,11 +61,11 @@ class Retraining:
                 self._note(model, trigger, reason, why, now)
                 raise RetrainRefused(why)
             try:
-                job = self._store.create_job(model, trigger, reason, now, alone=True)
+                job = self._journal.create_job(model, trigger, reason, now, alone=True)
             except JobUnderWayError as error:  # another monitor was told of the same
                 self._note(model, trigger, reason, str(error), now)
                 raise RetrainRefused(str(error)) from error
-            self._store.record(model, "requested", {"job": job.id, "trigger": trigger, "reason": reason}, now)
+            self._journal.record(model, "requested", {"job": job.id, "trigger": trigger, "reason": reason}, now)
             return job
 
     def cancel(self, id: int) -> Job:
@@ -74,11 +75,11 @@ class Retraining:
             KeyError: there is none of this id.
             RetrainRefused: it is too late.
         """
-        job = self._store.job(id)
+        job = self._journal.job(id)
         if job.state not in UNDER_WAY:
             raise RetrainRefused(f"job {id} has ended: {job.state}")
         # The runner sets the stage and then looks for this; in whichever order, one of both sees the other.
-        job = self._store.extend_job(id, JobResult(cancel=True))
+        job = self._journal.extend_job(id, JobResult(cancel=True))
         if job.result.stage == "promote":
             raise RetrainRefused(f"job {id} is being promoted: roll it back instead")
         return job
@@ -89,7 +90,7 @@ class Retraining:
             return []
         jobs = []
         for model in sorted(self._models.champions()):
-            newest = next(iter(self._store.jobs(model, limit=1)), None)
+            newest = next(iter(self._journal.jobs(model, limit=1)), None)
             if newest is None or (
                 newest.state not in UNDER_WAY and self._clock() - newest.created >= self.policy.every
             ):
@@ -104,7 +105,7 @@ class Retraining:
         policy, champions = self.policy, self._models.champions()
         if model not in champions:
             return f"{model!r} has no champion, only {', '.join(sorted(champions)) or 'none'} have one"
-        jobs = self._store.jobs(model)
+        jobs = self._journal.jobs(model)
         if under_way := next((one for one in jobs if one.state in UNDER_WAY), None):
             return f"job {under_way.id} of {model} is {under_way.state}: one at a time"
         if trigger != "hand" and (why := self._too_soon(jobs, now)):
@@ -156,11 +157,11 @@ class Retraining:
         if model not in self._models.models():
             return  # whatever a caller called it
         quiet = self.policy.every if trigger == "schedule" else _QUIET
-        for newest in self._store.decisions(model, limit=1):
+        for newest in self._journal.decisions(model, limit=1):
             repeated = newest.kind == "refused_request" and newest.details["trigger"] == trigger
             if repeated and trigger != "hand" and now - newest.time < quiet:
                 return
-        self._store.record(model, "refused_request", {"trigger": trigger, "reason": reason, "why": why}, now)
+        self._journal.record(model, "refused_request", {"trigger": trigger, "reason": reason, "why": why}, now)
 
 
 def _over(job: Job) -> datetime:

@@ -14,8 +14,8 @@ from monitoring.retraining.queue import Retraining
 from monitoring.retraining.stages import Stages
 from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
+from monitoring.store.journal import Journal
 from monitoring.store.leases import Lease, LeaseLostError, if_held
-from monitoring.store.predictions import Store
 from monitoring.store.records import Job
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ POLL = 0.5  # s between two looks at the running job
 class Loop:
     """The parts of the loop of retraining."""
 
-    store: Store
+    journal: Journal
     promotions: Promotions
     versions: Versions
     retraining: Retraining
@@ -45,7 +45,7 @@ class Runner:
 
     def __init__(self, loop: Loop, interval: float = 30.0, lease: Lease | None = None) -> None:
         self._loop, self._interval, self._lease = loop, interval, lease
-        self._store, self._stages = loop.store, loop.stages
+        self._journal, self._stages = loop.journal, loop.stages
         self._away = False  # whether the store did not answer when it was last asked
         self._kept: float | None = None
 
@@ -53,7 +53,7 @@ class Runner:
         """Look again and again until told to stop; then end the training, which goes on at the next start."""
         every(poll, lambda: self._round(stop), stop, fault="the loop of retraining")
         if self._lease is None or self._lease.held:
-            for job in self._store.jobs(states=["running"]):
+            for job in self._journal.jobs(states=["running"]):
                 self._stages.pause(job)
 
     def _round(self, stop: threading.Event) -> None:
@@ -69,7 +69,7 @@ class Runner:
 
     def look(self, stop: threading.Event) -> None:
         """Take the running job, else the oldest queued one, a step further; now and then look after all else."""
-        for job in self._store.jobs(states=["queued"]):
+        for job in self._journal.jobs(states=["queued"]):
             if job.result.cancel:
                 self._stages.cancel(job)
         if job_now := self._current():
@@ -81,7 +81,7 @@ class Runner:
 
     def keep(self) -> None:
         """Make TorchServe serve what the registry says, note what others promoted, ask the schedule, and watch."""
-        running = self._store.jobs(states=["running"])
+        running = self._journal.jobs(states=["running"])
         beside = [(job.model, job.result.version) for job in running if job.result.stage == "shadow"]
         training = any(job.result.stage == "train" for job in running)
         answers = self._loop.versions.answers()
@@ -101,8 +101,8 @@ class Runner:
                 logger.exception("cannot %s", what)
 
     def _current(self) -> Job | None:
-        for job in reversed(self._store.jobs(states=["running"])):
+        for job in reversed(self._journal.jobs(states=["running"])):
             return job
-        for job in reversed(self._store.jobs(states=["queued"])):
+        for job in reversed(self._journal.jobs(states=["queued"])):
             return self._stages.begin(job)
         return None

@@ -48,7 +48,8 @@ class Stages:
         watch: Watch,
         policy: RetrainPolicy,
     ) -> None:
-        self._store, self._promotions, self._versions = store, promotions, versions
+        self._store, self._journal = store, store.journal
+        self._promotions, self._versions = promotions, versions
         self._trainings, self._watch, self._policy = trainings, watch, policy
         self._models, self._rollout, self._clock = promotions.models, promotions.rollout, promotions.clock
         self._stages = {"train": self._train, "judge": self._judged, "shadow": self._shadowed, "promote": self._promote}
@@ -60,7 +61,7 @@ class Stages:
         self._refusals, self._waiting = 0, None
         self._trainings.clear(job.id)
         changes = {"state": "running", "started": self._clock(), "log": str(self._trainings.log(job.id))}
-        return self._store.extend_job(job.id, JobResult(stage="train", attempts=0), **changes)
+        return self._journal.extend_job(job.id, JobResult(stage="train", attempts=0), **changes)
 
     def step(self, job: Job, stop: threading.Event) -> None:
         """Take a running job a step further.
@@ -95,7 +96,7 @@ class Stages:
         if self._trainings.age(job.id) is not None:
             self._trainings.end(job.id)
             before = JobResult(attempts=_attempts(job) - 1)  # the monitor's end is no fault of the training's
-            self._store.extend_job(job.id, before, progress="interrupted; goes on when the monitor runs again")
+            self._journal.extend_job(job.id, before, progress="interrupted; goes on when the monitor runs again")
 
     def _train(self, job: Job, _: threading.Event) -> None:
         trainings, limit = self._trainings, self._policy.limit
@@ -108,12 +109,12 @@ class Stages:
                 self._fail(job, f"{why} (MARLOOP_RETRAIN_LIMIT_MINUTES), at: {progress}")
         elif age is not None:
             if (progress := trainings.progress(job.id)) != job.progress:
-                self._store.update_job(job.id, progress=progress)
+                self._journal.update_job(job.id, progress=progress)
         elif (trained := trainings.result(job.id)) and trained.error:
             self._fail(job, f"the training ended: {trained.error}")
         elif trained:
             more = JobResult(stage="judge", version=trained.version, held_out_since=trained.held_out_since)
-            self._store.extend_job(job.id, more, pid=None, progress=f"judging {trained.version}")
+            self._journal.extend_job(job.id, more, pid=None, progress=f"judging {trained.version}")
         elif _attempts(job) >= ATTEMPTS:
             self._fail(job, f"the training ended {ATTEMPTS} times without a result:\n{trainings.last_lines(job.id)}")
         else:
@@ -124,11 +125,11 @@ class Stages:
         if not rows.exists():  # else the same ones, so that the training goes on from its checkpoint
             labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
             until = labelled[-1].prediction.time.isoformat() if labelled else ""
-            self._store.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
+            self._journal.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
             write_rows(rows, labelled)
         options = [*self._versions.training_options(job.model), "--hold-out", str(policy.holdout)]
         pid = self._trainings.start(job.id, job.model, options)
-        self._store.extend_job(job.id, JobResult(attempts=_attempts(job) + 1), pid=pid)
+        self._journal.extend_job(job.id, JobResult(attempts=_attempts(job) + 1), pid=pid)
 
     def _judged(self, job: Job, _: threading.Event) -> None:
         version, champion = job.result.version, self._promotions.champion(job.model)
@@ -137,7 +138,7 @@ class Stages:
             return
         verdict = job.result.verdict or self._versions.judge(job.model, Pair(champion, version), self._held_out(job))
         stage: Stage = "shadow" if verdict.promote else "judge"
-        job = self._store.extend_job(job.id, JobResult(stage=stage, champion=champion, verdict=verdict))
+        job = self._journal.extend_job(job.id, JobResult(stage=stage, champion=champion, verdict=verdict))
         if not verdict.promote:
             self._refuse(job, verdict.reason)
 
@@ -155,7 +156,7 @@ class Stages:
             return
         shadowed = job.result.shadow
         if not shadowed:
-            self._store.update_job(job.id, progress=f"sending recent requests to {version} too")
+            self._journal.update_job(job.id, progress=f"sending recent requests to {version} too")
             self._rollout.beside(job.model, version)
             shadowed = self._versions.shadow(job.model, job.result.versions, stop)
             if stop.is_set():
@@ -163,12 +164,12 @@ class Stages:
             if shadowed and not shadowed.passed and not self._versions.answers():
                 return  # it is TorchServe that failed
             shadowed = shadowed or Shadowed(0, passed=True, reason="no requests to send")
-        job = self._store.extend_job(job.id, JobResult(shadow=shadowed))
+        job = self._journal.extend_job(job.id, JobResult(shadow=shadowed))
         if not shadowed.passed:
             self._refuse(job, shadowed.reason)
             return
         watch = self._watch.prepare(job.model, champion)
-        job = self._store.extend_job(job.id, JobResult(stage="promote", watch=watch))
+        job = self._journal.extend_job(job.id, JobResult(stage="promote", watch=watch))
         if job.result.cancel:
             self.cancel(job)
 
@@ -181,7 +182,7 @@ class Stages:
 
     def _judge_again(self, job: Job) -> None:
         """Another version was promoted by hand meanwhile: against that one."""
-        self._store.extend_job(job.id, JobResult(stage="judge", verdict=None, shadow=None))
+        self._journal.extend_job(job.id, JobResult(stage="judge", verdict=None, shadow=None))
 
     def _waits(self, job: Job) -> bool:
         """Whether TorchServe does not answer; too long of it is the end of the job."""
@@ -193,7 +194,7 @@ class Stages:
         if now - self._waiting > self._policy.limit.total_seconds():
             self._fail(job, "TorchServe did not answer for as long as a training may take")
         elif job.progress != (progress := "waiting for TorchServe, which does not answer"):
-            self._store.update_job(job.id, progress=progress)
+            self._journal.update_job(job.id, progress=progress)
         return True
 
     def _refuse(self, job: Job, reason: str) -> None:
@@ -206,7 +207,7 @@ class Stages:
 
     def _fail(self, job: Job, error: str) -> None:
         self._withdraw(job)
-        job = self._store.extend_job(job.id, JobResult(error=error))
+        job = self._journal.extend_job(job.id, JobResult(error=error))
         self._end(job, "failed", {"stage": job.result.stage, "reason": error}, f"failed: {error.splitlines()[0]}")
 
     def cancel(self, job: Job) -> None:
@@ -226,7 +227,7 @@ class Stages:
         self, job: Job, kind: Literal["refused", "failed", "cancelled"], details: dict[str, Any], progress: str
     ) -> None:
         now = self._clock()
-        self._store.conclude_job(job.id, kind, details, now, state=kind, ended=now, pid=None, progress=progress)
+        self._journal.conclude_job(job.id, kind, details, now, state=kind, ended=now, pid=None, progress=progress)
 
 
 def _attempts(job: Job) -> int:

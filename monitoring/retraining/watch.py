@@ -51,7 +51,8 @@ class Watch:
     """
 
     def __init__(self, store: Store, promotions: Promotions, versions: Versions, policy: WatchPolicy) -> None:
-        self._store, self._promotions, self._versions, self._policy = store, promotions, versions, policy
+        self._store, self._journal = store, store.journal
+        self._promotions, self._versions, self._policy = promotions, versions, policy
         self._rollout, self._clock = promotions.rollout, promotions.clock
         self._slow, self._failed = Counter[int](), Counter[int]()  # looks in a row, by job
         self._compared: dict[int, tuple[int, str]] = {}  # the rows that the error was last told of, by job
@@ -83,7 +84,7 @@ class Watch:
             answers: whether TorchServe does; if not, its versions are not at fault.
             busy: whether a training takes the machine's time, so that latency says nothing.
         """
-        for job in self._store.jobs(states=["promoted"], limit=100):
+        for job in self._journal.jobs(states=["promoted"], limit=100):
             watch = job.result.watch
             if watch and watch.open:
                 try:
@@ -154,7 +155,7 @@ class Watch:
         old, new = (median(one[i].milliseconds for one in pairs) for i in (0, 1))
         if _slower(new, old):
             return f"its example takes {new:.1f} ms, that of {former} {old:.1f} ms"
-        self._store.extend_job(job.id, JobResult(watch=replace(watch, former_ms=old)))
+        self._journal.extend_job(job.id, JobResult(watch=replace(watch, former_ms=old)))
         return None
 
     def _median(self, model: str, version: str) -> float | None:
@@ -168,7 +169,7 @@ class Watch:
         return median(found)
 
     def _close(self, job: Job, watch: Watched, reason: str) -> None:
-        self._store.extend_job(job.id, JobResult(watch=watch.ended(self._clock(), reason)))
+        self._journal.extend_job(job.id, JobResult(watch=watch.ended(self._clock(), reason)))
 
 
 def _slower(new: float, old: float) -> bool:

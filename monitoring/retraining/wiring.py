@@ -63,8 +63,8 @@ def closed_loop(
     rolling = rollout.connect(
         contracts.models, service.management(patient), service.inference_url, patient, metrics_url=settings.metrics_url
     )
-    promotions = Promotions(store, contracts.models, rolling, clock)
+    promotions = Promotions(store.journal, contracts.models, rolling, clock)
     retraining = Retraining(store, contracts, policies.retrain, unfit, clock)
     watch = Watch(store, promotions, versions, policies.watch)
     stages = Stages(store, promotions, versions, TrainingProcesses(settings), watch, policies.retrain)
-    return Loop(store, promotions, versions, retraining, stages, watch)
+    return Loop(store.journal, promotions, versions, retraining, stages, watch)

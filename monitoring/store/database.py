@@ -1,6 +1,8 @@
 """The database of the store: SQLite beside the run by default, PostgreSQL where ``DATABASE_URL`` names one."""
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from handlers.observe.settings import EnvironmentSettings
 from monitoring.store import migrations
-from monitoring.store.sqlite_file import fault_of, lock_of
+from monitoring.store.sqlite_file import Watched, fault_of, lock_of
 
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
@@ -46,6 +48,58 @@ class StoreDamagedError(SQLAlchemyError):
     """The file of the database is not what it was; the message says what is wrong with it, and what is to be done."""
 
 
+class Database:
+    """An open database, which one writes to at a time.
+
+    Attributes:
+        engine: its tables are made.
+        watched: its file, of SQLite.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._turn = threading.Lock()
+        self._guards = threading.local()
+        self.watched = Watched(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that no other writer's overlaps with, of this process or of another one.
+
+        Raises:
+            StoreBusyError: others write for too long.
+            StoreDamagedError: the file is no longer what it was: what is written now would be lost at the next start.
+            SQLAlchemyError: the database does not answer, or refuses.
+        """
+        if not self._turn.acquire(timeout=BUSY):  # apart from the database: who waits here holds no connection of it
+            raise StoreBusyError(f"other writers held the store for {BUSY:g} s")
+        try:
+            if self.watched and (fault := self.watched.glance()):
+                raise StoreDamagedError(f"the database {self.watched.file} is damaged: {fault}. {WAY_BACK}")
+            with self.engine.begin() as connection:
+                _begin_writing(connection)
+                if guard := getattr(self._guards, "check", None):
+                    guard(connection)
+                yield connection
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def guarded(self, check: Callable[[Connection], None]) -> Iterator[None]:
+        """Have a check made in every writing transaction of this thread; what it raises ends the transaction."""
+        self._guards.check = check
+        try:
+            yield
+        finally:
+            self._guards.check = None
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+        if self.watched:
+            self.watched.close()
+
+
 def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
     """The URL that ``DATABASE_URL`` holds, else of ``monitor.db`` in the folder of the run.
 
@@ -58,7 +112,7 @@ def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
     return url or f"sqlite:///{run_dir.resolve() / 'monitor.db'}"
 
 
-def open_engine(url: str) -> Engine:
+def open_database(url: str) -> Database:
     """Connect to a database, and make its tables or bring them up to date.
 
     Raises:
@@ -92,7 +146,7 @@ def open_engine(url: str) -> Engine:
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip()
         raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
-    return engine
+    return Database(engine)
 
 
 def sqlite_file(engine: Engine) -> Path:
@@ -100,7 +154,7 @@ def sqlite_file(engine: Engine) -> Path:
     return Path(engine.url.database or "")
 
 
-def begin_writing(connection: Connection) -> None:
+def _begin_writing(connection: Connection) -> None:
     """Make a transaction that has just begun the only one that writes.
 
     Raises:

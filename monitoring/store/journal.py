@@ -1,19 +1,16 @@
 """Jobs and decisions in the store: what was done, why, and what came of it."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, Table, delete, func, insert, select, update
 
 from monitoring.retraining.result import JobResult, read_result
 from monitoring.store import tables
-from monitoring.store.database import BUSY, WAY_BACK, StoreBusyError, StoreDamagedError, begin_writing, sqlite_file
+from monitoring.store.database import Database
 from monitoring.store.records import UNDER_WAY, Decision, Job, State, Trigger
-from monitoring.store.sqlite_file import Watched
 from serving import documents
 
 LASTING = ("promoted", "rolled_back")  # kinds of decisions and states of jobs
@@ -28,45 +25,11 @@ class Journal:
     """Reads and writes jobs and decisions.
 
     Args:
-        engine: of a database whose tables are made.
+        database: whose tables are made.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._turn = threading.Lock()
-        self._guards = threading.local()
-        self.watched = Watched(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that no other writer's overlaps with, of this process or of another one.
-
-        Raises:
-            StoreBusyError: others write for too long.
-            StoreDamagedError: the file is no longer what it was: what is written now would be lost at the next start.
-            SQLAlchemyError: the database does not answer, or refuses.
-        """
-        if not self._turn.acquire(timeout=BUSY):  # apart from the database: who waits here holds no connection of it
-            raise StoreBusyError(f"other writers held the store for {BUSY:g} s")
-        try:
-            if self.watched and (fault := self.watched.glance()):
-                raise StoreDamagedError(f"the database {self.watched.file} is damaged: {fault}. {WAY_BACK}")
-            with self._engine.begin() as connection:
-                begin_writing(connection)
-                if guard := getattr(self._guards, "check", None):
-                    guard(connection)
-                yield connection
-        finally:
-            self._turn.release()
-
-    @contextlib.contextmanager
-    def guarded(self, check: Callable[[Connection], None]) -> Iterator[None]:
-        """Have a check made in every writing transaction of this thread; what it raises ends the transaction."""
-        self._guards.check = check
-        try:
-            yield
-        finally:
-            self._guards.check = None
+    def __init__(self, database: Database) -> None:
+        self._database, self._engine = database, database.engine
 
     def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime, alone: bool = False) -> Job:
         """Queue a job.
@@ -76,7 +39,7 @@ class Journal:
         """
         values: dict[str, Any] = {"model": model, "trigger": trigger, "reason": reason, "state": "queued"}
         values |= {"created": now, "progress": "", "log": "", "result": {}}
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             under_way = select(tables.jobs.c.id).where(tables.jobs.c.model == model, tables.jobs.c.state.in_(UNDER_WAY))
             if alone and (other := connection.execute(under_way.limit(1)).scalar_one_or_none()):
                 raise JobUnderWayError(f"job {other} of {model} is under way: one at a time")
@@ -112,7 +75,7 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             return _change(connection, id, changes)
 
     def extend_job(self, id: int, more: JobResult, **changes: Any) -> Job:
@@ -122,7 +85,7 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             return _change(connection, id, changes, more)
 
     def conclude_job(
@@ -140,14 +103,14 @@ class Journal:
             KeyError: there is none of this id.
             ValueError: an attribute that no job has, or that stays.
         """
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             job = _change(connection, id, changes, more)
             _record(connection, job.model, kind, {"job": id, **details}, now)
         return job
 
     def record(self, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
         """Write down a decision; ``details`` must fit JSON."""
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             _record(connection, model, kind, details, now)
 
     def decisions(self, model: str | None = None, limit: int | None = None) -> list[Decision]:
@@ -171,7 +134,7 @@ class Journal:
         Returns:
             How many entries went.
         """
-        with self.writing() as connection:
+        with self._database.writing() as connection:
             return sum(connection.execute(delete(table).where(old)).rowcount for table, old in _old(before))
 
     def job_counts(self) -> dict[tuple[str, str], int]:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.every import every
 from monitoring.store import tables
-from monitoring.store.journal import Journal
+from monitoring.store.database import Database
 
 logger = logging.getLogger(__name__)
 LASTS = timedelta(seconds=15)
@@ -35,7 +35,7 @@ class Lease:
     """One monitor's claim.
 
     Args:
-        store: that it is kept in.
+        database: that it is kept in.
         name: of what it is about.
         owner: of this claim; default: of this process.
         lasts: how long after a renewal nobody else may have it.
@@ -44,13 +44,13 @@ class Lease:
 
     def __init__(
         self,
-        store: Journal,
+        database: Database,
         name: str = JOBS,
         owner: str = "",
         lasts: timedelta = LASTS,
         tick: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store, self._name, self._lasts, self._tick = store, name, lasts, tick
+        self._database, self._name, self._lasts, self._tick = database, name, lasts, tick
         self.owner = owner or f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
         self.holder = ""  # as it was last seen
         self._fence = 0
@@ -68,7 +68,7 @@ class Lease:
             SQLAlchemyError: the store does not answer.
         """
         asked = self._tick()
-        with self._store.writing() as connection:
+        with self._database.writing() as connection:
             now = _now(connection)
             row = connection.execute(select(tables.leases).where(_LEASES.name == self._name)).one_or_none()
             if row is not None and row.owner != self.owner and now < row.expires <= now + 2 * self._lasts:
@@ -91,7 +91,7 @@ class Lease:
         if not self.held:
             return
         self._until = float("-inf")
-        with self._store.writing() as connection:
+        with self._database.writing() as connection:
             own = (_LEASES.name == self._name) & (_LEASES.owner == self.owner)
             connection.execute(update(tables.leases).where(own).values(expires=_now(connection)))
 
@@ -112,7 +112,7 @@ class Lease:
         Raises:
             LeaseLostError: in the transaction that would have been too late.
         """
-        with self._store.guarded(self._check):
+        with self._database.guarded(self._check):
             yield
 
     def _check(self, connection: Connection) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Engine, Row, Select, Table, and_, delete, func, select, tuple_
+from sqlalchemy import Column, Row, Select, Table, and_, delete, func, select, tuple_
 
 from monitoring.store import tables
-from monitoring.store.database import open_engine
+from monitoring.store.database import Database, open_database
 from monitoring.store.journal import Journal
 from monitoring.store.records import Counts, Feedback, FeedbackResult, Labelled, Prediction
 from monitoring.store.retention import Expired, PruneRefusedError, Retention
@@ -28,17 +28,18 @@ _LABEL_KEY = (_FEEDBACK.request_id, _FEEDBACK.row, _FEEDBACK.model)
 _WITHOUT_PREDICTION = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
 
 
-class Store(Journal):
-    """Predictions and feedback, and what ``Journal`` keeps.
+class Store:
+    """Predictions and feedback.
 
-    Args:
-        engine: of a database whose tables are made; ``open_store`` makes both.
+    Attributes:
+        database: whose tables are made; ``open_store`` makes both.
+        journal: of the same database.
         retention: what ``prune`` leaves.
     """
 
-    def __init__(self, engine: Engine, retention: Retention = Retention()) -> None:  # noqa: B008
-        super().__init__(engine)
-        self.retention = retention
+    def __init__(self, database: Database, retention: Retention = Retention()) -> None:  # noqa: B008
+        self.database, self.journal, self.retention = database, Journal(database), retention
+        self._engine = database.engine
 
     def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> int:
         """Keep predictions in one transaction.
@@ -50,7 +51,7 @@ class Store(Journal):
 
     def add_checked(self, predictions: Iterable[Prediction], check: Check) -> Added:
         """Keep predictions in one transaction, and tell of the labels that waited for them and do not fit."""
-        with self.writing() as connection:
+        with self.database.writing() as connection:
             return keep_predictions(connection, predictions, check)
 
     def add_feedback(
@@ -74,7 +75,7 @@ class Store(Journal):
             AmbiguousLabels: several models answered the request; nothing is kept.
             LabelConflict: a row has another label already; nothing is kept.
         """
-        with self.writing() as connection:
+        with self.database.writing() as connection:
             return keep_feedback(connection, feedback, check, correct, now)
 
     def waiting(self, keys: Sequence[tuple[str, int]]) -> list[Feedback]:
@@ -206,7 +207,7 @@ class Store(Journal):
         gone = 0
         while most is None or gone < most:
             some = chosen.limit(_PIECE if most is None else min(_PIECE, most - gone))
-            with self.writing() as connection:
+            with self.database.writing() as connection:
                 removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
             gone += removed
             if not removed:
@@ -215,9 +216,7 @@ class Store(Journal):
 
     def close(self) -> None:
         """Give the connections back."""
-        self._engine.dispose()
-        if self.watched:
-            self.watched.close()
+        self.database.close()
 
 
 def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: B008
@@ -230,7 +229,7 @@ def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: 
     Raises:
         DatabaseError: the database cannot be reached or used; the message says which.
     """
-    return Store(open_engine(url), retention)
+    return Store(open_database(url), retention)
 
 
 def _windowed(

@@ -34,7 +34,7 @@ class World:
         self.models = Registry(self.settings.model_store)
         self.store: Store = open_store(f"sqlite:///{folder / 'run' / 'monitor.db'}")
         self.kept = Keeping(**keeping)  # type: ignore[arg-type]
-        self.housekeeping = Housekeeping(self.settings, self.store, self.models, self.kept)
+        self.housekeeping = Housekeeping(self.settings, self.store.journal, self.models, self.kept)
 
     def file(self, name: str, time: float = LONG_AGO, content: bytes = b"x" * 100) -> Path:
         path = self.settings.run_dir / name
@@ -58,9 +58,9 @@ def world(tmp_path: Path) -> World:
 def test_folders_of_jobs_go_when_their_job_has_ended_long_ago(world: World) -> None:
     ended = {1: NOW - 31 * DAY, 2: NOW - 29 * DAY, 3: None}
     for id, time in ended.items():
-        job = world.store.create_job("flights", "hand", "asked", NOW - 40 * DAY)
+        job = world.store.journal.create_job("flights", "hand", "asked", NOW - 40 * DAY)
         assert job.id == id
-        world.store.update_job(id, state="succeeded" if time else "running", ended=time)
+        world.store.journal.update_job(id, state="succeeded" if time else "running", ended=time)
         world.file(f"jobs/{id}/rows.jsonl")
         world.file(f"jobs/{id}/train.log")
     (one,) = world.leftovers("jobs")
@@ -74,9 +74,9 @@ def test_only_archives_that_nothing_goes_back_to_are_removed(tmp_path: Path) -> 
     states = ["refused", "retired", "retired", "retired", "challenger", "refused", "champion", "retired", "refused"]
     for i, state in enumerate(states):
         add(world.models, "doubling", f"1.{i}", state)  # type: ignore[arg-type]
-    world.store.record("doubling", "promoted", {"from": "1.1", "to": "1.6"}, NOW)
-    job = world.store.create_job("doubling", "hand", "asked", NOW)
-    world.store.extend_job(job.id, JobResult(version="1.2"))
+    world.store.journal.record("doubling", "promoted", {"from": "1.1", "to": "1.6"}, NOW)
+    job = world.store.journal.create_job("doubling", "hand", "asked", NOW)
+    world.store.journal.extend_job(job.id, JobResult(version="1.2"))
     assert world.names("versions") == ["doubling-1.0.mar", "doubling-1.3.mar", "doubling-1.5.mar"]
     world.housekeeping.tidy(NOW)
     left = {path.name for path in world.settings.model_store.glob("*.mar")}
@@ -96,16 +96,16 @@ def test_reports_and_rotated_logs_go_by_their_age(world: World) -> None:
 def test_the_audit_forgets_all_but_promotions_and_rollbacks(world: World) -> None:
     early = NOW - 731 * DAY
     for kind in ("requested", "promoted", "rolled_back", "label_corrected"):
-        world.store.record("flights", kind, {}, early)
-    world.store.record("flights", "requested", {}, NOW)
+        world.store.journal.record("flights", kind, {}, early)
+    world.store.journal.record("flights", "requested", {}, NOW)
     for state in ("failed", "promoted", "running"):
-        job = world.store.create_job("flights", "hand", "asked", early)
-        world.store.update_job(job.id, state=state, ended=None if state == "running" else early)
+        job = world.store.journal.create_job("flights", "hand", "asked", early)
+        world.store.journal.update_job(job.id, state=state, ended=None if state == "running" else early)
     (one,) = world.leftovers("audit")
     assert one.name == "3 entries of audit and jobs"
     one.remove()
-    assert [one.kind for one in world.store.decisions()] == ["requested", "rolled_back", "promoted"]
-    assert [one.state for one in world.store.jobs()] == ["running", "promoted"]
+    assert [one.kind for one in world.store.journal.decisions()] == ["requested", "rolled_back", "promoted"]
+    assert [one.state for one in world.store.journal.jobs()] == ["running", "promoted"]
 
 
 def test_metric_files_go_of_ended_workers_whose_version_nobody_serves(

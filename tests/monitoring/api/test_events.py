@@ -203,7 +203,7 @@ def test_a_label_that_came_first_and_that_the_model_does_not_have_is_dropped(mon
 
 
 def test_a_store_that_does_not_answer_is_a_503_so_that_it_is_tried_again(monitor: Monitor) -> None:
-    with monitor.store._engine.begin() as connection:
+    with monitor.store.database.engine.begin() as connection:
         connection.execute(text("DROP TABLE predictions"))
     response = monitor.send(event())
     assert response.status_code == 503

@@ -68,7 +68,7 @@ def test_an_explicit_correction_is_taken_and_kept_in_the_decisions(monitor: Moni
     taken = monitor.client.post("/feedback?correct=true", json=told)
     assert taken.json() == {"accepted": 1, "duplicates": 0, "waiting": 0, "corrected": 1}
     assert labels(monitor) == [("a", 0, 13.0), ("b", 0, 1.0)]
-    (decision,) = monitor.store.decisions("doubling")
+    (decision,) = monitor.store.journal.decisions("doubling")
     assert decision.details["labels"] == [{"request_id": "a", "row": 0, "was": 12.0, "is": 13.0}]
     wrong = monitor.client.post("/feedback?correct=true", json={"request_id": "a", "label": "cat"})
     assert wrong.status_code == 422

@@ -200,7 +200,7 @@ def test_while_every_thread_waits_for_the_store_health_is_told_and_the_rest_is_a
 def test_a_fault_of_the_store_shows_no_sql(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     monitor = Monitor(tmp_path)
     add(monitor.models)
-    with monitor.store._engine.begin() as connection:
+    with monitor.store.database.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE predictions")
     answers = [monitor.client.get("/models"), monitor.send(event()), monitor.tell({"request_id": "a", "label": 1})]
     for answer in answers:
@@ -267,10 +267,10 @@ def test_while_another_process_holds_the_database_writers_are_told_to_come_again
 def test_a_database_that_cannot_be_written_acknowledges_nothing(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path)
     add(monitor.models)
-    with monitor.store._engine.connect() as connection:
+    with monitor.store.database.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 
-    @sqlalchemy.event.listens_for(monitor.store._engine, "checkout")
+    @sqlalchemy.event.listens_for(monitor.store.database.engine, "checkout")
     def full(connection: Any, *_: Any) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")  # as if the disk were full
 
@@ -279,7 +279,7 @@ def test_a_database_that_cannot_be_written_acknowledges_nothing(tmp_path: Path) 
     assert monitor.tell(*many).status_code == 503
     assert monitor.store.waiting([("a" * 200, 0)]) == []
 
-    @sqlalchemy.event.listens_for(monitor.store._engine, "checkout")
+    @sqlalchemy.event.listens_for(monitor.store.database.engine, "checkout")
     def read_only(connection: Any, *_: Any) -> None:
         connection.execute("PRAGMA query_only = on")
 

@@ -27,7 +27,7 @@ class World(Loop):
 
     def client_with(self, access: Access) -> TestClient:
         app = FastAPI()
-        app.include_router(jobs_router(self.store, self.retraining, access))
+        app.include_router(jobs_router(self.store.journal, self.retraining, access))
         app.include_router(actions_router(self.promotions, access))
         app.include_router(alerts_router(self.retraining, self.promotions, access))
         return TestClient(app, "http://127.0.0.1:8090", client=("127.0.0.1", 50000))
@@ -161,7 +161,7 @@ def test_a_firing_alert_that_asks_for_it_queues_a_retraining_of_its_model(world:
 def test_other_alerts_are_ignored(world: World, given: dict[str, Any], why: str) -> None:
     (outcome,) = world.client.post("/alerts", json=notification(given)).json()
     assert (outcome["outcome"], outcome["detail"]) == ("ignored", why)
-    assert world.store.jobs() == []
+    assert world.store.journal.jobs() == []
 
 
 def test_what_is_no_webhook_is_refused(world: World) -> None:
@@ -173,7 +173,7 @@ def test_what_is_no_webhook_is_refused(world: World) -> None:
 
 def test_metrics_tell_jobs_promotions_and_champions_also_after_a_restart(world: World) -> None:
     registry = CollectorRegistry()
-    registry.register(RetrainingMetrics(world.store, world.models))
+    registry.register(RetrainingMetrics(world.store.journal, world.models))
 
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, {"model": MODEL} | labels)

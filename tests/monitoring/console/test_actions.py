@@ -21,7 +21,11 @@ def world(tmp_path: Path) -> World:
 
 
 def untouched(world: World) -> bool:
-    return world.models.champions()["air"][0] == "1.1" and not world.sent and not world.store.jobs(states=["queued"])
+    return (
+        world.models.champions()["air"][0] == "1.1"
+        and not world.sent
+        and not world.store.journal.jobs(states=["queued"])
+    )
 
 
 def test_a_form_of_another_site_can_press_no_button(world: World) -> None:
@@ -60,7 +64,7 @@ def test_with_the_token_the_buttons_work_from_anywhere(tmp_path: Path) -> None:
 def test_a_retraining_is_queued_and_its_page_shown(world: World) -> None:
     headers = BY_HTMX | {"Origin": ORIGIN}
     asked = world.client.post("/console/models/air/retrain", data={"reason": "  "}, headers=headers)
-    (job,) = world.store.jobs("air")
+    (job,) = world.store.journal.jobs("air")
     assert asked.headers["hx-redirect"] == f"/console/jobs/{job.id}"
     assert (job.trigger, job.reason) == ("hand", "asked for in the console")
     again = world.client.post("/console/models/air/retrain", data={"reason": "x" * 999}, headers=headers)
@@ -68,7 +72,7 @@ def test_a_retraining_is_queued_and_its_page_shown(world: World) -> None:
     assert again.text.startswith(f'<p class="fault">job {job.id} of air is queued: one at a time')
     world.end(job.id)
     world.client.post("/console/models/air/retrain", data={"reason": "x" * 999}, headers=headers)
-    assert world.store.jobs("air")[0].reason == "x" * 200
+    assert world.store.journal.jobs("air")[0].reason == "x" * 200
 
 
 def test_promote_and_roll_back_tell_what_is_served_and_the_page_to_look_again(world: World) -> None:
@@ -79,7 +83,7 @@ def test_promote_and_roll_back_tell_what_is_served_and_the_page_to_look_again(wo
     back = world.client.post("/console/models/air/rollback", headers=BY_HTMX)
     assert "air went back to 1.1" in back.text
     assert world.models.champions()["air"][0] == "1.1"
-    assert [one.details["who"] for one in world.store.decisions("air")] == ["console", "console"]
+    assert [one.details["who"] for one in world.store.journal.decisions("air")] == ["console", "console"]
 
 
 def test_what_cannot_be_done_is_a_sentence(world: World) -> None:
@@ -110,4 +114,4 @@ def test_a_job_is_cancelled(world: World) -> None:
     assert (
         f"Job {job.id} is being cancelled." in world.client.post(f"/console/jobs/{job.id}/cancel", headers=BY_HTMX).text
     )
-    assert world.store.job(job.id).result.cancel
+    assert world.store.journal.job(job.id).result.cancel

@@ -105,7 +105,7 @@ def test_a_retraining_is_asked_for_confirmed_followed_and_seen_to_end(browser: B
         world.run(1, "epoch 2")
         expect(page.locator("#log")).to_have_text(f"epoch 1\n{HOSTILE}\nepoch 2\n", use_inner_text=False)
         verdict = Verdict(True, "clearly better", (), "rmse", 2.0, 1.0, 0.4, 0.6, 200)
-        world.store.extend_job(1, JobResult(verdict=verdict))
+        world.store.journal.extend_job(1, JobResult(verdict=verdict))
         world.end(1)
         expect(job).to_contain_text("clearly better")
         expect(page.locator("#tail")).to_have_text("The job has ended.")
@@ -121,7 +121,7 @@ def test_what_is_not_confirmed_is_not_done(browser: Browser, world: World, url: 
         page.get_by_role("button", name="Retrain").click()
         assert len(asked) == 2
     assert world.models.champions()["air"][0] == "1.1"
-    assert not world.store.jobs()
+    assert not world.store.journal.jobs()
 
 
 def test_a_version_is_promoted_and_rolled_back(browser: Browser, world: World, url: str) -> None:

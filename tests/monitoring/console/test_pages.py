@@ -146,12 +146,12 @@ def test_names_reasons_and_logs_are_text_whatever_they_hold(tmp_path: Path) -> N
     contract = msgspec.structs.replace(flights(), name=HOSTILE)
     world.add(contract)
     world.live.run()
-    job = world.store.create_job(HOSTILE, "hand", HOSTILE, NOW)
+    job = world.store.journal.create_job(HOSTILE, "hand", HOSTILE, NOW)
     world.run(job.id, HOSTILE)
-    world.store.record(HOSTILE, HOSTILE, {HOSTILE: [HOSTILE]}, NOW)
+    world.store.journal.record(HOSTILE, HOSTILE, {HOSTILE: [HOSTILE]}, NOW)
     verdict = Verdict(False, HOSTILE, (Check(HOSTILE, False, HOSTILE),), HOSTILE, 1.0, 1.0, 0.0, 0.0, 9)
     shadow, watch = Shadowed(0, reason=HOSTILE), Watched(former=HOSTILE, reason=HOSTILE)
-    world.store.extend_job(job.id, JobResult(error=HOSTILE, verdict=verdict, shadow=shadow, watch=watch))
+    world.store.journal.extend_job(job.id, JobResult(error=HOSTILE, verdict=verdict, shadow=shadow, watch=watch))
     name = "%3Cimg%20src%3Dx%20onerror%3D%22alert%281%29%22%3E"
     paths = ["/", f"/console/models/{name}", f"/console/jobs/{job.id}", f"/console/jobs/{job.id}/live"]
     for path in [*paths, "/console/models/%3Cimg%20src=x%3E/", f"/console/models/{name}/drift"]:
@@ -193,8 +193,8 @@ def test_a_model_whose_archive_is_gone_or_altered_does_not_break_the_pages(tmp_p
 
 
 def test_a_damaged_registry_and_a_store_that_is_away_are_told_in_a_sentence(world: World) -> None:
-    assert isinstance(world.store._engine, sqlalchemy.Engine)
-    tables.jobs.drop(world.store._engine)
+    assert isinstance(world.store.database.engine, sqlalchemy.Engine)
+    tables.jobs.drop(world.store.database.engine)
     assert "The store does not answer; the monitor's log says why, as" in page(world, "/", 503).root.words()
     world.models.path.write_text("{")
     assert "The model store is damaged" in page(world, "/console/models/air", 500).root.words()

@@ -72,7 +72,7 @@ def test_a_retraining_is_refused_with_the_reason_which_is_kept(models: Registry,
     retraining = Retraining(store, Contracts(models), RetrainPolicy(rows=0), unfit, lambda: NOW)
     with pytest.raises(RetrainRefused, match=f"{WHY}: its answers have no labels"):
         retraining.request("chat", "hand", "why not")
-    (decision,) = store.decisions("chat")
+    (decision,) = store.journal.decisions("chat")
     assert decision.kind == "refused_request"
-    assert not store.jobs()
+    assert not store.journal.jobs()
     store.close()

@@ -97,8 +97,8 @@ def test_a_model_whose_error_is_over_its_objective_is_queued_for_a_retraining(tm
 
         wait_until(lambda: fires("0.9"))
         gauges[0] += FELL
-        wait_until(lambda: loop.store.jobs() != [])
-        (job,) = loop.store.jobs()
+        wait_until(lambda: loop.store.journal.jobs() != [])
+        (job,) = loop.store.journal.jobs()
         assert (job.model, job.trigger, job.state) == (MODEL, "alert", "queued")
         assert job.reason == "ModelQualityFell: doubling 1.0 errs more than at training: its rmse has become worse."
     loop.store.close()

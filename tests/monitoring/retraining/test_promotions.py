@@ -22,7 +22,7 @@ def test_a_version_is_promoted_by_hand(loop: Loop) -> None:
     add(loop.models, MODEL, "1.1", "challenger")
     assert loop.promotions.promote(MODEL, "1.1", "console") == "1.0"
     assert loop.champions() == ["1.1"]
-    (decision,) = loop.store.decisions()
+    (decision,) = loop.store.journal.decisions()
     assert decision.kind == "promoted"
     assert decision.details == {"from": "1.0", "to": "1.1", "reason": "asked for by hand", "who": "console"}
 
@@ -34,7 +34,7 @@ def test_what_is_served_or_unknown_cannot_be_promoted(loop: Loop) -> None:
         loop.promotions.promote(MODEL, "7.0", "hand")
     with pytest.raises(KeyError, match="there is no model 'nobody', only doubling"):
         loop.promotions.promote("nobody", "1.0", "hand")
-    assert loop.store.decisions() == []
+    assert loop.store.journal.decisions() == []
 
 
 def test_a_rollback_goes_to_the_former_champion_and_ends_the_jobs_watch(loop: Loop) -> None:
@@ -45,7 +45,7 @@ def test_a_rollback_goes_to_the_former_champion_and_ends_the_jobs_watch(loop: Lo
     job = loop.job()
     assert (job.state, job.progress) == ("rolled_back", "rolled back: asked for by hand")
     assert not watched_of(job).open
-    newest = loop.store.decisions()[0]
+    newest = loop.store.journal.decisions()[0]
     assert (newest.kind, newest.details["from"], newest.details["to"]) == ("rolled_back", "1.1", "1.0")
 
 
@@ -81,7 +81,7 @@ def test_a_promotion_by_the_command_line_is_written_down_once_and_counted(loop: 
     for _ in range(2):
         loop.look()
         loop.restart()
-    (decision,) = loop.store.decisions()
+    (decision,) = loop.store.journal.decisions()
     (promotion,) = loop.models.promotions()
     assert decision.kind == "promoted"
     assert decision.time == datetime.fromisoformat(promotion.time)
@@ -92,7 +92,7 @@ def test_a_promotion_by_the_command_line_is_written_down_once_and_counted(loop: 
         "who": "serving promote",
         "promoted": promotion.time,
     }
-    assert loop.store.decision_counts() == {(MODEL, "promoted"): 1}
+    assert loop.store.journal.decision_counts() == {(MODEL, "promoted"): 1}
 
 
 def test_a_rollback_goes_back_to_what_a_promotion_by_the_command_line_replaced(loop: Loop) -> None:
@@ -101,4 +101,4 @@ def test_a_rollback_goes_back_to_what_a_promotion_by_the_command_line_replaced(l
     loop.models.promote(MODEL, "1.2", "serving promote")
     loop.models.promote(MODEL, "1.1", "serving promote")  # 1.0 is retired too, but is not what 1.1 replaced
     assert loop.promotions.rollback(MODEL, "hand") == "1.2"
-    assert [one.kind for one in loop.store.decisions()] == ["rolled_back", "promoted", "promoted"]
+    assert [one.kind for one in loop.store.journal.decisions()] == ["rolled_back", "promoted", "promoted"]

@@ -32,7 +32,7 @@ def refusal(loop: Loop, trigger: Trigger = "alert", model: str = MODEL) -> str:
 def test_a_request_is_a_queued_job_and_written_down(loop: Loop) -> None:
     job = loop.retraining.request(MODEL, "alert", "its error rose")
     assert (job.state, job.trigger, job.reason) == ("queued", "alert", "its error rose")
-    (decision,) = loop.store.decisions()
+    (decision,) = loop.store.journal.decisions()
     assert (decision.kind, decision.details["job"], decision.details["reason"]) == ("requested", 1, "its error rose")
 
 
@@ -103,12 +103,12 @@ def test_a_model_that_cannot_learn_and_one_without_a_champion_are_refused(loop: 
     assert refusal(loop, "hand") == "of image only the mean is captured"
     add(loop.models, "new", state="challenger")
     assert refusal(loop, "hand", "new") == "'new' has no champion, only doubling have one"
-    assert [one.kind for one in loop.store.decisions("new")] == ["refused_request"]
+    assert [one.kind for one in loop.store.journal.decisions("new")] == ["refused_request"]
 
 
 def test_what_nobody_knows_is_refused_and_fills_no_store(loop: Loop) -> None:
     assert "has no champion" in refusal(loop, "hand", "x" * 10_000)
-    assert loop.store.decisions() == []
+    assert loop.store.journal.decisions() == []
 
 
 def test_an_alert_that_is_refused_again_and_again_is_written_down_once_in_an_hour(loop: Loop) -> None:
@@ -134,15 +134,15 @@ def test_the_schedule_asks_every_so_often(loop: Loop) -> None:
     assert loop.job().state == "refused"
     loop.now += 167 * HOUR
     loop.look()
-    assert len(loop.store.jobs()) == 1
+    assert len(loop.store.journal.jobs()) == 1
     loop.now += HOUR
     loop.look()
-    assert len(loop.store.jobs()) == 2
+    assert len(loop.store.journal.jobs()) == 2
 
 
 def test_without_a_schedule_nothing_is_asked(loop: Loop) -> None:
     loop.look()
-    assert loop.store.jobs() == []
+    assert loop.store.journal.jobs() == []
 
 
 def test_a_job_that_has_ended_or_never_was_cannot_be_cancelled(loop: Loop) -> None:

@@ -48,7 +48,7 @@ def test_a_job_is_trained_judged_shadowed_and_promoted(loop: Loop) -> None:
     assert watched_of(job).open
     assert loop.champions() == ["1.1"]
     assert loop.rollout.serving == {MODEL: ["1.1"]}
-    decision = loop.store.decisions(MODEL)[0]
+    decision = loop.store.journal.decisions(MODEL)[0]
     assert decision.details == {
         "job": id,
         "from": "1.0",
@@ -187,7 +187,7 @@ def test_a_monitor_that_is_killed_while_it_promotes_has_one_champion_and_one_dec
     assert (job.state, watched_of(job).former) == ("promoted", "1.0")
     assert loop.champions() == ["1.1"]
     assert loop.rollout.serving == {MODEL: ["1.1"]}
-    assert loop.store.decisions(MODEL)[0].details["from"] == "1.0"
+    assert loop.store.journal.decisions(MODEL)[0].details["from"] == "1.0"
     assert loop.kinds() == ["requested", "promoted"]
 
 
@@ -313,7 +313,7 @@ def test_what_goes_wrong_fails_the_job_with_the_reason(loop: Loop, caplog: pytes
 def test_jobs_of_several_models_run_one_after_another(loop: Loop) -> None:
     loop.request()
     add(loop.models, "other")
-    other = loop.store.create_job("other", "hand", "a test", START)
+    other = loop.store.journal.create_job("other", "hand", "a test", START)
     loop.look(2)
     assert loop.job(other.id).state == "queued"
     loop.train()

@@ -40,7 +40,7 @@ def test_a_version_that_errs_more_than_the_former_would_is_rolled_back(loop: Loo
     assert "1.0 would err 33% less, 20% at least" in job.progress
     assert loop.champions() == ["1.0"]
     assert loop.rollout.serving == {MODEL: ["1.0"]}
-    newest = loop.store.decisions()[0]
+    newest = loop.store.journal.decisions()[0]
     assert (newest.kind, newest.details["who"], newest.details["job"]) == ("rolled_back", "watch", 1)
 
 

@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_its_jobs_are_read_by_their_type(store: Store) -> None:
-    running, cancelled, failed, promoted, refused, rolled_back = store.jobs()
+    running, cancelled, failed, promoted, refused, rolled_back = store.journal.jobs()
     assert (running.result.stage, running.result.verdict, running.result.shadow) == ("judge", None, None)
     assert cancelled.result == JobResult(cancel=True)
     assert failed.result.error == "the training ended: none of its rows fits"
@@ -48,7 +48,7 @@ def test_its_jobs_are_read_by_their_type(store: Store) -> None:
 
 def test_they_are_told_over_http_as_before(store: Store, tmp_path: Path) -> None:
     app = FastAPI()
-    app.include_router(jobs_router(store, Loop(tmp_path).retraining, Access("")))
+    app.include_router(jobs_router(store.journal, Loop(tmp_path).retraining, Access("")))
     body = TestClient(app, "http://127.0.0.1:8090", client=("127.0.0.1", 50000)).get("/jobs").content
     expected = (FORMER / "former_jobs.json").read_bytes()
     for before, after in PAIRS:
@@ -61,35 +61,35 @@ def test_they_are_told_over_http_as_before(store: Store, tmp_path: Path) -> None
 def test_what_another_version_added_to_a_result_stays_in_the_database(store: Store) -> None:
     id, result = 4, tables.jobs.c.result
     this = tables.jobs.c.id == id
-    with store.writing() as connection:
+    with store.database.writing() as connection:
         kept = {"stage": "train", "colour": "blue", "error": "no"}
         connection.execute(update(tables.jobs).where(this).values(result=kept))
-    assert store.job(id).result == JobResult(stage="train", error="no")
-    store.extend_job(id, JobResult(attempts=2))
-    with store.writing() as connection:
+    assert store.journal.job(id).result == JobResult(stage="train", error="no")
+    store.journal.extend_job(id, JobResult(attempts=2))
+    with store.database.writing() as connection:
         assert connection.execute(select(result).where(this)).scalar_one() == kept | {"attempts": 2}
 
 
 def test_a_result_that_cannot_be_read_is_told_and_stops_nothing(store: Store) -> None:
-    with store.writing() as connection:
+    with store.database.writing() as connection:
         this = tables.jobs.c.id == 4
         connection.execute(update(tables.jobs).where(this).values(result={"attempts": "many"}))
-    error = store.job(4).result.error
+    error = store.journal.job(4).result.error
     assert error.startswith("its result in the database cannot be read: ")
     assert error.endswith("`$.attempts`")
-    assert len(store.jobs()) == 6
+    assert len(store.journal.jobs()) == 6
 
 
 def test_a_result_is_written_as_it_was(store: Store) -> None:
     """Each result, written by this version into an empty column, is the same JSON."""
     before = results(store)
-    with store.writing() as connection:
+    with store.database.writing() as connection:
         connection.execute(update(tables.jobs).values(result={}))
     for id, document in before.items():
-        store.extend_job(id, msgspec.convert(document, JobResult))
+        store.journal.extend_job(id, msgspec.convert(document, JobResult))
     assert results(store) == before
 
 
 def results(store: Store) -> dict[int, Any]:
-    with store.writing() as connection:
+    with store.database.writing() as connection:
         return {row.id: row.result for row in connection.execute(select(tables.jobs.c.id, tables.jobs.c.result))}

@@ -29,7 +29,7 @@ class Tick:
 
 def test_one_of_many_that_ask_at_once_gets_it(url: str) -> None:
     stores = [open_store(url) for _ in range(3)]
-    leases = [Lease(stores[i % 3]) for i in range(9)]
+    leases = [Lease(stores[i % 3].database) for i in range(9)]
     with ThreadPoolExecutor(9) as pool:
         assert sum(pool.map(Lease.renew, leases)) == 1
     (holder,) = [lease for lease in leases if lease.held]
@@ -45,22 +45,22 @@ def test_one_of_many_that_ask_at_once_gets_it(url: str) -> None:
 
 
 def test_a_holder_that_slept_too_long_writes_nothing_more(store: Store) -> None:
-    first, second = (Lease(store, lasts=SHORT, owner=name) for name in ("first", "second"))
+    first, second = (Lease(store.database, lasts=SHORT, owner=name) for name in ("first", "second"))
     assert first.renew()
     assert not second.renew()
     wait_until(second.renew, poll=0.05)
-    job = store.create_job("flights", "hand", "asked", NOW)
+    job = store.journal.create_job("flights", "hand", "asked", NOW)
     with first.fenced(), pytest.raises(LeaseLostError, match="second has the lease 'jobs', not first"):
-        store.update_job(job.id, state="running")
-    assert store.job(job.id).state == "queued"
+        store.journal.update_job(job.id, state="running")
+    assert store.journal.job(job.id).state == "queued"
     with second.fenced():
-        assert store.update_job(job.id, state="running").state == "running"
-    assert store.update_job(job.id, progress="by a call").progress == "by a call"  # which needs none
+        assert store.journal.update_job(job.id, state="running").state == "running"
+    assert store.journal.update_job(job.id, progress="by a call").progress == "by a call"  # which needs none
 
 
 def test_after_a_pause_of_the_process_it_is_not_held_before_it_was_renewed(store: Store) -> None:
     tick = Tick()
-    lease = Lease(store, tick=tick)
+    lease = Lease(store.database, tick=tick)
     lease.renew()
     assert lease.held
     tick.now += 15
@@ -73,7 +73,7 @@ import sys, threading
 from monitoring.store.leases import Lease
 from monitoring.store.predictions import open_store
 from datetime import timedelta
-lease = Lease(open_store(sys.argv[1]), lasts=timedelta(seconds=1.5))
+lease = Lease(open_store(sys.argv[1]).database, lasts=timedelta(seconds=1.5))
 lease.renew()
 print(lease.held, flush=True)
 lease.keep_forever(threading.Event())
@@ -86,7 +86,7 @@ def test_a_holder_that_is_killed_is_followed_by_another(url: str) -> None:
     try:
         assert process.stdout
         assert process.stdout.readline() == "True\n"
-        lease = Lease(store, lasts=timedelta(seconds=1.5))
+        lease = Lease(store.database, lasts=timedelta(seconds=1.5))
         assert not lease.renew()
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -100,7 +100,7 @@ def test_a_holder_that_is_killed_is_followed_by_another(url: str) -> None:
 
 def test_two_monitors_on_one_database_train_a_job_once(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
-    leases = [Lease(loop.store, owner=f"monitor {i}", lasts=timedelta(seconds=2)) for i in range(2)]
+    leases = [Lease(loop.store.database, owner=f"monitor {i}", lasts=timedelta(seconds=2)) for i in range(2)]
     stop = threading.Event()
     runners = []
     for lease in leases:
@@ -139,4 +139,4 @@ def test_an_alert_that_two_monitors_are_told_of_is_one_job(tmp_path: Path) -> No
 
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(ask, range(6))) == 1
-    assert len(loop.store.jobs()) == 1
+    assert len(loop.store.journal.jobs()) == 1

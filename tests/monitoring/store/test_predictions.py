@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from monitoring.store import migrations
-from monitoring.store.database import DatabaseError, database_url, open_engine
+from monitoring.store.database import DatabaseError, database_url, open_database
 from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.records import Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
@@ -141,7 +141,7 @@ def test_a_correction_takes_the_place_of_a_label_and_is_written_down(store: Stor
     told = [label("a", value=7.0), label("b"), label("c", value=1.0)]
     assert store.add_feedback(told, correct=True, now=NOW) == FeedbackResult(1, 1, 1, 1)
     assert {one.prediction.request_id: one.label for one in store.labelled("flights")} == {"a": 7.0, "b": 200.0}
-    (decision,) = store.decisions("flights")
+    (decision,) = store.journal.decisions("flights")
     changed = [{"request_id": "a", "row": 0, "was": 200.0, "is": 7.0}]
     assert (decision.kind, decision.details) == ("label_corrected", {"rows": 1, "labels": changed})
 
@@ -272,7 +272,7 @@ def test_two_processes_that_open_a_new_database_at_once_both_can(url: str) -> No
 
 
 def test_the_migrations_make_the_tables_that_the_code_names(url: str) -> None:
-    engine = open_engine(url)
+    engine = open_database(url).engine
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
@@ -303,5 +303,5 @@ def test_the_database_is_beside_the_run_unless_one_is_named(tmp_path: Path) -> N
 )
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, reason: str) -> None:
     with pytest.raises(DatabaseError, match=reason) as caught:
-        open_engine(url)
+        open_database(url)
     assert "secret" not in str(caught.value)

@@ -125,5 +125,5 @@ def test_of_too_many_rows_the_excess_goes_whatever_the_clock_says(url: str) -> N
 
 
 def _execute(store: Store, statement: str) -> None:
-    with store._engine.begin() as connection:
+    with store.database.engine.begin() as connection:
         connection.execute(text(statement))

@@ -63,7 +63,7 @@ DAMAGES = [cut, cut_unevenly, empty_pages, zero_the_head, make_it_text]
 def filled(file: Path) -> Store:
     store = open_store(f"sqlite:///{file}")
     store.add_predictions(prediction(str(i)) for i in range(2000))
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     return store
 
@@ -87,12 +87,12 @@ def test_labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged(
     add(monitor.models)
     store = monitor.store
     store.add_predictions(prediction(str(i)) for i in range(2000))
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert store.watched
-    store.watched.glance()  # as before each write
+    assert store.database.watched
+    store.database.watched.glance()  # as before each write
     damage(tmp_path / "monitor.db")
-    keeper = Keeper(store.watched, BackupPolicy(), CollectorRegistry(), lambda: NOW)
+    keeper = Keeper(store.database.watched, BackupPolicy(), CollectorRegistry(), lambda: NOW)
     if damage is empty_pages:  # which only a look at every page tells
         keeper.run()
         assert "is damaged" in keeper.fault
@@ -101,13 +101,13 @@ def test_labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged(
     assert "python -m monitoring restore" in refused.json()["detail"]
     assert "nothing is kept" in refused.json()["detail"]
     with pytest.raises(StoreDamagedError):
-        store.record("doubling", "promoted", {}, NOW)
+        store.journal.record("doubling", "promoted", {}, NOW)
 
 
 def test_a_newer_schema_and_other_files_are_told_without_a_traceback(tmp_path: Path) -> None:
     file = tmp_path / "monitor.db"
     store = filled(file)
-    with store._engine.begin() as connection:
+    with store.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     store.close()
     with pytest.raises(DatabaseError, match="another version of Marloop"):
@@ -139,9 +139,9 @@ def test_a_file_without_its_log_opens_with_what_was_in_the_file(tmp_path: Path) 
 
 def test_copies_are_made_while_others_write_and_the_newest_are_kept(tmp_path: Path) -> None:
     store = filled(tmp_path / "monitor.db")
-    assert store.watched
+    assert store.database.watched
     now = NOW
-    keeper = Keeper(store.watched, BackupPolicy(1, 2), metrics := CollectorRegistry(), lambda: now)
+    keeper = Keeper(store.database.watched, BackupPolicy(1, 2), metrics := CollectorRegistry(), lambda: now)
     stop = threading.Event()
 
     def write() -> None:
@@ -172,9 +172,9 @@ def test_copies_are_made_while_others_write_and_the_newest_are_kept(tmp_path: Pa
 def test_a_damaged_database_pushes_no_good_copy_out(tmp_path: Path) -> None:
     file = tmp_path / "monitor.db"
     store = filled(file)
-    assert store.watched
+    assert store.database.watched
     now = NOW
-    keeper = Keeper(store.watched, BackupPolicy(1, 1), metrics := CollectorRegistry(), lambda: now)
+    keeper = Keeper(store.database.watched, BackupPolicy(1, 1), metrics := CollectorRegistry(), lambda: now)
     keeper.run()
     cut(file)
     now += 2 * HOUR

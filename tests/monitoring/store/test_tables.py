@@ -52,12 +52,12 @@ def test_what_would_not_be_the_same_is_refused(value: Any) -> None:
 
 def test_a_job_and_a_decision_with_what_could_not_be_measured_are_read_again(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}")
-    job = store.create_job("flights", "hand", "a test", NOW)
+    job = store.journal.create_job("flights", "hand", "a test", NOW)
     rows: Any = np.int64(7)
     verdict = Verdict(False, "no better", (), "rmse", math.nan, 7.0, None, None, rows)
-    store.extend_job(job.id, JobResult(verdict=verdict))
-    store.record("flights", "refused", {"limit": math.inf}, NOW)
-    assert store.job(job.id).result.verdict == replace(verdict, champion=None, rows=7)
-    (decision,) = store.decisions("flights")
+    store.journal.extend_job(job.id, JobResult(verdict=verdict))
+    store.journal.record("flights", "refused", {"limit": math.inf}, NOW)
+    assert store.journal.job(job.id).result.verdict == replace(verdict, champion=None, rows=7)
+    (decision,) = store.journal.decisions("flights")
     assert decision.details == {"limit": None}
     store.close()

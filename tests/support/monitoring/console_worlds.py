@@ -58,7 +58,7 @@ class World:
         self.live = Live(self.store, contracts, QualityWindow(), lambda: NOW)
         self.rollout = FakeRollout(self.models)
         self.retraining = Retraining(self.store, contracts, RetrainPolicy(rows=0), lambda _: None, lambda: NOW)
-        promotions = Promotions(self.store, self.models, self.rollout, lambda: NOW)
+        promotions = Promotions(self.store.journal, self.models, self.rollout, lambda: NOW)
         torchserve = httpx.Client(transport=httpx.MockTransport(self._answer))
         access = Access(token)
         console = console_router(
@@ -90,13 +90,13 @@ class World:
         log = self.folder / f"job-{id}.log"
         with log.open("a") as file:
             file.writelines(f"{line}\n" for line in lines)
-        self.store.update_job(id, state="running", started=NOW, log=str(log), progress=lines[-1])
+        self.store.journal.update_job(id, state="running", started=NOW, log=str(log), progress=lines[-1])
 
     def end(self, id: int, state: State = "promoted", result: Any = None) -> None:
         """The job ends, and the database has this as its result."""
-        self.store.update_job(id, state=state, ended=NOW)
+        self.store.journal.update_job(id, state=state, ended=NOW)
         if result is not None:
-            with self.store.writing() as connection:
+            with self.store.database.writing() as connection:
                 connection.execute(update(tables.jobs).where(tables.jobs.c.id == id).values(result=result))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:

@@ -190,12 +190,12 @@ class Loop:
 
     def restart(self) -> None:
         contracts = Contracts(self.models)
-        self.promotions = Promotions(self.store, self.models, self.rollout, self.clock)
+        self.promotions = Promotions(self.store.journal, self.models, self.rollout, self.clock)
         self.retraining = Retraining(self.store, contracts, self.policy, lambda _: self.unlearnable, self.clock)
         watch = Watch(self.store, self.promotions, self.versions, self.watch_policy)
         stages = Stages(self.store, self.promotions, self.versions, self.trainings, watch, self.policy)
         self.runner = Runner(
-            runner.Loop(self.store, self.promotions, self.versions, self.retraining, stages, watch), interval=0
+            runner.Loop(self.store.journal, self.promotions, self.versions, self.retraining, stages, watch), interval=0
         )
 
     def clock(self) -> datetime:
@@ -217,7 +217,7 @@ class Loop:
         return self.retraining.request(MODEL, "hand", "a test").id
 
     def job(self, id: int = 1) -> Job:
-        return self.store.job(id)
+        return self.store.journal.job(id)
 
     def train(self, id: int = 1, version: str = "1.1", since: datetime | None = None) -> None:
         """What the training command does when it ends."""
@@ -235,7 +235,7 @@ class Loop:
         return self.job(id)
 
     def kinds(self) -> list[str]:
-        return [one.kind for one in reversed(self.store.decisions(MODEL))]
+        return [one.kind for one in reversed(self.store.journal.decisions(MODEL))]
 
     def champions(self) -> list[str]:
         versions = self.models.models()[MODEL]
