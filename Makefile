@@ -89,7 +89,7 @@ pin-images: ## Print the images of docker-compose.yml with their digests, for .e
 	@sh deploy/pin-images.sh
 
 clean: down ## Stop, and remove all that was made but the model store and fetched data
-	@rm -rf $(VENV) $(LITERT) $(RUN_DIR) runs *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LITERT) $(RUN_DIR) runs *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/tests
 
 $(VENV)/bin/python:
 	@echo "making $(VENV)"

@@ -15,7 +15,7 @@ from prometheus_client.samples import Sample
 
 from serving.settings import Settings
 from serving.supervision.supervisor import WATCHER, Supervisor
-from tests.integration.conftest import Server, serve, settings_for
+from tests.integration.conftest import Server, put, serve, settings_for
 from tests.support.waiting import wait_until
 
 GOOD = ("linear", b'{"x": 6}')
@@ -25,8 +25,9 @@ BATCH = 64  # requests that one worker has in hand at most
 
 
 @pytest.fixture(scope="module")
-def own(store: Path) -> Iterator[Server]:
-    """A TorchServe that nobody else asks, and whose workers may die."""
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A TorchServe of two models that nobody else asks, and whose workers may die."""
+    store = put(tmp_path_factory.mktemp("telemetry") / "store", "linear", "flights")
     with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
         state = Supervisor(running.settings).state(WATCHER)
         assert state is not None
@@ -131,7 +132,7 @@ def test_a_killed_worker_costs_at_most_the_batch_in_hand_and_no_count_goes_back(
     assert 0 <= uncounted <= lost, answered
     counted = (by_workers(own.settings) - workers).total()
     assert abs(counted - answered[200] - answered[400]) <= BATCH
-    wait_until(lambda: len(memory(own.settings)) == 3)
+    wait_until(lambda: len(memory(own.settings)) == 2)
     assert str(victim) not in memory(own.settings)
 
 

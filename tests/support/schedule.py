@@ -18,6 +18,7 @@ SHARED = (
     "tests/integration/load/test_tune.py",
     "tests/integration/monitoring/test_dashboards.py",
 )
+LONG = ("torchserve", "tests/integration/monitoring/test_replay.py")  # minutes, so that they start first
 WAITS = ("tests/integration/", "tests/chaos/", "tests/compose/")  # for servers, most of the time
 COMPUTES = ("tests/training/", "tests/monitoring/", "tests/loadtests/")  # most, the longest first
 
@@ -58,12 +59,13 @@ def in_order(items: Sequence[T]) -> list[T]:
     files: dict[str, list[T]] = {}
     for item in items:
         files.setdefault(scope(item.nodeid), []).append(item)
-    names = sorted(files, key=lambda name: (name != "torchserve", _rank(name)))  # the sort is stable
-    waiting = [files[name] for name in names if name == "torchserve" or name.startswith(WAITS)]
-    others = [files[name] for name in names if name != "torchserve" and not name.startswith(WAITS)]
-    turns = zip_longest(waiting, others, fillvalue=list[T]())
+    waiting = {name: name in LONG or name.startswith(WAITS) for name in files}
+    names = sorted(files, key=_rank)  # the sort is stable
+    waits, others = ([files[name] for name in names if waiting[name] is so] for so in (True, False))
+    turns = zip_longest(waits, others, fillvalue=list[T]())
     return list(chain.from_iterable(chain.from_iterable(turns)))
 
 
 def _rank(name: str) -> int:
-    return next((rank for rank, prefix in enumerate(COMPUTES) if name.startswith(prefix)), len(COMPUTES))
+    order = (*LONG, *COMPUTES)
+    return next((rank for rank, prefix in enumerate(order) if name.startswith(prefix)), len(order))

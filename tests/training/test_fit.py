@@ -328,11 +328,12 @@ def of_another_network(path: Path) -> None:
 def test_a_run_whose_checkpoint_is_damaged_says_so_and_begins_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
-    whole = fit_linear(Linear(), tmp_path / "other")
-    checkpoint = interrupted(tmp_path)
+    hp = replace(HP, epochs=60)
+    whole = fit_linear(Linear(), tmp_path / "other", hp)
+    checkpoint = interrupted(tmp_path, hp)
     damage(checkpoint)
     capsys.readouterr()
-    trained = fit_linear(Linear(), tmp_path)
+    trained = fit_linear(Linear(), tmp_path, hp)
     output = " ".join(capsys.readouterr().out.split())
     assert f"{checkpoint} cannot be gone on from, so that training begins anew: " in output
     assert "going on from" not in output
