@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.contract import Array
+from handlers.contract import Array, ModelContract
 from handlers.engine import ENGINES
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
@@ -73,6 +73,7 @@ def test_a_version_as_good_as_the_champion_takes_its_place(store: Registry, trai
     assert "is at least as good as the champion's" in result.why
     assert result.archive.name == "linear-1.1.mar"
     assert result.contract.version == "1.1"
+    assert store.champion_contract("linear") == ModelContract.from_json(result.contract.to_json())
     assert states(store, "linear") == {"1.0": "retired", "1.1": "champion"}
     assert store.verify(store.models()["linear"]["1.0"])  # to go back to
 
