@@ -27,6 +27,7 @@ from tests.support.training.trainings import Trainings
 from training import recipes
 
 MODELS = ("linear", "flights", "fashion")
+ROWS_PER_SECOND = "MARLOOP_CAPTURE_ROWS_PER_SECOND"
 CHAT = "chat"  # a language model that says again what it was told
 
 
@@ -116,7 +117,7 @@ def monitored(store: Path, runs: Path, variables: Mapping[str, str]) -> Iterator
     """
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_TOKEN", "MARLOOP_CAPTURE_SAMPLE"):
+        for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_TOKEN", "MARLOOP_CAPTURE_SAMPLE", ROWS_PER_SECOND):
             environment.delenv(name, raising=False)
         for name, value in (dict(variables) | {"MARLOOP_RUNS": str(runs)}).items():
             environment.setenv(name, value)

@@ -1,8 +1,6 @@
 """From a client's request through a real TorchServe into the monitor's store, and its truth after it."""
 
-import contextlib
 import functools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,13 @@ import httpx
 import pytest
 
 from loadtests.tune.candidates import Candidate, registered
-from monitoring.__main__ import companion
 from monitoring.store.database import database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.management import Management
 from serving.registry import Registry
 from serving.settings import ROOT
-from tests.integration.conftest import Server, serve, settings_for
+from tests.integration.conftest import Server, monitored
 from tests.support.waiting import wait_until
 
 FLIGHT = {"distance": 1400, "hour": 8, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
@@ -26,18 +23,10 @@ TOKEN = {"Authorization": "Bearer secret"}
 
 
 @pytest.fixture(scope="module")
-def own(store: Path) -> Iterator[Server]:
+def own(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A TorchServe that captures, and its monitor, which probes all the time and asks for a token."""
-    with contextlib.ExitStack() as stack:
-        environment = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_CAPTURE_SAMPLE", "MARLOOP_CAPTURE_ROWS_PER_SECOND"):
-            environment.delenv(name, raising=False)
-        environment.setenv("MARLOOP_TOKEN", "secret")
-        environment.setenv("MARLOOP_PROBE_INTERVAL", "0.2")
-        settings = settings_for(store, Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        server = stack.enter_context(serve(settings))
-        stack.callback(companion(settings).stop, settings)
-        companion(settings).start(settings)
+    variables = {"MARLOOP_TOKEN": "secret", "MARLOOP_PROBE_INTERVAL": "0.2"}
+    with monitored(store, tmp_path_factory.mktemp("feedback") / "runs", variables) as server:
         yield server
 
 
