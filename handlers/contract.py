@@ -86,6 +86,11 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return self.shape == (-1,)
 
     @property
+    def is_picture(self) -> bool:
+        """Whether a row has the shape of a picture: height and width, and 3 where it has colours."""
+        return len(self.shape) == 3 or (len(self.shape) == 4 and self.shape[3] == 3)
+
+    @property
     def dtype(self) -> DTypeLike:
         """The NumPy type on the wire; strings are objects."""
         return np.dtype(DTYPES[self.datatype])

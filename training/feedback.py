@@ -22,6 +22,7 @@ from handlers import json_io
 from handlers.batch import Decoded
 from handlers.contract import Array, ModelContract
 from handlers.formats.codec import Codec
+from handlers.formats.requests import native_request
 from handlers.formats.tokens import PAD
 from handlers.message import JSON, InputError, Request
 from handlers.observe.events import MOST_VALUES
@@ -227,8 +228,7 @@ def _request(contract: ModelContract, features: Mapping[str, msgspec.Raw]) -> Re
     names = [spec.name for spec in contract.inputs]
     if features.keys() != set(names):
         raise InputError("wrong_type", f"its features are {', '.join(features) or 'none'}", expected=", ".join(names))
-    body = features if contract.has_named_rows else {"inputs": features[names[0]]}
-    return Request(msgspec.json.encode(body), {"content-type": JSON})
+    return Request(msgspec.json.encode(native_request(contract, features)), {"content-type": JSON})
 
 
 def _target(contract: ModelContract, label: Any) -> float:

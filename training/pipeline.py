@@ -11,6 +11,7 @@ import msgspec
 
 from handlers.contract import Array, Example, ModelContract
 from handlers.engine import load_engine
+from handlers.formats.requests import native_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from serving import documents
@@ -210,11 +211,7 @@ def draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out:
 
 def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path, serving: Serving) -> Example:
     """The first held-out row as a native request, and the archive's own answer to it."""
-    row = {}
-    for spec in contract.inputs:
-        (value,) = data.test.texts.get(spec.name, data.test.inputs[spec.name])[:1].tolist()
-        row[spec.name] = spec.categories[value] if spec.categories else value
-    request = row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
+    request = native_request(contract, data.test.row(contract.inputs, 0))
     engine = load_engine(serving.engine, graphs, contract, 1)
     codec = contents.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)

@@ -68,6 +68,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.target)
 
+    def row(self, inputs: Sequence[TensorSpec], index: int) -> dict[str, Any]:
+        """Return one row as a client sends it: of a category its name, of tokens the text that they are of."""
+        row = {}
+        for spec in inputs:
+            value = np.asarray(self.texts.get(spec.name, self.inputs[spec.name])[index]).tolist()
+            row[spec.name] = spec.categories[value] if spec.categories else value
+        return row
+
     def head(self, rows: int) -> "Split":
         """The first rows."""
         return self.part(slice(rows))

@@ -19,9 +19,8 @@ class ImageCodec(Codec):
 
     def __init__(self, contract: ModelContract, max_rows: int) -> None:
         super().__init__(contract, max_rows)
-        shapes = [spec.shape for spec in contract.inputs]
-        if len(shapes) != 1 or not (len(shapes[0]) == 3 or len(shapes[0]) == 4 and shapes[0][3] == 3):
-            found = ", ".join(str(list(shape)) for shape in shapes)
+        if len(contract.inputs) != 1 or not contract.inputs[0].is_picture:
+            found = ", ".join(str(list(spec.shape)) for spec in contract.inputs)
             raise ValueError(
                 f"{contract.name} takes {found}, no picture: [-1, height, width] or [-1, height, width, 3]"
             )

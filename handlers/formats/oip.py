@@ -195,7 +195,7 @@ def encode(contract: ModelContract, request: TensorRequest, arrays: Mapping[str,
             array, datatype = class_texts(contract, array, classes), "BYTES"
         output: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": datatype}
         if in_binary:
-            blobs.append(_to_bytes(array, datatype))
+            blobs.append(tensor_bytes(array, datatype))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             output["data"] = array.ravel().tolist() if datatype == "BYTES" else array.ravel()
@@ -340,7 +340,8 @@ def _strings(blob: bytes, path: str) -> Array:
     return np.array(values, np.object_)
 
 
-def _to_bytes(array: Array, datatype: str) -> bytes:
+def tensor_bytes(array: Array, datatype: str) -> bytes:
+    """Write a tensor in binary; BYTES as ``byte_strings`` reads them."""
     if datatype != "BYTES":
         return array.tobytes()
     encoded = [str(value).encode() for value in array.ravel()]

@@ -1,10 +1,12 @@
 """Pictures of several formats to pixels: upright, opaque, grey or RGB, of the size that a model takes."""
 
+import base64
 import contextlib
 import io
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from handlers.contract import Array
@@ -65,6 +67,22 @@ def decode_image(
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8), pixels
+
+
+def encode_png(pixels: ArrayLike) -> bytes:
+    """Write a picture as a file.
+
+    Args:
+        pixels: 0 to 255, ``(height, width)`` or ``(height, width, 3)``.
+    """
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def png_address(pixels: ArrayLike) -> str:
+    """Return a picture as a ``data:`` address, which a page shows."""
+    return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from handlers.contract import ModelContract
-from loadtests.requests.payloads import JSON
+from handlers.message import JSON
 
 Kind = Literal["stream", "counted", "left", "invalid", "example"]
 CHAT = "v1/chat/completions"

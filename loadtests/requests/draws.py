@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.formats.requests import native_member
 
 Tensors = dict[str, Array]
 
@@ -26,7 +27,7 @@ def extreme(contract: ModelContract, rng: np.random.Generator, rows: int) -> Ten
 
 def example_value(contract: ModelContract, spec: TensorSpec) -> Any:
     """What the contract's example gives for one input."""
-    return contract.example.request[spec.name if contract.has_named_rows else "inputs"]
+    return contract.example.request[native_member(contract, spec)]
 
 
 def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:

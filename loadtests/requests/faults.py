@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import ModelContract, TensorSpec
+from handlers.formats.requests import native_member, native_request, rows_of, to_json, v2_request
+from handlers.message import JSON
 from loadtests.requests import draws
-from loadtests.requests.payloads import JSON, Payload, Refusal, dumps, native_row, v2_inputs, write
+from loadtests.requests.payloads import Payload, Refusal, write
 
 STATUS = {"too_many_rows": 413, "unsupported_media_type": 415}  # all others are 400
 _HOLE = "a value that JSON cannot hold"
@@ -23,12 +25,12 @@ def invalid(contract: ModelContract, rng: np.random.Generator) -> Payload:
 def faults(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
     """Every fault that a request for this model can have, once each."""
     tensors = draws.plausible(contract, rng, 1)
-    row = native_row(contract, tensors)
+    row = native_request(contract, rows_of(contract, tensors)[0])
     return [*_malformed(row), *_fields(contract, row), *_values(contract, row), *_tensors(contract, tensors)]
 
 
 def _refused(code: str, body: Any, content_type: str = JSON, protocol: str = "native") -> Payload:
-    text = body if isinstance(body, bytes) else dumps(body)
+    text = body if isinstance(body, bytes) else to_json(body)
     expected = Refusal(STATUS.get(code, 400), code)
     return Payload("invalid", protocol, text, expected, {"Content-Type": content_type})
 
@@ -40,9 +42,9 @@ def _encoded(payload: Payload) -> Payload:
 
 def _malformed(row: dict[str, Any]) -> list[Payload]:
     """Faults of the bytes."""
-    text = dumps(row)
+    text = to_json(row)
     name, value = next(iter(row.items()))
-    again = dumps({name: value})
+    again = to_json({name: value})
     return [
         _refused("invalid_json", text[:-1]),
         _refused("empty", b""),
@@ -69,13 +71,13 @@ def _values(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
     """Faults of one value."""
     found = []
     for spec in contract.inputs:
-        name = spec.name if contract.has_named_rows else "inputs"
+        name = native_member(contract, spec)
         found.append(_refused("wrong_type", row | {name: None}))
         if spec.categories:
             found.append(_refused("unknown_category", row | {name: "no such " + spec.name}))
         elif spec.datatype not in ("BYTES", "BOOL"):
-            text = dumps(row | {name: _with_hole(spec, row[name])})
-            hole = dumps(_HOLE)
+            text = to_json(row | {name: _with_hole(spec, row[name])})
+            hole = to_json(_HOLE)
             found.append(_refused("not_finite", text.replace(hole, b"NaN")))
             found.append(_refused("out_of_range", text.replace(hole, _beyond(spec))))
         if not spec.is_scalar:
@@ -99,12 +101,12 @@ def _beyond(spec: TensorSpec) -> bytes:
     """A number outside the range; without one, a number that no type holds."""
     if spec.range is None:
         return b"1e400"
-    return dumps(int(spec.range[1]) + 1 + abs(int(spec.range[1])))
+    return to_json(int(spec.range[1]) + 1 + abs(int(spec.range[1])))
 
 
 def _tensors(contract: ModelContract, tensors: draws.Tensors) -> list[Payload]:
     """Faults of the Open Inference Protocol, in the first tensor."""
-    (first, *others) = v2_inputs(contract, tensors)
+    (first, *others) = v2_request(contract, tensors)["inputs"]
     rows = {"shape": [2, *first["shape"][1:]]}
     # More rows than any model takes; no data, because the shape is refused before it is looked at.
     million = {"shape": [1_000_000, *first["shape"][1:]], "data": []}

@@ -66,10 +66,7 @@ class Timeline:
     def _labelled(self, row: int) -> Labelled:
         contract = self.contract
         moment = datetime.fromtimestamp(row if self.rows.time is None else int(self._times[row]), UTC)
-        features = {}
-        for spec in contract.inputs:
-            value = np.asarray(self.rows.texts.get(spec.name, self.rows.inputs[spec.name])[row]).tolist()
-            features[spec.name] = spec.categories[value] if spec.categories else value
+        features = self.rows.row(contract.inputs, row)
         label, output = self.rows.target[row].item(), self.output[row].tolist()
         if contract.task == "classification":
             label = contract.labels[label]

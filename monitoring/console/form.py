@@ -1,7 +1,5 @@
 """The form that tries a model out: its fields from the contract, and a native request from what was typed."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +7,10 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
-import numpy as np
-from PIL import Image
 
 from handlers.contract import ModelContract, TensorSpec
+from handlers.formats.pictures import png_address
+from handlers.formats.requests import native_member, native_request
 
 Kind = Literal["number", "switch", "choice", "text", "picture", "json"]
 
@@ -47,8 +45,8 @@ def fields(contract: ModelContract) -> list[Field]:
 
 def is_picture(contract: ModelContract) -> bool:
     """Whether the only input is bytes of the shape of a picture, grey or of three colours."""
-    shapes = [spec.shape for spec in contract.inputs]
-    return contract.inputs[0].datatype == "UINT8" and (len(shapes) == 1) and _is_pictures(shapes[0])
+    (first, *others) = contract.inputs
+    return not others and first.datatype == "UINT8" and first.is_picture
 
 
 def parse(body: bytes) -> dict[str, str]:
@@ -74,7 +72,7 @@ def request_of(contract: ModelContract, typed: Mapping[str, str]) -> dict[str, A
         FormError: a field is missing, or its value no number, no truth value or no JSON.
     """
     row = {spec.name: _value(kind_of(contract, spec), spec, typed) for spec in contract.inputs}
-    return row if contract.has_named_rows else {"inputs": row[contract.inputs[0].name]}
+    return native_request(contract, row)
 
 
 def kind_of(contract: ModelContract, spec: TensorSpec) -> Kind:
@@ -92,11 +90,11 @@ def kind_of(contract: ModelContract, spec: TensorSpec) -> Kind:
 
 def _field(contract: ModelContract, spec: TensorSpec) -> Field:
     kind = kind_of(contract, spec)
-    example = contract.example.request.get(spec.name if contract.has_named_rows else "inputs")
+    example = contract.example.request.get(native_member(contract, spec))
     if example is None:
         return Field(spec, kind, "")
     if kind == "picture":
-        return Field(spec, kind, _png(example))
+        return Field(spec, kind, png_address(example))
     if kind in ("choice", "text"):
         return Field(spec, kind, str(example))
     text = msgspec.json.encode(example).decode()
@@ -122,13 +120,3 @@ def _value(kind: Kind, spec: TensorSpec, typed: Mapping[str, str]) -> Any:
         pass
     shown = text if len(text) <= 60 else f"{text[:60]}…"
     raise FormError(f"{spec.name} is {shown!r}; it must be {spec.describe()}.")
-
-
-def _is_pictures(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
-
-
-def _png(pixels: Any) -> str:
-    file = io.BytesIO()
-    Image.fromarray(np.array(pixels, np.uint8)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

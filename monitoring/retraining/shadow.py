@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from handlers.contract import Array, ModelContract
+from handlers.formats.requests import native_request
 from handlers.observe.capture import SWITCH
 from handlers.observe.events import MOST_VALUES
 from monitoring.retraining.policy import JudgePolicy
@@ -60,7 +61,7 @@ def shadow(
     """
     champion, challenger = contracts
     newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.shadow_requests) :]
-    bodies = [body for body in (native_request(champion, one) for one in newest) if body is not None]
+    bodies = [body for body in (request_again(champion, one) for one in newest) if body is not None]
     deadline = time.monotonic() + SECONDS
     pairs: list[Pair[_Answer]] = []
     for body in bodies:
@@ -76,15 +77,13 @@ def shadow(
     return _found(champion, pairs, *_verdict(champion, pairs, policy))
 
 
-def native_request(contract: ModelContract, prediction: Prediction) -> dict[str, Any] | None:
-    """A captured row as the native format's request; None if too little of it was captured to send it again."""
+def request_again(contract: ModelContract, prediction: Prediction) -> dict[str, Any] | None:
+    """Return a captured row as a native request; None if too little of it was captured to send it again."""
     features = prediction.features
     for spec in contract.inputs:
         if features.get(spec.name) is None or math.prod(spec.shape[1:]) > MOST_VALUES:
             return None
-    if not contract.has_named_rows:
-        return {"inputs": features[contract.inputs[0].name]}
-    return {spec.name: features[spec.name] for spec in contract.inputs}
+    return native_request(contract, {spec.name: features[spec.name] for spec in contract.inputs})
 
 
 def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str, Any]) -> _Answer:

@@ -14,6 +14,7 @@ import msgspec
 
 from handlers.contract import ModelContract
 from handlers.engine import load_engine
+from handlers.formats.requests import native_row, v1_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from training.packaging.contents import codec_of
@@ -37,10 +38,8 @@ def slowest(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving:
     engine = load_engine(serving.engine, graphs, contract, serving.threads or 1)
     codec = codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
-    row = contract.example.request
-    if not contract.has_named_rows:
-        row = row["inputs"]
-    body = msgspec.json.encode({"instances": [row] * serving.max_rows})
+    row = native_row(contract, contract.example.request)
+    body = msgspec.json.encode(v1_request(contract, [row] * serving.max_rows))
     seconds = []
     for _ in range(ATTEMPTS):
         started = time.perf_counter()

@@ -1,13 +1,11 @@
 """The held-out rows that a model is most wrong about, with what it was given."""
 
-import base64
-import io
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.formats.pictures import png_address
 from training.recipe import Split
 
 LONGEST = 400  # characters of a text that are shown
@@ -67,7 +65,7 @@ def _mistake(contract: ModelContract, split: Split, output: Array, row: int, pic
         size = f"{float(output[row]) - float(split.target[row]):+.4g}"
     shown = {spec.name: spec for spec in contract.inputs if pictures and spec.datatype == "UINT8"}
     values = {spec.name: _text(spec, split, row) for spec in contract.inputs if spec.name not in shown}
-    return Mistake(row, truth, answer, size, values, {name: _png(split.inputs[name][row]) for name in shown})
+    return Mistake(row, truth, answer, size, values, {name: png_address(split.inputs[name][row]) for name in shown})
 
 
 def _text(spec: TensorSpec, split: Split, row: int) -> str:
@@ -78,9 +76,3 @@ def _text(spec: TensorSpec, split: Split, row: int) -> str:
     if spec.categories:
         return spec.categories[int(value)]
     return f"{value:.6g}" if spec.is_scalar else np.array2string(value, threshold=20, precision=4)
-
-
-def _png(pixels: Array) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

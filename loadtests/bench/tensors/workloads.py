@@ -1,15 +1,15 @@
 """What is asked: rows of a model drawn from its contract, and the forms in which servers take them."""
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image
 
 from handlers.contract import ModelContract
+from handlers.formats.pictures import encode_png
+from handlers.formats.requests import native_request, native_row, to_json, v2_binary_request, v2_request
 
 BODIES = 64  # different requests, so that nothing is answered from a cache
 JSON = {"Content-Type": "application/json"}
@@ -40,7 +40,8 @@ def draw(contract: ModelContract, generator: Generator, count: int = BODIES) -> 
     """
     if not contract.has_named_rows:
         picture = np.array(contract.example.request["inputs"], np.float64)
-        return [{"inputs": _changed(picture, generator)} for _ in range(count)]
+        name = contract.inputs[0].name
+        return [native_request(contract, {name: _changed(picture, generator)}) for _ in range(count)]
     rows = []
     for _ in range(count):
         row: dict[str, Any] = {}
@@ -63,7 +64,7 @@ def bad(contract: ModelContract, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def native(row: Mapping[str, Any]) -> bytes:
     """The row as JSON."""
-    return json.dumps(row, separators=(",", ":")).encode()
+    return to_json(row)
 
 
 def as_floats(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,30 +79,20 @@ def listed(row: Mapping[str, Any]) -> bytes:
 
 def v2_json(contract: ModelContract, row: Mapping[str, Any]) -> bytes:
     """The row in the Open Inference Protocol, as JSON."""
-    tensors = []
-    for spec in contract.inputs:
-        value = row[spec.name] if contract.has_named_rows else row["inputs"]
-        shape = [1, *spec.shape[1:]]
-        tensors.append(
-            {"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": np.array(value).ravel().tolist()}
-        )
-    return native({"inputs": tensors})
+    return to_json(v2_request(contract, {name: np.array([v]) for name, v in native_row(contract, row).items()}))
 
 
-def v2_binary(contract: ModelContract, row: Mapping[str, Any]) -> tuple[bytes, int]:
-    """A model's only array in the protocol's binary extension; the body and the length of its JSON part."""
-    spec = contract.inputs[0]
-    data = np.array(row["inputs"]).astype(spec.dtype).tobytes()
-    tensor = {"name": spec.name, "shape": [1, *spec.shape[1:]], "datatype": spec.datatype}
-    header = native({"inputs": [tensor | {"parameters": {"binary_data_size": len(data)}}]})
-    return header + data, len(header)
+def v2_binary(contract: ModelContract, row: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The row in the protocol's binary extension; the body and its headers."""
+    values = native_row(contract, row)
+    return v2_binary_request(
+        contract, {spec.name: np.array([values[spec.name]], spec.dtype) for spec in contract.inputs}
+    )
 
 
 def png(row: Mapping[str, Any]) -> bytes:
     """A picture as a file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.array(row["inputs"], np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(row["inputs"])
 
 
 def read_prediction(body: bytes) -> Any:

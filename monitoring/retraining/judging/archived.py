@@ -11,6 +11,7 @@ import msgspec
 from handlers.contract import ModelContract
 from handlers.engine import Engine, load_engine
 from handlers.formats.codec import Codec
+from handlers.formats.requests import native_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request, Response
 from handlers.service import MAX_ROWS
@@ -84,9 +85,7 @@ class Archived:
             yield from self._handler.handle([Request(self._body(row), headers, id=row.request_id) for row in some])
 
     def _body(self, row: Prediction) -> bytes:
-        if self.contract.has_named_rows:
-            return msgspec.json.encode(row.features)
-        return msgspec.json.encode({"inputs": row.features.get(self.contract.inputs[0].name)})
+        return msgspec.json.encode(native_request(self.contract, row.features))
 
     def _output(self, response: Response) -> Any:
         answer = msgspec.json.decode(response.body)

@@ -414,3 +414,18 @@ def test_a_bomb_in_a_pictures_text_is_refused() -> None:
 def test_a_contract_without_a_picture_is_refused_when_the_model_loads(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="no picture"):
         ImageCodec(contract(TensorSpec("x", "UINT8", shape)), 8)
+
+
+@pytest.mark.parametrize("shape", [GREY, RGB])
+def test_a_picture_that_was_written_is_read_the_same(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert wire.same(decode_image(pictures.encode_png(pixels), shape, "body"), pixels)
+    address = pictures.png_address(pixels.tolist())
+    assert base64.b64decode(address.removeprefix("data:image/png;base64,")) == pictures.encode_png(pixels)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_picture"), [(GREY, True), (RGB, True), ((), False), ((3,), False), ((8, 8, 4), False)]
+)
+def test_a_picture_has_height_and_width_and_maybe_three_colours(shape: tuple[int, ...], is_picture: bool) -> None:
+    assert TensorSpec("x", "UINT8", (-1, *shape)).is_picture == is_picture

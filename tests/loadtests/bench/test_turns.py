@@ -170,7 +170,8 @@ def test_requests_differ_and_are_valid_in_every_form() -> None:
     )
     pictures = draw(picture, _generator())
     assert len({png(row) for row in pictures}) == BODIES
-    body, length = v2_binary(picture, pictures[0])
+    body, headers = v2_binary(picture, pictures[0])
+    length = int(headers["Inference-Header-Content-Length"])
     assert msgspec.json.decode(body[:length])["inputs"][0]["parameters"] == {"binary_data_size": 784}
     assert list(body[length:]) == [value for line in pictures[0]["inputs"] for value in line]
 

@@ -12,7 +12,7 @@ from handlers.contract import ModelContract, TensorSpec, classification_outputs
 from monitoring.retraining import shadow as shadowing
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
-from monitoring.retraining.shadow import _too_slow, native_request, shadow
+from monitoring.retraining.shadow import _too_slow, request_again, shadow
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
 from tests.support.serving.stores import contract_of_doubling
@@ -160,14 +160,14 @@ def test_it_ends_in_time_and_tells_of_what_was_sent(monkeypatch: pytest.MonkeyPa
 
 def test_a_row_is_sent_as_its_model_takes_it() -> None:
     named = contract_of_doubling()
-    assert native_request(named, captured(1, x=6.0, gone=1)) == {"x": 6.0}
-    assert native_request(named, captured(1, y=6.0)) is None
+    assert request_again(named, captured(1, x=6.0, gone=1)) == {"x": 6.0}
+    assert request_again(named, captured(1, y=6.0)) is None
     text = msgspec.structs.replace(named, inputs=(TensorSpec("text", "BYTES"),))
-    assert native_request(text, captured(1, text="A fine film.")) == {"text": "A fine film."}
+    assert request_again(text, captured(1, text="A fine film.")) == {"text": "A fine film."}
     pair = msgspec.structs.replace(named, inputs=(TensorSpec("v", "FP32", (-1, 2)),))
-    assert native_request(pair, captured(1, v=[1.0, 2.0])) == {"inputs": [1.0, 2.0]}
+    assert request_again(pair, captured(1, v=[1.0, 2.0])) == {"inputs": [1.0, 2.0]}
     picture = msgspec.structs.replace(named, inputs=(TensorSpec("image", "UINT8", (-1, 28, 28)),))
-    assert native_request(picture, captured(1, image=72.9)) is None  # only its mean was captured
+    assert request_again(picture, captured(1, image=72.9)) is None  # only its mean was captured
 
 
 @pytest.mark.parametrize(("slower", "refused"), [(1.0, (0.0, 0.0)), (1.2, (0.0, 0.08)), (1.5, (0.99, 1.0))])

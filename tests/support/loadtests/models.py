@@ -9,9 +9,10 @@ from hypothesis.extra import numpy as hnp
 
 from handlers.contract import DTYPES, Array, Example, ModelContract, TensorSpec
 from handlers.formats.codec import Codec
+from handlers.formats.requests import native_request, rows_of, to_json
 from handlers.handler import ModelHandler
 from handlers.message import Request, Response
-from loadtests.requests.payloads import Answer, Payload, dumps, native_row
+from loadtests.requests.payloads import Answer, Payload
 from tests.support.handlers.models import Formula, contract
 from tests.support.handlers.strategies import NAMES, TEXT
 
@@ -37,14 +38,14 @@ def contracts(draw: st.DrawFn) -> ModelContract:
     inputs = [draw(specs(name)) for name in NAMES[: draw(st.integers(1, 3))]]
     tensors = {spec.name: draw(_arrays(spec, rows=5)) for spec in inputs}
     bare = contract(*inputs, labels=draw(st.sampled_from([(), LABELS])))
-    request = msgspec.json.decode(dumps(native_row(bare, tensors)))
+    request = msgspec.json.decode(to_json(native_request(bare, rows_of(bare, tensors)[0])))
     summaries = {spec.name: _summary(spec, tensors[spec.name]) for spec in inputs if draw(st.booleans())}
     return complete(bare, request, {"inputs": summaries})
 
 
 def complete(bare: ModelContract, request: dict[str, Any], reference: dict[str, Any]) -> ModelContract:
     """A contract with an example, answered as the model answers it, and a reference."""
-    response = respond(serve(bare), Payload("example", "native", dumps(request), Answer(1)))
+    response = respond(serve(bare), Payload("example", "native", to_json(request), Answer(1)))
     assert response.status == 200, response.body
     example = Example(request, msgspec.json.decode(response.body))
     return msgspec.structs.replace(bare, example=example, reference=reference)
