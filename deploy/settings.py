@@ -7,8 +7,6 @@ import textwrap
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
-
 from handlers.observe.settings import (
     CaptureSettings,
     Credentials,
@@ -16,6 +14,7 @@ from handlers.observe.settings import (
     Setting,
     WorkerSettings,
     as_text,
+    says,
 )
 from monitoring.housekeeping import Keeping
 from monitoring.live.live import QualityWindow
@@ -40,20 +39,18 @@ MARLOOP_ENV_FILE in the environment names another file, or is off."""
 class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
     """What docker-compose.yml alone reads, beside MARLOOP_TOKEN, which must be set too."""
 
-    grafana_password: Annotated[str, Meta(description="Of Grafana's user admin; has no default.")] = ""
-    postgres_password: Annotated[str, Meta(description="Of the monitor's database; has no default.")] = ""
-    bind_address: Annotated[str, Meta(description="Address that inference, monitor and Grafana are published on.")] = (
-        "127.0.0.1"
-    )
-    grafana_port: Annotated[Port, Meta(description="Grafana's port.")] = 3000
-    models: Annotated[str, Meta(description="Models that the first start trains.")] = "linear flights"
-    model_store: Annotated[str, Meta(description="A volume or a folder of models.")] = "models"
-    prometheus_retention: Annotated[str, Meta(description="How long Prometheus keeps what it knows.")] = "15d"
-    torchserve_memory: Annotated[str, Meta(description="Memory of TorchServe with its workers.")] = "4g"
+    grafana_password: Annotated[str, says("Of Grafana's user admin; has no default.")] = ""
+    postgres_password: Annotated[str, says("Of the monitor's database; has no default.")] = ""
+    bind_address: Annotated[str, says("Address that inference, monitor and Grafana are published on.")] = "127.0.0.1"
+    grafana_port: Annotated[Port, says("Grafana's port.")] = 3000
+    models: Annotated[str, says("Models that the first start trains.")] = "linear flights"
+    model_store: Annotated[str, says("A volume or a folder of models.")] = "models"
+    prometheus_retention: Annotated[str, says("How long Prometheus keeps what it knows.")] = "15d"
+    torchserve_memory: Annotated[str, says("Memory of TorchServe with its workers.")] = "4g"
     torchserve_cpus: Annotated[
-        float, Meta(description="Cores that TorchServe with its workers may use; no more than the machine has.")
+        float, says("Cores that TorchServe with its workers may use; no more than the machine has.")
     ] = 2
-    train_cpus: Annotated[float, Meta(description="Cores that training may use; no more than the machine has.")] = 1
+    train_cpus: Annotated[float, says("Cores that training may use; no more than the machine has.")] = 1
 
 
 PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {

@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 from sqlalchemy.exc import SQLAlchemyError
 
-from handlers.observe.settings import MOST, EnvironmentSettings, variables
+from handlers.observe.settings import MOST, EnvironmentSettings, says, variables
 from monitoring.every import every
 from monitoring.retraining.promotions import replaced_by
 from monitoring.store.journal import Journal
@@ -31,22 +31,19 @@ Count = Annotated[int, Meta(ge=1, le=MOST)]
 class Keeping(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
     """How long other things are kept; `python -m monitoring prune --dry-run` says what would go."""
 
-    jobs_days: Annotated[Count, Meta(description="Days that a retraining's folder is kept after its end.")] = 30
+    jobs_days: Annotated[Count, says("Days that a retraining's folder is kept after its end.")] = 30
     versions: Annotated[
         Count,
-        Meta(
-            description="How many archives of retired and refused versions of each model, beside the champion, those "
-            "that it took the place of, and challengers."
+        says(
+            "How many archives of retired and refused versions of each model, beside the champion, those that it took "
+            "the place of, and challengers."
         ),
     ] = 10
-    audit_days: Annotated[
-        Count, Meta(description="Days that the audit is kept, but for its promotions and rollbacks.")
-    ] = 730
-    reports_days: Annotated[Count, Meta(description="Days that reports are kept.")] = 90
-    logs_days: Annotated[Count, Meta(description="Days that rotated logs are kept.")] = 30
+    audit_days: Annotated[Count, says("Days that the audit is kept, but for its promotions and rollbacks.")] = 730
+    reports_days: Annotated[Count, says("Days that reports are kept.")] = 90
+    logs_days: Annotated[Count, says("Days that rotated logs are kept.")] = 30
     metrics_days: Annotated[
-        Count,
-        Meta(description="Days that metric files of ended workers are kept whose version is no longer served."),
+        Count, says("Days that metric files of ended workers are kept whose version is no longer served.")
     ] = 7
 
 

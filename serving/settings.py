@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from handlers.observe.settings import EnvironmentSettings
+from handlers.observe.settings import EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
@@ -20,65 +20,58 @@ class Settings(EnvironmentSettings, frozen=True):
 
     root: ClassVar[Path] = ROOT
     bind_address: Annotated[
-        str,
-        Meta(
-            description="Address of the inference port and of the monitor. Anything but loopback lets others call them."
-        ),
+        str, says("Address of the inference port and of the monitor. Anything but loopback lets others call them.")
     ] = "127.0.0.1"
     private_address: Annotated[
-        str, Meta(description="Management, metrics and gRPC of inference are bound to this address: keep it private.")
+        str, says("Management, metrics and gRPC of inference are bound to this address: keep it private.")
     ] = "127.0.0.1"
-    inference_port: Annotated[Port, Meta(description="Predictions, over REST.")] = 8080
+    inference_port: Annotated[Port, says("Predictions, over REST.")] = 8080
     management_port: Annotated[
         Port,
-        Meta(
-            description="The management port answers this machine, or whoever has MARLOOP_TOKEN; it loads only "
-            "archives of the registry."
+        says(
+            "The management port answers this machine, or whoever has MARLOOP_TOKEN; it loads only archives of the "
+            "registry."
         ),
     ] = 8081
-    metrics_port: Annotated[Port, Meta(description="TorchServe's own metrics.")] = 8082
-    exporter_port: Annotated[Port, Meta(description="The workers' metrics.")] = 8083
-    monitor_port: Annotated[Port, Meta(description="The monitor: feedback, console, webhook.")] = 8090
-    grpc_inference_port: Annotated[Port, Meta(description="Predictions, over gRPC.")] = 7070
+    metrics_port: Annotated[Port, says("TorchServe's own metrics.")] = 8082
+    exporter_port: Annotated[Port, says("The workers' metrics.")] = 8083
+    monitor_port: Annotated[Port, says("The monitor: feedback, console, webhook.")] = 8090
+    grpc_inference_port: Annotated[Port, says("Predictions, over gRPC.")] = 7070
     grpc_management_port: Annotated[
-        Port, Meta(description="TorchServe opens it too, on loopback alone; nothing answers there.")
+        Port, says("TorchServe opens it too, on loopback alone; nothing answers there.")
     ] = 7071
-    locust_port: Annotated[
-        Port, Meta(description="Locust's page and the metrics of a load test, on the private address too.")
-    ] = 8089
-    model_store: Annotated[Path, Meta(description="Folder of the archives and the registry.")] = ROOT / "model_store"
-    run_dir: Annotated[
-        Path, Meta(description="Folder of logs, of process ids, of the monitor's database and of its jobs.")
-    ] = ROOT / "run"
+    locust_port: Annotated[Port, says("Locust's page and the metrics of a load test, on the private address too.")] = (
+        8089
+    )
+    model_store: Annotated[Path, says("Folder of the archives and the registry.")] = ROOT / "model_store"
+    run_dir: Annotated[Path, says("Folder of logs, of process ids, of the monitor's database and of its jobs.")] = (
+        ROOT / "run"
+    )
     metrics_dir: Annotated[
         Path | None,
-        Meta(
-            description="Where workers leave their metrics for the exporter; unset: a folder in memory, one a run "
-            "folder."
-        ),
+        says("Where workers leave their metrics for the exporter; unset: a folder in memory, one a run folder."),
     ] = None
     metrics_host: Annotated[
         str,
-        Meta(
-            description="Where the monitor reaches the metrics port, which tells it whether a version is still asked "
-            "for; unset: on this machine."
+        says(
+            "Where the monitor reaches the metrics port, which tells it whether a version is still asked for; unset: "
+            "on this machine."
         ),
     ] = ""
     management_hosts: Annotated[
         str,
-        Meta(
-            description="Other machines must call the management port by an address, or by one of these names, "
-            "separated by commas."
+        says(
+            "Other machines must call the management port by an address, or by one of these names, separated by commas."
         ),
     ] = ""
     management_socket: Annotated[
         Path | None,
-        Meta(
-            description="TorchServe's own management, behind that port: whoever may open this socket can run code. "
-            "Unset: in a folder of this user alone. Its folder is made private, and its path has at most 107 bytes."
+        says(
+            "TorchServe's own management, behind that port: whoever may open this socket can run code. Unset: in a "
+            "folder of this user alone. Its folder is made private, and its path has at most 107 bytes."
         ),
     ] = None
-    telemetry: Annotated[bool, Meta(description="Workers measure what they do: on or off.")] = True
+    telemetry: Annotated[bool, says("Workers measure what they do: on or off.")] = True
 
     @property
     def inference_url(self) -> str:
@@ -145,8 +138,8 @@ class Folders(EnvironmentSettings, frozen=True):
     """Where training keeps what can be made again."""
 
     root: ClassVar[Path] = ROOT
-    cache: Annotated[Path, Meta(description="Folder for data that is fetched.")] = ROOT / ".cache"
-    runs: Annotated[Path, Meta(description="Folder of what is under way, to go on from.")] = ROOT / "runs"
+    cache: Annotated[Path, says("Folder for data that is fetched.")] = ROOT / ".cache"
+    runs: Annotated[Path, says("Folder of what is under way, to go on from.")] = ROOT / "runs"
 
 
 def _reachable(address: str) -> str:

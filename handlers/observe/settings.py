@@ -19,6 +19,11 @@ def variables(prefix: str = "") -> Callable[[str], str]:
     return lambda name: f"MARLOOP_{prefix}{name.upper()}"
 
 
+def says(description: str, **bounds: Any) -> Meta:
+    """Return what a field says of itself: a sentence, and the bounds, title and examples of msgspec's ``Meta``."""
+    return Meta(description=description, **bounds)
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a field says: the documentation is made of it, and options of commands.
@@ -83,11 +88,11 @@ class Credentials(EnvironmentSettings, frozen=True):
 
     token: Annotated[
         str,
-        Meta(
-            description="What calls that change something must send to the monitor as `Authorization: Bearer …`, the "
-            "workers' events included; unset: it answers such calls from this machine alone. `openssl rand -hex 32` "
-            "makes a good one. Workers have one that is made from it and may send events alone, and no other secret of "
-            "the environment."
+        says(
+            "What calls that change something must send to the monitor as `Authorization: Bearer …`, the workers' "
+            "events included; unset: it answers such calls from this machine alone. `openssl rand -hex 32` makes a "
+            "good one. Workers have one that is made from it and may send events alone, and no other secret of the "
+            "environment."
         ),
     ] = ""
 
@@ -96,14 +101,13 @@ class WorkerSettings(EnvironmentSettings, frozen=True):
     """What a worker reports."""
 
     log_sample: Annotated[
-        Share,
-        Meta(description="Share of the successful requests that workers log, 0 to 1; a failed one is always logged."),
+        Share, says("Share of the successful requests that workers log, 0 to 1; a failed one is always logged.")
     ] = 0
     capture_url: Annotated[
         str,
-        Meta(
-            description="Where workers send the predictions that they capture; unset: to the monitor that `make up` "
-            "starts; off: nowhere."
+        says(
+            "Where workers send the predictions that they capture; unset: to the monitor that `make up` starts; off: "
+            "nowhere."
         ),
     ] = msgspec.field(default="", name=CAPTURE_URL)
 
@@ -116,15 +120,9 @@ class WorkerSettings(EnvironmentSettings, frozen=True):
 class CaptureSettings(EnvironmentSettings, frozen=True, rename=variables("CAPTURE_")):
     """Which predictions a worker captures, if it captures any."""
 
-    sample: Annotated[Share, Meta(description="Share of the rows that are captured, 0 to 1.")] = 1
+    sample: Annotated[Share, says("Share of the rows that are captured, 0 to 1.")] = 1
     rows_per_second: Annotated[
-        float,
-        Meta(
-            gt=0,
-            lt=1e308,
-            title="a positive number",
-            description="How many rows a second each worker captures at most.",
-        ),
+        float, says("How many rows a second each worker captures at most.", gt=0, lt=1e308, title="a positive number")
     ] = 100
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from msgspec import Meta
-
 from handlers.contract import ModelContract
-from handlers.observe.settings import EnvironmentSettings, variables
+from handlers.observe.settings import EnvironmentSettings, says, variables
 from monitoring.every import every
 from monitoring.live.clock import AHEAD, Clock, wall_clock
 from monitoring.live.drift import Drift, detect, window_needed
@@ -30,20 +28,20 @@ class QualityWindow(EnvironmentSettings, frozen=True, rename=variables("QUALITY_
 
     hours: Annotated[
         float,
-        Meta(
+        says(
+            "Greatest age in hours of the predictions that the live quality is of.",
             gt=0,
             lt=10**6,
             title="a number of hours over 0",
-            description="Greatest age in hours of the predictions that the live quality is of.",
         ),
     ] = 168
     rows: Annotated[
         int,
-        Meta(
+        says(
+            "How many labelled rows the live quality is of at most, the newest.",
             gt=0,
             lt=10**6,
             title="a positive integer under a million",
-            description="How many labelled rows the live quality is of at most, the newest.",
         ),
     ] = 5000
 

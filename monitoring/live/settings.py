@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from handlers.observe.settings import EnvironmentSettings
+from handlers.observe.settings import EnvironmentSettings, says
 from monitoring.live.clock import ClockName
 
 Pause = Annotated[float, Meta(ge=0.1)]
@@ -13,25 +13,22 @@ Pause = Annotated[float, Meta(ge=0.1)]
 class MonitorSettings(EnvironmentSettings, frozen=True):
     """Where the monitor finds the service, and how often it looks."""
 
-    inference_url: Annotated[
-        str, Meta(title="URL", description="Where the monitor reaches inference; unset: on this machine.")
-    ] = ""
+    inference_url: Annotated[str, says("Where the monitor reaches inference; unset: on this machine.", title="URL")] = (
+        ""
+    )
     management_url: Annotated[
         str,
-        Meta(
+        says(
+            "Where the monitor reaches management: http://… of its port, with MARLOOP_TOKEN, or unix:/… of the "
+            "socket; unset: our own socket.",
             title="URL",
-            description="Where the monitor reaches management: http://… of its port, with MARLOOP_TOKEN, or unix:/… of "
-            "the socket; unset: our own socket.",
         ),
     ] = ""
-    probe_interval: Annotated[Pause, Meta(description="Seconds between two probes of a model.")] = 1.0
+    probe_interval: Annotated[Pause, says("Seconds between two probes of a model.")] = 1.0
     live_interval: Annotated[
-        Pause, Meta(description="Seconds between two looks at quality and drift, and at what was promoted.")
+        Pause, says("Seconds between two looks at quality and drift, and at what was promoted.")
     ] = 30.0
     clock: Annotated[
         ClockName,
-        Meta(
-            description="What the time is to the monitor: wall, or events, the newest prediction's, for a replay of "
-            "the past."
-        ),
+        says("What the time is to the monitor: wall, or events, the newest prediction's, for a replay of the past."),
     ] = "wall"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from handlers.observe.settings import MOST, EnvironmentSettings, variables
+from handlers.observe.settings import MOST, EnvironmentSettings, says, variables
 
 Hours = Annotated[float, Meta(ge=0, le=24 * 3660)]
 
@@ -17,40 +17,32 @@ class RetrainPolicy(EnvironmentSettings, frozen=True, rename=variables("RETRAIN_
 
     enabled: Annotated[
         bool,
-        Meta(
-            description="on: the monitor retrains a model on the original data and the labelled rows when an alert or "
-            "the schedule says so. off: by hand alone."
+        says(
+            "on: the monitor retrains a model on the original data and the labelled rows when an alert or the "
+            "schedule says so. off: by hand alone."
         ),
     ] = msgspec.field(default=True, name="MARLOOP_RETRAIN")
     days: Annotated[
-        float,
-        Meta(
-            ge=0.001, le=36_500, description="Greatest age in days of the labelled rows that a retraining learns from."
-        ),
+        float, says("Greatest age in days of the labelled rows that a retraining learns from.", ge=0.001, le=36_500)
     ] = 28
     most_rows: Annotated[
-        int,
-        Meta(ge=10, le=MOST, description="How many labelled rows a retraining learns from at most, the newest."),
+        int, says("How many labelled rows a retraining learns from at most, the newest.", ge=10, le=MOST)
     ] = 100_000
     holdout: Annotated[
         float,
-        Meta(
-            ge=0.01,
-            le=0.9,
-            description="Share of these rows, the newest, that are not learned: the new version is judged on them.",
+        says(
+            "Share of these rows, the newest, that are not learned: the new version is judged on them.", ge=0.01, le=0.9
         ),
     ] = 0.1
-    rows: Annotated[int, Meta(ge=10, le=MOST, description="With fewer labelled rows than this, no retraining.")] = 1000
+    rows: Annotated[int, says("With fewer labelled rows than this, no retraining.", ge=10, le=MOST)] = 1000
     cooldown_hours: Annotated[
-        Hours, Meta(description="Hours since a model's last retraining, before which there is none but by hand.")
+        Hours, says("Hours since a model's last retraining, before which there is none but by hand.")
     ] = 24
     per_day: Annotated[
-        int, Meta(ge=1, le=MOST, description="How many retrainings a model has in 24 hours at most, but those by hand.")
+        int, says("How many retrainings a model has in 24 hours at most, but those by hand.", ge=1, le=MOST)
     ] = 4
-    every_hours: Annotated[Hours, Meta(description="Hours between two retrainings on a schedule; 0: no schedule.")] = 0
-    limit_minutes: Annotated[
-        float, Meta(ge=0.01, le=100_000, description="Minutes after which a training is ended.")
-    ] = 60
+    every_hours: Annotated[Hours, says("Hours between two retrainings on a schedule; 0: no schedule.")] = 0
+    limit_minutes: Annotated[float, says("Minutes after which a training is ended.", ge=0.01, le=100_000)] = 60
 
     @property
     def age(self) -> timedelta:
@@ -88,39 +80,31 @@ class JudgePolicy(EnvironmentSettings, frozen=True, rename=variables("JUDGE_")):
     confidence: ClassVar[float] = 0.95
     rows: ClassVar[int] = 200
     margin: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=1,
-            description="A new version is promoted only if it is better by this share of the champion's error.",
-        ),
+        float, says("A new version is promoted only if it is better by this share of the champion's error.", ge=0, le=1)
     ] = 0
     slice_tolerance: Annotated[
-        float, Meta(ge=0, le=10, description="No slice may be worse by more than this share of the champion's error.")
+        float, says("No slice may be worse by more than this share of the champion's error.", ge=0, le=10)
     ] = 0.1
     latency: Annotated[
         float,
-        Meta(
+        says(
+            "A new version may be slower than the champion by this factor, in the judge's hands and when both are "
+            "served.",
             ge=1,
             le=100,
-            description="A new version may be slower than the champion by this factor, in the judge's hands and "
-            "when both are served.",
         ),
     ] = 1.2
     class_rows: Annotated[
         int,
-        Meta(
+        says(
+            "Labelled rows that are held out of each class of a classification: fewer do not tell whether it is still "
+            "recognised.",
             ge=0,
             le=MOST,
-            description="Labelled rows that are held out of each class of a classification: fewer do not tell whether "
-            "it is still recognised.",
         ),
     ] = 10
     shadow_requests: Annotated[
-        int,
-        Meta(
-            ge=0, le=MOST, description="Recent requests that are sent to a new version before its promotion; 0: none."
-        ),
+        int, says("Recent requests that are sent to a new version before its promotion; 0: none.", ge=0, le=MOST)
     ] = msgspec.field(default=200, name="MARLOOP_SHADOW_REQUESTS")
 
 
@@ -129,14 +113,12 @@ class WatchPolicy(EnvironmentSettings, frozen=True, rename=variables("WATCH_")):
 
     hours: Annotated[
         Hours,
-        Meta(
-            description="For how many hours after a promotion a worse error, latency or share of failures rolls it "
-            "back; 0: never."
+        says(
+            "For how many hours after a promotion a worse error, latency or share of failures rolls it back; 0: never."
         ),
     ] = 24
     rows: Annotated[
-        int,
-        Meta(ge=10, le=MOST, description="Labelled rows of the new version that are needed to judge its error."),
+        int, says("Labelled rows of the new version that are needed to judge its error.", ge=10, le=MOST)
     ] = 200
 
     @property

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import msgspec
 from alembic.util import CommandError
-from msgspec import Meta
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from handlers.observe.settings import EnvironmentSettings
+from handlers.observe.settings import EnvironmentSettings, says
 from monitoring.store import migrations
 from monitoring.store.sqlite_file import Watched, fault_of, lock_of
 
@@ -27,10 +26,10 @@ class DatabaseSettings(EnvironmentSettings, frozen=True):
 
     url: Annotated[
         str,
-        Meta(
+        says(
+            "The monitor's database; unset: SQLite, monitor.db in the run's folder. PostgreSQL needs `pip install -e "
+            "'.[postgres]'`.",
             title="URL",
-            description="The monitor's database; unset: SQLite, monitor.db in the run's folder. PostgreSQL needs `pip "
-            "install -e '.[postgres]'`.",
             examples=["postgresql://user:password@127.0.0.1:5432/marloop"],
         ),
     ] = msgspec.field(default="", name="DATABASE_URL")

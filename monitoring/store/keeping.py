@@ -6,10 +6,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from msgspec import Meta
 from prometheus_client import CollectorRegistry, Gauge
 
-from handlers.observe.settings import MOST, EnvironmentSettings
+from handlers.observe.settings import MOST, EnvironmentSettings, says
 from monitoring.every import every
 from monitoring.store.leases import Lease
 from monitoring.store.sqlite_file import Backups, FileFault, Watched
@@ -24,13 +23,9 @@ class BackupPolicy(EnvironmentSettings, frozen=True):
 
     backup_hours: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=24 * 366,
-            description="Hours between two backups of a SQLite database, into backups beside it; 0: none.",
-        ),
+        says("Hours between two backups of a SQLite database, into backups beside it; 0: none.", ge=0, le=24 * 366),
     ] = 6
-    backups: Annotated[int, Meta(ge=1, le=MOST, description="How many backups are kept.")] = 4
+    backups: Annotated[int, says("How many backups are kept.", ge=1, le=MOST)] = 4
 
     @property
     def every(self) -> timedelta:

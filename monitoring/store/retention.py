@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from handlers.observe.settings import EnvironmentSettings, variables
+from handlers.observe.settings import EnvironmentSettings, says, variables
 
 Positive = Annotated[int, Meta(gt=0, lt=10**9, title="a positive integer")]
 
@@ -14,19 +14,18 @@ Positive = Annotated[int, Meta(gt=0, lt=10**9, title="a positive integer")]
 class Retention(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
     """How long and how much the monitor keeps of what was predicted."""
 
-    days: Annotated[Positive, Meta(description="Days that the monitor keeps predictions.")] = 90
+    days: Annotated[Positive, says("Days that the monitor keeps predictions.")] = 90
     rows: Annotated[
-        Positive,
-        Meta(description="How many predictions of all models at most; the oldest without a label go first."),
+        Positive, says("How many predictions of all models at most; the oldest without a label go first.")
     ] = 1_000_000
-    waiting_days: Annotated[Positive, Meta(description="Days that a label waits for its prediction.")] = 7
+    waiting_days: Annotated[Positive, says("Days that a label waits for its prediction.")] = 7
     share: Annotated[
         float,
-        Meta(
+        says(
+            "Share of all rows, 0 to 1, that may become too old at once: more is taken for a clock that jumped, and "
+            "nothing goes.",
             ge=0,
             le=1,
-            description="Share of all rows, 0 to 1, that may become too old at once: more is taken for a clock that "
-            "jumped, and nothing goes.",
         ),
     ] = field(default=0.5, name="MARLOOP_PRUNE_SHARE")
 

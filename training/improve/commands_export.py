@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import Meta
 
-from handlers.observe.settings import EnvironmentSettings
+from handlers.observe.settings import EnvironmentSettings, says
 from serving.command_line import CACHE, STORE, Cache, Store, console, fail, option, telling
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
@@ -17,8 +16,7 @@ class ExportSettings(EnvironmentSettings, frozen=True):
     """What an export needs."""
 
     litert_python: Annotated[
-        Path | None,
-        Meta(description="The Python of the environment that converts to TensorFlow Lite; unset: beside `.venv`."),
+        Path | None, says("The Python of the environment that converts to TensorFlow Lite; unset: beside `.venv`.")
     ] = None
 
 

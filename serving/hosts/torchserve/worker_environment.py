@@ -9,9 +9,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Annotated
 
-from msgspec import Meta
-
-from handlers.observe.settings import Credentials, EnvironmentSettings
+from handlers.observe.settings import Credentials, EnvironmentSettings, says
 
 _NAMES = frozenset(
     [
@@ -32,9 +30,8 @@ class WorkerVariables(EnvironmentSettings, frozen=True):
 
     worker_env: Annotated[
         str,
-        Meta(
-            description="Names of further variables that the code of archives needs in a worker's environment, comma "
-            "between two."
+        says(
+            "Names of further variables that the code of archives needs in a worker's environment, comma between two."
         ),
     ] = ""
 
