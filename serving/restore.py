@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from serving import archive
-from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256, read_content
+from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256
+from serving.registry_file import read_content
 
 # What a file that is cut off still says of a version; the order is that of ``Version``.
 _LEFT = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serving.archive import read_config, with_settings
+from serving.documents import write_atomically
 from serving.hosts.torchserve.management import Management, ManagementError
-from serving.registry import write_atomically
 
 
 @dataclass(frozen=True, order=True)

@@ -12,7 +12,7 @@ from monitoring.live.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Wind
 from monitoring.live.live import newest_rows
 from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled, Prediction
-from serving.registry import write_atomically
+from serving.documents import write_atomically
 from training.figures.svg import QUIET, SERIES, Chart, drawing
 from training.figures.template import template
 

@@ -19,8 +19,8 @@ import psutil
 
 from monitoring.store.records import Labelled
 from serving import documents
+from serving.documents import write_atomically
 from serving.processes import commands, spawn, tail
-from serving.registry import write_atomically
 from serving.settings import Settings
 from training.packaging.result_file import Trained
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import documents
-from serving.registry import ArchiveError, Registry, Version, champion_of, file_sha256, next_number, write_atomically
+from serving.documents import write_atomically
+from serving.registry import ArchiveError, Registry, Version, champion_of, file_sha256, next_number
 from serving.settings import ROOT
 from tests.support.serving.stores import add, alter, contract_of_doubling
 

@@ -4,7 +4,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from serving.registry import write_atomically
+from serving.documents import write_atomically
 from training.data import fetched_package
 from training.language.recipe import Weights
 

@@ -8,16 +8,8 @@ from typing import Literal
 import msgspec
 
 from handlers.contract import ModelContract
-from serving.registry import (
-    Note,
-    Registry,
-    Version,
-    champion_of,
-    file_sha256,
-    make_champion,
-    next_number,
-    write_atomically,
-)
+from serving.documents import write_atomically
+from serving.registry import Note, Registry, Version, champion_of, file_sha256, make_champion, next_number
 from training.statistics.criteria import criterion_of, deciding, is_better
 
 Promote = Literal["auto", "always", "never"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.contract import Array, ModelContract
-from serving.registry import write_atomically
+from serving.documents import write_atomically
 from training.figures.svg import Chart
 from training.figures.template import template
 from training.figures.text import figure

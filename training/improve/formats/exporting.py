@@ -16,7 +16,8 @@ import torch
 from handlers.contract import Array
 from handlers.engine import Engine
 from serving.archive import PROGRAM
-from serving.registry import Registry, write_atomically
+from serving.documents import write_atomically
+from serving.registry import Registry
 from training.champion import learned_from, unpack
 from training.figures.machine import machine
 from training.figures.timing import medians

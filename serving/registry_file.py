@@ -1,0 +1,195 @@
+"""What the registry's file holds: the versions of every model, and which of them became champion when.
+
+    {"models": {"flights": {"1.0": {"archive": "flights-1.0.mar", "sha256": "…", "state": "champion",
+                                    "created": "…", "evaluation": {…}}}},
+     "promotions": [{"model": "flights", "version": "1.0", "former": "", "time": "…", "by": "…", "why": "…"}]}
+
+An entry that cannot be read is left out and kept as it is; the others are served.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from serving import documents
+
+State = Literal["champion", "challenger", "refused", "retired"]
+RESTORE = "python -m serving restore-registry"
+
+
+class Version(msgspec.Struct, forbid_unknown_fields=True):
+    """One version of a model.
+
+    Attributes:
+        archive: file name in the model store.
+        sha256: of that file.
+        state: at most one version of a model is champion, the one that is served; a challenger that was judged and
+            not promoted is refused.
+        created: ISO 8601.
+        evaluation: as in the contract.
+    """
+
+    archive: str
+    sha256: str
+    state: State
+    created: str
+    evaluation: dict[str, Any] = {}
+
+
+class ChampionVersion(NamedTuple):
+    """The version of a model that is served, with its number."""
+
+    number: str
+    version: Version
+
+
+class Promotion(msgspec.Struct, frozen=True):
+    """A version that became champion.
+
+    Attributes:
+        former: the champion before; empty if there was none.
+        time: ISO 8601, in UTC.
+        by: what made it champion, such as ``serving promote``.
+        why: in words.
+    """
+
+    model: str
+    version: str
+    former: str
+    time: str
+    by: str
+    why: str = ""
+
+
+@dataclass
+class Note:
+    """Who changes champions, and why: what the history of promotions says of it; nothing without a who."""
+
+    by: str
+    why: str = ""
+
+
+class Document(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole file."""
+
+    models: dict[str, dict[str, Version]] = {}
+    promotions: list[Promotion] = []
+
+
+@dataclass
+class Content:
+    """What a registry's file holds.
+
+    Attributes:
+        document: what can be read of it.
+        damaged: what cannot, as it stands there, by model and number.
+        faults: what is wrong with it, by model and number.
+        repaired: whether it has NaN, as former versions wrote it.
+    """
+
+    document: Document
+    damaged: dict[str, dict[str, Any]]
+    faults: dict[str, dict[str, str]]
+    repaired: bool = False
+
+
+def read_content(path: Path) -> Content:
+    """Read what can be read of a registry's file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is damaged as a whole.
+    """
+    content = path.read_bytes()
+    try:
+        return Content(msgspec.json.decode(content, type=Document), {}, {})
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass  # what is wrong, and where, is told below
+    whole = documents.from_json(content)
+    repaired = any(word in content for word in (b"NaN", b"Infinity"))
+    shape = msgspec.convert(whole, _Shape)
+    models: dict[str, dict[str, Version]] = {}
+    damaged: dict[str, dict[str, Any]] = {}
+    faults: dict[str, dict[str, str]] = {}
+    for name, versions in shape.models.items():
+        entries = versions if isinstance(versions, dict) else {"": versions}
+        for number, entry in entries.items():
+            try:
+                models.setdefault(name, {})[number] = msgspec.convert(entry, Version)
+            except msgspec.ValidationError as error:
+                damaged.setdefault(name, {})[number] = entry
+                faults.setdefault(name, {})[number] = f"its entry in {path} is damaged: {error}: `{RESTORE}` mends it"
+    return Content(Document(models, _readable(shape.promotions)), damaged, faults, repaired)
+
+
+class _Shape(msgspec.Struct, forbid_unknown_fields=True):
+    """A registry of whose entries nothing is known."""
+
+    models: dict[str, Any] = {}
+    promotions: list[Any] = []
+
+
+def _readable(promotions: list[Any]) -> list[Promotion]:
+    readable = []
+    for entry in promotions:
+        with contextlib.suppress(msgspec.ValidationError):  # a line of the history that is lost stops nothing
+            readable.append(msgspec.convert(entry, Promotion))
+    return readable
+
+
+def champion_numbers(models: Mapping[str, Mapping[str, Version]]) -> dict[str, str]:
+    """Return the champion of each model that has one."""
+    champions = {name: champion_of(versions) for name, versions in models.items()}
+    return {name: champion.number for name, champion in champions.items() if champion}
+
+
+def promoted(before: Mapping[str, str], after: Mapping[str, str], note: Note) -> list[Promotion]:
+    """Return what the history says of the champions that changed."""
+    now = datetime.now(UTC).isoformat()
+    changed = {name: number for name, number in after.items() if before.get(name) != number}
+    return [Promotion(name, number, before.get(name, ""), now, note.by, note.why) for name, number in changed.items()]
+
+
+def champion_of(versions: Mapping[str, Version]) -> ChampionVersion | None:
+    """Return the champion among the versions of a model, if there is one."""
+    champions = (ChampionVersion(*item) for item in versions.items() if item[1].state == "champion")
+    return next(champions, None)
+
+
+def make_champion(models: dict[str, dict[str, Version]], name: str, number: str) -> None:
+    """Within ``Registry.change``: make one version champion and retire the former one.
+
+    Raises:
+        KeyError: no such model or version.
+    """
+    chosen = version_of(models, name, number)
+    if former := champion_of(models[name]):
+        former.version.state = "retired"
+    chosen.state = "champion"
+
+
+def version_of(models: dict[str, dict[str, Version]], name: str, number: str) -> Version:
+    """One version of those that ``Registry.models`` gives.
+
+    Raises:
+        KeyError: no such model or version; names those that there are.
+    """
+    if number not in models.get(name, {}):
+        raise KeyError(f"{name} {number} is not registered; there are {', '.join(models.get(name, {})) or 'none'}")
+    return models[name][number]
+
+
+def next_number(*versions: Mapping[str, object]) -> str:
+    """The number of the next version: 1.0, 1.1, 1.2, …
+
+    Args:
+        versions: by number, those whose entries are damaged too; a number of another form counts for nothing.
+    """
+    minors = (number.removeprefix("1.") for known in versions for number in known if number.startswith("1."))
+    return f"1.{1 + max((int(minor) for minor in minors if minor.isdecimal()), default=-1)}"
