@@ -8,10 +8,8 @@ trust the ratio more than the times. The whole is CPU time; the stages, which th
 least that was seen.
 """
 
-import io
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -22,13 +20,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
+from handlers.formats.pictures import encode_png
+from handlers.formats.requests import native_request, npy_request, rows_of, to_json, v2_binary_request, v2_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, NPY, OCTETS, Request
 
@@ -79,30 +78,25 @@ def writers(contract: ModelContract) -> dict[str, Writer]:
     """The formats that a model is measured in."""
 
     def native(tensors: Tensors) -> Request:
-        row = {name: array[0].tolist() if array.ndim > 1 else array.tolist()[0] for name, array in tensors.items()}
-        return _json(row if contract.has_named_rows else {"inputs": next(iter(row.values()))})
+        return _json(native_request(contract, rows_of(contract, tensors)[0]))
 
     def floats(tensors: Tensors) -> Request:
         return native({name: array.astype(float) for name, array in tensors.items()})
 
     def v2(tensors: Tensors) -> Request:
-        return _json({"inputs": [head | {"data": tensors[head["name"]].ravel().tolist()} for head in heads]})
+        return _json(v2_request(contract, tensors))
 
     def binary(tensors: Tensors) -> Request:
-        blobs = [_blob(tensors[head["name"]]) for head in heads]
-        items = [h | {"parameters": {"binary_data_size": len(b)}} for h, b in zip(heads, blobs, strict=True)]
-        text = json.dumps({"inputs": items}).encode()
-        return _request(text + b"".join(blobs), OCTETS, {"inference-header-content-length": str(len(text))})
+        body, headers = v2_binary_request(contract, tensors)
+        return _request(body, OCTETS, {name.lower(): value for name, value in headers.items()})
+
+    def npy(tensors: Tensors) -> Request:
+        return _request(npy_request(tensors), NPY)
 
     def png(tensors: Tensors) -> Request:
-        buffer = io.BytesIO()
-        Image.fromarray(next(iter(tensors.values()))[0]).save(buffer, "png")
-        return _request(buffer.getvalue(), "image/png")
+        return _request(encode_png(next(iter(tensors.values()))[0]), "image/png")
 
-    heads: list[dict[str, Any]] = [
-        {"name": s.name, "shape": [1, *s.shape[1:]], "datatype": s.datatype} for s in contract.inputs
-    ]
-    found: dict[str, Writer] = {"native": native, "v2": v2, "v2 binary": binary, "npy": _npy}
+    found: dict[str, Writer] = {"native": native, "v2": v2, "v2 binary": binary, "npy": npy}
     return found if contract.has_named_rows else found | {"native, floats": floats, "png": png}
 
 
@@ -186,23 +180,7 @@ def _request(body: bytes, media_type: str, more: Mapping[str, str] | None = None
 
 
 def _json(value: Any) -> Request:
-    return _request(json.dumps(value).encode(), JSON)
-
-
-def _npy(tensors: Tensors) -> Request:
-    columns = {name: array.astype(str) if array.dtype == object else array for name, array in tensors.items()}
-    array = next(iter(columns.values()))
-    if len(columns) > 1:
-        array = np.array([tuple(c[0] for c in columns.values())], [(n, c.dtype) for n, c in columns.items()])
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return _request(buffer.getvalue(), NPY)
-
-
-def _blob(array: Array) -> bytes:
-    if array.dtype != object:
-        return array.tobytes()
-    return b"".join(struct.pack("<I", len(text)) + text.encode() for text in array)
+    return _request(to_json(value), JSON)
 
 
 def _serve() -> None:
