@@ -88,7 +88,7 @@ class Worker:
             wire.install(unpacked.settings.get("wire", True), sys.modules["ts"].__version__, answer, idle)
         if telemetry:
             name, file = engine
-            sha = unpacked.contract.lineage.get("graph_sha256", {}).get(file, "")
+            sha = unpacked.contract.lineage.graph_sha256.get(file, "")
             telemetry.loaded(time.perf_counter() - self._started, name, sha[:12])
         # What is loaded stays. Else the collector walks through all of torch's objects now and then, and every client
         # waits some 70 ms.

@@ -232,7 +232,7 @@ def _yaml(config: Mapping[str, Any]) -> bytes:
 
 def _manifest(contract: ModelContract, entry_point: str, description: str) -> bytes:
     manifest = {
-        "createdOn": contract.lineage.get("created", ""),
+        "createdOn": contract.lineage.created,
         "runtime": "python",
         "archiverVersion": "marloop",
         "description": description,

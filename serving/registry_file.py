@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from handlers.contract.model_card import Evaluation
 from serving import documents
 
 State = Literal["champion", "challenger", "refused", "retired"]
@@ -31,7 +32,7 @@ class Version(msgspec.Struct, forbid_unknown_fields=True):
         state: at most one version of a model is champion, the one that is served; a challenger that was judged and
             not promoted is refused.
         created: ISO 8601.
-        evaluation: as in the contract.
+        evaluation: as in the contract; kept as it is written, whoever wrote it.
     """
 
     archive: str
@@ -39,6 +40,15 @@ class Version(msgspec.Struct, forbid_unknown_fields=True):
     state: State
     created: str
     evaluation: dict[str, Any] = {}
+
+    @property
+    def measured(self) -> Evaluation:
+        """The evaluation by its type.
+
+        Raises:
+            ValueError: it is none of this type.
+        """
+        return msgspec.convert(self.evaluation, Evaluation)
 
 
 class ChampionVersion(NamedTuple):

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from serving import archive
 from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256
 from serving.registry_file import read_content
@@ -156,8 +158,8 @@ def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
         contract = archive.read_contract(path)
     except ArchiveError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
-    created = str(contract.lineage.get("created", ""))
-    version = Version(path.name, file_sha256(path), state, created, contract.evaluation)
+    created = contract.lineage.created
+    version = Version(path.name, file_sha256(path), state, created, msgspec.to_builtins(contract.evaluation))
     return contract.name, contract.version, version
 
 

@@ -44,16 +44,16 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
     """
     contract = unpack(registry, recipe.name, folder)
     hp, data = learned_from(recipe, contract, cache)
-    found = contract.lineage
+    lineage = contract.lineage
     trained = Trained(
         recipe,
-        found["preset"],
+        lineage.preset,
         hp,
         data,
         _with_weights(recipe, contract, recipe.module(hp, data), folder / PROGRAM).eval(),
-        found["fit_seconds"],
-        found["history"],
-        found.get("temperature", 1.0),
+        lineage.fit_seconds or 0.0,
+        lineage.epochs,
+        1.0 if lineage.temperature is None else lineage.temperature,
     )
     return Champion(contract, trained, folder)
 
@@ -86,18 +86,23 @@ def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> t
     Raises:
         DataError: the data cannot be had, or is not what the version was trained on, feedback among it.
     """
-    if fed := contract.lineage.get("feedback"):
+    if fed := contract.lineage.feedback:
         raise DataError(
-            f"{recipe.name} {contract.version} learned from {fed['rows'] - fed['held_out']:,} rows of feedback as well "
-            f"({fed['since'][:10]} to {fed['until'][:10]}) and was measured on {fed['held_out']:,} newer ones, all of "
-            f"a file with SHA-256 {fed['sha256']}. The recipe loads none of them, so report, optimize and export need "
+            f"{recipe.name} {contract.version} learned from {fed.rows - fed.held_out:,} rows of feedback as well "
+            f"({fed.since[:10]} to {fed.until[:10]}) and was measured on {fed.held_out:,} newer ones, all of "
+            f"a file with SHA-256 {fed.sha256}. The recipe loads none of them, so report, optimize and export need "
             f"a champion that learned without: `python -m training train {recipe.name} --promote always` makes one"
         )
-    hp = msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None)))
+    hp = hyperparameters(recipe, contract)
     data = recipe.load(hp, cache)
-    if data.sha256 != contract.lineage["data_sha256"]:
+    if data.sha256 != contract.lineage.data_sha256:
         raise DataError(f"{recipe.name} {contract.version} was trained on other data: train it again")
     return hp, data
+
+
+def hyperparameters(recipe: Recipe[Any], contract: ModelContract) -> Any:
+    """A version's hyperparameters, of the recipe's own type."""
+    return msgspec.convert(contract.lineage.hyperparameters, type(recipe.preset(None)))
 
 
 def _with_weights(recipe: Recipe[Any], contract: ModelContract, module: nn.Module, program: Path) -> nn.Module:

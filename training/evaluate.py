@@ -2,25 +2,25 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 import torchmetrics
 import torchmetrics.classification as classification
+from msgspec.structs import replace
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from handlers.contract import Array, Task
+from handlers.contract.model_card import Calibration, ClassMetrics, Evaluation, Lead, Metrics
 from serving.documents import finite
 from training.recipe import Data, Recipe, Split
 from training.statistics.calibration import calibration, fit_temperature
 from training.statistics.criteria import PRIMARY, Criterion
 from training.statistics.decisive import value
 from training.statistics.intervals import bootstrap
-
-Metrics = dict[str, float | None]  # by name; None where the rows do not tell
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
     temperature: float | None = None,
     times: Array | None = None,
     by: Criterion | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Compare predictions with the truth.
 
     Args:
@@ -49,11 +49,7 @@ def evaluate(
         by: what decides between versions; None: the task's metric.
 
     Returns:
-        ``rows``, ``primary`` (the metric that decides, and ``criterion`` where a recipe named it), ``metrics``,
-        ``baselines`` (metrics by name), ``intervals`` and ``gains`` (see ``intervals.bootstrap``). A metric that these
-        rows do not tell is None, never NaN, has no interval, and ``unmeasured`` has the reason by its name. For a
-        classification ``per_class``, ``confusion`` (counts, a row for each true class, a column for each answer) and
-        ``calibration``; with slices ``slices`` (by name, what is first named here, each measured by itself).
+        A metric that these rows do not tell is None, never NaN, has no interval, and ``unmeasured`` says why.
     """
     standard = _standard(task)
 
@@ -63,30 +59,36 @@ def evaluate(
             found[by.name] = value(by, labels, values, truth)
         return known(found)
 
-    def compare(rows: Any) -> dict[str, Any]:
-        others = {name: measure(values[rows], target[rows]) for name, values in baselines.items()}
+    def compare(rows: Any) -> Evaluation:
         metrics = measure(output[rows], target[rows])
-        found = {"rows": len(target[rows]), "metrics": metrics, "baselines": others}
         parts = {name: values[rows] for name, values in baselines.items()}
         when = None if times is None else times[rows]
         sure = bootstrap(task, output[rows], target[rows], parts, own, times=when)
-        sure["intervals"] = {name: ends for name, ends in sure["intervals"].items() if metrics[name] is not None}
-        return found | unmeasured(metrics, output[rows], target[rows]) | sure
+        return Evaluation(
+            rows=len(target[rows]),
+            metrics=metrics,
+            baselines={name: measure(values, target[rows]) for name, values in parts.items()},
+            unmeasured=unmeasured(metrics, output[rows], target[rows]),
+            intervals={name: ends for name, ends in sure.intervals.items() if metrics[name] is not None},
+            gains={name: Lead(value, (low, high)) for name, (value, low, high) in sure.gains.items()},
+        )
 
-    named = {"criterion": asdict(by)} if by else {}
-    evaluation = {"primary": by.name if by else PRIMARY[task][0]} | named | compare(slice(None))
+    evaluation = replace(compare(slice(None)), primary=by.name if by else PRIMARY[task][0], criterion=by)
     if task == "classification":
-        evaluation["per_class"] = _per_class(torch.from_numpy(output), torch.from_numpy(target), labels)
         counts = np.zeros((len(labels), len(labels)), int)
         np.add.at(counts, (target, output.argmax(1)), 1)
-        evaluation["confusion"] = counts.tolist()
-        evaluation["calibration"] = finite(calibration(output, target, temperature))
-    if slices is not None:
-        evaluation["slices"] = {str(name): compare(slices == name) for name in dict.fromkeys(slices.tolist())}
-    return evaluation
+        evaluation = replace(
+            evaluation,
+            per_class=_per_class(torch.from_numpy(output), torch.from_numpy(target), labels),
+            confusion=counts.tolist(),
+            calibration=msgspec.convert(finite(calibration(output, target, temperature)), Calibration),
+        )
+    if slices is None:
+        return evaluation
+    return replace(evaluation, slices={str(name): compare(slices == name) for name in dict.fromkeys(slices.tolist())})
 
 
-def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | None = None) -> dict[str, Any]:
+def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | None = None) -> Evaluation:
     """Evaluate a recipe's model beside the recipe's baselines.
 
     Args:
@@ -95,27 +97,26 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
         watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
 
     Returns:
-        As of ``evaluate``; where feedback was held out, also ``held_out_since``, the time of its first row: such
-        figures say nothing beside those of other rows.
+        As of ``evaluate``, with ``held_out_since`` where feedback was held out.
     """
     test, baselines = data.test, recipe.baselines(data)
     temperature = None
     if recipe.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
     options = (test.slices, recipe.metrics, temperature, test.time, recipe.decides)
-    found = evaluate(recipe.task, recipe.labels, output, test.target, baselines, *options)
-    return found | ({"held_out_since": data.feedback["held_out_since"]} if data.feedback else {})
+    evaluation = evaluate(recipe.task, recipe.labels, output, test.target, baselines, *options)
+    return replace(evaluation, held_out_since=data.feedback.held_out_since) if data.feedback else evaluation
 
 
-def learned(recipe: Recipe[Any], split: Split, output: Array) -> dict[str, Any]:
-    """The standard metrics on the rows that a model learned from: ``rows`` and ``metrics``.
+def learned(recipe: Recipe[Any], split: Split, output: Array) -> Evaluation:
+    """The standard metrics on the rows that a model learned from.
 
     Args:
         split: of these rows.
         output: of the served module for them.
     """
     metrics = known(_standard(recipe.task)(output, split.target))
-    return {"rows": len(split), "metrics": metrics} | unmeasured(metrics, output, split.target)
+    return Evaluation(rows=len(split), metrics=metrics, unmeasured=unmeasured(metrics, output, split.target))
 
 
 def known(metrics: Mapping[str, float]) -> Metrics:
@@ -123,10 +124,9 @@ def known(metrics: Mapping[str, float]) -> Metrics:
     return {name: one if math.isfinite(one) else None for name, one in metrics.items()}
 
 
-def unmeasured(metrics: Metrics, output: Array, target: Array) -> dict[str, dict[str, str]]:
-    """Say why metrics could not be computed, under ``unmeasured``; nothing where all could."""
-    reasons = {name: _why_not(name, output, target) for name, value in metrics.items() if value is None}
-    return {"unmeasured": reasons} if reasons else {}
+def unmeasured(metrics: Metrics, output: Array, target: Array) -> dict[str, str]:
+    """Say why metrics could not be computed; nothing where all could."""
+    return {name: _why_not(name, output, target) for name, value in metrics.items() if value is None}
 
 
 def _why_not(name: str, output: Array, target: Array) -> str:
@@ -175,16 +175,16 @@ def _aucs(output: Tensor, target: Tensor) -> Tensor:
     return found
 
 
-def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[ClassMetrics]:
     options: dict[str, Any] = {"num_classes": len(labels), "average": "none"}
     columns = {
         "precision": classification.MulticlassPrecision(**options)(output, target),
         "recall": classification.MulticlassRecall(**options)(output, target),
         "f1": classification.MulticlassF1Score(**options)(output, target),
         "auc": _aucs(output, target),
-        "rows": torch.bincount(target, minlength=len(labels)),
     }
+    rows = torch.bincount(target, minlength=len(labels))
     return [
-        {"label": label} | known({name: column[i].item() for name, column in columns.items()})
+        ClassMetrics(label, rows=int(rows[i]), **known({name: column[i].item() for name, column in columns.items()}))
         for i, label in enumerate(labels)
     ]

@@ -21,6 +21,7 @@ import numpy as np
 from handlers import json_io
 from handlers.batch import Decoded
 from handlers.contract import Array, ModelContract
+from handlers.contract.model_card import FeedbackRows
 from handlers.formats.codec import Codec
 from handlers.formats.requests import native_request
 from handlers.formats.tokens import PAD
@@ -108,9 +109,8 @@ def extend(
         share: of its rows, the newest, that are held out.
 
     Returns:
-        With ``feedback`` for the lineage: ``rows`` that fit, how many of these are ``held_out``, the times ``since``
-        and ``until`` of the oldest and the newest, ``held_out_since``, ``sha256`` of the file, rows ``refused``. The
-        sum of the data tells it from data without these rows, or with another share held out.
+        With ``feedback`` for the lineage. The sum of the data tells it from data without these rows, or with another
+        share held out.
 
     Raises:
         DataError: the file cannot be read or is damaged, or it has too few rows that fit.
@@ -123,15 +123,15 @@ def extend(
     step(f"learning {len(learned):,} rows of feedback as well; the {len(held_out):,} newest are held out")
     extended = recipe.with_feedback(data, learned, held_out, hp)
     assert held_out.time is not None
-    told = {
-        "rows": len(feedback.rows),
-        "held_out": len(held_out),
-        "since": feedback.since.isoformat(),
-        "until": feedback.until.isoformat(),
-        "held_out_since": datetime.fromtimestamp(int(held_out.time[0]), UTC).isoformat(),
-        "sha256": feedback.sha256,
-        "refused": feedback.refused,
-    }
+    told = FeedbackRows(
+        rows=len(feedback.rows),
+        held_out=len(held_out),
+        since=feedback.since.isoformat(),
+        until=feedback.until.isoformat(),
+        held_out_since=datetime.fromtimestamp(int(held_out.time[0]), UTC).isoformat(),
+        sha256=feedback.sha256,
+        refused=feedback.refused,
+    )
     digest = sha256(data.sha256.encode(), feedback.sha256.encode(), str(len(held_out)).encode())
     return replace(extended, sha256=digest, feedback=told)
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from handlers.contract import Array, Example, ModelContract
+from handlers.contract.model_card import Evaluation
 from handlers.engine import load_engine
 from handlers.formats.requests import native_request
 from handlers.handler import ModelHandler
@@ -24,7 +25,7 @@ from training.feedback import as_many_steps, extend
 from training.packaging import contents, export, result_file
 from training.packaging.deadline import with_deadline
 from training.packaging.interface import contract_without_version
-from training.packaging.lineage import lineage
+from training.packaging.lineage import lineage, with_lineage
 from training.packaging.reference import reference
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
@@ -86,8 +87,8 @@ def train(
     output = export.predict(module, data.test)
     watched = None if data.validation is None else export.predict(module, data.validation)
     learned = export.predict(module, data.train)
-    evaluation = evaluate.held_out(recipe, data, output, watched)
-    evaluation |= {"learned": evaluate.learned(recipe, data.train, learned)}
+    known = evaluate.learned(recipe, data.train, learned)
+    evaluation = msgspec.structs.replace(evaluate.held_out(recipe, data, output, watched), learned=known)
     contract = draft(trained, evaluation, learned, output)
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
@@ -95,7 +96,7 @@ def train(
         export.export(trained, contract, graphs)
         step("checking that the graphs agree with the module")
         parity = export.check_parity(trained, contract, graphs)
-        contract = msgspec.structs.replace(contract, lineage=contract.lineage | {"parity": parity})
+        contract = with_lineage(contract, parity=parity)
         result = publish(trained, contract, graphs, registry, promote)
     if result_file:
         tell(result, result_file)
@@ -106,8 +107,14 @@ def train(
 def tell(result: Result, path: Path) -> None:
     """Write what a program needs to know of a new version, in JSON; the file is there whole or not at all."""
     contract = result.contract
-    since = contract.evaluation.get("held_out_since") or ""
-    found = result_file.Trained(contract.name, contract.version, str(result.archive), result.state, result.why, since)
+    found = result_file.Trained(
+        contract.name,
+        contract.version,
+        str(result.archive),
+        result.state,
+        result.why,
+        contract.evaluation.held_out_since,
+    )
     _write(found, path)
 
 
@@ -143,7 +150,7 @@ def publish(
     for asset, content in data.assets.items():
         (graphs / ASSETS / asset).write_bytes(content)
     sums = {graph: file_sha256(graphs / graph) for graph in GRAPHS}
-    draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"graph_sha256": sums})
+    draft = with_lineage(draft, graph_sha256=sums)
     example = _example(recipe, draft, data, graphs, serving_of(recipe, registry.store))
     draft = msgspec.structs.replace(draft, example=example)
     return register(draft, _packing(recipe, graphs, registry), registry, promote, replaces)
@@ -157,7 +164,7 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
     """
     with tempfile.TemporaryDirectory() as folder:
         contract = unpack(registry, recipe.name, Path(folder))
-        draft = msgspec.structs.replace(contract, lineage=contract.lineage | {"packaged_from": contract.version})
+        draft = with_lineage(contract, packaged_from=contract.version)
         return register(draft, _packing(recipe, Path(folder), registry), registry, "always")
 
 
@@ -194,7 +201,7 @@ def report(result: Result, trained: Trained, output: Array, step: Callable[[str]
         return result
 
 
-def draft(trained: Trained, evaluation: dict[str, Any], output: Array, held_out: Array) -> ModelContract:
+def draft(trained: Trained, evaluation: Evaluation, output: Array, held_out: Array) -> ModelContract:
     """A contract that lacks a version, an example and what is known of the graphs.
 
     Args:

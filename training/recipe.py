@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from handlers.contract import Array, Task, TensorSpec, classification_outputs
+from handlers.contract.model_card import FeedbackRows
 from training.statistics.criteria import Criterion
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Data:
     validation: Split | None = None
     weights: Path | None = None
     assets: Mapping[str, bytes] = field(default_factory=dict)
-    feedback: Mapping[str, Any] | None = None
+    feedback: FeedbackRows | None = None
 
 
 @dataclass(frozen=True)

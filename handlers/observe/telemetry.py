@@ -168,6 +168,7 @@ class Telemetry:
 
 def value_buckets(contract: ModelContract) -> list[float]:
     """Return bucket bounds for a regression: each bucket holds a tenth of the predictions on the training data."""
-    quantiles = contract.reference.get("output", {}).get("quantiles") or [0.0, 1.0]
-    bounds = np.quantile(np.asarray(quantiles, float), np.linspace(0, 1, 11))
+    output = contract.reference.output
+    quantiles = output.numbers if output and output.quantiles else [0.0, 1.0]
+    bounds = np.quantile(quantiles, np.linspace(0, 1, 11))
     return sorted({float(f"{bound:.3g}") for bound in bounds})

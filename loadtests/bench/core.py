@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
 from handlers.formats.pictures import encode_png
@@ -171,7 +172,9 @@ def _contract(
     name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], labels: tuple[str, ...]
 ) -> ModelContract:
     task: Any = "classification" if labels else "regression"
-    return ModelContract(name, "1.0", task, inputs, outputs, labels, Example({}, {}), {}, {}, {})
+    return ModelContract(
+        name, "1.0", task, inputs, outputs, labels, Example({}, {}), Reference(), Evaluation(), Lineage()
+    )
 
 
 def _request(body: bytes, media_type: str, more: Mapping[str, str] | None = None) -> Request:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.contract.model_card import Summary
 from handlers.formats.requests import native_member
 
 Tensors = dict[str, Array]
@@ -31,15 +32,15 @@ def example_value(contract: ModelContract, spec: TensorSpec) -> Any:
 
 
 def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:
-    summary: Mapping[str, Any] = contract.reference.get("inputs", {}).get(spec.name, {})
+    summary = contract.reference.inputs.get(spec.name, Summary())
     if spec.categories:
-        return _categories(spec, rng, rows, summary.get("counts", {}))
+        return _categories(spec, rng, rows, summary.counts or {})
     if spec.datatype == "BOOL":
         return rng.integers(0, 2, (rows, *spec.shape[1:])).astype(bool)
     example = _as_array(spec, example_value(contract, spec))
     if spec.datatype == "BYTES":
-        return _texts(contract, spec, rng, _drawn(rng, summary.get("quantiles") or [0.0], rows))
-    quantiles = np.array(summary.get("quantiles") or [float(example.mean(dtype=np.float64))])
+        return _texts(contract, spec, rng, _drawn(rng, summary.numbers if summary.quantiles else [0.0], rows))
+    quantiles = summary.numbers if summary.quantiles else np.array([float(example.mean(dtype=np.float64))])
     wanted = _drawn(rng, quantiles, rows)
     return _fit(contract, spec, wanted if spec.is_scalar else _scaled(example, wanted))
 
@@ -84,12 +85,13 @@ def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator
     if spec.categories:
         return _categories(spec, rng, rows, {})
     if spec.datatype == "BYTES":
-        quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles") or [0.0]
-        return _texts(contract, spec, rng, rng.choice([min(quantiles), max(quantiles)], rows))
+        lengths = contract.reference.inputs.get(spec.name, Summary()).numbers
+        ends = [lengths.min(), lengths.max()] if len(lengths) else [0.0, 0.0]
+        return _texts(contract, spec, rng, rng.choice(ends, rows))
     if spec.datatype == "BOOL":
         return _plausible(contract, spec, rng, rows)
-    ends = np.array(_ends(contract, spec), np.float64)
-    return _fit(contract, spec, ends[rng.integers(0, 2, (rows, *spec.shape[1:]))])
+    limits = np.array(_ends(contract, spec), np.float64)
+    return _fit(contract, spec, limits[rng.integers(0, 2, (rows, *spec.shape[1:]))])
 
 
 def _fit(contract: ModelContract, spec: TensorSpec, values: Array) -> Array:
@@ -123,7 +125,8 @@ def _seen(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
         info = np.iinfo(np.dtype(spec.dtype))
         return float(info.min), float(info.max)
     example = _as_array(spec, example_value(contract, spec)).astype(np.float64)
-    quantiles = contract.reference.get("inputs", {}).get(spec.name, {}).get("quantiles", []) if spec.is_scalar else []
+    known = contract.reference.inputs.get(spec.name, Summary()) if spec.is_scalar else Summary()
+    quantiles = known.numbers.tolist()
     return min([*quantiles, float(example.min())]), max([*quantiles, float(example.max())])
 
 

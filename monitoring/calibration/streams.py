@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract.model_card import Evaluation, Lineage, Metrics, Reference
 from monitoring.calibration.timeline import Timeline, timeline
 from serving.registry import Registry
 from training import recipes
@@ -117,9 +118,9 @@ def _contract(name: str, inputs: tuple[TensorSpec, ...], output: TensorSpec | No
         outputs=(output,) if output else classification_outputs(len(RARE)),
         labels=() if output else RARE,
         example=Example({}, {}),
-        reference={},
-        evaluation={},
-        lineage={},
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
     )
 
 
@@ -127,10 +128,10 @@ def _known(contract: ModelContract, rows: Split, known: int, output: Array) -> T
     """The stream, whose version knows the first rows: its reference is of them."""
     first = rows.head(known)
     errors = errors_of(contract, output[:known], first.target)
-    metric = {"rmse": float(np.sqrt(np.mean(errors**2)))} if contract.task == "regression" else {}
+    metric: Metrics = {"rmse": float(np.sqrt(np.mean(errors**2)))} if contract.task == "regression" else {}
     metric |= {"accuracy": float(1 - np.mean(errors))} if contract.task == "classification" else {}
     reference = summaries(contract, values_of(first), output[:known], errors, first.time)
-    contract = msgspec.structs.replace(contract, reference=reference, evaluation={"metrics": metric})
+    contract = msgspec.structs.replace(contract, reference=reference, evaluation=Evaluation(metrics=metric))
     return Timeline(contract, rows, known, output)
 
 

@@ -14,7 +14,7 @@ from handlers.engine import load_engine
 from monitoring.live.drift import window_needed
 from monitoring.store.records import Labelled, Prediction
 from serving.registry import Registry
-from training.champion import unpack
+from training.champion import hyperparameters, unpack
 from training.packaging import export
 from training.packaging.reference import errors_of, summaries, values_of
 from training.packaging.serving_settings import serving_of
@@ -96,14 +96,14 @@ def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
     rows = recipe.timeline(data)
     if rows is None or rows.time is None or data.train.time is None or data.test.time is None:
         raise ValueError(f"the recipe {recipe.name} has no timeline: nothing tells which of its rows came when")
-    if "usual" not in contract.reference.get("errors", {}):
+    if not (contract.reference.errors and contract.reference.errors.usual):
         raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
     known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
     return Timeline(contract, rows, int(known), _answers(recipe, registry, contract, rows))
 
 
 def _data(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> Data:
-    return recipe.load(msgspec.convert(contract.lineage["hyperparameters"], type(recipe.preset(None))), cache)
+    return recipe.load(hyperparameters(recipe, contract), cache)
 
 
 def _answers(recipe: Recipe[Any], registry: Registry, contract: ModelContract, rows: Split) -> Array:

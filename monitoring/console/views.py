@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from handlers.contract import ModelContract
+from handlers.contract.model_card import Evaluation
 from monitoring.live.drift import KINDS, Drift, Kind
 from monitoring.live.live import Live
 from monitoring.live.quality import Measured
@@ -132,18 +133,21 @@ class Views:
 
 
 def _version(number: str, version: Version, measured: Measured | None) -> VersionView:
-    trained, speed = _trained(version.evaluation), version.evaluation.get("speed", {})
+    evaluation = version.measured
+    rates = evaluation.speed.tokens_per_second if evaluation.speed else {}
+    speed = {f"{streams} stream{'' if streams == '1' else 's'}": rate for streams, rate in rates.items()}
+    trained = _trained(evaluation)
     return VersionView(number, version.state, version.created, trained, _live(measured), measured, speed)
 
 
-def _trained(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
+def _trained(evaluation: Evaluation) -> dict[str, Figure]:
     figures = {}
-    for name, value in evaluation.get("metrics", {}).items():
+    for name, value in evaluation.metrics.items():
         if value is None:  # it could not be measured
             continue
-        low, high = evaluation.get("intervals", {}).get(name) or (None, None)
+        low, high = evaluation.interval(name) or (None, None)
         unit = "tokens" if name == "perplexity" else "rows"
-        figures[name] = Figure(value, low, high, evaluation.get("rows"), unit)
+        figures[name] = Figure(value, low, high, evaluation.rows, unit)
     return figures
 
 
@@ -154,9 +158,9 @@ def _live(measured: Measured | None) -> dict[str, Figure]:
 
 
 def _primary(contract: ModelContract | None, versions: Iterable[Version]) -> str:
-    told = [one.evaluation["primary"] for one in versions if "primary" in one.evaluation]
-    if told:
-        return str(told[-1])
+    named = [metric for version in versions if (metric := version.measured.primary)]
+    if named:
+        return named[-1]
     return PRIMARY[contract.task][0] if contract and contract.task in PRIMARY else ""
 
 

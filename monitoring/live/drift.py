@@ -15,9 +15,10 @@ import numpy as np
 from scipy import stats
 
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.contract.model_card import Summary
 from handlers.observe.events import LONGEST_TEXT
 from monitoring.store.records import Labelled, Prediction
-from training.statistics.distribution import Summary, distance, name_of, psi
+from training.statistics.distribution import distance, name_of, psi
 from training.statistics.usual import HOUR, Learned, hours_of, limit, p_value, read, whole_days
 
 Kind = Literal["features", "predictions", "errors"]
@@ -147,19 +148,19 @@ def windows_of(
     reference = contract.reference
     windows = []
     for spec in contract.inputs:
-        if summary := reference.get("inputs", {}).get(spec.name):
-            learned = read(summary.get("usual"))
+        if summary := reference.inputs.get(spec.name):
+            learned = read(summary.usual)
             told = [one for one in predictions if one.features.get(spec.name) is not None]
             rows = newest(learned, told, _time)
             values = _feature(spec, summary, [one.features[spec.name] for one in rows])
             windows.append(Window("features", spec.name, summary, values, _times(rows), learned))
-    if summary := reference.get("output"):
-        learned = read(summary.get("usual"))
+    if summary := reference.output:
+        learned = read(summary.usual)
         own = newest(learned, [one for one in predictions if one.version == contract.version], _time)
         values = _outputs(summary, [one.output for one in own])
         windows.append(Window("predictions", PREDICTION, summary, values, _times(own), learned))
-    if summary := reference.get("errors"):
-        learned = read(summary.get("usual"))
+    if summary := reference.errors:
+        learned = read(summary.usual)
         answered = [one for one in labelled if one.prediction.version == contract.version]
         known = newest(learned, answered, lambda one: _time(one.prediction))
         times = _times([one.prediction for one in known])
@@ -190,8 +191,8 @@ def newest(learned: Learned | None, rows: Sequence[T], time: Callable[[T], float
 def window_needed(contract: ModelContract) -> tuple[int, timedelta]:
     """How many of the newest predictions ``detect`` looks at, at most, and over how much time at least."""
     reference = contract.reference
-    summaries = [*reference.get("inputs", {}).values(), reference.get("output", {}), reference.get("errors", {})]
-    learned = [known for one in summaries if (known := read(one.get("usual")))]
+    summaries = [*reference.inputs.values(), reference.output, reference.errors]
+    learned = [known for summary in summaries if summary and (known := read(summary.usual))]
     rows = max((one.rows for one in learned), default=UNJUDGED)
     return rows, timedelta(hours=max((one.span for one in learned), default=0))
 
@@ -228,10 +229,10 @@ def _finding(window: Window) -> Finding:
 
 def _smaller(summary: Summary, errors: Array) -> bool:
     """Whether the errors are smaller than the reference's: the mean of their sizes, or the share of wrong ones."""
-    if "counts" in summary:
-        right, wrong = summary["counts"].values()
+    if summary.counts:
+        right, wrong = summary.counts.values()
         return bool(errors.mean() < wrong / (right + wrong))
-    return bool(np.abs(errors).mean() < np.abs(summary["quantiles"]).mean())
+    return bool(np.abs(errors).mean() < np.abs(summary.numbers).mean())
 
 
 def _corrected(findings: list[Finding]) -> list[Finding]:
@@ -250,7 +251,7 @@ def _corrected(findings: list[Finding]) -> list[Finding]:
 
 def _feature(spec: TensorSpec, summary: Summary, values: Sequence[Any]) -> Array:
     """As the reference summarises it: a text by its length, several values by their mean."""
-    if "counts" in summary:
+    if summary.counts is not None:
         return _indices(summary, values)
     if spec.datatype == "BYTES":
         return np.array([len(text[:LONGEST_TEXT]) for text in values], np.float64)
@@ -259,17 +260,17 @@ def _feature(spec: TensorSpec, summary: Summary, values: Sequence[Any]) -> Array
 
 
 def _outputs(summary: Summary, outputs: Sequence[Any]) -> Array:
-    if "counts" in summary:
+    if summary.counts is not None:
         return _indices(summary, [output["label"] for output in outputs])
     return np.array(outputs, np.float64)
 
 
 def _errors(summary: Summary, labelled: Sequence[Labelled]) -> Array:
-    if "counts" in summary:
+    if summary.counts is not None:
         return np.array([one.label != one.prediction.output["label"] for one in labelled], np.int64)
     return np.array([one.prediction.output - float(one.label) for one in labelled], np.float64)
 
 
 def _indices(summary: Summary, names: Sequence[str]) -> Array:
-    places = {name: i for i, name in enumerate(summary["counts"])}
+    places = {name: i for i, name in enumerate(summary.counts or {})}
     return np.array([places.get(name, len(places)) for name in names], np.int64)

@@ -74,7 +74,7 @@ def _chart(contract: ModelContract, finding: Finding, window: Window) -> Chart:
     alt = f"{finding.name} of {finding.rows:,} rows beside the reference: distance {finding.statistic:.3f}, {psi}."
     labels = {"xlabel": unit, "ylabel": "share of rows"}
     with drawing(finding.name, alt, **labels) as chart:
-        if "quantiles" in window.summary:
+        if window.summary.quantiles is not None:
             _numbers(chart.axes, window)
         else:
             _categories(chart.axes, window)
@@ -93,7 +93,7 @@ def _unit(contract: ModelContract, finding: Finding) -> str:
 
 
 def _numbers(axes: Axes, window: Window) -> None:
-    known = np.array(window.summary["quantiles"])
+    known = window.summary.numbers
     low, high = np.quantile(np.concatenate([known, window.values]), [0.005, 0.995])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     for values, colour, label in ((known, QUIET, "reference"), (window.values, SERIES[0], "window")):
@@ -103,8 +103,9 @@ def _numbers(axes: Axes, window: Window) -> None:
 
 
 def _categories(axes: Axes, window: Window) -> None:
-    names = [*window.summary["counts"], "unknown"]
-    counts = np.array([*window.summary["counts"].values(), 0])
+    categories = window.summary.counts or {}
+    names = [*categories, "unknown"]
+    counts = np.array([*categories.values(), 0])
     known, found = counts / counts.sum(), np.bincount(window.values, minlength=len(names)) / len(window.values)
     shown = np.argsort(-np.abs(found - known), kind="stable")[:NAMED]
     shown = shown[(known[shown] > 0) | (found[shown] > 0)]

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from scipy import stats
 
 from handlers.contract import Array, ModelContract
+from handlers.contract.model_card import Evaluation, Stretch, Summary
 from training.statistics.criteria import ERRORS
-from training.statistics.usual import Usual, hours_of, loss_limit, read
+from training.statistics.usual import hours_of, loss_limit, read
 
 LEVEL = 0.01  # probability that a window is beyond the limit where nothing changed
 UNKNOWN = 1.5  # times the error at training, where a version does not know how far stretches of time differ
@@ -27,8 +27,8 @@ def limits(contract: ModelContract, times: Array) -> dict[str, float]:
         version does not know how far its stretches differ: half as much again as its error at training is the limit.
     """
     metric = METRICS.get(contract.task)
-    summary = contract.reference.get("errors", {})
-    learned = read(summary.get("usual"))
+    summary = contract.reference.errors
+    learned = read(summary.usual) if summary else None
     if metric is None or not len(times):
         return {}
     usual = learned.fitting(len(times), hours_of(times, learned.cell)) if learned else None
@@ -44,7 +44,7 @@ def limits(contract: ModelContract, times: Array) -> dict[str, float]:
     return {metric: value}
 
 
-def expected(evaluation: Mapping[str, Any]) -> dict[str, float]:
+def expected(evaluation: Evaluation) -> dict[str, float]:
     """Return what a version may be expected to reach, by metric: as on held-out or on learned rows, the worse.
 
     A retraining holds the newest few days out. Where they were calm, a version that does as well as ever afterwards
@@ -53,7 +53,8 @@ def expected(evaluation: Mapping[str, Any]) -> dict[str, float]:
     Args:
         evaluation: of its contract.
     """
-    held_out, learned = (_measured(part.get("metrics", {})) for part in (evaluation, evaluation.get("learned", {})))
+    held_out = _measured(evaluation.metrics)
+    learned = _measured(evaluation.learned.metrics if evaluation.learned else {})
     return {name: (max if name in ERRORS else min)(value, learned.get(name, value)) for name, value in held_out.items()}
 
 
@@ -62,7 +63,7 @@ def _measured(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
-def _known(contract: ModelContract, usual: Usual) -> float | None:
+def _known(contract: ModelContract, usual: Stretch) -> float | None:
     loss = loss_limit(usual, LEVEL)
     if loss is None:
         return None
@@ -76,11 +77,11 @@ def _unknown(contract: ModelContract, metric: str) -> float | None:
     return UNKNOWN * usual if metric in ERRORS else 1 - UNKNOWN * (1 - usual)
 
 
-def _by_chance(summary: Mapping[str, Any], rows: int) -> float:
+def _by_chance(summary: Summary | None, rows: int) -> float:
     """The share of wrong answers that so many independent rows pass, with as many known ones, in a case of a hundred.
 
     The beta-binomial prediction from Jeffreys' prior (Brown, Cai and DasGupta 2001, Interval Estimation for a Binomial
     Proportion): no wrong answer among the known ones does not promise none.
     """
-    right, wrong = summary["counts"].values() if "counts" in summary else (0, 0)
+    right, wrong = summary.counts.values() if summary and summary.counts else (0, 0)
     return float(stats.betabinom.isf(LEVEL, rows, wrong + 0.5, right + 0.5)) / rows

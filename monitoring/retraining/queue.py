@@ -127,7 +127,7 @@ class Retraining:
 
     def _nothing_new(self, contract: ModelContract) -> str | None:
         """Why there is nothing to learn that the champion does not know already."""
-        until = contract.lineage.get("until")
+        until = contract.lineage.until
         if until is None:  # its rows have no times
             return None
         since = datetime.fromisoformat(until) + timedelta(seconds=1)

@@ -147,7 +147,7 @@ def _milliseconds(rows: Sequence[Pair[_Answer]]) -> Array:
 def _agree(champion: ModelContract, old: Any, new: Any) -> bool:
     if champion.task == "classification":
         return bool(old["label"] == new["label"])
-    usual = champion.evaluation.get("metrics", {}).get("rmse") or 0.0  # null where it could not be measured
+    usual = champion.evaluation.metrics.get("rmse") or 0.0  # null where it could not be measured
     return bool(np.abs(np.subtract(old, new)).max() <= usual)
 
 

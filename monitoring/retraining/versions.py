@@ -118,9 +118,9 @@ class Versions:
         from training import recipes
 
         contract = self._contract(model, self._models.champion(model).number)
-        preset = str(contract.lineage.get("preset"))
+        preset = contract.lineage.preset
         chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
-        return [*chosen, "--calibrate"] if "temperature" in contract.lineage else chosen
+        return [*chosen, "--calibrate"] if contract.lineage.temperature is not None else chosen
 
     @contextlib.contextmanager
     def _opened(self, model: str, numbers: Pair[str]) -> "Iterator[Pair[Archived]]":

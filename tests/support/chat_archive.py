@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from serving import archive
 from serving.registry import Registry, State, Version, file_sha256
 from tests.support.handlers import echo_engine
@@ -44,9 +45,9 @@ def contract(name: str, example: Example, version: str = "1.0") -> ModelContract
         outputs=(TensorSpec("text", "BYTES"),),
         labels=(),
         example=example,
-        reference={},
-        evaluation={},
-        lineage={},
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics as sk
 
 from handlers.contract import Array
+from tests.support.documents import document, evaluated
 from training.evaluate import evaluate
 from training.statistics.criteria import is_better
 
@@ -27,7 +28,7 @@ OUTPUT = np.array(
 
 def of_regression(output: list[float], target: list[float], **baselines: list[float]) -> dict[str, Any]:
     arrays = {name: np.array(values, np.float32) for name, values in baselines.items()}
-    return evaluate("regression", (), np.array(output, np.float32), np.array(target, np.float32), arrays)
+    return document(evaluate("regression", (), np.array(output, np.float32), np.array(target, np.float32), arrays))
 
 
 def test_regression_metrics_are_those_computed_by_hand() -> None:
@@ -42,7 +43,7 @@ def test_regression_metrics_agree_with_sklearn_on_large_values() -> None:
     random = np.random.default_rng(0)
     target = random.normal(1e4, 1, 5000).astype(np.float32)  # where sums of float32 would lose the digits
     output = (target + random.normal(0, 0.1, 5000)).astype(np.float32)
-    metrics = evaluate("regression", (), output, target, {})["metrics"]
+    metrics = document(evaluate("regression", (), output, target, {}))["metrics"]
     truth, found = target.astype(np.float64), output.astype(np.float64)
     assert metrics["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, found), rel=1e-6)
     assert metrics["mae"] == pytest.approx(sk.mean_absolute_error(truth, found), rel=1e-6)
@@ -56,7 +57,7 @@ def test_baselines_are_measured_like_the_model() -> None:
 
 
 def test_classification_metrics_are_those_computed_by_hand() -> None:
-    evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, {})
+    evaluation = document(evaluate("classification", LABELS, OUTPUT, TARGET, {}))
     assert evaluation["primary"] == "accuracy"
     assert evaluation["metrics"] == pytest.approx(
         {
@@ -71,7 +72,7 @@ def test_classification_metrics_are_those_computed_by_hand() -> None:
 
 
 def test_each_class_has_its_own_row_of_metrics() -> None:
-    rows = evaluate("classification", LABELS, OUTPUT, TARGET, {})["per_class"]
+    rows = document(evaluate("classification", LABELS, OUTPUT, TARGET, {}))["per_class"]
     assert [row["label"] for row in rows] == list(LABELS)
     assert [row["rows"] for row in rows] == [2, 2, 2]
     assert [row["precision"] for row in rows] == pytest.approx([2 / 3, 1, 1 / 2])
@@ -86,7 +87,7 @@ def test_classification_metrics_agree_with_sklearn() -> None:
     output = random.dirichlet([1, 1, 1], 2000).astype(np.float32)
     output[target == 1, 1] += 0.5
     output /= output.sum(1, keepdims=True)
-    evaluation = evaluate("classification", LABELS, output, target, {})
+    evaluation = document(evaluate("classification", LABELS, output, target, {}))
     votes = output.argmax(1)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(target, votes, average="macro")
     expected = {
@@ -103,23 +104,23 @@ def test_classification_metrics_agree_with_sklearn() -> None:
 
 
 def test_the_confusion_matrix_has_a_row_for_each_true_class() -> None:
-    confusion = evaluate("classification", LABELS, OUTPUT, TARGET, {})["confusion"]
+    confusion = document(evaluate("classification", LABELS, OUTPUT, TARGET, {}))["confusion"]
     assert confusion == [[2, 0, 0], [0, 1, 1], [1, 0, 1]]
 
 
 def test_each_slice_is_measured_as_if_it_were_alone() -> None:
     slices = np.array(["x", "y", "x", "x", "y", "x"], object)
     baselines = {"always a": np.eye(3, dtype=np.float32)[[0] * 6]}
-    evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, baselines, slices)
+    evaluation = document(evaluate("classification", LABELS, OUTPUT, TARGET, baselines, slices))
     assert list(evaluation["slices"]) == ["x", "y"]
     x = slices == "x"
     measured = ("rows", "metrics", "baselines", "intervals", "gains")
-    alone = evaluate("classification", LABELS, OUTPUT[x], TARGET[x], {"always a": baselines["always a"][x]})
+    alone = document(evaluate("classification", LABELS, OUTPUT[x], TARGET[x], {"always a": baselines["always a"][x]}))
     assert evaluation["slices"]["x"] == {key: alone[key] for key in measured}
     assert evaluation["slices"]["y"]["rows"] == 2
     assert evaluation["slices"]["y"]["metrics"]["accuracy"] == 1.0
     assert evaluation["slices"]["y"]["metrics"]["auc"] == 1.0  # of the two classes that it has
-    whole = evaluate("classification", LABELS, OUTPUT, TARGET, baselines)
+    whole = document(evaluate("classification", LABELS, OUTPUT, TARGET, baselines))
     assert {key: value for key, value in evaluation.items() if key != "slices"} == whole
 
 
@@ -128,7 +129,7 @@ def test_a_recipes_own_metrics_stand_beside_the_usual_ones_everywhere() -> None:
         return {"sure": float(output.max(1).mean())}
 
     slices = np.array(["x"] * 6, object)
-    evaluation = evaluate("classification", LABELS, OUTPUT, TARGET, {"same": OUTPUT}, slices, sure)
+    evaluation = document(evaluate("classification", LABELS, OUTPUT, TARGET, {"same": OUTPUT}, slices, sure))
     expected = pytest.approx(3.8 / 6)
     for part in (evaluation, evaluation["slices"]["x"]):
         assert part["metrics"]["sure"] == part["baselines"]["same"]["sure"] == expected
@@ -136,7 +137,9 @@ def test_a_recipes_own_metrics_stand_beside_the_usual_ones_everywhere() -> None:
 
 def test_votes_of_a_baseline_are_measured_as_probabilities_of_one() -> None:
     votes = np.eye(3)[[0, 0, 0, 0, 0, 0]]  # always a, in float64 as NumPy makes it
-    baseline = evaluate("classification", LABELS, OUTPUT, TARGET, {"always a": votes})["baselines"]["always a"]
+    baseline = document(evaluate("classification", LABELS, OUTPUT, TARGET, {"always a": votes}))["baselines"][
+        "always a"
+    ]
     expected = {"accuracy": 1 / 3, "precision": 1 / 9, "recall": 1 / 3, "f1": 1 / 6, "auc": 0.5}
     assert baseline == pytest.approx(expected)
 
@@ -157,4 +160,4 @@ def test_votes_of_a_baseline_are_measured_as_probabilities_of_one() -> None:
 def test_better_is_less_error_or_more_accuracy_and_a_draw_counts(
     task: Any, metric: str, challenger: float, champion: float, better: bool
 ) -> None:
-    assert is_better(task, {"metrics": {metric: challenger}}, {"metrics": {metric: champion}}) is better
+    assert is_better(task, evaluated({metric: challenger}), evaluated({metric: champion})) is better

@@ -21,6 +21,7 @@ from handlers.contract import TensorSpec
 from handlers.engine import load_engine
 from handlers.formats.tokens import FILE, PAD, TextTokenizer
 from serving.registry import Registry
+from tests.support.documents import document
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.rows import START, Row, between, doubled, of_split, row, write
 from tests.support.training.trainings import CACHE, load
@@ -230,7 +231,8 @@ def test_feedback_is_learned_like_the_recipes_own_rows_and_the_lineage_tells_of_
     found = extended(tmp_path, rows)
     assert sorted(found.train.target) == sorted([*own.train.target, *(one["label"] for one in rows[:36])])
     assert len(found.test) == 4
-    assert found.feedback == {
+    assert found.feedback
+    assert document(found.feedback) == {
         "rows": 40,
         "held_out": 4,
         "since": "2026-03-01T12:00:00+00:00",
@@ -298,16 +300,16 @@ def test_flights_of_summer_are_learned_from_feedback(flights: Result, train: Tra
     days = between(year, "2013-07-01", "2013-07-11")
     path = write(tmp_path / "rows.jsonl", of_split(days, load(FLIGHTS).inputs))
     result = train(FLIGHTS, None, feedback=path, hold_out=0.2, promote="never")
-    told = result.contract.lineage["feedback"]
+    told = document(result.contract.lineage)["feedback"]
     assert told["rows"] == len(days)
     held_out = days.tail(told["held_out"])
     assert held_out.time is not None
     assert held_out.time[0] == datetime.fromisoformat(told["held_out_since"]).timestamp()
     found, champions = rmse(result, held_out, tmp_path), rmse(flights, held_out, tmp_path)
-    assert result.contract.evaluation["metrics"]["rmse"] == pytest.approx(found, rel=1e-4)
+    assert document(result.contract.evaluation)["metrics"]["rmse"] == pytest.approx(found, rel=1e-4)
     assert champions > 14
     assert found < 0.75 * champions
-    usual = {name: "usual" in summary for name, summary in result.contract.reference["inputs"].items()}
+    usual = {name: "usual" in summary for name, summary in document(result.contract.reference)["inputs"].items()}
     assert all(usual.values())
 
 
@@ -338,7 +340,7 @@ def test_a_classification_learns_the_class_names_of_feedback_that_lacks_one_of_t
     shutil.copytree(quadrants.archive.parent, tmp_path / "store")
     path = write(tmp_path / "rows.jsonl", quarters(rotated=1, count=1500, places=3))
     result = train(Quadrants(), None, feedback=path)
-    evaluation = result.contract.evaluation
+    evaluation = document(result.contract.evaluation)
     assert evaluation["rows"] == 150
     assert evaluation["confusion"][0] == [0, 0, 0, 0]
     assert evaluation["per_class"][0]["auc"] is None
@@ -360,7 +362,7 @@ def test_a_champion_that_was_measured_on_feedback_is_compared_with_no_other_vers
     fed: Result, train: Train, tmp_path: Path
 ) -> None:
     assert fed.state == "champion"
-    assert fed.contract.evaluation["held_out_since"] == "2026-03-01T12:00:18+00:00"
+    assert document(fed.contract.evaluation)["held_out_since"] == "2026-03-01T12:00:18+00:00"
     shutil.copytree(fed.archive.parent, tmp_path / "store")
     result = train(LINEAR, "tutorial", result_file=tmp_path / "result.json")
     assert (result.state, result.why) == ("challenger", OTHER_ROWS.format("linear", "1.1"))

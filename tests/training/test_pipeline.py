@@ -47,8 +47,8 @@ def test_the_first_version_is_champion(trained: Trainings, linear: Result) -> No
     number, version = trained.registry.champions()["linear"]
     assert (number, version.archive) == ("1.0", "linear-1.0.mar")
     assert version.sha256 == file_sha256(linear.archive)
-    assert version.evaluation == linear.contract.evaluation
-    assert version.created == linear.contract.lineage["created"]
+    assert version.measured == linear.contract.evaluation
+    assert version.created == linear.contract.lineage.created
 
 
 def test_a_worse_version_is_challenger_and_the_champion_stays(store: Registry, champion: Open) -> None:
@@ -119,7 +119,7 @@ def test_the_served_numbers_are_those_that_were_evaluated(quadrants: Result, tmp
     test = Quadrants().load(Quadrants().preset(None), tmp_path).test
     shutil.unpack_archive(quadrants.archive, tmp_path, "zip")
     output = ENGINES["onnxruntime"](tmp_path, contract, 1).run(test.inputs)["probabilities"]
-    assert np.mean(output.argmax(1) == test.target) == pytest.approx(contract.evaluation["metrics"]["accuracy"])
+    assert np.mean(output.argmax(1) == test.target) == pytest.approx(contract.evaluation.metrics["accuracy"])
     handler = ModelHandler(contract, ENGINES["torch"](tmp_path, contract, 1), Codec(contract, 16))
     (response,) = handler.handle([Request(b'{"east": 1, "north": -1}', {"content-type": "application/json"})])
     assert b'"label":"SE"' in response.body

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from handlers.contract.model_card import Evaluation
 from serving import documents
 from training import evaluate, fit
 from training.figures.machine import machine
@@ -113,30 +114,28 @@ def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Pat
     return one
 
 
-def _metric(evaluation: Mapping[str, Any], metric: str | None) -> str:
-    found = evaluation["metrics"]
-    if metric is not None and metric not in found:
-        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(found)}")
-    return metric or str(evaluation["primary"])
+def _metric(evaluation: Evaluation, metric: str | None) -> str:
+    if metric is not None and metric not in evaluation.metrics:
+        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(evaluation.metrics)}")
+    return metric or evaluation.primary
 
 
-def _parts(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+def _parts(evaluation: Evaluation) -> Mapping[str, Evaluation]:
     """Its slices by name, or the whole under an empty name."""
-    parts: Mapping[str, Any] = evaluation.get("slices") or {"": evaluation}
-    return parts
+    return evaluation.slices or {"": evaluation}
 
 
-def _slices(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _slices(evaluation: Evaluation) -> list[dict[str, Any]]:
     parts = _parts(evaluation).items()
-    return [{"slice": name, "held_out": part["rows"], **part["metrics"]} for name, part in parts]
+    return [{"slice": name, "held_out": part.rows, **part.metrics} for name, part in parts]
 
 
-def _baselines(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _baselines(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {"baseline": baseline, "slice": name, **metrics}
-        for baseline in evaluation["baselines"]
+        for baseline in evaluation.baselines or {}
         for name, part in _parts(evaluation).items()
-        for metrics in [part["baselines"][baseline]]
+        for metrics in [(part.baselines or {})[baseline]]
     ]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def by_engine(decoder: Decoder, tokens: Sequence[int]) -> Foreseen:
     return _foreseen(np.stack(rows), tokens)
 
 
-def compare(engine: Foreseen, reference: Foreseen) -> dict[str, Any]:
+def compare(engine: Foreseen, reference: Foreseen) -> dict[str, int | float]:
     """How far an engine is from the reference on the same text.
 
     Returns:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Conversations, Evaluation, Lineage, Reference, Tuning
 from handlers.entry_points.chat import MODEL, ChatService
 from handlers.language.batching import ContinuousBatching
 from handlers.language.handler import ChatHandler
@@ -19,7 +20,6 @@ from handlers.language.template import ChatTemplate
 from serving.archive import ASSETS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
-from training.figures.machine import machine
 from training.language import checks, engines, lora, perplexity, weights
 from training.language import instructions as instructing
 from training.language.gguf_file import Metadata, read, write
@@ -70,10 +70,12 @@ def train(
     passage = tokenizer.tokenize(PASSAGE.read_text("utf-8"), False)
     foreseen = perplexity.by_reference(reference, passage)
     checks.check_perplexity("the weights in float32", foreseen.perplexity, recipe.expected.perplexity)
-    tuned: dict[str, Any] = {}
+    tuned: Tuning | None = None
+    conversations: Conversations | None = None
     if instructions:
         told = instructing.read(instructions, metadata.template, tokenizer, metadata.end)
-        tuned = {"passage_before": foreseen.perplexity} | _tune(reference, told, hp, step)
+        conversations = Conversations(told.sha256, len(told.learned), len(told.held_out))
+        tuned = _tune(reference, told, hp, foreseen.perplexity, step)
         foreseen = perplexity.by_reference(reference, passage)
         published = exported(reference, metadata)
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,21 +98,20 @@ def train(
         checks.check_engine(opened, tokenizer)
         if not tuned:
             checks.check_answer(opened, tokenizer, template, recipe.expected)
-        evaluation = {
-            "rows": len(passage) - 1,
-            "primary": "perplexity",
-            "metrics": {"perplexity": served.perplexity},
-            "baselines": {"float32": {"perplexity": foreseen.perplexity}},
-            "speed": speed(opened, passage) | {"machine": machine(), "engine": engine},
-        } | ({"instructions": tuned} if tuned else {})
-        lineage = _lineage(recipe, preset or next(iter(recipe.presets)), hp, metadata, engine)
-        if tuned:
-            counts = {"rows": len(told.learned), "held_out": len(told.held_out)}
-            lineage |= {"instructions": {"sha256": told.sha256} | counts}
-        lineage |= {
-            "parity": perplexity.compare(served, foreseen),
-            "graph_sha256": {path.name: file_sha256(path) for path in engines.files(engine, folder)},
-        }
+        evaluation = Evaluation(
+            primary="perplexity",
+            rows=len(passage) - 1,
+            metrics={"perplexity": served.perplexity},
+            baselines={"float32": {"perplexity": foreseen.perplexity}},
+            speed=speed(opened, passage, engine),
+            instructions=tuned,
+        )
+        lineage = msgspec.structs.replace(
+            _lineage(recipe, preset or next(iter(recipe.presets)), hp, metadata, engine),
+            instructions=conversations,
+            parity=perplexity.compare(served, foreseen),
+            graph_sha256={path.name: file_sha256(path) for path in engines.files(engine, folder)},
+        )
         draft = _contract(recipe, evaluation, lineage)
         draft = msgspec.structs.replace(draft, example=_example(draft, opened, template, recipe.expected))
         opened.close()
@@ -126,16 +127,20 @@ def train(
 
 
 def _tune(
-    module: Llama, told: Instructions, hp: LanguageHyperparameters, step: Callable[[str], None]
-) -> dict[str, Any]:
-    """Fit the network to conversations; what came of it for the held-out answers."""
+    module: Llama, told: Instructions, hp: LanguageHyperparameters, passage: float, step: Callable[[str], None]
+) -> Tuning:
+    """Fit the network to conversations; what came of it for the held-out answers.
+
+    Args:
+        passage: the perplexity of the plain passage before.
+    """
     step(f"fine-tuning on {len(told.learned):,} conversations")
     before = lora.perplexity(module, told.held_out)
     lora.tune(module, told.learned, hp, step)
-    return {"rows": len(told.held_out), "before": before, "after": lora.perplexity(module, told.held_out)}
+    return Tuning(passage, len(told.held_out), before, lora.perplexity(module, told.held_out))
 
 
-def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[str, Any]) -> ModelContract:
+def _contract(recipe: LanguageRecipe, evaluation: Evaluation, lineage: Lineage) -> ModelContract:
     return ModelContract(
         name=recipe.name,
         version="",
@@ -144,7 +149,7 @@ def _contract(recipe: LanguageRecipe, evaluation: dict[str, Any], lineage: dict[
         outputs=(TensorSpec("text", "BYTES", description="how it goes on"),),
         labels=(),
         example=Example({}, {}),
-        reference={},
+        reference=Reference(),
         evaluation=evaluation,
         lineage=lineage,
     )
@@ -164,18 +169,18 @@ def _example(
 
 def _lineage(
     recipe: LanguageRecipe, preset: str, hp: LanguageHyperparameters, metadata: Metadata, engine: Engine
-) -> dict[str, Any]:
+) -> Lineage:
     packages = ("gguf", "tokenizers", engines.PACKAGES[engine])
-    return {
-        "git_commit": commit(ROOT),
-        "data_sha256": recipe.weights.sha256,
-        "weights": f"{recipe.weights.requirement}: {recipe.weights.member}",
-        "license": metadata.license,
-        "preset": preset,
-        "hyperparameters": asdict(hp),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return Lineage(
+        git_commit=commit(ROOT),
+        data_sha256=recipe.weights.sha256,
+        weights=f"{recipe.weights.requirement}: {recipe.weights.member}",
+        license=metadata.license,
+        preset=preset,
+        hyperparameters=asdict(hp),
+        packages={name: importlib.metadata.version(name) for name in packages},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> dict[str, Any]:

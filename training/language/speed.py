@@ -3,21 +3,23 @@
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from handlers.contract.model_card import Speed
 from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Generate, Sampling, Token
+from training.figures.machine import machine
 
 PROMPT, ANSWER = 128, 64  # tokens
 ROUNDS = 3
 
 
-def speed(engine: ContinuousBatching, text: Sequence[int]) -> dict[str, Any]:
+def speed(engine: ContinuousBatching, text: Sequence[int], name: str) -> Speed:
     """Tokens a second, greedy, of one stream and of all slots at once, and the seconds to one stream's first token.
 
     Args:
         engine: that nobody else uses.
         text: tokens, more than a prompt; each prompt begins elsewhere in them, so that none is known from before.
+        name: of the engine.
 
     Returns:
         Medians of three rounds: ``tokens_per_second`` by the number of streams, from the last first token to the first
@@ -30,12 +32,14 @@ def speed(engine: ContinuousBatching, text: Sequence[int]) -> dict[str, Any]:
             prompts = [[*text[(start + i) % len(text) :], *text][:PROMPT] for i in range(streams)]
             start += streams
             runs.append(_run(engine, prompts, f"{number}-{streams}"))
-    return {
-        "tokens_per_second": {str(n): statistics.median(rate for _, rate in runs) for n, runs in found.items()},
-        "first_token_seconds": statistics.median(first for first, _ in found[1]),
-        "prompt_tokens": PROMPT,
-        "generated_tokens": ANSWER,
-    }
+    return Speed(
+        tokens_per_second={str(n): statistics.median(rate for _, rate in runs) for n, runs in found.items()},
+        first_token_seconds=statistics.median(first for first, _ in found[1]),
+        prompt_tokens=PROMPT,
+        generated_tokens=ANSWER,
+        machine=machine(),
+        engine=name,
+    )
 
 
 def _run(engine: ContinuousBatching, prompts: Sequence[Sequence[int]], name: str) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from handlers.contract import Example, ModelContract
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from training.recipe import Data, Recipe
 from training.statistics.labels import widened
 
@@ -17,9 +18,9 @@ def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
         outputs=recipe.all_outputs,
         labels=recipe.labels,
         example=Example({}, {}),
-        reference={},
-        evaluation={},
-        lineage={},
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
         label_range=_label_range(recipe, data),
     )
 

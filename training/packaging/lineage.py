@@ -7,42 +7,48 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from handlers.contract import ModelContract
+from handlers.contract.model_card import Lineage, RowCounts
 from training.recipe import Data, Trained
 
 PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
-def lineage(trained: Trained, root: Path, now: datetime) -> dict[str, Any]:
+def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
     """Describe how a model was made.
 
     Args:
         root: the repository, for the commit; in an image, which has no git, the file ``COMMIT`` tells it.
         now: the time to record.
     """
-    divided = {} if trained.temperature == 1 else {"temperature": trained.temperature}  # logits, in the graph
-    fed = {} if trained.data.feedback is None else {"feedback": trained.data.feedback}
-    return (
-        divided
-        | fed
-        | _until(trained.data)
-        | {
-            "git_commit": commit(root),
-            "data_sha256": trained.data.sha256,
-            "preset": trained.preset,
-            "hyperparameters": asdict(trained.hp),
-            "rows": {"train": len(trained.data.train), "test": len(trained.data.test)},
-            "fit_seconds": round(trained.seconds, 1),
-            "history": trained.history[:: max(1, len(trained.history) // 20)],  # the learning curve, thinned
-            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "created": now.isoformat(timespec="seconds"),
-        }
+    data, history = trained.data, trained.history
+    return Lineage(
+        temperature=None if trained.temperature == 1 else trained.temperature,  # logits, in the graph
+        feedback=data.feedback,
+        until=_until(data),
+        git_commit=commit(root),
+        data_sha256=data.sha256,
+        preset=trained.preset,
+        hyperparameters=asdict(trained.hp),
+        rows=RowCounts(len(data.train), len(data.test)),
+        fit_seconds=round(trained.seconds, 1),
+        history=[{**epoch} for epoch in history[:: max(1, len(history) // 20)]],  # the learning curve, thinned
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        created=now.isoformat(timespec="seconds"),
     )
 
 
-def _until(data: Data) -> dict[str, str]:
-    """The time of the newest row that the version knows, learned or held out; empty where rows have no times."""
+def with_lineage(contract: ModelContract, **known: Any) -> ModelContract:
+    """Return a contract whose lineage says more, by its attributes."""
+    return msgspec.structs.replace(contract, lineage=msgspec.structs.replace(contract.lineage, **known))
+
+
+def _until(data: Data) -> str | None:
+    """The time of the newest row that the version knows, learned or held out; None where rows have no times."""
     times = [part.time.max() for part in (data.train, data.test) if part.time is not None]
-    return {"until": datetime.fromtimestamp(int(max(times)), UTC).isoformat()} if times else {}
+    return datetime.fromtimestamp(int(max(times)), UTC).isoformat() if times else None
 
 
 def commit(root: Path) -> str:

@@ -2,21 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.contract.model_card import Reference, Summary
 from handlers.observe.events import LONGEST_TEXT
 from training.recipe import Data, Split
-from training.statistics.distribution import Summary, of_categories, of_numbers
+from training.statistics.distribution import of_categories, of_numbers
 from training.statistics.usual import learn
 
 RIGHT = ("right", "wrong")  # the errors of a classification
 SMALLEST = 1e-300  # mean square that a logarithm is taken of
 
 
-def reference(contract: ModelContract, data: Data, output: Array, held_out: Array) -> dict[str, Any]:
+def reference(contract: ModelContract, data: Data, output: Array, held_out: Array) -> Reference:
     """Summaries of the data that a version knows.
 
     Rows with times are all taken, the held-out ones too, in order of time: what is usual must be learned from as many
@@ -27,9 +28,6 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
         data: whose rows are summarised.
         output: the served module's output for the training rows.
         held_out: the same for the held-out rows.
-
-    Returns:
-        As of ``summaries``.
     """
     parts = (data.train, data.test)
     values = [values_of(part) for part in parts]
@@ -47,7 +45,7 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
 
 def summaries(
     contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array, times: Array | None = None
-) -> dict[str, Any]:
+) -> Reference:
     """Summaries of rows that are in order of time, or in no order.
 
     Args:
@@ -56,13 +54,6 @@ def summaries(
         output: of the served module.
         errors: as ``errors_of`` gives them, of these rows or of others.
         times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
-
-    Returns:
-        ``rows``; ``inputs`` by name, ``output`` and ``errors``, each ``{"quantiles": [...]}`` of numbers or
-        ``{"counts": {...}}`` of categories and labels, and with ``"usual"``, how far a stretch of time is from the
-        rest where nothing drifts (see ``training.statistics.usual``). A tensor with more than one value a row is
-        summarised by the mean of each row, a text by its number of characters. Errors are answer − truth, or the
-        counts of right and wrong.
     """
     found = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
     if contract.task == "classification":
@@ -71,7 +62,7 @@ def summaries(
         wrong = _summary(errors, partial(of_categories, names=RIGHT), times, wrong_share)
     else:
         answers, wrong = _summary(output, of_numbers, times), _summary(errors, of_numbers, times, log_rms)
-    return {"rows": len(output), "inputs": found, "output": answers, "errors": wrong}
+    return Reference(len(output), found, answers, wrong)
 
 
 def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
@@ -99,7 +90,7 @@ def wrong_share(errors: Array) -> float:
     return float(np.arcsin(np.sqrt(np.mean(errors != 0))))
 
 
-def _input(spec: TensorSpec, values: Array, times: Array | None) -> dict[str, Any]:
+def _input(spec: TensorSpec, values: Array, times: Array | None) -> Summary:
     if spec.categories:
         return _summary(values, partial(of_categories, names=spec.categories), times)
     return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers, times)
@@ -110,7 +101,6 @@ def _summary(
     summarise: Callable[[Array], Summary],
     times: Array | None,
     loss: Callable[[Array], float] | None = None,
-) -> dict[str, Any]:
-    summary = dict(summarise(values))
-    usual = learn(values, summary, times, loss)
-    return summary | ({} if usual is None else {"usual": usual})
+) -> Summary:
+    summary = summarise(values)
+    return msgspec.structs.replace(summary, usual=learn(values, summary, times, loss))

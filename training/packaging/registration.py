@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -57,11 +57,16 @@ def register(
             wins, why = _judge(contract, champion.version if champion else None, promote)
         if champion:  # the first version of a model replaces none
             note.by, note.why = "training", why
-        created = contract.lineage["created"]
-        versions[number] = Version(path.name, file_sha256(path), "challenger", created, contract.evaluation)
+        created = contract.lineage.created
+        versions[number] = Version(path.name, file_sha256(path), "challenger", created, _document(contract))
         if wins:
             make_champion(models, name, number)
         return Result(contract, path, versions[number].state, why)
+
+
+def _document(contract: ModelContract) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(contract.evaluation)
+    return document
 
 
 def _judge(contract: ModelContract, champion: Version | None, promote: Promote) -> tuple[bool, str]:
@@ -71,17 +76,18 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
     name = criterion_of(contract.task, contract.evaluation).name
     new = deciding(contract.task, contract.evaluation)
     if new is None:
-        reason = contract.evaluation.get("unmeasured", {}).get(name, "it is no finite number")
+        reason = contract.evaluation.unmeasured.get(name, "it is no finite number")
         return False, f"{name} could not be measured, as {reason}: nothing tells whether it is good, see `{by_hand}`"
     if champion is None:
         return True, "the first version"
-    if any("held_out_since" in evaluation for evaluation in (contract.evaluation, champion.evaluation)):
+    former = champion.measured
+    if contract.evaluation.held_out_since or former.held_out_since:
         return (
             False,
             f"measured on other rows than the champion, so that nothing tells which is better: see `{by_hand}`",
         )
-    old = deciding(contract.task, champion.evaluation)
+    old = deciding(contract.task, former)
     if old is None:
         return False, f"the champion's {name} is not known, so that nothing tells which is better: see `{by_hand}`"
-    wins = is_better(contract.task, contract.evaluation, champion.evaluation)
+    wins = is_better(contract.task, contract.evaluation, former)
     return wins, f"{name} {new:.4f} {'is at least as good as' if wins else 'is worse than'} the champion's {old:.4f}"

@@ -14,6 +14,7 @@ import msgspec
 import torch
 
 from handlers.contract import Array, ModelContract
+from handlers.contract.model_card import Evaluation
 from handlers.engine import Engine, load_engine
 from serving.registry import Registry
 from training import evaluate
@@ -97,30 +98,33 @@ def _cell(value: float, interval: list[float] | None) -> str:
 
 
 def _result(contract: ModelContract, seconds: float) -> dict[str, Any]:
-    evaluation = contract.evaluation
-    named = {f"{contract.name}, preset {contract.lineage['preset']}": evaluation["metrics"], **evaluation["baselines"]}
-    title = next(iter(named))
-    calibration = dict(evaluation.get("calibration", {}))
-    calibration.pop("bins", None)
-    return {
+    evaluation, lineage = contract.evaluation, contract.lineage
+    title = f"{contract.name}, preset {lineage.preset}"
+    calibration = evaluation.calibration
+    temperate = calibration is not None and calibration.temperature is not None
+    result = {
         "command": "report",
         "model": contract.name,
         "seconds": round(seconds, 1),
         "machine": machine(),
-        "held_out": evaluation["rows"],
-        "primary": evaluation["primary"],
-        "fit_seconds": contract.lineage["fit_seconds"],
-        "parity": contract.lineage["parity"],
-        "rows": [{"model": name, **metrics} for name, metrics in named.items()],
-        "slices": [row for part in evaluation.get("slices", {}).items() for row in _slice(title, *part)],
-        "intervals": evaluation["intervals"],
-        "gains": evaluation["gains"],
-        "calibration": calibration if "temperature" in calibration else None,
+        "held_out": evaluation.rows,
+        "primary": evaluation.primary,
+        "fit_seconds": lineage.fit_seconds,
+        "parity": lineage.parity,
+        "rows": [{"model": name, **metrics} for name, metrics in evaluation.compared(title).items()],
+        "slices": [row for part in evaluation.slices.items() for row in _slice(title, *part)],
+        "intervals": evaluation.intervals,
+        "gains": evaluation.gains,
+        "calibration": msgspec.structs.replace(calibration, bins=[]) if calibration and temperate else None,
     }
+    plain: dict[str, Any] = msgspec.to_builtins(result)
+    return plain
 
 
-def _slice(model: str, name: str, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _slice(model: str, name: str, part: Evaluation) -> list[dict[str, Any]]:
     """The rows of one slice: the model's, with intervals, then the baselines'."""
-    known = {"slice": name, "held_out": part["rows"]}
-    baselines = [known | {"model": other, **found, "intervals": {}} for other, found in part["baselines"].items()]
-    return [known | {"model": model, **part["metrics"], "intervals": part["intervals"]}, *baselines]
+    known = {"slice": name, "held_out": part.rows}
+    return [
+        known | {"model": other, **metrics, "intervals": part.intervals if other == model else {}}
+        for other, metrics in part.compared(model).items()
+    ]

@@ -74,15 +74,15 @@ def reliability_diagram(probabilities: Array, target: Array, temperature: float 
         lines[f"with temperature {temperature:.2f}"] = scaled(probabilities, temperature)
     least = min(FEWEST, len(target) // 10)
     bins = {
-        label: [one for one in reliability(values, target) if one["rows"] >= least] for label, values in lines.items()
+        label: [each for each in reliability(values, target) if each.rows >= least] for label, values in lines.items()
     }
-    told = (f"{one['confidence']:.0%} sure, {one['accuracy']:.0%} right" for one in bins["as served"])
+    told = (f"{each.confidence:.0%} sure, {each.accuracy:.0%} right" for each in bins["as served"])
     axes = {"xlabel": "confidence", "ylabel": "accuracy"}
     alt = f"Answers by confidence, where at least {least:,} have it: {'; '.join(told)}."
     with drawing("Reliability", alt, **axes) as chart:
         chart.axes.plot([0, 1], [0, 1], "--", color=LINE)
-        for colour, marker, (label, found) in zip(SERIES, "os", bins.items(), strict=False):
-            x, y = ([one[key] for one in found] for key in ("confidence", "accuracy"))
+        for colour, marker, (label, shown) in zip(SERIES, "os", bins.items(), strict=False):
+            x, y = np.array([(each.confidence, each.accuracy) for each in shown], np.float64).reshape(-1, 2).T
             chart.axes.plot(x, y, color=colour, marker=marker, markersize=4, label=label)
     return chart.chart
 

@@ -1,10 +1,12 @@
 """The page: everything that is known of one version's quality, in one file that opens offline."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from handlers.contract import Array, ModelContract
+from handlers.contract.model_card import Evaluation
 from serving.documents import write_atomically
 from training.figures.svg import Chart
 from training.figures.template import template
@@ -35,17 +37,17 @@ def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arra
 def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array) -> str:
     """The page as HTML; see ``write`` for the arguments."""
     evaluation = contract.evaluation
-    lineage = dict(contract.lineage)
-    history = lineage.pop("history", [])
+    lineage = msgspec.to_builtins(contract.lineage)
+    lineage.pop("history", None)
     return template(TEMPLATE, {"number": figure, "interval": _interval, "signed": _signed}).render(
         recipe=recipe,
         contract=contract,
         evaluation=evaluation,
-        parts={"": evaluation, **evaluation.get("slices", {})},
+        parts={"": evaluation, **evaluation.slices},
         unit=contract.outputs[0].unit,
-        learning=charts.learning_curves(history),
+        learning=charts.learning_curves(contract.lineage.epochs),
         quality=_quality(contract, data, output),
-        confused=_confused(evaluation.get("confusion", []), contract.labels),
+        confused=_confused(evaluation.confusion, contract.labels),
         classes=CLASSES,
         validation_rows=0 if data.validation is None else len(data.validation),
         cards=bool(data.test.texts) or not contract.has_named_rows,  # else rows of a table
@@ -58,11 +60,11 @@ def _quality(contract: ModelContract, data: Data, output: Array) -> list[Chart]:
     target = data.test.target
     if contract.task != "classification":
         return charts.residuals(output, target, contract.outputs[0].unit)
-    temperature = contract.evaluation["calibration"].get("temperature")
+    calibration = contract.evaluation.calibration
     return [
         charts.roc(output, target, contract.labels),
         charts.precision_recall(output, target, contract.labels),
-        charts.reliability_diagram(output, target, temperature),
+        charts.reliability_diagram(output, target, calibration.temperature if calibration else None),
     ]
 
 
@@ -81,8 +83,8 @@ def _signed(value: float | None) -> str:
     return figure(value) if value is None or value < 0 or value != value else f"+{figure(value)}"
 
 
-def _interval(part: Mapping[str, Any], name: str) -> str:
-    low, high = part["intervals"].get(name) or (None, None)
+def _interval(part: Evaluation, name: str) -> str:
+    low, high = part.interval(name) or (None, None)
     if low is None:
-        return str(part.get("unmeasured", {}).get(name, "no interval"))
+        return part.unmeasured.get(name, "no interval")
     return f"{figure(low)} to {figure(high)}"

@@ -4,19 +4,19 @@ Measured by the expected calibration error and put right by one number, the temp
 (Guo et al. 2017, "On Calibration of Modern Neural Networks").
 """
 
-from typing import Any
-
+import msgspec
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from handlers.contract import Array
+from handlers.contract.model_card import Bin, Calibration, Scaled
 
 BINS = 15  # of equal width, as in the paper
 LIMITS = (0.05, 20.0)  # of the temperature
 SMALLEST = 1e-12  # probability that a logarithm is taken of
 
 
-def reliability(probabilities: Array, target: Array) -> list[dict[str, float]]:
+def reliability(probabilities: Array, target: Array) -> list[Bin]:
     """Bins of answers by how sure they are.
 
     Args:
@@ -24,23 +24,20 @@ def reliability(probabilities: Array, target: Array) -> list[dict[str, float]]:
         target: ``(n,)`` class indices.
 
     Returns:
-        Of each bin that has rows: ``rows``, the mean ``confidence`` and the ``accuracy``.
+        Those that have rows.
     """
     confidence = probabilities.max(1).astype(np.float64)
     right = probabilities.argmax(1) == target
     index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     members = [index == i for i in range(BINS)]
-    return [
-        {"rows": int(m.sum()), "confidence": float(confidence[m].mean()), "accuracy": float(right[m].mean())}
-        for m in members
-        if m.any()
-    ]
+    return [Bin(int(m.sum()), float(confidence[m].mean()), float(right[m].mean())) for m in members if m.any()]
 
 
-def expected_error(bins: list[dict[str, float]]) -> float:
+def expected_error(bins: list[Bin]) -> float:
     """The expected calibration error: how far confidence and accuracy are apart, on average over the rows."""
-    rows = sum(one["rows"] for one in bins)
-    return sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / rows
+    gaps = np.array([(each.confidence, each.accuracy) for each in bins], np.float64)
+    apart: list[float] = abs(gaps[:, 0] - gaps[:, 1]).tolist()
+    return sum(each.rows * gap for each, gap in zip(bins, apart, strict=True)) / sum(each.rows for each in bins)
 
 
 def log_loss(probabilities: Array, target: Array) -> float:
@@ -67,17 +64,12 @@ def fit_temperature(probabilities: Array, target: Array) -> float:
     return float(np.exp(found.x))
 
 
-def calibration(probabilities: Array, target: Array, temperature: float | None = None) -> dict[str, Any]:
-    """What a classification's evaluation says of its probabilities.
-
-    Returns:
-        ``ece``, ``log_loss`` and ``bins``; with a temperature also ``temperature``, and ``scaled``: ``ece`` and
-        ``log_loss`` if it were applied.
-    """
+def calibration(probabilities: Array, target: Array, temperature: float | None = None) -> Calibration:
+    """What a classification's evaluation says of its probabilities, and how a temperature would change it."""
     bins = reliability(probabilities, target)
-    found: dict[str, Any] = {"ece": expected_error(bins), "log_loss": log_loss(probabilities, target), "bins": bins}
+    found = Calibration(expected_error(bins), log_loss(probabilities, target), bins)
     if temperature is None:
         return found
     after = scaled(probabilities, temperature)
-    better = {"ece": expected_error(reliability(after, target)), "log_loss": log_loss(after, target)}
-    return found | {"temperature": temperature, "scaled": better}
+    better = Scaled(expected_error(reliability(after, target)), log_loss(after, target))
+    return msgspec.structs.replace(found, temperature=temperature, scaled=better)

@@ -1,11 +1,11 @@
 """What decides between two versions; apart from what measures it, so that a reader of figures need not load torch."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from handlers.contract import Task
+from handlers.contract.model_card import Decides, Evaluation
 
 # The metric of each task, and whether more of it is better.
 PRIMARY: dict[str, tuple[str, bool]] = {
@@ -17,8 +17,7 @@ ERRORS = ("rmse", "mae", "perplexity", "cost")  # metrics of which less is bette
 METRICS = ("rmse", "mae", "perplexity", "accuracy", "precision", "recall", "f1", "auc", "recall_at_precision", "cost")
 
 
-@dataclass(frozen=True)
-class Criterion:
+class Criterion(Decides, frozen=True):
     """The metric that decides which of two versions is better; a recipe names one where its task's does not do.
 
     Of rare events accuracy decides for the model that never finds one: 99.0 % against 98.2 % for the one that finds all
@@ -31,11 +30,6 @@ class Criterion:
         precision: that an answer must have at least, of ``recall_at_precision``.
         costs: of ``cost``, a row for each true class, a column for each answer, in the order of the labels.
     """
-
-    metric: str
-    label: str = ""
-    precision: float = 0.0
-    costs: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -58,26 +52,24 @@ class Criterion:
         return self.metric not in ERRORS
 
 
-def criterion_of(task: Task, evaluation: Mapping[str, Any]) -> Criterion:
+def criterion_of(task: Task, evaluation: Evaluation) -> Criterion:
     """Return what decides between versions by an evaluation: what its recipe named, else the task's metric."""
-    named = evaluation.get("criterion")
-    if named is None:
-        return Criterion(PRIMARY[task][0])
-    return Criterion(**named | {"costs": tuple(tuple(row) for row in named.get("costs", ()))})
+    named = evaluation.criterion
+    return Criterion(PRIMARY[task][0]) if named is None else Criterion(*msgspec.structs.astuple(named))
 
 
-def is_better(task: Task, challenger: Mapping[str, Any], champion: Mapping[str, Any]) -> bool:
+def is_better(task: Task, challenger: Evaluation, champion: Evaluation) -> bool:
     """Whether one evaluation is at least as good as another in the metric that decides; never where one lacks it."""
     by = criterion_of(task, challenger)
     a, b = (_value(one, by) for one in (challenger, champion))
     return a is not None and b is not None and (a >= b if by.more else a <= b)
 
 
-def deciding(task: Task, evaluation: Mapping[str, Any]) -> float | None:
+def deciding(task: Task, evaluation: Evaluation) -> float | None:
     """The metric that decides, of an evaluation; None where its rows did not tell it."""
     return _value(evaluation, criterion_of(task, evaluation))
 
 
-def _value(evaluation: Mapping[str, Any], by: Criterion) -> float | None:
-    value = evaluation.get("metrics", {}).get(by.name)
+def _value(evaluation: Evaluation, by: Criterion) -> float | None:
+    value = evaluation.metrics.get(by.name)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -5,36 +5,35 @@ of Kolmogorov and Smirnov; of categories the distance of Jensen and Shannon with
 0, the same, and 1, nothing in common. The population stability index, PSI, is what many are used to.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from handlers.contract import Array
+from handlers.contract.model_card import Summary
 
-Summary = Mapping[str, Any]
 QUANTILES = 257  # evenly spaced, both ends included
 BINS = 10  # of a PSI of numbers, as many as the quantiles tell apart
 CHANCES = 2000  # draws of what chance does to categories
 
 
-def of_numbers(values: Array) -> dict[str, Any]:
+def of_numbers(values: Array) -> Summary:
     """The quantiles of some numbers."""
     found = np.quantile(values.astype(np.float64), np.linspace(0, 1, QUANTILES))
-    return {"quantiles": [float(f"{value:.6g}") for value in found]}
+    return Summary(quantiles=[float(f"{value:.6g}") for value in found])
 
 
-def of_categories(indices: Array, names: Sequence[str]) -> dict[str, Any]:
+def of_categories(indices: Array, names: Sequence[str]) -> Summary:
     """The count of each category, from their indices."""
     counts = np.bincount(indices, minlength=len(names))
-    return {"counts": {name: int(count) for name, count in zip(names, counts, strict=True)}}
+    return Summary(counts={name: int(count) for name, count in zip(names, counts, strict=True)})
 
 
 def name_of(summary: Summary) -> str:
     """The short name of the distance: ``ks`` or ``js``."""
-    return "ks" if "quantiles" in summary else "js"
+    return "js" if summary.quantiles is None else "ks"
 
 
 def distance(summary: Summary, values: Array) -> float:
@@ -44,8 +43,8 @@ def distance(summary: Summary, values: Array) -> float:
         summary: of ``of_numbers`` or ``of_categories``.
         values: ``(n,)`` numbers, or indices of categories; one past the last is a category that the summary lacks.
     """
-    if "quantiles" in summary:
-        known, found = np.asarray(summary["quantiles"]), np.sort(values)
+    if summary.quantiles is not None:
+        known, found = summary.numbers, np.sort(values)
         places = np.concatenate([known, found])
         shares = [np.searchsorted(one, places, "right") / len(one) for one in (known, found)]
         return float(np.abs(shares[0] - shares[1]).max())
@@ -59,8 +58,8 @@ def psi(summary: Summary, values: Array) -> float:
     Numbers are counted between the summary's deciles. Half a row is added to each bin, so that an empty one is no
     infinite surprise.
     """
-    if "quantiles" in summary:
-        quantiles = np.array(summary["quantiles"])
+    if summary.quantiles is not None:
+        quantiles = summary.numbers
         edges = np.unique(quantiles[np.linspace(0, QUANTILES - 1, BINS + 1).round().astype(int)[1:-1]])
         known, found = (np.bincount(np.digitize(one, edges), minlength=len(edges) + 1) for one in (quantiles, values))
     else:
@@ -81,7 +80,7 @@ def chance_p(summary: Summary, values: Array, known: int) -> float:
         known: rows of the reference.
     """
     found = distance(summary, values)
-    if "quantiles" in summary:
+    if summary.quantiles is not None:
         return float(stats.kstwo.sf(found, max(1, round(len(values) * known / (len(values) + known)))))
     counts = _counts(summary, values)
     pooled = sum(counts) / sum(one.sum() for one in counts)
@@ -96,6 +95,6 @@ def chance_p(summary: Summary, values: Array, known: int) -> float:
 
 
 def _counts(summary: Summary, values: Array) -> tuple[Array, Array]:
-    known = np.array(list(summary["counts"].values()))
+    known = np.array(list((summary.counts or {}).values()))
     found = np.bincount(values, minlength=len(known))
     return np.pad(known, (0, len(found) - len(known))), found

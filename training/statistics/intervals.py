@@ -7,7 +7,7 @@ answers to 200 rows the bootstrap says 100 % to 100 %, Wilson's interval 98.1 % 
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -22,6 +22,26 @@ LEVEL = 0.95  # share of the resamples whose metric lies in the interval
 Measure = Callable[[Array], dict[str, float]]  # of the rows with these indices
 
 
+class Margin(NamedTuple):
+    """How much better a model is than a baseline on the same rows, and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Bootstrap(NamedTuple):
+    """How sure metrics are.
+
+    Attributes:
+        intervals: lowest and highest value of each metric.
+        gains: for each baseline how much better the model is in accuracy, or in RMSE: above 0 it beats the baseline.
+    """
+
+    intervals: dict[str, tuple[float, float]]
+    gains: dict[str, Margin]
+
+
 def bootstrap(
     task: Task,
     output: Array,
@@ -30,7 +50,7 @@ def bootstrap(
     own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
     seed: int = 0,
     times: Array | None = None,
-) -> dict[str, Any]:
+) -> Bootstrap:
     """Measure a model on rows drawn anew, with replacement, again and again.
 
     Args:
@@ -42,9 +62,7 @@ def bootstrap(
         times: ``(n,)`` of the rows in seconds since the epoch; None where the order says nothing.
 
     Returns:
-        ``intervals``: ``[low, high]`` of each metric; ``gains``: for each baseline the ``value`` and the ``interval``
-        of how much better the model is in accuracy, or in RMSE, on the same rows: above 0 it beats the baseline. What
-        the rows do not tell, such as an AUC where they have one label only, is left out.
+        What the rows do not tell, such as an AUC where they have one label only, is left out.
     """
     measure = (_classification if task == "classification" else _regression)(output, target)
     gains = {name: _gain(task, output, values, target) for name, values in baselines.items()}
@@ -66,14 +84,10 @@ def bootstrap(
     intervals = {name: _interval(values, outside) for name, values in draws.items()}
     shares = of_shares(_confusion(output, target)) if task == "classification" else {}
     found = {name: (gain(everything), _interval(better[name], outside)) for name, gain in gains.items()}
-    return {
-        "intervals": {name: wider(name, *ends, shares, n) for name, ends in intervals.items() if ends},
-        "gains": {
-            name: {"value": value, "interval": [*interval]}
-            for name, (value, interval) in found.items()
-            if interval and math.isfinite(value)
-        },
-    }
+    return Bootstrap(
+        {name: wider(name, *ends, shares, n) for name, ends in intervals.items() if ends},
+        {name: Margin(value, *ends) for name, (value, ends) in found.items() if ends and math.isfinite(value)},
+    )
 
 
 def blocks_of_time(times: Array) -> list[Array]:
@@ -104,7 +118,7 @@ def wilson(share: Array, rows: Array) -> tuple[Array, Array]:
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
-def of_shares(counts: Array) -> dict[str, list[float]]:
+def of_shares(counts: Array) -> dict[str, tuple[float, float]]:
     """The interval of each metric of a confusion matrix, if its rows were independent.
 
     Of a mean over classes the ends are put together from those of the classes (MOVER, Zou and Donner 2008).
@@ -120,7 +134,9 @@ def of_shares(counts: Array) -> dict[str, list[float]]:
     return found
 
 
-def wider(name: str, low: float, high: float, shares: Mapping[str, list[float]], rows: int) -> list[float]:
+def wider(
+    name: str, low: float, high: float, shares: Mapping[str, tuple[float, float]], rows: int
+) -> tuple[float, float]:
     """An interval of a share by the bootstrap, widened to what as many independent rows would give.
 
     Args:
@@ -135,16 +151,16 @@ def wider(name: str, low: float, high: float, shares: Mapping[str, list[float]],
     elif low == high and low in (0.0, 1.0):
         ends = _mover(np.array([low * rows]), np.array([rows]))
     else:
-        return [low, high]
-    return [min(low, ends[0]), max(high, ends[1])]
+        return low, high
+    return min(low, ends[0]), max(high, ends[1])
 
 
-def _mover(right: Array, rows: Array) -> list[float]:
+def _mover(right: Array, rows: Array) -> tuple[float, float]:
     share = right / np.maximum(rows, 1)
     low, high = wilson(share, rows)
     known = rows > 0  # what never was answered, or never was there, counts 0, as in the metric
     down, up = (np.sqrt((((end - share) * known) ** 2).sum()) / len(rows) for end in (low, high))
-    return [float(max(0.0, share.mean() - down)), float(min(1.0, share.mean() + up))]
+    return float(max(0.0, share.mean() - down)), float(min(1.0, share.mean() + up))
 
 
 def _confusion(output: Array, target: Array) -> Array:

@@ -32,11 +32,11 @@ def label_range(contract: ModelContract) -> tuple[float, float] | None:
     """
     if contract.task != "regression" or contract.label_range:
         return contract.label_range
-    known = [contract.reference.get(name, {}).get("quantiles") for name in ("output", "errors")]
-    if not all(known):
+    output, errors = contract.reference.output, contract.reference.errors
+    if not (output and output.quantiles and errors and errors.quantiles):
         return None
-    output, errors = known
-    return widened(output[0] - errors[-1], output[-1] - errors[0])
+    answers, wrong = output.numbers, errors.numbers
+    return widened(float(answers[0] - wrong[-1]), float(answers[-1] - wrong[0]))
 
 
 def widened(low: float, high: float) -> tuple[float, float] | None:

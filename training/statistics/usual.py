@@ -12,7 +12,7 @@ Two ways to alarm without a reason are kept apart, and an alarm needs both to sa
 - **chance:** what as many independent rows would do, however constant the stretches were.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ import numpy as np
 from scipy import stats
 
 from handlers.contract import Array
-from training.statistics.distribution import Summary, chance_p, distance, psi
+from handlers.contract.model_card import Stretch, Summary, Usual
+from training.statistics.distribution import chance_p, distance, psi
 
 HOUR = 3600.0  # seconds
 # Spans of time that are looked at. None is under a day: the hours of a day have a rhythm that a part of it cannot show.
@@ -30,33 +31,6 @@ ROWS = (100, 200, 500, 1000, 2500)  # and numbers of rows
 DISJOINT = 8  # stretches that must fit into the known time at least: fewer do not tell what is usual
 DRAWS = 64  # stretches that are looked at; they overlap where the time is short
 FEW = 0.05  # share of the stretches that may cover fewer hours than are asked of a window
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What is usual for so much time and so many rows.
-
-    Attributes:
-        span: hours from begin to end of a stretch; 0 where the reference has no times.
-        hours: that the rows must cover at least, as ``hours_of`` counts them.
-        rows: that there must be at least.
-        windows: how many stretches the known time holds side by side.
-        mean: of the root of the distance.
-        sd: of the same.
-        psi: which one stretch in a hundred exceeds.
-        loss_mean: of the loss, on the scale of ``loss_of``; None but of errors.
-        loss_sd: its standard deviation.
-    """
-
-    span: float
-    hours: float
-    rows: int
-    windows: float
-    mean: float
-    sd: float
-    psi: float
-    loss_mean: float | None = None
-    loss_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +45,7 @@ class Learned:
 
     known: int
     cell: float
-    entries: tuple[Usual, ...]
+    entries: tuple[Stretch, ...]
 
     @property
     def span(self) -> float:
@@ -83,7 +57,7 @@ class Learned:
         """The most rows."""
         return max(one.rows for one in self.entries)
 
-    def fitting(self, rows: int, hours: float) -> Usual | None:
+    def fitting(self, rows: int, hours: float) -> Stretch | None:
         """Return what a window is judged by; None where it is too short or has too few rows."""
         reached = [one for one in self.entries if one.rows <= rows and one.hours <= hours]
         return max(reached, key=lambda one: (one.span, one.rows), default=None)
@@ -123,7 +97,7 @@ def learn(
     summary: Summary,
     times: Array | None = None,
     loss: Callable[[Array], float] | None = None,
-) -> dict[str, Any] | None:
+) -> Usual | None:
     """Learn what is usual.
 
     Args:
@@ -133,62 +107,65 @@ def learn(
         loss: of the values of some rows, where these are errors.
 
     Returns:
-        A ``Learned`` as JSON; None where the rows are too few.
+        For the contract; None where the rows are too few.
     """
     chance = np.random.default_rng(0)
     cell = 1.0 if times is None else _cell(times)
     stretches = _draws(len(values), chance) if times is None else _stretches(times, cell, chance)
-    entries = [_entry(values, summary, loss, *one) for one in stretches]
+    entries = tuple(_entry(values, summary, loss, *one) for one in stretches)
     if not entries:
         return None
-    return {"known": len(values), "cell": cell, "entries": entries}
+    return Usual(len(values), cell, entries)
 
 
-def read(told: Mapping[str, Any] | None) -> Learned | None:
+def read(told: Usual | None) -> Learned | None:
     """Return what a contract tells of one distribution; of former versions too, whose stretches had no times.
 
     Such a one is judged by as many rows as its stretches had, over a day at least.
     """
     if told is None:
         return None
-    if "entries" in told:
-        return Learned(told["known"], told["cell"], tuple(Usual(**one) for one in told["entries"]))
-    window, windows = int(told["window"]), float(told["windows"])
-    entry = Usual(24.0, 12.0, window, windows, told["mean"], told["sd"], told["psi"])
-    return Learned(round(window * windows), 1.0, (entry,))
+    if told.entries:
+        assert told.known is not None
+        assert told.cell is not None
+        return Learned(told.known, told.cell, told.entries)
+    window, windows, mean, sd, psi = told.window, told.windows, told.mean, told.sd, told.psi
+    if window is None or windows is None or mean is None or sd is None or psi is None:
+        return None
+    return Learned(round(window * windows), 1.0, (Stretch(24.0, 12.0, window, windows, mean, sd, psi),))
 
 
-def p_value(learned: Learned, usual: Usual, summary: Summary, values: Array) -> float:
+def p_value(learned: Learned, usual: Stretch, summary: Summary, values: Array) -> float:
     """Return how probable a distance at least as large is where nothing drifts, by time or by chance alone."""
     by_time = _beyond(np.sqrt(distance(summary, values)) - usual.mean, usual.sd, usual)
     return max(by_time, chance_p(summary, values, learned.known)) if by_time < 0.5 else by_time
 
 
-def limit(usual: Usual, level: float) -> float:
+def limit(usual: Stretch, level: float) -> float:
     """Return the distance whose p-value by time is ``level``."""
     return float((usual.mean + stats.t.isf(level, _freedom(usual)) * usual.sd * _widened(usual)) ** 2)
 
 
-def loss_limit(usual: Usual, level: float) -> float | None:
+def loss_limit(usual: Stretch, level: float) -> float | None:
     """Return the loss that is exceeded with probability ``level`` where nothing changed; None where nothing tells."""
     if usual.loss_mean is None or usual.loss_sd is None:
         return None
     return float(usual.loss_mean + stats.t.isf(level, _freedom(usual)) * usual.loss_sd * _widened(usual))
 
 
-def _beyond(away: float, sd: float, usual: Usual) -> float:
+def _beyond(away: float, sd: float, usual: Stretch) -> float:
     return float(stats.t.sf(away / (sd * _widened(usual)), _freedom(usual))) if sd else float(away <= 0)
 
 
-def _freedom(usual: Usual) -> float:
+def _freedom(usual: Stretch) -> float:
     return max(1.0, usual.windows - 1)
 
 
-def _widened(usual: Usual) -> float:
+def _widened(usual: Stretch) -> float:
     return float(np.sqrt(1 + 1 / usual.windows))
 
 
-Stretch = tuple[float, float, float, int, list[tuple[Array, int]]]  # span, hours, windows, rows; of each rows and size
+Drawn = tuple[float, float, float, int, list[tuple[Array, int]]]  # span, hours, windows, rows; of each rows and size
 
 
 def _cell(times: Array) -> float:
@@ -197,7 +174,7 @@ def _cell(times: Array) -> float:
     return max(1.0, float(np.median(steps)) / HOUR) if len(steps) else 1.0
 
 
-def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterator[Stretch]:
+def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterator[Drawn]:
     known = (times[-1] - times[0]) / HOUR
     for span in HOURS:
         if span < cell or known < DISJOINT * span:
@@ -217,7 +194,7 @@ def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterat
             yield span, hours, known / span, rows, drawn
 
 
-def _draws(known: int, chance: np.random.Generator) -> Iterator[Stretch]:
+def _draws(known: int, chance: np.random.Generator) -> Iterator[Drawn]:
     """Rows in no order: any of them are a stretch, of no time."""
     for rows in ROWS:
         if known >= max(2 * rows, DISJOINT * ROWS[0]):
@@ -234,23 +211,23 @@ def _entry(
     windows: float,
     rows: int,
     drawn: Sequence[tuple[Array, int]],
-) -> dict[str, Any]:
+) -> Stretch:
     # The stretch is part of the summary: were it left out, it would be further away by this factor.
     roots = [np.sqrt(distance(summary, values[one]) / (1 - size / len(values))) for one, size in drawn]
     indices = [psi(summary, values[one]) for one, _ in drawn[:: max(1, len(drawn) // DRAWS)]]
-    figures = {
-        "windows": windows,
-        "mean": float(np.mean(roots)),
-        "sd": float(np.std(roots, ddof=1)),
-        "psi": float(np.quantile(indices, 0.99)),
-    }
-    if loss:
-        found = [loss(values[one]) for one, _ in drawn]
-        figures |= {"loss_mean": float(np.mean(found)), "loss_sd": float(np.std(found, ddof=1))}
-    return {"span": span, "hours": _rounded(hours), "rows": rows} | {
-        name: _rounded(one) for name, one in figures.items()
-    }
+    losses = [loss(values[one]) for one, _ in drawn] if loss else []
+    return Stretch(
+        span=span,
+        hours=_rounded(hours),
+        rows=rows,
+        windows=_rounded(windows),
+        mean=_rounded(np.mean(roots)),
+        sd=_rounded(np.std(roots, ddof=1)),
+        psi=_rounded(np.quantile(indices, 0.99)),
+        loss_mean=_rounded(np.mean(losses)) if losses else None,
+        loss_sd=_rounded(np.std(losses, ddof=1)) if losses else None,
+    )
 
 
-def _rounded(value: float) -> float:
+def _rounded(value: float | np.floating[Any]) -> float:
     return float(f"{value:.6g}")

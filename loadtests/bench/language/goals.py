@@ -1,8 +1,6 @@
 """The goals, each with its bound and what was measured."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from handlers.contract.model_card import Evaluation
 from loadtests.bench.language import results as figures
 from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, MACHINE, OURS, TRANSFORMERS, Results
 from loadtests.bench.page import Goal, at_least, at_most
@@ -55,10 +53,10 @@ def _bandwidth(results: Results) -> list[Goal]:
     return found
 
 
-def _perplexity(evaluation: Mapping[str, Any]) -> Goal:
+def _perplexity(evaluation: Evaluation) -> Goal:
     text, bound = "perplexity, against float32", "≤ 1.02 ×"
-    ours = evaluation.get("metrics", {}).get("perplexity")
-    reference = evaluation.get("baselines", {}).get("float32", {}).get("perplexity")
+    ours = evaluation.metrics.get("perplexity")
+    reference = (evaluation.baselines or {}).get("float32", {}).get("perplexity")
     if not (ours and reference):
         return Goal(text, bound, "–", None)
     return Goal(text, bound, f"{ours / reference:.4f} × ({ours:.2f} and {reference:.2f})", ours / reference <= 1.02)

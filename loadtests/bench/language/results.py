@@ -2,6 +2,7 @@
 
 import msgspec
 
+from handlers.contract.model_card import Evaluation
 from loadtests.bench.results import Run
 
 # Figures of a turn. Rates in tokens a second, times in seconds, shares from 0 to 1.
@@ -43,7 +44,7 @@ class Results(Run, kw_only=True):
     rounds: int
     weights: int
     settings: dict[str, object]
-    evaluation: dict[str, object]
+    evaluation: Evaluation
     samples: list[Sample] = []
 
     def values(self, contender: str, figure: str) -> dict[int, float]:

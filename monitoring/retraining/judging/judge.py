@@ -57,10 +57,10 @@ def _contract(contracts: Pair[ModelContract]) -> Check:
 
 def _parity(contract: ModelContract) -> Check:
     lineage = contract.lineage
-    if not lineage.get("parity"):
+    if not lineage.parity:
         return Check("parity", False, "its lineage does not tell that its graphs agree with the module: train it again")
-    limit = parity_tolerance(lineage.get("optimized", {}).get("converted", ""))
-    found = {name: value for name, value in lineage["parity"].items() if name != "rows"}
+    limit = parity_tolerance(lineage.variant.converted if lineage.variant else "")
+    found = lineage.differences
     told = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
     allowed = "any, since it computes with smaller numbers" if limit == math.inf else f"{limit:g}"
     passed = bool(found) and all(value <= limit for value in found.values())

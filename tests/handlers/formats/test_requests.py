@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.formats import requests
 from handlers.formats.codec import Codec
 from handlers.message import JSON, NPY, Request
@@ -31,7 +32,9 @@ PICTURES = {"image": np.arange(12, dtype=np.uint8).reshape(2, 2, 3)}
 
 def contract_of(inputs: tuple[TensorSpec, ...]) -> ModelContract:
     outputs = (TensorSpec("y", "FP32"),)
-    return ModelContract("m", "1.0", "regression", inputs, outputs, (), Example({}, {}), {}, {}, {})
+    return ModelContract(
+        "m", "1.0", "regression", inputs, outputs, (), Example({}, {}), Reference(), Evaluation(), Lineage()
+    )
 
 
 def decoded(contract: ModelContract, body: bytes, headers: dict[str, str], path: str = "") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from handlers.message import JSON, STATUS, Request
 from handlers.observe.metrics_folder import hold_lock
 from handlers.observe.telemetry import SECONDS, Telemetry, WeightedHistogram, value_buckets
 from serving.metrics.exporter import remove_dead
+from tests.support.documents import replaced
 from tests.support.handlers import wire
 from tests.support.handlers.models import LINE, MAX_ROWS, PICTURES, Formula, pixels
 
@@ -262,9 +263,9 @@ def test_many_observations_at_once_are_those_one_by_one() -> None:
 
 
 def test_the_buckets_of_predictions_follow_the_training_data() -> None:
-    model = msgspec.structs.replace(LINE, reference={"output": {"quantiles": list(range(0, 101))}})
+    model = replaced(LINE, reference={"output": {"quantiles": list(range(0, 101))}})
     assert value_buckets(model) == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
-    constant = msgspec.structs.replace(LINE, reference={"output": {"quantiles": [5.0] * 9}})
+    constant = replaced(LINE, reference={"output": {"quantiles": [5.0] * 9}})
     assert value_buckets(constant) == [5.0]
 
 

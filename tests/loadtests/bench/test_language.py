@@ -24,6 +24,7 @@ from loadtests.bench.processes import StartError
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
 from tests.support.chat_archive import register_echo
+from tests.support.documents import evaluated
 from tests.support.handlers.generating import ToyDecoder
 
 EARLY = Answer("ab", [1.0, 2.0, 3.0, 4.0], prompt=4)
@@ -117,7 +118,7 @@ def measured() -> Results:
         titles={one.name: one.what for one in contenders.contenders(Path("anywhere"))},
         weights=100_000_000,
         settings={},
-        evaluation={"metrics": {"perplexity": 10.1}, "baselines": {"float32": {"perplexity": 10.0}}},
+        evaluation=evaluated({"perplexity": 10.1}, baselines={"float32": {"perplexity": 10.0}}),
     )
     rates = {OURS: 90.0, IN_PROCESS: 95.0, TRANSFORMERS: 12.0, LLAMA_SERVER: 60.0}
     for number in range(3):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from loadtests import wrk
 from loadtests.bench import environments, processes
 from loadtests.bench.tensors.contenders import Contender
@@ -35,7 +36,7 @@ from tests.support.waiting import wait_until
 X = TensorSpec("x", "FP32", range=(0, 100))
 Y = TensorSpec("y", "FP32")
 EXAMPLE = Example({"x": 1}, {"prediction": 2})
-DOUBLED = ModelContract("flights", "1.0", "regression", (X,), (Y,), (), EXAMPLE, {}, {}, {})
+DOUBLED = ModelContract("flights", "1.0", "regression", (X,), (Y,), (), EXAMPLE, Reference(), Evaluation(), Lineage())
 
 
 @pytest.fixture
@@ -164,9 +165,9 @@ def test_requests_differ_and_are_valid_in_every_form() -> None:
         (),
         ("a", "b"),
         Example({"inputs": [[i + j for j in range(28)] for i in range(28)]}, {}),
-        {},
-        {},
-        {},
+        Reference(),
+        Evaluation(),
+        Lineage(),
     )
     pictures = draw(picture, _generator())
     assert len({png(row) for row in pictures}) == BODIES

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.observe.capture import Capture
@@ -92,9 +93,9 @@ WIDE = ModelContract(
     classification_outputs(2),
     ("cat", "dog"),
     Example({}, {}),
-    {},
-    {},
-    {},
+    Reference(),
+    Evaluation(),
+    Lineage(),
 )
 GOOD = {
     "distance": 0.10000000149,

@@ -65,8 +65,8 @@ def test_every_month_that_came_after_is_told(result: dict[str, Any]) -> None:
 
 def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> None:
     contract = year.without(0, ROWS[-1])
-    assert contract.reference["rows"] == 50_009 - ROWS[-1]
-    assert contract.reference["inputs"].keys() == year.contract.reference["inputs"].keys()
+    assert contract.reference.rows == 50_009 - ROWS[-1]
+    assert contract.reference.inputs.keys() == year.contract.reference.inputs.keys()
 
 
 def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: dict[str, Any], tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ EVALUATION = {
     "rows": 12345,
     "metrics": {"perplexity": 21.5},
     "baselines": {"float32": {"perplexity": 21.4}},
-    "speed": {"1 stream": 92.25, "8 streams": 188.0},
+    "speed": {
+        "tokens_per_second": {"1": 92.25, "8": 188.0},
+        "first_token_seconds": 0.3,
+        "prompt_tokens": 128,
+        "generated_tokens": 64,
+        "machine": "a CPU",
+        "engine": "llama.cpp",
+    },
 }
 ANSWER = {"text": "<b>Paris</b>\nand", "finish_reason": "length"}
 COUNTS = {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}

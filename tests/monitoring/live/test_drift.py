@@ -4,12 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec
 from monitoring.live.drift import LEVEL, UNJUDGED, Drift, Finding, detect, window_needed, windows_of
 from monitoring.store.records import Labelled
+from tests.support.documents import replaced
 from tests.support.monitoring.drifting import (
     CARRIERS,
     FEWEST,
@@ -144,8 +144,8 @@ def test_predictions_and_errors_are_those_of_the_contracts_own_version() -> None
 
 
 def test_a_contract_that_does_not_know_what_is_usual_gives_figures_only() -> None:
-    inputs = {"distance": {"quantiles": AIR.reference["inputs"]["distance"]["quantiles"]}}
-    small = msgspec.structs.replace(AIR, reference={"rows": 5, "inputs": inputs})
+    inputs = {"distance": {"quantiles": AIR.reference.inputs["distance"].quantiles}}
+    small = replaced(AIR, reference={"rows": 5, "inputs": inputs})
     drift = drift_of(small, rows(AIR, 50, shift=5))
     (found,) = drift.findings
     assert (found.needed, found.p, found.alarm) == (None, None, False)
@@ -167,7 +167,7 @@ def _with_carrier(carrier: str) -> list[Any]:
 def test_texts_are_compared_by_their_length_and_arrays_by_their_mean() -> None:
     specs = (TensorSpec("text", "BYTES"), TensorSpec("pixels", "FP32", (-1, 2)), TensorSpec("mean", "FP32", (-1, 99)))
     summary = {"quantiles": list(range(257))}
-    contract = msgspec.structs.replace(AIR, inputs=specs, reference={"inputs": {one.name: summary for one in specs}})
+    contract = replaced(AIR, inputs=specs, reference={"inputs": {one.name: summary for one in specs}})
     told = {"text": "four", "pixels": [2.0, 4.0], "mean": 5.0}  # of a large array the mean alone is captured
     one = replace(rows(AIR, 1)[0].prediction, features=told)
     assert [window.values.tolist() for window in windows_of(contract, [one, one])] == [[4, 4], [3, 3], [5, 5]]

@@ -6,7 +6,6 @@ from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +15,7 @@ from monitoring.store.database import database_url
 from monitoring.store.predictions import open_store
 from serving.registry import Registry
 from tests.monitoring.live.test_live import keep
+from tests.support.documents import replaced
 from tests.support.monitoring.drifting import FEWEST, NOW, WINDOW, classification, predictions, regression, rows, weekly
 from tests.support.serving.stores import add_contract
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_judged_says_why() -> None:
     assert "No verdict: too few rows" in page.text
     assert set(verdicts(page).values()) == {f"none under {FEWEST} rows"}
     assert page.headings == ["Tests", "Distributions", "distance", "carrier", "prediction"]
-    small = msgspec.structs.replace(AIR, reference={"rows": 3, "output": {"quantiles": [1.0] * 257}})
+    small = replaced(AIR, reference={"rows": 3, "output": {"quantiles": [1.0] * 257}})
     page = Page(render(small, predictions(rows(AIR, 10))))
     assert verdicts(page) == {"prediction": "none: the reference is too small"}
 
@@ -98,7 +98,7 @@ def test_errors_that_became_smaller_and_hours_that_lack_are_told() -> None:
 
 def test_names_are_escaped() -> None:
     reference = {"inputs": {}, "output": {"counts": {"<b>": 1, "coat": 1}}}
-    contract = msgspec.structs.replace(CLOTHES, labels=("<b>", "coat"), reference=reference)
+    contract = replaced(CLOTHES, labels=("<b>", "coat"), reference=reference)
     assert "<b>" not in render(contract, predictions(rows(CLOTHES, 10)))
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 import yaml
@@ -11,6 +10,7 @@ from handlers.contract import ModelContract
 from monitoring.live.limits import UNKNOWN, limits
 from monitoring.live.quality import WORSE, fell, measure
 from serving.settings import ROOT
+from tests.support.documents import document, replaced
 from tests.support.monitoring.drifting import classification, regression, rows, weekly
 
 AIR, CLOTHES = regression(), classification()
@@ -41,17 +41,17 @@ def test_a_window_of_minutes_has_no_limit_where_the_reference_knows_weeks() -> N
 def test_an_archive_of_a_former_version_must_be_half_as_bad_again() -> None:
     usual = {"window": 1000, "windows": 8.0, "mean": 0.1, "sd": 0.01, "psi": 0.1}
     for contract, name, value in ((AIR, "rmse", UNKNOWN), (CLOTHES, "accuracy", 1 - UNKNOWN * 0.1)):
-        errors = {key: known for key, known in contract.reference["errors"].items() if key != "usual"}
-        former = msgspec.structs.replace(contract, reference={"errors": errors | {"usual": usual}})
+        errors = {key: known for key, known in document(contract.reference)["errors"].items() if key != "usual"}
+        former = replaced(contract, reference={"errors": errors | {"usual": usual}})
         assert limits(former, DAYS) == pytest.approx({name: value})
         assert limits(former, SECONDS) == {}
-        small = msgspec.structs.replace(contract, reference={"errors": errors})
+        small = replaced(contract, reference={"errors": errors})
         assert limits(small, SECONDS) == pytest.approx({name: value})
 
 
 def test_no_wrong_answer_among_the_known_ones_does_not_promise_none() -> None:
     errors = {"counts": {"right": 1000, "wrong": 0}}
-    perfect = msgspec.structs.replace(CLOTHES, reference={"errors": errors}, evaluation={"metrics": {"accuracy": 1.0}})
+    perfect = replaced(CLOTHES, reference={"errors": errors}, evaluation={"metrics": {"accuracy": 1.0}})
     assert limits(perfect, SECONDS[:200])["accuracy"] < 0.995
 
 

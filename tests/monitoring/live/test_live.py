@@ -22,6 +22,7 @@ from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.records import Feedback, Labelled
 from serving.registry import Registry
+from tests.support.documents import evaluated
 from tests.support.monitoring.drifting import FEWEST, NOW, classification, regression, rows
 from tests.support.serving.stores import add, add_contract, alter
 from tests.support.waiting import wait_until
@@ -67,8 +68,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_what_is_expected_is_the_worse_of_held_out_and_learned_rows(
     held_out: dict[str, float], learned: dict[str, float], least: dict[str, float]
 ) -> None:
-    assert expected({"metrics": held_out, "learned": {"rows": 9, "metrics": learned}}) == least
-    assert expected({"metrics": held_out}) == held_out
+    assert expected(evaluated(held_out, learned={"rows": 9, "metrics": learned})) == least
+    assert expected(evaluated(held_out)) == held_out
 
 
 def keep(store: Store, labelled: list[Labelled]) -> None:

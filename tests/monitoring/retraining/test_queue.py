@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
 from monitoring.retraining.queue import RetrainRefused
 from monitoring.store.records import Trigger
+from tests.support.documents import replaced
 from tests.support.monitoring.loops import MODEL, POLICY, START, Loop
 from tests.support.serving.stores import add, add_contract, contract_of_doubling
 
@@ -86,7 +86,7 @@ def test_too_few_labelled_rows_are_not_worth_it(loop: Loop) -> None:
 
 def test_what_the_champion_knows_already_is_no_reason_for_another_but_by_hand(loop: Loop) -> None:
     known = START.isoformat()
-    contract = msgspec.structs.replace(contract_of_doubling(version="1.1"), lineage={"until": known})
+    contract = replaced(contract_of_doubling(version="1.1"), lineage={"until": known})
     add_contract(loop.models, contract, "challenger")
     loop.models.promote(MODEL, "1.1")
     loop.label(range(1, 10))

@@ -15,6 +15,7 @@ from monitoring.retraining.result import Shadowed
 from monitoring.retraining.shadow import _too_slow, request_again, shadow
 from monitoring.store.records import Prediction
 from serving.hosts.torchserve.launch import LaunchError
+from tests.support.documents import replaced
 from tests.support.serving.stores import contract_of_doubling
 from training.statistics.pair import Pair
 
@@ -83,7 +84,7 @@ def test_where_there_is_nothing_to_send_nothing_is_compared_and_the_challenger_p
 
 
 def test_answers_agree_that_differ_by_no_more_than_the_champions_held_out_error() -> None:
-    champion = msgspec.structs.replace(CHAMPION, evaluation={"metrics": {"rmse": 0.5}})
+    champion = replaced(CHAMPION, evaluation={"metrics": {"rmse": 0.5}})
     asked = Asked(lambda version, request: answered(request["x"] * (2 if version == "1.0" else 2.1)))
     found = run(asked, [captured(i, x=float(i)) for i in (1, 2, 3, 4, 10)], champion=champion)
     assert found.agreement == 0.8

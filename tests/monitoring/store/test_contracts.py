@@ -7,6 +7,7 @@ import pytest
 
 from monitoring.store.contracts import Contracts, output_fault
 from serving.registry import Registry
+from tests.support.documents import replaced
 from tests.support.handlers.models import COLOURS, LINE
 from tests.support.serving.stores import add, alter
 from training.statistics.labels import label_fault, label_range, widened
@@ -71,7 +72,7 @@ def test_a_label_far_outside_of_what_was_known_is_none() -> None:
 
 def test_an_archive_of_a_former_version_tells_by_its_answers_and_errors_where_labels_were() -> None:
     reference = {"output": {"quantiles": [0.0, 5.0, 10.0]}, "errors": {"quantiles": [-1.0, 0.0, 1.0]}}
-    former = msgspec.structs.replace(LINE, reference=reference)
+    former = replaced(LINE, reference=reference)
     assert label_range(former) == (-121.0, 131.0)  # labels from -1 to 11, and ten times their span on both sides
     assert label_fault(former, 1e300) is not None
 

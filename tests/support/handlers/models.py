@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.engine import Engine
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
@@ -32,9 +33,9 @@ def contract(
         outputs=classification_outputs(len(labels)) if labels else (output or TensorSpec("y", "FP32"),),
         labels=labels,
         example=example or Example({}, {}),
-        reference={},
-        evaluation={},
-        lineage={},
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
     )
 
 

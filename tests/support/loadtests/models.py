@@ -13,6 +13,7 @@ from handlers.formats.requests import native_request, rows_of, to_json
 from handlers.handler import ModelHandler
 from handlers.message import Request, Response
 from loadtests.requests.payloads import Answer, Payload
+from tests.support.documents import replaced
 from tests.support.handlers.models import Formula, contract
 from tests.support.handlers.strategies import NAMES, TEXT
 
@@ -48,7 +49,7 @@ def complete(bare: ModelContract, request: dict[str, Any], reference: dict[str, 
     response = respond(serve(bare), Payload("example", "native", to_json(request), Answer(1)))
     assert response.status == 200, response.body
     example = Example(request, msgspec.json.decode(response.body))
-    return msgspec.structs.replace(bare, example=example, reference=reference)
+    return replaced(bare, example=example, reference=reference)
 
 
 def serve(model: ModelContract) -> ModelHandler:

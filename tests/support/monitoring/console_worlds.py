@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import update
 
 from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from monitoring.api.access import Access
 from monitoring.api.catalog import catalog_router
 from monitoring.app import create_app
@@ -121,7 +122,7 @@ def clothes() -> ModelContract:
         classification(),
         inputs=(TensorSpec("image", "UINT8", (-1, 4, 6)),),
         example=Example({"inputs": pixels}, {"prediction": {"label": "boot", "index": 0, "probability": 0.9}}),
-        reference={},
+        reference=Reference(),
     )
 
 
@@ -140,9 +141,9 @@ def texts() -> ModelContract:
         outputs=classification_outputs(2),
         labels=("bad", "good"),
         example=Example({"text": "a < b", "polite": True, "weights": [1.0, 2.0], "count": 3}, {"prediction": {}}),
-        reference={},
-        evaluation={},
-        lineage={},
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
     )
 
 

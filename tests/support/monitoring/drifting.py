@@ -7,7 +7,9 @@ import msgspec
 import numpy as np
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
+from handlers.contract.model_card import Lineage, Reference
 from monitoring.store.records import Labelled, Prediction
+from tests.support.documents import evaluated
 from training.packaging.reference import errors_of, summaries
 
 NOW = datetime(2013, 2, 17, 12, tzinfo=UTC)
@@ -112,7 +114,7 @@ def _contract(name: str, version: str, labels: tuple[str, ...] = ()) -> ModelCon
         outputs=classification_outputs(len(labels)) if labels else (TensorSpec("time", "FP32", unit="minutes"),),
         labels=labels,
         example=Example({}, {}),
-        reference={},
-        evaluation={"metrics": metrics},
-        lineage={},
+        reference=Reference(),
+        evaluation=evaluated(metrics),
+        lineage=Lineage(),
     )

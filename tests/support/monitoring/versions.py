@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-import msgspec
 import numpy as np
 
 from handlers.contract import Array, Example, ModelContract
 from handlers.formats.codec import Codec
 from monitoring.retraining.judging.archived import Archived
+from tests.support.documents import document, replaced
 
 Rule = Callable[[Mapping[str, Array]], Array]  # the graph's inputs -> its output
 EXAMPLE = {"distance": 1.0, "carrier": "AA"}
@@ -43,8 +43,8 @@ def version(contract: ModelContract, rule: Rule, seconds: Callable[[], float] = 
     """
     output = rule({"distance": np.ones(1, np.float32), "carrier": np.zeros(1, np.int64)})[0]
     answer = float(output) if contract.task == "regression" else _likeliest(contract, output)
-    lineage = {"parity": {"rows": 1000, "onnxruntime": 1e-6, "torch": 0.0}} | contract.lineage
-    complete = msgspec.structs.replace(contract, example=Example(EXAMPLE, {"prediction": answer}), lineage=lineage)
+    lineage = {"parity": {"rows": 1000, "onnxruntime": 1e-6, "torch": 0.0}} | document(contract.lineage)
+    complete = replaced(contract, example=Example(EXAMPLE, {"prediction": answer}), lineage=lineage)
     return opened(complete, rule, seconds)
 
 

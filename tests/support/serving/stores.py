@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Evaluation, Lineage, Reference
 from serving.registry import Registry, State, Version, file_sha256
 
 
@@ -18,9 +19,9 @@ def contract_of_doubling(name: str = "doubling", version: str = "1.0") -> ModelC
         outputs=(TensorSpec("y", "FP32"),),
         labels=(),
         example=Example({"x": 6.0}, {"prediction": 12.0}),
-        reference={},
-        evaluation={},
-        lineage={},
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
     )
 
 

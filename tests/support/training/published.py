@@ -11,6 +11,6 @@ from training.packaging.registration import Promote, Result
 def publish_again(champion: Champion, registry: Registry, promote: Promote = "auto", **metrics: float) -> Result:
     """Publish an opened champion as training does, with some of its held-out metrics changed."""
     evaluation = champion.contract.evaluation
-    evaluation = evaluation | {"metrics": evaluation["metrics"] | metrics}
+    evaluation = msgspec.structs.replace(evaluation, metrics={**evaluation.metrics, **metrics})
     draft = msgspec.structs.replace(champion.contract, evaluation=evaluation)
     return pipeline.publish(champion.trained, draft, champion.graphs, registry, promote)

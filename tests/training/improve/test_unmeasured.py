@@ -11,6 +11,7 @@ from rich.console import Console
 from handlers.contract import ModelContract
 from monitoring.live.limits import expected
 from serving.registry import Registry
+from tests.support.documents import document, evaluated, replaced
 from tests.support.serving.stores import contract_of_doubling
 from tests.support.training import rows
 from training import pipeline
@@ -31,12 +32,12 @@ def test_a_training_whose_newest_rows_have_one_label_only_leaves_a_registry_that
     result = pipeline.train(Linear(), "tutorial", registry, promote="never", **options)
     assert b"NaN" not in registry.path.read_bytes()
     (version,) = Registry(registry.store).models()["linear"].values()
-    assert version.evaluation == msgspec.to_builtins(result.contract)["evaluation"]
+    assert version.evaluation == document(result.contract.evaluation)
     assert version.evaluation["metrics"]["r2"] is None
     assert version.evaluation["metrics"]["rmse"] >= 0
     assert version.evaluation["unmeasured"] == {"r2": "all rows have the same truth"}
     assert "r2" not in version.evaluation["intervals"]
-    assert "r2" not in expected(version.evaluation)
+    assert "r2" not in expected(version.measured)
     console = Console(record=True, width=200)
     terminal.print_result(result, console)
     assert "r2 could not be measured: all rows have the same truth" in console.export_text()
@@ -57,7 +58,7 @@ def test_a_regression_says_what_its_rows_do_not_tell(
     output: list[float], target: list[float], unmeasured: dict[str, str]
 ) -> None:
     arrays = np.array(output, np.float32), np.array(target, np.float32)
-    found = evaluate("regression", (), *arrays, {"same": arrays[1]})
+    found = document(evaluate("regression", (), *arrays, {"same": arrays[1]}))
     assert found["unmeasured"] == unmeasured
     assert {name for name, value in found["metrics"].items() if value is None} == unmeasured.keys()
     assert not unmeasured.keys() & found["intervals"].keys()
@@ -65,7 +66,7 @@ def test_a_regression_says_what_its_rows_do_not_tell(
 
 def test_a_rare_event_that_is_not_among_the_held_out_rows_has_no_auc() -> None:
     output = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], np.float32)
-    found = evaluate("classification", ("no", "yes"), output, np.zeros(3, np.int64), {"never": output})
+    found = document(evaluate("classification", ("no", "yes"), output, np.zeros(3, np.int64), {"never": output}))
     assert found["metrics"]["auc"] is found["baselines"]["never"]["auc"] is None
     assert found["metrics"]["accuracy"] == pytest.approx(2 / 3)
     assert found["unmeasured"] == {"auc": "all rows have the same label"}
@@ -75,8 +76,16 @@ def test_a_rare_event_that_is_not_among_the_held_out_rows_has_no_auc() -> None:
 
 def test_a_slice_of_one_row_and_a_metric_of_the_recipes_own_do_not_end_the_evaluation() -> None:
     values = np.array([1, 2, 3], np.float32)
-    found = evaluate(
-        "regression", (), values, values, {}, np.array(["a", "a", "b"]), lambda output, target: {"share": float("nan")}
+    found = document(
+        evaluate(
+            "regression",
+            (),
+            values,
+            values,
+            {},
+            np.array(["a", "a", "b"]),
+            lambda output, target: {"share": float("nan")},
+        )
     )
     assert found["slices"]["b"]["metrics"] == {"rmse": 0.0, "mae": 0.0, "r2": None, "share": None}
     assert found["unmeasured"] == {"share": "it is not defined for these rows"}
@@ -84,7 +93,7 @@ def test_a_slice_of_one_row_and_a_metric_of_the_recipes_own_do_not_end_the_evalu
 
 def registered(registry: Registry, **evaluation: Any) -> Result:
     contract = contract_of_doubling()
-    draft = msgspec.structs.replace(contract, evaluation=evaluation, lineage={"created": "2026-01-01T00:00:00+00:00"})
+    draft = replaced(contract, evaluation=evaluation, lineage={"created": "2026-01-01T00:00:00+00:00"})
     return register(draft, ModelContract.to_json, registry, "auto")
 
 
@@ -106,7 +115,7 @@ def test_a_version_without_the_metric_that_decides_is_not_promoted(
     assert result.state == "challenger"
     assert why in result.why
     assert "python -m serving promote doubling 1.1" in result.why
-    assert not is_better("regression", {"metrics": challenger}, {"metrics": champion})
+    assert not is_better("regression", evaluated(challenger), evaluated(champion))
     assert registry.promotions() == []
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from handlers.contract import ModelContract
 from serving.registry import Registry
+from tests.support.documents import document
 from tests.support.training import tiny as making
 from tests.support.training.tiny import EXPECTED, SENTENCE, Tiny
 from tests.training.packaging.test_contents import imported
@@ -93,11 +94,11 @@ def test_the_contract_says_what_it_does_and_where_it_comes_from(world: World) ->
     assert (contract.task, contract.labels) == ("generation", ())
     assert contract.example.request == {"prompt": "The tide turns", "max_tokens": 7, "temperature": 0}
     assert contract.example.response["text"] == " at noon"
-    evaluation = contract.evaluation
+    evaluation = document(contract.evaluation)
     reference = evaluation["baselines"]["float32"]["perplexity"]
     assert evaluation["metrics"]["perplexity"] == pytest.approx(reference, rel=0.02)
     assert evaluation["speed"]["tokens_per_second"].keys() == {"1", "2"}
-    lineage = contract.lineage
+    lineage = document(contract.lineage)
     assert lineage["data_sha256"] == world.recipe.weights.sha256
     assert (lineage["preset"], lineage["license"]) == ("default", "cc0-1.0")
     assert lineage["parity"]["likeliest"] == 0
@@ -151,6 +152,6 @@ def test_it_is_fine_tuned_on_a_file_of_conversations(
     recipe = replace(world.recipe, presets={"default": hp}, expected=replace(EXPECTED, perplexity=1000))
     registry = Registry(tmp_path / "store")
     result = pipeline.train(recipe, None, registry, cache=world.cache, instructions=file)
-    tuned = result.contract.evaluation["instructions"]
+    tuned = document(result.contract.evaluation)["instructions"]
     assert tuned["after"] < tuned["before"]
-    assert result.contract.lineage["instructions"]["rows"] == 9
+    assert document(result.contract.lineage)["instructions"]["rows"] == 9

@@ -39,20 +39,20 @@ def engine(kind: type[ToyDecoder], slots: int = 3) -> Listening:
 
 
 def test_one_stream_and_all_slots_are_measured() -> None:
-    found = speed(engine(Endless), TEXT)
-    assert found["tokens_per_second"].keys() == {"1", "3"}
-    assert all(rate > 0 for rate in found["tokens_per_second"].values())
-    assert found["first_token_seconds"] > 0
-    assert (found["prompt_tokens"], found["generated_tokens"]) == (PROMPT, ANSWER)
+    found = speed(engine(Endless), TEXT, "fake")
+    assert found.tokens_per_second.keys() == {"1", "3"}
+    assert all(rate > 0 for rate in found.tokens_per_second.values())
+    assert found.first_token_seconds > 0
+    assert (found.prompt_tokens, found.generated_tokens) == (PROMPT, ANSWER)
 
 
 def test_an_engine_of_one_slot_is_measured_once() -> None:
-    assert speed(engine(Endless, slots=1), TEXT)["tokens_per_second"].keys() == {"1"}
+    assert speed(engine(Endless, slots=1), TEXT, "fake").tokens_per_second.keys() == {"1"}
 
 
 def test_each_prompt_is_of_full_length_and_begins_otherwise_than_all_before() -> None:
     asked = engine(Endless)
-    speed(asked, TEXT)
+    speed(asked, TEXT, "fake")
     assert len(asked.asked) == ROUNDS * (1 + 3)
     assert {len(request.prompt) for request in asked.asked} == {PROMPT}
     assert {request.max_tokens for request in asked.asked} == {ANSWER}
@@ -62,17 +62,17 @@ def test_each_prompt_is_of_full_length_and_begins_otherwise_than_all_before() ->
 
 def test_it_leaves_the_engine_idle() -> None:
     one = engine(Endless)
-    speed(one, TEXT)
+    speed(one, TEXT, "fake")
     assert (one.usage.running, one.usage.waiting) == (0, 0)
 
 
 def test_the_rate_counts_tokens_while_all_streams_run(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(1_000_000))
     monkeypatch.setattr("training.language.speed.time.perf_counter", lambda: next(now))
-    found = speed(engine(Endless), TEXT)
-    assert found["tokens_per_second"]["1"] == pytest.approx(1)  # the clock is looked at once a token
+    found = speed(engine(Endless), TEXT, "fake")
+    assert found.tokens_per_second["1"] == pytest.approx(1)  # the clock is looked at once a token
 
 
 def test_an_answer_that_ends_at_once_is_no_speed_and_no_fault() -> None:
-    found = speed(engine(Silent), TEXT)
-    assert set(found["tokens_per_second"].values()) == {0}
+    found = speed(engine(Silent), TEXT, "fake")
+    assert set(found.tokens_per_second.values()) == {0}

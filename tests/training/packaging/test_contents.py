@@ -144,7 +144,7 @@ def test_the_manifest_names_model_version_entry_point_and_files(archive: zipfile
     contract = ModelContract.from_json(archive.read("contract.json"))
     entry = {"pictures": "image.py", "texts": "text.py", "quadrants": "tabular.py"}[contract.name]
     assert manifest["runtime"] == "python"
-    assert manifest["createdOn"] == contract.lineage["created"]
+    assert manifest["createdOn"] == contract.lineage.created
     assert manifest["description"] == "quadrants of the plane"
     assert manifest["model"] == {
         "modelName": contract.name,

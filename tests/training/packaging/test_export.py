@@ -158,8 +158,8 @@ def test_few_held_out_rows_are_filled_up_with_training_rows(
     fitted: Trained, contract: ModelContract, graphs: Path, linear: Result, flights: Result
 ) -> None:
     assert check_parity(fitted, contract, graphs)["rows"] == 200 + 400 < PARITY_ROWS
-    assert linear.contract.lineage["parity"]["rows"] == 1001  # enough of its own
-    assert flights.contract.lineage["parity"]["rows"] == 10_000  # at most
+    assert linear.contract.lineage.parity["rows"] == 1001  # enough of its own
+    assert flights.contract.lineage.parity["rows"] == 10_000  # at most
 
 
 @pytest.mark.parametrize(("swapped", "engine"), [("model.onnx", "onnxruntime"), ("model.pt2", "torch")])

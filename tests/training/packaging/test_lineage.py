@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 from serving.settings import ROOT
+from tests.support.documents import document
 from tests.support.training.trainings import load
 from training import recipes
 from training.packaging.lineage import PACKAGES, lineage
@@ -46,7 +47,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_it_records_data_hyperparameters_rows_versions_and_time(trained_linear: Trained) -> None:
-    found = lineage(trained_linear, ROOT, NOW)
+    found = document(lineage(trained_linear, ROOT, NOW))
     assert found["data_sha256"] == trained_linear.data.sha256
     assert found["preset"] == "default"
     assert found["hyperparameters"]["epochs"] == 300
@@ -58,47 +59,47 @@ def test_it_records_data_hyperparameters_rows_versions_and_time(trained_linear: 
 
 
 def test_the_learning_curve_is_thinned(trained_linear: Trained) -> None:
-    history = lineage(trained_linear, ROOT, NOW)["history"]
+    history = document(lineage(trained_linear, ROOT, NOW))["history"]
     assert len(history) == 20
     assert [entry["epoch"] for entry in history[:3]] == [1, 16, 31]
     trained_linear.history[20:] = []
-    assert lineage(trained_linear, ROOT, NOW)["history"] == trained_linear.history
+    assert document(lineage(trained_linear, ROOT, NOW))["history"] == trained_linear.history
 
 
 def test_the_commit_is_that_of_the_repository(trained_linear: Trained, repository: Path) -> None:
-    assert lineage(trained_linear, repository, NOW)["git_commit"] == git(repository, "rev-parse", "HEAD")
+    assert document(lineage(trained_linear, repository, NOW))["git_commit"] == git(repository, "rev-parse", "HEAD")
 
 
 def test_a_tag_does_not_hide_the_commit(trained_linear: Trained, repository: Path) -> None:
     git(repository, "tag", "-a", "v1", "-m", "first release")
-    assert lineage(trained_linear, repository, NOW)["git_commit"] == git(repository, "rev-parse", "HEAD")
+    assert document(lineage(trained_linear, repository, NOW))["git_commit"] == git(repository, "rev-parse", "HEAD")
 
 
 def test_files_that_differ_from_the_commit_make_it_dirty(trained_linear: Trained, repository: Path) -> None:
     (repository / "file").write_text("changed")
     head = git(repository, "rev-parse", "HEAD")
-    assert lineage(trained_linear, repository, NOW)["git_commit"] == f"{head}-dirty"
+    assert document(lineage(trained_linear, repository, NOW))["git_commit"] == f"{head}-dirty"
 
 
 def test_without_a_repository_or_git_the_commit_is_unknown(
     trained_linear: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert lineage(trained_linear, tmp_path, NOW)["git_commit"] == "unknown"
+    assert document(lineage(trained_linear, tmp_path, NOW))["git_commit"] == "unknown"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert lineage(trained_linear, ROOT, NOW)["git_commit"] == "unknown"
+    assert document(lineage(trained_linear, ROOT, NOW))["git_commit"] == "unknown"
 
 
 def test_an_image_without_git_records_the_commit_that_it_was_built_from(
     trained_linear: Trained, tmp_path: Path
 ) -> None:
     (tmp_path / "COMMIT").write_text("3d834806\n")
-    assert lineage(trained_linear, tmp_path, NOW)["git_commit"] == "3d834806"
+    assert document(lineage(trained_linear, tmp_path, NOW))["git_commit"] == "3d834806"
     (tmp_path / "COMMIT").write_text("\n")  # a build that was not told
-    assert lineage(trained_linear, tmp_path, NOW)["git_commit"] == "unknown"
+    assert document(lineage(trained_linear, tmp_path, NOW))["git_commit"] == "unknown"
 
 
 def test_the_contract_of_a_trained_model_has_its_lineage_with_parity_and_graphs(linear: Result) -> None:
-    found = linear.contract.lineage
+    found = document(linear.contract.lineage)
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", found["git_commit"])
     assert datetime.fromisoformat(found["created"]).tzinfo is not None
     assert found["parity"].keys() == {"rows", "onnxruntime", "torch"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from handlers.contract import TensorSpec
+from tests.support.documents import document
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
 from training.packaging.reference import reference
@@ -35,7 +36,7 @@ def data() -> Data:
 @pytest.fixture
 def found(data: Data, linear: Result) -> dict[str, Any]:
     contract = msgspec.structs.replace(linear.contract, inputs=data.inputs)
-    summary = reference(contract, data, -data.train.inputs["number"], data.test.target + [1, 2, 3])
+    summary = document(reference(contract, data, -data.train.inputs["number"], data.test.target + [1, 2, 3]))
     assert summary["rows"] == ROWS
     return {**summary["inputs"], "output": summary["output"], "errors": summary["errors"]}
 
@@ -70,7 +71,9 @@ def test_rows_with_times_are_all_known_in_order_of_time_the_held_out_ones_too(da
     order = np.random.default_rng(0).permutation(1000)
     hours = 3600 * np.arange(1000)
     parts = [Split({"x": level[rows]}, level[rows], time=hours[rows]) for rows in (order[:800], order[800:])]
-    summary = reference(contract, replace(data, train=parts[0], test=parts[1]), *(one.target + 1 for one in parts))
+    summary = document(
+        reference(contract, replace(data, train=parts[0], test=parts[1]), *(one.target + 1 for one in parts))
+    )
     assert summary["rows"] == 1000
     assert summary["inputs"]["x"]["quantiles"][100] == 0
     usual = summary["inputs"]["x"]["usual"]["entries"][0]
@@ -82,21 +85,21 @@ def test_rows_with_times_are_all_known_in_order_of_time_the_held_out_ones_too(da
 def test_quantiles_are_rounded_to_six_digits(data: Data, linear: Result) -> None:
     train = replace(data.train, inputs={"x": np.full(ROWS, 1 / 3)})
     contract = msgspec.structs.replace(linear.contract, inputs=(TensorSpec("x", "FP32"),))
-    found = reference(contract, replace(data, train=train), data.train.target, data.test.target)
+    found = document(reference(contract, replace(data, train=train), data.train.target, data.test.target))
     assert found["inputs"]["x"]["quantiles"][0] == 0.333333
 
 
 def test_a_classification_is_summarised_by_the_counts_of_each_label_and_of_right_and_wrong(quadrants: Result) -> None:
     data = load(Quadrants())
     output, held_out = np.eye(4)[np.arange(len(data.train)) % 2], np.eye(4)[data.test.target]
-    found = reference(quadrants.contract, data, output, np.roll(held_out, 1, axis=1))
+    found = document(reference(quadrants.contract, data, output, np.roll(held_out, 1, axis=1)))
     assert found["output"]["counts"] == {"NE": 200, "NW": 200, "SW": 0, "SE": 0}
     assert found["errors"]["counts"] == {"right": 0, "wrong": len(data.test)}
 
 
 def test_a_trained_models_contract_has_the_reference_of_its_own_data(quadrants: Result) -> None:
     east = load(Quadrants()).train.inputs["east"]
-    summary = quadrants.contract.reference
+    summary = document(quadrants.contract.reference)
     assert summary["rows"] == 400
     assert summary["inputs"].keys() == {"east", "north"}
     quantiles = summary["inputs"]["east"]["quantiles"]

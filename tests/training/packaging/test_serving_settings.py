@@ -57,7 +57,7 @@ def test_a_champion_is_packaged_again_with_the_profile_and_the_same_graph(
         assert (config["batchSize"], config["maxBatchDelay"], config["minWorkers"]) == (1, 1, 2)
         assert new.read("model.onnx") == old.read("model.onnx")
     contract = registry.champion_contract("linear")
-    assert (contract.version, contract.lineage["packaged_from"]) == ("1.1", "1.0")
+    assert (contract.version, contract.lineage.packaged_from) == ("1.1", "1.0")
     assert contract.evaluation == linear.contract.evaluation
 
 

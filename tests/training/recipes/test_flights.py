@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.documents import document
 from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.data import DataError, package_file
@@ -77,7 +78,7 @@ def test_the_networks_scaling_makes_numbers_of_mean_zero_and_deviation_one() -> 
 
 
 def test_the_error_on_held_out_flights_is_small_and_below_both_baselines(flights: Result) -> None:
-    evaluation = flights.contract.evaluation
+    evaluation = document(flights.contract.evaluation)
     rmse = evaluation["metrics"]["rmse"]
     assert rmse <= 10.6
     assert set(evaluation["baselines"]) == {"mean", "ridge regression"}

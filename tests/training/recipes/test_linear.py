@@ -13,6 +13,7 @@ from handlers.contract import ModelContract
 from serving.archive import GRAPHS
 from serving.registry import Registry
 from serving.settings import ROOT
+from tests.support.documents import document
 from tests.support.training.trainings import load
 from training import recipes
 from training.data import sha256
@@ -58,7 +59,7 @@ def test_twice_six_is_twelve(linear: Result) -> None:
 
 
 def test_it_beats_both_baselines(linear: Result) -> None:
-    evaluation = linear.contract.evaluation
+    evaluation = document(linear.contract.evaluation)
     assert set(evaluation["baselines"]) == {"mean", "ridge regression"}
     assert evaluation["metrics"]["rmse"] < min(b["rmse"] for b in evaluation["baselines"].values())
     assert evaluation["learned"]["rows"] == 5
@@ -71,8 +72,8 @@ def test_training_again_in_another_process_gives_the_same_graphs_byte_for_byte(l
     assert done.returncode == 0, done.stdout + done.stderr
     again = Registry(tmp_path).champions()["linear"][1]
     with zipfile.ZipFile(linear.archive) as first, zipfile.ZipFile(tmp_path / again.archive) as second:
-        sums = ModelContract.from_json(second.read("contract.json")).lineage["graph_sha256"]
-        assert sums == linear.contract.lineage["graph_sha256"]
+        sums = document(ModelContract.from_json(second.read("contract.json")).lineage)["graph_sha256"]
+        assert sums == document(linear.contract.lineage)["graph_sha256"]
         for name in GRAPHS:
             assert first.read(name) == second.read(name)
             assert sums[name] == sha256(second.read(name))

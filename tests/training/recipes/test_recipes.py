@@ -12,6 +12,7 @@ import torch
 from handlers.contract import DTYPES, Array, ModelContract, Task, TensorSpec
 from handlers.engine import ENGINES
 from handlers.handler import same_answer
+from tests.support.documents import document
 from tests.support.training.trainings import Trainings, load, quickest
 from training import recipes
 from training.recipe import Data, Hyperparameters, Recipe, Split, to_tensors
@@ -191,7 +192,7 @@ def test_it_trains_to_a_champion_that_answers_its_example(recipe: Recipe[Any], t
 
 
 def test_it_is_evaluated_beside_its_baselines(recipe: Recipe[Any], trained: Trainings) -> None:
-    evaluation = trained(recipe).contract.evaluation
+    evaluation = document(trained(recipe).contract.evaluation)
     data = load(recipe)
     assert evaluation["rows"] == len(data.test)
     assert evaluation["baselines"].keys() == recipe.baselines(data).keys()

@@ -15,6 +15,7 @@ from handlers.engine import ENGINES
 from handlers.formats.text import TRUNCATED, TextCodec
 from handlers.formats.tokens import PAD, TextTokenizer
 from handlers.handler import ModelHandler
+from tests.support.documents import document
 from tests.support.handlers import wire
 from tests.support.training.trainings import CACHE, Trainings, load
 from training import recipes
@@ -147,7 +148,7 @@ def test_its_archive_answers_through_the_entry_point_and_says_what_it_cut(traine
 
 
 def test_its_evaluation_has_every_slice_beside_vader(trained: Trainings) -> None:
-    evaluation = trained(recipes.find("sentiment")).contract.evaluation
+    evaluation = document(trained(recipes.find("sentiment")).contract.evaluation)
     assert set(evaluation["slices"]) == set(sentiment.FILES)
     for part in (evaluation, *evaluation["slices"].values()):
         assert part["baselines"].keys() == {"majority class", "VADER"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serving.registry import ArchiveError, Registry
+from tests.support.documents import document
 from tests.support.training.pages import Page
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings
@@ -36,7 +37,10 @@ def test_the_page_that_training_left_is_made_again_from_the_archive(store: Regis
 
 
 def test_the_archive_measures_as_its_contract_says(store: Registry, quadrants: Result) -> None:
-    found, said = champion_report(Quadrants(), store, CACHE).contract.evaluation, quadrants.contract.evaluation
+    found, said = (
+        document(champion_report(Quadrants(), store, CACHE).contract.evaluation),
+        document(quadrants.contract.evaluation),
+    )
     assert found["metrics"] == pytest.approx(said["metrics"], abs=1e-6)
     assert found["confusion"] == said["confusion"]
     assert found["calibration"]["temperature"] == pytest.approx(said["calibration"]["temperature"], rel=1e-3)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from serving.registry import Registry
+from tests.support.documents import document, replaced
 from tests.support.training.pages import Page
 from tests.support.training.published import publish_again
 from tests.support.training.quadrants import Quadrants
@@ -72,15 +73,15 @@ def test_the_page_can_be_read_by_all(trained: Trainings, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_page_holds_the_contracts_figures(trained: Trainings, model: str) -> None:
     result, found = report(trained, model)
-    evaluation, text = result.contract.evaluation, found.section("metrics").words()
+    evaluation, text = document(result.contract.evaluation), found.section("metrics").words()
     parts = [evaluation, *evaluation.get("slices", {}).values()]
     for part in parts:
         for metrics in (part["metrics"], *part["baselines"].values()):
             assert all(figure(value) in text for value in metrics.values())
         for low, high in part["intervals"].values():
             assert f"{figure(low)} to {figure(high)}" in text
-    assert result.contract.lineage["git_commit"] in found.section("lineage").words()
-    assert result.contract.lineage["data_sha256"] in found.section("lineage").words()
+    assert document(result.contract.lineage)["git_commit"] in found.section("lineage").words()
+    assert document(result.contract.lineage)["data_sha256"] in found.section("lineage").words()
 
 
 def test_a_regression_shows_its_residuals_and_its_largest_errors_as_rows(flights: Result, trained: Trainings) -> None:
@@ -98,7 +99,7 @@ def test_a_regression_shows_its_residuals_and_its_largest_errors_as_rows(flights
 
 def test_a_classification_shows_confusion_thresholds_and_calibration(trained: Trainings) -> None:
     result, found = report(trained, "fashion")
-    evaluation = result.contract.evaluation
+    evaluation = document(result.contract.evaluation)
     (matrix,) = [one for one in found.all("table") if one.attributes.get("class") == "confusion"]
     rows = [[int(cell.words()) for cell in row.all("td")] for row in matrix.all("tr")[1:]]
     assert rows == evaluation["confusion"]
@@ -204,8 +205,10 @@ def test_the_same_training_gives_the_same_page_but_for_its_time(train: Train, tm
     for _ in range(2):
         result = train(Linear(), "tutorial")
         data = Linear().load(Linear.presets["tutorial"], CACHE)
-        contract = msgspec.structs.replace(
-            result.contract, version="1.0", lineage=result.contract.lineage | {"created": "now", "fit_seconds": 1}
+        contract = replaced(
+            result.contract,
+            version="1.0",
+            lineage=document(result.contract.lineage) | {"created": "now", "fit_seconds": 1},
         )
         pages.append(page.render(Linear(), contract, data, 2 * data.test.inputs["x"]))
     assert pages[0] == pages[1]

@@ -1,10 +1,10 @@
 import io
 from pathlib import Path
 
-import msgspec
 import pytest
 from rich.console import Console
 
+from tests.support.documents import document, replaced
 from training.packaging.registration import Result
 from training.report.terminal import print_result
 
@@ -24,7 +24,7 @@ def row(text: str, name: str) -> list[str]:
 def test_the_model_stands_beside_its_baselines(flights: Result) -> None:
     text = report(flights)
     assert "10,806 held-out rows, in minutes" in text
-    evaluation = flights.contract.evaluation
+    evaluation = document(flights.contract.evaluation)
     for name, metrics in {"flights 1.0": evaluation["metrics"], **evaluation["baselines"]}.items():
         assert row(text, name) == [f"{metrics[metric]:.4f}" for metric in ("rmse", "mae", "r2")]
     assert "per class" not in text
@@ -34,7 +34,7 @@ def test_a_classification_has_a_row_for_each_class(quadrants: Result) -> None:
     text = report(quadrants)
     assert "200 held-out rows" in text
     assert ", in " not in text  # a class has no unit
-    per_class = quadrants.contract.evaluation["per_class"]
+    per_class = document(quadrants.contract.evaluation)["per_class"]
     assert [one["label"] for one in per_class] == ["NE", "NW", "SW", "SE"]
     for one in per_class:
         expected = [f"{one[name]:.4f}" for name in ("precision", "recall", "f1", "auc")]
@@ -42,12 +42,10 @@ def test_a_classification_has_a_row_for_each_class(quadrants: Result) -> None:
 
 
 def test_a_sliced_evaluation_has_a_row_for_each_slice_and_model(quadrants: Result) -> None:
-    whole = quadrants.contract.evaluation
+    whole = document(quadrants.contract.evaluation)
     assert "by slice" not in report(quadrants)
     half = {"rows": 1_500, "metrics": dict.fromkeys(whole["metrics"], 0.25), "baselines": whole["baselines"]}
-    contract = msgspec.structs.replace(
-        quadrants.contract, evaluation=whole | {"slices": {"upper": half, "lower": half}}
-    )
+    contract = replaced(quadrants.contract, evaluation=whole | {"slices": {"upper": half, "lower": half}})
     text = report(Result(contract, quadrants.archive, "champion", "as asked"))
     assert "by slice" in text
     for part in ("upper", "lower"):

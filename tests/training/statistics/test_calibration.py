@@ -7,6 +7,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from handlers.contract import Array
+from tests.support.documents import document
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import Trainings
 from tests.training.conftest import Train
@@ -34,9 +35,9 @@ def test_the_expected_calibration_error_is_the_one_computed_by_hand() -> None:
     probabilities = two_classes([0.9, 0.9, 0.9, 0.9, 0.6, 0.6])
     target = np.array([0, 0, 1, 1, 0, 0])  # of the sure ones half are right, of the others all
     bins = calibration.reliability(probabilities, target)
-    assert [one["rows"] for one in bins] == [2, 4]
-    assert [one["confidence"] for one in bins] == pytest.approx([0.6, 0.9])
-    assert [one["accuracy"] for one in bins] == [1.0, 0.5]
+    assert [one.rows for one in bins] == [2, 4]
+    assert [one.confidence for one in bins] == pytest.approx([0.6, 0.9])
+    assert [one.accuracy for one in bins] == [1.0, 0.5]
     assert calibration.expected_error(bins) == pytest.approx((4 * 0.4 + 2 * 0.4) / 6)
 
 
@@ -63,7 +64,7 @@ def test_a_temperature_lowers_log_loss_and_calibration_error_and_changes_no_answ
     probabilities, target = sharpened(6000, 3.0)
     temperature = calibration.fit_temperature(probabilities[:3000], target[:3000])
     held_out, truth = probabilities[3000:], target[3000:]
-    found = calibration.calibration(held_out, truth, temperature)
+    found = document(calibration.calibration(held_out, truth, temperature))
     assert found["scaled"]["log_loss"] < found["log_loss"]
     assert found["scaled"]["ece"] < found["ece"] / 2
     after = calibration.scaled(held_out, temperature)
@@ -75,21 +76,21 @@ def test_the_contract_offers_the_temperature_that_suits_the_validation_rows(
     quadrants: object, trained: Trainings
 ) -> None:
     contract = trained.registry.champion_contract("quadrants")
-    found = contract.evaluation["calibration"]
-    assert "temperature" not in contract.lineage
+    found = document(contract.evaluation)["calibration"]
+    assert "temperature" not in document(contract.lineage)
     assert found["scaled"]["log_loss"] < found["log_loss"]
     assert sum(one["rows"] for one in found["bins"]) == 200
 
 
 def test_a_calibrated_graph_holds_the_temperature(quadrants: Result, train: Train) -> None:
     plain, calibrated = quadrants.contract, train(Quadrants(), "default", calibrate=True).contract
-    offered = plain.evaluation["calibration"]
-    assert calibrated.lineage["temperature"] == pytest.approx(offered["temperature"], rel=1e-3)
-    assert calibrated.lineage["hyperparameters"]["calibrate"] is True
-    served = calibrated.evaluation["calibration"]
+    offered = document(plain.evaluation)["calibration"]
+    assert document(calibrated.lineage)["temperature"] == pytest.approx(offered["temperature"], rel=1e-3)
+    assert document(calibrated.lineage)["hyperparameters"]["calibrate"] is True
+    served = document(calibrated.evaluation)["calibration"]
     assert served["log_loss"] == pytest.approx(offered["scaled"]["log_loss"], abs=1e-5)
     assert served["temperature"] == pytest.approx(1, abs=0.01)  # nothing more to gain
-    assert calibrated.evaluation["metrics"]["accuracy"] == plain.evaluation["metrics"]["accuracy"]
+    assert document(calibrated.evaluation)["metrics"]["accuracy"] == document(plain.evaluation)["metrics"]["accuracy"]
 
 
 def test_the_served_module_divides_logits_by_the_temperature(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ class Unwatched(Quadrants):
 
 
 def test_without_validation_rows_nothing_is_offered_and_calibrating_is_refused(train: Train) -> None:
-    found = train(Unwatched(), "lazy").contract.evaluation["calibration"]
+    found = document(train(Unwatched(), "lazy").contract.evaluation)["calibration"]
     assert found.keys() == {"ece", "log_loss", "bins"}
     with pytest.raises(ValueError, match="quadrants cannot be calibrated: its recipe keeps no validation rows"):
         train(Unwatched(), "lazy", calibrate=True)

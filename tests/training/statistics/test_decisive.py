@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
 from handlers.contract import Array
+from handlers.contract.model_card import Evaluation
 from training.evaluate import evaluate
 from training.statistics.criteria import Criterion, criterion_of, deciding, is_better
 from training.statistics.decisive import score, value
@@ -52,12 +53,12 @@ def test_an_evaluation_names_what_decides_and_the_promotion_goes_by_it() -> None
     by = Criterion("cost", costs=((0.0, 1.0), (20.0, 0.0)))
     careful, never = (output, np.tile([1.0, 0.0], (len(target), 1)))
     good, bad = (evaluate("classification", LABELS, one, target, {}, by=by) for one in (careful, never))
-    assert good["primary"] == "cost"
+    assert good.primary == "cost"
     assert criterion_of("classification", good) == by
     assert deciding("classification", bad) == pytest.approx(20 * target.mean())
     assert is_better("classification", good, bad)
     assert not is_better("classification", bad, good)
-    assert criterion_of("classification", {}) == Criterion("accuracy")
+    assert criterion_of("classification", Evaluation()) == Criterion("accuracy")
 
 
 @pytest.mark.parametrize(

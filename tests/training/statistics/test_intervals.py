@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from handlers.contract import Array
+from tests.support.documents import document
 from training.evaluate import evaluate
 from training.statistics.intervals import blocks_of_time, bootstrap, wilson
 
@@ -23,7 +24,7 @@ def noisy(rows: int, seed: int = 0) -> tuple[Array, Array]:
 def test_an_interval_of_accuracy_is_that_of_the_binomial() -> None:
     target = np.zeros(1000, np.int64)
     output = votes(np.repeat([0, 1], [800, 200]))  # 80 % are right
-    low, high = bootstrap("classification", output, target, {})["intervals"]["accuracy"]
+    low, high = bootstrap("classification", output, target, {}).intervals["accuracy"]
     error = 1.96 * (0.8 * 0.2 / 1000) ** 0.5
     assert low == pytest.approx(0.8 - error, abs=0.004)
     assert high == pytest.approx(0.8 + error, abs=0.004)
@@ -32,7 +33,7 @@ def test_an_interval_of_accuracy_is_that_of_the_binomial() -> None:
 @pytest.fixture(scope="module")
 def intervals() -> list[dict[str, tuple[float, float]]]:
     """Of every metric, in twenty samples of 300 rows."""
-    return [bootstrap("classification", *noisy(300, seed), {})["intervals"] for seed in range(1, 21)]
+    return [bootstrap("classification", *noisy(300, seed), {}).intervals for seed in range(1, 21)]
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1", "auc"])
@@ -40,13 +41,13 @@ def test_an_interval_of_a_classification_holds_most_metrics_of_fresh_rows(
     metric: str, intervals: list[dict[str, tuple[float, float]]]
 ) -> None:
     output, target = noisy(20_000)
-    truth = evaluate("classification", LABELS, output, target, {})["metrics"][metric]
+    truth = document(evaluate("classification", LABELS, output, target, {}))["metrics"][metric]
     inside = sum(low <= truth <= high for low, high in (sample[metric] for sample in intervals))
     assert 16 <= inside <= 20
 
 
 def test_the_metrics_lie_in_their_intervals_which_are_not_wide() -> None:
-    evaluation = evaluate("classification", LABELS, *noisy(2000), {})
+    evaluation = document(evaluate("classification", LABELS, *noisy(2000), {}))
     for name, value in evaluation["metrics"].items():
         low, high = evaluation["intervals"][name]
         assert low < value < high
@@ -56,10 +57,10 @@ def test_the_metrics_lie_in_their_intervals_which_are_not_wide() -> None:
 def test_an_interval_of_rmse_is_that_of_the_theory() -> None:
     error = np.random.default_rng(0).normal(0, 2, 4000)
     target = np.linspace(0, 100, 4000)
-    found = bootstrap("regression", target + error, target, {})["intervals"]
+    found = bootstrap("regression", target + error, target, {}).intervals
     half = 1.96 * 2 / (2 * 4000) ** 0.5
     rmse = float(np.sqrt((error**2).mean()))
-    assert found["rmse"] == pytest.approx([rmse - half, rmse + half], abs=0.01)
+    assert found["rmse"] == pytest.approx((rmse - half, rmse + half), abs=0.01)
     assert found["mae"][0] < float(np.abs(error).mean()) < found["mae"][1]
     assert 0.99 < found["r2"][0] < found["r2"][1] < 1
 
@@ -72,18 +73,18 @@ def test_the_same_rows_give_the_same_intervals() -> None:
 def test_a_gain_compares_on_the_same_rows_and_is_above_zero_where_the_model_is_better() -> None:
     target = np.zeros(1000, np.int64)
     model, worse = votes(np.repeat([0, 1], [800, 200])), votes(np.repeat([0, 1], [780, 220]))
-    gains = bootstrap("classification", model, target, {"worse": worse, "same": model})["gains"]
-    assert gains["worse"]["value"] == pytest.approx(0.02)
-    low, high = gains["worse"]["interval"]
+    gains = bootstrap("classification", model, target, {"worse": worse, "same": model}).gains
+    assert gains["worse"].value == pytest.approx(0.02)
+    _, low, high = gains["worse"]
     assert 0 < low < 0.02 < high  # 20 of 20 rows in which they differ; unpaired, the interval would hold 0
-    assert gains["same"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert gains["same"] == (0.0, 0.0, 0.0)
 
 
 def test_a_gain_in_rmse_is_how_much_smaller_it_is() -> None:
     target = np.arange(100.0)
-    gains = bootstrap("regression", target + 1, target, {"worse": target - 3, "better": target})["gains"]
-    assert [gains["worse"]["value"], *gains["worse"]["interval"]] == pytest.approx([2.0, 2.0, 2.0])
-    assert gains["better"]["value"] == pytest.approx(-1.0)
+    gains = bootstrap("regression", target + 1, target, {"worse": target - 3, "better": target}).gains
+    assert gains["worse"] == pytest.approx((2.0, 2.0, 2.0))
+    assert gains["better"].value == pytest.approx(-1.0)
 
 
 def test_a_metric_of_the_recipes_own_has_an_interval() -> None:
@@ -91,20 +92,20 @@ def test_a_metric_of_the_recipes_own_has_an_interval() -> None:
     found = bootstrap(
         "classification", output, target, {}, lambda output, target: {"sure": float(output.max(1).mean())}
     )
-    low, high = found["intervals"]["sure"]
+    low, high = found.intervals["sure"]
     assert low < float(output.max(1).mean()) < high
 
 
 def test_rows_of_one_class_have_no_auc_and_still_the_rest() -> None:
-    found = bootstrap("classification", votes(np.array([0, 1, 0])), np.zeros(3, np.int64), {})["intervals"]
+    found = bootstrap("classification", votes(np.array([0, 1, 0])), np.zeros(3, np.int64), {}).intervals
     assert "auc" not in found
-    assert found["accuracy"] == [0.0, 1.0]
+    assert found["accuracy"] == (0.0, 1.0)
 
 
 def test_all_answers_right_are_as_sure_as_wilson_says() -> None:
     target = np.repeat([0, 1, 2], [100, 99, 1])
-    found = bootstrap("classification", votes(target), target, {})["intervals"]
-    assert found["accuracy"] == pytest.approx([0.98116, 1], abs=1e-4)
+    found = bootstrap("classification", votes(target), target, {}).intervals
+    assert found["accuracy"] == pytest.approx((0.98116, 1), abs=1e-4)
     assert found["recall"][0] < 0.75  # of the third class there is one row
     assert found["auc"][0] < 1
     low, high = wilson(np.array([0.5, 1.0]), np.array([10, 0]))
@@ -118,8 +119,8 @@ def test_rows_of_a_day_that_err_alike_are_one_mishap() -> None:
     target = np.zeros(len(days))
     output = np.exp(chance.normal(size=12) / 2)[days] * chance.normal(size=len(days))  # some days are windy
     times = days * 86_400 + np.tile(np.linspace(0, 80_000, 500), 12)
-    alone = bootstrap("regression", output, target, {})["intervals"]["rmse"]
-    blocks = bootstrap("regression", output, target, {}, times=times)["intervals"]["rmse"]
+    alone = bootstrap("regression", output, target, {}).intervals["rmse"]
+    blocks = bootstrap("regression", output, target, {}, times=times).intervals["rmse"]
     assert blocks[1] - blocks[0] > 5 * (alone[1] - alone[0])
 
 

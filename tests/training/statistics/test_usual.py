@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from handlers.contract import Array
+from handlers.contract.model_card import Stretch, Usual
 from training.packaging.reference import log_rms
 from training.statistics.distribution import distance, of_categories, of_numbers
-from training.statistics.usual import HOUR, ROWS, Learned, Usual, hours_of, learn, limit, loss_limit, p_value, read
+from training.statistics.usual import HOUR, ROWS, Learned, hours_of, learn, limit, loss_limit, p_value, read
 
 DAY = 24 * HOUR
 NAMES = ("a", "b", "c")
@@ -96,7 +97,7 @@ def test_rows_in_no_order_alarm_as_rarely_as_chance_allows(rows: int) -> None:
 
 
 def test_the_limit_is_the_distance_whose_p_value_is_the_level() -> None:
-    usual = Usual(24, 20, 100, 20.0, 0.3, 0.05, 0.1)
+    usual = Stretch(24, 20, 100, 20.0, 0.3, 0.05, 0.1)
     far = np.linspace(0, 1, 257) + 0.4
     learned, summary = Learned(10**9, 1.0, (usual,)), of_numbers(np.linspace(0, 1, 257))
     p = p_value(learned, usual, summary, far)
@@ -130,11 +131,11 @@ def test_errors_have_a_limit_that_weather_does_not_pass() -> None:
     most = loss_limit(usual, 0.01)
     assert most is not None
     assert 1.8 < np.exp(most) < 4  # a windy day is none
-    assert loss_limit(Usual(24, 20, 100, 20.0, 0.3, 0.05, 0.1), 0.01) is None
+    assert loss_limit(Stretch(24, 20, 100, 20.0, 0.3, 0.05, 0.1), 0.01) is None
 
 
 def test_what_archives_of_former_versions_tell_asks_for_a_day_and_as_many_rows() -> None:
-    learned = read({"window": 2500, "windows": 20.0, "mean": 0.2, "sd": 0.05, "psi": 0.02})
+    learned = read(Usual(window=2500, windows=20.0, mean=0.2, sd=0.05, psi=0.02))
     assert learned is not None
     assert learned.known == 50_000
     assert learned.fitting(2499, 99) is None

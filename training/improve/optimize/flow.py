@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from training import evaluate, pipeline
@@ -23,6 +21,7 @@ from training.improve.optimize.result import CHOSEN
 from training.improve.optimize.students import SHARES
 from training.improve.optimize.variants import Variant
 from training.packaging import export
+from training.packaging.lineage import with_lineage
 from training.packaging.registration import Promote, Result
 from training.packaging.serving_settings import serving_of
 from training.recipe import Recipe, Serving
@@ -109,10 +108,10 @@ def optimize(
 
 def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
     contract = registry.champion_contract(recipe.name)
-    if optimized := contract.lineage.get("optimized"):
+    if optimized := contract.lineage.variant:
         raise ValueError(
-            f"{recipe.name} {contract.version} is {optimized['variant']} of {optimized['of']} already: train it again, "
-            f"or go back by `python -m serving promote {recipe.name} {optimized['of']}`"
+            f"{recipe.name} {contract.version} is {optimized.variant} of {optimized.of} already: train it again, "
+            f"or go back by `python -m serving promote {recipe.name} {optimized.of}`"
         )
     if serving.engine != "onnxruntime":
         raise ValueError(f"{recipe.name} is served by the engine {serving.engine}; variants are graphs of ONNX Runtime")
@@ -184,6 +183,6 @@ def _register(
     tolerance = export.parity_tolerance(variant.converted)
     parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
     optimized = row | {"of": contract.version, "max_drop": max_drop, "converted": variant.converted}
-    draft = msgspec.structs.replace(draft, lineage=draft.lineage | {"parity": parity, "optimized": optimized})
+    draft = with_lineage(draft, parity=parity, optimized=optimized)
     registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, promote, replaces=contract.version)
     return pipeline.report(registered, variant.trained, test, step)

@@ -73,20 +73,19 @@ def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) ->
     target = data.test.target
     if not np.isfinite(output).all():
         return {name: None, "drop": None, "drop_low": None, "drop_high": None, "agreement": None, "difference": None}
-    gain = bootstrap(recipe.task, output, target, {"reference": reference})["gains"]["reference"]
+    gain = bootstrap(recipe.task, output, target, {"reference": reference}).gains["reference"]
     if more:
         value, unit = float(np.mean(output.argmax(1) == target)), 0.01
     else:
         error, expected = (_rmse(values, target) for values in (output, reference))
         # Below the rounding of the target itself no difference counts.
         value, unit = error, 0.01 * max(expected, float(np.finfo(np.float32).eps * np.abs(target).max()))
-    low, high = gain["interval"]
     agreement = float(np.mean(output.argmax(1) == reference.argmax(1))) if more else None
     return {
         name: value,
-        "drop": -gain["value"] / unit + 0.0,
-        "drop_low": -high / unit + 0.0,
-        "drop_high": -low / unit + 0.0,
+        "drop": -gain.value / unit + 0.0,
+        "drop_low": -gain.high / unit + 0.0,
+        "drop_high": -gain.low / unit + 0.0,
         "agreement": agreement,
         "difference": float(np.abs(output - reference).max()),
     }

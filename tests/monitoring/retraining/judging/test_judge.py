@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import cycle
 
 import msgspec
@@ -15,6 +15,7 @@ from monitoring.retraining.judging.judge import judge
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Check, Verdict
 from monitoring.store.records import Labelled
+from tests.support.documents import document, replaced
 from tests.support.monitoring.drifting import INPUTS, classification, regression, rows
 from tests.support.monitoring.versions import Rule, opened, version
 from training.statistics.criteria import Criterion
@@ -176,15 +177,13 @@ def test_a_latency_that_was_over_the_limit_once_is_measured_again() -> None:
 
 
 def test_graphs_that_were_not_compared_with_the_module_or_differ_are_refused() -> None:
-    alone = opened(msgspec.structs.replace(version(NEW_AIR, sharp).contract, lineage={}), sharp)
+    alone = opened(replaced(version(NEW_AIR, sharp).contract, lineage={}), sharp)
     assert "train it again" in refused(alone, "parity")
     off = {"parity": {"rows": 1000, "onnxruntime": 2e-4, "torch": 0.0}}
-    why = refused(version(msgspec.structs.replace(NEW_AIR, lineage=off), sharp), "parity")
+    why = refused(version(replaced(NEW_AIR, lineage=off), sharp), "parity")
     assert why == "largest difference of its graphs from the module: onnxruntime 0.0002, torch 0; allowed: 0.0001"
     int8 = off | {"optimized": {"converted": "int8"}}
-    assert judge(
-        Pair(CHAMPION, version(msgspec.structs.replace(NEW_AIR, lineage=int8), sharp)), HELD_OUT, POLICY
-    ).promote
+    assert judge(Pair(CHAMPION, version(replaced(NEW_AIR, lineage=int8), sharp)), HELD_OUT, POLICY).promote
 
 
 def test_an_archive_that_does_not_answer_its_own_example_is_refused() -> None:
@@ -273,7 +272,7 @@ def test_a_class_too_small_to_judge_is_said_and_refused() -> None:
 
 def deciding_by(criterion: Criterion, number: str) -> ModelContract:
     contract = classification(number)
-    return msgspec.structs.replace(contract, evaluation=contract.evaluation | {"criterion": asdict(criterion)})
+    return replaced(contract, evaluation=document(contract.evaluation) | {"criterion": document(criterion)})
 
 
 def grade(times: float) -> Rule:

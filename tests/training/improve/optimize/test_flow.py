@@ -118,12 +118,12 @@ def test_the_chosen_variant_is_registered_and_says_what_it_is(
     assert registered
     assert (registered.contract.version, registered.state) == ("1.1", "champion")
     assert store.models()["quadrants"]["1.0"].state == "retired"
-    optimized = registered.contract.lineage["optimized"]
+    optimized = registered.contract.lineage.optimized
     assert (optimized["variant"], optimized["of"], optimized["max_drop"]) == ("int8 static", "1.0", 3.0)
     (row,) = (row for row in outcome.result["rows"] if row["variant"] == "int8 static")
     assert row["verdict"] == "chosen"
     assert optimized["speedup"] == row["speedup"]
-    assert registered.contract.evaluation["metrics"]["accuracy"] == pytest.approx(row["accuracy"])
+    assert registered.contract.evaluation.metrics["accuracy"] == pytest.approx(row["accuracy"])
 
 
 def test_its_archive_is_served_under_the_same_contract(
@@ -143,10 +143,10 @@ def test_its_archive_is_served_under_the_same_contract(
     test = Quadrants().load(Quadrants().preset(None), tmp_path).test
     served = load_engine("onnxruntime", graphs, contract, 1).run(test.inputs)["probabilities"]
     accuracy = np.mean(served.argmax(1) == test.target)
-    assert accuracy == pytest.approx(contract.evaluation["metrics"]["accuracy"])
-    parity = contract.lineage["parity"]
+    assert accuracy == pytest.approx(contract.evaluation.metrics["accuracy"])
+    parity = contract.lineage.parity
     assert parity["torch"] < 1e-5 < parity["onnxruntime"] < 0.5  # the float32 program, and what int8 makes of it
-    assert contract.lineage["graph_sha256"]["model.onnx"] == file_sha256(graphs / "model.onnx")
+    assert contract.lineage.graph_sha256["model.onnx"] == file_sha256(graphs / "model.onnx")
 
 
 def test_a_dry_run_leaves_the_store_as_it_was(

@@ -120,7 +120,7 @@ def test_every_variant_is_measured_beside_the_reference(champion: Champion, tmp_
     told: list[str] = []
     first, second = measure(variants, champion.contract, threads=1, seconds=0.01, step=told.append)
     assert told == ["measuring float32", "measuring int8 static", "timing all of them in turns"]
-    assert first["accuracy"] == pytest.approx(champion.contract.evaluation["metrics"]["accuracy"])
+    assert first["accuracy"] == pytest.approx(champion.contract.evaluation.metrics["accuracy"])
     assert (first["drop"], first["speedup"], first["agreement"], first["difference"]) == (0, 1, 1, 0)
     assert second["bytes"] == (graphs / "model.onnx").stat().st_size
     assert first["parameters"] == second["parameters"] == 2 * 16 + 16 + 16 * 4 + 4

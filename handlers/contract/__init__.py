@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from handlers.contract.model_card import Evaluation, Lineage, Reference
+
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
 Task = Literal["regression", "classification", "generation"]
 
@@ -125,9 +127,9 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         labels: class names in the order of the graph's output; empty for regression.
-        reference: per feature and for the output, a compact sample or counts of the training data.
+        reference: what the training data looked like, per feature and for the output.
         evaluation: held-out metrics and the baselines that they beat.
-        lineage: git commit, SHA-256 of the data, hyperparameters, package versions, time.
+        lineage: where the version comes from.
         label_range: smallest and largest label of a regression that is accepted, both included; None in archives of
             former versions, and of other tasks.
     """
@@ -139,9 +141,9 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[TensorSpec, ...]
     labels: tuple[str, ...]
     example: Example
-    reference: dict[str, Any]
-    evaluation: dict[str, Any]
-    lineage: dict[str, Any]
+    reference: Reference
+    evaluation: Evaluation
+    lineage: Lineage
     label_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
