@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -66,24 +67,32 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def end(processes: Sequence[psutil.Process], mercy: Sequence[psutil.Process] | None = None) -> None:
+def group_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return the processes of a process's group, itself among them; none where it has ended."""
+    group = _group(process)
+    return [member for member in psutil.process_iter() if _group(member) == group] if group is not None else []
+
+
+def end(
+    processes: Sequence[psutil.Process], mercy: Sequence[psutil.Process] | None = None, grace: float = STOP_TIMEOUT
+) -> None:
     """End processes, and wait until they have.
 
     Args:
         processes: that must end; whoever has not after a while is killed.
         mercy: those of them that are asked to; the others are left to these. Default: all.
+        grace: seconds until then.
     """
     for process in processes if mercy is None else mercy:
         _quietly(process.terminate)
-    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
-    kill(alive)
+    kill(_left(processes, grace))
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
     """End processes at once, also such as are stopped, and wait until they have."""
     for process in processes:
         _quietly(process.kill)
-    psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
+    _left(processes, STOP_TIMEOUT)
 
 
 def tail(log: Path, lines: int = 25) -> str:
@@ -94,6 +103,21 @@ def tail(log: Path, lines: int = 25) -> str:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return ""
+
+
+def _left(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until processes have ended; return those that have not. A zombie, whose end nobody noted, has."""
+    deadline = time.monotonic() + timeout
+    while (left := [process for process in processes if runs(process)]) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=0.1)
+    return left
+
+
+def _group(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def _quietly(action: Callable[[], None]) -> None:

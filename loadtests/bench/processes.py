@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from serving.processes import runs
 from serving.settings import free_ports as free_ports  # a server under test needs some
 
 MARK = "MARLOOP_BENCH"
@@ -63,7 +64,7 @@ def marked(mark: str) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error, OSError):
             if wanted in Path(f"/proc/{process.pid}/environ").read_bytes():
                 found |= {one.pid: one for one in (process, *process.children(recursive=True))}
-    return [process for process in found.values() if _lives(process)]
+    return [process for process in found.values() if runs(process)]
 
 
 def stop(mark: str) -> None:
@@ -107,7 +108,7 @@ def wait_until(answers: Callable[[], bool], mark: str, log: Path) -> None:
 
 def _still(known: list[psutil.Process], mark: str) -> list[psutil.Process]:
     """What lives of the known processes, whose descent may no longer be told, and of all that carry the mark."""
-    return list({process.pid: process for process in (*filter(_lives, known), *marked(mark))}.values())
+    return list({process.pid: process for process in (*filter(runs, known), *marked(mark))}.values())
 
 
 def _signal(processes: list[psutil.Process], send: Callable[[psutil.Process], None]) -> list[psutil.Process]:
@@ -115,12 +116,6 @@ def _signal(processes: list[psutil.Process], send: Callable[[psutil.Process], No
         with contextlib.suppress(psutil.Error):
             send(process)
     return processes
-
-
-def _lives(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ import psutil
 from monitoring.store.records import Labelled
 from serving import documents
 from serving.documents import write_atomically
-from serving.processes import commands, spawn, tail
+from serving.processes import commands, end, group_of, runs, spawn, tail
 from serving.settings import Settings
 from training.packaging.result_file import Trained
 
@@ -82,14 +81,14 @@ class TrainingProcesses:
     def end(self, id: int) -> None:
         """End the job's training, if one runs, with all that it started."""
         if process := self._find(id):
-            _end(process)
+            end(group_of(process), grace=GRACE)
 
     def end_all(self) -> int:
         """End every training of this run, also such as outlived a monitor; returns how many there were."""
         mark = f"{self._jobs}{os.sep}"
         found = [process for process, command in _results() if command.startswith(mark)]
         for process in found:
-            _end(process)
+            end(group_of(process), grace=GRACE)
         return len(found)
 
     def result(self, id: int) -> Trained | None:
@@ -125,9 +124,9 @@ class TrainingProcesses:
 
     def _find(self, id: int) -> psutil.Process | None:
         known = self._found.get(id)
-        if known is None or not _runs(known):
+        if known is None or not runs(known):
             wanted = str(self._result(id))
-            known = next((process for process, path in _results() if path == wanted and _runs(process)), None)
+            known = next((process for process, path in _results() if path == wanted and runs(process)), None)
             self._found = {id: known} if known else {}
         return known
 
@@ -145,33 +144,3 @@ def _results() -> Iterator[tuple[psutil.Process, str]]:
     for process, command in commands():
         if command[1:4] == ["-m", "training", "train"] and "--result" in command[:-1]:
             yield process, command[command.index("--result") + 1]
-
-
-def _end(process: psutil.Process) -> None:
-    """End a process and its group: politely, and after a while not."""
-    try:
-        group = os.getpgid(process.pid)
-    except ProcessLookupError:
-        return
-    members = [one for one in psutil.process_iter() if _group_of(one) == group]
-    for action in (signal.SIGTERM, signal.SIGKILL):
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.send_signal(action)
-        deadline = time.monotonic() + GRACE
-        while any(_runs(member) for member in members) and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-
-def _group_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getpgid(process.pid)
-    except ProcessLookupError:
-        return None
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
