@@ -3,43 +3,34 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import httpx
 import typer
 import uvicorn
 from prometheus_client import disable_created_metrics
-from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.calibration import command as calibration
 from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.live.clock import ClockName, wall_clock
 from monitoring.live.settings import MonitorSettings
+from monitoring.replay.command import replay_command
 from monitoring.store.contracts import unmeasured
 from monitoring.store.database import DatabaseError, database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
 from monitoring.store.sqlite_file import Backups, FileFault
 from serving import command_line
-from serving.command_line import CACHE, Cache, option
+from serving.command_line import console, fail, option
 from serving.registry import ArchiveError, Registry
-from serving.security.folders import FolderError, check_all
-from serving.settings import ROOT, Settings
+from serving.settings import Settings
 from serving.supervision import report
-from serving.supervision.companion import Companion, CompanionError
+from serving.supervision.companion import CompanionError, monitor
 from serving.supervision.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
-PRUNE_INTERVAL = 60.0  # s
 DEFAULT = MonitorSettings()
-YEAR = (datetime(2013, 1, 1), datetime(2014, 1, 1))
-SUMMER = (datetime(2013, 5, 1), datetime(2013, 10, 1))  # of the flights, when the winds are not those of winter
-
-
-def companion(settings: Settings) -> Companion:
-    """The monitor in the background."""
-    return Companion("monitor", ("monitoring", "serve"), f"{settings.monitor_url}/healthz")
 
 
 @app.command()
@@ -54,22 +45,22 @@ def serve(
     """Probe the models, take captured predictions and feedback, tell what is known, and retrain, in the foreground."""
     from monitoring.assembly import assemble  # takes seconds, which the other commands should not
 
-    settings = _settings()
+    settings = command_line.settings()
     disable_created_metrics()  # a second series for each, which nothing reads
     options = MonitorSettings(inference_url, management_url, interval, live_interval, clock)
     try:
-        monitor = assemble(settings, os.environ, options)
+        assembled = assemble(settings, os.environ, options)
     except (DatabaseError, ValueError) as error:
-        _fail(error)
+        fail(error)
     uvicorn.run(
-        monitor.app,
+        assembled.app,
         host=settings.bind_address,
         port=settings.monitor_port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,  # s; then the tasks end, and with them the training that runs
     )
-    monitor.close()
+    assembled.close()
 
 
 @app.command("drift-report")
@@ -83,7 +74,7 @@ def drift_report_command(
     """Write a page about the drift of a model's newest rows, with each distribution beside its reference."""
     from monitoring.live import drift_report
 
-    settings = _settings()
+    settings = command_line.settings()
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         path = output or settings.run_dir / "reports" / f"{model}-drift.html"
@@ -93,100 +84,13 @@ def drift_report_command(
         verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
         store.close()
     except (ArchiveError, DatabaseError, ValueError) as error:
-        _fail(error)
+        fail(error)
     console.print(f"{verdict} Written: {path}", markup=False)
 
 
-@app.command("calibrate")
-def calibrate_command(
-    model: Annotated[str, typer.Argument(help="Name of a recipe with a timeline.")],
-    since: Annotated[datetime, typer.Option(help="Begin of the period that has drifted.")] = SUMMER[0],
-    until: Annotated[datetime, typer.Option(help="Its end.")] = SUMMER[1],
-    windows: Annotated[int, typer.Option(min=1, help="That are drawn from each period.")] = 200,
-    output: Annotated[Path, typer.Option(help="Folder for the result.")] = ROOT / "docs" / "practices",
-    cache: Cache = CACHE,
-) -> None:
-    """Measure how many windows of a real year alarm, before and after the world has moved on."""
-    from monitoring.calibration.calibrate import calibrate, draw
-    from monitoring.calibration.timeline import timeline
-    from training import recipes
-    from training.data import DataError
-    from training.improve.practices import document, monitored
-
-    settings = _settings()
-    try:
-        year = timeline(recipes.ready(model), Registry(settings.model_store), cache)
-        period = (since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
-        result = calibrate(year, *period, windows, step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"))
-    except (ArchiveError, DataError, KeyError, ValueError) as error:
-        _fail(error)
-    written = document.write_result(result, output)
-    draw(result, written.with_suffix(".png"))
-    console.print(monitored.drift_markdown(result), markup=False)
-    console.print(f"written: {written}", markup=False)
-
-
-@app.command("false-alarms")
-def false_alarms_command(
-    streams: Annotated[list[str] | None, typer.Argument(help="Of them; default: all.")] = None,
-    windows: Annotated[int, typer.Option(min=2, help="That are drawn for each span and number of rows.")] = 100,
-    output: Annotated[Path, typer.Option(help="Page whose table is written anew.")] = ROOT / "docs" / "calibration.md",
-    cache: Cache = CACHE,
-) -> None:
-    """Count how often quality and drift alarm where nothing changed, by time and rows, on real and made-up streams."""
-    from monitoring.calibration import false_alarms
-    from monitoring.calibration.streams import STREAMS
-    from training.data import DataError
-
-    settings = _settings()
-    try:
-        if unknown := set(streams or ()) - STREAMS.keys():
-            raise ValueError(f"no stream {', '.join(sorted(unknown))}; there are {', '.join(STREAMS)}")
-        registry = Registry(settings.model_store)
-        opened = {name: STREAMS[name](registry, cache) for name in streams or STREAMS}
-    except (ArchiveError, DataError, KeyError, ValueError) as error:
-        _fail(error)
-    result = false_alarms.table(opened, windows, lambda text: console.print(text, markup=False))
-    console.print(false_alarms.markdown(result), markup=False)
-    false_alarms.write(result, output)
-    console.print(f"written: {output}", markup=False)
-
-
-@app.command("replay")
-def replay_command(
-    since: Annotated[datetime, typer.Option("--from", help="The first day.")] = YEAR[0],
-    until: Annotated[datetime, typer.Option("--to", help="The day after the last.")] = YEAR[1],
-    share: Annotated[float, typer.Option(min=0.001, max=1, help="Of the flights, drawn at random.")] = 1.0,
-    folder: Annotated[
-        Path, typer.Option(help="For all that it makes; what an earlier replay left there is removed.")
-    ] = ROOT / "runs" / "replay",
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for table, figures and picture, such as docs; default: --folder.")
-    ] = None,
-    cache: Cache = CACHE,
-) -> None:
-    """Live through the flights of 2013 with a copy of the whole service: never retrained, and on the loop."""
-    from monitoring.replay import page
-    from monitoring.replay.run import replay
-    from monitoring.replay.stack import ReplayError
-    from training.data import DataError
-    from training.improve.practices.monitored import replay_markdown
-
-    def say(text: str) -> None:
-        console.print(text, markup=False)
-
-    folder, period = folder.resolve(), (since.date(), until.date())
-    try:
-        result, why = replay("flights", folder, cache.resolve(), period, share, companion, say)
-    except (DataError, ReplayError, ValueError) as error:
-        _fail(error)
-    if result:
-        console.print(replay_markdown(result), markup=False)
-    if why:
-        _fail(ReplayError(f"{why}; started again, it begins anew"))
-    if result:
-        for path in page.write(result, output or folder):
-            console.print(f"written: {path}", markup=False)
+app.command("calibrate")(calibration.calibrate_command)
+app.command("false-alarms")(calibration.false_alarms_command)
+app.command("replay")(replay_command)
 
 
 @app.command("prune")
@@ -197,7 +101,7 @@ def prune_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and how large it is.")] = False,
 ) -> None:
     """Remove what is older or more than is kept, as the monitor does by itself."""
-    settings, now = _settings(), wall_clock()
+    settings, now = command_line.settings(), wall_clock()
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         keeping = Keeping.from_environment(os.environ)
@@ -213,7 +117,7 @@ def prune_command(
             leftovers = housekeeping.tidy(now)
         store.close()
     except (ArchiveError, DatabaseError, PruneRefusedError, SQLAlchemyError, ValueError) as error:
-        _fail(error)
+        fail(error)
     for one in leftovers:
         size = f"{one.size / 1e6:10.2f} MB" if one.size else " " * 13
         console.print(f"{one.kind:<9}{size}  {one.name}", markup=False)
@@ -227,14 +131,14 @@ def restore_command(
     shown: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
 ) -> None:
     """Put a backup in the place of a damaged SQLite database, which is kept beside it; the monitor must not run."""
-    settings = _settings()
+    settings = command_line.settings()
     try:
         backups = Backups(_file_of_the_store(settings), 1)
         if shown:
             for one in backups.list():
                 console.print(f"{one.time:%Y-%m-%d %H:%M:%S}  {one.size / 1e6:8.1f} MB  {one.path}", markup=False)
             return
-        if companion(settings).answers():
+        if monitor(settings).answers():
             raise DatabaseError("the monitor runs: stop it first, with `python -m monitoring down`")
         chosen = backup or getattr(backups.newest_good(), "path", None)
         if chosen is None:
@@ -244,7 +148,7 @@ def restore_command(
         newest = store.newest()
         store.close()
     except (DatabaseError, FileFault, OSError) as error:
-        _fail(error)
+        fail(error)
     console.print(f"restored: {chosen}; its newest prediction is of {newest or 'never'}", markup=False)
     if former:
         console.print(f"the former database is {former}", markup=False)
@@ -265,27 +169,27 @@ def _file_of_the_store(settings: Settings) -> Path:
 @app.command()
 def supervise() -> None:
     """Become a supervisor of the monitor, in the foreground: starts it anew when it ends or hangs. For containers."""
-    settings = _settings()
-    one = companion(settings)
-    Supervisor(settings, foreground=True).become(one.name, one.arguments(settings), one.url)
+    settings = command_line.settings()
+    part = monitor(settings)
+    Supervisor(settings, foreground=True).become(part.name, part.arguments(settings), part.url)
 
 
 @app.command()
 def up() -> None:
     """Start the monitor in the background."""
-    settings = _settings()
+    settings = command_line.settings()
     try:
-        companion(settings).start(settings)
+        monitor(settings).start(settings)
     except (CompanionError, SupervisorError) as error:
-        _fail(error)
+        fail(error)
     console.print(f"console     {settings.monitor_url}/\nmonitor     {settings.monitor_url}/docs")
 
 
 @app.command()
 def status() -> None:
     """Whether the monitor answers, and what its probes find; the exit code is 0 only if every model is ready."""
-    settings = _settings()
-    if not companion(settings).answers():
+    settings = command_line.settings()
+    if not monitor(settings).answers():
         part = report.part(settings, "monitor")
         console.print(f"monitor: {'does not run' if part.good else part.told}", markup=False)
         raise typer.Exit(1)
@@ -305,25 +209,10 @@ def down() -> None:
     """Stop the monitor and its training, also one that outlived it; the training goes on at the next start."""
     from monitoring.retraining.process import TrainingProcesses
 
-    settings = _settings()
-    console.print("stopped the monitor" if companion(settings).stop(settings) else "no monitor ran")
+    settings = command_line.settings()
+    console.print("stopped the monitor" if monitor(settings).stop(settings) else "no monitor ran")
     if TrainingProcesses(settings).end_all():
         console.print("stopped a training that a killed monitor had left")
-
-
-def _settings() -> Settings:
-    try:
-        settings = Settings.from_environment(os.environ)
-        check_all(settings)
-    except (FolderError, ValueError) as error:
-        _fail(error)
-    return settings
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -3,29 +3,28 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import httpx
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from handlers.observe.settings import Credentials
 from serving import command_line, rollout
+from serving.command_line import console, fail
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
 from serving.readiness import Readiness, ask_all
 from serving.registry import ArchiveError, Registry
-from serving.security.folders import FolderError, check_all, readable_by_others
+from serving.security.folders import readable_by_others
 from serving.settings import Settings
 from serving.supervision import companion, report
 from serving.supervision.companion import CompanionError
 from serving.supervision.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
 LONGEST_CURL = 300  # characters of a request that is shown whole
 
 
@@ -33,9 +32,9 @@ LONGEST_CURL = 300  # characters of a request that is shown whole
 def launch_command() -> None:
     """Verify the archives and become TorchServe, in the foreground: for containers and supervisors."""
     try:
-        launch(_settings(), os.environ)
+        launch(command_line.settings(), os.environ)
     except (LaunchError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
 
 
 @app.command()
@@ -43,28 +42,28 @@ def supervise(
     part: Annotated[str, typer.Argument(help="torchserve, exporter or management.")] = background.PART,
 ) -> None:
     """Become a supervisor of one part, in the foreground: starts it anew when it ends or hangs. For containers."""
-    settings = _settings()
+    settings = command_line.settings()
     parts = {one.name: one for one in (companion.exporter(settings), companion.management(settings))}
     if part == background.PART:
         command, url = background.COMMAND, background.liveness(settings)
     elif part in parts:
         command, url = parts[part].arguments(settings), parts[part].url
     else:
-        _fail(ValueError(f"there is no part {part}; there are {', '.join([background.PART, *parts])}"))
+        fail(ValueError(f"there is no part {part}; there are {', '.join([background.PART, *parts])}"))
     Supervisor(settings, foreground=True).become(part, command, url)
 
 
 @app.command()
 def up() -> None:
     """Start TorchServe in the background, or bring it up to date, and wait until every model answers its example."""
-    settings = _settings()
+    settings = command_line.settings()
     try:
         with console.status("waiting until every model answers"):
             found = background.start(settings, say=console.print)
             for part in (companion.exporter(settings), companion.management(settings)):
                 part.start(settings)
     except (LaunchError, ArchiveError, CompanionError, SupervisorError) as error:
-        _fail(error)
+        fail(error)
     _print_table(found)
     console.print(
         f"\ninference   {settings.inference_url}\nmanagement  {settings.management_url}"
@@ -79,13 +78,13 @@ def up() -> None:
 @app.command()
 def deploy() -> None:
     """Make the running TorchServe serve the registry's champions, without failing a request; starts nothing."""
-    settings = _settings()
+    settings = command_line.settings()
     if background.find(settings) is None:
-        _fail(LaunchError("TorchServe does not run here: `make up` starts it"))
+        fail(LaunchError("TorchServe does not run here: `make up` starts it"))
     try:
         found = background.start(settings, say=console.print)
     except (LaunchError, ArchiveError, SupervisorError) as error:
-        _fail(error)
+        fail(error)
     _print_table(found)
     raise typer.Exit(0 if all(one.ready for one in found) else 1)
 
@@ -95,7 +94,7 @@ def status(
     models: Annotated[bool, typer.Option(help="Ask the models alone, as where nothing else of ours runs.")] = False,
 ) -> None:
     """Ask every model its example; the exit code is 0 only if all answer as they should and every part runs."""
-    settings = _settings()
+    settings = command_line.settings()
     process = background.find(settings)
     if process is None:
         console.print("TorchServe does not run: `make up` starts it")
@@ -103,7 +102,7 @@ def status(
     try:
         found = ask_all(Registry(settings.model_store), settings.inference_url)
     except ArchiveError as error:
-        _fail(error)
+        fail(error)
     _print_table(found)
     memory = background.memory(process)
     console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")
@@ -121,11 +120,11 @@ def exporter(
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
     """Serve the workers' metrics to Prometheus, in the foreground."""
-    settings = _settings()
+    settings = command_line.settings()
     try:
         server = exporting.server(settings.metrics, settings.private_address, settings.exporter_port)
     except OSError as error:
-        _fail(OSError(f"cannot listen on {settings.exporter_url}: {error.strerror}; set MARLOOP_EXPORTER_PORT"))
+        fail(OSError(f"cannot listen on {settings.exporter_url}: {error.strerror}; set MARLOOP_EXPORTER_PORT"))
     server.serve_forever()
 
 
@@ -134,7 +133,7 @@ def management(
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
     """Guard TorchServe's management: pass on what callers may do, in the foreground."""
-    settings = _settings()
+    settings = command_line.settings()
     client = socket_client(str(settings.socket), httpx.Timeout(rollout.TIMEOUT))
     port = management_port.ManagementPort(
         Registry(settings.model_store), client, Credentials.from_environment(os.environ).token, settings.hosts
@@ -142,7 +141,7 @@ def management(
     try:
         server = management_port.server(port, settings.private_address, settings.management_port)
     except OSError as error:
-        _fail(OSError(f"cannot listen on {settings.management_url}: {error.strerror}; set MARLOOP_MANAGEMENT_PORT"))
+        fail(OSError(f"cannot listen on {settings.management_url}: {error.strerror}; set MARLOOP_MANAGEMENT_PORT"))
     server.serve_forever()
 
 
@@ -154,13 +153,13 @@ def sbom() -> None:
     try:
         typer.echo(bill_of_materials(torchserve_folder() / "frontend" / "model-server.jar"))
     except LaunchError as error:
-        _fail(error)
+        fail(error)
 
 
 @app.command()
 def down() -> None:
     """Stop TorchServe with all its workers, the exporter and the management port."""
-    settings = _settings()
+    settings = command_line.settings()
     parts = (companion.management(settings), companion.exporter(settings))
     ended = sum(part.stop(settings) for part in parts) + background.stop(settings)
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
@@ -172,9 +171,9 @@ def example(
 ) -> None:
     """Print a model's example request, the JSON to send it."""
     try:
-        typer.echo(json.dumps(Registry(_settings().model_store).champion_contract(model).example.request))
+        typer.echo(json.dumps(Registry(command_line.settings().model_store).champion_contract(model).example.request))
     except ArchiveError as error:
-        _fail(error)
+        fail(error)
 
 
 @app.command()
@@ -184,11 +183,11 @@ def promote(
 ) -> None:
     """Make a version champion; `up` then serves it in place of the former one."""
     try:
-        Registry(_settings().model_store).promote(model, version, "serving promote", "asked for by hand")
+        Registry(command_line.settings().model_store).promote(model, version, "serving promote", "asked for by hand")
     except (KeyError, ArchiveError) as error:
-        _fail(error)
+        fail(error)
     except OSError as error:
-        _fail(ArchiveError(f"the registry cannot be written: {error}"))
+        fail(ArchiveError(f"the registry cannot be written: {error}"))
     console.print(f"{model} {version} is champion; `make up` serves it")
 
 
@@ -198,28 +197,13 @@ def restore_registry() -> None:
     from serving.restore import restore
 
     try:
-        restored = restore(Registry(_settings().model_store))
+        restored = restore(Registry(command_line.settings().model_store))
     except ArchiveError as error:
-        _fail(error)
+        fail(error)
     except OSError as error:
-        _fail(ArchiveError(f"the registry cannot be restored: {error}"))
+        fail(ArchiveError(f"the registry cannot be restored: {error}"))
     for sentence in restored.told:
         console.print(sentence, markup=False)
-
-
-def _settings() -> Settings:
-    try:
-        settings = Settings.from_environment(os.environ)
-        check_all(settings)
-    except (FolderError, ValueError) as error:
-        _fail(error)
-    return settings
-
-
-def _fail(error: Exception) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None
 
 
 def _print_table(found: list[Readiness]) -> None:

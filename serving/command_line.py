@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from handlers.observe.settings import EnvironmentSettings
+from serving.security.folders import FolderError, check_all
 from serving.settings import ROOT, Folders, Settings
 
 console = Console(highlight=False, soft_wrap=True)
@@ -67,6 +68,16 @@ def run(app: typer.Typer, name: str, private: bool = False) -> None:
 def telling(model: str) -> Callable[[str], None]:
     """What prints the steps of a model's work."""
     return lambda text: console.print(f"[bold]{model}[/bold]: {text}")
+
+
+def settings() -> Settings:
+    """Read the settings that the environment has, and check the folders that they name; what is wrong ends with 1."""
+    try:
+        chosen = Settings.from_environment(os.environ)
+        check_all(chosen)
+    except (FolderError, ValueError) as error:
+        fail(error)
+    return chosen
 
 
 def fail(error: Exception) -> NoReturn:

@@ -110,6 +110,7 @@ def _left(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Pr
     deadline = time.monotonic() + timeout
     while (left := [process for process in processes if runs(process)]) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.1)
+    psutil.wait_procs(processes, timeout=0)  # notes the end of children of this process
     return left
 
 

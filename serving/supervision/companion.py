@@ -102,3 +102,8 @@ def exporter(settings: Settings) -> Companion:
 def management(settings: Settings) -> Companion:
     """The port that stands before TorchServe's management."""
     return Companion("management", ("serving", "management"), f"{settings.management_url}/healthz")
+
+
+def monitor(settings: Settings) -> Companion:
+    """The monitor, a package of its own."""
+    return Companion("monitor", ("monitoring", "serve"), f"{settings.monitor_url}/healthz")

@@ -60,7 +60,7 @@ class Stack:
 
     def part(self, name: str) -> psutil.Process:
         """The process of torchserve, exporter or monitor."""
-        from monitoring.__main__ import companion as monitor
+        from serving.supervision.companion import monitor
 
         finders = {
             "torchserve": lambda: background.find(self.settings),

@@ -16,12 +16,12 @@ from msgspec.structs import replace
 from handlers.contract import ModelContract
 from loadtests.bench.processes import free_ports
 from loadtests.bench.tensors import marloop
-from monitoring.__main__ import companion as monitor
 from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.torchserve import background
 from serving.registry import Registry
 from serving.settings import Settings
 from serving.supervision import companion
+from serving.supervision.companion import monitor
 from tests.support.chat_archive import register_echo
 from tests.support.training.trainings import Trainings
 from training import recipes

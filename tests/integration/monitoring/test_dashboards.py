@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from loadtests.bench.processes import free_ports
-from monitoring.__main__ import companion
 from monitoring.grafana.generate import FOLDER
 from serving.settings import ROOT, Settings
+from serving.supervision.companion import monitor as companion
 from tests.integration.conftest import CHAT, MODELS, Server
 from tests.support.monitoring.programs import alertmanager, need, prometheus
 from tests.support.waiting import wait_until

@@ -9,10 +9,10 @@ import httpx
 import psutil
 import pytest
 
-from monitoring.__main__ import companion
 from monitoring.store.database import database_url
 from monitoring.store.predictions import open_store
 from serving.settings import Settings
+from serving.supervision.companion import monitor as companion
 from tests.integration.conftest import settings_for
 from tests.support.waiting import wait_until
 

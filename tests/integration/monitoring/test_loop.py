@@ -9,10 +9,10 @@ import httpx
 import psutil
 import pytest
 
-from monitoring.__main__ import companion
 from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.torchserve.management import Management
 from serving.registry import Registry
+from serving.supervision.companion import monitor as companion
 from tests.integration.conftest import Server, monitored
 from tests.support.training.trainings import Trainings
 from tests.support.waiting import wait_until
