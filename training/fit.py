@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -45,17 +45,21 @@ class Fit(lightning.LightningModule):
 
     def __init__(self, recipe: Recipe[Any], hp: Hyperparameters, module: nn.Module) -> None:
         super().__init__()
-        self._recipe, self._hp, self.module = recipe, hp, module
+        self.recipe, self.hp, self.module = recipe, hp, module
         self.history: list[dict[str, float]] = []
         self._norms: list[float] = []  # of the gradient, this epoch's steps
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each row, ``(n,)``."""
+        return self.recipe.loss(output, target, self.hp)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The weighted mean loss of a batch."""
         inputs, target, weight = batch
-        rows = self._recipe.loss(self.module(*self._recipe.augment(inputs, self._hp)), target, self._hp)
+        rows = self.loss(self.module(*self.recipe.augment(inputs, self.hp)), target)
         loss = (rows * weight).sum() / weight.sum()
         self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(target))
-        return loss + self._hp.l1 * self._sizes() if self._hp.l1 else loss
+        return loss + self.hp.l1 * self._sizes() if self.hp.l1 else loss
 
     def _sizes(self) -> Tensor:
         """The sum of all weights' absolute values; offsets and the scales of a normalisation are left out."""
@@ -65,8 +69,8 @@ class Fit(lightning.LightningModule):
         """Log the validation loss, and the accuracy of a classification."""
         inputs, target, _weight = batch
         output = self.module(*inputs)
-        self.log("val_loss", self._recipe.loss(output, target, self._hp).mean(), prog_bar=True, batch_size=len(target))
-        if self._recipe.task == "classification":
+        self.log("val_loss", self.loss(output, target).mean(), prog_bar=True, batch_size=len(target))
+        if self.recipe.task == "classification":
             accuracy = (output.argmax(1) == target).float().mean()
             self.log("val_accuracy", accuracy, prog_bar=True, batch_size=len(target))
 
@@ -93,7 +97,7 @@ class Fit(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the hyperparameters."""
-        hp, parameters = self._hp, self.module.parameters()
+        hp, parameters = self.hp, self.module.parameters()
         optimizer: torch.optim.Optimizer
         if hp.optimizer == "sgd":
             optimizer = torch.optim.SGD(parameters, hp.lr, momentum=hp.momentum, weight_decay=hp.weight_decay)
@@ -123,6 +127,7 @@ def fit(
     data: Data,
     directory: Path,
     *,
+    make: Callable[[], Fit] | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Trained:
@@ -136,6 +141,7 @@ def fit(
         preset: name of the hyperparameters, for the record.
         data: as the recipe loaded it.
         directory: for checkpoints.
+        make: gives what is fitted, once the random generators are seeded; None: the recipe's module by its loss.
         callbacks: that Lightning calls beside those of every run.
         progress: whether it is shown, as a bar on a terminal, else as lines.
 
@@ -146,7 +152,7 @@ def fit(
     if hp.patience is not None and data.validation is None:
         raise ValueError(f"{recipe.name} has no validation rows, so that patience={hp.patience} has nothing to watch")
     lightning.seed_everything(hp.seed, verbose=False)
-    model = Fit(recipe, hp, recipe.module(hp, data))
+    model = make() if make else Fit(recipe, hp, recipe.module(hp, data))
     checkpoint = directory / recipe.name / f"{key(hp, data)}.ckpt"
     stoppers = _stoppers(hp, checkpoint)
     bars = [RichProgressBar() if sys.stdout.isatty() else EpochLines()] if progress else []

@@ -1,6 +1,5 @@
 """What goes into an archive: the parts of a recipe, the packages that its worker needs, and how TorchServe runs it."""
 
-import importlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,10 @@ from typing import Any
 
 from handlers.contract import ModelContract
 from handlers.formats.codec import Codec
+from handlers.formats.image import ImageCodec
+from handlers.formats.text import TextCodec
 from serving import archive
-from serving.archive import ASSETS, ENTRIES, GRAPHS
+from serving.archive import ASSETS, GRAPHS
 from training.recipe import Recipe, Serving
 
 PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # of every archive
@@ -21,6 +22,7 @@ ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # and theirs
     "text": (*ENGINES, "tokenizers"),
     CHAT: ("jinja2",),
 }
+CODECS: dict[str, type[Codec]] = {"tabular": Codec, "image": ImageCodec, "text": TextCodec}
 RESPONSE_TIMEOUT = 30  # s, of settings that name none
 
 
@@ -77,15 +79,9 @@ def model_config(serving: Serving) -> dict[str, Any]:
 def codec_of(entry_point: str) -> type[Codec]:
     """The wire formats of an entry point.
 
-    Args:
-        entry_point: a key of ``ENTRY_POINTS``.
-
     Raises:
         ValueError: there is no such entry point, or it reads no tensors.
     """
-    reading = [name for name in ENTRY_POINTS if name != CHAT]
-    if entry_point not in reading:
-        raise ValueError(f"the entry point is {entry_point!r}; it must be one of {', '.join(reading)}")
-    module = importlib.import_module(f"handlers.{ENTRIES}.{entry_point}")
-    codec: type[Codec] = getattr(module, f"{entry_point.title()}Service").codec
-    return codec
+    if entry_point not in CODECS:
+        raise ValueError(f"the entry point is {entry_point!r}; it must be one of {', '.join(CODECS)}")
+    return CODECS[entry_point]

@@ -13,6 +13,10 @@ import yaml
 
 import handlers
 from handlers.contract import ModelContract
+from handlers.entry_points.image import ImageService
+from handlers.entry_points.tabular import TabularService
+from handlers.entry_points.text import TextService
+from handlers.service import Service
 from serving.archive import ENTRIES, KINDS
 from tests.support.training.quadrants import Quadrants
 from training import recipes
@@ -268,3 +272,10 @@ def test_quantized_weights_are_stored_as_they_are(chat: zipfile.ZipFile) -> None
 def test_an_entry_point_that_reads_no_tensors_has_no_wire_formats(entry_point: str) -> None:
     with pytest.raises(ValueError, match=f"the entry point is '{entry_point}'; it must be one of tabular, image, text"):
         codec_of(entry_point)
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "service"), [("tabular", TabularService), ("image", ImageService), ("text", TextService)]
+)
+def test_the_formats_of_an_entry_point_are_those_that_it_serves(entry_point: str, service: type[Service]) -> None:
+    assert codec_of(entry_point) is service.codec

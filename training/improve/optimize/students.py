@@ -122,6 +122,14 @@ def lesson_loss(recipe: Recipe[Any], output: Tensor, target: Tensor, hp: Any) ->
     return (1 - TAUGHT) * recipe.loss(output[:, 0], target, hp) + TAUGHT * TEMPERATURE**2 * apart
 
 
+class Distillation(fit.Fit):
+    """The fit of a ``Lesson``."""
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each row, ``(n,)``, the teacher's part with it."""
+        return lesson_loss(self.recipe, output, target, self.hp)
+
+
 def _pruned(teacher: Trained, share: float, epochs: int | None, checkpoints: Path) -> Trained:
     example = tuple(to_tensors(teacher.data.test.head(2)))
     module = prune(teacher.recipe, teacher.module, example, share)
@@ -136,13 +144,11 @@ def _small(teacher: Trained, hp: Any, taught: bool, checkpoints: Path) -> Traine
 def _fit(teacher: Trained, hp: Any, make: Callable[[], nn.Module], taught: bool, checkpoints: Path) -> Trained:
     recipe = teacher.recipe
 
-    def module(hp: Any, data: Any) -> nn.Module:
-        student = make().train()
-        return Lesson(student, teacher.module) if taught else student
+    def student() -> fit.Fit:
+        module = make().train()
+        return Distillation(recipe, hp, Lesson(module, teacher.module)) if taught else fit.Fit(recipe, hp, module)
 
-    school = copy.copy(recipe)
-    vars(school).update(module=module, loss=partial(lesson_loss, recipe) if taught else recipe.loss)
-    trained = fit.fit(school, teacher.preset, hp, teacher.data, checkpoints)
-    student = trained.module.student if isinstance(trained.module, Lesson) else trained.module
-    trained = replace(trained, recipe=recipe, module=student.eval())
+    trained = fit.fit(recipe, teacher.preset, hp, teacher.data, checkpoints, make=student)
+    module = trained.module.student if isinstance(trained.module, Lesson) else trained.module
+    trained = replace(trained, module=module.eval())
     return pipeline.calibrated(trained) if hp.calibrate else trained
