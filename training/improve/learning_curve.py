@@ -68,20 +68,20 @@ def learning_curve(
         step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
         kept.append(checkpoints / recipe.name / f"curve-{_key(run)}.json")
         one = _run(recipe, run, cache, checkpoints, kept[-1])
-        metric = _metric(one["evaluation"], metric)
-        found.append(({"start": start, "rows": run.rows, "epochs": run.epochs, "seconds": one["seconds"]}, one))
+        metric = _metric(one.evaluation, metric)
+        found.append(({"start": start, "rows": run.rows, "epochs": run.epochs, "seconds": one.seconds}, one))
     for path in kept:
         path.unlink(missing_ok=True)
     return {
         "command": "learning-curve",
         "model": recipe.name,
-        "seconds": round(sum(one["seconds"] for _, one in found), 1),
+        "seconds": round(sum(one.seconds for _, one in found), 1),
         "machine": machine(),
         "metric": metric,
         "steps": steps,
         "hyperparameters": asdict(hp),
-        "rows": [run | part for run, one in found for part in _slices(one["evaluation"])],
-        "baselines": _baselines(found[-1][1]["evaluation"]),
+        "rows": [run | part for run, one in found for part in _slices(one.evaluation)],
+        "baselines": _baselines(found[-1][1].evaluation),
     }
 
 
@@ -99,19 +99,31 @@ def _key(hp: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(asdict(hp), order="sorted")).hexdigest()[:16]
 
 
-def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Path) -> dict[str, Any]:
-    known = documents.read_kept(kept, dict[str, Any])
-    if known is not None:
-        return dict(known)
+class _Run(msgspec.Struct, frozen=True):
+    """What came of a run.
+
+    Attributes:
+        seconds: that it took.
+        evaluation: on the held-out rows.
+    """
+
+    seconds: float
+    evaluation: Evaluation
+
+
+def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Path) -> _Run:
+    earlier: _Run | None = documents.read_kept(kept, _Run)
+    if earlier is not None:
+        return earlier
     started = time.monotonic()
     data = replace(recipe.load(hp, cache), validation=None)
     trained = fit.fit(recipe, "learning curve", hp, data, checkpoints)
     output = export.predict(export.serving_module(trained), data.test)
     evaluation = evaluate.held_out(recipe, data, output)
-    one = {"seconds": round(time.monotonic() - started, 1), "evaluation": evaluation}
+    run = _Run(round(time.monotonic() - started, 1), evaluation)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    documents.write(kept, one, dict[str, Any])
-    return one
+    documents.write(kept, run, _Run)
+    return run
 
 
 def _metric(evaluation: Evaluation, metric: str | None) -> str:
