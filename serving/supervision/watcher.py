@@ -115,14 +115,16 @@ def answers(url: str, patience: float = PATIENCE) -> bool:
     return True
 
 
-def watch_forever(supervisor: Supervisor, parent: int, end_with_parts: bool) -> None:
-    """Look every second as long as the supervisor lives, and leave a trace of each look.
+def watch_forever(supervisor: Supervisor, end_with_parts: bool) -> None:
+    """Look every second as long as the supervisor lives, whose child this process is, and leave a trace of each look.
 
     Args:
         supervisor: whose parts are looked at.
-        parent: id of its process, of which this one is a child.
         end_with_parts: whether it shall end when a part is given up, so that whoever runs it can start it anew.
     """
+    parent, process = os.getppid(), supervisor.find()
+    if process is None or process.pid != parent:  # it was killed while this process started, and left it to another
+        return
     watch = Watch(supervisor, answers)
     while os.getppid() == parent:
         try:
@@ -149,4 +151,4 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
-    watch_forever(Supervisor(settings, arguments.end_with_parts), os.getppid(), arguments.end_with_parts)
+    watch_forever(Supervisor(settings, arguments.end_with_parts), arguments.end_with_parts)

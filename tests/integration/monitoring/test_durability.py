@@ -1,7 +1,7 @@
 """What the monitor has acknowledged is there, whenever it is killed."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,11 +20,13 @@ CLIENTS = 4
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     for name in ("DATABASE_URL", "MARLOOP_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MARLOOP_PROBE_INTERVAL", "3600")
-    return settings_for(tmp_path / "store", tmp_path / "run")
+    settings = settings_for(tmp_path / "store", tmp_path / "run")
+    yield settings
+    companion(settings).stop(settings)
 
 
 def send(settings: Settings, client: int, acknowledged: set[str], stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from serving.processes import runs
+from serving.settings import ROOT
 from serving.supervision.supervisor import State, Supervisor
 from serving.supervision.watcher import SILENCE, STARTING, Watch, answers
 from tests.support.waiting import wait_until
@@ -111,3 +112,8 @@ def test_a_folder_without_parts_has_nothing_to_ask(tmp_path: Path) -> None:
             return []
 
     assert None_(0).look() == []
+
+
+def test_one_whose_supervisor_was_killed_before_it_looked_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serving.supervision.watcher", "--run-dir", str(tmp_path / "run")]
+    assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == 0
