@@ -22,9 +22,14 @@ RESPONSE_TIMEOUT = 120  # s, TorchServe's own
 
 
 class Service(Worker):
-    """What TorchServe loads; an entry point is a subclass that names its codec."""
+    """What TorchServe loads; an entry point is a subclass that names its codec.
+
+    Attributes:
+        handler: the core, once the model is loaded.
+    """
 
     codec: type[WireFormats]
+    handler: ModelHandler
     capture: Capture | None = None
 
     def initialize(self, context: Any) -> None:
@@ -55,11 +60,11 @@ class Service(Worker):
         self.capture = _capture(contract, os.environ, registry) if is_itself else None
         log: Observer = log_requests(WorkerSettings.from_environment(os.environ).log_sample)
         observers = [log, *(observer for observer in (telemetry, self.capture) if observer)]
-        self._handler = ModelHandler(contract, engine, codec, observers, patience=patience(config))
-        self._handler.check_example()
+        self.handler = ModelHandler(contract, engine, codec, observers, patience=patience(config))
+        self.handler.check_example()
         if self.capture:
             self.capture.start()
-        self.serve(unpacked, self._handler.handle, telemetry, (name, ENGINES[name].graph))
+        self.serve(unpacked, self.handler.handle, telemetry, (name, ENGINES[name].graph))
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.
@@ -69,7 +74,7 @@ class Service(Worker):
             context: TorchServe's, which takes the status and headers of each answer.
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
-        responses = self._handler.handle(requests)
+        responses = self.handler.handle(requests)
         pairs = zip(requests, responses, strict=True)
         tell([response if request.headers else wire.as_last(response) for request, response in pairs], context)
         return [response.body for response in responses]

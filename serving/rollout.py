@@ -58,7 +58,7 @@ class Rollout:
             KeyError: no such model or version.
             LaunchError: TorchServe refuses it, or does not serve the model, so that it would be the default.
         """
-        with self._alone(), _explained(f"{name} {number} cannot be served beside the champion"):
+        with alone(self._registry), _explained(f"{name} {number} cannot be served beside the champion"):
             serving = self._management.versions().get(name, [])
             if not serving:
                 raise LaunchError(f"{name} is not served, so that {number} would be its default: promote it instead")
@@ -70,9 +70,9 @@ class Rollout:
         Raises:
             LaunchError: TorchServe refuses.
         """
-        with self._alone(), _explained(f"{name} {number} cannot be withdrawn"):
+        with alone(self._registry), _explained(f"{name} {number} cannot be withdrawn"):
             served = number in self._management.versions().get(name, [])
-            if served and self._champion(name) != number:
+            if served and champion_number(self._registry, name) != number:
                 self._remove(name, number)
 
     def promote(self, name: str, number: str) -> str:
@@ -88,8 +88,8 @@ class Rollout:
             LaunchError: TorchServe refuses. Either the former champion is champion still, or only the rest of the way
                 is left to ``converge``: the registry tells.
         """
-        with self._alone(), _explained(f"{name} {number} cannot be promoted"):
-            former = self._champion(name)
+        with alone(self._registry), _explained(f"{name} {number} cannot be promoted"):
+            former = champion_number(self._registry, name)
             serving = self._management.versions().get(name, [])
             self._load(name, number, serving)
             self._registry.promote(name, number)
@@ -108,7 +108,7 @@ class Rollout:
             LaunchError: TorchServe refuses something; the other models are up to date.
         """
         faults = []
-        with self._alone(), _explained("TorchServe cannot be brought up to date"):
+        with alone(self._registry), _explained("TorchServe cannot be brought up to date"):
             found = self._management.versions()
             for name, (number, _) in self._registry.champions().items():
                 serving = found.get(name, [])
@@ -154,20 +154,28 @@ class Rollout:
         self._management.unregister(name, number)
         self._say(f"removed {name} {number}")
 
-    def _champion(self, name: str) -> str:
-        champion = self._registry.champions().get(name)
-        return champion.number if champion else ""
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        try:
-            self._registry.store.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self._registry.store / LOCK).acquire()
-        except OSError as error:
-            what = "what is served can only be changed from where the model store can be written"
-            raise LaunchError(f"{what}: {error}") from error
-        with held:
-            yield
+@contextlib.contextmanager
+def alone(registry: Registry) -> Iterator[None]:
+    """Change what is served while no other process does: they wait, whichever host it is.
+
+    Raises:
+        LaunchError: the model store cannot be written.
+    """
+    try:
+        registry.store.mkdir(parents=True, exist_ok=True)
+        held = FileLock(registry.store / LOCK).acquire()
+    except OSError as error:
+        what = "what is served can only be changed from where the model store can be written"
+        raise LaunchError(f"{what}: {error}") from error
+    with held:
+        yield
+
+
+def champion_number(registry: Registry, name: str) -> str:
+    """Return the number of a model's champion; empty if there is none."""
+    champion = registry.champions().get(name)
+    return champion.number if champion else ""
 
 
 def connect(

@@ -289,7 +289,7 @@ def test_a_batch_is_answered_byte_for_byte_as_torchserve_does(answers: list[tupl
     idents = {i: ident for i, (ident, _) in enumerate(answers)}
     context = context_of([contexts.RequestProcessor({"host": "h"}) for _ in answers], idents)
     handler = TabularService()
-    handler._handler = mock.Mock(handle=lambda given: responses)
+    handler.handler = mock.Mock(handle=lambda given: responses)
     bodies = handler.handle([{}] * len(answers), context)
     expected = protocol.create_predict_response(bodies, idents, "Prediction success", HTTPStatus.OK, context=context)
     assert wire.encode(requests, responses) == expected

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from handlers.http import kserve
 from handlers.http.kserve import EXPLAIN, PATH
-from handlers.message import MAX_BODY, InputError, Part, Request, Response, error_response
+from handlers.message import JSON, MAX_BODY, InputError, Part, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import Target
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_JSON = (b"content-type", b"application/json")
+_JSON = (b"content-type", JSON.encode())
 _TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its request
 BODY_TIMEOUT = 30.0  # s without a byte of a body
 _PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
@@ -84,7 +84,7 @@ class Application:
             await _send(send, response, ident, scope["method"] != "HEAD")
 
     async def _predict(self, target: Target, scope: Scope, receive: Receive, ident: str) -> Response | None:
-        headers = {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         for name in _PROTECTED:
             headers.pop(name, None)
         if target.protocol:
@@ -116,7 +116,7 @@ class Application:
     async def _other(self, scope: Scope, receive: Receive, ident: str) -> Response | None:
         """Answer what is no prediction: health, metadata, and mistakes."""
         path, method, table = scope["path"], scope["method"], self._models.table
-        request = Request(b"", {str(k, "latin-1"): str(v, "latin-1") for k, v in scope["headers"]}, {}, ident)
+        request = Request(b"", _headers(scope), {}, ident)
         if path in table.targets:
             return _not_allowed(request, path, "POST")
         answer = self._get(path)
@@ -190,6 +190,10 @@ class Application:
         return InputError("not_found", f"there is nothing at {path}", "url", "/predictions/MODEL, /v1/… or /v2/…")
 
 
+def _headers(scope: Scope) -> dict[str, str]:
+    return {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+
+
 async def _whole(
     body: bytes, message: MutableMapping[str, Any], headers: Mapping[str, str], receive: Receive
 ) -> bytes | None:
@@ -239,7 +243,7 @@ def _overloaded(request: Request, overload: Overloaded, as_text: bool) -> Respon
 async def _send(send: Send, response: Response, ident: str, with_body: bool) -> None:
     body = response.body
     headers: list[tuple[bytes, bytes]] = [
-        _JSON if response.content_type == "application/json" else (b"content-type", response.content_type.encode()),
+        _JSON if response.content_type == JSON else (b"content-type", response.content_type.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", ident.encode()),
     ]

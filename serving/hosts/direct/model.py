@@ -44,15 +44,14 @@ class Model:
     def __init__(
         self, folder: Path, entry_point: str, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop
     ) -> None:
-        kind = entry_point.removesuffix(".py")
-        if kind not in SERVICES:
-            raise ArchiveError(f"the direct host does not serve archives whose handler is {entry_point} yet")
+        if entry_point not in SERVICES:
+            raise ArchiveError(f"the direct host does not serve archives whose handler is {entry_point}.py yet")
         # One model of many in this process: it has the cores that the others leave it, and no batch of it is large.
-        self._service = SERVICES[kind]()
+        self._service = SERVICES[entry_point]()
         self._service.initialize(
             SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
         )
-        handler = self._service._handler
+        handler = self._service.handler
         self.contract: ModelContract = handler.contract
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
         self.batches = Batches(handler.handle, loop)

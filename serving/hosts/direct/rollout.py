@@ -5,20 +5,16 @@ it serves it, and takes the wish back where one cannot. So whoever is killed at 
 the registry names the champion, and the workers serve it.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import partial
-
-from filelock import FileLock
 
 from serving.hosts.direct.board import Beat, Board
 from serving.hosts.torchserve.launch import LaunchError
 from serving.registry import Registry, version_of
+from serving.rollout import TIMEOUT, alone, champion_number
 
-TIMEOUT = 120.0  # s in which a model loads
 POLL = 0.1  # s
-LOCK = "rollout.lock"  # in the model store
 
 
 class DirectRollout:
@@ -41,9 +37,9 @@ class DirectRollout:
             KeyError: no such model or version.
             LaunchError: a worker cannot serve it, or its model is not served, so that it would be the default.
         """
-        with self._alone():
+        with alone(self._registry):
             self._registry.verify(version_of(self._registry.models(), name, number))
-            if self._champion(name) is None:
+            if name not in self._registry.champions():
                 raise LaunchError(f"{name} is not served, so that {number} would be its default: promote it instead")
             self._load(name, number)
 
@@ -53,9 +49,9 @@ class DirectRollout:
         Raises:
             LaunchError: a worker goes on to serve it.
         """
-        with self._alone():
+        with alone(self._registry):
             self._forget(name, number)
-            if self._champion(name) != number:
+            if champion_number(self._registry, name) != number:
                 self._wait(lambda beat: number not in beat.served.get(name, []), name, f"{number} is still served")
 
     def promote(self, name: str, number: str) -> str:
@@ -69,15 +65,15 @@ class DirectRollout:
             KeyError: no such model or version.
             LaunchError: a worker cannot serve it; the former champion is champion still.
         """
-        with self._alone():
+        with alone(self._registry):
             self._registry.verify(version_of(self._registry.models(), name, number))
-            former = self._champion(name)
+            former = champion_number(self._registry, name)
             self._load(name, number)
             self._registry.promote(name, number)
             self._forget(name, number)
             self._wait(partial(_serves, name, number), name, f"{number} is not the default yet")
             self._say(f"promoted {name} {number}")
-            return former or ""
+            return former
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Serve the registry's champions, and nothing else beside them but what may stay.
@@ -88,7 +84,7 @@ class DirectRollout:
         Raises:
             LaunchError: a worker cannot serve a champion; the other models are up to date.
         """
-        with self._alone():
+        with alone(self._registry):
             self._board.ask_beside([version for version in self._board.beside() if version in keep])
             for name, (number, _) in self._registry.champions().items():
                 self._wait(partial(_serves, name, number), name, f"{number} is not served")
@@ -122,21 +118,6 @@ class DirectRollout:
             if time.monotonic() > end:
                 raise LaunchError(f"{name} {otherwise} after {TIMEOUT:.0f} s")
             time.sleep(POLL)
-
-    def _champion(self, name: str) -> str | None:
-        champions = self._registry.champions()
-        return champions[name][0] if name in champions else None
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        try:
-            self._registry.store.mkdir(parents=True, exist_ok=True)
-            held = FileLock(self._registry.store / LOCK).acquire()
-        except OSError as error:
-            what = "what is served can only be changed from where the model store can be written"
-            raise LaunchError(f"{what}: {error}") from error
-        with held:
-            yield
 
 
 def _serves(name: str, number: str, beat: Beat) -> bool:

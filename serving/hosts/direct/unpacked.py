@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
 
 from serving import archive
@@ -46,10 +45,3 @@ class Unpacked:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return target
-
-    def keep(self, digests: Collection[str]) -> None:
-        """Remove all but the archives of these SHA-256."""
-        if self._folder.is_dir():
-            for entry in self._folder.iterdir():
-                if entry.name not in digests and not entry.name.startswith("draft-"):
-                    shutil.rmtree(entry, ignore_errors=True)

@@ -30,10 +30,8 @@ IDLE = 75  # s that a connection may stay without a request
 WORKERS = "MARLOOP_DIRECT_WORKERS"
 
 
-def create() -> Application:
-    """Make the application of a worker, from the environment."""
-    configure()
-    settings = Settings.from_environment(os.environ)
+def create(settings: Settings) -> Application:
+    """Make the application of a worker."""
     registry, board = Registry(settings.model_store), Board(settings.run_dir / "direct")
     models = Models(registry, Unpacked(settings.temporary / "archives"))
     count = int(os.environ[WORKERS])
@@ -42,9 +40,10 @@ def create() -> Application:
 
 def main() -> None:
     """Serve until SIGTERM, then answer what was taken, and end with 0."""
+    configure()
     settings = Settings.from_environment(os.environ)
     config = uvicorn.Config(
-        create(),
+        create(settings),
         http="httptools",
         loop="uvloop",
         ws="none",

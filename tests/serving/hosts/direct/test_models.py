@@ -37,7 +37,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Opened]:
         return every[-1]
 
     monkeypatch.setattr(models_module, "Model", open_model)
-    monkeypatch.setattr(archive, "entry_point", lambda path: "tabular.py")
+    monkeypatch.setattr(archive, "entry_point", lambda path: "tabular")
     monkeypatch.setattr(archive, "read_config", lambda path: {})
     return every
 
