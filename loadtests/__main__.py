@@ -192,6 +192,39 @@ def versus_command(
     console.print(f"({low:.3f} to {high:.3f}), {found.p50:.3f} of the p50, {found.p99:.3f} of the p99")
 
 
+@app.command("overload")
+def overload_command(
+    model: Annotated[str, typer.Option(help="Name of a model that is served.")] = "flights",
+    host: Annotated[str, typer.Option(help="URL of the service; default: this machine's inference port.")] = "",
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each request.")] = 1024,
+    factor: Annotated[float, typer.Option(min=1.1, help="Requests that come, in times of what can be answered.")] = 3.0,
+    seconds: Annotated[float, typer.Option("--time", min=1, help="Length of each of two measurements.")] = 15.0,
+) -> None:
+    """More requests than a model can answer, at a constant rate: how many are answered, how soon, how are others told?
+
+    A closed loop, which `run` makes, hides this: its users wait for an answer before they ask again. The exit code is 0
+    if 90 % of the peak is answered, within ten times the idle p99, and whoever is turned away knows it within 50 ms and
+    is told when to come back; 1 if not, 2 if it cannot start, 130 after Ctrl-C.
+    """
+    from loadtests import overload
+    from loadtests.tune.champion import Champion
+
+    settings = _settings()
+    try:
+        contract = Champion.of(settings.model_store, model).contract
+        _check_service(url := (host or settings.inference_url).rstrip("/"), [contract])
+        measured = overload.measure(contract, url, rows, factor, seconds)
+    except (ArchiveError, overload.OverloadError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    overload.describe(measured, lambda line: console.print(line, markup=False))
+    missed = slo.failed(overload.judge(model, measured))
+    for verdict in missed:
+        console.print(f"MISSED {verdict}", markup=False)
+    raise typer.Exit(1 if missed else 0)
+
+
 @app.command("list")
 def list_command() -> None:
     """Show the profiles and what they do."""

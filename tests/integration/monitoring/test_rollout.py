@@ -48,6 +48,7 @@ AILMENT = '''
 import time
 
 from handlers import engine
+from handlers.formats.codec import Codec
 from handlers.service import Service
 
 run = engine.OnnxRuntimeEngine.run
@@ -65,6 +66,8 @@ engine.OnnxRuntimeEngine.run = ail
 
 class TabularService(Service):
     """Ails."""
+
+    codec = Codec
 '''
 PROMOTE = """
 import os, signal, sys, threading
@@ -85,9 +88,10 @@ def dying(name, action):
             die()
         if name == where and when == "during":
             threading.Timer(0.3, die).start()
-        action(*arguments)
+        result = action(*arguments)
         if name == where and when == "after":
             die()
+        return result
     return run
 
 registry, management = Registry(Path(store)), Management(url, httpx.Client(timeout=60))

@@ -1,0 +1,176 @@
+"""What a model does when more comes than it can answer: how much it answers, how soon, and what it tells the others.
+
+One request of many rows is sent again and again, so that the client needs less of the machine than the model: in turn
+(how quick is an idle service), by a closed loop (how much can it answer), at a constant rate above that, and in turn
+once more.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+import uvloop
+
+from handlers.contract import ModelContract
+from loadtests.open_loop import Client, Response
+from loadtests.requests import draws, payloads
+from loadtests.slo import Verdict
+
+IN_TURN = 300  # requests that tell how quick an idle service is
+CLIENTS = 16  # of the closed loop
+GOODPUT = 0.9  # least share of the peak
+SLOWER = 10.0  # times the idle p99 that an accepted request may take
+REFUSING = 0.05  # s within which 99 of 100 refused requests know it
+RECOVERY = 1.0  # s after the last request
+CALM = 5  # answers in a row that show that the service has recovered
+
+
+class OverloadError(Exception):
+    """The model could not be measured."""
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What was measured.
+
+    Attributes:
+        rate: requests a second that were due.
+        peak: good answers a second of the closed loop.
+        goodput: good answers a second at that rate, until the last answer.
+        idle: p99 in s of an idle service.
+        accepted: p50 and p99 in s of good answers under overload.
+        refused: number of 503 with ``Retry-After``, and their p99 in s.
+        wrong: answers of status 200 whose body was another one.
+        other: number of what was neither, by status; 0 is no answer.
+        recovery: s after the last request until answers are quick again; infinite if they are not.
+        late: s by which the client itself was behind at the end.
+    """
+
+    rate: float
+    peak: float
+    goodput: float
+    idle: float
+    accepted: tuple[float, float]
+    refused: tuple[int, float]
+    wrong: int
+    other: dict[int, int]
+    recovery: float
+    late: float
+
+
+def measure(contract: ModelContract, url: str, rows: int, factor: float, seconds: float) -> Overload:
+    """Put a model under more load than it can answer.
+
+    Args:
+        url: of the service.
+        rows: of each request.
+        factor: of the peak, the rate at which requests come.
+        seconds: of the closed loop, and of the overload.
+
+    Raises:
+        OverloadError: the model does not answer the request on an idle service.
+    """
+    rng = np.random.default_rng(0)
+    payload = payloads.write(contract, "valid", "v1", draws.plausible(contract, rng, rows))
+    address = urlsplit(url)
+    host, port = address.hostname or "127.0.0.1", address.port or 80
+    head = "".join(f"{name}: {value}\r\n" for name, value in payload.headers.items())
+    head = f"POST {payload.path(contract.name)} HTTP/1.1\r\nHost: {host}:{port}\r\n{head}"
+
+    def request() -> bytes:
+        start = f"X-Request-Start: t={time.time():.3f}\r\nContent-Length: {len(payload.body)}\r\n\r\n"
+        return f"{head}{start}".encode() + payload.body
+
+    return uvloop.run(_measure(Client(host, port, request), factor, seconds))
+
+
+async def _measure(client: Client, factor: float, seconds: float) -> Overload:
+    response, body = await client.ask()
+    if response.status != 200:
+        text = body[:300].decode(errors="replace") if response.status else "no answer came"
+        raise OverloadError(f"an idle service does not answer the request: {response.status} {text}")
+    client.expected = body
+    await client.in_turn(IN_TURN // 10)
+    idle = _percentile(await client.in_turn(IN_TURN), 0.99)
+    peak = len(_good(await client.closed(CLIENTS, seconds))) / seconds
+    start = time.perf_counter()
+    tasks = await client.steady(factor * peak, seconds)
+    end = time.perf_counter()
+    recovery = await _recovered(client, SLOWER * idle)
+    responses = [(await task)[0] for task in tasks]
+    good = _good(responses)
+    last = max((number / (factor * peak) + response.seconds for number, response in enumerate(responses)), default=0.0)
+    refused = [response for response in responses if response.status == 503 and response.retry_after]
+    rest = Counter(r.status for r in responses if r.status != 200 and not (r.status == 503 and r.retry_after))
+    client.close()
+    return Overload(
+        rate=factor * peak,
+        peak=peak,
+        goodput=len(good) / max(seconds, last),
+        idle=idle,
+        accepted=(_percentile(good, 0.5), _percentile(good, 0.99)),
+        refused=(len(refused), _percentile(refused, 0.99)),
+        wrong=sum(response.status == 200 and not response.right for response in responses),
+        other=dict(rest),
+        recovery=recovery,
+        late=max(0.0, end - start - seconds),
+    )
+
+
+async def _recovered(client: Client, within: float) -> float:
+    """Return the seconds until ``CALM`` right answers in a row take no longer than ``within`` seconds each."""
+    start, calm, since = time.perf_counter(), 0, 0.0
+    while (now := time.perf_counter() - start) < 10 * RECOVERY:
+        response, _ = await client.ask()
+        if not response.right or response.status != 200 or response.seconds > within:
+            calm = 0
+            await asyncio.sleep(0.02)
+            continue
+        since = since if calm else now
+        calm += 1
+        if calm == CALM:
+            return since
+    return float("inf")
+
+
+def judge(model: str, overload: Overload) -> Iterator[Verdict]:
+    """Compare what was measured with what a service under overload must keep."""
+    yield Verdict(model, "goodput", GOODPUT, overload.goodput / overload.peak, at_least=True)
+    yield Verdict(model, "p99 in idle p99s", SLOWER, overload.accepted[1] / overload.idle)
+    yield Verdict(model, "p99 of refusals, s", REFUSING, overload.refused[1] if overload.refused[0] else 0.0)
+    yield Verdict(model, "wrong answers", 0, overload.wrong)
+    yield Verdict(model, "neither answered nor told when to come back", 0, sum(overload.other.values()))
+    yield Verdict(model, "recovery, s", RECOVERY, overload.recovery)
+
+
+def describe(overload: Overload, say: Callable[[str], None]) -> None:
+    """Tell what was measured, a line a fact."""
+    say(
+        f"idle: p99 {1000 * overload.idle:.1f} ms; at most {overload.peak:,.0f} answers a second from {CLIENTS} clients"
+    )
+    say(
+        f"{overload.rate:,.0f} requests a second: {overload.goodput:,.0f} answers a second, "
+        f"{overload.goodput / overload.peak:.0%} of the peak"
+    )
+    p50, p99 = (1000 * value for value in overload.accepted)
+    say(f"accepted: p50 {p50:.0f}, p99 {p99:.0f} ms, {overload.accepted[1] / overload.idle:.0f} times the idle one")
+    count, refusing = overload.refused
+    say(f"refused with Retry-After: {count:,}" + (f", p99 {1000 * refusing:.0f} ms" if count else ""))
+    for status, number in sorted(overload.other.items()):
+        say(f"{status or 'no answer'}: {number:,}")
+    say(f"recovered after {overload.recovery:.1f} s; {overload.wrong} wrong answers")
+    if overload.late > 0.1:
+        say(f"the client was {overload.late:.1f} s late: it had too little of the machine for this rate")
+
+
+def _good(responses: Sequence[Response]) -> list[Response]:
+    return [response for response in responses if response.status == 200 and response.right]
+
+
+def _percentile(responses: Sequence[Response], share: float) -> float:
+    seconds = [response.seconds for response in responses]
+    return float(np.quantile(seconds, share)) if seconds else float("inf")
