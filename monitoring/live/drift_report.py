@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from handlers.contract import ModelContract
 from monitoring.live.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Window, detect, windows_of
@@ -15,6 +15,9 @@ from monitoring.store.records import Labelled, Prediction
 from serving.documents import write_atomically
 from training.figures.svg import QUIET, SERIES, Chart, drawing
 from training.figures.template import template
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TEMPLATE = Path(__file__).with_name("drift_report.html")
 BINS = 30
@@ -92,7 +95,7 @@ def _unit(contract: ModelContract, finding: Finding) -> str:
     return finding.name + mean + (f", {spec.unit}" if spec.unit else "")
 
 
-def _numbers(axes: Axes, window: Window) -> None:
+def _numbers(axes: "Axes", window: Window) -> None:
     known = window.summary.numbers
     low, high = np.quantile(np.concatenate([known, window.values]), [0.005, 0.995])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
@@ -102,7 +105,7 @@ def _numbers(axes: Axes, window: Window) -> None:
         axes.plot([], [], color=colour, label=label)
 
 
-def _categories(axes: Axes, window: Window) -> None:
+def _categories(axes: "Axes", window: Window) -> None:
     categories = window.summary.counts or {}
     names = [*categories, "unknown"]
     counts = np.array([*categories.values(), 0])

@@ -24,8 +24,8 @@ from serving.supervision.supervisor import BEAT, WATCHER, State, Supervisor, Sup
 
 logger = logging.getLogger("watcher")
 INTERVAL = 1.0  # s
-PATIENCE = 5.0  # s that one answer is waited for
-SILENCE = 10.5  # s; two questions fit in
+PATIENCE = 4.0  # s that one answer is waited for
+SILENCE = 8.5  # s; two questions fit in, and within 15 s a part is ended and back
 FAILURES = 2
 STARTING = 120.0  # s that a part has until its first answer
 LATE = 2.0  # s beyond the pause between two looks, or beyond the questions' time: so long this process did not run

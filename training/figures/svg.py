@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 4.6, 3.3  # inches; a telephone shows it at three quarters of this
 # Colours that nothing else has stand for the page's until the end.
@@ -55,7 +53,7 @@ class Chart:
 class Drawing:
     """Becomes a chart when its block ends; draw on ``axes``."""
 
-    def __init__(self, axes: Axes, title: str, alt: str) -> None:
+    def __init__(self, axes: "Axes", title: str, alt: str) -> None:
         self.axes, self.title, self.alt = axes, title, alt
         self.chart = Chart(title, alt, "")
 
@@ -69,6 +67,10 @@ def drawing(title: str, alt: str, **labels: str) -> Iterator[Drawing]:
         alt: what it shows, in words.
         labels: ``xlabel``, ``ylabel`` and the like.
     """
+    from matplotlib import rc_context  # a third of a second, which a monitor need not take before it serves
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         canvas = FigureCanvasSVG(figure)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from handlers.contract import Array, Task
 
@@ -237,6 +236,8 @@ def auc_with_influence(output: Array, target: Array) -> tuple[float, Array]:
 
     To first order, as in DeLong et al. 1988: sorting every resample anew would take a hundred times as long.
     """
+    from sklearn.metrics import roc_auc_score  # half a second, which a monitor need not take before it serves
+
     areas, total = [], np.zeros(len(target))
     for k, scores in enumerate(output.T):
         positive = target == k
