@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,14 @@ def serve(settings: Settings) -> Iterator[Server]:
         for part in parts:
             part.stop(settings)
         background.stop(settings)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell that starts pytest in the background makes it, and what it starts, deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

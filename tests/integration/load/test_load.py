@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,14 +22,6 @@ STRICT = """
 default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}
 models: {linear: {p95_ms: 0.001}}
 """
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A shell that starts pytest in the background makes it, and what it starts, deaf to Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def start(server: Server, reports: Path, *options: str, port: int | None = None) -> subprocess.Popen[str]:

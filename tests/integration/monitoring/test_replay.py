@@ -50,6 +50,7 @@ def test_a_stale_version_is_replaced_by_one_that_errs_less_and_nobody_did_it(tmp
 
 
 @pytest.mark.loop
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_it_stops_all_that_it_started_and_says_how_to_go_on(tmp_path: Path) -> None:
     need("prometheus")
     need("prometheus-alertmanager", "alertmanager")
