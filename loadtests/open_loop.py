@@ -6,6 +6,7 @@ each other do not wait. Times count from the moment at which a request was due, 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, cast
@@ -88,8 +89,8 @@ class Connection(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self) -> None:
-        """End the request; TorchServe closes a connection after an error without announcing it."""
-        self.open = self.open and self._parser.should_keep_alive() and self._parser.get_status_code() == 200
+        """End the request."""
+        self.open = self.open and self._parser.should_keep_alive()
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 
@@ -120,14 +121,10 @@ class Client:
         if self._busy >= CONNECTIONS:
             return Response(0, 0.0), b""
         self._busy += 1
-        connection: Connection | None = None
         try:
             async with asyncio.timeout(PATIENCE):
-                connection = await self._connection()
-                status = await connection.ask(self._request())
+                connection, status = await self._ask()
         except (OSError, TimeoutError):
-            if connection is not None:
-                connection.close()
             return Response(0, time.perf_counter() - due), b""
         finally:
             self._busy -= 1
@@ -171,10 +168,17 @@ class Client:
         for connection in self._idle:
             connection.close()
 
-    async def _connection(self) -> Connection:
+    async def _ask(self) -> tuple[Connection, int]:
+        """Ask on a connection that is open, or on a new one where the service closed it meanwhile."""
         while self._idle:
             connection = self._idle.pop()
             if connection.open:
-                return connection
+                with contextlib.suppress(ConnectionError):
+                    return connection, await connection.ask(self._request())
         loop = asyncio.get_running_loop()
-        return (await loop.create_connection(Connection, self._host, self._port))[1]
+        connection = (await loop.create_connection(Connection, self._host, self._port))[1]
+        try:
+            return connection, await connection.ask(self._request())
+        except BaseException:
+            connection.close()
+            raise

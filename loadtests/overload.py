@@ -6,6 +6,7 @@ once more.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +86,11 @@ def measure(contract: ModelContract, url: str, rows: int, factor: float, seconds
         start = f"X-Request-Start: t={time.time():.3f}\r\nContent-Length: {len(payload.body)}\r\n\r\n"
         return f"{head}{start}".encode() + payload.body
 
-    return uvloop.run(_measure(Client(host, port, request), factor, seconds))
+    async def run() -> Overload:
+        with contextlib.closing(Client(host, port, request)) as client:
+            return await _measure(client, factor, seconds)
+
+    return uvloop.run(run())
 
 
 async def _measure(client: Client, factor: float, seconds: float) -> Overload:
@@ -106,7 +111,6 @@ async def _measure(client: Client, factor: float, seconds: float) -> Overload:
     last = max((number / (factor * peak) + response.seconds for number, response in enumerate(responses)), default=0.0)
     refused = [response for response in responses if response.status == 503 and response.retry_after]
     rest = Counter(r.status for r in responses if r.status != 200 and not (r.status == 503 and r.retry_after))
-    client.close()
     return Overload(
         rate=factor * peak,
         peak=peak,

@@ -89,27 +89,20 @@ class Application:
             headers.pop(name, None)
         if target.protocol:
             headers[EXPLAIN] = target.protocol
-        message = await receive()
-        body = message.get("body", b"")
-        if message.get("more_body") or len(body) > MAX_BODY:
-            try:
-                body = await _whole(body, message, headers, receive)
-            except InputError as error:
-                refused = error_response(error, Request(b"", headers, {}, ident), as_text=bool(target.protocol))
-                return refused._replace(headers={"Connection": "close"})
-        if message["type"] == "http.disconnect" or body is None:
-            return None
-        query = scope["query_string"]
-        request = Request(body, headers, {}, ident) if not query else _with_query(body, headers, query, ident)
         model = target.model
         try:
-            patience = float(headers[_TIMEOUT]) if _TIMEOUT in headers else model.patience
+            patience = min(model.patience, float(headers[_TIMEOUT])) if _TIMEOUT in headers else model.patience
         except ValueError:
             patience = model.patience
         try:
-            return await model.batches.submit(request, min(patience, model.patience))
+            model.batches.admit(_size(headers), patience)
+            request = await _read(headers, scope["query_string"], receive, ident)
+            return None if request is None else await model.batches.submit(request, patience)
         except Overloaded as overload:
-            return _overloaded(request, overload, bool(target.protocol))
+            return _overloaded(Request(b"", headers, {}, ident), overload, bool(target.protocol))
+        except InputError as error:
+            refused = error_response(error, Request(b"", headers, {}, ident), as_text=bool(target.protocol))
+            return refused._replace(headers={"Connection": "close"})
         except asyncio.CancelledError:
             return None
 
@@ -194,6 +187,27 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
 
 
+def _size(headers: Mapping[str, str]) -> int:
+    """Return the bytes of a body that are announced; none where it comes in chunks."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+async def _read(headers: dict[str, str], query: bytes, receive: Receive, ident: str) -> Request | None:
+    """Read the body of a request; None if its client is gone.
+
+    Raises:
+        InputError: it is larger than a body may be, or its bytes do not come.
+    """
+    message = await receive()
+    body: bytes | None = message.get("body", b"")
+    if body is not None and (message.get("more_body") or len(body) > MAX_BODY):
+        body = await _whole(body, message, headers, receive)
+    if message["type"] == "http.disconnect" or body is None:
+        return None
+    return Request(body, headers, {}, ident) if not query else _with_query(body, headers, query, ident)
+
+
 async def _whole(
     body: bytes, message: MutableMapping[str, Any], headers: Mapping[str, str], receive: Receive
 ) -> bytes | None:
@@ -203,9 +217,8 @@ async def _whole(
         InputError: it is larger than a body may be, or its bytes do not come.
     """
     pieces, size = [body], len(body)
-    given = headers.get("content-length", "")
-    if given.isdecimal() and int(given) > MAX_BODY:
-        size = int(given)
+    if _size(headers) > MAX_BODY:
+        size = _size(headers)
     while size <= MAX_BODY and message.get("more_body"):
         try:
             async with asyncio.timeout(BODY_TIMEOUT):

@@ -4,7 +4,9 @@ There is no delay and no size to tune. A quick model runs in the event loop itse
 thread of its own, so that the loop goes on reading requests and answering for the other models.
 
 The queue is bounded by time. Every request has a deadline; one that would have its turn later is refused at once,
-with the seconds after which it is worth to come again.
+with the seconds after which it is worth to come again. A crowd may wait for a second. Where more comes all the time
+than can be answered, waiting helps nobody: then a request waits only for a few others
+(`B. Maurer, Fail at Scale <https://queue.acm.org/detail.cfm?id=2839461>`_).
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from handlers.message import Request, Response
 
@@ -20,6 +23,11 @@ INLINE = 0.004  # s that a batch may take in the event loop: nobody else is answ
 MOST = 64  # requests of a batch: more would make the first ones wait for the last ones
 PIECE = 0.25  # s of work that a batch may hold, as far as can be told before: with more, the first ones wait in vain
 SHARE = 0.2  # of a new measurement in what a request is thought to cost
+LONG = 1.0  # s that a request may wait
+BRIEF = 0.015  # s that it may wait under overload
+TURNS = 5  # others that it may wait for at any time
+WINDOW = 0.1  # s in which what comes is compared with what can be answered
+EXCESS = 1.25  # times what can be answered is overload
 OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
 Handle = Callable[[Sequence[Request]], list[Response]]
 
@@ -34,6 +42,22 @@ class Overloaded(Exception):  # noqa: N818 - no fault of the caller's
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+class Waiting(NamedTuple):
+    """A request in the queue.
+
+    Attributes:
+        weight: about what it costs, in bytes.
+        since: when it was taken, in s.
+        patience: s that it may wait.
+    """
+
+    request: Request
+    weight: float
+    since: float
+    patience: float
+    future: asyncio.Future[Response]
 
 
 class Batches:
@@ -52,12 +76,16 @@ class Batches:
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._handle, self._loop, self._timer = handle, loop, timer
-        self._waiting: deque[tuple[Request, float, asyncio.Future[Response]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._weight = 0.0  # of all that wait
         self._running = 0.0  # weight of the batch that runs
         self._busy = False  # a batch runs, or is about to
         self._pace = 0.0  # s that a unit of weight takes
         self._last = 0.0  # s that the last batch took
+        self._each = 0.0  # s that one of its requests took
+        self._arrived = 0.0  # weight of what came since
+        self._since = timer()
+        self._overloaded = False
         self._threads: ThreadPoolExecutor | None = None
 
     @property
@@ -70,26 +98,45 @@ class Batches:
         """How long a request that comes now would wait for its turn, about."""
         return (self._weight + self._running) * self._pace
 
-    def submit(self, request: Request, patience: float) -> asyncio.Future[Response]:
-        """Take a request.
+    def admit(self, size: int, patience: float) -> None:
+        """Look whether a request would have its turn in time, before its body is read.
 
         Args:
+            size: bytes of its body.
             patience: s that it may wait for its turn.
 
         Raises:
             Overloaded: it would wait for longer.
         """
+        now = self._timer()
+        self._arrived += OVERHEAD + size
+        if now - self._since > WINDOW:
+            self._overloaded = self._arrived * self._pace > EXCESS * (now - self._since)
+            self._arrived, self._since = 0.0, now
         seconds = self.seconds_waiting
-        if seconds > patience:
+        if seconds > min(patience, self._limit):
             raise Overloaded(seconds)
+
+    def submit(self, request: Request, patience: float) -> asyncio.Future[Response]:
+        """Take a request that was admitted.
+
+        Args:
+            request: with its whole body.
+            patience: s that it may wait for its turn; then its future raises ``Overloaded``.
+        """
         future = self._loop.create_future()
         weight = OVERHEAD + len(request.body)
-        self._waiting.append((request, weight, future))
+        self._waiting.append(Waiting(request, weight, self._timer(), patience, future))
         self._weight += weight
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._turn)
         return future
+
+    @property
+    def _limit(self) -> float:
+        """The seconds that a request may wait, whatever its patience."""
+        return max(BRIEF if self._overloaded else LONG, TURNS * self._each)
 
     def close(self) -> None:
         """Give its thread back; requests that still wait are cancelled.
@@ -97,7 +144,7 @@ class Batches:
         One that comes later is answered all the same: it may have found its model just before that was replaced.
         """
         while self._waiting:
-            self._waiting.popleft()[2].cancel()
+            self._waiting.popleft().future.cancel()
         self._weight = 0.0
         if self._threads:
             self._threads.shutdown(wait=False)
@@ -120,18 +167,23 @@ class Batches:
         work.add_done_callback(lambda done: self._returned(done, futures, weight))
 
     def _gather(self) -> tuple[list[Request], list[asyncio.Future[Response]], float]:
-        """Take the requests of the next batch; those whose clients are gone are left out."""
+        """Take the requests of the next batch; those whose clients are gone, or whose time is over, are left out."""
         requests: list[Request] = []
         futures: list[asyncio.Future[Response]] = []
         total = 0.0
         most = PIECE / self._pace if self._pace else math.inf
+        now, limit = self._timer(), self._limit
         while self._waiting and len(requests) < MOST and (total < most or not requests):
-            request, weight, future = self._waiting.popleft()
+            request, weight, since, patience, future = self._waiting.popleft()
             self._weight -= weight
-            if not future.done():
-                requests.append(request)
-                futures.append(future)
-                total += weight
+            if future.done():
+                continue
+            if now - since > min(patience, limit):
+                future.set_exception(Overloaded(self.seconds_waiting))
+                continue
+            requests.append(request)
+            futures.append(future)
+            total += weight
         return requests, futures, total
 
     def _timed(self, requests: Sequence[Request]) -> tuple[list[Response], float]:
@@ -165,7 +217,7 @@ class Batches:
                 future.set_result(response)
         pace = seconds / weight
         self._pace = pace if not self._pace else self._pace + SHARE * (pace - self._pace)
-        self._last = seconds
+        self._last, self._each = seconds, seconds / len(futures)
         if self._waiting:
             self._loop.call_soon(self._turn)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from handlers.message import Request, Response
-from serving.hosts.direct.batches import INLINE, MOST, Batches, Overloaded
+from serving.hosts.direct.batches import INLINE, MOST, TURNS, Batches, Overloaded
 
 FOREVER = 3600.0
 
@@ -89,15 +89,101 @@ def test_a_request_that_would_wait_longer_than_it_may_is_refused_with_the_time()
         await batches.submit(request(b""), FOREVER)
         waiting = [batches.submit(request(b""), FOREVER) for _ in range(10)]
         with pytest.raises(Overloaded) as refused:
-            batches.submit(request(b""), 0.1)
-        batches.submit(request(b""), FOREVER)
+            batches.admit(0, 0.1)
+        batches.admit(0, FOREVER)
         await asyncio.gather(*waiting)
         while not batches.idle:
             await asyncio.sleep(0.01)
-        batches.submit(request(b""), 0.1)  # nobody waits any more
+        batches.admit(0, 0.1)  # nobody waits any more
         return refused.value.seconds
 
     assert asyncio.run(run()) > 0.1
+
+
+class Clock:
+    """Time that only requests take: ``COST`` seconds each."""
+
+    COST = 0.01
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def handle(self, requests: Sequence[Request]) -> list[Response]:
+        self.now += self.COST * len(requests)
+        return [Response(200, b"") for _ in requests]
+
+
+async def crowd(batches: Batches, clock: Clock, seconds: float, at_once: int) -> tuple[list[float], int]:
+    """Send so many requests at once in the time that each takes; returns how long answers took, and the refused."""
+    took: list[float] = []
+    refused = 0
+
+    async def ask() -> None:
+        nonlocal refused
+        since = clock()
+        try:
+            batches.admit(0, FOREVER)
+            await batches.submit(request(b""), FOREVER)
+            took.append(clock() - since)
+        except Overloaded:
+            refused += 1
+
+    end, due, tasks = clock() + seconds, clock(), list[asyncio.Task[None]]()
+    while clock() < end:
+        while due <= clock():
+            tasks += [asyncio.create_task(ask()) for _ in range(at_once)]
+            due += clock.COST
+        before = clock()
+        while clock() == before and not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+        if clock() == before:
+            clock.now += clock.COST
+    await asyncio.gather(*tasks)
+    return took, refused
+
+
+def test_where_more_comes_than_can_be_answered_requests_wait_briefly_and_most_are_answered() -> None:
+    async def run() -> tuple[list[float], int]:
+        clock = Clock()
+        batches = Batches(clock.handle, asyncio.get_running_loop(), clock)
+        found = await crowd(batches, clock, 60.0, 3)
+        batches.close()
+        return found
+
+    took, refused = asyncio.run(run())
+    assert refused > 6000
+    assert len(took) > 0.9 * 60.0 / Clock.COST  # as many as can be answered
+    late = sorted(took)[round(0.99 * len(took))]
+    assert late <= 2 * TURNS * Clock.COST
+
+
+def test_a_crowd_that_comes_once_may_wait() -> None:
+    async def run() -> None:
+        clock = Clock()
+        batches = Batches(clock.handle, asyncio.get_running_loop(), clock)
+        await batches.submit(request(b""), FOREVER)
+        for _ in range(90):
+            batches.admit(0, FOREVER)
+        await asyncio.gather(*(batches.submit(request(b""), FOREVER) for _ in range(90)))
+        batches.close()
+
+    asyncio.run(run())
+
+
+def test_a_request_whose_time_is_over_at_its_turn_is_refused_then() -> None:
+    async def run() -> None:
+        clock = Clock()
+        batches = Batches(clock.handle, asyncio.get_running_loop(), clock)
+        late = batches.submit(request(b""), 1.0)
+        clock.now += 2.0
+        with pytest.raises(Overloaded):
+            await late
+        assert (await batches.submit(request(b""), 1.0)).status == 200
+
+    asyncio.run(run())
 
 
 def test_a_request_whose_client_is_gone_is_not_computed() -> None:
