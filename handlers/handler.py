@@ -22,6 +22,7 @@ from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from handlers.http import kserve
 from handlers.http.content_encoding import HEADER
+from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.overload import Overload
 from handlers.http.packing import is_packed, unpack
 from handlers.message import JSON, InputError, Request, Response
@@ -85,10 +86,11 @@ class ModelHandler:
         self._observers = Observers(contract.name, (log_requests(),) if observers is None else observers)
         self._patience, self._clock, self._timer = patience, clock, timer
         self._overload = Overload(patience)
+        self.drain = Drain()
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
         """Answer each request, in order; this never raises."""
-        batch = self._answer(requests)
+        batch = self._refused(requests) if self.drain.refuses() else self._answer(requests)
         self._observers(batch)
         return batch.responses
 
@@ -211,6 +213,15 @@ class ModelHandler:
         if short:
             raise RuntimeError(f"the graph's outputs {short} do not have the batch's {rows} rows")
         return outputs
+
+    def _refused(self, requests: Sequence[Request]) -> Batch:
+        """Refuse a batch, since the host is about to end."""
+        error = InputError("stopping", MESSAGE, expected="the same request again, later")
+        batch = Batch(self.contract, requests, self._clock())
+        batch.seconds = {"decode": 0.0, "predict": 0.0, "encode": 0.0}
+        refused = [self._codec.refuse(request, error) for request in requests]
+        batch.responses = [response._replace(headers=RETRY_AFTER) for response in refused]
+        return batch
 
     def _overloaded(self, request: Request, seconds: float) -> Response:
         """Tell a client that its turn did not come: a batch like this one takes as long again."""

@@ -42,6 +42,7 @@ STATUS = {
     "internal": 500,
     "not_supported": 501,
     "overloaded": 503,
+    "stopping": 503,
 }
 # Headers by which a client names its request: its own id, and its trace ("traceparent" of W3C Trace Context).
 CLIENT_IDS = {"client_request_id": "x-request-id", "traceparent": "traceparent"}

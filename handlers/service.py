@@ -64,6 +64,7 @@ class Service(Worker):
         self.handler.check_example()
         if self.capture:
             self.capture.start()
+        self.handler.drain.begin_on_signal()
         self.serve(unpacked, self.handler.handle, telemetry, (name, ENGINES[name].graph))
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

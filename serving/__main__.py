@@ -13,6 +13,7 @@ from handlers.observe.settings import Credentials
 from serving import command_line, rollout
 from serving.command_line import console, fail
 from serving.hosts.torchserve import background, management_port
+from serving.hosts.torchserve.drain import drain
 from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
@@ -33,7 +34,7 @@ def launch_command() -> None:
     """Verify the archives and become TorchServe, in the foreground: for containers and supervisors."""
     try:
         launch(command_line.settings(), os.environ)
-    except (LaunchError, ArchiveError) as error:
+    except (LaunchError, ArchiveError, ValueError) as error:
         fail(error)
 
 
@@ -44,13 +45,14 @@ def supervise(
     """Become a supervisor of one part, in the foreground: starts it anew when it ends or hangs. For containers."""
     settings = command_line.settings()
     parts = {one.name: one for one in (companion.exporter(settings), companion.management(settings))}
+    farewell: list[str] = []
     if part == background.PART:
-        command, url = background.COMMAND, background.liveness(settings)
+        command, url, farewell = background.COMMAND, background.liveness(settings), background.DRAIN_COMMAND
     elif part in parts:
         command, url = parts[part].arguments(settings), parts[part].url
     else:
         fail(ValueError(f"there is no part {part}; there are {', '.join([background.PART, *parts])}"))
-    Supervisor(settings, foreground=True).become(part, command, url)
+    Supervisor(settings, foreground=True).become(part, command, url, farewell)
 
 
 @app.command()
@@ -135,9 +137,11 @@ def management(
     """Guard TorchServe's management: pass on what callers may do, in the foreground."""
     settings = command_line.settings()
     client = socket_client(str(settings.socket), httpx.Timeout(rollout.TIMEOUT))
-    port = management_port.ManagementPort(
-        Registry(settings.model_store), client, Credentials.from_environment(os.environ).token, settings.hosts
-    )
+    try:
+        token = Credentials.from_environment(os.environ).token
+    except ValueError as error:
+        fail(error)
+    port = management_port.ManagementPort(Registry(settings.model_store), client, token, settings.hosts)
     try:
         server = management_port.server(port, settings.private_address, settings.management_port)
     except OSError as error:
@@ -163,6 +167,13 @@ def down() -> None:
     parts = (companion.management(settings), companion.exporter(settings))
     ended = sum(part.stop(settings) for part in parts) + background.stop(settings)
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
+
+
+@app.command("drain")
+def drain_command() -> None:
+    """Have the running TorchServe refuse new requests and answer those that it has: before whatever ends it."""
+    if not drain(command_line.settings()):
+        fail(LaunchError("not everything was answered in time"))
 
 
 @app.command()

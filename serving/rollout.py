@@ -18,13 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from handlers.contract import ModelContract
 from serving.hosts.torchserve.launch import LaunchError
 from serving.hosts.torchserve.management import Management, ManagementError
-from serving.readiness import ask
+from serving.readiness import LONGEST, ask
 from serving.registry import ArchiveError, Registry, version_of
 
 TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
 DRAIN_PAUSE = 1.0  # s
 DRAIN_PAUSES = 5  # in which somebody asks for the version; then it stays
-QUIET = 0.5  # s without a request, before TorchServe is stopped
 REQUESTS = "ts_inference_requests_total"  # TorchServe's: by model and by the version that a request names
 DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
 RUNNING = "X-Running-Requests"  # of handlers.language.handler
@@ -208,15 +207,21 @@ def drain(registry: Registry, client: httpx.Client, url: str, metrics_url: str, 
     for _ in range(DRAIN_PAUSES):
         before = _requests(client, metrics_url, name, number)
         time.sleep(DRAIN_PAUSE)
-        own = _ask_last(registry, client, url, name, number)
+        own = ask_last(registry, client, url, name, number)
         after = _requests(client, metrics_url, name, number)
         if before is None or after is None or after - before <= own:
             return True
     return False
 
 
-def _ask_last(registry: Registry, client: httpx.Client, url: str, name: str, number: str) -> int:
-    """Return how many requests were sent to the version after which it has answered all that it had."""
+def ask_last(
+    registry: Registry, client: httpx.Client, url: str, name: str, number: str, limit: float = DRAIN_LIMIT
+) -> int:
+    """Return how many requests were sent to the version after which it has answered all that it had.
+
+    Args:
+        limit: s after which it is no longer waited for.
+    """
     version = registry.models()[name].get(number)
     if version is None:
         return 0
@@ -224,24 +229,14 @@ def _ask_last(registry: Registry, client: httpx.Client, url: str, name: str, num
         contract = registry.contract(version)
     except ArchiveError:  # gone since: there is no example to ask, and the pause must do
         return 0
-    ask(client, url, contract)
-    return 1 + (_wait_for_answers(client, f"{url}/predictions/{name}/{number}/v1/models") if _streams(contract) else 0)
+    ask(client, url, contract, min(limit, LONGEST))
+    if not _streams(contract):
+        return 1
+    return 1 + _wait_for_answers(client, f"{url}/predictions/{name}/{number}/v1/models", limit)
 
 
 def _streams(contract: ModelContract) -> bool:
     return contract.task == "generation"
-
-
-def wait_for_quiet(client: httpx.Client, metrics_url: str, seconds: float) -> bool:
-    """Wait until nobody has asked a model for a moment; returns whether that came before so many seconds had gone."""
-    end, before = time.monotonic() + seconds, _requests(client, metrics_url)
-    while before is not None and time.monotonic() < end:
-        time.sleep(QUIET)
-        after = _requests(client, metrics_url)
-        if after == before:
-            return True
-        before = after
-    return before is None
 
 
 def _requests(client: httpx.Client, metrics_url: str, name: str = "", number: str = "") -> float | None:
@@ -258,9 +253,9 @@ def _requests(client: httpx.Client, metrics_url: str, name: str = "", number: st
     return sum(counts)
 
 
-def _wait_for_answers(client: httpx.Client, url: str) -> int:
+def _wait_for_answers(client: httpx.Client, url: str, limit: float) -> int:
     """Wait until a language model has none to give; returns how often it was asked."""
-    end, asked = time.monotonic() + DRAIN_LIMIT, 0
+    end, asked = time.monotonic() + limit, 0
     while time.monotonic() < end:
         try:
             running = client.get(url).headers.get(RUNNING, "0")  # an older archive does not say

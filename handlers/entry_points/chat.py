@@ -83,6 +83,7 @@ class ChatService(Worker):
         patience = PATIENCE if short else 0
         self._handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
         self._handler.check_example()
+        self._handler.drain.begin_on_signal()
         self.serve(unpacked, self._handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self._handler.idle)
 
     def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, ContinuousBatching]:

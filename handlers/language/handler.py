@@ -18,6 +18,7 @@ import msgspec
 from handlers.batch import Accepted, Batch, Observer, Observers
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
+from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
 from handlers.language import requests
 from handlers.language.batching import ContinuousBatching
@@ -101,6 +102,7 @@ class ChatHandler:
         self._executor = executor
         self._ahead: Future[list[Token | Finished]] | None = None
         self._created = int(clock())
+        self.drain = Drain()
         self._open: dict[str, _Exchange] = {}
 
     def handle(self, requests: Sequence[Request]) -> list[Response | None]:
@@ -120,9 +122,10 @@ class ChatHandler:
         for ident in self._open.keys() - present:
             self._leave(ident)
         answered: dict[str, Response] = {}
+        stopping = self.drain.refuses()
         for request in requests:
             if request.id not in self._open:
-                response = self._accept(request)
+                response = self._accept(request, stopping)
                 if response:
                     answered[request.id] = response
         if self._open:
@@ -166,7 +169,7 @@ class ChatHandler:
         with contextlib.suppress(Exception):  # an engine that fails here has failed before, and that was reported
             self._engine.cancel(ident)
 
-    def _accept(self, request: Request) -> Response | None:
+    def _accept(self, request: Request, stopping: bool) -> Response | None:
         """Accept a new request; return its whole answer where there is nothing to generate."""
         try:
             if is_packed(request):
@@ -174,6 +177,8 @@ class ChatHandler:
             path = path_of(request)
             if path == MODELS or path.startswith(f"{MODELS}/"):
                 return self._models(request, path)
+            if stopping:
+                return self._refuse(request, InputError("stopping", MESSAGE))._replace(headers=RETRY_AFTER)
             self._add(request, path)
         except InputError as error:
             return self._refuse(request, error)
@@ -246,7 +251,8 @@ class ChatHandler:
             if isinstance(event, Token):
                 self._token(exchange, event, now)
             elif event.reason == "error":
-                self._fail(exchange, event.error)
+                failure = "the engine failed; the log has the reason under this id"
+                self._fail(exchange, failure, RuntimeError(event.error))
             else:
                 exchange.cached = event.cached_tokens
                 self._end(exchange, exchange.text.end(), event.reason)

@@ -17,6 +17,7 @@ import xmlrpc.client
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import psutil
@@ -31,6 +32,7 @@ TRIES = 5
 START_TIMEOUT = 30.0  # s for supervisord itself
 ANSWER_TIMEOUT = 40.0  # s for one of its answers, which may wait until a part has ended
 GRACE = 10  # s that a part has to end when it is asked to
+FAREWELL = 20  # s that the watcher has, which runs a command before the parts end
 LOG_BYTES, LOGS = "10MB", 3  # of each part, the rotated ones beside
 WATCHER = "watcher"
 BEAT = "watcher.beat"  # a file whose time is when the watcher last looked
@@ -166,14 +168,17 @@ class Supervisor:
         found = (one for one, command in commands() if "supervisor.supervisord" in command and mark in command)
         return next((process for process in found if runs(process)), None)
 
-    def become(self, name: str, command: Sequence[str], url: str) -> None:
+    def become(self, name: str, command: Sequence[str], url: str, farewell: Sequence[str] = ()) -> None:
         """Replace this process by a supervisor with one part, whose output is its own: for containers.
 
         It ends, and with it the container, when the part is given up.
+
+        Args:
+            farewell: a command that is run before the part is asked to end.
         """
         self._make_folders()
         self.write_part(name, command, None, url, {})
-        self._write_config()
+        self._write_config(farewell)
         supervisord = self._command()
         os.execve(supervisord[0], supervisord, environment(self._settings, {}))
 
@@ -252,7 +257,7 @@ class Supervisor:
         for folder in (self._settings.temporary, self.folder):
             make_private(folder)
 
-    def _write_config(self) -> None:
+    def _write_config(self, farewell: Sequence[str] = ()) -> None:
         foreground = self._foreground
         watcher = [
             sys.executable,
@@ -262,6 +267,7 @@ class Supervisor:
             str(self._settings.run_dir.resolve()),
         ]
         watcher += ["--end-with-parts"] if foreground else []
+        watcher += ["--farewell", shlex.join(farewell)] if farewell else []
         mask = os.umask(0o077)
         os.umask(mask)
         sections: dict[str, dict[str, object]] = {
@@ -271,7 +277,7 @@ class Supervisor:
                 "logfile": "/dev/null" if foreground else self.log,
                 "logfile_maxbytes": "0" if foreground else "1MB",
                 "logfile_backups": "2",
-                "pidfile": self._settings.temporary / "supervisor.pid",
+                "pidfile": self.folder / "supervisor.pid",  # deploy/marloop.service names it
                 "umask": f"{mask:03o}",
                 "directory": ROOT,
                 "nocleanup": "true",
@@ -285,7 +291,8 @@ class Supervisor:
         }
         log = None if foreground else self._settings.run_dir / f"{WATCHER}.log"
         # The watcher ends first, as the one whose number is highest.
-        text = _sections(sections) + _program(WATCHER, watcher, log, autostart=True, priority=1000)
+        last = {"autostart": "true", "priority": 1000, "stopwaitsecs": FAREWELL}
+        text = _sections(sections) + _program(WATCHER, watcher, log, last)
         self._config.write_text(text)
 
     @contextlib.contextmanager
@@ -328,22 +335,24 @@ def _state(info: Mapping[str, Any]) -> State:
     return State(str(info["name"]), str(info["statename"]), int(info["pid"]), float(info["start"]), why)
 
 
-def _program(name: str, command: Sequence[str], log: Path | None, autostart: bool = False, priority: int = 100) -> str:
+def _program(
+    name: str, command: Sequence[str], log: Path | None, changes: Mapping[str, object] = MappingProxyType({})
+) -> str:
     settings: dict[str, object] = {
         "command": shlex.join(command),
-        "autostart": "true" if autostart or log is None else "false",
+        "autostart": "true" if log is None else "false",
         "autorestart": "true",
         "startsecs": SETTLED,
         "startretries": TRIES,
         "stopwaitsecs": GRACE,
         "killasgroup": "true",
-        "priority": priority,
+        "priority": 100,
         "redirect_stderr": "true",
         "stdout_logfile": "/dev/fd/1" if log is None else _escaped(log.resolve()),  # it is read twice
         "stdout_logfile_maxbytes": 0 if log is None else LOG_BYTES,
         "stdout_logfile_backups": LOGS,
     }
-    return _sections({f"program:{name}": settings})
+    return _sections({f"program:{name}": settings | dict(changes)})
 
 
 def _sections(sections: Mapping[str, Mapping[str, object]]) -> str:

@@ -10,6 +10,10 @@ import contextlib
 import http.client
 import logging
 import os
+import shlex
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -148,7 +152,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-dir", required=True, help="folder of the run")
     parser.add_argument("--end-with-parts", action="store_true", help="end the supervisor when a part is given up")
+    parser.add_argument("--farewell", default="", help="command that is run when the supervisor is asked to end")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
-    watch_forever(Supervisor(settings, arguments.end_with_parts), arguments.end_with_parts)
+    if arguments.farewell:  # the supervisor ends this process first, and waits for it
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+    try:
+        watch_forever(Supervisor(settings, arguments.end_with_parts), arguments.end_with_parts)
+    except SystemExit:
+        subprocess.run(shlex.split(arguments.farewell))

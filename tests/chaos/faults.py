@@ -62,8 +62,11 @@ FAULTS = (
     Fault(
         "killed",
         "kill -9 of the supervisor",
-        "what it left is known and replaced",
-        ("serving/supervision/supervisor::what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own",),
+        "what it left answers on; the next `make up`, which systemd calls, ends it and starts all anew",
+        (
+            f"{STACK}what_a_killed_supervisor_left_answers_on_and_is_replaced_by_the_next_up",
+            "serving/supervision/supervisor::what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own",
+        ),
     ),
     Fault(
         "killed",
@@ -360,8 +363,11 @@ FAULTS = (
     Fault(
         "changed",
         "`make down` under eight clients",
-        "no wrong answer",
-        (f"{STACK}down_makes_no_answer_wrong",),
+        "what was asked before is answered; then 503 with Retry-After until it ends; no wrong answer",
+        (
+            f"{STACK}down_answers_what_it_was_asked",
+            "integration/lifecycle::the_end_answers_whom_it_refuses",
+        ),
     ),
     Fault(
         "changed",

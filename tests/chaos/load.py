@@ -1,6 +1,7 @@
 """Clients that know the answers: they ask while a fault is made, and tell what came of every request."""
 
 import contextlib
+import math
 import threading
 import time
 from collections import Counter
@@ -37,11 +38,15 @@ class Outcomes:
         counts: requests by what came of them: right, wrong, refused (a status of 400 or more) or failed (no response).
         moments: when each right answer came, seconds of ``time.monotonic``, in order.
         examples: the first few that were wrong, and what came instead.
+        refused_at: moment of the first refusal; infinite before it.
+        lost: when each request that failed was sent.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     moments: list[float] = field(default_factory=list)
     examples: list[Any] = field(default_factory=list)
+    refused_at: float = math.inf
+    lost: list[float] = field(default_factory=list)
 
     @property
     def longest_gap(self) -> float:
@@ -68,9 +73,14 @@ def clients(url: str, question: Question, count: int = 8, timeout: float = 30) -
     def ask_on() -> None:
         with httpx.Client(base_url=url, timeout=timeout, trust_env=False) as client:
             while not stop.wait(PAUSE):
+                sent = time.monotonic()
                 outcome, response = _ask(client, question)
                 with lock:
                     outcomes.counts[outcome] += 1
+                    if outcome == REFUSED:
+                        outcomes.refused_at = min(outcomes.refused_at, time.monotonic())
+                    elif outcome == FAILED:
+                        outcomes.lost.append(sent)
                     if outcome == RIGHT:
                         outcomes.moments.append(time.monotonic())
                     elif outcome == WRONG and len(outcomes.examples) < 5:

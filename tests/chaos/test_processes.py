@@ -8,6 +8,7 @@ import pytest
 
 from serving.readiness import ask_all
 from serving.registry import Registry
+from serving.supervision.supervisor import Supervisor
 from tests.chaos.conftest import LINEAR, Stack
 from tests.chaos.load import FAILED, REFUSED, RIGHT, WRONG, clients
 from tests.conftest import Figures
@@ -94,12 +95,40 @@ def test_a_hung_worker_is_not_ready_and_harms_no_other_model(stack: Stack, figur
     assert outcomes.counts[REFUSED] + outcomes.counts[FAILED] == 0
 
 
-def test_down_makes_no_answer_wrong(stack: Stack, figures: Figures) -> None:
+def test_what_a_killed_supervisor_left_answers_on_and_is_replaced_by_the_next_up(
+    stack: Stack, figures: Figures
+) -> None:
+    killed = Supervisor(stack.settings).find()
+    assert killed is not None
     with clients(stack.settings.inference_url, LINEAR) as outcomes:
         wait_until(lambda: outcomes.counts[RIGHT] > 100)
-        stack.down()
-    figures(outcomes)
+        left = {part: stack.part(part) for part in PARTS}
+        killed.kill()
+        psutil.wait_procs([killed], timeout=10)
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 100)  # nobody misses it yet
+        assert outcomes.counts[REFUSED] + outcomes.counts[FAILED] == 0
+        started = time.monotonic()
+        stack.up()
+        figures(f"all models {time.monotonic() - started:.1f} s after `make up`; {outcomes}")
     assert outcomes.counts[WRONG] == 0, outcomes.examples
+    supervisor = Supervisor(stack.settings).find()
+    assert supervisor is not None
+    children = {child.pid for child in supervisor.children()}
+    assert not any(process.is_running() for process in left.values())
+    assert {stack.part(part).pid for part in PARTS} < children
+
+
+def test_down_answers_what_it_was_asked(stack: Stack, figures: Figures) -> None:
+    with clients(stack.settings.inference_url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 100)
+        asked = time.monotonic()
+        stack.down()
+    lost = [sent for sent in outcomes.lost if sent < outcomes.refused_at]
+    figures(f"{len(lost)} of what was asked before the first refusal lost; {outcomes}")
+    assert outcomes.counts[WRONG] == 0, outcomes.examples
+    assert outcomes.refused_at > asked
+    assert lost == []
 
 
 def test_up_again_fails_no_request(stack: Stack, figures: Figures) -> None:

@@ -201,6 +201,16 @@ def test_who_has_no_turn_in_time_is_told_to_come_back_and_the_large_have_theirs_
     assert hurried(Watched(LINE, takes=0.4), 1).handle(batch[:1])[0].status == 200
 
 
+def test_while_the_host_ends_what_waited_is_answered_and_what_comes_later_is_refused_in_its_protocol() -> None:
+    handler = hurried(Watched(LINE), 1)
+    handler.drain.begin()
+    assert handler.handle([rows(1)])[0].status == 200
+    native, v2 = handler.handle([rows(1), wire.v2(LINE, {"x": np.array([1.0], "f4")})])
+    assert (native.status, native.headers) == (v2.status, v2.headers) == (503, {"Retry-After": "5"})
+    assert error(native)["code"] == error(v2)["code"] == "stopping"
+    assert isinstance(msgspec.json.decode(v2.body)["error"], str)
+
+
 class Failing(Watched):
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         super().run(tensors)

@@ -61,6 +61,7 @@ def test_every_fault_of_the_input_is_a_4xx() -> None:
         "internal",
         "not_supported",
         "overloaded",
+        "stopping",
     }
 
 

@@ -86,6 +86,49 @@ def test_sigterm_ends_the_launcher_and_its_workers_within_ten_seconds(models: Pa
         assert alive == []
 
 
+@pytest.mark.parametrize("ended_by", ["make down", "a signal to the container"])
+def test_the_end_answers_whom_it_refuses(models: Path, run_dir: Path, ended_by: str) -> None:
+    settings = settings_for(models, run_dir)
+    command = [sys.executable, "-m", "serving", "supervise"]
+    asked, last = list[int](), list[str]()
+
+    def client() -> None:
+        """Ask until told to come back later."""
+        with httpx.Client(timeout=30) as own:
+            while True:
+                try:
+                    response = own.post(f"{settings.inference_url}/predictions/linear", json={"x": 6})
+                except httpx.TransportError as error:
+                    last.append(repr(error))
+                    return
+                asked.append(response.status_code)
+                if response.status_code != 200:
+                    last.append(f"{response.status_code} {response.headers.get('Retry-After')}")
+                    return
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(background.stop, settings)
+        if ended_by == "make down":
+            background.start(settings)
+        else:
+            log = stack.enter_context((run_dir / "log").open("wb"))
+            process = subprocess.Popen(command, cwd=ROOT, env=environment(settings), stdout=log, stderr=log)
+            wait_until(lambda: all(ready(settings).values()))
+        threads = [threading.Thread(target=client) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(asked) > 200)
+        if ended_by == "make down":
+            background.stop(settings)
+        else:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=40)
+        for thread in threads:
+            thread.join()
+    assert last == ["503 5"] * 8
+    assert set(asked) == {200, 503}
+
+
 def test_only_the_inference_port_leaves_loopback(public: Server) -> None:
     settings, addresses = public.settings, listening(public.settings)
     outside = {port for ip, port in addresses if ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")}

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -297,24 +297,6 @@ def test_the_frontends_count_tells_whether_a_version_is_still_asked(
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as client:
         assert rollout.drain(registry, client, "http://server", "http://metrics", "a", "1.0") is quiet
-
-
-@pytest.mark.parametrize(("counts", "quiet"), [([3, 5, 5], True), (range(1000), False), ([], True)])
-def test_the_end_waits_for_requests_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch, counts: Iterable[int], quiet: bool
-) -> None:
-    monkeypatch.setattr(rollout, "QUIET", 0.01)
-    told = iter(counts)
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        count = next(told, None)
-        if count is None:
-            raise httpx.ConnectError("refused")
-        labels = 'model_name="a",model_version="default",hostname="h"'
-        return httpx.Response(200, text=f"# TYPE {rollout.REQUESTS} counter\n{rollout.REQUESTS}{{{labels}}} {count}\n")
-
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
-        assert rollout.wait_for_quiet(client, "http://metrics", 0.2) is quiet
 
 
 def test_a_language_model_goes_when_it_has_ended_the_answers_that_it_had_begun(

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from handlers.observe.settings import CAPTURE_URL
 from serving import rollout
+from serving.hosts.torchserve.drain import drain
 from serving.hosts.torchserve.launch import LaunchError, verified
 from serving.hosts.torchserve.management import Management
 from serving.processes import end, find_frontend, find_workers, kill, tail
@@ -24,8 +25,8 @@ from serving.supervision.supervisor import Supervisor
 
 PART = "torchserve"
 COMMAND = [sys.executable, "-m", "serving", "launch"]
+DRAIN_COMMAND = [sys.executable, "-m", "serving", "drain"]
 START_TIMEOUT = 120.0  # s
-DRAIN = 5.0  # s that requests are waited for before the end
 find = find_frontend
 Say = Callable[[str], None]
 
@@ -71,8 +72,7 @@ def stop(settings: Settings) -> int:
     """
     frontend, workers = find(settings), find_workers(settings)
     if frontend:
-        with httpx.Client(timeout=1, trust_env=False) as client:  # it resets what it has not answered
-            rollout.wait_for_quiet(client, settings.metrics_url, DRAIN)
+        drain(settings)
     Supervisor(settings).stop(PART)
     end([process for process in [find(settings)] if process])  # one that no supervisor knows ends its workers itself
     kill(find_workers(settings))  # whoever outlived the frontend answers nobody, and may be stopped

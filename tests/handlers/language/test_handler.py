@@ -27,6 +27,8 @@ CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
 MODEL = contract("chat", echoed("Hello"))
 QUESTION = [{"role": "user", "content": "abc"}]
 
+FAILED = "the engine failed; the log has the reason under this id"  # whose words may name places in its sources
+
 
 class World:
     """A handler on the echo, and requests that are given to it until they have ended, as TorchServe does."""
@@ -329,7 +331,7 @@ def test_a_request_that_fails_at_once_gets_its_status_and_harms_nobody(world: Wo
     world.run()
     assert world.status("a") == 500
     assert world.answer("a") == {
-        "error": {"message": "the echo failed", "type": "server_error", "param": None, "code": "internal"}
+        "error": {"message": FAILED, "type": "server_error", "param": None, "code": "internal"}
     }
     assert world.answer("b")["choices"][0]["message"]["content"] == "fine"
 
@@ -340,7 +342,7 @@ def test_a_request_that_fails_later_ends_with_the_error(world: World) -> None:
     world.run()
     *_, last, _ = world.body("a").split(b"\n\n")
     for error in (json.loads(last.removeprefix(b"data: ")), world.answer("b")):
-        assert error["error"]["message"] == "the echo failed"
+        assert error["error"]["message"] == FAILED
     assert [batch.responses[0].status for batch in world.batches] == [500, 500]
 
 
@@ -432,6 +434,22 @@ def test_more_than_the_engine_lets_wait_get_503_and_when_to_try_again() -> None:
     assert refused is not None
     assert refused.headers == {"Retry-After": "1"}
     assert world.answer("c")["error"]["code"] == "overloaded"
+
+
+def test_while_the_host_ends_begun_answers_go_on_and_new_questions_are_refused() -> None:
+    world = World()
+    world.say("a", "hello")
+    world.step()
+    world.handler.drain.begin()
+    world.step()
+    world.say("b", "hello")
+    world.ask("c", "v1/models", b"")
+    world.run()
+    assert [world.status(one) for one in "abc"] == [200, 503, 200]
+    refused = world.parts["b"][0]
+    assert refused is not None
+    assert refused.headers == {"Retry-After": "5"}
+    assert world.answer("b")["error"]["code"] == "stopping"
 
 
 @pytest.mark.parametrize("path", ["v1/models", "v1/models/", "v1/models/chat"])

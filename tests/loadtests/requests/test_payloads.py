@@ -62,7 +62,15 @@ def test_the_faults_cover_every_code_that_a_request_without_a_picture_can_get() 
         p.expected.code for m in (flights(), pictures()) for p in faults(m, rng) if isinstance(p.expected, Refusal)
     }
     of_text = {"unsupported_value", "context_length_exceeded", "not_found", "overloaded"}  # asked of a language model
-    others = {"invalid_image", "image_too_large", "invalid_form", "not_finite_output", "internal", "not_supported"}
+    others = {
+        "invalid_image",
+        "image_too_large",
+        "invalid_form",
+        "not_finite_output",
+        "internal",
+        "not_supported",
+        "stopping",
+    }
     assert found == set(STATUS) - of_text - others - {"too_large"}
 
 

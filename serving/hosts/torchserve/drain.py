@@ -1,0 +1,57 @@
+"""Have a running TorchServe answer what it was asked and refuse the rest, before it is ended.
+
+TorchServe closes every connection when it ends, and cannot stop listening before. So its workers refuse for it: each
+is signalled, answers what it has, and refuses what comes later (``handlers/http/drain.py``).
+"""
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+
+from handlers.http.drain import SIGNAL
+from serving.hosts.torchserve.management import Management, ManagementError
+from serving.processes import find_workers
+from serving.registry import ArchiveError, Registry
+from serving.rollout import DRAIN_PAUSE, ask_last
+from serving.settings import Settings
+
+LIMIT = 10.0  # s that answers may take which were begun
+SILENCE = 2.0  # s until a frontend that does not answer is given up
+FLUSH = 0.5  # s that the last answers have on their way, which the end would cut off
+
+
+def drain(settings: Settings, limit: float = LIMIT) -> bool:
+    """Refuse new requests, and wait until those before are answered.
+
+    Returns:
+        Whether they are, as far as can be told: the frontend answers, and each version said so in time.
+    """
+    workers = find_workers(settings)
+    if not workers:
+        return True
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.send_signal(SIGNAL)
+    end = time.monotonic() + limit
+    registry = Registry(settings.model_store)
+    with httpx.Client(timeout=SILENCE, trust_env=False) as client:
+        try:
+            served = Management(settings.management_address, client).versions()
+        except ManagementError:  # it hangs or has ended: there is nobody to wait for
+            return False
+        versions = [(name, number) for name, numbers in served.items() for number in numbers]
+        if len(workers) > len(versions):  # the batch of a second worker, which answers no question of ours
+            time.sleep(DRAIN_PAUSE)
+
+        def wait(version: tuple[str, str]) -> bool:
+            with contextlib.suppress(ArchiveError, KeyError):  # of a trial that no registry names: nothing to ask
+                ask_last(registry, client, settings.inference_url, *version, max(0.1, end - time.monotonic()))
+            return time.monotonic() < end
+
+        with ThreadPoolExecutor(max(1, len(versions))) as threads:
+            answered = all(list(threads.map(wait, versions)))
+    time.sleep(FLUSH)
+    return answered
