@@ -10,7 +10,7 @@ RUN_DIR := $(or $(MARLOOP_RUN_DIR),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_
 COMMA := ,
 SPACE := $() $()
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos compose-test lint types format constraints lock pin-images \
+.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos compose-test lint types format constraints lock secrets pin-images \
 	llama litert clean
 
 help: ## Show the commands
@@ -84,6 +84,9 @@ lock: $(VENV)/dev ## Write requirements.lock, by which the image takes only file
 	@$(BIN)/pip install --dry-run --ignore-installed --quiet --disable-pip-version-check --report $(VENV)/report.json \
 		-c constraints.txt '.[$(subst $(SPACE),$(COMMA),$(strip load postgres $(EXTRAS)))]'
 	@$(BIN)/python deploy/lock.py $(VENV)/report.json > requirements.lock
+
+secrets: ## Make the files of secrets that docker-compose.yml mounts; what is there stays
+	@sh deploy/make-secrets.sh
 
 pin-images: ## Print the images of docker-compose.yml with their digests, for .env: make pin-images >> .env
 	@sh deploy/pin-images.sh

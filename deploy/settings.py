@@ -37,10 +37,9 @@ MARLOOP_ENV_FILE in the environment names another file, or is off."""
 
 
 class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
-    """What docker-compose.yml alone reads, beside MARLOOP_TOKEN, which must be set too."""
+    """What docker-compose.yml alone reads."""
 
-    grafana_password: Annotated[str, says("Of Grafana's user admin; has no default.")] = ""
-    postgres_password: Annotated[str, says("Of the monitor's database; has no default.")] = ""
+    secrets_dir: Annotated[str, says("Folder of the files that hold secrets; `make secrets` makes them.")] = "./secrets"
     bind_address: Annotated[str, says("Address that inference, monitor and Grafana are published on.")] = "127.0.0.1"
     grafana_port: Annotated[Port, says("Grafana's port.")] = 3000
     models: Annotated[str, says("Models that the first start trains.")] = "linear flights"

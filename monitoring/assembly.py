@@ -72,13 +72,13 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     backups, keeping = BackupPolicy.from_environment(environ), Keeping.from_environment(environ)
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
-    token = Credentials.from_environment(environ).token
+    credentials = Credentials.from_environment(environ)
     inference_url = options.inference_url or settings.inference_url
     management = options.management_url or settings.management_address
-    service = Service(inference_url, management, client, token)
+    service = Service(inference_url, management, client, credentials.token)
     prober = Prober(models, service.inference_url, registry, client)
     store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
-    contracts, access = Contracts(models), Access(token)
+    contracts, access = Contracts(models), Access(credentials)
     event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
     now = event_clock if options.clock == "events" else wall_clock
     live = Live(store, contracts, window, now)

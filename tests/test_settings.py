@@ -1,7 +1,10 @@
 """Each setting stands once, in the code: what documents it and what passes it on agrees with that."""
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,10 +85,40 @@ def services() -> dict[str, Any]:
 
 
 def test_the_containers_get_every_setting_of_theirs(services: dict[str, Any]) -> None:
-    workers = names(WorkerSettings, CaptureSettings, Credentials, WorkerVariables) | {"MARLOOP_TELEMETRY"}
+    workers = names(WorkerSettings, CaptureSettings, WorkerVariables) | {"MARLOOP_TELEMETRY"}
     kept = [part for title in ("Monitor", "What is kept", "Retraining") for part in PARTS[title]]
     assert workers - set(services["torchserve"]["environment"]) == set()
-    assert names(Credentials, *kept) - set(services["monitor"]["environment"]) == ELSEWHERE
+    given = {name.removesuffix("_FILE") for name in services["monitor"]["environment"]}
+    assert names(Credentials, *kept) - given == ELSEWHERE
+
+
+def test_each_secret_of_a_container_is_a_file_that_is_mounted(services: dict[str, Any]) -> None:
+    files = {
+        name: {Path(value).name for value in environment.values() if str(value).startswith("/run/secrets/")}
+        for name, service in services.items()
+        if (environment := service.get("environment", {}))
+    }
+    mounted = {name: set(service.get("secrets", [])) for name, service in services.items()}
+    assert {name: held for name, held in files.items() if held != mounted[name]} == {}
+    assert set().union(*mounted.values()) == yaml.safe_load(COMPOSE)["secrets"].keys()
+    assert mounted["torchserve"] == {"marloop_events_token"}
+
+
+def test_the_files_of_secrets_are_made_once_and_take_what_was_set_before(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    command = ["sh", str(ROOT / "deploy" / "make-secrets.sh")]
+    environ = {"PATH": os.environ["PATH"], "SECRETS_DIR": str(folder), "POSTGRES_PASSWORD": "old"}
+    subprocess.run(command, env=environ, check=True, capture_output=True)
+    secrets = {path.name: path.read_text() for path in folder.iterdir()}
+    assert secrets.keys() == yaml.safe_load(COMPOSE)["secrets"].keys()
+    assert secrets["postgres_password"] == "old"
+    assert secrets["database_url"] == "postgresql://marloop:old@database:5432/marloop"
+    assert len({*secrets.values()}) == 5
+    assert len(secrets["marloop_token"]) == 64
+    assert folder.stat().st_mode & 0o777 == 0o700
+    again = subprocess.run(command, env=environ | {"POSTGRES_PASSWORD": "new"}, check=True, capture_output=True)
+    assert again.stdout == b""
+    assert {path.name: path.read_text() for path in folder.iterdir()} == secrets
 
 
 def test_what_is_passed_on_has_the_defaults_of_the_code_alone(services: dict[str, Any]) -> None:
@@ -96,7 +129,7 @@ def test_what_is_passed_on_has_the_defaults_of_the_code_alone(services: dict[str
         if name in VARIABLES and f"${{{name}" in str(value)
     }
     assert len(passed) > 30
-    own = {"CAPTURE_URL", "MARLOOP_TOKEN", "POSTGRES_PASSWORD"}  # an address among containers; what must be set
+    own = {"CAPTURE_URL"}  # an address among containers
     assert {name: value for name, value in passed.items() if name not in own and value != f"${{{name}:-}}"} == {}
 
 

@@ -11,6 +11,8 @@ from msgspec import Meta, inspect
 CAPTURE_URL = "CAPTURE_URL"  # has no prefix: it may be of any sink
 MOST = 999_999_999  # of whole numbers: counts of rows and of days that databases and clocks take
 Share = Annotated[float, Meta(ge=0, le=1, title="a share")]
+SECRET = {"writeOnly": True}  # JSON Schema's word: a field that has it can be read from a file, too
+_FILE = "_FILE"  # behind a variable's name
 _SWITCH = {"on": True, "off": False}
 
 
@@ -49,15 +51,15 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read the variables of the fields; an empty one is unset.
+        """Read the variables of the fields; an empty one is unset. A secret may be the content of a file.
 
         Raises:
             ValueError: a value is not what the field takes; names the variable, the value and what it must be.
         """
         values = {}
         for field in msgspec.structs.fields(cls):
-            if text := environ.get(field.encode_name):
-                kind, extra = _type_of(field)
+            kind, extra = _type_of(field)
+            if text := _secret(environ, field.encode_name) if _is_secret(extra) else environ.get(field.encode_name):
                 try:
                     value = _parse(kind, text)
                     values[field.name] = msgspec.convert(value, field.type, dec_hook=lambda _, path: cls.root / path)
@@ -77,6 +79,8 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
             kind, extra = _type_of(field)
             lowest, examples = getattr(kind, "ge", None), extra.get("examples", [""])
             accepted, description = _accepted(kind, extra), extra.get("description", "")
+            if _is_secret(extra):
+                description += f" {field.encode_name}{_FILE} names a file that holds it."
             settings[field.name] = Setting(
                 field.encode_name, field.default, accepted, lowest, description, str(examples[0])
             )
@@ -92,7 +96,16 @@ class Credentials(EnvironmentSettings, frozen=True):
             "What calls that change something must send to the monitor as `Authorization: Bearer …`, the workers' "
             "events included; unset: it answers such calls from this machine alone. `openssl rand -hex 32` makes a "
             "good one. Workers have one that is made from it and may send events alone, and no other secret of the "
-            "environment."
+            "environment.",
+            extra_json_schema=SECRET,
+        ),
+    ] = ""
+    events_token: Annotated[
+        str,
+        says(
+            "What workers send events with; unset: made from MARLOOP_TOKEN. Where TorchServe runs apart, as in Docker, "
+            "it needs this one alone.",
+            extra_json_schema=SECRET,
         ),
     ] = ""
 
@@ -131,6 +144,28 @@ def as_text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return "" if value is None else str(value)
+
+
+def _is_secret(extra: Mapping[str, Any]) -> bool:
+    return SECRET.items() <= extra.items()
+
+
+def _secret(environ: Mapping[str, str], variable: str) -> str:
+    """Return a secret from its variable, or from the file that another one names; the message never has it."""
+    named, value = environ.get(variable + _FILE), environ.get(variable, "")
+    if not named:
+        return value
+    if value:
+        raise ValueError(f"{variable} and {variable}{_FILE} are both set; one of them must be")
+    try:
+        value = Path(named).read_text("utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"{variable}{_FILE} is {named!r}, which cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{variable}{_FILE} is {named!r}, which is no text") from None
+    if not value:
+        raise ValueError(f"{variable}{_FILE} is {named!r}, which is empty")
+    return value
 
 
 def _type_of(field: msgspec.structs.FieldInfo) -> tuple[inspect.Type, dict[str, Any]]:

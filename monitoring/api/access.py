@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from handlers.observe.settings import Credentials
 from serving.hosts.torchserve.worker_environment import events_token
 from serving.security.callers import is_foreign_page, is_loopback
 
@@ -17,12 +18,12 @@ class Access:
     """A dependency of every route that changes something.
 
     Args:
-        token: that callers must send as ``Authorization: Bearer …``; empty if none is configured. Workers have one made
-            from it, which may send events alone.
+        credentials: of them ``token`` must be sent as ``Authorization: Bearer …``, if one is configured. Workers have
+            another one, which may send events alone.
     """
 
-    def __init__(self, token: str) -> None:
-        self._token, self._events = token.encode(), events_token(token).encode()
+    def __init__(self, credentials: Credentials) -> None:
+        self._token, self._events = credentials.token.encode(), events_token(credentials).encode()
 
     @property
     def needs_token(self) -> bool:

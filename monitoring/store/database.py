@@ -11,7 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from handlers.observe.settings import EnvironmentSettings, says
+from handlers.observe.settings import SECRET, EnvironmentSettings, says
 from monitoring.store import migrations
 from monitoring.store.sqlite_file import Watched, fault_of, lock_of
 
@@ -30,6 +30,7 @@ class DatabaseSettings(EnvironmentSettings, frozen=True):
             "The monitor's database; unset: SQLite, monitor.db in the run's folder. PostgreSQL needs `pip install -e "
             "'.[postgres]'`.",
             title="URL",
+            extra_json_schema=SECRET,
             examples=["postgresql://user:password@127.0.0.1:5432/marloop"],
         ),
     ] = msgspec.field(default="", name="DATABASE_URL")
@@ -103,8 +104,14 @@ def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
     """The URL that ``DATABASE_URL`` holds, else of ``monitor.db`` in the folder of the run.
 
     A ``postgres://`` or ``postgresql://`` is spoken to by psycopg, the extra ``postgres``.
+
+    Raises:
+        DatabaseError: the file that ``DATABASE_URL_FILE`` names holds none.
     """
-    url = DatabaseSettings.from_environment(environ).url
+    try:
+        url = DatabaseSettings.from_environment(environ).url
+    except ValueError as error:
+        raise DatabaseError(str(error)) from error
     scheme, separator, rest = url.partition("://")
     if scheme in ("postgres", "postgresql"):
         return f"postgresql+psycopg{separator}{rest}"

@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from loadtests.bench.processes import free_ports
+from serving.settings import ROOT
 from tests.compose.docker import LONGEST_BUILD, Docker, NoDockerError, find_docker
 from tests.compose.stack import SERVICES, Stack
 
@@ -28,6 +30,7 @@ SETTINGS = (
     "PYTHON_IMAGE",
     "TRAIN_",
     "TORCHSERVE_",
+    "SECRETS_",
 )
 SECRETS = {"GRAFANA_PASSWORD": "of-grafana", "POSTGRES_PASSWORD": "of-the-database", "MARLOOP_TOKEN": "of-the-monitor"}
 
@@ -43,10 +46,13 @@ LOOP = {  # a retraining from 250 labelled rows, 200 of them held out, as many a
 
 
 @pytest.fixture(scope="session")
-def docker() -> Docker:
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Docker:
     """A docker with Compose, in this repository, with none of the user's settings of the stack."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
-    environ |= {"COMPOSE_ENV_FILES": os.devnull}
+    folder = str(tmp_path_factory.mktemp("compose") / "secrets")
+    environ |= {"COMPOSE_ENV_FILES": os.devnull, "SECRETS_DIR": folder}
+    script = ROOT / "deploy" / "make-secrets.sh"
+    subprocess.run(["sh", str(script)], env=environ | SECRETS, stdout=subprocess.DEVNULL, check=True)
     try:
         return find_docker(environ)
     except NoDockerError as error:
@@ -63,7 +69,6 @@ def stack(docker: Docker) -> Iterator[Stack]:
         "MARLOOP_INFERENCE_PORT": str(inference),
         "MARLOOP_MONITOR_PORT": str(monitor),
         **LOOP,
-        **SECRETS,
     }
     project = f"marloop-test-{os.getpid()}"
     urls = [f"http://127.0.0.1:{port}" for port in (inference, monitor)]

@@ -25,29 +25,21 @@ SERVICES = STACK | {"train"} | LOAD
 
 @pytest.fixture(scope="module")
 def services(docker: Docker) -> dict[str, Any]:
-    found: dict[str, Any] = configuration(docker, **SECRETS)["services"]
+    found: dict[str, Any] = configuration(docker)["services"]
     return found
 
 
-@pytest.mark.parametrize("name", SECRETS)
-def test_without_a_secret_nothing_starts_and_the_message_says_what_to_set(docker: Docker, name: str) -> None:
-    others = {other: value for other, value in SECRETS.items() if other != name}
-    done = Docker(docker.program, {**docker.environ, **others}).run("compose", "config")
-    assert done.returncode != 0
-    assert name in done.stderr
-    assert "set it, in the environment or in a file .env" in done.stderr
-
-
-def test_secrets_come_from_the_environment_and_go_only_to_those_who_need_them(services: dict[str, Any]) -> None:
-    holders = {
-        name: {service for service, settings in services.items() if value in settings.get("environment", {}).values()}
-        for name, value in SECRETS.items()
+def test_secrets_are_files_that_only_those_have_who_need_them(services: dict[str, Any]) -> None:
+    holders = {name: {secret["source"] for secret in service.get("secrets", [])} for name, service in services.items()}
+    assert {name: held for name, held in holders.items() if held} == {
+        "torchserve": {"marloop_events_token"},
+        "monitor": {"marloop_token", "marloop_events_token", "database_url"},
+        "database": {"postgres_password"},
+        "alertmanager": {"marloop_token"},
+        "grafana": {"grafana_password"},
     }
-    assert holders == {
-        "GRAFANA_PASSWORD": {"grafana"},
-        "POSTGRES_PASSWORD": {"database", "monitor"},
-        "MARLOOP_TOKEN": {"torchserve", "monitor", "alertmanager"},
-    }
+    environments = [str(service.get("environment", {})) for service in services.values()]
+    assert not any(value in environment for environment in environments for value in SECRETS.values())
 
 
 def test_the_database_shares_a_network_with_the_monitor_alone(services: dict[str, Any]) -> None:
@@ -74,7 +66,7 @@ def test_the_monitor_gets_the_loops_settings_with_the_defaults_of_the_code(servi
 
 
 def test_a_setting_of_the_loop_reaches_the_monitor(docker: Docker) -> None:
-    services = configuration(docker, **SECRETS, MARLOOP_RETRAIN="off")["services"]
+    services = configuration(docker, MARLOOP_RETRAIN="off")["services"]
     assert services["monitor"]["environment"]["MARLOOP_RETRAIN"] == "off"
 
 
@@ -99,12 +91,10 @@ def test_management_is_a_socket_that_torchserve_shares_with_the_monitor_alone(se
     assert not any("MARLOOP_MANAGEMENT_URL" in one.get("environment", {}) for one in services.values())
 
 
-def test_alertmanager_reads_the_token_from_a_folder_in_memory_that_is_its_own(services: dict[str, Any]) -> None:
+def test_alertmanager_reads_the_token_from_its_secret(services: dict[str, Any]) -> None:
     config = (ROOT / "monitoring" / "alertmanager" / "alertmanager.yml").read_text()
     (file,) = re.findall(r"credentials_file: ([\w/]+)", config)
-    folder = str(Path(file).parent)
-    (options,) = [one.partition(":")[2] for one in services["alertmanager"]["tmpfs"] if one.startswith(f"{folder}:")]
-    assert {"uid=65534", "mode=0700"} <= set(options.split(","))
+    assert file == f"/run/secrets/{services['alertmanager']['secrets'][0]['source']}"
 
 
 def test_every_service_is_confined(services: dict[str, Any]) -> None:
@@ -143,7 +133,7 @@ def test_foreign_images_can_be_named_by_their_digests(docker: Docker, tmp_path: 
         f"{name}_IMAGE" for name in ("ALERTMANAGER", "GRAFANA", "POSTGRES", "PROMETHEUS", "PYTHON")
     }
     assert pinned["POSTGRES_IMAGE"] == f"postgres:17.6@sha256:{'0' * 64}"
-    services = configuration(docker, **SECRETS, **pinned)["services"]
+    services = configuration(docker, **pinned)["services"]
     assert {one["image"] for one in services.values() if "build" not in one} < set(pinned.values())
     assert services["monitor"]["build"]["args"]["PYTHON_IMAGE"] == pinned["PYTHON_IMAGE"]
 
@@ -162,13 +152,13 @@ def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> 
 
 
 def test_bind_address_opens_the_published_ports(docker: Docker) -> None:
-    services = configuration(docker, **SECRETS, BIND_ADDRESS="0.0.0.0")["services"]
+    services = configuration(docker, BIND_ADDRESS="0.0.0.0")["services"]
     addresses = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
     assert addresses == {"0.0.0.0"}
 
 
 def test_a_model_store_of_ones_own_takes_the_volumes_place(docker: Docker) -> None:
-    services = configuration(docker, **SECRETS, MODEL_STORE="./model_store")["services"]
+    services = configuration(docker, MODEL_STORE="./model_store")["services"]
     stores = {
         (name, mount["type"], mount["source"].rpartition("/")[2], mount.get("read_only", False))
         for name, service in services.items()

@@ -1,6 +1,7 @@
 """The commands as a user calls them; only those of an idle machine, `tests/integration` has the others."""
 
 import json
+from pathlib import Path
 
 import psutil
 import pytest
@@ -120,6 +121,18 @@ def test_down_stops_what_runs(serving: Commands, frontend: int) -> None:
 def test_a_bad_port_is_an_error_that_names_the_variable(serving: Commands, command: tuple[str, ...]) -> None:
     code, output = serving(*command, MARLOOP_INFERENCE_PORT="http")
     assert (code, output) == (1, "error: MARLOOP_INFERENCE_PORT is 'http'; it must be a port from 1 to 65535\n")
+
+
+@pytest.mark.parametrize("command", ["launch", "management"])
+def test_a_file_without_a_token_is_an_error_that_names_the_variable(
+    serving: Commands, registry: Registry, tmp_path: Path, command: str
+) -> None:
+    add(registry)
+    (tmp_path / "token").touch()
+    code, output = serving(command, MARLOOP_TOKEN_FILE=str(tmp_path / "token"))
+    assert code == 1
+    assert "error: MARLOOP_TOKEN_FILE is" in output
+    assert "which is empty" in " ".join(output.split())
 
 
 def test_help_lists_every_command(serving: Commands) -> None:

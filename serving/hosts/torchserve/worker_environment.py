@@ -40,8 +40,11 @@ class WorkerVariables(EnvironmentSettings, frozen=True):
 _OURS = frozenset({"PYTHONPATH", "PROMETHEUS_MULTIPROC_DIR", *WorkerVariables().to_environment()})
 
 
-def events_token(token: str) -> str:
-    """Make the token that may send events and do nothing else; empty where there is none to make it from."""
+def events_token(credentials: Credentials) -> str:
+    """Return the token that may send events and do nothing else; empty where there is none to make it from."""
+    token = credentials.token
+    if credentials.events_token:
+        return credentials.events_token
     return hmac.new(token.encode(), b"marloop events", hashlib.sha256).hexdigest() if token else ""
 
 
@@ -49,8 +52,9 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of an environment that TorchServe and its workers need."""
     further = {name.strip() for name in WorkerVariables.from_environment(environ).worker_env.split(",")}
     kept = {name: value for name, value in environ.items() if name in further or _is_needed(name)}
-    token = events_token(Credentials.from_environment(environ).token)
-    return kept | (Credentials(token).to_environment() if token else {})
+    token = events_token(Credentials.from_environment(environ))
+    variable = Credentials.settings()["token"].variable
+    return kept | ({variable: token} if token else {})
 
 
 def _is_needed(name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from msgspec import Meta, field
 
-from handlers.observe.settings import CaptureSettings, EnvironmentSettings, WorkerSettings, variables
+from handlers.observe.settings import SECRET, CaptureSettings, EnvironmentSettings, WorkerSettings, variables
 
 
 class Kitchen(EnvironmentSettings, frozen=True, rename=variables("KITCHEN_")):
@@ -20,6 +20,7 @@ class Kitchen(EnvironmentSettings, frozen=True, rename=variables("KITCHEN_")):
     meal: Literal["soup", "bread"] = "soup"
     guests: int | None = None
     cook: Annotated[str, Meta(examples=["Ada"])] = field(default="", name="COOK")
+    recipe: Annotated[str, Meta(extra_json_schema=SECRET)] = ""
 
 
 def test_without_variables_and_with_empty_ones_the_defaults_hold() -> None:
@@ -28,7 +29,7 @@ def test_without_variables_and_with_empty_ones_the_defaults_hold() -> None:
 
 
 def test_every_kind_of_field_is_read_and_written_back() -> None:
-    kitchen = Kitchen(False, 12, 0.1, Path("/pans/1"), "bread", 3, "Ada")
+    kitchen = Kitchen(False, 12, 0.1, Path("/pans/1"), "bread", 3, "Ada", "salt")
     assert kitchen.to_environment() == {
         "MARLOOP_KITCHEN_LIGHT": "off",
         "MARLOOP_KITCHEN_PLATES": "12",
@@ -37,8 +38,39 @@ def test_every_kind_of_field_is_read_and_written_back() -> None:
         "MARLOOP_KITCHEN_MEAL": "bread",
         "MARLOOP_KITCHEN_GUESTS": "3",
         "COOK": "Ada",
+        "MARLOOP_KITCHEN_RECIPE": "salt",
     }
     assert Kitchen.from_environment(kitchen.to_environment()) == kitchen
+
+
+def test_a_secret_is_read_from_its_file_and_only_a_secret_is(tmp_path: Path) -> None:
+    file = tmp_path / "recipe"
+    file.write_text("salt\n")
+    environ = {"MARLOOP_KITCHEN_RECIPE_FILE": str(file), "COOK_FILE": str(file)}
+    assert Kitchen.from_environment(environ) == Kitchen(recipe="salt")
+    assert f"{file}" not in str(Kitchen.from_environment(environ).to_environment())
+
+
+@pytest.mark.parametrize(
+    ("content", "others", "fault"),
+    [
+        (b"", {}, "which is empty"),
+        (b" \n", {}, "which is empty"),
+        (b"\xff\xfe", {}, "which is no text"),
+        (None, {}, "which cannot be read: No such file or directory"),
+        (b"salt", {"MARLOOP_KITCHEN_RECIPE": "pepper"}, "are both set"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_told_and_a_secret_never_is(
+    tmp_path: Path, content: bytes | None, others: dict[str, str], fault: str
+) -> None:
+    file = tmp_path / "recipe"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"MARLOOP_KITCHEN_RECIPE_FILE.*{fault}") as caught:
+        Kitchen.from_environment({"MARLOOP_KITCHEN_RECIPE_FILE": str(file), **others})
+    assert "salt" not in str(caught.value)
+    assert "pepper" not in str(caught.value)
 
 
 def test_a_relative_path_starts_at_the_root_of_its_struct() -> None:
@@ -62,7 +94,7 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_it_must_be(name: str,
 
 def test_a_struct_tells_what_its_documentation_is_made_of() -> None:
     settings = Kitchen.settings()
-    assert list(settings) == ["light", "plates", "heat", "pan", "meal", "guests", "cook"]
+    assert list(settings) == ["light", "plates", "heat", "pan", "meal", "guests", "cook", "recipe"]
     light, plates, pan, cook = (settings[name] for name in ("light", "plates", "pan", "cook"))
     assert (light.variable, light.default, light.description) == ("MARLOOP_KITCHEN_LIGHT", True, "Whether one sees.")
     assert (plates.accepted, plates.lowest, light.lowest) == ("a whole number from 1 to 12", 1, None)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from handlers.observe.settings import Credentials
 from serving.hosts.torchserve.worker_environment import events_token
 from tests.support.monitoring.worlds import Monitor, event
 from tests.support.serving.stores import add
@@ -87,7 +88,7 @@ def test_without_a_token_a_page_of_another_site_is_refused(tmp_path: Path, path:
 def test_the_token_of_a_worker_sends_events_and_does_nothing_else(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, "secret")
     add(monitor.models)
-    headers = {"Authorization": f"Bearer {events_token('secret')}"}
+    headers = {"Authorization": f"Bearer {events_token(Credentials('secret'))}"}
     assert monitor.client.post("/events", json=[event("a")], headers=headers | BATCH).status_code == 200
     for path in ("/feedback", "/events/", "/events/more"):
         response = monitor.client.post(path, json={"request_id": "a", "label": 1}, headers=headers)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, generate_latest
 
+from handlers.observe.settings import Credentials
 from monitoring.api.access import Access
 from monitoring.api.alerts import alerts_router
 from monitoring.api.jobs import MOST_LOG, NEXT, jobs_router
@@ -23,7 +24,7 @@ class World(Loop):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.client = self.client_with(Access(""))
+        self.client = self.client_with(Access(Credentials()))
 
     def client_with(self, access: Access) -> TestClient:
         app = FastAPI()
@@ -130,7 +131,7 @@ def test_a_version_is_promoted_and_rolled_back(world: World) -> None:
     [f"/models/{MODEL}/retrain", f"/models/{MODEL}/promote", f"/models/{MODEL}/rollback", "/jobs/1/cancel", "/alerts"],
 )
 def test_what_changes_something_needs_the_token(world: World, call: str) -> None:
-    client = world.client_with(Access("secret"))
+    client = world.client_with(Access(Credentials("secret")))
     assert client.post(call, json={}).status_code == 401
     assert client.post(call, json={}, headers={"Authorization": "Bearer secret"}).status_code != 401
     assert client.get("/jobs").status_code == 200

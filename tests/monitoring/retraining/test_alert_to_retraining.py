@@ -9,6 +9,7 @@ import uvicorn
 import yaml
 from fastapi import FastAPI, Response
 
+from handlers.observe.settings import Credentials
 from loadtests.bench.processes import free_ports
 from monitoring.api.access import Access
 from monitoring.api.alerts import alerts_router
@@ -80,7 +81,7 @@ def test_a_model_whose_error_is_over_its_objective_is_queued_for_a_retraining(tm
     need("prometheus-alertmanager", "alertmanager")
     loop, gauges = Loop(tmp_path), [""]
     app = FastAPI()
-    app.include_router(alerts_router(loop.retraining, loop.promotions, Access("")))
+    app.include_router(alerts_router(loop.retraining, loop.promotions, Access(Credentials())))
 
     @app.get("/metrics")
     def metrics() -> Response:

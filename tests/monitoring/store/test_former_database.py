@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
+from handlers.observe.settings import Credentials
 from monitoring.api.access import Access
 from monitoring.api.jobs import jobs_router
 from monitoring.retraining.result import JobResult, Shadowed
@@ -48,7 +49,7 @@ def test_its_jobs_are_read_by_their_type(store: Store) -> None:
 
 def test_they_are_told_over_http_as_before(store: Store, tmp_path: Path) -> None:
     app = FastAPI()
-    app.include_router(jobs_router(store.journal, Loop(tmp_path).retraining, Access("")))
+    app.include_router(jobs_router(store.journal, Loop(tmp_path).retraining, Access(Credentials())))
     body = TestClient(app, "http://127.0.0.1:8090", client=("127.0.0.1", 50000)).get("/jobs").content
     expected = (FORMER / "former_jobs.json").read_bytes()
     for before, after in PAIRS:

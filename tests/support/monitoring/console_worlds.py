@@ -16,6 +16,7 @@ from sqlalchemy import update
 
 from handlers.contract import Example, ModelContract, TensorSpec, classification_outputs
 from handlers.contract.model_card import Evaluation, Lineage, Reference
+from handlers.observe.settings import Credentials
 from monitoring.api.access import Access
 from monitoring.api.catalog import catalog_router
 from monitoring.app import create_app
@@ -61,7 +62,7 @@ class World:
         self.retraining = Retraining(self.store, contracts, RetrainPolicy(rows=0), lambda _: None, lambda: NOW)
         promotions = Promotions(self.store.journal, self.models, self.rollout, lambda: NOW)
         torchserve = httpx.Client(transport=httpx.MockTransport(self._answer))
-        access = Access(token)
+        access = Access(Credentials(token))
         console = console_router(
             self.store, self.live, contracts, self.retraining, promotions, access, Trial(TORCHSERVE, torchserve)
         )

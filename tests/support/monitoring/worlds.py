@@ -9,6 +9,7 @@ import httpx2
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 
+from handlers.observe.settings import Credentials
 from handlers.observe.sink import BATCH
 from monitoring.api.access import Access
 from monitoring.api.catalog import catalog_router
@@ -31,7 +32,7 @@ class Monitor:
         self.store = open_store(database or f"sqlite:///{folder / 'monitor.db'}")
         self.metrics = CollectorRegistry()
         prober = Prober(self.models, "http://127.0.0.1:1", self.metrics, httpx.Client())
-        contracts, access = Contracts(self.models), Access(token)
+        contracts, access = Contracts(self.models), Access(Credentials(token))
         routers = [
             events_router(Ingest(self.store, contracts, self.metrics), access),
             feedback_router(self.store, contracts, access, self.metrics, lambda: NOW),

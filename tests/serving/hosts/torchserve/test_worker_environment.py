@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.observe.settings import Credentials
 from serving.hosts.torchserve.launch import prepare
 from serving.hosts.torchserve.worker_environment import events_token, worker_environment
 from serving.registry import Registry
@@ -44,8 +45,22 @@ NEEDED = {
 
 def test_no_secret_is_passed_on_and_what_is_needed_is() -> None:
     found = worker_environment(SECRETS | NEEDED | {"PYTHONPATH": "/ours", "SOMETHING": "else"})
-    assert found == NEEDED | {"MARLOOP_TOKEN": events_token("the-token")}
+    assert found == NEEDED | {"MARLOOP_TOKEN": events_token(Credentials("the-token"))}
     assert not any(word in " ".join(found.values()) for word in ("the-token", "the-password", "the-key"))
+
+
+def test_where_a_token_of_events_is_given_nothing_else_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "events"
+    file.write_text("the-events\n")
+    found = worker_environment({"MARLOOP_EVENTS_TOKEN_FILE": str(file), "MARLOOP_RUN_DIR": "/run"})
+    assert found == {"MARLOOP_RUN_DIR": "/run", "MARLOOP_TOKEN": "the-events"}
+
+
+def test_not_even_where_a_secret_lies_is_passed_on(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("the-token")
+    environ = {"MARLOOP_TOKEN_FILE": str(file), "DATABASE_URL_FILE": str(file)}
+    assert worker_environment(environ) == {"MARLOOP_TOKEN": events_token(Credentials("the-token"))}
 
 
 def test_what_an_archive_needs_beside_can_be_named() -> None:
@@ -59,13 +74,13 @@ def test_what_an_archive_needs_beside_can_be_named() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_the_token_of_events_tells_nothing_of_the_other(token: str) -> None:
-    assert events_token(token) == events_token(token) != token
-    assert events_token(token) != events_token(token + "x")
-    assert len(events_token(token)) == 64
+    assert events_token(Credentials(token)) == events_token(Credentials(token)) != token
+    assert events_token(Credentials(token)) != events_token(Credentials(token + "x"))
+    assert len(events_token(Credentials(token))) == 64
 
 
 def test_without_a_token_there_is_none() -> None:
-    assert events_token("") == ""
+    assert events_token(Credentials()) == ""
     assert worker_environment({"PATH": "/bin"}) == {"PATH": "/bin"}
 
 
