@@ -6,6 +6,7 @@ Its own small process, so that a scrape never waits for a worker, nor a worker f
 import fcntl
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from handlers.observe.metrics_folder import check_values
+from serving.metrics.metric_files import add_up_dead
 
 ATTEMPTS = 3  # at reading while TorchServe starts and wipes the folder
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -32,7 +34,7 @@ _STATE = {
 
 
 class WorkerMetrics(Collector):
-    """Merges the files of all workers. Counters of those that died stay, so that no sum goes back; gauges go.
+    """Merges the files of all workers. Counts of those that died stay, added up, so that no sum goes back; gauges go.
 
     Args:
         directory: where workers write, ``PROMETHEUS_MULTIPROC_DIR``.
@@ -40,6 +42,7 @@ class WorkerMetrics(Collector):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._turn = threading.Lock()  # nobody reads while files are added up
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is depends on the models."""
@@ -47,8 +50,10 @@ class WorkerMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every worker's metrics, none where no TorchServe has started yet, and how whole they are."""
-        remove_dead(self._directory)
-        metrics, damaged = _read(self._directory, ATTEMPTS)
+        with self._turn:
+            remove_dead(self._directory)
+            add_up_dead(self._directory)
+            metrics, damaged = _read(self._directory, ATTEMPTS)
         yield from metrics
         lost = len(without_metrics(self._directory))
         counts = dict(zip(_STATE, (is_usable(self._directory), len(damaged), lost), strict=True))
@@ -58,7 +63,8 @@ class WorkerMetrics(Collector):
     def complaints(self) -> list[str]:
         """Return what is wrong, a sentence each."""
         usable = is_usable(self._directory)
-        damaged = _read(self._directory, ATTEMPTS)[1]
+        with self._turn:
+            damaged = _read(self._directory, ATTEMPTS)[1]
         return [
             *([] if usable else [f"{self._directory} cannot be written to, or is full"]),
             *(f"{self._directory / name} is left out: {reason}" for name, reason in damaged.items()),

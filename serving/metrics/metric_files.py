@@ -1,14 +1,88 @@
-"""The files that workers write their metrics to: which of them tell of what nobody serves any more."""
+"""The files that workers write their metrics to: those of dead workers are added up, and go with their version.
 
+A sum must not go back, so that the counts of dead workers stay as long as their version is served: in one file of each
+kind, whose number is no process id.
+"""
+
+import contextlib
 import json
 import logging
-from collections.abc import Collection, Iterator
+import os
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from handlers.observe.metrics_folder import ROOM, check_values
+
 logger = logging.getLogger(__name__)
+JOURNAL = "added-up.json"  # what is left to do of an addition that may have been broken off
+NO_PID = 1 << 32  # the lowest number of a sum's file; a process id has at most 22 bits (proc(5), pid_max)
+_SUMMED = re.compile(r"(?P<kind>counter|histogram)_\d+\.db")
+
+
+def add_up_dead(directory: Path) -> None:
+    """Put the counts of dead workers of a version into one file, for each kind; whoever reads must not do so meanwhile.
+
+    It can be broken off anywhere: once the sum is written whole, the journal says which files are part of it, and the
+    next call goes on from there.
+
+    Args:
+        directory: where workers write.
+    """
+    with contextlib.suppress(OSError):  # of a folder that is full or read-only: they stay as they are
+        _finish(directory)
+        groups: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in sorted(directory.glob("*.db")):
+            name = _SUMMED.fullmatch(path.name)
+            if name and not _lives(path):
+                with contextlib.suppress(Exception):  # damaged: the exporter leaves it out and says so
+                    check_values(path)
+                    number = NO_PID + zlib.crc32(json.dumps(sorted(versions_of(path))).encode())
+                    groups[f"{name['kind']}_{number}.db"].append(path)
+        for target, paths in groups.items():
+            if len(paths) > 1:
+                _add_up(directory, target, paths)
+
+
+def _add_up(directory: Path, target: str, paths: Sequence[Path]) -> None:
+    values: defaultdict[str, float] = defaultdict(float)
+    times: dict[str, float] = {}
+    used = 8  # bytes: a head, and for each value its key, at most 8 of filling, 4 of length and 16 of numbers
+    for path in paths:
+        for key, value, time, _ in MmapedDict.read_all_values_from_file(str(path)):
+            used += 0 if key in values else len(key.encode()) + 28
+            values[key] += value
+            times[key] = max(time, times.get(key, 0.0))
+    new = directory / f"{target}.new"
+    new.write_bytes(bytes(-(-used // ROOM) * ROOM))  # else a full folder would end this process (SIGBUS)
+    file = MmapedDict(str(new))
+    for key, value in values.items():
+        file.write_value(key, value, times[key])
+    file.close()
+    journal = directory / JOURNAL
+    draft = journal.with_suffix(".draft")
+    draft.write_text(json.dumps([target, *(path.name for path in paths if path.name != target)]))
+    os.replace(draft, journal)
+    _finish(directory)
+
+
+def _finish(directory: Path) -> None:
+    """Do what the journal says: put the sum in its place and remove what is part of it."""
+    journal = directory / JOURNAL
+    try:
+        target, *added = json.loads(journal.read_bytes())
+    except FileNotFoundError:
+        return
+    with contextlib.suppress(FileNotFoundError):  # it has been done
+        os.replace(directory / f"{target}.new", directory / target)
+    for name in added:
+        (directory / name).unlink(missing_ok=True)
+    journal.unlink()
 
 
 def outdated(directory: Path, served: Collection[tuple[str, str]], before: datetime) -> Iterator[Path]:
