@@ -4,6 +4,7 @@ It needs this repository for nothing: the handlers are packed inside.
 """
 
 import ast
+import contextlib
 import io
 import json
 import zipfile
@@ -112,10 +113,10 @@ def read(archive: Archive, name: str) -> bytes:
     try:
         if isinstance(archive, Path) and archive.is_dir():
             return (archive / name).read_bytes()
-        with _opened(archive) as file:
-            return file.read(name)
-    except (OSError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise ArchiveError(str(error)) from error
+    with _opened(archive) as file:
+        return file.read(name)
 
 
 def read_contract(archive: Archive) -> ModelContract:
@@ -140,7 +141,7 @@ def read_config(archive: Archive) -> dict[str, Any]:
     content = read(archive, CONFIG)
     try:
         config = yaml.safe_load(content) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: what looks like a date and is none
         raise ArchiveError(str(error)) from error
     if not isinstance(config, dict):
         raise ArchiveError(f"{CONFIG} holds a {type(config).__name__}; it must be a mapping")
@@ -156,12 +157,16 @@ def entry_point(archive: Archive) -> str:
     content = read(archive, MANIFEST)
     try:
         return Path(json.loads(content)["model"]["handler"]).stem
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArchiveError(str(error)) from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"{MANIFEST} names no handler: {error}") from error
 
 
 def names(archive: Archive) -> list[str]:
-    """List the paths of the files in an archive that is not unpacked."""
+    """List the paths of the files in an archive that is not unpacked.
+
+    Raises:
+        ArchiveError: it is damaged.
+    """
     with _opened(archive) as file:
         return file.namelist()
 
@@ -175,7 +180,7 @@ def check(path: Path) -> None:
     try:
         with _opened(path) as file:
             damaged = file.testzip()
-    except (OSError, NotImplementedError, zipfile.BadZipFile) as error:
+    except ArchiveError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
     if damaged:
         raise ArchiveError(f"{path} is damaged: {damaged}")
@@ -190,7 +195,7 @@ def unpack(path: Path, folder: Path, *wanted: str) -> None:
         wanted: the files; ``ASSETS`` is whatever lies there. None of them for all that the archive holds.
 
     Raises:
-        ArchiveError: one of them is not there.
+        ArchiveError: one of them is not there, the archive is damaged, or the folder cannot be written.
     """
     with _opened(path) as file:
         members = file.namelist()
@@ -222,8 +227,20 @@ def handler_alone(archive: bytes, handler: Path, function: str) -> bytes:
     return zipped({MANIFEST: manifest, CONFIG: config, REQUIREMENTS: b"", handler.name: handler.read_bytes()})
 
 
-def _opened(archive: Archive) -> zipfile.ZipFile:
-    return zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
+@contextlib.contextmanager
+def _opened(archive: Archive) -> Iterator[zipfile.ZipFile]:
+    """Open an archive; whatever its reader raises on damaged bytes, which is nearly anything, becomes one error.
+
+    Raises:
+        ArchiveError: anything went wrong.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive) as file:
+            yield file
+    except ArchiveError:
+        raise
+    except Exception as error:
+        raise ArchiveError(str(error) or type(error).__name__) from error
 
 
 def _yaml(config: Mapping[str, Any]) -> bytes:

@@ -52,8 +52,10 @@ def _read(body: bytes) -> Array:
         return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
     except InputError:
         raise
-    except Exception as error:  # NumPy evaluates the header as Python literals: any error there means a bad header
-        raise InputError("invalid_npy", f"not an npy file: {error}", expected="what numpy.save writes") from None
+    except Exception:  # NumPy evaluates the header as Python literals: any error there means a bad header
+        fault = "the header" if body[: len(npy_format.MAGIC_PREFIX)] == npy_format.MAGIC_PREFIX else "the beginning"
+        message = f"not an npy file: {fault} of its {len(body)} bytes is none of the format"
+        raise InputError("invalid_npy", message, expected="what numpy.save writes") from None
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -61,8 +61,9 @@ def decode_image(
         raise InputError("image_too_large", bomb, where, f"at most {MAX_PIXELS} pixels") from None
     except InputError:
         raise
-    except Exception as error:  # whatever else a decoder raises on hostile bytes, the bytes are at fault
-        raise InputError("invalid_image", f"the image is damaged: {error}", where, f"a whole {NAMES} file") from None
+    except Exception:  # whatever else a decoder raises on hostile bytes, the bytes are at fault
+        damaged = f"the image of {len(body)} bytes is damaged, or cut off"
+        raise InputError("invalid_image", damaged, where, f"a whole {NAMES} file") from None
     height, width = shape[:2]
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)

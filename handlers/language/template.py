@@ -19,6 +19,10 @@ Tokenize = Callable[[str, bool], list[int]]
 _MARKUP = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{1,20}\]")  # forms of a control token
 
 
+class RefusedError(TemplateError):
+    """A template refuses a conversation, in its own words."""
+
+
 class ChatTemplate:
     """Writes conversations as tokens.
 
@@ -63,7 +67,8 @@ class ChatTemplate:
         try:
             text = self._template.render(messages=marked, add_generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
-            raise InputError("invalid_parameter", str(error), "$.messages", "a conversation for this model") from error
+            fault = str(error) if isinstance(error, RefusedError) else "the model's template fails on this conversation"
+            raise InputError("invalid_parameter", fault, "$.messages", "a conversation for this model") from error
         parts = re.split(f"{mark}<(.*?){mark}>", text, flags=re.DOTALL)
         if any(
             mark in part for part in parts
@@ -89,4 +94,4 @@ class ChatTemplate:
 
 
 def _refuse(message: Any) -> NoReturn:
-    raise TemplateError(str(message))
+    raise RefusedError(str(message))

@@ -3,7 +3,10 @@
 import ast
 import io
 import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -54,6 +57,59 @@ def test_a_file_its_content_and_its_folder_tell_the_same(content: bytes, path: P
         assert archive.read(form, archive.REQUIREMENTS) == b"numpy==2.0\nmsgspec==0.1\n"
         with pytest.raises(ArchiveError, match=r"absent\.txt"):
             archive.read(form, "absent.txt")
+
+
+def damages(content: bytes) -> Iterator[bytes]:
+    """The bytes with a bit changed, with a run of zeros, or cut off, at places all over them."""
+    random = Random(7)
+    for _ in range(400):
+        at = random.randrange(len(content))
+        yield content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[at + 1 :]
+    for _ in range(100):
+        at = random.randrange(len(content))
+        yield content[:at] + bytes(16) + content[at + 16 :]
+        yield content[:at]
+    # What a reader is told by the directory at the end decides most of what it does.
+    for at in range(max(0, len(content) - 400), len(content)):
+        yield content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
+
+
+def test_whatever_is_damaged_is_an_error_of_an_archive_and_nothing_else(tmp_path: Path) -> None:
+    files = {
+        archive.CONTRACT: contract_of_doubling().to_json(),
+        archive.CONFIG: b"minWorkers: 1\nhandler: {max_rows: 9}\n",
+        archive.MANIFEST: b'{"model": {"handler": "tabular.py"}}',
+        "weights.bin": bytes(range(256)),
+    }
+    damaged, refused = tmp_path / "damaged.mar", 0
+    for number, content in enumerate(damages(archive.zipped(files))):
+        damaged.write_bytes(content)
+        readers: list[Callable[[], object]] = [
+            partial(read, form)
+            for form in (content, damaged)
+            for read in (archive.read_contract, archive.read_config, archive.entry_point, archive.names)
+        ]
+        readers += [partial(archive.check, damaged), partial(archive.unpack, damaged, tmp_path / str(number % 2))]
+        for read in readers:
+            try:
+                read()
+            except ArchiveError as error:
+                refused += bool(str(error))
+    assert refused > 1000
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"{}", b"[]", b'{"model": 1}', b'{"model": {"handler": 1}}', b"[" * 100_000, b"\xff"]
+)
+def test_a_manifest_that_names_no_handler_is_said(manifest: bytes) -> None:
+    with pytest.raises(ArchiveError, match="names no handler"):
+        archive.entry_point(archive.zipped({archive.MANIFEST: manifest}))
+
+
+@pytest.mark.parametrize("config", [b"a: [", b"[1]", b"a: 2001-99-99", b"{" * 5000, b"\xff", b"\0"])
+def test_settings_that_are_none_are_said(config: bytes) -> None:
+    with pytest.raises(ArchiveError):
+        archive.read_config(archive.zipped({archive.CONFIG: config}))
 
 
 def test_weights_are_stored_as_they_are_and_all_else_is_compressed(content: bytes) -> None:

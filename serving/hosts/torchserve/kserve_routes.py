@@ -28,8 +28,11 @@ def write_routes(folder: Path, jar: Path) -> bool:
     """
     path = folder / CLASS
     path.unlink(missing_ok=True)
-    with zipfile.ZipFile(jar) as archive:
-        original = archive.read(CLASS)
+    try:
+        with zipfile.ZipFile(jar) as archive:
+            original = archive.read(CLASS)
+    except Exception:  # whatever its reader raises: of a damaged jar Java tells better
+        return False
     if hashlib.sha256(original).hexdigest() != SHA256:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import struct
 import zlib
 from typing import Any
@@ -152,7 +153,7 @@ def test_bad_input_is_told_its_status_code_and_path(
 
 def test_every_code_that_an_input_can_get_is_in_the_table() -> None:
     of_text = {"unsupported_value", "context_length_exceeded", "not_found", "overloaded"}  # asked of a language model
-    elsewhere = {"invalid_tensor", "not_finite_output", "internal", "not_supported"} | of_text
+    elsewhere = {"invalid_tensor", "not_finite_output", "internal", "not_supported", "stopping"} | of_text
     assert {expected[1] for *_, expected in BAD} == set(STATUS) - elsewhere
 
 
@@ -172,9 +173,14 @@ STARTS = st.sampled_from(
 )
 
 
+# Of our process: an address, a path, a line of code, a class of a library. A client can do nothing with them.
+INSIDE = re.compile(rb"0x[0-9a-f]{6,}| object at |/site-packages/|/lib/|Traceback|\.py\b|<class |BytesIO|numpy\.|PIL\.")
+
+
 def answer(model: ModelContract, asked: Request) -> Response:
     response = serve(model).handle([asked])[0]
     assert response.status == 200 or 400 <= response.status < 500, (asked, response.body)
+    assert response.status == 200 or not INSIDE.search(response.body), (asked, response.body)
     return response
 
 
@@ -236,6 +242,23 @@ def valid(model: ModelContract) -> list[Request]:
         picture = ROWS[model.name]["pixels"][0]
         requests += [wire.request(wire.picture(picture, kind), f"image/{kind}") for kind in ("png", "jpeg")]
     return requests
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_damaged_compressed_body_gets_an_answer_or_a_4xx(coding: str, data: st.DataObject) -> None:
+    asked = data.draw(st.sampled_from(valid(LINE)))
+    packed = (gzip.compress if coding == "gzip" else zlib.compress)(asked.body)
+    headers = {**asked.headers, "content-encoding": coding}
+    answer(LINE, asked._replace(body=data.draw(mutations(packed)), headers=headers))
+
+
+@pytest.mark.parametrize("model", ALL, ids=lambda model: model.name)
+def test_a_request_that_ends_early_gets_a_4xx_wherever_it_is_cut(model: ModelContract) -> None:
+    for asked in valid(model):
+        for end in {*range(0, min(len(asked.body), 200), 3), *np.linspace(0, len(asked.body) - 1, 40, dtype=int)}:
+            answer(model, asked._replace(body=asked.body[: int(end)]))
 
 
 @pytest.mark.parametrize("model", ALL, ids=lambda model: model.name)
