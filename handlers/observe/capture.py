@@ -60,10 +60,8 @@ class Capture:
         self._sample, self._rate, self._clock, self._chance = sample, rows_per_second, clock, chance
         self._budget, self._filled = max(1.0, rows_per_second), clock()
         self._queue: deque[tuple[int, Answered]] = deque()
-        # Each of these is changed by one thread only, so that no lock is needed: bytes in, bytes out, rows lost.
+        # Each of these is changed by one thread only, so that no lock is needed: bytes in, bytes out.
         self._put = self._taken = 0
-        self._lost = dict.fromkeys(REASONS, 0)
-        self._told = dict.fromkeys(REASONS, 0)
         names = {"model": contract.name, "version": contract.version}
         sent = Counter("model_captured_rows", "Rows delivered to the sink", MODEL, registry=registry)
         lost = Counter("model_capture_dropped_rows", "Rows lost on the way", (*MODEL, "reason"), registry=registry)
@@ -83,7 +81,8 @@ class Capture:
                 lost += decoded.rows
             elif batch.requests[i].headers.get(SWITCH) != "off" and not _is_foreign(batch.requests[i].headers):
                 self._add(batch.requests[i], decoded, outputs, batch.received)
-        self._lost["rate"] += lost
+        if lost:
+            self._lose("rate", lost)
 
     def start(self) -> None:
         """Begin to send."""
@@ -95,10 +94,9 @@ class Capture:
         self._thread.join(timeout)
 
     def flush(self) -> None:
-        """Send what waits, and go on trying until it is delivered or refused; then publish what was lost."""
+        """Send what waits, and go on trying until it is delivered or refused."""
         while self._queue:
             self._deliver(self._take())
-        self._publish()
 
     def _add(self, request: Request, decoded: Decoded, outputs: Outputs, received: float) -> None:
         rows = self._sampled(decoded.rows)
@@ -106,13 +104,13 @@ class Capture:
             return
         allowed = int(self._budget)
         if len(rows) > allowed:
-            self._lost["rate"] += len(rows) - allowed
+            self._lose("rate", len(rows) - allowed)
             if not allowed:
                 return
             rows = rows[:: -(-len(rows) // allowed)]  # spread over the request
         size = _size(request, decoded)
         if len(self._queue) >= MOST_REQUESTS or self._put - self._taken + size > MOST_BYTES:
-            self._lost["full"] += len(rows)
+            self._lose("full", len(rows))
             return
         self._budget -= len(rows)
         self._put += size
@@ -142,7 +140,7 @@ class Capture:
                 told = [orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) for event in self._events.of(answered)]
             except Exception:
                 logger.exception("capture of request %s failed", answered.request_id)
-                self._lost["failed"] += len(answered.rows)
+                self._lose("failed", len(answered.rows))
                 continue
             events += told
             time.sleep(0)  # the thread that answers may be waiting for its turn
@@ -155,7 +153,7 @@ class Capture:
                 self._sink.post(body)
             except RefusedError as error:
                 logger.warning("the sink refused %d captured rows: %s", len(events), error)
-                self._lost["refused"] += len(events)
+                self._lose("refused", len(events))
                 return
             except SinkError as error:
                 if pause == FIRST_PAUSE:
@@ -163,16 +161,13 @@ class Capture:
             else:
                 self._delivered.inc(len(events))
                 return
-            self._publish()
             if self._stop.wait(pause * (0.5 + self._chance() / 2)):  # not all workers at once
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _publish(self) -> None:
-        for reason, lost in self._lost.items():
-            if lost > self._told[reason]:
-                self._dropped[reason].inc(lost - self._told[reason])
-                self._told[reason] = lost
+    def _lose(self, reason: str, rows: int) -> None:
+        """Count rows that are lost, at once: the sink may not answer for long."""
+        self._dropped[reason].inc(rows)
 
 
 def _is_foreign(headers: Mapping[str, str]) -> bool:
