@@ -1,11 +1,14 @@
 """The champion, for those that measure or change it: its contract, data, weights and graphs, all from its archive."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from msgspec import inspect
 from torch import nn
 
 from handlers.contract import ModelContract
@@ -56,6 +59,40 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
         1.0 if lineage.temperature is None else lineage.temperature,
     )
     return Champion(contract, trained, folder)
+
+
+def check_rewritable(registry: Registry, name: str) -> None:
+    """Raise unless this version of Marloop knows all that the champion's contract says, so that it can write it again.
+
+    Raises:
+        ArchiveError: there is no champion, or a newer version made it.
+    """
+    path = registry.store / registry.champion(name).version.archive
+    document = json.loads(archive.read(path, archive.CONTRACT))
+    if unknown := sorted(_unknown(document, inspect.type_info(ModelContract), "")):
+        raise ArchiveError(
+            f"{path}: its contract has {', '.join(unknown)}, which this version of Marloop does not know and would "
+            "drop. Use the version that made it, or train the model again"
+        )
+
+
+def _unknown(value: Any, kind: inspect.Type, path: str) -> Iterator[str]:
+    """Yield the paths of a document's keys that are none of its type's."""
+    match value, kind:
+        case dict(), inspect.StructType():
+            types = {field.encode_name: field.type for field in kind.fields}
+            yield from (path + key for key in value.keys() - types.keys())
+            for key in value.keys() & types.keys():
+                yield from _unknown(value[key], types[key], f"{path}{key}.")
+        case dict(), inspect.DictType():
+            for key, inner in value.items():
+                yield from _unknown(inner, kind.value_type, f"{path}{key}.")
+        case list(), inspect.ListType() | inspect.VarTupleType():
+            for i, inner in enumerate(value):
+                yield from _unknown(inner, kind.item_type, f"{path}{i}.")
+        case _, inspect.UnionType():
+            for option in kind.types:
+                yield from _unknown(value, option, path)
 
 
 def unpack(registry: Registry, name: str, folder: Path, number: str | None = None) -> ModelContract:

@@ -20,7 +20,7 @@ from serving.archive import ASSETS, GRAPHS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT
 from training import evaluate, fit
-from training.champion import unpack
+from training.champion import check_rewritable, unpack
 from training.feedback import as_many_steps, extend
 from training.packaging import contents, export, result_file
 from training.packaging.deadline import with_deadline
@@ -160,8 +160,9 @@ def package(recipe: Recipe[Any], registry: Registry) -> Result:
     """Package the champion's graphs again, with the serving settings and the handlers of today, as a new champion.
 
     Raises:
-        ArchiveError: there is no champion, or its archive is not as registered.
+        ArchiveError: there is no champion, its archive is not as registered, or a newer version of Marloop made it.
     """
+    check_rewritable(registry, recipe.name)
     with tempfile.TemporaryDirectory() as folder:
         contract = unpack(registry, recipe.name, Path(folder))
         draft = with_lineage(contract, packaged_from=contract.version)

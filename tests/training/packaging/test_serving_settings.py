@@ -9,7 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from serving.registry import Registry
+from serving import archive
+from serving.registry import Note, Registry, file_sha256
 from tests.support.training.trainings import Trainings
 from training.__main__ import app
 from training.packaging.registration import Result
@@ -59,6 +60,26 @@ def test_a_champion_is_packaged_again_with_the_profile_and_the_same_graph(
     contract = registry.champion_contract("linear")
     assert (contract.version, contract.lineage.packaged_from) == ("1.1", "1.0")
     assert contract.evaluation == linear.contract.evaluation
+
+
+def test_a_contract_of_a_newer_version_is_not_packaged_again_without_what_it_says(
+    trained: Trainings, linear: Result, tmp_path: Path
+) -> None:
+    registry = Registry(shutil.copytree(trained.registry.store, tmp_path / "store"))
+    number, version = registry.champions()["linear"]
+    path = registry.store / version.archive
+    contract = json.loads(archive.read(path, archive.CONTRACT))
+    contract["lineage"]["gpu"] = "H200"
+    contract["evaluation"]["metrics"]["own"] = 1.0  # a name of somebody's own, in a map of such
+    contract["reference"]["output"] |= {"shape": None}
+    path.write_bytes(archive.rewritten(path.read_bytes(), {archive.CONTRACT: json.dumps(contract).encode()}))
+    with registry.change(Note("")) as models:
+        models["linear"][number].sha256 = file_sha256(path)
+    done = CliRunner().invoke(app, ["package", "linear", "--store", str(registry.store)])
+    assert done.exit_code == 1
+    told = " ".join(done.output.split())
+    assert "its contract has lineage.gpu, reference.output.shape, which this version of Marloop does not know" in told
+    assert list(registry.models()["linear"]) == [number]
 
 
 def test_an_unknown_profile_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from training import evaluate, pipeline
-from training.champion import Champion, open_champion
+from training.champion import Champion, check_rewritable, open_champion
 from training.figures.machine import machine
 from training.improve.optimize import variants as making
 from training.improve.optimize.choose import MAX_DROP, choose, objection
@@ -108,6 +108,7 @@ def optimize(
 
 def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
     contract = registry.champion_contract(recipe.name)
+    check_rewritable(registry, recipe.name)
     if optimized := contract.lineage.variant:
         raise ValueError(
             f"{recipe.name} {contract.version} is {optimized.variant} of {optimized.of} already: train it again, "
