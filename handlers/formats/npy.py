@@ -54,7 +54,7 @@ def _read(body: bytes) -> Array:
         raise
     except Exception:  # NumPy evaluates the header as Python literals: any error there means a bad header
         fault = "the header" if body[: len(npy_format.MAGIC_PREFIX)] == npy_format.MAGIC_PREFIX else "the beginning"
-        message = f"not an npy file: {fault} of its {len(body)} bytes is none of the format"
+        message = f"not an npy file: {fault} is none of the format ({len(body)} bytes)"
         raise InputError("invalid_npy", message, expected="what numpy.save writes") from None
 
 
