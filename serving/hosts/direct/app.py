@@ -6,7 +6,6 @@ answer sent. Everything else, metadata, health and errors, is found only when th
 
 import asyncio
 import itertools
-import json
 import logging
 import math
 import os
@@ -16,12 +15,12 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from handlers.http import kserve
 from handlers.http.kserve import EXPLAIN, PATH
 from handlers.message import JSON, MAX_BODY, InputError, Part, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded
+from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.routes import Target
+from serving.hosts.direct.routes import Target, behind_version
 
 logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
@@ -49,7 +48,7 @@ class Application:
         health: Callable[[], Mapping[str, str]],
         serving: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
-        self._models, self._health, self._serving = models, health, serving
+        self._models, self._metadata, self._serving = models, Metadata(models, health), serving
         self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,20 +74,27 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         ident = f"{self._prefix}{next(self._ids):08x}"
-        target = self._models.table.targets.get(scope["path"])
-        if target is None or scope["method"] != "POST":
-            response = await self._other(scope, receive, ident)
+        targets, path = self._models.table.targets, scope["path"]
+        target, behind = targets.get(path), ""
+        if target is None:
+            target, behind = behind_version(targets, path)  # where a client's GET is the model's to answer
+        if target is None or not (behind or scope["method"] == "POST"):
+            response: Response | None = self._other(scope, ident)
         else:
-            response = await self._predict(target, scope, receive, ident)
+            response = await self._predict(target, behind, scope, receive, ident)
         if response is not None:
             await _send(send, response, ident, scope["method"] != "HEAD")
 
-    async def _predict(self, target: Target, scope: Scope, receive: Receive, ident: str) -> Response | None:
+    async def _predict(
+        self, target: Target, behind: str, scope: Scope, receive: Receive, ident: str
+    ) -> Response | None:
         headers = _headers(scope)
         for name in _PROTECTED:
             headers.pop(name, None)
         if target.protocol:
             headers[EXPLAIN] = target.protocol
+        if behind:
+            headers[PATH] = behind
         model = target.model
         try:
             patience = min(model.patience, float(headers[_TIMEOUT])) if _TIMEOUT in headers else model.patience
@@ -106,81 +112,16 @@ class Application:
         except asyncio.CancelledError:
             return None
 
-    async def _other(self, scope: Scope, receive: Receive, ident: str) -> Response | None:
+    def _other(self, scope: Scope, ident: str) -> Response:
         """Answer what is no prediction: health, metadata, and mistakes."""
         path, method, table = scope["path"], scope["method"], self._models.table
         request = Request(b"", _headers(scope), {}, ident)
         if path in table.targets:
             return _not_allowed(request, path, "POST")
-        answer = self._get(path)
-        if answer is None:
-            return error_response(self._unknown(path), request, as_text=path.startswith(("/v1", "/v2")))
-        if method not in ("GET", "HEAD"):
-            return _not_allowed(request, path, "GET")
-        status, value = answer
-        return Response(status, json.dumps(value).encode())
-
-    def _get(self, path: str) -> tuple[int, Any] | None:
-        """The status and body of a GET; None if nothing is there."""
-        table = self._models.table
-        match path.strip("/").split("/"):
-            case ["ping"]:
-                return 200, {"status": "Healthy"}
-            case ["v2"]:
-                return 200, kserve.SERVER
-            case ["v2", "health", "live"]:
-                return 200, {"live": True}
-            case ["v2", "health", "ready"]:
-                faults = self._health()
-                return (503 if faults else 200), {"ready": not faults} | ({"faults": dict(faults)} if faults else {})
-            case ["v2", "repository", "index"]:
-                return 200, self._index()
-            case ["v1", "models"]:
-                return 200, {"models": sorted(table.models)}
-            case ["v1", "models", name] if name in table.defaults:
-                return self._ready(name, table.defaults[name])
-            case ["v2", "models", name] if name in table.defaults:
-                return 200, self._metadata(name, table.defaults[name])
-            case ["v2", "models", name, "ready"] if name in table.defaults:
-                return self._ready(name, table.defaults[name])
-            case ["v2", "models", name, "versions", number] if number in table.models.get(name, {}):
-                return 200, self._metadata(name, number)
-            case ["v2", "models", name, "versions", number, "ready"] if number in table.models.get(name, {}):
-                return self._ready(name, number)
-        return None
-
-    def _metadata(self, name: str, number: str) -> dict[str, Any]:
-        versions = self._models.table.models[name]
-        return kserve.model_metadata(versions[number].contract) | {"versions": sorted(versions)}
-
-    def _ready(self, name: str, number: str) -> tuple[int, dict[str, Any]]:
-        fault = self._health().get(name)
-        return (503, {"name": name, "ready": False, "error": fault}) if fault else (200, {"name": name, "ready": True})
-
-    def _index(self) -> list[dict[str, str]]:
-        table = self._models.table
-        served = [(name, number) for name, versions in table.models.items() for number in versions]
-        return [
-            {"name": name, "version": number, "state": "READY", "reason": table.faults.get(name, "")}
-            for name, number in sorted(served)
-        ]
-
-    def _unknown(self, path: str) -> InputError:
-        table = self._models.table
-        parts = path.strip("/").split("/")
-        at = {"predictions": 1, "v1": 2, "v2": 2}.get(parts[0])
-        if at is not None and len(parts) > at and (at == 1 or parts[1] == "models"):
-            name = parts[at].partition(":")[0]
-            if name not in table.models:
-                return InputError(
-                    "not_found", f"there is no model {name!r} here", "url", ", ".join(sorted(table.models))
-                )
-            given = parts[parts.index("versions") + 1].partition(":")[0] if "versions" in parts[:-1] else ""
-            number = given or (parts[2] if at == 1 and len(parts) > 2 else "")
-            if number and number not in table.models[name]:
-                served = ", ".join(sorted(table.models[name]))
-                return InputError("not_found", f"there is no version {number!r} of {name} here", "url", served)
-        return InputError("not_found", f"there is nothing at {path}", "url", "/predictions/MODEL, /v1/… or /v2/…")
+        response = self._metadata.get(path)
+        if response is None:
+            return error_response(self._metadata.unknown(path), request, as_text=path.startswith(("/v1", "/v2")))
+        return response if method in ("GET", "HEAD") else _not_allowed(request, path, "GET")
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -40,3 +40,11 @@ def paths_of(name: str, versions: Mapping[str, Model], default: str) -> Iterator
             yield f"/predictions/{name}", Target(NATIVE, model)
             yield f"/v1/models/{name}:predict", Target(V1, model)
             yield f"/v2/models/{name}/infer", Target(V2, model)
+
+
+def behind_version(targets: Mapping[str, Target], path: str) -> tuple[Target | None, str]:
+    """Return the target of ``/predictions/MODEL/VERSION/…``, a client's base URL, and what follows it; else None."""
+    parts = path.split("/", 4)
+    if len(parts) < 5 or parts[1] != "predictions":
+        return None, ""
+    return targets.get("/".join(parts[:4])), parts[4]

@@ -76,6 +76,15 @@ def test_the_open_inference_protocol_answers(world: World, path: str) -> None:
     assert response.json()["outputs"][0]["shape"] == [1]
 
 
+@pytest.mark.parametrize("base", ["/predictions/line/1.2", "/predictions/line/1.3"])
+def test_a_client_with_a_version_for_its_base_url_has_the_protocols_behind_it(world: World, base: str) -> None:
+    assert world.ask("GET", f"{base}/v2/models/line/ready").json()["ready"] is True
+    assert world.ask("GET", f"{base}/v2").json()["name"] == "marloop"
+    assert world.ask("POST", f"{base}/v2/models/line/infer", json=V2_BODY).json()["outputs"][0]["shape"] == [1]
+    assert world.ask("POST", f"{base}/v1/models/line:predict", json={"instances": [ROW]}).status_code == 200
+    assert world.ask("POST", f"{base}/v2/models/other/infer", json=V2_BODY).status_code == 404
+
+
 def test_a_route_decides_the_protocol_whatever_headers_a_client_sends(world: World) -> None:
     headers = {"explain": "v2", "url_path": "v2/models/line"}
     response = world.ask("POST", "/predictions/line", json=ROW, headers=headers)
@@ -110,6 +119,14 @@ def test_metadata_comes_from_the_contract(world: World) -> None:
         ("line", "1.2", "READY"),
         ("line", "1.3", "READY"),
     ]
+
+
+def test_the_routes_are_described_for_programs_and_on_a_page_that_asks_no_other_server(world: World) -> None:
+    assert world.ask("GET", "/openapi.json").json()["paths"]["/predictions/line"]["post"]["tags"] == ["line"]
+    page = world.ask("GET", "/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "://" not in page.text
 
 
 def test_a_fault_makes_the_service_and_its_model_unready(world: World) -> None:

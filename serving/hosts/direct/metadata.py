@@ -1,0 +1,102 @@
+"""What a GET is answered: health, metadata of the models, and the description of all routes."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from handlers.http import kserve
+from handlers.message import InputError, Response
+from serving.hosts.direct.models import Models
+from serving.hosts.direct.openapi import describe
+
+PAGE = Path(__file__).parent / "docs.html"
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+
+
+class Metadata:
+    """Answers GETs.
+
+    Args:
+        models: that are served.
+        health: what is wrong, by model or worker; empty where all is well.
+    """
+
+    def __init__(self, models: Models, health: Callable[[], Mapping[str, str]]) -> None:
+        self._models, self._health = models, health
+
+    def get(self, path: str) -> Response | None:
+        """Return the answer to a GET; None if nothing is there."""
+        if path == "/docs":
+            return Response(200, PAGE.read_bytes(), "text/html; charset=utf-8", {"Content-Security-Policy": POLICY})
+        found = self._find(path)
+        return Response(found[0], json.dumps(found[1]).encode()) if found else None
+
+    def unknown(self, path: str) -> InputError:
+        """Return the error that says why nothing is at a path, and what would be right."""
+        table = self._models.table
+        parts = path.strip("/").split("/")
+        at = {"predictions": 1, "v1": 2, "v2": 2}.get(parts[0])
+        if at is not None and len(parts) > at and (at == 1 or parts[1] == "models"):
+            name = parts[at].partition(":")[0]
+            if name not in table.models:
+                return InputError(
+                    "not_found", f"there is no model {name!r} here", "url", ", ".join(sorted(table.models))
+                )
+            given = parts[parts.index("versions") + 1].partition(":")[0] if "versions" in parts[:-1] else ""
+            number = given or (parts[2] if at == 1 and len(parts) > 2 else "")
+            if number and number not in table.models[name]:
+                served = ", ".join(sorted(table.models[name]))
+                return InputError("not_found", f"there is no version {number!r} of {name} here", "url", served)
+        return InputError("not_found", f"there is nothing at {path}", "url", "/predictions/MODEL, /v1/… or /v2/…")
+
+    def _find(self, path: str) -> tuple[int, Any] | None:
+        """Return the status and body of a GET; None if nothing is there."""
+        table = self._models.table
+        match path.strip("/").split("/"):
+            case ["ping"]:
+                return 200, {"status": "Healthy"}
+            case ["openapi.json"]:
+                contracts = {
+                    name: {number: model.contract for number, model in versions.items()}
+                    for name, versions in table.models.items()
+                }
+                return 200, describe(contracts, table.defaults)
+            case ["v2"]:
+                return 200, kserve.SERVER
+            case ["v2", "health", "live"]:
+                return 200, {"live": True}
+            case ["v2", "health", "ready"]:
+                faults = self._health()
+                return (503 if faults else 200), {"ready": not faults} | ({"faults": dict(faults)} if faults else {})
+            case ["v2", "repository", "index"]:
+                return 200, self._index()
+            case ["v1", "models"]:
+                return 200, {"models": sorted(table.models)}
+            case ["v1", "models", name] if name in table.defaults:
+                return self._ready(name, table.defaults[name])
+            case ["v2", "models", name] if name in table.defaults:
+                return 200, self._metadata(name, table.defaults[name])
+            case ["v2", "models", name, "ready"] if name in table.defaults:
+                return self._ready(name, table.defaults[name])
+            case ["v2", "models", name, "versions", number] if number in table.models.get(name, {}):
+                return 200, self._metadata(name, number)
+            case ["v2", "models", name, "versions", number, "ready"] if number in table.models.get(name, {}):
+                return self._ready(name, number)
+        return None
+
+    def _metadata(self, name: str, number: str) -> dict[str, Any]:
+        versions = self._models.table.models[name]
+        return kserve.model_metadata(versions[number].contract) | {"versions": sorted(versions)}
+
+    def _ready(self, name: str, number: str) -> tuple[int, dict[str, Any]]:
+        fault = self._health().get(name)
+        return (503, {"name": name, "ready": False, "error": fault}) if fault else (200, {"name": name, "ready": True})
+
+    def _index(self) -> list[dict[str, str]]:
+        table = self._models.table
+        served = [(name, number) for name, versions in table.models.items() for number in versions]
+        return [
+            {"name": name, "version": number, "state": "READY", "reason": table.faults.get(name, "")}
+            for name, number in sorted(served)
+        ]

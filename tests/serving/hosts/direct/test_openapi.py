@@ -1,0 +1,82 @@
+"""The description of the routes is OpenAPI 3.1, and every example that it shows has the schema beside it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.openapi.models import OpenAPI
+from msgspec.structs import replace
+
+from handlers.contract import Example, ModelContract
+from handlers.message import JSON
+from serving.hosts.direct.openapi import describe, row_schema
+from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES
+
+ROWS: dict[str, dict[str, Any]] = {
+    "line": {"x": 6.0},
+    "flights": {"distance": 1400, "hour": 8, "carrier": "UA"},
+    "pictures": {"inputs": [[7] * 6] * 6},
+    "mixed": {"words": ["a", "b"], "serial": 7, "flags": [True, False, True], "tensor": [[1, 2], [3, 4]]},
+}
+
+
+def with_example(contract: ModelContract) -> ModelContract:
+    answer: Any = {"label": "boot", "index": 1, "probability": 0.9} if contract.labels else 1.5
+    return replace(contract, example=Example(ROWS[contract.name], {"prediction": answer}))
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    contracts = [with_example(contract) for contract in (LINE, FLIGHTS, PICTURES, MIXED)]
+    models = {contract.name: {"1.2": contract, "1.3": contract} for contract in contracts}
+    written: dict[str, Any] = json.loads(json.dumps(describe(models, dict.fromkeys(models, "1.3"))))
+    return written
+
+
+def predictions(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        if "post" in methods:
+            yield path, methods["post"]
+
+
+def fits(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether a value has a schema, as far as the keywords go that are written here."""
+    kinds = {"string": str, "number": (int, float), "integer": int, "boolean": bool, "array": list, "object": dict}
+    if "type" in schema and not isinstance(value, kinds[schema["type"]]):  # type: ignore[arg-type]
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    if isinstance(value, list):
+        low, high = schema.get("minItems", 0), schema.get("maxItems", len(value))
+        return low <= len(value) <= high and all(fits(item, schema["items"]) for item in value)
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        return {*schema.get("required", [])} <= {*value} and all(fits(value[name], properties[name]) for name in value)
+    return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
+
+
+def test_the_document_is_openapi(document: dict[str, Any]) -> None:
+    assert OpenAPI.model_validate(document).openapi == "3.1.0"
+
+
+def test_every_route_of_every_version_is_there_and_named_once(document: dict[str, Any]) -> None:
+    paths = [path for path, _ in predictions(document)]
+    assert len(paths) == 4 * 3 * 3  # models, protocols; the champion, and either version by its number
+    assert {"/predictions/line", "/v1/models/line:predict", "/v2/models/line/versions/1.2/infer"} <= {*paths}
+    names = [operation["operationId"] for _, operation in predictions(document)]
+    assert len({*names}) == len(names)
+
+
+def test_every_example_has_its_schema(document: dict[str, Any]) -> None:
+    for path, operation in predictions(document):
+        content = operation["requestBody"]["content"][JSON]
+        assert fits(content["example"], content["schema"]), path
+
+
+@pytest.mark.parametrize("row", [{"distance": 16}, {"hour": 24}, {"hour": "8"}, {"carrier": "??"}])
+def test_what_the_contract_refuses_the_schema_does_too(row: dict[str, Any]) -> None:
+    schema = row_schema(FLIGHTS)
+    assert fits(ROWS["flights"], schema)
+    assert not fits(ROWS["flights"] | row, schema)
+    assert not fits({"distance": 1400}, schema)
