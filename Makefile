@@ -10,13 +10,18 @@ RUN_DIR := $(or $(MARLOOP_RUN_DIR),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_
 COMMA := ,
 SPACE := $() $()
 
+# What serves: `make up HOST=direct`. A HOST of the shell means nothing.
+ifeq ($(origin HOST),command line)
+export MARLOOP_HOST := $(HOST)
+endif
+
 .PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos compose-test lint types format constraints lock secrets pin-images \
 	llama litert clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers
+up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers: make up [HOST=direct]
 	@$(BIN)/python -m training ensure
 	@$(BIN)/python -m serving up
 	@$(BIN)/python -m monitoring up
@@ -29,8 +34,7 @@ status: $(VENV)/runtime ## Ask every model its example: what runs, which version
 	@$(BIN)/python -m serving status; s=$$?; $(BIN)/python -m monitoring status && exit $$s
 
 logs: ## Follow the logs
-	@tail -n 50 -F $(RUN_DIR)/torchserve.log $(RUN_DIR)/exporter.log $(RUN_DIR)/monitor.log \
-		$(RUN_DIR)/supervisor.log $(RUN_DIR)/watcher.log
+	@tail -n 50 -F $(RUN_DIR)/*.log
 
 train: $(VENV)/runtime $(EXTRA) ## Train, evaluate (a page in model_store/reports), archive, register: make train MODEL=fashion [PRESET=full]
 	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }

@@ -24,7 +24,7 @@ from monitoring.store.database import DatabaseSettings
 from monitoring.store.keeping import BackupPolicy
 from monitoring.store.retention import Retention
 from serving.hosts.torchserve.launch import JavaSettings
-from serving.hosts.torchserve.worker_environment import WorkerVariables
+from serving.hosts.worker_environment import WorkerVariables
 from serving.settings import ROOT, Folders, Port, Settings
 from training.improve.commands_export import ExportSettings
 

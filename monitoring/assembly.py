@@ -40,6 +40,8 @@ from monitoring.store.leases import Lease
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.pruning import Pruner
 from monitoring.store.retention import Retention
+from serving.hosts.chosen import chosen, running
+from serving.hosts.host import Reach
 from serving.registry import Registry
 from serving.settings import Settings
 
@@ -74,9 +76,9 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
     credentials = Credentials.from_environment(environ)
     inference_url = options.inference_url or settings.inference_url
-    management = options.management_url or settings.management_address
-    service = Service(inference_url, management, client, credentials.token)
-    prober = Prober(models, service.inference_url, registry, client)
+    reach = Reach(inference_url, options.management_url, credentials.token)
+    service = Service(inference_url, client, (running(settings) or chosen(settings)).rollout(settings, reach))
+    prober = Prober(models, inference_url, registry, client)
     store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
     contracts, access = Contracts(models), Access(credentials)
     event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
@@ -97,9 +99,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         jobs_router(store.journal, loop.retraining, access),
         actions_router(loop.promotions, access),
         alerts_router(loop.retraining, loop.promotions, access),
-        console_router(
-            store, live, contracts, loop.retraining, loop.promotions, access, Trial(service.inference_url, client)
-        ),
+        console_router(store, live, contracts, loop.retraining, loop.promotions, access, Trial(inference_url, client)),
     ]
     tasks: list[Task] = [
         lease.keep_forever,

@@ -1,4 +1,4 @@
-"""``python -m serving``: start, watch and stop TorchServe with the models of the registry."""
+"""``python -m serving``: start, watch and stop the host that serves the models of the registry."""
 
 import json
 import os
@@ -10,11 +10,13 @@ import typer
 from rich.table import Table
 
 from handlers.observe.settings import Credentials
-from serving import command_line, rollout
+from serving import command_line
 from serving.command_line import console, fail
+from serving.hosts import chosen
+from serving.hosts.host import TIMEOUT, LaunchError
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.drain import drain
-from serving.hosts.torchserve.launch import LaunchError, launch, torchserve_folder
+from serving.hosts.torchserve.launch import launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
 from serving.readiness import Readiness, ask_all
@@ -57,20 +59,22 @@ def supervise(
 
 @app.command()
 def up() -> None:
-    """Start TorchServe in the background, or bring it up to date, and wait until every model answers its example."""
+    """Start the host in the background, or bring it up to date, and wait until every model answers its example."""
     settings = command_line.settings()
+    companions = chosen.chosen(settings).companions(settings)
     try:
         with console.status("waiting until every model answers"):
-            found = background.start(settings, say=console.print)
-            for part in (companion.exporter(settings), companion.management(settings)):
+            found = chosen.start(settings, say=console.print)
+            for part in companions:
                 part.start(settings)
     except (LaunchError, ArchiveError, CompanionError, SupervisorError) as error:
         fail(error)
     _print_table(found)
-    console.print(
-        f"\ninference   {settings.inference_url}\nmanagement  {settings.management_url}"
-        f"\nmetrics     {settings.exporter_url}/metrics\n"
-    )
+    urls = {"inference": settings.inference_url}
+    if any(part.name == "management" for part in companions):
+        urls["management"] = settings.management_url
+    urls["metrics"] = f"{settings.exporter_url}/metrics"
+    console.print("\n" + "".join(f"{name:<11} {url}\n" for name, url in urls.items()))
     for one in found:
         if one.ready:
             console.print(_curl(settings, one.name), markup=False)
@@ -79,12 +83,14 @@ def up() -> None:
 
 @app.command()
 def deploy() -> None:
-    """Make the running TorchServe serve the registry's champions, without failing a request; starts nothing."""
+    """Make the running host serve the registry's champions, without failing a request; starts nothing."""
     settings = command_line.settings()
-    if background.find(settings) is None:
-        fail(LaunchError("TorchServe does not run here: `make up` starts it"))
+    host = chosen.running(settings)
+    if host is None:
+        title = chosen.chosen(settings).TITLE
+        fail(LaunchError(f"{title} does not run here: `{chosen.up(settings)}` starts it"))
     try:
-        found = background.start(settings, say=console.print)
+        found = host.start(settings, say=console.print)
     except (LaunchError, ArchiveError, SupervisorError) as error:
         fail(error)
     _print_table(found)
@@ -97,18 +103,19 @@ def status(
 ) -> None:
     """Ask every model its example; the exit code is 0 only if all answer as they should and every part runs."""
     settings = command_line.settings()
-    process = background.find(settings)
-    if process is None:
-        console.print("TorchServe does not run: `make up` starts it")
+    host = chosen.running(settings)
+    process = host.find(settings) if host else None
+    if host is None or process is None:
+        console.print(f"{chosen.chosen(settings).TITLE} does not run: `{chosen.up(settings)}` starts it")
         raise typer.Exit(1)
     try:
         found = ask_all(Registry(settings.model_store), settings.inference_url)
     except ArchiveError as error:
         fail(error)
     _print_table(found)
-    memory = background.memory(process)
+    memory = host.memory(settings)
     console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")
-    parts = [] if models else report.parts(settings)
+    parts = [] if models else report.parts(settings, host.parts(settings), host.companions(settings))
     for part in parts:
         console.print(f"{part.name}: {part.told}", markup=False)
     for path in [] if models else readable_by_others(settings):
@@ -136,7 +143,7 @@ def management(
 ) -> None:
     """Guard TorchServe's management: pass on what callers may do, in the foreground."""
     settings = command_line.settings()
-    client = socket_client(str(settings.socket), httpx.Timeout(rollout.TIMEOUT))
+    client = socket_client(str(settings.socket), httpx.Timeout(TIMEOUT))
     try:
         token = Credentials.from_environment(os.environ).token
     except ValueError as error:
@@ -162,10 +169,11 @@ def sbom() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop TorchServe with all its workers, the exporter and the management port."""
+    """Stop whatever host runs with all its workers, the exporter and the management port."""
     settings = command_line.settings()
     parts = (companion.management(settings), companion.exporter(settings))
-    ended = sum(part.stop(settings) for part in parts) + background.stop(settings)
+    ended = sum(part.stop(settings) for part in parts)
+    ended += sum(host.stop(settings) for host in chosen.HOSTS.values())
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
 
 

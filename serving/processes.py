@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,3 +130,10 @@ def _quietly(action: Callable[[], None]) -> None:
 def environment(settings: Settings, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a process of ours: this one's, the settings, and over both what is given."""
     return {**os.environ, **settings.to_environment(), **variables}
+
+
+def limit_files(most: int) -> None:
+    """Limit how many files this process and what it becomes may have open, for good: Java raises a soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, least))

@@ -5,7 +5,7 @@ import hashlib
 import socket
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -13,12 +13,17 @@ from handlers.observe.settings import EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
+HostName = Literal["torchserve", "direct"]
 
 
 class Settings(EnvironmentSettings, frozen=True):
     """Where things listen and lie."""
 
     root: ClassVar[Path] = ROOT
+    host: Annotated[
+        HostName,
+        says("What serves the models: TorchServe, or the direct host, without Java: `make up HOST=direct`."),
+    ] = "torchserve"
     bind_address: Annotated[
         str, says("Address of the inference port and of the monitor. Anything but loopback lets others call them.")
     ] = "127.0.0.1"

@@ -16,7 +16,7 @@ from handlers.observe.settings import CaptureSettings, Credentials, EnvironmentS
 from loadtests.__main__ import app as loadtests
 from monitoring.__main__ import app as monitoring
 from serving.command_line import ENV_FILE, read_env_file
-from serving.hosts.torchserve.worker_environment import WorkerVariables
+from serving.hosts.worker_environment import WorkerVariables
 from serving.settings import ROOT, Folders, Settings
 from training.__main__ import app as training
 
@@ -60,7 +60,7 @@ def test_every_setting_says_what_it_is() -> None:
 def test_every_variable_that_the_code_names_is_a_setting() -> None:
     named = {name for text in sources() for name in re.findall(r"MARLOOP_[A-Z_]*[A-Z]\b(?!_)", text)}
     # Which file is read cannot stand in the file itself; the others are what a process tells those that it starts.
-    assert named - set(VARIABLES) == {ENV_FILE, "MARLOOP_BENCH", "MARLOOP_DIRECT_WORKERS"}
+    assert named - set(VARIABLES) == {ENV_FILE, "MARLOOP_BENCH"}
     assert ENV_FILE in example()
 
 

@@ -7,6 +7,7 @@ TorchServe closes that connection in good order.
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -33,8 +34,9 @@ class Drain:
         self._until, self._turns = self._clock() + LASTS, 0
 
     def begin_on_signal(self) -> None:
-        """Begin when this process gets ``SIGNAL``; call it in the main thread."""
-        signal.signal(SIGNAL, lambda number, frame: self.begin())
+        """Begin when this process gets ``SIGNAL``; a host that loads models in other threads stops them by itself."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(SIGNAL, lambda number, frame: self.begin())
 
     def refuses(self) -> bool:
         """Return whether the requests that were handed over just now are new; ask once for each batch.

@@ -7,7 +7,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from handlers.observe.settings import Credentials
-from serving.hosts.torchserve.worker_environment import events_token
+from serving.hosts.worker_environment import events_token
 from serving.security.callers import is_foreign_page, is_loopback
 
 EVENTS = "/events"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.api.access import Access
 from monitoring.retraining.promotions import PromotionRefused, Promotions
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from serving.registry import ArchiveError
 
 
@@ -37,7 +37,7 @@ def actions_router(promotions: Promotions, access: Access) -> APIRouter:
     responses: dict[int | str, dict[str, Any]] = {
         404: {"description": "no such model or version"},
         409: {"description": "nothing to promote or to go back to, or its archive is missing or altered"},
-        503: {"description": "TorchServe does not answer, or does not take it"},
+        503: {"description": "the service does not answer, or does not take it"},
     }
     router = APIRouter(dependencies=[Depends(access)], responses=responses)
 

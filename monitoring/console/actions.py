@@ -16,7 +16,7 @@ from monitoring.console.trial import Trial
 from monitoring.retraining.promotions import PromotionRefused, Promotions
 from monitoring.retraining.queue import Retraining, RetrainRefused
 from monitoring.store.contracts import Contracts
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from serving.registry import ArchiveError
 
 WHO = "console"  # in the audit

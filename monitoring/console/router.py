@@ -46,7 +46,7 @@ def console_router(
         retraining: what some buttons do.
         promotions: what the others do.
         access: who may do it.
-        trial: asks TorchServe what a visitor tries out.
+        trial: asks the service what a visitor tries out.
     """
     pages = Pages(access.needs_token)
     router = APIRouter(include_in_schema=False)

@@ -57,7 +57,7 @@ class Tried:
 
 
 class Trial:
-    """Sends requests to the models of one TorchServe, and to nothing else.
+    """Sends requests to the models of one service, and to nothing else.
 
     Args:
         url: of its inference port.
@@ -87,7 +87,7 @@ class Trial:
         try:
             response = self._client.post(self._url + path, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Tried(502, f"TorchServe cannot be reached: {str(error) or type(error).__name__}.")
+            return Tried(502, f"The service cannot be reached: {str(error) or type(error).__name__}.")
         milliseconds = 1000 * (time.perf_counter() - started)
         found = _read(response)
         return replace(found, request_id=request_id, milliseconds=milliseconds, version=contract.version)
@@ -97,7 +97,7 @@ def _read(response: httpx.Response) -> Tried:
     try:
         answer = response.json()
     except ValueError:
-        return Tried(502, f"TorchServe answered {response.status_code}, which is no JSON.")
+        return Tried(502, f"The service answered {response.status_code}, which is no JSON.")
     match answer:
         case {"prediction": prediction} if response.is_success:
             return Tried(200, answer=prediction)
@@ -107,8 +107,8 @@ def _read(response: httpx.Response) -> Tried:
             right = f"; it must be {expected}" if expected else ""
             return Tried(422, f"The model refused {where}: {message}{right}.")
         case {"message": message}:
-            return Tried(502, f"TorchServe answered {response.status_code}: {message}")
-    return Tried(502, f"TorchServe answered {response.status_code} with what is no prediction.")
+            return Tried(502, f"The service answered {response.status_code}: {message}")
+    return Tried(502, f"The service answered {response.status_code} with what is no prediction.")
 
 
 def _content(contract: ModelContract, content_type: str, body: bytes) -> tuple[bytes, str]:

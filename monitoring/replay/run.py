@@ -16,7 +16,7 @@ from monitoring.replay.days import days_of
 from monitoring.replay.drive import Drive
 from monitoring.replay.pace import Pace
 from monitoring.replay.result import result_of
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from serving.hosts.torchserve.management import ManagementError
 from serving.settings import Settings
 from serving.supervision.companion import Companion, CompanionError

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from monitoring.replay import accelerated
 from serving.command_line import ENV_FILE, OFF
+from serving.hosts.host import TIMEOUT
 from serving.hosts.torchserve import background
 from serving.hosts.torchserve.management import Management
 from serving.processes import commands, end, tail
@@ -172,7 +173,7 @@ def running(
             say(f"started the {companion.name}")
         urls = {name: f"http://{address}" for name, address in addresses.items()}
         running = Stack(settings, model, **urls)
-        with httpx.Client(timeout=background.START_TIMEOUT, trust_env=False) as client:
+        with httpx.Client(timeout=TIMEOUT, trust_env=False) as client:
             champion = Registry(settings.model_store).champion(model).version
             Management(settings.management_address, client).register(champion.archive, running.frozen)
         yield running

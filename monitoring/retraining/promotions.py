@@ -8,9 +8,8 @@ from datetime import datetime
 from monitoring.retraining.result import JobResult, Watched
 from monitoring.store.journal import Journal
 from monitoring.store.records import Decision, Job
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError, Rollout
 from serving.registry import Registry, Version
-from serving.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ class Promotions:
 
     Attributes:
         models: the registry.
-        rollout: of the running TorchServe.
+        rollout: of the running host.
         clock: the time, in UTC.
     """
 
@@ -52,7 +51,7 @@ class Promotions:
             KeyError: no such model or version.
             PromotionRefused: it is served already.
             ArchiveError: its archive is missing or altered.
-            LaunchError: TorchServe does not take it.
+            LaunchError: the host does not take it.
         """
         with self._promoting:
             _versions(self.models, model, version)
@@ -101,7 +100,7 @@ class Promotions:
 
         Raises:
             ArchiveError: its archive is missing or altered.
-            LaunchError: TorchServe does not take it.
+            LaunchError: the host does not take it.
         """
         (former, version), now = job.result.versions, self.clock()
         with self._promoting:
@@ -112,7 +111,7 @@ class Promotions:
             except LaunchError:
                 if self.champion(job.model) != version:
                     raise
-                logger.exception("%s %s is champion; TorchServe will be told again", job.model, version)
+                logger.exception("%s %s is champion; the host will be told again", job.model, version)
             reason = job.result.verdict.reason if job.result.verdict else ""
             self._journal.conclude_job(
                 job.id,
@@ -142,7 +141,7 @@ class Promotions:
             KeyError: no such model.
             PromotionRefused: there is nothing to go back to, or another version is served than expected.
             ArchiveError: the archive is missing or altered.
-            LaunchError: TorchServe does not take it.
+            LaunchError: the host does not take it.
         """
         with self._promoting:
             versions = _versions(self.models, model)

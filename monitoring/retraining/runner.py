@@ -39,7 +39,7 @@ class Runner:
 
     Args:
         loop: what takes jobs further, and what is to be looked after.
-        interval: seconds between two looks at TorchServe, the schedule and the promotions.
+        interval: seconds between two looks at the service, the schedule and the promotions.
         lease: without which it does nothing; None where there is no other monitor.
     """
 
@@ -80,7 +80,7 @@ class Runner:
             self.keep()
 
     def keep(self) -> None:
-        """Make TorchServe serve what the registry says, note what others promoted, ask the schedule, and watch."""
+        """Have the host serve what the registry says, note what others promoted, ask the schedule, and watch."""
         running = self._journal.jobs(states=["running"])
         beside = [(job.model, job.result.version) for job in running if job.result.stage == "shadow"]
         training = any(job.result.stage == "train" for job in running)
@@ -92,7 +92,7 @@ class Runner:
         }
         if answers:
             actions = {
-                "bring TorchServe up to date": lambda: self._loop.promotions.rollout.converge(keep=beside)
+                "bring the host up to date": lambda: self._loop.promotions.rollout.converge(keep=beside)
             } | actions
         for what, action in actions.items():
             try:

@@ -23,7 +23,7 @@ from handlers.observe.events import MOST_VALUES
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from training.statistics.pair import Pair
 
 LONGEST = 10.0  # s; an answer that takes longer is none
@@ -57,7 +57,7 @@ def shadow(
         stop: ends it early; what is found is then of a part, and not passed.
 
     Raises:
-        LaunchError: TorchServe is away, or the champion answers nothing, so that nothing can be said of the challenger.
+        LaunchError: the service is away, or the champion answers nothing, so that the challenger has no match.
     """
     champion, challenger = contracts
     newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.shadow_requests) :]
@@ -99,7 +99,7 @@ def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str
     except httpx.TimeoutException:
         taken, fault = 1000 * LONGEST, f"no answer within {LONGEST:g} s"
     except httpx.TransportError as error:  # the frontend's, which both versions share
-        raise LaunchError(f"TorchServe does not answer on {url}: {str(error) or type(error).__name__}") from error
+        raise LaunchError(f"the service does not answer on {url}: {str(error) or type(error).__name__}") from error
     except (ValueError, KeyError, TypeError):
         pass  # not the native format: the fault says what it is instead
     return _Answer(prediction, taken, fault)

@@ -1,7 +1,7 @@
 """The stages of a job: train, judge, shadow, promote. Whatever is killed at whatever moment, the next look goes on.
 
 Each look reads from the store how far the job is, and takes it one step further; nothing that matters is kept in
-memory. So a new monitor is nothing special, and neither is a TorchServe that comes back.
+memory. So a new monitor is nothing special, and neither is a service that comes back.
 """
 
 import logging
@@ -20,11 +20,11 @@ from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job, Labelled
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from training.statistics.pair import Pair
 
 logger = logging.getLogger(__name__)
-ATTEMPTS = 3  # of a training that ends without a result, and of a stage that TorchServe refuses
+ATTEMPTS = 3  # of a training that ends without a result, and of a stage that the service refuses
 
 
 class Stages:
@@ -53,8 +53,8 @@ class Stages:
         self._trainings, self._watch, self._policy = trainings, watch, policy
         self._models, self._rollout, self._clock = promotions.models, promotions.rollout, promotions.clock
         self._stages = {"train": self._train, "judge": self._judged, "shadow": self._shadowed, "promote": self._promote}
-        self._refusals = 0  # of TorchServe, in a row, of the running job
-        self._waiting: float | None = None  # since when the running job waits for TorchServe
+        self._refusals = 0  # of the service, in a row, of the running job
+        self._waiting: float | None = None  # since when the running job waits for the service
 
     def begin(self, job: Job) -> Job:
         """Take a job out of the queue."""
@@ -86,7 +86,7 @@ class Stages:
         except LaunchError as error:
             self._refusals += 1
             if self._refusals >= ATTEMPTS:
-                self._fail(job, f"TorchServe does not take it: {error}")
+                self._fail(job, f"the service does not take it: {error}")
         except Exception as error:
             logger.exception("job %d", job.id)
             self._fail(job, f"{stage}: {type(error).__name__}: {error}")
@@ -162,7 +162,7 @@ class Stages:
             if stop.is_set():
                 return  # what was found is of a part
             if shadowed and not shadowed.passed and not self._versions.answers():
-                return  # it is TorchServe that failed
+                return  # it is the service that failed
             shadowed = shadowed or Shadowed(0, passed=True, reason="no requests to send")
         job = self._journal.extend_job(job.id, JobResult(shadow=shadowed))
         if not shadowed.passed:
@@ -185,15 +185,15 @@ class Stages:
         self._journal.extend_job(job.id, JobResult(stage="judge", verdict=None, shadow=None))
 
     def _waits(self, job: Job) -> bool:
-        """Whether TorchServe does not answer; too long of it is the end of the job."""
+        """Whether the service does not answer; too long of it is the end of the job."""
         if self._versions.answers():
             self._waiting = None
             return False
         now = time.monotonic()
         self._waiting = now if self._waiting is None else self._waiting
         if now - self._waiting > self._policy.limit.total_seconds():
-            self._fail(job, "TorchServe did not answer for as long as a training may take")
-        elif job.progress != (progress := "waiting for TorchServe, which does not answer"):
+            self._fail(job, "the service did not answer for as long as a training may take")
+        elif job.progress != (progress := "waiting for the service, which does not answer"):
             self._journal.update_job(job.id, progress=progress)
         return True
 

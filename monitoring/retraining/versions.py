@@ -22,7 +22,7 @@ from monitoring.retraining.result import Shadowed, Verdict
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled
-from serving.hosts.torchserve.management import Management, ManagementError
+from serving.hosts.host import Rollout
 from serving.readiness import Readiness, ask
 from serving.registry import ArchiveError
 from training.statistics import paired
@@ -36,31 +36,17 @@ CONFIDENCE = 0.95  # of what a rollback for its error rests on
 
 @dataclass(frozen=True)
 class Service:
-    """A TorchServe and how to ask it.
+    """A running host and how to ask it.
 
     Attributes:
         inference_url: of the inference port.
-        management_address: of its socket, or the URL of the management port.
         client: of httpx.
-        token: that the management port wants, where one is configured.
+        rollout: changes which versions it serves.
     """
 
     inference_url: str
-    management_address: str
     client: httpx.Client
-    token: str = ""
-
-    def answers(self) -> bool:
-        """Whether its management does."""
-        try:
-            self.management(self.client).versions()
-        except ManagementError:
-            return False
-        return True
-
-    def management(self, client: httpx.Client) -> Management:
-        """Its management, asked with a client's patience."""
-        return Management(self.management_address, client, self.token)
+    rollout: Rollout
 
 
 class Versions:
@@ -78,7 +64,7 @@ class Versions:
 
     def answers(self) -> bool:
         """Whether the service does."""
-        return self._service.answers()
+        return self._service.rollout.answers()
 
     def judge(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> Verdict:
         """Compare two versions in this process, on rows that neither learned from."""

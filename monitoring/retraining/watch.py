@@ -6,7 +6,7 @@
 - **Latency.** The median of some probes over 1.2 times that before the promotion, and by over 5 ms, three looks in a
   row: then the former one is served beside, and both are asked in turns. Rolled back only if it holds there too: more
   load slows both, and then today's figure of the former one is what to compare with from there on.
-- **Failures.** Probes failed in three looks in a row, while TorchServe answers, and the former one's had not.
+- **Failures.** Probes failed in three looks in a row, while the service answers, and the former one's had not.
 
 It does not flap: a rollback is not watched, its cooldown holds triggers back, and none goes to a version that was
 itself rolled back.
@@ -27,7 +27,7 @@ from monitoring.retraining.result import JobResult, Watched
 from monitoring.retraining.versions import Versions
 from monitoring.store.predictions import Store
 from monitoring.store.records import Job
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from serving.registry import ArchiveError
 from training.statistics.pair import Pair
 
@@ -81,7 +81,7 @@ class Watch:
         """Look at every version that is watched.
 
         Args:
-            answers: whether TorchServe does; if not, its versions are not at fault.
+            answers: whether the service does; if not, its versions are not at fault.
             busy: whether a training takes the machine's time, so that latency says nothing.
         """
         for job in self._journal.jobs(states=["promoted"], limit=100):

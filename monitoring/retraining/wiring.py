@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import httpx
-
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.promotions import Promotions
@@ -16,7 +14,6 @@ from monitoring.retraining.versions import Service, Versions, unfit
 from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
-from serving import rollout
 from serving.settings import Settings
 
 
@@ -54,16 +51,11 @@ def closed_loop(
         settings: of the run; trainings get them as their environment.
         policies: of every part.
         store: keeps jobs and decisions, and has the labelled rows.
-        service: the running TorchServe.
+        service: the running host.
         clock: the time, in UTC.
     """
     versions = Versions(store, contracts, service, policies.judge)
-    # Registering waits for workers, so that its client is more patient than that of the probes.
-    patient = httpx.Client(timeout=rollout.TIMEOUT, trust_env=False)
-    rolling = rollout.connect(
-        contracts.models, service.management(patient), service.inference_url, patient, metrics_url=settings.metrics_url
-    )
-    promotions = Promotions(store.journal, contracts.models, rolling, clock)
+    promotions = Promotions(store.journal, contracts.models, service.rollout, clock)
     retraining = Retraining(store, contracts, policies.retrain, unfit, clock)
     watch = Watch(store, promotions, versions, policies.watch)
     stages = Stages(store, promotions, versions, TrainingProcesses(settings), watch, policies.retrain)

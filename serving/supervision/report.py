@@ -1,11 +1,12 @@
 """What ``make status`` says of the parts: whether they run, answer, and are looked after."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.processes import tail
 from serving.settings import Settings
-from serving.supervision.companion import Companion, exporter, management
+from serving.supervision.companion import Companion
 from serving.supervision.supervisor import WATCHER, State, Supervisor, SupervisorError
 
 OLD_BEAT = 30.0  # s; a watcher that looks at hung parts takes some
@@ -26,16 +27,21 @@ class Part:
     good: bool
 
 
-def parts(settings: Settings) -> list[Part]:
-    """Return what the parts of serving do: supervisor, watcher, TorchServe and what runs beside it."""
+def parts(settings: Settings, names: Sequence[str], companions: Sequence[Companion]) -> list[Part]:
+    """Return what the parts of serving do: supervisor, watcher, and those of a host.
+
+    Args:
+        names: of the host's own parts.
+        companions: what runs beside it.
+    """
     try:
         supervised = {state.name for state in Supervisor(settings).states()}
     except SupervisorError as error:
         return [Part("supervisor", str(error), False)]
     if not supervised:
         return [Part("supervisor", "does not run, so that nothing is started anew: `make up` starts it", False)]
-    companions = [_companion(settings, one) for one in (exporter(settings), management(settings))]
-    return [_watcher(settings), part(settings, "torchserve"), *companions]
+    own = [part(settings, name) for name in names]
+    return [_watcher(settings), *own, *(_companion(settings, companion) for companion in companions)]
 
 
 def part(settings: Settings, name: str) -> Part:

@@ -110,14 +110,23 @@ class Supervisor:
             self._call("startProcess", name, False)
             return True
 
-    def stop(self, name: str) -> None:
-        """End a part and forget it; the supervisor ends with the last one. Does nothing where there is no such part."""
+    def stop(self, *names: str) -> None:
+        """End parts at once and forget them; the supervisor ends with the last one. One that is not there is left out.
+
+        Args:
+            names: of the parts.
+        """
         with self._alone():
             if self.find() is None:
-                self._forget(name)
+                for name in names:
+                    self._forget(name)
                 return
             try:
-                self._remove(name)
+                for name in names[:-1]:  # asked first, and waited for below
+                    with contextlib.suppress(SupervisorError):
+                        self._call("stopProcess", name, False)
+                for name in names:
+                    self._remove(name)
                 if not self.parts():
                     self._shut_down()
             except SupervisorError:  # it hangs: whoever called looks for what is left of the part
@@ -225,8 +234,11 @@ class Supervisor:
 
     def _remove(self, name: str) -> None:
         if self.state(name):
-            with contextlib.suppress(SupervisorError):  # it does not run
+            with contextlib.suppress(SupervisorError):  # it does not run, or was asked to end before
                 self._call("stopProcess", name)
+            deadline = time.monotonic() + ANSWER_TIMEOUT
+            while (state := self.state(name)) and state.state == "STOPPING" and time.monotonic() < deadline:
+                time.sleep(0.05)
             self._call("removeProcessGroup", name)
         self._forget(name)
 
@@ -302,11 +314,11 @@ class Supervisor:
             yield
 
 
-class _Connection(http.client.HTTPConnection):
+class SocketConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_TIMEOUT)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -325,7 +337,7 @@ class _Transport(xmlrpc.client.Transport):
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
         """Return a connection to the socket, whatever the host is called."""
-        connection = _Connection(self._path)
+        connection = SocketConnection(self._path, ANSWER_TIMEOUT)
         self._connection = (host, connection)  # what is closed in the end
         return connection
 

@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
 from serving.processes import kill
 from serving.settings import Settings
-from serving.supervision.supervisor import BEAT, WATCHER, State, Supervisor, SupervisorError
+from serving.supervision.supervisor import BEAT, WATCHER, SocketConnection, State, Supervisor, SupervisorError
 
 logger = logging.getLogger("watcher")
 INTERVAL = 1.0  # s
@@ -106,11 +107,16 @@ class Watch:
 
 
 def answers(url: str, patience: float = PATIENCE) -> bool:
-    """Whether a URL answers in time, whatever it says."""
+    """Whether a URL answers in time, whatever it says; ``unix:/path`` is a socket that is asked for ``/ping``."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience)
+    if parts.scheme == "unix":
+        connection: http.client.HTTPConnection = SocketConnection(Path(parts.path), patience)
+        path = "/ping"
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience)
+        path = parts.path or "/"
     try:
-        connection.request("GET", parts.path or "/")
+        connection.request("GET", path)
         connection.getresponse()
     except (OSError, http.client.HTTPException):
         return False

@@ -345,8 +345,8 @@ FAULTS = (
         "an archive's code looks for secrets in its environment",
         "there is a token that may only send events",
         (
-            "serving/hosts/torchserve/worker_environment::no_secret_is_passed_on_and_what_is_needed_is",
-            "serving/hosts/torchserve/worker_environment::the_token_of_events_tells_nothing_of_the_other",
+            "serving/hosts/worker_environment::no_secret_is_passed_on_and_what_is_needed_is",
+            "serving/hosts/worker_environment::the_token_of_events_tells_nothing_of_the_other",
         ),
     ),
     Fault(

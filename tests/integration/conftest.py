@@ -1,4 +1,4 @@
-"""One real TorchServe for the session, on free ports, with three models trained for it; another chats as well."""
+"""A real service for the session on each host, on free ports, with three models; another chats as well."""
 
 import contextlib
 import os
@@ -18,10 +18,11 @@ from handlers.contract import ModelContract
 from loadtests.bench.processes import free_ports
 from loadtests.bench.tensors import marloop
 from monitoring.retraining.process import TrainingProcesses
+from serving.hosts.chosen import chosen
+from serving.hosts.direct.background import find_workers
 from serving.hosts.torchserve import background
 from serving.registry import Registry
-from serving.settings import Settings
-from serving.supervision import companion
+from serving.settings import HostName, Settings
 from serving.supervision.companion import monitor
 from tests.support.chat_archive import register_echo
 from tests.support.training.trainings import Trainings
@@ -34,7 +35,7 @@ CHAT = "chat"  # a language model that says again what it was told
 
 @dataclass(frozen=True)
 class Server:
-    """A running TorchServe and how to ask it."""
+    """A running host and how to ask it."""
 
     settings: Settings
     client: httpx.Client
@@ -47,14 +48,18 @@ class Server:
         return Registry(self.settings.model_store).champion_contract(name)
 
     def worker_pids(self) -> set[int]:
+        if self.settings.host == "direct":
+            return {worker.pid for worker in find_workers(self.settings)}
         process = background.find(self.settings)
         assert process is not None
         return {child.pid for child in process.children(recursive=True)}
 
 
-def settings_for(store: Path, run_dir: Path, bind_address: str = "127.0.0.1") -> Settings:
+def settings_for(
+    store: Path, run_dir: Path, bind_address: str = "127.0.0.1", host: HostName = "torchserve"
+) -> Settings:
     """Settings on free ports."""
-    return replace(marloop.settings(free_ports(1)[0], store, run_dir), bind_address=bind_address)
+    return replace(marloop.settings(free_ports(1)[0], store, run_dir), bind_address=bind_address, host=host)
 
 
 def put(store: Path, *models: str) -> Path:
@@ -67,10 +72,11 @@ def put(store: Path, *models: str) -> Path:
 
 @contextlib.contextmanager
 def serve(settings: Settings) -> Iterator[Server]:
-    """Start TorchServe, the exporter and the management port, and stop them whatever happens."""
-    parts = (companion.exporter(settings), companion.management(settings))
+    """Start the host and what runs beside it, and stop them whatever happens."""
+    host = chosen(settings)
+    parts = host.companions(settings)
     try:
-        background.start(settings)
+        host.start(settings)
         for part in parts:
             part.start(settings)
         with httpx.Client(timeout=30) as client:
@@ -78,7 +84,7 @@ def serve(settings: Settings) -> Iterator[Server]:
     finally:
         for part in parts:
             part.stop(settings)
-        background.stop(settings)
+        host.stop(settings)
 
 
 @pytest.fixture
@@ -95,14 +101,40 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return put(tmp_path_factory.mktemp("models") / "store", *MODELS)
 
 
-@pytest.fixture(scope="session")
-def server(store: Path) -> Iterator[Server]:
-    """TorchServe with the three models."""
-    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir))) as running:
+@contextlib.contextmanager
+def unharmed(store: Path, host: HostName) -> Iterator[Server]:
+    """A host with the three models, none of whose workers may be killed or restarted by the input of any test."""
+    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(store, Path(run_dir), host=host)) as running:
         pids = running.worker_pids()
         yield running
-        # No input of any test may have killed or restarted a worker.
         assert running.worker_pids() == pids
+
+
+@pytest.fixture(scope="session")
+def torchserve(store: Path) -> Iterator[Server]:
+    """TorchServe with the three models."""
+    with unharmed(store, "torchserve") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def direct(store: Path) -> Iterator[Server]:
+    """The direct host with the three models."""
+    with unharmed(store, "direct") as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["torchserve", "direct"])
+def either(request: pytest.FixtureRequest) -> Server:
+    """Each host with the three models: for what is promised on all of them."""
+    running: Server = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture(scope="module")
+def server(torchserve: Server) -> Server:
+    """What the tests of a module ask, unless it says otherwise: TorchServe with the three models."""
+    return torchserve
 
 
 @pytest.fixture(scope="session")
@@ -116,13 +148,14 @@ def chatting(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @contextlib.contextmanager
-def monitored(store: Path, runs: Path, variables: Mapping[str, str]) -> Iterator[Server]:
-    """A TorchServe that captures, and its monitor, with nothing of this environment but what is given.
+def monitored(store: Path, runs: Path, variables: Mapping[str, str], host: HostName = "torchserve") -> Iterator[Server]:
+    """A host that captures, and its monitor, with nothing of this environment but what is given.
 
     Args:
         store: of the models.
         runs: folder of the retrainings' checkpoints.
         variables: of the environment of both.
+        host: which.
     """
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(pytest.MonkeyPatch.context())
@@ -130,7 +163,7 @@ def monitored(store: Path, runs: Path, variables: Mapping[str, str]) -> Iterator
             environment.delenv(name, raising=False)
         for name, value in (dict(variables) | {"MARLOOP_RUNS": str(runs)}).items():
             environment.setenv(name, value)
-        settings = settings_for(store, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        settings = settings_for(store, Path(stack.enter_context(tempfile.TemporaryDirectory())), host=host)
         server = stack.enter_context(serve(settings))
         stack.callback(TrainingProcesses(settings).end_all)
         stack.callback(monitor(settings).stop, settings)

@@ -33,6 +33,13 @@ def test_status_without_a_server_says_how_to_start_one(serving: Commands) -> Non
     assert serving("status") == (1, "TorchServe does not run: `make up` starts it\n")
 
 
+def test_what_does_not_run_is_the_host_that_is_chosen(serving: Commands) -> None:
+    said = "the direct host does not run: `make up HOST=direct` starts it\n"
+    assert serving("status", MARLOOP_HOST="direct") == (1, said)
+    what = "error: MARLOOP_HOST is 'ray'; it must be direct or torchserve\n"
+    assert serving("status", MARLOOP_HOST="ray") == (1, what)
+
+
 def test_deploy_without_a_server_starts_none(serving: Commands, settings: Settings) -> None:
     assert serving("deploy") == (1, "error: TorchServe does not run here: `make up` starts it\n")
     assert not settings.log.exists()

@@ -14,7 +14,7 @@ def test_without_variables_everything_listens_on_loopback() -> None:
 
 def test_every_setting_is_read_from_its_variable() -> None:
     wanted = Settings(
-        *("0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7, 8),
+        *("direct", "0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7, 8),
         model_store=Path("/models"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),
@@ -24,7 +24,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 17
+    assert len(wanted.to_environment()) == 18
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:

@@ -28,6 +28,7 @@ class Beat(msgspec.Struct, frozen=True):
         served: versions by model.
         defaults: the champion's number by model.
         faults: why a model is not as the registry says, by model.
+        looked: when it began to look at the registry for the last time, s since the machine's start.
     """
 
     pid: int
@@ -35,6 +36,7 @@ class Beat(msgspec.Struct, frozen=True):
     served: Mapping[str, list[str]]
     defaults: Mapping[str, str]
     faults: Mapping[str, str]
+    looked: float = 0.0
 
 
 class Board:
@@ -47,10 +49,16 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def beat(self, served: Mapping[str, list[str]], defaults: Mapping[str, str], faults: Mapping[str, str]) -> None:
+    def beat(
+        self,
+        served: Mapping[str, list[str]],
+        defaults: Mapping[str, str],
+        faults: Mapping[str, str],
+        looked: float = 0.0,
+    ) -> None:
         """Say that this process lives, and what it serves."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults)
+        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults, looked)
         path = self._folder / f"{beat.pid}.worker"
         draft = path.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(beat))
@@ -88,6 +96,10 @@ class Board:
         if len(beats) < count:
             faults["workers"] = f"{len(beats)} of {count} live"
         return faults
+
+    def lives(self) -> bool:
+        """Whether a worker was heard of lately."""
+        return any(time.monotonic() - beat.time <= SILENT for beat in self.workers())
 
     def beside(self) -> list[tuple[str, str]]:
         """Models and versions that are to be served beside the champions."""

@@ -14,7 +14,6 @@ from handlers.entry_points.image import ImageService
 from handlers.entry_points.tabular import TabularService
 from handlers.entry_points.text import TextService
 from handlers.service import Service
-from serving.archive import ArchiveError
 from serving.hosts.direct.batches import Batches
 
 SERVICES: dict[str, type[Service]] = {"tabular": TabularService, "image": ImageService, "text": TextService}
@@ -36,7 +35,6 @@ class Model:
         patience: s that a request may wait for its turn.
 
     Raises:
-        ArchiveError: this host does not serve such an archive.
         ValueError: its contract or a setting is wrong.
         RuntimeError: it answers its example otherwise than training did.
     """
@@ -44,8 +42,6 @@ class Model:
     def __init__(
         self, folder: Path, entry_point: str, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop
     ) -> None:
-        if entry_point not in SERVICES:
-            raise ArchiveError(f"the direct host does not serve archives whose handler is {entry_point}.py yet")
         # One model of many in this process: it has the cores that the others leave it, and no batch of it is large.
         self._service = SERVICES[entry_point]()
         self._service.initialize(

@@ -6,15 +6,21 @@ on to answer; it is closed when it has.
 """
 
 import asyncio
+import contextlib
 import logging
+import os
+import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
 
+from handlers.observe.metrics_folder import VARIABLE, hold_lock
 from serving import archive
 from serving.hosts.direct.model import Model
 from serving.hosts.direct.routes import Target, paths_of
-from serving.hosts.direct.unpacked import Unpacked
+from serving.hosts.direct.unpacked import Unpacked, check_served
 from serving.registry import Registry, Version, version_of
 
 logger = logging.getLogger(__name__)
@@ -30,12 +36,14 @@ class Table:
         defaults: by name, the champion's number.
         targets: by path of a prediction.
         faults: by name, why the champion, or a version beside it, is not served.
+        looked: when the registry was read for it, s since the machine's start.
     """
 
     models: Mapping[str, Mapping[str, Model]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, Target] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
+    looked: float = 0.0
 
 
 class Models:
@@ -50,6 +58,7 @@ class Models:
         self._registry, self._unpacked = registry, unpacked
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._retiring: set[asyncio.Task[None]] = set()
+        self._lock: TextIO | None = None
         self.table = Table()
 
     async def converge(self, beside: Collection[tuple[str, str]] = ()) -> None:
@@ -63,7 +72,7 @@ class Models:
         Raises:
             ArchiveError: the registry is damaged; what is served stays.
         """
-        loop, wanted = asyncio.get_running_loop(), self._wanted(beside)
+        looked, loop, wanted = time.monotonic(), asyncio.get_running_loop(), self._wanted(beside)
         models: dict[str, dict[str, Model]] = {}
         faults: dict[str, str] = {}
         defaults: dict[str, str] = {}
@@ -85,7 +94,7 @@ class Models:
             elif former:
                 defaults[name] = former
                 models.setdefault(name, {})[former] = self.table.models[name][former]
-        self._swap(Table(models, defaults, targets_of(models, defaults), faults))
+        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked))
 
     def close(self) -> None:
         """Stop what runs beside the models."""
@@ -106,8 +115,14 @@ class Models:
 
     def _open(self, version: Version, loop: asyncio.AbstractEventLoop) -> Model:
         path = self._registry.verify(version)
+        check_served(path)
         folder = self._unpacked.open(path, version.sha256)
-        return Model(folder, archive.entry_point(path), archive.read_config(path), loop)
+        model = Model(folder, archive.entry_point(path), archive.read_config(path), loop)
+        # The service of each model shows by a lock that the process lives, and lets go of it with the model.
+        if metrics := os.environ.get(VARIABLE):
+            with contextlib.suppress(OSError):
+                self._lock = hold_lock(Path(metrics))
+        return model
 
     def _swap(self, table: Table) -> None:
         former, self.table = self.table, table

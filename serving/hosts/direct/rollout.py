@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from serving.hosts.direct.board import Beat, Board
-from serving.hosts.torchserve.launch import LaunchError
-from serving.registry import Registry, version_of
-from serving.rollout import TIMEOUT, alone, champion_number
+from serving.hosts.direct.unpacked import check_served
+from serving.hosts.host import TIMEOUT, LaunchError, alone, champion_number
+from serving.registry import ArchiveError, Registry, version_of
 
 POLL = 0.1  # s
 
@@ -29,70 +29,60 @@ class DirectRollout:
     def __init__(self, registry: Registry, board: Board, say: Callable[[str], None] = lambda text: None) -> None:
         self._registry, self._board, self._say = registry, board, say
 
-    def beside(self, name: str, number: str) -> None:
-        """Serve a version beside the champion, which goes on to answer whoever names no version.
+    def answers(self) -> bool:
+        """Whether a worker lives."""
+        return self._board.lives()
 
-        Raises:
-            ArchiveError: its archive is not as registered.
-            KeyError: no such model or version.
-            LaunchError: a worker cannot serve it, or its model is not served, so that it would be the default.
-        """
+    def beside(self, name: str, number: str) -> None:
+        """See ``Rollout``: it is served when every worker says so."""
         with alone(self._registry):
-            self._registry.verify(version_of(self._registry.models(), name, number))
+            check_served(self._registry.verify(version_of(self._registry.models(), name, number)))
             if name not in self._registry.champions():
                 raise LaunchError(f"{name} is not served, so that {number} would be its default: promote it instead")
             self._load(name, number)
 
     def withdraw(self, name: str, number: str) -> None:
-        """Serve a version no longer, unless the registry says that it is champion.
-
-        Raises:
-            LaunchError: a worker goes on to serve it.
-        """
+        """See ``Rollout``: it is gone when every worker says so."""
         with alone(self._registry):
             self._forget(name, number)
             if champion_number(self._registry, name) != number:
-                self._wait(lambda beat: number not in beat.served.get(name, []), name, f"{number} is still served")
+                self._wait(lambda beat: number not in beat.served.get(name, []), name, number, "is still served")
 
     def promote(self, name: str, number: str) -> str:
-        """Make a version champion: every worker has loaded it first, and the former one answers what it was asked.
-
-        Returns:
-            The former champion's number; of the champion its own; empty if there was none.
-
-        Raises:
-            ArchiveError: its archive is not as registered; nothing has changed.
-            KeyError: no such model or version.
-            LaunchError: a worker cannot serve it; the former champion is champion still.
-        """
+        """See ``Rollout``: every worker has loaded it before the registry names it; else the former one stays."""
         with alone(self._registry):
-            self._registry.verify(version_of(self._registry.models(), name, number))
+            check_served(self._registry.verify(version_of(self._registry.models(), name, number)))
             former = champion_number(self._registry, name)
             self._load(name, number)
             self._registry.promote(name, number)
             self._forget(name, number)
-            self._wait(partial(_serves, name, number), name, f"{number} is not the default yet")
+            self._wait(partial(_serves, name, number), name, number, "is not the default yet")
             self._say(f"promoted {name} {number}")
             return former
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
-        """Serve the registry's champions, and nothing else beside them but what may stay.
-
-        Args:
-            keep: models and versions that may stay.
-
-        Raises:
-            LaunchError: a worker cannot serve a champion; the other models are up to date.
-        """
+        """See ``Rollout``: the workers follow the registry by themselves, and this waits for them."""
+        faults = []
         with alone(self._registry):
             self._board.ask_beside([version for version in self._board.beside() if version in keep])
-            for name, (number, _) in self._registry.champions().items():
-                self._wait(partial(_serves, name, number), name, f"{number} is not served")
+            for name, (number, version) in self._registry.champions().items():
+                serves = partial(_serves, name, number)
+                if self._all(serves):
+                    continue
+                try:
+                    check_served(self._registry.verify(version))
+                    self._wait(serves, name, number, "is not served")
+                except ArchiveError as error:
+                    self._say(f"refused {name} {number}: {error}")
+                except LaunchError as error:
+                    faults.append(str(error))
+        if faults:
+            raise LaunchError("; ".join(faults))
 
     def _load(self, name: str, number: str) -> None:
         self._board.ask_beside(sorted({*self._board.beside(), (name, number)}))
         try:
-            self._wait(lambda beat: number in beat.served.get(name, []), name, f"{number} does not load")
+            self._wait(lambda beat: number in beat.served.get(name, []), name, number, "does not load")
         except LaunchError:
             self._forget(name, number)
             raise
@@ -101,23 +91,27 @@ class DirectRollout:
     def _forget(self, name: str, number: str) -> None:
         self._board.ask_beside([version for version in self._board.beside() if version != (name, number)])
 
-    def _wait(self, done: Callable[[Beat], bool], name: str, otherwise: str) -> None:
-        """Wait until all workers are as they should be.
+    def _wait(self, done: Callable[[Beat], bool], name: str, number: str, otherwise: str) -> None:
+        """Wait until all workers are as they should be with a version.
 
         Raises:
-            LaunchError: one says that it cannot, or none of them says anything for too long.
+            LaunchError: one has tried since and says that it cannot serve it, or nothing changes for too long.
         """
-        end = time.monotonic() + TIMEOUT
+        begun = time.monotonic()
         while True:
-            beats = self._board.workers()
-            if beats and all(done(beat) for beat in beats):
+            if self._all(done):
                 return
-            told = [beat.faults[name] for beat in beats if name in beat.faults]
-            if told:
-                raise LaunchError(f"{name}: {told[0]}")
-            if time.monotonic() > end:
-                raise LaunchError(f"{name} {otherwise} after {TIMEOUT:.0f} s")
+            faults = [beat.faults.get(name, "") for beat in self._board.workers() if beat.looked >= begun]
+            if fault := next((fault for fault in faults if fault.startswith(f"{number}: ")), ""):
+                raise LaunchError(f"{name} {fault}")
+            if time.monotonic() > begun + TIMEOUT:
+                raise LaunchError(f"{name} {number} {otherwise} after {TIMEOUT:.0f} s")
             time.sleep(POLL)
+
+    def _all(self, done: Callable[[Beat], bool]) -> bool:
+        """Whether there are workers, and something is so of all."""
+        beats = self._board.workers()
+        return bool(beats) and all(done(beat) for beat in beats)
 
 
 def _serves(name: str, number: str, beat: Beat) -> bool:

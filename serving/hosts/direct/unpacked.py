@@ -6,6 +6,19 @@ import tempfile
 from pathlib import Path
 
 from serving import archive
+from serving.registry import ArchiveError
+
+SERVED = frozenset({"tabular", "image", "text"})  # handlers of ours that this host has
+
+
+def check_served(path: Path) -> None:
+    """Raise unless this host serves what is in an archive.
+
+    Raises:
+        ArchiveError: see above, or it is no archive.
+    """
+    if (handler := archive.entry_point(path)) not in SERVED:
+        raise ArchiveError(f"the direct host does not serve archives whose handler is {handler}.py yet")
 
 
 class Unpacked:

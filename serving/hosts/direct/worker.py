@@ -1,49 +1,67 @@
 """``python -m serving.hosts.direct.worker``: a worker process, the application on uvicorn.
 
 Every worker has a socket of its own on the same port (SO_REUSEPORT), among which the system shares connections out. One
-that ends closes its own first, so that nobody waits in the queue of a worker that takes no more.
+that ends closes its own first, so that nobody waits in the queue of a worker that takes no more. Beside it each has a
+Unix socket, on which the watcher asks it alone.
 """
 
+import argparse
 import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, MutableMapping
 from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from handlers.observe.logs import configure
+from handlers.observe.metrics_folder import VARIABLE
+from serving.hosts.direct import background
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.unpacked import Unpacked
+from serving.hosts.worker_environment import worker_environment
+from serving.processes import limit_files
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
-GRACE = 20  # s that requests may take which were taken before the end
+GRACE = 8  # s that requests may take which were taken before the end; less than its supervisor's
 IDLE = 75  # s that a connection may stay without a request
-WORKERS = "MARLOOP_DIRECT_WORKERS"
+AGAIN = 5.0  # s until a model that is not as the registry says is tried again
+MOST_FILES = 16384  # one a connection
 
 
-def create(settings: Settings) -> Application:
-    """Make the application of a worker."""
-    registry, board = Registry(settings.model_store), Board(settings.run_dir / "direct")
+def create(settings: Settings, workers: int) -> Application:
+    """Make the application of a worker.
+
+    Args:
+        workers: how many there should be.
+    """
+    registry, board = Registry(settings.model_store), background.board(settings)
     models = Models(registry, Unpacked(settings.temporary / "archives"))
-    count = int(os.environ[WORKERS])
-    return Application(models, lambda: board.faults(count), partial(serving, models, registry, board))
+    return Application(models, lambda: board.faults(workers), partial(serving, models, registry, board))
 
 
 def main() -> None:
     """Serve until SIGTERM, then answer what was taken, and end with 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="of the supervisor's part")
+    parser.add_argument("--workers", type=int, required=True, help="how many there should be")
+    parser.add_argument("--run-dir", required=True, help="folder of the run, by which its processes are found")
+    arguments = parser.parse_args()
     configure()
-    settings = Settings.from_environment(os.environ)
+    limit_files(MOST_FILES)
+    drop_secrets(os.environ)
+    settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
     config = uvicorn.Config(
-        create(settings),
+        create(settings, arguments.workers),
         http="httptools",
         loop="uvloop",
         ws="none",
@@ -60,9 +78,20 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
-    server.run([listener(settings.bind_address, settings.inference_port)])
+    own = background.socket_path(settings, arguments.name)
+    server.run([listener(settings.bind_address, settings.inference_port), private_listener(own)])
     if not server.started:
         raise SystemExit(1)
+
+
+def drop_secrets(environ: MutableMapping[str, str]) -> None:
+    """Keep what a worker needs of its environment, with the token that may send events alone."""
+    kept = worker_environment(environ)
+    if VARIABLE in environ:
+        kept[VARIABLE] = environ[VARIABLE]
+    for name in environ.keys() - kept.keys():
+        del environ[name]
+    environ.update(kept)
 
 
 def listener(address: str, port: int) -> socket.socket:
@@ -72,6 +101,14 @@ def listener(address: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind((address, port))
+    return sock
+
+
+def private_listener(path: Path) -> socket.socket:
+    """Return a bound Unix socket in the place of one that a former worker may have left."""
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
     return sock
 
 
@@ -101,7 +138,8 @@ async def watch(models: Models, registry: Registry, board: Board, state: object)
         tell(board, models)
         beside = board.beside()
         now = (_stamp(registry.path), beside)
-        if now == state:
+        late = time.monotonic() > models.table.looked + AGAIN
+        if now == state and not (models.table.faults and late):
             continue
         try:
             await models.converge(beside)
@@ -113,7 +151,8 @@ async def watch(models: Models, registry: Registry, board: Board, state: object)
 def tell(board: Board, models: Models) -> None:
     """Write what this worker serves."""
     table = models.table
-    board.beat({name: sorted(versions) for name, versions in table.models.items()}, table.defaults, table.faults)
+    served = {name: sorted(versions) for name, versions in table.models.items()}
+    board.beat(served, table.defaults, table.faults, table.looked)
 
 
 def _stamp(path: Path) -> object:

@@ -1,75 +1,55 @@
 """TorchServe in the background: start it, bring it up to date, stop it with all that it started."""
 
-import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 
 import httpx
-import psutil
 from filelock import FileLock
 
-from handlers.observe.settings import CAPTURE_URL
-from serving import rollout
+from serving.hosts.host import HERE, TIMEOUT, LaunchError, Reach, Say
+from serving.hosts.starting import START_TIMEOUT, capturing, verified, wait_until_ready
 from serving.hosts.torchserve.drain import drain
-from serving.hosts.torchserve.launch import LaunchError, verified
 from serving.hosts.torchserve.management import Management
+from serving.hosts.torchserve.rollout import TorchServeRollout, connect
 from serving.processes import end, find_frontend, find_workers, kill, tail
-from serving.readiness import Readiness, ask_all
+from serving.readiness import Readiness
 from serving.registry import Registry
 from serving.security.folders import make_run_folder
 from serving.settings import Settings
-from serving.supervision import watcher
+from serving.supervision import companion, watcher
+from serving.supervision.companion import Companion
 from serving.supervision.supervisor import Supervisor
 
+TITLE = "TorchServe"
 PART = "torchserve"
 COMMAND = [sys.executable, "-m", "serving", "launch"]
 DRAIN_COMMAND = [sys.executable, "-m", "serving", "drain"]
-START_TIMEOUT = 120.0  # s
 find = find_frontend
-Say = Callable[[str], None]
 
 
 def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -> list[Readiness]:
-    """Start TorchServe, or bring the running one up to date, and wait until every champion answers.
-
-    Returns:
-        The readiness of every champion; refused archives are among them.
-
-    Raises:
-        LaunchError: it ended, or did not answer in time; the message has the end of its log.
-        SupervisorError: its supervisor cannot be started.
-    """
+    """See ``Host``."""
     make_run_folder(settings.run_dir)
     with FileLock(settings.run_dir / "start.lock"):
-        registry, supervisor = Registry(settings.model_store), Supervisor(settings)
-        archives, refused = verified(registry)
+        supervisor = Supervisor(settings)
+        _, refused = verified(Registry(settings.model_store))
         deadline = time.monotonic() + START_TIMEOUT
         began = _start(settings, supervisor, say)
+
+        def check(waiting: str) -> None:
+            _check(settings, supervisor, began, deadline, waiting)
+
         if not began:
             while not watcher.answers(liveness(settings)):  # after a crash, it may be on its way
-                _check(settings, supervisor, began, deadline, "its frontend does not answer")
+                check("its frontend does not answer")
                 time.sleep(poll)
-            with httpx.Client(timeout=rollout.TIMEOUT, trust_env=False) as client:
-                management = Management(settings.management_address, client)
-                metrics = settings.metrics_url
-                rollout.connect(registry, management, settings.inference_url, client, say, metrics).converge()
-        while True:
-            found = ask_all(registry, settings.inference_url)
-            if archives and all(one.ready or one.name in refused for one in found):
-                return ask_all(registry, settings.inference_url)  # the first answers waited for the models to load
-            waiting = "; ".join(f"{one.name}: {one.detail}" for one in found if not one.ready)
-            _check(settings, supervisor, began, deadline, waiting)
-            time.sleep(poll)
+            rollout(settings, say=say).converge()
+        return wait_until_ready(settings, refused, check, poll)
 
 
 def stop(settings: Settings) -> int:
-    """End TorchServe and every process that it started, also such as outlived it.
-
-    Returns:
-        How many processes were ended.
-    """
+    """See ``Host``: also what outlived the frontend is ended."""
     frontend, workers = find(settings), find_workers(settings)
     if frontend:
         drain(settings)
@@ -86,16 +66,30 @@ def liveness(settings: Settings) -> str:
     return f"{settings.inference_url}/ping"
 
 
-def capturing(settings: Settings) -> dict[str, str]:
-    """Return the variable by which workers know where to send what they predicted."""
-    return {CAPTURE_URL: os.environ.get(CAPTURE_URL) or f"{settings.monitor_url}/events"}
+def memory(settings: Settings) -> dict[str, float]:
+    """See ``Host``: of the frontend, and of its workers together."""
+    frontend = find(settings)
+    workers = frontend.children(recursive=True) if frontend else []
+    own = frontend.memory_info().rss if frontend else 0
+    return {"frontend": own / 1e6, "workers": sum(worker.memory_info().rss for worker in workers) / 1e6}
 
 
-def memory(process: psutil.Process) -> dict[str, float]:
-    """Resident memory of the frontend and of its workers together, in MB."""
-    workers = process.children(recursive=True)
-    sizes = {"frontend": process.memory_info().rss, "workers": sum(worker.memory_info().rss for worker in workers)}
-    return {name: size / 1e6 for name, size in sizes.items()}
+def parts(settings: Settings) -> list[str]:
+    """See ``Host``: it is one part."""
+    return [PART]
+
+
+def companions(settings: Settings) -> list[Companion]:
+    """See ``Host``: the exporter, and what guards its management."""
+    return [companion.exporter(settings), companion.management(settings)]
+
+
+def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> TorchServeRollout:
+    """See ``Host``."""
+    client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+    management = Management(reach.management_address or settings.management_address, client, reach.token)
+    url = reach.inference_url or settings.inference_url
+    return connect(Registry(settings.model_store), management, url, client, say, settings.metrics_url)
 
 
 def _start(settings: Settings, supervisor: Supervisor, say: Say) -> bool:

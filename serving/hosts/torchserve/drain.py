@@ -13,9 +13,9 @@ import psutil
 
 from handlers.http.drain import SIGNAL
 from serving.hosts.torchserve.management import Management, ManagementError
+from serving.hosts.torchserve.rollout import DRAIN_PAUSE, ask_last
 from serving.processes import find_workers
 from serving.registry import ArchiveError, Registry
-from serving.rollout import DRAIN_PAUSE, ask_last
 from serving.settings import Settings
 
 LIMIT = 10.0  # s that answers may take which were begun

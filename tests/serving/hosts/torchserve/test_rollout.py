@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import rollout
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LOCK, LaunchError
+from serving.hosts.torchserve import rollout
 from serving.hosts.torchserve.management import Management
+from serving.hosts.torchserve.rollout import TorchServeRollout
 from serving.registry import ArchiveError, Registry
-from serving.rollout import Rollout
 from tests.support.chat_archive import register_echo
 from tests.support.serving.stores import add, alter
 from tests.support.serving.torchserve import FakeTorchServe
@@ -22,7 +22,7 @@ class Changes:
         self.registry, self.torchserve = registry, torchserve
         self.said: list[str] = []
         self.asked: set[tuple[str, str]] = set()  # versions that clients name all the time
-        self.rollout = Rollout(registry, torchserve.management, self.drain, self.said.append)
+        self.rollout = TorchServeRollout(registry, torchserve.management, self.drain, self.said.append)
 
     def drain(self, name: str, number: str) -> bool:
         assert self.torchserve.versions[name][0] != number, "it still gets new requests"
@@ -143,7 +143,7 @@ def test_without_torchserve_nothing_is_promoted(registry: Registry) -> None:
 
 def test_a_model_store_that_cannot_be_written_is_an_error_that_says_so(registry: Registry) -> None:
     own = a_challenger(registry)
-    (registry.store / rollout.LOCK).mkdir()  # fails as a read-only folder does, also for root
+    (registry.store / LOCK).mkdir()  # fails as a read-only folder does, also for root
     with pytest.raises(LaunchError, match=r"where the model store can be written: .*rollout\.lock"):
         own.rollout.converge()
     assert own.torchserve.changes == []
@@ -158,7 +158,7 @@ def test_two_promotions_at_once_come_one_after_the_other(registry: Registry) -> 
         arrived.set()
         return go.wait(10)
 
-    first = Rollout(registry, own.torchserve.management, drain)
+    first = TorchServeRollout(registry, own.torchserve.management, drain)
     threads = [threading.Thread(target=first.promote, args=("a", "1.1"))]
     threads[0].start()
     assert arrived.wait(10)

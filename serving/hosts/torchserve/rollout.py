@@ -12,25 +12,23 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import httpx
-from filelock import FileLock
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.contract import ModelContract
-from serving.hosts.torchserve.launch import LaunchError
+from serving.hosts.host import LaunchError, alone, champion_number
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import LONGEST, ask
 from serving.registry import ArchiveError, Registry, version_of
 
-TIMEOUT = 120.0  # s for an answer of the management port, which waits until a model is loaded
+PATIENCE = 10.0  # s that management is waited for where it is only asked whether it answers
 DRAIN_PAUSE = 1.0  # s
 DRAIN_PAUSES = 5  # in which somebody asks for the version; then it stays
 REQUESTS = "ts_inference_requests_total"  # TorchServe's: by model and by the version that a request names
 DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
 RUNNING = "X-Running-Requests"  # of handlers.language.handler
-LOCK = "rollout.lock"  # in the model store
 
 
-class Rollout:
+class TorchServeRollout:
     """Changes what one running TorchServe serves. One change at a time, on this machine: the others wait.
 
     Args:
@@ -49,14 +47,12 @@ class Rollout:
     ) -> None:
         self._registry, self._management, self._drain, self._say = registry, management, drain, say
 
-    def beside(self, name: str, number: str) -> None:
-        """Serve a version beside the champion, which goes on to answer whoever names no version.
+    def answers(self) -> bool:
+        """Whether its management does, soon."""
+        return self._management.answers(PATIENCE)
 
-        Raises:
-            ArchiveError: its archive is not as registered.
-            KeyError: no such model or version.
-            LaunchError: TorchServe refuses it, or does not serve the model, so that it would be the default.
-        """
+    def beside(self, name: str, number: str) -> None:
+        """See ``Rollout``: its workers load it under its number."""
         with alone(self._registry), _explained(f"{name} {number} cannot be served beside the champion"):
             serving = self._management.versions().get(name, [])
             if not serving:
@@ -64,29 +60,14 @@ class Rollout:
             self._load(name, number, serving)
 
     def withdraw(self, name: str, number: str) -> None:
-        """Serve a version no longer, unless the registry says that it is champion.
-
-        Raises:
-            LaunchError: TorchServe refuses.
-        """
+        """See ``Rollout``: it is drained, then removed."""
         with alone(self._registry), _explained(f"{name} {number} cannot be withdrawn"):
             served = number in self._management.versions().get(name, [])
             if served and champion_number(self._registry, name) != number:
                 self._remove(name, number)
 
     def promote(self, name: str, number: str) -> str:
-        """Make a version champion: it is loaded first, and the former one goes when it has answered what it was asked.
-
-        Returns:
-            The former champion's number; of the champion its own, which makes this the way to finish what was broken
-            off; empty if there was none.
-
-        Raises:
-            ArchiveError: its archive is not as registered; nothing has changed.
-            KeyError: no such model or version.
-            LaunchError: TorchServe refuses. Either the former champion is champion still, or only the rest of the way
-                is left to ``converge``: the registry tells.
-        """
+        """See ``Rollout``: once the registry names the new champion, the rest of the way is left to ``converge``."""
         with alone(self._registry), _explained(f"{name} {number} cannot be promoted"):
             former = champion_number(self._registry, name)
             serving = self._management.versions().get(name, [])
@@ -96,16 +77,7 @@ class Rollout:
             return former
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
-        """Serve the registry's champions and nothing else of their models: a new one is ready before the old one goes.
-
-        A champion whose archive is not as registered is told and left out, and what is served of it goes on.
-
-        Args:
-            keep: models and versions that may stay beside.
-
-        Raises:
-            LaunchError: TorchServe refuses something; the other models are up to date.
-        """
+        """See ``Rollout``: what a version has not answered when it is removed would be lost, so it is drained first."""
         faults = []
         with alone(self._registry), _explained("TorchServe cannot be brought up to date"):
             found = self._management.versions()
@@ -154,29 +126,6 @@ class Rollout:
         self._say(f"removed {name} {number}")
 
 
-@contextlib.contextmanager
-def alone(registry: Registry) -> Iterator[None]:
-    """Change what is served while no other process does: they wait, whichever host it is.
-
-    Raises:
-        LaunchError: the model store cannot be written.
-    """
-    try:
-        registry.store.mkdir(parents=True, exist_ok=True)
-        held = FileLock(registry.store / LOCK).acquire()
-    except OSError as error:
-        what = "what is served can only be changed from where the model store can be written"
-        raise LaunchError(f"{what}: {error}") from error
-    with held:
-        yield
-
-
-def champion_number(registry: Registry, name: str) -> str:
-    """Return the number of a model's champion; empty if there is none."""
-    champion = registry.champions().get(name)
-    return champion.number if champion else ""
-
-
 def connect(
     registry: Registry,
     management: Management,
@@ -184,17 +133,17 @@ def connect(
     client: httpx.Client,
     say: Callable[[str], None] = lambda text: None,
     metrics_url: str = "",
-) -> Rollout:
+) -> TorchServeRollout:
     """The rollout of a running TorchServe.
 
     Args:
         registry: names the champions.
-        management: of that TorchServe, patient enough for a model to load: ``TIMEOUT``.
+        management: of that TorchServe, patient enough for a model to load: ``host.TIMEOUT``.
         inference_url: of the inference port.
         client: of httpx, which asks the versions that go.
         metrics_url: of the metrics port, which counts who asks for a version; empty if it cannot be reached.
     """
-    return Rollout(registry, management, partial(drain, registry, client, inference_url, metrics_url), say)
+    return TorchServeRollout(registry, management, partial(drain, registry, client, inference_url, metrics_url), say)
 
 
 def drain(registry: Registry, client: httpx.Client, url: str, metrics_url: str, name: str, number: str) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from handlers.observe.settings import Credentials
 from serving.hosts.torchserve.launch import prepare
-from serving.hosts.torchserve.worker_environment import events_token, worker_environment
+from serving.hosts.worker_environment import events_token, worker_environment
 from serving.registry import Registry
 from serving.settings import Settings
 from tests.support.serving.stores import add

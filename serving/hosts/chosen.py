@@ -1,0 +1,39 @@
+"""The hosts that there are: which one is chosen, and which one runs."""
+
+from collections.abc import Mapping
+
+from serving.hosts.direct import background as direct
+from serving.hosts.host import Host, LaunchError, Say
+from serving.hosts.torchserve import background as torchserve
+from serving.readiness import Readiness
+from serving.settings import HostName, Settings
+
+HOSTS: Mapping[HostName, Host] = {"torchserve": torchserve, "direct": direct}
+
+
+def chosen(settings: Settings) -> Host:
+    """Return the host that the settings name."""
+    return HOSTS[settings.host]
+
+
+def running(settings: Settings) -> Host | None:
+    """Return the host that runs for these settings, whichever they name; None if there is none."""
+    return next((host for host in HOSTS.values() if host.find(settings)), None)
+
+
+def start(settings: Settings, say: Say) -> list[Readiness]:
+    """Start the host that the settings name, or bring it up to date; see ``Host.start``.
+
+    Raises:
+        LaunchError: also where another host runs.
+    """
+    host, other = chosen(settings), running(settings)
+    if other not in (None, host):
+        what = f"{other.TITLE} runs here, and there is room for one host: `make down` stops it"
+        raise LaunchError(f"{what}, then `{up(settings)}` starts {host.TITLE}")
+    return host.start(settings, say=say)
+
+
+def up(settings: Settings) -> str:
+    """Return the command that starts the host of the settings."""
+    return "make up" if settings.host == Settings().host else f"make up HOST={settings.host}"

@@ -1,0 +1,185 @@
+"""The direct host in the background: as many workers as cores, each a part of the supervisor."""
+
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from handlers.engine import available_cores
+from serving.hosts.direct.board import Board
+from serving.hosts.direct.rollout import DirectRollout
+from serving.hosts.direct.unpacked import check_served
+from serving.hosts.host import HERE, LaunchError, Reach, Say
+from serving.hosts.starting import START_TIMEOUT, capturing, empty_metrics, measuring, verified, wait_until_ready
+from serving.processes import commands, end, runs, tail
+from serving.readiness import Readiness
+from serving.registry import ArchiveError, Registry
+from serving.security.folders import make_private, make_run_folder
+from serving.settings import Settings
+from serving.supervision import companion, watcher
+from serving.supervision.companion import Companion
+from serving.supervision.supervisor import Supervisor
+
+TITLE = "the direct host"
+MODULE = "serving.hosts.direct.worker"
+PREFIX = "direct-"  # of the parts' names
+MOST_WORKERS = 8  # each holds every model
+
+
+def start(settings: Settings, poll: float = 0.1, say: Say = lambda text: None) -> list[Readiness]:
+    """See ``Host``."""
+    make_run_folder(settings.run_dir)
+    with FileLock(settings.run_dir / "start.lock"):
+        registry, supervisor = Registry(settings.model_store), Supervisor(settings)
+        refused = verified(registry)[1] | unserved(registry)
+        deadline = time.monotonic() + START_TIMEOUT
+        began = _start(settings, supervisor, say)
+
+        def check(waiting: str) -> None:
+            _check(settings, supervisor, began, deadline, waiting)
+
+        while silent := [name for name in parts(settings) if not watcher.answers(liveness(settings, name))]:
+            check(f"{', '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer")
+            time.sleep(poll)
+        rollout(settings, say=say).converge()
+        return wait_until_ready(settings, refused, check, poll)
+
+
+def unserved(registry: Registry) -> dict[str, str]:
+    """Return why champions are not served on this host, by model."""
+    faults = {}
+    for name, (_, version) in registry.champions().items():
+        try:
+            check_served(registry.store / version.archive)
+        except ArchiveError as error:
+            faults[name] = str(error)
+    return faults
+
+
+def stop(settings: Settings) -> int:
+    """See ``Host``: each worker answers first what it has taken."""
+    workers, supervisor = find_workers(settings), Supervisor(settings)
+    supervisor.stop(*(name for name in supervisor.parts() if name.startswith(PREFIX)))
+    end(find_workers(settings))  # those that no supervisor knows
+    if workers and settings.metrics_dir is None:  # ours, in memory
+        shutil.rmtree(settings.metrics, ignore_errors=True)
+    return len(workers)
+
+
+def find(settings: Settings) -> psutil.Process | None:
+    """See ``Host``."""
+    return next(iter(find_workers(settings)), None)
+
+
+def find_workers(settings: Settings) -> list[psutil.Process]:
+    """Return the workers of these settings, told by the folder of the run, also such as nobody supervises."""
+    mark = ["--run-dir", str(settings.run_dir.resolve())]
+    return [process for process, command in commands() if MODULE in command and command[-2:] == mark and runs(process)]
+
+
+def memory(settings: Settings) -> dict[str, float]:
+    """See ``Host``: of the workers together."""
+    return {"workers": sum(worker.memory_info().rss for worker in find_workers(settings)) / 1e6}
+
+
+def parts(settings: Settings) -> list[str]:
+    """See ``Host``: one a worker."""
+    return [f"{PREFIX}{number}" for number in range(1, 1 + worker_count())]
+
+
+def companions(settings: Settings) -> Sequence[Companion]:
+    """See ``Host``: the exporter alone, since there is no management port."""
+    return [companion.exporter(settings)]
+
+
+def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> DirectRollout:
+    """See ``Host``: it goes by files in the folders of the run and of the models, wherever the host is reached."""
+    return DirectRollout(Registry(settings.model_store), board(settings), say)
+
+
+def board(settings: Settings) -> Board:
+    """Return what the workers of a run tell each other."""
+    return Board(settings.run_dir / "direct")
+
+
+def worker_count() -> int:
+    """Return how many workers there are: one a core."""
+    return max(1, min(available_cores(), MOST_WORKERS))
+
+
+def socket_path(settings: Settings, name: str) -> Path:
+    """Return the socket on which one worker alone answers, as the port is shared by all."""
+    return settings.temporary / f"{name}.sock"
+
+
+def liveness(settings: Settings, name: str) -> str:
+    """Return what the watcher asks a worker by."""
+    return f"unix:{socket_path(settings, name)}"
+
+
+def log(settings: Settings, name: str) -> Path:
+    """Return where a worker writes."""
+    return settings.run_dir / f"{name}.log"
+
+
+def command(settings: Settings, name: str) -> list[str]:
+    """Return the command line of a worker."""
+    options = ["--name", name, "--workers", str(worker_count()), "--run-dir", str(settings.run_dir.resolve())]
+    return [sys.executable, "-m", MODULE, *options]
+
+
+def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
+    """Start the workers that the supervisor does not have; returns their names."""
+    states = {state.name for state in supervisor.states() if state.alive}
+    if not states.intersection(parts(settings)):
+        if orphans := find_workers(settings):
+            say(f"{len(orphans)} workers of the direct host have no supervisor: they are started anew")
+            end(orphans)
+        _check_port(settings)
+        make_private(settings.temporary)
+        empty_metrics(settings)
+        shutil.rmtree(settings.run_dir / "direct", ignore_errors=True)
+    variables = capturing(settings) | measuring(settings)
+    began = [
+        name
+        for name in parts(settings)
+        if supervisor.start(name, command(settings, name), log(settings, name), liveness(settings, name), variables)
+    ]
+    if began:
+        say(f"started {len(began)} workers of the direct host, logs {log(settings, f'{PREFIX}N')}")
+    return began
+
+
+def _check_port(settings: Settings) -> None:
+    """Raise if somebody else listens on the inference port, which workers could share unnoticed.
+
+    Raises:
+        LaunchError: see above.
+    """
+    address = settings.bind_address
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, settings.inference_port))
+        except OSError as error:
+            what = f"cannot listen on {address}:{settings.inference_port}: {error.strerror}"
+            raise LaunchError(f"{what}; set MARLOOP_INFERENCE_PORT") from error
+
+
+def _check(settings: Settings, supervisor: Supervisor, began: Sequence[str], deadline: float, waiting: str) -> None:
+    """Raise if a worker, whether it was started now or before, can no longer be waited for."""
+    states = {state.name: state for state in supervisor.states()}
+    for name in parts(settings):
+        state, file = states.get(name), log(settings, name)
+        if state is None or not state.alive or (name in began and state.state == "BACKOFF"):
+            if began:
+                supervisor.stop(*began)
+            raise LaunchError(f"{name} of the direct host ended. The end of {file}:\n{tail(file)}")
+    if time.monotonic() > deadline:
+        file = log(settings, parts(settings)[0])
+        raise LaunchError(f"not ready after {START_TIMEOUT:.0f} s ({waiting}). The end of {file}:\n{tail(file)}")

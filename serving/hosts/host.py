@@ -1,0 +1,152 @@
+"""What a host is: it serves the registry's champions on this machine, and its rollout changes which versions it serves.
+
+A host is a module of these functions; ``serving/hosts/chosen.py`` knows all of them.
+"""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import psutil
+from filelock import FileLock
+
+from serving.readiness import Readiness
+from serving.registry import Registry
+from serving.settings import Settings
+from serving.supervision.companion import Companion
+
+TIMEOUT = 120.0  # s for a change, which waits until a model is loaded
+LOCK = "rollout.lock"  # in the model store
+Say = Callable[[str], None]
+
+
+class LaunchError(Exception):
+    """A host cannot be started, or does not take a change; the message says why and what to do."""
+
+
+class Rollout(Protocol):
+    """Changes what one running host serves. One change at a time, on this machine: the others wait."""
+
+    def answers(self) -> bool:
+        """Whether the host can be asked."""
+
+    def beside(self, name: str, number: str) -> None:
+        """Serve a version beside the champion, which goes on to answer whoever names no version.
+
+        Raises:
+            ArchiveError: its archive is not as registered.
+            KeyError: no such model or version.
+            LaunchError: the host refuses it, or does not serve the model, so that it would be the default.
+        """
+
+    def withdraw(self, name: str, number: str) -> None:
+        """Serve a version no longer, unless the registry says that it is champion.
+
+        Raises:
+            LaunchError: the host refuses.
+        """
+
+    def promote(self, name: str, number: str) -> str:
+        """Make a version champion: it is loaded first, and the former one goes when it has answered what it was asked.
+
+        Returns:
+            The former champion's number; of the champion its own, which makes this the way to finish what was broken
+            off; empty if there was none.
+
+        Raises:
+            ArchiveError: its archive is not as registered; nothing has changed.
+            KeyError: no such model or version.
+            LaunchError: the host refuses. The registry tells whether the former champion is champion still, or whether
+                only the rest of the way is left to ``converge``.
+        """
+
+    def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
+        """Serve the registry's champions and nothing else of their models: a new one is ready before the old one goes.
+
+        A champion whose archive is not as registered is told and left out, and what is served of it goes on.
+
+        Args:
+            keep: models and versions that may stay beside.
+
+        Raises:
+            LaunchError: the host refuses something; the other models are up to date.
+        """
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where a running host is reached from another machine; empty: where the settings say.
+
+    Attributes:
+        inference_url: of the inference port.
+        management_address: of TorchServe's management, ``unix:/path`` or the URL of its port.
+        token: that the port wants, where one is configured.
+    """
+
+    inference_url: str = ""
+    management_address: str = ""
+    token: str = ""
+
+
+HERE = Reach()
+
+
+class Host(Protocol):
+    """Starts, finds and stops what serves; the settings of each call name the run."""
+
+    @property
+    def TITLE(self) -> str:  # noqa: N802 - a constant of a module
+        """What sentences call it."""
+
+    def start(self, settings: Settings, poll: float = ..., say: Say = ...) -> list[Readiness]:
+        """Start it, or bring the running one up to date, and wait until every champion answers.
+
+        Returns:
+            The readiness of every champion; refused archives are among them.
+
+        Raises:
+            LaunchError: it ended, or did not answer in time; the message has the end of its log.
+            SupervisorError: its supervisor cannot be started.
+        """
+
+    def stop(self, settings: Settings) -> int:
+        """End it and every process that it started; returns how many."""
+
+    def find(self, settings: Settings) -> psutil.Process | None:
+        """Return its first process; None if it does not run."""
+
+    def memory(self, settings: Settings) -> dict[str, float]:
+        """Return the resident memory of its processes, by kind, in MB."""
+
+    def parts(self, settings: Settings) -> Sequence[str]:
+        """Return the names of its supervised parts."""
+
+    def companions(self, settings: Settings) -> Sequence[Companion]:
+        """Return the services of ours that run beside it, in the order in which they start."""
+
+    def rollout(self, settings: Settings, reach: Reach = ..., say: Say = ...) -> Rollout:
+        """Return what changes which versions it serves."""
+
+
+@contextlib.contextmanager
+def alone(registry: Registry) -> Iterator[None]:
+    """Change what is served while no other process does: they wait, whichever host it is.
+
+    Raises:
+        LaunchError: the model store cannot be written.
+    """
+    try:
+        registry.store.mkdir(parents=True, exist_ok=True)
+        held = FileLock(registry.store / LOCK).acquire()
+    except OSError as error:
+        what = "what is served can only be changed from where the model store can be written"
+        raise LaunchError(f"{what}: {error}") from error
+    with held:
+        yield
+
+
+def champion_number(registry: Registry, name: str) -> str:
+    """Return the number of a model's champion; empty if there is none."""
+    champion = registry.champions().get(name)
+    return champion.number if champion else ""

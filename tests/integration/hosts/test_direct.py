@@ -1,0 +1,258 @@
+"""The direct host as a user runs it: right answers while versions change, workers die and hang, and the host stops."""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from serving import archive, readiness
+from serving.hosts.direct import background
+from serving.hosts.host import LaunchError
+from serving.registry import Registry, file_sha256
+from serving.settings import ROOT, Settings
+from serving.supervision.supervisor import Supervisor
+from tests.chaos.load import RIGHT, Question, clients
+from tests.integration.conftest import Server, environment, put, serve, settings_for
+from tests.support.waiting import wait_until
+
+LINEAR = Question("/predictions/linear", {"x": 6}, {"prediction": 11.999998})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two models."""
+    return put(tmp_path_factory.mktemp("models") / "store", "linear", "flights")
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def host(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A direct host with a store of its own; each test leaves it whole."""
+    own = shutil.copytree(models, tmp_path_factory.mktemp("direct") / "store")
+    with tempfile.TemporaryDirectory() as folder, serve(settings_for(own, Path(folder), host="direct")) as running:
+        yield running
+
+
+def get(settings: Settings, path: str) -> httpx.Response:
+    return httpx.get(f"{settings.inference_url}{path}", timeout=5, trust_env=False)
+
+
+def is_ready(settings: Settings) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return get(settings, "/v2/health/ready").status_code == 200
+    return False
+
+
+def registry_of(server: Server) -> Registry:
+    return Registry(server.settings.model_store)
+
+
+def test_every_model_answers_its_example_on_every_worker(host: Server) -> None:
+    names = background.parts(host.settings)
+    for name in names:
+        transport = httpx.HTTPTransport(uds=str(background.socket_path(host.settings, name)))
+        with httpx.Client(transport=transport, timeout=10) as client:
+            for model in registry_of(host).champions():
+                assert readiness.ask(client, "http://worker", host.contract(model)).detail == ""
+    assert len(background.board(host.settings).workers()) == len(names)
+
+
+def test_versions_are_served_beside_promoted_and_withdrawn_without_a_failed_request(host: Server) -> None:
+    registry, rollout = registry_of(host), background.rollout(host.settings)
+    (number, version) = registry.champions()["linear"]
+    with registry.change() as models:
+        models["linear"]["9.9"] = type(version)(version.archive, version.sha256, "challenger", version.created)
+    with clients(host.url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 50)
+        rollout.beside("linear", "9.9")
+        assert get(host.settings, "/v2/models/linear").json()["versions"] == [number, "9.9"]
+        rollout.withdraw("linear", "9.9")
+        assert get(host.settings, "/v2/models/linear").json()["versions"] == [number]
+        assert rollout.promote("linear", "9.9") == number
+        assert get(host.settings, "/v2/models/linear").json()["versions"] == ["9.9"]
+        rollout.promote("linear", number)
+        rollout.converge()
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
+def test_a_broken_archive_never_takes_the_old_one_down(host: Server) -> None:
+    registry = registry_of(host)
+    number, version = registry.champions()["linear"]
+    broken = registry.store / "broken.mar"
+    broken.write_bytes(archive.rewritten((registry.store / version.archive).read_bytes(), {archive.ONNX: b"no graph"}))
+    with registry.change() as models:
+        models["linear"]["6.6"] = type(version)(broken.name, file_sha256(broken), "challenger", version.created)
+    with pytest.raises(LaunchError, match=r"linear 6\.6: "):
+        background.rollout(host.settings).promote("linear", "6.6")
+    assert registry.champions()["linear"][0] == number
+    wait_until(lambda: is_ready(host.settings), timeout=20)
+
+
+def test_an_archive_that_is_mended_is_served_without_a_word_to_anybody(host: Server) -> None:
+    registry = registry_of(host)
+    number, version = registry.champions()["linear"]
+    content = (registry.store / version.archive).read_bytes()
+    with registry.change() as models:
+        models["linear"]["7.7"] = type(version)("late.mar", version.sha256, "challenger", version.created)
+    board = background.board(host.settings)
+    board.ask_beside([("linear", "7.7")])
+    wait_until(lambda: not is_ready(host.settings), timeout=20)
+    (registry.store / "late.mar").write_bytes(content)
+    wait_until(lambda: is_ready(host.settings), timeout=30)
+    background.rollout(host.settings).withdraw("linear", "7.7")
+
+
+def test_a_killed_worker_is_told_and_comes_back(host: Server) -> None:
+    before = host.worker_pids()
+    killed = psutil.Process(min(before))
+    killed.kill()
+    wait_until(lambda: killed.pid not in host.worker_pids() and len(host.worker_pids()) == len(before), timeout=30)
+    wait_until(lambda: is_ready(host.settings), timeout=60)
+    with clients(host.url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
+def test_a_hung_worker_is_told_then_ended_and_comes_back(host: Server) -> None:
+    hung = psutil.Process(min(host.worker_pids()))
+    hung.suspend()
+    wait_until(lambda: f"worker {hung.pid}" in background.board(host.settings).faults(1), timeout=5)
+    wait_until(lambda: hung.pid not in host.worker_pids(), timeout=60)
+    wait_until(lambda: is_ready(host.settings), timeout=60)
+
+
+def test_a_host_whose_supervisor_was_killed_is_started_anew(models: Path, run_dir: Path) -> None:
+    settings = settings_for(models, run_dir, host="direct")
+    with serve(settings) as server:
+        before, supervisor = server.worker_pids(), Supervisor(settings).find()
+        assert supervisor is not None
+        supervisor.kill()
+        wait_until(lambda: Supervisor(settings).find() is None)
+        assert all(model.ready for model in background.start(settings))
+        assert len(server.worker_pids()) == len(before)
+        assert not server.worker_pids() & before
+
+
+def test_the_host_answers_what_it_took_before_it_stops(models: Path, run_dir: Path) -> None:
+    body = b'{"x": 6}'
+    head = "POST /predictions/linear HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\nContent-Length: 8"
+    settings = settings_for(models, run_dir, host="direct")
+    with serve(settings):
+        address = (settings.bind_address, settings.inference_port)
+        with socket.create_connection(address, timeout=30) as begun:
+            begun.sendall(head.encode() + b"\r\n\r\n" + body[:4])
+            wait_until(lambda: is_ready(settings))
+            stopping = threading.Thread(target=background.stop, args=(settings,))
+            stopping.start()
+            wait_until(lambda: not accepts(address))
+            begun.sendall(body[4:])
+            answer = b"".join(iter(lambda: begun.recv(65536), b""))
+            stopping.join()
+        ends = [line for line in (run_dir / "supervisor.log").read_text().splitlines() if "stopped: direct-" in line]
+    assert len(ends) == background.worker_count()
+    assert all("exit status 0" in line for line in ends)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close" in answer.lower()
+    assert answer.endswith(b'{"prediction":11.999998}')
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_it(models: Path, run_dir: Path) -> None:
+    settings = settings_for(models, run_dir, host="direct")
+    address = (settings.bind_address, settings.inference_port)
+    with (
+        socket.create_server(address, reuse_port=True),
+        pytest.raises(LaunchError, match=f"cannot listen on 127.0.0.1:{settings.inference_port}: .* in use"),
+    ):
+        background.start(settings)
+    assert background.find(settings) is None
+
+
+def test_the_commands_of_a_user_work_from_start_to_stop(models: Path, run_dir: Path) -> None:
+    settings = settings_for(models, run_dir, host="direct")
+
+    def run(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-m", "serving", command]
+        variables = environment(settings) | variables
+        return subprocess.run(arguments, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120)
+
+    status = run("status")
+    assert (status.returncode, status.stdout) == (1, "the direct host does not run: `make up HOST=direct` starts it\n")
+    try:
+        up = run("up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert up.stdout.count("curl -H 'Content-Type: application/json' -d '") == 2
+        assert run("up").returncode == 0  # again, on what runs already
+        other = run("up", MARLOOP_HOST="torchserve")
+        assert other.returncode == 1
+        assert "the direct host runs here" in other.stdout
+        status = run("status", MARLOOP_HOST="torchserve")  # it is told of whatever runs
+        assert (status.returncode, status.stdout.count("as expected")) == (0, 2), status.stdout
+        assert all(f"{name}: runs for" in status.stdout for name in background.parts(settings))
+    finally:
+        down = run("down", MARLOOP_HOST="torchserve")
+    assert f"stopped {background.worker_count() + 1} processes" in down.stdout
+    assert run("status").returncode == 1
+
+
+HEAD = b"POST /predictions/linear HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
+SMUGGLED = {
+    "a bare LF that ends a chunk's line": HEAD + b'Transfer-Encoding: chunked\r\n\r\n8\n{"x": 6}\r\n0\r\n\r\n',
+    "a line's end in a chunk's extension": HEAD
+    + b'Transfer-Encoding: chunked\r\n\r\n8;a="\r\n"\r\n{"x": 6}\r\n0\r\n\r\n',
+    "two encodings beside a length": HEAD
+    + b'Transfer-Encoding: chunked, identity\r\nContent-Length: 8\r\n\r\n{"x": 6}',
+    "a control character before a name": HEAD + b'\x01Transfer-Encoding: chunked\r\nContent-Length: 8\r\n\r\n{"x": 6}',
+}
+
+
+def exchange(server: Server, sent: bytes) -> bytes:
+    """All that is answered to bytes, after which this side sends no more."""
+    with socket.create_connection((server.settings.bind_address, server.settings.inference_port), timeout=30) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@pytest.mark.parametrize("what", SMUGGLED)
+def test_a_request_that_others_could_read_differently_is_refused(host: Server, what: str) -> None:
+    assert exchange(host, SMUGGLED[what]).startswith(b"HTTP/1.1 400 ")
+
+
+def test_pipelined_requests_to_two_models_are_answered_in_order(host: Server) -> None:
+    row = json.dumps(host.contract("flights").example.request).encode()
+    sent, expected = b"", list[bytes]()
+    for _ in range(20):
+        for model, body in (("flights", row), ("linear", b'{"x": 6}')):
+            head = HEAD.replace(b"linear", model.encode()) + b"Content-Length: %d\r\n\r\n" % len(body)
+            sent, expected = sent + head + body, [*expected, b"11.999998" if model == "linear" else b""]
+    with socket.create_connection((host.settings.bind_address, host.settings.inference_port), timeout=30) as client:
+        client.sendall(sent)
+        answered = b""
+        while answered.count(b"prediction") < len(expected):
+            answered += client.recv(65536)
+    answers = re.findall(rb'"prediction":([\d.]+)', answered)
+    assert [answer == b"11.999998" for answer in answers] == [value == b"11.999998" for value in expected]
+
+
+def accepts(address: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=5):
+        return True
+    return False
