@@ -1,4 +1,4 @@
-"""Bad input gets a clear 4xx and harms nobody else, through a real TorchServe.
+"""Bad input gets a clear 4xx and harms nobody else, on each host.
 
 That no worker was killed or restarted is checked once, when the session's server stops.
 """
@@ -20,6 +20,12 @@ JSON = "application/json"
 FLIGHT = b'{"distance": 1400, "hour": 5, "carrier": "UA", "origin": "EWR", "dest": "IAH"}'
 V2 = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "outputs": [{"name": "z"}]}'
 V2_DTYPE = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "BOOL", "data": [1]}]}'
+
+
+@pytest.fixture(scope="module")
+def server(either: Server) -> Server:
+    """Each host."""
+    return either
 
 
 def png(width: int, height: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Unmodified clients of KServe's protocols understand every answer of a real TorchServe, errors included."""
+"""Unmodified clients of KServe's protocols understand every answer of each host, errors included."""
 
 from typing import Any
 
@@ -9,6 +9,12 @@ from tests.integration.conftest import Server
 
 Report = dict[str, Any]
 RIGHT = pytest.approx([2, 12], abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def server(either: Server) -> Server:
+    """Each host."""
+    return either
 
 
 def host(server: Server) -> str:

@@ -1,0 +1,171 @@
+"""What is promised to users on every host; what one has not stands in the table of docs/operations.md."""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving import archive
+from serving.registry import Registry, Version, file_sha256
+from serving.settings import ROOT
+from tests import readme
+from tests.chaos.load import RIGHT, Question, clients
+from tests.integration.conftest import Server, monitored
+from tests.support.waiting import wait_until
+
+LINEAR = Question("/predictions/linear", {"x": 6}, {"prediction": 11.999998})
+NEXT = "7.0"  # the number of a version that a test makes
+
+
+@pytest.fixture(scope="module", params=["torchserve", "direct"])
+def own(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each host, which captures, with its monitor and a store of its own, whose model linear has a second version."""
+    folder = tmp_path_factory.mktemp("hosts")
+    models = Path(shutil.copytree(store, folder / "store"))
+    add_version(Registry(models), "linear")
+    with monitored(models, folder / "runs", {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
+        yield server
+
+
+def add_version(registry: Registry, model: str) -> None:
+    """Register the champion once more, as a challenger of another number."""
+    content = registry.verify(registry.champion(model).version).read_bytes()
+    contract = replace(registry.champion_contract(model), version=NEXT)
+    manifest = json.loads(archive.read(content, archive.MANIFEST))
+    manifest["model"]["modelVersion"] = NEXT
+    path = registry.store / f"{model}-{NEXT}.mar"
+    changed = {archive.CONTRACT: contract.to_json(), archive.MANIFEST: json.dumps(manifest).encode()}
+    path.write_bytes(archive.rewritten(content, changed))
+    with registry.change() as models:
+        version = Version(path.name, file_sha256(path), "challenger", "2026-01-01T00:00:00+00:00")
+        models[model][NEXT] = version
+
+
+def monitor(server: Server, method: str, path: str, **request: object) -> httpx.Response:
+    response = httpx.request(method, f"{server.settings.monitor_url}{path}", timeout=60, trust_env=False, **request)  # type: ignore[arg-type]
+    assert response.status_code == 200, response.text
+    return response
+
+
+def counted(server: Server, model: str) -> Counter[str]:
+    """The requests that workers have answered, by status."""
+    text = httpx.get(f"{server.settings.exporter_url}/metrics", timeout=30, trust_env=False).text
+    counts: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "model_requests_total" and sample.labels["model"] == model:
+                counts[sample.labels["code"]] += int(sample.value)
+    return counts
+
+
+def test_what_readme_and_docs_show_is_answered_so(own: Server) -> None:
+    for example in readme.shown():
+        if "/fashion" not in example.command:  # which learns less here than for a user
+            answer = example.run(own.url)
+            assert example.agrees(answer), answer
+
+
+def test_the_exporter_counts_what_was_sent(own: Server) -> None:
+    before = counted(own, "fashion")
+    for body in [b"{"] * 20:
+        assert own.client.post(f"{own.url}/predictions/fashion", content=body).status_code == 400
+    assert (counted(own, "fashion") - before)["400"] == 20
+
+
+def test_the_monitor_finds_every_model_ready_and_gets_what_was_predicted(own: Server) -> None:
+    wait_until(lambda: monitor(own, "GET", "/healthz").is_success and ready(own))
+
+    def predictions() -> int:
+        return int({model["name"]: model["predictions"] for model in monitor(own, "GET", "/models").json()}["flights"])
+
+    before, row = predictions(), own.contract("flights").example.request
+    for _ in range(5):
+        assert own.client.post(f"{own.url}/predictions/flights", json=row).status_code == 200
+    wait_until(lambda: predictions() == before + 5)
+
+
+def ready(server: Server) -> bool:
+    return httpx.get(f"{server.settings.monitor_url}/readyz", timeout=30, trust_env=False).status_code == 200
+
+
+def test_a_version_is_promoted_and_rolled_back_by_the_monitor_without_a_failed_request(own: Server) -> None:
+    registry = Registry(own.settings.model_store)
+    former = registry.champion("linear").number
+    with clients(own.url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 50)
+        monitor(own, "POST", "/models/linear/promote", json={"version": NEXT})
+        assert registry.champion("linear").number == NEXT
+        assert own.client.post(f"{own.url}/predictions/linear/{NEXT}", json={"x": 6}).status_code == 200
+        monitor(own, "POST", "/models/linear/rollback")
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+    assert registry.champion("linear").number == former
+
+
+def test_many_clients_get_each_their_own_answer(own: Server) -> None:
+    answers: dict[int, float] = {}
+
+    def ask(x: int) -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            answers[x] = client.post(f"{own.url}/predictions/linear", json={"x": x}).json()["prediction"]
+
+    threads = [threading.Thread(target=ask, args=(x,)) for x in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answers[x] for x in range(40)] == pytest.approx([2 * x for x in range(40)], abs=0.1)
+
+
+def status(path: str, method: str = "GET") -> Callable[[Server], bool]:
+    return lambda server: server.client.request(method, f"{server.url}{path}", json={"x": 6}).status_code == 200
+
+
+def port(name: str) -> Callable[[Server], bool]:
+    def listens(server: Server) -> bool:
+        address = (server.settings.private_address, getattr(server.settings, name))
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=5):
+            return True
+        return False
+
+    return listens
+
+
+# A row of the table, and whether a host has it.
+DIFFERENCES: dict[str, Callable[[Server], bool]] = {
+    "`/v2/health/ready`, `/v2/models/{model}`, `/v1/models`, `/v2/repository/index` at the plain base URL": status(
+        "/v2/models/linear"
+    ),
+    "`/openapi.json` and `/docs`": status("/docs"),
+    "`/models/{model}/invoke`, `/{model}/predict`, `/invocations`": status("/models/linear/invoke", "POST"),
+    "gRPC, port 7070": port("grpc_inference_port"),
+    "management, port 8081": port("management_port"),
+    "TorchServe's own metrics, port 8082": port("metrics_port"),
+}
+
+
+@pytest.mark.parametrize("row", DIFFERENCES)
+def test_a_host_has_what_the_table_says(own: Server, row: str) -> None:
+    cells = {line.split("|")[1].strip(): line.split("|")[2:4] for line in table()}
+    torchserve, direct = (cell.strip() for cell in cells[row])
+    said = {"torchserve": torchserve, "direct": direct}[own.settings.host]
+    assert said.startswith(("yes", "no"))
+    assert DIFFERENCES[row](own) == said.startswith("yes")
+
+
+def table() -> list[str]:
+    """The lines of the table of differences."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.partition("### Differences between hosts\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| .*\|$", section, re.MULTILINE)
