@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from handlers.contract import ModelContract
-from loadtests import slo
 from loadtests.plan import Plan, contracts
 from loadtests.profiles import PROFILES, ProfileName
+from loadtests.slo import FILE, failed, read_slo
 from loadtests.tune.candidates import grid
 from serving import command_line
 from serving.command_line import option
@@ -52,7 +52,7 @@ def run_command(
     seed: Annotated[int, typer.Option(help="Of the requests that are drawn.")] = 0,
     slo_file: Annotated[
         Path, typer.Option("--slo", help="File of the objectives.", show_default="loadtests/slo.yaml")
-    ] = slo.FILE,
+    ] = FILE,
     reports: Annotated[Path, typer.Option(help="Folder for the reports.", show_default="loadtests/reports")] = HERE
     / "reports",
     seconds: Annotated[
@@ -65,13 +65,13 @@ def run_command(
     """
     settings = _settings()
     url = (host or settings.inference_url).rstrip("/")
-    asked = _asked(settings, model, profile, slo_file)
+    models = _models(settings, model, profile, slo_file)
     options = ["--host", url]
     report = ""
     if role == "worker":
         options += ["--worker", "--master-host", master_host, "--master-port", str(master_port)]
     else:
-        _check_service(url, asked)
+        _check_service(url, models)
         _check_port(settings.private_address, port)
         folder = _report_folder(reports, model, profile)
         report = str(folder)
@@ -113,13 +113,13 @@ def tune_command(
     candidates = grid(workers or [1, 2], batch_sizes or [1, 16, 64, 128], delays or [1, 3])
     try:
         tuning = Tuning(_settings(), model, p99_ms, seconds, _report_folder(reports, model, "tune"), console)
-        found = tuning.run(candidates, clients or [1, 16, 64, 256], keep)
+        best = tuning.run(candidates, clients or [1, 16, 64, 256], keep)
     except (ArchiveError, ManagementError, WrkError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         console.print("interrupted; the service is as it was")
         raise typer.Exit(130) from None
-    raise typer.Exit(0 if found else 1)
+    raise typer.Exit(0 if best else 1)
 
 
 @app.command("guard")
@@ -182,14 +182,14 @@ def versus_command(
     environment = dict(change.split("=", 1) for change in changes or [] if "=" in change)
     sides = versus.Side(own), versus.Side(store or own, checkout.resolve(), environment)
     try:
-        found = versus.compare(sides, model, clients, rounds, seconds, console.print)
+        ratio = versus.compare(sides, model, clients, rounds, seconds, console.print)
     except (ArchiveError, StartError, WrkError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    middle, low, high = found.throughput
+    middle, low, high = ratio.throughput
     console.print(f"{model}, {clients} clients, {rounds} rounds: the other side has {middle:.3f} of the throughput")
-    console.print(f"({low:.3f} to {high:.3f}), {found.p50:.3f} of the p50, {found.p99:.3f} of the p99")
+    console.print(f"({low:.3f} to {high:.3f}), {ratio.p50:.3f} of the p50, {ratio.p99:.3f} of the p99")
 
 
 @app.command("overload")
@@ -219,7 +219,7 @@ def overload_command(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     overload.describe(measured, lambda line: console.print(line, markup=False))
-    missed = slo.failed(overload.judge(model, measured))
+    missed = failed(overload.judge(model, measured))
     for verdict in missed:
         console.print(f"MISSED {verdict}", markup=False)
     raise typer.Exit(1 if missed else 0)
@@ -241,21 +241,21 @@ def _settings() -> Settings:
         _fail(str(error))
 
 
-def _asked(settings: Settings, model: str, profile: str, slo_file: Path) -> list[ModelContract]:
+def _models(settings: Settings, model: str, profile: str, slo_file: Path) -> list[ModelContract]:
     """The models of a run, once everything that it needs on this side is there."""
     if importlib.util.find_spec("locust") is None:
         _fail("Locust is not installed: `make load` installs it, or `pip install -e '.[load]'`")
     try:
-        asked = contracts(settings, model)
-        objectives = slo.read(slo_file)
-        for contract in asked:
-            objectives.objectives(contract.name, profile)
+        models = contracts(settings, model)
+        slo = read_slo(slo_file)
+        for contract in models:
+            slo.objectives(contract.name, profile)
     except (ArchiveError, ValueError) as error:
         _fail(str(error))
-    return asked
+    return models
 
 
-def _check_service(url: str, asked: list[ModelContract]) -> None:
+def _check_service(url: str, models: list[ModelContract]) -> None:
     """End with a message if a model does not answer its example."""
     with httpx.Client(timeout=10, trust_env=False) as client:
         try:
@@ -264,10 +264,11 @@ def _check_service(url: str, asked: list[ModelContract]) -> None:
             _fail(f"--host {url}: {error}")
         except httpx.HTTPError as error:
             _fail(f"no service answers at {url} ({type(error).__name__}): `make up` starts it, `--host` names another")
-        found = [ask(client, url, contract) for contract in asked]
-    for one in found:
-        if not one.ready:
-            _fail(f"{one.name} {one.version} is not served at {url}: {one.detail}. `make up` serves every champion")
+        answers = [ask(client, url, contract) for contract in models]
+    for answer in answers:
+        if not answer.ready:
+            model = f"{answer.name} {answer.version}"
+            _fail(f"{model} is not served at {url}: {answer.detail}. `make up` serves every champion")
 
 
 def _check_port(address: str, port: int) -> None:

@@ -1,11 +1,11 @@
-"""The profiles as Locust's load shapes. Importing Locust replaces Python's sockets by gevent's."""
+"""A profile as Locust's load shape. Importing Locust replaces Python's sockets by gevent's."""
 
 from collections.abc import Callable
 from typing import ClassVar
 
 from locust import LoadTestShape
 
-from loadtests.profiles import PROFILES, Profile, Stage
+from loadtests.profiles import Profile, Stage
 
 
 class ProfileShape(LoadTestShape):
@@ -42,12 +42,3 @@ class ProfileShape(LoadTestShape):
             self._index, self._target = index, self.profile.target(index, now=self._target[0])
             self.on_stage(self.profile.stages[index])
         return self._target
-
-
-def shape_of(name: str, users: int | None, seconds: float | None) -> type[ProfileShape]:
-    """The shape of a profile, with another peak of users or another length.
-
-    Raises:
-        KeyError: no such profile.
-    """
-    return type(name.title(), (ProfileShape,), {"profile": PROFILES[name].scaled(users, seconds)})

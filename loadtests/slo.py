@@ -58,9 +58,9 @@ class Slo(Struct, frozen=True, forbid_unknown_fields=True):
             ValueError: an objective is named nowhere.
         """
         merged = self._merged(model, profile)
-        known = {name: value for name, value in merged.items() if name in Objectives.__struct_fields__}
+        named = {name: value for name, value in merged.items() if name in Objectives.__struct_fields__}
         try:
-            return msgspec.convert(known, Objectives)
+            return msgspec.convert(named, Objectives)
         except msgspec.ValidationError as error:
             raise ValueError(f"slo.yaml, {model}, {profile}: {error}") from None
 
@@ -76,8 +76,8 @@ class Slo(Struct, frozen=True, forbid_unknown_fields=True):
         return merged
 
 
-def read(path: Path = FILE) -> Slo:
-    """Read the file.
+def read_slo(path: Path = FILE) -> Slo:
+    """Read the objectives.
 
     Raises:
         ValueError: it is not as it should be; the message names the place.
@@ -131,7 +131,7 @@ class Measured:
         return _percentile(self.first_times, share)
 
     def rate(self, count: int) -> float:
-        """So many in the run as so many a second."""
+        """Return a count of the run as a count a second."""
         return count / self.seconds if self.seconds else 0.0
 
 
@@ -163,7 +163,7 @@ class Verdict(NamedTuple):
 
     @property
     def met(self) -> bool:
-        """Whether it is."""
+        """Whether what was measured keeps to the limit."""
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     def __str__(self) -> str:
@@ -195,13 +195,13 @@ def judge(model: str, objectives: Objectives, measured: Measured, recovery: Meas
         "tokens_per_second": (objectives.tokens_per_second, measured.rate(measured.tokens)),
     }
     return [
-        Verdict(model, name, limit, found, bounds is at_least)
+        Verdict(model, name, limit, value, bounds is at_least)
         for bounds in (at_most, at_least)
-        for name, (limit, found) in bounds.items()
+        for name, (limit, value) in bounds.items()
         if limit is not None
     ]
 
 
 def failed(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Those that were not met."""
+    """Return the verdicts that were not met."""
     return [verdict for verdict in verdicts if not verdict.met]

@@ -1,4 +1,4 @@
-"""The users: one class a model, who ask at a steady pace and look at every answer.
+"""The users: they ask one model at a steady pace, and look at every answer. A run has a class of them for each model.
 
 Those of a language model read its answers as streams, token by token. Beside the request itself Locust is told two
 figures of each stream, under names of their own: the time to its first token, and its tokens per second after that,
@@ -30,15 +30,14 @@ PARTS = 3  # after which a client that leaves has left
 _FULL = (b"no worker to serve inference request", b'"code":"overloaded"')
 
 
-class ModelUser(FastHttpUser):
-    """Asks one model.
+class TensorUser(FastHttpUser):
+    """Asks one model of tensors.
 
     Attributes:
         contract: of the model.
         pool: requests, one of which is sent each time.
     """
 
-    abstract = True
     network_timeout = 30.0
     connection_timeout = 10.0
     contract: ClassVar[ModelContract]
@@ -75,7 +74,6 @@ class ChatUser(FastHttpUser):
         pool: requests, one of which is sent each time.
     """
 
-    abstract = True
     network_timeout = 120.0  # an answer may wait behind hundreds of others
     connection_timeout = 10.0
     contract: ClassVar[ModelContract]
@@ -84,19 +82,19 @@ class ChatUser(FastHttpUser):
     @task
     def ask(self) -> None:
         """Send a request and read the answer."""
-        asked = random.choice(self.pool)
+        request = random.choice(self.pool)
         started = time.perf_counter()
         with self.client.request(
             "POST",
-            asked.url(self.contract),
-            name=f"{self.contract.name} {asked.kind}",
-            data=asked.body,  # type: ignore[arg-type]  # bytes are sent as they are
-            headers=marked(asked.headers),
+            request.url(self.contract),
+            name=f"{self.contract.name} {request.kind}",
+            data=request.body,  # type: ignore[arg-type]  # bytes are sent as they are
+            headers=marked(request.headers),
             catch_response=True,
             stream=True,
         ) as response:
             try:
-                wrong = self._read(asked, response, started)
+                wrong = self._read(request, response, started)
             except FAILURE_EXCEPTIONS as error:
                 wrong = f"no whole answer: {type(error).__name__}"
             response.request_meta["response_time"] = 1000 * (time.perf_counter() - started)
@@ -105,21 +103,21 @@ class ChatUser(FastHttpUser):
             else:
                 response.success()
 
-    def _read(self, asked: ChatRequest, response: ResponseContextManager, started: float) -> str:
+    def _read(self, request: ChatRequest, response: ResponseContextManager, started: float) -> str:
         """What is wrong with the answer; empty if nothing is."""
         if response.status_code == 0:
             response.raise_for_status()  # type: ignore[no-untyped-call]
-        if response.status_code == 200 and asked.kind in ("stream", "counted", "left"):
-            return self._follow(asked, response, started)
+        if response.status_code == 200 and request.kind in ("stream", "counted", "left"):
+            return self._follow(request, response, started)
         body = response.content or b""
         if is_shed(response.status_code, body):
             response.request_meta["name"] = tally.shed_name(self.contract.name)
             return "503: the model's queue is full"
-        return chat_answers.complaint(self.contract, asked, response.status_code, body)
+        return chat_answers.complaint(self.contract, request, response.status_code, body)
 
-    def _follow(self, asked: ChatRequest, response: ResponseContextManager, started: float) -> str:
-        stream = chat_answers.ChatStream(asked)
-        leaves = asked.kind == "left"
+    def _follow(self, request: ChatRequest, response: ResponseContextManager, started: float) -> str:
+        stream = chat_answers.ChatStream(request)
+        leaves = request.kind == "left"
         while event := response.stream.readline(chat_answers.END):
             stream.add(event, time.perf_counter())
             response.request_meta["response_length"] += len(event)
@@ -130,12 +128,12 @@ class ChatUser(FastHttpUser):
             leaves = False
         wrong = stream.complaint() if leaves else stream.end()
         if not wrong and stream.first is not None:
-            self._tell(tally.FIRST_TOKEN, 1000 * (stream.first - started), stream.tokens, "ms")
+            self._count(tally.FIRST_TOKEN, 1000 * (stream.first - started), stream.tokens, "ms")
             if (rate := stream.rate()) is not None:
-                self._tell(tally.RATE, rate, stream.tokens, "tokens/s")
+                self._count(tally.RATE, rate, stream.tokens, "tokens/s")
         return wrong
 
-    def _tell(self, what: str, value: float, tokens: int, unit: str) -> None:
+    def _count(self, what: str, value: float, tokens: int, unit: str) -> None:
         self.environment.events.request.fire(
             request_type=unit,
             name=f"{self.contract.name} {what}",
@@ -160,8 +158,8 @@ def is_shed(status: int, body: bytes) -> bool:
     return status == 503 and any(words in body for words in _FULL)
 
 
-def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -> type[ModelUser] | type[ChatUser]:
-    """The users of one model.
+def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -> type[TensorUser] | type[ChatUser]:
+    """Return the class of the users of one model.
 
     Args:
         weight: share of the users when there are several models.
@@ -170,18 +168,18 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
     rng, chats = np.random.default_rng(seed), contract.task == "generation"
     attributes = {
         "contract": contract,
-        "pool": conversations.draw(contract, rng, POOL) if chats else draw(contract, rng),
+        "pool": conversations.draw_requests(contract, rng, POOL) if chats else draw_requests(contract, rng),
         "weight": weight,
         "wait_time": constant_pacing(pacing) if pacing else constant(0),
         "__doc__": f"Asks {contract.name}.",
     }
-    return type(f"{contract.name}_users", (ChatUser if chats else ModelUser,), attributes)
+    return type(f"{contract.name}_users", (ChatUser if chats else TensorUser,), attributes)
 
 
-def draw(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
-    """Requests for one model: most are valid, some at the edge, some must be refused, and some are the example."""
+def draw_requests(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
+    """Draw requests for one model: most are valid, some at the edge, some must be refused, and some are the example."""
     counts = {kind: round(POOL * share) for kind, share in SHARES.items()}
-    drawn = [example(contract)] * counts["example"]
-    drawn += [edge(contract, rng) for _ in range(counts["edge"])]
-    drawn += [invalid(contract, rng) for _ in range(counts["invalid"])]
-    return drawn + [valid(contract, rng) for _ in range(POOL - len(drawn))]
+    payloads = [example(contract)] * counts["example"]
+    payloads += [edge(contract, rng) for _ in range(counts["edge"])]
+    payloads += [invalid(contract, rng) for _ in range(counts["invalid"])]
+    return payloads + [valid(contract, rng) for _ in range(POOL - len(payloads))]

@@ -86,15 +86,15 @@ class ChatRequest:
         return f"/predictions/{contract.name}/{contract.version}/{self.path}".rstrip("/")
 
 
-def draw(contract: ModelContract, rng: np.random.Generator, count: int) -> list[ChatRequest]:
-    """Requests of all kinds by their shares, at least one of each."""
+def draw_requests(contract: ModelContract, rng: np.random.Generator, count: int) -> list[ChatRequest]:
+    """Draw requests of all kinds by their shares, at least one of each."""
     counts = {kind: max(1, round(count * share)) for kind, share in SHARES.items()}
     faults = invalid()
-    drawn = [example(contract)] * counts["example"]
-    drawn += [faults[int(rng.integers(len(faults)))] for _ in range(counts["invalid"])]
-    drawn += [stream(rng, "counted") for _ in range(counts["counted"])]
-    drawn += [stream(rng, "left") for _ in range(counts["left"])]
-    return drawn + [stream(rng) for _ in range(count - len(drawn))]
+    requests = [example(contract)] * counts["example"]
+    requests += [faults[int(rng.integers(len(faults)))] for _ in range(counts["invalid"])]
+    requests += [stream(rng, "counted") for _ in range(counts["counted"])]
+    requests += [stream(rng, "left") for _ in range(counts["left"])]
+    return requests + [stream(rng) for _ in range(count - len(requests))]
 
 
 def example(contract: ModelContract) -> ChatRequest:
@@ -105,7 +105,7 @@ def example(contract: ModelContract) -> ChatRequest:
 def stream(rng: np.random.Generator, kind: Kind = "stream") -> ChatRequest:
     """A conversation that is to be answered as a stream, with the numbers of tokens at its end."""
     most = int(rng.integers(LEAST, MOST + 1))
-    asked: dict[str, Any] = {
+    body: dict[str, Any] = {
         "messages": conversation(rng),
         "max_tokens": most,
         "temperature": float(rng.choice([0.0, 0.7])),
@@ -113,8 +113,8 @@ def stream(rng: np.random.Generator, kind: Kind = "stream") -> ChatRequest:
         "stream_options": {"include_usage": True},
     }
     if kind == "counted":  # every event says which tokens it holds
-        asked["logprobs"] = True
-    return ChatRequest(kind, CHAT, orjson.dumps(asked), most)
+        body["logprobs"] = True
+    return ChatRequest(kind, CHAT, orjson.dumps(body), most)
 
 
 def conversation(rng: np.random.Generator) -> list[dict[str, str]]:
@@ -122,31 +122,31 @@ def conversation(rng: np.random.Generator) -> list[dict[str, str]]:
     system, turns = _TALKS[int(rng.integers(len(_TALKS)))]
     at = int(rng.integers(len(turns)))
     messages = [{"role": "system", "content": system}] if system else []
-    for asked, answered in turns[:at]:
-        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    for question, answer in turns[:at]:
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return [*messages, {"role": "user", "content": turns[at][0]}]
 
 
 def invalid() -> list[ChatRequest]:
     """Every fault that is tried, once each."""
-    said = {"messages": [{"role": "user", "content": "Hello!"}]}
+    hello = {"messages": [{"role": "user", "content": "Hello!"}]}
     return [
         _refused("missing_field", {"max_tokens": 8}),
         _refused("empty", {"messages": []}),
         _refused("empty", b""),
         _refused("invalid_json", b'{"messages": ['),
         _refused("invalid_utf8", b'{"messages": [{"role": "user", "content": "\xff"}]}'),
-        _refused("unknown_field", said | {"no_such_parameter": 1}),
+        _refused("unknown_field", hello | {"no_such_parameter": 1}),
         _refused("wrong_type", {"messages": "Hello!"}),
         _refused("unknown_category", {"messages": [{"role": "nobody", "content": "Hello!"}]}),
-        _refused("out_of_range", said | {"temperature": 3}),
-        _refused("out_of_range", said | {"max_tokens": 0}),
-        _refused("out_of_range", said | {"n": 2}),
-        _refused("invalid_parameter", said | {"stream_options": {"include_usage": True}}),
-        _refused("unsupported_value", said | {"response_format": {"type": "json_schema"}}),
-        _refused("context_length_exceeded", said | {"max_tokens": 10_000_000}),
-        _refused("unsupported_media_type", said, 415, {"Content-Type": "text/plain"}),
-        _refused("not_found", said, 404, path="v1/embeddings"),
+        _refused("out_of_range", hello | {"temperature": 3}),
+        _refused("out_of_range", hello | {"max_tokens": 0}),
+        _refused("out_of_range", hello | {"n": 2}),
+        _refused("invalid_parameter", hello | {"stream_options": {"include_usage": True}}),
+        _refused("unsupported_value", hello | {"response_format": {"type": "json_schema"}}),
+        _refused("context_length_exceeded", hello | {"max_tokens": 10_000_000}),
+        _refused("unsupported_media_type", hello, 415, {"Content-Type": "text/plain"}),
+        _refused("not_found", hello, 404, path="v1/embeddings"),
     ]
 
 

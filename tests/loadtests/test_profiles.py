@@ -49,13 +49,15 @@ Followed = tuple[float, list[tuple[int, float]], list[str], bool]
 FOLLOW = """
 import json, sys
 from loadtests.profiles import PROFILES, Profile, Stage
-from loadtests.shapes import ProfileShape, shape_of
+from loadtests.shapes import ProfileShape
 found = {}
-shapes = {name: shape_of(name, None, 30) for name in PROFILES}
+profiles = {name: profile.scaled(None, 30) for name, profile in PROFILES.items()}
 blink = Profile("smoke", "", (Stage("crowd", 1.5, 100), Stage("blink", 0.4, 8), Stage("calm", 5, 8)))
-shapes["blink"] = type("Blink", (ProfileShape,), {"profile": blink})
-for name, made in shapes.items():
-    shape = made()
+profiles["blink"] = blink
+for name, profile in profiles.items():
+    class Shape(ProfileShape):
+        profile = profile
+    shape = Shape()
     clock, begun = [0.0], []
     shape.get_run_time = lambda clock=clock: clock[0]
     shape.on_stage = lambda stage, begun=begun: begun.append(stage.name)

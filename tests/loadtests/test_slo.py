@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.profiles import PROFILES
-from loadtests.slo import Measured, Objectives, failed, judge, read
+from loadtests.slo import Measured, Objectives, failed, judge, read_slo
 
 OBJECTIVES = Objectives(p95_ms=100, p99_ms=200, error_ratio=0.01, throughput=10)
 GOOD = Measured(requests=1000, errors=10, shed=0, seconds=50, times={50: 960, 150: 40})
@@ -89,7 +89,7 @@ models:
 def test_a_model_overrides_the_default_and_a_profile_both(tmp_path: Path) -> None:
     path = tmp_path / "slo.yaml"
     path.write_text(FILE)
-    slo = read(path)
+    slo = read_slo(path)
     assert slo.objectives("other", "smoke") == Objectives(100, 200, 0, 5)
     assert slo.objectives("flights", "smoke") == Objectives(50, 200, 0, 5)
     assert slo.objectives("flights", "stress") == Objectives(900, 800, 0, 5, shed_ratio=1)
@@ -109,18 +109,18 @@ def test_a_fault_of_the_file_is_named(tmp_path: Path, text: str, message: str) -
     path = tmp_path / "slo.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        read(path)
+        read_slo(path)
 
 
 def test_a_missing_objective_is_named(tmp_path: Path) -> None:
     path = tmp_path / "slo.yaml"
     path.write_text("default: {p95_ms: 1, p99_ms: 1, error_ratio: 0}")
     with pytest.raises(ValueError, match=r"flights, smoke.*throughput"):
-        read(path).objectives("flights", "smoke")
+        read_slo(path).objectives("flights", "smoke")
 
 
 def test_the_repositorys_file_has_objectives_for_every_model_and_profile() -> None:
-    slo = read()
+    slo = read_slo()
     for model in (*slo.models, "a model of the user's"):
         for profile in PROFILES:
             assert slo.objectives(model, profile).throughput > 0

@@ -16,7 +16,9 @@ from tests.support.chat_archive import CONTEXT, contract, echoed
 from tests.support.handlers.echo_engine import SMOLLM2, EchoEngine
 
 MODEL = contract("chat", echoed("Hello"))
-STREAMED = [one for one in conversations.draw(MODEL, np.random.default_rng(0), 80) if one.kind in ("stream", "counted")]
+STREAMED = [
+    one for one in conversations.draw_requests(MODEL, np.random.default_rng(0), 80) if one.kind in ("stream", "counted")
+]
 
 
 def respond(asked: ChatRequest) -> tuple[int, bytes]:
@@ -102,7 +104,7 @@ def test_a_fault_of_a_stream_is_found(fault: str) -> None:
 
 
 def test_a_pool_has_every_kind_and_the_same_seed_draws_the_same() -> None:
-    first, second = (conversations.draw(MODEL, np.random.default_rng(1), 500) for _ in range(2))
+    first, second = (conversations.draw_requests(MODEL, np.random.default_rng(1), 500) for _ in range(2))
     assert first == second
     assert Counter(one.kind for one in first) == {
         "stream": 415,
