@@ -174,9 +174,9 @@ def versus_command(
     seconds: Annotated[float, typer.Option(min=1, help="Length of one measurement.")] = 3.0,
 ) -> None:
     """Two ways to serve a model, loaded in turn: what is a setting, a checkout or another archive worth?"""
-    from loadtests.bench.processes import StartError
     from loadtests.tune import versus
     from loadtests.wrk import WrkError
+    from serving.processes import StartError
 
     own = _settings().model_store
     environment = dict(change.split("=", 1) for change in changes or [] if "=" in change)

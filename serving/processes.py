@@ -1,10 +1,12 @@
-"""Processes of ours: found by their command lines, started, and ended."""
+"""Processes of ours: started, waited for, found by their command lines, and ended with all that they started."""
 
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +14,149 @@ import psutil
 
 from serving.settings import ROOT, Settings
 
+START_TIMEOUT = 120.0  # s until a server that does not answer is given up
 STOP_TIMEOUT = 10.0  # s until a process that was asked to end is killed
+GRACE = 3.0  # s until a tree that was asked to end is killed
+MARK = "MARLOOP_TREE"  # the variable by which the processes of a tree are found
+_BECOMING = 2.0  # s that a process may carry no mark, while it becomes another command
 _TAIL = 64 * 1024  # bytes of a log that its last lines are sought in
+
+
+class StartError(Exception):
+    """A process ended, or does not answer; the message has the end of its log."""
+
+
+class Tree:
+    """A process and all that it started, however they detached themselves; ``running`` starts one.
+
+    Attributes:
+        log: what they print.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path, talks: bool
+    ) -> None:
+        self.log, self._mark = log, uuid.uuid4().hex
+        pipe = subprocess.PIPE if talks else None
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**environment, MARK: self._mark},
+                stdin=pipe or subprocess.DEVNULL,
+                stdout=pipe or output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C in this terminal is for us, and we end it
+                text=True,
+            )
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes that carry the mark and have not ended, and their descendants.
+
+        A process that gives itself a title writes it over the front of its environment, and possibly over the mark: so
+        the whole memory of the environment is searched, and descendants count whatever theirs says.
+        """
+        mark = f"{MARK}={self._mark}".encode()
+        members: dict[int, psutil.Process] = {}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if mark in Path(f"/proc/{process.pid}/environ").read_bytes():
+                    members |= {member.pid: member for member in (process, *process.children(recursive=True))}
+        return [process for process in members.values() if runs(process)]
+
+    def wait_until(self, answers: Callable[[], bool]) -> None:
+        """Wait until a server answers.
+
+        Raises:
+            StartError: it ended, or did not answer in time.
+        """
+        seen = time.monotonic()
+        deadline = seen + START_TIMEOUT
+        while not answers():
+            seen = time.monotonic() if self.processes() else seen
+            if time.monotonic() > seen + _BECOMING:
+                raise self._error("it ended")
+            if time.monotonic() > deadline:
+                raise self._error(f"no answer after {START_TIMEOUT:.0f} s")
+            time.sleep(0.1)
+
+    def ask(self, line: str) -> str:
+        """Write a line to a process that talks; return the one that it answers.
+
+        Raises:
+            StartError: it ended.
+        """
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as its answer will tell
+            print(line, file=self._process.stdin, flush=True)  # noqa: T201
+        return self.hear()
+
+    def hear(self) -> str:
+        """Wait for a line of a process that talks.
+
+        Raises:
+            StartError: it ended.
+        """
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._error("it ended")
+        return line.rstrip("\n")
+
+    def memory(self) -> float:
+        """Return the memory of all in MB, pages that several share counted once (proportional set size)."""
+        total = 0
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        return total / 1e6
+
+    def wait(self) -> int:
+        """Wait until the process that was started has ended; return its exit code."""
+        return self._process.wait()
+
+    def end(self) -> None:
+        """Ask all to end, kill those that do not, and go on until there are none."""
+        end(self.processes(), grace=GRACE)
+        while left := self.processes():  # one may have been starting another
+            kill(left)
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass  # its pipes are closed, and its end is noted
+
+    def _error(self, why: str) -> StartError:
+        return StartError(f"{why}; the end of its log: {tail(self.log)[-1500:]}")
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path | None = None, talks: bool = False
+) -> Iterator[Tree]:
+    """Run a command, and end it with all that it started; in the main thread only.
+
+    Args:
+        command: the program and its arguments.
+        environment: to which a mark is added that descendants inherit: by it they are found.
+        log: takes what it prints; what was in it goes.
+        folder: that it runs in; None: that of its log.
+        talks: whether lines are exchanged with it, so that only its errors are logged.
+    """
+    tree = Tree(command, environment, log, folder or log.parent, talks)
+    try:
+        yield tree
+    finally:
+        with uninterrupted():
+            tree.end()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Finish a clean-up although Ctrl-C is pressed again, SIGTERM comes twice, or time is up; main thread only."""
+    ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:
@@ -38,7 +181,7 @@ def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:
 
 
 def commands() -> Iterator[tuple[psutil.Process, list[str]]]:
-    """Every process of this machine with its command line."""
+    """Yield every process of this machine with its command line."""
     for process in psutil.process_iter(["cmdline"]):
         if process.info["cmdline"]:
             yield process, process.info["cmdline"]
@@ -86,18 +229,18 @@ def end(
     """
     for process in processes if mercy is None else mercy:
         _quietly(process.terminate)
-    kill(_left(processes, grace))
+    kill(left_of(processes, grace))
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
     """End processes at once, also such as are stopped, and wait until they have."""
     for process in processes:
         _quietly(process.kill)
-    _left(processes, STOP_TIMEOUT)
+    left_of(processes, STOP_TIMEOUT)
 
 
 def tail(log: Path, lines: int = 25) -> str:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
@@ -106,7 +249,7 @@ def tail(log: Path, lines: int = 25) -> str:
         return ""
 
 
-def _left(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
+def left_of(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
     """Wait until processes have ended; return those that have not. A zombie, whose end nobody noted, has."""
     deadline = time.monotonic() + timeout
     while (left := [process for process in processes if runs(process)]) and time.monotonic() < deadline:

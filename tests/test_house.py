@@ -27,6 +27,16 @@ APART: Mapping[str, frozenset[str]] = {
     "language": frozenset({"core", "http", "observe"}),
     "entry_points": frozenset({"core", "http", "observe", "formats", "language"}),
 }
+# How processes are started, found and ended.
+PROCESSES = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "subprocess": ("Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"),
+        "os": ("system", "popen", "fork", "kill", "killpg", "posix_spawn", "posix_spawnp", "spawnv", "spawnve"),
+        "psutil": ("process_iter", "pids", "wait_procs", "Popen"),
+    }.items()
+    for name in names
+)
 MOST = 15  # entries of a folder beside `__init__.py`
 MORE = {"docs": 20, "docs/practices": 24}  # one result a command and its picture
 PROGRAMS = (
@@ -96,6 +106,18 @@ def test_no_module_imports_itself_by_way_of_others(sources: dict[str, ast.Module
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_processes_are_started_found_and_ended_in_one_module(sources: dict[str, ast.Module]) -> None:
+    """A command that is waited for is ``subprocess.run``'s; what goes on beside us is of ``serving.processes``."""
+    elsewhere = [
+        f"{module} calls {ast.unparse(node)}"
+        for module, tree in sources.items()
+        if module != "serving.processes"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in PROCESSES
+    ]
+    assert elsewhere == []
 
 
 def test_no_folder_has_more_entries_than_one_looks_through() -> None:

@@ -8,16 +8,17 @@ trust the ratio more than the times. The whole is CPU time; the stages, which th
 least that was seen.
 """
 
-import json
+import contextlib
 import os
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import typer
 from rich.console import Console
@@ -31,6 +32,7 @@ from handlers.formats.pictures import encode_png
 from handlers.formats.requests import native_request, npy_request, rows_of, to_json, v2_binary_request, v2_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, NPY, OCTETS, Request
+from serving.processes import running
 
 BATCHES = (1, 64)
 SLICE = 0.02  # s of work that is timed at a time
@@ -97,8 +99,17 @@ def writers(contract: ModelContract) -> dict[str, Writer]:
     def png(tensors: Tensors) -> Request:
         return _request(encode_png(next(iter(tensors.values()))[0]), "image/png")
 
-    found: dict[str, Writer] = {"native": native, "v2": v2, "v2 binary": binary, "npy": npy}
-    return found if contract.has_named_rows else found | {"native, floats": floats, "png": png}
+    shared: dict[str, Writer] = {"native": native, "v2": v2, "v2 binary": binary, "npy": npy}
+    return shared if contract.has_named_rows else shared | {"native, floats": floats, "png": png}
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Microseconds a request: the median of the whole, in CPU time, and the least of each stage."""
+
+    total: float
+    decode: float
+    predict: float
+    encode: float
 
 
 class Cases:
@@ -110,16 +121,16 @@ class Cases:
         for contract, row in (flights(), fashion()):
             codec = Codec if contract.has_named_rows else ImageCodec
             handler = ModelHandler(contract, Instant(contract), codec(contract, 1024), [self._observe])
-            for name, write in writers(contract).items():
+            for name, writer in writers(contract).items():
                 for size in BATCHES:
-                    self._cases[f"{contract.name}, {name}, {size}"] = handler, [write(row)] * size
+                    self._cases[f"{contract.name}, {name}, {size}"] = handler, [writer(row)] * size
 
     def names(self) -> list[str]:
-        """Of every case."""
+        """Return the names of the cases."""
         return list(self._cases)
 
-    def measure(self, name: str) -> dict[str, float]:
-        """Microseconds a request of one case: the median of the whole, in CPU time, and the least of each stage.
+    def measure(self, name: str) -> Times:
+        """Measure one case.
 
         Raises:
             RuntimeError: a request is refused.
@@ -127,45 +138,36 @@ class Cases:
         handler, requests = self._cases[name]
         if any(response.status != 200 for response in handler.handle(requests)):
             raise RuntimeError(f"{name}: {handler.handle(requests)[0].body.decode()}")
-        found: dict[str, list[float]] = {part: [] for part in ("total", *STAGES)}
+        totals: list[float] = []
+        stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
         stop = time.perf_counter() + SLICE
         while time.perf_counter() < stop:
             start = time.thread_time()
             handler.handle(requests)
-            found["total"].append(time.thread_time() - start)
+            totals.append(time.thread_time() - start)
             for stage in STAGES:
-                found[stage].append(self._seconds[stage])
-        stages = {stage: min(found[stage]) for stage in STAGES}
-        return {part: s * 1e6 / len(requests) for part, s in ({"total": median(found["total"])} | stages).items()}
+                stages[stage].append(self._seconds[stage])
+        scale = 1e6 / len(requests)
+        return Times(scale * median(totals), **{stage: scale * min(seconds) for stage, seconds in stages.items()})
 
     def _observe(self, batch: Any) -> None:
         self._seconds = batch.seconds
 
 
-class Version:
-    """A process that measures the code of one checkout."""
+Measure = Callable[[str], Times]
 
-    def __init__(self, directory: Path) -> None:
-        own = directory / "loadtests" / "bench" / "core.py"  # it knows the handlers beside it
-        command = [sys.executable, "-P", str(own if own.exists() else __file__), "--worker"]
-        environment = os.environ | {"PYTHONPATH": str(directory)}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=directory, env=environment)
 
-    def measure(self, name: str) -> dict[str, float]:
-        """Microseconds a request."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(name, file=self._process.stdin, flush=True)  # noqa: T201
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"measuring {name!r} ended with code {self._process.wait()}; its error stands above")
-        found: dict[str, float] = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
+@contextlib.contextmanager
+def version(directory: Path) -> Iterator[Measure]:
+    """Start a process that measures the code of one checkout, case by case."""
+    own = directory / "loadtests" / "bench" / "core.py"  # it knows the handlers beside it
+    command = [sys.executable, "-P", str(own if own.exists() else __file__), "--worker"]
+    environment = os.environ | {"PYTHONPATH": str(directory)}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(command, environment, Path(folder) / "log", talks=True) as process,
+    ):
+        yield lambda name: msgspec.json.decode(process.ask(name), type=Times)
 
 
 def _contract(
@@ -189,7 +191,7 @@ def _json(value: Any) -> Request:
 def _serve() -> None:
     cases = Cases()
     for line in sys.stdin:
-        print(json.dumps(cases.measure(line.rstrip("\n"))), flush=True)  # noqa: T201
+        print(msgspec.json.encode(cases.measure(line.rstrip("\n"))).decode(), flush=True)  # noqa: T201
 
 
 def main(
@@ -202,18 +204,17 @@ def main(
     if worker:
         return _serve()
     here = Path(__file__).resolve().parents[2]
-    versions = [Version(directory.resolve()) for directory in ([against, here] if against else [here])]
     columns = ["model, format, batch", *(["before", "µs", "ratio"] if against else ["µs"]), *STAGES]
     table = Table(*columns, title="microseconds a request, medians", title_justify="left")
-    try:
+    with contextlib.ExitStack() as stack:
+        checkouts = [against, here] if against else [here]
+        versions = [stack.enter_context(version(directory.resolve())) for directory in checkouts]
         for name in (name for name in Cases().names() if only in name):
-            measured = [[version.measure(name) for version in versions] for _ in range(rounds)]
-            times = [f"{median(r[v]['total'] for r in measured):.1f}" for v in range(len(versions))]
-            ratio = [f"{median(r[1]['total'] / r[0]['total'] for r in measured):.2f}"] if against else []
-            table.add_row(name, *times, *ratio, *(f"{median(r[-1][s] for r in measured):.1f}" for s in STAGES))
-    finally:
-        for version in versions:
-            version.close()
+            measured = [[measure(name) for measure in versions] for _ in range(rounds)]
+            times = [f"{median(times[v].total for times in measured):.1f}" for v in range(len(versions))]
+            ratio = [f"{median(after.total / before.total for before, after in measured):.2f}"] if against else []
+            stages = (f"{median(getattr(times[-1], stage) for times in measured):.1f}" for stage in STAGES)
+            table.add_row(name, *times, *ratio, *stages)
     Console().print(table)
 
 

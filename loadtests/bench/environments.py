@@ -1,6 +1,7 @@
-"""A virtual environment for each peer, made when it is first needed."""
+"""A virtual environment for each peer, made when it is first needed, and the variables that every server gets."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import sysconfig
@@ -58,6 +59,18 @@ def is_installed(peer: str, root: Path, peers: Path = PEERS, borrow: bool = Fals
 def versions(python: Path) -> list[str]:
     """Every package of an environment, as ``name==version``."""
     return _run([str(python), "-m", "pip", "freeze", "--disable-pip-version-check"]).split()
+
+
+def quiet() -> dict[str, str]:
+    """Return what every server gets: one thread an operator, and no reports to anybody's makers."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "DO_NOT_TRACK": "1",
+    }
 
 
 def _wanted(requirements: Path, borrow: bool) -> str:

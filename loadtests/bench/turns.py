@@ -3,13 +3,15 @@
 So none that is not being measured takes anything from the one that is.
 """
 
+import contextlib
+import signal
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from loadtests.bench.environments import InstallError
-from loadtests.bench.processes import StartError, limited
 from loadtests.bench.results import Run
+from serving.processes import StartError
 
 # What a contender can do wrong; it is then left out, and the others go on.
 FAULTS = (StartError, subprocess.TimeoutExpired, OSError, ValueError, KeyError)
@@ -85,3 +87,23 @@ class Turns:
         except self._faults as error:
             self._results.absent[contender.name] = f"{place}: {error}"
             self._say(f"{contender.name} is left out: {error}")
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Give up what takes too long, wherever it hangs; in the main thread only.
+
+    Raises:
+        TimeoutError: it was not done in time.
+    """
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -16,12 +16,13 @@ from pathlib import Path
 from statistics import median
 
 from loadtests import wrk
-from loadtests.bench import processes
+from loadtests.bench import environments
 from loadtests.tune.champion import Champion
 from serving.command_line import ENV_FILE, OFF
+from serving.processes import running
 from serving.readiness import ask_all
 from serving.registry import Registry
-from serving.settings import ROOT, Settings
+from serving.settings import ROOT, Settings, free_ports
 
 
 @dataclass(frozen=True)
@@ -66,21 +67,21 @@ def served(side: Side) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(prefix="mv-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        ports = dict(zip(("inference", "management", "metrics"), processes.free_ports(3), strict=True))
-        grpc = dict(zip(("grpc_inference", "grpc_management"), processes.free_ports(2), strict=True))
+        ports = dict(zip(("inference", "management", "metrics"), free_ports(3), strict=True))
+        grpc = dict(zip(("grpc_inference", "grpc_management"), free_ports(2), strict=True))
         named = {f"MARLOOP_{port.upper()}_PORT": str(number) for port, number in (ports | grpc).items()}
         folders = {"MARLOOP_MODEL_STORE": str(side.store), "MARLOOP_RUN_DIR": str(folder / "run"), "TMPDIR": name}
         own = {"MARLOOP_METRICS_DIR": "", "PYTHONPATH": str(side.checkout)}
         own |= {ENV_FILE: OFF}  # a checkout's ``.env`` is of the service that it runs
-        environment = processes.quiet_environment() | named | folders | own | dict(side.environment)
+        environment = environments.quiet() | named | folders | own | dict(side.environment)
         settings = Settings.from_environment(environment)
-        with processes.running([sys.executable, "-m", "serving", "launch"], environment, folder) as mark:
+        with running([sys.executable, "-m", "serving", "launch"], environment, folder / "log") as server:
             registry = Registry(side.store)
 
             def ready() -> bool:
-                return all(one.ready for one in ask_all(registry, settings.inference_url))
+                return all(answer.ready for answer in ask_all(registry, settings.inference_url))
 
-            processes.wait_until(ready, mark, folder / "log")
+            server.wait_until(ready)
             yield settings.inference_url
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from monitoring.replay import accelerated
+from serving import processes
 from serving.command_line import ENV_FILE, OFF
 from serving.hosts.host import TIMEOUT
 from serving.hosts.torchserve import background
@@ -39,11 +39,11 @@ class Program(Companion):
     """A program of others in the background; its command is whole, and the first argument names our folder."""
 
     def find(self, settings: Settings) -> psutil.Process | None:
-        """Its process for this folder, whatever its port is."""
+        """Return its process for this folder, whatever its port is."""
         return next((process for process, command in commands() if self.command[1] in command), None)
 
     def arguments(self, settings: Settings) -> list[str]:
-        """Its command line."""
+        """Return its command line."""
         return list(self.command)
 
 
@@ -68,23 +68,20 @@ class Stack:
         return self.model + FROZEN
 
     def champion(self) -> str:
-        """The version that is served on the loop."""
+        """Return the number of the version that is served on the loop."""
         return Registry(self.settings.model_store).champion(self.model).number
 
 
 def find_programs() -> dict[str, str]:
-    """The paths of Prometheus and Alertmanager by name.
+    """Return the paths of Prometheus and Alertmanager by name.
 
     Raises:
         ReplayError: one is not installed.
     """
-    found = {}
-    for name, called in PROGRAMS.items():
-        path = next((path for one in called if (path := shutil.which(one))), None)
-        if path is None:
-            raise ReplayError(f"{name} is not installed; {PACKAGES}")
-        found[name] = path
-    return found
+    paths = {name: next(filter(None, map(shutil.which, commands)), None) for name, commands in PROGRAMS.items()}
+    if missing := [name for name, path in paths.items() if path is None]:
+        raise ReplayError(f"{missing[0]} is not installed; {PACKAGES}")
+    return {name: path for name, path in paths.items() if path}
 
 
 @contextlib.contextmanager
@@ -117,7 +114,7 @@ def prepare(folder: Path) -> None:
 
 
 def environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a copy: neither its stores nor its rows may be those of the service beside it."""
+    """Return the environment of a copy: neither its stores nor its rows may be those of the service beside it."""
     own = {ENV_FILE: OFF}  # the settings in ``.env`` are those of the service beside it
     return {name: value for name, value in environ.items() if not name.startswith(OURS)} | own | dict(settings)
 
@@ -130,11 +127,10 @@ def train(model: str, folder: Path, cache: Path) -> None:
     """
     log = folder / "train.log"
     command = [sys.executable, "-m", "training", "train", model, "--store", str(folder / "store")]
-    with log.open("wb") as output:
-        done = subprocess.run(
-            [*command, "--runs", str(folder / "runs"), "--cache", str(cache)], cwd=ROOT, stdout=output, stderr=output
-        )
-    if done.returncode != 0:
+    command += ["--runs", str(folder / "runs"), "--cache", str(cache)]
+    with processes.running(command, os.environ, log, ROOT) as training:
+        code = training.wait()
+    if code != 0:
         raise ReplayError(f"{model} could not be trained. The end of {log}:\n{tail(log)}")
 
 

@@ -24,9 +24,9 @@ from serving.settings import Settings
 from training.packaging.result_file import Trained
 
 GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last checkpoint
-_END_OF_LOG = 8192  # bytes that progress is looked for in
+_LINES = 500  # of the log's end, in which progress is looked for
 _COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_TOLD = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
+_STEP = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
 
 
 class TrainingProcesses:
@@ -39,7 +39,7 @@ class TrainingProcesses:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._jobs = settings.run_dir.resolve() / "jobs"
-        self._found: dict[int, psutil.Process] = {}
+        self._started: dict[int, psutil.Process] = {}
 
     def rows(self, id: int) -> Path:
         """The file of the labelled rows that the job learns from."""
@@ -68,8 +68,8 @@ class TrainingProcesses:
         files = ["--feedback", str(self.rows(id)), "--result", str(self._result(id))]
         store = ["--promote", "never", "--store", str(self._settings.model_store)]
         command = [sys.executable, "-m", "training", "train", model, *options, *store, *files]
-        self._found[id] = spawn(command, self.log(id), self._settings)
-        return self._found[id].pid
+        self._started[id] = spawn(command, self.log(id), self._settings)
+        return self._started[id].pid
 
     def age(self, id: int) -> float | None:
         """Seconds since the job's training was started; None if none runs."""
@@ -86,10 +86,10 @@ class TrainingProcesses:
     def end_all(self) -> int:
         """End every training of this run, also such as outlived a monitor; returns how many there were."""
         mark = f"{self._jobs}{os.sep}"
-        found = [process for process, command in _results() if command.startswith(mark)]
-        for process in found:
+        trainings = [process for process, path in _results() if path.startswith(mark)]
+        for process in trainings:
             end(group_of(process), grace=GRACE)
-        return len(found)
+        return len(trainings)
 
     def result(self, id: int) -> Trained | None:
         """What the job's training found; None if it has not come so far.
@@ -98,22 +98,16 @@ class TrainingProcesses:
             ValueError: the file is no such result.
         """
         try:
-            found: Trained = documents.read(self._result(id), Trained)
-            return found
+            trained: Trained = documents.read(self._result(id), Trained)
+            return trained
         except FileNotFoundError:
             return None
 
     def progress(self, id: int) -> str:
-        """The last line of the log that says something."""
-        try:
-            with self.log(id).open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _END_OF_LOG))
-                text = _COLORS.sub("", log.read().decode(errors="replace"))
-        except FileNotFoundError:
-            return ""
-        lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
-        told = [line for line in lines if _TOLD.match(line)]  # other lines are libraries'
-        return next(reversed(told or [line for line in lines if line]), "")[:500]
+        """Return the last line of the log that says something."""
+        lines = [line.strip() for line in _COLORS.sub("", tail(self.log(id), _LINES)).splitlines()]
+        steps = [line for line in lines if _STEP.match(line)]  # other lines are libraries'
+        return next(reversed(steps or [line for line in lines if line]), "")[:500]
 
     def last_lines(self, id: int) -> str:
         """The end of the log."""
@@ -123,19 +117,22 @@ class TrainingProcesses:
         return self._jobs / str(id) / "result.json"
 
     def _find(self, id: int) -> psutil.Process | None:
-        known = self._found.get(id)
-        if known is None or not runs(known):
-            wanted = str(self._result(id))
-            known = next((process for process, path in _results() if path == wanted and runs(process)), None)
-            self._found = {id: known} if known else {}
-        return known
+        training = self._started.get(id)
+        if training is None or not runs(training):
+            own = str(self._result(id))
+            training = next((process for process, path in _results() if path == own and runs(process)), None)
+            self._started = {id: training} if training else {}
+        return training
 
 
 def write_rows(path: Path, labelled: Sequence[Labelled]) -> None:
     """Write what a training learns from, a JSON object a line, oldest first: all of it, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = ((one.prediction.time, one.prediction.features, one.label) for one in labelled)
-    lines = [orjson.dumps({"time": time.isoformat(), "features": known, "label": label}) for time, known, label in rows]
+    rows = (
+        {"time": row.prediction.time.isoformat(), "features": row.prediction.features, "label": row.label}
+        for row in labelled
+    )
+    lines = map(orjson.dumps, rows)
     write_atomically(path, b"\n".join([*lines, b""]), private=True)
 
 

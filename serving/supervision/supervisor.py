@@ -23,7 +23,7 @@ from typing import Any, cast
 import psutil
 from filelock import FileLock
 
-from serving.processes import commands, end, environment, kill, runs, spawn, tail
+from serving.processes import commands, end, environment, kill, left_of, runs, spawn, tail
 from serving.security.folders import make_private, make_run_folder
 from serving.settings import ROOT, Settings
 
@@ -250,8 +250,7 @@ class Supervisor:
         process = self.find()
         self._call("shutdown")
         if process:
-            _, alive = psutil.wait_procs([process], timeout=GRACE)
-            end(alive)
+            end(left_of([process], GRACE))
 
     def _call(self, method: str, *arguments: Any) -> Any:
         try:

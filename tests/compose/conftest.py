@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.bench.processes import free_ports
-from serving.settings import ROOT
+from serving.settings import ROOT, free_ports
 from tests.compose.docker import LONGEST_BUILD, Docker, NoDockerError, find_docker
 from tests.compose.stack import SERVICES, Stack
 

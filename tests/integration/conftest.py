@@ -15,14 +15,13 @@ import pytest
 from msgspec.structs import replace
 
 from handlers.contract import ModelContract
-from loadtests.bench.processes import free_ports
 from loadtests.bench.tensors import marloop
 from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.chosen import chosen
 from serving.hosts.direct.background import find_workers
 from serving.hosts.torchserve import background
 from serving.registry import Registry
-from serving.settings import HostName, Settings
+from serving.settings import HostName, Settings, free_ports
 from serving.supervision.companion import monitor
 from tests.support.chat_archive import register_echo
 from tests.support.training.trainings import Trainings

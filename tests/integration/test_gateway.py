@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from loadtests.bench.processes import free_ports
-from serving.settings import ROOT
+from serving.settings import ROOT, free_ports
 from tests.integration.conftest import Server
 from tests.support.waiting import wait_until
 

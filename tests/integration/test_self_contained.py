@@ -16,9 +16,9 @@ from onnx import TensorProto
 from handlers.contract import Example, ModelContract
 from handlers.engine import OnnxRuntimeEngine
 from handlers.handler import ModelHandler, same_answer
-from loadtests.bench.processes import free_ports
 from serving import archive
 from serving.hosts.torchserve.launch import find_java
+from serving.settings import free_ports
 from tests.monitoring.retraining.judging.test_archived import Texts, shares_of_the_mean
 from tests.support.chat_archive import register_echo
 from tests.support.handlers import wire

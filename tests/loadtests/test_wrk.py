@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from loadtests import wrk
-from loadtests.bench import processes
+from loadtests.bench import environments
 from loadtests.bench.tensors.turns import answers
 from loadtests.bench.tensors.workloads import JSON, Exchange, read_prediction
+from serving.processes import running
+from serving.settings import free_ports
 from tests.support.loadtests.peers import command
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
@@ -50,10 +52,10 @@ def installed() -> None:
 @pytest.mark.usefixtures("installed")
 def test_wrk_sends_every_body_in_turn_and_counts_what_is_refused(tmp_path: Path) -> None:
     exchange = Exchange("/predict", JSON, [b'{"x": 1}', b"bad"], read_prediction)
-    (port,) = processes.free_ports(1)
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    with processes.running(command(port, 2), processes.quiet_environment(), tmp_path) as mark:
-        processes.wait_until(lambda: answers(url, exchange), mark, tmp_path / "log")
+    with running(command(port, 2), environments.quiet(), tmp_path / "log") as server:
+        server.wait_until(lambda: answers(url, exchange))
         script = tmp_path / "load.lua"
         script.write_text(wrk.script("POST", exchange.headers, exchange.bodies))
         load = wrk.run(url + exchange.path, script, clients=4, seconds=1)

@@ -6,6 +6,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 
+class Task(msgspec.Struct, frozen=True):
+    """What a program that generates without a server is asked."""
+
+    prompts: Sequence[str]
+    max_tokens: int
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A generated text.
 
@@ -53,7 +60,7 @@ def end_to_end(answers: Sequence[Answer]) -> float:
 
 def gaps(answers: Sequence[Answer], start: float, end: float) -> list[float]:
     """Seconds between each two tokens of an answer of which the later one came after ``start`` and until ``end``."""
-    pairs = [pair for one in answers for pair in zip(one.times, one.times[1:], strict=False)]
+    pairs = [pair for answer in answers for pair in zip(answer.times, answer.times[1:], strict=False)]
     return [later - former for former, later in pairs if start < later <= end]
 
 

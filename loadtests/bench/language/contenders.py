@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench import environments, processes
-from loadtests.bench.language import program, stream
-from loadtests.bench.language.answers import Answer, Ask
+import msgspec
+
+from loadtests.bench import environments
+from loadtests.bench.language import stream
+from loadtests.bench.language.answers import Answer, Ask, Task
 from loadtests.bench.language.model import Model
 from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, OURS, TRANSFORMERS
 from loadtests.bench.tensors import marloop
-from serving.settings import ROOT
+from serving import processes
+from serving.settings import ROOT, free_ports
 
 PEERS = Path(__file__).parent / "peers"
 CONTEXT = 2048  # tokens of a peer
@@ -93,7 +96,7 @@ def _peer(
 
 @contextlib.contextmanager
 def _marloop(model: Model, folder: Path) -> Iterator[Started]:
-    (port,) = processes.free_ports(1)
+    (port,) = free_ports(1)
     settings = marloop.settings(port, model.store(folder / "store"), folder / "run")
     environment = _environment() | settings.to_environment() | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     path = f"/predictions/{model.contract.name}/{model.contract.version}/v1"
@@ -107,15 +110,37 @@ def _marloop(model: Model, folder: Path) -> Iterator[Started]:
 @contextlib.contextmanager
 def _in_process(model: Model, folder: Path) -> Iterator[Started]:
     command = [sys.executable, "-m", "loadtests.bench.language.in_process", str(model.directory)]
-    with program.running(command, _environment() | {"PYTHONPATH": str(ROOT)}, folder) as ask:
-        yield Started(ask)
+    with generator(command, _environment() | {"PYTHONPATH": str(ROOT)}, folder) as started:
+        yield started
 
 
 @contextlib.contextmanager
 def _transformers(python: Path, model: Model, folder: Path) -> Iterator[Started]:
     command = [str(python), str(PEERS / TRANSFORMERS / "generate.py"), str(model.weights)]
     environment = _environment() | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    with program.running(command, environment, folder) as ask:
+    with generator(command, environment, folder) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def generator(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[Started]:
+    """Start a program that generates without a server, wait until it is ready, and end it.
+
+    Args:
+        command: says ``ready`` once it has loaded its model; then it answers tasks, each a line of JSON, with a line.
+        folder: takes its log.
+
+    Raises:
+        StartError: it ended; the message has the end of its log.
+    """
+    with processes.running(command, environment, folder / "log", talks=True) as program:
+
+        def ask(prompts: Sequence[str], max_tokens: int) -> list[Answer]:
+            task = msgspec.json.encode(Task(prompts, max_tokens)).decode()
+            return msgspec.json.decode(program.ask(task), type=list[Answer])
+
+        while program.hear() != "ready":
+            pass
         yield Started(ask)
 
 
@@ -129,7 +154,7 @@ def _llama_tuned(python: Path, model: Model, folder: Path) -> AbstractContextMan
 
 @contextlib.contextmanager
 def _llama(python: Path, model: Model, folder: Path, changed: Mapping[str, object]) -> Iterator[Started]:
-    (port,) = processes.free_ports(1)
+    (port,) = free_ports(1)
     # By default it breaks a stream off when another request comes.
     options = {"model": model.weights, "port": port, "n_ctx": CONTEXT, "verbose": False, "interrupt_requests": False}
     words = [str(word) for name, value in (options | dict(changed)).items() for word in (f"--{name}", value)]
@@ -157,8 +182,8 @@ def _server(
             return bool(ask(["Hello"], 1))
         return False
 
-    with processes.running(command, environment, folder) as mark:
-        processes.wait_until(answers, mark, folder / "log")
+    with processes.running(command, environment, folder / "log") as server:
+        server.wait_until(answers)
         yield Started(ask, port, path)
 
 
@@ -175,6 +200,6 @@ def plain(prompt: str, max_tokens: int) -> dict[str, object]:
 
 def _environment() -> dict[str, str]:
     """Nobody is told of a number of threads: each takes all cores, as it is told or by itself."""
-    environment = processes.quiet_environment()
+    environment = environments.quiet()
     del environment["OMP_NUM_THREADS"]
     return environment

@@ -5,7 +5,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 from handlers.entry_points.chat import ChatService
 from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Finished, Generate, Sampling, Token
-from loadtests.bench.language.answers import Answer
+from loadtests.bench.language.answers import Answer, Task
 from serving.archive import read_config
 
 
@@ -57,8 +57,8 @@ def main(directory: Path) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        task: Mapping[str, Any] = msgspec.json.decode(line)
-        answers = generate(engine, task["prompts"], task["max_tokens"])
+        task = msgspec.json.decode(line, type=Task)
+        answers = generate(engine, task.prompts, task.max_tokens)
         sys.stdout.write(msgspec.json.encode(answers).decode() + "\n")
         sys.stdout.flush()
     engine.close()

@@ -12,13 +12,14 @@ import numpy as np
 import psutil
 
 from loadtests import wrk
-from loadtests.bench import processes
+from loadtests.bench import environments
 from loadtests.bench.tensors import marloop
 from loadtests.bench.tensors.results import Extremes, Plan
 from loadtests.bench.tensors.turns import answers
 from loadtests.bench.tensors.workloads import Exchange
 from serving.hosts.torchserve.management import Management
-from serving.settings import ROOT, Settings
+from serving.processes import START_TIMEOUT, Tree, running
+from serving.settings import ROOT, Settings, free_ports
 
 STEADY = 10  # good answers in a row that count as recovered
 SAMPLE_EVERY = 1.0  # s between two looks at the memory
@@ -38,27 +39,27 @@ def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
     """
     with tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        (port,) = processes.free_ports(1)
+        (port,) = free_ports(1)
         settings = marloop.settings(port, marloop.repacked(model, "throughput", folder / "store"), folder / "run")
-        environment = processes.quiet_environment() | settings.to_environment()
+        environment = environments.quiet() | settings.to_environment()
         environment |= {"TMPDIR": name, "PYTHONPATH": str(ROOT)}
-        with processes.running(marloop.COMMAND, environment, folder) as mark:
+        with running(marloop.COMMAND, environment, folder / "log") as server:
             url = settings.inference_url
-            processes.wait_until(lambda: answers(url, exchange), mark, folder / "log")
+            server.wait_until(lambda: answers(url, exchange))
             cold_start = register_again(settings, exchange)
             script = folder / "load.lua"
             script.write_text(wrk.script(exchange.method, exchange.headers, exchange.bodies))
             refusals, body, recovery = flood(url, exchange, script, plan)
             refusal = statistics.median(refusals) if refusals else None
-            growth, error = soak(url + exchange.path, script, mark, plan) if plan.soak else (None, 0.0)
-            worker = max(process.memory_info().rss for process in workers(mark)) / 1e6
+            growth, error = soak(url + exchange.path, script, server, plan) if plan.soak else (None, 0.0)
+            worker = max(process.memory_info().rss for process in workers(server)) / 1e6
         marloop.forget(settings.run_dir)
         return Extremes(cold_start, refusal, body, recovery, worker, growth, error)
 
 
 def register_again(settings: Settings, exchange: Exchange) -> float:
     """Remove the model from the running service and register it: seconds until it answers."""
-    with httpx.Client(timeout=processes.START_TIMEOUT, trust_env=False) as client:
+    with httpx.Client(timeout=START_TIMEOUT, trust_env=False) as client:
         management = Management(settings.management_address, client)
         ((name, (version, *_)),) = management.versions().items()
         (archive,) = settings.model_store.glob("*.mar")
@@ -101,14 +102,14 @@ def flood(url: str, exchange: Exchange, script: Path, plan: Plan) -> tuple[list[
     wrk.run(url + exchange.path, script, plan.flood, plan.seconds)
     over.set()
     ended, row = time.monotonic(), 0
-    while row < STEADY and time.monotonic() - ended < processes.START_TIMEOUT:
+    while row < STEADY and time.monotonic() - ended < START_TIMEOUT:
         row = row + 1 if answers(url, exchange) else 0
     recovery = time.monotonic() - ended
     watcher.join(wrk.PATIENCE)
     return refusals, bodies[0], recovery
 
 
-def soak(url: str, script: Path, mark: str, plan: Plan) -> tuple[float, float]:
+def soak(url: str, script: Path, server: Tree, plan: Plan) -> tuple[float, float]:
     """Keep load on, and fit a line to the memory of the worker that grows most.
 
     Returns:
@@ -117,12 +118,12 @@ def soak(url: str, script: Path, mark: str, plan: Plan) -> tuple[float, float]:
     times: list[float] = []
     sizes: list[list[float]] = []
     over = threading.Event()
-    found = workers(mark)
+    processes = workers(server)
 
     def watch() -> None:
         started = time.monotonic()
         while not over.wait(SAMPLE_EVERY):
-            sizes.append([process.memory_info().rss / 1e6 for process in found])
+            sizes.append([process.memory_info().rss / 1e6 for process in processes])
             times.append((time.monotonic() - started) / 60)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -131,7 +132,7 @@ def soak(url: str, script: Path, mark: str, plan: Plan) -> tuple[float, float]:
     over.set()
     watcher.join()
     first = int(WARM * len(times))
-    return max(slope(times[first:], [size[i] for size in sizes[first:]]) for i in range(len(found)))
+    return max(slope(times[first:], [size[i] for size in sizes[first:]]) for i in range(len(processes)))
 
 
 def slope(times: list[float], sizes: list[float]) -> tuple[float, float]:
@@ -140,6 +141,6 @@ def slope(times: list[float], sizes: list[float]) -> tuple[float, float]:
     return float(gradient), float(np.sqrt(covariance[0, 0]))
 
 
-def workers(mark: str) -> list[psutil.Process]:
-    """TorchServe's workers."""
-    return [process for process in processes.marked(mark) if "--sock-name" in process.cmdline()]
+def workers(server: Tree) -> list[psutil.Process]:
+    """Return TorchServe's workers."""
+    return [process for process in server.processes() if "--sock-name" in process.cmdline()]

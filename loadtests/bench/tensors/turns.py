@@ -14,13 +14,15 @@ import numpy as np
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests import wrk
-from loadtests.bench import processes
+from loadtests.bench import environments
 from loadtests.bench.tensors import marloop, workloads
 from loadtests.bench.tensors.contenders import MODELS, WORKLOADS, Contender
 from loadtests.bench.tensors.in_process import InProcess
 from loadtests.bench.tensors.results import Results, Sample, Standing
 from loadtests.bench.tensors.workloads import Exchange
 from loadtests.bench.turns import Turns
+from serving.processes import running
+from serving.settings import free_ports
 
 SEED = 20130217
 TURN_TIMEOUT = 300.0  # s
@@ -72,14 +74,14 @@ class Bench:
     def _turn(self, contender: Contender, model: str, number: int) -> None:
         with tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as name:  # short: sockets lie in it
             folder = Path(name)
-            (port,) = processes.free_ports(1)
+            (port,) = free_ports(1)
             command, environment = contender.command(port, self._models[model], folder)
             url = f"http://127.0.0.1:{port}"
             started = time.monotonic()
-            with processes.running(command, _environment(folder) | environment, folder) as mark:
+            with running(command, _environment(folder) | environment, folder / "log") as server:
                 exchanges = {name: self.exchange(contender, name) for name in self._workloads(contender, model)}
                 first = next(iter(exchanges.values()))
-                processes.wait_until(lambda: answers(url, first), mark, folder / "log")
+                server.wait_until(lambda: answers(url, first))
                 start = time.monotonic() - started
                 warm_up = self._results.plan.warm_up
                 for workload, exchange in exchanges.items():
@@ -88,7 +90,7 @@ class Bench:
                     warm_up = self._results.plan.change
                 if number == 0:
                     status = self._refusal(contender, url, next(iter(exchanges)))
-                    standing = Standing(contender.name, model, start, processes.memory(mark), status)
+                    standing = Standing(contender.name, model, start, server.memory(), status)
                     self._results.standings.append(standing)
             marloop.forget(folder / "run")
 
@@ -179,7 +181,7 @@ def _read(body: bytes) -> Any:
 
 def _environment(folder: Path) -> dict[str, str]:
     """Every server writes into its own folder, which goes when its turn ends."""
-    return processes.quiet_environment() | {
+    return environments.quiet() | {
         "TMPDIR": str(folder),
         "RAY_TMPDIR": str(folder),
         "BENTOML_HOME": str(folder / "bentoml"),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from serving import documents
 
@@ -74,7 +75,7 @@ class Board:
         for path in sorted(self._folder.glob("*.worker")):
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 beat = msgspec.json.decode(path.read_bytes(), type=Beat)
-                if _lives(beat.pid):
+                if psutil.pid_exists(beat.pid):
                     beats.append(beat)
                 else:
                     path.unlink(missing_ok=True)
@@ -112,13 +113,3 @@ class Board:
         """Have these versions served beside the champions."""
         self._folder.mkdir(parents=True, exist_ok=True)
         documents.write(self._folder / BESIDE, versions, list[tuple[str, str]])
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

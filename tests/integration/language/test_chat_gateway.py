@@ -12,12 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.bench.processes import free_ports
 from serving.hosts.host import TIMEOUT
 from serving.hosts.torchserve.management import Management
 from serving.hosts.torchserve.rollout import connect
 from serving.registry import Registry
-from serving.settings import ROOT
+from serving.settings import ROOT, free_ports
 from tests.integration.conftest import Server, serve, settings_for
 from tests.support.chat_archive import register_echo
 from tests.support.waiting import wait_until

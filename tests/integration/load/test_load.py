@@ -11,8 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests.bench.processes import free_ports
-from serving.settings import ROOT
+from serving.settings import ROOT, free_ports
 from tests.integration.conftest import Server, environment
 from tests.support.waiting import wait_until
 

@@ -15,9 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from loadtests.bench.processes import free_ports
 from monitoring.grafana.generate import FOLDER
-from serving.settings import ROOT, Settings
+from serving.settings import ROOT, Settings, free_ports
 from serving.supervision.companion import monitor as companion
 from tests.integration.conftest import CHAT, MODELS, Server
 from tests.support.monitoring.programs import alertmanager, need, prometheus

@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
@@ -17,8 +18,7 @@ def test_each_case_has_its_time_and_that_of_its_stages() -> None:
         f"{name}, {size}" for name in ("flights, npy", "fashion, png", "fashion, v2 binary") for size in (1, 64)
     } < {*cases.names()}
     measured = cases.measure("flights, native, 64")
-    assert set(measured) == {"total", *core.STAGES}
-    assert all(0 < microseconds < 1e6 for microseconds in measured.values())
+    assert all(0 < microseconds < 1e6 for microseconds in msgspec.structs.astuple(measured))
 
 
 def test_a_request_that_is_refused_is_told_instead_of_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from handlers.language.batching import ContinuousBatching
 from loadtests.bench.__main__ import app
-from loadtests.bench.language import contenders, model, program, report
+from loadtests.bench.language import contenders, model, report
 from loadtests.bench.language import results as figures
 from loadtests.bench.language.answers import Answer, decoding, end_to_end, first_token, gaps, p95
 from loadtests.bench.language.contenders import Contender, Started
@@ -20,7 +20,7 @@ from loadtests.bench.language.prompts import LENGTH, LONG, NEW, draw
 from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, MACHINE, OURS, TRANSFORMERS, Results, Sample
 from loadtests.bench.language.turns import agreement, cold, turn
 from loadtests.bench.page import Goal
-from loadtests.bench.processes import StartError
+from serving.processes import StartError
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
 from tests.support.chat_archive import register_echo
@@ -96,10 +96,10 @@ def test_texts_agree_up_to_their_first_difference() -> None:
 
 def test_a_program_is_asked_line_by_line_and_its_end_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WAITS]
-    with program.running(command, {}, tmp_path) as ask:
-        assert [answer.text for answer in ask(["a", "b"], 1)] == ["A", "B"]
+    with contenders.generator(command, {}, tmp_path) as started:
+        assert [answer.text for answer in started.ask(["a", "b"], 1)] == ["A", "B"]
         with pytest.raises(StartError, match="too many"):
-            ask(["a"], 10)
+            started.ask(["a"], 10)
 
 
 def test_only_a_language_model_that_is_champion_is_measured(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import signal
 import subprocess
 import sys
 import threading
@@ -9,13 +8,12 @@ import httpx
 import msgspec
 import numpy as np
 import onnx
-import psutil
 import pytest
 
 from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.contract.model_card import Evaluation, Lineage, Reference
 from loadtests import wrk
-from loadtests.bench import environments, processes
+from loadtests.bench import environments
 from loadtests.bench.tensors.contenders import Contender
 from loadtests.bench.tensors.results import Plan, Results
 from loadtests.bench.tensors.turns import AnswerError, Bench, check_answers
@@ -30,8 +28,10 @@ from loadtests.bench.tensors.workloads import (
     v2_binary,
     v2_json,
 )
+from loadtests.bench.turns import limited
+from serving.processes import running
+from serving.settings import free_ports
 from tests.support.loadtests.peers import command
-from tests.support.waiting import wait_until
 
 X = TensorSpec("x", "FP32", range=(0, 100))
 Y = TensorSpec("y", "FP32")
@@ -114,43 +114,19 @@ def test_a_peer_that_cannot_be_installed_is_noted_and_the_others_go_on(model: Pa
 
 
 def test_answers_within_the_tolerance_are_the_same_and_others_are_not(tmp_path: Path) -> None:
-    (port,) = processes.free_ports(1)
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     exchange = Exchange("/predict", JSON, [b'{"x": 1}', b'{"x": 4}'], read_prediction)
-    with processes.running(command(port, 2), processes.quiet_environment(), tmp_path) as mark:
-        processes.wait_until(lambda: _same(url, exchange, [2.0, 8.0]), mark, tmp_path / "log")
+    with running(command(port, 2), environments.quiet(), tmp_path / "log") as server:
+        server.wait_until(lambda: _same(url, exchange, [2.0, 8.0]))
         check_answers(url, exchange, [2.0000001, 7.9999])
         with pytest.raises(AnswerError, match="8.0, not 9"):
             check_answers(url, exchange, [2.0, 9.0])
 
 
-def test_all_that_a_server_started_is_ended_with_it_even_what_detached_itself_and_lost_the_mark(tmp_path: Path) -> None:
-    script = (
-        "import subprocess, sys, time; "
-        "subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); "
-        "time.sleep(600)'], start_new_session=True, env={}); time.sleep(600)"
-    )
-    with processes.running([sys.executable, "-c", script], processes.quiet_environment(), tmp_path) as mark:
-        wait_until(lambda: len(processes.marked(mark)) == 2)
-        started = processes.marked(mark)
-        assert processes.memory(mark) > 1
-    assert not any(psutil.pid_exists(process.pid) and process.status() != "zombie" for process in started)
-
-
-def test_what_hangs_is_given_up_and_its_clean_up_is_finished_whatever_signals_come() -> None:
-    cleaned: list[bool] = []
-
-    def hang() -> None:
-        try:
-            threading.Event().wait(60)
-        finally:
-            with processes.uninterrupted():
-                signal.raise_signal(signal.SIGTERM)
-                cleaned.append(True)
-
-    with pytest.raises(TimeoutError, match="not done after 0.2 s"), processes.limited(0.2):
-        hang()
-    assert cleaned
+def test_what_hangs_is_given_up() -> None:
+    with pytest.raises(TimeoutError, match="not done after 0.2 s"), limited(0.2):
+        threading.Event().wait(60)
 
 
 def test_requests_differ_and_are_valid_in_every_form() -> None:

@@ -10,10 +10,9 @@ import yaml
 from fastapi import FastAPI, Response
 
 from handlers.observe.settings import Credentials
-from loadtests.bench.processes import free_ports
 from monitoring.api.access import Access
 from monitoring.api.alerts import alerts_router
-from serving.settings import ROOT
+from serving.settings import ROOT, free_ports
 from tests.support.monitoring.loops import MODEL, Loop
 from tests.support.monitoring.programs import alertmanager, need, prometheus
 from tests.support.waiting import wait_until

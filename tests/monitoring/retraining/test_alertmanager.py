@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.bench.processes import free_ports
-from serving.settings import ROOT
+from serving.settings import ROOT, free_ports
 from tests.support.monitoring.programs import alertmanager, need, run
 from tests.support.sinks import sink
 from tests.support.waiting import wait_until

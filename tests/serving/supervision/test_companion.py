@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from loadtests.bench.processes import free_ports
-from serving.settings import Settings
+from serving.settings import Settings, free_ports
 from serving.supervision import companion
 from serving.supervision.companion import Companion, CompanionError
 

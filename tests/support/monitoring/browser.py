@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from loadtests.bench.processes import free_ports
+from serving.settings import free_ports
 from tests.support.waiting import wait_until
 
 Scheme = Literal["light", "dark"]

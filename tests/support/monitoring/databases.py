@@ -12,7 +12,7 @@ import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
-from loadtests.bench.processes import free_ports
+from serving.settings import free_ports
 
 SUPERUSER = "postgres"
 
