@@ -20,8 +20,8 @@ from monitoring.housekeeping import Keeping
 from monitoring.live.live import QualityWindow
 from monitoring.live.settings import MonitorSettings
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
+from monitoring.store.backup_task import BackupPolicy
 from monitoring.store.database import DatabaseSettings
-from monitoring.store.keeping import BackupPolicy
 from monitoring.store.retention import Retention
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables

@@ -11,7 +11,6 @@ from typing import Annotated, Literal, NoReturn
 
 import httpx
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from handlers.contract import ModelContract
@@ -20,7 +19,7 @@ from loadtests.profiles import PROFILES, ProfileName
 from loadtests.slo import FILE, failed, read_slo
 from loadtests.tune.candidates import grid
 from serving import command_line
-from serving.command_line import option
+from serving.command_line import console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
@@ -28,7 +27,6 @@ from serving.settings import ROOT, Settings
 
 PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
 HERE = Path(__file__).parent
 # What a process does where the load comes from several machines or containers.
 Role = Literal["alone", "master", "worker"]
@@ -312,9 +310,8 @@ def _become_locust(options: list[str], settings: Settings, plan: Plan) -> NoRetu
 
 
 def _fail(message: str) -> NoReturn:
-    console.print("[red]error:[/red]", end=" ")
-    console.print(message, markup=False)
-    raise typer.Exit(2)
+    """End with the code of a run that cannot start."""
+    fail(message, code=2)
 
 
 if __name__ == "__main__":

@@ -40,16 +40,16 @@ class Profile:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Return the sum of the stages' seconds."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def peak(self) -> int:
-        """The largest number of users."""
+        """Return the largest number of users."""
         return max(stage.users for stage in self.stages)
 
     def scaled(self, users: int | None = None, seconds: float | None = None) -> "Profile":
-        """The same course with another peak of users, or another length."""
+        """Return the same course with another peak of users, or another length."""
         more, longer = (users or self.peak) / self.peak, (seconds or self.seconds) / self.seconds
         stages = [
             replace(
@@ -63,7 +63,7 @@ class Profile:
         return replace(self, stages=tuple(stages))
 
     def stage_at(self, elapsed: float) -> int | None:
-        """The index of the stage that runs after so many seconds; None when all are over."""
+        """Return the index of the stage that runs after so many seconds; None when all are over."""
         for index, stage in enumerate(self.stages):
             elapsed -= stage.seconds
             if elapsed < 0:
@@ -71,7 +71,7 @@ class Profile:
         return None
 
     def target(self, index: int, now: int) -> tuple[int, float]:
-        """The users of a stage, and how many are started or stopped a second to get there from those of now."""
+        """Return the users of a stage, and how many are started or stopped a second to get there from those of now."""
         stage = self.stages[index]
         return stage.users, max(1.0, abs(stage.users - now) / stage.ramp)
 

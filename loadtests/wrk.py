@@ -74,7 +74,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 def find() -> str:
-    """The program.
+    """Return the path of wrk.
 
     Raises:
         WrkError: it is not installed.
@@ -86,7 +86,7 @@ def find() -> str:
 
 
 def script(method: str, headers: Mapping[str, str], bodies: Sequence[bytes]) -> str:
-    """The Lua script that sends the bodies in turn, and prints one line of JSON at the end."""
+    """Return the Lua script that sends the bodies in turn, and prints one line of JSON at the end."""
     return _SCRIPT % {
         "bodies": ",\n".join(f'"{_escaped(body)}"' for body in bodies),
         "headers": ", ".join(f'["{_escaped(k.encode())}"] = "{_escaped(v.encode())}"' for k, v in headers.items()),
@@ -96,7 +96,7 @@ def script(method: str, headers: Mapping[str, str], bodies: Sequence[bytes]) -> 
 
 
 def parse(output: str) -> Load:
-    """What ``script`` printed.
+    """Read what ``script`` printed.
 
     Raises:
         WrkError: nothing, or too little answered to speak of.

@@ -81,7 +81,7 @@ def drift_report_command(
         contract = Registry(settings.model_store).champion_contract(model)
         if why := unmeasured(contract):
             raise ValueError(why)
-        verdict = drift_report.write(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
+        verdict = drift_report.write_report(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
         store.close()
     except (ArchiveError, DatabaseError, ValueError) as error:
         fail(error)
@@ -118,10 +118,10 @@ def prune_command(
         store.close()
     except (ArchiveError, DatabaseError, PruneRefusedError, SQLAlchemyError, ValueError) as error:
         fail(error)
-    for one in leftovers:
-        size = f"{one.size / 1e6:10.2f} MB" if one.size else " " * 13
-        console.print(f"{one.kind:<9}{size}  {one.name}", markup=False)
-    total = sum(one.size for one in leftovers)
+    for leftover in leftovers:
+        size = f"{leftover.size / 1e6:10.2f} MB" if leftover.size else " " * 13
+        console.print(f"{leftover.kind:<9}{size}  {leftover.name}", markup=False)
+    total = sum(leftover.size for leftover in leftovers)
     console.print(f"{'would free' if dry_run else 'freed'} {total / 1e6:,.2f} MB beside the database", markup=False)
 
 
@@ -135,8 +135,8 @@ def restore_command(
     try:
         backups = Backups(_file_of_the_store(settings), 1)
         if shown:
-            for one in backups.list():
-                console.print(f"{one.time:%Y-%m-%d %H:%M:%S}  {one.size / 1e6:8.1f} MB  {one.path}", markup=False)
+            for saved in backups.list():
+                console.print(f"{saved.time:%Y-%m-%d %H:%M:%S}  {saved.size / 1e6:8.1f} MB  {saved.path}", markup=False)
             return
         if monitor(settings).answers():
             raise DatabaseError("the monitor runs: stop it first, with `python -m monitoring down`")

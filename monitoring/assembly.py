@@ -20,7 +20,8 @@ from monitoring.api.feedback import feedback_router
 from monitoring.api.jobs import jobs_router
 from monitoring.api.promotions import actions_router
 from monitoring.api.quality import live_router
-from monitoring.app import Task, create_app
+from monitoring.app import Health, Task, create_app
+from monitoring.console.actions import Actions
 from monitoring.console.router import console_router
 from monitoring.console.trial import Trial
 from monitoring.housekeeping import Housekeeping, Keeping
@@ -33,9 +34,9 @@ from monitoring.retraining.metrics import RetrainingMetrics
 from monitoring.retraining.runner import Runner
 from monitoring.retraining.versions import Service
 from monitoring.retraining.wiring import Policies, closed_loop
+from monitoring.store.backup_task import BackupPolicy, BackupTask
 from monitoring.store.contracts import Contracts
 from monitoring.store.database import database_url
-from monitoring.store.keeping import BackupPolicy, Keeper
 from monitoring.store.leases import Lease
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.pruning import Pruner
@@ -85,12 +86,14 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     now = event_clock if options.clock == "events" else wall_clock
     live = Live(store, contracts, window, now)
     lease = Lease(store.database)
-    keeper = Keeper(store.database.watched, backups, registry, wall_clock, lease) if store.database.watched else None
+    watched = store.database.watched
+    backup = BackupTask(watched, backups, registry, wall_clock, lease) if watched else None
     pruner = Pruner(store, now, registry, lease)
     housekeeping = Housekeeping(settings, store.journal, models, keeping)
     loop = closed_loop(settings, policies, store, contracts, service, now)
     registry.register(LiveMetrics(live))
     registry.register(RetrainingMetrics(store.journal, models))
+    actions = Actions(loop.retraining, loop.promotions)
     routers = [
         events_router(Ingest(store, contracts, registry, event_clock.advance), access),
         feedback_router(store, contracts, access, registry, now),
@@ -99,27 +102,26 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         jobs_router(store.journal, loop.retraining, access),
         actions_router(loop.promotions, access),
         alerts_router(loop.retraining, loop.promotions, access),
-        console_router(store, live, contracts, loop.retraining, loop.promotions, access, Trial(inference_url, client)),
+        console_router(store, live, contracts, access, actions, Trial(inference_url, client)),
     ]
     tasks: list[Task] = [
         lease.keep_forever,
         partial(pruner.run_forever, PRUNE_INTERVAL),
         partial(live.run_forever, options.live_interval),
         Runner(loop, options.live_interval, lease).run_forever,
-        *([keeper.run_forever] if keeper else []),
+        *([backup.run_forever] if backup else []),
         partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
     ]
-    app = create_app(
-        prober, registry, options.probe_interval, routers, tasks, access.admit, lambda: _notices(lease, pruner, keeper)
-    )
+    health = Health(prober, registry, lambda: _notices(lease, pruner, backup))
+    app = create_app(health, options.probe_interval, routers, tasks, access.admit)
     return Monitor(app, store, lease)
 
 
-def _notices(lease: Lease, pruner: Pruner, keeper: Keeper | None) -> Iterator[str]:
+def _notices(lease: Lease, pruner: Pruner, backup: BackupTask | None) -> Iterator[str]:
     """What somebody should know who asks whether the monitor is ready."""
     if pruner.refused:
         yield pruner.refused
-    if keeper and keeper.fault:
-        yield keeper.fault
+    if backup and backup.fault:
+        yield backup.fault
     if lease.holder and not lease.held:
         yield f"another monitor does the jobs: {lease.holder}"

@@ -14,7 +14,7 @@ from msgspec import Meta
 from sqlalchemy.exc import SQLAlchemyError
 
 from handlers.observe.settings import MOST, EnvironmentSettings, says, variables
-from monitoring.every import every
+from monitoring.periodic import repeat
 from monitoring.retraining.promotions import replaced_by
 from monitoring.store.journal import Journal
 from monitoring.store.leases import Lease
@@ -136,12 +136,12 @@ class Housekeeping:
             except (ArchiveError, SQLAlchemyError) as error:
                 logger.warning("cannot tidy up: %s", error)
 
-        every(PAUSE, tidy, stop, fault="cannot tidy up", delay=PAUSE)
+        repeat(PAUSE, tidy, stop, fault="cannot tidy up", delay=PAUSE)
 
     def _jobs(self, before: datetime) -> Iterator[Leftover]:
-        known = {str(job.id): job for job in self._journal.jobs()}
+        jobs = {str(job.id): job for job in self._journal.jobs()}
         for folder in sorted((self._run / "jobs").glob("*")):
-            job = known.get(folder.name)
+            job = jobs.get(folder.name)
             if job is not None and job.state in UNDER_WAY:
                 continue
             ended = job.ended if job is not None and job.ended else _changed(folder)
@@ -168,7 +168,11 @@ class Housekeeping:
         served = champion_of(versions)
         champion = served.number if served else None
         former = {*replaced_by(self._journal.decisions(name), champion)}
-        former |= {one.former for one in self._models.promotions() if (one.model, one.version) == (name, champion)}
+        former |= {
+            promotion.former
+            for promotion in self._models.promotions()
+            if (promotion.model, promotion.version) == (name, champion)
+        }
         for number, version in versions.items():
             if version.state in ("champion", "challenger") or number in former:
                 yield version

@@ -221,7 +221,7 @@ def restore_registry() -> None:
         fail(error)
     except OSError as error:
         fail(ArchiveError(f"the registry cannot be restored: {error}"))
-    for sentence in restored.told:
+    for sentence in restored.steps:
         console.print(sentence, markup=False)
 
 

@@ -80,11 +80,11 @@ def settings() -> Settings:
     return chosen
 
 
-def fail(error: Exception) -> NoReturn:
-    """Say what is wrong, and end with 1."""
+def fail(error: Exception | str, code: int = 1) -> NoReturn:
+    """Say what is wrong, and end with an exit code."""
     console.print("[red]error:[/red]", end=" ")
-    console.print(str(error.args[0]), markup=False)
-    raise typer.Exit(1) from None
+    console.print(error if isinstance(error, str) else str(error.args[0]), markup=False)
+    raise typer.Exit(code) from None
 
 
 class EnvFileError(ValueError):

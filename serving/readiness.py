@@ -114,14 +114,14 @@ class Champions:
             name: Readiness(name, number, False, f"refused: {fault}", 0.0)
             for name, (number, fault) in self._registry.unknown().items()
         }
-        champions |= {name: self._one(name, *found) for name, found in self._registry.champions().items()}
+        champions |= {name: self._one(name, *champion) for name, champion in self._registry.champions().items()}
         return dict(sorted(champions.items()))
 
     def _one(self, name: str, number: str, version: Version) -> Champion | Readiness:
-        known, state, now = self._checked.get(name), self._state(version), self._clock()
-        if known is None or known.state != state or now - known.time > AGAIN:
-            known = self._checked[name] = self._check(version, state, now)
-        return known.champion or Readiness(name, number, False, f"refused: {known.fault}", 0.0)
+        checked, state, now = self._checked.get(name), self._state(version), self._clock()
+        if checked is None or checked.state != state or now - checked.time > AGAIN:
+            checked = self._checked[name] = self._check(version, state, now)
+        return checked.champion or Readiness(name, number, False, f"refused: {checked.fault}", 0.0)
 
     def _check(self, version: Version, state: tuple[object, ...], now: float) -> _Checked:
         try:
@@ -141,10 +141,10 @@ class Champions:
     def _state(self, version: Version) -> tuple[object, ...]:
         """Return what differs as soon as the file, or what is registered of it, does."""
         try:
-            found = (self._registry.store / version.archive).stat()
+            status = (self._registry.store / version.archive).stat()
         except OSError as error:
             return (version.sha256, error.errno)
-        return (version.sha256, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+        return (version.sha256, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def ask_all(registry: Registry, url: str) -> list[Readiness]:
@@ -153,16 +153,17 @@ def ask_all(registry: Registry, url: str) -> list[Readiness]:
     Raises:
         ArchiveError: the registry is damaged.
     """
-    found = Champions(registry).read()
-    if not found:
+    champions = Champions(registry).read()
+    if not champions:
         return []
+
+    def readiness(champion: Champion | Readiness) -> Readiness:
+        if isinstance(champion, Readiness):
+            return champion
+        return ask(client, url, champion.contract, champion.deadline)
+
     with (
         httpx.Client(timeout=LONGEST, trust_env=False) as client,  # a proxy would not come back to this machine
-        ThreadPoolExecutor(len(found)) as threads,
+        ThreadPoolExecutor(len(champions)) as threads,
     ):
-        return list(
-            threads.map(
-                lambda one: one if isinstance(one, Readiness) else ask(client, url, one.contract, one.deadline),
-                found.values(),
-            )
-        )
+        return list(threads.map(readiness, champions.values()))

@@ -112,7 +112,7 @@ class Registry:
             ArchiveError: the file is damaged.
         """
         content, champions = self._read(), self.champions()
-        return {name: next(iter(found.items())) for name, found in content.faults.items() if name not in champions}
+        return {name: next(iter(faults.items())) for name, faults in content.faults.items() if name not in champions}
 
     def promotions(self) -> list[Promotion]:
         """The last promotions of which a note was left, oldest first."""
@@ -128,11 +128,11 @@ class Registry:
         if not path.is_file():
             raise ArchiveError(f"{path} is not there: train the model again")
         try:
-            found = file_sha256(path)
+            sha256 = file_sha256(path)
         except OSError as error:
             raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
-        if found != version.sha256:
-            raise ArchiveError(f"{path} has SHA-256 {found}, but {version.sha256} was registered: train it again")
+        if sha256 != version.sha256:
+            raise ArchiveError(f"{path} has SHA-256 {sha256}, but {version.sha256} was registered: train it again")
         return path
 
     def contract(self, version: Version) -> ModelContract:

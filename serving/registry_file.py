@@ -201,5 +201,5 @@ def next_number(*versions: Mapping[str, object]) -> str:
     Args:
         versions: by number, those whose entries are damaged too; a number of another form counts for nothing.
     """
-    minors = (number.removeprefix("1.") for known in versions for number in known if number.startswith("1."))
+    minors = (number.removeprefix("1.") for numbers in versions for number in numbers if number.startswith("1."))
     return f"1.{1 + max((int(minor) for minor in minors if minor.isdecimal()), default=-1)}"

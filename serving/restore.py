@@ -35,11 +35,11 @@ class Restored:
 
     Attributes:
         models: as they are registered now.
-        told: what happened, a sentence each.
+        steps: what happened, a sentence each.
     """
 
     models: Models = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
 
 
 def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Restored:
@@ -62,17 +62,17 @@ def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.n
             _mend(registry, current, copy, restored)
         elif isinstance(copy, _Parts) and copy.models:
             restored.models, history = copy.models, copy.promotions
-            restored.told.append(f"{registry.backup} was put back: {_counted(copy.models)}")
+            restored.steps.append(f"{registry.backup} was put back: {_counted(copy.models)}")
         else:
-            restored.models, history = _rebuilt(registry, current, restored.told), []
+            restored.models, history = _rebuilt(registry, current, restored.steps), []
         if not restored.models:
             raise ArchiveError(f"neither {registry.backup} nor an archive in {registry.store} can be read: train again")
         with contextlib.suppress(FileNotFoundError):
             aside = registry.path.with_name(f"registry.json.damaged-{now():%Y%m%dT%H%M%SZ}")
             registry.path.rename(aside)
-            restored.told.append(f"what was there is kept as {aside}")
+            restored.steps.append(f"what was there is kept as {aside}")
         registry.write(_ordered(restored.models), history, {})
-    restored.told += list(_unserved(restored.models))
+    restored.steps += list(_unserved(restored.models))
     return restored
 
 
@@ -100,14 +100,14 @@ def _read(path: Path) -> _Parts | bytes:
 def _mend(registry: Registry, current: _Parts, copy: _Parts | bytes, restored: Restored) -> None:
     """Put good entries in the place of damaged ones: the copy's, else what the archives say."""
     if current.repaired:
-        restored.told.append(f"{registry.path} had NaN, which now is null: what could not be measured")
-    known = copy.models if isinstance(copy, _Parts) else {}
+        restored.steps.append(f"{registry.path} had NaN, which now is null: what could not be measured")
+    copied = copy.models if isinstance(copy, _Parts) else {}
     for name, entries in current.entries.items():
-        numbers = [*known.get(name, {})] if "" in entries else [*entries]
+        numbers = [*copied.get(name, {})] if "" in entries else [*entries]
         for number in numbers:
-            version = known.get(name, {}).get(number)
+            version = copied.get(name, {}).get(number)
             if version is None:
-                with _told(restored.told, f"{name} {number}"):
+                with _told(restored.steps, f"{name} {number}"):
                     version = _of_entry(registry, name, number, entries[number])
             if version is not None:
                 _put(restored, name, number, version)
@@ -118,7 +118,7 @@ def _put(restored: Restored, name: str, number: str, version: Version) -> None:
     if version.state == "champion" and champion_of(versions):
         version.state = "retired"
     versions[number] = version
-    restored.told.append(f"{name} {number} was restored as {version.state}")
+    restored.steps.append(f"{name} {number} was restored as {version.state}")
 
 
 def _of_entry(registry: Registry, name: str, number: str, entry: Any) -> Version:
@@ -131,14 +131,14 @@ def _of_entry(registry: Registry, name: str, number: str, entry: Any) -> Version
     return version
 
 
-def _rebuilt(registry: Registry, damaged: _Parts | bytes, told: list[str]) -> Models:
+def _rebuilt(registry: Registry, damaged: _Parts | bytes, steps: list[str]) -> Models:
     """Make a registry of the archives in the store, with what a file that is cut off says of them."""
     text = damaged if isinstance(damaged, bytes) else b""
     left = {name.decode(): (sha.decode(), state.decode()) for name, sha, state in _LEFT.findall(text)}
     models: Models = {}
     for path in sorted(registry.store.glob("*.mar")):
         sha256, state = left.get(path.name, ("", "challenger"))
-        with _told(told, path.name):
+        with _told(steps, path.name):
             name, number, version = _of_archive(path, _STATES.get(state, "challenger"))
             if sha256 not in ("", version.sha256):
                 raise ArchiveError(f"{path} has SHA-256 {version.sha256}, but {sha256} was registered")
@@ -147,7 +147,7 @@ def _rebuilt(registry: Registry, damaged: _Parts | bytes, told: list[str]) -> Mo
         (first, *others) = versions.values()
         if not others and first.archive not in left:
             first.state = "champion"
-    told.append(f"the registry was made anew from the archives: {_counted(models)}")
+    steps.append(f"the registry was made anew from the archives: {_counted(models)}")
     return models
 
 
@@ -164,12 +164,12 @@ def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
 
 
 @contextlib.contextmanager
-def _told(told: list[str], what: str) -> Iterator[None]:
+def _told(steps: list[str], what: str) -> Iterator[None]:
     """Tell what is wrong with an archive, and go on with the next."""
     try:
         yield
     except ArchiveError as error:
-        told.append(f"{what} was left out: {error}")
+        steps.append(f"{what} was left out: {error}")
 
 
 def _ordered(models: Models) -> Models:

@@ -152,7 +152,7 @@ def _reachable(address: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
+    """Return ports that nothing listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in sockets:
@@ -161,7 +161,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def on_free_ports(store: Path, run_dir: Path) -> Settings:
-    """Settings of a copy that listens where nothing else does, on this machine alone."""
+    """Return the settings of a copy that listens where nothing else does, on this machine alone."""
     names = [name for name in Settings.__struct_fields__ if name.endswith("_port")]
     ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings(model_store=store, run_dir=run_dir, **ports)

@@ -18,11 +18,11 @@ import msgspec
 import typer
 
 from loadtests import wrk
-from loadtests.bench.tensors import contenders, extremes, marloop, report
+from loadtests.bench.rounds import chosen
+from loadtests.bench.tensors import capacity, contenders, marloop, report
 from loadtests.bench.tensors.contenders import MODELS
+from loadtests.bench.tensors.measurement import Bench
 from loadtests.bench.tensors.results import QUICK, Plan, Results
-from loadtests.bench.tensors.turns import Bench
-from loadtests.bench.turns import chosen
 from serving import command_line, documents
 from serving.command_line import console
 from serving.registry import ArchiveError, Registry
@@ -57,7 +57,7 @@ def bench(
         else:
             plan = msgspec.structs.replace(QUICK, soak=soak) if quick else Plan(rounds, seconds, soak=soak)
             results = _measure(plan, only or [])
-        console.print(report.write(results, page), markup=False)
+        console.print(report.write_page(results, page), markup=False)
     console.print(f"written to {page} and {page.with_suffix('.png')}")
 
 
@@ -78,7 +78,7 @@ def language_command(
     with _stopping():
         if not again:
             _measure_language(name, only or [], rounds, path)
-        console.print(report.write(msgspec.json.decode(path.read_bytes(), type=Results), page), markup=False)
+        console.print(report.write_page(msgspec.json.decode(path.read_bytes(), type=Results), page), markup=False)
     console.print(f"written to {page} and {path}")
 
 
@@ -89,7 +89,7 @@ def _stopping() -> Iterator[None]:
     try:
         yield
     except (wrk.WrkError, ArchiveError, OSError, ValueError, ModuleNotFoundError) as error:
-        command_line.fail(Exception(str(error)))
+        command_line.fail(str(error))
     except KeyboardInterrupt:
         console.print("interrupted; everything that was started is stopped")
         raise typer.Exit(130) from None
@@ -127,7 +127,7 @@ def _measure(plan: Plan, only: list[str]) -> Results:
     if ours and "marloop" not in results.absent:
         run.ceilings(ours)
         _say("past the queue's capacity, cold start, memory")
-        results.extremes = extremes.measure(models["flights"], run.exchange(ours, "flights"), plan)
+        results.extremes = capacity.measure(models["flights"], run.exchange(ours, "flights"), plan)
     save()
     _say(f"raw results: {folder / 'results.json'}")
     return results
@@ -135,8 +135,8 @@ def _measure(plan: Plan, only: list[str]) -> Results:
 
 def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> None:
     from loadtests.bench.language import contenders, in_process, model, prompts
+    from loadtests.bench.language.measurement import Bench
     from loadtests.bench.language.results import BESIDE, TOGETHER, Results
-    from loadtests.bench.language.turns import Bench
 
     generators = chosen(contenders.contenders(ENVIRONMENTS / "chat"), only)
     registry = Registry(Settings.from_environment(os.environ).model_store)
@@ -157,9 +157,9 @@ def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> No
 
         _say("the prompts, and their answers alone")
         engine = in_process.load(unpacked.directory, slots=1)
-        drawn = prompts.draw(engine, ALONE, TOGETHER, len(BESIDE))
+        chosen_prompts = prompts.draw_prompts(engine, ALONE, TOGETHER, len(BESIDE))
         engine.close()
-        Bench(results, unpacked, drawn, _say, save).run(generators)
+        Bench(results, unpacked, chosen_prompts, _say, save).run(generators)
         save()
 
 

@@ -50,7 +50,7 @@ class Instant:
         self._row = np.full((1, len(contract.labels)) if contract.labels else 1, 0.1, np.float32)
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """As many answers as there are rows."""
+        """Return as many answers as there are rows."""
         return {self._name: np.repeat(self._row, len(next(iter(tensors.values()))), axis=0)}
 
 

@@ -23,7 +23,7 @@ def ensure(
     peers: Path = PEERS,
     borrow: bool = False,
 ) -> Path:
-    """The Python of a peer's environment, with what its ``requirements.txt`` pins.
+    """Return the Python of a peer's environment, with what its ``requirements.txt`` pins.
 
     An interrupted installation is completed by the next call.
 
@@ -57,7 +57,7 @@ def is_installed(peer: str, root: Path, peers: Path = PEERS, borrow: bool = Fals
 
 
 def versions(python: Path) -> list[str]:
-    """Every package of an environment, as ``name==version``."""
+    """Return every package of an environment, as ``name==version``."""
     return _run([str(python), "-m", "pip", "freeze", "--disable-pip-version-check"]).split()
 
 

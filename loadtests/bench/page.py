@@ -85,8 +85,8 @@ def draw_bars(axes: "Axes", bars: Sequence[tuple[str, bool, Spread | None]], uni
     spreads = [spread or Spread(0, 0, 0) for _, _, spread in bars]
     whiskers = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
     colors = [OURS if ours else THEIRS for _, ours, _ in bars]
-    drawn = axes.barh([name for name, *_ in bars], [s.median for s in spreads], color=colors, xerr=whiskers)
-    axes.bar_label(drawn, [f"{spread.median:,.0f}" if spread else "–" for *_, spread in bars], padding=6)
+    rectangles = axes.barh([name for name, *_ in bars], [s.median for s in spreads], color=colors, xerr=whiskers)
+    axes.bar_label(rectangles, [f"{spread.median:,.0f}" if spread else "–" for *_, spread in bars], padding=6)
     axes.set_xlabel(unit)
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,20 +17,20 @@ def complaint(contract: ModelContract, payload: Payload, status: int, body: byte
     if status != wanted:
         return f"status {status} instead of {wanted}"
     try:
-        found = msgspec.json.decode(body)
+        answer = msgspec.json.decode(body)
     except msgspec.DecodeError:
         return "the body is no JSON"
-    if not isinstance(found, dict):
+    if not isinstance(answer, dict):
         return "the body is no object"
     if isinstance(payload.expected, Refusal):
-        code = error_detail(found).get("code")
+        code = error_detail(answer).get("code")
         return "" if code == payload.expected.code else f"error code {code} instead of {payload.expected.code}"
     if payload.expected.exact is not None:
-        return "" if same_answer(found, payload.expected.exact) else "the contract's example has another answer"
+        return "" if same_answer(answer, payload.expected.exact) else "the contract's example has another answer"
     if payload.protocol.startswith("v2"):
-        return _tensors(contract, payload.expected, found)
+        return _tensors(contract, payload.expected, answer)
     single = payload.protocol == "native"
-    predictions = [found.get("prediction")] if single else found.get("predictions")
+    predictions = [answer.get("prediction")] if single else answer.get("predictions")
     return _rows(contract, payload.expected, predictions)
 
 
@@ -41,10 +41,12 @@ def _rows(contract: ModelContract, expected: Answer, predictions: Any) -> str:
         return "" if all(map(_finite, predictions)) else "a prediction is no finite number"
     if contract.task == "generation":
         return "" if all(prediction is not None for prediction in predictions) else "a prediction is empty"
-    classes = [one for row in predictions for one in _ranked(row, expected.top_k)]
+    classes = [ranked for row in predictions for ranked in _ranked(row, expected.top_k)]
     if len(classes) != expected.rows * expected.top_k:
         return "not top_k classes a row"
-    return "" if all(_is_class(contract, one) for one in classes) else "no label of the contract, or no probability"
+    return (
+        "" if all(_is_class(contract, ranked) for ranked in classes) else "no label of the contract, or no probability"
+    )
 
 
 def _ranked(row: Any, top_k: int) -> list[Any]:
@@ -54,17 +56,17 @@ def _ranked(row: Any, top_k: int) -> list[Any]:
     return ranked if isinstance(ranked, list) else []
 
 
-def _is_class(contract: ModelContract, one: Any) -> bool:
-    if not isinstance(one, dict):
+def _is_class(contract: ModelContract, ranked: Any) -> bool:
+    if not isinstance(ranked, dict):
         return False
-    index, probability = one.get("index"), one.get("probability")
+    index, probability = ranked.get("index"), ranked.get("probability")
     if not isinstance(index, int) or not 0 <= index < len(contract.labels) or not _finite(probability):
         return False
-    return one.get("label") == contract.labels[index] and -1e-6 <= probability <= 1 + 1e-6
+    return ranked.get("label") == contract.labels[index] and -1e-6 <= probability <= 1 + 1e-6
 
 
-def _tensors(contract: ModelContract, expected: Answer, found: dict[str, Any]) -> str:
-    outputs = {output["name"]: output for output in found.get("outputs", [])}
+def _tensors(contract: ModelContract, expected: Answer, answer: dict[str, Any]) -> str:
+    outputs = {output["name"]: output for output in answer.get("outputs", [])}
     if outputs.keys() != {spec.name for spec in contract.outputs}:
         return "not every output of the contract"
     for spec in contract.outputs:

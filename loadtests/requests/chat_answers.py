@@ -16,19 +16,19 @@ _DONE = b"[DONE]"
 _ERROR = {"message", "type", "param", "code"}
 
 
-def complaint(contract: ModelContract, asked: ChatRequest, status: int, body: bytes) -> str:
+def complaint(contract: ModelContract, request: ChatRequest, status: int, body: bytes) -> str:
     """What is wrong with an answer that came whole, from a small set of texts; empty if nothing is."""
-    if status != asked.status:
-        return f"status {status} instead of {asked.status}"
+    if status != request.status:
+        return f"status {status} instead of {request.status}"
     try:
-        found = msgspec.json.decode(body)
+        answer = msgspec.json.decode(body)
     except msgspec.DecodeError:
         return "the body is no JSON"
-    if asked.kind == "example":
-        return "" if same_answer(found, contract.example.response) else "the contract's example has another answer"
-    match found:
+    if request.kind == "example":
+        return "" if same_answer(answer, contract.example.response) else "the contract's example has another answer"
+    match answer:
         case {"error": {"code": str(code), **others}} if others.keys() == _ERROR - {"code"}:
-            return "" if code == asked.code else f"error code {code} instead of {asked.code}"
+            return "" if code == request.code else f"error code {code} instead of {request.code}"
     return "the error is not in OpenAI's form"
 
 
@@ -41,11 +41,11 @@ class ChatStream:
         last: when the newest part of the text came.
     """
 
-    def __init__(self, asked: ChatRequest) -> None:
+    def __init__(self, request: ChatRequest) -> None:
         self.events = 0
         self.first: float | None = None
         self.last = 0.0
-        self._asked = asked
+        self._request = request
         self._fault = ""
         self._parts = 0
         self._listed = 0  # tokens that the events themselves name
@@ -147,8 +147,8 @@ class ChatStream:
         # Fewer may be: a token that ends inside a character is sent with the next. One more is what such a one left.
         if self._parts > generated + 1:
             return "usage has fewer tokens than there were parts"
-        if generated > self._asked.max_tokens or (self._reason == "length" and generated < self._asked.max_tokens):
+        if generated > self._request.max_tokens or (self._reason == "length" and generated < self._request.max_tokens):
             return "usage does not fit max_tokens and finish_reason"
-        if self._asked.kind == "counted" and self._listed != generated:
+        if self._request.kind == "counted" and self._listed != generated:
             return "usage has other tokens than there were"
         return ""

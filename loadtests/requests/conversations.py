@@ -82,7 +82,7 @@ class ChatRequest:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": JSON})
 
     def url(self, contract: ModelContract) -> str:
-        """Where it is sent: the route with the version, since without it TorchServe takes ``v1`` for one."""
+        """Return the path of the route with the version: without it TorchServe takes ``v1`` for one."""
         return f"/predictions/{contract.name}/{contract.version}/{self.path}".rstrip("/")
 
 
@@ -98,12 +98,12 @@ def draw_requests(contract: ModelContract, rng: np.random.Generator, count: int)
 
 
 def example(contract: ModelContract) -> ChatRequest:
-    """The contract's example, which must get the contract's answer."""
+    """Return the contract's example, which must get the contract's answer."""
     return ChatRequest("example", "", orjson.dumps(contract.example.request))
 
 
 def stream(rng: np.random.Generator, kind: Kind = "stream") -> ChatRequest:
-    """A conversation that is to be answered as a stream, with the numbers of tokens at its end."""
+    """Draw a conversation that is to be answered as a stream, with the numbers of tokens at its end."""
     most = int(rng.integers(LEAST, MOST + 1))
     body: dict[str, Any] = {
         "messages": conversation(rng),
@@ -118,7 +118,7 @@ def stream(rng: np.random.Generator, kind: Kind = "stream") -> ChatRequest:
 
 
 def conversation(rng: np.random.Generator) -> list[dict[str, str]]:
-    """Messages of a conversation that has come to one of its turns, which is the user's."""
+    """Draw the messages of a conversation that has come to one of its turns, which is the user's."""
     system, turns = _TALKS[int(rng.integers(len(_TALKS)))]
     at = int(rng.integers(len(turns)))
     messages = [{"role": "system", "content": system}] if system else []
@@ -128,7 +128,7 @@ def conversation(rng: np.random.Generator) -> list[dict[str, str]]:
 
 
 def invalid() -> list[ChatRequest]:
-    """Every fault that is tried, once each."""
+    """Return every fault that is tried, once each."""
     hello = {"messages": [{"role": "user", "content": "Hello!"}]}
     return [
         _refused("missing_field", {"max_tokens": 8}),

@@ -77,8 +77,8 @@ def _texts(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, 
 def _text(words: Sequence[str], rng: np.random.Generator, length: int) -> str:
     """So many characters of words in any order, one at least."""
     mean = 1 + sum(map(len, words)) / len(words)
-    drawn = " ".join(rng.choice(words, int(length / mean) + 1))
-    return drawn[: max(length, 1)].rstrip()
+    text = " ".join(rng.choice(words, int(length / mean) + 1))
+    return text[: max(length, 1)].rstrip()
 
 
 def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:
@@ -94,15 +94,15 @@ def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator
     return _fit(contract, spec, limits[rng.integers(0, 2, (rows, *spec.shape[1:]))])
 
 
-def _fit(contract: ModelContract, spec: TensorSpec, values: Array) -> Array:
+def _fit(contract: ModelContract, spec: TensorSpec, numbers: Array) -> Array:
     low, high = _ends(contract, spec)
-    inside = np.clip(values, low, high)
+    inside = np.clip(numbers, low, high)
     if not spec.datatype.startswith("FP"):
         return np.round(inside).astype(spec.dtype)
-    found = inside.astype(spec.dtype)
+    values = inside.astype(spec.dtype)
     # The nearest number of few digits may lie just outside: 0.3 as FP32 is 0.30000001.
-    found = np.where(found.astype(np.float64) > high, np.nextafter(found, found.dtype.type(low)), found)
-    return np.where(found.astype(np.float64) < low, np.nextafter(found, found.dtype.type(high)), found)
+    values = np.where(values.astype(np.float64) > high, np.nextafter(values, values.dtype.type(low)), values)
+    return np.where(values.astype(np.float64) < low, np.nextafter(values, values.dtype.type(high)), values)
 
 
 def _ends(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
@@ -125,8 +125,8 @@ def _seen(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
         info = np.iinfo(np.dtype(spec.dtype))
         return float(info.min), float(info.max)
     example = _as_array(spec, example_value(contract, spec)).astype(np.float64)
-    known = contract.reference.inputs.get(spec.name, Summary()) if spec.is_scalar else Summary()
-    quantiles = known.numbers.tolist()
+    summary = contract.reference.inputs.get(spec.name, Summary()) if spec.is_scalar else Summary()
+    quantiles = summary.numbers.tolist()
     return min([*quantiles, float(example.min())]), max([*quantiles, float(example.max())])
 
 

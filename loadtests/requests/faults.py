@@ -10,20 +10,20 @@ from handlers.contract import ModelContract, TensorSpec
 from handlers.formats.requests import native_member, native_request, rows_of, to_json, v2_request
 from handlers.message import JSON
 from loadtests.requests import draws
-from loadtests.requests.payloads import Payload, Refusal, write
+from loadtests.requests.payloads import Payload, Refusal, payload_of
 
 STATUS = {"too_many_rows": 413, "unsupported_media_type": 415}  # all others are 400
 _HOLE = "a value that JSON cannot hold"
 
 
 def invalid(contract: ModelContract, rng: np.random.Generator) -> Payload:
-    """One of the faults that a request for this model can have."""
-    found = faults(contract, rng)
-    return found[int(rng.integers(len(found)))]
+    """Draw one of the faults that a request for this model can have."""
+    payloads = faults(contract, rng)
+    return payloads[int(rng.integers(len(payloads)))]
 
 
 def faults(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
-    """Every fault that a request for this model can have, once each."""
+    """Return every fault that a request for this model can have, once each."""
     tensors = draws.plausible(contract, rng, 1)
     row = native_request(contract, rows_of(contract, tensors)[0])
     return [*_malformed(row), *_fields(contract, row), *_values(contract, row), *_tensors(contract, tensors)]
@@ -69,20 +69,20 @@ def _fields(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
 
 def _values(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
     """Faults of one value."""
-    found = []
+    refused = []
     for spec in contract.inputs:
         name = native_member(contract, spec)
-        found.append(_refused("wrong_type", row | {name: None}))
+        refused.append(_refused("wrong_type", row | {name: None}))
         if spec.categories:
-            found.append(_refused("unknown_category", row | {name: "no such " + spec.name}))
+            refused.append(_refused("unknown_category", row | {name: "no such " + spec.name}))
         elif spec.datatype not in ("BYTES", "BOOL"):
             text = to_json(row | {name: _with_hole(spec, row[name])})
             hole = to_json(_HOLE)
-            found.append(_refused("not_finite", text.replace(hole, b"NaN")))
-            found.append(_refused("out_of_range", text.replace(hole, _beyond(spec))))
+            refused.append(_refused("not_finite", text.replace(hole, b"NaN")))
+            refused.append(_refused("out_of_range", text.replace(hole, _beyond(spec))))
         if not spec.is_scalar:
-            found.append(_refused("wrong_shape", row | {name: np.asarray(row[name])[1:]}))
-    return found
+            refused.append(_refused("wrong_shape", row | {name: np.asarray(row[name])[1:]}))
+    return refused
 
 
 def _with_hole(spec: TensorSpec, value: Any) -> Any:
@@ -112,7 +112,7 @@ def _tensors(contract: ModelContract, tensors: draws.Tensors) -> list[Payload]:
     million = {"shape": [1_000_000, *first["shape"][1:]], "data": []}
     other = {"datatype": "BOOL" if first["datatype"] != "BOOL" else "FP32"}
     outputs = {"outputs": [{"name": "no_such_output"}]}
-    binary = write(contract, "invalid", "v2-binary", tensors)
+    binary = payload_of(contract, "invalid", "v2-binary", tensors)
     cut = Payload("invalid", "v2-binary", binary.body[:-1], Refusal(400, "invalid_tensor"), binary.headers)
     return [
         _refused("wrong_shape", {"inputs": [first | rows, *others]}, protocol="v2"),

@@ -73,35 +73,35 @@ class Payload:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": JSON})
 
     def path(self, model: str) -> str:
-        """Where it is sent."""
+        """Return the path that it is sent to."""
         return PATHS[self.protocol].format(model)
 
 
 def example(contract: ModelContract) -> Payload:
-    """The contract's example, which must get the contract's answer."""
+    """Return the contract's example, which must get the contract's answer."""
     answer = Answer(1, exact=contract.example.response)
     return Payload("example", "native", to_json(contract.example.request), answer)
 
 
 def valid(contract: ModelContract, rng: np.random.Generator, protocol: str | None = None) -> Payload:
-    """One to eight plausible rows, in a format by its share."""
+    """Draw one to eight plausible rows, in a format by its share."""
     protocol = protocol or str(rng.choice(list(FORMATS), p=list(FORMATS.values())))
     rows = 1 if protocol == "native" else int(rng.integers(1, 9))
-    return write(contract, "valid", protocol, draws.plausible(contract, rng, rows))
+    return payload_of(contract, "valid", protocol, draws.plausible(contract, rng, rows))
 
 
 def edge(contract: ModelContract, rng: np.random.Generator, protocol: str | None = None) -> Payload:
-    """What is just inside: ends of ranges, one row or many, every class asked for, in any format."""
+    """Draw what is just inside: ends of ranges, one row or many, every class asked for, in any format."""
     protocol = protocol or str(rng.choice(list(FORMATS)))
     many = int(max(1, min(MANY_ROWS, LARGEST // _row_size(contract))))
     rows = 1 if protocol == "native" or rng.random() < 0.5 else many
-    draw = draws.extreme if rng.random() < 0.5 else draws.plausible
+    values = draws.extreme if rng.random() < 0.5 else draws.plausible
     top_k = len(contract.labels) if contract.labels and rng.random() < 0.5 else 1
-    return write(contract, "edge", protocol, draw(contract, rng, rows), top_k)
+    return payload_of(contract, "edge", protocol, values(contract, rng, rows), top_k)
 
 
-def write(contract: ModelContract, kind: Kind, protocol: str, tensors: Tensors, top_k: int = 1) -> Payload:
-    """Rows as a request of one format."""
+def payload_of(contract: ModelContract, kind: Kind, protocol: str, tensors: Tensors, top_k: int = 1) -> Payload:
+    """Return rows as a request of one format."""
     body, headers = _WRITERS[protocol](contract, tensors, top_k)
     return Payload(kind, protocol, body, Answer(len(next(iter(tensors.values()))), top_k), headers)
 

@@ -55,11 +55,11 @@ class Gate:
             exceptions: how often the load test itself failed.
         """
         for model, objectives in self._objectives.items():
-            found = tally.measured(self._stats(), model)
+            measured = tally.measured(self._stats(), model)
             before = self._recovery.get(model)
             # A run that ended before anything could be judged has not shown that the service recovers.
-            recovery = found.since(before) if before else Measured() if self._recovery else None
-            self.verdicts += judge(model, objectives, found, recovery)
+            recovery = measured.since(before) if before else Measured() if self._recovery else None
+            self.verdicts += judge(model, objectives, measured, recovery)
         if exceptions:
             self.verdicts.append(Verdict("load test", "exceptions of its own", 0, exceptions))
         if not finished:

@@ -39,10 +39,10 @@ def shed_name(model: str) -> str:
 
 def entries(stats: "RequestStats", models: Iterable[str]) -> Iterator[Entry]:
     """The entries of some models that have any request."""
-    known = set(models)
+    names = set(models)
     for (name, _), entry in list(stats.entries.items()):
         model, _, kind = name.rpartition(" ")
-        if model in known and kind in KINDS and entry.num_requests:
+        if model in names and kind in KINDS and entry.num_requests:
             yield Entry(model, kind, entry)
 
 

@@ -41,9 +41,8 @@ class Candidate:
 
 
 def grid(workers: Iterable[int], batch_sizes: Iterable[int], delays: Iterable[int]) -> list[Candidate]:
-    """Every combination; a batch of one never waits, so its delay does not count."""
-    found = {Candidate(w, b, d if b > 1 else 1) for w, b, d in itertools.product(workers, batch_sizes, delays)}
-    return sorted(found)
+    """Return every combination; a batch of one never waits, so its delay does not count."""
+    return sorted({Candidate(w, b, d if b > 1 else 1) for w, b, d in itertools.product(workers, batch_sizes, delays)})
 
 
 def configured(archive: bytes, candidate: Candidate) -> bytes:

@@ -44,6 +44,6 @@ class Champion:
     def write_requests(self, path: Path) -> Path:
         """Write a script for wrk that sends valid single rows in turn."""
         rng = np.random.default_rng(0)
-        drawn = [payloads.valid(self.contract, rng, "native") for _ in range(BODIES)]
-        path.write_text(wrk.script("POST", drawn[0].headers, [payload.body for payload in drawn]))
+        requests = [payloads.valid(self.contract, rng, "native") for _ in range(BODIES)]
+        path.write_text(wrk.script("POST", requests[0].headers, [request.body for request in requests]))
         return path

@@ -4,9 +4,10 @@ Both run on the same TorchServe in turn, so that the machine's speed falls out o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+import msgspec
 
 from loadtests.tune.candidates import Candidate, registered
 from serving.archive import handler_alone
@@ -16,8 +17,7 @@ ECHO = Path(__file__).with_name("echo_handler.py")
 Throughput = Callable[[str], float]
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """What was measured.
 
     Attributes:
@@ -44,10 +44,8 @@ def measure(
         ManagementError: the echo cannot be served.
     """
     settings = Candidate.of(archive)
-    found: list[tuple[float, float]] = []
     with registered(management, store, handler_alone(archive, ECHO, "handle"), settings, f"{name}-echo") as echo:
-        for one in (name, echo):  # a warm-up
-            throughput(one)
-        for _ in range(rounds):
-            found.append((throughput(name), throughput(echo)))
-    return Share(median(m for m, _ in found), median(e for _, e in found), median(m / e for m, e in found))
+        for served in (name, echo):  # a warm-up
+            throughput(served)
+        pairs = [(throughput(name), throughput(echo)) for _ in range(rounds)]
+    return Share(median(m for m, _ in pairs), median(e for _, e in pairs), median(m / e for m, e in pairs))

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import httpx
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -23,8 +24,7 @@ ROUNDS = 5  # of the winner against what is served now
 REGISTERING = 120.0  # s that workers may take to load
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(msgspec.Struct, frozen=True):
     """A candidate under one load.
 
     Attributes:
@@ -91,22 +91,22 @@ class Tuner:
         for i, candidate in enumerate(candidates):
             with registered(self.management, self.store, self.champion.archive, candidate, self.name) as name:
                 self.measure(name, candidate, min(16, max(clients)))  # a warm-up
-                found = [self.measure(name, candidate, count) for count in clients]
-            best = max(found, key=lambda point: point.per_second)
+                measured = [self.measure(name, candidate, count) for count in clients]
+            best = max(measured, key=lambda point: point.per_second)
             figures = f"{best.per_second:,.0f} a second, p99 {best.p99:.1f} ms with {best.clients} clients"
             self.say(f"{i + 1}/{len(candidates)} {candidate}: {figures}")
-            points += found
+            points += measured
         return points
 
     def compare(self, winner: Candidate, today: Candidate, clients: int) -> tuple[Point, Point]:
         """The winner and what is served now, in turn, by their medians."""
-        found: dict[Candidate, list[Point]] = {winner: [], today: []}
+        points: dict[Candidate, list[Point]] = {winner: [], today: []}
         for _ in range(ROUNDS):
             for candidate in (winner, today):
                 with registered(self.management, self.store, self.champion.archive, candidate, self.name) as name:
                     self.measure(name, candidate, min(16, clients))
-                    found[candidate].append(self.measure(name, candidate, clients))
-        return middle(found[winner]), middle(found[today])
+                    points[candidate].append(self.measure(name, candidate, clients))
+        return middle(points[winner]), middle(points[today])
 
 
 def best(points: Sequence[Point], p99_ms: float) -> Point | None:
@@ -121,7 +121,7 @@ def middle(points: Sequence[Point]) -> Point:
     return Point(first.candidate, first.clients, errors=sum(point.errors for point in points), **values)
 
 
-def draw(points: Sequence[Point], winner: Candidate | None, p99_ms: float, title: str, path: Path) -> None:
+def draw_curve(points: Sequence[Point], winner: Candidate | None, p99_ms: float, title: str, path: Path) -> None:
     """Draw one line a candidate, from few clients to many, the winner thick.
 
     Args:
@@ -177,7 +177,7 @@ class Tuning:
             points = tuner.sweep(candidates, clients)
             winner = best(points, self._p99_ms)
             title = f"{self._model}: {len(candidates)} ways to serve it"
-            draw(points, winner.candidate if winner else None, self._p99_ms, title, self._folder / "curve.png")
+            draw_curve(points, winner.candidate if winner else None, self._p99_ms, title, self._folder / "curve.png")
             say(f"curve: {self._folder / 'curve.png'}")
             if winner is None:
                 say(f"nothing keeps p99 under {self._p99_ms:g} ms; the settings stay as they are")

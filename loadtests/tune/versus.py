@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from loadtests import wrk
 from loadtests.bench import environments
 from loadtests.tune.champion import Champion
@@ -40,8 +42,7 @@ class Side:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Ratio:
+class Ratio(msgspec.Struct, frozen=True):
     """The other side against this one, over the rounds.
 
     Attributes:
@@ -105,19 +106,19 @@ def compare(
         urls = [f"{stack.enter_context(served(side))}/predictions/{model}" for side in sides]
         for url in urls:
             wrk.run(url, script, clients, max(3.0, seconds))
-        found: list[tuple[wrk.Load, wrk.Load]] = []
+        loads: list[tuple[wrk.Load, wrk.Load]] = []
         for i in range(rounds):
             here, there = (wrk.run(url, script, clients, seconds) for url in urls)
-            found.append((here, there))
+            loads.append((here, there))
             say(f"round {i + 1}: {here.per_second:,.0f} and {there.per_second:,.0f} answers a second")
-    return summary(found)
+    return summary(loads)
 
 
-def summary(found: list[tuple[wrk.Load, wrk.Load]]) -> Ratio:
+def summary(loads: list[tuple[wrk.Load, wrk.Load]]) -> Ratio:
     """Medians and ratios of the rounds."""
-    throughput = sorted(there.per_second / here.per_second for here, there in found)
+    throughput = sorted(there.per_second / here.per_second for here, there in loads)
     return Ratio(
         (median(throughput), throughput[0], throughput[-1]),
-        median(there.p50 / here.p50 for here, there in found),
-        median(there.p99 / here.p99 for here, there in found),
+        median(there.p50 / here.p50 for here, there in loads),
+        median(there.p99 / here.p99 for here, there in loads),
     )

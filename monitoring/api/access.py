@@ -40,12 +40,12 @@ class Access:
         """Let a call pass by its headers alone, or raise a 401 or 403."""
         if self._token:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            known = scheme.lower() == "bearer"
+            is_bearer = scheme.lower() == "bearer"
             # In the same time, however much of it is right.
             right = hmac.compare_digest(given.strip().encode(), self._token)
             if request.url.path == EVENTS:
                 right |= hmac.compare_digest(given.strip().encode(), self._events)
-            if not (right and known):
+            if not (right and is_bearer):
                 what = "this call needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
                 raise HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
         # The Host too: a web page whose name points here would be called by a browser of this machine.

@@ -52,8 +52,9 @@ def alerts_router(retraining: Retraining, promotions: Promotions, access: Access
         """Queue a retraining for each model that an alert asks for; whatever comes of it, do not send it again."""
         outcomes: list[Outcome] = []
         for alert in notification.alerts:
-            asked = next((one for one in outcomes if one.job and one.model == alert.labels.get("model")), None)
-            outcomes.append(asked or _outcome(retraining, promotions, alert))
+            model = alert.labels.get("model")
+            former = next((outcome for outcome in outcomes if outcome.job and outcome.model == model), None)
+            outcomes.append(former or _outcome(retraining, promotions, alert))
         return outcomes
 
     return router

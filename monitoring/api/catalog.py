@@ -52,23 +52,23 @@ def catalog_router(store: Store, contracts: Contracts) -> APIRouter:
     @router.get("/models/{model}/versions", responses={404: {"description": "no such model"}})
     def versions(model: str) -> list[VersionSummary]:
         """Every version of a model, oldest first."""
-        found = contracts.models.models().get(model)
-        if found is None:
+        registered = contracts.models.models().get(model)
+        if registered is None:
             names = ", ".join(sorted(contracts.models.models())) or "none"
             raise HTTPException(404, f"there is no model {model!r}, only {names}")
         counts = store.counts(model)
         summaries = []
-        for number, version in found.items():
-            known = counts.get(number)
+        for number, version in registered.items():
+            rows = counts.get(number)
             summaries.append(
                 VersionSummary(
                     version=number,
                     state=version.state,
                     created=version.created,
                     evaluation=version.evaluation,
-                    predictions=known.predictions if known else 0,
-                    labelled=known.labelled if known else 0,
-                    newest=known.newest if known else None,
+                    predictions=rows.predictions if rows else 0,
+                    labelled=rows.labelled if rows else 0,
+                    newest=rows.newest if rows else None,
                 )
             )
         return summaries
@@ -85,7 +85,7 @@ def _model(name: str, store: Store, contracts: Contracts) -> ModelSummary:
         task=contract.task if contract else None,
         champion=champion.number if champion else None,
         versions=len(versions),
-        predictions=sum(one.predictions for one in counts),
-        labelled=sum(one.labelled for one in counts),
+        predictions=sum(rows.predictions for rows in counts),
+        labelled=sum(rows.labelled for rows in counts),
         damaged=contracts.models.damaged().get(name, {}),
     )

@@ -54,7 +54,8 @@ def _of_the_store(_: Request, error: Exception) -> JSONResponse:
 def _invalid(_: Request, error: Exception) -> JSONResponse:
     """What FastAPI answers, without the input: it can be large, and a NaN in it is no JSON."""
     assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422)
+    faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+    return JSONResponse({"detail": faults}, 422)
 
 
 def _of_the_models(_: Request, error: Exception) -> JSONResponse:

@@ -56,9 +56,9 @@ class Event(msgspec.Struct):
 
     def prediction(self) -> Prediction:
         """What is kept of it."""
-        one = self.data
+        data = self.data
         time = self.time.astimezone(UTC)
-        return Prediction(one.request_id, one.row, one.model, one.version, time, one.features, one.output)
+        return Prediction(data.request_id, data.row, data.model, data.version, time, data.features, data.output)
 
 
 class Refused(BaseModel):
@@ -114,7 +114,7 @@ class Ingest:
             raise HTTPException(422, faults[0].fault)
         added = self._store.add_checked(predictions, LabelCheck(self._contracts))
         if predictions:
-            self._arrived(max(one.time for one in predictions))
+            self._arrived(max(prediction.time for prediction in predictions))
         for fault in added.wrong:
             logger.warning("the label %.200r of %s does not fit: %s", fault.label, fault.request_id, fault.expected)
         self._wrong.inc(len(added.wrong))
@@ -135,9 +135,9 @@ class Ingest:
         contracts: dict[tuple[str, str], ModelContract | None] = {}
         predictions, faults = [], []
         latest = self._wall() + AHEAD
-        for i, one in enumerate(raw):
+        for i, content in enumerate(raw):
             try:
-                event = self._event.decode(one)
+                event = self._event.decode(content)
                 _check(event, self._contract(event.data, contracts), latest)
                 predictions.append(event.prediction())
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Fault) as error:

@@ -87,9 +87,9 @@ def feedback_router(
         if correct and len(many) > MOST_CORRECTIONS:
             raise HTTPException(422, f"{len(many)} labels; {MOST_CORRECTIONS} at most are corrected in one call")
         _check_models(many, contracts)
-        told = [Feedback(one.request_id, one.row, _label(one.label), now, one.model or "") for one in many]
+        labelled = [Feedback(row.request_id, row.row, _label(row.label), now, row.model or "") for row in many]
         try:
-            result = store.add_feedback(told, LabelCheck(contracts), correct=correct, now=now)
+            result = store.add_feedback(labelled, LabelCheck(contracts), correct=correct, now=now)
         except WrongLabels as error:
             labels.labels("wrong").inc(len(error.faults))
             raise HTTPException(422, {"message": str(error), "faults": error.faults}) from None
@@ -98,7 +98,7 @@ def feedback_router(
             raise HTTPException(409, {"message": str(error), "models": error.models}) from None
         except LabelConflict as error:
             labels.labels("conflict").inc(len(error.conflicts))
-            conflicts = [_shown(one) for one in error.conflicts]
+            conflicts = [_shown(conflict) for conflict in error.conflicts]
             message = f"{error}; to change what is known, send it to /feedback?correct=true"
             raise HTTPException(409, {"message": message, "conflicts": conflicts}) from None
         for name in ("accepted", "duplicates", "corrected"):
@@ -118,12 +118,12 @@ def _shown(conflict: Conflict) -> dict[str, Any]:
 
 def _check_models(many: Sequence[Given], contracts: Contracts) -> None:
     """Raise a 422 for labels of a model that nobody knows: nothing would ever join them."""
-    named = {one.model for one in many if one.model}
+    named = {row.model for row in many if row.model}
     if not named:
         return
     try:
-        known = contracts.models.models()
+        models = contracts.models.models()
     except ArchiveError:  # they wait until it can be read
         return
-    if unknown := sorted(named - known.keys()):
-        raise HTTPException(422, f"there is no model {unknown[0]!r}, only {', '.join(sorted(known)) or 'none'}")
+    if unknown := sorted(named - models.keys()):
+        raise HTTPException(422, f"there is no model {unknown[0]!r}, only {', '.join(sorted(models)) or 'none'}")

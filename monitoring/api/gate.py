@@ -132,8 +132,8 @@ async def read_body(request: Request, receive: Receive) -> bytes:
 def depth_of(body: bytes) -> int:
     """How many lists and objects of a JSON text stand in each other at most."""
     depth = deepest = 0
-    for found in _BRACKETS.finditer(body):
-        token = found[0]
+    for match in _BRACKETS.finditer(body):
+        token = match[0]
         if token in b"[{":
             depth += 1
             deepest = max(deepest, depth)

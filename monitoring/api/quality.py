@@ -49,15 +49,15 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
     @router.get("/models/{model}/drift")
     def drift(model: str) -> DriftSummary:
         """Inputs, predictions and errors of the newest rows against the reference of the champion's contract."""
-        one = live.drift(_contract(contracts, model))
+        measured = live.drift(_contract(contracts, model))
         return DriftSummary(
-            model=one.model,
-            version=one.version,
-            since=one.since,
-            until=one.until,
-            alarm=one.alarm,
-            alarms=one.alarms,
-            findings=list(one.findings),
+            model=measured.model,
+            version=measured.version,
+            since=measured.since,
+            until=measured.until,
+            alarm=measured.alarm,
+            alarms=measured.alarms,
+            findings=list(measured.findings),
         )
 
     return router
@@ -66,9 +66,9 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
 def _contract(contracts: Contracts, model: str) -> ModelContract:
     contract = contracts.of(model)
     if contract is None:
-        known = contracts.models.models()
-        names = ", ".join(sorted(known)) or "none"
-        why = "has no archive that can be read" if model in known else f"is unknown, there is only {names}"
+        models = contracts.models.models()
+        names = ", ".join(sorted(models)) or "none"
+        why = "has no archive that can be read" if model in models else f"is unknown, there is only {names}"
         raise HTTPException(404, f"the model {model!r} {why}")
     if reason := unmeasured(contract):
         raise HTTPException(409, reason)

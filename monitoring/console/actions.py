@@ -1,18 +1,18 @@
-"""The buttons: retrain, promote, roll back, cancel, and a try of a model."""
+"""The buttons: retrain, promote, roll back, cancel, and a try of a model; each from the console's own page alone."""
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from monitoring.api.access import Access
+from monitoring.api.body import body_of
 from monitoring.console.form import FormError, parse
-from monitoring.console.guard import from_the_console, limited_body
 from monitoring.console.pages import Pages
 from monitoring.console.route import route_with
-from monitoring.console.trial import Trial
+from monitoring.console.trial import LARGEST, Trial
 from monitoring.retraining.promotions import PromotionRefused, Promotions
 from monitoring.retraining.queue import Retraining, RetrainRefused
 from monitoring.store.contracts import Contracts
@@ -30,20 +30,42 @@ REFUSALS: dict[type[Exception], int] = {
 }
 
 
-def actions_router(
-    pages: Pages,
-    retraining: Retraining,
-    promotions: Promotions,
-    trial: Trial,
-    contracts: Contracts,
-    access: Access,
-) -> APIRouter:
-    """The routes; each is for whoever has access, from the console's own page.
+class Actions(NamedTuple):
+    """What the buttons do.
+
+    Attributes:
+        retraining: asks for retrainings, and cancels them.
+        promotions: promotes and rolls back.
+    """
+
+    retraining: Retraining
+    promotions: Promotions
+
+
+def from_the_console(
+    hx_request: Annotated[str | None, Header()] = None, authorization: Annotated[str | None, Header()] = None
+) -> None:
+    """Let a call pass that has a header which a form of another site cannot send; else raise a 403.
+
+    A browser sends such a header to another site only after asking it (the Fetch standard, "CORS-preflight fetch"),
+    and the monitor says no.
+    """
+    if hx_request is None and authorization is None:
+        what = "This call must come from the console's own page, or have the header Authorization."
+        raise HTTPException(403, what)
+
+
+async def limited_body(request: Request) -> bytes:
+    """The body; a 413 as soon as it is longer than TorchServe would take."""
+    return await body_of(request, LARGEST)
+
+
+def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Contracts, access: Access) -> APIRouter:
+    """Return the routes; each is for whoever has access, from the console's own page.
 
     Args:
         pages: renders what came of it.
-        retraining: asks for retrainings, and cancels them.
-        promotions: promotes and rolls back.
+        actions: what the buttons do.
         trial: asks a model.
         access: who may.
     """
@@ -57,25 +79,25 @@ def actions_router(
     def retrain(name: str, form: Annotated[dict[str, str], Depends(typed)]) -> HTMLResponse:
         reason = form.get("reason", "").strip()[:LONGEST_REASON] or "asked for in the console"
         with _refusals():
-            job = retraining.request(name, "hand", reason)
+            job = actions.retraining.request(name, "hand", reason)
         return HTMLResponse("", headers={"HX-Redirect": f"/console/jobs/{job.id}"})
 
     @router.post("/models/{name}/versions/{number}/promote")
     def promote(name: str, number: str) -> HTMLResponse:
         with _refusals():
-            promotions.promote(name, number, WHO)
+            actions.promotions.promote(name, number, WHO)
         return done(f"{name} {number} is champion now.")
 
     @router.post("/models/{name}/rollback")
     def rollback(name: str) -> HTMLResponse:
         with _refusals():
-            number = promotions.rollback(name, WHO)
+            number = actions.promotions.rollback(name, WHO)
         return done(f"{name} went back to {number}, which is champion again.")
 
     @router.post("/jobs/{id}/cancel")
     def cancel(id: int) -> HTMLResponse:
         with _refusals():
-            retraining.cancel(id)
+            actions.retraining.cancel(id)
         return done(f"Job {id} is being cancelled.")
 
     @router.post("/models/{name}/try")

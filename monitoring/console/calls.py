@@ -85,16 +85,18 @@ def calls_of(description: Schema) -> Iterator[Call]:
                 path,
                 operation.get("description", operation.get("summary", "")),
                 bool(operation.get("security")),
-                [_parameter(one) for one in operation.get("parameters", ())],
+                [_parameter(parameter) for parameter in operation.get("parameters", ())],
                 media_type,
                 list(_members(schema, schemas)),
                 {status: answer["description"] for status, answer in operation["responses"].items()},
             )
 
 
-def _parameter(one: Schema) -> Value:
-    kind = kind_of(one["schema"])
-    return Value(one["name"], one["in"], kind, one.get("required", False), one.get("description", ""))
+def _parameter(parameter: Schema) -> Value:
+    kind = kind_of(parameter["schema"])
+    return Value(
+        parameter["name"], parameter["in"], kind, parameter.get("required", False), parameter.get("description", "")
+    )
 
 
 def _members(schema: Schema, schemas: Schema) -> Iterator[Value]:

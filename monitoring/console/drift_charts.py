@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from handlers.contract import ModelContract
 from monitoring.live import drift_report
 from monitoring.live.drift import Drift
-from monitoring.live.live import Found, Live, newest_rows
+from monitoring.live.live import Live, Observation, newest_rows
 from monitoring.store.predictions import Store
 from training.figures.svg import Chart
 
@@ -23,18 +23,15 @@ class DriftCharts:
 
     def __init__(self, store: Store, live: Live) -> None:
         self._store, self._live = store, live
-        self._drawn: dict[str, tuple[Found | None, str, Drawn]] = {}
+        self._charts: dict[str, tuple[Observation | None, str, Drawn]] = {}
         self._lock = threading.Lock()  # Matplotlib's settings are those of the whole process
 
     def of(self, contract: ModelContract) -> Drawn:
         """The newest rows of a model against its version's reference."""
-        found = self._live.last.get(contract.name)
+        observation = self._live.last.get(contract.name)
         with self._lock:
-            look, version, drawn = self._drawn.get(contract.name, (None, "", None))
-            if drawn is None or look is not found or version != contract.version:
-                drawn = self._draw(contract)
-                self._drawn[contract.name] = found, contract.version, drawn
-            return drawn
-
-    def _draw(self, contract: ModelContract) -> Drawn:
-        return drift_report.compare(contract, *newest_rows(self._store, contract))
+            former, version, charts = self._charts.get(contract.name, (None, "", None))
+            if charts is None or former is not observation or version != contract.version:
+                charts = drift_report.compare(contract, *newest_rows(self._store, contract))
+                self._charts[contract.name] = observation, contract.version, charts
+            return charts

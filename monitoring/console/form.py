@@ -34,7 +34,7 @@ class Field:
 
     @property
     def step(self) -> str:
-        """Of a number."""
+        """Return the step of a number's input field."""
         return "any" if self.spec.datatype.startswith("FP") else "1"
 
 

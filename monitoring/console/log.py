@@ -23,8 +23,8 @@ class Piece:
     skipped: bool
 
 
-def read(path: str, offset: int | None, ended: bool) -> Piece:
-    """What a log has from an offset on.
+def read_piece(path: str, offset: int | None, ended: bool) -> Piece:
+    """Read what a log has from an offset on.
 
     Args:
         path: of the file; it need not be there yet.

@@ -78,9 +78,9 @@ def assets_router(pages: Pages) -> APIRouter:
     async def asset(name: str) -> Response:
         if name not in pages.assets:
             raise HTTPException(404, f"there is no file {name!r}")
-        found = pages.assets[name]
+        shown = pages.assets[name]
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-        return Response(found.content, media_type=found.media_type, headers=headers)
+        return Response(shown.content, media_type=shown.media_type, headers=headers)
 
     return router
 
@@ -111,7 +111,7 @@ def moment(time: datetime | str | None) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit that it is at least twice of."""
+    """Return seconds in the largest unit of which there are two at least."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

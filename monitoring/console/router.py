@@ -7,19 +7,17 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse
 
 from monitoring.api.access import Access
-from monitoring.console.actions import actions_router
+from monitoring.console.actions import Actions, actions_router
 from monitoring.console.calls import calls_router
 from monitoring.console.drift_charts import DriftCharts
 from monitoring.console.form import fields, is_picture
-from monitoring.console.log import read
+from monitoring.console.log import read_piece
 from monitoring.console.pages import Pages, assets_router
 from monitoring.console.route import route_with
 from monitoring.console.trial import Trial
 from monitoring.console.views import ModelView, Views
 from monitoring.live.drift_report import verdict
 from monitoring.live.live import Live
-from monitoring.retraining.promotions import Promotions
-from monitoring.retraining.queue import Retraining
 from monitoring.store.contracts import Contracts
 from monitoring.store.journal import Journal
 from monitoring.store.predictions import Store
@@ -30,22 +28,15 @@ STAGES = ("train", "judge", "shadow", "promote")
 
 
 def console_router(
-    store: Store,
-    live: Live,
-    contracts: Contracts,
-    retraining: Retraining,
-    promotions: Promotions,
-    access: Access,
-    trial: Trial,
+    store: Store, live: Live, contracts: Contracts, access: Access, actions: Actions, trial: Trial
 ) -> APIRouter:
-    """The routes.
+    """Return the routes.
 
     Args:
         store: has jobs, decisions and predictions.
         live: has looked at quality and drift.
-        retraining: what some buttons do.
-        promotions: what the others do.
-        access: who may do it.
+        access: who may do what the buttons do.
+        actions: what they do.
         trial: asks the service what a visitor tries out.
     """
     pages = Pages(access.needs_token)
@@ -56,7 +47,7 @@ def console_router(
         _models(pages, Views(store.journal, live, contracts), store.journal, DriftCharts(store, live))
     )
     router.include_router(_jobs(pages, store.journal))
-    router.include_router(actions_router(pages, retraining, promotions, trial, contracts, access))
+    router.include_router(actions_router(pages, actions, trial, contracts, access))
     return router
 
 
@@ -78,28 +69,27 @@ def _models(pages: Pages, views: Views, journal: Journal, charts: DriftCharts) -
 
     @router.get("/console/models/{name}")
     def model(name: str) -> HTMLResponse:
-        one = view(name)
+        shown = view(name)
         page = pages.render(
             "model.html",
-            model=one,
-            fields=fields(one.contract) if one.contract else [],
-            pictured=one.contract is not None and is_picture(one.contract),
+            model=shown,
+            fields=fields(shown.contract) if shown.contract else [],
+            pictured=shown.contract is not None and is_picture(shown.contract),
             jobs=journal.jobs(name, limit=NEWEST),
             decisions=journal.decisions(name, limit=NEWEST),
         )
         return HTMLResponse(page)
 
     @router.get("/console/models/{name}/drift")
-    def drift(name: str) -> HTMLResponse:
+    def drift_page(name: str) -> HTMLResponse:
         contract = view(name).contract
         if contract is None:
             raise HTTPException(404, f"There is no archive of {name!r} that can be read.")
-        found, drawn = charts.of(contract)
-        with_rows = [one for one in found.findings if one.rows]
-        shown = list(zip(drawn, with_rows, strict=True))
-        return HTMLResponse(
-            pages.render("drift.html", contract=contract, drift=found, verdict=verdict(found), charts=shown)
-        )
+        drift, pictures = charts.of(contract)
+        with_rows = [finding for finding in drift.findings if finding.rows]
+        shown = list(zip(pictures, with_rows, strict=True))
+        page = pages.render("drift.html", contract=contract, drift=drift, verdict=verdict(drift), charts=shown)
+        return HTMLResponse(page)
 
     return router
 
@@ -124,7 +114,7 @@ def _jobs(pages: Pages, journal: Journal) -> APIRouter:
             "active": active,
             "state": state,
             "seen": seen,
-            "piece": read(job.log, offset, ended=not active),
+            "piece": read_piece(job.log, offset, ended=not active),
         }
 
     @router.get("/{id}")
@@ -134,9 +124,9 @@ def _jobs(pages: Pages, journal: Journal) -> APIRouter:
     @router.get("/{id}/live")
     def live(id: int, offset: Annotated[int, Query(ge=0)] = 0, seen: str = "") -> Response:
         """What is new since the page was shown, so that what is not new is not read out again."""
-        found = parts(id, offset)
-        if found["active"] and found["seen"] == seen and not found["piece"].text:
+        part = parts(id, offset)
+        if part["active"] and part["seen"] == seen and not part["piece"].text:
             return Response(status_code=204)
-        return HTMLResponse(pages.render("job_live.html", **found))
+        return HTMLResponse(pages.render("job_live.html", **part))
 
     return router

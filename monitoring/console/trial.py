@@ -89,8 +89,8 @@ class Trial:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Tried(502, f"The service cannot be reached: {str(error) or type(error).__name__}.")
         milliseconds = 1000 * (time.perf_counter() - started)
-        found = _read(response)
-        return replace(found, request_id=request_id, milliseconds=milliseconds, version=contract.version)
+        tried = _read(response)
+        return replace(tried, request_id=request_id, milliseconds=milliseconds, version=contract.version)
 
 
 def _read(response: httpx.Response) -> Tried:

@@ -104,8 +104,8 @@ class Views:
 
     def damaged(self) -> list[tuple[str, str, str]]:
         """Model, version and fault of each entry of the registry that cannot be read."""
-        found = sorted(self._contracts.models.damaged().items())
-        return [(name, number, fault) for name, faults in found for number, fault in faults.items()]
+        damaged = sorted(self._contracts.models.damaged().items())
+        return [(name, number, fault) for name, faults in damaged for number, fault in faults.items()]
 
     def model(self, name: str) -> ModelView:
         """One model.
@@ -116,17 +116,19 @@ class Views:
         return self._view(name, self._contracts.models.models()[name], self._journal.jobs(name, UNDER_WAY))
 
     def _view(self, name: str, registered: Mapping[str, Version], jobs: Sequence[Job]) -> ModelView:
-        contract, found = self._contracts.of(name), self._live.last.get(name)
-        measured = found.quality.versions if found else {}
-        versions = [_version(number, one, measured.get(number)) for number, one in reversed(list(registered.items()))]
+        contract, observed = self._contracts.of(name), self._live.last.get(name)
+        measured = observed.quality.versions if observed else {}
+        versions = [
+            _version(number, version, measured.get(number)) for number, version in reversed(list(registered.items()))
+        ]
         return ModelView(
             name=name,
             contract=contract,
-            champion=next((one for one in versions if one.state == "champion"), None),
+            champion=next((version for version in versions if version.state == "champion"), None),
             versions=versions,
             primary=_primary(contract, registered.values()),
             unit=contract.outputs[0].unit if contract and contract.task == "regression" else "",
-            drift=_states(found.drift) if found else None,
+            drift=_states(observed.drift) if observed else None,
             jobs=jobs,
             unmeasured=unmeasured(contract) if contract else None,
         )
@@ -154,7 +156,9 @@ def _trained(evaluation: Evaluation) -> dict[str, Figure]:
 def _live(measured: Measured | None) -> dict[str, Figure]:
     if measured is None:
         return {}
-    return {name: Figure(one.value, one.low, one.high, measured.rows) for name, one in measured.metrics.items()}
+    return {
+        name: Figure(metric.value, metric.low, metric.high, measured.rows) for name, metric in measured.metrics.items()
+    }
 
 
 def _primary(contract: ModelContract | None, versions: Iterable[Version]) -> str:

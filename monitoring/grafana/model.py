@@ -14,6 +14,7 @@ from monitoring.grafana.panels import (
     rate,
     requests_answered,
     series,
+    signed,
     with_rows,
 )
 
@@ -123,7 +124,7 @@ def _answers() -> list[Panel]:
             width=8,
             stacked=True,
         ),
-        series(
+        signed(
             "Values predicted",
             "A tenth, half and nine tenths of a regression's values lie below these lines, in its contract's unit. A "
             "shift without a reason is a sign of drift. 0 where no regression is chosen.",
@@ -133,7 +134,6 @@ def _answers() -> list[Panel]:
                 for name, q in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
             ],
             width=8,
-            signed=True,
         ),
         series(
             "Input refused, by reason",

@@ -76,9 +76,20 @@ def series(
     queries: Sequence[prometheus.Dataquery],
     width: int = 12,
     stacked: bool = False,
-    signed: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time.
+    """Return lines over time of what is never below 0; arguments as of ``signed``."""
+    return signed(title, description, unit, queries, width, stacked).min(0)
+
+
+def signed(
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[prometheus.Dataquery],
+    width: int = 12,
+    stacked: bool = False,
+) -> timeseries.Panel:
+    """Return lines over time.
 
     Args:
         title: of the panel.
@@ -87,7 +98,6 @@ def series(
         queries: of the lines.
         width: of 24 columns.
         stacked: whether the values add up.
-        signed: whether they may be below 0.
     """
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.TABLE).placement(LegendPlacement.BOTTOM)
     panel = (
@@ -106,8 +116,7 @@ def series(
     )
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
-    named = [one.ref_id(chr(ord("A") + i)) for i, one in enumerate(queries)]
-    return (panel if signed else panel.min(0)).targets(list(named))
+    return panel.targets([query.ref_id(chr(ord("A") + i)) for i, query in enumerate(queries)])
 
 
 def requests_answered(title: str, width: int, stacked: bool = False) -> timeseries.Panel:

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders import dashboard, prometheus
 
-from monitoring.grafana.panels import CHOSEN, MODEL, Panel, board, or_zero, query, series, states, with_rows
+from monitoring.grafana.panels import CHOSEN, MODEL, Panel, board, or_zero, query, series, signed, states, with_rows
 
 FEATURE = "{{model}}, {{feature}}"
 
@@ -32,14 +32,13 @@ def _regression() -> list[Panel]:
             _with_interval("mae"),
             width=8,
         ),
-        series(
+        signed(
             "Bias",
             "Mean of answer − truth. Away from 0 while the spread stays: the level has shifted, which a retraining "
             "mends at once.",
             "none",
             _with_interval("bias", expected=False),
             width=8,
-            signed=True,
         ),
     ]
 

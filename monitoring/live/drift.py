@@ -85,22 +85,22 @@ class Drift:
 
     @property
     def alarms(self) -> dict[Kind, bool]:
-        """Of each kind whether anything drifted; kinds without a verdict are absent."""
+        """Whether anything drifted, by kind; kinds without a verdict are absent."""
         return {
-            kind: any(one.alarm for one in self.findings if one.kind == kind)
+            kind: any(finding.alarm for finding in self.findings if finding.kind == kind)
             for kind in KINDS
-            if any(one.p is not None for one in self.findings if one.kind == kind)
+            if any(finding.p is not None for finding in self.findings if finding.kind == kind)
         }
 
     @property
     def smaller(self) -> bool:
         """Whether the errors became smaller than at training, beyond chance."""
-        return any(one.smaller for one in self.findings)
+        return any(finding.smaller for finding in self.findings)
 
     @property
     def alarm(self) -> bool:
         """Whether anything drifted."""
-        return any(one.alarm for one in self.findings)
+        return any(finding.alarm for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,12 @@ def detect(contract: ModelContract, predictions: Sequence[Prediction], labelled:
         The finding of each input, of the prediction and of the error. The level of 1 % is shared by the three kinds.
     """
     windows = windows_of(contract, predictions, labelled)
-    found = [_finding(one) for one in windows]
-    corrected = [judged for kind in KINDS for judged in _corrected([one for one in found if one.kind == kind])]
-    times = [one.times for one in windows if one.kind != "errors" and len(one.times)]
-    since, until = (min(one.min() for one in times), max(one.max() for one in times)) if times else (None, None)
+    findings = [_finding(window) for window in windows]
+    corrected = [
+        judged for kind in KINDS for judged in _corrected([finding for finding in findings if finding.kind == kind])
+    ]
+    times = [window.times for window in windows if window.kind != "errors" and len(window.times)]
+    since, until = (min(map(np.min, times)), max(map(np.max, times))) if times else (None, None)
     return Drift(contract.name, contract.version, _moment(since), _moment(until), tuple(corrected))
 
 
@@ -150,21 +152,21 @@ def windows_of(
     for spec in contract.inputs:
         if summary := reference.inputs.get(spec.name):
             learned = read(summary.usual)
-            told = [one for one in predictions if one.features.get(spec.name) is not None]
-            rows = newest(learned, told, _time)
-            values = _feature(spec, summary, [one.features[spec.name] for one in rows])
+            having = [row for row in predictions if row.features.get(spec.name) is not None]
+            rows = newest(learned, having, _time)
+            values = _feature(spec, summary, [row.features[spec.name] for row in rows])
             windows.append(Window("features", spec.name, summary, values, _times(rows), learned))
     if summary := reference.output:
         learned = read(summary.usual)
-        own = newest(learned, [one for one in predictions if one.version == contract.version], _time)
-        values = _outputs(summary, [one.output for one in own])
+        own = newest(learned, [row for row in predictions if row.version == contract.version], _time)
+        values = _outputs(summary, [row.output for row in own])
         windows.append(Window("predictions", PREDICTION, summary, values, _times(own), learned))
     if summary := reference.errors:
         learned = read(summary.usual)
-        answered = [one for one in labelled if one.prediction.version == contract.version]
-        known = newest(learned, answered, lambda one: _time(one.prediction))
-        times = _times([one.prediction for one in known])
-        windows.append(Window("errors", ERROR, summary, _errors(summary, known), times, learned))
+        answered = [row for row in labelled if row.prediction.version == contract.version]
+        judged = newest(learned, answered, lambda row: _time(row.prediction))
+        times = _times([row.prediction for row in judged])
+        windows.append(Window("errors", ERROR, summary, _errors(summary, judged), times, learned))
     return windows
 
 
@@ -184,17 +186,17 @@ def newest(learned: Learned | None, rows: Sequence[T], time: Callable[[T], float
     within = rows[-most:]
     if len(rows) > most and time(within[0]) > (since := time(rows[-1]) - learned.span * HOUR):
         within = rows[bisect_left(rows, since, key=time) :]
-    within = within[whole_days(np.array([time(one) for one in within])) :]
+    within = within[whole_days(np.array([time(row) for row in within])) :]
     return [within[i] for i in np.linspace(0, len(within) - 1, min(most, len(within))).round().astype(int)]
 
 
 def window_needed(contract: ModelContract) -> tuple[int, timedelta]:
-    """How many of the newest predictions ``detect`` looks at, at most, and over how much time at least."""
+    """Return how many of the newest predictions ``detect`` looks at, at most, and over how much time at least."""
     reference = contract.reference
     summaries = [*reference.inputs.values(), reference.output, reference.errors]
-    learned = [known for summary in summaries if summary and (known := read(summary.usual))]
-    rows = max((one.rows for one in learned), default=UNJUDGED)
-    return rows, timedelta(hours=max((one.span for one in learned), default=0))
+    learned = [usual for summary in summaries if summary and (usual := read(summary.usual))]
+    rows = max((each.rows for each in learned), default=UNJUDGED)
+    return rows, timedelta(hours=max((each.span for each in learned), default=0))
 
 
 def _time(row: Prediction) -> float:
@@ -202,7 +204,7 @@ def _time(row: Prediction) -> float:
 
 
 def _times(rows: Sequence[Prediction]) -> Array:
-    return np.array([_time(one) for one in rows], np.float64)
+    return np.array([_time(row) for row in rows], np.float64)
 
 
 def _moment(seconds: float | None) -> datetime | None:
@@ -214,8 +216,8 @@ def _finding(window: Window) -> Finding:
     hours = hours_of(window.times, learned.cell if learned else 1.0)
     finding = Finding(window.kind, window.name, name_of(summary), len(values), None, hours)
     if learned:
-        least = min(one.hours for one in learned.entries)
-        finding = replace(finding, needed=min(one.rows for one in learned.entries), needed_hours=least)
+        least = min(entry.hours for entry in learned.entries)
+        finding = replace(finding, needed=min(entry.rows for entry in learned.entries), needed_hours=least)
     if not len(values):
         return finding
     finding = replace(finding, statistic=distance(summary, values), psi=psi(summary, values))
@@ -236,21 +238,23 @@ def _smaller(summary: Summary, errors: Array) -> bool:
 
 
 def _corrected(findings: list[Finding]) -> list[Finding]:
-    known = [one.p for one in findings if one.p is not None]
-    corrected = iter(stats.false_discovery_control(known) if known else [])
+    chances = [finding.p for finding in findings if finding.p is not None]
+    corrected = iter(stats.false_discovery_control(chances) if chances else [])
     judged = []
-    for one in findings:
-        if one.p is None:
-            judged.append(one)
+    for finding in findings:
+        if finding.p is None:
+            judged.append(finding)
             continue
         p = float(next(corrected))
         differs = p < LEVEL / len(KINDS)
-        judged.append(replace(one, corrected=p, alarm=differs and not one.smaller, smaller=differs and one.smaller))
+        judged.append(
+            replace(finding, corrected=p, alarm=differs and not finding.smaller, smaller=differs and finding.smaller)
+        )
     return judged
 
 
 def _feature(spec: TensorSpec, summary: Summary, values: Sequence[Any]) -> Array:
-    """As the reference summarises it: a text by its length, several values by their mean."""
+    """Return values as the reference summarises them: a text by its length, several values by their mean."""
     if summary.counts is not None:
         return _indices(summary, values)
     if spec.datatype == "BYTES":
@@ -267,8 +271,8 @@ def _outputs(summary: Summary, outputs: Sequence[Any]) -> Array:
 
 def _errors(summary: Summary, labelled: Sequence[Labelled]) -> Array:
     if summary.counts is not None:
-        return np.array([one.label != one.prediction.output["label"] for one in labelled], np.int64)
-    return np.array([one.prediction.output - float(one.label) for one in labelled], np.float64)
+        return np.array([row.label != row.prediction.output["label"] for row in labelled], np.int64)
+    return np.array([row.prediction.output - float(row.label) for row in labelled], np.float64)
 
 
 def _indices(summary: Summary, names: Sequence[str]) -> Array:

@@ -25,7 +25,7 @@ NAMED = 12  # categories that are shown, those whose share changed most
 WORDS = {"ks": "Kolmogorov–Smirnov", "js": "Jensen–Shannon"}
 
 
-def write(store: Store, contract: ModelContract, until: datetime, path: Path) -> str:
+def write_report(store: Store, contract: ModelContract, until: datetime, path: Path) -> str:
     """Write the page of the newest rows before a moment.
 
     Args:
@@ -56,19 +56,21 @@ def compare(
 ) -> tuple[Drift, list[Chart]]:
     """What drifted, and a chart of each distribution that has rows; arguments as of ``drift.detect``."""
     drift = detect(contract, predictions, labelled)
-    windows = {(one.kind, one.name): one for one in windows_of(contract, predictions, labelled)}
-    return drift, [_chart(contract, one, windows[one.kind, one.name]) for one in drift.findings if one.rows]
+    windows = {(window.kind, window.name): window for window in windows_of(contract, predictions, labelled)}
+    return drift, [
+        _chart(contract, finding, windows[finding.kind, finding.name]) for finding in drift.findings if finding.rows
+    ]
 
 
 def verdict(drift: Drift) -> str:
     """What was found, in words."""
     if not drift.alarms:
         return "No verdict: too few rows, too short a time, or a reference too small to know what is usual."
-    drifted = [one.name for one in drift.findings if one.alarm]
-    unjudged = [one.name for one in drift.findings if one.p is None]
-    found = f"Drift in {', '.join(drifted)}." if drifted else "No drift."
-    found += " The errors are smaller than at training." if drift.smaller else ""
-    return found + (f" Not judged: {', '.join(unjudged)}." if unjudged else "")
+    drifted = [finding.name for finding in drift.findings if finding.alarm]
+    unjudged = [finding.name for finding in drift.findings if finding.p is None]
+    words = f"Drift in {', '.join(drifted)}." if drifted else "No drift."
+    words += " The errors are smaller than at training." if drift.smaller else ""
+    return words + (f" Not judged: {', '.join(unjudged)}." if unjudged else "")
 
 
 def _chart(contract: ModelContract, finding: Finding, window: Window) -> Chart:
@@ -88,7 +90,7 @@ def _unit(contract: ModelContract, finding: Finding) -> str:
     if finding.name in (PREDICTION, ERROR):
         unit = contract.outputs[0].unit if contract.task == "regression" else ""
         return f"{finding.name}, {unit}" if unit else finding.name
-    (spec,) = [one for one in contract.inputs if one.name == finding.name]
+    (spec,) = [spec for spec in contract.inputs if spec.name == finding.name]
     if spec.datatype == "BYTES":
         return finding.name if spec.categories else f"{finding.name}, characters"
     mean = "" if spec.is_scalar else ", mean of a row"
@@ -96,10 +98,10 @@ def _unit(contract: ModelContract, finding: Finding) -> str:
 
 
 def _numbers(axes: "Axes", window: Window) -> None:
-    known = window.summary.numbers
-    low, high = np.quantile(np.concatenate([known, window.values]), [0.005, 0.995])
+    reference = window.summary.numbers
+    low, high = np.quantile(np.concatenate([reference, window.values]), [0.005, 0.995])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    for values, colour, label in ((known, QUIET, "reference"), (window.values, SERIES[0], "window")):
+    for values, colour, label in ((reference, QUIET, "reference"), (window.values, SERIES[0], "window")):
         shares = np.histogram(values, edges)[0] / len(values)
         axes.stairs(shares, edges, color=colour, fill=label == "reference", alpha=0.5 if label == "reference" else 1)
         axes.plot([], [], color=colour, label=label)
@@ -109,13 +111,13 @@ def _categories(axes: "Axes", window: Window) -> None:
     categories = window.summary.counts or {}
     names = [*categories, "unknown"]
     counts = np.array([*categories.values(), 0])
-    known, found = counts / counts.sum(), np.bincount(window.values, minlength=len(names)) / len(window.values)
-    shown = np.argsort(-np.abs(found - known), kind="stable")[:NAMED]
-    shown = shown[(known[shown] > 0) | (found[shown] > 0)]
-    shown = shown[np.argsort(-known[shown], kind="stable")]
+    reference, shares = counts / counts.sum(), np.bincount(window.values, minlength=len(names)) / len(window.values)
+    shown = np.argsort(-np.abs(shares - reference), kind="stable")[:NAMED]
+    shown = shown[(reference[shown] > 0) | (shares[shown] > 0)]
+    shown = shown[np.argsort(-reference[shown], kind="stable")]
     places = np.arange(len(shown))
-    axes.bar(places - 0.2, known[shown], 0.4, color=QUIET, label="reference")
-    axes.bar(places + 0.2, found[shown], 0.4, color=SERIES[0], label="window")
+    axes.bar(places - 0.2, reference[shown], 0.4, color=QUIET, label="reference")
+    axes.bar(places + 0.2, shares[shown], 0.4, color=SERIES[0], label="window")
     axes.set_xticks(places, [names[i] for i in shown], rotation=90 if len(shown) > 6 else 0)
 
 

@@ -9,11 +9,11 @@ from typing import Annotated
 
 from handlers.contract import ModelContract
 from handlers.observe.settings import EnvironmentSettings, says, variables
-from monitoring.every import every
 from monitoring.live.clock import AHEAD, Clock, wall_clock
 from monitoring.live.drift import Drift, detect, window_needed
 from monitoring.live.quality import Quality, measure
-from monitoring.live.spread import spread_labelled, spread_predictions
+from monitoring.live.time_sampling import Extent, sample_labelled, sample_predictions
+from monitoring.periodic import repeat
 from monitoring.store.captured import usable
 from monitoring.store.contracts import Contracts, unmeasured
 from monitoring.store.labels import measurable
@@ -52,8 +52,8 @@ class QualityWindow(EnvironmentSettings, frozen=True, rename=variables("QUALITY_
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the last look at one model found.
+class Observation:
+    """What a look at one model found.
 
     Attributes:
         time: when the look began, by the wall: it tells how fresh this is.
@@ -85,7 +85,7 @@ class Live:
     ) -> None:
         self._store, self._contracts, self._window = store, contracts, window
         self._clock, self._wall = clock, wall
-        self.last: Mapping[str, Found] = {}
+        self.last: Mapping[str, Observation] = {}
         self.left_out: dict[str, int] = {}
 
     def run(self) -> None:
@@ -94,20 +94,20 @@ class Live:
         Raises:
             ArchiveError: the registry is damaged.
         """
-        found = {}
+        observations = {}
         for model in sorted(self._contracts.models.champions()):
             try:
-                if (one := self.look(model)) is not None:
-                    found[model] = one
+                if (observation := self.look(model)) is not None:
+                    observations[model] = observation
             except Exception:
                 logger.exception("cannot tell the quality and drift of %s", model)
-        self.last = found  # at once: who reads sees one state
+        self.last = observations  # at once: who reads sees one state
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
         """Look every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
-        every(interval, self.run, stop, fault="cannot tell quality and drift")
+        repeat(interval, self.run, stop, fault="cannot tell quality and drift")
 
-    def look(self, model: str) -> Found | None:
+    def look(self, model: str) -> Observation | None:
         """Quality and drift of one model; None if it has no contract, or is one of which they cannot be told."""
         contract = self._contracts.of(model)
         if contract is None or unmeasured(contract):
@@ -115,8 +115,8 @@ class Live:
         began = self._wall()
         quality = self.quality(contract)
         versions = {number: self._contracts.of(model, number) for number in {contract.version, *quality.versions}}
-        contracts = {number: one for number, one in versions.items() if one is not None}
-        return Found(began, quality, self.drift(contract), contracts)
+        contracts = {number: contract for number, contract in versions.items() if contract is not None}
+        return Observation(began, quality, self.drift(contract), contracts)
 
     def quality(self, contract: ModelContract, window: QualityWindow | None = None) -> Quality:
         """The quality of one model in a window that ends now.
@@ -130,7 +130,8 @@ class Live:
         if window:
             rows = self._store.labelled(name, since=since, limit=window.rows)
         else:
-            rows = spread_labelled(self._store, name, self._window.rows, window_needed(contract)[1], since=since)
+            extent = Extent(self._window.rows, window_needed(contract)[1], since)
+            rows = sample_labelled(self._store, name, extent)
         latest = self._latest()
         fitting = measurable(contract, [row for row in rows if row.prediction.time < latest])
         if window is None:
@@ -156,8 +157,7 @@ def newest_rows(
         contract: of the version that is watched.
         until: the latest time, excluded; None: the newest there is.
     """
-    rows, span = window_needed(contract)
-    newest = usable(contract, spread_predictions(store, contract.name, rows, span, until))
+    extent = Extent(*window_needed(contract), until=until)
+    newest = usable(contract, sample_predictions(store, contract.name, extent))
     # Errors count of this version alone, and from further back where labels are late.
-    known = spread_labelled(store, contract.name, rows, span, version=contract.version, until=until)
-    return newest, measurable(contract, known)
+    return newest, measurable(contract, sample_labelled(store, contract.name, extent, contract.version))

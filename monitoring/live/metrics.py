@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from monitoring.live.drift import KINDS
 from monitoring.live.limits import expected
-from monitoring.live.live import Found, Live
+from monitoring.live.live import Live, Observation
 
 MODEL = ("model", "version")
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -49,17 +49,17 @@ class LiveMetrics(Collector):
             yield GaugeMetricFamily(name, text, labels=labels)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges."""
-        families = {one.name: one for one in self.describe()}
-        for model, found in self._live.last.items():
+        """Yield the gauges with what was observed last."""
+        families = {family.name: family for family in self.describe()}
+        for model, observation in self._live.last.items():
             families["model_quality_left_out_rows"].add_metric((model,), self._live.left_out.get(model, 0))
-            for name, labels, value in chain(_quality(model, found), _drift(model, found)):
+            for name, labels, value in chain(_quality(model, observation), _drift(model, observation)):
                 families[name].add_metric(labels, value)
         yield from families.values()
 
 
-def _quality(model: str, found: Found) -> Iterator[Sample]:
-    for version, measured in found.quality.versions.items():
+def _quality(model: str, observation: Observation) -> Iterator[Sample]:
+    for version, measured in observation.quality.versions.items():
         for name, metric in measured.metrics.items():
             yield "model_quality", (model, version, name), metric.value
             yield "model_quality_low", (model, version, name), metric.low
@@ -69,22 +69,22 @@ def _quality(model: str, found: Found) -> Iterator[Sample]:
         yield "model_quality_rows", (model, version), measured.rows
         yield "model_quality_hours", (model, version), measured.hours
         yield "model_label_delay_seconds", (model, version), measured.delay_seconds
-    for version, contract in found.contracts.items():
+    for version, contract in observation.contracts.items():
         for name, value in expected(contract.evaluation).items():
             yield "model_quality_expected", (model, version, name), value
 
 
-def _drift(model: str, found: Found) -> Iterator[Sample]:
-    drift = found.drift
-    for one in drift.findings:
-        yield "model_drift_rows", (model, one.name), one.rows
-        if one.statistic is not None and one.psi is not None:
-            yield "model_drift_statistic", (model, one.name, one.test), one.statistic
-            yield "model_drift_psi", (model, one.name), one.psi
-        if one.limit is not None:
-            yield "model_drift_limit", (model, one.name, one.test), one.limit
+def _drift(model: str, observation: Observation) -> Iterator[Sample]:
+    drift = observation.drift
+    for finding in drift.findings:
+        yield "model_drift_rows", (model, finding.name), finding.rows
+        if finding.statistic is not None and finding.psi is not None:
+            yield "model_drift_statistic", (model, finding.name, finding.test), finding.statistic
+            yield "model_drift_psi", (model, finding.name), finding.psi
+        if finding.limit is not None:
+            yield "model_drift_limit", (model, finding.name, finding.test), finding.limit
     for kind in KINDS:
         yield "model_drift_alarm", (model, kind), drift.alarms.get(kind, False)
         yield "model_drift_judged", (model, kind), kind in drift.alarms
     yield "model_errors_smaller", (model,), drift.smaller
-    yield "model_live_timestamp_seconds", (model,), found.time.timestamp()
+    yield "model_live_timestamp_seconds", (model,), observation.time.timestamp()

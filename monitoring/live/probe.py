@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from handlers.observe.telemetry import MODEL, SECONDS
-from monitoring.every import every
+from monitoring.periodic import repeat
 from serving.readiness import LONGEST, Champion, Champions, Readiness, ask, ask_alive
 from serving.registry import ArchiveError, Registry
 
@@ -35,18 +35,18 @@ class Probed:
 
     Attributes:
         time: seconds since the epoch when a model was last asked, or the registry read.
-        found: of every champion.
+        models: of every champion.
         fault: why nothing can be known; empty if it can.
     """
 
     time: float
-    found: list[Readiness]
+    models: list[Readiness]
     fault: str = ""
 
     @property
     def ready(self) -> bool:
         """Whether there are models, and all answered as they should."""
-        return not self.fault and bool(self.found) and all(one.ready for one in self.found)
+        return not self.fault and bool(self.models) and all(model.ready for model in self.models)
 
 
 @dataclass
@@ -105,8 +105,8 @@ class Prober(Collector):
             fault = self._fault
             if not fault and now > self._until:
                 fault = "the probes hang: the registry has not been read in time"
-            found = [_expired(probe, now, fault) for probe in probes]
-            return Probed(max([self._looked, *(probe.asked for probe in probes)]), found, fault)
+            models = [_expired(probe, now, fault) for probe in probes]
+            return Probed(max([self._looked, *(probe.asked for probe in probes)]), models, fault)
 
     def run(self, interval: float = 0.0) -> Probed:
         """Ask every champion once, at the same time."""
@@ -117,18 +117,18 @@ class Prober(Collector):
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
         """Probe every ``interval`` seconds until told to stop; a model that does not answer holds up no other."""
-        every(lambda took: max(0.0, interval - took), lambda: self._look(interval), stop, fault="cannot probe")
+        repeat(lambda took: max(0.0, interval - took), lambda: self._look(interval), stop, fault="cannot probe")
 
     def collect(self) -> Iterator[Metric]:
         """The truth of this moment, for Prometheus."""
         last = self.last
         success = GaugeMetricFamily("probe_success", "Whether the example was answered right", labels=MODEL)
-        asked = GaugeMetricFamily("probe_timestamp_seconds", "When it was last asked", labels=MODEL)
-        for one in last.found:
-            success.add_metric([one.name, one.version], float(one.ready))
-            if (probe := self._probes.get((one.name, one.version))) and probe.asked:
-                asked.add_metric([one.name, one.version], probe.asked)
-        yield from (success, asked)
+        moments = GaugeMetricFamily("probe_timestamp_seconds", "When it was last asked", labels=MODEL)
+        for model in last.models:
+            success.add_metric([model.name, model.version], float(model.ready))
+            if (probe := self._probes.get((model.name, model.version))) and probe.asked:
+                moments.add_metric([model.name, model.version], probe.asked)
+        yield from (success, moments)
 
     def describe(self) -> Iterable[Metric]:
         """What it will show, so that no other metric takes a name of these."""
@@ -142,18 +142,18 @@ class Prober(Collector):
             self._told(str(error), interval)
             return []
         self._told("", interval)
-        keys = {(name, _number(one)): one for name, one in champions.items()}
+        keys = {(name, _number(champion)): champion for name, champion in champions.items()}
         threads = []
         with self._lock:
             for key in self._probes.keys() - keys.keys():  # what is no longer served must not look as if it failed
                 del self._probes[key]
-            for key, one in keys.items():
+            for key, champion in keys.items():
                 probe = self._probes.setdefault(key, _Probe(Readiness(*key, False, "not asked so far", 0.0)))
-                if isinstance(one, Readiness):
-                    probe.readiness, probe.asked, probe.until = one, self._clock(), float("inf")
+                if isinstance(champion, Readiness):
+                    probe.readiness, probe.asked, probe.until = champion, self._clock(), float("inf")
                 elif not probe.flying and self._steady() >= probe.due:
                     probe.flying = True
-                    threads.append(threading.Thread(target=self._probe, args=(probe, one, interval), daemon=True))
+                    threads.append(threading.Thread(target=self._probe, args=(probe, champion, interval), daemon=True))
         for thread in threads:
             thread.start()
         return threads
@@ -167,26 +167,26 @@ class Prober(Collector):
 
     def _probe(self, probe: _Probe, champion: Champion, interval: float) -> None:
         """Ask one version, and note what holds until when."""
-        asked, started, contract = self._clock(), self._steady(), champion.contract
+        moment, started, contract = self._clock(), self._steady(), champion.contract
         patience = probe.patience(champion.deadline)
         tokens = contract.task == "generation"
         if tokens and probe.readiness.ready and started < probe.due_example:
             fault = ask_alive(self._client, self._url, contract, patience)
-            found = replace(probe.readiness, ready=not fault, detail=fault)
+            readiness = replace(probe.readiness, ready=not fault, detail=fault)
         else:
-            found = ask(self._client, self._url, contract, patience)
-            self._duration.labels(found.name, found.version).observe(found.milliseconds / 1000)
-            if found.ready:
-                probe.took.append(found.milliseconds / 1000)
-                probe.due_example = started + SHARE * found.milliseconds / 1000
+            readiness = ask(self._client, self._url, contract, patience)
+            self._duration.labels(readiness.name, readiness.version).observe(readiness.milliseconds / 1000)
+            if readiness.ready:
+                probe.took.append(readiness.milliseconds / 1000)
+                probe.due_example = started + SHARE * readiness.milliseconds / 1000
         with self._lock:
-            probe.readiness, probe.asked, probe.flying = found, asked, False
+            probe.readiness, probe.asked, probe.flying = readiness, moment, False
             probe.due = started + interval
             probe.until = probe.due + interval + probe.patience(champion.deadline) + SLACK
 
 
-def _number(one: Champion | Readiness) -> str:
-    return one.version if isinstance(one, Readiness) else one.contract.version
+def _number(champion: Champion | Readiness) -> str:
+    return champion.version if isinstance(champion, Readiness) else champion.contract.version
 
 
 def _expired(probe: _Probe, now: float, fault: str) -> Readiness:

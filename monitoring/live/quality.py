@@ -90,18 +90,18 @@ def measure(
         labelled: the window; its order does not matter.
         version: the contract of another version, which knows its own limits; None where it cannot be read.
     """
-    rows = sorted(labelled, key=lambda one: (one.prediction.time, one.prediction.request_id, one.prediction.row))
-    versions = dict.fromkeys(one.prediction.version for one in rows)
-    each = {name: [one for one in rows if one.prediction.version == name] for name in versions}
-    found = {}
+    rows = sorted(labelled, key=lambda row: (row.prediction.time, row.prediction.request_id, row.prediction.row))
+    versions = dict.fromkeys(row.prediction.version for row in rows)
+    each = {name: [row for row in rows if row.prediction.version == name] for name in versions}
+    by_version = {}
     for name, own in each.items():
-        known = contract if name == contract.version else version(name)
-        times = np.array([one.prediction.time.timestamp() for one in own])
+        reference = contract if name == contract.version else version(name)
+        times = np.array([row.prediction.time.timestamp() for row in own])
         measured = _measured(contract, own)
-        found[name] = replace(measured, limits=limits(known, times)) if known else measured
-    if len(found) == 1:
-        return Quality(contract.name, next(iter(found.values())), found)
-    return Quality(contract.name, _measured(contract, rows) if rows else None, found)
+        by_version[name] = replace(measured, limits=limits(reference, times)) if reference else measured
+    if len(by_version) == 1:
+        return Quality(contract.name, next(iter(by_version.values())), by_version)
+    return Quality(contract.name, _measured(contract, rows) if rows else None, by_version)
 
 
 def fell(contract: ModelContract, measured: Measured) -> bool:
@@ -125,24 +125,24 @@ def _measured(contract: ModelContract, rows: Sequence[Labelled]) -> Measured:
     block = blocks_of(len(rows))
     blocks = int(block[-1]) + 1
     measure = (_classification if contract.task == "classification" else _regression)(contract, rows, block)
-    values, drawn = measure(np.ones((1, blocks), int)), measure(draws_of(blocks))
+    values, resampled = measure(np.ones((1, blocks), int)), measure(draws_of(blocks))
     outside = expanded((1 - LEVEL) / 2, blocks)
     shares = of_shares(_confusion(contract, rows)) if contract.task == "classification" else {}
     metrics = {}
     for name, (value,) in values.items():
-        known = drawn[name][np.isfinite(drawn[name])]
+        finite = resampled[name][np.isfinite(resampled[name])]
         if np.isfinite(value):
-            low, high = np.quantile(known, [outside, 1 - outside])
+            low, high = np.quantile(finite, [outside, 1 - outside])
             metrics[name] = Metric(float(value), *wider(name, float(low), float(high), shares, len(rows)))
-    delays = [(one.labelled - one.prediction.time).total_seconds() for one in rows]
-    times = [one.prediction.time for one in rows]
+    delays = [(row.labelled - row.prediction.time).total_seconds() for row in rows]
+    times = [row.prediction.time for row in rows]
     middle, longest = np.maximum(np.quantile(delays, [0.5, 0.95]), 0.0)  # two machines' clocks may differ
-    hours = hours_of(np.array([one.timestamp() for one in times]), 1.0)
+    hours = hours_of(np.array([time.timestamp() for time in times]), 1.0)
     return Measured(len(rows), metrics, times[0], times[-1], float(middle), float(longest), hours)
 
 
 def _regression(_: ModelContract, rows: Sequence[Labelled], block: Array) -> Measure:
-    error = np.array([float(one.prediction.output) - float(one.label) for one in rows])
+    error = np.array([float(row.prediction.output) - float(row.label) for row in rows])
     sums = np.stack([np.bincount(block, each) for each in (np.ones(len(error)), error**2, np.abs(error), error)])
 
     def measure(times: Array) -> dict[str, Array]:
@@ -155,19 +155,19 @@ def _regression(_: ModelContract, rows: Sequence[Labelled], block: Array) -> Mea
 def _confusion(contract: ModelContract, rows: Sequence[Labelled]) -> Array:
     place = {label: i for i, label in enumerate(contract.labels)}
     counts = np.zeros((len(place), len(place)), np.int64)
-    for one in rows:
-        counts[place[str(one.label)], place[one.prediction.output["label"]]] += 1
+    for row in rows:
+        counts[place[str(row.label)], place[row.prediction.output["label"]]] += 1
     return counts
 
 
 def _classification(contract: ModelContract, rows: Sequence[Labelled], block: Array) -> Measure:
     classes = len(contract.labels)
     place = {label: i for i, label in enumerate(contract.labels)}
-    truth = np.array([place[str(one.label)] for one in rows])
-    answer = np.array([place[one.prediction.output["label"]] for one in rows])
+    truth = np.array([place[str(row.label)] for row in rows])
+    answer = np.array([place[row.prediction.output["label"]] for row in rows])
     cells = np.zeros((block[-1] + 1, classes, classes))
     np.add.at(cells, (block, truth, answer), 1)
-    auc, influence = auc_with_influence(np.array([one.prediction.output["probabilities"] for one in rows]), truth)
+    auc, influence = auc_with_influence(np.array([row.prediction.output["probabilities"] for row in rows]), truth)
     sums, sizes = np.bincount(block, influence), np.bincount(block)
 
     def measure(times: Array) -> dict[str, Array]:

@@ -27,7 +27,7 @@ def replay_command(
 ) -> None:
     """Live through the flights of 2013 with a copy of the whole service: never retrained, and on the loop."""
     from monitoring.replay import page
-    from monitoring.replay.run import replay
+    from monitoring.replay.run import Period, replay
     from monitoring.replay.stack import ReplayError
     from training.data import DataError
     from training.improve.practices.monitored import replay_markdown
@@ -35,9 +35,9 @@ def replay_command(
     def say(text: str) -> None:
         console.print(text, markup=False)
 
-    folder, period = folder.resolve(), (since.date(), until.date())
+    folder, period = folder.resolve(), Period("flights", since.date(), until.date(), share)
     try:
-        result, why = replay("flights", folder, cache.resolve(), period, share, monitor, say)
+        result, why = replay(period, folder, cache.resolve(), monitor, say)
     except (DataError, ReplayError, ValueError) as error:
         fail(error)
     if result:

@@ -42,7 +42,7 @@ class Day:
 
     @property
     def rows(self) -> int:
-        """Of all its hours."""
+        """Return the number of rows of all its hours."""
         return sum(len(hour.labels) for hour in self.hours)
 
 

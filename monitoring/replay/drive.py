@@ -59,7 +59,7 @@ class Drive:
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, days: Iterable[Day]) -> None:
-        """Live them.
+        """Live the days one after another.
 
         Raises:
             ReplayError: the service fails, or does not keep up.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -40,23 +40,34 @@ IDLE = 2.0  # s
 FAILURES = (CompanionError, LaunchError, ManagementError, SupervisorError, httpx.HTTPError, stack.ReplayError)
 
 
+class Period(NamedTuple):
+    """What a replay lives through.
+
+    Attributes:
+        model: whose recipe has a timeline.
+        since: the first day.
+        until: the day after the last.
+        share: of the rows that are drawn, 0 to 1.
+    """
+
+    model: str
+    since: date
+    until: date
+    share: float = 1.0
+
+
 def replay(
-    model: str,
+    period: Period,
     folder: Path,
     cache: Path,
-    period: tuple[date, date],
-    share: float,
     monitor_of: Callable[[Settings], Companion],
     say: Callable[[str], None],
 ) -> tuple[dict[str, Any] | None, str]:
     """Live through a period, with everything that the service is made of.
 
     Args:
-        model: whose recipe has a timeline.
         folder: of the replay; what an earlier one left in it is removed.
         cache: folder for data that is fetched.
-        period: the first day, and the day after the last.
-        share: of the rows that are drawn, 0 to 1.
         monitor_of: makes the monitor of some settings.
 
     Returns:
@@ -68,15 +79,15 @@ def replay(
         KeyError: there is no such recipe.
         ValueError: the recipe has no timeline, or no row of the period.
     """
-    started = time.monotonic()
+    started, (model, since, until, share) = time.monotonic(), period
     recipe = recipes.ready(model)
     data = recipe.load(recipe.preset(None), cache)
     rows = recipe.timeline(data)
     if rows is None:
         raise ValueError(f"the recipe {model} has no timeline: nothing tells which of its rows came when")
-    days = list(days_of(rows, data.inputs, *period, share=share))
+    days = list(days_of(rows, data.inputs, since, until, share))
     if not days:
-        raise ValueError(f"{model} has no rows from {period[0]} to {period[1]}")
+        raise ValueError(f"{model} has no rows from {since} to {until}")
     programs = stack.find_programs()
     # An idle connection is given up before the monitor does so, after five seconds: a request on its way just then
     # would end the year, as one did on a busy machine.

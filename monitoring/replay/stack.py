@@ -86,7 +86,7 @@ def find_programs() -> dict[str, str]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder.
+    """Keep other replays out of a folder.
 
     Raises:
         ReplayError: another replay holds it.

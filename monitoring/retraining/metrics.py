@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.live.lately import Lately
+from monitoring.live.last_known import LastKnown
 from monitoring.store.journal import Journal
 from serving.registry import ArchiveError, Registry, Version
 
@@ -26,7 +26,7 @@ class RetrainingMetrics(Collector):
     """
 
     def __init__(self, journal: Journal, models: Registry) -> None:
-        self._known = Lately(lambda: _read(journal, models))
+        self._counted = LastKnown(lambda: _read(journal, models))
 
     def describe(self) -> Iterator[Family]:
         """The families, without samples."""
@@ -41,14 +41,14 @@ class RetrainingMetrics(Collector):
         """The families; without samples where the store or the registry cannot be read."""
         jobs, running, promotions, rollbacks, refusals, champion = families = list(self.describe())
         try:
-            known = self._known()  # whatever else is shown does not wait for the store
+            counted = self._counted()  # whatever else is shown does not wait for the store
         except (ArchiveError, SQLAlchemyError) as error:
             logger.warning("cannot tell of retrainings: %s", getattr(error, "orig", None) or error)
-            known = None
-        if known is None:
+            counted = None
+        if counted is None:
             yield from families
             return
-        models, counts, decided, champions = known
+        models, counts, decided, champions = counted
         for (model, state), count in sorted(counts.items()):
             jobs.add_metric((model, state), count)
         for model in sorted(models):

@@ -137,7 +137,7 @@ def write_rows(path: Path, labelled: Sequence[Labelled]) -> None:
 
 
 def _results() -> Iterator[tuple[psutil.Process, str]]:
-    """Every training of this machine that has a result file to write, and its path."""
+    """Yield every training of this machine that has a result file to write, and its path."""
     for process, command in commands():
         if command[1:4] == ["-m", "training", "train"] and "--result" in command[:-1]:
             yield process, command[command.index("--result") + 1]

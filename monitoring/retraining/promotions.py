@@ -77,7 +77,7 @@ class Promotions:
         for promotion in self.models.promotions():
             model = promotion.model
             if model not in recorded:
-                recorded[model] = {str(one.details.get("promoted")) for one in self._journal.decisions(model)}
+                recorded[model] = {str(decision.details.get("promoted")) for decision in self._journal.decisions(model)}
             if promotion.time not in recorded[model]:
                 details = {
                     "from": promotion.former or None,
@@ -166,11 +166,11 @@ class Promotions:
         """Whom the current champion replaced, else the newest retired version; never one that was rolled back."""
         decisions = self._journal.decisions(model)
         bad = set()
-        for one in reversed(decisions):
-            if one.kind == "rolled_back":
-                bad.add(one.details["from"])
-            elif one.kind == "promoted":
-                bad.discard(one.details["to"])
+        for decision in reversed(decisions):
+            if decision.kind == "rolled_back":
+                bad.add(decision.details["from"])
+            elif decision.kind == "promoted":
+                bad.discard(decision.details["to"])
         replaced = replaced_by(decisions, current)
         retired = [number for number, version in reversed(versions.items()) if version.state == "retired"]
         for number in (*replaced, *retired):
@@ -180,13 +180,13 @@ class Promotions:
 
     def _promoted_job(self, model: str, version: str) -> Job | None:
         jobs = self._journal.jobs(model, ["promoted"])
-        return next((one for one in jobs if one.result.version == version), None)
+        return next((job for job in jobs if job.result.version == version), None)
 
 
 def replaced_by(decisions: Sequence[Decision], champion: str | None) -> list[str]:
     """The versions that a champion took the place of, in the order of the decisions."""
-    promoted = (one for one in decisions if one.kind == "promoted" and one.details["to"] == champion)
-    return [str(one.details["from"]) for one in promoted]
+    promoted = (decision.details for decision in decisions if decision.kind == "promoted")
+    return [str(details["from"]) for details in promoted if details["to"] == champion]
 
 
 def _versions(models: Registry, model: str, number: str | None = None) -> dict[str, Version]:

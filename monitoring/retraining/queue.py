@@ -106,7 +106,7 @@ class Retraining:
         if model not in champions:
             return f"{model!r} has no champion, only {', '.join(sorted(champions)) or 'none'} have one"
         jobs = self._journal.jobs(model)
-        if under_way := next((one for one in jobs if one.state in UNDER_WAY), None):
+        if under_way := next((job for job in jobs if job.state in UNDER_WAY), None):
             return f"job {under_way.id} of {model} is {under_way.state}: one at a time"
         if trigger != "hand" and (why := self._too_soon(jobs, now)):
             return why
@@ -117,10 +117,10 @@ class Retraining:
             return why
         if trigger != "hand" and (why := self._nothing_new(contract)):
             return why
-        known = len(self._store.labelled(model, since=now - policy.age, limit=policy.rows))
-        if known < policy.rows:
+        labelled = len(self._store.labelled(model, since=now - policy.age, limit=policy.rows))
+        if labelled < policy.rows:
             return (
-                f"{model} has {known} labelled rows of the last {policy.age / _DAY:g} days, but {policy.rows} are "
+                f"{model} has {labelled} labelled rows of the last {policy.age / _DAY:g} days, but {policy.rows} are "
                 "needed to learn and to judge: send more feedback"
             )
         return None

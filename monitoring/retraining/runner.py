@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.every import every
+from monitoring.periodic import repeat
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.stages import Stages
@@ -51,7 +51,7 @@ class Runner:
 
     def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
         """Look again and again until told to stop; then end the training, which goes on at the next start."""
-        every(poll, lambda: self._round(stop), stop, fault="the loop of retraining")
+        repeat(poll, lambda: self._round(stop), stop, fault="the loop of retraining")
         if self._lease is None or self._lease.held:
             for job in self._journal.jobs(states=["running"]):
                 self._stages.pause(job)

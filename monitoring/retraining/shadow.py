@@ -60,8 +60,9 @@ def shadow(
         LaunchError: the service is away, or the champion answers nothing, so that the challenger has no match.
     """
     champion, challenger = contracts
-    newest = sorted(predictions, key=lambda one: one.time)[max(0, len(predictions) - policy.shadow_requests) :]
-    bodies = [body for body in (request_again(champion, one) for one in newest) if body is not None]
+    oldest_first = sorted(predictions, key=lambda prediction: prediction.time)
+    newest = oldest_first[max(0, len(predictions) - policy.shadow_requests) :]
+    bodies = [body for body in (request_again(champion, prediction) for prediction in newest) if body is not None]
     deadline = time.monotonic() + SECONDS
     pairs: list[Pair[_Answer]] = []
     for body in bodies:
@@ -107,18 +108,19 @@ def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str
 
 def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: JudgePolicy) -> tuple[bool, str]:
     """Whether the challenger passes, and why."""
-    known = [pair for pair in pairs if pair.champion.prediction is not None]
-    if not known:
+    comparable = [pair for pair in pairs if pair.champion.prediction is not None]
+    if not comparable:
         raise LaunchError(f"{champion.name} {champion.version}, the champion, answers nothing: {pairs[0][0].fault}")
-    faults = [new.fault for _, new in known if new.prediction is None]
+    faults = [new.fault for _, new in comparable if new.prediction is None]
     if faults:
-        return False, f"{len(faults)} of {len(known)} requests failed that the champion answers, the first: {faults[0]}"
-    taken = _milliseconds(known)
+        count = f"{len(faults)} of {len(comparable)}"
+        return False, f"{count} requests failed that the champion answers, the first: {faults[0]}"
+    taken = _milliseconds(comparable)
     old, new = np.median(taken, axis=0)
     times = f"{new:.1f} ms against {old:.1f} ms in the middle"
     if _too_slow(taken, policy.latency):
         return False, f"too slow: {times}, where {policy.latency:g} times is allowed"
-    return True, f"{len(known)} requests answered, {times}"
+    return True, f"{len(comparable)} requests answered, {times}"
 
 
 def _found(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: bool, reason: str) -> Shadowed:

@@ -57,7 +57,7 @@ def _nested(spec: TensorSpec, value: Any, shape: tuple[int, ...], path: str) -> 
         return None if _is_value(spec, value) else (f"Expected {spec.describe()}, got {_shown(value)}", path)
     if not isinstance(value, list) or len(value) != shape[0]:
         return f"Expected {spec.describe()}, got {_shown(value)}", path
-    faults = (_nested(spec, one, shape[1:], f"{path}[{i}]") for i, one in enumerate(value))
+    faults = (_nested(spec, item, shape[1:], f"{path}[{i}]") for i, item in enumerate(value))
     return next((fault for fault in faults if fault is not None), None)
 
 
@@ -76,8 +76,8 @@ def _is_value(spec: TensorSpec, value: Any) -> bool:
     dtype: np.dtype[Any] = np.dtype(spec.dtype)
     if abs(value) > float(np.finfo(dtype).max):
         return False
-    least, told, most = np.array([low, value, high], dtype)  # a worker tells 0.1 of FP32 as 0.10000000149
-    return bool(least <= told <= most)
+    least, given, most = np.array([low, value, high], dtype)  # a worker tells 0.1 of FP32 as 0.10000000149
+    return bool(least <= given <= most)
 
 
 def _is_mean(value: Any) -> bool:

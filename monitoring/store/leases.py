@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.every import every
+from monitoring.periodic import repeat
 from monitoring.store import tables
 from monitoring.store.database import Database
 
@@ -67,7 +67,7 @@ class Lease:
         Raises:
             SQLAlchemyError: the store does not answer.
         """
-        asked = self._tick()
+        began = self._tick()
         with self._database.writing() as connection:
             now = _now(connection)
             row = connection.execute(select(tables.leases).where(_LEASES.name == self._name)).one_or_none()
@@ -83,7 +83,7 @@ class Lease:
                 connection.execute(update(tables.leases).where(_LEASES.name == self._name).values(values))
         if self.holder != self.owner:
             logger.warning("this monitor, %s, does the jobs from now on", self.owner)
-        self.holder, self._until = self.owner, asked + self._lasts.total_seconds()
+        self.holder, self._until = self.owner, began + self._lasts.total_seconds()
         return True
 
     def release(self) -> None:
@@ -97,7 +97,7 @@ class Lease:
 
     def keep_forever(self, stop: threading.Event) -> None:
         """Renew it, or wait for it, until told to stop."""
-        every(self._lasts.total_seconds() / 3, self._round, stop, fault=f"cannot renew the lease {self._name!r}")
+        repeat(self._lasts.total_seconds() / 3, self._round, stop, fault=f"cannot renew the lease {self._name!r}")
 
     def _round(self) -> None:
         try:

@@ -81,8 +81,8 @@ class Store:
     def waiting(self, keys: Sequence[tuple[str, int]]) -> list[Feedback]:
         """The labels of some rows, told by id and row, of whichever model."""
         with self._engine.connect() as connection:
-            found = with_keys(connection, select(tables.feedback), keys)
-        return [Feedback(**row._mapping) for row in found]
+            rows = with_keys(connection, select(tables.feedback), keys)
+        return [Feedback(**row._mapping) for row in rows]
 
     def predictions(
         self,
@@ -145,8 +145,8 @@ class Store:
         """How many predictions of a model there are from one time on until before another; reads the index alone."""
         statement = select(func.count()).where(_PREDICTIONS.model == model, _PREDICTIONS.time >= since)
         with self._engine.connect() as connection:
-            found: int = connection.execute(statement.where(_PREDICTIONS.time < until)).scalar_one()
-        return found
+            number: int = connection.execute(statement.where(_PREDICTIONS.time < until)).scalar_one()
+        return number
 
     def newest(self, until: datetime | None = None) -> datetime | None:
         """Time of the newest prediction of any model, up to a moment; None if there is none."""
@@ -154,8 +154,8 @@ class Store:
         if until is not None:
             statement = statement.where(_PREDICTIONS.time <= until)
         with self._engine.connect() as connection:
-            found: datetime | None = connection.execute(statement).scalar_one()
-        return found
+            time: datetime | None = connection.execute(statement).scalar_one()
+        return time
 
     def expired(self, now: datetime) -> Expired:
         """What ``prune`` would remove."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.every import every
+from monitoring.periodic import repeat
 from monitoring.store.leases import Lease, if_held
 from monitoring.store.predictions import Store
 from monitoring.store.retention import PruneRefusedError
@@ -68,7 +68,7 @@ class Pruner:
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
         """Prune every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
-        every(interval, self._round, stop, fault="cannot prune the store")
+        repeat(interval, self._round, stop, fault="cannot prune the store")
 
     def _round(self) -> None:
         try:

@@ -45,28 +45,28 @@ def anything(feedback: Feedback, model: str, version: str | None) -> WrongLabel 
 def keep_predictions(connection: Connection, predictions: Iterable[Prediction], check: Check) -> Added:
     """Keep predictions, and join them with the labels that came first."""
     # In one order, so that two writers of the same rows never wait for each other.
-    rows = sorted((asdict(one) for one in predictions), key=lambda row: (row["request_id"], row["row"], row["model"]))
+    rows = sorted(map(asdict, predictions), key=lambda row: (row["request_id"], row["row"], row["model"]))
     new = insert_new(connection, tables.predictions, rows)
     if not rows:
         return Added(0, ())
     keys = list({(row["request_id"], row["row"]) for row in rows})
     waiting: dict[tuple[str, int], list[Feedback]] = {}
-    for found in with_keys(connection, select(tables.feedback), keys):
-        waiting.setdefault((found.request_id, found.row), []).append(Feedback(**found._mapping))
+    for label in with_keys(connection, select(tables.feedback), keys):
+        waiting.setdefault((label.request_id, label.row), []).append(Feedback(**label._mapping))
     wrong: list[WrongLabel] = []
     for row in rows if waiting else ():
-        own = {one.model: one for one in waiting.get((row["request_id"], row["row"]), ())}
-        one = own.get(row["model"]) or own.get(UNKNOWN)
-        if one is None:
+        own = {label.model: label for label in waiting.get((row["request_id"], row["row"]), ())}
+        feedback = own.get(row["model"]) or own.get(UNKNOWN)
+        if feedback is None:
             continue
-        fault = check(one, row["model"], row["version"])
+        fault = check(feedback, row["model"], row["version"])
         if fault is not None:
             wrong.append(fault)
-            if one.model:
-                _forget(connection, one)  # one that names no model may be about another one's row, and waits on
-        elif not one.model:
-            _assign(connection, one, row["model"])
-            waiting[one.request_id, one.row].remove(one)
+            if feedback.model:
+                _forget(connection, feedback)  # one that names no model may be about another one's row, and waits on
+        elif not feedback.model:
+            _assign(connection, feedback, row["model"])
+            waiting[feedback.request_id, feedback.row].remove(feedback)
     return Added(new, wrong)
 
 
@@ -88,28 +88,28 @@ def keep_feedback(
         LabelConflict: a row has another label already, and it is not to be corrected.
     """
     feedback = _named(connection, feedback)
-    keys = list({(one.request_id, one.row) for one in feedback})
+    keys = list({(given.request_id, given.row) for given in feedback})
     answered = {
         (row.model, row.request_id, row.row): row.version
         for row in with_keys(connection, select(tables.predictions), keys, _PREDICTIONS)
     }
-    faults = (check(one, one.model, answered.get(_key(one))) for one in feedback)
+    faults = (check(given, given.model, answered.get(_key(given))) for given in feedback)
     if wrong := [fault for fault in faults if fault is not None]:
         raise WrongLabels(wrong)
-    rows = sorted((asdict(one) for one in feedback), key=lambda row: (row["request_id"], row["row"], row["model"]))
+    rows = sorted(map(asdict, feedback), key=lambda row: (row["request_id"], row["row"], row["model"]))
     new = insert_new(connection, tables.feedback, rows)
     kept: dict[tuple[str, str, int], Label] = {
         (row.model, row.request_id, row.row): row.label for row in with_keys(connection, select(tables.feedback), keys)
     }
     conflicts = [
-        Conflict(one.request_id, one.row, kept[_key(one)], one.label, one.model)
-        for one in feedback
-        if kept[_key(one)] != one.label
+        Conflict(given.request_id, given.row, kept[_key(given)], given.label, given.model)
+        for given in feedback
+        if kept[_key(given)] != given.label
     ]
-    if conflicts and (not correct or len({_key(one) for one in feedback}) < len(feedback)):
+    if conflicts and (not correct or len({_key(given) for given in feedback}) < len(feedback)):
         raise LabelConflict(conflicts)
     _correct(connection, conflicts, now)
-    waiting = {_key(one) for one in feedback} - answered.keys()
+    waiting = {_key(given) for given in feedback} - answered.keys()
     return FeedbackResult(new, len(rows) - new - len(conflicts), len(waiting), len(conflicts))
 
 
@@ -138,31 +138,33 @@ def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def _named(connection: Connection, feedback: Sequence[Feedback]) -> list[Feedback]:
     """Labels with the model that answered the request, where that is known."""
-    asked = sorted({one.request_id for one in feedback if not one.model})
+    ids = sorted({label.request_id for label in feedback if not label.model})
     models: dict[str, list[str]] = {}
-    for some in chunks(asked):
+    for some in chunks(ids):
         statement = select(_PREDICTIONS.request_id, _PREDICTIONS.model).distinct()
         for row in connection.execute(statement.where(_PREDICTIONS.request_id.in_(some))):
             models.setdefault(row.request_id, []).append(row.model)
     if several := {id: sorted(names) for id, names in models.items() if len(names) > 1}:
         raise AmbiguousLabels(several)
-    return [one if one.model else replace(one, model=models.get(one.request_id, [UNKNOWN])[0]) for one in feedback]
+    return [
+        label if label.model else replace(label, model=models.get(label.request_id, [UNKNOWN])[0]) for label in feedback
+    ]
 
 
-def _key(one: Feedback) -> tuple[str, str, int]:
-    return one.model, one.request_id, one.row
+def _key(label: Feedback) -> tuple[str, str, int]:
+    return label.model, label.request_id, label.row
 
 
-def _of(one: Feedback) -> Any:
-    return (_FEEDBACK.model == one.model) & (_FEEDBACK.request_id == one.request_id) & (_FEEDBACK.row == one.row)
+def _of(label: Feedback) -> Any:
+    return (_FEEDBACK.model == label.model) & (_FEEDBACK.request_id == label.request_id) & (_FEEDBACK.row == label.row)
 
 
-def _forget(connection: Connection, one: Feedback) -> None:
-    connection.execute(delete(tables.feedback).where(_of(one)))
+def _forget(connection: Connection, label: Feedback) -> None:
+    connection.execute(delete(tables.feedback).where(_of(label)))
 
 
-def _assign(connection: Connection, one: Feedback, model: str) -> None:
-    connection.execute(update(tables.feedback).where(_of(one)).values(model=model))
+def _assign(connection: Connection, label: Feedback, model: str) -> None:
+    connection.execute(update(tables.feedback).where(_of(label)).values(model=model))
 
 
 def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetime | None) -> None:
@@ -175,15 +177,15 @@ def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetim
         _FEEDBACK.row == bindparam("of_row"),
     )
     keyed = [
-        {"of_model": one.model, "of_request": one.request_id, "of_row": one.row, "label": one.given}
-        for one in conflicts
+        {"of_model": conflict.model, "of_request": conflict.request_id, "of_row": conflict.row, "label": conflict.given}
+        for conflict in conflicts
     ]
     connection.execute(statement.values(label=bindparam("label")), keyed)
-    for model in dict.fromkeys(one.model for one in conflicts):
+    for model in dict.fromkeys(conflict.model for conflict in conflicts):
         own = [
-            {"request_id": one.request_id, "row": one.row, "was": one.known, "is": one.given}
-            for one in conflicts
-            if one.model == model
+            {"request_id": conflict.request_id, "row": conflict.row, "was": conflict.known, "is": conflict.given}
+            for conflict in conflicts
+            if conflict.model == model
         ]
         values = {"model": model, "kind": CORRECTED, "details": {"rows": len(own), "labels": own}, "time": now}
         connection.execute(insert(tables.decisions).values(values))

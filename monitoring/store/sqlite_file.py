@@ -81,12 +81,12 @@ class Backups:
 
     def list(self) -> list[Backup]:
         """The copies, newest first."""
-        found = []
+        backups = []
         for path in self.folder.glob(f"{self.file.stem}-*Z.db"):
             with contextlib.suppress(ValueError, FileNotFoundError):
                 time = datetime.strptime(path.stem.removeprefix(f"{self.file.stem}-"), _STAMP).replace(tzinfo=UTC)
-                found.append(Backup(path, time, path.stat().st_size))
-        return sorted(found, key=lambda one: one.time, reverse=True)
+                backups.append(Backup(path, time, path.stat().st_size))
+        return sorted(backups, key=lambda backup: backup.time, reverse=True)
 
     def make(self, now: datetime) -> Backup:
         """Copy the database while others use it, check the copy, and remove the oldest ones.
@@ -115,7 +115,7 @@ class Backups:
 
     def newest_good(self) -> Backup | None:
         """The newest copy that is whole."""
-        return next((one for one in self.list() if fault_of(one.path) is None), None)
+        return next((backup for backup in self.list() if fault_of(backup.path) is None), None)
 
     def restore(self, backup: Path, now: datetime) -> Path | None:
         """Put a copy in the place of the database, which is kept beside it.
@@ -174,8 +174,8 @@ class Watched:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._opened = os.open(file, os.O_RDONLY)  # for as long as there are connections, see ``fault_of``
-        found = os.fstat(self._opened)
-        self._inode, self._size = found.st_ino, found.st_size
+        status = os.fstat(self._opened)
+        self._inode, self._size = status.st_ino, status.st_size
         self.fault = ""
 
     def glance(self) -> str:
@@ -184,24 +184,24 @@ class Watched:
         return self.fault
 
     def look(self) -> str:
-        """The same, by every page."""
+        """Return what is wrong with the file, by every page; empty if nothing is."""
         self.fault = self.glance() or pages_fault(self.file) or ""
         return self.fault
 
     def close(self) -> None:
-        """Nothing has the database open any more."""
+        """Close the file, once nothing has the database open any more."""
         os.close(self._opened)
 
     def _glance(self) -> str:
         try:
-            found = self.file.stat()
+            status = self.file.stat()
         except FileNotFoundError:
             return "it was removed"
         except OSError as error:
             return f"it cannot be read: {error.strerror}"
-        if found.st_ino != self._inode:
+        if status.st_ino != self._inode:
             return "another file took its place"
-        if found.st_size < self._size:  # it never shrinks: nothing here vacuums it
-            return f"it was cut from {self._size:,} to {found.st_size:,} bytes"
-        self._size = found.st_size
+        if status.st_size < self._size:  # it never shrinks: nothing here vacuums it
+            return f"it was cut from {self._size:,} to {status.st_size:,} bytes"
+        self._size = status.st_size
         return "" if os.pread(self._opened, len(MAGIC), 0) == MAGIC else NO_DATABASE

@@ -124,9 +124,9 @@ def application(registry: CollectorRegistry, complaints: Callable[[], list[str]]
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start_response)
-        found = path == "/healthz"
-        start_response("200 OK" if found else "404 Not Found", [("Content-Type", "text/plain")])
-        return ["".join(f"{line}\n" for line in ["ok", *complaints()]).encode() if found else b"try /metrics\n"]
+        healthy = path == "/healthz"
+        start_response("200 OK" if healthy else "404 Not Found", [("Content-Type", "text/plain")])
+        return ["".join(f"{line}\n" for line in ["ok", *complaints()]).encode() if healthy else b"try /metrics\n"]
 
     return answer
 

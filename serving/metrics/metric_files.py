@@ -112,11 +112,11 @@ def versions_of(path: Path) -> set[tuple[str, str]]:
         OSError: it cannot be read.
         ValueError: it is damaged.
     """
-    found = set()
+    versions = set()
     for key, *_ in MmapedDict.read_all_values_from_file(str(path)):
         labels = json.loads(key)[2]
-        found.add((labels["model"], labels["version"]))
-    return found
+        versions.add((labels["model"], labels["version"]))
+    return versions
 
 
 def _lives(path: Path) -> bool:

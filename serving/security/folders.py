@@ -36,15 +36,15 @@ def check_private(folder: Path) -> None:
         FolderError: somebody can.
     """
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return
     remedy = "remove it, or set TMPDIR to a folder of your own"
-    if not stat.S_ISDIR(found.st_mode):
-        raise FolderError(f"{folder} is no folder but a {_kind(found.st_mode)}, which may lead anywhere: {remedy}")
-    if found.st_uid != os.geteuid():
-        raise FolderError(f"{folder} belongs to {_user(found.st_uid)}, whose code would run as ours: {remedy}")
-    if found.st_mode & stat.S_IWOTH:
+    if not stat.S_ISDIR(status.st_mode):
+        raise FolderError(f"{folder} is no folder but a {_kind(status.st_mode)}, which may lead anywhere: {remedy}")
+    if status.st_uid != os.geteuid():
+        raise FolderError(f"{folder} belongs to {_user(status.st_uid)}, whose code would run as ours: {remedy}")
+    if status.st_mode & stat.S_IWOTH:
         raise FolderError(f"every user can write into {folder}, so that their code would run as ours: {remedy}")
     for parent in folder.resolve().parents:
         _check_parent(parent, folder)
@@ -89,10 +89,12 @@ def _check_owner(run_dir: Path) -> None:
 
 
 def _check_parent(parent: Path, folder: Path) -> None:
-    found = parent.stat()
-    if found.st_uid not in {os.geteuid(), *superusers()}:
-        raise FolderError(f"{parent} belongs to {_user(found.st_uid)}, who can replace {folder}: set TMPDIR to another")
-    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+    status = parent.stat()
+    if status.st_uid not in {os.geteuid(), *superusers()}:
+        raise FolderError(
+            f"{parent} belongs to {_user(status.st_uid)}, who can replace {folder}: set TMPDIR to another"
+        )
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         raise FolderError(f"every user can rename what is in {parent}, {folder} too: set its sticky bit, or TMPDIR")
 
 

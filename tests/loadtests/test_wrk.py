@@ -4,7 +4,7 @@ import pytest
 
 from loadtests import wrk
 from loadtests.bench import environments
-from loadtests.bench.tensors.turns import answers
+from loadtests.bench.tensors.measurement import answers
 from loadtests.bench.tensors.workloads import JSON, Exchange, read_prediction
 from serving.processes import running
 from serving.settings import free_ports

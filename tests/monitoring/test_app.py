@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 
 from monitoring import app
-from monitoring.app import create_app
+from monitoring.app import Health, create_app
 from monitoring.live.probe import Prober
 from serving.registry import Registry
 from tests.support.waiting import wait_until
@@ -30,7 +30,7 @@ def test_tasks_run_while_the_application_does(tmp_path: Path) -> None:
         ended.set()
 
     registry = CollectorRegistry()
-    with TestClient(create_app(prober(tmp_path, registry), registry, 3600, tasks=[task])):
+    with TestClient(create_app(Health(prober(tmp_path, registry), registry), 3600, tasks=[task])):
         wait_until(started.is_set, poll=0.01)
         assert not ended.is_set()
     assert ended.is_set()
@@ -46,7 +46,7 @@ def test_a_task_that_does_not_end_is_waited_for_no_longer_than_it_may_take(
     def task(_: threading.Event) -> None:
         late.wait(60)
 
-    with TestClient(create_app(prober(tmp_path, registry), registry, 3600, tasks=[task])):
+    with TestClient(create_app(Health(prober(tmp_path, registry), registry), 3600, tasks=[task])):
         pass
     late.set()
 
@@ -59,7 +59,7 @@ def test_a_call_that_is_not_understood_is_told_where_without_its_input(tmp_path:
         return 2 * number
 
     registry = CollectorRegistry()
-    client = TestClient(create_app(prober(tmp_path, registry), registry, 3600, [router]))
+    client = TestClient(create_app(Health(prober(tmp_path, registry), registry), 3600, [router]))
     assert client.get("/double/6").json() == 12
     (fault,) = client.get("/double/secret").json()["detail"]
     assert fault["loc"] == ["path", "number"]

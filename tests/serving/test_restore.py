@@ -35,7 +35,7 @@ def test_the_copy_comes_back_and_the_damaged_file_is_kept(full: Registry, conten
     full.path.write_bytes(content)
     with pytest.raises(ArchiveError, match=r"registry\.json\.bak, of 20.*`python -m serving restore-registry` puts it"):
         full.models()
-    told = restore(full, lambda: AT).told
+    told = restore(full, lambda: AT).steps
     assert full.path.read_bytes() == good
     assert (full.store / "registry.json.damaged-20130217T123000Z").read_bytes() == content
     assert f"{full.backup} was put back: doubling 1.0, 1.1, halving 1.0" in told
@@ -66,7 +66,7 @@ def test_without_a_copy_the_archives_and_what_is_left_of_the_file_tell(full: Reg
 def test_without_anything_each_model_with_one_version_is_served_and_the_others_are_asked_for(full: Registry) -> None:
     full.backup.unlink()
     full.path.write_bytes(b"")
-    told = restore(full).told
+    told = restore(full).steps
     assert states(full) == {"doubling 1.0": "challenger", "doubling 1.1": "challenger", "halving 1.0": "champion"}
     assert "doubling has no champion: choose one of 1.0, 1.1 by `python -m serving promote doubling …`" in told
 
@@ -78,7 +78,7 @@ def test_a_damaged_archive_is_left_out_and_told(full: Registry) -> None:
     cut = full.path.read_bytes()[:-30]
     full.path.write_bytes(cut)
     alter(full.store / "doubling-1.0.mar")
-    told = " ".join(restore(full).told)
+    told = " ".join(restore(full).steps)
     assert states(full) == {"doubling 1.1": "champion"}
     assert "halving-1.0.mar was left out" in told
     assert "doubling-1.0.mar was left out" in told
@@ -92,7 +92,7 @@ def test_a_damaged_entry_is_mended_and_the_others_stay(full: Registry, copied: b
     del content["models"]["doubling"]["1.1"]["created"]
     full.path.write_text(json.dumps(content))
     full.promote("halving", "1.0")  # a change meanwhile spoils no copy, and is not undone
-    told = restore(full).told
+    told = restore(full).steps
     assert "doubling 1.1 was restored as champion" in told
     assert states(full) == WHOLE | {"halving 1.0": "champion"}
     assert list(full.models()["doubling"]) == ["1.0", "1.1"]
@@ -100,14 +100,14 @@ def test_a_damaged_entry_is_mended_and_the_others_stay(full: Registry, copied: b
 
 def test_nan_is_written_away(full: Registry) -> None:
     full.path.write_text(full.path.read_text().replace('"evaluation": {}', '"evaluation": {"a": NaN}', 1))
-    assert any("had NaN" in sentence for sentence in restore(full).told)
+    assert any("had NaN" in sentence for sentence in restore(full).steps)
     assert b"NaN" not in full.path.read_bytes()
     assert states(full) == WHOLE
 
 
 def test_what_is_not_damaged_stays(full: Registry) -> None:
     good = full.path.read_bytes()
-    assert restore(full).told[0] == f"{full.path} is not damaged"
+    assert restore(full).steps[0] == f"{full.path} is not damaged"
     assert full.path.read_bytes() == good
 
 

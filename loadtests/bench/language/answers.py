@@ -36,7 +36,7 @@ Ask = Callable[[Sequence[str], int], list[Answer]]
 
 
 def first_token(answer: Answer) -> float:
-    """Seconds from the prompt to its first token."""
+    """Return the seconds from the prompt to its first token."""
     return answer.times[0] - answer.sent
 
 
@@ -65,5 +65,5 @@ def gaps(answers: Sequence[Answer], start: float, end: float) -> list[float]:
 
 
 def p95(values: Sequence[float]) -> float:
-    """The 95th percentile."""
+    """Return the 95th percentile."""
     return statistics.quantiles(values, n=20, method="inclusive")[-1]

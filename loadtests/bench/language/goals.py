@@ -8,13 +8,13 @@ from loadtests.bench.results import Spread, ratio, spread
 
 
 def goals(results: Results) -> list[Goal]:
-    """Every goal, in order."""
+    """Return every goal, in order."""
 
     def against(figure: str, other: str, theirs: str = "") -> Spread | None:
         return ratio(results.values(OURS, figure), results.values(other, theirs or figure), float)
 
     firsts = against(figures.EARLIEST, OURS, figures.LATEST)
-    found = [
+    listed = [
         at_least("one stream, against transformers", 6, against(figures.ALONE, TRANSFORMERS)),
         at_least("one stream, against the engine in process", 0.9, against(figures.ALONE, IN_PROCESS)),
         at_least("8 streams decoding, against transformers at batch 8", 3, against(figures.DECODING, TRANSFORMERS)),
@@ -31,14 +31,14 @@ def goals(results: Results) -> list[Goal]:
     for count in figures.BESIDE:
         gap = against(figures.BUSY_GAP.format(count), OURS, figures.IDLE_GAP.format(count))
         text = f"gaps of {count} stream{'s' * (count > 1)} while 1,000 tokens are prefilled, p95 against idle"
-        found.append(at_most(text, 3, gap))
-    return [*found, *_bandwidth(results), _perplexity(results.evaluation), _same(results)]
+        listed.append(at_most(text, 3, gap))
+    return [*listed, *_bandwidth(results), _perplexity(results.evaluation), _same(results)]
 
 
 def _bandwidth(results: Results) -> list[Goal]:
     """Each token needs all weights once; those that are computed together share them."""
     measured = results.values(MACHINE, figures.BANDWIDTH)
-    found = []
+    shares = []
     for figure, text, together in (
         (figures.ALONE, "one stream", 1),
         (figures.DECODING, "8 streams decoding", figures.TOGETHER),
@@ -49,8 +49,8 @@ def _bandwidth(results: Results) -> list[Goal]:
         words = (
             "–" if share is None else f"{share.median * scale:.0%} ({share.low * scale:.0%}–{share.high * scale:.0%})"
         )
-        found.append(Goal(name, "stated", words.replace("%", " %"), None if share is None else True))
-    return found
+        shares.append(Goal(name, "stated", words.replace("%", " %"), None if share is None else True))
+    return shares
 
 
 def _perplexity(evaluation: Evaluation) -> Goal:
@@ -63,6 +63,6 @@ def _perplexity(evaluation: Evaluation) -> Goal:
 
 
 def _same(results: Results) -> Goal:
-    found = spread(results.values(OURS, figures.SAME), float)
-    measured = "–" if found is None else f"{found.low:.0%}".replace("%", " %")
-    return Goal("batched answers equal to the one alone", "all", measured, None if found is None else found.low == 1)
+    same = spread(results.values(OURS, figures.SAME), float)
+    measured = "–" if same is None else f"{same.low:.0%}".replace("%", " %")
+    return Goal("batched answers equal to the one alone", "all", measured, None if same is None else same.low == 1)

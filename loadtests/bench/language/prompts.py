@@ -85,13 +85,13 @@ def passage(engine: ContinuousBatching, opening: str, generator: random.Random, 
         while len(words) < length:
             words += f"{generator.choice(SENTENCES)}. {generator.choice(OPENINGS)}".split()
         texts = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
-        found = bisect_left(texts, length, key=lambda text: len(engine.tokenize(text, False)))
+        place = bisect_left(texts, length, key=lambda text: len(engine.tokenize(text, False)))
         # A word may have several tokens, so that none of the texts is of this length: then others are drawn.
-        if len(engine.tokenize(texts[found], False)) == length:
-            return texts[found]
+        if len(engine.tokenize(texts[place], False)) == length:
+            return texts[place]
 
 
-def draw(engine: ContinuousBatching, alone: int, together: int, long: int) -> Prompts:
+def draw_prompts(engine: ContinuousBatching, alone: int, together: int, long: int) -> Prompts:
     """Draw the prompts, and let the engine answer those that are measured, each alone.
 
     A prompt whose answer ends early, or has a character of several tokens, is passed over: all must have ``NEW`` tokens

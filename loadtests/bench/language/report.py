@@ -22,7 +22,7 @@ PANELS = (
 )
 
 
-def write(results: Results, page: Path) -> str:
+def write_page(results: Results, page: Path) -> str:
     """Put the tables between the marks of a page, or at its end, and the chart beside it; returns the tables.
 
     Raises:
@@ -30,11 +30,11 @@ def write(results: Results, page: Path) -> str:
     """
     tables = markdown(results)
     put(tables, page, MARKS)
-    draw(results, page.with_suffix(".png"))
+    draw_chart(results, page.with_suffix(".png"))
     return tables
 
 
-def draw(results: Results, path: Path) -> None:
+def draw_chart(results: Results, path: Path) -> None:
     """Draw a panel a figure as a PNG, a bar a contender."""
     with picture(path, 13, 2.8) as figure:
         for axes, (title, measured, unit, scale) in zip(
@@ -47,7 +47,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def markdown(results: Results) -> str:
-    """All tables."""
+    """Return all tables."""
     parts = [
         _head(results),
         goals_table(goals(results)),

@@ -98,7 +98,9 @@ def _exchange(connections: Sequence[_Connection]) -> None:
     unsent = list(connections)
     with selectors.DefaultSelector() as selector:
         while unsent or selector.get_map():
-            while unsent and all(len(one.parts) >= unsent[0].request.after for one in connections if one.sent >= 0):
+            while unsent and all(
+                len(other.parts) >= unsent[0].request.after for other in connections if other.sent >= 0
+            ):
                 unsent[0].send()
                 selector.register(unsent[0].socket, selectors.EVENT_READ, unsent.pop(0))
             ready = selector.select(PATIENCE)

@@ -123,16 +123,16 @@ def _marloop(profile: str) -> Callable[[int, Path, Path], tuple[list[str], dict[
 
 
 def _exchanges(
-    path: str, body: Callable[[ModelContract, Mapping[str, Any]], bytes], read: Callable[[bytes], Any]
+    path: str, body: Callable[[ModelContract, Mapping[str, Any]], bytes], decode: Callable[[bytes], Any]
 ) -> dict[str, ExchangeOf]:
     def of(contract: ModelContract, rows: Rows) -> Exchange:
-        return Exchange(path, JSON, [body(contract, workloads.as_floats(row)) for row in rows], read)
+        return Exchange(path, JSON, [body(contract, workloads.as_floats(row)) for row in rows], decode)
 
     return {"flights": of, "fashion": of}
 
 
-def _json(path: str, body: Callable[[Mapping[str, Any]], bytes], read: Callable[[bytes], Any]) -> ExchangeOf:
-    return lambda contract, rows: Exchange(path, JSON, [body(row) for row in rows], read)
+def _json(path: str, body: Callable[[Mapping[str, Any]], bytes], decode: Callable[[bytes], Any]) -> ExchangeOf:
+    return lambda contract, rows: Exchange(path, JSON, [body(row) for row in rows], decode)
 
 
 def _png(contract: ModelContract, rows: Rows) -> Exchange:

@@ -13,9 +13,9 @@ PAGES = 1.0  # MB over a whole soak that an allocator takes and gives back
 
 
 def goals(results: Results) -> list[Goal]:
-    """Every goal, in order."""
+    """Return every goal, in order."""
     clients = results.plan.clients
-    found = [
+    listed = [
         at_least(
             f"flights, {clients} clients, throughput against {peer}",
             bound,
@@ -25,26 +25,26 @@ def goals(results: Results) -> list[Goal]:
     ]
     marloop = results.loads("marloop", "fashion", clients)
     tuned = results.loads(TUNED, "fashion", clients)
-    found.append(
+    listed.append(
         at_least(f"fashion as JSON floats, {clients} clients, against {TUNED}", 2, ratio(marloop, tuned, per_second))
     )
     for workload, name in (("fashion-png", "PNG"), ("fashion-v2", "v2 binary")):
         other = ratio(results.loads("marloop", workload, clients), marloop, per_second)
-        found.append(at_least(f"fashion as {name} against JSON floats, both Marloop", 1, other))
+        listed.append(at_least(f"fashion as {name} against JSON floats, both Marloop", 1, other))
     latency = ratio(results.loads("marloop-latency", "flights", 1), results.loads(TUNED, "flights", 1), p50)
-    found.append(at_most(f"flights, 1 client, p50 in profile latency against {TUNED}", 2, latency))
-    found += [_tail(results, model) for model in MODELS]
-    found += [_errors(results, model) for model in MODELS]
-    found += [_overhead(results, model) for model in MODELS]
-    return found + _extremes(results)
+    listed.append(at_most(f"flights, 1 client, p50 in profile latency against {TUNED}", 2, latency))
+    listed += [_tail(results, model) for model in MODELS]
+    listed += [_errors(results, model) for model in MODELS]
+    listed += [_overhead(results, model) for model in MODELS]
+    return listed + _extremes(results)
 
 
 def _tail(results: Results, model: str) -> Goal:
     def tail(load: Load) -> float:
         return load.p99 / load.p50
 
-    found = spread(results.loads("marloop", model, results.plan.clients), tail)
-    return at_most(f"{model}, {results.plan.clients} clients, p99 against p50", 4, found)
+    measured = spread(results.loads("marloop", model, results.plan.clients), tail)
+    return at_most(f"{model}, {results.plan.clients} clients, p99 against p50", 4, measured)
 
 
 def _errors(results: Results, model: str) -> Goal:
@@ -56,31 +56,33 @@ def _errors(results: Results, model: str) -> Goal:
 
 def _overhead(results: Results, model: str) -> Goal:
     clients = results.plan.clients
-    found = ratio(results.loads("marloop", model, clients), results.loads("marloop-bare", model, clients), per_second)
+    share = ratio(results.loads("marloop", model, clients), results.loads("marloop-bare", model, clients), per_second)
     text = f"{model}, validation and telemetry, share of throughput"
-    if found is None:
+    if share is None:
         return Goal(text, "≤ 15 %", "–", None)
-    cost = Spread(1 - found.median, 1 - found.high, 1 - found.low)
+    cost = Spread(1 - share.median, 1 - share.high, 1 - share.low)
     measured = f"{cost.median:.0%} ({cost.low:.0%} to {cost.high:.0%})"
     return Goal(text, "≤ 15 %", measured.replace("%", " %"), cost.median <= 0.15)
 
 
 def _extremes(results: Results) -> list[Goal]:
-    found = results.extremes
-    if found is None:
+    extremes = results.extremes
+    if extremes is None:
         names = ("a refusal past the queue's capacity", "recovery after the load's end", "cold start", "memory")
         return [Goal(name, "", "–", None) for name in names]
-    guided = found.refusal is not None and "retry" in found.refusal_body.lower()
-    refusal = "none came" if found.refusal is None else f"{found.refusal:.0f} ms, {'with' if guided else 'no'} guidance"
+    guided = extremes.refusal is not None and "retry" in extremes.refusal_body.lower()
+    refusal = (
+        "none came" if extremes.refusal is None else f"{extremes.refusal:.0f} ms, {'with' if guided else 'no'} guidance"
+    )
     rows = [
         Goal("past the queue's capacity: 503, with guidance when to retry", "quick", refusal, guided),
-        Goal("recovery after the load's end", "≤ 1 s", f"{found.recovery:.2f} s", found.recovery <= 1),
-        Goal("cold start, from registration to the first answer", "≤ 3 s", f"{found.cold_start:.1f} s",
-             found.cold_start <= 3),
-        Goal("memory of a worker after load", "stated", f"{found.worker:.0f} MB", True),
+        Goal("recovery after the load's end", "≤ 1 s", f"{extremes.recovery:.2f} s", extremes.recovery <= 1),
+        Goal("cold start, from registration to the first answer", "≤ 3 s", f"{extremes.cold_start:.1f} s",
+             extremes.cold_start <= 3),
+        Goal("memory of a worker after load", "stated", f"{extremes.worker:.0f} MB", True),
     ]  # fmt: skip
-    if found.growth is None:
+    if extremes.growth is None:
         return [*rows, Goal("growth of a worker's memory over a soak", "within noise", "–", None)]
-    measured = f"{found.growth:+.3f} ± {found.growth_error:.3f} MB a minute"
-    flat = found.growth <= max(NOISE * found.growth_error, PAGES / (results.plan.soak / 60 or 1))
+    measured = f"{extremes.growth:+.3f} ± {extremes.growth_error:.3f} MB a minute"
+    flat = extremes.growth <= max(NOISE * extremes.growth_error, PAGES / (results.plan.soak / 60 or 1))
     return [*rows, Goal(f"growth of a worker's memory over {results.plan.soak:.0f} s", "within noise", measured, flat)]

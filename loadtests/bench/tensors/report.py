@@ -19,7 +19,7 @@ FORMATS = ("fashion", "fashion-int", "fashion-png", "fashion-v2")
 DRAWN = ("flights", "fashion")
 
 
-def write(results: Results, page: Path) -> str:
+def write_page(results: Results, page: Path) -> str:
     """Put the tables between the marks of a page, or at its end, and the chart beside it; returns the tables.
 
     Raises:
@@ -27,11 +27,11 @@ def write(results: Results, page: Path) -> str:
     """
     tables = markdown(results)
     put(tables, page, MARKS)
-    draw(results, page.with_suffix(".png"))
+    draw_chart(results, page.with_suffix(".png"))
     return tables
 
 
-def draw(results: Results, path: Path) -> None:
+def draw_chart(results: Results, path: Path) -> None:
     """Draw requests a second of each server as a PNG, one panel a workload."""
     with picture(path, 13, 4.8) as figure:
         for axes, workload in zip(figure.subplots(1, len(DRAWN)), DRAWN, strict=True):
@@ -47,7 +47,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def markdown(results: Results) -> str:
-    """All tables."""
+    """Return all tables."""
     parts = [_head(results), goals_table(goals(results))]
     parts += [_workload(results, name) for name in COMPARED]
     parts += [_formats(results), _ceilings(results), missing_table(results, "server"), versions_line(_named(results))]
@@ -74,8 +74,8 @@ def _workload(results: Results, workload: str) -> str:
     plan = results.plan
     rows = []
     for name, title in results.titles.items():
-        many, one = results.loads(name, workload, plan.clients), results.loads(name, workload, 1)
-        if not (many or one):
+        many, single = results.loads(name, workload, plan.clients), results.loads(name, workload, 1)
+        if not (many or single):
             continue
         marloop = results.loads("marloop", workload, plan.clients)
         errors = results.loads(name, workload, plan.many)
@@ -86,7 +86,7 @@ def _workload(results: Results, workload: str) -> str:
                 span(spread(many, per_second), 0),
                 "" if name == "marloop" else times(ratio(marloop, many, per_second)),
                 _milliseconds(results, name, workload),
-                span(spread(one, p50), 2),
+                span(spread(single, p50), 2),
                 f"{sum(load.errors for load in errors.values()):,}" if errors else "–",
                 f"{standing.memory:,.0f}" if standing else "–",
                 str(standing.bad_input or "–") if standing else "–",

@@ -33,8 +33,8 @@ class Exchange(NamedTuple):
     method: str = "POST"
 
 
-def draw(contract: ModelContract, generator: Generator, count: int = BODIES) -> list[dict[str, Any]]:
-    """Different valid rows: of a model with features any in range, of one with pictures the example's, changed.
+def draw_rows(contract: ModelContract, generator: Generator, count: int = BODIES) -> list[dict[str, Any]]:
+    """Draw different valid rows: of a model with features any in range, of one with pictures the example's, changed.
 
     Pictures are moved and dimmed, so that they compress and print as real ones do; values are whole.
     """
@@ -111,8 +111,8 @@ def read_v2(body: bytes) -> Any:
     return _answer(outputs if "label" in outputs else next(iter(outputs.values())))
 
 
-def _answer(found: Any) -> Any:
-    return [found["label"], found["probability"]] if isinstance(found, dict) else found
+def _answer(prediction: Any) -> Any:
+    return [prediction["label"], prediction["probability"]] if isinstance(prediction, dict) else prediction
 
 
 def _changed(picture: Any, generator: Generator) -> list[list[int]]:

@@ -62,7 +62,7 @@ class Archived:
         return [self._output(response) for response in self._responses(rows)]
 
     def seconds(self, row: Prediction) -> float:
-        """How long the answer to one row takes, sent alone."""
+        """Return the seconds that the answer to one row takes, sent alone."""
         requests = [Request(self._body(row), {"content-type": JSON}, id="timed")]
         started = self._clock()
         self._handler.handle(requests)
@@ -91,11 +91,11 @@ class Archived:
         answer = msgspec.json.decode(response.body)
         if response.status != 200:
             return Refused("{message} - at `{path}`".format(**answer["error"]))
-        found = answer["prediction"]
+        prediction = answer["prediction"]
         if self.contract.task != "classification":
-            return found
-        ranked = sorted(found.get("top_k", [found]), key=lambda one: one["index"])
-        return {"label": found["label"], "probabilities": [one["probability"] for one in ranked]}
+            return prediction
+        ranked = sorted(prediction.get("top_k", [prediction]), key=lambda member: member["index"])
+        return {"label": prediction["label"], "probabilities": [member["probability"] for member in ranked]}
 
 
 def open_archive(registry: Registry, name: str, number: str, folder: Path) -> Archived:

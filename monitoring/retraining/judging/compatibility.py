@@ -25,12 +25,12 @@ def _heads(contracts: Pair[ModelContract]) -> Iterator[str]:
 
 
 def _inputs(contracts: Pair[ModelContract]) -> Iterator[str]:
-    known, new = contracts.map(lambda contract: {spec.name: spec for spec in contract.inputs})
-    for name in sorted(known.keys() - new.keys()):
+    old, new = contracts.map(lambda contract: {spec.name: spec for spec in contract.inputs})
+    for name in sorted(old.keys() - new.keys()):
         yield f"input {name} is gone: requests that hold it would be refused"
-    for name in sorted(new.keys() - known.keys()):
+    for name in sorted(new.keys() - old.keys()):
         yield f"input {name} is new: requests without it would be refused"
-    for name, spec in known.items():
+    for name, spec in old.items():
         if name in new:
             yield from _tensor(f"input {name}", spec, new[name])
             yield from _domain(f"input {name}", spec, new[name])
@@ -73,5 +73,5 @@ def _range(limits: tuple[float, float]) -> str:
 
 
 def _listed(names: tuple[str, ...] | list[str], most: int = 10) -> str:
-    told = ", ".join(names[:most]) or "none"
-    return told if len(names) <= most else f"{told} and {len(names) - most} more"
+    text = ", ".join(names[:most]) or "none"
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"

@@ -49,10 +49,10 @@ def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgeP
 
 def _contract(contracts: Pair[ModelContract]) -> Check:
     champion, challenger = contracts
-    found = violations(contracts)
+    broken_promises = violations(contracts)
     kept = f"a client of {champion.version} can go on with {challenger.version}"
-    broken = f"a client of {champion.version} could not go on with {challenger.version}: {'; '.join(found)}"
-    return Check("contract", not found, broken if found else kept)
+    broken = f"a client of {champion.version} could not go on with {challenger.version}: {'; '.join(broken_promises)}"
+    return Check("contract", not broken_promises, broken if broken_promises else kept)
 
 
 def _parity(contract: ModelContract) -> Check:
@@ -60,11 +60,11 @@ def _parity(contract: ModelContract) -> Check:
     if not lineage.parity:
         return Check("parity", False, "its lineage does not tell that its graphs agree with the module: train it again")
     limit = parity_tolerance(lineage.variant.converted if lineage.variant else "")
-    found = lineage.differences
-    told = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+    differences = lineage.differences
+    words = ", ".join(f"{name} {value:.2g}" for name, value in differences.items())
     allowed = "any, since it computes with smaller numbers" if limit == math.inf else f"{limit:g}"
-    passed = bool(found) and all(value <= limit for value in found.values())
-    return Check("parity", passed, f"largest difference of its graphs from the module: {told}; allowed: {allowed}")
+    passed = bool(differences) and all(value <= limit for value in differences.values())
+    return Check("parity", passed, f"largest difference of its graphs from the module: {words}; allowed: {allowed}")
 
 
 def _example(challenger: Archived) -> Check:
@@ -77,10 +77,10 @@ def _example(challenger: Archived) -> Check:
 
 def _rows(evidence: Evidence, policy: JudgePolicy) -> Check:
     rows = len(evidence.predictions)
-    told = f"there are {rows:,} labelled rows that were held out; {policy.rows:,} are needed"
+    words = f"there are {rows:,} labelled rows that were held out; {policy.rows:,} are needed"
     if evidence.unfit:
-        told += f"; {len(evidence.unfit):,} more do not fit the champion, the first: {evidence.unfit[0]}"
-    return Check("rows", rows >= policy.rows, told)
+        words += f"; {len(evidence.unfit):,} more do not fit the champion, the first: {evidence.unfit[0]}"
+    return Check("rows", rows >= policy.rows, words)
 
 
 def _answers(evidence: Evidence) -> Check:
@@ -90,29 +90,30 @@ def _answers(evidence: Evidence) -> Check:
     return Check("answers", False, f"it refuses {count}, the first: {evidence.refused[0]}")
 
 
-def _error(contract: ModelContract, evidence: Evidence, found: Gain, policy: JudgePolicy) -> Check:
+def _error(contract: ModelContract, evidence: Evidence, measured: Gain, policy: JudgePolicy) -> Check:
     rows = len(evidence.predictions)
-    told = (
-        f"{evidence.by.name} {_figures(contract, found, evidence.by)} on {rows:,} rows: the error is "
-        f"{abs(found.value):.1%} {'lower' if found.value >= 0 else 'higher'}; with {policy.confidence:.0%} confidence "
-        f"the gain is over {found.low:.1%}, and over {policy.margin:.1%} is needed"
+    words = (
+        f"{evidence.by.name} {_figures(contract, measured, evidence.by)} on {rows:,} rows: the error is "
+        f"{abs(measured.value):.1%} {'lower' if measured.value >= 0 else 'higher'}; "
+        f"with {policy.confidence:.0%} confidence the gain is over {measured.low:.1%}, "
+        f"and over {policy.margin:.1%} is needed"
     )
-    return Check("error", found.low > policy.margin, told)
+    return Check("error", measured.low > policy.margin, words)
 
 
 def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) -> Check:
     by = evidence.by if evidence.by.metric in (*ERRORS, "accuracy") else Criterion("accuracy")
-    found = compare_slices(evidence.losses, evidence.slices, policy.slice_tolerance, policy.confidence)
-    if not found:
+    compared = compare_slices(evidence.losses, evidence.slices, policy.slice_tolerance, policy.confidence)
+    if not compared:
         return Check("slices", True, "there is no slice of enough rows to look at")
-    worse = [one for one in found if one.worse]
+    worse = [part for part in compared if part.worse]
     beyond = f"it is worse by more than {policy.slice_tolerance:.0%} beyond chance in"
     if not worse:
         return Check(
-            "slices", True, f"{beyond} none of {len(found)} slices; worst: {_slice(contract, worst(found), by)}"
+            "slices", True, f"{beyond} none of {len(compared)} slices; worst: {_slice(contract, worst(compared), by)}"
         )
-    told = "; ".join(_slice(contract, one, by) for one in worse)
-    return Check("slices", False, f"{beyond} {len(worse)} of {len(found)} slices: {told}")
+    words = "; ".join(_slice(contract, part, by) for part in worse)
+    return Check("slices", False, f"{beyond} {len(worse)} of {len(compared)} slices: {words}")
 
 
 def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
@@ -125,13 +126,13 @@ def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
         listed = ", ".join(f"{rows} of {label}" for label, rows in few.items())
         needed = f"{policy.class_rows} of each class are needed to see whether it is still recognised"
         return Check("classes", False, f"the held-out rows are {listed}; {needed}")
-    wrong = [one > 0 for one in (evidence.losses.champion, evidence.losses.challenger)]
+    wrong = [losses > 0 for losses in (evidence.losses.champion, evidence.losses.challenger)]
     worse = []
     for label, inside in evidence.classes.items():
         lost, won = int((inside & ~wrong[0] & wrong[1]).sum()), int((inside & wrong[0] & ~wrong[1]).sum())
         chance = binomtest(lost, lost + won, 0.5, alternative="greater").pvalue if lost else 1.0
         if inside.sum() < FEWEST_ROWS and chance < (1 - policy.confidence) / len(evidence.classes):
-            recalls = (1 - one[inside].mean() for one in wrong)
+            recalls = (1 - losses[inside].mean() for losses in wrong)
             worse.append("recall of {} {:.0%} before, {:.0%} now ({} rows)".format(label, *recalls, inside.sum()))
     if worse:
         return Check("classes", False, f"it is worse beyond chance in rare classes: {'; '.join(worse)}")
@@ -139,12 +140,12 @@ def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
 
 
 def _latency(versions: Pair[Archived], rows: Sequence[Prediction], policy: JudgePolicy) -> Check:
-    found = compare_latency(versions, rows, policy.latency)
-    told = (
-        f"one row takes {found.challenger_ms:.3g} ms, the champion {found.champion_ms:.3g} ms in turn with it: "
-        f"{found.ratio:.2f} times; at most {policy.latency:g} times is allowed"
+    latency = compare_latency(versions, rows, policy.latency)
+    words = (
+        f"one row takes {latency.challenger_ms:.3g} ms, the champion {latency.champion_ms:.3g} ms in turn with it: "
+        f"{latency.ratio:.2f} times; at most {policy.latency:g} times is allowed"
     )
-    return Check("latency", found.ratio <= policy.latency, told)
+    return Check("latency", latency.ratio <= policy.latency, words)
 
 
 def _verdict(
@@ -162,18 +163,18 @@ def _verdict(
     return Verdict(not against, reason, tuple(checks), by.name, champion, challenger, low, high, rows)
 
 
-def _metrics(by: Criterion, found: Gain | Slice) -> tuple[float, float]:
-    """Of the champion and of the challenger."""
-    return (1 - found.champion, 1 - found.challenger) if by.more else (found.champion, found.challenger)
+def _metrics(by: Criterion, measured: Gain | Slice) -> tuple[float, float]:
+    """Return the metric of the champion and of the challenger."""
+    return (1 - measured.champion, 1 - measured.challenger) if by.more else (measured.champion, measured.challenger)
 
 
-def _figures(contract: ModelContract, found: Gain | Slice, by: Criterion) -> str:
-    champion, challenger = _metrics(by, found)
+def _figures(contract: ModelContract, measured: Gain | Slice, by: Criterion) -> str:
+    champion, challenger = _metrics(by, measured)
     if by.more:
         return f"{challenger:.2%} against the champion's {champion:.2%}"
     unit = contract.outputs[0].unit if contract.task == "regression" else ""
     return f"{challenger:.4g} against the champion's {champion:.4g} {unit}".rstrip()
 
 
-def _slice(contract: ModelContract, one: Slice, by: Criterion) -> str:
-    return f"{one.name} {_figures(contract, one, by)} ({one.rows:,} rows)"
+def _slice(contract: ModelContract, part: Slice, by: Criterion) -> str:
+    return f"{part.name} {_figures(contract, part, by)} ({part.rows:,} rows)"

@@ -43,10 +43,10 @@ def compare_latency(
         limit: ratio that is allowed.
         rounds: at most.
     """
-    found = _measure(versions, rows, rounds)
-    if found.ratio > limit:
-        found = min(found, _measure(versions, rows, rounds), key=lambda one: one.ratio)
-    return found
+    latency = _measure(versions, rows, rounds)
+    if latency.ratio > limit:
+        latency = min(latency, _measure(versions, rows, rounds), key=lambda measured: measured.ratio)
+    return latency
 
 
 def _measure(versions: Pair[Archived], rows: Sequence[Prediction], rounds: int) -> Latency:

@@ -55,15 +55,15 @@ def gather(versions: Pair[Archived], labelled: Sequence[Labelled]) -> Evidence:
     """
     champion, challenger = versions
     contract = champion.contract
-    rows = sorted(labelled, key=lambda one: (one.prediction.time, one.prediction.request_id, one.prediction.row))
-    answers = champion.answers([one.prediction for one in rows])
-    faults = [_fault(contract, one, answer) for one, answer in zip(rows, answers, strict=True)]
+    rows = sorted(labelled, key=lambda row: (row.prediction.time, row.prediction.request_id, row.prediction.row))
+    answers = champion.answers([row.prediction for row in rows])
+    faults = [_fault(contract, row, answer) for row, answer in zip(rows, answers, strict=True)]
     kept = [i for i, fault in enumerate(faults) if fault is None]
     rows, before = [rows[i] for i in kept], [answers[i] for i in kept]
-    predictions = [one.prediction for one in rows]
+    predictions = [row.prediction for row in rows]
     after = challenger.answers(predictions)
     by = criterion_of(contract.task, contract.evaluation)
-    truth = np.array([one.label for one in rows], object)
+    truth = np.array([row.label for row in rows], object)
     return Evidence(
         predictions,
         _both(contract, by, rows, Pair(before, after)),
@@ -96,7 +96,7 @@ def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both
     rooted = by.metric == "rmse"
     if contract.task != "classification" or by.metric in ("accuracy", "cost") or not np.isfinite(losses).all():
         return Losses(champion=champion, challenger=challenger, rooted=rooted)
-    target = np.array([contract.labels.index(str(one.label)) for one in rows])
+    target = np.array([contract.labels.index(str(row.label)) for row in rows])
     outputs = [np.array([answer["probabilities"] for answer in answers]) for answers in both]
 
     def measure(weights: Array) -> Array:
@@ -120,9 +120,9 @@ def _slices(contract: ModelContract, rows: Sequence[Labelled]) -> Iterator[tuple
     metric = "accuracy" if contract.task == "classification" else criterion_of(contract.task, contract.evaluation).name
     for spec in contract.inputs:
         if len(spec.categories) <= MOST_CATEGORIES:
-            values = [one.prediction.features[spec.name] for one in rows]
+            values = [row.prediction.features[spec.name] for row in rows]
             yield from _by_value(f"{metric} of {spec.name} ", values, spec.categories)
-    yield from _by_value("recall of ", [one.label for one in rows], contract.labels)
+    yield from _by_value("recall of ", [row.label for row in rows], contract.labels)
 
 
 def _by_value(name: str, values: Sequence[Any], possible: Sequence[str]) -> Iterator[tuple[str, Array]]:

@@ -16,9 +16,9 @@ from loadtests.bench.language.answers import Answer, decoding, end_to_end, first
 from loadtests.bench.language.contenders import Contender, Started
 from loadtests.bench.language.goals import goals
 from loadtests.bench.language.in_process import generate
-from loadtests.bench.language.prompts import LENGTH, LONG, NEW, draw
+from loadtests.bench.language.measurement import agreement, cold, turn
+from loadtests.bench.language.prompts import LENGTH, LONG, NEW, draw_prompts
 from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, MACHINE, OURS, TRANSFORMERS, Results, Sample
-from loadtests.bench.language.turns import agreement, cold, turn
 from loadtests.bench.page import Goal
 from serving.processes import StartError
 from serving.registry import ArchiveError, Registry
@@ -58,7 +58,7 @@ def test_rates_count_what_comes_while_all_are_answered() -> None:
 
 def test_prompts_have_their_length_and_begin_differently_and_their_answers_their_length() -> None:
     inside = engine()
-    drawn = draw(inside, 2, 3, 1)
+    drawn = draw_prompts(inside, 2, 3, 1)
     measured = [*drawn.warm_up, *drawn.alone, *drawn.together]
     tokens = [inside.tokenize(text, False) for text in (*measured, *drawn.systems, *drawn.long)]
     assert [len(one) for one in tokens[: len(measured)]] == [LENGTH] * 8
@@ -68,7 +68,7 @@ def test_prompts_have_their_length_and_begin_differently_and_their_answers_their
 
 
 def test_a_turn_gives_every_figure_and_finds_the_answers_at_once_equal_to_those_alone() -> None:
-    drawn = draw(engine(), 2, 3, 1)
+    drawn = draw_prompts(engine(), 2, 3, 1)
     inside = engine()
 
     def ask(prompts: Sequence[str], max_tokens: int) -> list[Answer]:

@@ -99,7 +99,7 @@ def test_prose_around_the_tables_survives_and_old_tables_do_not(tmp_path: Path) 
     page = tmp_path / "docs" / "performance.md"
     page.parent.mkdir()
     page.write_text(f"# Before\n\n{report.MARKS.begin}\nold figures\n{report.MARKS.end}\n\nafter\n")
-    report.write(results([400], [100]), page)
+    report.write_page(results([400], [100]), page)
     text = page.read_text()
     assert text.startswith("# Before\n")
     assert text.endswith(f"{report.MARKS.end}\n\nafter\n")
@@ -110,9 +110,9 @@ def test_prose_around_the_tables_survives_and_old_tables_do_not(tmp_path: Path) 
 def test_a_page_without_markers_gets_the_tables_at_its_end_and_a_missing_page_is_made(tmp_path: Path) -> None:
     prose = tmp_path / "prose.md"
     prose.write_text("words\n")
-    report.write(results([400], [100]), prose)
+    report.write_page(results([400], [100]), prose)
     assert prose.read_text().startswith(f"words\n\n{report.MARKS.begin}\n")
-    report.write(results([400], [100]), tmp_path / "new.md")
+    report.write_page(results([400], [100]), tmp_path / "new.md")
     assert "4.00 ×" in (tmp_path / "new.md").read_text()
 
 
@@ -120,7 +120,7 @@ def test_a_page_with_one_marker_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"{report.MARKS.begin}\nwords that must not be lost\n")
     with pytest.raises(ValueError, match="has lost its marks"):
-        report.write(results([1], [1]), page)
+        report.write_page(results([1], [1]), page)
     assert "words that must not be lost" in page.read_text()
 
 
@@ -130,5 +130,5 @@ def test_results_survive_as_json(tmp_path: Path) -> None:
 
 
 def test_the_chart_is_a_picture(tmp_path: Path) -> None:
-    report.draw(results([400, 420], [100, 90]), tmp_path / "performance.png")
+    report.draw_chart(results([400, 420], [100, 90]), tmp_path / "performance.png")
     assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ from tests.support.loadtests.models import flights, pictures, respond, serve
 def asked(model: ModelContract, protocol: str, top_k: int = 1) -> tuple[Payload, dict[str, Any]]:
     """A request of one row, and its right answer."""
     tensors = draws.plausible(model, np.random.default_rng(0), 1)
-    payload = payloads.write(model, "valid", protocol, tensors, top_k)
+    payload = payloads.payload_of(model, "valid", protocol, tensors, top_k)
     body: dict[str, Any] = msgspec.json.decode(respond(serve(model), payload).body)
     assert found(model, payload, body) == ""
     return payload, body

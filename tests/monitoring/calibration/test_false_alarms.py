@@ -5,7 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.calibration.false_alarms import CONTIGUOUS, ROWS, count, draw, markdown, table, write
+from monitoring.calibration.false_alarms import (
+    CONTIGUOUS,
+    ROWS,
+    Cell,
+    Share,
+    count,
+    draw_windows,
+    markdown,
+    measure_cells,
+    write_table,
+)
 from monitoring.calibration.streams import rare
 from monitoring.calibration.timeline import Timeline
 from monitoring.store.records import Labelled
@@ -22,10 +32,10 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
 def test_rare_events_hardly_ever_alarm_until_the_model_misses_half_of_them(stream: Timeline) -> None:
     chance, made = np.random.default_rng(0), dict[int, Labelled]()
     for rows in (200, 2500):
-        known = count(stream, draw(stream, 0, stream.known, None, rows, 25, chance), made)
+        known = count(stream, draw_windows(stream, range(stream.known), None, rows, 25, chance), made)
         assert (known.windows, known.judged) == (25, 25)
         assert max(known.alarms.values()) <= 1
-    later = count(stream, draw(stream, stream.known, len(stream.rows), None, 5000, 5, chance), made)
+    later = count(stream, draw_windows(stream, range(stream.known, len(stream.rows)), None, 5000, 5, chance), made)
     assert later.any > 0.5
 
 
@@ -34,24 +44,23 @@ def test_windows_of_a_span_hold_as_many_rows_as_asked(stream: Timeline) -> None:
     target = np.zeros(len(times), np.int64)
     timed = Timeline(stream.contract, Split({"score": times}, target, time=times), len(times), stream.output)
     chance = np.random.default_rng(0)
-    for window in draw(timed, 0, len(times), 24.5, 200, 5, chance):
+    for window in draw_windows(timed, range(len(times)), 24.5, 200, 5, chance):
         assert len(window) == 200  # of the 147 that came some are taken twice, as a faster service would have more
         assert times[window[-1]] - times[window[0]] <= 24.5 * 3600
-    (window,) = draw(timed, 0, len(times), None, 300, 1, chance)
+    (window,) = draw_windows(timed, range(len(times)), None, 300, 1, chance)
     assert (np.diff(window) == 1).all()
 
 
 def test_the_table_stands_between_the_marks_of_its_page(stream: Timeline, tmp_path: Path) -> None:
-    result = table({"rare": stream}, 2, lambda text: None)
-    assert [one["rows"] for one in result["cells"]] == list(ROWS)
-    told = markdown(result)
-    assert "| rare | in no order | " in told
+    cells = measure_cells({"rare": stream}, 2, lambda text: None)
+    assert [cell.rows for cell in cells] == list(ROWS)
+    table = markdown(cells)
+    assert "| rare | in no order | " in table
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- begin of the table -->\nold\n<!-- end of the table -->\nafter\n")
-    write(result, page)
+    write_table(cells, page)
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("after\n")
-    assert told in page.read_text()
+    assert table in page.read_text()
     assert "old" not in page.read_text()
-    unjudged = {"stream": "brief", "span": CONTIGUOUS, "rows": 200, "windows": 2, "judged": 0, "alarms": {}}
-    assert "no verdict" in markdown({"cells": [unjudged | {"power": None}]})
+    assert "no verdict" in markdown([Cell("brief", CONTIGUOUS, 200, Share(2, 0, {}), None)])

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 
-from monitoring.app import create_app
+from monitoring.app import Health, create_app
 from monitoring.live.probe import Prober, _Probe
 from serving.readiness import Readiness
 from serving.registry import Registry
@@ -130,7 +130,7 @@ def test_a_right_answer_is_true_for_some_seconds_only(service: Service) -> None:
     service.now = 6.0
     last = service.prober.last
     assert not last.ready
-    assert last.found[0].detail == "the probes hang: its last right answer is too old"
+    assert last.models[0].detail == "the probes hang: its last right answer is too old"
     assert service.value("probe_success", "a") == 0
 
 
@@ -146,7 +146,7 @@ def test_a_probe_that_never_ends_does_not_keep_the_former_answer_true(service: S
             service.now = float(second)
             service.prober._look(1.0)
             wait_until(lambda: not service.prober._probes["b", "1.0"].flying, poll=0.01)
-        assert {one.name: one.ready for one in service.prober.last.found} == {"a": False, "b": True}
+        assert {one.name: one.ready for one in service.prober.last.models} == {"a": False, "b": True}
     finally:
         release.set()
 
@@ -169,12 +169,12 @@ def test_an_archive_that_is_damaged_while_it_is_served_is_unready_until_it_is_wh
     whole = path.read_bytes()
     alter(path)
     last = service.prober.run()
-    assert {one.name: one.ready for one in last.found} == {"a": False, "b": True}
-    assert "a-1.0.mar has SHA-256" in last.found[0].detail
+    assert {one.name: one.ready for one in last.models} == {"a": False, "b": True}
+    assert "a-1.0.mar has SHA-256" in last.models[0].detail
     path.write_bytes(whole)
     assert service.prober.run().ready
     path.unlink()
-    assert "is not there" in service.prober.run().found[0].detail
+    assert "is not there" in service.prober.run().models[0].detail
 
 
 def test_what_is_usual_for_a_model_is_what_its_next_answer_may_take() -> None:
@@ -192,7 +192,7 @@ def test_readiness_is_told_of_each_model(service: Service) -> None:
     add(service.models, "a")
     add(service.models, "b")
     service.answers["b"] = httpx.Response(503, json={"code": 503})
-    with TestClient(create_app(service.prober, service.metrics, 0.01)) as client:
+    with TestClient(create_app(Health(service.prober, service.metrics), 0.01)) as client:
         wait_until(lambda: client.get("/readyz/a").status_code == 200)
         wait_until(lambda: client.get("/readyz/b").json().get("reason") == '503: {"code":503}')
         assert client.get("/readyz/b").status_code == 503
@@ -203,7 +203,7 @@ def test_readiness_is_told_of_each_model(service: Service) -> None:
 def test_the_monitor_tells_what_the_probe_found(service: Service) -> None:
     add(service.models, "a")
     service.answers["a"] = httpx.Response(500, json={"error": "no"})
-    with TestClient(create_app(service.prober, service.metrics, 0.01)) as client:
+    with TestClient(create_app(Health(service.prober, service.metrics), 0.01)) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         wait_until(lambda: client.get("/readyz").json()["models"] == {"a 1.0": '500: {"error":"no"}'})
         assert client.get("/readyz").status_code == 503

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from monitoring.__main__ import app
+from monitoring.store.backup_task import BackupPolicy, BackupTask
 from monitoring.store.database import DatabaseError, StoreDamagedError
-from monitoring.store.keeping import BackupPolicy, Keeper
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.sqlite_file import Backups, FileFault, fault_of
 from tests.monitoring.store.test_predictions import HOUR, NOW, label, prediction
@@ -92,7 +92,7 @@ def test_labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged(
     assert store.database.watched
     store.database.watched.glance()  # as before each write
     damage(tmp_path / "monitor.db")
-    keeper = Keeper(store.database.watched, BackupPolicy(), CollectorRegistry(), lambda: NOW)
+    keeper = BackupTask(store.database.watched, BackupPolicy(), CollectorRegistry(), lambda: NOW)
     if damage is empty_pages:  # which only a look at every page tells
         keeper.run()
         assert "is damaged" in keeper.fault
@@ -141,7 +141,7 @@ def test_copies_are_made_while_others_write_and_the_newest_are_kept(tmp_path: Pa
     store = filled(tmp_path / "monitor.db")
     assert store.database.watched
     now = NOW
-    keeper = Keeper(store.database.watched, BackupPolicy(1, 2), metrics := CollectorRegistry(), lambda: now)
+    keeper = BackupTask(store.database.watched, BackupPolicy(1, 2), metrics := CollectorRegistry(), lambda: now)
     stop = threading.Event()
 
     def write() -> None:
@@ -174,7 +174,7 @@ def test_a_damaged_database_pushes_no_good_copy_out(tmp_path: Path) -> None:
     store = filled(file)
     assert store.database.watched
     now = NOW
-    keeper = Keeper(store.database.watched, BackupPolicy(1, 1), metrics := CollectorRegistry(), lambda: now)
+    keeper = BackupTask(store.database.watched, BackupPolicy(1, 1), metrics := CollectorRegistry(), lambda: now)
     keeper.run()
     cut(file)
     now += 2 * HOUR

@@ -19,7 +19,8 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.observe.settings import Credentials
 from monitoring.api.access import Access
 from monitoring.api.catalog import catalog_router
-from monitoring.app import create_app
+from monitoring.app import Health, create_app
+from monitoring.console.actions import Actions
 from monitoring.console.router import console_router
 from monitoring.console.trial import Trial
 from monitoring.live.live import Live, QualityWindow
@@ -63,12 +64,11 @@ class World:
         promotions = Promotions(self.store.journal, self.models, self.rollout, lambda: NOW)
         torchserve = httpx.Client(transport=httpx.MockTransport(self._answer))
         access = Access(Credentials(token))
-        console = console_router(
-            self.store, self.live, contracts, self.retraining, promotions, access, Trial(TORCHSERVE, torchserve)
-        )
+        actions = Actions(self.retraining, promotions)
+        console = console_router(self.store, self.live, contracts, access, actions, Trial(TORCHSERVE, torchserve))
         prober = Prober(self.models, TORCHSERVE, metrics, torchserve)
         routers = [catalog_router(self.store, contracts), console]
-        self.app = create_app(prober, metrics, 3600, routers, admit=access.admit)
+        self.app = create_app(Health(prober, metrics), 3600, routers, admit=access.admit)
         self.client = self.client_from("127.0.0.1")
 
     def client_from(self, address: str, url: str = ORIGIN) -> TestClient:

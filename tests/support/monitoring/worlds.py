@@ -15,7 +15,7 @@ from monitoring.api.access import Access
 from monitoring.api.catalog import catalog_router
 from monitoring.api.events import Ingest, events_router
 from monitoring.api.feedback import feedback_router
-from monitoring.app import create_app
+from monitoring.app import Health, create_app
 from monitoring.live.probe import Prober
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import open_store
@@ -38,7 +38,7 @@ class Monitor:
             feedback_router(self.store, contracts, access, self.metrics, lambda: NOW),
             catalog_router(self.store, contracts),
         ]
-        self.app = create_app(prober, self.metrics, 3600, routers, admit=access.admit)
+        self.app = create_app(Health(prober, self.metrics), 3600, routers, admit=access.admit)
         self.client = self.client_from("127.0.0.1")
 
     def client_from(self, address: str, url: str = "http://127.0.0.1:8090") -> TestClient:

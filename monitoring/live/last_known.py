@@ -8,7 +8,7 @@ T = TypeVar("T")
 PATIENCE = 2.0  # s
 
 
-class Lately(Generic[T]):
+class LastKnown(Generic[T]):
     """Asks again each time; what was known last is given where the answer does not come in time.
 
     Args:

@@ -14,8 +14,8 @@ import psutil
 from loadtests import wrk
 from loadtests.bench import environments
 from loadtests.bench.tensors import marloop
+from loadtests.bench.tensors.measurement import answers
 from loadtests.bench.tensors.results import Extremes, Plan
-from loadtests.bench.tensors.turns import answers
 from loadtests.bench.tensors.workloads import Exchange
 from serving.hosts.torchserve.management import Management
 from serving.processes import START_TIMEOUT, Tree, running

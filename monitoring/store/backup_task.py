@@ -9,7 +9,7 @@ from typing import Annotated
 from prometheus_client import CollectorRegistry, Gauge
 
 from handlers.observe.settings import MOST, EnvironmentSettings, says
-from monitoring.every import every
+from monitoring.periodic import repeat
 from monitoring.store.leases import Lease
 from monitoring.store.sqlite_file import Backups, FileFault, Watched
 
@@ -33,7 +33,7 @@ class BackupPolicy(EnvironmentSettings, frozen=True):
         return timedelta(hours=self.backup_hours)
 
 
-class Keeper:
+class BackupTask:
     """Looks and copies.
 
     Args:
@@ -62,16 +62,16 @@ class Keeper:
 
     def run(self) -> None:
         """Look once, and copy if it is time."""
-        damaged, known = self._watched.look(), self.fault
+        damaged, former = self._watched.look(), self.fault
         self._damaged.set(bool(damaged))
         self.fault = f"the database {self._watched.file} is damaged: {damaged}" if damaged else self._copy()
-        if self.fault and self.fault != known:
+        if self.fault and self.fault != former:
             logger.error("%s", self.fault)
 
     def run_forever(self, stop: threading.Event) -> None:
         """Do so again and again until told to stop; a look at a large file is made less often."""
         fault = "cannot look after the database's file"
-        every(lambda took: max(PAUSE, took / SHARE), self.run, stop, fault=fault)
+        repeat(lambda took: max(PAUSE, took / SHARE), self.run, stop, fault=fault)
 
     def _copy(self) -> str:
         """Copy the file if it is time; why that did not work."""

@@ -18,7 +18,7 @@ from loadtests.bench.language.contenders import Contender, Started, plain
 from loadtests.bench.language.model import Model
 from loadtests.bench.language.prompts import NEW, Prompts
 from loadtests.bench.language.results import MACHINE, NAMED, OURS, Results, Sample
-from loadtests.bench.turns import Turns
+from loadtests.bench.rounds import Turns
 
 TURN_TIMEOUT = 600.0  # s
 # TorchServe's Java compiles what it often does, on the cores that the engine wants: one stream alone had 55 tokens a
@@ -49,7 +49,7 @@ class Bench:
         self._turns = Turns(results, say, TURN_TIMEOUT, (stream.StreamError,))
 
     def run(self, contenders: Sequence[Contender]) -> None:
-        """All rounds; a contender that fails is noted as absent, and the others go on."""
+        """Measure in all rounds; a contender that fails is noted as absent, and the others go on."""
         ready = self._turns.prepared(contenders, NAMED)
         for number in range(self._results.rounds):
             self._results.samples.append(Sample(number, MACHINE, figures.BANDWIDTH, read_bandwidth()))
@@ -134,18 +134,18 @@ def _together(contender: Contender, started: Started, prompts: Prompts) -> Measu
 
 def _prefixes(started: Started, prompts: Prompts) -> Measured:
     """First tokens of a conversation, of the same one a turn later, and of another one with its system prompt."""
-    found: dict[str, list[float]] = {figures.COLD: [], figures.WARM_TURNS: [], figures.WARM_SYSTEM: []}
+    firsts: dict[str, list[float]] = {figures.COLD: [], figures.WARM_TURNS: [], figures.WARM_SYSTEM: []}
     for text in prompts.systems:
         system = {"role": "system", "content": text}
-        asked = {"role": "user", "content": "What did the engineer write down?"}
-        (answer,) = cold(_chat(started, [system, asked]))
-        found[figures.COLD].append(first_token(answer))
-        said = {"role": "assistant", "content": answer.text}
+        question = {"role": "user", "content": "What did the engineer write down?"}
+        (answer,) = cold(_chat(started, [system, question]))
+        firsts[figures.COLD].append(first_token(answer))
+        reply = {"role": "assistant", "content": answer.text}
         more = {"role": "user", "content": "And what happened at the market?"}
-        found[figures.WARM_TURNS].append(first_token(_chat(started, [system, asked, said, more])[0]))
+        firsts[figures.WARM_TURNS].append(first_token(_chat(started, [system, question, reply, more])[0]))
         other = {"role": "user", "content": "Who walked from village to village?"}
-        found[figures.WARM_SYSTEM].append(first_token(_chat(started, [system, other])[0]))
-    for figure, values in found.items():
+        firsts[figures.WARM_SYSTEM].append(first_token(_chat(started, [system, other])[0]))
+    for figure, values in firsts.items():
         yield figure, statistics.median(values)
 
 
@@ -167,24 +167,23 @@ def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
 
 
 def cold(answers: list[Answer], last: bool = False) -> list[Answer]:
-    """The same answers, whose prompts must not have been known.
+    """Return the same answers, whose prompts must not have been known.
 
     Raises:
         ValueError: one was, in more than what a template begins with.
     """
-    known = next((answer for answer in answers[-1 if last else 0 :] if (answer.cached or 0) > TEMPLATE), None)
-    if known:
-        raise ValueError(f"{known.cached} of a cold prompt's {known.prompt} tokens were known from before")
+    warm = next((answer for answer in answers[-1 if last else 0 :] if (answer.cached or 0) > TEMPLATE), None)
+    if warm:
+        raise ValueError(f"{warm.cached} of a cold prompt's {warm.prompt} tokens were known from before")
     return answers
 
 
 def agreement(text: str, expected: str) -> float:
-    """The share of a text up to its first difference."""
+    """Return the share of a text up to its first difference."""
     shared = next((i for i, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), len(expected))
     return shared / len(expected)
 
 
-def _same(answers: Sequence[Answer], asked: Sequence[str], prompts: Prompts) -> float:
-    return statistics.mean(
-        answer.text == prompts.expected[prompt] for prompt, answer in zip(asked, answers, strict=True)
-    )
+def _same(answers: Sequence[Answer], questions: Sequence[str], prompts: Prompts) -> float:
+    pairs = zip(questions, answers, strict=True)
+    return statistics.mean(answer.text == prompts.expected[question] for question, answer in pairs)

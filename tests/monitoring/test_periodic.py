@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from monitoring.every import every
+from monitoring.periodic import repeat
 
 
 class Stop(threading.Event):
@@ -23,13 +23,13 @@ class Stop(threading.Event):
 
 def test_it_is_done_again_and_again_with_a_pause_between_until_told_to_stop() -> None:
     done, stop = list[int](), Stop(3)
-    every(30.0, lambda: done.append(1), stop)
+    repeat(30.0, lambda: done.append(1), stop)
     assert (len(done), stop.pauses) == (3, [0.0, 30.0, 30.0, 30.0])
 
 
 def test_the_first_round_can_wait() -> None:
     stop = Stop(1)
-    every(60.0, lambda: None, stop, delay=3600.0)
+    repeat(60.0, lambda: None, stop, delay=3600.0)
     assert stop.pauses == [3600.0, 60.0]
 
 
@@ -38,9 +38,9 @@ def test_a_pause_can_depend_on_how_long_a_round_took(
     pause: Callable[[float], float], expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter([7.0, 8.0])
-    monkeypatch.setattr("monitoring.every.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("monitoring.periodic.time.monotonic", lambda: next(seconds))
     stop = Stop(1)
-    every(pause, lambda: None, stop)
+    repeat(pause, lambda: None, stop)
     assert stop.pauses[1:] == [pytest.approx(expected)]
 
 
@@ -53,7 +53,7 @@ def test_what_goes_wrong_is_logged_and_tried_again(caplog: pytest.LogCaptureFixt
             raise RuntimeError("no route to the moon")
 
     with caplog.at_level(logging.ERROR):
-        every(1.0, fail_once, Stop(2), fault="cannot fly")
+        repeat(1.0, fail_once, Stop(2), fault="cannot fly")
     (record,) = caplog.records
     assert (len(tries), record.getMessage()) == (2, "cannot fly")
     assert record.exc_text or record.exc_info
@@ -61,7 +61,7 @@ def test_what_goes_wrong_is_logged_and_tried_again(caplog: pytest.LogCaptureFixt
 
 def test_a_pause_ends_at_once_when_told_to_stop() -> None:
     stop, begun = threading.Event(), threading.Event()
-    thread = threading.Thread(target=every, args=(3600.0, begun.set, stop))
+    thread = threading.Thread(target=repeat, args=(3600.0, begun.set, stop))
     thread.start()
     assert begun.wait(10)
     stop.set()

@@ -8,19 +8,19 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
-def every(
+def repeat(
     seconds: float | Callable[[float], float],
-    do: Callable[[], object],
+    task: Callable[[], object],
     stop: threading.Event,
     *,
     fault: str = "one of the monitor's tasks",
     delay: float = 0.0,
 ) -> None:
-    """Do something again and again until told to stop; what goes wrong is logged, and tried again.
+    """Run a task again and again until told to stop; what goes wrong is logged, and tried again.
 
     Args:
         seconds: from the end of a round to the next one, or what tells them from the seconds that the round took.
-        do: a round.
+        task: what one round does.
         stop: also ends a pause at once.
         fault: what is logged with an error.
         delay: seconds before the first round.
@@ -29,7 +29,7 @@ def every(
     while not stop.wait(pause):
         began = time.monotonic()
         try:
-            do()
+            task()
         except Exception:
             logger.exception("%s", fault)
         pause = seconds(time.monotonic() - began) if callable(seconds) else seconds

@@ -14,21 +14,21 @@ from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.contract.model_card import Evaluation, Lineage, Reference
 from loadtests import wrk
 from loadtests.bench import environments
+from loadtests.bench.rounds import limited
 from loadtests.bench.tensors.contenders import Contender
+from loadtests.bench.tensors.measurement import AnswerError, Bench, check_answers
 from loadtests.bench.tensors.results import Plan, Results
-from loadtests.bench.tensors.turns import AnswerError, Bench, check_answers
 from loadtests.bench.tensors.workloads import (
     BODIES,
     JSON,
     Exchange,
-    draw,
+    draw_rows,
     native,
     png,
     read_prediction,
     v2_binary,
     v2_json,
 )
-from loadtests.bench.turns import limited
 from serving.processes import running
 from serving.settings import free_ports
 from tests.support.loadtests.peers import command
@@ -130,7 +130,7 @@ def test_what_hangs_is_given_up() -> None:
 
 
 def test_requests_differ_and_are_valid_in_every_form() -> None:
-    rows = draw(DOUBLED, _generator())
+    rows = draw_rows(DOUBLED, _generator())
     assert len({native(row) for row in rows}) > BODIES / 2
     assert msgspec.json.decode(v2_json(DOUBLED, rows[0]))["inputs"][0]["shape"] == [1]
     picture = ModelContract(
@@ -145,7 +145,7 @@ def test_requests_differ_and_are_valid_in_every_form() -> None:
         Evaluation(),
         Lineage(),
     )
-    pictures = draw(picture, _generator())
+    pictures = draw_rows(picture, _generator())
     assert len({png(row) for row in pictures}) == BODIES
     body, headers = v2_binary(picture, pictures[0])
     length = int(headers["Inference-Header-Content-Length"])

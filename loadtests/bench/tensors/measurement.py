@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -15,12 +15,12 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests import wrk
 from loadtests.bench import environments
+from loadtests.bench.rounds import Turns
 from loadtests.bench.tensors import marloop, workloads
 from loadtests.bench.tensors.contenders import MODELS, WORKLOADS, Contender
 from loadtests.bench.tensors.in_process import InProcess
 from loadtests.bench.tensors.results import Results, Sample, Standing
 from loadtests.bench.tensors.workloads import Exchange
-from loadtests.bench.turns import Turns
 from serving.processes import running
 from serving.settings import free_ports
 
@@ -31,6 +31,21 @@ CHECKED = 16  # answers that are compared before each measurement
 
 class AnswerError(Exception):
     """A server does not answer as the others do."""
+
+
+class Turn(NamedTuple):
+    """A contender that runs, in one round.
+
+    Attributes:
+        number: of the round, from 0.
+        url: of the server.
+        folder: of its own.
+    """
+
+    contender: Contender
+    number: int
+    url: str
+    folder: Path
 
 
 class Bench:
@@ -48,23 +63,23 @@ class Bench:
         self._turns = Turns(results, say, TURN_TIMEOUT, (AnswerError, wrk.WrkError, httpx.HTTPError))
         self._cores = {name: InProcess(folder) for name, folder in models.items()}
         self._rows = {
-            name: workloads.draw(core.contract, np.random.default_rng(SEED)) for name, core in self._cores.items()
+            name: workloads.draw_rows(core.contract, np.random.default_rng(SEED)) for name, core in self._cores.items()
         }
 
     def run(self, contenders: list[Contender]) -> None:
-        """All rounds; a contender that fails is noted as absent, and the others go on."""
+        """Measure in all rounds; a contender that fails is noted as absent, and the others go on."""
         ready = self._turns.prepared(contenders)
         for number in range(self._results.plan.rounds):
             for model in MODELS:
                 for contender in ready:
                     if contender.name not in self._results.absent and self._workloads(contender, model):
                         self._say(f"round {number + 1} of {self._results.plan.rounds}: {contender.name}, {model}")
-                        turn = partial(self._turn, contender, model, number)
-                        self._turns.attempt(contender, f"{model}, round {number + 1}", turn)
+                        place = f"{model}, round {number + 1}"
+                        self._turns.attempt(contender, place, partial(self._turn, contender, model, number))
                         self._save()
 
     def ceilings(self, marloop: Contender) -> None:
-        """What one process does without a server, for each of Marloop's workloads."""
+        """Measure what one process does without a server, for each of Marloop's workloads."""
         for name, (_, model) in WORKLOADS.items():
             if name != "ping":
                 exchange = self.exchange(marloop, name)
@@ -76,43 +91,34 @@ class Bench:
             folder = Path(name)
             (port,) = free_ports(1)
             command, environment = contender.command(port, self._models[model], folder)
-            url = f"http://127.0.0.1:{port}"
+            turn = Turn(contender, number, f"http://127.0.0.1:{port}", folder)
             started = time.monotonic()
             with running(command, _environment(folder) | environment, folder / "log") as server:
                 exchanges = {name: self.exchange(contender, name) for name in self._workloads(contender, model)}
                 first = next(iter(exchanges.values()))
-                server.wait_until(lambda: answers(url, first))
+                server.wait_until(lambda: answers(turn.url, first))
                 start = time.monotonic() - started
                 warm_up = self._results.plan.warm_up
                 for workload, exchange in exchanges.items():
-                    self._check(url, exchange, workload)
-                    self._measure(contender, workload, exchange, number, url, folder, warm_up)
+                    self._check(turn.url, exchange, workload)
+                    self._measure(turn, workload, exchange, warm_up)
                     warm_up = self._results.plan.change
                 if number == 0:
-                    status = self._refusal(contender, url, next(iter(exchanges)))
+                    status = self._refusal(turn, next(iter(exchanges)))
                     standing = Standing(contender.name, model, start, server.memory(), status)
                     self._results.standings.append(standing)
             marloop.forget(folder / "run")
 
-    def _measure(
-        self,
-        contender: Contender,
-        workload: str,
-        exchange: Exchange,
-        number: int,
-        url: str,
-        folder: Path,
-        warm_up: float,
-    ) -> None:
-        plan = self._results.plan
-        path = folder / f"{workload}.lua"
+    def _measure(self, turn: Turn, workload: str, exchange: Exchange, warm_up: float) -> None:
+        plan, contender, url = self._results.plan, turn.contender, turn.url + exchange.path
+        path = turn.folder / f"{workload}.lua"
         path.write_text(wrk.script(exchange.method, exchange.headers, exchange.bodies))
-        counts = contender.clients or (plan.clients, 1, *([plan.many] if number == 0 else []))
-        wrk.run(url + exchange.path, path, max(counts[0], 1), warm_up)
+        counts = contender.clients or (plan.clients, 1, *([plan.many] if turn.number == 0 else []))
+        wrk.run(url, path, max(counts[0], 1), warm_up)
         for clients in counts:
             seconds = plan.seconds if clients > 1 else plan.seconds / 2
-            load = wrk.run(url + exchange.path, path, clients, seconds)
-            self._results.samples.append(Sample(number, contender.name, workload, clients, load))
+            load = wrk.run(url, path, clients, seconds)
+            self._results.samples.append(Sample(turn.number, contender.name, workload, clients, load))
             self._say(f"  {workload}, {clients} clients: {load.per_second:.0f}/s, p50 {load.p50:.2f} ms")
 
     def _check(self, url: str, exchange: Exchange, workload: str) -> None:
@@ -122,26 +128,31 @@ class Bench:
         check_answers(url, exchange, self._expected(model))
 
     def _expected(self, model: str) -> list[Any]:
-        exchange = Exchange("", workloads.JSON, [workloads.native(r) for r in self._rows[model]], _read)
+        exchange = Exchange(
+            "", workloads.JSON, [workloads.native(row) for row in self._rows[model]], workloads.read_prediction
+        )
         return self._cores[model].answers(exchange)
 
-    def _refusal(self, contender: Contender, url: str, workload: str) -> int:
-        """The status of a bad request, in a connection of its own."""
+    def _refusal(self, turn: Turn, workload: str) -> int:
+        """Return the status of a bad request, in a connection of its own."""
         _, model = WORKLOADS[workload]
         row = workloads.bad(self.contract(model), self._rows[model][0])
         with suppress(ValueError, TypeError):
-            exchange = contender.exchanges[workload](self.contract(model), [row])
+            exchange = turn.contender.exchanges[workload](self.contract(model), [row])
             return httpx.post(
-                url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0], timeout=wrk.PATIENCE
+                turn.url + exchange.path,
+                headers=dict(exchange.headers),
+                content=exchange.bodies[0],
+                timeout=wrk.PATIENCE,
             ).status_code
         return 0
 
     def contract(self, model: str) -> ModelContract:
-        """The contract of a model."""
+        """Return the contract of a model."""
         return self._cores[model].contract
 
     def exchange(self, contender: Contender, workload: str) -> Exchange:
-        """The requests of a workload to a contender."""
+        """Return the requests of a workload to a contender."""
         _, model = WORKLOADS[workload]
         return contender.exchanges[workload](self.contract(model), self._rows[model])
 
@@ -170,17 +181,13 @@ def check_answers(url: str, exchange: Exchange, expected: list[Any]) -> None:
             response = client.post(url + exchange.path, headers=dict(exchange.headers), content=body)
             if response.status_code != 200:
                 raise AnswerError(f"{body[:200]!r} was answered {response.status_code}: {response.text[:300]}")
-            found = exchange.read(response.content)
-            if not same_answer(found, right):
-                raise AnswerError(f"{body[:200]!r} was answered {found}, not {right}")
-
-
-def _read(body: bytes) -> Any:
-    return workloads.read_prediction(body)
+            answer = exchange.read(response.content)
+            if not same_answer(answer, right):
+                raise AnswerError(f"{body[:200]!r} was answered {answer}, not {right}")
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Every server writes into its own folder, which goes when its turn ends."""
+    """Return what has a server write into its own folder, which goes when its turn ends."""
     return environments.quiet() | {
         "TMPDIR": str(folder),
         "RAY_TMPDIR": str(folder),
