@@ -111,9 +111,9 @@ def test_openais_client_raises_its_own_errors(client: Any) -> None:
         client.chat.completions.create(model="chat", messages=said("x"), response_format=form)
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="chat", input="x")
-    with pytest.raises(openai.APIError, match="the echo failed"):
+    with pytest.raises(openai.APIError, match="the engine failed; the log has the reason"):
         list(client.chat.completions.create(model="chat", messages=said("abcFAIL"), stream=True))
-    with pytest.raises(openai.InternalServerError, match="the echo failed"):
+    with pytest.raises(openai.InternalServerError, match="the engine failed; the log has the reason"):
         client.chat.completions.create(model="chat", messages=said("FAIL"), stream=True)
 
 
