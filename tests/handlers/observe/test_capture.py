@@ -260,9 +260,9 @@ def test_a_sink_that_hangs_slows_no_request_and_what_finds_no_place_is_counted(
             (response,) = world.handler.handle([ask()])
             assert response.status == 200
         assert received.bodies == []
+        assert world.dropped("full") == 10  # told at once, not when the sink answers
         received.hang.clear()
         received.released.set()
-        wait_until(lambda: bool(world.dropped("full")), poll=0.01)
         wait_until(lambda: (world.captured() or 0) > 0, poll=0.01)
         world.capture.stop(10)
 
