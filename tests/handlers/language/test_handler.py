@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from handlers.batch import Batch
@@ -21,7 +23,7 @@ from handlers.language.text import Shown
 from handlers.message import JSON, NEXT, Request, Response
 from tests.support.chat_archive import contract, echoed
 from tests.support.handlers.echo_engine import SMOLLM2, EchoEngine
-from tests.support.handlers.wire import dumps
+from tests.support.handlers.wire import INSIDE, dumps
 
 CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
 MODEL = contract("chat", echoed("Hello"))
@@ -406,6 +408,20 @@ def test_bad_requests_get_an_error_in_openais_form(
     assert error["message"]
     assert world.answer("b")["choices"][0]["message"]["content"] == "fine"
     assert told(world.batches[0]) == (status, code)
+
+
+WHOLE = dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3, "stop": ["x"], "temperature": 0})
+VALUES = st.sampled_from([b"null", b"-1", b"1e99", b'"', b"[", b"}", b"{}", b"[[]]", b"true", b"\xff"])
+
+
+@settings(max_examples=200)
+@given(at=st.integers(0, len(WHOLE)), length=st.integers(0, 8), value=VALUES | st.binary(max_size=4))
+def test_whatever_is_sent_no_error_tells_of_our_process(at: int, length: int, value: bytes) -> None:
+    world = World()
+    world.ask("a", CHAT, WHOLE[:at] + value + WHOLE[at + length :])
+    world.run()
+    assert world.status("a") < 500
+    assert not INSIDE.search(world.body("a"))
 
 
 def test_a_bad_native_request_gets_an_error_in_our_form() -> None:

@@ -4,6 +4,7 @@ A writer takes a contract and one array an input, strings for categories, with t
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,11 @@ from handlers.handler import ModelHandler
 from handlers.message import JSON, NPY, OCTETS, Part, Request, Response, error_detail
 
 Tensors = Mapping[str, Array]
+
+# Of our process: an address, a path, a line of code, a class of a library. A client can do nothing with them.
+INSIDE = re.compile(
+    rb"0x[0-9a-f]{6,}| object at |/site-packages/|/lib/|Traceback|\.py\b|<class |BytesIO|numpy\.(?!save)|PIL\."
+)
 
 
 def request(body: Any, content_type: str = JSON, form: Mapping[str, bytes] | None = None, **headers: str) -> Request:
