@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,6 +23,13 @@ def test_nothing_is_refused_until_the_signal_and_then_all_but_what_waited() -> N
     assert [drain.refuses() for _ in range(3)] == [False] * 3
     os.kill(os.getpid(), SIGNAL)
     assert [drain.refuses() for _ in range(3)] == [False, True, True]
+
+
+def test_a_model_that_a_thread_loads_listens_to_no_signal() -> None:
+    before = signal.getsignal(SIGNAL)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(Drain().begin_on_signal).result()
+    assert signal.getsignal(SIGNAL) == before
 
 
 def test_an_end_that_never_came_is_forgotten() -> None:
