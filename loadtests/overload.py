@@ -10,9 +10,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 import uvloop
 
@@ -34,8 +34,7 @@ class OverloadError(Exception):
     """The model could not be measured."""
 
 
-@dataclass(frozen=True)
-class Overload:
+class Overload(msgspec.Struct, frozen=True):
     """What was measured.
 
     Attributes:

@@ -173,3 +173,6 @@ def test_the_committed_page_is_what_the_committed_results_give(tmp_path: Path) -
     done = CliRunner().invoke(app, ["language", "--again", "--page", str(tmp_path / "language-model.md")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "language-model.md").read_bytes() == (docs / "language-model.md").read_bytes()
+    stored = (docs / "language-model.json").read_bytes()
+    again = msgspec.json.encode(msgspec.json.decode(stored, type=Results))
+    assert msgspec.json.decode(again) == msgspec.json.decode(stored)
