@@ -62,8 +62,8 @@ def days_of(
     assert rows.time is not None
     first, last = (np.datetime64(day).astype("datetime64[s]").astype(np.int64) for day in (since, until))
     local = rows.time - int(NIGHT.total_seconds())
-    drawn = np.random.default_rng(seed).random(len(rows)) < share
-    chosen = np.flatnonzero(drawn & (local >= first) & (local < last))
+    sampled = np.random.default_rng(seed).random(len(rows)) < share
+    chosen = np.flatnonzero(sampled & (local >= first) & (local < last))
     day_of = local[chosen] // 86400
     for day in np.unique(day_of):
         own = chosen[day_of == day]

@@ -64,12 +64,12 @@ class Drive:
         Raises:
             ReplayError: the service fails, or does not keep up.
         """
-        asked, before = 0, None
+        rows, before = 0, None
         for day in days:
             frozen = self._ask(day, self.stack.frozen, {SWITCH: "off"})
             loop = self._ask(day, self.stack.model)
-            asked += day.rows
-            self.pace.ingested(asked)
+            rows += day.rows
+            self.pace.ingested(rows)
             if before is not None:
                 self._tell(before)
             before = day
@@ -107,17 +107,18 @@ class Drive:
 
     def _note_jobs(self, today: date) -> None:
         for job in self.pace.jobs():
-            known = self.jobs.setdefault(job["id"], {"day": today}) | job
+            noted = self.jobs.setdefault(job["id"], {"day": today}) | job
             if job["state"] == "rolled_back":
-                known.setdefault("undone", today)
-            self.jobs[job["id"]] = known
+                noted.setdefault("undone", today)
+            self.jobs[job["id"]] = noted
 
     def _week(self) -> str:
         week = self.lived[-WEEK:]
-        frozen, loop = (rmse([(one.rows, getattr(one, arm)) for one in week]) for arm in ("frozen", "loop"))
+        frozen, loop = (rmse([(day.rows, getattr(day, arm)) for day in week]) for arm in ("frozen", "loop"))
         states = [job["state"] for _, job in sorted(self.jobs.items())]
-        told = f"; retrainings: {', '.join(states)}" if states else ""
-        return f"{week[-1].date}  rmse {frozen:6.2f} frozen, {loop:6.2f} on the loop, served {week[-1].champion}{told}"
+        listed = f"; retrainings: {', '.join(states)}" if states else ""
+        errors = f"rmse {frozen:6.2f} frozen, {loop:6.2f} on the loop"
+        return f"{week[-1].date}  {errors}, served {week[-1].champion}{listed}"
 
 
 def rmse(days: Iterable[tuple[int, float]]) -> float:

@@ -56,8 +56,7 @@ class Pace:
         champion = self._stack.champion()
         if any(labels.get(RETRAIN) == "on" and labels.get("version", champion) == champion for labels in firing):
             _wait(lambda: self._outcomes() != self._known, DELIVERY_PATIENCE)
-        closed = lambda: all(job["state"] not in OPEN for job in self._monitor("/jobs", 1))  # noqa: E731
-        _must(closed, "a retraining does not end", JOB_PATIENCE, JOB_POLL)
+        _must(self._all_closed, "a retraining does not end", JOB_PATIENCE, JOB_POLL)
         self._known = self._outcomes()
         return {labels["alertname"] for labels in firing if labels.get("version", champion) == champion}
 
@@ -65,15 +64,18 @@ class Pace:
         """The model's retrainings, newest first."""
         return self._monitor("/jobs", 1000)
 
+    def _all_closed(self) -> bool:
+        return all(job["state"] not in OPEN for job in self._monitor("/jobs", 1))
+
     def _outcomes(self) -> list[int]:
-        """The newest retraining and decision: what becomes of an alert is one or the other."""
-        return [one["id"] for path in ("/jobs", "/decisions") for one in self._monitor(path, 1)]
+        """Return the newest retraining and decision: what becomes of an alert is one or the other."""
+        return [entry["id"] for path in ("/jobs", "/decisions") for entry in self._monitor(path, 1)]
 
     def _monitor(self, path: str, limit: int) -> list[dict[str, Any]]:
         url = self._stack.settings.monitor_url + path
         params: dict[str, str | int] = {"model": self._stack.model, "limit": limit}
-        found: list[dict[str, Any]] = self._client.get(url, params=params).raise_for_status().json()
-        return found
+        entries: list[dict[str, Any]] = self._client.get(url, params=params).raise_for_status().json()
+        return entries
 
     def _metric(self, name: str) -> float:
         text = self._client.get(f"{self._stack.settings.monitor_url}/metrics").raise_for_status().text
@@ -82,8 +84,8 @@ class Pace:
     def _looked(self) -> float:
         """When the look began that Prometheus knows of, in seconds since the epoch."""
         query = f'model_live_timestamp_seconds{{model="{self._stack.model}"}}'
-        found = self._prometheus("/api/v1/query", query=query)["result"]
-        return float(found[0]["value"][1]) if found else 0.0
+        samples = self._prometheus("/api/v1/query", query=query)["result"]
+        return float(samples[0]["value"][1]) if samples else 0.0
 
     def _evaluated(self) -> float:
         """When the rules of quality were last evaluated, in seconds since the epoch."""

@@ -59,8 +59,8 @@ class Watch:
 
     def prepare(self, model: str, former: str) -> Watched:
         """What is to be remembered of a champion before it is replaced."""
-        known = self._store.labelled(model, version=former, limit=MOST_ROWS)
-        delays = [max(0.0, (one.labelled - one.prediction.time).total_seconds()) for one in known]
+        labelled = self._store.labelled(model, version=former, limit=MOST_ROWS)
+        delays = [max(0.0, (row.labelled - row.prediction.time).total_seconds()) for row in labelled]
         late = float(np.quantile(delays, 0.95)) if delays else 0.0
         return Watched(former, self._median(model, former), late)
 
@@ -152,7 +152,7 @@ class Watch:
             pairs = [(probe(job.model, former), probe(job.model, version)) for _ in range(4 * ASKED)]
         finally:
             self._rollout.withdraw(job.model, former)
-        old, new = (median(one[i].milliseconds for one in pairs) for i in (0, 1))
+        old, new = (median(pair[i].milliseconds for pair in pairs) for i in (0, 1))
         if _slower(new, old):
             return f"its example takes {new:.1f} ms, that of {former} {old:.1f} ms"
         self._journal.extend_job(job.id, JobResult(watch=replace(watch, former_ms=old)))
@@ -160,13 +160,13 @@ class Watch:
 
     def _median(self, model: str, version: str) -> float | None:
         """The median of some probes in ms; None if one failed."""
-        found = []
+        milliseconds = []
         for _ in range(ASKED):
-            one = self._versions.probe(model, version)
-            if not one.ready:
+            readiness = self._versions.probe(model, version)
+            if not readiness.ready:
                 return None
-            found.append(one.milliseconds)
-        return median(found)
+            milliseconds.append(readiness.milliseconds)
+        return median(milliseconds)
 
     def _close(self, job: Job, watch: Watched, reason: str) -> None:
         self._journal.extend_job(job.id, JobResult(watch=watch.ended(self._clock(), reason)))
