@@ -2,7 +2,7 @@
 
 TorchServe closes every connection when it ends, also those that wait for an answer. So whoever stops it signals its
 workers first. A worker goes on with what it has, and refuses what comes later: 503 with ``Retry-After``, after which
-TorchServe closes that connection in good order.
+TorchServe closes that connection.
 """
 
 import math
