@@ -1,8 +1,9 @@
 """``python -m serving.supervision.watcher``: kills a part that runs but hangs, so that its supervisor starts it anew.
 
 A part is asked for something that needs no worker and no database. Any answer will do; one that is late counts as none.
-Hung is a part that answered before and has not for ``SILENCE`` seconds; one that starts has more time. The seconds in
-which this process itself did not get to run count for nobody: then the machine is busy.
+Hung is a part that answered before and has not for ``SILENCE`` seconds; one that starts has more time. A busy machine
+ends nothing: neither do the seconds count in which this process itself did not get to run, nor those in which the part
+waited for a core, as Linux counts them (``/proc/PID/task/TID/schedstat``).
 """
 
 import argparse
@@ -15,9 +16,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,17 +46,22 @@ class Life:
         heard: when it last answered, by the clock; at first when it was first seen.
         failures: questions since then.
         started: whether it has ever answered.
+        delays: s that each of its threads had waited for a core at the first of these failures.
     """
 
     pid: int
     heard: float
     failures: int = 0
     started: bool = False
+    delays: Mapping[int, float] = field(default_factory=dict)
 
-    def hangs(self, now: float) -> bool:
-        """Whether it has been silent for too long."""
-        silence = SILENCE if self.started else STARTING
-        return self.failures >= FAILURES and now - self.heard > silence
+    def hangs(self, now: float, delays: Mapping[int, float]) -> bool:
+        """Whether it has been silent for too long, but for what one of its threads waited for a core meanwhile."""
+        silence = now - self.heard
+        if self.failures < FAILURES or not self.started:
+            return self.failures >= FAILURES and silence > STARTING
+        waited = max((delay - self.delays.get(thread, 0.0) for thread, delay in delays.items()), default=0.0)
+        return silence - waited > SILENCE or silence > STARTING
 
 
 class Watch:
@@ -65,12 +71,18 @@ class Watch:
         supervisor: whose parts they are.
         ask: whether a URL answers.
         clock: seconds, never set back.
+        delays: s that each thread of a process has waited for a core.
     """
 
     def __init__(
-        self, supervisor: Supervisor, ask: Callable[[str], bool], clock: Callable[[], float] = time.monotonic
+        self,
+        supervisor: Supervisor,
+        ask: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
+        delays: Callable[[int], Mapping[int, float]] | None = None,
     ) -> None:
         self._supervisor, self._ask, self._clock = supervisor, ask, clock
+        self._delays = delays or scheduling_delays
         self._lives: dict[str, Life] = {}
         self._looked = clock()
 
@@ -85,7 +97,7 @@ class Watch:
         now = self._looked = self._clock()
         self._excuse(now - begun - PATIENCE)
         self._lives = {name: self._life(states[name], answered, now) for name, answered in answers.items()}
-        hung = [name for name, life in self._lives.items() if life.hangs(now)]
+        hung = [name for name, life in self._lives.items() if life.failures and life.hangs(now, self._delays(life.pid))]
         for name in hung:
             logger.warning("%s has not answered for %.0f s: killed", name, now - self._lives[name].heard)
             _kill_family(states[name].pid)
@@ -97,7 +109,8 @@ class Watch:
             known = Life(state.pid, now)
         if answered:
             return Life(state.pid, now, started=True)
-        return replace(known, failures=known.failures + 1)
+        delays = known.delays if known.failures else self._delays(state.pid)
+        return replace(known, failures=known.failures + 1, delays=delays)
 
     def _excuse(self, late: float) -> None:
         """Take seconds in which this process did not run off everybody's silence, and count failures anew."""
@@ -146,6 +159,15 @@ def watch_forever(supervisor: Supervisor, end_with_parts: bool) -> None:
             logger.warning("%s", error)
         (supervisor.folder / BEAT).touch()
         time.sleep(INTERVAL)
+
+
+def scheduling_delays(pid: int) -> dict[int, float]:
+    """Return the seconds that each thread of a process has waited for a core; none where the system does not say."""
+    delays: dict[int, float] = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended
+            delays[int(path.parent.name)] = int(path.read_text().split()[1]) / 1e9
+    return delays
 
 
 def _kill_family(pid: int) -> None:

@@ -1,8 +1,10 @@
 """A part that hangs is killed; one that starts, or a busy machine, is not taken for one."""
 
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from serving.processes import runs
 from serving.settings import ROOT
 from serving.supervision.supervisor import State, Supervisor
-from serving.supervision.watcher import SILENCE, STARTING, Watch, answers
+from serving.supervision.watcher import SILENCE, STARTING, Watch, answers, scheduling_delays
 from tests.support.waiting import wait_until
 
 
@@ -24,8 +26,8 @@ class Parts:
     """A supervisor's view of one real process, which answers as it is told, by a clock of the test's own."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.now, self.answering, self.takes = pid, 0.0, True, 0.0
-        self.watch = Watch(cast(Supervisor, self), self._ask, lambda: self.now)
+        self.pid, self.now, self.answering, self.starved = pid, 0.0, True, 0.0
+        self.watch = Watch(cast(Supervisor, self), self._ask, lambda: self.now, self._delays)
 
     def states(self) -> list[State]:
         return [State("a", "RUNNING", self.pid, 0.0, "")]
@@ -36,6 +38,9 @@ class Parts:
     def _ask(self, url: str) -> bool:
         self.now += 0.001 if self.answering else 5.0
         return self.answering
+
+    def _delays(self, pid: int) -> dict[int, float]:
+        return {1: 0.5, 2: self.starved * self.now}
 
     def look(self, after: float = 1.0) -> list[str]:
         self.now += after
@@ -61,6 +66,27 @@ def test_one_that_hangs_is_killed_with_its_children_in_less_than_fifteen_seconds
         assert parts.now - silent < 15
     assert SILENCE < parts.now - silent < 15
     assert not any(runs(process) for process in children)
+
+
+def test_one_that_waits_for_a_core_is_not_killed_unless_it_waits_for_minutes(parts: Parts) -> None:
+    parts.look()
+    parts.answering, parts.starved, silent = False, 0.99, parts.now
+    while not parts.look():
+        assert parts.now - silent < STARTING + 10
+    assert parts.now - silent > STARTING
+
+
+def test_the_system_says_how_long_threads_wait_for_a_core() -> None:
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("this system does not count how long threads wait for a core")
+    before = scheduling_delays(os.getpid())
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        pass
+    after = scheduling_delays(os.getpid())
+    assert os.getpid() in after
+    assert all(after[thread] >= delay for thread, delay in before.items() if thread in after)
+    assert scheduling_delays(2**22 + 1) == {}
 
 
 def test_one_late_answer_is_no_hang(parts: Parts) -> None:
