@@ -122,7 +122,7 @@ class Supervisor:
                     self._forget(name)
                 return
             try:
-                for name in names[:-1]:  # asked first, and waited for below
+                for name in names:  # all are asked before one is waited for
                     with contextlib.suppress(SupervisorError):
                         self._call("stopProcess", name, False)
                 for name in names:

@@ -157,21 +157,26 @@ def test_the_host_answers_what_it_took_before_it_stops(models: Path, run_dir: Pa
     settings = settings_for(models, run_dir, host="direct")
     with serve(settings):
         address = (settings.bind_address, settings.inference_port)
-        with socket.create_connection(address, timeout=30) as begun:
-            begun.sendall(head.encode() + b"\r\n\r\n" + body[:4])
+        with contextlib.ExitStack() as stack:
+            # So many that each worker has some.
+            connections = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(12)]
+            for begun in connections:
+                begun.sendall(head.encode() + b"\r\n\r\n" + body[:4])
             wait_until(lambda: is_ready(settings))
             stopping = threading.Thread(target=background.stop, args=(settings,))
             stopping.start()
             wait_until(lambda: not accepts(address))
-            begun.sendall(body[4:])
-            answer = b"".join(iter(lambda: begun.recv(65536), b""))
+            for begun in connections:
+                begun.sendall(body[4:])
+            answers = [b"".join(iter(lambda: begun.recv(65536), b"")) for begun in connections]  # noqa: B023
             stopping.join()
         ends = [line for line in (run_dir / "supervisor.log").read_text().splitlines() if "stopped: direct-" in line]
     assert len(ends) == background.worker_count()
     assert all("exit status 0" in line for line in ends)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"connection: close" in answer.lower()
-    assert answer.endswith(b'{"prediction":11.999998}')
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"connection: close" in answer.lower()
+        assert answer.endswith(b'{"prediction":11.999998}')
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_it(models: Path, run_dir: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_monitor_finds_every_model_ready_and_gets_what_was_predicted(own: Se
     before, row = predictions(), own.contract("flights").example.request
     for _ in range(5):
         assert own.client.post(f"{own.url}/predictions/flights", json=row).status_code == 200
-    wait_until(lambda: predictions() == before + 5)
+    wait_until(lambda: predictions() >= before + 5)  # what was asked before may only come now
 
 
 def ready(server: Server) -> bool:
