@@ -81,10 +81,10 @@ class ChatService(Worker):
         thread = ThreadPoolExecutor(1, "engine")
         short = "ts" in sys.modules and settings.get("wire", True) and sys.modules["ts"].__version__ == wire.VERSION
         patience = PATIENCE if short else 0
-        self._handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
-        self._handler.check_example()
-        self._handler.drain.begin_on_signal()
-        self.serve(unpacked, self._handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self._handler.idle)
+        self.handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
+        self.handler.check_example()
+        self.handler.drain.begin_on_signal()
+        self.serve(unpacked, self.handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self.handler.idle)
 
     def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, ContinuousBatching]:
         """The engine that the settings name, else the fastest that is installed, and its name.
@@ -120,7 +120,7 @@ class ChatService(Worker):
             context: TorchServe's, which takes status, headers and whether more follows of each answer.
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
-        responses = [response or Response(200, b"") for response in self._handler.handle(requests)]
+        responses = [response or Response(200, b"") for response in self.handler.handle(requests)]
         tell(responses, context)
         # It writes the header itself, from what these say of each answer; None leaves the answer a whole one.
         ends = [response.headers.get(NEXT) for response in responses]

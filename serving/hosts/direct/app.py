@@ -15,12 +15,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from handlers.http.kserve import EXPLAIN, PATH
+from handlers.language.responses import error_body
 from handlers.message import JSON, MAX_BODY, InputError, Part, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import Target, behind_version
+from serving.hosts.direct.streaming import Elsewhere, send_stream
 
 logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
@@ -29,6 +33,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = (b"content-type", JSON.encode())
 _TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its request
 BODY_TIMEOUT = 30.0  # s without a byte of a body
+OPENAI = ("/v1/chat/completions", "/v1/completions")
 _PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
 
 
@@ -40,6 +45,8 @@ class Application:
         health: what is wrong, by model or worker; empty where all is well.
         serving: entered when the server starts, before its port is open, and left when it has answered its last
             request.
+        only: the language model that this process is for; empty for all others.
+        elsewhere: returns the process of a language model.
     """
 
     def __init__(
@@ -47,8 +54,11 @@ class Application:
         models: Models,
         health: Callable[[], Mapping[str, str]],
         serving: Callable[[], AbstractAsyncContextManager[None]],
+        only: str = "",
+        elsewhere: Callable[[str], Elsewhere] | None = None,
     ) -> None:
         self._models, self._metadata, self._serving = models, Metadata(models, health), serving
+        self._only, self._elsewhere = only, elsewhere
         self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +88,13 @@ class Application:
         target, behind = targets.get(path), ""
         if target is None:
             target, behind = behind_version(targets, path)  # where a client's GET is the model's to answer
+        if target is None and path in OPENAI and self._only:
+            target, behind = targets.get(f"/predictions/{self._only}"), path[1:]
+        if target is None and self._models.table.elsewhere and await self._pass_on(scope, receive, send, ident):
+            return
+        if self._only and target is not None:
+            await self._stream(target, behind, scope, receive, send, ident)
+            return
         if target is None or not (behind or scope["method"] == "POST"):
             response: Response | None = self._other(scope, ident)
         else:
@@ -112,6 +129,49 @@ class Application:
         except asyncio.CancelledError:
             return None
 
+    async def _stream(
+        self, target: Target, behind: str, scope: Scope, receive: Receive, send: Send, ident: str
+    ) -> None:
+        """Answer for a language model, part by part."""
+        headers = {name: value for name, value in _headers(scope).items() if name not in _PROTECTED}
+        if behind:
+            headers[PATH] = behind
+        try:
+            request = await _read(headers, scope["query_string"], receive, ident)
+        except InputError as error:
+            await _send(send, error_response(error, Request(b"", headers, {}, ident)), ident, True)
+            return
+        if request is not None:
+            await send_stream(target.model.streams.answer(request), ident, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, ident: str) -> bool:
+        """Hand a request to the process of its language model; returns whether it is of one."""
+        path, names = scope["path"], self._models.table.elsewhere
+        name, body = _model_of(path), None
+        if path in OPENAI:
+            try:
+                request = await _read(_headers(scope), b"", receive, ident)
+            except InputError as error:
+                await _send(send, error_response(error, Request(b"", {}, {}, ident)), ident, True)
+                return True
+            if request is None:
+                return True
+            body, name = request.body, _named(request.body)
+            if name not in names:
+                unknown = InputError(
+                    "not_found", f"there is no language model {name!r} here", "model", ", ".join(names)
+                )
+                await _send(send, Response(404, error_body(unknown)), ident, True)
+                return True
+        if name not in names or (path == f"/v1/models/{name}"):
+            return False
+        if body is None:
+            request = await _read(_headers(scope), b"", receive, ident)
+            body = request.body if request else b""
+        assert self._elsewhere
+        await self._elsewhere(name).forward(scope, body, receive, send)
+        return True
+
     def _other(self, scope: Scope, ident: str) -> Response:
         """Answer what is no prediction: health, metadata, and mistakes."""
         path, method, table = scope["path"], scope["method"], self._models.table
@@ -126,6 +186,22 @@ class Application:
 
 def _headers(scope: Scope) -> dict[str, str]:
     return {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+
+
+def _model_of(path: str) -> str:
+    """Return the model that a path names; empty if it names none."""
+    parts = path.split("/")
+    if len(parts) > 2 and parts[1] == "predictions":
+        return parts[2]
+    return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
+
+
+def _named(body: bytes) -> str:
+    """Return the model that a request of OpenAI's API names; empty if it names none."""
+    try:
+        return str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
+    except msgspec.DecodeError:
+        return ""
 
 
 def _size(headers: Mapping[str, str]) -> int:

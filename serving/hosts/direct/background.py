@@ -13,7 +13,7 @@ from filelock import FileLock
 from handlers.engine import available_cores
 from serving.hosts.direct.board import Board
 from serving.hosts.direct.rollout import DirectRollout
-from serving.hosts.direct.unpacked import check_served
+from serving.hosts.direct.unpacked import check_served, is_language
 from serving.hosts.host import HERE, LaunchError, Reach, Say
 from serving.hosts.starting import START_TIMEOUT, capturing, empty_metrics, measuring, verified, wait_until_ready
 from serving.processes import commands, end, runs, tail
@@ -88,8 +88,20 @@ def memory(settings: Settings) -> dict[str, float]:
 
 
 def parts(settings: Settings) -> list[str]:
-    """See ``Host``: one a worker."""
-    return [f"{PREFIX}{number}" for number in range(1, 1 + worker_count())]
+    """See ``Host``: one a worker, and one a language model."""
+    workers = [f"{PREFIX}{number}" for number in range(1, 1 + worker_count())]
+    return [*workers, *(language_part(name) for name in language_models(Registry(settings.model_store)))]
+
+
+def language_models(registry: Registry) -> list[str]:
+    """Return the names of the language models with a champion."""
+    champions = registry.champions().items()
+    return [name for name, (_, version) in champions if is_language(registry.store / version.archive)]
+
+
+def language_part(model: str) -> str:
+    """Return the name of a language model's part."""
+    return f"{PREFIX}model-{model}"
 
 
 def companions(settings: Settings) -> Sequence[Companion]:
@@ -130,7 +142,8 @@ def log(settings: Settings, name: str) -> Path:
 def command(settings: Settings, name: str) -> list[str]:
     """Return the command line of a worker."""
     options = ["--name", name, "--workers", str(worker_count()), "--run-dir", str(settings.run_dir.resolve())]
-    return [sys.executable, "-m", MODULE, *options]
+    model = name.removeprefix(language_part(""))
+    return [sys.executable, "-m", MODULE, *(["--only", model] if model != name else []), *options]
 
 
 def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:

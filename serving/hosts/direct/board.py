@@ -7,7 +7,7 @@ Files, since there is no port that a stranger could reach, and since they are ri
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,8 @@ class Beat(msgspec.Struct, frozen=True):
         defaults: the champion's number by model.
         faults: why a model is not as the registry says, by model.
         looked: when it began to look at the registry for the last time, s since the machine's start.
+        only: the language model that it is for; empty for all others.
+        elsewhere: names of the language models, of which others say what is served.
     """
 
     pid: int
@@ -38,6 +40,12 @@ class Beat(msgspec.Struct, frozen=True):
     defaults: Mapping[str, str]
     faults: Mapping[str, str]
     looked: float = 0.0
+    only: str = ""
+    elsewhere: tuple[str, ...] = ()
+
+    def says_of(self, name: str) -> bool:
+        """Whether it says what is served of a model."""
+        return self.only == name if self.only or name in self.elsewhere else True
 
 
 class Board:
@@ -56,10 +64,12 @@ class Board:
         defaults: Mapping[str, str],
         faults: Mapping[str, str],
         looked: float = 0.0,
+        only: str = "",
+        elsewhere: Iterable[str] = (),
     ) -> None:
         """Say that this process lives, and what it serves."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults, looked)
+        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults, looked, only, (*elsewhere,))
         path = self._folder / f"{beat.pid}.worker"
         draft = path.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(beat))
@@ -94,8 +104,11 @@ class Board:
             for beat in beats
             if now - beat.time > SILENT
         }
-        if len(beats) < count:
-            faults["workers"] = f"{len(beats)} of {count} live"
+        workers = [beat for beat in beats if not beat.only]
+        if len(workers) < count:
+            faults["workers"] = f"{len(workers)} of {count} live"
+        for name in {name for beat in workers for name in beat.elsewhere} - {beat.only for beat in beats}:
+            faults[name] = "its process does not live"
         return faults
 
     def lives(self) -> bool:

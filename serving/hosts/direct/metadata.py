@@ -72,7 +72,12 @@ class Metadata:
             case ["v2", "repository", "index"]:
                 return 200, self._index()
             case ["v1", "models"]:
-                return 200, {"models": sorted(table.models)}
+                language = [_language(name) for name in sorted(table.elsewhere)]
+                names = sorted({*table.models, *table.elsewhere})
+                return 200, {"models": names} | ({"object": "list", "data": language} if language else {})
+            case ["v1", "models", name] if name in table.elsewhere:
+                status, ready = self._ready(name, "")
+                return status, ready | _language(name)
             case ["v1", "models", name] if name in table.defaults:
                 return self._ready(name, table.defaults[name])
             case ["v2", "models", name] if name in table.defaults:
@@ -100,3 +105,8 @@ class Metadata:
             {"name": name, "version": number, "state": "READY", "reason": table.faults.get(name, "")}
             for name, number in sorted(served)
         ]
+
+
+def _language(name: str) -> dict[str, Any]:
+    """Return a language model as OpenAI's API lists it."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "marloop"}

@@ -52,6 +52,11 @@ class Model:
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
         self.batches = Batches(handler.handle, loop)
 
+    @property
+    def idle(self) -> bool:
+        """Whether every request was answered."""
+        return self.batches.idle
+
     def close(self) -> None:
         """Stop what runs beside it."""
         self.batches.close()

@@ -19,8 +19,8 @@ from typing import TextIO
 from handlers.observe.metrics_folder import VARIABLE, hold_lock
 from serving import archive
 from serving.hosts.direct.model import Model
-from serving.hosts.direct.routes import Target, paths_of
-from serving.hosts.direct.unpacked import Unpacked, check_served
+from serving.hosts.direct.routes import Served, Target, paths_of
+from serving.hosts.direct.unpacked import Unpacked, check_served, is_language
 from serving.registry import Registry, Version, version_of
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,15 @@ class Table:
         targets: by path of a prediction.
         faults: by name, why the champion, or a version beside it, is not served.
         looked: when the registry was read for it, s since the machine's start.
+        elsewhere: names of the language models, each in a process of its own.
     """
 
-    models: Mapping[str, Mapping[str, Model]] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, Served]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, Target] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     looked: float = 0.0
+    elsewhere: frozenset[str] = frozenset()
 
 
 class Models:
@@ -52,10 +54,11 @@ class Models:
     Args:
         registry: names the champions.
         unpacked: archives on this machine.
+        only: the language model that this process is for; empty for all that are none.
     """
 
-    def __init__(self, registry: Registry, unpacked: Unpacked) -> None:
-        self._registry, self._unpacked = registry, unpacked
+    def __init__(self, registry: Registry, unpacked: Unpacked, only: str = "") -> None:
+        self._registry, self._unpacked, self._only = registry, unpacked, only
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._retiring: set[asyncio.Task[None]] = set()
         self._lock: TextIO | None = None
@@ -73,7 +76,7 @@ class Models:
             ArchiveError: the registry is damaged; what is served stays.
         """
         looked, loop, wanted = time.monotonic(), asyncio.get_running_loop(), self._wanted(beside)
-        models: dict[str, dict[str, Model]] = {}
+        models: dict[str, dict[str, Served]] = {}
         faults: dict[str, str] = {}
         defaults: dict[str, str] = {}
         for (name, number), version in wanted.items():
@@ -94,7 +97,9 @@ class Models:
             elif former:
                 defaults[name] = former
                 models.setdefault(name, {})[former] = self.table.models[name][former]
-        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked))
+        others = () if self._only else (name for name, one in champions.items() if not self._takes(name, one.version))
+        elsewhere = frozenset(others)
+        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked, elsewhere))
 
     def close(self) -> None:
         """Stop what runs beside the models."""
@@ -111,13 +116,24 @@ class Models:
                 wanted[name, number] = version_of(registered, name, number)
             except KeyError:
                 continue  # it was removed since
-        return wanted
+        return {key: version for key, version in wanted.items() if self._takes(key[0], version)}
 
-    def _open(self, version: Version, loop: asyncio.AbstractEventLoop) -> Model:
+    def _takes(self, name: str, version: Version) -> bool:
+        """Whether a version is for this process."""
+        return name == self._only if self._only else not is_language(self._registry.store / version.archive)
+
+    def _open(self, version: Version, loop: asyncio.AbstractEventLoop) -> Served:
         path = self._registry.verify(version)
         check_served(path)
         folder = self._unpacked.open(path, version.sha256)
-        model = Model(folder, archive.entry_point(path), archive.read_config(path), loop)
+        entry_point, config = archive.entry_point(path), archive.read_config(path)
+        model: Served
+        if self._only:
+            from serving.hosts.direct.language import LanguageModel  # which the other processes do without
+
+            model = LanguageModel(folder, entry_point, config)
+        else:
+            model = Model(folder, entry_point, config, loop)
         # The service of each model shows by a lock that the process lives, and lets go of it with the model.
         if metrics := os.environ.get(VARIABLE):
             with contextlib.suppress(OSError):
@@ -134,14 +150,14 @@ class Models:
                     task.add_done_callback(self._retiring.discard)
 
 
-async def _retire(model: Model) -> None:
+async def _retire(model: Served) -> None:
     """Close a model when it has answered what it was asked."""
-    while not model.batches.idle:
+    while not model.idle:
         await asyncio.sleep(DRAIN)
     model.close()
 
 
-def targets_of(models: Mapping[str, Mapping[str, Model]], defaults: Mapping[str, str]) -> dict[str, Target]:
+def targets_of(models: Mapping[str, Mapping[str, Served]], defaults: Mapping[str, str]) -> dict[str, Target]:
     """The paths of predictions by all models."""
     return {
         path: target

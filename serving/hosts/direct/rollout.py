@@ -67,7 +67,7 @@ class DirectRollout:
             self._board.ask_beside([version for version in self._board.beside() if version in keep])
             for name, (number, version) in self._registry.champions().items():
                 serves = partial(_serves, name, number)
-                if self._all(serves):
+                if self._all(name, serves):
                     continue
                 try:
                     check_served(self._registry.verify(version))
@@ -99,7 +99,7 @@ class DirectRollout:
         """
         begun = time.monotonic()
         while True:
-            if self._all(done):
+            if self._all(name, done):
                 return
             faults = [beat.faults.get(name, "") for beat in self._board.workers() if beat.looked >= begun]
             if fault := next((fault for fault in faults if fault.startswith(f"{number}: ")), ""):
@@ -108,9 +108,9 @@ class DirectRollout:
                 raise LaunchError(f"{name} {number} {otherwise} after {TIMEOUT:.0f} s")
             time.sleep(POLL)
 
-    def _all(self, done: Callable[[Beat], bool]) -> bool:
-        """Whether there are workers, and something is so of all."""
-        beats = self._board.workers()
+    def _all(self, name: str, done: Callable[[Beat], bool]) -> bool:
+        """Whether there are workers for a model, and something is so of all."""
+        beats = [beat for beat in self._board.workers() if beat.says_of(name)]
         return bool(beats) and all(done(beat) for beat in beats)
 
 

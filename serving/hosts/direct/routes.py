@@ -5,12 +5,25 @@ whose text says what would have been right.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from handlers.contract import ModelContract
 from handlers.http.kserve import V1, V2
-from serving.hosts.direct.model import Model
 
 NATIVE = ""
+
+
+class Served(Protocol):
+    """A version that answers: its ``batches`` whole requests, or its ``streams`` part by part."""
+
+    contract: ModelContract
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request was answered."""
+
+    def close(self) -> None:
+        """Stop what runs beside it."""
 
 
 class Target(NamedTuple):
@@ -18,14 +31,14 @@ class Target(NamedTuple):
 
     Attributes:
         protocol: that the URL names: ``V1``, ``V2`` or ``NATIVE``.
-        model: that answers.
+        model: that answers: a ``Model``, or in the process of a language model a ``LanguageModel``.
     """
 
     protocol: str
-    model: Model
+    model: Any
 
 
-def paths_of(name: str, versions: Mapping[str, Model], default: str) -> Iterator[tuple[str, Target]]:
+def paths_of(name: str, versions: Mapping[str, Served], default: str) -> Iterator[tuple[str, Target]]:
     """Every path of a prediction by a model.
 
     Args:

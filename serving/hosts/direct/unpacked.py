@@ -6,9 +6,17 @@ import tempfile
 from pathlib import Path
 
 from serving import archive
-from serving.registry import ArchiveError
+from serving.archive import ArchiveError
 
-SERVED = frozenset({"tabular", "image", "text"})  # handlers of ours that this host has
+SERVED = frozenset({"tabular", "image", "text"})  # handlers of ours that every worker has
+
+
+def is_language(path: Path) -> bool:
+    """Return whether an archive holds a language model; false of one that cannot be read."""
+    try:
+        return archive.read_contract(path).task == "generation"
+    except ArchiveError:
+        return False
 
 
 def check_served(path: Path) -> None:
@@ -17,7 +25,7 @@ def check_served(path: Path) -> None:
     Raises:
         ArchiveError: see above, or it is no archive.
     """
-    if (handler := archive.entry_point(path)) not in SERVED:
+    if (handler := archive.entry_point(path)) not in SERVED and not is_language(path):
         raise ArchiveError(f"the direct host does not serve archives whose handler is {handler}.py yet")
 
 

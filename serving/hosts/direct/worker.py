@@ -25,6 +25,7 @@ from serving.hosts.direct import background
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.models import Models
+from serving.hosts.direct.streaming import Elsewhere
 from serving.hosts.direct.unpacked import Unpacked
 from serving.hosts.worker_environment import worker_environment
 from serving.processes import limit_files
@@ -38,15 +39,24 @@ AGAIN = 5.0  # s until a model that is not as the registry says is tried again
 MOST_FILES = 16384  # one a connection
 
 
-def create(settings: Settings, workers: int) -> Application:
+def create(settings: Settings, workers: int, only: str) -> Application:
     """Make the application of a worker.
 
     Args:
         workers: how many there should be.
+        only: the language model that it is for; empty for all others.
     """
     registry, board = Registry(settings.model_store), background.board(settings)
-    models = Models(registry, Unpacked(settings.temporary / "archives"))
-    return Application(models, lambda: board.faults(workers), partial(serving, models, registry, board))
+    models = Models(registry, Unpacked(settings.temporary / "archives"), only)
+    processes: dict[str, Elsewhere] = {}
+
+    def elsewhere(name: str) -> Elsewhere:
+        if name not in processes:
+            processes[name] = Elsewhere(str(background.socket_path(settings, background.language_part(name))))
+        return processes[name]
+
+    served = partial(serving, models, registry, board, only)
+    return Application(models, lambda: board.faults(workers), served, only, elsewhere)
 
 
 def main() -> None:
@@ -54,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="of the supervisor's part")
     parser.add_argument("--workers", type=int, required=True, help="how many there should be")
+    parser.add_argument("--only", default="", help="the language model that it is for")
     parser.add_argument("--run-dir", required=True, help="folder of the run, by which its processes are found")
     arguments = parser.parse_args()
     configure()
@@ -61,7 +72,7 @@ def main() -> None:
     drop_secrets(os.environ)
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
     config = uvicorn.Config(
-        create(settings, arguments.workers),
+        create(settings, arguments.workers, arguments.only),
         http="httptools",
         loop="uvloop",
         ws="none",
@@ -79,7 +90,8 @@ def main() -> None:
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
     own = background.socket_path(settings, arguments.name)
-    server.run([listener(settings.bind_address, settings.inference_port), private_listener(own)])
+    public = [] if arguments.only else [listener(settings.bind_address, settings.inference_port)]
+    server.run([*public, private_listener(own)])
     if not server.started:
         raise SystemExit(1)
 
@@ -113,12 +125,12 @@ def private_listener(path: Path) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(models: Models, registry: Registry, board: Board) -> AsyncIterator[None]:
+async def serving(models: Models, registry: Registry, board: Board, only: str) -> AsyncIterator[None]:
     """Serve: every model answers its example before the block is entered; whatever changes is followed in it."""
     state = (_stamp(registry.path), board.beside())
     await models.converge(state[1])
-    tell(board, models)
-    watching = asyncio.create_task(watch(models, registry, board, state))
+    tell(board, models, only)
+    watching = asyncio.create_task(watch(models, registry, board, state, only))
     try:
         yield
     finally:
@@ -127,7 +139,7 @@ async def serving(models: Models, registry: Registry, board: Board) -> AsyncIter
         models.close()
 
 
-async def watch(models: Models, registry: Registry, board: Board, state: object) -> None:
+async def watch(models: Models, registry: Registry, board: Board, state: object, only: str) -> None:
     """Keep the models as the registry says, and say that this worker lives.
 
     Args:
@@ -135,7 +147,7 @@ async def watch(models: Models, registry: Registry, board: Board, state: object)
     """
     while True:
         await asyncio.sleep(BEAT)
-        tell(board, models)
+        tell(board, models, only)
         beside = board.beside()
         now = (_stamp(registry.path), beside)
         late = time.monotonic() > models.table.looked + AGAIN
@@ -148,11 +160,11 @@ async def watch(models: Models, registry: Registry, board: Board, state: object)
             logger.error("what is served stays: %s", error)
 
 
-def tell(board: Board, models: Models) -> None:
+def tell(board: Board, models: Models, only: str) -> None:
     """Write what this worker serves."""
     table = models.table
     served = {name: sorted(versions) for name, versions in table.models.items()}
-    board.beat(served, table.defaults, table.faults, table.looked)
+    board.beat(served, table.defaults, table.faults, table.looked, only, table.elsewhere)
 
 
 def _stamp(path: Path) -> object:

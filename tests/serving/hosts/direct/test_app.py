@@ -188,7 +188,7 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_told_or_not(w
 def test_whoever_would_wait_longer_than_the_client_does_is_told_to_come_back() -> None:
     async def run() -> list[httpx.Response]:
         application = World().application()
-        batches = application._models.table.models["line"]["1.2"].batches
+        batches = application._models.table.targets["/predictions/line"].model.batches
         batches._pace = 1.0  # s a byte: as if the model were slow
         transport = httpx.ASGITransport(application)
         async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:

@@ -35,8 +35,10 @@ def test_with_an_empty_store_nothing_starts(settings: Settings) -> None:
     assert background.find(settings) is None
 
 
-def test_a_language_model_is_named_as_not_served(registry: Registry) -> None:
+def test_a_language_model_is_a_part_of_its_own(settings: Settings, registry: Registry) -> None:
     register_echo(registry.store, "chat", 1, 1, 0.0)
-    assert background.unserved(registry) == {
-        "chat": "the direct host does not serve archives whose handler is echo_chat.py yet"
-    }
+    assert background.unserved(registry) == {}
+    assert background.parts(settings)[-1] == "direct-model-chat"
+    command = background.command(settings, "direct-model-chat")
+    assert command[command.index("--only") + 1] == "chat"
+    assert "--only" not in background.command(settings, "direct-1")

@@ -20,6 +20,10 @@ from tests.support.serving.stores import add, alter
 class Opened(SimpleNamespace):
     """A model that answers with its folder's name, once it was opened."""
 
+    @property
+    def idle(self) -> bool:
+        return bool(self.batches.idle)
+
     def close(self) -> None:
         self.closed = True
         self.batches.close()

@@ -1,0 +1,127 @@
+"""A language model in a process of its own: its requests join and leave at every step, and stream what they get."""
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from handlers.entry_points.chat import ChatService
+from handlers.message import NEXT, Request, Response
+from serving.archive import ArchiveError
+
+Step = Callable[[Sequence[Request]], Sequence[Response | None]]
+
+
+class Streams:
+    """Makes steps as long as requests are open, and hands each what it is sent.
+
+    Args:
+        step: gets all open requests, and returns what each is sent now; never raises.
+        idle: called when none is open any more.
+    """
+
+    def __init__(self, step: Step, idle: Callable[[], None]) -> None:
+        self._step, self._idle = step, idle
+        self._open: dict[str, tuple[Request, asyncio.Queue[Response]]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="steps")
+        self._stepping: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request was answered."""
+        return self._stepping is None
+
+    async def answer(self, request: Request) -> AsyncIterator[Response]:
+        """Yield the parts of an answer; whoever stops to listen has left."""
+        queue: asyncio.Queue[Response] = asyncio.Queue()
+        self._open[request.id] = (request, queue)
+        if self._stepping is None:
+            self._stepping = asyncio.create_task(self._steps())
+        try:
+            while True:
+                response = await queue.get()
+                yield response
+                if response.headers.get(NEXT) != "true":
+                    return
+        finally:
+            self._open.pop(request.id, None)
+
+    def close(self) -> None:
+        """Give the thread back."""
+        self._thread.shutdown(wait=False)
+
+    async def _steps(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            open_now = dict(self._open)
+            requests = [request for request, _ in open_now.values()]
+            responses = await loop.run_in_executor(self._thread, self._step, requests)
+            for request, response in zip(requests, responses, strict=True):
+                if response is not None:
+                    open_now[request.id][1].put_nowait(response)
+                    if response.headers.get(NEXT) != "true":
+                        self._open.pop(request.id, None)
+            if not requests and not self._open:  # a step without requests frees those whose clients are gone
+                self._idle()
+                self._stepping = None
+                return
+
+
+class LanguageModel:
+    """A version of a language model.
+
+    Args:
+        folder: with the archive's content.
+        entry_point: that its manifest names; another one than ours is code of the archive, which runs here.
+        config: its ``model-config.yaml``.
+
+    Attributes:
+        contract: in the archive.
+        streams: answer requests.
+    """
+
+    def __init__(self, folder: Path, entry_point: str, config: Mapping[str, Any]) -> None:
+        service = (ChatService if entry_point == "chat" else _load(folder, entry_point))()
+        service.initialize(
+            SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
+        )
+        self.contract = service.handler.contract
+        self.streams = Streams(service.handler.handle, service.handler.idle)
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request was answered."""
+        return self.streams.idle
+
+    def close(self) -> None:
+        """Stop what runs beside it."""
+        self.streams.close()
+
+
+def _load(folder: Path, entry_point: str) -> type[ChatService]:
+    """Return the service of an archive; its modules are forgotten afterwards, as another version has the same names.
+
+    Raises:
+        ArchiveError: it has none.
+    """
+    sys.path.append(str(folder))
+    try:
+        spec = importlib.util.spec_from_file_location(f"archive_{entry_point}", folder / f"{entry_point}.py")
+        if spec is None or spec.loader is None:
+            raise ArchiveError(f"there is no {entry_point}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+        for name, loaded in list(sys.modules.items()):
+            if str(getattr(loaded, "__file__", None) or "").startswith(f"{folder}/"):
+                del sys.modules[name]
+    services = [found for found in vars(module).values() if getattr(found, "__module__", "") == module.__name__]
+    if len(services) != 1:
+        raise ArchiveError(f"{entry_point}.py must have one service, not {len(services)}")
+    service: type[ChatService] = services[0]
+    return service

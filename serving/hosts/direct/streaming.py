@@ -1,0 +1,99 @@
+"""Answers that come in parts: sent as they are made, or passed on from the process that makes them."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any
+
+import httpx
+
+from handlers.message import NEXT, Response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer", b"expect"})
+CONNECT = 5.0  # s
+
+
+class Elsewhere:
+    """A model in another process of this machine.
+
+    Args:
+        socket: Unix socket that it listens on.
+    """
+
+    def __init__(self, socket: str) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
+        self._client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT))
+
+    async def forward(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back as it comes; a client that leaves ends both."""
+        await until_gone(self._forward(scope, body, send), receive)
+
+    async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:
+        query = scope["query_string"].decode("latin-1")
+        url = f"http://model{scope['path']}" + (f"?{query}" if query else "")
+        headers = [(name, value) for name, value in scope["headers"] if name not in HOP | {b"content-length"}]
+        request = self._client.build_request(scope["method"], url, headers=headers, content=body or None)
+        try:
+            response = await self._client.send(request, stream=True)
+        except httpx.TransportError as error:
+            await send_unavailable(send, f"its process does not answer: {str(error) or type(error).__name__}")
+            return
+        try:
+            kept = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in HOP]
+            await send({"type": "http.response.start", "status": response.status_code, "headers": kept})
+            async for piece in response.aiter_raw():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await response.aclose()
+
+
+async def send_stream(answers: AsyncIterator[Response], ident: str, receive: Receive, send: Send) -> None:
+    """Send an answer part by part, its status with the first one; a client that leaves ends it."""
+    await until_gone(_send_parts(answers, ident, send), receive)
+
+
+async def until_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Send until all is sent or the client has left."""
+    tasks = [asyncio.create_task(sending), asyncio.create_task(_left(receive))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def send_unavailable(send: Send, message: str) -> None:
+    """Answer that a model cannot be asked now."""
+    body = json.dumps({"error": {"message": message, "type": "server_error", "code": "unavailable", "param": None}})
+    headers = [(b"content-type", b"application/json"), (b"retry-after", b"1")]
+    headers.append((b"content-length", b"%d" % len(body.encode())))
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body.encode()})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_parts(answers: AsyncIterator[Response], ident: str, send: Send) -> None:
+    begun = False
+    async for response in answers:
+        more = response.headers.get(NEXT) == "true"
+        if not begun:
+            headers = [(b"content-type", response.content_type.encode()), (b"x-request-id", ident.encode())]
+            headers += [(k.lower().encode(), v.encode()) for k, v in response.headers.items() if k != NEXT]
+            if not more:
+                headers.append((b"content-length", b"%d" % len(response.body)))
+            await send({"type": "http.response.start", "status": response.status, "headers": headers})
+            begun = True
+        await send({"type": "http.response.body", "body": response.body, "more_body": more})

@@ -1,0 +1,133 @@
+"""A language model on the direct host: OpenAI's API at the plain base URL, in a process whose end harms nobody."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from serving.hosts.direct import background
+from serving.registry import Registry
+from serving.supervision.supervisor import Supervisor
+from tests.chaos.load import RIGHT, Question, clients
+from tests.integration.conftest import Server, put, serve, settings_for
+from tests.support.chat_archive import register_echo
+from tests.support.waiting import wait_until
+
+openai = pytest.importorskip("openai", reason="openai, of the extra dev, is not installed")
+
+TEXT = "Grüße, 世界 😀"
+HI = [{"role": "user", "content": "abcdef"}]
+ENDLESS = [{"role": "user", "content": "FOREVER"}]
+LINEAR = Question("/predictions/linear", {"x": 6}, {"prediction": 11.999998})
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The direct host with linear and the echo, of which 1.1 waits."""
+    store = put(tmp_path_factory.mktemp("language") / "store", "linear")
+    for version in ("1.0", "1.1"):
+        register_echo(store, "chat", 4, 12, 0.005, version=version)
+    with tempfile.TemporaryDirectory() as folder, serve(settings_for(store, Path(folder), host="direct")) as running:
+        yield running
+
+
+@pytest.fixture(params=["/v1", "/predictions/chat/1.0/v1"])
+def client(host: Server, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """OpenAI's client, at the plain base URL and at that of a version."""
+    with openai.OpenAI(base_url=f"{host.url}{request.param}", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def said(stream: Any) -> str:
+    return "".join(event.choices[0].delta.content or "" for event in stream)
+
+
+def test_openais_client_converses(client: Any) -> None:
+    conversation = [{"role": "user", "content": TEXT}]
+    answer = client.chat.completions.create(model="chat", messages=conversation)
+    assert answer.choices[0].message.content == TEXT
+    assert said(client.chat.completions.create(model="chat", messages=conversation, stream=True)) == TEXT
+    assert client.completions.create(model="chat", prompt="abc").choices[0].text == "abc"
+    assert [model.id for model in client.models.list()] == ["chat"]
+    assert client.models.retrieve("chat").id == "chat"
+
+
+def test_a_mistake_is_told_as_openai_does(host: Server, client: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"<= 2\.0"):
+        client.chat.completions.create(model="chat", messages=HI, temperature=9)
+    with (
+        openai.OpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0) as plain,
+        pytest.raises(openai.NotFoundError, match="there is no language model 'gpt'"),
+    ):
+        plain.chat.completions.create(model="gpt", messages=HI)
+
+
+def test_a_native_request_and_kserves_routes_stand_beside(host: Server) -> None:
+    assert host.client.post(f"{host.url}/predictions/chat", json={"prompt": "Hello"}).json()["text"] == "Hello"
+    assert host.client.post(f"{host.url}/predictions/chat/1.0", json={"prompt": "Hello"}).json()["text"] == "Hello"
+    assert host.client.get(f"{host.url}/v1/models").json()["models"] == ["chat", "linear"]
+    assert host.client.get(f"{host.url}/v1/models/chat").json()["ready"] is True
+    assert host.client.get(f"{host.url}/v2/models/chat").json()["name"] == "chat"
+    v1 = host.client.post(f"{host.url}/v1/models/linear:predict", json={"instances": [{"x": 6}]})
+    assert v1.json()["predictions"] == pytest.approx([12], abs=0.05)
+
+
+def test_many_conversations_at_once_get_each_their_own_answer(host: Server) -> None:
+    with (
+        openai.OpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0, timeout=60) as client,
+        ThreadPoolExecutor(12) as threads,
+    ):
+
+        def ask(i: int) -> str:
+            messages = [{"role": "user", "content": f"number {i}"}]
+            return said(client.chat.completions.create(model="chat", messages=messages, stream=True))
+
+        assert list(threads.map(ask, range(24))) == [f"number {i}" for i in range(24)]
+
+
+def test_a_client_that_leaves_frees_its_place(host: Server) -> None:
+    body = {"model": "chat", "messages": ENDLESS, "stream": True, "max_tokens": 3000}
+    for _ in range(8):  # twice as many as the engine has places
+        with httpx.stream("POST", f"{host.url}/v1/chat/completions", json=body, timeout=30) as stream:
+            next(stream.iter_raw())
+    with openai.OpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        answer = client.chat.completions.create(model="chat", messages=HI)
+    assert answer.choices[0].message.content == "abcdef"
+
+
+def test_a_promotion_breaks_no_stream(host: Server) -> None:
+    with openai.OpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        long = [{"role": "user", "content": "x" * 900}]
+        stream = client.chat.completions.create(model="chat", messages=long, stream=True)
+        begun = next(stream).choices[0].delta.content or ""
+        promoting = threading.Thread(target=background.rollout(host.settings).promote, args=("chat", "1.1"))
+        promoting.start()
+        assert begun + said(stream) == "x" * 900
+        promoting.join()
+    served = host.client.get(f"{host.url}/v2/models/chat").json()["versions"]
+    assert served == [Registry(host.settings.model_store).champion("chat").number] == ["1.1"]
+    background.rollout(host.settings).promote("chat", "1.0")
+
+
+def test_its_crash_ends_its_own_answers_and_nothing_else_and_it_comes_back(host: Server) -> None:
+    state = Supervisor(host.settings).state("direct-model-chat")
+    assert state is not None
+    body = {"model": "chat", "messages": ENDLESS, "stream": True, "max_tokens": 3000}
+    with clients(host.url, LINEAR) as outcomes:
+        with httpx.stream("POST", f"{host.url}/v1/chat/completions", json=body, timeout=30) as stream:
+            parts = stream.iter_raw()
+            next(parts)
+            psutil.Process(state.pid).kill()
+            with pytest.raises(httpx.TransportError):
+                list(parts)
+        away = host.client.post(f"{host.url}/predictions/chat", json={"prompt": "Hello"})
+        assert away.status_code in (200, 503)
+        wait_until(lambda: host.client.post(f"{host.url}/predictions/chat", json={"prompt": "a"}).status_code == 200)
+        wait_until(lambda: outcomes.counts[RIGHT] > 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
