@@ -18,52 +18,37 @@ from handlers.contract.model_card import Calibration, ClassMetrics, Evaluation, 
 from serving.documents import finite
 from training.recipe import Data, Recipe, Split
 from training.statistics.calibration import calibration, fit_temperature
-from training.statistics.criteria import PRIMARY, Criterion
-from training.statistics.decisive import value
+from training.statistics.decisive import Scoring
 from training.statistics.intervals import bootstrap
 
 
 def evaluate(
-    task: Task,
-    labels: tuple[str, ...],
-    output: Array,
-    target: Array,
-    baselines: Mapping[str, Array],
-    slices: Array | None = None,
-    own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
-    temperature: float | None = None,
-    times: Array | None = None,
-    by: Criterion | None = None,
+    scoring: Scoring, split: Split, output: Array, baselines: Mapping[str, Array], temperature: float | None = None
 ) -> Evaluation:
     """Compare predictions with the truth.
 
     Args:
-        labels: class names of a classification.
+        scoring: names the metrics.
+        split: of the rows; each of its slices is also measured by itself.
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
-        target: ``(n,)`` values or class indices.
         baselines: name to output of the same form.
-        slices: ``(n,)`` names; the rows of each name are also measured by themselves.
-        own: more metrics of an output and a target.
         temperature: of a classification, fitted on validation rows: what it would change is measured too.
-        times: ``(n,)`` of the rows in seconds since the epoch; None where the order says nothing.
-        by: what decides between versions; None: the task's metric.
 
     Returns:
         A metric that these rows do not tell is None, never NaN, has no interval, and ``unmeasured`` says why.
     """
-    standard = _standard(task)
+    standard, target, by = _standard(scoring.task), split.target, scoring.criterion
 
     def measure(values: Array, truth: Array) -> Metrics:
-        found = standard(values, truth) | own(values, truth)
-        if by and by.name not in found and task == "classification":
-            found[by.name] = value(by, labels, values, truth)
-        return known(found)
+        metrics = standard(values, truth) | scoring.own(values, truth)
+        if by.name not in metrics:
+            metrics[by.name] = scoring.value(values, truth)
+        return known(metrics)
 
     def compare(rows: Any) -> Evaluation:
         metrics = measure(output[rows], target[rows])
         parts = {name: values[rows] for name, values in baselines.items()}
-        when = None if times is None else times[rows]
-        sure = bootstrap(task, output[rows], target[rows], parts, own, times=when)
+        sure = bootstrap(scoring, output[rows], target[rows], parts, None if split.time is None else split.time[rows])
         return Evaluation(
             rows=len(target[rows]),
             metrics=metrics,
@@ -73,19 +58,20 @@ def evaluate(
             gains={name: Lead(value, (low, high)) for name, (value, low, high) in sure.gains.items()},
         )
 
-    evaluation = replace(compare(slice(None)), primary=by.name if by else PRIMARY[task][0], criterion=by)
-    if task == "classification":
-        counts = np.zeros((len(labels), len(labels)), int)
+    evaluation = replace(compare(slice(None)), primary=by.name, criterion=scoring.decides)
+    if scoring.task == "classification":
+        counts = np.zeros((len(scoring.labels), len(scoring.labels)), int)
         np.add.at(counts, (target, output.argmax(1)), 1)
         evaluation = replace(
             evaluation,
-            per_class=_per_class(torch.from_numpy(output), torch.from_numpy(target), labels),
+            per_class=_per_class(torch.from_numpy(output), torch.from_numpy(target), scoring.labels),
             confusion=counts.tolist(),
             calibration=msgspec.convert(finite(calibration(output, target, temperature)), Calibration),
         )
-    if slices is None:
+    if split.slices is None:
         return evaluation
-    return replace(evaluation, slices={str(name): compare(slices == name) for name in dict.fromkeys(slices.tolist())})
+    names = dict.fromkeys(split.slices.tolist())
+    return replace(evaluation, slices={str(name): compare(split.slices == name) for name in names})
 
 
 def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | None = None) -> Evaluation:
@@ -103,8 +89,7 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     temperature = None
     if recipe.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
-    options = (test.slices, recipe.metrics, temperature, test.time, recipe.decides)
-    evaluation = evaluate(recipe.task, recipe.labels, output, test.target, baselines, *options)
+    evaluation = evaluate(recipe.scoring, test, output, baselines, temperature)
     return replace(evaluation, held_out_since=data.feedback.held_out_since) if data.feedback else evaluation
 
 

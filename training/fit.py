@@ -65,14 +65,15 @@ class Fit(lightning.LightningModule):
         """The sum of all weights' absolute values; offsets and the scales of a normalisation are left out."""
         return torch.stack([values.abs().sum() for values in self.module.parameters() if values.ndim > 1]).sum()
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Log the validation loss, and the accuracy of a classification."""
+    def validation_step(self, batch: Batch, _: int) -> Tensor:
+        """Log the validation loss, and the accuracy of a classification; returns the output."""
         inputs, target, _weight = batch
         output = self.module(*inputs)
         self.log("val_loss", self.loss(output, target).mean(), prog_bar=True, batch_size=len(target))
         if self.recipe.task == "classification":
             accuracy = (output.argmax(1) == target).float().mean()
             self.log("val_accuracy", accuracy, prog_bar=True, batch_size=len(target))
+        return output  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure how large the gradient is."""

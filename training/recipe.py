@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from handlers.contract import Array, Task, TensorSpec, classification_outputs
 from handlers.contract.model_card import FeedbackRows
 from training.statistics.criteria import Criterion
+from training.statistics.decisive import Scoring
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -260,6 +261,11 @@ class Recipe(ABC, Generic[H]):
     def all_outputs(self) -> tuple[TensorSpec, ...]:
         """The contract's outputs."""
         return classification_outputs(len(self.labels)) if self.task == "classification" else self.outputs
+
+    @property
+    def scoring(self) -> Scoring:
+        """How answers are scored."""
+        return Scoring(self.task, self.labels, self.decides, self.metrics)
 
     def preset(self, name: str | None) -> H:
         """Hyperparameters by name, or the default; ``found`` is what a search has written.

@@ -183,7 +183,7 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
         baselines: metrics of each; None where there is no record of any.
         unmeasured: by metric, why these rows do not tell it.
         intervals: of 95 %, by metric; one that these rows do not tell has none.
-        gains: the lead over each baseline, in accuracy or in RMSE.
+        gains: the lead over each baseline in the metric that decides.
         confusion: counts, a row for each true class, a column for each answer.
         slices: parts of the rows by name, each measured by itself.
         held_out_since: time of the first row, where feedback was held out: such figures say nothing beside others.

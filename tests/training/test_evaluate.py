@@ -8,7 +8,9 @@ import sklearn.metrics as sk
 from handlers.contract import Array
 from tests.support.documents import document, evaluated
 from training.evaluate import evaluate
+from training.recipe import Split
 from training.statistics.criteria import is_better
+from training.statistics.decisive import Scoring
 
 LABELS = ("a", "b", "c")
 # Four of six are right: b is once taken for c, c once for a.
@@ -24,11 +26,13 @@ OUTPUT = np.array(
     ],
     np.float32,
 )
+CLASSES, TRUTH = Scoring("classification", LABELS), Split({}, TARGET)
 
 
 def of_regression(output: list[float], target: list[float], **baselines: list[float]) -> dict[str, Any]:
     arrays = {name: np.array(values, np.float32) for name, values in baselines.items()}
-    return document(evaluate("regression", (), np.array(output, np.float32), np.array(target, np.float32), arrays))
+    truth = Split({}, np.array(target, np.float32))
+    return document(evaluate(Scoring("regression"), truth, np.array(output, np.float32), arrays))
 
 
 def test_regression_metrics_are_those_computed_by_hand() -> None:
@@ -43,7 +47,7 @@ def test_regression_metrics_agree_with_sklearn_on_large_values() -> None:
     random = np.random.default_rng(0)
     target = random.normal(1e4, 1, 5000).astype(np.float32)  # where sums of float32 would lose the digits
     output = (target + random.normal(0, 0.1, 5000)).astype(np.float32)
-    metrics = document(evaluate("regression", (), output, target, {}))["metrics"]
+    metrics = document(evaluate(Scoring("regression"), Split({}, target), output, {}))["metrics"]
     truth, found = target.astype(np.float64), output.astype(np.float64)
     assert metrics["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, found), rel=1e-6)
     assert metrics["mae"] == pytest.approx(sk.mean_absolute_error(truth, found), rel=1e-6)
@@ -57,7 +61,7 @@ def test_baselines_are_measured_like_the_model() -> None:
 
 
 def test_classification_metrics_are_those_computed_by_hand() -> None:
-    evaluation = document(evaluate("classification", LABELS, OUTPUT, TARGET, {}))
+    evaluation = document(evaluate(CLASSES, TRUTH, OUTPUT, {}))
     assert evaluation["primary"] == "accuracy"
     assert evaluation["metrics"] == pytest.approx(
         {
@@ -72,7 +76,7 @@ def test_classification_metrics_are_those_computed_by_hand() -> None:
 
 
 def test_each_class_has_its_own_row_of_metrics() -> None:
-    rows = document(evaluate("classification", LABELS, OUTPUT, TARGET, {}))["per_class"]
+    rows = document(evaluate(CLASSES, TRUTH, OUTPUT, {}))["per_class"]
     assert [row["label"] for row in rows] == list(LABELS)
     assert [row["rows"] for row in rows] == [2, 2, 2]
     assert [row["precision"] for row in rows] == pytest.approx([2 / 3, 1, 1 / 2])
@@ -87,7 +91,7 @@ def test_classification_metrics_agree_with_sklearn() -> None:
     output = random.dirichlet([1, 1, 1], 2000).astype(np.float32)
     output[target == 1, 1] += 0.5
     output /= output.sum(1, keepdims=True)
-    evaluation = document(evaluate("classification", LABELS, output, target, {}))
+    evaluation = document(evaluate(CLASSES, Split({}, target), output, {}))
     votes = output.argmax(1)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(target, votes, average="macro")
     expected = {
@@ -104,23 +108,23 @@ def test_classification_metrics_agree_with_sklearn() -> None:
 
 
 def test_the_confusion_matrix_has_a_row_for_each_true_class() -> None:
-    confusion = document(evaluate("classification", LABELS, OUTPUT, TARGET, {}))["confusion"]
+    confusion = document(evaluate(CLASSES, TRUTH, OUTPUT, {}))["confusion"]
     assert confusion == [[2, 0, 0], [0, 1, 1], [1, 0, 1]]
 
 
 def test_each_slice_is_measured_as_if_it_were_alone() -> None:
     slices = np.array(["x", "y", "x", "x", "y", "x"], object)
     baselines = {"always a": np.eye(3, dtype=np.float32)[[0] * 6]}
-    evaluation = document(evaluate("classification", LABELS, OUTPUT, TARGET, baselines, slices))
+    evaluation = document(evaluate(CLASSES, Split({}, TARGET, slices=slices), OUTPUT, baselines))
     assert list(evaluation["slices"]) == ["x", "y"]
     x = slices == "x"
     measured = ("rows", "metrics", "baselines", "intervals", "gains")
-    alone = document(evaluate("classification", LABELS, OUTPUT[x], TARGET[x], {"always a": baselines["always a"][x]}))
+    alone = document(evaluate(CLASSES, Split({}, TARGET[x]), OUTPUT[x], {"always a": baselines["always a"][x]}))
     assert evaluation["slices"]["x"] == {key: alone[key] for key in measured}
     assert evaluation["slices"]["y"]["rows"] == 2
     assert evaluation["slices"]["y"]["metrics"]["accuracy"] == 1.0
     assert evaluation["slices"]["y"]["metrics"]["auc"] == 1.0  # of the two classes that it has
-    whole = document(evaluate("classification", LABELS, OUTPUT, TARGET, baselines))
+    whole = document(evaluate(CLASSES, TRUTH, OUTPUT, baselines))
     assert {key: value for key, value in evaluation.items() if key != "slices"} == whole
 
 
@@ -129,7 +133,8 @@ def test_a_recipes_own_metrics_stand_beside_the_usual_ones_everywhere() -> None:
         return {"sure": float(output.max(1).mean())}
 
     slices = np.array(["x"] * 6, object)
-    evaluation = document(evaluate("classification", LABELS, OUTPUT, TARGET, {"same": OUTPUT}, slices, sure))
+    scoring = Scoring("classification", LABELS, own=sure)
+    evaluation = document(evaluate(scoring, Split({}, TARGET, slices=slices), OUTPUT, {"same": OUTPUT}))
     expected = pytest.approx(3.8 / 6)
     for part in (evaluation, evaluation["slices"]["x"]):
         assert part["metrics"]["sure"] == part["baselines"]["same"]["sure"] == expected
@@ -137,9 +142,7 @@ def test_a_recipes_own_metrics_stand_beside_the_usual_ones_everywhere() -> None:
 
 def test_votes_of_a_baseline_are_measured_as_probabilities_of_one() -> None:
     votes = np.eye(3)[[0, 0, 0, 0, 0, 0]]  # always a, in float64 as NumPy makes it
-    baseline = document(evaluate("classification", LABELS, OUTPUT, TARGET, {"always a": votes}))["baselines"][
-        "always a"
-    ]
+    baseline = document(evaluate(CLASSES, TRUTH, OUTPUT, {"always a": votes}))["baselines"]["always a"]
     expected = {"accuracy": 1 / 3, "precision": 1 / 9, "recall": 1 / 3, "f1": 1 / 6, "auc": 0.5}
     assert baseline == pytest.approx(expected)
 

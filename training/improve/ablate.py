@@ -22,7 +22,6 @@ from training.figures.text import table
 from training.improve import budget
 from training.improve.variants import Changes, practices, together
 from training.recipe import Data, Recipe
-from training.statistics.criteria import PRIMARY
 
 START = "start"
 WATCHED = 2_000  # validation rows, at most: they are gone through after every epoch
@@ -37,7 +36,7 @@ class Run(msgspec.Struct, frozen=True):
     train: float  # the metric that decides, on the rows that were fitted,
     validation: float  # on those that were watched,
     test: float  # and on those held out
-    curve: list[float]  # on the rows that were watched, or their loss in a regression, after each epoch
+    curve: list[float]  # on the rows that were watched, or their loss where RMSE decides, after each epoch
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -85,7 +84,8 @@ class Terms:
 
     def _run(self, label: str, hp: Any) -> Run:
         sizes = [len(self.data.train), len(self.data.validation or [])]
-        key = msgspec.json.encode([asdict(hp), self.data.sha256, sizes], order="sorted")
+        told = [asdict(hp), self.data.sha256, sizes, *filter(None, [self.recipe.scoring.key])]
+        key = msgspec.json.encode(told, order="sorted")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
         known: _Kept | None = documents.read_kept(path, _Kept)
@@ -99,12 +99,14 @@ class Terms:
         return run
 
     def _train(self, hp: Any) -> Run:
+        watched, callbacks = budget.watch(self.recipe)
         with tempfile.TemporaryDirectory() as checkpoints:
-            trained = fit.fit(self.recipe, "ablation", hp, self.data, Path(checkpoints), progress=False)
+            trained = fit.fit(
+                self.recipe, "ablation", hp, self.data, Path(checkpoints), callbacks=callbacks, progress=False
+            )
         assert self.data.validation
         parts = (self.data.train, self.data.validation, self.data.test)
         train, validation, test = (budget.measure(trained, part) for part in parts)
-        watched = "val_accuracy" if self.recipe.task == "classification" else "val_loss"
         curve = [entry[watched] for entry in trained.history]
         return Run(hp.seed, len(curve), trained.seconds, train, validation, test, curve)
 
@@ -144,14 +146,14 @@ def ablate(
         KeyError: no such preset.
         DataError: the data cannot be had.
         OutOfTimeError: before all was measured.
-        ValueError: no practice has such a name.
+        ValueError: no practice has such a name, or the rows do not tell the metric that decides.
     """
     until = clock() + timeout
     found: list[tuple[str, str, Changes, list[Run]]] = []
     for name in starts or recipe.starts or [next(iter(recipe.presets))]:
         hp = recipe.preset(name)
         hp = replace(hp, epochs=epochs or hp.epochs)
-        data = budget.within(recipe.load(hp, cache), rows, WATCHED)
+        data = budget.load(recipe, hp, cache, rows, WATCHED)
         terms = Terms(recipe, data, range(seeds), runs / "ablate" / recipe.name, until, clock, step)
         found += [(name, *one) for one in _variants(terms, name, hp, only)]
     used = {"rows": len(data.train), "validation": len(data.validation or []), "test": len(data.test), "seeds": seeds}
@@ -160,7 +162,7 @@ def ablate(
         "model": recipe.name,
         "seconds": round(sum(run.seconds for *_, done in found for run in done), 1),
         "machine": machine(),
-        "metric": PRIMARY[recipe.task][0],
+        "metric": recipe.scoring.criterion.name,
         "budget": used,
         "starts": {name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
         "rows": _rows(recipe, found),
@@ -175,7 +177,7 @@ def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterato
         raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(known)}")
     first = terms.runs(f"{start}, as it is", hp)
     yield START, {}, first
-    sign = 1 if PRIMARY[terms.recipe.task][1] else -1
+    sign = 1 if terms.recipe.scoring.criterion.more else -1
     gains = {}
     for name, changes in chosen.items():
         done = terms.runs(f"{start}, {name}", replace(hp, **changes))
@@ -187,7 +189,7 @@ def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterato
 
 def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[dict[str, Any]]:
     starts = {start: done for start, name, _, done in found if name == START}
-    more = PRIMARY[recipe.task][1]
+    more = recipe.scoring.criterion.more
     return [
         {"start": start, "practice": name, "changes": ", ".join(f"{k}={v}" for k, v in changes.items())}
         | _figures(done, starts[start], more)

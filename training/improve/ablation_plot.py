@@ -34,7 +34,7 @@ def _draw_curves(axes: "Axes", curves: Mapping[str, list[float]], rows: list[dic
             axes.plot(epochs, values, marker=".", label=name, color=f"C{coloured.index(name)}", zorder=3)
         else:
             axes.plot(epochs, values, color="lightgrey", zorder=1)
-    axes.set(xlabel="epoch", ylabel=f"{metric if metric == 'accuracy' else 'loss'} on the rows that are watched")
+    axes.set(xlabel="epoch", ylabel=f"{'loss' if metric == 'rmse' else metric} on the rows that are watched")
     axes.grid(alpha=0.3)
     axes.legend(title="largest effects; grey: the others", fontsize="small")
 

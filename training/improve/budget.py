@@ -1,11 +1,18 @@
 """Equal terms for trainings that are compared: the same rows, and the metric that decides."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
+from training.fit import Batch
 from training.packaging import export
-from training.recipe import Data, Split, Trained
+from training.recipe import Data, Recipe, Split, Trained
+from training.statistics.decisive import Scoring
 
 
 def within(data: Data, rows: int | None, watched: int | None = None) -> Data:
@@ -24,9 +31,67 @@ def within(data: Data, rows: int | None, watched: int | None = None) -> Data:
     return replace(data, train=train.head(rows or len(train)), validation=validation.head(watched or len(validation)))
 
 
+def load(recipe: Recipe[Any], hp: Any, cache: Path, rows: int | None, watched: int | None = None) -> Data:
+    """Load a recipe's data, thinned as by ``within``.
+
+    Raises:
+        DataError: the data cannot be had.
+        ValueError: its validation or held-out rows do not tell the metric that decides.
+    """
+    data = within(recipe.load(hp, cache), rows, watched)
+    assert data.validation
+    for split, name in ((data.validation, "validation"), (data.test, "held-out")):
+        recipe.scoring.require(split.target, name)
+    return data
+
+
 def measure(trained: Trained, split: Split) -> float:
-    """The metric that decides, accuracy or RMSE, of a trained model on some rows."""
+    """Measure a trained model on some rows by the metric that decides."""
     output = export.predict(export.serving_module(trained), split)
-    if trained.recipe.task == "classification":
-        return float((output.argmax(1) == split.target).mean())
-    return float(np.sqrt(np.mean((output - split.target) ** 2)))
+    return trained.recipe.scoring.value(output, split.target)
+
+
+class Watch(Callback):
+    """Logs the metric that decides after each epoch, of all validation rows.
+
+    Attributes:
+        metric: under which name.
+    """
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.metric = f"val_{scoring.criterion.name}"
+        self._scoring = scoring
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the output of a batch and its truth."""
+        self._outputs.append(outputs.detach())
+        self._targets.append(batch[1])
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Measure them."""
+        output = torch.cat(self._outputs)
+        if self._scoring.task == "classification":
+            output = output.softmax(1)
+        pl_module.log(self.metric, self._scoring.value(output.numpy(), torch.cat(self._targets).numpy()))
+        self._outputs, self._targets = [], []
+
+
+def watch(recipe: Recipe[Any]) -> tuple[str, list[Callback]]:
+    """Return the name, in the history, of what tells how a training does, and the callbacks that log it.
+
+    It is the metric that decides, of the validation rows; where that is RMSE, their loss.
+    """
+    if recipe.scoring.key:
+        callback = Watch(recipe.scoring)
+        return callback.metric, [callback]
+    return ("val_accuracy" if recipe.task == "classification" else "val_loss"), []

@@ -14,7 +14,8 @@ from serving.settings import ROOT
 def optimize_command(
     model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is optimized.")],
     max_drop: Annotated[
-        float, typer.Option(min=0, help="Points that the metric may be worse: of accuracy, or percent of RMSE.")
+        float,
+        typer.Option(min=0, help="Points that the deciding metric may be worse: hundredths, or percent of an error."),
     ] = 0.5,
     prune: Annotated[
         list[float] | None, typer.Option(min=0, max=0.95, help="Share of channels to remove; may be repeated; 0: none.")

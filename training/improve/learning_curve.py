@@ -66,7 +66,7 @@ def learning_curve(
     kept, found = [], []
     for start, run in _plan(hp, sizes, steps, STARTS if "pretrained" in names else {"": {}}):
         step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
-        kept.append(checkpoints / recipe.name / f"curve-{_key(run)}.json")
+        kept.append(checkpoints / recipe.name / f"curve-{_key(recipe, run)}.json")
         one = _run(recipe, run, cache, checkpoints, kept[-1])
         metric = _metric(one.evaluation, metric)
         found.append(({"start": start, "rows": run.rows, "epochs": run.epochs, "seconds": one.seconds}, one))
@@ -95,8 +95,9 @@ def _plan(hp: Any, sizes: Sequence[int], steps: int, starts: Mapping[str, dict[s
     ]
 
 
-def _key(hp: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(asdict(hp), order="sorted")).hexdigest()[:16]
+def _key(recipe: Recipe[Any], hp: Any) -> str:
+    decides = {"decides": key} if (key := recipe.scoring.key) else {}
+    return hashlib.sha256(msgspec.json.encode(asdict(hp) | decides, order="sorted")).hexdigest()[:16]
 
 
 class _Run(msgspec.Struct, frozen=True):

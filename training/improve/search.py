@@ -28,7 +28,6 @@ from training.figures.machine import machine
 from training.improve import budget
 from training.improve.search_report import BEST, gain
 from training.recipe import Data, Recipe
-from training.statistics.criteria import PRIMARY
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 PRESET, PROCESS = "preset", "process"  # what is noted of a trial: it is the preset's, and who makes it
@@ -68,17 +67,18 @@ def open_study(
 
     Args:
         hp: the preset that is searched around.
-        data: that trials learn from; another number of rows is another study.
+        data: that trials learn from; another number of rows is another study, as is another metric that decides.
         runs: folder of the file ``search-MODEL.db``.
         seed: of the sampler; None for another in every process.
     """
     runs.mkdir(parents=True, exist_ok=True)
     database = runs / f"search-{recipe.name}.db"
     _put_aside_if_damaged(database, step)
+    by = filter(None, [recipe.scoring.key])
     study = optuna.create_study(
         storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
-        study_name=f"{len(data.train)} rows {hp.epochs} epochs {fit.key(hp, data)}",
-        direction="maximize" if recipe.task == "classification" else "minimize",
+        study_name=" ".join([f"{len(data.train)} rows {hp.epochs} epochs", fit.key(hp, data), *by]),
+        direction="maximize" if recipe.scoring.criterion.more else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
         load_if_exists=True,
@@ -152,15 +152,15 @@ def run_trials(
         timeout: s after which no further trial begins.
         step: is told of each trial.
     """
-    watched = "val_accuracy" if recipe.task == "classification" else "val_loss"
+    watched, callbacks = budget.watch(recipe)
 
     def objective(trial: optuna.Trial) -> float:
         process = psutil.Process()
         trial.set_user_attr(PROCESS, (platform.node(), process.pid, process.create_time()))
         with tempfile.TemporaryDirectory() as folder:
             wanted = recipe.space(trial, hp)
-            callbacks = [Pruning(trial, watched)]
-            trained = fit.fit(recipe, "search", wanted, data, Path(folder), callbacks=callbacks, progress=False)
+            each = [*callbacks, Pruning(trial, watched)]
+            trained = fit.fit(recipe, "search", wanted, data, Path(folder), callbacks=each, progress=False)
         return trained.history[-1][watched]
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -209,12 +209,12 @@ def search(
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
-        ValueError: no trial was completed.
+        ValueError: no trial was completed, or the rows do not tell the metric that decides.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     hp = recipe.preset(preset)
     hp = replace(hp, epochs=epochs or hp.epochs)
-    data = budget.within(recipe.load(hp, cache), rows)
+    data = budget.load(recipe, hp, cache, rows)
     study = open_study(recipe, hp, data, runs, seed, step)
     run_trials(study, recipe, hp, data, trials, timeout, step)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -230,7 +230,7 @@ def search(
         "model": recipe.name,
         "seconds": round(sum(one["seconds"] for one in [*done, *compared]), 1),
         "machine": machine(),
-        "metric": PRIMARY[recipe.task][0],
+        "metric": recipe.scoring.criterion.name,
         "budget": used | {"epochs": hp.epochs, "seeds": seeds},
         "preset": name,
         "found": found.params,

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from training.figures.picture import picture
+from training.statistics.criteria import more_is_better
 
 BEST = "best trial"
 
@@ -16,7 +17,7 @@ def gain(result: Mapping[str, Any], part: str) -> list[float]:
     """By how much the best trial is better than the preset, seed by seed, on ``validation`` or ``test`` rows."""
     best = [_number(row[part]) for row in result["rows"] if row["preset"] == BEST]
     before = [_number(row[part]) for row in result["rows"] if row["preset"] != BEST]
-    sign = 1 if result["metric"] == "accuracy" else -1
+    sign = 1 if more_is_better(result["metric"]) else -1
     return [sign * (b - a) for a, b in zip(before, best, strict=True)]
 
 
@@ -74,10 +75,10 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             values = [_number(trial["value"]) for trial in trials]
             history.scatter([trial["number"] for trial in trials], values, marker=marker, label=state)
         complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
-        accuracy = result["metric"] == "accuracy"
-        best = list(accumulate((_number(trial["value"]) for trial in complete), max if accuracy else min))
+        better = max if more_is_better(result["metric"]) else min
+        best = list(accumulate((_number(trial["value"]) for trial in complete), better))
         history.step([trial["number"] for trial in complete], best, where="post", color="grey", label="best so far")
-        what = "accuracy" if accuracy else "loss"
+        what = "loss" if result["metric"] == "rmse" else result["metric"]
         history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")
         history.legend(fontsize="small")
         history.grid(alpha=0.3)

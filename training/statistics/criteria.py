@@ -49,7 +49,12 @@ class Criterion(Decides, frozen=True):
     @property
     def more(self) -> bool:
         """Whether more of it is better."""
-        return self.metric not in ERRORS
+        return more_is_better(self.metric)
+
+
+def more_is_better(metric: str) -> bool:
+    """Tell whether more of a deciding metric is better, by its name."""
+    return metric.partition(" of ")[0] not in ERRORS
 
 
 def criterion_of(task: Task, evaluation: Evaluation) -> Criterion:

@@ -1,24 +1,89 @@
 """The metric that decides, of rows that count more or less: once for each draw of a bootstrap."""
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
 import numpy as np
 
-from handlers.contract import Array
-from training.statistics.criteria import Criterion
+from handlers.contract import Array, Task
+from training.statistics.criteria import PRIMARY, Criterion
+
+ERRORS_OF_VALUES = ("rmse", "mae")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a model's answers are scored.
+
+    Attributes:
+        task: of the model.
+        labels: class names of a classification, in the order of the output.
+        decides: the metric that decides; None: the task's.
+        own: more metrics of an output and a target.
+    """
+
+    task: Task
+    labels: tuple[str, ...] = ()
+    decides: Criterion | None = None
+    own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {}
+
+    def __post_init__(self) -> None:
+        by = self.criterion
+        if (by.metric in ERRORS_OF_VALUES) != (self.task == "regression"):
+            raise ValueError(f"{by.metric} cannot decide between versions of a {self.task}")
+        if by.label and by.label not in self.labels:
+            raise ValueError(f"no label {by.label!r} for {by.name}; there are {', '.join(self.labels)}")
+
+    @property
+    def criterion(self) -> Criterion:
+        """The metric that decides."""
+        return self.decides or Criterion(PRIMARY[self.task][0])
+
+    @property
+    def key(self) -> str:
+        """A digest of the metric that decides; empty where it is the task's, as it was before a recipe named one."""
+        if self.criterion == Criterion(PRIMARY[self.task][0]):
+            return ""
+        return hashlib.sha256(msgspec.json.encode(self.criterion)).hexdigest()[:16]
+
+    def value(self, output: Array, target: Array) -> float:
+        """Measure the metric that decides; NaN where the rows do not tell it."""
+        return value(self.criterion, self.labels, output, target)
+
+    def require(self, target: Array, rows: str) -> None:
+        """Check that rows tell the metric that decides.
+
+        Args:
+            target: their truth.
+            rows: what they are called, such as ``held-out``.
+
+        Raises:
+            ValueError: they do not, such as an AUC where all have the same label.
+        """
+        perfect = np.eye(len(self.labels))[target] if self.task == "classification" else target
+        if not np.isfinite(self.value(perfect, target)):
+            name = self.criterion.name
+            raise ValueError(f"the {len(target):,} {rows} rows do not tell the metric that decides, {name}")
 
 
 def score(by: Criterion, labels: tuple[str, ...], output: Array, target: Array, weights: Array) -> Array:
-    """Measure a classification.
+    """Measure a model.
 
     Args:
         by: the metric.
-        labels: class names in the order of the output.
-        output: ``(n, classes)`` probabilities.
-        target: ``(n,)`` class indices.
+        labels: class names of a classification, in the order of the output.
+        output: ``(n,)`` values of a regression, ``(n, classes)`` probabilities of a classification.
+        target: ``(n,)`` values, or class indices.
         weights: ``(draws, n)`` how often each row counts.
 
     Returns:
         ``(draws,)``, NaN where the rows of a draw do not tell it.
     """
+    if by.metric in ERRORS_OF_VALUES:
+        error = output.astype(np.float64) - target
+        return np.sqrt(_mean(error**2, weights)) if by.metric == "rmse" else _mean(np.abs(error), weights)
     answer = output.argmax(1)
     if by.metric == "accuracy":
         return _mean(answer == target, weights)
@@ -78,4 +143,5 @@ def _by_score(places: Array, weights: Array) -> Array:
 
 
 def _mean(values: Array, weights: Array) -> Array:
-    return np.asarray(weights @ values / weights.sum(1))
+    with np.errstate(invalid="ignore"):  # an infinite error in a row that does not count
+        return np.asarray(weights @ values / weights.sum(1))

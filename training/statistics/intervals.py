@@ -6,15 +6,18 @@ answers to 200 rows the bootstrap says 100 % to 100 %, Wilson's interval 98.1 % 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from handlers.contract import Array, Task
+from handlers.contract import Array
+from training.statistics.decisive import Scoring, score
 
 RESAMPLES = 1000
+AT_ONCE = 100  # resamples that are scored together: each has a number a row
 DAY = 86_400.0  # seconds
 FEWEST_BLOCKS = 10
 LEVEL = 0.95  # share of the resamples whose metric lies in the interval
@@ -34,7 +37,7 @@ class Bootstrap(NamedTuple):
 
     Attributes:
         intervals: lowest and highest value of each metric.
-        gains: for each baseline how much better the model is in accuracy, or in RMSE: above 0 it beats the baseline.
+        gains: for each baseline how much better the model is in the metric that decides: above 0 it beats the baseline.
     """
 
     intervals: dict[str, tuple[float, float]]
@@ -42,51 +45,60 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap(
-    task: Task,
-    output: Array,
-    target: Array,
-    baselines: Mapping[str, Array],
-    own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {},
-    seed: int = 0,
-    times: Array | None = None,
+    scoring: Scoring, output: Array, target: Array, baselines: Mapping[str, Array], times: Array | None = None
 ) -> Bootstrap:
     """Measure a model on rows drawn anew, with replacement, again and again.
 
     Args:
+        scoring: names the metrics.
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
         target: ``(n,)`` values or class indices.
         baselines: name to output of the same form.
-        own: more metrics of an output and a target.
-        seed: of the draws.
         times: ``(n,)`` of the rows in seconds since the epoch; None where the order says nothing.
 
     Returns:
         What the rows do not tell, such as an AUC where they have one label only, is left out.
     """
-    measure = (_classification if task == "classification" else _regression)(output, target)
-    gains = {name: _gain(task, output, values, target) for name, values in baselines.items()}
-    random, n = np.random.default_rng(seed), len(target)
-    draws: dict[str, list[float]] = {}
-    better: dict[str, list[float]] = {name: [] for name in gains}
+    by, n, classifies = scoring.criterion, len(target), scoring.task == "classification"
+    measure = (_classification if classifies else _regression)(output, target)
     blocks = None if times is None else blocks_of_time(times)
     outside = expanded((1 - LEVEL) / 2, n if blocks is None else len(blocks))
+    draws: dict[str, list[float]] = {}
+    for rows in _draws(n, blocks):
+        for name, value in (measure(rows) | scoring.own(output[rows], target[rows])).items():
+            draws.setdefault(name, []).append(value)
+    own, *others = (_scores(scoring, values, target, blocks) for values in (output, *baselines.values()))
+    draws.setdefault(by.name, own[1:].tolist())
+    shares = of_shares(_confusion(output, target)) if classifies else {}
+    intervals = {name: ends for name, values in draws.items() if (ends := _interval(values, outside))}
+    gains = {}
+    for name, scores in zip(baselines, others, strict=True):
+        value, *drawn = (own - scores if by.more else scores - own).tolist()
+        if (ends := _interval(drawn, outside)) and math.isfinite(value):
+            gains[name] = Margin(value, *ends)
+    unbounded = (by.name,) if by.metric == "cost" else ()  # no share
+    wide = {name: ends if name in unbounded else wider(name, *ends, shares, n) for name, ends in intervals.items()}
+    return Bootstrap(wide, gains)
+
+
+def _draws(rows: int, blocks: list[Array] | None) -> Iterator[Array]:
+    """The rows of each resample, the same at every call."""
+    random = np.random.default_rng(0)
     for _ in range(RESAMPLES):
         if blocks is None:
-            rows = random.integers(n, size=n)
+            yield random.integers(rows, size=rows)
         else:
-            rows = np.concatenate([blocks[i] for i in random.integers(len(blocks), size=len(blocks))])
-        for name, value in (measure(rows) | own(output[rows], target[rows])).items():
-            draws.setdefault(name, []).append(value)
-        for name, gain in gains.items():
-            better[name].append(gain(rows))
-    everything = np.arange(n)
-    intervals = {name: _interval(values, outside) for name, values in draws.items()}
-    shares = of_shares(_confusion(output, target)) if task == "classification" else {}
-    found = {name: (gain(everything), _interval(better[name], outside)) for name, gain in gains.items()}
-    return Bootstrap(
-        {name: wider(name, *ends, shares, n) for name, ends in intervals.items() if ends},
-        {name: Margin(value, *ends) for name, (value, ends) in found.items() if ends and math.isfinite(value)},
-    )
+            yield np.concatenate([blocks[i] for i in random.integers(len(blocks), size=len(blocks))])
+
+
+def _scores(scoring: Scoring, output: Array, target: Array, blocks: list[Array] | None) -> Array:
+    """The metric that decides of all rows, then of each resample."""
+    n = len(target)
+    counts = chain([np.ones(n)], (np.bincount(rows, minlength=n).astype(np.float64) for rows in _draws(n, blocks)))
+    scores = []
+    while batch := list(islice(counts, AT_ONCE)):
+        scores.append(score(scoring.criterion, scoring.labels, output, target, np.stack(batch)))
+    return np.concatenate(scores)
 
 
 def blocks_of_time(times: Array) -> list[Array]:
@@ -173,16 +185,6 @@ def _interval(values: list[float], outside: float) -> tuple[float, float] | None
         return None
     low, high = np.quantile(known, [outside, 1 - outside])
     return float(low), float(high)
-
-
-def _gain(task: Task, output: Array, baseline: Array, target: Array) -> Callable[[Array], float]:
-    """How much better the output is than a baseline in the metric that decides, on some rows."""
-    if task == "classification":
-        right = [values.argmax(1) == target for values in (output, baseline)]
-        difference = right[0].astype(np.float64) - right[1]
-        return lambda rows: float(difference[rows].mean())
-    errors = [(values.astype(np.float64) - target) ** 2 for values in (baseline, output)]
-    return lambda rows: float(np.sqrt(errors[0][rows].mean()) - np.sqrt(errors[1][rows].mean()))
 
 
 def _regression(output: Array, target: Array) -> Measure:

@@ -18,9 +18,11 @@ from training import pipeline
 from training.evaluate import evaluate
 from training.figures.text import figure
 from training.packaging.registration import Result, register
+from training.recipe import Split
 from training.recipes.linear import Linear
 from training.report import terminal
 from training.statistics.criteria import is_better
+from training.statistics.decisive import Scoring
 
 ONE_LABEL = [*rows.doubled(240), *(rows.row(240 + i, 4.0, x=2.0) for i in range(60))]
 
@@ -57,8 +59,8 @@ def test_a_training_whose_newest_rows_have_one_label_only_leaves_a_registry_that
 def test_a_regression_says_what_its_rows_do_not_tell(
     output: list[float], target: list[float], unmeasured: dict[str, str]
 ) -> None:
-    arrays = np.array(output, np.float32), np.array(target, np.float32)
-    found = document(evaluate("regression", (), *arrays, {"same": arrays[1]}))
+    answers, truth = np.array(output, np.float32), np.array(target, np.float32)
+    found = document(evaluate(Scoring("regression"), Split({}, truth), answers, {"same": truth}))
     assert found["unmeasured"] == unmeasured
     assert {name for name, value in found["metrics"].items() if value is None} == unmeasured.keys()
     assert not unmeasured.keys() & found["intervals"].keys()
@@ -66,7 +68,8 @@ def test_a_regression_says_what_its_rows_do_not_tell(
 
 def test_a_rare_event_that_is_not_among_the_held_out_rows_has_no_auc() -> None:
     output = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], np.float32)
-    found = document(evaluate("classification", ("no", "yes"), output, np.zeros(3, np.int64), {"never": output}))
+    scoring, split = Scoring("classification", ("no", "yes")), Split({}, np.zeros(3, np.int64))
+    found = document(evaluate(scoring, split, output, {"never": output}))
     assert found["metrics"]["auc"] is found["baselines"]["never"]["auc"] is None
     assert found["metrics"]["accuracy"] == pytest.approx(2 / 3)
     assert found["unmeasured"] == {"auc": "all rows have the same label"}
@@ -76,17 +79,8 @@ def test_a_rare_event_that_is_not_among_the_held_out_rows_has_no_auc() -> None:
 
 def test_a_slice_of_one_row_and_a_metric_of_the_recipes_own_do_not_end_the_evaluation() -> None:
     values = np.array([1, 2, 3], np.float32)
-    found = document(
-        evaluate(
-            "regression",
-            (),
-            values,
-            values,
-            {},
-            np.array(["a", "a", "b"]),
-            lambda output, target: {"share": float("nan")},
-        )
-    )
+    scoring = Scoring("regression", own=lambda output, target: {"share": float("nan")})
+    found = document(evaluate(scoring, Split({}, values, slices=np.array(["a", "a", "b"])), values, {}))
     assert found["slices"]["b"]["metrics"] == {"rmse": 0.0, "mae": 0.0, "r2": None, "share": None}
     assert found["unmeasured"] == {"share": "it is not defined for these rows"}
 

@@ -1,5 +1,7 @@
 """The metric that decides, against scikit-learn's."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
@@ -7,8 +9,9 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 from handlers.contract import Array
 from handlers.contract.model_card import Evaluation
 from training.evaluate import evaluate
+from training.recipe import Split
 from training.statistics.criteria import Criterion, criterion_of, deciding, is_better
-from training.statistics.decisive import score, value
+from training.statistics.decisive import Scoring, score, value
 
 LABELS = ("no", "yes")
 
@@ -52,8 +55,11 @@ def test_an_evaluation_names_what_decides_and_the_promotion_goes_by_it() -> None
     output, target = drawn()
     by = Criterion("cost", costs=((0.0, 1.0), (20.0, 0.0)))
     careful, never = (output, np.tile([1.0, 0.0], (len(target), 1)))
-    good, bad = (evaluate("classification", LABELS, one, target, {}, by=by) for one in (careful, never))
+    scoring, truth = Scoring("classification", LABELS, by), Split({}, target)
+    good, bad = (evaluate(scoring, truth, answers, {"never": never}) for answers in (careful, never))
     assert good.primary == "cost"
+    assert good.gains
+    assert good.gains["never"].value == pytest.approx(deciding("classification", bad) - good.metrics["cost"])  # type: ignore[operator]
     assert criterion_of("classification", good) == by
     assert deciding("classification", bad) == pytest.approx(20 * target.mean())
     assert is_better("classification", good, bad)
@@ -68,3 +74,49 @@ def test_an_evaluation_names_what_decides_and_the_promotion_goes_by_it() -> None
 def test_a_criterion_that_cannot_be_measured_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"decides|needs"):
         Criterion(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_regression_is_decided_by_its_errors() -> None:
+    output, target = np.array([1.0, 2.0, 5.0], np.float32), np.array([1.0, 4.0, 4.0], np.float32)
+    assert Scoring("regression").value(output, target) == pytest.approx((5 / 3) ** 0.5)
+    assert Scoring("regression", decides=Criterion("mae")).value(output, target) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("task", "by", "why"),
+    [
+        ("regression", Criterion("auc"), "auc cannot decide between versions of a regression"),
+        ("classification", Criterion("mae"), "mae cannot decide between versions of a classification"),
+        ("classification", Criterion("auc", "perhaps"), "no label 'perhaps' for auc of perhaps; there are no, yes"),
+    ],
+)
+def test_a_metric_that_does_not_fit_the_model_is_refused(task: Any, by: Criterion, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Scoring(task, LABELS, by)
+
+
+@pytest.mark.parametrize(
+    ("by", "tells"),
+    [
+        (Criterion("auc", "yes"), False),
+        (Criterion("recall", "yes"), False),
+        (Criterion("recall_at_precision", "yes", 0.5), False),
+        (Criterion("cost", costs=((0.0, 1.0), (1.0, 0.0))), True),
+        (Criterion("accuracy"), True),
+    ],
+)
+def test_rows_without_the_event_tell_only_what_needs_none(by: Criterion, tells: bool) -> None:
+    scoring, none = Scoring("classification", LABELS, by), np.zeros(20, np.int64)
+    scoring.require(np.array([0, 1]), "held-out")
+    if tells:
+        scoring.require(none, "held-out")
+    else:
+        with pytest.raises(ValueError, match=f"the 20 held-out rows do not tell the metric that decides, {by.name}"):
+            scoring.require(none, "held-out")
+
+
+def test_only_what_a_recipe_named_has_a_key() -> None:
+    assert Scoring("classification", LABELS).key == Scoring("classification", LABELS, Criterion("accuracy")).key == ""
+    keys = {Scoring("classification", LABELS, by).key for by in (Criterion("auc"), Criterion("auc", "yes"))}
+    assert len(keys) == 2
+    assert "" not in keys

@@ -4,9 +4,13 @@ import pytest
 from handlers.contract import Array
 from tests.support.documents import document
 from training.evaluate import evaluate
+from training.recipe import Split
+from training.statistics.criteria import Criterion
+from training.statistics.decisive import Scoring
 from training.statistics.intervals import blocks_of_time, bootstrap, wilson
 
 LABELS = ("a", "b", "c")
+CLASSES, VALUES = Scoring("classification", LABELS), Scoring("regression")
 
 
 def votes(classes: Array) -> Array:
@@ -24,7 +28,7 @@ def noisy(rows: int, seed: int = 0) -> tuple[Array, Array]:
 def test_an_interval_of_accuracy_is_that_of_the_binomial() -> None:
     target = np.zeros(1000, np.int64)
     output = votes(np.repeat([0, 1], [800, 200]))  # 80 % are right
-    low, high = bootstrap("classification", output, target, {}).intervals["accuracy"]
+    low, high = bootstrap(CLASSES, output, target, {}).intervals["accuracy"]
     error = 1.96 * (0.8 * 0.2 / 1000) ** 0.5
     assert low == pytest.approx(0.8 - error, abs=0.004)
     assert high == pytest.approx(0.8 + error, abs=0.004)
@@ -33,7 +37,7 @@ def test_an_interval_of_accuracy_is_that_of_the_binomial() -> None:
 @pytest.fixture(scope="module")
 def intervals() -> list[dict[str, tuple[float, float]]]:
     """Of every metric, in twenty samples of 300 rows."""
-    return [bootstrap("classification", *noisy(300, seed), {}).intervals for seed in range(1, 21)]
+    return [bootstrap(CLASSES, *noisy(300, seed), {}).intervals for seed in range(1, 21)]
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1", "auc"])
@@ -41,13 +45,14 @@ def test_an_interval_of_a_classification_holds_most_metrics_of_fresh_rows(
     metric: str, intervals: list[dict[str, tuple[float, float]]]
 ) -> None:
     output, target = noisy(20_000)
-    truth = document(evaluate("classification", LABELS, output, target, {}))["metrics"][metric]
+    truth = document(evaluate(CLASSES, Split({}, target), output, {}))["metrics"][metric]
     inside = sum(low <= truth <= high for low, high in (sample[metric] for sample in intervals))
     assert 16 <= inside <= 20
 
 
 def test_the_metrics_lie_in_their_intervals_which_are_not_wide() -> None:
-    evaluation = document(evaluate("classification", LABELS, *noisy(2000), {}))
+    output, target = noisy(2000)
+    evaluation = document(evaluate(CLASSES, Split({}, target), output, {}))
     for name, value in evaluation["metrics"].items():
         low, high = evaluation["intervals"][name]
         assert low < value < high
@@ -57,7 +62,7 @@ def test_the_metrics_lie_in_their_intervals_which_are_not_wide() -> None:
 def test_an_interval_of_rmse_is_that_of_the_theory() -> None:
     error = np.random.default_rng(0).normal(0, 2, 4000)
     target = np.linspace(0, 100, 4000)
-    found = bootstrap("regression", target + error, target, {}).intervals
+    found = bootstrap(VALUES, target + error, target, {}).intervals
     half = 1.96 * 2 / (2 * 4000) ** 0.5
     rmse = float(np.sqrt((error**2).mean()))
     assert found["rmse"] == pytest.approx((rmse - half, rmse + half), abs=0.01)
@@ -66,14 +71,14 @@ def test_an_interval_of_rmse_is_that_of_the_theory() -> None:
 
 
 def test_the_same_rows_give_the_same_intervals() -> None:
-    first, second = (bootstrap("classification", *noisy(50), {}) for _ in range(2))
+    first, second = (bootstrap(CLASSES, *noisy(50), {}) for _ in range(2))
     assert first == second
 
 
 def test_a_gain_compares_on_the_same_rows_and_is_above_zero_where_the_model_is_better() -> None:
     target = np.zeros(1000, np.int64)
     model, worse = votes(np.repeat([0, 1], [800, 200])), votes(np.repeat([0, 1], [780, 220]))
-    gains = bootstrap("classification", model, target, {"worse": worse, "same": model}).gains
+    gains = bootstrap(CLASSES, model, target, {"worse": worse, "same": model}).gains
     assert gains["worse"].value == pytest.approx(0.02)
     _, low, high = gains["worse"]
     assert 0 < low < 0.02 < high  # 20 of 20 rows in which they differ; unpaired, the interval would hold 0
@@ -82,29 +87,57 @@ def test_a_gain_compares_on_the_same_rows_and_is_above_zero_where_the_model_is_b
 
 def test_a_gain_in_rmse_is_how_much_smaller_it_is() -> None:
     target = np.arange(100.0)
-    gains = bootstrap("regression", target + 1, target, {"worse": target - 3, "better": target}).gains
+    gains = bootstrap(VALUES, target + 1, target, {"worse": target - 3, "better": target}).gains
     assert gains["worse"] == pytest.approx((2.0, 2.0, 2.0))
     assert gains["better"].value == pytest.approx(-1.0)
 
 
+@pytest.mark.parametrize(
+    ("by", "sign"),
+    [
+        (Criterion("cost", costs=((0.0, 1.0, 1.0), (9.0, 0.0, 1.0), (9.0, 1.0, 0.0))), -1),
+        (Criterion("recall_at_precision", "b", 0.9), 1),
+        (Criterion("auc", "c"), 1),
+    ],
+)
+def test_what_decides_has_an_interval_and_the_gains_are_in_it(by: Criterion, sign: int) -> None:
+    output, target = noisy(400)
+    scoring = Scoring("classification", LABELS, by)
+    always = votes(np.zeros(400, np.int64))
+    found = bootstrap(scoring, output, target, {"always a": always, "same": output})
+    low, high = found.intervals[by.name]
+    assert low < scoring.value(output, target) < high
+    gain = found.gains["always a"]
+    assert gain.value == pytest.approx(sign * (scoring.value(output, target) - scoring.value(always, target)))
+    assert 0 < gain.low < gain.value < gain.high
+    assert found.gains["same"] == (0.0, 0.0, 0.0)
+
+
+def test_no_cost_at_all_is_no_share() -> None:
+    target = np.repeat([0, 1, 2], 10)
+    scoring = Scoring("classification", LABELS, Criterion("cost", costs=((0.0, 1.0, 1.0),) * 3))
+    nothing = Scoring("classification", LABELS, Criterion("cost", costs=((0.0,) * 3,) * 3))
+    assert bootstrap(nothing, votes(target), target, {}).intervals["cost"] == (0.0, 0.0)
+    assert bootstrap(scoring, votes(target), target, {}).intervals["cost"][0] > 0.3
+
+
 def test_a_metric_of_the_recipes_own_has_an_interval() -> None:
     output, target = noisy(200)
-    found = bootstrap(
-        "classification", output, target, {}, lambda output, target: {"sure": float(output.max(1).mean())}
-    )
+    scoring = Scoring("classification", LABELS, own=lambda output, target: {"sure": float(output.max(1).mean())})
+    found = bootstrap(scoring, output, target, {})
     low, high = found.intervals["sure"]
     assert low < float(output.max(1).mean()) < high
 
 
 def test_rows_of_one_class_have_no_auc_and_still_the_rest() -> None:
-    found = bootstrap("classification", votes(np.array([0, 1, 0])), np.zeros(3, np.int64), {}).intervals
+    found = bootstrap(CLASSES, votes(np.array([0, 1, 0])), np.zeros(3, np.int64), {}).intervals
     assert "auc" not in found
     assert found["accuracy"] == (0.0, 1.0)
 
 
 def test_all_answers_right_are_as_sure_as_wilson_says() -> None:
     target = np.repeat([0, 1, 2], [100, 99, 1])
-    found = bootstrap("classification", votes(target), target, {}).intervals
+    found = bootstrap(CLASSES, votes(target), target, {}).intervals
     assert found["accuracy"] == pytest.approx((0.98116, 1), abs=1e-4)
     assert found["recall"][0] < 0.75  # of the third class there is one row
     assert found["auc"][0] < 1
@@ -119,8 +152,8 @@ def test_rows_of_a_day_that_err_alike_are_one_mishap() -> None:
     target = np.zeros(len(days))
     output = np.exp(chance.normal(size=12) / 2)[days] * chance.normal(size=len(days))  # some days are windy
     times = days * 86_400 + np.tile(np.linspace(0, 80_000, 500), 12)
-    alone = bootstrap("regression", output, target, {}).intervals["rmse"]
-    blocks = bootstrap("regression", output, target, {}, times=times).intervals["rmse"]
+    alone = bootstrap(VALUES, output, target, {}).intervals["rmse"]
+    blocks = bootstrap(VALUES, output, target, {}, times=times).intervals["rmse"]
     assert blocks[1] - blocks[0] > 5 * (alone[1] - alone[0])
 
 

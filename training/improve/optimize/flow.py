@@ -25,7 +25,6 @@ from training.packaging.lineage import with_lineage
 from training.packaging.registration import Promote, Result
 from training.packaging.serving_settings import serving_of
 from training.recipe import Recipe, Serving
-from training.statistics.criteria import PRIMARY
 
 Step = Callable[[str], None]
 
@@ -58,7 +57,7 @@ def optimize(
     Until then the store stays as it is, however this ends.
 
     Args:
-        max_drop: points that the deciding metric may be worse: hundredths of accuracy, or of the champion's RMSE.
+        max_drop: points that the deciding metric may be worse: hundredths, or percent of the champion's error.
         shares: of the channels, each of which gives a pruned variant.
         epochs: of fine-tuning after pruning; None for half of the champion's.
         promote: whether the choice becomes champion: ``auto`` if what it was made from still is.
@@ -75,7 +74,8 @@ def optimize(
         ArchiveError: there is no champion, or its archive is not as registered.
         DataError: the data cannot be had.
         ParityError: graphs do not agree with their module.
-        ValueError: the champion is a variant already, or is served by another engine than ONNX Runtime.
+        ValueError: the champion is a variant already, or is served by another engine than ONNX Runtime, or the held-out
+            rows do not tell the metric that decides.
     """
     started = time.monotonic()
     serving = serving_of(recipe, registry.store)
@@ -83,6 +83,7 @@ def optimize(
     step("reading the champion and its data")
     with tempfile.TemporaryDirectory() as folder:
         champion = open_champion(recipe, registry, cache, Path(folder))
+        recipe.scoring.require(champion.trained.data.test.target, "held-out")
         variants, left_out = making.make(
             champion,
             Path(folder),
@@ -134,7 +135,7 @@ def _result(
         "model": contract.name,
         "version": contract.version,
         "task": contract.task,
-        "primary": PRIMARY[contract.task][0],
+        "primary": champion.trained.recipe.scoring.criterion.name,
         "held_out": len(champion.trained.data.test),
         "max_drop": max_drop,
         "threads": threads,

@@ -13,7 +13,6 @@ from training.improve.optimize.students import parameters
 from training.improve.optimize.variants import Variant
 from training.packaging.export import run
 from training.recipe import Data, Recipe
-from training.statistics.criteria import PRIMARY
 from training.statistics.intervals import bootstrap
 
 Row = dict[str, Any]
@@ -67,22 +66,22 @@ def measure(
 def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) -> Row:
     """The deciding metric of an output for the held-out rows, and its distance from a reference's on the same rows.
 
-    A point is a hundredth of accuracy, or of the reference's RMSE. The interval is the paired bootstrap's.
+    A point is a hundredth of a metric of which more is better, and a hundredth of the reference's error. The interval
+    is the paired bootstrap's.
     """
-    name, more = PRIMARY[recipe.task]
-    target = data.test.target
+    scoring, target = recipe.scoring, data.test.target
+    name = scoring.criterion.name
     if not np.isfinite(output).all():
         return {name: None, "drop": None, "drop_low": None, "drop_high": None, "agreement": None, "difference": None}
-    gain = bootstrap(recipe.task, output, target, {"reference": reference}).gains["reference"]
-    if more:
-        value, unit = float(np.mean(output.argmax(1) == target)), 0.01
-    else:
-        error, expected = (_rmse(values, target) for values in (output, reference))
-        # Below the rounding of the target itself no difference counts.
-        value, unit = error, 0.01 * max(expected, float(np.finfo(np.float32).eps * np.abs(target).max()))
-    agreement = float(np.mean(output.argmax(1) == reference.argmax(1))) if more else None
+    gain = bootstrap(scoring, output, target, {"reference": reference}).gains["reference"]
+    unit = 0.01
+    if not scoring.criterion.more:
+        # Below the rounding of the target itself, or of the costs, no difference counts.
+        scale = np.abs(scoring.criterion.costs or target).max()
+        unit *= max(abs(scoring.value(reference, target)), float(np.finfo(np.float32).eps * scale))
+    agreement = float(np.mean(output.argmax(1) == reference.argmax(1))) if scoring.labels else None
     return {
-        name: value,
+        name: scoring.value(output, target),
         "drop": -gain.value / unit + 0.0,
         "drop_low": -gain.high / unit + 0.0,
         "drop_high": -gain.low / unit + 0.0,
@@ -93,14 +92,13 @@ def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) ->
 
 def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> Row:
     """The deciding metric and the recipe's own of each part of the held-out rows, as ``PART: METRIC``."""
-    name, more = PRIMARY[recipe.task]
+    name = recipe.scoring.criterion.name
     slices, target = data.test.slices, data.test.target
     found: Row = {}
     for part in [] if slices is None else dict.fromkeys(slices.tolist()):
         rows = slices == part
-        right = output[rows].argmax(1) == target[rows] if more else None
-        value = _rmse(output[rows], target[rows]) if right is None else float(np.mean(right))
-        metrics = {name: value} | recipe.metrics(output[rows], target[rows])
+        metrics = {name: recipe.scoring.value(output[rows], target[rows])}
+        metrics |= recipe.metrics(output[rows], target[rows])
         found |= {f"{part}: {metric}": value for metric, value in metrics.items()}
     return found
 
@@ -125,7 +123,3 @@ def _pace(times: Mapping[int, speed.Times], reference: Mapping[int, speed.Times]
     factor, low, high = (1.0, 1.0, 1.0) if times is reference else speed.speedup(times, reference)
     rate = times[max(times)].rows_per_second
     return found | {"rows_per_second": rate, "speedup": factor, "speedup_low": low, "speedup_high": high}
-
-
-def _rmse(output: Array, target: Array) -> float:
-    return float(np.sqrt(np.mean((output.astype(np.float64) - target) ** 2)))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from training.figures.picture import picture
-from training.figures.text import table
+from training.figures.text import figure, table
+from training.statistics.criteria import more_is_better
 
 CHOSEN = "chosen"
 COLUMNS = (
@@ -129,7 +130,7 @@ def _slices(result: Mapping[str, Any]) -> list[str]:
     names = [name for name in rows[0] if ": " in name]
     if not names:
         return []
-    return [table(["variant", *names], ([row["variant"], *(f"{row[name]:.4f}" for name in names)] for row in rows))]
+    return [table(["variant", *names], ([row["variant"], *(figure(row[name]) for name in names)] for row in rows))]
 
 
 def _ordered(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -148,5 +149,9 @@ def _bytes(value: float) -> str:
 
 
 def _unit(result: Mapping[str, Any]) -> str:
-    of = "one row in a hundred" if result["task"] == "classification" else "one percent of the champion's RMSE"
+    metric = result["primary"]
+    if metric == "accuracy":
+        return "A point is one row in a hundred."
+    name = metric.upper() if metric in ("rmse", "mae") else metric
+    of = f"a hundredth of {name}" if more_is_better(metric) else f"one percent of the champion's {name}"
     return f"A point is {of}."
