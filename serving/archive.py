@@ -5,6 +5,7 @@ It needs this repository for nothing: the handlers are packed inside.
 
 import ast
 import contextlib
+import functools
 import io
 import json
 import zipfile
@@ -86,12 +87,18 @@ def _needed(source: Path, script: Path) -> Iterator[Path]:
 
 def _imports(source: Path, script: Path) -> set[Path]:
     """Find the modules of a package that one of its files imports, wherever in it."""
+    paths = (source.parent / f"{name.replace('.', '/')}.py" for name in _imported(script.read_bytes()))
+    return {path for path in paths if source in path.parents and path.is_file()}
+
+
+@functools.cache
+def _imported(content: bytes) -> frozenset[str]:
+    """Read from a module's source what it may import; parsing all of them takes most of packing's time."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(script.read_bytes())):
+    for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    paths = (source.parent / f"{name.replace('.', '/')}.py" for name in names)
-    return {path for path in paths if source in path.parents and path.is_file()}
+    return frozenset(names)
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
