@@ -41,7 +41,7 @@ def load(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         # One thread: two wait for each other, spinning, where other processes want the cores too.
         return lambda slots, context: LlamaDecoder(model, slots, context, threads=1)
     pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
-    folder = openvino_model(tmp_path_factory)
+    folder = openvino_model()
     return lambda slots, context: OpenVinoDecoder(folder, slots, context, threads=1)
 
 

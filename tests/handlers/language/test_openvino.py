@@ -83,9 +83,9 @@ def test_the_reason_is_the_last_line_of_a_page() -> None:
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted() -> Path:
     pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
-    return openvino_model(tmp_path_factory)
+    return openvino_model()
 
 
 @pytest.mark.parametrize(("instructions", "threads"), [("DEFAULT", 2), ("AVX2", 1)])

@@ -1,6 +1,7 @@
 """The real weights, packaged by the recipe, on a real TorchServe with the fastest engine that is installed."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,13 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.registry import Registry
 from tests import readme
 from tests.integration.conftest import Server, serve, settings_for
-from tests.support.handlers.smollm2 import CACHE, weights
-from training.language.pipeline import train
-from training.recipes import missing
-from training.recipes.chat import recipe
+from tests.support.handlers.smollm2 import chat_store
 
 QUESTIONS = [
     "What is gravity?",
@@ -32,12 +29,9 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Server]:
-    if lacking := missing("chat"):
-        pytest.skip(lacking)
-    weights()  # skips where there are none
+    kept = chat_store()
     with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        train(recipe, None, Registry(store), cache=CACHE)
+        store = shutil.copytree(kept, Path(folder) / "store")
         with serve(settings_for(store, Path(folder) / "run")) as running:
             yield running
 

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from handlers.language.decoders.openvino import convert
+from serving.registry import Registry
 from serving.settings import ROOT
+from tests.support.kept import keep, sources
 from training.language.gguf_file import read, write
 from training.language.weights import fetch
+from training.recipes import missing
 from training.recipes.chat import recipe
 
 CACHE = Path(os.environ.get("MARLOOP_CACHE", ROOT / ".cache"))
@@ -23,16 +25,30 @@ def weights() -> Path:
     return fetch(recipe.weights, CACHE)
 
 
-def openvino_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights as OpenVINO reads them, converted once for all processes of pytest-xdist."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smollm2"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            scratch = tmp_path_factory.mktemp("smollm2")
-            convert(quantized(scratch / "model.gguf"), scratch / "openvino")
-            (scratch / "openvino").rename(folder)
-    return folder
+def openvino_model() -> Path:
+    """The weights as OpenVINO reads them, converted once for all processes and for the next run."""
+    source = weights()
+
+    def make(folder: Path) -> None:
+        quantized(folder / "model.gguf")
+        convert(folder / "model.gguf", folder / "openvino")
+        (folder / "model.gguf").unlink()
+
+    return keep("openvino", sources(), source.stem, make) / "openvino"
+
+
+def chat_store() -> Path:
+    """A model store with the recipe's model, of the engine that this machine has, made once for the next run too."""
+    if lacking := missing(recipe.name):
+        pytest.skip(lacking)
+    weights()  # skips where there are none
+
+    def make(folder: Path) -> None:
+        from training.language.pipeline import train
+
+        train(recipe, None, Registry(folder), cache=CACHE)
+
+    return keep("chat", sources(), recipe.name, make)
 
 
 def quantized(target: Path) -> Path:
