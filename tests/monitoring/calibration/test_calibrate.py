@@ -31,7 +31,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
 
 @pytest.fixture(scope="module")
 def result(year: Timeline) -> dict[str, Any]:
-    return calibrate(year, MAY, OCTOBER, windows=24, left_out=4)
+    return calibrate(year, MAY, OCTOBER, windows=12, left_out=2)
 
 
 def row(result: Mapping[str, Any], period: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: dict[s
     draw(result, tmp_path / "drift-flights.png")
     assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
     table = monitored.drift_markdown(document.read(tmp_path)["drift-flights"])
-    assert "| known | 24 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
+    assert "| known | 12 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
     page = document.rendered(tmp_path)
     assert "`python -m monitoring calibrate flights`" in page
     assert "![Alarms of drift: flights](practices/drift-flights.png)" in page
