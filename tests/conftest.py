@@ -1,6 +1,8 @@
 """What holds for every test: no ``.env`` of the checkout, and property tests are never judged by their speed."""
 
+import functools
 import os
+import ssl
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +15,8 @@ os.environ["MARLOOP_ENV_FILE"] = "off"  # what tests start inherits it
 # The processes of pytest-xdist share the cores: a second thread of OpenMP waits for its turn by spinning, and a small
 # network trained so takes ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each client of httpx reads the certificates of all authorities, 30 ms of work, and tests make thousands of clients.
+pytest.MonkeyPatch().setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
 settings.register_profile("marloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marloop")
 

@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 
 CONNECTIONS = 9000
 BODY = 82_000  # bytes; 738 MB together
-HELD = 20.0  # s: until TorchServe has read what it can
+HELD, PATIENCE = 8.0, 30.0  # s: until TorchServe has read what it can; on a busy machine it answers later
 RECOVERED = 10.0  # s
 
 
@@ -34,11 +34,13 @@ def files() -> Iterator[None]:
 
 def test_nine_thousand_unfinished_requests_are_outlived(own: Server, files: None) -> None:
     with unfinished(own.settings, CONNECTIONS, BODY):
-        started = time.monotonic()
-        pings = []
-        while time.monotonic() < started + HELD:
+        started, pings = time.monotonic(), list[bool]()
+
+        def held() -> bool:
             pings.append(is_answered(own))
-        assert any(pings)
+            return any(pings) and time.monotonic() > started + HELD
+
+        wait_until(held, timeout=PATIENCE)
     wait_until(lambda: is_answered(own), timeout=RECOVERED)
     response = own.client.post(f"{own.url}/predictions/linear", json={"x": 6})
     assert response.json()["prediction"] == pytest.approx(12, abs=0.01)
