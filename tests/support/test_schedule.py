@@ -25,7 +25,7 @@ def test_exactly_the_files_that_ask_the_sessions_torchserve_are_handed_out_toget
     asking = [
         str(path.relative_to(ROOT))
         for path in (ROOT / "tests" / "integration").rglob("test_*.py")
-        if {"server", "chatting"} & fixtures_asked_for(ast.parse(path.read_text()))
+        if {"server", "chatting", "either"} & fixtures_asked_for(ast.parse(path.read_text()))
     ]
     assert sorted(asking) == sorted(SHARED)
     assert {scope(f"{name}::test_a[x]") for name in SHARED} == {"torchserve"}
