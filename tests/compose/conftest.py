@@ -92,7 +92,9 @@ def configuration(docker: Docker, **variables: str) -> dict[str, Any]:
 def _have_images(stack: Stack) -> None:
     stack.docker.require_engine()
     services = configuration(stack.docker)["services"]
-    stand_ins = [name for name in STAND_INS if not stack.docker.has_image(services[name]["image"])]
+    images = {name: services[name]["image"] for name in STAND_INS}
+    docker = stack.docker
+    stand_ins = [name for name, image in images.items() if docker.is_stand_in(image) or not docker.has_image(image)]
     bases = [services["torchserve"]["build"]["args"]["PYTHON_IMAGE"], *(["debian:bookworm-slim"] if stand_ins else [])]
     for base in bases:
         if not stack.docker.has_image(base):

@@ -54,8 +54,14 @@ class Docker:
 
     def has_image(self, tag: str) -> bool:
         """Whether an image is here or can be pulled."""
-        is_here = self.run("image", "inspect", tag).returncode == 0
-        return is_here or self.run("pull", "--quiet", tag, timeout=LONGEST_BUILD).returncode == 0
+        return (
+            self.run("image", "inspect", tag).returncode == 0
+            or self.run("pull", "--quiet", tag, timeout=LONGEST_BUILD).returncode == 0
+        )
+
+    def is_stand_in(self, tag: str) -> bool:
+        """Whether an image that is here was made by ``stand-ins.yml``, maybe of other files than today's."""
+        return "marloop.stand-in" in self.run("image", "inspect", "--format", "{{json .Config.Labels}}", tag).stdout
 
 
 def find_docker(environ: Mapping[str, str]) -> Docker:

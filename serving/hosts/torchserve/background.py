@@ -44,7 +44,8 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
             while not watcher.answers(liveness(settings)):  # after a crash, it may be on its way
                 check("its frontend does not answer")
                 time.sleep(poll)
-            rollout(settings, say=say).converge()
+            with _client() as client:
+                _rollout(settings, client, HERE, say).converge()
         return wait_until_ready(settings, refused, check, poll)
 
 
@@ -86,7 +87,14 @@ def companions(settings: Settings) -> list[Companion]:
 
 def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> TorchServeRollout:
     """See ``Host``."""
-    client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+    return _rollout(settings, _client(), reach, say)
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(timeout=TIMEOUT, trust_env=False)
+
+
+def _rollout(settings: Settings, client: httpx.Client, reach: Reach, say: Say) -> TorchServeRollout:
     management = Management(reach.management_address or settings.management_address, client, reach.token)
     url = reach.inference_url or settings.inference_url
     return connect(Registry(settings.model_store), management, url, client, say, settings.metrics_url)
