@@ -146,8 +146,10 @@ def learning_curve_command(
     except (KeyError, ValueError, DataError) as error:
         fail(error)
     learning_curve.print_curve(curve, console)
-    written = document.write_result(curve, output), learning_curve.draw(curve, output)
-    console.print(f"written: {', '.join(map(str, written))}", markup=False)
+    text = document.write_result(curve, output)
+    picture = text.with_suffix(".png")
+    learning_curve.draw(curve, picture)
+    console.print(f"written: {text}, {picture}", markup=False)
 
 
 @app.command("fetch")

@@ -4,10 +4,9 @@ python -m monitoring calibrate flights
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from monitoring.calibration.timeline import Timeline
 from monitoring.live.drift import KINDS, LEVEL, Drift, detect
 from training.figures.machine import machine
 from training.figures.picture import picture
+from training.improve.practices.monitored import AlarmsRow, DriftAlarms
 
 LEFT_OUT = 20  # windows that are taken out of the reference; side by side they are all that flights knows
 
@@ -27,7 +27,7 @@ def calibrate(
     windows: int = 200,
     left_out: int = LEFT_OUT,
     step: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> DriftAlarms:
     """Draw windows and look how many alarm.
 
     Args:
@@ -37,7 +37,7 @@ def calibrate(
         left_out: windows that are taken out of the reference before they are tested.
 
     Returns:
-        A result for ``docs/practices``; in ``rows`` for each period the share of windows that alarm.
+        A result for ``docs/practices``.
     """
     started = time.monotonic()
     chance = np.random.default_rng(0)
@@ -56,30 +56,28 @@ def calibrate(
     rows.append(_row(name, list(drawn(year.place(since), year.place(until), windows))))
     for label, start, stop in _months(year):
         rows.append(_row(label, list(drawn(start, stop, max(1, windows // 4)))))
-    return {
-        "command": "drift",
-        "run": f"python -m monitoring calibrate {year.contract.name}",
-        "model": year.contract.name,
-        "seconds": round(time.monotonic() - started, 1),
-        "machine": machine(),
-        "version": year.contract.version,
-        "window": year.window,
-        "level": LEVEL,
-        "rows": rows,
-    }
+    return DriftAlarms(
+        model=year.contract.name,
+        run=f"python -m monitoring calibrate {year.contract.name}",
+        seconds=round(time.monotonic() - started, 1),
+        machine=machine(),
+        version=year.contract.version,
+        window=year.window,
+        level=LEVEL,
+        rows=rows,
+    )
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: DriftAlarms, path: Path) -> None:
     """Draw the share of windows that alarm as a PNG."""
-    rows = result["rows"]
+    rows = result.rows
     with picture(path, 9, 3.6) as figure:
         axes = figure.subplots()
         for i, kind in enumerate(KINDS):
             places = np.arange(len(rows)) + 0.27 * (i - 1)
-            axes.bar(places, [row[kind] for row in rows], 0.25, label=kind)
-        axes.set_xticks(
-            range(len(rows)), [row["period"].replace(" to ", "\nto ") for row in rows], rotation=45, fontsize=8
-        )
+            axes.bar(places, [getattr(row, kind) for row in rows], 0.25, label=kind)
+        labels = [row.period.replace(" to ", "\nto ") for row in rows]
+        axes.set_xticks(range(len(rows)), labels, rotation=45, fontsize=8)
         axes.set(ylabel="share of windows that alarm", ylim=(0, 1))
         axes.legend()
 
@@ -104,6 +102,7 @@ def _months(year: Timeline) -> Iterator[tuple[str, int, int]]:
         start = end
 
 
-def _row(period: str, found: Sequence[Drift]) -> dict[str, Any]:
-    shares = {kind: sum(one.alarms.get(kind, False) for one in found) / len(found) for kind in KINDS}
-    return {"period": period, "windows": len(found)} | shares | {"alarm": sum(one.alarm for one in found) / len(found)}
+def _row(period: str, drifts: Sequence[Drift]) -> AlarmsRow:
+    shares = {kind: sum(drift.alarms.get(kind, False) for drift in drifts) / len(drifts) for kind in KINDS}
+    alarm = sum(drift.alarm for drift in drifts) / len(drifts)
+    return AlarmsRow(period=period, windows=len(drifts), alarm=alarm, **shares)

@@ -27,7 +27,7 @@ def calibrate_command(
     from monitoring.calibration.timeline import timeline
     from training import recipes
     from training.data import DataError
-    from training.improve.practices import document, monitored
+    from training.improve.practices import document
 
     settings = command_line.settings()
     try:
@@ -38,7 +38,7 @@ def calibrate_command(
         fail(error)
     written = document.write_result(result, output)
     draw(result, written.with_suffix(".png"))
-    console.print(monitored.drift_markdown(result), markup=False)
+    console.print(result.markdown(), markup=False)
     console.print(f"written: {written}", markup=False)
 
 

@@ -30,7 +30,6 @@ def replay_command(
     from monitoring.replay.run import Period, replay
     from monitoring.replay.stack import ReplayError
     from training.data import DataError
-    from training.improve.practices.monitored import replay_markdown
 
     def say(text: str) -> None:
         console.print(text, markup=False)
@@ -41,7 +40,7 @@ def replay_command(
     except (DataError, ReplayError, ValueError) as error:
         fail(error)
     if result:
-        console.print(replay_markdown(result), markup=False)
+        console.print(result.markdown(), markup=False)
     if why:
         fail(ReplayError(f"{why}; started again, it begins anew"))
     if result:

@@ -1,19 +1,17 @@
 """Writes what a replay found into a folder of documentation."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from monitoring.replay.result import draw
 from training.figures.text import Marks, put
 from training.improve.practices.document import RESULTS, write_result
-from training.improve.practices.monitored import replay_markdown
+from training.improve.practices.monitored import Replay
 
 NAME = "closed-loop"
 MARKS = Marks("<!-- begin of the figures -->", "<!-- end of the figures -->")
 
 
-def write(result: Mapping[str, Any], docs: Path) -> list[Path]:
+def write(result: Replay, docs: Path) -> list[Path]:
     """Write the result, its picture, and the figures of the page about them, where there is such a page.
 
     Returns:
@@ -26,6 +24,6 @@ def write(result: Mapping[str, Any], docs: Path) -> list[Path]:
     draw(result, written[1])
     page = docs / f"{NAME}.md"
     if page.exists():
-        put(f"{replay_markdown(result)}\n", page, MARKS)
+        put(f"{result.markdown()}\n", page, MARKS)
         written.append(page)
     return written

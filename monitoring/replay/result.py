@@ -1,62 +1,70 @@
 """What a replay found, as a result for ``docs/practices`` and as a picture."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from matplotlib.dates import DateFormatter, MonthLocator
+from msgspec import UNSET
 
 from monitoring.replay.drive import WEEK, Drive, Lived, rmse
+from training.figures.machine import machine
 from training.figures.picture import picture
+from training.improve.practices.monitored import Day, Goals, Month, Replay, Retraining
 
 FELL = "ModelQualityFell"  # the alert that asks for a retraining
 ARMS = {"frozen": ("#ee6677", "never retrained"), "loop": ("#4477aa", "on the loop")}
 MARKS = {"promoted": ("^", "#228833"), "refused": ("X", "#ccbb44"), "rolled_back": ("v", "#aa3377")}
-Job = Mapping[str, Any]
 
 
-def result_of(drive: Drive, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The result, also of a replay that was interrupted.
+def result_of(drive: Drive, model: str, unit: str, share: float, settings: Mapping[str, str], seconds: float) -> Replay:
+    """Return the result, also of a replay that was interrupted.
 
     Args:
         drive: that has lived a day at least.
-        about: what else is told: command, model, seconds, machine and the like.
+        model: that was served.
+        unit: of its answers.
+        share: of the rows that were drawn.
+        settings: of the loop, by variable.
+        seconds: that the replay took.
     """
-    jobs = [_job(job) for _, job in sorted(drive.jobs.items())]
-    months = groupby(drive.lived, key=lambda one: f"{one.date:%Y-%m}")
-    return {
-        **about,
-        "since": f"{drive.lived[0].date}",
-        "until": f"{drive.lived[-1].date}",
-        "rows": [_month(name, list(days), jobs) for name, days in months],
-        "goals": _goals(drive.lived, jobs),
-        "jobs": jobs,
-        "days": [
-            asdict(one) | {"date": f"{one.date}", "frozen": round(one.frozen, 3), "loop": round(one.loop, 3)}
-            for one in drive.lived
-        ],
-    }
+    jobs = [_retraining(job) for _, job in sorted(drive.jobs.items())]
+    months = groupby(drive.lived, key=lambda day: f"{day.date:%Y-%m}")
+    return Replay(
+        run="make replay",
+        model=model,
+        seconds=seconds,
+        machine=machine(),
+        unit=unit,
+        share=share,
+        settings=dict(settings),
+        since=f"{drive.lived[0].date}",
+        until=f"{drive.lived[-1].date}",
+        rows=[_month(name, list(days), jobs) for name, days in months],
+        goals=_goals(drive.lived, jobs),
+        jobs=jobs,
+        days=[_day(day) for day in drive.lived],
+    )
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Replay, path: Path) -> None:
     """Draw the weekly error of both arms, and what came of each retraining, as a PNG."""
-    days = result["days"]
+    days = result.days
     weeks = [days[start : start + WEEK] for start in range(0, len(days), WEEK)]
-    middles = [date.fromisoformat(week[len(week) // 2]["date"]) for week in weeks]
+    middles = [date.fromisoformat(week[len(week) // 2].date) for week in weeks]
     with picture(path, 10, 4.2, dpi=120) as figure:
         axes = figure.subplots()
         for arm, (color, label) in ARMS.items():
-            values = [rmse([(day["rows"], day[arm]) for day in week]) for week in weeks]
+            values = [rmse([(day.rows, getattr(day, arm)) for day in week]) for week in weeks]
             axes.plot(middles, values, color=color, label=label, marker=".")  # type: ignore[arg-type]
         for state, (marker, color) in MARKS.items():
-            when = [date.fromisoformat(job["day"]) for job in result["jobs"] if job["state"] == state]
+            when = [date.fromisoformat(job.day) for job in result.jobs if job.state == state]
             if when:
                 label = f"retraining {state.replace('_', ' ')}"
                 axes.plot(when, [0.5] * len(when), marker, color=color, label=label, clip_on=False)  # type: ignore[arg-type]
-        axes.set(ylabel=f"RMSE of a week, {result['unit']}", ylim=(0, None))
+        axes.set(ylabel=f"RMSE of a week, {result.unit}", ylim=(0, None))
         axes.xaxis.set_major_locator(MonthLocator())  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_formatter(DateFormatter("%b"))  # type: ignore[no-untyped-call]
         axes.spines[["top", "right"]].set_visible(False)
@@ -65,36 +73,53 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=5)
 
 
-def _job(job: Job) -> dict[str, Any]:
-    """What is kept of a retraining."""
-    found = job["result"]
-    told = {"day": f"{job['day']}", "trigger": job["trigger"], "state": job["state"], "reason": job["reason"]}
-    told |= {"version": found.get("version"), "why": (found.get("verdict") or {}).get("reason") or found.get("error")}
-    return told | ({"undone": f"{job['undone']}"} if "undone" in job else {})
+def _retraining(job: Mapping[str, Any]) -> Retraining:
+    """What is kept of a job, as the monitor tells it: an object of its API, whose keys are many."""
+    told = job["result"]
+    return Retraining(
+        day=f"{job['day']}",
+        trigger=job["trigger"],
+        state=job["state"],
+        reason=job["reason"],
+        version=told.get("version"),
+        why=(told.get("verdict") or {}).get("reason") or told.get("error"),
+        undone=f"{job['undone']}" if "undone" in job else UNSET,
+    )
 
 
-def _month(name: str, days: Sequence[Lived], jobs: Sequence[Job]) -> dict[str, Any]:
-    began = [job for job in jobs if job["day"].startswith(name)]
-    return {
-        "month": name,
-        "rows": sum(day.rows for day in days),
-        "frozen": round(rmse([(day.rows, day.frozen) for day in days]), 3),
-        "loop": round(rmse([(day.rows, day.loop) for day in days]), 3),
-        "days_with_alert": sum(FELL in day.alerts for day in days),
-        "retrainings": len(began),
-        "promoted": sum(job["state"] in ("promoted", "rolled_back") for job in began),
-        "refused": sum(job["state"] == "refused" for job in began),
-        "failed": sum(job["state"] in ("failed", "cancelled") for job in began),
-        "rolled_back": sum(job.get("undone", "").startswith(name) for job in jobs),
-    }
+def _day(day: Lived) -> Day:
+    return Day(
+        date=f"{day.date}",
+        rows=day.rows,
+        frozen=round(day.frozen, 3),
+        loop=round(day.loop, 3),
+        champion=day.champion,
+        alerts=list(day.alerts),
+    )
 
 
-def _goals(days: Sequence[Lived], jobs: Sequence[Job]) -> dict[str, Any]:
+def _month(name: str, days: Sequence[Lived], jobs: Sequence[Retraining]) -> Month:
+    began = [job for job in jobs if job.day.startswith(name)]
+    return Month(
+        month=name,
+        rows=sum(day.rows for day in days),
+        frozen=round(rmse([(day.rows, day.frozen) for day in days]), 3),
+        loop=round(rmse([(day.rows, day.loop) for day in days]), 3),
+        days_with_alert=sum(FELL in day.alerts for day in days),
+        retrainings=len(began),
+        promoted=sum(job.state in ("promoted", "rolled_back") for job in began),
+        refused=sum(job.state == "refused" for job in began),
+        failed=sum(job.state in ("failed", "cancelled") for job in began),
+        rolled_back=sum(str(job.undone).startswith(name) for job in jobs),
+    )
+
+
+def _goals(days: Sequence[Lived], jobs: Sequence[Retraining]) -> Goals:
     """What the replay is for: how much error the loop saves while the world differs, and with how many retrainings."""
     drifted = [day for day in days if 4 <= day.date.month <= 10]
     saved = None
     if drifted:
         frozen, loop = (rmse([(day.rows, getattr(day, arm)) for day in drifted]) for arm in ("frozen", "loop"))
         saved = round(1 - loop / frozen, 4)
-    in_months: Callable[[range], int] = lambda months: sum(int(job["day"][5:7]) in months for job in jobs)  # noqa: E731
-    return {"saved": saved, "retrainings_known": in_months(range(1, 3)), "retrainings": in_months(range(3, 13))}
+    early, later = (sum(int(job.day[5:7]) in months for job in jobs) for months in (range(1, 3), range(3, 13)))
+    return Goals(saved=saved, retrainings_known=early, retrainings=later)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 
@@ -22,7 +22,7 @@ from serving.settings import Settings
 from serving.supervision.companion import Companion, CompanionError
 from serving.supervision.supervisor import SupervisorError
 from training import recipes
-from training.figures.machine import machine
+from training.improve.practices.monitored import Replay
 
 # How the loop is set; what is not named here has its default. Capture must drop nothing: a day comes in a second.
 LOOP = {
@@ -62,7 +62,7 @@ def replay(
     cache: Path,
     monitor_of: Callable[[Settings], Companion],
     say: Callable[[str], None],
-) -> tuple[dict[str, Any] | None, str]:
+) -> tuple[Replay | None, str]:
     """Live through a period, with everything that the service is made of.
 
     Args:
@@ -108,17 +108,8 @@ def replay(
             why = str(error)
     if drive is None or not drive.lived:
         return None, why
-    about = {
-        "command": "replay",
-        "run": "make replay",
-        "model": model,
-        "seconds": round(time.monotonic() - started, 1),
-        "machine": machine(),
-        "unit": recipe.outputs[0].unit,
-        "share": share,
-        "settings": LOOP,
-    }
-    return result_of(drive, about), why
+    seconds = round(time.monotonic() - started, 1)
+    return result_of(drive, model, recipe.outputs[0].unit, share, LOOP, seconds), why
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """Matplotlib's figures as PNG files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,3 +21,8 @@ def picture(path: Path, width: float, height: float, dpi: int = 110) -> Iterator
     yield figure
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi, metadata={"Software": None})
+
+
+def plotted(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """Return values as Matplotlib takes them, which draws nothing for what is no number."""
+    return np.array(values, np.float64)

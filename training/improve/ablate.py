@@ -7,7 +7,7 @@ import hashlib
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,11 +15,14 @@ from typing import Any
 
 import msgspec
 
+from handlers.contract.model_card import Number
 from serving import documents
 from training import fit
 from training.figures.machine import machine
+from training.figures.result import Result
 from training.figures.text import table
 from training.improve import budget
+from training.improve.budget import Spent
 from training.improve.variants import Changes, practices, together
 from training.recipe import Data, Recipe
 
@@ -56,6 +59,75 @@ class _Kept(msgspec.Struct, frozen=True):
             math.nan if value is None else value for value in (self.train, self.validation, self.test, *self.curve)
         )
         return Run(self.seed, self.epochs, self.seconds, train, validation, test, curve)
+
+
+class AblationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant, the mean of its seeds; null where a training that went astray made no number.
+
+    Attributes:
+        changes: of the start's hyperparameters.
+        seconds: of fitting.
+        train: the metric that decides, on the rows that were fitted; likewise ``validation`` and ``test``.
+        gap: how much better the fitted rows do than the held-out ones.
+        difference: to the start, on the held-out rows, seed by seed.
+    """
+
+    start: str
+    practice: str
+    changes: str
+    epochs: float
+    seconds: float
+    train: Number
+    validation: Number
+    test: Number
+    test_spread: Number
+    gap: Number
+    difference: Number
+    difference_spread: Number
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """A variant's learning curve, the mean of its seeds."""
+
+    start: str
+    practice: str
+    values: list[Number]
+
+
+class Ablation(Result, frozen=True, kw_only=True, tag="ablate"):
+    """What each practice is worth.
+
+    Attributes:
+        seconds: of fitting.
+        metric: that decides.
+        starts: what they are, by name.
+        rows: one a variant, the first of each start being the start.
+        curves: one a variant.
+    """
+
+    heading = "Training practices, one at a time"
+
+    metric: str
+    budget: Spent
+    starts: dict[str, str]
+    rows: list[AblationRow]
+    curves: list[Curve]
+
+    def markdown(self) -> str:
+        """Return the tables, one a start; shares in percent."""
+        used, share = self.budget, self.metric == "accuracy"
+        unit = f"{self.metric}, %" if share else self.metric
+        parts = [
+            f"{used.rows:,} rows to learn from, {used.validation:,} watched, {used.test:,} held out; mean ± "
+            f"standard deviation over {used.seeds} seeds. The difference to the start is taken seed by seed. The gap "
+            "is how much better the fitted rows do than the held-out ones. What is done together was chosen on the "
+            "watched rows."
+        ]
+        for start, what in self.starts.items():
+            head = (f"from `{start}`", "changes", f"test {unit}", "to the start", "gap", "epochs", "s")
+            rows = [_cells(row, 100 if share else 1) for row in self.rows if row.start == start]
+            parts += [*([f"{what}\n"] if what else []), table(head, rows, range(2, len(head)))]
+        return "\n".join([f"{parts[0]}\n", *parts[1:]])
 
 
 class OutOfTimeError(Exception):
@@ -124,7 +196,7 @@ def ablate(
     timeout: float = math.inf,
     step: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
+) -> Ablation:
     """Measure the practices that a model's hyperparameters know.
 
     Args:
@@ -136,11 +208,6 @@ def ablate(
         only: measure only practices with one of these texts in their names, and nothing together.
         timeout: s after which no further run begins.
         clock: monotonic, s.
-
-    Returns:
-        ``command``, ``model``, ``seconds`` (of fitting), ``machine``, ``metric``, ``budget``, ``starts`` (what they
-        are, by name), ``rows`` (flat, one a variant, the first of each start being the start) and ``curves`` (one a
-        variant, the mean of its seeds).
 
     Raises:
         KeyError: no such preset.
@@ -156,18 +223,16 @@ def ablate(
         data = budget.load(recipe, hp, cache, rows, WATCHED)
         terms = Terms(recipe, data, range(seeds), runs / "ablate" / recipe.name, until, clock, step)
         found += [(name, *one) for one in _variants(terms, name, hp, only)]
-    used = {"rows": len(data.train), "validation": len(data.validation or []), "test": len(data.test), "seeds": seeds}
-    return {
-        "command": "ablate",
-        "model": recipe.name,
-        "seconds": round(sum(run.seconds for *_, done in found for run in done), 1),
-        "machine": machine(),
-        "metric": recipe.scoring.criterion.name,
-        "budget": used,
-        "starts": {name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
-        "rows": _rows(recipe, found),
-        "curves": [{"start": s, "practice": p, "values": _mean_curve(done)} for s, p, _, done in found],
-    }
+    return Ablation(
+        model=recipe.name,
+        seconds=round(sum(run.seconds for *_, done in found for run in done), 1),
+        machine=machine(),
+        metric=recipe.scoring.criterion.name,
+        budget=budget.spent(data, seeds),
+        starts={name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
+        rows=_rows(recipe, found),
+        curves=[Curve(start, practice, _mean_curve(done)) for start, practice, _, done in found],
+    )
 
 
 def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
@@ -187,30 +252,28 @@ def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterato
         yield name, changes, terms.runs(f"{start}, {name}", replace(hp, **changes))
 
 
-def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[dict[str, Any]]:
+def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[AblationRow]:
     starts = {start: done for start, name, _, done in found if name == START}
-    more = recipe.scoring.criterion.more
-    return [
-        {"start": start, "practice": name, "changes": ", ".join(f"{k}={v}" for k, v in changes.items())}
-        | _figures(done, starts[start], more)
-        for start, name, changes, done in found
-    ]
-
-
-def _figures(done: Sequence[Run], first: Sequence[Run], more_is_better: bool) -> dict[str, float]:
-    differences = [b.test - a.test for a, b in zip(first, done, strict=True)]  # with the same seed
-    gaps = [run.train - run.test if more_is_better else run.test - run.train for run in done]
-    return {
-        "epochs": fmean(run.epochs for run in done),
-        "seconds": fmean(run.seconds for run in done),
-        "train": fmean(run.train for run in done),
-        "validation": fmean(run.validation for run in done),
-        "test": fmean(run.test for run in done),
-        "test_spread": _spread([run.test for run in done]),
-        "gap": fmean(gaps),
-        "difference": fmean(differences),
-        "difference_spread": _spread(differences),
-    }
+    sign = 1 if recipe.scoring.criterion.more else -1
+    rows = []
+    for start, name, changes, done in found:
+        differences = [run.test - first.test for first, run in zip(starts[start], done, strict=True)]  # of one seed
+        row = AblationRow(
+            start=start,
+            practice=name,
+            changes=", ".join(f"{k}={v}" for k, v in changes.items()),
+            epochs=fmean(run.epochs for run in done),
+            seconds=fmean(run.seconds for run in done),
+            train=fmean(run.train for run in done),
+            validation=fmean(run.validation for run in done),
+            test=fmean(run.test for run in done),
+            test_spread=_spread([run.test for run in done]),
+            gap=fmean(sign * (run.train - run.test) for run in done),
+            difference=fmean(differences),
+            difference_spread=_spread(differences),
+        )
+        rows.append(row)
+    return rows
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -218,42 +281,24 @@ def _spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def _mean_curve(done: Sequence[Run]) -> list[float]:
+def _mean_curve(done: Sequence[Run]) -> list[Number]:
     """As far as all seeds went."""
     return [fmean(values) for values in zip(*(run.curve for run in done), strict=False)]
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The tables of a result, one a start; shares in percent."""
-    used = result["budget"]
-    share = result["metric"] == "accuracy"
-    unit = f"{result['metric']}, %" if share else result["metric"]
-    parts = [
-        f"{used['rows']:,} rows to learn from, {used['validation']:,} watched, {used['test']:,} held out; mean ± "
-        f"standard deviation over {used['seeds']} seeds. The difference to the start is taken seed by seed. The gap is "
-        "how much better the fitted rows do than the held-out ones. What is done together was chosen on the watched "
-        "rows."
-    ]
-    for start, what in result["starts"].items():
-        head = (f"from `{start}`", "changes", f"test {unit}", "to the start", "gap", "epochs", "s")
-        rows = [_cells(row, 100 if share else 1) for row in result["rows"] if row["start"] == start]
-        parts += [*([f"{what}\n"] if what else []), table(head, rows, range(2, len(head)))]
-    return "\n".join([f"{parts[0]}\n", *parts[1:]])
-
-
-def _cells(row: Mapping[str, Any], scale: int) -> list[str]:
+def _cells(row: AblationRow, scale: int) -> list[str]:
     digits = 2 if scale == 100 else 4
-    test, spread, gap, to, to_spread = (
-        "–" if row[name] is None else f"{scale * row[name]:{sign}.{digits}f}"
-        for name, sign in (
-            ("test", ""),
-            ("test_spread", ""),
-            ("gap", "+"),
-            ("difference", "+"),
-            ("difference_spread", ""),
-        )
-    )
-    difference = "" if row["practice"] == START else f"{to} ± {to_spread}"
-    changes = f"`{row['changes']}`" if row["changes"] else ""
-    shown = [row["practice"], changes, f"{test} ± {spread}", difference, gap]
-    return [*shown, f"{row['epochs']:.1f}", f"{row['seconds']:.1f}"]
+
+    def text(value: Number, sign: str = "") -> str:
+        return "–" if value is None or value != value else f"{scale * value:{sign}.{digits}f}"
+
+    difference = f"{text(row.difference, '+')} ± {text(row.difference_spread)}"
+    return [
+        row.practice,
+        f"`{row.changes}`" if row.changes else "",
+        f"{text(row.test)} ± {text(row.test_spread)}",
+        "" if row.practice == START else difference,
+        text(row.gap, "+"),
+        f"{row.epochs:.1f}",
+        f"{row.seconds:.1f}",
+    ]

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytorch_lightning as lightning
 import torch
+from msgspec import UNSET, UnsetType
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -13,6 +15,21 @@ from training.fit import Batch
 from training.packaging import export
 from training.recipe import Data, Recipe, Split, Trained
 from training.statistics.decisive import Scoring
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """Rows to learn from, watched and held out, epochs of a training, and seeds, in a comparison of trainings."""
+
+    rows: int
+    validation: int
+    test: int
+    seeds: int
+    epochs: int | UnsetType = UNSET
+
+
+def spent(data: Data, seeds: int, epochs: int | UnsetType = UNSET) -> Spent:
+    """Return what trainings on some data are given."""
+    return Spent(len(data.train), len(data.validation or []), len(data.test), seeds, epochs)
 
 
 def within(data: Data, rows: int | None, watched: int | None = None) -> Data:

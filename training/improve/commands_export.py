@@ -54,9 +54,9 @@ def export_command(
     except (KeyError, ValueError, DataError, ArchiveError) as error:
         fail(error)
     print_export(result, console)
-    if result["rows"]:
-        console.print(f"written: {', '.join(row['file'] for row in result['rows'])} into {output}", markup=False)
+    if result.rows:
+        console.print(f"written: {', '.join(row.file for row in result.rows)} into {output}", markup=False)
     if report:
         console.print(f"written: {document.write_result(result, report)}", markup=False)
-    if result["failed"]:
+    if result.failed:
         raise typer.Exit(1)

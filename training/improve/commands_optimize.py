@@ -1,7 +1,7 @@
 """The command ``optimize``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -9,6 +9,9 @@ from rich.table import Table
 from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
+
+if TYPE_CHECKING:
+    from training.improve.optimize.result import Optimization
 
 
 def optimize_command(
@@ -68,11 +71,9 @@ def optimize_command(
         console.print(f"{registered.archive}: {registered.state} ({registered.why})", markup=False)
 
 
-def _print(found: dict[str, Any]) -> None:
-    from training.improve.optimize.result import brief, verdict
-
-    head, *rows = brief(found)
-    table = Table(title=f"{found['model']} {found['version']}, {found['held_out']:,} held-out rows")
+def _print(result: "Optimization") -> None:
+    head, *rows = result.brief()
+    table = Table(title=f"{result.model} {result.version}, {result.held_out:,} held-out rows")
     for i, column in enumerate(head):
         outer = i in (0, len(head) - 1)  # in words, which may wrap
         table.add_column(
@@ -81,6 +82,6 @@ def _print(found: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    for name, why in found["left_out"].items():
+    for name, why in result.left_out.items():
         console.print(f"not made: {name} ({why})", markup=False)
-    console.print(verdict(found), markup=False)
+    console.print(result.verdict, markup=False)

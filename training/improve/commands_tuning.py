@@ -1,15 +1,18 @@
 """The commands that measure and tune a training: ``ablate`` and ``search``."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from rich.markdown import Markdown
 
 from serving.command_line import CACHE, RUNS, Cache, Runs, console, fail, telling
 from serving.settings import ROOT
+from training.figures.result import Result
+
+R = TypeVar("R", bound=Result)
 
 Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
 Rows = Annotated[int | None, typer.Option(min=2, help="Rows to learn from; default: all.")]
@@ -57,7 +60,7 @@ def ablate_command(
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
         _interrupted()
-    _write(result, ablate.markdown, ablation_plot.draw, output)
+    _write(result, ablation_plot.draw, output)
 
 
 def search_command(
@@ -102,24 +105,19 @@ def search_command(
         fail(error)
     except KeyboardInterrupt:
         _interrupted()
-    _write(result, search_report.markdown, search_report.draw, output)
-    if result["better"]:
-        path = search.write_preset(recipe, result)
+    _write(result, search_report.draw, output)
+    if result.better:
+        path = search.write_preset(recipe, result.hyperparameters)
         console.print(f"{path}: `python -m training train {model} --preset found` uses it", markup=False)
     else:
-        console.print(f"the preset {result['preset']} stays: with other seeds nothing better was found")
+        console.print(f"the preset {result.preset} stays: with other seeds nothing better was found")
 
 
-def _write(
-    result: Mapping[str, Any],
-    markdown: Callable[[Mapping[str, Any]], str],
-    draw: Callable[[Mapping[str, Any], Path], None],
-    folder: Path,
-) -> None:
+def _write(result: R, draw: Callable[[R, Path], None], folder: Path) -> None:
     """Print the result, and write it as JSON with its picture."""
     from training.improve.practices.document import write_result
 
-    console.print(Markdown(markdown(result)))
+    console.print(Markdown(result.markdown()))
     text = write_result(result, folder)
     picture = text.with_suffix(".png")
     draw(result, picture)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from rich.console import Console
@@ -17,7 +17,8 @@ from handlers.contract.model_card import Evaluation
 from serving import documents
 from training import evaluate, fit
 from training.figures.machine import machine
-from training.figures.picture import picture
+from training.figures.picture import picture, plotted
+from training.figures.result import Result, Row
 from training.figures.text import figure, table, terminal_table
 from training.packaging import export
 from training.recipe import Recipe
@@ -25,6 +26,64 @@ from training.recipe import Recipe
 STARTS: dict[str, dict[str, Any]] = {"pretrained": {"pretrained": True}, "from scratch": {"pretrained": False}}
 SIZES = (100, 500, 2_000)
 STEPS = 190  # of every run, at least: three times through the most rows, sixty times through the fewest
+
+
+class CurveRow(Row, frozen=True, kw_only=True):
+    """The metrics of a run on one slice of ``held_out`` rows, whose name is empty where there are no slices."""
+
+    start: str
+    rows: int
+    epochs: int
+    seconds: float
+    slice: str
+    held_out: int | None
+
+
+class BaselineRow(Row, frozen=True, kw_only=True):
+    """The metrics of a baseline on one slice."""
+
+    baseline: str
+    slice: str
+
+
+class LearningCurve(Result, frozen=True, kw_only=True, tag="learning-curve"):
+    """What ever more rows are worth.
+
+    Attributes:
+        seconds: of all runs.
+        metric: that is shown.
+        steps: of every run, at least.
+        hyperparameters: of the preset: the key set is open.
+    """
+
+    heading = "What pretraining is worth"
+    tables: ClassVar[Mapping[str, type[Row]]] = {"rows": CurveRow, "baselines": BaselineRow}
+
+    metric: str
+    steps: int
+    hyperparameters: dict[str, Any]
+    rows: list[CurveRow]
+    baselines: list[BaselineRow]
+
+    def cells(self) -> list[list[str]]:
+        """Return the metric of each run and of each baseline, a column for each slice; the first row is the heading."""
+        metric = self.metric
+        slices = list(dict.fromkeys(row.slice for row in self.rows))
+        lines: dict[tuple[str, ...], list[str]] = {}
+        for row in self.rows:
+            run = (row.start, f"{row.rows:,}", str(row.epochs), f"{row.seconds:.0f}")
+            lines.setdefault(run, []).append(figure(row.figures[metric]))
+        for baseline in self.baselines:
+            lines.setdefault((baseline.baseline, "", "", ""), []).append(figure(baseline.figures[metric]))
+        heading = ["start", "rows", "epochs", "s", *(f"{metric}, {name}" if name else metric for name in slices)]
+        return [heading, *([*run, *values] for run, values in lines.items())]
+
+    def markdown(self) -> str:
+        """Return the table."""
+        heading, *lines = self.cells()
+        held_out = ", ".join(dict.fromkeys(f"{row.held_out:,} {row.slice}".strip() for row in self.rows))
+        told = f"Of each run the same network, at least {self.steps} steps, and the same held-out rows: {held_out}."
+        return f"{table(heading, lines, range(1, len(heading)))}\n{told}"
 
 
 def learning_curve(
@@ -37,7 +96,7 @@ def learning_curve(
     checkpoints: Path,
     steps: int = STEPS,
     step: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> LearningCurve:
     """Train on some rows and measure on all held-out rows, for each size and start.
 
     A curve that was interrupted goes on: each finished run is kept in ``checkpoints`` until all are.
@@ -48,11 +107,6 @@ def learning_curve(
         sizes: numbers of training rows.
         metric: that is shown; None for the one that decides.
         steps: that every run takes at least, so that few rows are not also trained for less.
-
-    Returns:
-        ``command``, ``model``, ``seconds`` (of all runs), ``machine``, ``metric``, ``steps``, ``hyperparameters``;
-        ``rows``, flat: ``start``, ``rows``, ``epochs``, ``seconds``, ``slice`` (empty without slices), ``held_out`` and
-        the metrics of each run and slice; ``baselines``: ``baseline``, ``slice`` and the metrics.
 
     Raises:
         KeyError: no such preset.
@@ -69,20 +123,20 @@ def learning_curve(
         kept.append(checkpoints / recipe.name / f"curve-{_key(recipe, run)}.json")
         one = _run(recipe, run, cache, checkpoints, kept[-1])
         metric = _metric(one.evaluation, metric)
-        found.append(({"start": start, "rows": run.rows, "epochs": run.epochs, "seconds": one.seconds}, one))
+        found.append((start, run, one))
     for path in kept:
         path.unlink(missing_ok=True)
-    return {
-        "command": "learning-curve",
-        "model": recipe.name,
-        "seconds": round(sum(one.seconds for _, one in found), 1),
-        "machine": machine(),
-        "metric": metric,
-        "steps": steps,
-        "hyperparameters": asdict(hp),
-        "rows": [run | part for run, one in found for part in _slices(one.evaluation)],
-        "baselines": _baselines(found[-1][1].evaluation),
-    }
+    assert metric
+    return LearningCurve(
+        model=recipe.name,
+        seconds=round(sum(one.seconds for *_, one in found), 1),
+        machine=machine(),
+        metric=metric,
+        steps=steps,
+        hyperparameters=asdict(hp),
+        rows=[row for start, run, one in found for row in _rows(start, run, one)],
+        baselines=_baselines(found[-1][-1].evaluation),
+    )
 
 
 def _plan(hp: Any, sizes: Sequence[int], steps: int, starts: Mapping[str, dict[str, Any]]) -> list[tuple[str, Any]]:
@@ -138,64 +192,51 @@ def _parts(evaluation: Evaluation) -> Mapping[str, Evaluation]:
     return evaluation.slices or {"": evaluation}
 
 
-def _slices(evaluation: Evaluation) -> list[dict[str, Any]]:
-    parts = _parts(evaluation).items()
-    return [{"slice": name, "held_out": part.rows, **part.metrics} for name, part in parts]
-
-
-def _baselines(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _rows(start: str, hp: Any, run: _Run) -> list[CurveRow]:
     return [
-        {"baseline": baseline, "slice": name, **metrics}
-        for baseline in evaluation.baselines or {}
-        for name, part in _parts(evaluation).items()
-        for metrics in [(part.baselines or {})[baseline]]
+        CurveRow(
+            start=start,
+            rows=hp.rows,
+            epochs=hp.epochs,
+            seconds=run.seconds,
+            slice=name,
+            held_out=part.rows,
+            figures=part.metrics,
+        )
+        for name, part in _parts(run.evaluation).items()
     ]
 
 
-def cells(curve: Mapping[str, Any]) -> list[list[str]]:
-    """The metric of each run and of each baseline, a column for each slice; the first row is the heading."""
-    metric, rows = curve["metric"], curve["rows"]
-    slices = list(dict.fromkeys(row["slice"] for row in rows))
-    lines: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        run = (row["start"], f"{row['rows']:,}", str(row["epochs"]), f"{row['seconds']:.0f}")
-        lines.setdefault(run, []).append(figure(row[metric]))
-    for row in curve["baselines"]:
-        lines.setdefault((row["baseline"], "", "", ""), []).append(figure(row[metric]))
-    heading = ["start", "rows", "epochs", "s", *(f"{metric}, {name}" if name else metric for name in slices)]
-    return [heading, *([*run, *values] for run, values in lines.items())]
+def _baselines(evaluation: Evaluation) -> list[BaselineRow]:
+    return [
+        BaselineRow(baseline=baseline, slice=name, figures=(part.baselines or {})[baseline])
+        for baseline in evaluation.baselines or {}
+        for name, part in _parts(evaluation).items()
+    ]
 
 
-def print_curve(curve: Mapping[str, Any], console: Console) -> None:
+def print_curve(curve: LearningCurve, console: Console) -> None:
     """Print one metric of each run, and of the baselines, by slice."""
-    heading, *lines = cells(curve)
+    heading, *lines = curve.cells()
     console.print(terminal_table("learning curve", heading, lines))
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The table of a result."""
-    heading, *lines = cells(result)
-    held_out = ", ".join(dict.fromkeys(f"{row['held_out']:,} {row['slice']}".strip() for row in result["rows"]))
-    told = f"Of each run the same network, at least {result['steps']} steps, and the same held-out rows: {held_out}."
-    return f"{table(heading, lines, range(1, len(heading)))}\n{told}"
-
-
-def draw(curve: Mapping[str, Any], folder: Path) -> Path:
-    """Draw the curve, a panel for each slice, beside its result; returns the path."""
-    metric, rows = curve["metric"], curve["rows"]
-    names = list(dict.fromkeys(row["slice"] for row in rows))
-    path = folder / f"{curve['command']}-{curve['model']}.png"
+def draw(curve: LearningCurve, path: Path) -> None:
+    """Draw the curve as PNG, a panel for each slice."""
+    metric, rows = curve.metric, curve.rows
+    names = list(dict.fromkeys(row.slice for row in rows))
     with picture(path, 1.5 + 3.5 * len(names), 4) as image:
         for axes, name in zip(image.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
-            for start in dict.fromkeys(row["start"] for row in rows):
-                line = [row for row in rows if (row["start"], row["slice"]) == (start, name)]
-                axes.plot([row["rows"] for row in line], [row[metric] for row in line], marker="o", label=start)
-            for i, row in enumerate(row for row in curve["baselines"] if row["slice"] == name):
-                axes.axhline(row[metric], color="grey", linestyle=("--", ":", "-.")[i % 3], label=row["baseline"])
+            for start in dict.fromkeys(row.start for row in rows):
+                line = [row for row in rows if (row.start, row.slice) == (start, name)]
+                heights = plotted([row.figures[metric] for row in line])
+                axes.plot([row.rows for row in line], heights, marker="o", label=start)
+            for i, row in enumerate(row for row in curve.baselines if row.slice == name):
+                style = ("--", ":", "-.")[i % 3]
+                axes.axhline(row.figures[metric], color="grey", linestyle=style, label=row.baseline)
             axes.set(title=name, xscale="log", xlabel="training rows")
-            axes.set_xticks(sorted({row["rows"] for row in rows}), minor=False)
+            axes.set_xticks(sorted({row.rows for row in rows}), minor=False)
             axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.grid(alpha=0.3)
         image.axes[0].set_ylabel(metric)
         image.axes[-1].legend(fontsize="small")
-    return path

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import numpy as np
 import optuna
 import psutil
 import pytorch_lightning as lightning
@@ -26,7 +26,7 @@ from serving import documents
 from training import fit
 from training.figures.machine import machine
 from training.improve import budget
-from training.improve.search_report import BEST, gain
+from training.improve.search_report import BEST, Search, Training, TrialRow, gain
 from training.recipe import Data, Recipe
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -187,7 +187,7 @@ def search(
     seeds: int = 3,
     seed: int | None = None,
     step: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> Search:
     """Search around a preset, then train the best and the preset alike, with seeds that the search has not used.
 
     Args:
@@ -199,12 +199,6 @@ def search(
         epochs: of a trial; None for the preset's.
         seeds: trainings of the best and of the preset.
         seed: of the sampler; None for another in every process.
-
-    Returns:
-        ``command``, ``model``, ``seconds``, ``machine``, ``metric``, ``budget``, ``preset`` (its name), ``found``
-        (values of the best trial), ``hyperparameters`` (the preset with these), ``better`` (whether they are, on the
-        watched rows), ``rows`` (flat, one a training of the comparison), ``trials``, and ``importance`` (by
-        hyperparameter; empty with too few trials).
 
     Raises:
         KeyError: no such preset.
@@ -224,32 +218,31 @@ def search(
     name = preset or next(iter(recipe.presets))
     compared = _compare(recipe, {name: hp, BEST: replace(hp, **found.params)}, data, seeds)
     done = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in DONE]
-    used = {"rows": len(data.train), "validation": len(data.validation or []), "test": len(data.test)}
-    result = {
-        "command": "search",
-        "model": recipe.name,
-        "seconds": round(sum(one["seconds"] for one in [*done, *compared]), 1),
-        "machine": machine(),
-        "metric": recipe.scoring.criterion.name,
-        "budget": used | {"epochs": hp.epochs, "seeds": seeds},
-        "preset": name,
-        "found": found.params,
-        "hyperparameters": asdict(replace(recipe.preset(preset), **found.params)),
-        "rows": compared,
-        "trials": done,
-        "importance": _importance(study),
-    }
-    return result | {"better": fmean(gain(result, "validation")) > 0}
+    metric = recipe.scoring.criterion.name
+    return Search(
+        model=recipe.name,
+        seconds=round(sum(trial.seconds for trial in done) + sum(row.seconds for row in compared), 1),
+        machine=machine(),
+        metric=metric,
+        budget=budget.spent(data, seeds, hp.epochs),
+        preset=name,
+        found=found.params,
+        hyperparameters=asdict(replace(recipe.preset(preset), **found.params)),
+        rows=compared,
+        trials=done,
+        importance=_importance(study),
+        better=bool(np.mean(gain(metric, compared, "validation")) > 0),
+    )
 
 
-def write_preset(recipe: Recipe[Any], result: Mapping[str, Any]) -> Path:
-    """Write what was found where the recipe reads it as the preset ``found``; returns the path."""
+def write_preset(recipe: Recipe[Any], hyperparameters: Mapping[str, Any]) -> Path:
+    """Write hyperparameters where the recipe reads them as the preset ``found``; returns the path."""
     recipe.found.mkdir(parents=True, exist_ok=True)
-    documents.write(recipe.found_file, result["hyperparameters"], dict[str, Any], private=False)
+    documents.write(recipe.found_file, hyperparameters, dict[str, Any], private=False)
     return recipe.found_file
 
 
-def _compare(recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds: int) -> list[dict[str, Any]]:
+def _compare(recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds: int) -> list[Training]:
     rows = []
     for name, hp in presets.items():
         for seed in range(hp.seed + 1, hp.seed + 1 + seeds):
@@ -257,21 +250,20 @@ def _compare(recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds:
                 trained = fit.fit(recipe, name, replace(hp, seed=seed), data, Path(folder), progress=False)
             assert data.validation
             watched, test = (budget.measure(trained, split) for split in (data.validation, data.test))
-            rows.append({"preset": name, "seed": seed, "validation": watched, "test": test, "seconds": trained.seconds})
+            rows.append(Training(preset=name, seed=seed, validation=watched, test=test, seconds=trained.seconds))
     return rows
 
 
-def _trial(trial: FrozenTrial) -> dict[str, Any]:
-    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+def _trial(trial: FrozenTrial) -> TrialRow:
     values = trial.intermediate_values
-    return {
-        "number": trial.number,
-        "state": trial.state.name.lower(),
-        "epochs": len(values),
-        "value": values[max(values)],
-        "seconds": round(seconds, 1),
-        **trial.params,
-    }
+    return TrialRow(
+        number=trial.number,
+        state=trial.state.name.lower(),
+        epochs=len(values),
+        value=values[max(values)],
+        seconds=round(trial.duration.total_seconds() if trial.duration else 0.0, 1),
+        figures=trial.params,
+    )
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

@@ -1,64 +1,111 @@
 """What a hyperparameter search found: as Markdown, and as a picture of its history and of what mattered."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
+from typing import Any, ClassVar, Literal
 
-from training.figures.picture import picture
+import msgspec
+import numpy as np
+
+from handlers.contract import Array
+from handlers.contract.model_card import Number
+from training.figures.picture import picture, plotted
+from training.figures.result import Result, Row
+from training.improve.budget import Spent
 from training.statistics.criteria import more_is_better
 
 BEST = "best trial"
 
 
-def gain(result: Mapping[str, Any], part: str) -> list[float]:
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the comparison; the metric that decides is null where a training that went astray made no number."""
+
+    preset: str
+    seed: int
+    validation: Number
+    test: Number
+    seconds: float
+
+
+class TrialRow(Row, frozen=True, kw_only=True):
+    """A trial with its hyperparameters; ``value`` is of its last epoch, on the rows that are watched."""
+
+    number: int
+    state: str
+    epochs: int
+    value: Number
+    seconds: float
+
+
+class Search(Result, frozen=True, kw_only=True, tag="search"):
+    """What a search found.
+
+    Attributes:
+        metric: that decides.
+        preset: that was searched around.
+        found: hyperparameters that the best trial changes: the key set is open.
+        hyperparameters: the preset with these.
+        rows: the comparison, with seeds that the search has not used.
+        importance: by hyperparameter; empty with too few trials.
+        better: whether the best trial is, on the watched rows.
+    """
+
+    heading = "Hyperparameter search"
+    tables: ClassVar[Mapping[str, type[Row]]] = {"trials": TrialRow}
+
+    metric: str
+    budget: Spent
+    preset: str
+    found: dict[str, Any]
+    hyperparameters: dict[str, Any]
+    rows: list[Training]
+    trials: list[TrialRow]
+    importance: dict[str, float]
+    better: bool
+
+    def markdown(self) -> str:
+        """Return the comparison, the values that were found and what mattered; shares in percent."""
+        used, share = self.budget, self.metric == "accuracy"
+        pruned = sum(trial.state == "pruned" for trial in self.trials)
+        unit = f"{self.metric}, %" if share else self.metric
+        lines = [
+            f"{len(self.trials)} trials, {pruned} of them pruned, of {used.epochs} epochs on {used.rows:,} rows. Then "
+            f"the preset `{self.preset}` and the best trial with {used.seeds} seeds that the search has not used, on "
+            f"the same rows for as many epochs; {used.validation:,} rows watched, {used.test:,} held out.",
+            "",
+            f"| | {unit}, watched | held out | s |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        scale = 100 if share else 1
+        for name in (self.preset, BEST):
+            rows = [row for row in self.rows if row.preset == name]
+            columns = ([row.validation for row in rows], [row.test for row in rows])
+            cells = [_with_spread(plotted(column), scale) for column in columns]
+            lines.append(f"| {name} | {' | '.join(cells)} | {fmean(row.seconds for row in rows):.1f} |")
+        gains = (_with_spread(gain(self.metric, self.rows, part), scale, "+") for part in ("validation", "test"))
+        lines += [f"| better by, seed by seed | {' | '.join(gains)} | |", "", f"Found: {_values(self.found)}."]
+        if self.importance:
+            parts = (f"{name} {100 * weight:.0f} %" for name, weight in self.importance.items())
+            lines.append(f"Share of the differences between complete trials that each explains: {', '.join(parts)}.")
+        return "\n".join(lines) + "\n"
+
+
+def gain(metric: str, rows: Sequence[Training], part: Literal["validation", "test"]) -> Array:
     """By how much the best trial is better than the preset, seed by seed, on ``validation`` or ``test`` rows."""
-    best = [_number(row[part]) for row in result["rows"] if row["preset"] == BEST]
-    before = [_number(row[part]) for row in result["rows"] if row["preset"] != BEST]
-    sign = 1 if more_is_better(result["metric"]) else -1
-    return [sign * (b - a) for a, b in zip(before, best, strict=True)]
+    best, before = (
+        plotted([getattr(row, part) for row in rows if (row.preset == BEST) is is_best]) for is_best in (True, False)
+    )
+    return best - before if more_is_better(metric) else before - best
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The comparison of a result, the values that were found and what mattered; shares in percent."""
-    used, trials = result["budget"], result["trials"]
-    pruned = sum(trial["state"] == "pruned" for trial in trials)
-    share = result["metric"] == "accuracy"
-    unit = f"{result['metric']}, %" if share else result["metric"]
-    lines = [
-        f"{len(trials)} trials, {pruned} of them pruned, of {used['epochs']} epochs on {used['rows']:,} rows. Then the "
-        f"preset `{result['preset']}` and the best trial with {used['seeds']} seeds that the search has not used, on "
-        f"the same rows for as many epochs; {used['validation']:,} rows watched, {used['test']:,} held out.",
-        "",
-        f"| | {unit}, watched | held out | s |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    scale = 100 if share else 1
-    for name in (result["preset"], BEST):
-        rows = [row for row in result["rows"] if row["preset"] == name]
-        cells = [_with_spread([_number(row[part]) for row in rows], scale) for part in ("validation", "test")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {fmean(row['seconds'] for row in rows):.1f} |")
-    gains = (_with_spread(gain(result, part), scale, "+") for part in ("validation", "test"))
-    lines += [f"| better by, seed by seed | {' | '.join(gains)} | |", "", f"Found: {_values(result['found'])}."]
-    if result["importance"]:
-        parts = (f"{name} {100 * weight:.0f} %" for name, weight in result["importance"].items())
-        lines.append(f"Share of the differences between complete trials that each explains: {', '.join(parts)}.")
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None) -> float:
-    """A file has null for what is no number."""
-    return math.nan if value is None else value
-
-
-def _with_spread(values: list[float], scale: int, sign: str = "") -> str:
-    if not all(map(math.isfinite, values)):
+def _with_spread(values: Array, scale: int, sign: str = "") -> str:
+    if not np.isfinite(values).all():
         return "–"
-    spread = stdev(values) if len(values) > 1 else 0.0
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
     digits = 2 if scale == 100 else 4
-    return f"{scale * fmean(values):{sign}.{digits}f} ± {scale * spread:.{digits}f}"
+    return f"{scale * np.mean(values):{sign}.{digits}f} ± {scale * spread:.{digits}f}"
 
 
 def _values(found: Mapping[str, Any]) -> str:
@@ -66,24 +113,24 @@ def _values(found: Mapping[str, Any]) -> str:
     return ", ".join(f"`{name}` {value}" for name, value in shown.items())
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
+def draw(result: Search, path: Path) -> None:
     """Draw a result of `search` as PNG: each trial's value with the best so far, and the importances."""
     with picture(path, 12, 4.5, dpi=100) as figure:
         history, importance = figure.subplots(1, 2, width_ratios=(3, 2))
         for state, marker in (("complete", "o"), ("pruned", "x")):
-            trials = [trial for trial in result["trials"] if trial["state"] == state]
-            values = [_number(trial["value"]) for trial in trials]
-            history.scatter([trial["number"] for trial in trials], values, marker=marker, label=state)
-        complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
-        better = max if more_is_better(result["metric"]) else min
-        best = list(accumulate((_number(trial["value"]) for trial in complete), better))
-        history.step([trial["number"] for trial in complete], best, where="post", color="grey", label="best so far")
-        what = "loss" if result["metric"] == "rmse" else result["metric"]
+            trials = [trial for trial in result.trials if trial.state == state]
+            values = plotted([trial.value for trial in trials])
+            history.scatter([trial.number for trial in trials], values, marker=marker, label=state)
+        complete = [trial for trial in result.trials if trial.state == "complete"]
+        better = max if more_is_better(result.metric) else min
+        best = list(accumulate(plotted([trial.value for trial in complete]).tolist(), better))
+        history.step([trial.number for trial in complete], best, where="post", color="grey", label="best so far")
+        what = "loss" if result.metric == "rmse" else result.metric
         history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")
         history.legend(fontsize="small")
         history.grid(alpha=0.3)
-        names = list(result["importance"])
-        importance.barh(range(len(names)), [100 * result["importance"][name] for name in names])
+        names = list(result.importance)
+        importance.barh(range(len(names)), [100 * result.importance[name] for name in names])
         importance.set_yticks(range(len(names)), names)
         importance.invert_yaxis()
         importance.set(xlabel="% of the differences between complete trials (fANOVA)", title="importance")

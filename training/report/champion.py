@@ -5,21 +5,23 @@ python -m training report fashion
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import torch
+from msgspec import UNSET, UnsetType
 
 from handlers.contract import Array, ModelContract
-from handlers.contract.model_card import Evaluation
+from handlers.contract.model_card import Calibration, Evaluation, Interval, Lead, Number
 from handlers.engine import Engine, load_engine
 from serving.registry import Registry
 from training import evaluate
 from training.champion import learned_from, unpack
 from training.figures.machine import machine
+from training.figures.result import Result, Row
 from training.figures.text import figure, table
 from training.packaging import export
 from training.packaging.serving_settings import serving_of
@@ -27,19 +29,70 @@ from training.recipe import Recipe, Split
 from training.report import page
 
 
-@dataclass(frozen=True)
-class ChampionReport:
-    """What was found.
+class ModelRow(Row, frozen=True, kw_only=True):
+    """The metrics of the model, or of a baseline."""
+
+    model: str
+
+
+class SliceRow(ModelRow, frozen=True, kw_only=True):
+    """The same on a slice of the held-out rows, of which there are ``held_out``; a baseline has no intervals."""
+
+    slice: str
+    held_out: int | None
+    intervals: dict[str, Interval]
+
+
+class Report(Result, frozen=True, kw_only=True, tag="report"):
+    """How good a champion is.
 
     Attributes:
-        contract: of the champion, with the evaluation measured anew.
-        page: where the page is.
-        result: for ``docs/practices``; ``rows`` has the metrics of the model and of each baseline.
+        primary: the metric that decides.
+        parity: as of ``Lineage``.
+        rows: of the model, then of each baseline.
+        slices: of each slice likewise; unset in a former version's.
+        intervals: of the model's metrics.
+        gains: over each baseline.
+        calibration: without bins; None without a temperature.
     """
+
+    heading = "Evaluation and calibration"
+    tables: ClassVar[Mapping[str, type[Row]]] = {"rows": ModelRow, "slices": SliceRow}
+
+    held_out: int | None
+    primary: str
+    fit_seconds: float | None
+    parity: dict[str, int | float]
+    rows: list[ModelRow]
+    slices: list[SliceRow] | UnsetType = UNSET
+    intervals: dict[str, Interval]
+    gains: dict[str, Lead]
+    calibration: Calibration | None
+
+    def markdown(self) -> str:
+        """Return every metric of the model with its interval, beside the baselines'."""
+        metrics = list(self.rows[0].figures)
+        first, *others = self.rows
+        rows = [[first.model, *(_cell(first.figures[name], self.intervals.get(name)) for name in metrics)]]
+        rows += [[row.model, *(figure(row.figures[name]) for name in metrics)] for row in others]
+        told = [f"95 % intervals in brackets, over {self.held_out:,} held-out rows."]
+        if (measured := self.calibration) and measured.scaled:
+            told.append(
+                f"Calibration: ECE {figure(measured.ece)}, log loss {figure(measured.log_loss)}; with the "
+                f"temperature {measured.temperature:.3f}, fitted on validation rows, "
+                f"{figure(measured.scaled.ece)} and {figure(measured.scaled.log_loss)}."
+            )
+        by_slice = f"\n\n{_by_slice(self.slices)}" if self.slices else ""
+        return f"{table(['model', *metrics], rows)}\n{' '.join(told)}{by_slice}"
+
+
+@dataclass(frozen=True)
+class ChampionReport:
+    """The contract of a champion, with the evaluation measured anew, the page about it, and the figures."""
 
     contract: ModelContract
     page: Path
-    result: dict[str, Any]
+    result: Report
 
 
 def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> ChampionReport:
@@ -62,29 +115,17 @@ def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> Cha
     return ChampionReport(contract, written, _result(contract, time.monotonic() - started))
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The table of a result: every metric of the model with its interval, beside the baselines'."""
-    metrics = [name for name in result["rows"][0] if name != "model"]
-    first, *others = result["rows"]
-    rows = [[first["model"], *(_cell(first[name], result["intervals"].get(name)) for name in metrics)]]
-    rows += [[row["model"], *(figure(row[name]) for name in metrics)] for row in others]
-    told = [f"95 % intervals in brackets, over {result['held_out']:,} held-out rows."]
-    if calibration := result["calibration"]:
-        told.append(
-            f"Calibration: ECE {figure(calibration['ece'])}, log loss {figure(calibration['log_loss'])}; with the "
-            f"temperature {calibration['temperature']:.3f}, fitted on validation rows, "
-            f"{figure(calibration['scaled']['ece'])} and {figure(calibration['scaled']['log_loss'])}."
-        )
-    by_slice = f"\n\n{_by_slice(result)}" if result.get("slices") else ""
-    return f"{table(['model', *metrics], rows)}\n{' '.join(told)}{by_slice}"
-
-
-def _by_slice(result: Mapping[str, Any]) -> str:
+def _by_slice(slices: Sequence[SliceRow]) -> str:
     """A second table: each part of the held-out rows by itself."""
-    metrics = [name for name in result["slices"][0] if name not in ("slice", "held_out", "model", "intervals")]
+    metrics = list(slices[0].figures)
     rows = [
-        [row["slice"], f"{row['held_out']:,}", row["model"], *(_cell(row[m], row["intervals"].get(m)) for m in metrics)]
-        for row in result["slices"]
+        [
+            row.slice,
+            f"{row.held_out:,}",
+            row.model,
+            *(_cell(row.figures[name], row.intervals.get(name)) for name in metrics),
+        ]
+        for row in slices
     ]
     return table(["slice", "rows", "model", *metrics], rows, right=(1,))
 
@@ -93,38 +134,40 @@ def _output(recipe: Recipe[Any], contract: ModelContract, engine: Engine, split:
     return export.run(recipe, engine, split, contract.graph_outputs[0])
 
 
-def _cell(value: float, interval: list[float] | None) -> str:
+def _cell(value: Number, interval: Interval | None) -> str:
     return figure(value) + (f" ({figure(interval[0])} to {figure(interval[1])})" if interval else "")
 
 
-def _result(contract: ModelContract, seconds: float) -> dict[str, Any]:
+def _result(contract: ModelContract, seconds: float) -> Report:
     evaluation, lineage = contract.evaluation, contract.lineage
     title = f"{contract.name}, preset {lineage.preset}"
     calibration = evaluation.calibration
     temperate = calibration is not None and calibration.temperature is not None
-    result = {
-        "command": "report",
-        "model": contract.name,
-        "seconds": round(seconds, 1),
-        "machine": machine(),
-        "held_out": evaluation.rows,
-        "primary": evaluation.primary,
-        "fit_seconds": lineage.fit_seconds,
-        "parity": lineage.parity,
-        "rows": [{"model": name, **metrics} for name, metrics in evaluation.compared(title).items()],
-        "slices": [row for part in evaluation.slices.items() for row in _slice(title, *part)],
-        "intervals": evaluation.intervals,
-        "gains": evaluation.gains,
-        "calibration": msgspec.structs.replace(calibration, bins=[]) if calibration and temperate else None,
-    }
-    plain: dict[str, Any] = msgspec.to_builtins(result)
-    return plain
+    return Report(
+        model=contract.name,
+        seconds=round(seconds, 1),
+        machine=machine(),
+        held_out=evaluation.rows,
+        primary=evaluation.primary,
+        fit_seconds=lineage.fit_seconds,
+        parity=lineage.parity,
+        rows=[ModelRow(model=name, figures=metrics) for name, metrics in evaluation.compared(title).items()],
+        slices=[row for part in evaluation.slices.items() for row in _slice(title, *part)],
+        intervals=evaluation.intervals or {},
+        gains=evaluation.gains or {},
+        calibration=msgspec.structs.replace(calibration, bins=[]) if calibration and temperate else None,
+    )
 
 
-def _slice(model: str, name: str, part: Evaluation) -> list[dict[str, Any]]:
+def _slice(model: str, name: str, part: Evaluation) -> list[SliceRow]:
     """The rows of one slice: the model's, with intervals, then the baselines'."""
-    known = {"slice": name, "held_out": part.rows}
     return [
-        known | {"model": other, **metrics, "intervals": part.intervals if other == model else {}}
+        SliceRow(
+            slice=name,
+            held_out=part.rows,
+            model=other,
+            figures=metrics,
+            intervals=(part.intervals or {}) if other == model else {},
+        )
         for other, metrics in part.compared(model).items()
     ]

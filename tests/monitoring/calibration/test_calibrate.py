@@ -1,9 +1,7 @@
 """The calibration of drift on a real year, with fewer windows than `python -m monitoring calibrate flights` draws."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,8 @@ from monitoring.live.drift import LEVEL
 from serving.registry import ArchiveError, Registry
 from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
-from training.improve.practices import document, monitored
+from training.improve.practices import document
+from training.improve.practices.monitored import AlarmsRow, DriftAlarms
 from training.statistics.usual import ROWS
 
 MAY, OCTOBER = datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC)
@@ -30,13 +29,13 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
 
 
 @pytest.fixture(scope="module")
-def result(year: Timeline) -> dict[str, Any]:
+def result(year: Timeline) -> DriftAlarms:
     return calibrate(year, MAY, OCTOBER, windows=12, left_out=2)
 
 
-def row(result: Mapping[str, Any], period: str) -> dict[str, Any]:
-    (found,) = [one for one in result["rows"] if one["period"] == period]
-    return dict(found)
+def row(result: DriftAlarms, period: str) -> AlarmsRow:
+    (found,) = [row for row in result.rows if row.period == period]
+    return found
 
 
 def test_the_timeline_is_the_year_in_order_and_the_version_knows_its_first_two_months(year: Timeline) -> None:
@@ -51,16 +50,16 @@ def test_the_timeline_is_the_year_in_order_and_the_version_knows_its_first_two_m
     assert one.prediction.time == datetime(2013, 1, 1, 10, tzinfo=UTC)
 
 
-def test_what_the_version_knows_hardly_ever_alarms_and_the_summer_nearly_always(result: dict[str, Any]) -> None:
-    assert row(result, "known")["alarm"] == 0
-    assert row(result, "2013-05-01 to 2013-10-01")["alarm"] >= 0.95
-    assert row(result, "2013-05-01 to 2013-10-01")["errors"] > 0.5
+def test_what_the_version_knows_hardly_ever_alarms_and_the_summer_nearly_always(result: DriftAlarms) -> None:
+    assert row(result, "known").alarm == 0
+    assert row(result, "2013-05-01 to 2013-10-01").alarm >= 0.95
+    assert row(result, "2013-05-01 to 2013-10-01").errors > 0.5
 
 
-def test_every_month_that_came_after_is_told(result: dict[str, Any]) -> None:
-    periods = [one["period"] for one in result["rows"]]
+def test_every_month_that_came_after_is_told(result: DriftAlarms) -> None:
+    periods = [row.period for row in result.rows]
     assert periods[3:] == [f"2013-{month:02}" for month in range(3, 13)]
-    assert (result["window"], result["level"]) == (5959, LEVEL)  # a week of the winter
+    assert (result.window, result.level) == (5959, LEVEL)  # a week of the winter
 
 
 def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> None:
@@ -69,12 +68,12 @@ def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> No
     assert contract.reference.inputs.keys() == year.contract.reference.inputs.keys()
 
 
-def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: dict[str, Any], tmp_path: Path) -> None:
+def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: DriftAlarms, tmp_path: Path) -> None:
     written = document.write_result(result, tmp_path)
     assert written.name == "drift-flights.json"
     draw(result, tmp_path / "drift-flights.png")
     assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
-    table = monitored.drift_markdown(document.read(tmp_path)["drift-flights"])
+    table = document.read_results(tmp_path)["drift-flights"].markdown()
     assert "| known | 12 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
     page = document.rendered(tmp_path)
     assert "`python -m monitoring calibrate flights`" in page

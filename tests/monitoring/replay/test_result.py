@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from monitoring.replay import page
 from monitoring.replay.drive import Drive, Lived, rmse
@@ -14,9 +14,8 @@ from monitoring.replay.pace import Pace
 from monitoring.replay.result import FELL, result_of
 from monitoring.replay.stack import Stack
 from serving.settings import ROOT, Settings
-from training.improve.practices import document, monitored
-
-ABOUT = {"command": "replay", "model": "flights", "run": "make replay", "seconds": 60.0, "machine": "an abacus"}
+from training.improve.practices import document
+from training.improve.practices.monitored import Goals, Replay, replay_goals
 
 
 def lived(day: date, frozen: float, loop: float, *alerts: str, rows: int = 100) -> Lived:
@@ -29,7 +28,7 @@ def job(day: date, state: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
+def result() -> Replay:
     """Of two days in February, two in April and one in May."""
     with httpx.Client() as client:
         stack = Stack(Settings(), "flights", "", "")
@@ -45,34 +44,33 @@ def result() -> dict[str, Any]:
         2: job(date(2013, 4, 2), "rolled_back", undone=date(2013, 5, 1)),
         1: job(date(2013, 4, 1), "refused"),
     }
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(result_of(drive, ABOUT | {"unit": "minutes"})))
-    return found
+    return Replay.from_document(result_of(drive, "flights", "minutes", 1.0, {}, 60.0).to_document())
 
 
-def test_months_have_the_error_of_both_arms_and_what_happened(result: dict[str, Any]) -> None:
-    february, april, may = result["rows"]
-    assert (february["month"], february["rows"], february["frozen"], february["loop"]) == ("2013-02", 200, 10, 10)
-    assert (april["frozen"], april["loop"], april["days_with_alert"]) == (20, 10, 1)
-    assert (april["retrainings"], april["promoted"], april["refused"], april["rolled_back"]) == (2, 1, 1, 0)
-    assert (may["retrainings"], may["rolled_back"]) == (0, 1)
-    assert [one["day"] for one in result["jobs"]] == ["2013-04-01", "2013-04-02"]
-    assert result["goals"] == {"saved": 0.5, "retrainings_known": 0, "retrainings": 2}
+def test_months_have_the_error_of_both_arms_and_what_happened(result: Replay) -> None:
+    february, april, may = result.rows
+    assert (february.month, february.rows, february.frozen, february.loop) == ("2013-02", 200, 10, 10)
+    assert (april.frozen, april.loop, april.days_with_alert) == (20, 10, 1)
+    assert (april.retrainings, april.promoted, april.refused, april.rolled_back) == (2, 1, 1, 0)
+    assert (may.retrainings, may.rolled_back) == (0, 1)
+    assert [job.day for job in result.jobs] == ["2013-04-01", "2013-04-02"]
+    assert result.goals == Goals(saved=0.5, retrainings_known=0, retrainings=2)
 
 
 def test_the_error_of_several_days_counts_each_row_alike() -> None:
     assert rmse([(100, 4.0), (300, 16.0)]) == pytest.approx(13**0.5)
 
 
-def test_the_goals_are_told_as_met_or_not(result: dict[str, Any]) -> None:
-    met = monitored.replay_goals(result)
+def test_the_goals_are_told_as_met_or_not(result: Replay) -> None:
+    met = replay_goals(result)
     assert met[0].endswith("50.0% lower than the frozen version's; the goal is 33%: met.")
     assert met[1] == "- 2 retrainings from March to December; the goal is at most 15: met."
     assert met[2] == "- 0 retrainings in January and February; the goal is none: met."
-    result["goals"] = {"saved": 0.3294, "retrainings_known": 1, "retrainings": 16}
-    assert [line.endswith("**not met**.") for line in monitored.replay_goals(result)] == [True] * 3
+    missed = replace(result, goals=Goals(saved=0.3294, retrainings_known=1, retrainings=16))
+    assert [line.endswith("**not met**.") for line in replay_goals(missed)] == [True] * 3
 
 
-def test_the_page_and_the_practices_are_written_from_the_result(result: dict[str, Any], tmp_path: Path) -> None:
+def test_the_page_and_the_practices_are_written_from_the_result(result: Replay, tmp_path: Path) -> None:
     (tmp_path / "closed-loop.md").write_text(f"Before.\n{page.MARKS.begin}\nold\n{page.MARKS.end}\nAfter.\n")
     assert [path.name for path in page.write(result, tmp_path)] == [
         "closed-loop.json",
@@ -88,7 +86,7 @@ def test_the_page_and_the_practices_are_written_from_the_result(result: dict[str
     assert "| 2013-04 | 200 | 20.00 |" in document.rendered(tmp_path / document.RESULTS)
 
 
-def test_a_page_without_its_marks_is_refused_and_left_as_it_is(result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_page_without_its_marks_is_refused_and_left_as_it_is(result: Replay, tmp_path: Path) -> None:
     (tmp_path / "closed-loop.md").write_text("What a loop!")
     with pytest.raises(ValueError, match="closed-loop.md has lost its marks"):
         page.write(result, tmp_path)
@@ -98,6 +96,8 @@ def test_a_page_without_its_marks_is_refused_and_left_as_it_is(result: dict[str,
 def test_the_committed_page_and_picture_show_the_committed_figures(tmp_path: Path) -> None:
     docs = ROOT / "docs"
     (tmp_path / "closed-loop.md").write_bytes((docs / "closed-loop.md").read_bytes())
-    page.write(document.read(docs / document.RESULTS)[page.NAME], tmp_path)
+    replay = document.read_results(docs / document.RESULTS)[page.NAME]
+    assert isinstance(replay, Replay)
+    page.write(replay, tmp_path)
     for name in ("closed-loop.md", "closed-loop.png"):
         assert (tmp_path / name).read_bytes() == (docs / name).read_bytes()

@@ -12,7 +12,7 @@ from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.__main__ import app
 from training.fit import fit
-from training.improve.ablate import START, OutOfTimeError, ablate, markdown
+from training.improve.ablate import START, Ablation, OutOfTimeError, ablate
 from training.improve.ablation_plot import draw
 from training.improve.budget import measure, within
 from training.improve.variants import practices, together
@@ -35,7 +35,7 @@ class Corners(Quadrants):
 
 
 def ablation(recipe: Recipe[Any], folder: Path, **options: Any) -> dict[str, Any]:
-    return ablate(recipe, cache=folder, runs=folder, **options)
+    return ablate(recipe, cache=folder, runs=folder, **options).to_document()
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_together_the_better_of_two_practices_wins_and_longer_training_is_left_o
 
 
 def test_the_table_has_a_line_a_variant_in_percent(result: dict[str, Any]) -> None:
-    text = markdown(result)
+    text = Ablation.from_document(result).markdown()
     assert "It hardly learns." in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(result["rows"])
@@ -153,7 +153,7 @@ def test_the_table_has_a_line_a_variant_in_percent(result: dict[str, Any]) -> No
 
 
 def test_the_picture_is_drawn(result: dict[str, Any], tmp_path: Path) -> None:
-    draw(result, tmp_path / "ablation.png")
+    draw(Ablation.from_document(result), tmp_path / "ablation.png")
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -178,6 +178,6 @@ def test_fashion_starts_from_the_tutorials_network_and_knows_practices_of_pictur
     assert pictures <= known.keys()
     found = ablate(
         recipe, cache=CACHE, runs=tmp_path, starts=["tutorial"], rows=200, epochs=1, seeds=1, only=["denoised"]
-    )
+    ).to_document()
     assert row(found, "inputs denoised")["changes"] == "denoise=True"
     assert row(found, "inputs denoised")["test"] > 0.05

@@ -42,7 +42,8 @@ def votes(classes: Array) -> Array:
 
 @pytest.mark.parametrize("by", CRITERIA, ids=lambda by: by.metric)
 def test_an_ablation_measures_what_decides_and_combines_what_helped_by_it(by: Criterion, tmp_path: Path) -> None:
-    result = ablate.ablate(Corners(by), cache=tmp_path, runs=tmp_path, seeds=1, only=["rate × 5", "L1"])
+    found = ablate.ablate(Corners(by), cache=tmp_path, runs=tmp_path, seeds=1, only=["rate × 5", "L1"])
+    text, result = found.markdown(), found.to_document()
     assert result["metric"] == by.name
     rows = {row["practice"]: row for row in result["rows"]}
     data = budget.within(load(Quadrants()), None)
@@ -56,7 +57,7 @@ def test_an_ablation_measures_what_decides_and_combines_what_helped_by_it(by: Cr
     assert data.validation
     watched = predict(serving_module(trained), data.validation)
     assert curve[-1] == pytest.approx(value(by, Quadrants.labels, watched, data.validation.target))
-    assert f"test {by.name}" in ablate.markdown(result)
+    assert f"test {by.name}" in text
 
 
 def test_of_what_is_cheaper_the_practices_that_helped_are_chosen(tmp_path: Path) -> None:
@@ -81,11 +82,12 @@ def test_runs_that_were_kept_of_another_metric_are_not_taken_for_runs_of_this_on
 def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     from training.improve import search
-    from training.improve.search_report import BEST, draw, gain, markdown
+    from training.improve.search_report import BEST, draw, gain
 
     told: list[str] = []
     options: dict[str, Any] = {"cache": CACHE, "runs": tmp_path, "trials": 6, "seed": 0, "seeds": 1}
-    result = search.search(Corners(by), step=told.append, **options)
+    found = search.search(Corners(by), step=told.append, **options)
+    result = found.to_document()
     assert result["metric"] == by.name
     assert f"trial 0 complete: val_{by.name} " in told[0]
     complete = [trial for trial in result["trials"] if trial["state"] == "complete"]
@@ -97,14 +99,14 @@ def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     output = predict(serving_module(trained), data.validation)
     assert best["value"] == pytest.approx(value(by, Quadrants.labels, output, data.validation.target))
     before, after = (row["validation"] for row in result["rows"])
-    assert gain(result, "validation") == pytest.approx([after - before if by.more else before - after])
-    assert result["better"] == (gain(result, "validation")[0] > 0)
-    assert f"| {by.name}, watched |" in markdown(result)
-    assert BEST in markdown(result)
-    draw(result, tmp_path / "search.png")
+    assert gain(by.name, found.rows, "validation") == pytest.approx([after - before if by.more else before - after])
+    assert result["better"] == (gain(by.name, found.rows, "validation")[0] > 0)
+    assert f"| {by.name}, watched |" in found.markdown()
+    assert BEST in found.markdown()
+    draw(found, tmp_path / "search.png")
     plain = search.search(Corners(None), **options)
-    assert plain["metric"] == "accuracy"
-    assert len(plain["trials"]) == 6  # of a study of its own
+    assert plain.metric == "accuracy"
+    assert len(plain.trials) == 6  # of a study of its own
 
 
 def test_rows_that_do_not_tell_what_decides_are_refused_before_the_work(tmp_path: Path) -> None:
@@ -128,18 +130,18 @@ def test_a_variant_that_is_as_accurate_and_dearer_loses_points() -> None:
     cheap[east[:8]] = 1
     dear[west[:8]] = 1  # as many wrong answers, each nine times as dear
     by_accuracy = quality(Corners(None), data, votes(dear), votes(cheap))
-    assert by_accuracy["accuracy"] == pytest.approx(1 - 8 / len(target))
-    assert by_accuracy["drop"] == 0
+    assert by_accuracy.value == pytest.approx(1 - 8 / len(target))
+    assert by_accuracy.drop == 0
     by_cost = quality(Corners(CRITERIA[2]), data, votes(dear), votes(cheap))
-    assert by_cost["cost"] == pytest.approx(72 / len(target))
-    assert by_cost["drop"] == pytest.approx(800)  # percent of the reference's cost
-    assert by_cost["drop_low"] < 800 < by_cost["drop_high"]
+    assert by_cost.value == pytest.approx(72 / len(target))
+    assert by_cost.drop == pytest.approx(800)  # percent of the reference's cost
+    assert by_cost.drop_low < 800 < by_cost.drop_high
     better = quality(Corners(CRITERIA[2]), data, votes(cheap), votes(dear))
-    assert better["drop"] == pytest.approx(-100 * 8 / 9)
+    assert better.drop == pytest.approx(-100 * 8 / 9)
     at = quality(Corners(CRITERIA[1]), data, votes(dear), votes(target))
     recall = 1 - 8 / len(west)
-    assert at["recall of SW at precision 0.9"] == pytest.approx(recall)
-    assert at["drop"] == pytest.approx(100 * (1 - recall))
+    assert at.value == pytest.approx(recall)
+    assert at.drop == pytest.approx(100 * (1 - recall))
 
 
 def test_a_part_that_does_not_tell_what_decides_has_no_figure() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.support.training.quadrants import Quadrants
 from training import fit
-from training.improve.learning_curve import draw, learning_curve, markdown, print_curve
+from training.improve.learning_curve import LearningCurve, draw, learning_curve, print_curve
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
@@ -53,7 +53,7 @@ class Sectors(Quadrants):
 @pytest.fixture(scope="module")
 def curve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("curve")
-    return learning_curve(Sectors(), None, [20, 400], cache=folder, checkpoints=folder, steps=6)
+    return learning_curve(Sectors(), None, [20, 400], cache=folder, checkpoints=folder, steps=6).to_document()
 
 
 def test_each_size_is_trained_from_both_starts_for_at_least_the_steps(curve: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def test_the_starts_differ_and_each_has_a_row_for_every_slice(curve: dict[str, A
 
 
 def test_its_table_has_a_line_a_run_and_a_baseline_and_a_column_a_slice(curve: dict[str, Any]) -> None:
-    heading, _, *lines = markdown(curve).splitlines()
+    heading, _, *lines = LearningCurve.from_document(curve).markdown().splitlines()
     assert heading == "| start | rows | epochs | s | accuracy, upper | accuracy, lower |"
     assert [line.split(" | ")[0] for line in lines[:5]] == [
         "| pretrained",
@@ -93,9 +93,9 @@ def test_its_table_has_a_line_a_run_and_a_baseline_and_a_column_a_slice(curve: d
     assert "at least 6 steps" in lines[-1]
 
 
-def test_its_picture_stands_beside_its_result(curve: dict[str, Any], tmp_path: Path) -> None:
-    picture = draw(curve, tmp_path / "practices")
-    assert picture == tmp_path / "practices" / "learning-curve-quadrants.png"
+def test_its_picture_is_drawn(curve: dict[str, Any], tmp_path: Path) -> None:
+    picture = tmp_path / "practices" / "learning-curve-quadrants.png"
+    draw(LearningCurve.from_document(curve), picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -111,7 +111,7 @@ def test_an_interrupted_curve_goes_on_with_the_run_that_was_not_finished(
         return real(*arguments)
 
     def measure() -> dict[str, Any]:
-        return learning_curve(Sectors(), None, [20, 40], cache=tmp_path, checkpoints=tmp_path, steps=6)
+        return learning_curve(Sectors(), None, [20, 40], cache=tmp_path, checkpoints=tmp_path, steps=6).to_document()
 
     monkeypatch.setattr(fit, "fit", fit_twice)
     with pytest.raises(KeyboardInterrupt):
@@ -133,8 +133,11 @@ def test_a_recipe_whose_data_cannot_be_thinned_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_learning_curve_is_printed_with_its_baselines() -> None:
-    run = {"start": "pretrained", "rows": 1_500, "epochs": 2, "seconds": 9.6, "slice": ""}
-    curve = {"metric": "f1", "rows": [run | {"f1": 0.75}], "baselines": [{"baseline": "mean", "slice": "", "f1": 0.5}]}
+    run = {"start": "pretrained", "rows": 1_500, "epochs": 2, "seconds": 9.6, "slice": "", "held_out": 9, "f1": 0.75}
+    about = {"command": "learning-curve", "model": "wine", "seconds": 9.6, "machine": "an abacus"}
+    shown = {"metric": "f1", "steps": 6, "hyperparameters": {}}
+    baselines = [{"baseline": "mean", "slice": "", "f1": 0.5}]
+    curve = LearningCurve.from_document({**about, **shown, "rows": [run], "baselines": baselines})
     file = io.StringIO()
     print_curve(curve, Console(file=file, width=80))
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in file.getvalue().splitlines()]

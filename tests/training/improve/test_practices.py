@@ -10,10 +10,15 @@ from monitoring import __main__ as monitoring
 from serving import __main__ as serving
 from serving.settings import ROOT
 from training import __main__ as training
+from training.improve.ablate import Ablation
+from training.improve.learning_curve import LearningCurve
 from training.improve.practices import document, effects
 from training.improve.practices.document import PRACTICES, Practice
+from training.improve.search_report import Search
+from training.report.champion import Report
 
 DOCS = ROOT / "docs"
+ABOUT = {"command": "learning-curve", "model": "wine", "seconds": 61.0, "machine": "an abacus"}
 RESULT: dict[str, Any] = {
     "command": "report",
     "model": "wine",
@@ -24,7 +29,11 @@ RESULT: dict[str, Any] = {
     "rows": [{"model": "wine, preset default", "rmse": 1.5}, {"model": "mean", "rmse": 2.5}],
     "intervals": {"rmse": [1.25, 1.75]},
     "calibration": None,
+    "fit_seconds": 1.0,
+    "parity": {"rows": 10, "torch": 0.0},
+    "gains": {},
 }
+REPORT = Report.from_document(RESULT)
 ROWS = (
     Practice("Tasting", "`taste`", ["training/fit.py"], "report-wine", "against", ["mean"]),
     Practice("Ageing", "`age`", ["training/fit.py"], "report-cellar", "calibrated"),
@@ -37,7 +46,7 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 
 def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
-    assert set(document.read(DOCS / document.RESULTS)) <= {row.result for row in PRACTICES}
+    assert set(document.read_results(DOCS / document.RESULTS)) <= {row.result for row in PRACTICES}
 
 
 def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
@@ -52,9 +61,19 @@ def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
 
 
 def test_every_command_with_a_result_can_be_rendered() -> None:
-    for result in document.read(DOCS / document.RESULTS).values():
-        markdown, _ = document.SECTIONS[result["command"]]
-        assert markdown(result)
+    results = document.read_results(DOCS / document.RESULTS)
+    assert {type(result) for result in results.values()} == set(document.KINDS)
+    for result in results.values():
+        assert result.markdown()
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "practices").glob("*.json")), ids=lambda path: path.stem)
+def test_every_kept_result_is_read_and_written_as_it_is(path: Path, tmp_path: Path) -> None:
+    kept = msgspec.json.decode(path.read_bytes())
+    (kind,) = (kind for kind in document.KINDS if kind.__struct_config__.tag == kept["command"])
+    result = kind.from_document(kept)
+    assert msgspec.json.decode(msgspec.json.encode(result.to_document())) == kept
+    assert msgspec.json.decode(document.write_result(result, tmp_path).read_bytes()) == kept
 
 
 def test_every_row_has_an_effect_of_its_result_or_a_note() -> None:
@@ -63,7 +82,7 @@ def test_every_row_has_an_effect_of_its_result_or_a_note() -> None:
 
 
 def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_left_out() -> None:
-    text = document.render({"report-wine": RESULT}, practices=ROWS)
+    text = document.render({"report-wine": REPORT}, practices=ROWS)
     effect = "rmse 1.5000 (1.2500 to 1.7500) against 2.5000 of the mean"
     assert f"| Tasting | `taste` | [fit.py](../training/fit.py) | {effect} |" in text
     assert "Ageing" not in text
@@ -74,30 +93,38 @@ def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_le
 def test_effects_by_slice_and_of_pretraining_are_read_from_their_rows() -> None:
     models = {"sentiment, preset full": 0.875, "VADER": 0.625}
     slices = [{"slice": "movie", "model": name, "polarity": value} for name, value in models.items()]
-    result = {"rows": [{"model": "sentiment, preset full"}], "slices": slices}
-    assert effects.by_slice(result, "polarity", "VADER") == "polarity: movie 0.8750 against 0.6250 of VADER"
+    known = {"held_out": 10, "intervals": {}}
+    result = RESULT | {"rows": [{"model": "sentiment, preset full"}], "slices": [known | row for row in slices]}
+    assert (
+        effects.by_slice(Report.from_document(result), "polarity", "VADER")
+        == "polarity: movie 0.8750 against 0.6250 of VADER"
+    )
     points = {
         (100, "pretrained"): 0.75,
         (100, "from scratch"): 0.5,
         (500, "pretrained"): 0.8,
         (500, "from scratch"): 0.55,
     }
-    rows = [
-        {"slice": "movie", "rows": size, "start": start, "polarity": value} for (size, start), value in points.items()
-    ]
-    assert effects.pretraining({"metric": "polarity", "rows": rows}, "movie") == (
+    run = {"slice": "movie", "epochs": 1, "seconds": 1.0, "held_out": 10}
+    rows = [run | {"rows": size, "start": start, "polarity": value} for (size, start), value in points.items()]
+    curve = {"metric": "polarity", "rows": rows, "steps": 1, "hyperparameters": {}, "baselines": []}
+    assert effects.pretraining(LearningCurve.from_document(ABOUT | curve), "movie") == (
         "polarity, movie, pretrained against from scratch: "
         "0.7500 against 0.5000 with 100 rows; 0.8000 against 0.5500 with 500 rows"
     )
 
 
-def ablated(**differences: float) -> dict[str, Any]:
-    """A result of an ablation with these differences of accuracy; two starts, the second with nothing but itself."""
+def ablated(**differences: float) -> Ablation:
+    """An ablation with these differences of accuracy; two starts, the second with nothing but itself."""
+    known = dict.fromkeys(("seconds", "train", "validation", "test", "test_spread", "gap"), 0.5)
     rows = [
-        {"start": "plain", "practice": name, "difference": value, "difference_spread": 0.0025, "epochs": 4.0}
+        known | {"start": "plain", "practice": name, "changes": "", "difference": value, "difference_spread": 0.0025}
         for name, value in {"start": 0.0, **differences}.items()
     ]
-    return {"metric": "accuracy", "rows": [*rows, rows[0] | {"start": "deep"}]}
+    rows = [row | {"epochs": 4.0} for row in [*rows, rows[0] | {"start": "deep"}]]
+    budget = {"rows": 1, "validation": 1, "test": 1, "seeds": 1}
+    result = {"metric": "accuracy", "budget": budget, "starts": {}, "rows": rows, "curves": []}
+    return Ablation.from_document(ABOUT | {"command": "ablate"} | result)
 
 
 def test_the_effect_of_a_training_practice_is_its_difference_to_each_start_that_it_was_tried_from() -> None:
@@ -112,15 +139,20 @@ def test_the_effect_of_a_training_practice_is_its_difference_to_each_start_that_
 
 def test_the_effect_of_a_search_is_how_much_better_its_best_trial_is_on_held_out_rows() -> None:
     tests = {"quick": (0.90, 0.88), "best trial": (0.91, 0.91)}
-    rows = [{"preset": name, "test": value} for name, values in tests.items() for value in values]
-    result = {"metric": "accuracy", "preset": "quick", "rows": rows, "trials": [{}] * 30}
+    known = {"seed": 1, "validation": 0.9, "seconds": 1.0}
+    rows = [known | {"preset": name, "test": value} for name, values in tests.items() for value in values]
+    trial = {"number": 0, "state": "complete", "epochs": 1, "value": 0.9, "seconds": 1.0, "lr": 0.1}
+    budget = {"rows": 1, "validation": 1, "test": 1, "seeds": 1, "epochs": 1}
+    hyperparameters = {"found": {}, "hyperparameters": {}, "importance": {}, "better": True}
+    result = {"metric": "accuracy", "preset": "quick", "rows": rows, "trials": [trial] * 30, "budget": budget}
     assert (
-        effects.searched(result) == "+2.00 points of accuracy against preset quick in the same budget, after 30 trials"
+        effects.searched(Search.from_document(ABOUT | {"command": "search"} | hyperparameters | result))
+        == "+2.00 points of accuracy against preset quick in the same budget, after 30 trials"
     )
 
 
 def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:
-    text = document.render({"report-wine": RESULT}, ["report-wine.png", "other.png"], ROWS)
+    text = document.render({"report-wine": REPORT}, ["report-wine.png", "other.png"], ROWS)
     assert "## Evaluation and calibration\n\n### `wine`\n" in text
     assert "`python -m training report wine`, 61 s on an abacus." in text
     assert "| wine, preset default | 1.5000 (1.2500 to 1.7500) |\n| mean | 2.5000 |" in text
@@ -130,10 +162,10 @@ def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> Non
 
 
 def test_a_result_is_written_where_the_page_finds_it(tmp_path: Path) -> None:
-    path = document.write_result(RESULT, tmp_path / "practices")
+    path = document.write_result(REPORT, tmp_path / "practices")
     assert path == tmp_path / "practices" / "report-wine.json"
-    assert document.read(tmp_path / "practices") == {"report-wine": RESULT}
-    assert document.write(tmp_path).read_text() == document.render({"report-wine": RESULT})
+    assert document.read_results(tmp_path / "practices") == {"report-wine": REPORT}
+    assert document.write(tmp_path).read_text() == document.render({"report-wine": REPORT})
 
 
 @pytest.mark.parametrize(
@@ -141,11 +173,11 @@ def test_a_result_is_written_where_the_page_finds_it(tmp_path: Path) -> None:
     [
         (b"{", "is no result of a command"),
         (b"[]", "is no result of a command"),
-        (msgspec.json.encode({"command": "report"}), "is no result of a command: KeyError"),
+        (msgspec.json.encode({"command": "report"}), "is no result of a command: "),
         (msgspec.json.encode(RESULT | {"command": "taste"}), "the command 'taste' has no section"),
     ],
 )
 def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "odd.json").write_bytes(content)
     with pytest.raises(ValueError, match=f"odd.json.*{message}"):
-        document.read(tmp_path)
+        document.read_results(tmp_path)

@@ -27,7 +27,7 @@ optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
 from training.improve import search  # noqa: E402
-from training.improve.search_report import BEST, draw, gain, markdown  # noqa: E402
+from training.improve.search_report import BEST, Search, draw, gain  # noqa: E402
 
 
 class Corners(Quadrants):
@@ -64,7 +64,7 @@ class Hopeless(Corners):
 
 
 def found(recipe: Recipe[Any], runs: Path, trials: int = 12, **options: Any) -> dict[str, Any]:
-    return search.search(recipe, cache=CACHE, runs=runs, trials=trials, seed=0, **options)
+    return search.search(recipe, cache=CACHE, runs=runs, trials=trials, seed=0, **options).to_document()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_comparison_is_what_both_do_with_other_seeds_on_the_same_rows_and_ep
         assert row["validation"] == pytest.approx(measure(trained, data.validation))
     assert [(row["preset"], row["seed"]) for row in result["rows"]] == [("slow", 1), ("slow", 2), (BEST, 1), (BEST, 2)]
     assert result["better"] is True
-    assert sum(gain(result, "test")) > 0
+    assert gain("accuracy", Search.from_document(result).rows, "test").sum() > 0
 
 
 def test_what_mattered_sums_to_one(result: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ def test_what_was_found_is_a_preset(result: dict[str, Any], tmp_path: Path, monk
     assert "found" not in recipe.preset_names
     with pytest.raises(KeyError, match="no preset 'found'"):
         recipe.preset("found")
-    path = search.write_preset(recipe, result)
+    path = search.write_preset(recipe, result["hyperparameters"])
     assert recipe.preset_names == ("slow", "found")
     assert recipe.preset("found") == replace(Corners.presets["slow"], **result["found"])
     path.write_bytes(msgspec.json.encode({"lr": "fast"}))
@@ -173,12 +173,12 @@ def test_the_epochs_of_a_found_preset_are_the_presets_own(tmp_path: Path) -> Non
 
 
 def test_the_report_says_what_both_do(result: dict[str, Any], tmp_path: Path) -> None:
-    text = markdown(result)
+    text = Search.from_document(result).markdown()
     assert text.startswith("12 trials, ")
     assert "| slow | " in text
     assert f"| {BEST} | " in text
     assert "`lr` " in text
-    draw(result, tmp_path / "search.png")
+    draw(Search.from_document(result), tmp_path / "search.png")
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -258,4 +258,4 @@ def test_a_result_with_trainings_that_went_astray_is_written_and_rendered(result
     astray = {**result, "rows": [row | {"validation": math.nan, "test": math.inf} for row in result["rows"]]}
     again = documents.from_json(documents.to_json(astray))
     assert again["rows"][0]["validation"] is None
-    assert "| – |" in markdown(again)
+    assert "| – |" in Search.from_document(again).markdown()

@@ -15,7 +15,7 @@ from training.figures.machine import machine
 from training.packaging.registration import Result
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
-from training.report.champion import champion_report, markdown
+from training.report.champion import Report, champion_report
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_archive_measures_as_its_contract_says(store: Registry, quadrants: R
 
 
 def test_the_result_has_a_flat_row_for_the_model_and_for_each_baseline(store: Registry) -> None:
-    result = champion_report(Quadrants(), store, CACHE).result
+    result = champion_report(Quadrants(), store, CACHE).result.to_document()
     assert (result["command"], result["model"], result["machine"]) == ("report", "quadrants", machine())
     names = ["quadrants, preset default", "always NE"]
     assert [row["model"] for row in result["rows"]] == names
@@ -57,15 +57,15 @@ def test_the_result_has_a_flat_row_for_the_model_and_for_each_baseline(store: Re
 
 
 def test_the_table_shows_the_results_figures(store: Registry) -> None:
-    result = champion_report(Quadrants(), store, CACHE).result
-    head, _, model, baseline, _, told = markdown(result).splitlines()
+    result = champion_report(Quadrants(), store, CACHE).result.to_document()
+    head, _, model, baseline, _, told = Report.from_document(result).markdown().splitlines()
     assert head == "| model | accuracy | precision | recall | f1 | auc |"
     low, high = result["intervals"]["accuracy"]
     accuracy = result["rows"][0]["accuracy"]
     assert model.startswith(f"| quadrants, preset default | {accuracy:.4f} ({low:.4f} to {high:.4f}) |")
     assert baseline.startswith("| always NE | 0.")
     assert f"ECE {result['calibration']['ece']:.4f}" in told
-    assert "Calibration" not in markdown(champion_report(Linear(), store, CACHE).result)
+    assert "Calibration" not in champion_report(Linear(), store, CACHE).result.markdown()
 
 
 def test_slices_have_a_second_table_with_the_baselines_beside_the_model(store: Registry) -> None:
@@ -75,14 +75,14 @@ def test_slices_have_a_second_table_with_the_baselines_beside_the_model(store: R
             halves = np.array(["upper", "lower"], object)[(data.test.inputs["north"] < 0).astype(int)]
             return replace(data, test=replace(data.test, slices=halves))
 
-    result = champion_report(Halves(), store, CACHE).result
+    result = champion_report(Halves(), store, CACHE).result.to_document()
     assert [(row["slice"], row["model"]) for row in result["slices"]] == [
         (half, model)
         for half in dict.fromkeys(row["slice"] for row in result["slices"])
         for model in ("quadrants, preset default", "always NE")
     ]
     assert sum(row["held_out"] for row in result["slices"]) == 2 * 200
-    head, _, first, *_ = markdown(result).splitlines()[-6:]
+    head, _, first, *_ = Report.from_document(result).markdown().splitlines()[-6:]
     assert head == "| slice | rows | model | accuracy | precision | recall | f1 | auc |"
     low, high = result["slices"][0]["intervals"]["accuracy"]
     assert f"| {result['slices'][0]['accuracy']:.4f} ({low:.4f} to {high:.4f}) |" in first

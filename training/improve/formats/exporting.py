@@ -7,11 +7,14 @@ import importlib.metadata
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
+from msgspec.structs import replace
 
 from handlers.contract import Array
 from handlers.engine import Engine
@@ -25,11 +28,26 @@ from training.improve.formats.format import ExportError, Format, Source
 from training.improve.formats.graphs import Onnx, TorchProgram
 from training.improve.formats.litert import TensorFlowLite
 from training.improve.formats.openvino_ir import OpenVINO
-from training.improve.formats.parity import agrees, compare
+from training.improve.formats.parity import compare
+from training.improve.formats.result import Export, ExportRow
 from training.packaging.export import parity_rows, predict, run
 from training.recipe import Recipe, Split
 
 SIZES = {"p50_ms": 1, "p50_64_ms": 64}  # rows of one call, by the column of its time
+
+
+@dataclass(frozen=True)
+class Work:
+    """A champion that is exported, and the rows that every file must answer as its program does.
+
+    Attributes:
+        expected: the program's output for the rows.
+    """
+
+    recipe: Recipe[Any]
+    source: Source
+    split: Split
+    expected: Array
 
 
 def formats(litert: Path) -> dict[str, Format]:
@@ -39,7 +57,7 @@ def formats(litert: Path) -> dict[str, Format]:
         litert: Python of the environment that holds litert-torch.
     """
     every: tuple[Format, ...] = (Onnx(), TorchProgram(), TensorFlowLite(litert), OpenVINO())
-    return {one.name: one for one in every}
+    return {kind.name: kind for kind in every}
 
 
 def export_champion(
@@ -51,17 +69,11 @@ def export_champion(
     output: Path,
     rounds: int = 20,
     step: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> Export:
     """Write a champion in some formats; a file whose answers differ is not kept.
 
     Args:
         output: folder; the files are called ``MODEL-VERSION``, the contract lies beside them.
-
-    Returns:
-        ``command``, ``model``, ``version``, ``seconds``, ``machine``, ``compared_rows``; ``rows``, for each format
-        ``format``, ``file``, ``bytes``, ``runtime``, ``batch`` (rows that it takes), the difference as ``compare``
-        gives it, and medians of the time of one call with one row (``p50_ms``) and with 64 (``p50_64_ms``), on one
-        thread; and ``failed``, why by format.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
@@ -71,30 +83,29 @@ def export_champion(
     step("reading the champion and its data")
     with tempfile.TemporaryDirectory() as folder:
         source, split = _open(recipe, registry, cache, Path(folder))
-        expected = predict(source.program.module(), split)
+        work = Work(recipe, source, split, predict(source.program.module(), split))
         rows, engines, failed = {}, {}, {}
-        for one in chosen:
-            step(f"exporting to {one.name}, and comparing {len(split):,} rows")
+        for kind in chosen:
+            step(f"exporting to {kind.name}, and comparing {len(split):,} rows")
             try:
-                rows[one.name], engines[one.name] = _export(one, recipe, source, split, expected, Path(folder), output)
+                rows[kind.name], engines[kind.name] = _export(kind, work, Path(folder), output)
             except ExportError as error:
-                failed[one.name] = str(error)
+                failed[kind.name] = str(error)
         if rows:
             step("measuring the time of each")
             (output / f"{_stem(source)}.contract.json").write_bytes(source.contract.to_json())
             for name, times in _times(recipe, engines, split, rounds).items():
-                rows[name] |= times
+                rows[name] = replace(rows[name], **times)
     torch.set_num_threads(threads)  # the torch engine sets it for the whole process
-    return {
-        "command": "export",
-        "model": recipe.name,
-        "version": source.contract.version,
-        "seconds": round(time.perf_counter() - started, 1),
-        "machine": machine(),
-        "compared_rows": len(split),
-        "rows": list(rows.values()),
-        "failed": failed,
-    }
+    return Export(
+        model=recipe.name,
+        version=source.contract.version,
+        seconds=round(time.perf_counter() - started, 1),
+        machine=machine(),
+        compared_rows=len(split),
+        rows=list(rows.values()),
+        failed=failed,
+    )
 
 
 def _open(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) -> tuple[Source, Split]:
@@ -106,30 +117,30 @@ def _open(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) ->
     return Source(contract, torch.export.load(path), path, row), split
 
 
-def _export(
-    one: Format, recipe: Recipe[Any], source: Source, split: Split, expected: Array, work: Path, output: Path
-) -> tuple[dict[str, Any], Engine]:
-    one.require_runtime()
-    folder = work / one.name
+def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[ExportRow, Engine]:
+    kind.require_runtime()
+    folder, contract = folder / kind.name, work.source.contract
     folder.mkdir()
-    one.write(source, folder)
-    engine = one.open(folder, source.contract)
-    comparison = compare(recipe.task, expected, run(recipe, engine, split, source.contract.graph_outputs[0]))
-    if not agrees(comparison):
-        found = ", ".join(f"{name} {value:.3g}" for name, value in comparison.items())
-        raise ExportError(f"{recipe.name} as {one.name} answers otherwise than its program ({found}); it is not kept")
+    kind.write(work.source, folder)
+    engine = kind.open(folder, contract)
+    difference = compare(contract.task, work.expected, run(work.recipe, engine, work.split, contract.graph_outputs[0]))
+    figures = msgspec.to_builtins(difference)
+    if not difference.is_rounding:
+        told = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        raise ExportError(f"{contract.name} as {kind.name} answers otherwise than its program ({told}); it is not kept")
     output.mkdir(parents=True, exist_ok=True)
-    names = {name: f"{_stem(source)}{Path(name).suffix}" for name in one.files}
+    names = {name: f"{_stem(work.source)}{Path(name).suffix}" for name in kind.files}
     for name, final in names.items():
         write_atomically(output / final, (folder / name).read_bytes())
-    row = {
-        "format": one.name,
-        "file": names[one.files[0]],
-        "bytes": sum((folder / name).stat().st_size for name in one.files),
-        "runtime": f"{one.runtime} {importlib.metadata.version(one.runtime).partition('+')[0]}",
-        "batch": one.batch,
-    }
-    return row | comparison, engine
+    row = ExportRow(
+        format=kind.name,
+        file=names[kind.files[0]],
+        bytes=sum((folder / name).stat().st_size for name in kind.files),
+        runtime=f"{kind.runtime} {importlib.metadata.version(kind.runtime).partition('+')[0]}",
+        batch=kind.batch,
+        **figures,
+    )
+    return row, engine
 
 
 def _times(

@@ -1,31 +1,43 @@
 """How far an exported file's answers are from the program's."""
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from handlers.contract import Array, Task
 from training.packaging.export import PARITY_TOLERANCE
 
 
-def compare(task: Task, expected: Array, found: Array) -> dict[str, float]:
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """The difference of two outputs.
+
+    Attributes:
+        label_agreement: of a classification, the share of rows whose likeliest class is the same.
+        max_relative_difference: of a regression, relative to the value, or to the mean size of all values where this
+            is larger.
+    """
+
+    max_abs_difference: float
+    label_agreement: float | UnsetType = UNSET
+    max_relative_difference: float | UnsetType = UNSET
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether it is one of rounding: of probabilities, or relative to a regression's values."""
+        worst = self.max_relative_difference
+        return bool((self.max_abs_difference if worst is UNSET else worst) <= PARITY_TOLERANCE)
+
+
+def compare(task: Task, expected: Array, output: Array) -> Difference:
     """Measure the difference of two outputs.
 
     Args:
         expected: the program's, values ``(n,)`` or probabilities ``(n, classes)``.
-
-    Returns:
-        ``max_abs_difference``, and of a classification ``label_agreement``, the share of rows whose likeliest class is
-        the same; of a regression ``max_relative_difference``, relative to the value, or to the mean size of all values
-        where this is larger.
     """
-    difference = np.abs(found.astype(np.float64) - expected)
-    worst = {"max_abs_difference": float(difference.max())}
+    difference = np.abs(output.astype(np.float64) - expected)
+    largest = float(difference.max())
     if task == "classification":
-        return worst | {"label_agreement": float((found.argmax(1) == expected.argmax(1)).mean())}
+        agreement = float((output.argmax(1) == expected.argmax(1)).mean())
+        return Difference(max_abs_difference=largest, label_agreement=agreement)
     size = np.maximum(np.abs(expected), np.abs(expected).mean())
-    return worst | {"max_relative_difference": float((difference / size).max())}
-
-
-def agrees(comparison: dict[str, float]) -> bool:
-    """Whether a difference is one of rounding: of probabilities, or relative to a regression's values."""
-    worst = comparison.get("max_relative_difference", comparison["max_abs_difference"])
-    return bool(worst <= PARITY_TOLERANCE)
+    return Difference(max_abs_difference=largest, max_relative_difference=float((difference / size).max()))

@@ -1,51 +1,86 @@
 """An export's figures, for the terminal and for the documentation."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from msgspec import UNSET
 from rich.console import Console
 
+from training.figures.result import Result
 from training.figures.text import table, terminal_table
+from training.improve.formats.parity import Difference
 
 HEADINGS = ("format", "kB", "runs on", "batch", "difference", "ms, 1 row", "ms, 64 rows")
 
 
-def print_export(result: Mapping[str, Any], console: Console) -> None:
+class ExportRow(Difference, frozen=True, kw_only=True):
+    """A format: its file, how far its answers are from the program's, and the median time of a call on one thread.
+
+    Attributes:
+        file: the model's, of several.
+        bytes: of all its files.
+        batch: rows that it takes.
+    """
+
+    format: str
+    file: str
+    bytes: int
+    runtime: str
+    batch: str
+    p50_ms: float = 0.0
+    p50_64_ms: float = 0.0
+
+    def cells(self) -> list[str]:
+        """Return the row of the table."""
+        relative = self.max_relative_difference
+        return [
+            self.format,
+            f"{self.bytes / 1000:,.1f}",
+            self.runtime,
+            self.batch,
+            f"{self.max_abs_difference:.1e}",
+            f"{self.label_agreement:.2%}" if relative is UNSET else f"{relative:.1e}",
+            f"{self.p50_ms:.3f}",
+            f"{self.p50_64_ms:.3f}",
+        ]
+
+
+class Export(Result, frozen=True, kw_only=True, tag="export"):
+    """What a champion is in other formats.
+
+    Attributes:
+        compared_rows: held-out rows that answers were compared on.
+        failed: why, by format.
+    """
+
+    heading = "Export"
+
+    version: str
+    compared_rows: int
+    rows: list[ExportRow]
+    failed: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """What the table shows."""
+        against = f"{self.model} {self.version} against its program on {self.compared_rows:,} rows"
+        return f"{against}: largest difference, median times on one thread"
+
+    @property
+    def headings(self) -> list[str]:
+        """The head of the table."""
+        classifies = any(row.label_agreement is not UNSET for row in self.rows)
+        return [*HEADINGS[:5], "same label" if classifies else "relative", *HEADINGS[5:]]
+
+    def markdown(self) -> str:
+        """Return the table, and why formats failed."""
+        failed = [f"- {name}: {why}\n" for name, why in self.failed.items()]
+        shown = table(self.headings, (row.cells() for row in self.rows))
+        return "".join([f"{self.title}.\n\n{shown}", *(["\n", *failed] if failed else [])])
+
+
+def print_export(result: Export, console: Console) -> None:
     """Print the table of an export, and why formats failed."""
-    if result["rows"]:
-        rows = map(_cells, result["rows"])
-        console.print(terminal_table(_title(result), _headings(result), rows, left=(0, 2), overflow="fold"))
-    for why in result["failed"].values():
+    if result.rows:
+        rows = (row.cells() for row in result.rows)
+        console.print(terminal_table(result.title, result.headings, rows, left=(0, 2), overflow="fold"))
+    for why in result.failed.values():
         console.print("[red]error:[/red]", end=" ")
         console.print(why, markup=False)
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """The table of an export, and why formats failed."""
-    failed = [f"- {name}: {why}\n" for name, why in result["failed"].items()]
-    shown = table(_headings(result), map(_cells, result["rows"]))
-    return "".join([f"{_title(result)}.\n\n{shown}", *(["\n", *failed] if failed else [])])
-
-
-def _title(result: Mapping[str, Any]) -> str:
-    against = f"{result['model']} {result['version']} against its program on {result['compared_rows']:,} rows"
-    return f"{against}: largest difference, median times on one thread"
-
-
-def _headings(result: Mapping[str, Any]) -> list[str]:
-    classifies = any("label_agreement" in row for row in result["rows"])
-    return [*HEADINGS[:5], "same label" if classifies else "relative", *HEADINGS[5:]]
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    second = f"{row['label_agreement']:.2%}" if "label_agreement" in row else f"{row['max_relative_difference']:.1e}"
-    return [
-        row["format"],
-        f"{row['bytes'] / 1000:,.1f}",
-        row["runtime"],
-        row["batch"],
-        f"{row['max_abs_difference']:.1e}",
-        second,
-        f"{row['p50_ms']:.3f}",
-        f"{row['p50_64_ms']:.3f}",
-    ]

@@ -3,10 +3,12 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
@@ -15,9 +17,9 @@ from training.champion import Champion, check_rewritable, open_champion
 from training.figures.machine import machine
 from training.improve.optimize import variants as making
 from training.improve.optimize.choose import MAX_DROP, choose, objection
-from training.improve.optimize.measure import Row, measure
+from training.improve.optimize.measure import measure
 from training.improve.optimize.quantize import int8_instructions
-from training.improve.optimize.result import CHOSEN
+from training.improve.optimize.result import CHOSEN, Optimization, VariantRow
 from training.improve.optimize.students import SHARES
 from training.improve.optimize.variants import Variant
 from training.packaging import export
@@ -33,7 +35,7 @@ Step = Callable[[str], None]
 class Outcome:
     """What was found, for ``docs/practices``, and the version that was registered, if any."""
 
-    result: dict[str, Any]
+    result: Optimization
     registered: Result | None
 
 
@@ -64,12 +66,6 @@ def optimize(
         seconds: of timing, for each variant and size of batch.
         threads: of one operator while timing; with one, what else the machine does disturbs least.
 
-    Returns:
-        The outcome; its result has ``command``, ``model``, ``version``, ``task``, ``primary``, ``held_out``,
-        ``max_drop``, ``shares``, ``threads``, ``int8_instructions``, ``chosen`` (None: the champion stays),
-        ``decision`` (why), ``left_out`` (variants that could not be made, with the reason), ``seconds``, ``machine``,
-        and ``rows``: see ``measure``, each with its ``verdict``.
-
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
         DataError: the data cannot be had.
@@ -95,16 +91,32 @@ def optimize(
         rows = measure(variants, champion.contract, threads=threads, seconds=seconds, step=step)
         batched = serving.batch_size > 1
         chosen = choose(rows, max_drop, batched)
-        for row in rows:
-            row["verdict"] = CHOSEN if row["variant"] == chosen else objection(row, max_drop, batched) or "slower"
+        rows = [replace(row, verdict=_verdict(row, chosen, max_drop, batched)) for row in rows]
         alone = choose(rows, max_drop, batched=False)
-        result = _result(champion, rows, chosen, alone, left_out, max_drop, threads) | {"shares": shares}
         registered = None
-        if chosen and not dry_run:
+        best = next((row for row in rows if row.variant == chosen), None)
+        if best and not dry_run:
             (variant,) = (variant for variant in variants if variant.name == chosen)
-            (row,) = (row for row in rows if row["variant"] == chosen)
-            registered = _register(champion, variant, row, max_drop, registry, promote, step)
-    return Outcome(result | {"seconds": round(time.monotonic() - started, 1), "machine": machine()}, registered)
+            registered = _register(champion, variant, best, max_drop, registry, promote, step)
+    contract = champion.contract
+    result = Optimization(
+        model=contract.name,
+        seconds=round(time.monotonic() - started, 1),
+        machine=machine(),
+        version=contract.version,
+        task=contract.task,
+        primary=recipe.scoring.criterion.name,
+        held_out=len(champion.trained.data.test),
+        max_drop=max_drop,
+        threads=threads,
+        int8_instructions=int8_instructions(),
+        chosen=chosen,
+        decision=_decision(best, max_drop) + ("" if alone == chosen else _if_alone(contract.name, alone)),
+        left_out=left_out,
+        rows=rows,
+        shares=list(shares),
+    )
+    return Outcome(result, registered)
 
 
 def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
@@ -119,41 +131,17 @@ def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
         raise ValueError(f"{recipe.name} is served by the engine {serving.engine}; variants are graphs of ONNX Runtime")
 
 
-def _result(
-    champion: Champion,
-    rows: list[Row],
-    chosen: str | None,
-    alone: str | None,
-    left_out: dict[str, str],
-    max_drop: float,
-    threads: int,
-) -> dict[str, Any]:
-    contract = champion.contract
-    best = next((row for row in rows if row["variant"] == chosen), None)
-    return {
-        "command": "optimize",
-        "model": contract.name,
-        "version": contract.version,
-        "task": contract.task,
-        "primary": champion.trained.recipe.scoring.criterion.name,
-        "held_out": len(champion.trained.data.test),
-        "max_drop": max_drop,
-        "threads": threads,
-        "int8_instructions": int8_instructions(),
-        "chosen": chosen,
-        "decision": _decision(best, max_drop) + ("" if alone == chosen else _if_alone(contract.name, alone)),
-        "left_out": left_out,
-        "rows": rows,
-    }
+def _verdict(row: VariantRow, chosen: str | None, max_drop: float, batched: bool) -> str:
+    return CHOSEN if row.variant == chosen else objection(row, max_drop, batched) or "slower"
 
 
-def _decision(best: Mapping[str, Any] | None, max_drop: float) -> str:
+def _decision(best: VariantRow | None, max_drop: float) -> str:
     if best is None:
         return f"none is surely faster and surely within {max_drop:g} points, in any batch"
     return (
-        f"{best['variant']}, {best['speedup']:.2f} times as fast ({best['speedup_low']:.2f} to "
-        f"{best['speedup_high']:.2f}), {best['drop']:+.2f} points lost ({best['drop_low']:+.2f} to "
-        f"{best['drop_high']:+.2f}) of {max_drop:g} allowed"
+        f"{best.variant}, {best.speedup:.2f} times as fast ({best.speedup_low:.2f} to "
+        f"{best.speedup_high:.2f}), {best.drop:+.2f} points lost ({best.drop_low:+.2f} to "
+        f"{best.drop_high:+.2f}) of {max_drop:g} allowed"
     )
 
 
@@ -165,7 +153,7 @@ def _if_alone(model: str, variant: str | None) -> str:
 def _register(
     champion: Champion,
     variant: Variant,
-    row: Row,
+    row: VariantRow,
     max_drop: float,
     registry: Registry,
     promote: Promote,
@@ -184,7 +172,7 @@ def _register(
     draft = pipeline.draft(variant.trained, evaluate.held_out(recipe, data, test, watched), train, test)
     tolerance = export.parity_tolerance(variant.converted)
     parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
-    optimized = row | {"of": contract.version, "max_drop": max_drop, "converted": variant.converted}
-    draft = with_lineage(draft, parity=parity, optimized=optimized)
+    made = {"of": contract.version, "max_drop": max_drop, "converted": variant.converted}
+    draft = with_lineage(draft, parity=parity, optimized=row.to_document() | made)
     registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, promote, replaces=contract.version)
     return pipeline.report(registered, variant.trained, test, step)

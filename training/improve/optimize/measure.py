@@ -1,21 +1,34 @@
 """What each variant is worth: size, metric with its distance from the champion's, latency, throughput, memory."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from handlers.contract import Array, ModelContract
+from handlers.contract.model_card import Number
 from handlers.engine import Engine, OnnxRuntimeEngine
+from serving.documents import finite
 from training.improve.optimize import speed
 from training.improve.optimize.memory import session_bytes
+from training.improve.optimize.result import VariantRow
 from training.improve.optimize.students import parameters
 from training.improve.optimize.variants import Variant
 from training.packaging.export import run
 from training.recipe import Data, Recipe
 from training.statistics.intervals import bootstrap
 
-Row = dict[str, Any]
+
+class Quality(NamedTuple):
+    """The metric that decides, and the distance from the reference, as in a ``VariantRow``, where null is for NaN."""
+
+    value: float = math.nan
+    drop: float = math.nan
+    drop_low: float = math.nan
+    drop_high: float = math.nan
+    agreement: Number = None
+    difference: float = math.nan
 
 
 def measure(
@@ -25,82 +38,76 @@ def measure(
     threads: int,
     seconds: float,
     step: Callable[[str], None],
-) -> list[Row]:
+) -> list[VariantRow]:
     """Measure variants side by side, the first as the reference of all.
 
     Args:
         seconds: of timing, for each variant and size of batch.
-
-    Returns:
-        For each ``variant``: ``bytes`` of the graph, ``parameters``; the deciding metric by its name, ``drop`` in
-        points with ``drop_low`` and ``drop_high``, ``agreement`` (share of held-out rows with the reference's label;
-        None of a regression), ``difference`` (the largest, of an output), ``PART: METRIC`` of each part of the held-out
-        rows, ``batch_effect`` (see below); ``p50_1_ms``,
-        ``p99_1_ms``, ``p50_64_ms``, ``p99_64_ms``, ``rows_per_second``, ``memory_bytes``, and ``speedup`` with
-        ``speedup_low`` and ``speedup_high``.
     """
     trained = variants[0].trained
-    recipe, data = trained.recipe, trained.data
+    recipe, data, name = trained.recipe, trained.data, contract.graph_outputs[0]
     engines: dict[str, Engine] = {
         variant.name: OnnxRuntimeEngine(variant.graphs, contract, threads) for variant in variants
     }
     work = speed.batches(recipe, data.test)
-    rows: list[Row] = []
     outputs: dict[str, Array] = {}
+    measured: dict[str, dict[str, Any]] = {}
     for variant in variants:
         step(f"measuring {variant.name}")
         engine = engines[variant.name]
-        output = outputs[variant.name] = run(recipe, engine, data.test, contract.graph_outputs[0])
-        row = {"variant": variant.name, "bytes": (variant.graphs / OnnxRuntimeEngine.graph).stat().st_size}
-        row |= {"parameters": parameters(variant.trained.module)}
-        row |= quality(recipe, data, output, outputs[variants[0].name])
-        row |= by_slice(recipe, data, output)
-        row |= {"batch_effect": batch_effect(recipe, engine, work[64][0], contract.graph_outputs[0])}
-        row |= {"memory_bytes": session_bytes(variant.graphs, contract, work[64][0], threads)}
-        rows.append(row)
+        output = outputs[variant.name] = run(recipe, engine, data.test, name)
+        value, *distance = quality(recipe, data, output, outputs[variants[0].name])
+        row = {
+            "bytes": (variant.graphs / OnnxRuntimeEngine.graph).stat().st_size,
+            "parameters": parameters(variant.trained.module),
+            **dict(zip(Quality._fields[1:], distance, strict=True)),
+            "batch_effect": batch_effect(recipe, engine, work[64][0], name),
+            "memory_bytes": session_bytes(variant.graphs, contract, work[64][0], threads),
+            "figures": {recipe.scoring.criterion.name: value, **by_slice(recipe, data, output)},
+        }
+        measured[variant.name] = finite(row)
     step("timing all of them in turns")
     times = speed.race(engines, work, seconds)
-    return [row | _pace(times[row["variant"]], times[variants[0].name]) for row in rows]
+    first = times[variants[0].name]
+    return [VariantRow(variant=name, **(found | _pace(times[name], first))) for name, found in measured.items()]
 
 
-def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) -> Row:
-    """The deciding metric of an output for the held-out rows, and its distance from a reference's on the same rows.
+def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) -> Quality:
+    """Measure an output for the held-out rows, and its distance from a reference's on the same rows.
 
     A point is a hundredth of a metric of which more is better, and a hundredth of the reference's error. The interval
     is the paired bootstrap's.
     """
     scoring, target = recipe.scoring, data.test.target
-    name = scoring.criterion.name
     if not np.isfinite(output).all():
-        return {name: None, "drop": None, "drop_low": None, "drop_high": None, "agreement": None, "difference": None}
+        return Quality()
     gain = bootstrap(scoring, output, target, {"reference": reference}).gains["reference"]
     unit = 0.01
     if not scoring.criterion.more:
         # Below the rounding of the target itself, or of the costs, no difference counts.
         scale = np.abs(scoring.criterion.costs or target).max()
         unit *= max(abs(scoring.value(reference, target)), float(np.finfo(np.float32).eps * scale))
-    agreement = float(np.mean(output.argmax(1) == reference.argmax(1))) if scoring.labels else None
-    return {
-        name: scoring.value(output, target),
-        "drop": -gain.value / unit + 0.0,
-        "drop_low": -gain.high / unit + 0.0,
-        "drop_high": -gain.low / unit + 0.0,
-        "agreement": agreement,
-        "difference": float(np.abs(output - reference).max()),
-    }
+    return Quality(
+        value=scoring.value(output, target),
+        drop=-gain.value / unit + 0.0,
+        drop_low=-gain.high / unit + 0.0,
+        drop_high=-gain.low / unit + 0.0,
+        agreement=float(np.mean(output.argmax(1) == reference.argmax(1))) if scoring.labels else None,
+        difference=float(np.abs(output - reference).max()),
+    )
 
 
-def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> Row:
+def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> dict[str, float]:
     """The deciding metric and the recipe's own of each part of the held-out rows, as ``PART: METRIC``."""
     name = recipe.scoring.criterion.name
     slices, target = data.test.slices, data.test.target
-    found: Row = {}
+    figures: dict[str, float] = {}
     for part in [] if slices is None else dict.fromkeys(slices.tolist()):
         rows = slices == part
         metrics = {name: recipe.scoring.value(output[rows], target[rows])}
         metrics |= recipe.metrics(output[rows], target[rows])
-        found |= {f"{part}: {metric}": value for metric, value in metrics.items()}
-    return found
+        figures |= {f"{part}: {metric}": value for metric, value in metrics.items()}
+    return figures
 
 
 def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array], output: str) -> float:
@@ -116,10 +123,11 @@ def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array]
     return worst
 
 
-def _pace(times: Mapping[int, speed.Times], reference: Mapping[int, speed.Times]) -> Row:
-    found: Row = {}
-    for size, one in times.items():
-        found |= {f"p50_{size}_ms": one.milliseconds(0.5), f"p99_{size}_ms": one.milliseconds(0.99)}
+def _pace(times: Mapping[int, speed.Times], reference: Mapping[int, speed.Times]) -> dict[str, float]:
+    """Return the attributes of a ``VariantRow`` that tell how fast it is."""
+    figures: dict[str, float] = {}
+    for size, spent in times.items():
+        figures |= {f"p50_{size}_ms": spent.milliseconds(0.5), f"p99_{size}_ms": spent.milliseconds(0.99)}
     factor, low, high = (1.0, 1.0, 1.0) if times is reference else speed.speedup(times, reference)
     rate = times[max(times)].rows_per_second
-    return found | {"rows_per_second": rate, "speedup": factor, "speedup_low": low, "speedup_high": high}
+    return figures | {"rows_per_second": rate, "speedup": factor, "speedup_low": low, "speedup_high": high}

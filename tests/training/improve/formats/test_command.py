@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.support.training.trainings import Trainings
 from training.__main__ import app
-from training.improve.formats.result import markdown
+from training.improve.formats.result import Export
 from training.packaging.registration import Result
 
 RESULT = {
@@ -75,7 +75,7 @@ def test_an_unknown_format_is_an_error_that_lists_those_there_are(export: Callab
 
 
 def test_the_figures_stand_in_the_documentation() -> None:
-    lines = markdown(RESULT).splitlines()
+    lines = Export.from_document(RESULT).markdown().splitlines()
     assert lines[0] == "wine 1.3 against its program on 1,500 rows: largest difference, median times on one thread."
     assert "| difference | same label |" in lines[2]
     assert lines[4] == ("| tflite | 254.3 | ai-edge-litert 2.3.0 | 1, fixed | 1.2e-07 | 99.95% | 0.012 | 0.789 |")

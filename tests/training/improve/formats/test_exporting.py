@@ -35,7 +35,9 @@ def export(trained: Trainings, bars: Result, linear: Result, tmp_path: Path) -> 
 
     def run(recipe: Recipe[Any], *names: str) -> dict[str, Any]:
         chosen = [formats(PYTHON)[name] for name in names]
-        return export_champion(recipe, trained.registry, chosen, cache=CACHE, output=tmp_path / "exports", rounds=1)
+        return export_champion(
+            recipe, trained.registry, chosen, cache=CACHE, output=tmp_path / "exports", rounds=1
+        ).to_document()
 
     return run
 
@@ -154,7 +156,7 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_the_others_are(
 ) -> None:
     told: list[str] = []
     exported = functools.partial(export_champion, Bars(), trained.registry, cache=CACHE, rounds=1, step=told.append)
-    result = exported([Wrong(), Onnx()], output=tmp_path)
+    result = exported([Wrong(), Onnx()], output=tmp_path).to_document()
     assert [row["format"] for row in result["rows"]] == ["onnx"]
     assert result["failed"]["wrong"].startswith("bars as wrong answers otherwise than its program (max_abs_difference")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bars-1.0.contract.json", "bars-1.0.onnx"]

@@ -1,21 +1,18 @@
-from typing import Any
-
 import pytest
 
+from tests.support.training.variants import variant_row
 from training.improve.optimize.choose import choose, objection
+from training.improve.optimize.result import VariantRow
 
-REFERENCE = {"variant": "float32", "drop_high": 0.0, "batch_effect": 0.0, "speedup": 1.0, "speedup_low": 1.0}
 
-
-def row(name: str, drop_high: float | None, speedup: float, low: float | None = None, effect: float = 0.0) -> Any:
+def row(
+    name: str, drop_high: float | None, speedup: float, low: float | None = None, effect: float = 0.0
+) -> VariantRow:
     low = speedup - 0.05 if low is None else low
-    return {
-        "variant": name,
-        "drop_high": drop_high,
-        "batch_effect": effect,
-        "speedup": speedup,
-        "speedup_low": low,
-    }
+    return variant_row(name, drop_high=drop_high, batch_effect=effect, speedup=speedup, speedup_low=low)
+
+
+REFERENCE = row("float32", 0.0, 1.0, 1.0)
 
 
 def test_the_fastest_within_the_drop_is_chosen() -> None:
@@ -45,7 +42,7 @@ def test_no_variant_is_chosen_where_none_is_surely_faster() -> None:
         (row("x", 0.1, 2.0), ""),
     ],
 )
-def test_every_refusal_says_why(one: Any, why: str) -> None:
+def test_every_refusal_says_why(one: VariantRow, why: str) -> None:
     assert objection(one, 0.5, batched=True) == why
 
 

@@ -54,7 +54,7 @@ def unpacked(archive: Path, folder: Path) -> tuple[ModelContract, Path]:
 
 
 def test_all_variants_are_made_and_measured(optimize: Optimize) -> None:
-    result = optimize(Quadrants(), shares=(0.5,), dry_run=True).result
+    result = optimize(Quadrants(), shares=(0.5,), dry_run=True).result.to_document()
     assert [row["variant"] for row in result["rows"]] == [
         "float32",
         "pruned 50 %",
@@ -74,17 +74,17 @@ def test_all_variants_are_made_and_measured(optimize: Optimize) -> None:
 
 def test_what_cannot_be_made_is_left_out_with_the_reason(optimize: Optimize) -> None:
     outcome = optimize(Linear(), shares=(0.5,), max_drop=0)
-    assert outcome.result["left_out"]["pruned 50 %"] == "it has no layer inside that could lose channels"
-    assert outcome.result["chosen"] is None
+    assert outcome.result.to_document()["left_out"]["pruned 50 %"] == "it has no layer inside that could lose channels"
+    assert outcome.result.to_document()["chosen"] is None
     assert outcome.registered is None
 
 
 def test_a_bound_of_zero_leaves_an_exact_champion_alone(optimize: Optimize, store: Registry) -> None:
     before = snapshot(store)
     outcome = optimize(Linear(), max_drop=0)
-    (int8,) = (row for row in outcome.result["rows"] if row["variant"] == "int8 static")
+    (int8,) = (row for row in outcome.result.to_document()["rows"] if row["variant"] == "int8 static")
     assert int8["verdict"] == "loses too much"
-    assert outcome.result["decision"] == "none is surely faster and surely within 0 points, in any batch"
+    assert outcome.result.to_document()["decision"] == "none is surely faster and surely within 0 points, in any batch"
     assert snapshot(store) == before
 
 
@@ -92,7 +92,7 @@ def test_a_variant_that_only_the_batches_rule_out_is_named_with_what_would_allow
     optimize: Optimize, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flow, "choose", lambda rows, max_drop, batched: None if batched else "int8 dynamic")
-    decision = optimize(Quadrants(), dry_run=True).result["decision"]
+    decision = optimize(Quadrants(), dry_run=True).result.decision
     assert decision.endswith(
         "; int8 dynamic would be chosen if each request were a batch of its own, as by "
         "`python -m training package quadrants --profile latency`"
@@ -120,7 +120,7 @@ def test_the_chosen_variant_is_registered_and_says_what_it_is(
     assert store.models()["quadrants"]["1.0"].state == "retired"
     optimized = registered.contract.lineage.optimized
     assert (optimized["variant"], optimized["of"], optimized["max_drop"]) == ("int8 static", "1.0", 3.0)
-    (row,) = (row for row in outcome.result["rows"] if row["variant"] == "int8 static")
+    (row,) = (row for row in outcome.result.to_document()["rows"] if row["variant"] == "int8 static")
     assert row["verdict"] == "chosen"
     assert optimized["speedup"] == row["speedup"]
     assert registered.contract.evaluation.metrics["accuracy"] == pytest.approx(row["accuracy"])
@@ -155,7 +155,7 @@ def test_a_dry_run_leaves_the_store_as_it_was(
     before = snapshot(store)
     chosen("int8 static")
     outcome = optimize(Quadrants(), dry_run=True)
-    assert outcome.result["chosen"] == "int8 static"
+    assert outcome.result.to_document()["chosen"] == "int8 static"
     assert outcome.registered is None
     assert snapshot(store) == before
 

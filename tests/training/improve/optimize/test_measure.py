@@ -32,22 +32,22 @@ def test_a_point_of_a_classification_is_a_hundredth_of_accuracy(data: Data) -> N
     worse = target.copy()
     worse[:10] = (worse[:10] + 1) % 4
     found = quality(Quadrants(), data, votes(worse), votes(target))
-    assert found["accuracy"] == pytest.approx(0.95)
-    assert found["drop"] == pytest.approx(5.0)
-    assert 1 < found["drop_low"] < 5 < found["drop_high"] < 10
-    assert found["agreement"] == pytest.approx(0.95)
-    assert found["difference"] == 1
+    assert found.value == pytest.approx(0.95)
+    assert found.drop == pytest.approx(5.0)
+    assert 1 < found.drop_low < 5 < found.drop_high < 10
+    assert found.agreement == pytest.approx(0.95)
+    assert found.difference == 1
     better = quality(Quadrants(), data, votes(target), votes(worse))
-    assert better["drop"] == pytest.approx(-5.0)
-    assert better["drop_high"] == pytest.approx(-found["drop_low"])
+    assert better.drop == pytest.approx(-5.0)
+    assert better.drop_high == pytest.approx(-found.drop_low)
 
 
 def test_the_interval_is_paired_by_rows(data: Data) -> None:
     """Two that err on the same rows are the same, however many rows these are."""
     wrong = (data.test.target + (np.arange(200) % 2)) % 4
     found = quality(Quadrants(), data, votes(wrong), votes(wrong))
-    assert found["accuracy"] == pytest.approx(0.5)
-    assert (found["drop"], found["drop_low"], found["drop_high"]) == (0, 0, 0)
+    assert found.value == pytest.approx(0.5)
+    assert (found.drop, found.drop_low, found.drop_high) == (0, 0, 0)
 
 
 def test_a_point_of_a_regression_is_a_percent_of_the_references_rmse() -> None:
@@ -56,26 +56,26 @@ def test_a_point_of_a_regression_is_a_percent_of_the_references_rmse() -> None:
     noise = np.random.default_rng(0).normal(size=len(data.test)).astype(np.float32)
     reference, worse = (data.test.target + scale * noise for scale in (1.0, 1.1))
     found = quality(recipe, data, worse, reference)
-    assert found["rmse"] == pytest.approx(1.1 * float(np.sqrt(np.mean(noise**2))), rel=1e-3)
-    assert found["drop"] == pytest.approx(10, rel=1e-3)
-    assert found["drop_low"] <= found["drop"] <= found["drop_high"]
-    assert found["agreement"] is None
+    assert found.value == pytest.approx(1.1 * float(np.sqrt(np.mean(noise**2))), rel=1e-3)
+    assert found.drop == pytest.approx(10, rel=1e-3)
+    assert found.drop_low <= found.drop <= found.drop_high
+    assert found.agreement is None
 
 
 def test_an_exact_reference_leaves_no_division_by_zero() -> None:
     recipe = recipes.find("linear")
     data = load(recipe)
     exact = data.test.target
-    assert quality(recipe, data, exact, exact)["drop"] == 0
-    assert 0.5 < quality(recipe, data, exact + np.float32(0.01), exact)["drop_high"] < np.inf
+    assert quality(recipe, data, exact, exact).drop == 0
+    assert 0.5 < quality(recipe, data, exact + np.float32(0.01), exact).drop_high < np.inf
 
 
 def test_no_numbers_have_no_quality(data: Data) -> None:
     broken = votes(data.test.target)
     broken[3] = np.nan
     found = quality(Quadrants(), data, broken, votes(data.test.target))
-    assert found["accuracy"] is None
-    assert found["drop_high"] is None
+    assert np.isnan(found.value)
+    assert np.isnan(found.drop_high)
 
 
 def test_every_part_of_the_held_out_rows_is_measured_by_itself(data: Data) -> None:
@@ -118,7 +118,8 @@ def test_every_variant_is_measured_beside_the_reference(champion: Champion, tmp_
         Variant("int8 static", graphs, champion.trained, "int8 static"),
     ]
     told: list[str] = []
-    first, second = measure(variants, champion.contract, threads=1, seconds=0.01, step=told.append)
+    rows = measure(variants, champion.contract, threads=1, seconds=0.01, step=told.append)
+    first, second = (row.to_document() for row in rows)
     assert told == ["measuring float32", "measuring int8 static", "timing all of them in turns"]
     assert first["accuracy"] == pytest.approx(champion.contract.evaluation.metrics["accuracy"])
     assert (first["drop"], first["speedup"], first["agreement"], first["difference"]) == (0, 1, 1, 0)

@@ -4,32 +4,26 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from training.improve.optimize.result import brief, cells, draw, markdown
+from tests.support.training.variants import variant_row
+from training.improve.optimize.result import Optimization, draw
 
 
 def row(name: str, verdict: str, speedup: float, drop: float | None) -> dict[str, Any]:
-    return {
-        "variant": name,
-        "bytes": 246_074,
-        "parameters": 100,
-        "accuracy": None if drop is None else 0.9134 - drop / 100,
-        "drop": drop,
-        "drop_low": None if drop is None else drop - 0.1,
-        "drop_high": None if drop is None else drop + 0.1,
-        "agreement": 0.99,
-        "difference": 0.1,
-        "batch_effect": 0.0,
-        "p50_1_ms": 0.0363,
-        "p99_1_ms": 0.05,
-        "p50_64_ms": 1.89,
-        "p99_64_ms": 2.5,
-        "rows_per_second": 33_862.4,
-        "memory_bytes": 3_100_000,
-        "speedup": speedup,
-        "speedup_low": speedup - 0.1,
-        "speedup_high": speedup + 0.1,
-        "verdict": verdict,
-    }
+    return variant_row(
+        name,
+        accuracy=None if drop is None else 0.9134 - drop / 100,
+        drop=drop,
+        drop_low=None if drop is None else drop - 0.1,
+        drop_high=None if drop is None else drop + 0.1,
+        speedup=speedup,
+        speedup_low=speedup - 0.1,
+        speedup_high=speedup + 0.1,
+        verdict=verdict,
+    ).to_document()
+
+
+def markdown(result: dict[str, Any]) -> str:
+    return Optimization.from_document(result).markdown()
 
 
 @pytest.fixture
@@ -42,7 +36,7 @@ def result() -> dict[str, Any]:
         "primary": "accuracy",
         "held_out": 10_000,
         "max_drop": 0.5,
-        "shares": (0.5,),
+        "shares": [0.5],
         "threads": 1,
         "int8_instructions": "AVX-512 VNNI",
         "chosen": "int8 static",
@@ -71,12 +65,12 @@ def test_the_table_has_the_champion_first_and_then_the_fastest(result: dict[str,
 
 
 def test_every_row_has_as_many_cells_as_the_head(result: dict[str, Any]) -> None:
-    assert {len(line) for line in cells(result)} == {10}
-    assert {len(line) for line in brief(result)} == {7}
+    assert {len(line) for line in Optimization.from_document(result).cells()} == {10}
+    assert {len(line) for line in Optimization.from_document(result).brief()} == {7}
 
 
 def test_a_terminal_shows_the_same_without_intervals(result: dict[str, Any]) -> None:
-    _, _, int4, int8, _ = brief(result)
+    _, _, int4, int8, _ = Optimization.from_document(result).brief()
     assert int4 == ["int4", "246 kB", "–", "0.0363", "1.89", "2.00", "computes NaN or infinity"]
     assert int8 == ["int8 static", "246 kB", "-0.05", "0.0363", "1.89", "1.23", "chosen"]
 
@@ -86,7 +80,7 @@ def test_what_was_decided_and_what_could_not_be_made_is_told(result: dict[str, A
     assert "**Chosen: int8 static, 1.23 times as fast.**" in text
     assert "Not made: pruned 50 % (no layer)." in text
     assert "Without pruning" not in text
-    assert "Without pruning (`--prune 0`)." in markdown(result | {"shares": ()})
+    assert "Without pruning (`--prune 0`)." in markdown(result | {"shares": []})
     assert "A point is one row in a hundred." in text
     nothing = markdown(result | {"chosen": None, "decision": "none is surely faster"})
     assert "**The champion stays: none is surely faster.**" in nothing
@@ -101,6 +95,21 @@ def test_parts_of_the_held_out_rows_have_a_table_of_their_own(result: dict[str, 
 
 
 def test_the_picture_can_be_opened(result: dict[str, Any], tmp_path: Path) -> None:
-    draw(result, tmp_path / "optimize.png")
+    draw(Optimization.from_document(result), tmp_path / "optimize.png")
     with Image.open(tmp_path / "optimize.png") as picture:
         assert picture.size[0] > 800
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"),
+    [
+        ("rmse", "one percent of the champion's RMSE"),
+        ("cost", "one percent of the champion's cost"),
+        ("auc of yes", "a hundredth of auc of yes"),
+    ],
+)
+def test_a_point_is_told_in_the_metric_that_decides(result: dict[str, Any], metric: str, unit: str) -> None:
+    rows = [row | {metric: 0.5} for row in result["rows"]]
+    text = markdown(result | {"primary": metric, "rows": rows})
+    assert f"A point is {unit}." in text
+    assert f"| size | {metric} | points lost |" in text
