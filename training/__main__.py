@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,13 @@ from serving import command_line
 from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from training.improve.commands_export import export_command
 from training.improve.commands_optimize import optimize_command
 from training.improve.commands_tuning import ablate_command, search_command
+
+if TYPE_CHECKING:
+    from training.packaging.registration import TrainOptions
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -54,7 +57,18 @@ def train_command(
     runs: Runs = RUNS,
 ) -> None:
     """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
-    _train(model, preset, promote, store, cache, runs, calibrate, feedback, hold_out, result, instructions)
+    from training.packaging.registration import TrainOptions
+
+    options = TrainOptions(
+        preset=preset,
+        promote=promote.value,
+        calibrate=calibrate,
+        feedback=feedback,
+        hold_out=hold_out,
+        instructions=instructions,
+        result_file=result,
+    )
+    _train(model, options, Registry(store), Folders(cache, runs))
 
 
 @app.command("ensure")
@@ -68,6 +82,7 @@ def ensure_command(
 ) -> None:
     """Train those models that have no intact champion yet."""
     from training import recipes
+    from training.packaging.registration import TrainOptions
 
     registry = Registry(store)
     try:
@@ -84,7 +99,8 @@ def ensure_command(
             if missing := recipes.missing(model):  # its worker could not load it
                 fail(ArchiveError(missing))
         except (KeyError, ArchiveError):
-            _train(model, None, Promote.auto if model not in champions else Promote.always, store, cache, runs)
+            options = TrainOptions(promote="auto" if model not in champions else "always")
+            _train(model, options, registry, Folders(cache, runs))
 
 
 @app.command("package")
@@ -134,15 +150,8 @@ def learning_curve_command(
     from training.improve.practices import document
 
     try:
-        curve = learning_curve.learning_curve(
-            recipes.ready(model),
-            preset,
-            rows or learning_curve.SIZES,
-            metric,
-            cache=cache,
-            checkpoints=runs,
-            step=telling(model),
-        )
+        options = learning_curve.CurveOptions(preset, rows or learning_curve.SIZES, metric)
+        curve = learning_curve.learning_curve(recipes.ready(model), Folders(cache, runs), options, telling(model))
     except (KeyError, ValueError, DataError) as error:
         fail(error)
     learning_curve.print_curve(curve, console)
@@ -229,19 +238,7 @@ app.command("export")(export_command)
 app.command("optimize")(optimize_command)
 
 
-def _train(
-    model: str,
-    preset: str | None,
-    promote: Promote,
-    store: Path,
-    cache: Path,
-    runs: Path,
-    calibrate: bool = False,
-    feedback: Path | None = None,
-    hold_out: float = 0.1,
-    result_file: Path | None = None,
-    instructions: Path | None = None,
-) -> None:
+def _train(model: str, options: "TrainOptions", registry: Registry, folders: Folders) -> None:
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
     from training.data import DataError
@@ -255,44 +252,23 @@ def _train(
         if isinstance(recipe, LanguageRecipe):
             from training.language import pipeline as language  # needs packages that other models do without
 
-            if feedback or calibrate:
+            if options.feedback or options.calibrate:
                 raise ValueError(f"{model} is a language model: there is no --feedback or --calibrate for it")
-            registered = language.train(
-                recipe,
-                preset,
-                Registry(store),
-                cache=cache,
-                promote=promote.value,
-                instructions=instructions,
-                step=telling(model),
-            )
-            if result_file:
-                pipeline.tell(registered, result_file)
-            print_result(registered, console)
-            return
-        if instructions:
+            result = language.train(recipe, registry, folders, options, telling(model))
+            if options.result_file:
+                pipeline.tell(result, options.result_file)
+        elif options.instructions:
             raise ValueError(f"{model} is no language model: there are no --instructions for it; see --feedback")
-        result = pipeline.train(
-            recipe,
-            preset,
-            Registry(store),
-            cache=cache,
-            checkpoints=runs,
-            promote=promote.value,
-            calibrate=calibrate,
-            feedback=feedback,
-            hold_out=hold_out,
-            result_file=result_file,
-            step=telling(model),
-        )
+        else:
+            result = pipeline.train(recipe, registry, folders, options, telling(model))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
-        if result_file:
-            pipeline.tell_fault(model, error, result_file)
+        if options.result_file:
+            pipeline.tell_fault(model, error, options.result_file)
         fail(error)
     except OSError as error:  # such as a full disk, of which another attempt may know nothing
         fail(OSError(f"{model} could not be trained or registered: {error}"))
     except KeyboardInterrupt:
-        where = os.path.relpath(runs)
+        where = os.path.relpath(folders.runs)
         console.print(f"interrupted; the same command goes on from the last checkpoint in {where}", markup=False)
         raise typer.Exit(130) from None
     print_result(result, console)

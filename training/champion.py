@@ -50,13 +50,13 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
     lineage = contract.lineage
     trained = Trained(
         recipe,
-        lineage.preset,
         hp,
         data,
         _with_weights(recipe, contract, recipe.module(hp, data), folder / PROGRAM).eval(),
         lineage.fit_seconds or 0.0,
         lineage.epochs,
         1.0 if lineage.temperature is None else lineage.temperature,
+        lineage.preset,
     )
     return Champion(contract, trained, folder)
 

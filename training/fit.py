@@ -123,14 +123,12 @@ class EpochLines(Callback):
 
 def fit(
     recipe: Recipe[Any],
-    preset: str,
     hp: Any,
     data: Data,
     directory: Path,
     *,
     make: Callable[[], Fit] | None = None,
-    callbacks: Sequence[Callback] = (),
-    progress: bool = True,
+    callbacks: Sequence[Callback] | None = None,
 ) -> Trained:
     """Fit the recipe's module to its training data.
 
@@ -139,12 +137,11 @@ def fit(
     network, is told and removed, and the run begins anew.
 
     Args:
-        preset: name of the hyperparameters, for the record.
         data: as the recipe loaded it.
         directory: for checkpoints.
         make: gives what is fitted, once the random generators are seeded; None: the recipe's module by its loss.
-        callbacks: that Lightning calls beside those of every run.
-        progress: whether it is shown, as a bar on a terminal, else as lines.
+        callbacks: that Lightning calls beside those of every run; None: what shows the progress, as a bar on a
+            terminal, else as lines.
 
     Raises:
         KeyboardInterrupt: after the checkpoint is on disk.
@@ -156,15 +153,17 @@ def fit(
     model = make() if make else Fit(recipe, hp, recipe.module(hp, data))
     checkpoint = directory / recipe.name / f"{key(hp, data)}.ckpt"
     stoppers = _stoppers(hp, checkpoint)
-    bars = [RichProgressBar() if sys.stdout.isatty() else EpochLines()] if progress else []
+    terminal = callbacks is None and sys.stdout.isatty()
+    if callbacks is None:
+        callbacks = [RichProgressBar() if terminal else EpochLines()]
     started = time.monotonic()
     with _quiet():
         trainer = lightning.Trainer(
             max_epochs=hp.epochs,
             accelerator="cpu",
             logger=False,
-            callbacks=[_saver(hp, checkpoint), *stoppers, *bars, *callbacks],
-            enable_progress_bar=progress and sys.stdout.isatty(),
+            callbacks=[_saver(hp, checkpoint), *stoppers, *callbacks],
+            enable_progress_bar=terminal,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
@@ -182,7 +181,7 @@ def fit(
     _restore_best(model, stoppers)
     checkpoint.unlink(missing_ok=True)
     seconds = time.monotonic() - started
-    return Trained(recipe, preset, hp, data, model.module.eval(), seconds, model.history)
+    return Trained(recipe, hp, data, model.module.eval(), seconds, model.history)
 
 
 def _resumable(checkpoint: Path, model: Fit, best: bool) -> Path | None:

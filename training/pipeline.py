@@ -18,7 +18,7 @@ from handlers.message import JSON, Request
 from serving import documents
 from serving.archive import ASSETS, GRAPHS
 from serving.registry import Registry, file_sha256
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from training import evaluate, fit
 from training.champion import check_rewritable, unpack
 from training.feedback import as_many_steps, extend
@@ -27,7 +27,7 @@ from training.packaging.deadline import with_deadline
 from training.packaging.interface import contract_without_version
 from training.packaging.lineage import lineage, with_lineage
 from training.packaging.reference import reference
-from training.packaging.registration import Promote, Result, register
+from training.packaging.registration import DEFAULTS, Promote, Result, TrainOptions, register
 from training.packaging.serving_settings import serving_of
 from training.recipe import Data, Recipe, Serving, Trained
 from training.report import page
@@ -36,27 +36,12 @@ from training.statistics import calibration
 
 def train(
     recipe: Recipe[Any],
-    preset: str | None,
     registry: Registry,
-    *,
-    cache: Path,
-    checkpoints: Path,
-    promote: Promote = "auto",
-    calibrate: bool = False,
-    feedback: Path | None = None,
-    hold_out: float = 0.1,
-    result_file: Path | None = None,
+    folders: Folders,
+    options: TrainOptions = DEFAULTS,
     step: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Train, evaluate, package and register one version of a model.
-
-    Args:
-        preset: name of its hyperparameters; None for the default.
-        promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
-        calibrate: whether the graph divides logits by a temperature, also where the preset does not ask for it.
-        feedback: file of labelled rows that are learned as well; see ``training.feedback``.
-        hold_out: share of these rows, the newest, that the version is measured on.
-        result_file: where to tell, in JSON, which version it became, as soon as that is registered.
 
     Raises:
         KeyError: no such preset.
@@ -65,21 +50,21 @@ def train(
         ValueError: the store's serving settings are damaged, or there is nothing to calibrate, or to calibrate with, or
             no such share of the feedback.
     """
-    hp = recipe.preset(preset)
-    hp = replace(hp, calibrate=True) if calibrate else hp
-    name = preset or next(iter(recipe.presets))
+    hp = recipe.preset(options.preset)
+    hp = replace(hp, calibrate=True) if options.calibrate else hp
+    name = options.preset or next(iter(recipe.presets))
     serving_of(recipe, registry.store)  # before the work, should they be damaged
     step("reading the data")
-    data = recipe.load(hp, cache)
-    if feedback:
-        step(f"reading the feedback in {feedback}")
+    data = recipe.load(hp, folders.cache)
+    if options.feedback:
+        step(f"reading the feedback in {options.feedback}")
         own = len(data.train)
-        data = extend(recipe, hp, data, feedback, hold_out, step)
+        data = extend(recipe, hp, data, options.feedback, options.hold_out, step)
         hp = as_many_steps(hp, own, len(data.train))
     step(f"fitting {len(data.train):,} rows, preset {name}")
     if hp.calibrate:
         _check_calibration(recipe, data)
-    trained = fit.fit(recipe, name, hp, data, checkpoints)
+    trained = replace(fit.fit(recipe, hp, data, folders.runs), preset=name)
     if hp.calibrate:
         trained = calibrated(trained)
     step(f"evaluating on {len(data.test):,} held-out rows")
@@ -97,9 +82,9 @@ def train(
         step("checking that the graphs agree with the module")
         parity = export.check_parity(trained, contract, graphs)
         contract = with_lineage(contract, parity=parity)
-        result = publish(trained, contract, graphs, registry, promote)
-    if result_file:
-        tell(result, result_file)
+        result = publish(trained, contract, graphs, registry, options.promote)
+    if options.result_file:
+        tell(result, options.result_file)
     step("writing the report")
     return report(result, trained, output, step)
 

@@ -315,10 +315,10 @@ class Trained:
     """A fitted module with all that evaluation and packaging need to know of it."""
 
     recipe: Recipe[Any]
-    preset: str
     hp: Any
     data: Data
     module: nn.Module  # as the recipe made it: logits of a classification
     seconds: float = 0.0  # of fitting, this run's part
     history: list[dict[str, float]] = field(default_factory=list)
     temperature: float = 1.0  # that logits are divided by before they are made probabilities
+    preset: str = ""  # name of the hyperparameters, for the record

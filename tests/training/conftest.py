@@ -1,16 +1,18 @@
 """No test reaches the network; what tests only look at is trained once for all of them."""
 
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serving.registry import Registry
+from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings
 from training import pipeline, recipes
-from training.packaging.registration import Result
+from training.packaging.registration import Result, TrainOptions
+from training.recipe import Recipe
 from training.recipes import fashion
 
 NOWHERE = "http://127.0.0.1:1"  # nothing listens there
@@ -61,4 +63,10 @@ Train = Callable[..., Result]
 def train(tmp_path: Path) -> Train:
     """Trains a recipe into the store of this test."""
     registry = Registry(tmp_path / "store")
-    return functools.partial(pipeline.train, registry=registry, cache=CACHE, checkpoints=tmp_path / "runs")
+
+    def run(recipe: Recipe[Any], preset: str | None = None, **options: Any) -> Result:
+        step = options.pop("step", lambda text: None)
+        folders = Folders(CACHE, tmp_path / "runs")
+        return pipeline.train(recipe, registry, folders, TrainOptions(preset=preset, **options), step)
+
+    return run

@@ -21,6 +21,7 @@ from handlers.contract import TensorSpec
 from handlers.engine import load_engine
 from handlers.formats.tokens import FILE, PAD, TextTokenizer
 from serving.registry import Registry
+from serving.settings import Folders
 from tests.support.documents import document
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.rows import START, Row, between, doubled, of_split, row, write
@@ -31,7 +32,7 @@ from training.__main__ import app
 from training.data import DataError, sha256
 from training.feedback import Feedback, as_many_steps, extend, learnable, read, split
 from training.packaging.export import run
-from training.packaging.registration import Result
+from training.packaging.registration import Result, TrainOptions
 from training.recipe import Data, Split
 from training.recipes.linear import Linear
 from training.report.terminal import print_result
@@ -353,9 +354,8 @@ def fed(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Linear with feedback, the first version of its store."""
     folder = tmp_path_factory.mktemp("fed")
     path = write(folder / "rows.jsonl", doubled(20))
-    return pipeline.train(
-        LINEAR, "tutorial", Registry(folder / "store"), cache=CACHE, checkpoints=folder / "runs", feedback=path
-    )
+    options = TrainOptions(preset="tutorial", feedback=path)
+    return pipeline.train(LINEAR, Registry(folder / "store"), Folders(CACHE, folder / "runs"), options)
 
 
 def test_a_champion_that_was_measured_on_feedback_is_compared_with_no_other_version(

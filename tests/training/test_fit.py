@@ -62,7 +62,7 @@ def signals() -> Iterator[None]:
 
 
 def fit_linear(recipe: Linear, runs: Path, hp: Hyperparameters = HP) -> Trained:
-    return fit(recipe, "default", hp, load(Linear()), runs)
+    return fit(recipe, hp, load(Linear()), runs)
 
 
 def interrupt(recipe: Interrupted, runs: Path, hp: Hyperparameters = HP) -> None:
@@ -79,7 +79,7 @@ def weights(trained: Trained) -> dict[str, Any]:
 
 
 def test_fitting_twice_gives_the_same_weights(tmp_path: Path) -> None:
-    first, second = (fit(Quadrants(), "default", q.preset(None), load(q), tmp_path) for q in (Quadrants(), Quadrants()))
+    first, second = (fit(Quadrants(), q.preset(None), load(q), tmp_path) for q in (Quadrants(), Quadrants()))
     for name, values in weights(first).items():
         np.testing.assert_array_equal(values, weights(second)[name])
     assert first.history == second.history
@@ -91,7 +91,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 
 def test_the_learning_curve_has_every_epoch_and_what_was_watched(tmp_path: Path) -> None:
-    trained = fit(Quadrants(), "default", Quadrants.presets["default"], load(Quadrants()), tmp_path)
+    trained = fit(Quadrants(), Quadrants.presets["default"], load(Quadrants()), tmp_path)
     assert [entry["epoch"] for entry in trained.history] == list(range(1, 11))
     assert trained.history[0].keys() == {
         "epoch",
@@ -107,7 +107,7 @@ def test_the_learning_curve_has_every_epoch_and_what_was_watched(tmp_path: Path)
 
 def test_what_was_watched_is_the_loss_and_accuracy_of_the_validation_rows(tmp_path: Path) -> None:
     data = load(Quadrants())
-    trained = fit(Quadrants(), "default", Quadrants.presets["default"], data, tmp_path)
+    trained = fit(Quadrants(), Quadrants.presets["default"], data, tmp_path)
     assert data.validation is not None
     logits = torch.from_numpy(predict(trained.module, data.validation))
     target = torch.from_numpy(data.validation.target)
@@ -139,7 +139,7 @@ def test_a_row_without_weight_teaches_nothing(tmp_path: Path) -> None:
     y = np.append(data.train.target, np.array([-50, 90], np.float32))
     weight = np.array([1, 1, 1, 1, 1, 0, 0], np.float32)
     misleading = replace(data, train=Split({"x": x}, y, weight))
-    trained = fit(Linear(), "default", replace(HP, batch_size=7), misleading, tmp_path)
+    trained = fit(Linear(), replace(HP, batch_size=7), misleading, tmp_path)
     assert weights(trained)["linear.weight"].item() == pytest.approx(2, abs=0.01)
 
 
@@ -222,7 +222,7 @@ def test_other_hyperparameters_or_data_do_not_pick_up_the_checkpoint(
     (checkpoint,) = checkpoints(tmp_path)
     others = [Counting(), Counting()]
     fit_linear(others[0], tmp_path, replace(HP, lr=0.011))
-    fit(others[1], "default", HP, other_data(load(Linear())), tmp_path)
+    fit(others[1], HP, other_data(load(Linear())), tmp_path)
     assert [recipe.steps for recipe in others] == [300, 300]
     assert "going on" not in capsys.readouterr().out
     assert checkpoints(tmp_path) == [checkpoint]

@@ -6,7 +6,6 @@ python -m training ablate fashion
 import hashlib
 import math
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,12 +16,12 @@ import msgspec
 
 from handlers.contract.model_card import Number
 from serving import documents
+from serving.settings import Folders
 from training import fit
 from training.figures.machine import machine
 from training.figures.result import Result
 from training.figures.text import table
-from training.improve import budget
-from training.improve.budget import Spent
+from training.improve.budget import Budget, Spent, load_thinned, measure, spent, watch
 from training.improve.variants import Changes, practices, together
 from training.recipe import Data, Recipe
 
@@ -135,24 +134,23 @@ class OutOfTimeError(Exception):
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What all variants of an ablation share."""
+class Runs:
+    """Makes the runs of an ablation, or reads them from the folder of those that are done, until it is time to end."""
 
     recipe: Recipe[Any]
     data: Data
-    seeds: Sequence[int]
-    folder: Path  # of the runs that are done
-    until: float  # on the clock
-    clock: Callable[[], float]
+    budget: Budget
+    folder: Path
+    until: float  # on the budget's clock
     step: Callable[[str], None]
 
-    def runs(self, label: str, hp: Any) -> list[Run]:
+    def of(self, label: str, hp: Any) -> list[Run]:
         """A run for each seed, from its file where it is done.
 
         Raises:
             OutOfTimeError: there is no time left for one that is not.
         """
-        return [self._run(f"{label}, seed {seed}", replace(hp, seed=seed)) for seed in self.seeds]
+        return [self._run(f"{label}, seed {seed}", replace(hp, seed=seed)) for seed in range(self.budget.seeds)]
 
     def _run(self, label: str, hp: Any) -> Run:
         sizes = [len(self.data.train), len(self.data.validation or [])]
@@ -163,7 +161,7 @@ class Terms:
         known: _Kept | None = documents.read_kept(path, _Kept)
         if known is not None:
             return known.run()
-        if self.clock() >= self.until:
+        if self.budget.clock() >= self.until:
             raise OutOfTimeError
         run = self._train(hp)
         documents.write(path, run, _Kept)
@@ -171,43 +169,30 @@ class Terms:
         return run
 
     def _train(self, hp: Any) -> Run:
-        watched, callbacks = budget.watch(self.recipe)
+        watched, callbacks = watch(self.recipe)
         with tempfile.TemporaryDirectory() as checkpoints:
-            trained = fit.fit(
-                self.recipe, "ablation", hp, self.data, Path(checkpoints), callbacks=callbacks, progress=False
-            )
+            trained = fit.fit(self.recipe, hp, self.data, Path(checkpoints), callbacks=callbacks)
         assert self.data.validation
         parts = (self.data.train, self.data.validation, self.data.test)
-        train, validation, test = (budget.measure(trained, part) for part in parts)
+        train, validation, test = (measure(trained, part) for part in parts)
         curve = [entry[watched] for entry in trained.history]
         return Run(hp.seed, len(curve), trained.seconds, train, validation, test, curve)
 
 
 def ablate(
     recipe: Recipe[Any],
-    *,
-    cache: Path,
-    runs: Path,
+    folders: Folders,
+    budget: Budget,
     starts: Sequence[str] = (),
-    rows: int | None = None,
-    epochs: int | None = None,
-    seeds: int = 3,
     only: Sequence[str] = (),
-    timeout: float = math.inf,
     step: Callable[[str], None] = lambda text: None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Ablation:
     """Measure the practices that a model's hyperparameters know.
 
     Args:
-        runs: folder where finished runs are kept; the same call goes on from them.
+        folders: where finished runs are kept; the same call goes on from them.
         starts: presets to start from; none for the recipe's own.
-        rows: to learn from; None for all.
-        epochs: of a run; None for the start's.
-        seeds: runs of each variant.
         only: measure only practices with one of these texts in their names, and nothing together.
-        timeout: s after which no further run begins.
-        clock: monotonic, s.
 
     Raises:
         KeyError: no such preset.
@@ -215,41 +200,41 @@ def ablate(
         OutOfTimeError: before all was measured.
         ValueError: no practice has such a name, or the rows do not tell the metric that decides.
     """
-    until = clock() + timeout
+    until = budget.clock() + budget.timeout
     found: list[tuple[str, str, Changes, list[Run]]] = []
     for name in starts or recipe.starts or [next(iter(recipe.presets))]:
         hp = recipe.preset(name)
-        hp = replace(hp, epochs=epochs or hp.epochs)
-        data = budget.load(recipe, hp, cache, rows, WATCHED)
-        terms = Terms(recipe, data, range(seeds), runs / "ablate" / recipe.name, until, clock, step)
-        found += [(name, *one) for one in _variants(terms, name, hp, only)]
+        hp = replace(hp, epochs=budget.epochs or hp.epochs)
+        data = load_thinned(recipe, hp, folders.cache, budget.rows, WATCHED)
+        runs = Runs(recipe, data, budget, folders.runs / "ablate" / recipe.name, until, step)
+        found += [(name, *one) for one in _variants(runs, name, hp, only)]
     return Ablation(
         model=recipe.name,
         seconds=round(sum(run.seconds for *_, done in found for run in done), 1),
         machine=machine(),
         metric=recipe.scoring.criterion.name,
-        budget=budget.spent(data, seeds),
+        budget=spent(data, budget.seeds),
         starts={name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
         rows=_rows(recipe, found),
         curves=[Curve(start, practice, _mean_curve(done)) for start, practice, _, done in found],
     )
 
 
-def _variants(terms: Terms, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
-    known = practices(hp, terms.recipe.task)
+def _variants(runs: Runs, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
+    known = practices(hp, runs.recipe.task)
     chosen = {name: change for name, change in known.items() if not only or any(text in name for text in only)}
     if not chosen:
         raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(known)}")
-    first = terms.runs(f"{start}, as it is", hp)
+    first = runs.of(f"{start}, as it is", hp)
     yield START, {}, first
-    sign = 1 if terms.recipe.scoring.criterion.more else -1
+    sign = 1 if runs.recipe.scoring.criterion.more else -1
     gains = {}
     for name, changes in chosen.items():
-        done = terms.runs(f"{start}, {name}", replace(hp, **changes))
+        done = runs.of(f"{start}, {name}", replace(hp, **changes))
         gains[name] = sign * fmean(b.validation - a.validation for a, b in zip(first, done, strict=True))
         yield name, changes, done
     for name, changes in ({} if only else together(chosen, gains)).items():
-        yield name, changes, terms.runs(f"{start}, {name}", replace(hp, **changes))
+        yield name, changes, runs.of(f"{start}, {name}", replace(hp, **changes))
 
 
 def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[AblationRow]:

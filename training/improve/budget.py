@@ -1,6 +1,9 @@
 """Equal terms for trainings that are compared: the same rows, and the metric that decides."""
 
-from dataclasses import replace
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,27 @@ from training.fit import Batch
 from training.packaging import export
 from training.recipe import Data, Recipe, Split, Trained
 from training.statistics.decisive import Scoring
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What trainings that are compared may take.
+
+    Attributes:
+        rows: to learn from; None for all.
+        epochs: of a training; None for the preset's.
+        seeds: trainings of each variant.
+        trials: of a search, those of earlier runs included.
+        timeout: s after which no further training begins.
+        clock: monotonic, s.
+    """
+
+    rows: int | None = None
+    epochs: int | None = None
+    seeds: int = 3
+    trials: int = 30
+    timeout: float = math.inf
+    clock: Callable[[], float] = time.monotonic
 
 
 class Spent(msgspec.Struct, frozen=True):
@@ -48,7 +72,7 @@ def within(data: Data, rows: int | None, watched: int | None = None) -> Data:
     return replace(data, train=train.head(rows or len(train)), validation=validation.head(watched or len(validation)))
 
 
-def load(recipe: Recipe[Any], hp: Any, cache: Path, rows: int | None, watched: int | None = None) -> Data:
+def load_thinned(recipe: Recipe[Any], hp: Any, cache: Path, rows: int | None, watched: int | None = None) -> Data:
     """Load a recipe's data, thinned as by ``within``.
 
     Raises:

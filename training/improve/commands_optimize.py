@@ -8,7 +8,7 @@ from rich.table import Table
 
 from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 
 if TYPE_CHECKING:
     from training.improve.optimize.result import Optimization
@@ -44,11 +44,7 @@ def optimize_command(
     from training.packaging.export import ParityError
 
     try:
-        outcome = flow.optimize(
-            recipes.ready(model),
-            Registry(store),
-            cache=cache,
-            checkpoints=runs,
+        options = flow.OptimizeOptions(
             max_drop=max_drop,
             shares=students.SHARES if prune is None else tuple(share for share in prune if share),
             epochs=epochs,
@@ -56,8 +52,8 @@ def optimize_command(
             dry_run=dry_run,
             seconds=seconds,
             threads=threads,
-            step=telling(model),
         )
+        outcome = flow.optimize(recipes.ready(model), Registry(store), Folders(cache, runs), options, telling(model))
         written = write_result(outcome.result, output)
         result.draw(outcome.result, written.with_suffix(".png"))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:

@@ -9,7 +9,7 @@ import typer
 from rich.markdown import Markdown
 
 from serving.command_line import CACHE, RUNS, Cache, Runs, console, fail, telling
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from training.figures.result import Result
 
 R = TypeVar("R", bound=Result)
@@ -39,20 +39,12 @@ def ablate_command(
     from training import recipes
     from training.data import DataError
     from training.improve import ablate, ablation_plot
+    from training.improve.budget import Budget
 
     try:
-        result = ablate.ablate(
-            recipes.ready(model),
-            cache=cache,
-            runs=runs,
-            starts=start or (),
-            rows=rows,
-            epochs=epochs,
-            seeds=seeds,
-            only=only or (),
-            timeout=timeout,
-            step=telling(model),
-        )
+        budget = Budget(rows, epochs, seeds, timeout=timeout)
+        folders = Folders(cache, runs)
+        result = ablate.ablate(recipes.ready(model), folders, budget, start or (), only or (), telling(model))
     except (KeyError, ValueError, DataError) as error:
         fail(error)
     except ablate.OutOfTimeError:
@@ -85,22 +77,12 @@ def search_command(
     except ImportError:
         fail(DataError(f"search needs optuna: {install('search')}"))
     from training.improve import search, search_report
+    from training.improve.budget import Budget
 
     try:
         recipe = recipes.ready(model)
-        result = search.search(
-            recipe,
-            cache=cache,
-            runs=runs,
-            trials=trials,
-            preset=preset,
-            timeout=timeout,
-            rows=rows,
-            epochs=epochs,
-            seeds=seeds,
-            seed=seed,
-            step=telling(model),
-        )
+        budget = Budget(rows, epochs, seeds, trials, timeout)
+        result = search.search(recipe, Folders(cache, runs), budget, preset, seed, telling(model))
     except (KeyError, ValueError, DataError) as error:
         fail(error)
     except KeyboardInterrupt:

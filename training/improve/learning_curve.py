@@ -6,7 +6,7 @@ python -m training learning-curve sentiment --metric polarity
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from handlers.contract.model_card import Evaluation
 from serving import documents
+from serving.settings import Folders
 from training import evaluate, fit
 from training.figures.machine import machine
 from training.figures.picture import picture, plotted
@@ -86,42 +87,47 @@ class LearningCurve(Result, frozen=True, kw_only=True, tag="learning-curve"):
         return f"{table(heading, lines, range(1, len(heading)))}\n{told}"
 
 
-def learning_curve(
-    recipe: Recipe[Any],
-    preset: str | None,
-    sizes: Sequence[int],
-    metric: str | None = None,
-    *,
-    cache: Path,
-    checkpoints: Path,
-    steps: int = STEPS,
-    step: Callable[[str], None] = lambda text: None,
-) -> LearningCurve:
-    """Train on some rows and measure on all held-out rows, for each size and start.
+@dataclass(frozen=True)
+class CurveOptions:
+    """Which curve is measured.
 
-    A curve that was interrupted goes on: each finished run is kept in ``checkpoints`` until all are.
-
-    Args:
-        recipe: whose hyperparameters have ``rows``; with ``pretrained`` among them both starts are compared.
-        preset: the other hyperparameters; None for the default.
+    Attributes:
+        preset: of the hyperparameters but rows and epochs; None for the default.
         sizes: numbers of training rows.
         metric: that is shown; None for the one that decides.
         steps: that every run takes at least, so that few rows are not also trained for less.
+    """
+
+    preset: str | None = None
+    sizes: Sequence[int] = SIZES
+    metric: str | None = None
+    steps: int = STEPS
+
+
+def learning_curve(
+    recipe: Recipe[Any], folders: Folders, options: CurveOptions, step: Callable[[str], None] = lambda text: None
+) -> LearningCurve:
+    """Train on some rows and measure on all held-out rows, for each size and start.
+
+    A curve that was interrupted goes on: each finished run is kept in the folder of runs until all are.
+
+    Args:
+        recipe: whose hyperparameters have ``rows``; with ``pretrained`` among them both starts are compared.
 
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
         ValueError: the recipe's number of rows cannot be chosen, or there is no such metric.
     """
-    hp = recipe.preset(preset)
+    hp, metric = recipe.preset(options.preset), options.metric
     names = {field.name for field in fields(hp)}
     if "rows" not in names:
         raise ValueError(f"{recipe.name} has no hyperparameter `rows`, so that its training data cannot be thinned")
     kept, found = [], []
-    for start, run in _plan(hp, sizes, steps, STARTS if "pretrained" in names else {"": {}}):
+    for start, run in _plan(hp, options, STARTS if "pretrained" in names else {"": {}}):
         step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
-        kept.append(checkpoints / recipe.name / f"curve-{_key(recipe, run)}.json")
-        one = _run(recipe, run, cache, checkpoints, kept[-1])
+        kept.append(folders.runs / recipe.name / f"curve-{_key(recipe, run)}.json")
+        one = _run(recipe, run, folders, kept[-1])
         metric = _metric(one.evaluation, metric)
         found.append((start, run, one))
     for path in kept:
@@ -132,19 +138,19 @@ def learning_curve(
         seconds=round(sum(one.seconds for *_, one in found), 1),
         machine=machine(),
         metric=metric,
-        steps=steps,
+        steps=options.steps,
         hyperparameters=asdict(hp),
         rows=[row for start, run, one in found for row in _rows(start, run, one)],
         baselines=_baselines(found[-1][-1].evaluation),
     )
 
 
-def _plan(hp: Any, sizes: Sequence[int], steps: int, starts: Mapping[str, dict[str, Any]]) -> list[tuple[str, Any]]:
+def _plan(hp: Any, options: CurveOptions, starts: Mapping[str, dict[str, Any]]) -> list[tuple[str, Any]]:
     """Where each run starts, and its hyperparameters."""
-    epochs = {size: max(hp.epochs, -(-steps // -(-size // hp.batch_size))) for size in sizes}
+    epochs = {size: max(hp.epochs, -(-options.steps // -(-size // hp.batch_size))) for size in options.sizes}
     return [
         (start, replace(hp, rows=size, epochs=epochs[size], **changes))
-        for size in sizes
+        for size in options.sizes
         for start, changes in starts.items()
     ]
 
@@ -166,13 +172,13 @@ class _Run(msgspec.Struct, frozen=True):
     evaluation: Evaluation
 
 
-def _run(recipe: Recipe[Any], hp: Any, cache: Path, checkpoints: Path, kept: Path) -> _Run:
+def _run(recipe: Recipe[Any], hp: Any, folders: Folders, kept: Path) -> _Run:
     earlier: _Run | None = documents.read_kept(kept, _Run)
     if earlier is not None:
         return earlier
     started = time.monotonic()
-    data = replace(recipe.load(hp, cache), validation=None)
-    trained = fit.fit(recipe, "learning curve", hp, data, checkpoints)
+    data = replace(recipe.load(hp, folders.cache), validation=None)
+    trained = fit.fit(recipe, hp, data, folders.runs)
     output = export.predict(export.serving_module(trained), data.test)
     evaluation = evaluate.held_out(recipe, data, output)
     run = _Run(round(time.monotonic() - started, 1), evaluation)

@@ -23,9 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.callbacks import Callback
 
 from serving import documents
+from serving.settings import Folders
 from training import fit
 from training.figures.machine import machine
-from training.improve import budget
+from training.improve.budget import Budget, load_thinned, measure, spent, watch
 from training.improve.search_report import BEST, Search, Training, TrialRow, gain
 from training.recipe import Data, Recipe
 
@@ -133,13 +134,7 @@ def _runs(trial: FrozenTrial) -> bool:
 
 
 def run_trials(
-    study: optuna.Study,
-    recipe: Recipe[Any],
-    hp: Any,
-    data: Data,
-    trials: int,
-    timeout: float = math.inf,
-    step: Callable[[str], None] = lambda text: None,
+    study: optuna.Study, recipe: Recipe[Any], hp: Any, data: Data, budget: Budget, step: Callable[[str], None]
 ) -> None:
     """Make trials until the study has as many, those of other processes and of earlier runs included.
 
@@ -148,11 +143,10 @@ def run_trials(
         recipe: of the model, which suggests the hyperparameters.
         hp: the preset that is searched around.
         data: that trials learn from and are watched on.
-        trials: complete and pruned ones.
-        timeout: s after which no further trial begins.
+        budget: its trials are complete and pruned ones.
         step: is told of each trial.
     """
-    watched, callbacks = budget.watch(recipe)
+    watched, callbacks = watch(recipe)
 
     def objective(trial: optuna.Trial) -> float:
         process = psutil.Process()
@@ -160,7 +154,7 @@ def run_trials(
         with tempfile.TemporaryDirectory() as folder:
             wanted = recipe.space(trial, hp)
             each = [*callbacks, Pruning(trial, watched)]
-            trained = fit.fit(recipe, "search", wanted, data, Path(folder), callbacks=each, progress=False)
+            trained = fit.fit(recipe, wanted, data, Path(folder), callbacks=each)
         return trained.history[-1][watched]
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -169,35 +163,25 @@ def run_trials(
         took = trial.duration.total_seconds() if trial.duration else 0.0
         step(f"trial {trial.number} {trial.state.name.lower()}: {watched} {value}, {took:.0f} s")
 
-    if len(study.get_trials(deepcopy=False, states=DONE)) < trials:
-        enough = optuna.study.MaxTrialsCallback(trials, states=DONE)
-        study.optimize(objective, timeout=None if math.isinf(timeout) else timeout, callbacks=[tell, enough])
+    if len(study.get_trials(deepcopy=False, states=DONE)) < budget.trials:
+        enough = optuna.study.MaxTrialsCallback(budget.trials, states=DONE)
+        timeout = None if math.isinf(budget.timeout) else budget.timeout
+        study.optimize(objective, timeout=timeout, callbacks=[tell, enough])
 
 
 def search(
     recipe: Recipe[Any],
-    *,
-    cache: Path,
-    runs: Path,
-    trials: int,
+    folders: Folders,
+    budget: Budget,
     preset: str | None = None,
-    timeout: float = math.inf,
-    rows: int | None = None,
-    epochs: int | None = None,
-    seeds: int = 3,
     seed: int | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> Search:
     """Search around a preset, then train the best and the preset alike, with seeds that the search has not used.
 
     Args:
-        runs: folder of the study's file.
-        trials: that the study shall have, those of earlier runs included.
+        folders: whose runs have the study's file.
         preset: to search around; None for the default.
-        timeout: s after which no further trial begins.
-        rows: to learn from; None for all.
-        epochs: of a trial; None for the preset's.
-        seeds: trainings of the best and of the preset.
         seed: of the sampler; None for another in every process.
 
     Raises:
@@ -207,16 +191,16 @@ def search(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     hp = recipe.preset(preset)
-    hp = replace(hp, epochs=epochs or hp.epochs)
-    data = budget.load(recipe, hp, cache, rows)
-    study = open_study(recipe, hp, data, runs, seed, step)
-    run_trials(study, recipe, hp, data, trials, timeout, step)
+    hp = replace(hp, epochs=budget.epochs or hp.epochs)
+    data = load_thinned(recipe, hp, folders.cache, budget.rows)
+    study = open_study(recipe, hp, data, folders.runs, seed, step)
+    run_trials(study, recipe, hp, data, budget, step)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise ValueError("no trial was completed: give the search more time, or fewer rows or epochs")
     found = study.best_trial
-    step(f"comparing trial {found.number} with the preset, {seeds} seeds each")
+    step(f"comparing trial {found.number} with the preset, {budget.seeds} seeds each")
     name = preset or next(iter(recipe.presets))
-    compared = _compare(recipe, {name: hp, BEST: replace(hp, **found.params)}, data, seeds)
+    compared = _compare(recipe, {name: hp, BEST: replace(hp, **found.params)}, data, budget.seeds)
     done = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in DONE]
     metric = recipe.scoring.criterion.name
     return Search(
@@ -224,7 +208,7 @@ def search(
         seconds=round(sum(trial.seconds for trial in done) + sum(row.seconds for row in compared), 1),
         machine=machine(),
         metric=metric,
-        budget=budget.spent(data, seeds, hp.epochs),
+        budget=spent(data, budget.seeds, hp.epochs),
         preset=name,
         found=found.params,
         hyperparameters=asdict(replace(recipe.preset(preset), **found.params)),
@@ -247,9 +231,9 @@ def _compare(recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds:
     for name, hp in presets.items():
         for seed in range(hp.seed + 1, hp.seed + 1 + seeds):
             with tempfile.TemporaryDirectory() as folder:
-                trained = fit.fit(recipe, name, replace(hp, seed=seed), data, Path(folder), progress=False)
+                trained = fit.fit(recipe, replace(hp, seed=seed), data, Path(folder), callbacks=())
             assert data.validation
-            watched, test = (budget.measure(trained, split) for split in (data.validation, data.test))
+            watched, test = (measure(trained, split) for split in (data.validation, data.test))
             rows.append(Training(preset=name, seed=seed, validation=watched, test=test, seconds=trained.seconds))
     return rows
 

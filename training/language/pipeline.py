@@ -19,7 +19,7 @@ from handlers.language.template import FILE as TEMPLATE
 from handlers.language.template import ChatTemplate
 from serving.archive import ASSETS
 from serving.registry import Registry, file_sha256
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from training.language import checks, engines, lora, perplexity, weights
 from training.language import instructions as instructing
 from training.language.gguf_file import Metadata, read, write
@@ -30,36 +30,30 @@ from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
 from training.packaging import contents
 from training.packaging.lineage import commit
-from training.packaging.registration import Promote, Result, register
+from training.packaging.registration import DEFAULTS, Result, TrainOptions, register
 
 
 def train(
     recipe: LanguageRecipe,
-    preset: str | None,
     registry: Registry,
-    *,
-    cache: Path,
-    promote: Promote = "auto",
-    instructions: Path | None = None,
+    folders: Folders,
+    options: TrainOptions = DEFAULTS,
     step: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Check, quantize, evaluate, package and register one version of a language model.
 
     Args:
-        preset: name of its hyperparameters; None for the default.
-        cache: folder for its weights.
-        promote: whether the version becomes champion: ``auto`` if its perplexity is at most the champion's.
-        instructions: file of conversations that it is fine-tuned on; see ``training.language.instructions``.
+        folders: whose cache gets its weights.
 
     Raises:
         KeyError: no such preset.
         DataError: the weights cannot be had, no engine is installed, the instructions cannot be read, or a self-check
             fails; nothing is registered.
     """
-    hp = recipe.preset(preset)
+    hp, name = recipe.preset(options.preset), options.preset or next(iter(recipe.presets))
     engine = engines.choose(hp.engine)  # before the work, should there be none
     step("reading the weights")
-    source = weights.fetch(recipe.weights, cache)
+    source = weights.fetch(recipe.weights, folders.cache)
     metadata, published = read(source)
     tokenizer = LanguageTokenizer(metadata)
     step("checking tokenizer, template and weights")
@@ -72,8 +66,8 @@ def train(
     checks.check_perplexity("the weights in float32", foreseen.perplexity, recipe.expected.perplexity)
     tuned: Tuning | None = None
     conversations: Conversations | None = None
-    if instructions:
-        told = instructing.read(instructions, metadata.template, tokenizer, metadata.end)
+    if options.instructions:
+        told = instructing.read(options.instructions, metadata.template, tokenizer, metadata.end)
         conversations = Conversations(told.sha256, len(told.learned), len(told.held_out))
         tuned = _tune(reference, told, hp, foreseen.perplexity, step)
         foreseen = perplexity.by_reference(reference, passage)
@@ -107,7 +101,7 @@ def train(
             instructions=tuned,
         )
         lineage = msgspec.structs.replace(
-            _lineage(recipe, preset or next(iter(recipe.presets)), hp, metadata, engine),
+            _lineage(recipe, name, hp, metadata, engine),
             instructions=conversations,
             parity=perplexity.compare(served, foreseen),
             graph_sha256={path.name: file_sha256(path) for path in engines.files(engine, folder)},
@@ -123,7 +117,7 @@ def train(
         packages = [engines.PACKAGES[engine], engines.GRAMMAR]
         return contents.pack(contract, contents.CHAT, recipe.description, config, files, packages)
 
-    return register(draft, pack, registry, promote)
+    return register(draft, pack, registry, options.promote)
 
 
 def _tune(

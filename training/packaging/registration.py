@@ -15,6 +15,33 @@ from training.statistics.criteria import criterion_of, deciding, is_better
 Promote = Literal["auto", "always", "never"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How a version is made.
+
+    Attributes:
+        preset: name of its hyperparameters; None for the default.
+        promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
+        calibrate: whether the graph divides logits by a temperature, also where the preset does not ask for it.
+        feedback: file of labelled rows that are learned as well; see ``training.feedback``.
+        hold_out: share of these rows, the newest, that the version is measured on.
+        instructions: file of conversations that a language model is fine-tuned on; see
+            ``training.language.instructions``.
+        result_file: where to tell, in JSON, which version it became, as soon as that is registered.
+    """
+
+    preset: str | None = None
+    promote: Promote = "auto"
+    calibrate: bool = False
+    feedback: Path | None = None
+    hold_out: float = 0.1
+    instructions: Path | None = None
+    result_file: Path | None = None
+
+
+DEFAULTS = TrainOptions()
+
+
 @dataclass(frozen=True)
 class Result:
     """What came of a training."""

@@ -13,8 +13,7 @@ class SimpleCNN(nn.Module):
     Args:
         channels: of each convolution.
         dropout: probability that a number is left out before the linear layer, while training.
-        mean: what is taken from a pixel,
-        std: and what it is then divided by.
+        scale: what is taken from a pixel, and what it is then divided by.
         classes: how many there are.
         plain: nothing between the convolutions, as in the tutorial; else normalisation, and the picture halved twice.
         denoise: smooth the picture first.
@@ -27,16 +26,15 @@ class SimpleCNN(nn.Module):
         self,
         channels: tuple[int, ...],
         dropout: float,
-        mean: float,
-        std: float,
+        scale: tuple[float, float],
         classes: int,
         *,
         plain: bool = False,
         denoise: bool = False,
     ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        for name, value in zip(("mean", "std"), scale, strict=True):
+            self.register_buffer(name, torch.tensor(value))
         layers: list[nn.Module] = []
         before = 1
         for i, after in enumerate(channels):

@@ -135,7 +135,7 @@ class Fashion(Recipe[FashionHyperparameters]):
         pixels = data.train.inputs["image"]
         mean, std = (float(pixels.mean()), float(pixels.std())) if hp.standardise else (0.0, 255.0)
         classes = len(self.labels)
-        return SimpleCNN(hp.channels, hp.dropout, mean, std, classes, plain=hp.plain, denoise=hp.denoise)
+        return SimpleCNN(hp.channels, hp.dropout, (mean, std), classes, plain=hp.plain, denoise=hp.denoise)
 
     def space(self, trial: "Trial", hp: FashionHyperparameters) -> FashionHyperparameters:
         """Also dropout, label smoothing and augmentation: all that leaves the time of a step as it is."""

@@ -1,7 +1,7 @@
 """The charts of an evaluation: learning curves, ROC and precision–recall, reliability, residuals."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -53,7 +53,7 @@ def roc(output: Array, target: Array, labels: Sequence[str]) -> Chart:
         return false, true, float(auc(false, true))
 
     axes = {"xlabel": "false positive rate", "ylabel": "true positive rate"}
-    return _one_against_others("ROC", "area under the curve", curve, output, target, labels, axes)
+    return _one_against_others(Curves("ROC", "area under the curve", curve, axes), output, target, labels)
 
 
 def precision_recall(output: Array, target: Array, labels: Sequence[str]) -> Chart:
@@ -64,7 +64,7 @@ def precision_recall(output: Array, target: Array, labels: Sequence[str]) -> Cha
         return recall, precision, float(average_precision_score(truth, scores))
 
     axes = {"xlabel": "recall", "ylabel": "precision"}
-    return _one_against_others("Precision and recall", "average precision", curve, output, target, labels, axes)
+    return _one_against_others(Curves("Precision and recall", "average precision", curve, axes), output, target, labels)
 
 
 def reliability_diagram(probabilities: Array, target: Array, temperature: float | None) -> Chart:
@@ -110,16 +110,18 @@ def residuals(output: Array, target: Array, unit: str) -> list[Chart]:
     return [first.chart, second.chart, third.chart]
 
 
-def _one_against_others(
-    title: str,
-    measure: str,
-    curve: Callable[[Array, Array], tuple[Array, Array, float]],
-    output: Array,
-    target: Array,
-    labels: Sequence[str],
-    axes: Mapping[str, str],
-) -> Chart:
-    """A curve for each class that is there; those with the smallest areas have a colour and a name."""
+class Curves(NamedTuple):
+    """A kind of curves: what their area measures, and the curve and the area of a class by truth and score."""
+
+    title: str
+    measure: str
+    curve: Callable[[Array, Array], tuple[Array, Array, float]]
+    axes: Mapping[str, str]
+
+
+def _one_against_others(kind: Curves, output: Array, target: Array, labels: Sequence[str]) -> Chart:
+    """Draw a curve for each class that is there; those with the smallest areas have a colour and a name."""
+    title, measure, curve, axes = kind
     there = [k for k in range(len(labels)) if 0 < (target == k).sum() < len(target)]
     curves = sorted(((*curve(target == k, output[:, k]), labels[k]) for k in there), key=lambda one: one[2])
     told = ", ".join(f"{label} {area:.3f}" for _, _, area, label in curves[: 2 * NAMED])

@@ -12,7 +12,7 @@ Two ways to alarm without a reason are kept apart, and an alarm needs both to sa
 - **chance:** what as many independent rows would do, however constant the stretches were.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,7 @@ def learn(
     chance = np.random.default_rng(0)
     cell = 1.0 if times is None else _cell(times)
     stretches = _draws(len(values), chance) if times is None else _stretches(times, cell, chance)
-    entries = tuple(_entry(values, summary, loss, *one) for one in stretches)
+    entries = tuple(_entry(values, summary, loss, draws) for draws in stretches)
     if not entries:
         return None
     return Usual(len(values), cell, entries)
@@ -206,12 +206,9 @@ def _entry(
     values: Array,
     summary: Summary,
     loss: Callable[[Array], float] | None,
-    span: float,
-    hours: float,
-    windows: float,
-    rows: int,
-    drawn: Sequence[tuple[Array, int]],
+    draws: Drawn,
 ) -> Stretch:
+    span, hours, windows, rows, drawn = draws
     # The stretch is part of the summary: were it left out, it would be further away by this factor.
     roots = [np.sqrt(distance(summary, values[one]) / (1 - size / len(values))) for one, size in drawn]
     indices = [psi(summary, values[one]) for one, _ in drawn[:: max(1, len(drawn) // DRAWS)]]

@@ -30,10 +30,11 @@ from serving.hosts.torchserve import background, rollout
 from serving.hosts.torchserve.management import Management
 from serving.hosts.torchserve.rollout import TorchServeRollout
 from serving.registry import ArchiveError, Registry, Version, file_sha256
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from tests.integration.conftest import Server, serve, settings_for
 from tests.support.sinks import Received, sink
 from tests.support.waiting import wait_until
+from training.packaging.registration import TrainOptions
 from training.pipeline import train
 from training.recipes.linear import recipe
 from training.statistics.pair import Pair
@@ -172,7 +173,7 @@ def world(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     shutil.copy(store / "linear-1.0.mar", registry.store)
     with registry.change() as models:
         models["linear"] = {"1.0": Registry(store).models()["linear"]["1.0"]}
-    train(recipe, "tutorial", registry, cache=folder, checkpoints=folder / "runs", promote="never")
+    train(recipe, registry, Folders(folder, folder / "runs"), TrainOptions(preset="tutorial", promote="never"))
     repack(registry, BROKEN, {"model.onnx": b"no graph"})
     repack(registry, AILING, {"tabular.py": AILMENT.encode()})
     with sink() as captured, tempfile.TemporaryDirectory() as run_dir, pytest.MonkeyPatch.context() as environment:

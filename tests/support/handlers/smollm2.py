@@ -7,7 +7,7 @@ import pytest
 
 from handlers.language.decoders.openvino import convert
 from serving.registry import Registry
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from tests.support.kept import keep, sources
 from training.language.gguf_file import read, write
 from training.language.weights import fetch
@@ -46,7 +46,7 @@ def chat_store() -> Path:
     def make(folder: Path) -> None:
         from training.language.pipeline import train
 
-        train(recipe, None, Registry(folder), cache=CACHE)
+        train(recipe, Registry(folder), Folders(CACHE))
 
     return keep("chat", sources(), recipe.name, make)
 

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from serving.registry import Registry
-from serving.settings import ROOT
+from serving.settings import ROOT, Folders
 from tests.support.kept import keep, sources
 from training import pipeline, recipes
 from training.data import DataError
-from training.packaging.registration import Result
+from training.packaging.registration import Result, TrainOptions
 from training.recipe import Data, Recipe
 
 CACHE = ROOT / ".cache"
@@ -83,7 +83,8 @@ def _trained(recipe: Recipe[Any], preset: str) -> Path:
         load(recipe)  # skips where there is no data
         steps: list[str] = []
         registry = Registry(folder / "store")
-        result = pipeline.train(recipe, preset, registry, cache=CACHE, checkpoints=folder / "runs", step=steps.append)
+        folders, options = Folders(CACHE, folder / "runs"), TrainOptions(preset=preset)
+        result = pipeline.train(recipe, registry, folders, options, steps.append)
         (folder / "told.json").write_bytes(msgspec.json.encode(Told(result.why, steps)))
         shutil.rmtree(folder / "runs", ignore_errors=True)
 

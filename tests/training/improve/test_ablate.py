@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, load
 from training import recipes
@@ -14,7 +15,7 @@ from training.__main__ import app
 from training.fit import fit
 from training.improve.ablate import START, Ablation, OutOfTimeError, ablate
 from training.improve.ablation_plot import draw
-from training.improve.budget import measure, within
+from training.improve.budget import Budget, measure, within
 from training.improve.variants import practices, together
 from training.recipe import Hyperparameters, Recipe
 from training.recipes.linear import Linear
@@ -35,7 +36,9 @@ class Corners(Quadrants):
 
 
 def ablation(recipe: Recipe[Any], folder: Path, **options: Any) -> dict[str, Any]:
-    return ablate(recipe, cache=folder, runs=folder, **options).to_document()
+    """Ablate within a budget of these options; those that are none of it are the ablation's."""
+    about = {name: options.pop(name) for name in ("starts", "only") if name in options}
+    return ablate(recipe, Folders(folder, folder), Budget(**options), **about).to_document()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_what_is_reported_is_what_the_trained_models_do(result: dict[str, Any], 
     models = {}
     for name, lr in {START: 0.002, "rate × 5": 0.01}.items():
         hp = replace(Corners.presets["slow"], lr=lr)
-        models[name] = [fit(Quadrants(), "", replace(hp, seed=seed), data, tmp_path) for seed in (0, 1)]
+        models[name] = [fit(Quadrants(), replace(hp, seed=seed), data, tmp_path) for seed in (0, 1)]
     first, faster = ([measure(trained, data.test) for trained in models[name]] for name in (START, "rate × 5"))
     fitted = [measure(trained, data.train) for trained in models["rate × 5"]]
     reported = row(result, "rate × 5")
@@ -176,8 +179,6 @@ def test_fashion_starts_from_the_tutorials_network_and_knows_practices_of_pictur
     known = practices(recipe.preset("tutorial"), "classification")
     pictures = {"inputs standardised", "inputs denoised", "mirrored", "mirrored and shifted", "dropout"}
     assert pictures <= known.keys()
-    found = ablate(
-        recipe, cache=CACHE, runs=tmp_path, starts=["tutorial"], rows=200, epochs=1, seeds=1, only=["denoised"]
-    ).to_document()
+    found = ablate(recipe, Folders(CACHE, tmp_path), Budget(200, 1, 1), ["tutorial"], ["denoised"]).to_document()
     assert row(found, "inputs denoised")["changes"] == "denoise=True"
     assert row(found, "inputs denoised")["test"] > 0.05

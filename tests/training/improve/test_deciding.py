@@ -1,5 +1,6 @@
 """Ablation, search and compression judge by the metric that a recipe names, and say so."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 
 from handlers.contract import Array
+from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, load
 from training.fit import fit
 from training.improve import ablate, budget
+from training.improve.budget import Budget
 from training.improve.optimize.measure import by_slice, quality
 from training.packaging.export import predict, serving_module
 from training.recipe import Data, Hyperparameters
@@ -42,12 +45,12 @@ def votes(classes: Array) -> Array:
 
 @pytest.mark.parametrize("by", CRITERIA, ids=lambda by: by.metric)
 def test_an_ablation_measures_what_decides_and_combines_what_helped_by_it(by: Criterion, tmp_path: Path) -> None:
-    found = ablate.ablate(Corners(by), cache=tmp_path, runs=tmp_path, seeds=1, only=["rate × 5", "L1"])
+    found = ablate.ablate(Corners(by), Folders(tmp_path, tmp_path), Budget(seeds=1), only=["rate × 5", "L1"])
     text, result = found.markdown(), found.to_document()
     assert result["metric"] == by.name
     rows = {row["practice"]: row for row in result["rows"]}
     data = budget.within(load(Quadrants()), None)
-    trained = fit(Quadrants(), "", replace(Corners.presets["slow"], lr=0.01), data, tmp_path)
+    trained = fit(Quadrants(), replace(Corners.presets["slow"], lr=0.01), data, tmp_path)
     output = predict(serving_module(trained), data.test)
     assert rows["rate × 5"]["test"] == pytest.approx(value(by, Quadrants.labels, output, data.test.target))
     gap = rows["rate × 5"]["train"] - rows["rate × 5"]["test"]
@@ -62,8 +65,9 @@ def test_an_ablation_measures_what_decides_and_combines_what_helped_by_it(by: Cr
 
 def test_of_what_is_cheaper_the_practices_that_helped_are_chosen(tmp_path: Path) -> None:
     recipe = Corners(Criterion("cost", costs=DEAR))
-    terms = ablate.Terms(recipe, budget.within(load(recipe), None), [0], tmp_path, 1.0, lambda: 0.0, lambda text: None)
-    *_, (name, changes, _) = ablate._variants(terms, "slow", recipe.presets["slow"], [])
+    data = budget.within(load(recipe), None)
+    runs = ablate.Runs(recipe, data, Budget(seeds=1), tmp_path, math.inf, lambda text: None)
+    *_, (name, changes, _) = ablate._variants(runs, "slow", recipe.presets["slow"], [])
     assert name == "those that helped"
     assert changes["lr"] == pytest.approx(0.01)
 
@@ -72,7 +76,7 @@ def test_runs_that_were_kept_of_another_metric_are_not_taken_for_runs_of_this_on
     results = []
     for by, fitted in ((None, 2), (CRITERIA[0], 2), (CRITERIA[1], 2), (CRITERIA[0], 0), (Criterion("accuracy"), 0)):
         recipe = Corners(by)
-        results.append(ablate.ablate(recipe, cache=tmp_path, runs=tmp_path, seeds=1, only=["L1"], epochs=1))
+        results.append(ablate.ablate(recipe, Folders(tmp_path, tmp_path), Budget(epochs=1, seeds=1), only=["L1"]))
         assert recipe.fitted == fitted
     assert results[1] == results[3]
     assert results[0] == results[4]
@@ -85,8 +89,8 @@ def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     from training.improve.search_report import BEST, draw, gain
 
     told: list[str] = []
-    options: dict[str, Any] = {"cache": CACHE, "runs": tmp_path, "trials": 6, "seed": 0, "seeds": 1}
-    found = search.search(Corners(by), step=told.append, **options)
+    options = (Folders(CACHE, tmp_path), Budget(trials=6, seeds=1), None, 0)
+    found = search.search(Corners(by), *options, told.append)
     result = found.to_document()
     assert result["metric"] == by.name
     assert f"trial 0 complete: val_{by.name} " in told[0]
@@ -95,7 +99,7 @@ def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     assert result["found"] == {name: best[name] for name in result["found"]}
     data = budget.within(load(Quadrants()), None)
     assert data.validation
-    trained = fit(Quadrants(), "", replace(Corners.presets["slow"], **result["found"]), data, tmp_path)
+    trained = fit(Quadrants(), replace(Corners.presets["slow"], **result["found"]), data, tmp_path)
     output = predict(serving_module(trained), data.validation)
     assert best["value"] == pytest.approx(value(by, Quadrants.labels, output, data.validation.target))
     before, after = (row["validation"] for row in result["rows"])
@@ -104,7 +108,7 @@ def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     assert f"| {by.name}, watched |" in found.markdown()
     assert BEST in found.markdown()
     draw(found, tmp_path / "search.png")
-    plain = search.search(Corners(None), **options)
+    plain = search.search(Corners(None), *options)
     assert plain.metric == "accuracy"
     assert len(plain.trials) == 6  # of a study of its own
 
@@ -117,7 +121,7 @@ def test_rows_that_do_not_tell_what_decides_are_refused_before_the_work(tmp_path
 
     recipe = Northern(CRITERIA[0])
     with pytest.raises(ValueError, match="held-out rows do not tell the metric that decides, auc of SW"):
-        ablate.ablate(recipe, cache=tmp_path, runs=tmp_path)
+        ablate.ablate(recipe, Folders(tmp_path, tmp_path), Budget())
     assert recipe.fitted == 0
 
 

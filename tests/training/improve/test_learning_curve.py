@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from training import fit
-from training.improve.learning_curve import LearningCurve, draw, learning_curve, print_curve
+from training.improve.learning_curve import CurveOptions, LearningCurve, draw, learning_curve, print_curve
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
@@ -53,7 +54,7 @@ class Sectors(Quadrants):
 @pytest.fixture(scope="module")
 def curve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("curve")
-    return learning_curve(Sectors(), None, [20, 400], cache=folder, checkpoints=folder, steps=6).to_document()
+    return learning_curve(Sectors(), Folders(folder, folder), CurveOptions(sizes=[20, 400], steps=6)).to_document()
 
 
 def test_each_size_is_trained_from_both_starts_for_at_least_the_steps(curve: dict[str, Any]) -> None:
@@ -103,6 +104,7 @@ def test_an_interrupted_curve_goes_on_with_the_run_that_was_not_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, fitted = fit.fit, []
+    folders = Folders(tmp_path, tmp_path)
 
     def fit_twice(*arguments: Any) -> Any:
         fitted.append(arguments)
@@ -111,7 +113,7 @@ def test_an_interrupted_curve_goes_on_with_the_run_that_was_not_finished(
         return real(*arguments)
 
     def measure() -> dict[str, Any]:
-        return learning_curve(Sectors(), None, [20, 40], cache=tmp_path, checkpoints=tmp_path, steps=6).to_document()
+        return learning_curve(Sectors(), folders, CurveOptions(sizes=[20, 40], steps=6)).to_document()
 
     monkeypatch.setattr(fit, "fit", fit_twice)
     with pytest.raises(KeyboardInterrupt):
@@ -124,12 +126,12 @@ def test_an_interrupted_curve_goes_on_with_the_run_that_was_not_finished(
 
 def test_an_unknown_metric_is_an_error_that_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no metric 'speed'; there are accuracy, precision, recall, f1, auc"):
-        learning_curve(Sectors(), None, [20], "speed", cache=tmp_path, checkpoints=tmp_path, steps=1)
+        learning_curve(Sectors(), Folders(tmp_path, tmp_path), CurveOptions(None, [20], "speed", 1))
 
 
 def test_a_recipe_whose_data_cannot_be_thinned_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="linear has no hyperparameter `rows`"):
-        learning_curve(Linear(), None, [3], cache=tmp_path, checkpoints=tmp_path)
+        learning_curve(Linear(), Folders(tmp_path, tmp_path), CurveOptions(sizes=[3]))
 
 
 def test_a_learning_curve_is_printed_with_its_baselines() -> None:

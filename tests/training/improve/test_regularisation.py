@@ -19,7 +19,7 @@ HP: Hyperparameters = Quadrants.presets["default"]
 
 def fit_quadrants(folder: Path, data: Data | None = None, **changes: Any) -> Trained:
     data = data or load(Quadrants())
-    return fit(Quadrants(), "default", replace(HP, **changes), data, folder, progress=False)
+    return fit(Quadrants(), replace(HP, **changes), data, folder, callbacks=())
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_without_patience_all_epochs_are_made(tmp_path: Path) -> None:
 def test_early_stopping_without_validation_rows_is_an_error_that_says_so(tmp_path: Path) -> None:
     hp = replace(Linear.presets["default"], patience=2)
     with pytest.raises(ValueError, match="linear has no validation rows, so that patience=2 has nothing to watch"):
-        fit(Linear(), "default", hp, load(Linear()), tmp_path)
+        fit(Linear(), hp, load(Linear()), tmp_path)
 
 
 def test_a_constant_rate_needs_no_schedule() -> None:

@@ -13,13 +13,14 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from serving import documents
+from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.__main__ import app
 from training.data import DataError
 from training.fit import fit
-from training.improve.budget import measure, within
+from training.improve.budget import Budget, measure, within
 from training.recipe import Hyperparameters, Recipe
 from training.recipes.linear import Linear
 
@@ -64,7 +65,8 @@ class Hopeless(Corners):
 
 
 def found(recipe: Recipe[Any], runs: Path, trials: int = 12, **options: Any) -> dict[str, Any]:
-    return search.search(recipe, cache=CACHE, runs=runs, trials=trials, seed=0, **options).to_document()
+    about = {name: options.pop(name) for name in ("preset", "step") if name in options}
+    return search.search(recipe, Folders(CACHE, runs), Budget(trials=trials, **options), seed=0, **about).to_document()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_the_comparison_is_what_both_do_with_other_seeds_on_the_same_rows_and_ep
     preset = Corners.presets["slow"]
     presets = {"slow": preset, BEST: replace(preset, **result["found"])}
     for row in result["rows"]:
-        trained = fit(Quadrants(), "", replace(presets[row["preset"]], seed=row["seed"]), data, tmp_path)
+        trained = fit(Quadrants(), replace(presets[row["preset"]], seed=row["seed"]), data, tmp_path)
         assert len(trained.history) == result["budget"]["epochs"] == 4
         assert row["test"] == pytest.approx(measure(trained, data.test))
         assert data.validation

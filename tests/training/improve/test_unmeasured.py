@@ -11,13 +11,14 @@ from rich.console import Console
 from handlers.contract import ModelContract
 from monitoring.live.limits import expected
 from serving.registry import Registry
+from serving.settings import Folders
 from tests.support.documents import document, evaluated, replaced
 from tests.support.serving.stores import contract_of_doubling
 from tests.support.training import rows
 from training import pipeline
 from training.evaluate import evaluate
 from training.figures.text import figure
-from training.packaging.registration import Result, register
+from training.packaging.registration import Result, TrainOptions, register
 from training.recipe import Split
 from training.recipes.linear import Linear
 from training.report import terminal
@@ -30,8 +31,8 @@ ONE_LABEL = [*rows.doubled(240), *(rows.row(240 + i, 4.0, x=2.0) for i in range(
 def test_a_training_whose_newest_rows_have_one_label_only_leaves_a_registry_that_is_read(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "store")
     path = rows.write(tmp_path / "rows.jsonl", ONE_LABEL)
-    options: dict[str, Any] = {"cache": tmp_path, "checkpoints": tmp_path / "runs", "feedback": path, "hold_out": 0.2}
-    result = pipeline.train(Linear(), "tutorial", registry, promote="never", **options)
+    options = TrainOptions(preset="tutorial", promote="never", feedback=path, hold_out=0.2)
+    result = pipeline.train(Linear(), registry, Folders(tmp_path, tmp_path / "runs"), options)
     assert b"NaN" not in registry.path.read_bytes()
     (version,) = Registry(registry.store).models()["linear"].values()
     assert version.evaluation == document(result.contract.evaluation)

@@ -13,6 +13,7 @@ import pytest
 
 from handlers.contract import ModelContract
 from serving.registry import Registry
+from serving.settings import Folders
 from tests.support.documents import document
 from tests.support.training import tiny as making
 from tests.support.training.tiny import EXPECTED, SENTENCE, Tiny
@@ -22,7 +23,7 @@ from training.language import pipeline
 from training.language.checks import SelfCheckError
 from training.language.engines import MODULES, PACKAGES
 from training.language.recipe import Engine, LanguageHyperparameters, LanguageRecipe, LanguageServing, Weights
-from training.packaging.registration import Result
+from training.packaging.registration import Result, TrainOptions
 
 # In a process that does not see the repository, however it is installed.
 ALONE = """
@@ -79,7 +80,7 @@ def world(request: pytest.FixtureRequest, taught: Tiny, tmp_path_factory: pytest
     with pytest.MonkeyPatch.context() as patch:
         (folder / "passage.txt").write_text(SENTENCE)
         patch.setattr(pipeline, "PASSAGE", folder / "passage.txt")
-        result = pipeline.train(recipe, None, registry, cache=folder / "cache", step=told.append)
+        result = pipeline.train(recipe, registry, Folders(folder / "cache"), step=told.append)
     return World(recipe, registry, folder / "cache", result, told)
 
 
@@ -135,7 +136,7 @@ def test_the_archive_alone_answers_its_example_in_a_process_without_the_reposito
 def test_weights_that_fail_a_check_are_not_registered(world: World, tmp_path: Path) -> None:
     wrong = replace(world.recipe, expected=replace(EXPECTED, continuations={"The tide turns": " at nine"}))
     with pytest.raises(SelfCheckError, match="goes on with ' at noon,', not ' at nine'"):
-        pipeline.train(wrong, None, Registry(tmp_path / "store"), cache=world.cache)
+        pipeline.train(wrong, Registry(tmp_path / "store"), Folders(world.cache))
     assert not (tmp_path / "store").exists()
 
 
@@ -151,7 +152,7 @@ def test_it_is_fine_tuned_on_a_file_of_conversations(
     # What it was taught by heart it may forget.
     recipe = replace(world.recipe, presets={"default": hp}, expected=replace(EXPECTED, perplexity=1000))
     registry = Registry(tmp_path / "store")
-    result = pipeline.train(recipe, None, registry, cache=world.cache, instructions=file)
+    result = pipeline.train(recipe, registry, Folders(world.cache), TrainOptions(instructions=file))
     tuned = document(result.contract.evaluation)["instructions"]
     assert tuned["after"] < tuned["before"]
     assert document(result.contract.lineage)["instructions"]["rows"] == 9

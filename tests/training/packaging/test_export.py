@@ -49,7 +49,7 @@ class TwoFaced(Linear):
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A classification, whose module gives logits."""
     recipe = Quadrants()
-    return fit.fit(recipe, "default", recipe.preset(None), load(recipe), tmp_path_factory.mktemp("runs"))
+    return fit.fit(recipe, recipe.preset(None), load(recipe), tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def with_weights(fitted: Trained, change: float) -> Trained:
     module.load_state_dict(fitted.module.state_dict())
     with torch.no_grad():
         module.get_parameter("layers.2.bias")[0] += change
-    return Trained(fitted.recipe, fitted.preset, fitted.hp, fitted.data, module.eval())
+    return Trained(fitted.recipe, fitted.hp, fitted.data, module.eval())
 
 
 @pytest.fixture(scope="module", params=[0.01, float("nan")])

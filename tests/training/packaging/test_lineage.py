@@ -26,7 +26,7 @@ IDENTITY |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 def trained_linear() -> Trained:
     recipe = recipes.find("linear")
     history = [{"epoch": float(epoch), "loss": 1 / epoch} for epoch in range(1, 301)]
-    return Trained(recipe, "default", recipe.preset(None), load(recipe), nn.Identity(), 1.2345, history)
+    return Trained(recipe, recipe.preset(None), load(recipe), nn.Identity(), 1.2345, history, preset="default")
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -53,7 +53,7 @@ def cache(tiny: Path) -> Path:
 
 
 def network(channels: tuple[int, ...] = (4, 8)) -> SimpleCNN:
-    return SimpleCNN(channels, dropout=0.0, mean=70.0, std=90.0, classes=10).eval()
+    return SimpleCNN(channels, dropout=0.0, scale=(70.0, 90.0), classes=10).eval()
 
 
 @pytest.mark.parametrize("size", [(28, 28), (64, 48), (15, 33)])
@@ -186,7 +186,7 @@ def test_the_tutorials_network_is_one_convolution_with_an_offset_and_a_linear_la
 
 
 def test_denoising_takes_a_lone_bright_pixel_down_and_leaves_a_plain_area_as_it_is() -> None:
-    smooth = SimpleCNN((1,), 0.0, 0.0, 1.0, 10, plain=True, denoise=True).eval()
+    smooth = SimpleCNN((1,), 0.0, (0.0, 1.0), 10, plain=True, denoise=True).eval()
     smooth.features = torch.nn.Sequential()  # its answer is then the classifier's of the mean
     seen: list[torch.Tensor] = []
     smooth.features.register_forward_hook(lambda module, inputs, output: seen.append(output[0, 0]))

@@ -96,7 +96,7 @@ def test_a_calibrated_graph_holds_the_temperature(quadrants: Result, train: Trai
 def test_the_served_module_divides_logits_by_the_temperature(tmp_path: Path) -> None:
     recipe = Quadrants()
     data = recipe.load(recipe.preset(None), tmp_path)
-    one = Trained(recipe, "default", recipe.preset(None), data, recipe.module(recipe.preset(None), data))
+    one = Trained(recipe, recipe.preset(None), data, recipe.module(recipe.preset(None), data))
     sure, unsure = (
         export.predict(export.serving_module(replace(one, temperature=temperature)), data.test)
         for temperature in (1.0, 4.0)

@@ -33,6 +33,7 @@ from training.improve.formats.result import Export, ExportRow
 from training.packaging.export import parity_rows, predict, run
 from training.recipe import Recipe, Split
 
+ROUNDS = 20  # of timing
 SIZES = {"p50_ms": 1, "p50_64_ms": 64}  # rows of one call, by the column of its time
 
 
@@ -67,7 +68,6 @@ def export_champion(
     *,
     cache: Path,
     output: Path,
-    rounds: int = 20,
     step: Callable[[str], None] = lambda text: None,
 ) -> Export:
     """Write a champion in some formats; a file whose answers differ is not kept.
@@ -94,7 +94,7 @@ def export_champion(
         if rows:
             step("measuring the time of each")
             (output / f"{_stem(source)}.contract.json").write_bytes(source.contract.to_json())
-            for name, times in _times(recipe, engines, split, rounds).items():
+            for name, times in _times(recipe, engines, split).items():
                 rows[name] = replace(rows[name], **times)
     torch.set_num_threads(threads)  # the torch engine sets it for the whole process
     return Export(
@@ -143,14 +143,12 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
     return row, engine
 
 
-def _times(
-    recipe: Recipe[Any], engines: Mapping[str, Engine], split: Split, rounds: int
-) -> dict[str, dict[str, float]]:
+def _times(recipe: Recipe[Any], engines: Mapping[str, Engine], split: Split) -> dict[str, dict[str, float]]:
     """The medians of each engine, in ms by column."""
     times: dict[str, dict[str, float]] = {name: {} for name in engines}
     for column, size in SIZES.items():
         rows = recipe.batch({name: values[:size] for name, values in split.inputs.items()})
-        for name, seconds in medians({name: partial(one.run, rows) for name, one in engines.items()}, rounds).items():
+        for name, seconds in medians({name: partial(one.run, rows) for name, one in engines.items()}, ROUNDS).items():
             times[name][column] = round(1000 * seconds, 4)
     return times
 

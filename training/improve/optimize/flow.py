@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
+from serving.settings import Folders
 from training import evaluate, pipeline
 from training.champion import Champion, check_rewritable, open_champion
 from training.figures.machine import machine
@@ -39,32 +40,39 @@ class Outcome:
     registered: Result | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptimizeOptions:
+    """How a champion is optimized.
+
+    Attributes:
+        max_drop: points that the deciding metric may be worse: hundredths, or percent of the champion's error.
+        shares: of the channels, each of which gives a pruned variant.
+        epochs: of fine-tuning after pruning; None for half of the champion's.
+        promote: whether the choice becomes champion: ``auto`` if what it was made from still is.
+        dry_run: whether nothing is registered.
+        seconds: of timing, for each variant and size of batch.
+        threads: of one operator while timing; with one, what else the machine does disturbs least.
+    """
+
+    max_drop: float = MAX_DROP
+    shares: tuple[float, ...] = SHARES
+    epochs: int | None = None
+    promote: Promote = "auto"
+    dry_run: bool = False
+    seconds: float = 1.0
+    threads: int = 1
+
+
 def optimize(
     recipe: Recipe[Any],
     registry: Registry,
-    *,
-    cache: Path,
-    checkpoints: Path,
-    max_drop: float = MAX_DROP,
-    shares: tuple[float, ...] = SHARES,
-    epochs: int | None = None,
-    promote: Promote = "auto",
-    dry_run: bool = False,
-    seconds: float = 1.0,
-    threads: int = 1,
+    folders: Folders,
+    options: OptimizeOptions,
     step: Step = lambda text: None,
 ) -> Outcome:
     """Make variants of a model's champion, measure them, and register the best, if any is better than the champion.
 
     Until then the store stays as it is, however this ends.
-
-    Args:
-        max_drop: points that the deciding metric may be worse: hundredths, or percent of the champion's error.
-        shares: of the channels, each of which gives a pruned variant.
-        epochs: of fine-tuning after pruning; None for half of the champion's.
-        promote: whether the choice becomes champion: ``auto`` if what it was made from still is.
-        seconds: of timing, for each variant and size of batch.
-        threads: of one operator while timing; with one, what else the machine does disturbs least.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
@@ -78,26 +86,26 @@ def optimize(
     _check(recipe, registry, serving)
     step("reading the champion and its data")
     with tempfile.TemporaryDirectory() as folder:
-        champion = open_champion(recipe, registry, cache, Path(folder))
+        champion = open_champion(recipe, registry, folders.cache, Path(folder))
         recipe.scoring.require(champion.trained.data.test.target, "held-out")
         variants, left_out = making.make(
             champion,
             Path(folder),
-            shares=shares,
-            epochs=epochs,
-            checkpoints=checkpoints / "optimize",
+            shares=options.shares,
+            epochs=options.epochs,
+            checkpoints=folders.runs / "optimize",
             step=step,
         )
-        rows = measure(variants, champion.contract, threads=threads, seconds=seconds, step=step)
-        batched = serving.batch_size > 1
+        rows = measure(variants, champion.contract, threads=options.threads, seconds=options.seconds, step=step)
+        batched, max_drop = serving.batch_size > 1, options.max_drop
         chosen = choose(rows, max_drop, batched)
         rows = [replace(row, verdict=_verdict(row, chosen, max_drop, batched)) for row in rows]
         alone = choose(rows, max_drop, batched=False)
         registered = None
         best = next((row for row in rows if row.variant == chosen), None)
-        if best and not dry_run:
+        if best and not options.dry_run:
             (variant,) = (variant for variant in variants if variant.name == chosen)
-            registered = _register(champion, variant, best, max_drop, registry, promote, step)
+            registered = _register(champion, variant, best, registry, options, step)
     contract = champion.contract
     result = Optimization(
         model=contract.name,
@@ -108,13 +116,13 @@ def optimize(
         primary=recipe.scoring.criterion.name,
         held_out=len(champion.trained.data.test),
         max_drop=max_drop,
-        threads=threads,
+        threads=options.threads,
         int8_instructions=int8_instructions(),
         chosen=chosen,
         decision=_decision(best, max_drop) + ("" if alone == chosen else _if_alone(contract.name, alone)),
         left_out=left_out,
         rows=rows,
-        shares=list(shares),
+        shares=list(options.shares),
     )
     return Outcome(result, registered)
 
@@ -154,9 +162,8 @@ def _register(
     champion: Champion,
     variant: Variant,
     row: VariantRow,
-    max_drop: float,
     registry: Registry,
-    promote: Promote,
+    options: OptimizeOptions,
     step: Step,
 ) -> Result:
     """Evaluate the graph that will be served, not its module, and register it."""
@@ -172,7 +179,7 @@ def _register(
     draft = pipeline.draft(variant.trained, evaluate.held_out(recipe, data, test, watched), train, test)
     tolerance = export.parity_tolerance(variant.converted)
     parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
-    made = {"of": contract.version, "max_drop": max_drop, "converted": variant.converted}
+    made = {"of": contract.version, "max_drop": options.max_drop, "converted": variant.converted}
     draft = with_lineage(draft, parity=parity, optimized=row.to_document() | made)
-    registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, promote, replaces=contract.version)
+    registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, options.promote, contract.version)
     return pipeline.report(registered, variant.trained, test, step)

@@ -148,7 +148,7 @@ def _fit(teacher: Trained, hp: Any, make: Callable[[], nn.Module], taught: bool,
         module = make().train()
         return Distillation(recipe, hp, Lesson(module, teacher.module)) if taught else fit.Fit(recipe, hp, module)
 
-    trained = fit.fit(recipe, teacher.preset, hp, teacher.data, checkpoints, make=student)
+    trained = fit.fit(recipe, hp, teacher.data, checkpoints, make=student)
     module = trained.module.student if isinstance(trained.module, Lesson) else trained.module
-    trained = replace(trained, module=module.eval())
+    trained = replace(trained, module=module.eval(), preset=teacher.preset)
     return pipeline.calibrated(trained) if hp.calibrate else trained

@@ -21,6 +21,7 @@ from monitoring.retraining.judging.judge import judge
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.store.records import Labelled, Prediction
 from serving.registry import ArchiveError, Registry, Version, file_sha256
+from serving.settings import Folders
 from tests.support.handlers.models import PICTURES, pixels
 from tests.support.kept import keep, sources
 from tests.support.serving.stores import add_contract, alter
@@ -28,6 +29,7 @@ from tests.support.training.former import FORMER
 from tests.support.training.quadrants import Quadrants
 from training import pipeline
 from training.packaging.contents import build
+from training.packaging.registration import TrainOptions
 from training.recipe import Serving
 from training.statistics.pair import Pair
 
@@ -54,7 +56,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     def train(folder: Path) -> None:
         registry = Registry(folder / "store")
         for preset in ("lazy", "default"):
-            pipeline.train(Quadrants(), preset, registry, cache=folder, checkpoints=folder, promote="never")
+            options = TrainOptions(preset=preset, promote="never")
+            pipeline.train(Quadrants(), registry, Folders(folder, folder), options)
 
     kept = keep("trained", sources(), "quadrants-lazy-and-default", train)
     return Registry(shutil.copytree(kept / "store", tmp_path_factory.mktemp("quadrants") / "store"))

@@ -18,6 +18,7 @@ from tests.support.training.bars import Bars
 from tests.support.training.exporters import FORMATS, PYTHON
 from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
+from training.improve.formats import exporting
 from training.improve.formats.exporting import export_champion, formats
 from training.improve.formats.graphs import Onnx, TorchProgram
 from training.packaging.registration import Result
@@ -29,15 +30,19 @@ def bars(trained: Trainings) -> Result:
     return trained(Bars())
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are measured once."""
+    monkeypatch.setattr(exporting, "ROUNDS", 1)
+
+
 @pytest.fixture
 def export(trained: Trainings, bars: Result, linear: Result, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Exports a champion to formats by name."""
 
     def run(recipe: Recipe[Any], *names: str) -> dict[str, Any]:
         chosen = [formats(PYTHON)[name] for name in names]
-        return export_champion(
-            recipe, trained.registry, chosen, cache=CACHE, output=tmp_path / "exports", rounds=1
-        ).to_document()
+        return export_champion(recipe, trained.registry, chosen, cache=CACHE, output=tmp_path / "exports").to_document()
 
     return run
 
@@ -155,7 +160,7 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_the_others_are(
     trained: Trainings, bars: Result, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    exported = functools.partial(export_champion, Bars(), trained.registry, cache=CACHE, rounds=1, step=told.append)
+    exported = functools.partial(export_champion, Bars(), trained.registry, cache=CACHE, step=told.append)
     result = exported([Wrong(), Onnx()], output=tmp_path).to_document()
     assert [row["format"] for row in result["rows"]] == ["onnx"]
     assert result["failed"]["wrong"].startswith("bars as wrong answers otherwise than its program (max_abs_difference")

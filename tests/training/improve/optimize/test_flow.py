@@ -1,7 +1,7 @@
-import functools
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from handlers.engine import load_engine
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from serving.registry import ArchiveError, Registry, file_sha256
+from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE
 from training import pipeline
 from training.improve.optimize import flow, measure
-from training.improve.optimize.flow import Outcome
+from training.improve.optimize.flow import OptimizeOptions, Outcome
 from training.improve.optimize.quantize import INT8, datatypes
 from training.packaging.registration import Promote
 from training.packaging.serving_settings import choose as choose_serving
@@ -32,9 +33,13 @@ Optimize = Callable[..., Outcome]
 def optimize(store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Optimize:
     """Optimizes a model of this test's store, in little time: without students or a process to measure memory."""
     monkeypatch.setattr(measure, "session_bytes", lambda *arguments: 1_000_000)
-    return functools.partial(
-        flow.optimize, registry=store, cache=CACHE, checkpoints=tmp_path / "runs", shares=(), seconds=0.0
-    )
+
+    def run(recipe: Recipe[Any], **options: Any) -> Outcome:
+        step = options.pop("step", lambda text: None)
+        chosen = replace(OptimizeOptions(shares=(), seconds=0.0), **options)
+        return flow.optimize(recipe, store, Folders(CACHE, tmp_path / "runs"), chosen, step)
+
+    return run
 
 
 @pytest.fixture
