@@ -173,9 +173,9 @@ def fetch_command(
     from training.language.recipe import LanguageRecipe
 
     try:
-        found = recipes.find_any(model)
-        if isinstance(found, LanguageRecipe):
-            console.print(f"{model}: its weights are in {weights.fetch(found.weights, cache)}", markup=False)
+        any_recipe = recipes.find_any(model)
+        if isinstance(any_recipe, LanguageRecipe):
+            console.print(f"{model}: its weights are in {weights.fetch(any_recipe.weights, cache)}", markup=False)
             return
         recipe = recipes.ready(model)
         data = recipe.load(recipe.preset(None), cache)
@@ -212,12 +212,12 @@ def report_command(
     from training.report.champion import champion_report
 
     try:
-        found = champion_report(recipes.ready(model), Registry(store), cache)
+        report = champion_report(recipes.ready(model), Registry(store), cache)
     except (KeyError, ValueError, DataError, ArchiveError) as error:
         fail(error)
-    console.print(f"{found.page}: how good it is, and where it errs", markup=False)
+    console.print(f"{report.page}: how good it is, and where it errs", markup=False)
     if output:
-        console.print(f"written: {document.write_result(found.result, output)}", markup=False)
+        console.print(f"written: {document.write_result(report.result, output)}", markup=False)
 
 
 @app.command("practices")

@@ -31,9 +31,9 @@ def check_sha256(content: bytes, expected: str, source: object) -> bytes:
     Raises:
         DataError: it differs; names the source and both sums.
     """
-    found = sha256(content)
-    if found != expected:
-        raise DataError(f"{source}: its SHA-256 is {found}, not {expected}: delete it and get it again")
+    digest = sha256(content)
+    if digest != expected:
+        raise DataError(f"{source}: its SHA-256 is {digest}, not {expected}: delete it and get it again")
     return content
 
 

@@ -106,7 +106,7 @@ def learned(recipe: Recipe[Any], split: Split, output: Array) -> Evaluation:
 
 def known(metrics: Mapping[str, float]) -> Metrics:
     """Metrics with None for those that could not be computed."""
-    return {name: one if math.isfinite(one) else None for name, one in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def unmeasured(metrics: Metrics, output: Array, target: Array) -> dict[str, str]:
@@ -125,17 +125,17 @@ def _why_not(name: str, output: Array, target: Array) -> str:
 
 
 def _standard(task: Task) -> Callable[[Array, Array], dict[str, float]]:
-    found = _classification if task == "classification" else _regression
-    return lambda output, target: found(torch.from_numpy(output), torch.from_numpy(target))
+    measure = _classification if task == "classification" else _regression
+    return lambda output, target: measure(torch.from_numpy(output), torch.from_numpy(target))
 
 
 def _regression(output: Tensor, target: Tensor) -> dict[str, float]:
     output, target = output.double(), target.double()
     metrics = {"rmse": torchmetrics.MeanSquaredError(squared=False), "mae": torchmetrics.MeanAbsoluteError()}
     varied = bool((target != target[:1]).any())
-    found = {name: float(metric.set_dtype(torch.float64)(output, target)) for name, metric in metrics.items()}
+    values = {name: float(metric.set_dtype(torch.float64)(output, target)) for name, metric in metrics.items()}
     r2 = torchmetrics.R2Score().set_dtype(torch.float64)
-    return found | {"r2": float(r2(output, target)) if varied else math.nan}
+    return values | {"r2": float(r2(output, target)) if varied else math.nan}
 
 
 def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
@@ -154,10 +154,10 @@ def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
 def _aucs(output: Tensor, target: Tensor) -> Tensor:
     """Of each class against the others; not a number where either is not there: a slice, or feedback, may lack some."""
     counts = torch.bincount(target, minlength=output.shape[1])
-    found = torch.full((output.shape[1],), float("nan"))
+    areas = torch.full((output.shape[1],), float("nan"))
     for i in torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist():
-        found[i] = binary_auroc(output[:, i], (target == i).int())
-    return found
+        areas[i] = binary_auroc(output[:, i], (target == i).int())
+    return areas
 
 
 def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[ClassMetrics]:

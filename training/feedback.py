@@ -123,7 +123,7 @@ def extend(
     step(f"learning {len(learned):,} rows of feedback as well; the {len(held_out):,} newest are held out")
     extended = recipe.with_feedback(data, learned, held_out, hp)
     assert held_out.time is not None
-    told = FeedbackRows(
+    about = FeedbackRows(
         rows=len(feedback.rows),
         held_out=len(held_out),
         since=feedback.since.isoformat(),
@@ -133,7 +133,7 @@ def extend(
         refused=feedback.refused,
     )
     digest = sha256(data.sha256.encode(), feedback.sha256.encode(), str(len(held_out)).encode())
-    return replace(extended, sha256=digest, feedback=told)
+    return replace(extended, sha256=digest, feedback=about)
 
 
 def read(path: Path, recipe: Recipe[Any], data: Data) -> Feedback:
@@ -211,12 +211,12 @@ def _rows(path: Path, content: bytes, codec: Codec) -> tuple[list[_Row], list[st
     rows, faults = [], []
     for number, line in enumerate(content.splitlines(), 1):
         try:
-            told = json_io.decode(_LINE, line)
+            labelled = json_io.decode(_LINE, line)
         except InputError as error:
             raise DataError(f"{path} is damaged in line {number}, {error.path}: {error.message}") from error
         try:
-            target = _target(codec.contract, told.label)
-            rows.append(_Row(told.time, codec.decode(_request(codec.contract, told.features)), target))
+            target = _target(codec.contract, labelled.label)
+            rows.append(_Row(labelled.time, codec.decode(_request(codec.contract, labelled.features)), target))
         except InputError as error:
             expected = f"; right would be {error.expected}" if error.expected else ""
             faults.append(f"line {number}, {error.path}: {error.message}{expected}")

@@ -214,7 +214,7 @@ def _check_checkpoint(file: Path, model: Fit, whole: bool) -> None:
     if missing := {"state_dict", *(("history", "optimizer_states", "loops") if whole else ())} - content.keys():
         raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     shapes, own = (
-        {name: values.shape for name, values in one.items()} for one in (content["state_dict"], model.state_dict())
+        {name: values.shape for name, values in state.items()} for state in (content["state_dict"], model.state_dict())
     )
     if shapes != own:
         raise ValueError("it is of another network")

@@ -72,8 +72,8 @@ def train(
     output = export.predict(module, data.test)
     watched = None if data.validation is None else export.predict(module, data.validation)
     learned = export.predict(module, data.train)
-    known = evaluate.learned(recipe, data.train, learned)
-    evaluation = msgspec.structs.replace(evaluate.held_out(recipe, data, output, watched), learned=known)
+    fitted = evaluate.learned(recipe, data.train, learned)
+    evaluation = msgspec.structs.replace(evaluate.held_out(recipe, data, output, watched), learned=fitted)
     contract = draft(trained, evaluation, learned, output)
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
@@ -92,7 +92,7 @@ def train(
 def tell(result: Result, path: Path) -> None:
     """Write what a program needs to know of a new version, in JSON; the file is there whole or not at all."""
     contract = result.contract
-    found = result_file.Trained(
+    trained = result_file.Trained(
         contract.name,
         contract.version,
         str(result.archive),
@@ -100,7 +100,7 @@ def tell(result: Result, path: Path) -> None:
         result.why,
         contract.evaluation.held_out_since,
     )
-    _write(found, path)
+    _write(trained, path)
 
 
 def tell_fault(model: str, error: Exception, path: Path) -> None:
@@ -108,9 +108,9 @@ def tell_fault(model: str, error: Exception, path: Path) -> None:
     _write(result_file.Trained(model, error=str(error.args[0])), path)
 
 
-def _write(found: result_file.Trained, path: Path) -> None:
+def _write(result: result_file.Trained, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    documents.write(path, found, result_file.Trained)
+    documents.write(path, result, result_file.Trained)
 
 
 def publish(

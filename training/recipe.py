@@ -95,7 +95,7 @@ class Split:
         if self.time is None and later.time is not None:
             shuffled = self.part(np.random.default_rng(0).permutation(len(self)))
             return replace(shuffled, time=np.full(len(self), later.time.min())).followed_by(later)
-        weights = [np.ones(len(one), np.float32) if one.weight is None else one.weight for one in (self, later)]
+        weights = [np.ones(len(split), np.float32) if split.weight is None else split.weight for split in (self, later)]
         weighted = self.weight is not None or later.weight is not None
         return Split(
             {name: np.concatenate([values, later.inputs[name]]) for name, values in self.inputs.items()},

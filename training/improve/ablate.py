@@ -4,21 +4,23 @@ python -m training ablate fashion
 """
 
 import hashlib
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from handlers.contract import Array
 from handlers.contract.model_card import Number
 from serving import documents
 from serving.settings import Folders
 from training import fit
 from training.figures.machine import machine
+from training.figures.picture import plotted
 from training.figures.result import Result
 from training.figures.text import table
 from training.improve.budget import Budget, Spent, load_thinned, measure, spent, watch
@@ -26,38 +28,29 @@ from training.improve.variants import Changes, practices, together
 from training.recipe import Data, Recipe
 
 START = "start"
+PARTS = ("train", "validation", "test")
 WATCHED = 2_000  # validation rows, at most: they are gone through after every epoch
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One training of one variant with one seed; kept in a file, so that it need not be made twice."""
+    """One training of one variant with one seed; kept in a file, so that it need not be made twice.
 
-    seed: int
-    epochs: int  # that it took
-    seconds: float  # of fitting
-    train: float  # the metric that decides, on the rows that were fitted,
-    validation: float  # on those that were watched,
-    test: float  # and on those held out
-    curve: list[float]  # on the rows that were watched, or their loss where RMSE decides, after each epoch
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """A run as its file has it: null where a training that went astray made no number."""
+    Attributes:
+        epochs: that it took.
+        seconds: of fitting.
+        train: the metric that decides, on the rows that were fitted; null where a training went astray.
+        validation: on those that were watched.
+        test: on those held out.
+        curve: on the rows that were watched, or their loss where RMSE decides, after each epoch.
+    """
 
     seed: int
     epochs: int
     seconds: float
-    train: float | None
-    validation: float | None
-    test: float | None
-    curve: list[float | None]
-
-    def run(self) -> Run:
-        """The run, with NaN for null."""
-        train, validation, test, *curve = (
-            math.nan if value is None else value for value in (self.train, self.validation, self.test, *self.curve)
-        )
-        return Run(self.seed, self.epochs, self.seconds, train, validation, test, curve)
+    train: Number
+    validation: Number
+    test: Number
+    curve: list[Number]
 
 
 class AblationRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,17 +147,17 @@ class Runs:
 
     def _run(self, label: str, hp: Any) -> Run:
         sizes = [len(self.data.train), len(self.data.validation or [])]
-        told = [asdict(hp), self.data.sha256, sizes, *filter(None, [self.recipe.scoring.key])]
-        key = msgspec.json.encode(told, order="sorted")
+        inputs = [asdict(hp), self.data.sha256, sizes, *filter(None, [self.recipe.scoring.key])]
+        key = msgspec.json.encode(inputs, order="sorted")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
-        known: _Kept | None = documents.read_kept(path, _Kept)
-        if known is not None:
-            return known.run()
+        kept: Run | None = documents.read_kept(path, Run)
+        if kept is not None:
+            return kept
         if self.budget.clock() >= self.until:
             raise OutOfTimeError
         run = self._train(hp)
-        documents.write(path, run, _Kept)
+        documents.write(path, run, Run)
         self.step(f"{label}: {run.test:.4f} held out, {run.train:.4f} fitted, {run.seconds:.0f} s")
         return run
 
@@ -175,7 +168,7 @@ class Runs:
         assert self.data.validation
         parts = (self.data.train, self.data.validation, self.data.test)
         train, validation, test = (measure(trained, part) for part in parts)
-        curve = [entry[watched] for entry in trained.history]
+        curve: list[Number] = [entry[watched] for entry in trained.history]
         return Run(hp.seed, len(curve), trained.seconds, train, validation, test, curve)
 
 
@@ -201,74 +194,81 @@ def ablate(
         ValueError: no practice has such a name, or the rows do not tell the metric that decides.
     """
     until = budget.clock() + budget.timeout
-    found: list[tuple[str, str, Changes, list[Run]]] = []
+    variants: list[tuple[str, str, Changes, list[Run]]] = []
     for name in starts or recipe.starts or [next(iter(recipe.presets))]:
         hp = recipe.preset(name)
         hp = replace(hp, epochs=budget.epochs or hp.epochs)
         data = load_thinned(recipe, hp, folders.cache, budget.rows, WATCHED)
         runs = Runs(recipe, data, budget, folders.runs / "ablate" / recipe.name, until, step)
-        found += [(name, *one) for one in _variants(runs, name, hp, only)]
+        variants += [(name, *variant) for variant in _variants(runs, name, hp, only)]
     return Ablation(
         model=recipe.name,
-        seconds=round(sum(run.seconds for *_, done in found for run in done), 1),
+        seconds=round(sum(run.seconds for *_, done in variants for run in done), 1),
         machine=machine(),
         metric=recipe.scoring.criterion.name,
         budget=spent(data, budget.seeds),
-        starts={name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in found)},
-        rows=_rows(recipe, found),
-        curves=[Curve(start, practice, _mean_curve(done)) for start, practice, _, done in found],
+        starts={name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in variants)},
+        rows=_rows(recipe, variants),
+        curves=[Curve(start, practice, _mean_curve(done)) for start, practice, _, done in variants],
     )
 
 
 def _variants(runs: Runs, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
-    known = practices(hp, runs.recipe.task)
-    chosen = {name: change for name, change in known.items() if not only or any(text in name for text in only)}
+    every = practices(hp, runs.recipe.task)
+    chosen = {name: change for name, change in every.items() if not only or any(text in name for text in only)}
     if not chosen:
-        raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(known)}")
+        raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(every)}")
     first = runs.of(f"{start}, as it is", hp)
     yield START, {}, first
     sign = 1 if runs.recipe.scoring.criterion.more else -1
     gains = {}
     for name, changes in chosen.items():
         done = runs.of(f"{start}, {name}", replace(hp, **changes))
-        gains[name] = sign * fmean(b.validation - a.validation for a, b in zip(first, done, strict=True))
+        gains[name] = sign * float(np.mean(_differences(first, done, "validation")))
         yield name, changes, done
     for name, changes in ({} if only else together(chosen, gains)).items():
         yield name, changes, runs.of(f"{start}, {name}", replace(hp, **changes))
 
 
-def _rows(recipe: Recipe[Any], found: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[AblationRow]:
-    starts = {start: done for start, name, _, done in found if name == START}
+def _rows(recipe: Recipe[Any], variants: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[AblationRow]:
+    starts = {start: done for start, name, _, done in variants if name == START}
     sign = 1 if recipe.scoring.criterion.more else -1
     rows = []
-    for start, name, changes, done in found:
-        differences = [run.test - first.test for first, run in zip(starts[start], done, strict=True)]  # of one seed
+    for start, name, changes, done in variants:
+        train, validation, test = (plotted([getattr(run, part) for run in done]) for part in PARTS)
+        differences = _differences(starts[start], done, "test")
         row = AblationRow(
             start=start,
             practice=name,
             changes=", ".join(f"{k}={v}" for k, v in changes.items()),
             epochs=fmean(run.epochs for run in done),
             seconds=fmean(run.seconds for run in done),
-            train=fmean(run.train for run in done),
-            validation=fmean(run.validation for run in done),
-            test=fmean(run.test for run in done),
-            test_spread=_spread([run.test for run in done]),
-            gap=fmean(sign * (run.train - run.test) for run in done),
-            difference=fmean(differences),
+            train=float(train.mean()),
+            validation=float(validation.mean()),
+            test=float(test.mean()),
+            test_spread=_spread(test),
+            gap=float(np.mean(sign * (train - test))),
+            difference=float(differences.mean()),
             difference_spread=_spread(differences),
         )
         rows.append(row)
     return rows
 
 
-def _spread(values: Sequence[float]) -> float:
+def _differences(first: Sequence[Run], done: Sequence[Run], part: str) -> Array:
+    """How far runs are from those of the start with the same seed, on a part of the rows."""
+    before, after = (plotted([getattr(run, part) for run in runs]) for runs in (first, done))
+    return after - before
+
+
+def _spread(values: Array) -> float:
     """The standard deviation over seeds; nothing is known of it with one."""
-    return stdev(values) if len(values) > 1 else 0.0
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def _mean_curve(done: Sequence[Run]) -> list[Number]:
     """As far as all seeds went."""
-    return [fmean(values) for values in zip(*(run.curve for run in done), strict=False)]
+    return [float(np.mean(plotted(values))) for values in zip(*(run.curve for run in done), strict=False)]
 
 
 def _cells(row: AblationRow, scale: int) -> list[str]:

@@ -83,8 +83,8 @@ class LearningCurve(Result, frozen=True, kw_only=True, tag="learning-curve"):
         """Return the table."""
         heading, *lines = self.cells()
         held_out = ", ".join(dict.fromkeys(f"{row.held_out:,} {row.slice}".strip() for row in self.rows))
-        told = f"Of each run the same network, at least {self.steps} steps, and the same held-out rows: {held_out}."
-        return f"{table(heading, lines, range(1, len(heading)))}\n{told}"
+        note = f"Of each run the same network, at least {self.steps} steps, and the same held-out rows: {held_out}."
+        return f"{table(heading, lines, range(1, len(heading)))}\n{note}"
 
 
 @dataclass(frozen=True)
@@ -123,25 +123,25 @@ def learning_curve(
     names = {field.name for field in fields(hp)}
     if "rows" not in names:
         raise ValueError(f"{recipe.name} has no hyperparameter `rows`, so that its training data cannot be thinned")
-    kept, found = [], []
+    kept, finished = [], []
     for start, run in _plan(hp, options, STARTS if "pretrained" in names else {"": {}}):
         step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
         kept.append(folders.runs / recipe.name / f"curve-{_key(recipe, run)}.json")
-        one = _run(recipe, run, folders, kept[-1])
-        metric = _metric(one.evaluation, metric)
-        found.append((start, run, one))
+        result = _run(recipe, run, folders, kept[-1])
+        metric = _metric(result.evaluation, metric)
+        finished.append((start, run, result))
     for path in kept:
         path.unlink(missing_ok=True)
     assert metric
     return LearningCurve(
         model=recipe.name,
-        seconds=round(sum(one.seconds for *_, one in found), 1),
+        seconds=round(sum(result.seconds for *_, result in finished), 1),
         machine=machine(),
         metric=metric,
         steps=options.steps,
         hyperparameters=asdict(hp),
-        rows=[row for start, run, one in found for row in _rows(start, run, one)],
-        baselines=_baselines(found[-1][-1].evaluation),
+        rows=[row for start, run, result in finished for row in _rows(start, run, result)],
+        baselines=_baselines(finished[-1][-1].evaluation),
     )
 
 

@@ -197,10 +197,10 @@ def search(
     run_trials(study, recipe, hp, data, budget, step)
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise ValueError("no trial was completed: give the search more time, or fewer rows or epochs")
-    found = study.best_trial
-    step(f"comparing trial {found.number} with the preset, {budget.seeds} seeds each")
+    best = study.best_trial
+    step(f"comparing trial {best.number} with the preset, {budget.seeds} seeds each")
     name = preset or next(iter(recipe.presets))
-    compared = _compare(recipe, {name: hp, BEST: replace(hp, **found.params)}, data, budget.seeds)
+    compared = _compare(recipe, {name: hp, BEST: replace(hp, **best.params)}, data, budget.seeds)
     done = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in DONE]
     metric = recipe.scoring.criterion.name
     return Search(
@@ -210,8 +210,8 @@ def search(
         metric=metric,
         budget=spent(data, budget.seeds, hp.epochs),
         preset=name,
-        found=found.params,
-        hyperparameters=asdict(replace(recipe.preset(preset), **found.params)),
+        found=best.params,
+        hyperparameters=asdict(replace(recipe.preset(preset), **best.params)),
         rows=compared,
         trials=done,
         importance=_importance(study),
@@ -256,5 +256,5 @@ def _importance(study: optuna.Study) -> dict[str, float]:
     if len(values) < FOR_IMPORTANCE or len(set(values)) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(weight) for name, weight in found.items()}
+    weights = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(weight) for name, weight in weights.items()}

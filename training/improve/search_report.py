@@ -108,8 +108,8 @@ def _with_spread(values: Array, scale: int, sign: str = "") -> str:
     return f"{scale * np.mean(values):{sign}.{digits}f} ± {scale * spread:.{digits}f}"
 
 
-def _values(found: Mapping[str, Any]) -> str:
-    shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in found.items()}
+def _values(chosen: Mapping[str, Any]) -> str:
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in chosen.items()}
     return ", ".join(f"`{name}` {value}" for name, value in shown.items())
 
 

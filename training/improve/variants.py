@@ -17,7 +17,7 @@ def practices(hp: Hyperparameters, task: Task) -> dict[str, Changes]:
     with that rate kept constant.
     """
     faster = {"lr": 5 * hp.lr}
-    found: dict[str, Changes] = {
+    every: dict[str, Changes] = {
         "inputs standardised": {"standardise": True},
         "inputs denoised": {"denoise": True},
         "mirrored": {"mirror": True},
@@ -39,12 +39,12 @@ def practices(hp: Hyperparameters, task: Task) -> dict[str, Changes]:
     there = asdict(hp)
     return {
         name: changes
-        for name, changes in found.items()
+        for name, changes in every.items()
         if changes.keys() <= there.keys() and any(there[field] != value for field, value in changes.items())
     }
 
 
-def together(found: Mapping[str, Changes], gains: Mapping[str, float]) -> dict[str, Changes]:
+def together(tried: Mapping[str, Changes], gains: Mapping[str, float]) -> dict[str, Changes]:
     """All practices at once, and those only that helped; of two that set the same, the one that helped more.
 
     Left out are those that train for longer: what they bring is time.
@@ -53,7 +53,7 @@ def together(found: Mapping[str, Changes], gains: Mapping[str, float]) -> dict[s
         found: practices.
         gains: of each, on the validation rows, so that the test rows choose nothing.
     """
-    order = sorted((name for name in found if "epochs" not in found[name]), key=gains.__getitem__)
+    order = sorted((name for name in tried if "epochs" not in tried[name]), key=gains.__getitem__)
     helped = [name for name in order if gains[name] > 0]
     both = {"all together": order, "those that helped": helped}
-    return {title: {k: v for name in names for k, v in found[name].items()} for title, names in both.items() if names}
+    return {title: {k: v for name in names for k, v in tried[name].items()} for title, names in both.items() if names}

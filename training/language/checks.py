@@ -63,13 +63,13 @@ def check_reference(module: Llama, tokenizer: LanguageTokenizer, end: int, expec
         _require(said == right, f"{prompt!r} goes on with {said!r}, not {right!r}")
 
 
-def check_perplexity(name: str, found: float, bound: float) -> None:
+def check_perplexity(name: str, value: float, bound: float) -> None:
     """A plain text is foreseen.
 
     Raises:
         SelfCheckError: it is not, as where weights were read in the wrong order.
     """
-    _require(found <= bound, f"the perplexity of {name} is {found:.1f} on a plain text; it should be at most {bound:g}")
+    _require(value <= bound, f"the perplexity of {name} is {value:.1f} on a plain text; it should be at most {bound:g}")
 
 
 def check_engine(engine: ContinuousBatching, tokenizer: LanguageTokenizer) -> None:
@@ -79,8 +79,8 @@ def check_engine(engine: ContinuousBatching, tokenizer: LanguageTokenizer) -> No
         SelfCheckError: it does not.
     """
     for text in ROUND_TRIPS:
-        found = engine.tokenize(text, False)
-        _require(found == tokenizer.tokenize(text, False), f"the engine splits {text!r} otherwise than the tokenizer")
+        tokens = engine.tokenize(text, False)
+        _require(tokens == tokenizer.tokenize(text, False), f"the engine splits {text!r} otherwise than the tokenizer")
 
 
 def check_answer(

@@ -17,16 +17,16 @@ PACKAGES: dict[Engine, str] = {"llama.cpp": "llama-cpp-python", "openvino": "ope
 EXTRAS: dict[Engine, str] = {"llama.cpp": "chat-llama", "openvino": "chat"}
 
 
-def choose(asked: Engine | None) -> Engine:
+def choose(named: Engine | None) -> Engine:
     """The engine that is asked for, else the fastest that is installed.
 
     Raises:
         DataError: it is not installed; says how it is.
     """
     for engine, module in MODULES.items():
-        if asked in (engine, None) and importlib.util.find_spec(module):
+        if named in (engine, None) and importlib.util.find_spec(module):
             return engine
-    wanted = asked or "openvino"
+    wanted = named or "openvino"
     raise DataError(f"the engine {wanted} is not installed: {install(EXTRAS[wanted])}")
 
 

@@ -72,17 +72,19 @@ def read(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> I
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     writer = ChatTemplate(template, tokenizer.tokenize)
-    found = []
+    conversations = []
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
             try:
-                found.append(_conversation(_messages(line), writer, tokenizer, end))
+                conversations.append(_conversation(_messages(line), writer, tokenizer, end))
             except (msgspec.MsgspecError, ValueError, InputError) as error:
                 raise DataError(f"{path}, line {number}: {error}") from error
-    if len(found) < FEWEST:
-        raise DataError(f"{path} has {len(found)} conversations; {FEWEST} are needed, one of them to measure")
-    held_out = found[::HOLD_OUT]
-    return Instructions([one for i, one in enumerate(found) if i % HOLD_OUT], held_out, sha256(content))
+    if len(conversations) < FEWEST:
+        raise DataError(f"{path} has {len(conversations)} conversations; {FEWEST} are needed, one of them to measure")
+    held_out = conversations[::HOLD_OUT]
+    return Instructions(
+        [conversation for i, conversation in enumerate(conversations) if i % HOLD_OUT], held_out, sha256(content)
+    )
 
 
 def _messages(line: bytes) -> list[dict[str, str]]:
@@ -90,8 +92,8 @@ def _messages(line: bytes) -> list[dict[str, str]]:
     if read.messages and (read.instruction or read.input or read.response):
         raise ValueError("it has `messages` and another form as well; one of the two is meant")
     if not read.messages:
-        asked = "\n\n".join(filter(None, (read.instruction, read.input)))
-        read.messages = [_Message("user", asked), _Message("assistant", read.response)]
+        prompt = "\n\n".join(filter(None, (read.instruction, read.input)))
+        read.messages = [_Message("user", prompt), _Message("assistant", read.response)]
     if read.messages[-1].role != "assistant" or len(read.messages) < 2:
         raise ValueError("the last message must be the assistant's, after another")
     if not all(message.content.strip() for message in read.messages):

@@ -91,21 +91,23 @@ def tune(
 
 def answers(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor]:
     """Of each conversation the log-probabilities of its answer's tokens, FP32 ``(answer,)``."""
-    longest = max(len(one.tokens) for one in conversations)
+    longest = max(len(conversation.tokens) for conversation in conversations)
     # What follows a conversation is seen by nothing before it, so any token fills it up.
-    tokens = torch.tensor([one.tokens + [0] * (longest - len(one.tokens)) for one in conversations])
+    tokens = torch.tensor(
+        [conversation.tokens + [0] * (longest - len(conversation.tokens)) for conversation in conversations]
+    )
     logits = module(tokens[:, :-1])
-    found = []
-    for row, one in zip(logits, conversations, strict=True):
-        end = len(one.tokens) - 1
-        part = row[end - one.answer : end]
-        wanted = torch.tensor(one.tokens[-one.answer :])
-        found.append(-functional.cross_entropy(part, wanted, reduction="none"))
-    return found
+    rows = []
+    for row, conversation in zip(logits, conversations, strict=True):
+        end = len(conversation.tokens) - 1
+        part = row[end - conversation.answer : end]
+        wanted = torch.tensor(conversation.tokens[-conversation.answer :])
+        rows.append(-functional.cross_entropy(part, wanted, reduction="none"))
+    return rows
 
 
 def perplexity(module: Llama, conversations: Sequence[Conversation]) -> float:
     """Of the answers of conversations, all tokens together."""
     with torch.inference_mode():
-        logprobs = [row for one in conversations for row in answers(module, [one])]
+        logprobs = [row for conversation in conversations for row in answers(module, [conversation])]
     return math.exp(-torch.cat(logprobs).double().mean())

@@ -121,17 +121,17 @@ def train(
 
 
 def _tune(
-    module: Llama, told: Instructions, hp: LanguageHyperparameters, passage: float, step: Callable[[str], None]
+    module: Llama, talks: Instructions, hp: LanguageHyperparameters, passage: float, step: Callable[[str], None]
 ) -> Tuning:
     """Fit the network to conversations; what came of it for the held-out answers.
 
     Args:
         passage: the perplexity of the plain passage before.
     """
-    step(f"fine-tuning on {len(told.learned):,} conversations")
-    before = lora.perplexity(module, told.held_out)
-    lora.tune(module, told.learned, hp, step)
-    return Tuning(passage, len(told.held_out), before, lora.perplexity(module, told.held_out))
+    step(f"fine-tuning on {len(talks.learned):,} conversations")
+    before = lora.perplexity(module, talks.held_out)
+    lora.tune(module, talks.learned, hp, step)
+    return Tuning(passage, len(talks.held_out), before, lora.perplexity(module, talks.held_out))
 
 
 def _contract(recipe: LanguageRecipe, evaluation: Evaluation, lineage: Lineage) -> ModelContract:

@@ -25,16 +25,16 @@ def speed(engine: ContinuousBatching, text: Sequence[int], name: str) -> Speed:
         Medians of three rounds: ``tokens_per_second`` by the number of streams, from the last first token to the first
         end, and ``first_token_seconds``. A round in which an answer has no token counts as no speed.
     """
-    found: dict[int, list[tuple[float, float]]] = {1: [], engine.slots: []}
+    by_streams: dict[int, list[tuple[float, float]]] = {1: [], engine.slots: []}
     start = 0
     for number in range(ROUNDS):
-        for streams, runs in found.items():
+        for streams, runs in by_streams.items():
             prompts = [[*text[(start + i) % len(text) :], *text][:PROMPT] for i in range(streams)]
             start += streams
             runs.append(_run(engine, prompts, f"{number}-{streams}"))
     return Speed(
-        tokens_per_second={str(n): statistics.median(rate for _, rate in runs) for n, runs in found.items()},
-        first_token_seconds=statistics.median(first for first, _ in found[1]),
+        tokens_per_second={str(n): statistics.median(rate for _, rate in runs) for n, runs in by_streams.items()},
+        first_token_seconds=statistics.median(first for first, _ in by_streams[1]),
         prompt_tokens=PROMPT,
         generated_tokens=ANSWER,
         machine=machine(),
@@ -54,6 +54,6 @@ def _run(engine: ContinuousBatching, prompts: Sequence[Sequence[int]], name: str
                 times[event.id].append(time.perf_counter())
     if not all(times.values()):  # an answer ended before its first token
         return time.perf_counter() - started, 0.0
-    begin, end = max(one[0] for one in times.values()), min(one[-1] for one in times.values())
-    tokens = sum(begin < moment <= end for one in times.values() for moment in one)
-    return min(one[0] for one in times.values()) - started, tokens / (end - begin) if end > begin else 0.0
+    begin, end = max(moments[0] for moments in times.values()), min(moments[-1] for moments in times.values())
+    tokens = sum(begin < moment <= end for moments in times.values() for moment in moments)
+    return min(moments[0] for moments in times.values()) - started, tokens / (end - begin) if end > begin else 0.0

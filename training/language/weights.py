@@ -26,8 +26,8 @@ def fetch(weights: Weights, cache: Path) -> Path:
 
 def crc32(path: Path) -> int:
     """The CRC-32 of a file, as a zip names it."""
-    found = 0
+    checksum = 0
     with path.open("rb") as file:
         while part := file.read(1 << 22):
-            found = zlib.crc32(part, found)
-    return found
+            checksum = zlib.crc32(part, checksum)
+    return checksum

@@ -113,8 +113,8 @@ def check_parity(
     report: dict[str, float] = {"rows": len(split)}
     for name, engine in ENGINES.items():
         loaded = engine(directory, contract, torch.get_num_threads())
-        found = run(trained.recipe, loaded, split, contract.graph_outputs[0])
-        worst = float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
+        output = run(trained.recipe, loaded, split, contract.graph_outputs[0])
+        worst = float(np.max(np.abs(output - expected) / np.maximum(1, np.abs(expected))))
         report[name] = worst
         if not worst <= tolerance:
             raise ParityError(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from handlers.contract import Example, ModelContract
 from handlers.contract.model_card import Evaluation, Lineage, Reference
 from training.recipe import Data, Recipe
@@ -31,5 +33,5 @@ def _label_range(recipe: Recipe[Any], data: Data) -> tuple[float, float] | None:
         return None
     if declared := recipe.outputs[0].range:
         return declared
-    known = [split.target for split in (data.train, data.test) if len(split)]
-    return widened(float(min(one.min() for one in known)), float(max(one.max() for one in known))) if known else None
+    target = np.concatenate([data.train.target, data.test.target])
+    return widened(float(target.min()), float(target.max())) if len(target) else None

@@ -40,9 +40,9 @@ def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
     )
 
 
-def with_lineage(contract: ModelContract, **known: Any) -> ModelContract:
+def with_lineage(contract: ModelContract, **attributes: Any) -> ModelContract:
     """Return a contract whose lineage says more, by its attributes."""
-    return msgspec.structs.replace(contract, lineage=msgspec.structs.replace(contract.lineage, **known))
+    return msgspec.structs.replace(contract, lineage=msgspec.structs.replace(contract.lineage, **attributes))
 
 
 def _until(data: Data) -> str | None:

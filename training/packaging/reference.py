@@ -31,10 +31,10 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
     """
     parts = (data.train, data.test)
     values = [values_of(part) for part in parts]
-    errors = [errors_of(contract, found, part.target) for found, part in zip((output, held_out), parts, strict=True)]
+    errors = [errors_of(contract, array, part.target) for array, part in zip((output, held_out), parts, strict=True)]
     if data.train.time is None or data.test.time is None:
         order, other = (np.random.default_rng(0).permutation(len(part)) for part in parts)
-        inputs = {name: found[order] for name, found in values[0].items()}
+        inputs = {name: array[order] for name, array in values[0].items()}
         return summaries(contract, inputs, output[order], errors[1][other])
     times = np.concatenate([data.train.time, data.test.time])
     order = np.argsort(times, kind="stable")
@@ -55,14 +55,14 @@ def summaries(
         errors: as ``errors_of`` gives them, of these rows or of others.
         times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
     """
-    found = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
+    distributions = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
     if contract.task == "classification":
         labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
         answers = _summary(output.argmax(1), labels, times)
         wrong = _summary(errors, partial(of_categories, names=RIGHT), times, wrong_share)
     else:
         answers, wrong = _summary(output, of_numbers, times), _summary(errors, of_numbers, times, log_rms)
-    return Reference(len(output), found, answers, wrong)
+    return Reference(len(output), distributions, answers, wrong)
 
 
 def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
@@ -75,7 +75,8 @@ def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
 def values_of(split: Split) -> dict[str, Array]:
     """The inputs of a split as ``summaries`` takes them."""
     texts = {
-        name: np.array([len(text[:LONGEST_TEXT]) for text in found], np.int64) for name, found in split.texts.items()
+        name: np.array([len(text[:LONGEST_TEXT]) for text in strings], np.int64)
+        for name, strings in split.texts.items()
     }
     return {**split.inputs, **texts}
 

@@ -90,8 +90,8 @@ def load_weights(encoder: MiniLM, content: bytes) -> None:
     """
     from safetensors.torch import load  # of the recipe's own extra: --help and the list of recipes do without it
 
-    found = load(content)
-    encoder.load_state_dict({name: found[_berts_name(name)] for name in encoder.state_dict()})
+    tensors = load(content)
+    encoder.load_state_dict({name: tensors[_berts_name(name)] for name in encoder.state_dict()})
 
 
 _EMBEDDINGS = {"words": "word_embeddings", "positions": "position_embeddings", "segments": "token_type_embeddings"}

@@ -75,15 +75,15 @@ class Report(Result, frozen=True, kw_only=True, tag="report"):
         first, *others = self.rows
         rows = [[first.model, *(_cell(first.figures[name], self.intervals.get(name)) for name in metrics)]]
         rows += [[row.model, *(figure(row.figures[name]) for name in metrics)] for row in others]
-        told = [f"95 % intervals in brackets, over {self.held_out:,} held-out rows."]
+        notes = [f"95 % intervals in brackets, over {self.held_out:,} held-out rows."]
         if (measured := self.calibration) and measured.scaled:
-            told.append(
+            notes.append(
                 f"Calibration: ECE {figure(measured.ece)}, log loss {figure(measured.log_loss)}; with the "
                 f"temperature {measured.temperature:.3f}, fitted on validation rows, "
                 f"{figure(measured.scaled.ece)} and {figure(measured.scaled.log_loss)}."
             )
         by_slice = f"\n\n{_by_slice(self.slices)}" if self.slices else ""
-        return f"{table(['model', *metrics], rows)}\n{' '.join(told)}{by_slice}"
+        return f"{table(['model', *metrics], rows)}\n{' '.join(notes)}{by_slice}"
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,16 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Chart]:
     }
     charts = []
     for title, lines in panels.items():
-        known = {name: label for name, label in lines.items() if history and name in history[0]}
-        if not known or len(history) < 2:  # one epoch is no curve
+        shown = {name: label for name, label in lines.items() if history and name in history[0]}
+        if not shown or len(history) < 2:  # one epoch is no curve
             continue
-        ends = (f"{label} {history[0][name]:.3g} to {history[-1][name]:.3g}".strip() for name, label in known.items())
+        ends = (f"{label} {history[0][name]:.3g} to {history[-1][name]:.3g}".strip() for name, label in shown.items())
         alt = f"{title} from the first epoch shown to the last: {'; '.join(ends)}."
         with drawing(title, alt, xlabel="epoch") as chart:
-            for colour, (name, label) in zip(SERIES, known.items(), strict=False):
+            for colour, (name, label) in zip(SERIES, shown.items(), strict=False):
                 values = [entry[name] for entry in history]
                 chart.axes.plot([entry["epoch"] for entry in history], values, ".-", color=colour, label=label or None)
-            everything = [entry[name] for entry in history for name in known]
+            everything = [entry[name] for entry in history for name in shown]
             if title in ("Loss", "Gradient norm") and 0 < MAGNITUDES * min(everything) < max(everything):
                 chart.axes.set_yscale("log")
             chart.axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
@@ -76,9 +76,9 @@ def reliability_diagram(probabilities: Array, target: Array, temperature: float 
     bins = {
         label: [each for each in reliability(values, target) if each.rows >= least] for label, values in lines.items()
     }
-    told = (f"{each.confidence:.0%} sure, {each.accuracy:.0%} right" for each in bins["as served"])
+    points = (f"{each.confidence:.0%} sure, {each.accuracy:.0%} right" for each in bins["as served"])
     axes = {"xlabel": "confidence", "ylabel": "accuracy"}
-    alt = f"Answers by confidence, where at least {least:,} have it: {'; '.join(told)}."
+    alt = f"Answers by confidence, where at least {least:,} have it: {'; '.join(points)}."
     with drawing("Reliability", alt, **axes) as chart:
         chart.axes.plot([0, 1], [0, 1], "--", color=LINE)
         for colour, marker, (label, shown) in zip(SERIES, "os", bins.items(), strict=False):
@@ -123,10 +123,10 @@ def _one_against_others(kind: Curves, output: Array, target: Array, labels: Sequ
     """Draw a curve for each class that is there; those with the smallest areas have a colour and a name."""
     title, measure, curve, axes = kind
     there = [k for k in range(len(labels)) if 0 < (target == k).sum() < len(target)]
-    curves = sorted(((*curve(target == k, output[:, k]), labels[k]) for k in there), key=lambda one: one[2])
-    told = ", ".join(f"{label} {area:.3f}" for _, _, area, label in curves[: 2 * NAMED])
+    curves = sorted(((*curve(target == k, output[:, k]), labels[k]) for k in there), key=lambda drawn: drawn[2])
+    areas = ", ".join(f"{label} {area:.3f}" for _, _, area, label in curves[: 2 * NAMED])
     more = ", the smallest" if len(curves) > 2 * NAMED else ""
-    with drawing(title, f"{title} of each class against the others; {measure}{more}: {told}.", **axes) as chart:
+    with drawing(title, f"{title} of each class against the others; {measure}{more}: {areas}.", **axes) as chart:
         for i, (x, y, area, label) in reversed(list(enumerate(curves))):
             kept = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))
             named = i < NAMED

@@ -60,16 +60,16 @@ def fit_temperature(probabilities: Array, target: Array) -> float:
     def loss(logarithm: float) -> float:
         return log_loss(scaled(probabilities, float(np.exp(logarithm))), target)
 
-    found = minimize_scalar(loss, bounds=np.log(LIMITS), method="bounded")
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(loss, bounds=np.log(LIMITS), method="bounded")
+    return float(np.exp(optimum.x))
 
 
 def calibration(probabilities: Array, target: Array, temperature: float | None = None) -> Calibration:
     """What a classification's evaluation says of its probabilities, and how a temperature would change it."""
     bins = reliability(probabilities, target)
-    found = Calibration(expected_error(bins), log_loss(probabilities, target), bins)
+    measured = Calibration(expected_error(bins), log_loss(probabilities, target), bins)
     if temperature is None:
-        return found
+        return measured
     after = scaled(probabilities, temperature)
     better = Scaled(expected_error(reliability(after, target)), log_loss(after, target))
-    return msgspec.structs.replace(found, temperature=temperature, scaled=better)
+    return msgspec.structs.replace(measured, temperature=temperature, scaled=better)

@@ -66,7 +66,7 @@ def criterion_of(task: Task, evaluation: Evaluation) -> Criterion:
 def is_better(task: Task, challenger: Evaluation, champion: Evaluation) -> bool:
     """Whether one evaluation is at least as good as another in the metric that decides; never where one lacks it."""
     by = criterion_of(task, challenger)
-    a, b = (_value(one, by) for one in (challenger, champion))
+    a, b = (_value(evaluation, by) for evaluation in (challenger, champion))
     return a is not None and b is not None and (a >= b if by.more else a <= b)
 
 

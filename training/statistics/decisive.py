@@ -90,10 +90,10 @@ def score(by: Criterion, labels: tuple[str, ...], output: Array, target: Array, 
     if by.metric == "cost":
         return _mean(np.asarray(by.costs)[target, answer], weights)
     classes = [labels.index(by.label)] if by.label else range(len(labels))
-    found = np.stack([_of_class(by, k, output, answer, target, weights) for k in classes])
+    scores = np.stack([_of_class(by, k, output, answer, target, weights) for k in classes])
     with np.errstate(invalid="ignore"):
-        known = np.isfinite(found)
-        return np.asarray(np.where(known, found, 0).sum(0) / known.sum(0))
+        defined = np.isfinite(scores)
+        return np.asarray(np.where(defined, scores, 0).sum(0) / defined.sum(0))
 
 
 def value(by: Criterion, labels: tuple[str, ...], output: Array, target: Array) -> float:
@@ -119,7 +119,7 @@ def _of_class(by: Criterion, k: int, output: Array, answer: Array, target: Array
 def _auc(scores: Array, positive: Array, weights: Array) -> Array:
     """The share of pairs of a positive and a negative row in the right order; equal scores count half."""
     _, places = np.unique(scores, return_inverse=True)
-    above, below = (_by_score(places, weights * one) for one in (positive, ~positive))
+    above, below = (_by_score(places, weights * members) for members in (positive, ~positive))
     under = np.cumsum(below, 1) - below / 2
     with np.errstate(invalid="ignore"):
         return np.asarray((above * under).sum(1) / (above.sum(1) * below.sum(1)))
@@ -128,11 +128,11 @@ def _auc(scores: Array, positive: Array, weights: Array) -> Array:
 def _recall_at(scores: Array, positive: Array, weights: Array, precision: float) -> Array:
     """The most recall of any threshold on the score whose precision is high enough; 0 where none is."""
     _, places = np.unique(-scores, return_inverse=True)
-    found, false = (np.cumsum(_by_score(places, weights * one), 1) for one in (positive, ~positive))
+    hits, false = (np.cumsum(_by_score(places, weights * members), 1) for members in (positive, ~positive))
     with np.errstate(invalid="ignore"):
-        recall = found / found[:, -1:]
-        enough = found >= precision * (found + false)
-        return np.asarray(np.where(found[:, -1] > 0, np.where(enough, recall, 0).max(1), np.nan))
+        recall = hits / hits[:, -1:]
+        enough = hits >= precision * (hits + false)
+        return np.asarray(np.where(hits[:, -1] > 0, np.where(enough, recall, 0).max(1), np.nan))
 
 
 def _by_score(places: Array, weights: Array) -> Array:

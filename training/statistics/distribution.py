@@ -21,8 +21,8 @@ CHANCES = 2000  # draws of what chance does to categories
 
 def of_numbers(values: Array) -> Summary:
     """The quantiles of some numbers."""
-    found = np.quantile(values.astype(np.float64), np.linspace(0, 1, QUANTILES))
-    return Summary(quantiles=[float(f"{value:.6g}") for value in found])
+    quantiles = np.quantile(values.astype(np.float64), np.linspace(0, 1, QUANTILES))
+    return Summary(quantiles=[float(f"{value:.6g}") for value in quantiles])
 
 
 def of_categories(indices: Array, names: Sequence[str]) -> Summary:
@@ -44,12 +44,12 @@ def distance(summary: Summary, values: Array) -> float:
         values: ``(n,)`` numbers, or indices of categories; one past the last is a category that the summary lacks.
     """
     if summary.quantiles is not None:
-        known, found = summary.numbers, np.sort(values)
-        places = np.concatenate([known, found])
-        shares = [np.searchsorted(one, places, "right") / len(one) for one in (known, found)]
+        reference, sample = summary.numbers, np.sort(values)
+        places = np.concatenate([reference, sample])
+        shares = [np.searchsorted(ordered, places, "right") / len(ordered) for ordered in (reference, sample)]
         return float(np.abs(shares[0] - shares[1]).max())
-    known, found = _counts(summary, values)
-    return float(np.nan_to_num(jensenshannon(known, found, base=2)))
+    reference, sample = _counts(summary, values)
+    return float(np.nan_to_num(jensenshannon(reference, sample, base=2)))
 
 
 def psi(summary: Summary, values: Array) -> float:
@@ -61,10 +61,12 @@ def psi(summary: Summary, values: Array) -> float:
     if summary.quantiles is not None:
         quantiles = summary.numbers
         edges = np.unique(quantiles[np.linspace(0, QUANTILES - 1, BINS + 1).round().astype(int)[1:-1]])
-        known, found = (np.bincount(np.digitize(one, edges), minlength=len(edges) + 1) for one in (quantiles, values))
+        reference, sample = (
+            np.bincount(np.digitize(part, edges), minlength=len(edges) + 1) for part in (quantiles, values)
+        )
     else:
-        known, found = _counts(summary, values)
-    p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (known, found))
+        reference, sample = _counts(summary, values)
+    p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (reference, sample))
     return float(((q - p) * np.log(q / p)).sum())
 
 
@@ -79,15 +81,15 @@ def chance_p(summary: Summary, values: Array, known: int) -> float:
         values: of the window.
         known: rows of the reference.
     """
-    found = distance(summary, values)
+    observed = distance(summary, values)
     if summary.quantiles is not None:
-        return float(stats.kstwo.sf(found, max(1, round(len(values) * known / (len(values) + known)))))
+        return float(stats.kstwo.sf(observed, max(1, round(len(values) * known / (len(values) + known)))))
     counts = _counts(summary, values)
-    pooled = sum(counts) / sum(one.sum() for one in counts)
+    pooled = sum(counts) / sum(count.sum() for count in counts)
     chance = np.random.default_rng(0)
-    drawn = [chance.multinomial(int(one.sum()), pooled, CHANCES) for one in counts]
-    beyond = int((jensenshannon(drawn[0], drawn[1], base=2, axis=1) >= found - 1e-12).sum())
-    if beyond or not found:
+    drawn = [chance.multinomial(int(count.sum()), pooled, CHANCES) for count in counts]
+    beyond = int((jensenshannon(drawn[0], drawn[1], base=2, axis=1) >= observed - 1e-12).sum())
+    if beyond or not observed:
         return (1 + beyond) / (1 + CHANCES)
     return float(
         min(1 / (1 + CHANCES), stats.chi2_contingency(np.stack(counts)[:, pooled > 0], lambda_="log-likelihood").pvalue)
@@ -95,6 +97,6 @@ def chance_p(summary: Summary, values: Array, known: int) -> float:
 
 
 def _counts(summary: Summary, values: Array) -> tuple[Array, Array]:
-    known = np.array(list((summary.counts or {}).values()))
-    found = np.bincount(values, minlength=len(known))
-    return np.pad(known, (0, len(found) - len(known))), found
+    reference = np.array(list((summary.counts or {}).values()))
+    counts = np.bincount(values, minlength=len(reference))
+    return np.pad(reference, (0, len(counts) - len(reference))), counts

@@ -139,10 +139,10 @@ def of_shares(counts: Array) -> dict[str, tuple[float, float]]:
     """
     right, true, voted = np.diagonal(counts), counts.sum(1), counts.sum(0)
     there = true + voted > 0
-    found = {"accuracy": _mover(np.array([right.sum()]), np.array([counts.sum()]))}
+    intervals = {"accuracy": _mover(np.array([right.sum()]), np.array([counts.sum()]))}
     for name, rows in (("precision", voted), ("recall", true), ("f1", (true + voted) / 2)):
-        found[name] = _mover(right[there], rows[there])
-    return found
+        intervals[name] = _mover(right[there], rows[there])
+    return intervals
 
 
 def wider(
@@ -169,8 +169,8 @@ def wider(
 def _mover(right: Array, rows: Array) -> tuple[float, float]:
     share = right / np.maximum(rows, 1)
     low, high = wilson(share, rows)
-    known = rows > 0  # what never was answered, or never was there, counts 0, as in the metric
-    down, up = (np.sqrt((((end - share) * known) ** 2).sum()) / len(rows) for end in (low, high))
+    there = rows > 0  # what never was answered, or never was there, counts 0, as in the metric
+    down, up = (np.sqrt((((end - share) * there) ** 2).sum()) / len(rows) for end in (low, high))
     return float(max(0.0, share.mean() - down)), float(min(1.0, share.mean() + up))
 
 
@@ -180,10 +180,10 @@ def _confusion(output: Array, target: Array) -> Array:
 
 
 def _interval(values: list[float], outside: float) -> tuple[float, float] | None:
-    known = [value for value in values if math.isfinite(value)]  # without those of resamples that lack a class
-    if not known:
+    finite = [value for value in values if math.isfinite(value)]  # without those of resamples that lack a class
+    if not finite:
         return None
-    low, high = np.quantile(known, [outside, 1 - outside])
+    low, high = np.quantile(finite, [outside, 1 - outside])
     return float(low), float(high)
 
 
@@ -255,5 +255,5 @@ def auc_with_influence(output: Array, target: Array) -> tuple[float, Array]:
 
 def _share_below(ordered: Array, scores: Array) -> Array:
     """The share of ordered values that each score exceeds; equal ones count half."""
-    found: Array = (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
-    return found / len(ordered)
+    below: Array = (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
+    return below / len(ordered)

@@ -121,10 +121,10 @@ def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float
     value, drawn = _errors(losses, members)
     allowed = np.array([-(1 + tolerance), 1.0])
     excess, resampled = value @ allowed, drawn @ allowed  # (slices,), (draws, slices)
-    known = np.isfinite(resampled)  # a draw may have no row of a slice
-    spread = np.array([np.std(column[there]) for column, there in zip(resampled.T, known.T, strict=True)])
+    defined = np.isfinite(resampled)  # a draw may have no row of a slice
+    spread = np.array([np.std(column[there]) for column, there in zip(resampled.T, defined.T, strict=True)])
     varying = spread > 1e-12 * np.abs(value).max()
-    standard = np.where(known, resampled - excess, 0)[:, varying] / spread[varying]
+    standard = np.where(defined, resampled - excess, 0)[:, varying] / spread[varying]
     farthest = np.quantile(standard.max(axis=1), confidence) if varying.any() else 0.0
     low = excess - farthest * spread
     rows = members.sum(axis=1)
@@ -142,7 +142,7 @@ def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float
 
 def worst(slices: Sequence[Slice]) -> Slice:
     """The slice whose error is the most times the champion's."""
-    return max(slices, key=lambda one: -_gain(Pair(np.array([one.champion]), np.array([one.challenger])))[0])
+    return max(slices, key=lambda part: -_gain(Pair(np.array([part.champion]), np.array([part.challenger])))[0])
 
 
 def _measured(measure: Callable[[Array], Array], rows: int) -> tuple[Array, Array]:
@@ -150,8 +150,8 @@ def _measured(measure: Callable[[Array], Array], rows: int) -> tuple[Array, Arra
     block = blocks_of(rows)
     draws = draws_of(int(block[-1]) + 1)
     drawn = np.concatenate([measure(draws[i : i + AT_ONCE, block]) for i in range(0, len(draws), AT_ONCE)])
-    known = drawn[np.isfinite(drawn).all(1)]
-    return measure(np.ones((1, rows)))[0], known
+    complete = drawn[np.isfinite(drawn).all(1)]
+    return measure(np.ones((1, rows)))[0], complete
 
 
 def _errors(losses: Losses, members: Array) -> tuple[Array, Array]:
@@ -160,7 +160,7 @@ def _errors(losses: Losses, members: Array) -> tuple[Array, Array]:
     blocks = int(block[-1]) + 1
     values = np.stack([np.ones(len(block)), losses.champion, losses.challenger])
     # (figures, slices, blocks): rows, and sums of both losses
-    sums = np.array([[np.bincount(block, one * inside, blocks) for inside in members] for one in values])
+    sums = np.array([[np.bincount(block, column * inside, blocks) for inside in members] for column in values])
     every = np.concatenate([np.ones((1, blocks)), draws_of(blocks)])
     count, *totals = sums @ every.T  # each (slices, 1 + draws)
     with np.errstate(invalid="ignore"):

@@ -50,17 +50,17 @@ class Learned:
     @property
     def span(self) -> float:
         """The longest span in hours."""
-        return max(one.span for one in self.entries)
+        return max(entry.span for entry in self.entries)
 
     @property
     def rows(self) -> int:
         """The most rows."""
-        return max(one.rows for one in self.entries)
+        return max(entry.rows for entry in self.entries)
 
     def fitting(self, rows: int, hours: float) -> Stretch | None:
         """Return what a window is judged by; None where it is too short or has too few rows."""
-        reached = [one for one in self.entries if one.rows <= rows and one.hours <= hours]
-        return max(reached, key=lambda one: (one.span, one.rows), default=None)
+        reached = [entry for entry in self.entries if entry.rows <= rows and entry.hours <= hours]
+        return max(reached, key=lambda entry: (entry.span, entry.rows), default=None)
 
 
 def hours_of(times: Array, cell: float) -> float:
@@ -118,18 +118,18 @@ def learn(
     return Usual(len(values), cell, entries)
 
 
-def read(told: Usual | None) -> Learned | None:
+def read(usual: Usual | None) -> Learned | None:
     """Return what a contract tells of one distribution; of former versions too, whose stretches had no times.
 
     Such a one is judged by as many rows as its stretches had, over a day at least.
     """
-    if told is None:
+    if usual is None:
         return None
-    if told.entries:
-        assert told.known is not None
-        assert told.cell is not None
-        return Learned(told.known, told.cell, told.entries)
-    window, windows, mean, sd, psi = told.window, told.windows, told.mean, told.sd, told.psi
+    if usual.entries:
+        assert usual.known is not None
+        assert usual.cell is not None
+        return Learned(usual.known, usual.cell, usual.entries)
+    window, windows, mean, sd, psi = usual.window, usual.windows, usual.mean, usual.sd, usual.psi
     if window is None or windows is None or mean is None or sd is None or psi is None:
         return None
     return Learned(round(window * windows), 1.0, (Stretch(24.0, 12.0, window, windows, mean, sd, psi),))
@@ -175,23 +175,23 @@ def _cell(times: Array) -> float:
 
 
 def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterator[Drawn]:
-    known = (times[-1] - times[0]) / HOUR
+    total = (times[-1] - times[0]) / HOUR
     for span in HOURS:
-        if span < cell or known < DISJOINT * span:
+        if span < cell or total < DISJOINT * span:
             continue
         lengths = span + DAY * chance.integers(span // DAY, size=DRAWS)  # what is no whole day has more of some hours
-        starts = times[0] + np.linspace(0, 1, DRAWS) * (known - lengths) * HOUR
+        starts = times[0] + np.linspace(0, 1, DRAWS) * (total - lengths) * HOUR
         ends = np.searchsorted(times, np.stack([starts, starts + lengths * HOUR]))
         inside = [np.arange(first, last) for first, last in ends.T if last - first >= ROWS[0]]
-        covered = np.array([hours_of(times[one], cell) for one in inside])
+        covered = np.array([hours_of(times[stretch], cell) for stretch in inside])
         for rows in ROWS:
-            enough = np.array([len(one) >= rows for one in inside], bool)
+            enough = np.array([len(stretch) >= rows for stretch in inside], bool)
             if enough.sum() < DRAWS // 2:  # so many rows come in few stretches only
                 break
-            fitting = [one for one, long in zip(inside, enough, strict=True) if long]
+            fitting = [stretch for stretch, long in zip(inside, enough, strict=True) if long]
             hours = float(np.quantile(covered[enough], FEW))
-            drawn = [(np.sort(chance.choice(one, rows, replace=False)), len(one)) for one in fitting]
-            yield span, hours, known / span, rows, drawn
+            drawn = [(np.sort(chance.choice(stretch, rows, replace=False)), len(stretch)) for stretch in fitting]
+            yield span, hours, total / span, rows, drawn
 
 
 def _draws(known: int, chance: np.random.Generator) -> Iterator[Drawn]:
@@ -210,9 +210,9 @@ def _entry(
 ) -> Stretch:
     span, hours, windows, rows, drawn = draws
     # The stretch is part of the summary: were it left out, it would be further away by this factor.
-    roots = [np.sqrt(distance(summary, values[one]) / (1 - size / len(values))) for one, size in drawn]
-    indices = [psi(summary, values[one]) for one, _ in drawn[:: max(1, len(drawn) // DRAWS)]]
-    losses = [loss(values[one]) for one, _ in drawn] if loss else []
+    roots = [np.sqrt(distance(summary, values[stretch]) / (1 - size / len(values))) for stretch, size in drawn]
+    indices = [psi(summary, values[stretch]) for stretch, _ in drawn[:: max(1, len(drawn) // DRAWS)]]
+    losses = [loss(values[stretch]) for stretch, _ in drawn] if loss else []
     return Stretch(
         span=span,
         hours=_rounded(hours),

@@ -126,8 +126,10 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
     difference = compare(contract.task, work.expected, run(work.recipe, engine, work.split, contract.graph_outputs[0]))
     figures = msgspec.to_builtins(difference)
     if not difference.is_rounding:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
-        raise ExportError(f"{contract.name} as {kind.name} answers otherwise than its program ({told}); it is not kept")
+        measured = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        raise ExportError(
+            f"{contract.name} as {kind.name} answers otherwise than its program ({measured}); it is not kept"
+        )
     output.mkdir(parents=True, exist_ok=True)
     names = {name: f"{_stem(work.source)}{Path(name).suffix}" for name in kind.files}
     for name, final in names.items():
@@ -148,7 +150,9 @@ def _times(recipe: Recipe[Any], engines: Mapping[str, Engine], split: Split) -> 
     times: dict[str, dict[str, float]] = {name: {} for name in engines}
     for column, size in SIZES.items():
         rows = recipe.batch({name: values[:size] for name, values in split.inputs.items()})
-        for name, seconds in medians({name: partial(one.run, rows) for name, one in engines.items()}, ROUNDS).items():
+        for name, seconds in medians(
+            {name: partial(engine.run, rows) for name, engine in engines.items()}, ROUNDS
+        ).items():
             times[name][column] = round(1000 * seconds, 4)
     return times
 

@@ -92,8 +92,8 @@ def naming_the_operator(model: str, format_name: str) -> Iterator[None]:
     except Exception as error:
         text = "\n".join(_chain(error))
         if match := OPERATOR.search(text):
-            found = match.groupdict()
-            operator = found["litert"] or found["openvino"] or f"{found['op']}.{found['overload']}"
+            groups = match.groupdict()
+            operator = groups["litert"] or groups["openvino"] or f"{groups['op']}.{groups['overload']}"
             why = f"the operator {operator} has no counterpart there"
         else:
             last = str(error).strip().splitlines() or [""]

@@ -69,7 +69,7 @@ def measure(
     step("timing all of them in turns")
     times = speed.race(engines, work, seconds)
     first = times[variants[0].name]
-    return [VariantRow(variant=name, **(found | _pace(times[name], first))) for name, found in measured.items()]
+    return [VariantRow(variant=name, **(figures | _pace(times[name], first))) for name, figures in measured.items()]
 
 
 def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) -> Quality:

@@ -39,12 +39,12 @@ class Times:
 
 def batches(recipe: Recipe, split: Split) -> dict[int, list[Batch]]:  # type: ignore[type-arg]
     """Batches of each size from all over a split, as the handler stacks them."""
-    found: dict[int, list[Batch]] = {}
+    work: dict[int, list[Batch]] = {}
     for size in SIZES:
         starts = np.linspace(0, len(split), DRAWS, endpoint=False, dtype=int)
         rows = [(start + np.arange(size)) % len(split) for start in starts]
-        found[size] = [recipe.batch({name: values[chosen] for name, values in split.inputs.items()}) for chosen in rows]
-    return found
+        work[size] = [recipe.batch({name: values[chosen] for name, values in split.inputs.items()}) for chosen in rows]
+    return work
 
 
 def race(
@@ -100,9 +100,9 @@ def _calls(engine: Engine, batch: Batch, seconds: float, clock: Callable[[], flo
 
 def _times(engine: Engine, work: Sequence[Batch], clock: Callable[[], float]) -> list[float]:
     engine.run(work[0])  # the caches were another's
-    found = []
+    seconds = []
     for batch in work:
         started = clock()
         engine.run(batch)
-        found.append(clock() - started)
-    return found
+        seconds.append(clock() - started)
+    return seconds

@@ -35,16 +35,16 @@ def plan(
         shares: of channels, each of which gives a pruned student.
         epochs: of fine-tuning after pruning; None for half of the champion's.
     """
-    found: dict[str, Callable[[], Trained]] = {}
+    students: dict[str, Callable[[], Trained]] = {}
     for share in shares:
         name = f"pruned {100 * share:g} %"
-        found[name] = partial(_pruned, teacher, share, epochs, checkpoints / f"pruned-{100 * share:g}")
+        students[name] = partial(_pruned, teacher, share, epochs, checkpoints / f"pruned-{100 * share:g}")
     smaller = teacher.recipe.smaller(teacher.hp)
     if smaller is not None:  # alone, which shows what the teacher is worth
-        found["small"] = partial(_small, teacher, smaller, False, checkpoints / "small")
+        students["small"] = partial(_small, teacher, smaller, False, checkpoints / "small")
     if smaller is not None and teacher.recipe.task == "classification":
-        found["distilled"] = partial(_small, teacher, smaller, True, checkpoints / "distilled")
-    return found
+        students["distilled"] = partial(_small, teacher, smaller, True, checkpoints / "distilled")
+    return students
 
 
 def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], share: float) -> nn.Module:

@@ -122,9 +122,9 @@ def distilled(result: Optimization) -> str:
 
 def drift(result: DriftAlarms) -> str:
     """How many windows alarm before the world moves on, and after."""
-    known, _, later, *_ = result.rows
+    before, _, later, *_ = result.rows
     return (
-        f"{known.alarm:.1%} of the windows from the known months alarm, {later.alarm:.1%} of those from {later.period}"
+        f"{before.alarm:.1%} of the windows from the known months alarm, {later.alarm:.1%} of those from {later.period}"
     )
 
 
