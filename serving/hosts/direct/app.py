@@ -124,8 +124,7 @@ class Application:
         except Overloaded as overload:
             return _overloaded(Request(b"", headers, {}, ident), overload, bool(target.protocol))
         except InputError as error:
-            refused = error_response(error, Request(b"", headers, {}, ident), as_text=bool(target.protocol))
-            return refused._replace(headers={"Connection": "close"})
+            return _unread(error, headers, ident, bool(target.protocol))
         except asyncio.CancelledError:
             return None
 
@@ -139,7 +138,7 @@ class Application:
         try:
             request = await _read(headers, scope["query_string"], receive, ident)
         except InputError as error:
-            await _send(send, error_response(error, Request(b"", headers, {}, ident)), ident, True)
+            await _send(send, _unread(error, headers, ident), ident, True)
             return
         if request is not None:
             await send_stream(target.model.streams.answer(request), ident, receive, send)
@@ -147,29 +146,25 @@ class Application:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, ident: str) -> bool:
         """Hand a request to the process of its language model; returns whether it is of one."""
         path, names = scope["path"], self._models.table.elsewhere
-        name, body = _model_of(path), None
+        name, headers = _model_of(path), _headers(scope)
+        if path not in OPENAI and (name not in names or path == f"/v1/models/{name}"):
+            return False
+        try:
+            request = await _read(headers, b"", receive, ident)
+        except InputError as error:
+            await _send(send, _unread(error, headers, ident), ident, True)
+            return True
+        if request is None:
+            return True
         if path in OPENAI:
-            try:
-                request = await _read(_headers(scope), b"", receive, ident)
-            except InputError as error:
-                await _send(send, error_response(error, Request(b"", {}, {}, ident)), ident, True)
-                return True
-            if request is None:
-                return True
-            body, name = request.body, _named(request.body)
+            name = _named(request.body)
             if name not in names:
-                unknown = InputError(
-                    "not_found", f"there is no language model {name!r} here", "model", ", ".join(names)
-                )
+                what = f"there is no language model {name!r} here"
+                unknown = InputError("not_found", what, "model", ", ".join(sorted(names)))
                 await _send(send, Response(404, error_body(unknown)), ident, True)
                 return True
-        if name not in names or (path == f"/v1/models/{name}"):
-            return False
-        if body is None:
-            request = await _read(_headers(scope), b"", receive, ident)
-            body = request.body if request else b""
         assert self._elsewhere
-        await self._elsewhere(name).forward(scope, body, receive, send)
+        await self._elsewhere(name).forward(scope, request.body, receive, send)
         return True
 
     def _other(self, scope: Scope, ident: str) -> Response:
@@ -249,6 +244,12 @@ async def _whole(
     if size > MAX_BODY:
         raise InputError("too_large", f"the body has more than {MAX_BODY} bytes", "body", f"at most {MAX_BODY} bytes")
     return b"".join(pieces)
+
+
+def _unread(error: InputError, headers: dict[str, str], ident: str, as_text: bool = False) -> Response:
+    """Refuse a body that was not read to its end, after which its connection is of no use."""
+    refused = error_response(error, Request(b"", headers, {}, ident), as_text=as_text)
+    return refused._replace(headers={"Connection": "close"})
 
 
 def _with_query(body: bytes, headers: Mapping[str, str], query: bytes, ident: str) -> Request:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,7 @@ class World:
 
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
+        self.elsewhere: frozenset[str] = frozenset()
 
     def application(self) -> Application:
         loop = asyncio.get_running_loop()
@@ -41,6 +43,7 @@ class World:
             handler = ModelHandler(LINE, Formula(LINE), Codec(LINE, MAX_ROWS), [])
             models[number] = SimpleNamespace(contract=LINE, batches=Batches(handler.handle, loop), patience=10.0)
         table = Table({"line": models}, {"line": "1.2"}, targets_of({"line": models}, {"line": "1.2"}))
+        table = replace(table, elsewhere=self.elsewhere)
         return Application(SimpleNamespace(table=table), lambda: self.faults, nothing)  # type: ignore[arg-type]
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -183,6 +186,14 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_told_or_not(w
         response = world.ask("POST", "/predictions/line", content=content)
         assert (response.status_code, response.headers["connection"]) == (413, "close")
         assert str(MAX_BODY) in response.json()["error"]["expected"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/predictions/talk", "/predictions/talk/1.0/v1/completions"])
+def test_a_body_that_is_too_large_never_reaches_a_language_model(world: World, path: str) -> None:
+    world.elsewhere = frozenset({"talk"})
+    response = world.ask("POST", path, content=b" " * (MAX_BODY + 1))
+    assert (response.status_code, response.headers["connection"]) == (413, "close")
+    assert str(MAX_BODY) in response.json()["error"]["expected"]
 
 
 def test_whoever_would_wait_longer_than_the_client_does_is_told_to_come_back() -> None:
