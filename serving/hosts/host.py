@@ -12,7 +12,7 @@ import psutil
 from filelock import FileLock
 
 from serving.readiness import Readiness
-from serving.registry import Registry
+from serving.registry import ArchiveError, Registry, Version
 from serving.settings import Settings
 from serving.supervision.companion import Companion
 
@@ -144,6 +144,29 @@ def alone(registry: Registry) -> Iterator[None]:
         raise LaunchError(f"{what}: {error}") from error
     with held:
         yield
+
+
+def bring_up_to_date(registry: Registry, bring: Callable[[str, str, Version], None], say: Say) -> None:
+    """Bring every champion up to date; one whose archive is not as registered is told and left out.
+
+    Args:
+        registry: names the champions.
+        bring: has a host serve a model's version of a number.
+        say: is told what is refused.
+
+    Raises:
+        LaunchError: a host refuses something; the other models are up to date.
+    """
+    faults = []
+    for name, (number, version) in registry.champions().items():
+        try:
+            bring(name, number, version)
+        except ArchiveError as error:
+            say(f"refused {name} {number}: {error}")
+        except LaunchError as error:
+            faults.append(str(error))
+    if faults:
+        raise LaunchError("; ".join(faults))
 
 
 def champion_number(registry: Registry, name: str) -> str:

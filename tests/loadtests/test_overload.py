@@ -1,12 +1,10 @@
 """An overload is measured on services of known behaviour: they refuse, let all wait, or answer wrongly."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,8 +12,8 @@ from starlette.routing import Route
 
 from loadtests import overload
 from loadtests.overload import Overload, OverloadError
+from tests.support.applications import served
 from tests.support.serving.stores import contract_of_doubling
-from tests.support.waiting import wait_until
 
 SERVICE = 0.004  # s that the service needs for a request, one at a time
 BUSY = JSONResponse({"error": "busy"}, 503, {"Retry-After": "1"})
@@ -39,15 +37,8 @@ def service(answer: Callable[[int], Response], queue: int = 1_000_000) -> Iterat
             waiting -= 1
 
     app = Starlette(routes=[Route("/v1/models/doubling:predict", predict, methods=["POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with served(app) as url:
+        yield url
 
 
 def measured(url: str) -> Overload:

@@ -11,8 +11,8 @@ from functools import partial
 
 from serving.hosts.direct.board import Beat, Board
 from serving.hosts.direct.unpacked import check_served
-from serving.hosts.host import TIMEOUT, LaunchError, alone, champion_number
-from serving.registry import ArchiveError, Registry, version_of
+from serving.hosts.host import TIMEOUT, LaunchError, alone, bring_up_to_date, champion_number
+from serving.registry import Registry, Version, version_of
 
 POLL = 0.1  # s
 
@@ -62,22 +62,16 @@ class DirectRollout:
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """See ``Rollout``: the workers follow the registry by themselves, and this waits for them."""
-        faults = []
+
+        def bring(name: str, number: str, version: Version) -> None:
+            serves = partial(_serves, name, number)
+            if not self._all(name, serves):
+                check_served(self._registry.verify(version))
+                self._wait(serves, name, number, "is not served")
+
         with alone(self._registry):
             self._board.ask_beside([version for version in self._board.beside() if version in keep])
-            for name, (number, version) in self._registry.champions().items():
-                serves = partial(_serves, name, number)
-                if self._all(name, serves):
-                    continue
-                try:
-                    check_served(self._registry.verify(version))
-                    self._wait(serves, name, number, "is not served")
-                except ArchiveError as error:
-                    self._say(f"refused {name} {number}: {error}")
-                except LaunchError as error:
-                    faults.append(str(error))
-        if faults:
-            raise LaunchError("; ".join(faults))
+            bring_up_to_date(self._registry, bring, self._say)
 
     def _load(self, name: str, number: str) -> None:
         self._board.ask_beside(sorted({*self._board.beside(), (name, number)}))

@@ -15,10 +15,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from handlers.contract import ModelContract
-from serving.hosts.host import LaunchError, alone, champion_number
+from serving.hosts.host import LaunchError, alone, bring_up_to_date, champion_number
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import LONGEST, ask
-from serving.registry import ArchiveError, Registry, version_of
+from serving.registry import ArchiveError, Registry, Version, version_of
 
 PATIENCE = 10.0  # s that management is waited for where it is only asked whether it answers
 DRAIN_PAUSE = 1.0  # s
@@ -78,21 +78,16 @@ class TorchServeRollout:
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """See ``Rollout``: what a version has not answered when it is removed would be lost, so it is drained first."""
-        faults = []
         with alone(self._registry), _explained("TorchServe cannot be brought up to date"):
-            found = self._management.versions()
-            for name, (number, _) in self._registry.champions().items():
-                serving = found.get(name, [])
-                try:
-                    with _explained(f"{name} cannot be brought up to date"):
-                        self._load(name, number, serving)
-                        self._serve(name, number, serving, [version for model, version in keep if model == name])
-                except ArchiveError as error:
-                    self._say(f"refused {name} {number}: {error}")
-                except LaunchError as error:
-                    faults.append(str(error))
-        if faults:
-            raise LaunchError("; ".join(faults))
+            served = self._management.versions()
+
+            def bring(name: str, number: str, version: Version) -> None:
+                serving = served.get(name, [])
+                with _explained(f"{name} cannot be brought up to date"):
+                    self._load(name, number, serving)
+                    self._serve(name, number, serving, [kept for model, kept in keep if model == name])
+
+            bring_up_to_date(self._registry, bring, self._say)
 
     def _load(self, name: str, number: str, serving: Sequence[str]) -> None:
         """Register a version and wait for its workers, unless it is served already."""

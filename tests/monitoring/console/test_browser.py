@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from monitoring.retraining.result import JobResult, Verdict
-from tests.support.monitoring.browser import NARROW, WIDE, Scheme, chromium, opened, served, tab_to
+from tests.support.applications import served
+from tests.support.monitoring.browser import NARROW, WIDE, Scheme, chromium, opened, tab_to
 from tests.support.monitoring.console_worlds import World, busy, registered
 
 HOSTILE = '<img src=x onerror="document.title=1">'

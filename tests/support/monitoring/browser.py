@@ -4,17 +4,11 @@ import contextlib
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, sync_playwright
-
-from serving.settings import free_ports
-from tests.support.waiting import wait_until
 
 Scheme = Literal["light", "dark"]
 TIMEOUT = 20_000  # ms that a test waits for what it expects
@@ -58,21 +52,6 @@ def opened(
         assert not left, left
     finally:
         context.close()
-
-
-@contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The URL of an application on this machine."""
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def tab_to(page: Page, id: str, most: int = 60) -> None:
