@@ -1,7 +1,7 @@
 """The ASGI application: from an HTTP request to a model's batch, and back. Any ASGI server runs it.
 
-The way of a prediction is short: its path is looked up, its body read, its request handed to the model's batches, its
-answer sent. Everything else, metadata, health and errors, is found only when the look-up fails.
+A prediction takes four steps: its path is looked up, its body read, its request handed to the model's batches, its
+answer sent. Metadata, health and errors are looked for only when no prediction has the path.
 """
 
 import asyncio
@@ -41,10 +41,8 @@ class Application:
     """Answers HTTP requests.
 
     Args:
-        models: that are served.
-        health: what is wrong, by model or worker; empty where all is well.
-        serving: entered when the server starts, before its port is open, and left when it has answered its last
-            request.
+        health: returns the faults by model or worker; empty where all is well.
+        serving: entered when the server starts, before its port is open, and left after the last answer.
         only: the language model that this process is for; empty for all others.
         elsewhere: returns the process of a language model.
     """
@@ -87,7 +85,7 @@ class Application:
         targets, path = self._models.table.targets, scope["path"]
         target, behind = targets.get(path), ""
         if target is None:
-            target, behind = behind_version(targets, path)  # where a client's GET is the model's to answer
+            target, behind = behind_version(targets, path)  # there the model answers a client's GET too
         if target is None and path in OPENAI and self._only:
             target, behind = targets.get(f"/predictions/{self._only}"), path[1:]
         if target is None and self._models.table.elsewhere and await self._pass_on(scope, receive, send, ident):
@@ -119,7 +117,7 @@ class Application:
             patience = model.patience
         try:
             model.batches.admit(_size(headers), patience)
-            request = await _read(headers, scope["query_string"], receive, ident)
+            request = await _read_request(headers, scope["query_string"], receive, ident)
             return None if request is None else await model.batches.submit(request, patience)
         except Overloaded as overload:
             return _overloaded(Request(b"", headers, {}, ident), overload, bool(target.protocol))
@@ -136,7 +134,7 @@ class Application:
         if behind:
             headers[PATH] = behind
         try:
-            request = await _read(headers, scope["query_string"], receive, ident)
+            request = await _read_request(headers, scope["query_string"], receive, ident)
         except InputError as error:
             await _send(send, _unread(error, headers, ident), ident, True)
             return
@@ -144,20 +142,20 @@ class Application:
             await send_stream(target.model.streams.answer(request), ident, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, ident: str) -> bool:
-        """Hand a request to the process of its language model; returns whether it is of one."""
+        """Hand a request to the process of its language model; return False where it names no such model."""
         path, names = scope["path"], self._models.table.elsewhere
         name, headers = _model_of(path), _headers(scope)
         if path not in OPENAI and (name not in names or path == f"/v1/models/{name}"):
             return False
         try:
-            request = await _read(headers, b"", receive, ident)
+            request = await _read_request(headers, b"", receive, ident)
         except InputError as error:
             await _send(send, _unread(error, headers, ident), ident, True)
             return True
         if request is None:
             return True
         if path in OPENAI:
-            name = _named(request.body)
+            name = _model_in(request.body)
             if name not in names:
                 what = f"there is no language model {name!r} here"
                 unknown = InputError("not_found", what, "model", ", ".join(sorted(names)))
@@ -168,7 +166,7 @@ class Application:
         return True
 
     def _other(self, scope: Scope, ident: str) -> Response:
-        """Answer what is no prediction: health, metadata, and mistakes."""
+        """Answer a request that is no prediction: health, metadata, or an error."""
         path, method, table = scope["path"], scope["method"], self._models.table
         request = Request(b"", _headers(scope), {}, ident)
         if path in table.targets:
@@ -191,7 +189,7 @@ def _model_of(path: str) -> str:
     return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
 
 
-def _named(body: bytes) -> str:
+def _model_in(body: bytes) -> str:
     """Return the model that a request of OpenAI's API names; empty if it names none."""
     try:
         return str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
@@ -200,33 +198,33 @@ def _named(body: bytes) -> str:
 
 
 def _size(headers: Mapping[str, str]) -> int:
-    """Return the bytes of a body that are announced; none where it comes in chunks."""
+    """Return the announced length of a body in bytes; 0 where it comes in chunks."""
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
 
 
-async def _read(headers: dict[str, str], query: bytes, receive: Receive, ident: str) -> Request | None:
+async def _read_request(headers: dict[str, str], query: bytes, receive: Receive, ident: str) -> Request | None:
     """Read the body of a request; None if its client is gone.
 
     Raises:
-        InputError: it is larger than a body may be, or its bytes do not come.
+        InputError: the body is too large, or its bytes do not come.
     """
     message = await receive()
     body: bytes | None = message.get("body", b"")
     if body is not None and (message.get("more_body") or len(body) > MAX_BODY):
-        body = await _whole(body, message, headers, receive)
+        body = await _read_rest(body, message, headers, receive)
     if message["type"] == "http.disconnect" or body is None:
         return None
     return Request(body, headers, {}, ident) if not query else _with_query(body, headers, query, ident)
 
 
-async def _whole(
+async def _read_rest(
     body: bytes, message: MutableMapping[str, Any], headers: Mapping[str, str], receive: Receive
 ) -> bytes | None:
     """Read the rest of a body; None if its client is gone.
 
     Raises:
-        InputError: it is larger than a body may be, or its bytes do not come.
+        InputError: the body is too large, or its bytes do not come.
     """
     pieces, size = [body], len(body)
     if _size(headers) > MAX_BODY:
@@ -247,7 +245,7 @@ async def _whole(
 
 
 def _unread(error: InputError, headers: dict[str, str], ident: str, as_text: bool = False) -> Response:
-    """Refuse a body that was not read to its end, after which its connection is of no use."""
+    """Refuse a body that was not read to its end, and close its connection, which cannot be used again."""
     refused = error_response(error, Request(b"", headers, {}, ident), as_text=as_text)
     return refused._replace(headers={"Connection": "close"})
 

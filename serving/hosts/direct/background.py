@@ -27,7 +27,7 @@ from serving.supervision.supervisor import Supervisor
 
 TITLE = "the direct host"
 MODULE = "serving.hosts.direct.worker"
-PREFIX = "direct-"  # of the parts' names
+PREFIX = "direct-"  # begins the name of each part
 MOST_WORKERS = 8  # each holds every model
 
 
@@ -62,7 +62,7 @@ def unserved(registry: Registry) -> dict[str, str]:
 
 
 def stop(settings: Settings) -> int:
-    """See ``Host``: each worker answers first what it has taken."""
+    """See ``Host``: each worker first answers the requests that it has accepted."""
     workers, supervisor = find_workers(settings), Supervisor(settings)
     supervisor.stop(*(name for name in supervisor.parts() if name.startswith(PREFIX)))
     end(find_workers(settings))  # those that no supervisor knows
@@ -77,18 +77,18 @@ def find(settings: Settings) -> psutil.Process | None:
 
 
 def find_workers(settings: Settings) -> list[psutil.Process]:
-    """Return the workers of these settings, told by the folder of the run, also such as nobody supervises."""
+    """Return the workers whose command names this run's folder, also those without a supervisor."""
     mark = ["--run-dir", str(settings.run_dir.resolve())]
     return [process for process, command in commands() if MODULE in command and command[-2:] == mark and runs(process)]
 
 
 def memory(settings: Settings) -> dict[str, float]:
-    """See ``Host``: of the workers together."""
+    """See ``Host``: the sum over the workers."""
     return {"workers": sum(worker.memory_info().rss for worker in find_workers(settings)) / 1e6}
 
 
 def parts(settings: Settings) -> list[str]:
-    """See ``Host``: one a worker, and one a language model."""
+    """See ``Host``: one part a worker, and one a language model."""
     workers = [f"{PREFIX}{number}" for number in range(1, 1 + worker_count())]
     return [*workers, *(language_part(name) for name in language_models(Registry(settings.model_store)))]
 
@@ -110,12 +110,12 @@ def companions(settings: Settings) -> Sequence[Companion]:
 
 
 def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> DirectRollout:
-    """See ``Host``: it goes by files in the folders of the run and of the models, wherever the host is reached."""
+    """See ``Host``: it works through files in the folders of the run and of the models, so ``reach`` has no effect."""
     return DirectRollout(Registry(settings.model_store), board(settings), say)
 
 
 def board(settings: Settings) -> Board:
-    """Return what the workers of a run tell each other."""
+    """Return the board of a run, on which its workers tell each other their state."""
     return Board(settings.run_dir / "direct")
 
 
@@ -130,12 +130,12 @@ def socket_path(settings: Settings, name: str) -> Path:
 
 
 def liveness(settings: Settings, name: str) -> str:
-    """Return what the watcher asks a worker by."""
+    """Return the address at which the watcher asks whether a worker lives."""
     return f"unix:{socket_path(settings, name)}"
 
 
 def log(settings: Settings, name: str) -> Path:
-    """Return where a worker writes."""
+    """Return the log file of a worker."""
     return settings.run_dir / f"{name}.log"
 
 
@@ -147,7 +147,7 @@ def command(settings: Settings, name: str) -> list[str]:
 
 
 def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
-    """Start the workers that the supervisor does not have; returns their names."""
+    """Start the workers that the supervisor does not have, and return their names."""
     states = {state.name for state in supervisor.states() if state.alive}
     if not states.intersection(parts(settings)):
         if orphans := find_workers(settings):
@@ -169,11 +169,7 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
 
 
 def _check_port(settings: Settings) -> None:
-    """Raise if somebody else listens on the inference port, which workers could share unnoticed.
-
-    Raises:
-        LaunchError: see above.
-    """
+    """Raise ``LaunchError`` if another process listens on the inference port: workers could share it unnoticed."""
     address = settings.bind_address
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -185,7 +181,7 @@ def _check_port(settings: Settings) -> None:
 
 
 def _check(settings: Settings, supervisor: Supervisor, began: Sequence[str], deadline: float, waiting: str) -> None:
-    """Raise if a worker, whether it was started now or before, can no longer be waited for."""
+    """Raise ``LaunchError`` if a worker ended, started now or before, or the deadline has passed."""
     states = {state.name: state for state in supervisor.states()}
     for name in parts(settings):
         state, file = states.get(name), log(settings, name)

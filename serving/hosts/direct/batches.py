@@ -1,11 +1,11 @@
-"""Requests of one model, answered together: what came while the last batch ran is the next one.
+"""Requests of one model, answered together: those that came while the last batch ran are the next one.
 
-There is no delay and no size to tune. A quick model runs in the event loop itself; one that takes longer runs in a
-thread of its own, so that the loop goes on reading requests and answering for the other models.
+There is no delay and no size to tune. A quick model runs in the event loop itself. A slower one runs in a thread of
+its own, so that the loop goes on reading requests and answering for the other models.
 
-The queue is bounded by time. Every request has a deadline; one that would have its turn later is refused at once,
-with the seconds after which it is worth to come again. A crowd may wait for a second. Where more comes all the time
-than can be answered, waiting helps nobody: then a request waits only for a few others
+The queue is bounded by time. Every request has a deadline. One that would have its turn later is refused at once,
+with the seconds after which it may be sent again. A short crowd may wait for a second. Under lasting overload waiting
+helps nobody, so a request then waits only for a few others
 (`B. Maurer, Fail at Scale <https://queue.acm.org/detail.cfm?id=2839461>`_).
 """
 
@@ -19,15 +19,15 @@ from typing import NamedTuple
 
 from handlers.message import Request, Response
 
-INLINE = 0.004  # s that a batch may take in the event loop: nobody else is answered meanwhile
+INLINE = 0.004  # s that a batch may take in the event loop: no other model answers meanwhile
 MOST = 64  # requests of a batch: more would make the first ones wait for the last ones
-PIECE = 0.25  # s of work that a batch may hold, as far as can be told before: with more, the first ones wait in vain
-SHARE = 0.2  # of a new measurement in what a request is thought to cost
+PIECE = 0.25  # s of estimated work that a batch may hold: with more, its first requests wait in vain
+SHARE = 0.2  # weight of a new measurement in the estimated cost of a request
 LONG = 1.0  # s that a request may wait
 BRIEF = 0.015  # s that it may wait under overload
-TURNS = 5  # others that it may wait for at any time
-WINDOW = 0.1  # s in which what comes is compared with what can be answered
-EXCESS = 1.25  # times what can be answered is overload
+TURNS = 5  # other requests that it may wait for at any time
+WINDOW = 0.1  # s over which arriving work is compared with capacity
+EXCESS = 1.25  # times the capacity is overload
 OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
 Handle = Callable[[Sequence[Request]], list[Response]]
 
@@ -48,8 +48,8 @@ class Waiting(NamedTuple):
     """A request in the queue.
 
     Attributes:
-        weight: about what it costs, in bytes.
-        since: when it was taken, in s.
+        weight: its estimated cost, in bytes.
+        since: s, on the timer, when it joined the queue.
         patience: s that it may wait.
     """
 
@@ -65,8 +65,7 @@ class Batches:
 
     Args:
         handle: answers a batch in order, and never raises.
-        loop: in which requests arrive.
-        timer: seconds, never set back.
+        timer: a monotonic clock in s.
     """
 
     def __init__(
@@ -77,13 +76,13 @@ class Batches:
     ) -> None:
         self._handle, self._loop, self._timer = handle, loop, timer
         self._waiting: deque[Waiting] = deque()
-        self._weight = 0.0  # of all that wait
+        self._weight = 0.0  # of all waiting requests
         self._running = 0.0  # weight of the batch that runs
         self._busy = False  # a batch runs, or is about to
         self._pace = 0.0  # s that a unit of weight takes
         self._last = 0.0  # s that the last batch took
         self._each = 0.0  # s that one of its requests took
-        self._arrived = 0.0  # weight of what came since
+        self._arrived = 0.0  # weight of the requests since ``_since``
         self._since = timer()
         self._overloaded = False
         self._threads: ThreadPoolExecutor | None = None
@@ -95,11 +94,11 @@ class Batches:
 
     @property
     def seconds_waiting(self) -> float:
-        """How long a request that comes now would wait for its turn, about."""
+        """The estimated wait of a request that comes now."""
         return (self._weight + self._running) * self._pace
 
     def admit(self, size: int, patience: float) -> None:
-        """Look whether a request would have its turn in time, before its body is read.
+        """Check before its body is read that a request would have its turn in time.
 
         Args:
             size: bytes of its body.
@@ -118,10 +117,9 @@ class Batches:
             raise Overloaded(seconds)
 
     def submit(self, request: Request, patience: float) -> asyncio.Future[Response]:
-        """Take a request that was admitted.
+        """Queue a request that was admitted.
 
         Args:
-            request: with its whole body.
             patience: s that it may wait for its turn; then its future raises ``Overloaded``.
         """
         future = self._loop.create_future()
@@ -139,9 +137,9 @@ class Batches:
         return max(BRIEF if self._overloaded else LONG, TURNS * self._each)
 
     def close(self) -> None:
-        """Give its thread back; requests that still wait are cancelled.
+        """Give the thread back, and cancel the requests that still wait.
 
-        One that comes later is answered all the same: it may have found its model just before that was replaced.
+        A later request is answered all the same: its model may have been looked up just before it was replaced.
         """
         while self._waiting:
             self._waiting.popleft().future.cancel()
@@ -158,16 +156,16 @@ class Batches:
         if self._last <= INLINE and weight * self._pace <= INLINE:
             start = self._timer()
             responses = self._handle(requests)
-            self._done(futures, responses, weight, self._timer() - start)
+            self._resolve(futures, responses, weight, self._timer() - start)
             return
         self._running = weight
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix="batches")
         work = self._loop.run_in_executor(self._threads, self._timed, requests)
-        work.add_done_callback(lambda done: self._returned(done, futures, weight))
+        work.add_done_callback(lambda finished: self._returned(finished, futures, weight))
 
     def _gather(self) -> tuple[list[Request], list[asyncio.Future[Response]], float]:
-        """Take the requests of the next batch; those whose clients are gone, or whose time is over, are left out."""
+        """Take the requests of the next batch, without those whose clients are gone or whose time is over."""
         requests: list[Request] = []
         futures: list[asyncio.Future[Response]] = []
         total = 0.0
@@ -203,9 +201,9 @@ class Batches:
             self._busy = False
             return
         responses, seconds = work.result()
-        self._done(futures, responses, weight, seconds)
+        self._resolve(futures, responses, weight, seconds)
 
-    def _done(
+    def _resolve(
         self,
         futures: Sequence[asyncio.Future[Response]],
         responses: Sequence[Response],

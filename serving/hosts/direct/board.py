@@ -1,7 +1,7 @@
-"""What the workers of this host tell each other and whoever asks: each writes what it serves into a file, and that it
-lives, twice a second; and what they are asked to serve beside the champions stands in another.
+"""State that the workers of this host share through files. Twice a second each writes into one that it lives, and what
+it serves. Another file names the versions to serve beside the champions.
 
-Files, since there is no port that a stranger could reach, and since they are right whoever is started anew.
+No stranger can reach a file as he can reach a port, and a file stays right when a process is started anew.
 """
 
 import contextlib
@@ -21,17 +21,16 @@ BESIDE = "beside.json"
 
 
 class Beat(msgspec.Struct, frozen=True):
-    """What a worker says of itself.
+    """State of a worker, as it reports it.
 
     Attributes:
-        pid: its process.
-        time: s since the machine's start.
+        time: when it was written, s since the machine's start.
         served: versions by model.
         defaults: the champion's number by model.
         faults: why a model is not as the registry says, by model.
-        looked: when it began to look at the registry for the last time, s since the machine's start.
+        looked: when its last look at the registry began, s since the machine's start.
         only: the language model that it is for; empty for all others.
-        elsewhere: names of the language models, of which others say what is served.
+        elsewhere: names of the language models, whose state other workers report.
     """
 
     pid: int
@@ -44,16 +43,12 @@ class Beat(msgspec.Struct, frozen=True):
     elsewhere: tuple[str, ...] = ()
 
     def says_of(self, name: str) -> bool:
-        """Whether it says what is served of a model."""
+        """Tell whether this beat reports the served versions of a model."""
         return self.only == name if self.only or name in self.elsewhere else True
 
 
 class Board:
-    """The folder of these files.
-
-    Args:
-        folder: below that of the run.
-    """
+    """The folder of these files, below that of the run."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,7 +62,7 @@ class Board:
         only: str = "",
         elsewhere: Iterable[str] = (),
     ) -> None:
-        """Say that this process lives, and what it serves."""
+        """Report that this process lives, and what it serves."""
         self._folder.mkdir(parents=True, exist_ok=True)
         beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults, looked, only, (*elsewhere,))
         path = self._folder / f"{beat.pid}.worker"
@@ -76,11 +71,11 @@ class Board:
         draft.replace(path)
 
     def leave(self) -> None:
-        """Say that this process ends."""
+        """Report that this process ends."""
         (self._folder / f"{os.getpid()}.worker").unlink(missing_ok=True)
 
     def workers(self) -> list[Beat]:
-        """What each worker said last; those whose process is gone are left out, and their files removed."""
+        """Return the last beat of each worker that lives, and remove the files of the others."""
         beats = []
         for path in sorted(self._folder.glob("*.worker")):
             with contextlib.suppress(OSError, msgspec.DecodeError):
@@ -92,10 +87,10 @@ class Board:
         return beats
 
     def faults(self, count: int) -> dict[str, str]:
-        """What is wrong, by model, or by worker where one hangs or is missing; empty where all is well.
+        """Return the faults by model, or by worker where one hangs or is missing; empty where all is well.
 
         Args:
-            count: of the workers that there should be.
+            count: workers that there should be.
         """
         beats, now = self.workers(), time.monotonic()
         faults = {name: fault for beat in beats for name, fault in beat.faults.items()}
@@ -112,11 +107,11 @@ class Board:
         return faults
 
     def lives(self) -> bool:
-        """Whether a worker was heard of lately."""
+        """Tell whether a worker has beaten within ``SILENT``."""
         return any(time.monotonic() - beat.time <= SILENT for beat in self.workers())
 
     def beside(self) -> list[tuple[str, str]]:
-        """Models and versions that are to be served beside the champions."""
+        """Return the models and versions that are to be served beside the champions."""
         try:
             return msgspec.json.decode((self._folder / BESIDE).read_bytes(), type=list[tuple[str, str]])
         except (OSError, msgspec.DecodeError):

@@ -1,4 +1,4 @@
-"""A language model in a process of its own: its requests join and leave at every step, and stream what they get."""
+"""A language model in a process of its own: requests join and leave its batch at every step, and stream their text."""
 
 import asyncio
 import importlib.util
@@ -17,10 +17,10 @@ Step = Callable[[Sequence[Request]], Sequence[Response | None]]
 
 
 class Streams:
-    """Makes steps as long as requests are open, and hands each what it is sent.
+    """Makes steps as long as requests are open, and hands each request its parts of the answer.
 
     Args:
-        step: gets all open requests, and returns what each is sent now; never raises.
+        step: takes all open requests, and returns the next part of each, or None; never raises.
         idle: called when none is open any more.
     """
 
@@ -36,7 +36,7 @@ class Streams:
         return self._stepping is None
 
     async def answer(self, request: Request) -> AsyncIterator[Response]:
-        """Yield the parts of an answer; whoever stops to listen has left."""
+        """Yield the parts of an answer; a caller that closes the iterator gives the request up."""
         queue: asyncio.Queue[Response] = asyncio.Queue()
         self._open[request.id] = (request, queue)
         if self._stepping is None:
@@ -76,12 +76,8 @@ class LanguageModel:
 
     Args:
         folder: with the archive's content.
-        entry_point: that its manifest names; another one than ours is code of the archive, which runs here.
+        entry_point: named in its manifest; one that is not ours is code of the archive, which runs here.
         config: its ``model-config.yaml``.
-
-    Attributes:
-        contract: in the archive.
-        streams: answer requests.
     """
 
     def __init__(self, folder: Path, entry_point: str, config: Mapping[str, Any]) -> None:
@@ -98,15 +94,15 @@ class LanguageModel:
         return self.streams.idle
 
     def close(self) -> None:
-        """Stop what runs beside it."""
+        """Stop its thread."""
         self.streams.close()
 
 
 def _load(folder: Path, entry_point: str) -> type[ChatService]:
-    """Return the service of an archive; its modules are forgotten afterwards, as another version has the same names.
+    """Return the service of an archive. Its modules are forgotten again, since another version has the same names.
 
     Raises:
-        ArchiveError: it has none.
+        ArchiveError: the entry point is missing, or does not have one service.
     """
     sys.path.append(str(folder))
     try:
@@ -120,7 +116,7 @@ def _load(folder: Path, entry_point: str) -> type[ChatService]:
         for name, loaded in list(sys.modules.items()):
             if str(getattr(loaded, "__file__", None) or "").startswith(f"{folder}/"):
                 del sys.modules[name]
-    services = [found for found in vars(module).values() if getattr(found, "__module__", "") == module.__name__]
+    services = [member for member in vars(module).values() if getattr(member, "__module__", "") == module.__name__]
     if len(services) != 1:
         raise ArchiveError(f"{entry_point}.py must have one service, not {len(services)}")
     service: type[ChatService] = services[0]

@@ -1,4 +1,4 @@
-"""What a GET is answered: health, metadata of the models, and the description of all routes."""
+"""Answers to GET requests: health, metadata of the models, and the description of all routes."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,11 +15,10 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 
 
 class Metadata:
-    """Answers GETs.
+    """Answers GET requests.
 
     Args:
-        models: that are served.
-        health: what is wrong, by model or worker; empty where all is well.
+        health: returns the faults by model or worker; empty where all is well.
     """
 
     def __init__(self, models: Models, health: Callable[[], Mapping[str, str]]) -> None:
@@ -29,11 +28,11 @@ class Metadata:
         """Return the answer to a GET; None if nothing is there."""
         if path == "/docs":
             return Response(200, PAGE.read_bytes(), "text/html; charset=utf-8", {"Content-Security-Policy": POLICY})
-        found = self._find(path)
-        return Response(found[0], json.dumps(found[1]).encode()) if found else None
+        answer = self._find(path)
+        return Response(answer[0], json.dumps(answer[1]).encode()) if answer else None
 
     def unknown(self, path: str) -> InputError:
-        """Return the error that says why nothing is at a path, and what would be right."""
+        """Return the error for a path without a route: why there is none, and what would be right."""
         table = self._models.table
         parts = path.strip("/").split("/")
         at = {"predictions": 1, "v1": 2, "v2": 2}.get(parts[0])
@@ -43,8 +42,8 @@ class Metadata:
                 return InputError(
                     "not_found", f"there is no model {name!r} here", "url", ", ".join(sorted(table.models))
                 )
-            given = parts[parts.index("versions") + 1].partition(":")[0] if "versions" in parts[:-1] else ""
-            number = given or (parts[2] if at == 1 and len(parts) > 2 else "")
+            number = parts[parts.index("versions") + 1].partition(":")[0] if "versions" in parts[:-1] else ""
+            number = number or (parts[2] if at == 1 and len(parts) > 2 else "")
             if number and number not in table.models[name]:
                 served = ", ".join(sorted(table.models[name]))
                 return InputError("not_found", f"there is no version {number!r} of {name} here", "url", served)

@@ -1,6 +1,6 @@
-"""One version of a model in a worker: opened from its archive, checked by its example, asked in batches.
+"""One version of a model in a worker: opened from its archive, checked by its example, fed with batches.
 
-Of an archive only its data is used: graph, contract, assets and settings. Its handlers are those of this installation.
+Only the data of an archive is used: graph, contract, assets and settings. Its handlers are those of this installation.
 """
 
 import asyncio
@@ -25,13 +25,10 @@ class Model:
 
     Args:
         folder: with the archive's content.
-        entry_point: that its manifest names.
+        entry_point: named in its manifest.
         config: its ``model-config.yaml``.
-        loop: in which its requests arrive.
 
     Attributes:
-        contract: in the archive.
-        batches: take its requests.
         patience: s that a request may wait for its turn.
 
     Raises:
@@ -42,7 +39,6 @@ class Model:
     def __init__(
         self, folder: Path, entry_point: str, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop
     ) -> None:
-        # One model of many in this process: it has the cores that the others leave it, and no batch of it is large.
         self._service = SERVICES[entry_point]()
         self._service.initialize(
             SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
@@ -58,7 +54,7 @@ class Model:
         return self.batches.idle
 
     def close(self) -> None:
-        """Stop what runs beside it."""
+        """Stop its thread and the sending of its events."""
         self.batches.close()
         if self._service.capture:
             self._service.capture.stop(1.0)

@@ -1,8 +1,8 @@
 """The models of a worker, kept as the registry says: a new version answers its example before an old one goes.
 
-Nobody has to tell a worker of a change. It looks at the registry's file, which is cheap where nothing changed, loads in
-a thread what is new, and then swaps one table for another between two requests. What a former version was asked it goes
-on to answer; it is closed when it has.
+A worker notices changes itself. It looks at the registry's file, which is cheap where nothing changed. It loads new
+versions in a thread, and then swaps one table for another between two requests. A former version answers the requests
+that it has, and is closed then.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ DRAIN = 0.05  # s between two looks whether a former version has answered all
 
 @dataclass(frozen=True)
 class Table:
-    """What is served at a moment; a change makes another table.
+    """The served models at a moment; a change makes another table.
 
     Attributes:
         models: by name, their versions by number.
@@ -49,11 +49,9 @@ class Table:
 
 
 class Models:
-    """What a worker serves.
+    """The models that a worker serves.
 
     Args:
-        registry: names the champions.
-        unpacked: archives on this machine.
         only: the language model that this process is for; empty for all that are none.
     """
 
@@ -67,19 +65,19 @@ class Models:
     async def converge(self, beside: Collection[tuple[str, str]] = ()) -> None:
         """Serve the registry's champions and the versions beside them, and nothing else.
 
-        A version that cannot be served is told among the faults; its model's former version stays.
+        A version that cannot be served is among the faults; its model's former version stays.
 
         Args:
-            beside: models and versions.
+            beside: names and numbers.
 
         Raises:
             ArchiveError: the registry is damaged; what is served stays.
         """
-        looked, loop, wanted = time.monotonic(), asyncio.get_running_loop(), self._wanted(beside)
+        looked, loop = time.monotonic(), asyncio.get_running_loop()
         models: dict[str, dict[str, Served]] = {}
         faults: dict[str, str] = {}
         defaults: dict[str, str] = {}
-        for (name, number), version in wanted.items():
+        for (name, number), version in self._target_versions(beside).items():
             model = self.table.models.get(name, {}).get(number)
             try:
                 if model is None:
@@ -97,29 +95,30 @@ class Models:
             elif former:
                 defaults[name] = former
                 models.setdefault(name, {})[former] = self.table.models[name][former]
-        others = () if self._only else (name for name, one in champions.items() if not self._takes(name, one.version))
-        elsewhere = frozenset(others)
-        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked, elsewhere))
+        elsewhere = (
+            name for name, (_, version) in champions.items() if not self._only and not self._takes(name, version)
+        )
+        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked, frozenset(elsewhere)))
 
     def close(self) -> None:
-        """Stop what runs beside the models."""
+        """Stop the threads, and close the models."""
         self._thread.shutdown(wait=False)
         for versions in self.table.models.values():
             for model in versions.values():
                 model.close()
 
-    def _wanted(self, beside: Collection[tuple[str, str]]) -> dict[tuple[str, str], Version]:
-        wanted = {(name, number): version for name, (number, version) in self._registry.champions().items()}
+    def _target_versions(self, beside: Collection[tuple[str, str]]) -> dict[tuple[str, str], Version]:
+        versions = {(name, number): version for name, (number, version) in self._registry.champions().items()}
         registered = self._registry.models()
         for name, number in beside:
             try:
-                wanted[name, number] = version_of(registered, name, number)
+                versions[name, number] = version_of(registered, name, number)
             except KeyError:
                 continue  # it was removed since
-        return {key: version for key, version in wanted.items() if self._takes(key[0], version)}
+        return {key: version for key, version in versions.items() if self._takes(key[0], version)}
 
     def _takes(self, name: str, version: Version) -> bool:
-        """Whether a version is for this process."""
+        """Tell whether a version is for this process."""
         return name == self._only if self._only else not is_language(self._registry.store / version.archive)
 
     def _open(self, version: Version, loop: asyncio.AbstractEventLoop) -> Served:
@@ -129,12 +128,12 @@ class Models:
         entry_point, config = archive.entry_point(path), archive.read_config(path)
         model: Served
         if self._only:
-            from serving.hosts.direct.language import LanguageModel  # which the other processes do without
+            from serving.hosts.direct.language import LanguageModel  # the other processes do not need its imports
 
             model = LanguageModel(folder, entry_point, config)
         else:
             model = Model(folder, entry_point, config, loop)
-        # The service of each model shows by a lock that the process lives, and lets go of it with the model.
+        # The service of each model holds a lock that shows that the process lives, and releases it with the model.
         if metrics := os.environ.get(VARIABLE):
             with contextlib.suppress(OSError):
                 self._lock = hold_lock(Path(metrics))
@@ -142,23 +141,23 @@ class Models:
 
     def _swap(self, table: Table) -> None:
         former, self.table = self.table, table
-        kept = {id(model) for versions in table.models.values() for model in versions.values()}
+        served = {id(model) for versions in table.models.values() for model in versions.values()}
         for versions in former.models.values():
             for model in versions.values():
-                if id(model) not in kept:
+                if id(model) not in served:
                     self._retiring.add(task := asyncio.create_task(_retire(model)))
                     task.add_done_callback(self._retiring.discard)
 
 
 async def _retire(model: Served) -> None:
-    """Close a model when it has answered what it was asked."""
+    """Close a model when it has answered all its requests."""
     while not model.idle:
         await asyncio.sleep(DRAIN)
     model.close()
 
 
 def targets_of(models: Mapping[str, Mapping[str, Served]], defaults: Mapping[str, str]) -> dict[str, Target]:
-    """The paths of predictions by all models."""
+    """Return the target of each path at which a model predicts."""
     return {
         path: target
         for name, versions in models.items()

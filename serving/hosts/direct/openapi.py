@@ -1,4 +1,4 @@
-"""The description of all routes by OpenAPI 3.1, from the contracts of what is served."""
+"""The description of all routes by OpenAPI 3.1, made from the contracts of the served models."""
 
 import json
 import re
@@ -37,7 +37,7 @@ ERRORS: Mapping[str, Schema] = {
     },
     "ProtocolError": {"type": "object", "properties": {"error": {"type": "string"}, **DETAILS}},
 }
-READS: Mapping[str, str] = {  # what no model has
+READS: Mapping[str, str] = {  # routes of no single model
     "/ping": "Whether a worker answers",
     "/v1/models": "Names of the models",
     "/v2": "What this server speaks",
@@ -51,8 +51,8 @@ def describe(models: Mapping[str, Mapping[str, ModelContract]], defaults: Mappin
     """Return the document.
 
     Args:
-        models: by name, the contracts of the served versions by number.
-        defaults: by name, the champion's number.
+        models: contracts of the served versions, by name and number.
+        defaults: the champion's number, by name.
     """
     paths: dict[str, Any] = {path: {"get": _read(text)} for path, text in READS.items()}
     for name, versions in sorted(models.items()):
@@ -86,13 +86,13 @@ def value_schema(spec: TensorSpec) -> Schema:
         schema["minimum"], schema["maximum"] = spec.range
     for size in reversed(spec.shape[1:]):
         schema = {"type": "array", "items": schema} | ({"minItems": size, "maxItems": size} if size >= 0 else {})
-    if said := " ".join(filter(None, (spec.description, spec.unit and f"({spec.unit})"))):
-        schema["description"] = said
+    if description := " ".join(filter(None, (spec.description, spec.unit and f"({spec.unit})"))):
+        schema["description"] = description
     return schema
 
 
 def schema_like(value: Any) -> Schema:
-    """Return a schema that a value has, and others of its kind: an answer's, from the example's."""
+    """Return the schema of an answer from the example's value."""
     match value:
         case bool():
             return {"type": "boolean"}
@@ -108,7 +108,7 @@ def schema_like(value: Any) -> Schema:
 
 
 def _paths(contract: ModelContract, number: str) -> Iterator[tuple[str, Any]]:
-    """Yield the routes of a version; without a number those of the champion."""
+    """Yield the routes of a version, or of the champion where the number is empty."""
     name, row = contract.name, native_row(contract, contract.example.request)
     answer = schema_like(contract.example.response.get("prediction"))
     versions = f"/versions/{number}" if number else ""
@@ -170,7 +170,7 @@ def _object(member: str, items: Schema) -> Schema:
 
 
 def _tensors(contract: ModelContract, row: Mapping[str, Any]) -> Any:
-    """Return a row in the Open Inference Protocol; nothing where the example lacks a value, or has another form."""
+    """Return a row in the Open Inference Protocol; None where the example lacks a value, or has another form."""
     try:
         tensors = {spec.name: np.array([row[spec.name]], spec.dtype) for spec in contract.inputs}
     except (KeyError, TypeError, ValueError):

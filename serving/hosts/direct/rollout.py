@@ -1,8 +1,8 @@
-"""Which versions the direct host's workers serve: beside the champion, promoted, withdrawn, or as the registry says.
+"""Changes of the versions that the direct host's workers serve: one more beside the champion, promoted, withdrawn.
 
-The workers follow the registry by themselves. A change here writes what is wanted, waits until every worker says that
-it serves it, and takes the wish back where one cannot. So whoever is killed at whatever moment, nothing is half done:
-the registry names the champion, and the workers serve it.
+The workers follow the registry by themselves. A change here writes the versions to serve, waits until every worker
+reports them, and is taken back where one cannot serve them. So nothing is half done, whichever process is killed at
+whatever moment: the registry names the champion, and the workers serve it.
 """
 
 import time
@@ -18,23 +18,21 @@ POLL = 0.1  # s
 
 
 class DirectRollout:
-    """Changes what the workers of one run serve. One change at a time, on this machine: the others wait.
+    """Changes the versions that the workers of one run serve. One change at a time, on this machine: the others wait.
 
     Args:
         registry: names the champions; a lock in its folder orders the changes of all processes.
-        board: of the run.
-        say: is told what happens.
     """
 
     def __init__(self, registry: Registry, board: Board, say: Callable[[str], None] = lambda text: None) -> None:
         self._registry, self._board, self._say = registry, board, say
 
     def answers(self) -> bool:
-        """Whether a worker lives."""
+        """Tell whether a worker lives."""
         return self._board.lives()
 
     def beside(self, name: str, number: str) -> None:
-        """See ``Rollout``: it is served when every worker says so."""
+        """See ``Rollout``: the version is served when every worker reports it."""
         with alone(self._registry):
             check_served(self._registry.verify(version_of(self._registry.models(), name, number)))
             if name not in self._registry.champions():
@@ -42,21 +40,21 @@ class DirectRollout:
             self._load(name, number)
 
     def withdraw(self, name: str, number: str) -> None:
-        """See ``Rollout``: it is gone when every worker says so."""
+        """See ``Rollout``: the version is gone when no worker reports it."""
         with alone(self._registry):
             self._forget(name, number)
             if champion_number(self._registry, name) != number:
-                self._wait(lambda beat: number not in beat.served.get(name, []), name, number, "is still served")
+                self._wait_for(lambda beat: number not in beat.served.get(name, []), name, number, "is still served")
 
     def promote(self, name: str, number: str) -> str:
-        """See ``Rollout``: every worker has loaded it before the registry names it; else the former one stays."""
+        """See ``Rollout``: every worker loads the version before the registry names it; else the former one stays."""
         with alone(self._registry):
             check_served(self._registry.verify(version_of(self._registry.models(), name, number)))
             former = champion_number(self._registry, name)
             self._load(name, number)
             self._registry.promote(name, number)
             self._forget(name, number)
-            self._wait(partial(_serves, name, number), name, number, "is not the default yet")
+            self._wait_for(partial(_serves, name, number), name, number, "is not the default yet")
             self._say(f"promoted {name} {number}")
             return former
 
@@ -67,7 +65,7 @@ class DirectRollout:
             serves = partial(_serves, name, number)
             if not self._all(name, serves):
                 check_served(self._registry.verify(version))
-                self._wait(serves, name, number, "is not served")
+                self._wait_for(serves, name, number, "is not served")
 
         with alone(self._registry):
             self._board.ask_beside([version for version in self._board.beside() if version in keep])
@@ -76,7 +74,7 @@ class DirectRollout:
     def _load(self, name: str, number: str) -> None:
         self._board.ask_beside(sorted({*self._board.beside(), (name, number)}))
         try:
-            self._wait(lambda beat: number in beat.served.get(name, []), name, number, "does not load")
+            self._wait_for(lambda beat: number in beat.served.get(name, []), name, number, "does not load")
         except LaunchError:
             self._forget(name, number)
             raise
@@ -85,15 +83,15 @@ class DirectRollout:
     def _forget(self, name: str, number: str) -> None:
         self._board.ask_beside([version for version in self._board.beside() if version != (name, number)])
 
-    def _wait(self, done: Callable[[Beat], bool], name: str, number: str, otherwise: str) -> None:
-        """Wait until all workers are as they should be with a version.
+    def _wait_for(self, condition: Callable[[Beat], bool], name: str, number: str, otherwise: str) -> None:
+        """Wait until a condition holds of all workers of a version.
 
         Raises:
-            LaunchError: one has tried since and says that it cannot serve it, or nothing changes for too long.
+            LaunchError: a worker has tried since and reports that it cannot serve the version, or ``TIMEOUT`` passes.
         """
         begun = time.monotonic()
         while True:
-            if self._all(name, done):
+            if self._all(name, condition):
                 return
             faults = [beat.faults.get(name, "") for beat in self._board.workers() if beat.looked >= begun]
             if fault := next((fault for fault in faults if fault.startswith(f"{number}: ")), ""):
@@ -102,12 +100,12 @@ class DirectRollout:
                 raise LaunchError(f"{name} {number} {otherwise} after {TIMEOUT:.0f} s")
             time.sleep(POLL)
 
-    def _all(self, name: str, done: Callable[[Beat], bool]) -> bool:
-        """Whether there are workers for a model, and something is so of all."""
+    def _all(self, name: str, condition: Callable[[Beat], bool]) -> bool:
+        """Tell whether a model has workers, and a condition holds of all of them."""
         beats = [beat for beat in self._board.workers() if beat.says_of(name)]
-        return bool(beats) and all(done(beat) for beat in beats)
+        return bool(beats) and all(condition(beat) for beat in beats)
 
 
 def _serves(name: str, number: str, beat: Beat) -> bool:
-    """Whether a worker answers with a version where none is named."""
+    """Tell whether a worker answers with this version where a request names none."""
     return beat.defaults.get(name) == number

@@ -1,7 +1,7 @@
-"""Which model, version and protocol a URL names.
+"""The model, version and protocol that a URL names.
 
-The paths of what is served stand in a table, so that finding one costs a look-up. Whatever is not in it is an error
-whose text says what would have been right.
+The paths of all served versions stand in a table, so that finding one costs a look-up. Any other path is an error whose
+text says what would have been right.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,15 +23,15 @@ class Served(Protocol):
         """Whether every request was answered."""
 
     def close(self) -> None:
-        """Stop what runs beside it."""
+        """Stop its threads."""
 
 
 class Target(NamedTuple):
-    """Where a prediction goes.
+    """The model that answers a prediction, and the protocol that its URL names.
 
     Attributes:
-        protocol: that the URL names: ``V1``, ``V2`` or ``NATIVE``.
-        model: that answers: a ``Model``, or in the process of a language model a ``LanguageModel``.
+        protocol: ``V1``, ``V2`` or ``NATIVE``.
+        model: a ``Model``, or in the process of a language model a ``LanguageModel``.
     """
 
     protocol: str
@@ -39,10 +39,10 @@ class Target(NamedTuple):
 
 
 def paths_of(name: str, versions: Mapping[str, Served], default: str) -> Iterator[tuple[str, Target]]:
-    """Every path of a prediction by a model.
+    """Yield every path at which a model predicts, and its target.
 
     Args:
-        versions: of the model that are served, by number.
+        versions: served versions of the model, by number.
         default: the champion's number.
     """
     for number, model in versions.items():
@@ -56,7 +56,7 @@ def paths_of(name: str, versions: Mapping[str, Served], default: str) -> Iterato
 
 
 def behind_version(targets: Mapping[str, Target], path: str) -> tuple[Target | None, str]:
-    """Return the target of ``/predictions/MODEL/VERSION/…``, a client's base URL, and what follows it; else None."""
+    """Return the target of ``/predictions/MODEL/VERSION/…``, a base URL of clients, and the path behind; else None."""
     parts = path.split("/", 4)
     if len(parts) < 5 or parts[1] != "predictions":
         return None, ""

@@ -1,4 +1,4 @@
-"""Answers that come in parts: sent as they are made, or passed on from the process that makes them."""
+"""Answers in parts: sent as they are made, or passed on from the process that makes them."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ class Elsewhere:
     """A model in another process of this machine.
 
     Args:
-        socket: Unix socket that it listens on.
+        socket: path of the Unix socket that it listens on.
     """
 
     def __init__(self, socket: str) -> None:
@@ -30,7 +30,7 @@ class Elsewhere:
         self._client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT))
 
     async def forward(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back as it comes; a client that leaves ends both."""
+        """Pass a request on, and its answer back as it comes, until a client that leaves ends both."""
         await until_gone(self._forward(scope, body, send), receive)
 
     async def _forward(self, scope: Scope, body: bytes, send: Send) -> None:
@@ -44,8 +44,8 @@ class Elsewhere:
             await send_unavailable(send, f"its process does not answer: {str(error) or type(error).__name__}")
             return
         try:
-            kept = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in HOP]
-            await send({"type": "http.response.start", "status": response.status_code, "headers": kept})
+            headers = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in HOP]
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             async for piece in response.aiter_raw():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
@@ -54,7 +54,7 @@ class Elsewhere:
 
 
 async def send_stream(answers: AsyncIterator[Response], ident: str, receive: Receive, send: Send) -> None:
-    """Send an answer part by part, its status with the first one; a client that leaves ends it."""
+    """Send an answer part by part, its status with the first one, until a client that leaves ends it."""
     await until_gone(_send_parts(answers, ident, send), receive)
 
 
@@ -62,7 +62,7 @@ async def until_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> No
     """Send until all is sent or the client has left."""
     tasks = [asyncio.create_task(sending), asyncio.create_task(_left(receive))]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
@@ -72,7 +72,7 @@ async def until_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> No
 
 
 async def send_unavailable(send: Send, message: str) -> None:
-    """Answer that a model cannot be asked now."""
+    """Answer 503: the model is not reachable now."""
     body = json.dumps({"error": {"message": message, "type": "server_error", "code": "unavailable", "param": None}})
     headers = [(b"content-type", b"application/json"), (b"retry-after", b"1")]
     headers.append((b"content-length", b"%d" % len(body.encode())))

@@ -12,7 +12,7 @@ SERVED = frozenset({"tabular", "image", "text"})  # handlers of ours that every 
 
 
 def is_language(path: Path) -> bool:
-    """Return whether an archive holds a language model; false of one that cannot be read."""
+    """Return whether an archive holds a language model; False where it cannot be read."""
     try:
         return archive.read_contract(path).task == "generation"
     except ArchiveError:
@@ -20,34 +20,21 @@ def is_language(path: Path) -> bool:
 
 
 def check_served(path: Path) -> None:
-    """Raise unless this host serves what is in an archive.
-
-    Raises:
-        ArchiveError: see above, or it is no archive.
-    """
+    """Raise ``ArchiveError`` unless this host serves the model of an archive."""
     if (handler := archive.entry_point(path)) not in SERVED and not is_language(path):
         raise ArchiveError(f"the direct host does not serve archives whose handler is {handler}.py yet")
 
 
 class Unpacked:
-    """The folder of the unpacked archives.
-
-    Args:
-        folder: for them; ours alone.
-    """
+    """The folder of the unpacked archives; nobody else writes into it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def open(self, path: Path, sha256: str) -> Path:
-        """Unpack an archive, unless it was before.
+        """Return the folder of an archive's content, unpacked now unless it was before.
 
-        Args:
-            path: of the archive.
-            sha256: of its content.
-
-        Returns:
-            The folder of its content. It is renamed into place when it is whole, so that none is ever half there.
+        The folder is renamed into place when it is whole, so that none is ever half there.
 
         Raises:
             ArchiveError: it is no archive.

@@ -1,8 +1,8 @@
 """``python -m serving.hosts.direct.worker``: a worker process, the application on uvicorn.
 
-Every worker has a socket of its own on the same port (SO_REUSEPORT), among which the system shares connections out. One
-that ends closes its own first, so that nobody waits in the queue of a worker that takes no more. Beside it each has a
-Unix socket, on which the watcher asks it alone.
+Every worker has a socket of its own on the same port (SO_REUSEPORT); the system shares connections out among them. A
+worker that ends closes its socket first, so that no client waits in the queue of a worker that accepts no more. Each
+also has a Unix socket, on which the watcher asks this worker alone.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
-GRACE = 8  # s that requests may take which were taken before the end; less than its supervisor's
+GRACE = 8  # s for the requests accepted before the end; less than the supervisor's grace
 IDLE = 75  # s that a connection may stay without a request
-AGAIN = 5.0  # s until a model that is not as the registry says is tried again
-MOST_FILES = 16384  # one a connection
+AGAIN = 5.0  # s until a model that differs from the registry is tried again
+MOST_FILES = 16384  # a connection takes one
 
 
 def create(settings: Settings, workers: int, only: str) -> Application:
     """Make the application of a worker.
 
     Args:
-        workers: how many there should be.
+        workers: number that there should be.
         only: the language model that it is for; empty for all others.
     """
     registry, board = Registry(settings.model_store), background.board(settings)
@@ -60,7 +60,7 @@ def create(settings: Settings, workers: int, only: str) -> Application:
 
 
 def main() -> None:
-    """Serve until SIGTERM, then answer what was taken, and end with 0."""
+    """Serve until SIGTERM, then answer the accepted requests, and end with 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="of the supervisor's part")
     parser.add_argument("--workers", type=int, required=True, help="how many there should be")
@@ -85,7 +85,7 @@ def main() -> None:
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=GRACE,
     )
-    # uvicorn raises the signal again when it has answered all: it is no failure to end when asked.
+    # uvicorn raises the signal again after its last answer; ending on a signal is no failure here.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
@@ -97,17 +97,17 @@ def main() -> None:
 
 
 def drop_secrets(environ: MutableMapping[str, str]) -> None:
-    """Keep what a worker needs of its environment, with the token that may send events alone."""
-    kept = worker_environment(environ)
+    """Remove from an environment what a worker does not need; its token is then the one that may send events alone."""
+    variables = worker_environment(environ)
     if VARIABLE in environ:
-        kept[VARIABLE] = environ[VARIABLE]
-    for name in environ.keys() - kept.keys():
+        variables[VARIABLE] = environ[VARIABLE]
+    for name in environ.keys() - variables.keys():
         del environ[name]
-    environ.update(kept)
+    environ.update(variables)
 
 
 def listener(address: str, port: int) -> socket.socket:
-    """Return a bound socket of a port that others may have sockets on; it accepts when it listens, not before."""
+    """Return a socket bound to a port that it shares with other workers; it accepts only once it listens."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,7 +117,7 @@ def listener(address: str, port: int) -> socket.socket:
 
 
 def private_listener(path: Path) -> socket.socket:
-    """Return a bound Unix socket in the place of one that a former worker may have left."""
+    """Return a bound Unix socket, in place of one that a former worker may have left."""
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(path))
@@ -126,10 +126,10 @@ def private_listener(path: Path) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def serving(models: Models, registry: Registry, board: Board, only: str) -> AsyncIterator[None]:
-    """Serve: every model answers its example before the block is entered; whatever changes is followed in it."""
+    """Serve within the block: every model has answered its example before, and changes of the registry are followed."""
     state = (_stamp(registry.path), board.beside())
     await models.converge(state[1])
-    tell(board, models, only)
+    report_state(board, models, only)
     watching = asyncio.create_task(watch(models, registry, board, state, only))
     try:
         yield
@@ -140,14 +140,14 @@ async def serving(models: Models, registry: Registry, board: Board, only: str) -
 
 
 async def watch(models: Models, registry: Registry, board: Board, state: object, only: str) -> None:
-    """Keep the models as the registry says, and say that this worker lives.
+    """Keep the models as the registry says, and report that this worker lives.
 
     Args:
-        state: of what the models were made from.
+        state: stamp of the registry, and versions beside, from which the models were made.
     """
     while True:
         await asyncio.sleep(BEAT)
-        tell(board, models, only)
+        report_state(board, models, only)
         beside = board.beside()
         now = (_stamp(registry.path), beside)
         late = time.monotonic() > models.table.looked + AGAIN
@@ -160,8 +160,8 @@ async def watch(models: Models, registry: Registry, board: Board, state: object,
             logger.error("what is served stays: %s", error)
 
 
-def tell(board: Board, models: Models, only: str) -> None:
-    """Write what this worker serves."""
+def report_state(board: Board, models: Models, only: str) -> None:
+    """Write the state of this worker."""
     table = models.table
     served = {name: sorted(versions) for name, versions in table.models.items()}
     board.beat(served, table.defaults, table.faults, table.looked, only, table.elsewhere)
@@ -169,10 +169,10 @@ def tell(board: Board, models: Models, only: str) -> None:
 
 def _stamp(path: Path) -> object:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         return error.errno
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 if __name__ == "__main__":
