@@ -113,7 +113,8 @@ def _label(given: float | str) -> float | str:
 
 
 def _shown(conflict: Conflict) -> dict[str, Any]:
-    return {name: value for name, value in asdict(conflict).items() if name != "model"}
+    place = {"request_id": conflict.request_id, "row": conflict.row}
+    return {**place, "known": conflict.stored, "given": conflict.label}
 
 
 def _check_models(many: Sequence[Given], contracts: Contracts) -> None:

@@ -1,1 +1,1 @@
-"""The monitor's memory: predictions, labels, jobs and decisions in a database."""
+"""The monitor's database: predictions, labels, jobs and decisions."""

@@ -1,4 +1,4 @@
-"""The task that looks at the database's file and copies it, so that there is a way back."""
+"""The task that checks the database's file and copies it."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ from monitoring.store.leases import Lease
 from monitoring.store.sqlite_file import Backups, FileFault, Watched
 
 logger = logging.getLogger(__name__)
-PAUSE = 60.0  # s between two looks
-SHARE = 0.01  # of the time, that looks may take
+PAUSE = 60.0  # s between two checks
+SHARE = 0.01  # of the time, that checks may take
 
 
 class BackupPolicy(EnvironmentSettings, frozen=True):
-    """How often a SQLite database is copied."""
+    """Interval and number of the copies of a SQLite database."""
 
     backup_hours: Annotated[
         float,
@@ -29,21 +29,19 @@ class BackupPolicy(EnvironmentSettings, frozen=True):
 
     @property
     def every(self) -> timedelta:
-        """Time between two copies; zero for none."""
+        """Return the time between two copies; zero for none."""
         return timedelta(hours=self.backup_hours)
 
 
 class BackupTask:
-    """Looks and copies.
+    """Checks the file of the database, and copies it.
 
     Args:
-        policy: of its copies.
-        registry: that the instruments belong to.
-        clock: the time of the wall, in UTC.
-        lease: without which it copies nothing; None where there is no other monitor.
+        clock: wall-clock time in UTC.
+        lease: needed for a copy; None where there is no other monitor.
 
     Attributes:
-        fault: why there was no copy when there should have been one; empty if all is well.
+        fault: why a copy that was due is missing; empty if all is well.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class BackupTask:
         self._time = Gauge("monitor_backup_timestamp_seconds", "When it was last copied", registry=registry)
 
     def run(self) -> None:
-        """Look once, and copy if it is time."""
+        """Check the file once, and copy it if it is time."""
         damaged, former = self._watched.look(), self.fault
         self._damaged.set(bool(damaged))
         self.fault = f"the database {self._watched.file} is damaged: {damaged}" if damaged else self._copy()
@@ -69,12 +67,12 @@ class BackupTask:
             logger.error("%s", self.fault)
 
     def run_forever(self, stop: threading.Event) -> None:
-        """Do so again and again until told to stop; a look at a large file is made less often."""
+        """Check and copy until ``stop`` is set; a large file is checked less often."""
         fault = "cannot look after the database's file"
         repeat(lambda took: max(PAUSE, took / SHARE), self.run, stop, fault=fault)
 
     def _copy(self) -> str:
-        """Copy the file if it is time; why that did not work."""
+        """Copy the file if it is time; return why that failed, empty if it did not."""
         if not self._policy.every or (self._lease is not None and not self._lease.held):
             return ""
         newest, now = next(iter(self.backups.list()), None), self._clock()

@@ -1,4 +1,4 @@
-"""What an event may say of a row: the features and the answer as the contract of its version has them."""
+"""Checks of captured rows: features and answer must be as the contract of their version has them."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ _SHOWN = 60  # characters of a wrong value in a message
 
 
 def data_fault(contract: ModelContract, features: Mapping[str, Any], output: Any) -> str | None:
-    """What is wrong with a captured row, with its place below ``data``; None if nothing is."""
+    """Return what is wrong with a captured row, with its place below ``data``; None if nothing is."""
     specs = {spec.name: spec for spec in contract.inputs}
     if unknown := sorted(features.keys() - specs.keys()):
         return f"{unknown[0][:_SHOWN]!r} is no input of the model - at `features`"
@@ -32,9 +32,7 @@ def data_fault(contract: ModelContract, features: Mapping[str, Any], output: Any
 
 
 def usable(contract: ModelContract, predictions: Sequence[Prediction]) -> list[Prediction]:
-    """The rows that can be compared with a contract: what other versions told of its inputs, or former ones without a
-    check, may be something else.
-    """
+    """Return the rows that can be compared with a contract: other versions, and former unchecked ones, may differ."""
     specs = {spec.name: spec for spec in contract.inputs}
     return [
         row
@@ -45,8 +43,8 @@ def usable(contract: ModelContract, predictions: Sequence[Prediction]) -> list[P
 
 
 def _fault(spec: TensorSpec, value: Any) -> tuple[str, str] | None:
-    """What is wrong with the value of one input, and where in it."""
-    if math.prod(spec.shape[1:]) > MOST_VALUES:  # of which a worker tells the mean, and of texts nothing
+    """Return what is wrong with the value of one input, and where in it."""
+    if math.prod(spec.shape[1:]) > MOST_VALUES:  # a worker captures their mean, and nothing of texts
         right = value is None if spec.datatype == "BYTES" else value is None or _is_mean(value)
         return None if right else (f"Expected the mean of {spec.describe()}, got {_shown(value)}", "")
     return _nested(spec, value, spec.shape[1:], "")
@@ -62,7 +60,7 @@ def _nested(spec: TensorSpec, value: Any, shape: tuple[int, ...], path: str) -> 
 
 
 def _is_value(spec: TensorSpec, value: Any) -> bool:
-    """Whether the handler would take it, and so have told it."""
+    """Return whether the handler would accept the value, and so have captured it."""
     if spec.datatype == "BYTES":
         is_text = isinstance(value, str) and len(value) <= LONGEST_TEXT
         return is_text and (not spec.categories or value in spec.categories)
@@ -76,8 +74,8 @@ def _is_value(spec: TensorSpec, value: Any) -> bool:
     dtype: np.dtype[Any] = np.dtype(spec.dtype)
     if abs(value) > float(np.finfo(dtype).max):
         return False
-    least, given, most = np.array([low, value, high], dtype)  # a worker tells 0.1 of FP32 as 0.10000000149
-    return bool(least <= given <= most)
+    least, rounded, most = np.array([low, value, high], dtype)  # a worker captures 0.1 of FP32 as 0.10000000149
+    return bool(least <= rounded <= most)
 
 
 def _is_mean(value: Any) -> bool:

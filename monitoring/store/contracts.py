@@ -1,4 +1,4 @@
-"""The contracts of the registered models, read once, and what they say of outputs."""
+"""The contracts of the registered models, read once, and checks of outputs against them."""
 
 import logging
 from typing import Any
@@ -12,18 +12,14 @@ _ROUNDING = 1e-2  # of a probability that a graph computed with few digits
 
 
 class Contracts:
-    """Contracts by model and version.
-
-    Args:
-        models: the registry.
-    """
+    """Contracts by model and version."""
 
     def __init__(self, models: Registry) -> None:
         self.models = models
         self._read: dict[str, ModelContract] = {}
 
     def of(self, model: str, number: str | None = None) -> ModelContract | None:
-        """The contract of a version, else of the champion, else of the newest; None if there is no such archive."""
+        """Return the contract of a version, else of the champion, else of the newest; None without such an archive."""
         versions = self.models.models().get(model, {})
         version = versions.get(number) if number is not None else _served(versions)
         if version is None:
@@ -38,7 +34,7 @@ class Contracts:
 
 
 def output_fault(contract: ModelContract, output: Any) -> str | None:
-    """What would be right instead of a captured output; None if it is."""
+    """Return what would be right instead of a captured output; None if it is right."""
     if contract.task != "classification":
         return None if is_number(output) else "a finite number"
     match output:
@@ -53,7 +49,7 @@ def _is_share(value: Any) -> bool:
 
 
 def unmeasured(contract: ModelContract) -> str | None:
-    """Why neither quality nor drift can be told of a model; None if they can."""
+    """Return why neither quality nor drift of a model can be measured; None if they can."""
     if contract.task != "generation":
         return None
     return f"{contract.name} is a language model: no truth comes for its answers, and its prompts are not kept"

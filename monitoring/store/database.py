@@ -18,11 +18,11 @@ from monitoring.store.sqlite_file import Watched, fault_of, lock_of
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
 WAY_BACK = "`python -m monitoring restore` puts the newest good backup in its place, and keeps it beside"
-LOCK = 20131232  # of PostgreSQL, of whoever writes; the migrations have another one
+LOCK = 20131232  # PostgreSQL's advisory lock of a writer; the migrations have another one
 
 
 class DatabaseSettings(EnvironmentSettings, frozen=True):
-    """Where the monitor keeps what it knows."""
+    """The URL of the monitor's database."""
 
     url: Annotated[
         str,
@@ -45,15 +45,14 @@ class StoreBusyError(SQLAlchemyError):
 
 
 class StoreDamagedError(SQLAlchemyError):
-    """The file of the database is not what it was; the message says what is wrong with it, and what is to be done."""
+    """The file of the database has changed; the message says what is wrong with it, and what is to be done."""
 
 
 class Database:
-    """An open database, which one writes to at a time.
+    """An open database with its tables and a lock: one thread or process writes at a time.
 
     Attributes:
-        engine: its tables are made.
-        watched: its file, of SQLite.
+        watched: the file of SQLite; None of PostgreSQL.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -64,14 +63,14 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that no other writer's overlaps with, of this process or of another one.
+        """Yield a transaction that no other writer's overlaps with, of this process or of another one.
 
         Raises:
             StoreBusyError: others write for too long.
-            StoreDamagedError: the file is no longer what it was: what is written now would be lost at the next start.
+            StoreDamagedError: the file has changed: what is written now would be lost at the next start.
             SQLAlchemyError: the database does not answer, or refuses.
         """
-        if not self._turn.acquire(timeout=BUSY):  # apart from the database: who waits here holds no connection of it
+        if not self._turn.acquire(timeout=BUSY):  # no lock of the database: who waits has no connection
             raise StoreBusyError(f"other writers held the store for {BUSY:g} s")
         try:
             if self.watched and (fault := self.watched.glance()):
@@ -86,7 +85,7 @@ class Database:
 
     @contextlib.contextmanager
     def guarded(self, check: Callable[[Connection], None]) -> Iterator[None]:
-        """Have a check made in every writing transaction of this thread; what it raises ends the transaction."""
+        """Run a check in every writing transaction of this thread; an exception of it ends the transaction."""
         self._guards.check = check
         try:
             yield
@@ -94,19 +93,19 @@ class Database:
             self._guards.check = None
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections and the file."""
         self.engine.dispose()
         if self.watched:
             self.watched.close()
 
 
 def database_url(environ: Mapping[str, str], run_dir: Path) -> str:
-    """The URL that ``DATABASE_URL`` holds, else of ``monitor.db`` in the folder of the run.
+    """Return the URL in ``DATABASE_URL``, else that of ``monitor.db`` in the folder of the run.
 
-    A ``postgres://`` or ``postgresql://`` is spoken to by psycopg, the extra ``postgres``.
+    psycopg, of the extra ``postgres``, is the driver of ``postgres://`` and ``postgresql://``.
 
     Raises:
-        DatabaseError: the file that ``DATABASE_URL_FILE`` names holds none.
+        DatabaseError: the file that ``DATABASE_URL_FILE`` names holds no URL.
     """
     try:
         url = DatabaseSettings.from_environment(environ).url
@@ -138,7 +137,7 @@ def open_database(url: str) -> Database:
                 raise DatabaseError(f"the database {file} is damaged: {fault}. {WAY_BACK}")
             event.listen(engine, "connect", _prepare_sqlite)
             with lock_of(file), engine.connect() as connection:
-                # For good, so that readers and the writer do not wait for each other. Two who set it at once fail.
+                # Permanent; readers and the writer do not wait for each other. Two processes that set it at once fail.
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
         elif not is_postgresql:
             raise DatabaseError(f"DATABASE_URL names {engine.dialect.name}; it must be sqlite or postgresql")
@@ -156,12 +155,12 @@ def open_database(url: str) -> Database:
 
 
 def sqlite_file(engine: Engine) -> Path:
-    """The file of a SQLite database."""
+    """Return the file of a SQLite database."""
     return Path(engine.url.database or "")
 
 
 def _begin_writing(connection: Connection) -> None:
-    """Make a transaction that has just begun the only one that writes.
+    """Lock the database for a transaction that has just begun.
 
     Raises:
         SQLAlchemyError: another one writes for longer than ``BUSY``.

@@ -1,4 +1,4 @@
-"""Jobs and decisions in the store: what was done, why, and what came of it."""
+"""Jobs and decisions in the store, with their reasons and results."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
@@ -22,11 +22,7 @@ class JobUnderWayError(Exception):
 
 
 class Journal:
-    """Reads and writes jobs and decisions.
-
-    Args:
-        database: whose tables are made.
-    """
+    """Reads and writes jobs and decisions."""
 
     def __init__(self, database: Database) -> None:
         self._database, self._engine = database, database.engine
@@ -35,7 +31,7 @@ class Journal:
         """Queue a job.
 
         Raises:
-            JobUnderWayError: it was to be the only one: two monitors may be told of the same alert at once.
+            JobUnderWayError: with ``alone``, another one is under way: two monitors may get the same alert at once.
         """
         values: dict[str, Any] = {"model": model, "trigger": trigger, "reason": reason, "state": "queued"}
         values |= {"created": now, "progress": "", "log": "", "result": {}}
@@ -49,7 +45,7 @@ class Journal:
     def jobs(
         self, model: str | None = None, states: Collection[State] | None = None, limit: int | None = None
     ) -> list[Job]:
-        """Jobs, newest first; of one model, in some states."""
+        """Return jobs, newest first; of one model, in some states."""
         statement = select(tables.jobs).order_by(tables.jobs.c.id.desc()).limit(limit)
         if model is not None:
             statement = statement.where(tables.jobs.c.model == model)
@@ -59,7 +55,7 @@ class Journal:
             return [_job(row) for row in connection.execute(statement).mappings()]
 
     def job(self, id: int) -> Job:
-        """One job.
+        """Return one job.
 
         Raises:
             KeyError: there is none of this id.
@@ -79,7 +75,7 @@ class Journal:
             return _change(connection, id, changes)
 
     def extend_job(self, id: int, more: JobResult, **changes: Any) -> Job:
-        """Add to what a job found, and change some of its attributes; threads that do so at once lose nothing.
+        """Add to a job's result, and change some of its attributes; threads that do so at once lose nothing.
 
         Raises:
             KeyError: there is none of this id.
@@ -97,7 +93,7 @@ class Journal:
         more: JobResult = JobResult(),  # noqa: B008
         **changes: Any,
     ) -> Job:
-        """Extend a job and write down the decision that did it, both or none.
+        """Extend a job and record the decision that ended it, both or none.
 
         Raises:
             KeyError: there is none of this id.
@@ -109,12 +105,12 @@ class Journal:
         return job
 
     def record(self, model: str, kind: str, details: Mapping[str, Any], now: datetime) -> None:
-        """Write down a decision; ``details`` must fit JSON."""
+        """Record a decision; ``details`` must fit JSON."""
         with self._database.writing() as connection:
             _record(connection, model, kind, details, now)
 
     def decisions(self, model: str | None = None, limit: int | None = None) -> list[Decision]:
-        """Decisions, newest first."""
+        """Return decisions, newest first."""
         statement = select(tables.decisions).order_by(tables.decisions.c.id.desc()).limit(limit)
         if model is not None:
             statement = statement.where(tables.decisions.c.model == model)
@@ -122,27 +118,25 @@ class Journal:
             return [Decision(**row) for row in connection.execute(statement).mappings()]
 
     def forgettable(self, before: datetime) -> int:
-        """How many entries ``forget`` would remove."""
+        """Return how many entries ``forget`` would remove."""
         with self._engine.connect() as connection:
             counts = (select(func.count()).select_from(table).where(old) for table, old in _old(before))
             return sum(connection.execute(count).scalar_one() for count in counts)
 
     def forget(self, before: datetime) -> int:
-        """Remove decisions and ended jobs of before a moment, but not such as tell of a promotion or a rollback: by
-        them one goes back.
+        """Remove decisions and ended jobs of before a moment, and return how many.
 
-        Returns:
-            How many entries went.
+        Promotions and rollbacks stay: a later rollback needs them.
         """
         with self._database.writing() as connection:
             return sum(connection.execute(delete(table).where(old)).rowcount for table, old in _old(before))
 
     def job_counts(self) -> dict[tuple[str, str], int]:
-        """How many jobs there are, by model and state."""
+        """Return the number of jobs, by model and state."""
         return self._counts(tables.jobs.c.model, tables.jobs.c.state)
 
     def decision_counts(self) -> dict[tuple[str, str], int]:
-        """How many decisions there were, by model and kind."""
+        """Return the number of decisions, by model and kind."""
         return self._counts(tables.decisions.c.model, tables.decisions.c.kind)
 
     def _counts(self, model: Column[Any], other: Column[Any]) -> dict[tuple[str, str], int]:
@@ -162,9 +156,9 @@ def _change(connection: Connection, id: int, changes: dict[str, Any], more: JobR
     if wrong or not (changes or more):
         raise ValueError(f"cannot change {sorted(wrong)} of a job, only {sorted(_CHANGEABLE)}")
     this = tables.jobs.c.id == id
-    if more is not None:  # what is not touched stays as it is, also what another version wrote
-        kept = connection.execute(select(tables.jobs.c.result).where(this)).scalar_one_or_none() or {}
-        changes = {**changes, "result": {**kept, **documents.finite(more)}}
+    if more is not None:  # other keys stay as they are, also those that another version of Marloop wrote
+        former = connection.execute(select(tables.jobs.c.result).where(this)).scalar_one_or_none() or {}
+        changes = {**changes, "result": {**former, **documents.finite(more)}}
     statement = update(tables.jobs).where(this).values(changes).returning(tables.jobs)
     return _one(id, connection.execute(statement).mappings().one_or_none())
 

@@ -1,6 +1,4 @@
-"""Labels against the contracts of the models that they are about, checked where they are written and where they are
-read.
-"""
+"""Checks of labels against the contracts of their models, when they are written and when they are read."""
 
 import logging
 from collections.abc import Sequence
@@ -30,11 +28,7 @@ class WrongLabel:
 
 
 class WrongLabels(Exception):  # noqa: N818
-    """Labels that their models do not have; none of the call was kept.
-
-    Args:
-        faults: at least one.
-    """
+    """Labels that their models do not have; none of the call was kept."""
 
     def __init__(self, faults: Sequence[WrongLabel]) -> None:
         super().__init__("labels that the model does not have; none was kept")
@@ -45,7 +39,7 @@ class AmbiguousLabels(Exception):  # noqa: N818
     """Labels that name no model, of requests that several models answered; none of the call was kept.
 
     Args:
-        models: that answered each of these requests.
+        models: names of the models that answered, by request id.
     """
 
     def __init__(self, models: dict[str, list[str]]) -> None:
@@ -58,19 +52,18 @@ class AmbiguousLabels(Exception):  # noqa: N818
 
 
 class LabelCheck:
-    """Says what is wrong with a label; it is made anew for each call, since what is registered changes."""
+    """Finds faults of labels; make a new one for each call, since the registry changes."""
 
     def __init__(self, contracts: Contracts) -> None:
         self._contracts = contracts
-        self._known: dict[tuple[str, str | None], ModelContract | None] = {}
+        self._cache: dict[tuple[str, str | None], ModelContract | None] = {}
 
     def __call__(self, feedback: Feedback, model: str, version: str | None) -> WrongLabel | None:
-        """The fault of a label.
+        """Return the fault of a label; None if it has none, or nothing can be said yet.
 
         Args:
-            feedback: has the label.
-            model: that answered; empty where it is not known, so that nothing can be said yet.
-            version: that answered; None where it is not known. One that is gone is judged by the champion.
+            model: the one that answered; empty where it is not known.
+            version: the one that answered; None where it is not known. The champion stands in for a removed one.
         """
         contract = self._contract(model, version) or self._contract(model, None)
         expected = label_fault(contract, feedback.label) if contract else None
@@ -79,17 +72,17 @@ class LabelCheck:
     def _contract(self, model: str, version: str | None) -> ModelContract | None:
         if not model:
             return None
-        if (model, version) not in self._known:
+        if (model, version) not in self._cache:
             try:
-                self._known[model, version] = self._contracts.of(model, version)
-            except ArchiveError as error:  # a label is not lost through that: what does not fit is left out when read
+                self._cache[model, version] = self._contracts.of(model, version)
+            except ArchiveError as error:  # keep the label: readers leave out what does not fit
                 logger.warning("labels of %s are kept unchecked: %s", model, error)
-                self._known[model, version] = None
-        return self._known[model, version]
+                self._cache[model, version] = None
+        return self._cache[model, version]
 
 
 def measurable(contract: ModelContract, labelled: Sequence[Labelled]) -> list[Labelled]:
-    """The rows whose label and answer are such as a contract has; another version may have had other classes."""
+    """Return the rows whose label and answer fit a contract; another version may have had other classes."""
     return [
         row
         for row in labelled

@@ -1,7 +1,7 @@
 """A lease in the store: of several monitors on one database, one does what must be done once.
 
-The holder renews it; after a kill the others wait until it has run out. Whoever was asleep meanwhile finds another
-fencing number, and writes nothing more (Kleppmann, "How to do distributed locking", 2016).
+The holder renews it; after a kill the others wait until it has run out. A holder that was asleep meanwhile finds
+another fencing number, and writes nothing more (Kleppmann, "How to do distributed locking", 2016).
 """
 
 import contextlib
@@ -23,23 +23,25 @@ from monitoring.store.database import Database
 
 logger = logging.getLogger(__name__)
 LASTS = timedelta(seconds=15)
-JOBS = "jobs"  # its name: retrainings, promotions by themselves, the schedule, pruning, backups
+JOBS = "jobs"  # name of the lease for retrainings, automatic promotions, the schedule, pruning and backups
 _LEASES = tables.leases.c
 
 
 class LeaseLostError(SQLAlchemyError):
-    """Another monitor holds the lease by now: what this one was about to write is no longer its to write."""
+    """Another monitor holds the lease by now, so this one may not write."""
 
 
 class Lease:
     """One monitor's claim.
 
     Args:
-        database: that it is kept in.
-        name: of what it is about.
-        owner: of this claim; default: of this process.
+        name: of the work that it is for.
+        owner: default: a name of this process.
         lasts: how long after a renewal nobody else may have it.
-        tick: seconds that only go forward.
+        tick: monotonic clock, in seconds.
+
+    Attributes:
+        holder: owner at the last renewal; empty before it.
     """
 
     def __init__(
@@ -52,17 +54,17 @@ class Lease:
     ) -> None:
         self._database, self._name, self._lasts, self._tick = database, name, lasts, tick
         self.owner = owner or f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.holder = ""  # as it was last seen
+        self.holder = ""
         self._fence = 0
         self._until = float("-inf")
 
     @property
     def held(self) -> bool:
-        """Whether it is this monitor's; after a pause of the process it is not before it was renewed."""
+        """Return whether the lease is this monitor's; after a pause of the process it must be renewed first."""
         return self._tick() < self._until
 
     def renew(self) -> bool:
-        """Take it if nobody has it, or keep it.
+        """Take the lease if nobody has it, or keep it; return whether this monitor has it.
 
         Raises:
             SQLAlchemyError: the store does not answer.
@@ -87,7 +89,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give it back, so that another one need not wait."""
+        """Give the lease back, so that another monitor need not wait."""
         if not self.held:
             return
         self._until = float("-inf")
@@ -96,7 +98,7 @@ class Lease:
             connection.execute(update(tables.leases).where(own).values(expires=_now(connection)))
 
     def keep_forever(self, stop: threading.Event) -> None:
-        """Renew it, or wait for it, until told to stop."""
+        """Renew the lease, or wait for it, until ``stop`` is set."""
         repeat(self._lasts.total_seconds() / 3, self._round, stop, fault=f"cannot renew the lease {self._name!r}")
 
     def _round(self) -> None:
@@ -110,7 +112,7 @@ class Lease:
         """Let this thread write only as long as nobody else has taken the lease.
 
         Raises:
-            LeaseLostError: in the transaction that would have been too late.
+            LeaseLostError: in the first transaction after that.
         """
         with self._database.guarded(self._check):
             yield
@@ -122,7 +124,7 @@ class Lease:
 
 
 def if_held(lease: Lease | None, do: Callable[[], object]) -> None:
-    """Do something, fenced, if it is this monitor's to do; without a lease there is no other monitor.
+    """Call a function, fenced, if this monitor holds the lease; without a lease there is no other monitor.
 
     Raises:
         LeaseLostError: another monitor took the lease meanwhile.
@@ -135,7 +137,7 @@ def if_held(lease: Lease | None, do: Callable[[], object]) -> None:
 
 
 def _now(connection: Connection) -> datetime:
-    """The time of the database, which is one for all monitors; of a file it is this machine's."""
+    """Return the time of the database server, the same for all monitors; of a file it is this machine's."""
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
     now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()

@@ -1,6 +1,6 @@
-"""The monitor's memory: predictions and feedback on them.
+"""Predictions and feedback in the store.
 
-Once a call that writes has returned, what it wrote is on disk: each is one transaction.
+Each call that writes is one transaction, which is on disk when the call returns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,28 +29,18 @@ _WITHOUT_PREDICTION = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
 
 
 class Store:
-    """Predictions and feedback.
-
-    Attributes:
-        database: whose tables are made; ``open_store`` makes both.
-        journal: of the same database.
-        retention: what ``prune`` leaves.
-    """
+    """Predictions and feedback, and the journal of the same database; ``open_store`` makes it."""
 
     def __init__(self, database: Database, retention: Retention = Retention()) -> None:  # noqa: B008
         self.database, self.journal, self.retention = database, Journal(database), retention
         self._engine = database.engine
 
     def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> int:
-        """Keep predictions in one transaction.
-
-        Returns:
-            How many were new: a row that is known stays as it is.
-        """
+        """Store predictions in one transaction, and return how many were new: a stored row stays as it is."""
         return self.add_checked(predictions, check).new
 
     def add_checked(self, predictions: Iterable[Prediction], check: Check) -> Added:
-        """Keep predictions in one transaction, and tell of the labels that waited for them and do not fit."""
+        """Store predictions in one transaction, and return the labels that waited for them and do not fit."""
         with self.database.writing() as connection:
             return keep_predictions(connection, predictions, check)
 
@@ -62,13 +52,11 @@ class Store:
         correct: bool = False,
         now: datetime | None = None,
     ) -> FeedbackResult:
-        """Keep labels in one transaction, also of predictions that have not arrived.
+        """Store labels in one transaction, also of predictions that have not arrived.
 
         Args:
-            feedback: labels.
-            check: says what is wrong with a label.
-            correct: whether a label may take the place of another one.
-            now: when that is decided.
+            correct: whether a label may replace another one.
+            now: time of the decision that records replaced labels.
 
         Raises:
             WrongLabels: their models do not have them; nothing is kept.
@@ -79,7 +67,7 @@ class Store:
             return keep_feedback(connection, feedback, check, correct, now)
 
     def waiting(self, keys: Sequence[tuple[str, int]]) -> list[Feedback]:
-        """The labels of some rows, told by id and row, of whichever model."""
+        """Return the labels of any model for some rows, each a request id and a position."""
         with self._engine.connect() as connection:
             rows = with_keys(connection, select(tables.feedback), keys)
         return [Feedback(**row._mapping) for row in rows]
@@ -93,13 +81,12 @@ class Store:
         version: str | None = None,
         limit: int | None = None,
     ) -> list[Prediction]:
-        """Predictions of a model, oldest first.
+        """Return predictions of a model, oldest first.
 
         Args:
-            model: its name.
             since: the earliest time, included.
             until: the latest time, excluded.
-            version: only of this one.
+            version: None for all.
             limit: keeps the newest.
         """
         statement = _windowed(select(tables.predictions), model, since, until, version, limit)
@@ -116,7 +103,7 @@ class Store:
         version: str | None = None,
         limit: int | None = None,
     ) -> list[Labelled]:
-        """Predictions of a model whose truth is known, oldest first; arguments as of ``predictions``."""
+        """Return predictions of a model whose truth is known, oldest first; arguments as of ``predictions``."""
         columns = select(tables.predictions, _FEEDBACK.label, _FEEDBACK.time.label("labelled"))
         joined = columns.join(tables.feedback, _SAME_ROW)
         statement = _windowed(joined, model, since, until, version, limit)
@@ -125,7 +112,7 @@ class Store:
         return [Labelled(_prediction(row), row.label, row.labelled) for row in reversed(rows)]
 
     def counts(self, model: str) -> dict[str, Counts]:
-        """How much is known of each version of a model that predicted anything."""
+        """Return the numbers of rows of each version of a model that predicted anything."""
         statement = (
             select(
                 _PREDICTIONS.version,
@@ -142,14 +129,14 @@ class Store:
         return {row.version: Counts(row.predictions, row.labelled, row.newest) for row in rows}
 
     def count(self, model: str, since: datetime, until: datetime) -> int:
-        """How many predictions of a model there are from one time on until before another; reads the index alone."""
+        """Return the number of predictions of a model, ``until`` excluded; reads the index alone."""
         statement = select(func.count()).where(_PREDICTIONS.model == model, _PREDICTIONS.time >= since)
         with self._engine.connect() as connection:
             number: int = connection.execute(statement.where(_PREDICTIONS.time < until)).scalar_one()
         return number
 
     def newest(self, until: datetime | None = None) -> datetime | None:
-        """Time of the newest prediction of any model, up to a moment; None if there is none."""
+        """Return the time of the newest prediction of any model, ``until`` included; None if there is none."""
         statement = select(func.max(_PREDICTIONS.time))
         if until is not None:
             statement = statement.where(_PREDICTIONS.time <= until)
@@ -158,8 +145,8 @@ class Store:
         return time
 
     def expired(self, now: datetime) -> Expired:
-        """What ``prune`` would remove."""
-        kept, count = self.retention, select(func.count())
+        """Return the numbers of rows that ``prune`` would remove."""
+        retention, count = self.retention, select(func.count())
         with self._engine.connect() as connection:
 
             def counted(table: Table, *conditions: Any) -> int:
@@ -167,43 +154,41 @@ class Store:
                 return number
 
             rows, labels = counted(tables.predictions), counted(tables.feedback)
-            old = counted(tables.predictions, _PREDICTIONS.time < now - kept.age)
-            late = counted(tables.feedback, _FEEDBACK.time < now - kept.waiting, _WITHOUT_PREDICTION)
-        return Expired(rows, old, max(0, rows - old - kept.rows), labels, late)
+            old = counted(tables.predictions, _PREDICTIONS.time < now - retention.age)
+            late = counted(tables.feedback, _FEEDBACK.time < now - retention.waiting, _WITHOUT_PREDICTION)
+        return Expired(rows, old, max(0, rows - old - retention.rows), labels, late)
 
     def prune(self, now: datetime, bounded: bool = True) -> int:
-        """Remove what is too old or too much, some thousand rows a transaction, so that nobody waits long.
+        """Remove rows that are too old or too many, and return how many predictions went.
+
+        A transaction removes some thousand rows, so that other writers do not wait long.
 
         Args:
-            now: the time, in UTC.
-            bounded: whether nothing goes for its age where that would be more than ``retention.share`` of all.
-
-        Returns:
-            How many predictions went.
+            bounded: whether to refuse when more than ``retention.share`` of all rows are too old.
 
         Raises:
-            PruneRefusedError: it would be more; what was too much has gone all the same.
+            PruneRefusedError: refused for their age; predictions that were too many went all the same.
         """
-        kept, expired = self.retention, self.expired(now)
-        refusal = expired.refusal(kept.share) if bounded else None
+        retention, expired = self.retention, self.expired(now)
+        refusal = expired.refusal(retention.share) if bounded else None
         gone = 0
         if refusal is None:
-            gone += self._remove(tables.predictions, _KEY, select(*_KEY).where(_PREDICTIONS.time < now - kept.age))
-            late = select(*_LABEL_KEY).where(_FEEDBACK.time < now - kept.waiting, _WITHOUT_PREDICTION)
+            gone += self._remove(tables.predictions, _KEY, select(*_KEY).where(_PREDICTIONS.time < now - retention.age))
+            late = select(*_LABEL_KEY).where(_FEEDBACK.time < now - retention.waiting, _WITHOUT_PREDICTION)
             self._remove(tables.feedback, _LABEL_KEY, late)
         oldest = (
             select(*_KEY)
             .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
             .order_by(_FEEDBACK.request_id.is_not(None), _PREDICTIONS.time)
         )
-        excess = expired.excess if refusal is None else max(0, expired.rows - kept.rows)
+        excess = expired.excess if refusal is None else max(0, expired.rows - retention.rows)
         gone += self._remove(tables.predictions, _KEY, oldest, excess)
         if refusal is not None:
             raise PruneRefusedError(refusal)
         return gone
 
     def _remove(self, table: Table, key: Sequence[Column[Any]], chosen: Select[Any], most: int | None = None) -> int:
-        """Delete the chosen rows, or the first of them; returns how many there were."""
+        """Delete the chosen rows, or the first of them; return how many there were."""
         gone = 0
         while most is None or gone < most:
             some = chosen.limit(_PIECE if most is None else min(_PIECE, most - gone))
@@ -215,16 +200,15 @@ class Store:
         return gone
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the database."""
         self.database.close()
 
 
 def open_store(url: str, retention: Retention = Retention()) -> Store:  # noqa: B008
-    """The store of a database, whose tables are made or brought up to date.
+    """Return the store of a database, whose tables are made or brought up to date.
 
     Args:
-        url: as ``database_url`` gives it.
-        retention: what ``prune`` leaves.
+        url: from ``database_url``.
 
     Raises:
         DatabaseError: the database cannot be reached or used; the message says which.
@@ -240,7 +224,7 @@ def _windowed(
     version: str | None,
     limit: int | None,
 ) -> Select[Any]:
-    """The newest rows first, so that a limit keeps them."""
+    """Restrict a statement to a model, a time and a version; newest rows come first, so that a limit keeps them."""
     statement = statement.where(_PREDICTIONS.model == model)
     if since is not None:
         statement = statement.where(_PREDICTIONS.time >= since)

@@ -1,4 +1,4 @@
-"""The task that keeps the store at its size, and does not let a clock that jumped empty it."""
+"""The task that keeps the store at its size, without emptying it when the clock jumps."""
 
 import logging
 import threading
@@ -15,21 +15,19 @@ from monitoring.store.predictions import Store
 from monitoring.store.retention import PruneRefusedError
 
 logger = logging.getLogger(__name__)
-JUMP = 3600.0  # s that the clock may gain or lose between two rounds; a summer time changes no time in UTC
+JUMP = 3600.0  # s that the clock may gain or lose between two rounds; summer time does not change UTC
 
 
 class Pruner:
-    """Prunes again and again.
+    """Prunes the store at an interval.
 
     Args:
-        store: that is pruned.
         clock: the time, in UTC.
-        registry: that the instruments belong to.
-        lease: without which it does nothing; None where there is no other monitor.
-        tick: seconds that only go forward.
+        lease: needed to prune; None where there is no other monitor.
+        tick: monotonic clock, in seconds.
 
     Attributes:
-        refused: why the last round removed nothing for its age; empty if it did what there was to do.
+        refused: why the last round removed nothing for its age; empty if it removed all that it should.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class Pruner:
         self._holds = Gauge("monitor_prune_refused", "Whether too much would go at once", registry=registry)
 
     def run(self) -> int:
-        """Prune once; returns how many predictions went.
+        """Prune once; return how many predictions went.
 
         Raises:
             SQLAlchemyError: the store does not answer.
@@ -67,7 +65,7 @@ class Pruner:
         return gone
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
-        """Prune every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
+        """Prune every ``interval`` seconds until ``stop`` is set; failures are logged, and tried again."""
         repeat(interval, self._round, stop, fault="cannot prune the store")
 
     def _round(self) -> None:
@@ -77,7 +75,7 @@ class Pruner:
             logger.warning("cannot prune the store: %s", getattr(error, "orig", None) or error)
 
     def _goes_steadily(self) -> bool:
-        """Whether the clock went as fast as time since the last round; at the first one nobody knows."""
+        """Return whether the clock went as fast as ``tick`` since the last round; False at the first one."""
         now, tick = self._clock(), self._tick()
         last, self._last = self._last, (now, tick)
         if last is None:

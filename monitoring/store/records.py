@@ -1,4 +1,4 @@
-"""What the monitor keeps: predictions, feedback on them, jobs and decisions. Every time is aware, in UTC."""
+"""The records of the store: predictions, feedback on them, jobs and decisions. Every time is aware, in UTC."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Feedback:
     Attributes:
         label: a number of a regression, a class name of a classification.
         time: when it was received.
-        model: that answered; empty where the label came first and names none.
+        model: the one that answered; empty where the label came first and names none.
     """
 
     request_id: str
@@ -68,11 +68,11 @@ class Labelled:
 
 @dataclass(frozen=True)
 class FeedbackResult:
-    """What came of some feedback.
+    """Numbers of labels in some feedback.
 
     Attributes:
         accepted: new labels.
-        duplicates: that were known, with the same label.
+        duplicates: labels that were stored already.
         waiting: rows whose prediction is not here yet.
         corrected: labels that took the place of others.
     """
@@ -85,34 +85,30 @@ class FeedbackResult:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A label that contradicts an earlier one of the same row."""
+    """A label that contradicts a stored one of the same row."""
 
     request_id: str
     row: int
-    known: Label
-    given: Label
+    stored: Label
+    label: Label
     model: str = ""
 
 
 class LabelConflict(Exception):  # noqa: N818
-    """Feedback contradicts what is known; none of it was kept.
-
-    Args:
-        conflicts: at least one.
-    """
+    """Feedback contradicts stored labels; none of it was kept."""
 
     def __init__(self, conflicts: Sequence[Conflict]) -> None:
         first = conflicts[0]
         super().__init__(
             f"{len(conflicts)} labels contradict earlier ones; the first: {first.request_id!r} row {first.row} "
-            f"is {first.known!r}, not {first.given!r}"
+            f"is {first.stored!r}, not {first.label!r}"
         )
         self.conflicts = list(conflicts)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How much is known of one version of a model.
+    """Numbers of rows of one version of a model.
 
     Attributes:
         predictions: rows that were captured.

@@ -1,4 +1,4 @@
-"""How long the store keeps what it knows."""
+"""Limits of the store: how long and how much it keeps."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ Positive = Annotated[int, Meta(gt=0, lt=10**9, title="a positive integer")]
 
 
 class Retention(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
-    """How long and how much the monitor keeps of what was predicted."""
+    """Limits of age and number of the predictions that are kept."""
 
     days: Annotated[Positive, says("Days that the monitor keeps predictions.")] = 90
     rows: Annotated[
@@ -31,29 +31,29 @@ class Retention(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
 
     @property
     def age(self) -> timedelta:
-        """Greatest age of a prediction."""
+        """Return the greatest age of a prediction."""
         return timedelta(days=self.days)
 
     @property
     def waiting(self) -> timedelta:
-        """Time that a label waits."""
+        """Return the time that a label waits for its prediction."""
         return timedelta(days=self.waiting_days)
 
 
 class PruneRefusedError(Exception):
-    """More would go at once than may; the message says how much."""
+    """More would be removed at once than may be; the message says how much."""
 
 
 @dataclass(frozen=True)
 class Expired:
-    """What would go.
+    """Numbers of rows that are too old or too many.
 
     Attributes:
-        rows: predictions that there are.
-        old: of these, too old.
-        excess: of the others, too many.
-        labels: that there are.
-        late: of these, such as waited too long for their prediction.
+        rows: all predictions.
+        old: predictions that are too old.
+        excess: predictions that are not too old, but too many.
+        labels: all labels.
+        late: labels that waited too long for their prediction.
     """
 
     rows: int
@@ -63,7 +63,7 @@ class Expired:
     late: int
 
     def refusal(self, share: float) -> str | None:
-        """Why nothing goes for its age: a clock that jumped would let everything be too old; None if it may."""
+        """Return why nothing may go for its age, as when the clock jumped; None if it may."""
         if self.old <= share * self.rows and self.late <= share * self.labels:
             return None
         return (

@@ -1,6 +1,6 @@
-"""Predictions and labels on their way into the store: what one transaction of a writer does.
+"""Statements of one transaction that stores predictions or labels.
 
-A writer is alone: ``Journal.writing`` sees to it. So whether a label comes before its prediction, with it or after it,
+``Database.writing`` lets one writer in at a time. So whether a label comes before its prediction, with it or after it,
 one of both sees the other, and a label that its model does not have is never joined.
 """
 
@@ -18,33 +18,28 @@ from monitoring.store.records import Conflict, Feedback, FeedbackResult, Label, 
 
 T = TypeVar("T")
 Check = Callable[[Feedback, str, str | None], WrongLabel | None]  # label, model, version -> its fault
-CORRECTED = "label_corrected"  # kind of the decision that tells of labels that were changed
+CORRECTED = "label_corrected"  # kind of the decision that records changed labels
 UNKNOWN = ""  # the model of a label that waits for its prediction and names none
-_CHUNK = 500  # keys that one query looks for
+_CHUNK = 500  # keys in one query
 _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
 
 
 @dataclass(frozen=True)
 class Added:
-    """What came of some predictions.
-
-    Attributes:
-        new: rows that were not known.
-        wrong: labels that waited for them and that their model does not have.
-    """
+    """Number of new predictions, and the labels that waited for them and that their model does not have."""
 
     new: int
     wrong: Sequence[WrongLabel]
 
 
 def anything(feedback: Feedback, model: str, version: str | None) -> WrongLabel | None:
-    """Say of every label that it fits."""
+    """Accept every label."""
     return None
 
 
 def keep_predictions(connection: Connection, predictions: Iterable[Prediction], check: Check) -> Added:
-    """Keep predictions, and join them with the labels that came first."""
-    # In one order, so that two writers of the same rows never wait for each other.
+    """Store predictions, and join them with the labels that came first."""
+    # Sorted, so that two writers of the same rows never wait for each other.
     rows = sorted(map(asdict, predictions), key=lambda row: (row["request_id"], row["row"], row["model"]))
     new = insert_new(connection, tables.predictions, rows)
     if not rows:
@@ -63,7 +58,7 @@ def keep_predictions(connection: Connection, predictions: Iterable[Prediction], 
         if fault is not None:
             wrong.append(fault)
             if feedback.model:
-                _forget(connection, feedback)  # one that names no model may be about another one's row, and waits on
+                _forget(connection, feedback)  # one without a model may be about another model's row, and waits on
         elif not feedback.model:
             _assign(connection, feedback, row["model"])
             waiting[feedback.request_id, feedback.row].remove(feedback)
@@ -73,14 +68,13 @@ def keep_predictions(connection: Connection, predictions: Iterable[Prediction], 
 def keep_feedback(
     connection: Connection, feedback: Sequence[Feedback], check: Check, correct: bool, now: datetime | None
 ) -> FeedbackResult:
-    """Keep labels, or none of them.
+    """Store labels, all or none.
 
     Args:
-        connection: of a writer.
-        feedback: labels; those that name no model are about the one that answered the request.
-        check: says what is wrong with a label.
-        correct: whether a label may take the place of another one, which a decision then tells of.
-        now: of that decision.
+        connection: one of ``Database.writing``.
+        feedback: labels; one without a model is about the model that answered the request.
+        correct: whether a label may replace another one, which a decision then records.
+        now: time of that decision.
 
     Raises:
         WrongLabels: their models do not have them.
@@ -88,33 +82,34 @@ def keep_feedback(
         LabelConflict: a row has another label already, and it is not to be corrected.
     """
     feedback = _named(connection, feedback)
-    keys = list({(given.request_id, given.row) for given in feedback})
+    keys = list({(label.request_id, label.row) for label in feedback})
     answered = {
         (row.model, row.request_id, row.row): row.version
         for row in with_keys(connection, select(tables.predictions), keys, _PREDICTIONS)
     }
-    faults = (check(given, given.model, answered.get(_key(given))) for given in feedback)
+    faults = (check(label, label.model, answered.get(_key(label))) for label in feedback)
     if wrong := [fault for fault in faults if fault is not None]:
         raise WrongLabels(wrong)
     rows = sorted(map(asdict, feedback), key=lambda row: (row["request_id"], row["row"], row["model"]))
     new = insert_new(connection, tables.feedback, rows)
-    kept: dict[tuple[str, str, int], Label] = {
+    stored: dict[tuple[str, str, int], Label] = {
         (row.model, row.request_id, row.row): row.label for row in with_keys(connection, select(tables.feedback), keys)
     }
     conflicts = [
-        Conflict(given.request_id, given.row, kept[_key(given)], given.label, given.model)
-        for given in feedback
-        if kept[_key(given)] != given.label
+        Conflict(label.request_id, label.row, stored[_key(label)], label.label, label.model)
+        for label in feedback
+        if stored[_key(label)] != label.label
     ]
-    if conflicts and (not correct or len({_key(given) for given in feedback}) < len(feedback)):
+    labelled = {_key(label) for label in feedback}
+    if conflicts and (not correct or len(labelled) < len(feedback)):
         raise LabelConflict(conflicts)
     _correct(connection, conflicts, now)
-    waiting = {_key(given) for given in feedback} - answered.keys()
+    waiting = labelled - answered.keys()
     return FeedbackResult(new, len(rows) - new - len(conflicts), len(waiting), len(conflicts))
 
 
 def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-    """Insert the rows whose key is new; returns how many there were."""
+    """Insert the rows whose key is new; return how many there were."""
     if not rows:
         return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -125,19 +120,19 @@ def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]])
 def with_keys(
     connection: Connection, statement: Select[Any], keys: Sequence[tuple[str, int]], columns: Any = _FEEDBACK
 ) -> list[Row[Any]]:
-    """The rows of a table, the feedback's unless its columns are named, with these ids and positions."""
+    """Return the rows of a table with these ids and positions; ``columns`` are the table's."""
     key = tuple_(columns.request_id, columns.row)
     return [row for some in chunks(keys) for row in connection.execute(statement.where(key.in_(some)))]
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Pieces that one query can look for."""
+    """Yield pieces that are small enough for one query."""
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
 
 
 def _named(connection: Connection, feedback: Sequence[Feedback]) -> list[Feedback]:
-    """Labels with the model that answered the request, where that is known."""
+    """Return the labels, each with the model that answered the request, where that is known."""
     ids = sorted({label.request_id for label in feedback if not label.model})
     models: dict[str, list[str]] = {}
     for some in chunks(ids):
@@ -168,7 +163,7 @@ def _assign(connection: Connection, label: Feedback, model: str) -> None:
 
 
 def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetime | None) -> None:
-    """Change labels, and write down what they were."""
+    """Change labels, and record the former ones."""
     if not conflicts:
         return
     statement = update(tables.feedback).where(
@@ -177,13 +172,13 @@ def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetim
         _FEEDBACK.row == bindparam("of_row"),
     )
     keyed = [
-        {"of_model": conflict.model, "of_request": conflict.request_id, "of_row": conflict.row, "label": conflict.given}
+        {"of_model": conflict.model, "of_request": conflict.request_id, "of_row": conflict.row, "label": conflict.label}
         for conflict in conflicts
     ]
     connection.execute(statement.values(label=bindparam("label")), keyed)
     for model in dict.fromkeys(conflict.model for conflict in conflicts):
         own = [
-            {"request_id": conflict.request_id, "row": conflict.row, "was": conflict.known, "is": conflict.given}
+            {"request_id": conflict.request_id, "row": conflict.row, "was": conflict.stored, "is": conflict.label}
             for conflict in conflicts
             if conflict.model == model
         ]

@@ -1,4 +1,4 @@
-"""The file of a SQLite database: whether it is whole, copies of it while it is written, and the way back to one."""
+"""The file of a SQLite database: checks that it is whole, backups while it is in use, and their restoration."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _STAMP = "%Y%m%dT%H%M%S%fZ"
 
 @dataclass(frozen=True)
 class Backup:
-    """A copy."""
+    """A copy of the database; the size is in bytes."""
 
     path: Path
     time: datetime
@@ -27,19 +27,19 @@ class Backup:
 
 
 class FileFault(Exception):  # noqa: N818
-    """A database's file is not what it should be; the message says what it is."""
+    """A database's file is damaged, or cannot be copied; the message says why."""
 
 
 def lock_of(file: Path) -> FileLock:
-    """What is held by whoever opens a database for the first time, copies it or puts a copy in its place."""
+    """Return the lock to hold while a database is opened for the first time, or replaced by a copy."""
     return FileLock(file.with_name(f"{file.name}.lock"))
 
 
 def fault_of(file: Path) -> str | None:
-    """What is wrong with a file that this process has not opened; None if nothing is, or there is none yet.
+    """Return what is wrong with a file that this process has not opened; None if nothing is, or there is none yet.
 
-    In one that it has, SQLite's locks would go when the file is closed here ("How To Corrupt An SQLite Database
-    File", 2.2): ``pages_fault`` is for that.
+    Closing a file drops SQLite's locks on it in the whole process ("How To Corrupt An SQLite Database File", 2.2): use
+    ``pages_fault`` for one that this process has open.
     """
     try:
         with file.open("rb") as opened:
@@ -49,30 +49,29 @@ def fault_of(file: Path) -> str | None:
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     if not head:
-        return None  # as SQLite makes it, before the first table
+        return None  # SQLite's file before its first table
     return pages_fault(file) if head == MAGIC else NO_DATABASE
 
 
 def pages_fault(file: Path) -> str | None:
-    """What is wrong with the pages of a database, which takes a second for some hundred MB; None if nothing is."""
+    """Return what is wrong with the pages of a database, None if nothing is; takes a second for some hundred MB."""
     try:
         with contextlib.closing(sqlite3.connect(file, timeout=LOCKED)) as connection:
-            (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            return None  # another process has it for itself, and nothing can be said
+            return None  # another process has locked it, and nothing can be said
         return f"it cannot be read: {error}"
     except sqlite3.DatabaseError as error:
         return str(error)
-    return None if told == "ok" else " ".join(str(told).split())
+    return None if verdict == "ok" else " ".join(str(verdict).split())
 
 
 class Backups:
-    """Copies of one database in a folder beside it, the newest of them kept.
+    """Copies of one database in a folder beside it.
 
     Args:
-        file: of the database.
-        most: that are kept.
+        most: number of copies that are kept, the newest.
     """
 
     def __init__(self, file: Path, most: int) -> None:
@@ -80,7 +79,7 @@ class Backups:
         self.folder = file.with_name("backups")
 
     def list(self) -> list[Backup]:
-        """The copies, newest first."""
+        """Return the copies, newest first."""
         backups = []
         for path in self.folder.glob(f"{self.file.stem}-*Z.db"):
             with contextlib.suppress(ValueError, FileNotFoundError):
@@ -92,7 +91,7 @@ class Backups:
         """Copy the database while others use it, check the copy, and remove the oldest ones.
 
         Raises:
-            FileFault: the database or the copy is damaged, or there is no place for it; the others are kept.
+            FileFault: the database or the copy is damaged, or the disk is too full; the other copies stay.
         """
         if fault := pages_fault(self.file):
             raise FileFault(f"no backup is made of {self.file}: {fault}")
@@ -114,14 +113,14 @@ class Backups:
         return Backup(path, now, path.stat().st_size)
 
     def newest_good(self) -> Backup | None:
-        """The newest copy that is whole."""
+        """Return the newest copy that is whole; None if there is none."""
         return next((backup for backup in self.list() if fault_of(backup.path) is None), None)
 
     def restore(self, backup: Path, now: datetime) -> Path | None:
         """Put a copy in the place of the database, which is kept beside it.
 
         Returns:
-            Where the former one is; None if there was none.
+            The path of the former database; None if there was none.
 
         Raises:
             FileFault: the copy is damaged, or there is none.
@@ -133,18 +132,18 @@ class Backups:
         draft = self.file.with_name(f"{self.file.name}.restored")
         shutil.copyfile(backup, draft)
         draft.chmod(0o600)
-        kept = None
+        former = None
         with lock_of(self.file):
             mark = f"damaged-{now.astimezone(UTC).strftime(_STAMP)}"
-            for path in _files(self.file):  # the log of the damaged one is not the copy's
-                kept = kept or self.file.with_name(f"{self.file.name}.{mark}")
+            for path in _files(self.file):  # also the log: it must not be applied to the copy
+                former = former or self.file.with_name(f"{self.file.name}.{mark}")
                 path.rename(path.with_name(path.name.replace(self.file.name, f"{self.file.name}.{mark}", 1)))
             draft.rename(self.file)
-        return kept
+        return former
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy by SQLite's own means, page by page, with what is in the log ("SQLite Backup API")."""
+    """Copy by SQLite's own means, page by page, including its log ("SQLite Backup API")."""
     target.unlink(missing_ok=True)
     target.touch(mode=0o600)
     try:
@@ -165,31 +164,31 @@ def _files(file: Path) -> Iterator[Path]:
 
 
 class Watched:
-    """Looks at a file that is in use: cheaply before each write, and at every page now and then.
+    """Checks a file that is in use: cheaply before each write, and every page now and then.
 
     Args:
-        file: of the database, which is there.
+        file: must exist.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._opened = os.open(file, os.O_RDONLY)  # for as long as there are connections, see ``fault_of``
+        self._opened = os.open(file, os.O_RDONLY)  # open as long as there are connections, see ``fault_of``
         status = os.fstat(self._opened)
         self._inode, self._size = status.st_ino, status.st_size
         self.fault = ""
 
     def glance(self) -> str:
-        """What is wrong with the file, as far as its place, its size and its first bytes tell; empty if nothing is."""
+        """Return what is wrong with the file's place, size or first bytes; empty if nothing is."""
         self.fault = self.fault or self._glance()
         return self.fault
 
     def look(self) -> str:
-        """Return what is wrong with the file, by every page; empty if nothing is."""
+        """Check every page of the file, and return what is wrong; empty if nothing is."""
         self.fault = self.glance() or pages_fault(self.file) or ""
         return self.fault
 
     def close(self) -> None:
-        """Close the file, once nothing has the database open any more."""
+        """Close the file; no connection to the database may be open any more."""
         os.close(self._opened)
 
     def _glance(self) -> str:

@@ -14,13 +14,13 @@ LONGEST_NAME = 100
 
 
 class Utc(TypeDecorator[datetime]):
-    """An aware time, kept in UTC: SQLite knows no zones."""
+    """An aware time, stored in UTC: SQLite has no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """On the way in.
+        """Return a time in UTC.
 
         Raises:
             ValueError: the time has no zone.
@@ -30,7 +30,7 @@ class Utc(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """On the way out."""
+        """Return an aware time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -43,10 +43,10 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """On the way in; NaN and infinity become null.
+        """Return a value as JSON; NaN and infinity become null.
 
         Raises:
-            DocumentError: it could not be read again, such as half of a surrogate pair; says where.
+            DocumentError: it could not be decoded again, such as half of a surrogate pair; says where.
         """
         if value is None:
             return None
@@ -56,12 +56,12 @@ class Json(TypeDecorator[Any]):
             return _to_json(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """On the way out."""
+        """Return the value of a JSON text."""
         return None if value is None else orjson.loads(value)
 
 
 def _to_json(value: Any) -> str:
-    """Write what the fast encoder does not take: NumPy's numbers, numbers as keys, integers of more than 64 bits."""
+    """Encode what orjson does not accept: NumPy's numbers, numbers as keys, integers of more than 64 bits."""
     content = documents.to_json(value)
     if documents.finite(orjson.loads(content)) != documents.finite(value):
         raise documents.DocumentError("it holds an integer of more than 64 bits, which would not be the same again")
@@ -69,7 +69,7 @@ def _to_json(value: Any) -> str:
 
 
 metadata = MetaData()
-_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is so called
+_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in columns of type INTEGER
 
 predictions = Table(
     "predictions",
@@ -84,7 +84,7 @@ predictions = Table(
     Index("predictions_by_time", "model", "time"),
 )
 
-# Apart from the predictions: a label may come first, and then its model is empty where it names none.
+# A table of its own: a label may come before its prediction; its model is empty where it names none.
 feedback = Table(
     "feedback",
     metadata,

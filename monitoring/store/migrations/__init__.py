@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine
 
-LOCK = 20131231  # of PostgreSQL, while one process changes the tables
+LOCK = 20131231  # PostgreSQL's advisory lock while one process changes the tables
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:

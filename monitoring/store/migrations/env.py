@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps, on the connection of ``upgrade``."""
+"""The script that Alembic runs: it makes the steps, on the connection of ``upgrade``."""
 
 from alembic import context
 

@@ -56,6 +56,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove them."""
+    """Remove the tables."""
     for name in ("decisions", "jobs", "feedback", "predictions"):
         op.drop_table(name)

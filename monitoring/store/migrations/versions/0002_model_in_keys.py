@@ -14,7 +14,7 @@ _OWN_MODEL = (
 
 
 def upgrade() -> None:
-    """Put the model into both keys; a label gets the one that answered its row."""
+    """Put the model into both keys; a label gets the model that answered its row."""
     _create("feedback", True, _text("label"), _time())
     op.execute(
         'INSERT INTO feedback_new (request_id, "row", model, label, time) '
@@ -22,16 +22,16 @@ def upgrade() -> None:
     )
     _create("predictions", True, _version(), _time(), _text("features"), _text("output"))
     _copy("predictions", 'request_id, "row", model, version, time, features, output')
-    _take_places()
+    _rename_tables()
 
 
 def downgrade() -> None:
-    """Take it out; where two models have the same row, there is no way back."""
+    """Take the model out of the keys; fails where two models have the same row."""
     _create("feedback", False, _text("label"), _time())
     _copy("feedback", 'request_id, "row", label, time')
     _create("predictions", False, _model(), _version(), _time(), _text("features"), _text("output"))
     _copy("predictions", 'request_id, "row", model, version, time, features, output')
-    _take_places()
+    _rename_tables()
 
 
 def _create(table: str, by_model: bool, *columns: sa.Column[object]) -> None:
@@ -50,7 +50,7 @@ def _copy(table: str, columns: str) -> None:
     op.execute(f"INSERT INTO {table}_new ({columns}) SELECT {columns} FROM {table}")
 
 
-def _take_places() -> None:
+def _rename_tables() -> None:
     for table in ("predictions", "feedback"):
         op.drop_table(table)
         op.rename_table(f"{table}_new", table)
