@@ -157,7 +157,7 @@ def learning_curve_command(
     learning_curve.print_curve(curve, console)
     text = document.write_result(curve, output)
     picture = text.with_suffix(".png")
-    learning_curve.draw(curve, picture)
+    learning_curve.draw_curve(curve, picture)
     console.print(f"written: {text}, {picture}", markup=False)
 
 
@@ -228,7 +228,7 @@ def practices_command(
     from training.improve.practices import document
 
     try:
-        written = document.write(docs)
+        written = document.write_page(docs)
     except ValueError as error:
         fail(error)
     console.print(f"written: {written}", markup=False)

@@ -1,1 +1,1 @@
-"""What makes a model better, smaller or faster, each measured: ablation, search, compression, export."""
+"""Commands that make a model better, smaller or faster, and measure it: ablation, search, compression, export."""

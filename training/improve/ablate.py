@@ -1,4 +1,4 @@
-"""What each training practice is worth: a plain start, then one practice at a time, then together, over seeds.
+"""The worth of each training practice: a plain start, then one practice at a time, then together, over seeds.
 
 python -m training ablate fashion
 """
@@ -33,15 +33,13 @@ WATCHED = 2_000  # validation rows, at most: they are gone through after every e
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One training of one variant with one seed; kept in a file, so that it need not be made twice.
+    """A training of one variant with one seed; its file is read again when an ablation goes on.
 
     Attributes:
-        epochs: that it took.
-        seconds: of fitting.
-        train: the metric that decides, on the rows that were fitted; null where a training went astray.
-        validation: on those that were watched.
-        test: on those held out.
-        curve: on the rows that were watched, or their loss where RMSE decides, after each epoch.
+        seconds: duration of fitting.
+        train: the metric that decides, on the fitted rows; null where a training went astray. Likewise ``validation``
+            on the watched rows, and ``test`` on the held-out ones.
+        curve: the metric on the watched rows after each epoch, or their loss where RMSE decides.
     """
 
     seed: int
@@ -57,11 +55,11 @@ class AblationRow(msgspec.Struct, frozen=True, kw_only=True):
     """A variant, the mean of its seeds; null where a training that went astray made no number.
 
     Attributes:
-        changes: of the start's hyperparameters.
-        seconds: of fitting.
-        train: the metric that decides, on the rows that were fitted; likewise ``validation`` and ``test``.
-        gap: how much better the fitted rows do than the held-out ones.
-        difference: to the start, on the held-out rows, seed by seed.
+        changes: the start's hyperparameters that differ.
+        seconds: duration of fitting.
+        train: the metric that decides, on the fitted rows; likewise ``validation`` and ``test``.
+        gap: advantage of the fitted rows over the held-out ones.
+        difference: difference to the start, on the held-out rows, seed by seed.
     """
 
     start: str
@@ -87,14 +85,13 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Ablation(Result, frozen=True, kw_only=True, tag="ablate"):
-    """What each practice is worth.
+    """The worth of each practice; a row and a curve for each variant.
 
     Attributes:
-        seconds: of fitting.
-        metric: that decides.
-        starts: what they are, by name.
-        rows: one a variant, the first of each start being the start.
-        curves: one a variant.
+        seconds: duration of all fitting.
+        metric: the one that decides.
+        starts: descriptions by name.
+        rows: the first of each start is the start itself.
     """
 
     heading = "Training practices, one at a time"
@@ -115,20 +112,20 @@ class Ablation(Result, frozen=True, kw_only=True, tag="ablate"):
             "is how much better the fitted rows do than the held-out ones. What is done together was chosen on the "
             "watched rows."
         ]
-        for start, what in self.starts.items():
+        for start, description in self.starts.items():
             head = (f"from `{start}`", "changes", f"test {unit}", "to the start", "gap", "epochs", "s")
             rows = [_cells(row, 100 if share else 1) for row in self.rows if row.start == start]
-            parts += [*([f"{what}\n"] if what else []), table(head, rows, range(2, len(head)))]
+            parts += [*([f"{description}\n"] if description else []), table(head, rows, range(2, len(head)))]
         return "\n".join([f"{parts[0]}\n", *parts[1:]])
 
 
 class OutOfTimeError(Exception):
-    """The time is over; what was done is kept."""
+    """The time is over; the finished runs stay in their files."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Makes the runs of an ablation, or reads them from the folder of those that are done, until it is time to end."""
+    """The runs of an ablation: each is read from its file, or trained while there is time."""
 
     recipe: Recipe[Any]
     data: Data
@@ -138,10 +135,10 @@ class Runs:
     step: Callable[[str], None]
 
     def of(self, label: str, hp: Any) -> list[Run]:
-        """A run for each seed, from its file where it is done.
+        """Return a run for each seed.
 
         Raises:
-            OutOfTimeError: there is no time left for one that is not.
+            OutOfTimeError: no time is left for one that has no file.
         """
         return [self._run(f"{label}, seed {seed}", replace(hp, seed=seed)) for seed in range(self.budget.seeds)]
 
@@ -151,9 +148,9 @@ class Runs:
         key = msgspec.json.encode(inputs, order="sorted")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
-        kept: Run | None = documents.read_kept(path, Run)
-        if kept is not None:
-            return kept
+        finished: Run | None = documents.read_kept(path, Run)
+        if finished is not None:
+            return finished
         if self.budget.clock() >= self.until:
             raise OutOfTimeError
         run = self._train(hp)
@@ -180,10 +177,10 @@ def ablate(
     only: Sequence[str] = (),
     step: Callable[[str], None] = lambda text: None,
 ) -> Ablation:
-    """Measure the practices that a model's hyperparameters know.
+    """Measure the practices that apply to a model's hyperparameters.
 
     Args:
-        folders: where finished runs are kept; the same call goes on from them.
+        folders: finished runs are kept there; the same call goes on from them.
         starts: presets to start from; none for the recipe's own.
         only: measure only practices with one of these texts in their names, and nothing together.
 
@@ -199,50 +196,50 @@ def ablate(
         hp = recipe.preset(name)
         hp = replace(hp, epochs=budget.epochs or hp.epochs)
         data = load_thinned(recipe, hp, folders.cache, budget.rows, WATCHED)
-        runs = Runs(recipe, data, budget, folders.runs / "ablate" / recipe.name, until, step)
-        variants += [(name, *variant) for variant in _variants(runs, name, hp, only)]
+        source = Runs(recipe, data, budget, folders.runs / "ablate" / recipe.name, until, step)
+        variants += [(name, *variant) for variant in _variants(source, name, hp, only)]
     return Ablation(
         model=recipe.name,
-        seconds=round(sum(run.seconds for *_, done in variants for run in done), 1),
+        seconds=round(sum(run.seconds for *_, variant in variants for run in variant), 1),
         machine=machine(),
         metric=recipe.scoring.criterion.name,
         budget=spent(data, budget.seeds),
         starts={name: recipe.starts.get(name, "") for name in dict.fromkeys(name for name, *_ in variants)},
         rows=_rows(recipe, variants),
-        curves=[Curve(start, practice, _mean_curve(done)) for start, practice, _, done in variants],
+        curves=[Curve(start, practice, _mean_curve(runs)) for start, practice, _, runs in variants],
     )
 
 
-def _variants(runs: Runs, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
-    every = practices(hp, runs.recipe.task)
+def _variants(source: Runs, start: str, hp: Any, only: Sequence[str]) -> Iterator[tuple[str, Changes, list[Run]]]:
+    every = practices(hp, source.recipe.task)
     chosen = {name: change for name, change in every.items() if not only or any(text in name for text in only)}
     if not chosen:
         raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(every)}")
-    first = runs.of(f"{start}, as it is", hp)
-    yield START, {}, first
-    sign = 1 if runs.recipe.scoring.criterion.more else -1
+    reference = source.of(f"{start}, as it is", hp)
+    yield START, {}, reference
+    sign = 1 if source.recipe.scoring.criterion.more else -1
     gains = {}
     for name, changes in chosen.items():
-        done = runs.of(f"{start}, {name}", replace(hp, **changes))
-        gains[name] = sign * float(np.mean(_differences(first, done, "validation")))
-        yield name, changes, done
+        runs = source.of(f"{start}, {name}", replace(hp, **changes))
+        gains[name] = sign * float(np.mean(_differences(reference, runs, "validation")))
+        yield name, changes, runs
     for name, changes in ({} if only else together(chosen, gains)).items():
-        yield name, changes, runs.of(f"{start}, {name}", replace(hp, **changes))
+        yield name, changes, source.of(f"{start}, {name}", replace(hp, **changes))
 
 
 def _rows(recipe: Recipe[Any], variants: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[AblationRow]:
-    starts = {start: done for start, name, _, done in variants if name == START}
+    starts = {start: runs for start, name, _, runs in variants if name == START}
     sign = 1 if recipe.scoring.criterion.more else -1
     rows = []
-    for start, name, changes, done in variants:
-        train, validation, test = (plotted([getattr(run, part) for run in done]) for part in PARTS)
-        differences = _differences(starts[start], done, "test")
+    for start, name, changes, runs in variants:
+        train, validation, test = (plotted([getattr(run, part) for run in runs]) for part in PARTS)
+        differences = _differences(starts[start], runs, "test")
         row = AblationRow(
             start=start,
             practice=name,
             changes=", ".join(f"{k}={v}" for k, v in changes.items()),
-            epochs=fmean(run.epochs for run in done),
-            seconds=fmean(run.seconds for run in done),
+            epochs=fmean(run.epochs for run in runs),
+            seconds=fmean(run.seconds for run in runs),
             train=float(train.mean()),
             validation=float(validation.mean()),
             test=float(test.mean()),
@@ -255,20 +252,20 @@ def _rows(recipe: Recipe[Any], variants: Sequence[tuple[str, str, Changes, list[
     return rows
 
 
-def _differences(first: Sequence[Run], done: Sequence[Run], part: str) -> Array:
-    """How far runs are from those of the start with the same seed, on a part of the rows."""
-    before, after = (plotted([getattr(run, part) for run in runs]) for runs in (first, done))
+def _differences(reference: Sequence[Run], runs: Sequence[Run], part: str) -> Array:
+    """Return the differences of runs to those of the start with the same seed, on a part of the rows."""
+    before, after = (plotted([getattr(run, part) for run in group]) for group in (reference, runs))
     return after - before
 
 
 def _spread(values: Array) -> float:
-    """The standard deviation over seeds; nothing is known of it with one."""
+    """Return the standard deviation over seeds; 0 with a single seed."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _mean_curve(done: Sequence[Run]) -> list[Number]:
-    """As far as all seeds went."""
-    return [float(np.mean(plotted(values))) for values in zip(*(run.curve for run in done), strict=False)]
+def _mean_curve(runs: Sequence[Run]) -> list[Number]:
+    """Return the mean over seeds, up to the last epoch that all of them had."""
+    return [float(np.mean(plotted(values))) for values in zip(*(run.curve for run in runs), strict=False)]
 
 
 def _cells(row: AblationRow, scale: int) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SHOWN = 4  # practices whose curve has a colour, beside the start
 
 
-def draw(result: Ablation, path: Path) -> None:
+def draw_ablation(result: Ablation, path: Path) -> None:
     """Draw a result of `ablate` as PNG: curves on the rows that were watched, differences with their spread."""
     starts = list(dict.fromkeys(row.start for row in result.rows))
     with picture(path, 13, 6 * len(starts), dpi=100) as figure:

@@ -22,13 +22,13 @@ from training.statistics.decisive import Scoring
 
 @dataclass(frozen=True)
 class Budget:
-    """What trainings that are compared may take.
+    """The limits of trainings that are compared.
 
     Attributes:
-        rows: to learn from; None for all.
-        epochs: of a training; None for the preset's.
+        rows: training rows; None for all.
+        epochs: None for the preset's.
         seeds: trainings of each variant.
-        trials: of a search, those of earlier runs included.
+        trials: trials of a search, those of earlier runs included.
         timeout: s after which no further training begins.
         clock: monotonic, s.
     """
@@ -52,7 +52,7 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 def spent(data: Data, seeds: int, epochs: int | UnsetType = UNSET) -> Spent:
-    """Return what trainings on some data are given."""
+    """Return the rows, seeds and epochs of trainings on ``data``."""
     return Spent(len(data.train), len(data.validation or []), len(data.test), seeds, epochs)
 
 
@@ -60,15 +60,14 @@ def within(data: Data, rows: int | None, watched: int | None = None) -> Data:
     """Thin the data.
 
     Args:
-        data: as the recipe loaded it.
-        rows: to learn from, at most; None for all.
-        watched: validation rows, at most; None for all. Where there are none, the last fifth of the training rows is
-            taken for them.
+        rows: most training rows; None for all.
+        watched: most validation rows; None for all. Without validation rows, the last fifth of the training rows takes
+            their place.
     """
     train, validation = data.train, data.validation
     if validation is None:
-        kept = len(train) - max(1, len(train) // 5)
-        train, validation = train.head(kept), train.tail(len(train) - kept)
+        size = len(train) - max(1, len(train) // 5)
+        train, validation = train.head(size), train.tail(len(train) - size)
     return replace(data, train=train.head(rows or len(train)), validation=validation.head(watched or len(validation)))
 
 
@@ -93,10 +92,10 @@ def measure(trained: Trained, split: Split) -> float:
 
 
 class Watch(Callback):
-    """Logs the metric that decides after each epoch, of all validation rows.
+    """A callback that logs the metric that decides on all validation rows, after each epoch.
 
     Attributes:
-        metric: under which name.
+        metric: its name in the log.
     """
 
     def __init__(self, scoring: Scoring) -> None:
@@ -119,7 +118,7 @@ class Watch(Callback):
         self._targets.append(batch[1])
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Measure them."""
+        """Measure and log the metric on the outputs of the epoch."""
         output = torch.cat(self._outputs)
         if self._scoring.task == "classification":
             output = output.softmax(1)
@@ -128,9 +127,9 @@ class Watch(Callback):
 
 
 def watch(recipe: Recipe[Any]) -> tuple[str, list[Callback]]:
-    """Return the name, in the history, of what tells how a training does, and the callbacks that log it.
+    """Return the name of the watched value in the history, and the callbacks that log it.
 
-    It is the metric that decides, of the validation rows; where that is RMSE, their loss.
+    The value is the metric that decides on the validation rows; where that is RMSE, their loss.
     """
     if recipe.scoring.key:
         callback = Watch(recipe.scoring)

@@ -1,4 +1,4 @@
-"""The command that takes models elsewhere: ``export``."""
+"""The command ``export``."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from serving.settings import ROOT
 
 
 class ExportSettings(EnvironmentSettings, frozen=True):
-    """What an export needs."""
+    """The settings of an export."""
 
     litert_python: Annotated[
         Path | None, says("The Python of the environment that converts to TensorFlow Lite; unset: beside `.venv`.")
@@ -22,7 +22,7 @@ class ExportSettings(EnvironmentSettings, frozen=True):
 
 def export_command(
     model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is exported.")],
-    wanted: Annotated[
+    requested: Annotated[
         list[str] | None, typer.Option("--format", help="onnx, torch, tflite or openvino; may be repeated; or all.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = ROOT / "exports",
@@ -39,7 +39,7 @@ def export_command(
     from training.improve.practices import document
 
     every = exporting.formats(litert)
-    names = list(every) if not wanted or "all" in wanted else wanted
+    names = list(every) if not requested or "all" in requested else requested
     try:
         if unknown := [name for name in names if name not in every]:
             raise KeyError(f"there is no format {unknown[0]!r}; there are {', '.join(every)}, all")

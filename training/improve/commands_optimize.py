@@ -54,15 +54,15 @@ def optimize_command(
             threads=threads,
         )
         outcome = flow.optimize(recipes.ready(model), Registry(store), Folders(cache, runs), options, telling(model))
-        written = write_result(outcome.result, output)
-        result.draw(outcome.result, written.with_suffix(".png"))
+        document = write_result(outcome.result, output)
+        result.draw_optimization(outcome.result, document.with_suffix(".png"))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
         fail(error)
     except KeyboardInterrupt:
         console.print("interrupted; the model store is as it was")
         raise typer.Exit(130) from None
     _print(outcome.result)
-    console.print(f"written: {written} and {written.with_suffix('.png').name}", markup=False)
+    console.print(f"written: {document} and {document.with_suffix('.png').name}", markup=False)
     if registered := outcome.registered:
         console.print(f"{registered.archive}: {registered.state} ({registered.why})", markup=False)
 

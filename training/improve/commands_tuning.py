@@ -52,7 +52,7 @@ def ablate_command(
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
         _interrupted()
-    _write(result, ablation_plot.draw, output)
+    _write(result, ablation_plot.draw_ablation, output)
 
 
 def search_command(
@@ -87,7 +87,7 @@ def search_command(
         fail(error)
     except KeyboardInterrupt:
         _interrupted()
-    _write(result, search_report.draw, output)
+    _write(result, search_report.draw_search, output)
     if result.better:
         path = search.write_preset(recipe, result.hyperparameters)
         console.print(f"{path}: `python -m training train {model} --preset found` uses it", markup=False)
@@ -95,14 +95,14 @@ def search_command(
         console.print(f"the preset {result.preset} stays: with other seeds nothing better was found")
 
 
-def _write(result: R, draw: Callable[[R, Path], None], folder: Path) -> None:
+def _write(result: R, plot: Callable[[R, Path], None], folder: Path) -> None:
     """Print the result, and write it as JSON with its picture."""
     from training.improve.practices.document import write_result
 
     console.print(Markdown(result.markdown()))
     text = write_result(result, folder)
     picture = text.with_suffix(".png")
-    draw(result, picture)
+    plot(result, picture)
     console.print(f"written: {text}, {picture}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""What pretraining is worth on little data: the same network, pretrained and from nothing, on ever more rows.
+"""The worth of pretraining on little data: the same network, pretrained and from nothing, on ever more rows.
 
 python -m training learning-curve sentiment --metric polarity
 """
@@ -26,7 +26,7 @@ from training.recipe import Recipe
 
 STARTS: dict[str, dict[str, Any]] = {"pretrained": {"pretrained": True}, "from scratch": {"pretrained": False}}
 SIZES = (100, 500, 2_000)
-STEPS = 190  # of every run, at least: three times through the most rows, sixty times through the fewest
+STEPS = 190  # least steps of a run: three times through the most rows, sixty times through the fewest
 
 
 class CurveRow(Row, frozen=True, kw_only=True):
@@ -48,13 +48,13 @@ class BaselineRow(Row, frozen=True, kw_only=True):
 
 
 class LearningCurve(Result, frozen=True, kw_only=True, tag="learning-curve"):
-    """What ever more rows are worth.
+    """The worth of ever more rows.
 
     Attributes:
-        seconds: of all runs.
-        metric: that is shown.
-        steps: of every run, at least.
-        hyperparameters: of the preset: the key set is open.
+        seconds: duration of all runs.
+        metric: the one that is shown.
+        steps: least steps of a run.
+        hyperparameters: the preset's; the key set is open.
     """
 
     heading = "What pretraining is worth"
@@ -89,13 +89,13 @@ class LearningCurve(Result, frozen=True, kw_only=True, tag="learning-curve"):
 
 @dataclass(frozen=True)
 class CurveOptions:
-    """Which curve is measured.
+    """The choices of a learning curve.
 
     Attributes:
-        preset: of the hyperparameters but rows and epochs; None for the default.
+        preset: gives the hyperparameters but rows and epochs; None for the default.
         sizes: numbers of training rows.
-        metric: that is shown; None for the one that decides.
-        steps: that every run takes at least, so that few rows are not also trained for less.
+        metric: the one that is shown; None for the one that decides.
+        steps: least steps of a run, so that few rows are not also trained for less.
     """
 
     preset: str | None = None
@@ -112,7 +112,7 @@ def learning_curve(
     A curve that was interrupted goes on: each finished run is kept in the folder of runs until all are.
 
     Args:
-        recipe: whose hyperparameters have ``rows``; with ``pretrained`` among them both starts are compared.
+        recipe: its hyperparameters have ``rows``; with ``pretrained`` among them both starts are compared.
 
     Raises:
         KeyError: no such preset.
@@ -123,14 +123,14 @@ def learning_curve(
     names = {field.name for field in fields(hp)}
     if "rows" not in names:
         raise ValueError(f"{recipe.name} has no hyperparameter `rows`, so that its training data cannot be thinned")
-    kept, finished = [], []
+    paths, finished = [], []
     for start, run in _plan(hp, options, STARTS if "pretrained" in names else {"": {}}):
         step(f"{run.rows:,} rows {start}, {run.epochs} epochs")
-        kept.append(folders.runs / recipe.name / f"curve-{_key(recipe, run)}.json")
-        result = _run(recipe, run, folders, kept[-1])
+        paths.append(folders.runs / recipe.name / f"curve-{_key(recipe, run)}.json")
+        result = _run(recipe, run, folders, paths[-1])
         metric = _metric(result.evaluation, metric)
         finished.append((start, run, result))
-    for path in kept:
+    for path in paths:
         path.unlink(missing_ok=True)
     assert metric
     return LearningCurve(
@@ -146,7 +146,7 @@ def learning_curve(
 
 
 def _plan(hp: Any, options: CurveOptions, starts: Mapping[str, dict[str, Any]]) -> list[tuple[str, Any]]:
-    """Where each run starts, and its hyperparameters."""
+    """Return the start of each run, and its hyperparameters."""
     epochs = {size: max(hp.epochs, -(-options.steps // -(-size // hp.batch_size))) for size in options.sizes}
     return [
         (start, replace(hp, rows=size, epochs=epochs[size], **changes))
@@ -161,19 +161,14 @@ def _key(recipe: Recipe[Any], hp: Any) -> str:
 
 
 class _Run(msgspec.Struct, frozen=True):
-    """What came of a run.
-
-    Attributes:
-        seconds: that it took.
-        evaluation: on the held-out rows.
-    """
+    """A finished run: its duration, and its evaluation on the held-out rows."""
 
     seconds: float
     evaluation: Evaluation
 
 
-def _run(recipe: Recipe[Any], hp: Any, folders: Folders, kept: Path) -> _Run:
-    earlier: _Run | None = documents.read_kept(kept, _Run)
+def _run(recipe: Recipe[Any], hp: Any, folders: Folders, path: Path) -> _Run:
+    earlier: _Run | None = documents.read_kept(path, _Run)
     if earlier is not None:
         return earlier
     started = time.monotonic()
@@ -182,8 +177,8 @@ def _run(recipe: Recipe[Any], hp: Any, folders: Folders, kept: Path) -> _Run:
     output = export.predict(export.serving_module(trained), data.test)
     evaluation = evaluate.held_out(recipe, data, output)
     run = _Run(round(time.monotonic() - started, 1), evaluation)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    documents.write(kept, run, _Run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    documents.write(path, run, _Run)
     return run
 
 
@@ -194,7 +189,7 @@ def _metric(evaluation: Evaluation, metric: str | None) -> str:
 
 
 def _parts(evaluation: Evaluation) -> Mapping[str, Evaluation]:
-    """Its slices by name, or the whole under an empty name."""
+    """Return an evaluation's slices by name, or the whole under an empty name."""
     return evaluation.slices or {"": evaluation}
 
 
@@ -227,7 +222,7 @@ def print_curve(curve: LearningCurve, console: Console) -> None:
     console.print(terminal_table("learning curve", heading, lines))
 
 
-def draw(curve: LearningCurve, path: Path) -> None:
+def draw_curve(curve: LearningCurve, path: Path) -> None:
     """Draw the curve as PNG, a panel for each slice."""
     metric, rows = curve.metric, curve.rows
     names = list(dict.fromkeys(row.slice for row in rows))

@@ -30,23 +30,23 @@ from training.improve.budget import Budget, load_thinned, measure, spent, watch
 from training.improve.search_report import BEST, Search, Training, TrialRow, gain
 from training.recipe import Data, Recipe
 
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-PRESET, PROCESS = "preset", "process"  # what is noted of a trial: it is the preset's, and who makes it
-UNTOLD = 60.0  # s after which a trial that has not told its process is taken for killed
-FOR_IMPORTANCE = 8  # complete trials, at least: fewer say nothing of what matters
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+PRESET, PROCESS = "preset", "process"  # attributes of a trial: whether it is the preset's, and the process of it
+UNREPORTED = 60.0  # s after which a trial that has not reported its process counts as killed
+FOR_IMPORTANCE = 8  # least complete trials: fewer say nothing of what matters
 
 
 class Pruning(Callback):
-    """Tells Optuna how a trial does after each epoch, and ends it where Optuna finds it hopeless."""
+    """A callback that reports a trial to Optuna after each epoch, and ends it when Optuna prunes it."""
 
     def __init__(self, trial: optuna.Trial, watched: str) -> None:
         self._trial, self._watched = trial, watched
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Report what is watched.
+        """Report the watched value.
 
         Raises:
-            TrialPruned: the trial does worse than the half of those before it did at this epoch.
+            TrialPruned: the trial is worse than the median of earlier trials at this epoch.
         """
         self._trial.report(float(trainer.callback_metrics[self._watched]), trainer.current_epoch + 1)
         if self._trial.should_prune():
@@ -61,33 +61,32 @@ def open_study(
     seed: int | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> optuna.Study:
-    """The study of a model with a budget: a new one, or the one that is in the SQLite file of a run before.
+    """Open the study of a model with a budget: a new one, or that of an earlier run's SQLite file.
 
     Several processes may have it open at once. Its first trial is the preset itself, so that the best is no worse; it
-    is tried again where it was killed. A damaged file is put aside and told.
+    is tried again where it was killed. A damaged file is put aside and reported.
 
     Args:
         hp: the preset that is searched around.
-        data: that trials learn from; another number of rows is another study, as is another metric that decides.
+        data: another number of rows is another study, as is another metric that decides.
         runs: folder of the file ``search-MODEL.db``.
-        seed: of the sampler; None for another in every process.
+        seed: the sampler's; None for another in every process.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    database = runs / f"search-{recipe.name}.db"
+    database, key = runs / f"search-{recipe.name}.db", recipe.scoring.key
     _put_aside_if_damaged(database, step)
-    by = filter(None, [recipe.scoring.key])
     study = optuna.create_study(
         storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
-        study_name=" ".join([f"{len(data.train)} rows {hp.epochs} epochs", fit.key(hp, data), *by]),
+        study_name=" ".join(filter(None, [f"{len(data.train)} rows {hp.epochs} epochs", fit.key(hp, data), key])),
         direction="maximize" if recipe.scoring.criterion.more else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
         load_if_exists=True,
     )
     _end_killed(study, step)
-    begun = study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING, TrialState.WAITING))
+    begun = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING, TrialState.WAITING))
     if not any(trial.number == 0 or trial.user_attrs.get(PRESET) for trial in begun):
-        # Text and numbers only: what is not suggested is ignored.
+        # Text and numbers only: Optuna ignores values that are not suggested.
         values = {name: value for name, value in asdict(hp).items() if isinstance(value, int | float | str)}
         study.enqueue_trial(values, user_attrs={PRESET: True})
     return study
@@ -113,7 +112,7 @@ def _put_aside_if_damaged(database: Path, step: Callable[[str], None]) -> None:
 
 
 def _end_killed(study: optuna.Study, step: Callable[[str], None]) -> None:
-    """Note as failed what a killed process of this machine was at: nobody else would, and it counted as under way."""
+    """Mark the trials of killed processes of this machine as failed; else they would count as running for ever."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _runs(trial):
             study.tell(trial.number, state=TrialState.FAIL)
@@ -122,9 +121,9 @@ def _end_killed(study: optuna.Study, step: Callable[[str], None]) -> None:
 
 def _runs(trial: FrozenTrial) -> bool:
     host, id, started = trial.user_attrs.get(PROCESS, ("", 0, 0.0))
-    if not host:  # it has told nothing yet, or never will
+    if not host:  # it has reported nothing yet, or never will
         begun = trial.datetime_start
-        return begun is not None and (datetime.now() - begun).total_seconds() < UNTOLD
+        return begun is not None and (datetime.now() - begun).total_seconds() < UNREPORTED
     if host != platform.node():
         return True
     try:
@@ -136,15 +135,11 @@ def _runs(trial: FrozenTrial) -> bool:
 def run_trials(
     study: optuna.Study, recipe: Recipe[Any], hp: Any, data: Data, budget: Budget, step: Callable[[str], None]
 ) -> None:
-    """Make trials until the study has as many, those of other processes and of earlier runs included.
+    """Run trials until the study has the budget's number, those of other processes and earlier runs included.
 
     Args:
-        study: as opened.
-        recipe: of the model, which suggests the hyperparameters.
         hp: the preset that is searched around.
-        data: that trials learn from and are watched on.
-        budget: its trials are complete and pruned ones.
-        step: is told of each trial.
+        budget: complete and pruned trials count.
     """
     watched, callbacks = watch(recipe)
 
@@ -152,21 +147,21 @@ def run_trials(
         process = psutil.Process()
         trial.set_user_attr(PROCESS, (platform.node(), process.pid, process.create_time()))
         with tempfile.TemporaryDirectory() as folder:
-            wanted = recipe.space(trial, hp)
-            each = [*callbacks, Pruning(trial, watched)]
-            trained = fit.fit(recipe, wanted, data, Path(folder), callbacks=each)
+            suggested = recipe.space(trial, hp)
+            pruning = [*callbacks, Pruning(trial, watched)]
+            trained = fit.fit(recipe, suggested, data, Path(folder), callbacks=pruning)
         return trained.history[-1][watched]
 
-    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+    def report(study: optuna.Study, trial: FrozenTrial) -> None:
         last = list(trial.intermediate_values.values())[-1:]
         value = ", ".join(f"{value:.4f}" for value in last)
         took = trial.duration.total_seconds() if trial.duration else 0.0
         step(f"trial {trial.number} {trial.state.name.lower()}: {watched} {value}, {took:.0f} s")
 
-    if len(study.get_trials(deepcopy=False, states=DONE)) < budget.trials:
-        enough = optuna.study.MaxTrialsCallback(budget.trials, states=DONE)
+    if len(study.get_trials(deepcopy=False, states=FINISHED)) < budget.trials:
+        enough = optuna.study.MaxTrialsCallback(budget.trials, states=FINISHED)
         timeout = None if math.isinf(budget.timeout) else budget.timeout
-        study.optimize(objective, timeout=timeout, callbacks=[tell, enough])
+        study.optimize(objective, timeout=timeout, callbacks=[report, enough])
 
 
 def search(
@@ -180,9 +175,8 @@ def search(
     """Search around a preset, then train the best and the preset alike, with seeds that the search has not used.
 
     Args:
-        folders: whose runs have the study's file.
-        preset: to search around; None for the default.
-        seed: of the sampler; None for another in every process.
+        preset: the one to search around; None for the default.
+        seed: the sampler's; None for another in every process.
 
     Raises:
         KeyError: no such preset.
@@ -201,11 +195,11 @@ def search(
     step(f"comparing trial {best.number} with the preset, {budget.seeds} seeds each")
     name = preset or next(iter(recipe.presets))
     compared = _compare(recipe, {name: hp, BEST: replace(hp, **best.params)}, data, budget.seeds)
-    done = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in DONE]
+    trials = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in FINISHED]
     metric = recipe.scoring.criterion.name
     return Search(
         model=recipe.name,
-        seconds=round(sum(trial.seconds for trial in done) + sum(row.seconds for row in compared), 1),
+        seconds=round(sum(trial.seconds for trial in trials) + sum(row.seconds for row in compared), 1),
         machine=machine(),
         metric=metric,
         budget=spent(data, budget.seeds, hp.epochs),
@@ -213,7 +207,7 @@ def search(
         found=best.params,
         hyperparameters=asdict(replace(recipe.preset(preset), **best.params)),
         rows=compared,
-        trials=done,
+        trials=trials,
         importance=_importance(study),
         better=bool(np.mean(gain(metric, compared, "validation")) > 0),
     )
@@ -251,7 +245,7 @@ def _trial(trial: FrozenTrial) -> TrialRow:
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:
-    """How much of the differences between trials each hyperparameter explains (fANOVA, Hutter et al. 2014)."""
+    """Return each hyperparameter's share of the differences between trials (fANOVA, Hutter et al. 2014)."""
     values = [trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
     if len(values) < FOR_IMPORTANCE or len(set(values)) < 2:
         return {}

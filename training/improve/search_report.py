@@ -1,4 +1,4 @@
-"""What a hyperparameter search found: as Markdown, and as a picture of its history and of what mattered."""
+"""The result of a hyperparameter search: as Markdown, and as a picture of its history and of what mattered."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -20,7 +20,7 @@ BEST = "best trial"
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the comparison; the metric that decides is null where a training that went astray made no number."""
+    """A training of the comparison; the metric that decides is null where it went astray and made no number."""
 
     preset: str
     seed: int
@@ -30,7 +30,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrialRow(Row, frozen=True, kw_only=True):
-    """A trial with its hyperparameters; ``value`` is of its last epoch, on the rows that are watched."""
+    """A trial with its hyperparameters; ``value`` is the last epoch's, on the watched rows."""
 
     number: int
     state: str
@@ -40,16 +40,16 @@ class TrialRow(Row, frozen=True, kw_only=True):
 
 
 class Search(Result, frozen=True, kw_only=True, tag="search"):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        metric: that decides.
-        preset: that was searched around.
-        found: hyperparameters that the best trial changes: the key set is open.
+        metric: the one that decides.
+        preset: the one that was searched around.
+        found: hyperparameters that the best trial changes; the key set is open.
         hyperparameters: the preset with these.
         rows: the comparison, with seeds that the search has not used.
-        importance: by hyperparameter; empty with too few trials.
-        better: whether the best trial is, on the watched rows.
+        importance: shares by hyperparameter; empty with too few trials.
+        better: whether the best trial beats the preset on the watched rows.
     """
 
     heading = "Hyperparameter search"
@@ -93,7 +93,7 @@ class Search(Result, frozen=True, kw_only=True, tag="search"):
 
 
 def gain(metric: str, rows: Sequence[Training], part: Literal["validation", "test"]) -> Array:
-    """By how much the best trial is better than the preset, seed by seed, on ``validation`` or ``test`` rows."""
+    """Return how much better the best trial is than the preset, seed by seed, on ``validation`` or ``test`` rows."""
     best, before = (
         plotted([getattr(row, part) for row in rows if (row.preset == BEST) is is_best]) for is_best in (True, False)
     )
@@ -113,7 +113,7 @@ def _values(chosen: Mapping[str, Any]) -> str:
     return ", ".join(f"`{name}` {value}" for name, value in shown.items())
 
 
-def draw(result: Search, path: Path) -> None:
+def draw_search(result: Search, path: Path) -> None:
     """Draw a result of `search` as PNG: each trial's value with the best so far, and the importances."""
     with picture(path, 12, 4.5, dpi=100) as figure:
         history, importance = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -125,8 +125,10 @@ def draw(result: Search, path: Path) -> None:
         better = max if more_is_better(result.metric) else min
         best = list(accumulate(plotted([trial.value for trial in complete]).tolist(), better))
         history.step([trial.number for trial in complete], best, where="post", color="grey", label="best so far")
-        what = "loss" if result.metric == "rmse" else result.metric
-        history.set(xlabel="trial (0 is the preset)", ylabel=f"{what} on the watched rows, last epoch", title="history")
+        value = "loss" if result.metric == "rmse" else result.metric
+        history.set(
+            xlabel="trial (0 is the preset)", ylabel=f"{value} on the watched rows, last epoch", title="history"
+        )
         history.legend(fontsize="small")
         history.grid(alpha=0.3)
         names = list(result.importance)

@@ -1,4 +1,4 @@
-"""What `ablate` changes, one practice at a time, in hyperparameters that have none of them."""
+"""The changes of `ablate`, one practice at a time, to hyperparameters that have none of them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,10 +11,10 @@ Changes = Mapping[str, Any]  # of hyperparameters, by name
 
 
 def practices(hp: Hyperparameters, task: Task) -> dict[str, Changes]:
-    """The practices that a model's hyperparameters know and that change something, by name, as changes of them.
+    """Return the practices that apply to a model's hyperparameters, by name, as changes of them.
 
-    A schedule earns its keep by the higher rate that it allows: each has five times the rate, and is to be compared
-    with that rate kept constant.
+    A schedule pays by the higher rate that it allows. Each has five times the rate, and is compared with that rate
+    kept constant.
     """
     faster = {"lr": 5 * hp.lr}
     every: dict[str, Changes] = {
@@ -36,22 +36,21 @@ def practices(hp: Hyperparameters, task: Task) -> dict[str, Changes]:
         "epochs × 3": {"epochs": 3 * hp.epochs},
         "epochs × 3, early stopping": {"epochs": 3 * hp.epochs, "patience": 2},
     }
-    there = asdict(hp)
+    current = asdict(hp)
     return {
         name: changes
         for name, changes in every.items()
-        if changes.keys() <= there.keys() and any(there[field] != value for field, value in changes.items())
+        if changes.keys() <= current.keys() and any(current[field] != value for field, value in changes.items())
     }
 
 
 def together(tried: Mapping[str, Changes], gains: Mapping[str, float]) -> dict[str, Changes]:
-    """All practices at once, and those only that helped; of two that set the same, the one that helped more.
+    """Combine all practices, and those that helped; of two that set the same field, the one that helped more.
 
-    Left out are those that train for longer: what they bring is time.
+    Those that train for longer are left out: their gain is time.
 
     Args:
-        found: practices.
-        gains: of each, on the validation rows, so that the test rows choose nothing.
+        gains: by practice, on the validation rows, so that the test rows choose nothing.
     """
     order = sorted((name for name in tried if "epochs" not in tried[name]), key=gains.__getitem__)
     helped = [name for name in order if gains[name] > 0]

@@ -4,7 +4,7 @@ from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Generate, Sampling, Token
 from handlers.language.template import ChatTemplate
 from training.data import DataError
-from training.language.llama import Llama, continued
+from training.language.llama import Llama, continue_prompt
 from training.language.recipe import Expected
 from training.language.tokenizer import LanguageTokenizer
 
@@ -25,55 +25,56 @@ ROUND_TRIPS = (
 
 
 class SelfCheckError(DataError):
-    """Something was read wrongly; nothing is packaged."""
+    """Weights, tokenizer or template were read wrongly; nothing is packaged."""
 
 
 def check_tokenizer(tokenizer: LanguageTokenizer) -> None:
-    """Every text comes back as it was.
+    """Check that each text comes back as it was.
 
     Raises:
-        SelfCheckError: one does not.
+        SelfCheckError: a text does not.
     """
     for text in ROUND_TRIPS:
-        back = tokenizer.text(tokenizer.tokenize(text, False))
-        _require(back == text, f"the tokenizer turns {text!r} into {back!r}")
+        decoded = tokenizer.text(tokenizer.tokenize(text, False))
+        _require(decoded == text, f"the tokenizer turns {text!r} into {decoded!r}")
 
 
 def check_template(template: str, tokenizer: LanguageTokenizer, expected: Expected) -> None:
-    """A question is written for the model as it was trained.
+    """Check that the template renders the question as the model was trained on it.
 
     Raises:
-        SelfCheckError: it is not.
+        SelfCheckError: it does not.
     """
     messages = [{"role": "user", "content": expected.question}]
-    written = ChatTemplate(template, tokenizer.tokenize).tokens(messages)
-    right = tokenizer.tokenize(expected.conversation, True)
-    _require(written == right, f"the template writes {tokenizer.text(written)!r}, not {expected.conversation!r}")
+    tokens = ChatTemplate(template, tokenizer.tokenize).tokens(messages)
+    text = tokenizer.text(tokens)
+    agrees = tokens == tokenizer.tokenize(expected.conversation, True)
+    _require(agrees, f"the template writes {text!r}, not {expected.conversation!r}")
 
 
 def check_reference(module: Llama, tokenizer: LanguageTokenizer, end: int, expected: Expected) -> None:
-    """The weights go on with texts as is known.
+    """Check that the weights continue prompts as the published model does.
 
     Raises:
         SelfCheckError: they do not.
     """
-    for prompt, right in expected.continuations.items():
-        length = len(tokenizer.tokenize(right, False))
-        said = tokenizer.text(continued(module, tokenizer.tokenize(prompt, False), length, end))
-        _require(said == right, f"{prompt!r} goes on with {said!r}, not {right!r}")
+    for prompt, continuation in expected.continuations.items():
+        length = len(tokenizer.tokenize(continuation, False))
+        text = tokenizer.text(continue_prompt(module, tokenizer.tokenize(prompt, False), length, end))
+        _require(text == continuation, f"{prompt!r} goes on with {text!r}, not {continuation!r}")
 
 
 def check_perplexity(name: str, value: float, bound: float) -> None:
-    """A plain text is foreseen.
+    """Check that the perplexity of a plain text is at most ``bound``.
 
     Raises:
-        SelfCheckError: it is not, as where weights were read in the wrong order.
+        SelfCheckError: it is above, as where weights were read in the wrong order.
     """
     _require(value <= bound, f"the perplexity of {name} is {value:.1f} on a plain text; it should be at most {bound:g}")
 
 
 def check_engine(engine: ContinuousBatching, tokenizer: LanguageTokenizer) -> None:
-    """The engine splits texts as the tokenizer does.
+    """Check that the engine splits texts as the tokenizer does.
 
     Raises:
         SelfCheckError: it does not.
@@ -86,19 +87,19 @@ def check_engine(engine: ContinuousBatching, tokenizer: LanguageTokenizer) -> No
 def check_answer(
     engine: ContinuousBatching, tokenizer: LanguageTokenizer, template: ChatTemplate, expected: Expected
 ) -> None:
-    """The engine answers the question as is known of the published weights.
+    """Check that the engine answers the question as the published model does.
 
     Raises:
         SelfCheckError: it does not.
     """
-    said = greedy(engine, template.tokens([{"role": "user", "content": expected.question}]), ANSWER)
-    text = tokenizer.text(said)
-    said_so = text.startswith(expected.answer)
-    _require(said_so, f"{expected.question!r} is answered with {text!r}; it should begin with {expected.answer!r}")
+    prompt = template.tokens([{"role": "user", "content": expected.question}])
+    text = tokenizer.text(greedy(engine, prompt, ANSWER))
+    agrees = text.startswith(expected.answer)
+    _require(agrees, f"{expected.question!r} is answered with {text!r}; it should begin with {expected.answer!r}")
 
 
 def greedy(engine: ContinuousBatching, prompt: list[int], length: int) -> list[int]:
-    """The likeliest tokens after a prompt, from an engine that has nothing else to do."""
+    """Return the likeliest tokens after a prompt, from an engine that has nothing else to do."""
     engine.add(Generate("alone", prompt, length, Sampling(temperature=0)))
     tokens: list[int] = []
     while engine.usage.running or engine.usage.waiting:
@@ -106,6 +107,6 @@ def greedy(engine: ContinuousBatching, prompt: list[int], length: int) -> list[i
     return tokens
 
 
-def _require(right: bool, what: str) -> None:
-    if not right:
-        raise SelfCheckError(f"{what}: the weights or what reads them is damaged, and nothing is packaged")
+def _require(agrees: bool, fault: str) -> None:
+    if not agrees:
+        raise SelfCheckError(f"{fault}: the weights or what reads them is damaged, and nothing is packaged")

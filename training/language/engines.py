@@ -18,16 +18,16 @@ EXTRAS: dict[Engine, str] = {"llama.cpp": "chat-llama", "openvino": "chat"}
 
 
 def choose(named: Engine | None) -> Engine:
-    """The engine that is asked for, else the fastest that is installed.
+    """Return the engine ``named``, or with None the fastest that is installed.
 
     Raises:
-        DataError: it is not installed; says how it is.
+        DataError: it is not installed; says how to install it.
     """
     for engine, module in MODULES.items():
         if named in (engine, None) and importlib.util.find_spec(module):
             return engine
-    wanted = named or "openvino"
-    raise DataError(f"the engine {wanted} is not installed: {install(EXTRAS[wanted])}")
+    missing = named or "openvino"
+    raise DataError(f"the engine {missing} is not installed: {install(EXTRAS[missing])}")
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def usable(engine: Engine) -> Iterator[None]:
     """Turn an engine's failure to load or compute a model into one sentence.
 
     Raises:
-        DataError: it cannot be used on this machine; says why.
+        DataError: the engine cannot be used on this machine; says why.
     """
     try:
         yield
@@ -52,12 +52,12 @@ def prepare(engine: Engine, folder: Path) -> None:
 
 
 def files(engine: Engine, folder: Path) -> list[Path]:
-    """What the engine reads."""
+    """Return the files that the engine reads."""
     return sorted((folder / engine).iterdir()) if engine == "openvino" else [folder / MODEL]
 
 
 def decoder(engine: Engine, folder: Path, context: int) -> Decoder:
-    """What computes logits for one sequence of so many tokens."""
+    """Open a decoder for one sequence of at most ``context`` tokens."""
     if engine == "openvino":
         from handlers.language.decoders.openvino import OpenVinoDecoder
 

@@ -8,29 +8,26 @@ from typing import Any
 from handlers.contract import Array
 from training.data import DataError
 
-QUANTIZATIONS = {"Q8_0": 7, "F16": 1}  # and the number that the key general.file_type has for each
-CONTROL = 3  # the type of a token that is no text
+QUANTIZATIONS = {"Q8_0": 7, "F16": 1}  # by name, the value of the key general.file_type
+CONTROL = 3  # type of the tokens that are no text
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the keys of a file say of the model; its architecture is Llama's.
+    """The model as the keys of its file describe it; its architecture is Llama's.
 
     Attributes:
-        context: tokens that it was trained for.
-        layers: of the network.
-        width: of a token's vector.
+        context: length in tokens of the sequences in training.
+        width: size of a token's vector.
         inner: width inside a layer's feed-forward part.
-        heads: of attention.
         kv_heads: heads of keys and values; several heads share one.
         rope_base: base of the rotary embedding's frequencies.
-        epsilon: of the norms.
+        epsilon: added under the root by the norms.
         tokens: the vocabulary, bytes written as printable characters.
         control: numbers of the tokens that are no text.
-        merges: of the byte-pair encoding, the first first.
+        merges: pairs of the byte-pair encoding, in the order of their application.
         end: number of the token that ends an answer.
-        template: for conversations, in Jinja.
-        license: as the file names it.
+        template: Jinja template of conversations.
     """
 
     context: int
@@ -49,23 +46,23 @@ class Metadata:
     license: str
 
 
-def read(path: Path) -> tuple[Metadata, dict[str, Array]]:
-    """A file's metadata and weights.
+def read_gguf(path: Path) -> tuple[Metadata, dict[str, Array]]:
+    """Read a file's metadata and weights.
 
     Returns:
-        Weights in float32 by their names in the file, of each matrix ``(outputs, inputs)``. The rows of queries' and
-        keys' matrices are in the order of Hugging Face, for a rotary embedding that turns a head's first half against
-        its second; in the file two neighbours are turned against each other.
+        Weights in float32 by their names in the file; a matrix is ``(outputs, inputs)``. The rows of queries' and
+        keys' matrices are in the order of Hugging Face: the rotary embedding turns a head's first half against its
+        second. In the file it turns two neighbours against each other.
 
     Raises:
-        DataError: it is no such file, or of another architecture.
+        DataError: it is no GGUF file, or of another architecture.
     """
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
     try:
         reader = GGUFReader(path)
-    except (OSError, ValueError, IndexError) as error:  # the last where it ends early
+    except (OSError, ValueError, IndexError) as error:  # IndexError: the file ends early
         raise DataError(f"{path} is no GGUF file: {error}") from error
     metadata = _metadata(path, {name: field.contents for name, field in reader.fields.items()})
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
@@ -75,13 +72,12 @@ def read(path: Path) -> tuple[Metadata, dict[str, Array]]:
     return metadata, weights
 
 
-def write(source: Path, metadata: Metadata, weights: Mapping[str, Array], target: Path, quantization: str) -> None:
-    """Write a file with the keys of another.
+def write_gguf(source: Path, metadata: Metadata, weights: Mapping[str, Array], target: Path, quantization: str) -> None:
+    """Write a file with the keys of ``source``.
 
     Args:
-        source: has the keys.
-        metadata: what they say.
-        weights: as ``read`` gives them; matrices are quantized, vectors stay float32.
+        metadata: the keys of ``source``.
+        weights: as ``read_gguf`` returns them; matrices are quantized, vectors stay float32.
         quantization: a key of ``QUANTIZATIONS``. Q8_0 is blocks of 32 weights in 8 bits that share a scale in 16.
     """
     from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, Keys
@@ -109,18 +105,18 @@ def write(source: Path, metadata: Metadata, weights: Mapping[str, Array], target
 
 
 def _rotated_heads(name: str, metadata: Metadata) -> int:
-    """Of a matrix whose rows a rotary embedding turns, such as ``blk.0.attn_q.weight``, its heads; 0 of another."""
+    """Return a matrix's heads if a rotary embedding turns its rows, such as ``blk.0.attn_q.weight``; else 0."""
     heads = {"attn_q": metadata.heads, "attn_k": metadata.kv_heads}
     return heads.get(name.removesuffix(".weight").rpartition(".")[2], 0)
 
 
 def halved(matrix: Array, heads: int) -> Array:
-    """Rows in pairs of neighbours ``(heads * size, inputs)``, to each head's first halves before its second ones."""
+    """Reorder rows ``(heads * size, inputs)`` from pairs of neighbours to each head's first half before its second."""
     return matrix.reshape(heads, -1, 2, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)
 
 
 def interleaved(matrix: Array, heads: int) -> Array:
-    """The inverse of ``halved``."""
+    """Invert ``halved``."""
     return matrix.reshape(heads, 2, -1, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)
 
 

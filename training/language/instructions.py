@@ -19,7 +19,7 @@ from training.language.tokenizer import LanguageTokenizer
 
 LONGEST = 512  # tokens of a conversation; a longer one would need much more memory
 FEWEST = 10  # conversations, one of which is held out
-HOLD_OUT = 10  # one of so many
+HOLD_OUT = 10  # of this many conversations one is held out
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,7 +36,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Conversation:
-    """Tokens, of which the last ones are the answer that is learned, its end among them."""
+    """The tokens of a conversation, and how many of them, the last, are the answer to learn; its end is one of them."""
 
     tokens: list[int]
     answer: int
@@ -44,12 +44,11 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Instructions:
-    """What a file holds.
+    """The conversations of a file, and its SHA-256.
 
     Attributes:
-        learned: conversations to learn.
-        held_out: others, to measure.
-        sha256: of the file.
+        learned: conversations that the model is fitted to.
+        held_out: conversations that it is measured on.
     """
 
     learned: list[Conversation]
@@ -57,15 +56,14 @@ class Instructions:
     sha256: str
 
 
-def read(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> Instructions:
-    """A file's conversations; one in ten is held out.
+def read_instructions(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> Instructions:
+    """Read a file's conversations; one in ten is held out.
 
     Args:
-        template: of the model, for conversations.
         end: the token that ends an answer.
 
     Raises:
-        DataError: it cannot be read; names the line and what is wrong with it.
+        DataError: the file cannot be read; names the line and what is wrong with it.
     """
     try:
         content = path.read_bytes()
@@ -88,17 +86,17 @@ def read(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> I
 
 
 def _messages(line: bytes) -> list[dict[str, str]]:
-    read = msgspec.json.decode(line, type=_Line)
-    if read.messages and (read.instruction or read.input or read.response):
+    record = msgspec.json.decode(line, type=_Line)
+    if record.messages and (record.instruction or record.input or record.response):
         raise ValueError("it has `messages` and another form as well; one of the two is meant")
-    if not read.messages:
-        prompt = "\n\n".join(filter(None, (read.instruction, read.input)))
-        read.messages = [_Message("user", prompt), _Message("assistant", read.response)]
-    if read.messages[-1].role != "assistant" or len(read.messages) < 2:
+    if not record.messages:
+        prompt = "\n\n".join(filter(None, (record.instruction, record.input)))
+        record.messages = [_Message("user", prompt), _Message("assistant", record.response)]
+    if record.messages[-1].role != "assistant" or len(record.messages) < 2:
         raise ValueError("the last message must be the assistant's, after another")
-    if not all(message.content.strip() for message in read.messages):
+    if not all(message.content.strip() for message in record.messages):
         raise ValueError("a message is empty; it needs `messages`, or `instruction` and `response`")
-    return [{"role": message.role, "content": message.content} for message in read.messages]
+    return [{"role": message.role, "content": message.content} for message in record.messages]
 
 
 def _conversation(

@@ -11,11 +11,7 @@ from training.language.gguf_file import Metadata
 
 
 class Llama(nn.Module):
-    """A decoder of tokens (Touvron et al. 2023), with grouped-query attention, the output tied to the embedding.
-
-    Args:
-        metadata: its sizes.
-    """
+    """A decoder of tokens (Touvron et al. 2023), with grouped-query attention, the output tied to the embedding."""
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__()
@@ -53,7 +49,7 @@ class _Layer(nn.Module):
         x = self.attention_norm(vectors)
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
         mixed = functional.scaled_dot_product_attention(
-            _turned(query, cos, sin), _turned(key, cos, sin), value, is_causal=True, enable_gqa=True
+            _rotate(query, cos, sin), _rotate(key, cos, sin), value, is_causal=True, enable_gqa=True
         )
         vectors = vectors + self.output(mixed.transpose(1, 2).flatten(2))
         x = self.feed_norm(vectors)
@@ -66,19 +62,18 @@ class _Layer(nn.Module):
 
 
 def _turns(length: int, size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each position's angles, ``(length, size)`` (rotary embedding, Su et al. 2021)."""
+    """Return cosine and sine of each position's angles, ``(length, size)`` (rotary embedding, Su et al. 2021)."""
     frequencies = base ** (-torch.arange(0, size, 2) / size)
     angles = torch.outer(torch.arange(length), frequencies).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat([-second, first], -1) * sin
 
 
-# Of a layer's parts, their names in a GGUF file.
-PARTS = {
+PARTS = {  # names of a layer's parts in this module and in a GGUF file
     "attention_norm": "attn_norm",
     "query": "attn_q",
     "key": "attn_k",
@@ -91,8 +86,8 @@ PARTS = {
 }
 
 
-def names(metadata: Metadata) -> dict[str, str]:
-    """Each parameter's name in this module and its name in a GGUF file."""
+def parameter_names(metadata: Metadata) -> dict[str, str]:
+    """Map each parameter's name in this module to its name in a GGUF file."""
     layers = {
         f"layers.{number}.{part}.weight": f"blk.{number}.{stored}.weight"
         for number in range(metadata.layers)
@@ -102,22 +97,22 @@ def names(metadata: Metadata) -> dict[str, str]:
 
 
 def llama(metadata: Metadata, weights: Mapping[str, Array]) -> Llama:
-    """The network with weights of a GGUF file, for evaluation."""
+    """Build the network with the weights of a GGUF file, for evaluation."""
     with torch.device("meta"):
         module = Llama(metadata)
-    state = {name: torch.from_numpy(weights[stored].copy()) for name, stored in names(metadata).items()}
+    state = {name: torch.from_numpy(weights[stored].copy()) for name, stored in parameter_names(metadata).items()}
     module.load_state_dict(state, assign=True)
     return module.eval()
 
 
-def exported(module: Llama, metadata: Metadata) -> dict[str, Array]:
-    """The network's weights by their names in a GGUF file: the inverse of ``llama``."""
+def export_weights(module: Llama, metadata: Metadata) -> dict[str, Array]:
+    """Return the network's weights by their names in a GGUF file: the inverse of ``llama``."""
     state = module.state_dict()
-    return {stored: state[name].numpy() for name, stored in names(metadata).items()}
+    return {stored: state[name].numpy() for name, stored in parameter_names(metadata).items()}
 
 
-def continued(module: Llama, prompt: Sequence[int], length: int, end: int) -> list[int]:
-    """The likeliest tokens that follow a prompt, so many or up to the end; each computes all before it anew."""
+def continue_prompt(module: Llama, prompt: Sequence[int], length: int, end: int) -> list[int]:
+    """Return the likeliest tokens after a prompt, ``length`` or up to ``end``; each computes all before it anew."""
     tokens = list(prompt)
     with torch.inference_mode():
         while len(tokens) < len(prompt) + length and (len(tokens) == len(prompt) or tokens[-1] != end):

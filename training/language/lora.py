@@ -16,7 +16,7 @@ from training.language.llama import Llama
 from training.language.recipe import LanguageHyperparameters
 
 ADAPTED = ("query", "key", "value", "output")
-SCALE = 2.0  # of the changes; the paper's alpha divided by the rank
+SCALE = 2.0  # factor of the changes: the paper's alpha divided by the rank
 CLIP = 1.0  # the gradient's largest norm
 
 
@@ -24,8 +24,7 @@ class Adapted(nn.Module):
     """A linear layer with a change of low rank, which begins at zero.
 
     Args:
-        layer: without bias; it does not learn.
-        rank: of the change.
+        layer: without bias; its weights are not fitted.
     """
 
     def __init__(self, layer: nn.Linear, rank: int) -> None:
@@ -39,8 +38,8 @@ class Adapted(nn.Module):
         plain: Tensor = self.layer(x)
         return plain + SCALE * functional.linear(functional.linear(x, self.down), self.up)
 
-    def merged(self) -> nn.Linear:
-        """The layer with the change added to its weights."""
+    def merge(self) -> nn.Linear:
+        """Add the change to the layer's weights, and return the layer."""
         with torch.no_grad():
             self.layer.weight += SCALE * self.up @ self.down
         return self.layer
@@ -52,13 +51,10 @@ def tune(
     hp: LanguageHyperparameters,
     step: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Fit a network to the answers of conversations; it is changed in place.
+    """Fit a pretrained network to the answers of conversations, in place.
 
     Args:
-        module: the pretrained network.
-        learned: conversations.
-        hp: rank, epochs, batch size, learning rate and seed.
-        step: is told the loss now and then.
+        step: receives the loss after each tenth step.
     """
     torch.manual_seed(hp.seed)
     module.requires_grad_(False)
@@ -73,26 +69,26 @@ def tune(
         order = torch.randperm(len(learned)).tolist()
         for number in range(batches):
             chosen = [learned[i] for i in order[number * hp.batch_size : (number + 1) * hp.batch_size]]
-            logprobs = answers(module, chosen)
-            loss = -torch.cat(logprobs).mean()
+            loss = -torch.cat(answer_logprobs(module, chosen)).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, CLIP)
             optimizer.step()
             schedule.step()
-            done = epoch * batches + number + 1
-            if done % 10 == 0 or done == hp.epochs * batches:
-                step(f"step {done} of {hp.epochs * batches}: loss {loss.item():.3f}")
+            steps = epoch * batches + number + 1
+            if steps % 10 == 0 or steps == hp.epochs * batches:
+                step(f"step {steps} of {hp.epochs * batches}: loss {loss.item():.3f}")
     for layer in module.layers:
         for name in ADAPTED:
-            setattr(layer, name, getattr(layer, name).merged())
+            setattr(layer, name, getattr(layer, name).merge())
     module.requires_grad_(False)
 
 
-def answers(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor]:
-    """Of each conversation the log-probabilities of its answer's tokens, FP32 ``(answer,)``."""
+def answer_logprobs(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor]:
+    """Return the log-probabilities of the tokens of each conversation's answer, FP32 ``(answer,)``."""
     longest = max(len(conversation.tokens) for conversation in conversations)
-    # What follows a conversation is seen by nothing before it, so any token fills it up.
+
+    # Attention is causal, so that any token may fill up a shorter conversation.
     tokens = torch.tensor(
         [conversation.tokens + [0] * (longest - len(conversation.tokens)) for conversation in conversations]
     )
@@ -100,14 +96,14 @@ def answers(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor
     rows = []
     for row, conversation in zip(logits, conversations, strict=True):
         end = len(conversation.tokens) - 1
-        part = row[end - conversation.answer : end]
-        wanted = torch.tensor(conversation.tokens[-conversation.answer :])
-        rows.append(-functional.cross_entropy(part, wanted, reduction="none"))
+        logits_of_answer = row[end - conversation.answer : end]
+        targets = torch.tensor(conversation.tokens[-conversation.answer :])
+        rows.append(-functional.cross_entropy(logits_of_answer, targets, reduction="none"))
     return rows
 
 
 def perplexity(module: Llama, conversations: Sequence[Conversation]) -> float:
-    """Of the answers of conversations, all tokens together."""
+    """Return the perplexity of the answers of conversations, over all their tokens together."""
     with torch.inference_mode():
-        logprobs = [row for conversation in conversations for row in answers(module, [conversation])]
+        logprobs = [row for conversation in conversations for row in answer_logprobs(module, [conversation])]
     return math.exp(-torch.cat(logprobs).double().mean())

@@ -1,4 +1,4 @@
-"""How well a language model foresees a text, by the reference and by an engine."""
+"""Perplexity of a language model on a text, by the reference and by an engine."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from handlers.language.batching import Decoder, Part
 from training.language.llama import Llama
 
 
-class Foreseen(NamedTuple):
-    """What was foreseen of a text.
+class TextPrediction(NamedTuple):
+    """A model's predictions of the tokens of a text.
 
     Attributes:
         logprobs: FP64 ``(n - 1,)``, the natural logarithm of each token's probability, from the second on.
-        likeliest: INT64 ``(n - 1,)``, the token that was held the likeliest instead.
+        likeliest: INT64 ``(n - 1,)``, the token with the highest probability.
     """
 
     logprobs: Array
@@ -25,30 +25,30 @@ class Foreseen(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """The exponential of the mean negative log-probability; of one who guesses, the size of the vocabulary."""
+        """Exponential of the mean negative log-probability; the size of the vocabulary for uniform guesses."""
         return math.exp(-self.logprobs.mean())
 
 
-def by_reference(module: Llama, tokens: Sequence[int]) -> Foreseen:
-    """What the network in float32 foresees of at least two tokens."""
+def by_reference(module: Llama, tokens: Sequence[int]) -> TextPrediction:
+    """Predict a text of at least two tokens by the network in float32."""
     with torch.inference_mode():
         (logits,) = module(torch.tensor([tokens]))
-    return _foreseen(logits[:-1].numpy(), tokens)
+    return _predict(logits[:-1].numpy(), tokens)
 
 
-def by_engine(decoder: Decoder, tokens: Sequence[int]) -> Foreseen:
-    """What an engine foresees of at least two tokens, given one by one as when it generates."""
+def by_engine(decoder: Decoder, tokens: Sequence[int]) -> TextPrediction:
+    """Predict a text of at least two tokens by an engine, token by token as when it generates."""
     rows = [decoder.decode([Part(0, place, [token], True)])[0].copy() for place, token in enumerate(tokens[:-1])]
     decoder.truncate(0, 0)
-    return _foreseen(np.stack(rows), tokens)
+    return _predict(np.stack(rows), tokens)
 
 
-def compare(engine: Foreseen, reference: Foreseen) -> dict[str, int | float]:
-    """How far an engine is from the reference on the same text.
+def compare(engine: TextPrediction, reference: TextPrediction) -> dict[str, int | float]:
+    """Compare an engine with the reference on the same text.
 
     Returns:
-        ``rows`` (tokens), ``perplexity`` (the relative difference), ``logprob`` (the mean absolute difference) and
-        ``likeliest`` (the share of tokens at which another was the likeliest).
+        ``rows`` (tokens), ``perplexity`` (relative difference), ``logprob`` (mean absolute difference) and
+        ``likeliest`` (share of tokens at which another was the likeliest).
     """
     return {
         "rows": len(reference.logprobs),
@@ -58,9 +58,9 @@ def compare(engine: Foreseen, reference: Foreseen) -> dict[str, int | float]:
     }
 
 
-def _foreseen(logits: Array, tokens: Sequence[int]) -> Foreseen:
-    """From float32 ``(n - 1, vocabulary)`` logits."""
+def _predict(logits: Array, tokens: Sequence[int]) -> TextPrediction:
+    """Evaluate float32 ``(n - 1, vocabulary)`` logits on the tokens of the text."""
     wide = logits.astype(np.float64)
     top = wide.max(1, keepdims=True)
     total = np.log(np.exp(wide - top).sum(1)) + top[:, 0]
-    return Foreseen(wide[np.arange(len(wide)), tokens[1:]] - total, logits.argmax(1))
+    return TextPrediction(wide[np.arange(len(wide)), tokens[1:]] - total, logits.argmax(1))

@@ -1,4 +1,4 @@
-"""The way of a language model: weights -> self-checks -> quantize -> engine -> evaluate -> contract -> archive."""
+"""The pipeline of a language model: weights -> self-checks -> quantize -> engine -> evaluate -> contract -> archive."""
 
 import importlib.metadata
 import tempfile
@@ -21,10 +21,9 @@ from serving.archive import ASSETS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
 from training.language import checks, engines, lora, perplexity, weights
-from training.language import instructions as instructing
-from training.language.gguf_file import Metadata, read, write
-from training.language.instructions import Instructions
-from training.language.llama import Llama, exported, llama
+from training.language.gguf_file import Metadata, read_gguf, write_gguf
+from training.language.instructions import Instructions, read_instructions
+from training.language.llama import Llama, export_weights, llama
 from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
@@ -42,9 +41,6 @@ def train(
 ) -> Result:
     """Check, quantize, evaluate, package and register one version of a language model.
 
-    Args:
-        folders: whose cache gets its weights.
-
     Raises:
         KeyError: no such preset.
         DataError: the weights cannot be had, no engine is installed, the instructions cannot be read, or a self-check
@@ -54,7 +50,7 @@ def train(
     engine = engines.choose(hp.engine)  # before the work, should there be none
     step("reading the weights")
     source = weights.fetch(recipe.weights, folders.cache)
-    metadata, published = read(source)
+    metadata, published = read_gguf(source)
     tokenizer = LanguageTokenizer(metadata)
     step("checking tokenizer, template and weights")
     checks.check_tokenizer(tokenizer)
@@ -62,20 +58,20 @@ def train(
     reference = llama(metadata, published)
     checks.check_reference(reference, tokenizer, metadata.end, recipe.expected)
     passage = tokenizer.tokenize(PASSAGE.read_text("utf-8"), False)
-    foreseen = perplexity.by_reference(reference, passage)
-    checks.check_perplexity("the weights in float32", foreseen.perplexity, recipe.expected.perplexity)
+    plain = perplexity.by_reference(reference, passage)
+    checks.check_perplexity("the weights in float32", plain.perplexity, recipe.expected.perplexity)
     tuned: Tuning | None = None
     conversations: Conversations | None = None
     if options.instructions:
-        told = instructing.read(options.instructions, metadata.template, tokenizer, metadata.end)
-        conversations = Conversations(told.sha256, len(told.learned), len(told.held_out))
-        tuned = _tune(reference, told, hp, foreseen.perplexity, step)
-        foreseen = perplexity.by_reference(reference, passage)
-        published = exported(reference, metadata)
+        talks = read_instructions(options.instructions, metadata.template, tokenizer, metadata.end)
+        conversations = Conversations(talks.sha256, len(talks.learned), len(talks.held_out))
+        tuned = _tune(reference, talks, hp, plain.perplexity, step)
+        plain = perplexity.by_reference(reference, passage)
+        published = export_weights(reference, metadata)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         step(f"quantizing to {hp.quantization}, for {engine}")
-        write(source, metadata, published, folder / MODEL, hp.quantization)
+        write_gguf(source, metadata, published, folder / MODEL, hp.quantization)
         with engines.usable(engine):
             engines.prepare(engine, folder)
         step(f"evaluating on {len(passage) - 1:,} tokens of a plain text, as {engine} computes it")
@@ -96,14 +92,14 @@ def train(
             primary="perplexity",
             rows=len(passage) - 1,
             metrics={"perplexity": served.perplexity},
-            baselines={"float32": {"perplexity": foreseen.perplexity}},
+            baselines={"float32": {"perplexity": plain.perplexity}},
             speed=speed(opened, passage, engine),
             instructions=tuned,
         )
         lineage = msgspec.structs.replace(
             _lineage(recipe, name, hp, metadata, engine),
             instructions=conversations,
-            parity=perplexity.compare(served, foreseen),
+            parity=perplexity.compare(served, plain),
             graph_sha256={path.name: file_sha256(path) for path in engines.files(engine, folder)},
         )
         draft = _contract(recipe, evaluation, lineage)
@@ -123,10 +119,10 @@ def train(
 def _tune(
     module: Llama, talks: Instructions, hp: LanguageHyperparameters, passage: float, step: Callable[[str], None]
 ) -> Tuning:
-    """Fit the network to conversations; what came of it for the held-out answers.
+    """Fit the network to conversations, and return the perplexity of the held-out answers before and after.
 
     Args:
-        passage: the perplexity of the plain passage before.
+        passage: perplexity of the plain passage before.
     """
     step(f"fine-tuning on {len(talks.learned):,} conversations")
     before = lora.perplexity(module, talks.held_out)
@@ -152,9 +148,9 @@ def _contract(recipe: LanguageRecipe, evaluation: Evaluation, lineage: Lineage) 
 def _example(
     contract: ModelContract, engine: ContinuousBatching, template: ChatTemplate, expected: Expected
 ) -> Example:
-    """A prompt as a native request, and what the model answers."""
-    prompt, right = next(iter(expected.continuations.items()))
-    request = {"prompt": prompt, "max_tokens": len(engine.tokenize(right, False)), "temperature": 0}
+    """Return a prompt as a native request, and the model's answer."""
+    prompt, continuation = next(iter(expected.continuations.items()))
+    request = {"prompt": prompt, "max_tokens": len(engine.tokenize(continuation, False)), "temperature": 0}
     answer, cause = ChatHandler(contract, engine, template).answer(msgspec.json.encode(request))
     if "text" not in answer:
         raise RuntimeError(f"{contract.name} refuses its own example: {answer}") from cause

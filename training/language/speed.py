@@ -1,4 +1,4 @@
-"""How fast an engine generates on this machine, in the process itself."""
+"""An engine's speed of generation on this machine, in the process itself."""
 
 import statistics
 import time
@@ -14,16 +14,15 @@ ROUNDS = 3
 
 
 def speed(engine: ContinuousBatching, text: Sequence[int], name: str) -> Speed:
-    """Tokens a second, greedy, of one stream and of all slots at once, and the seconds to one stream's first token.
+    """Measure tokens a second, greedy, of one stream and of all slots, and the seconds to one stream's first token.
 
     Args:
-        engine: that nobody else uses.
-        text: tokens, more than a prompt; each prompt begins elsewhere in them, so that none is known from before.
-        name: of the engine.
+        engine: nobody else uses it.
+        text: tokens, more than a prompt; each prompt begins elsewhere in them, so that no cache knows it.
 
     Returns:
-        Medians of three rounds: ``tokens_per_second`` by the number of streams, from the last first token to the first
-        end, and ``first_token_seconds``. A round in which an answer has no token counts as no speed.
+        Medians of three rounds. ``tokens_per_second`` is by the number of streams, from the last first token to the
+        first end. A round in which an answer has no token counts as a speed of 0.
     """
     by_streams: dict[int, list[tuple[float, float]]] = {1: [], engine.slots: []}
     start = 0
@@ -43,7 +42,7 @@ def speed(engine: ContinuousBatching, text: Sequence[int], name: str) -> Speed:
 
 
 def _run(engine: ContinuousBatching, prompts: Sequence[Sequence[int]], name: str) -> tuple[float, float]:
-    """Seconds to the first token of all, and tokens a second while all prompts are answered."""
+    """Return the seconds to the first token, and tokens a second while all prompts are answered."""
     times: dict[str, list[float]] = {f"{name}-{i}": [] for i in range(len(prompts))}
     started = time.perf_counter()
     for ident, prompt in zip(times, prompts, strict=True):

@@ -6,15 +6,11 @@ from training.language.gguf_file import Metadata
 
 
 class LanguageTokenizer:
-    """Byte-level byte-pair encoding (Radford et al. 2019), each digit a token of its own.
-
-    Args:
-        metadata: with vocabulary and merges.
-    """
+    """Byte-level byte-pair encoding (Radford et al. 2019), each digit a token of its own."""
 
     def __init__(self, metadata: Metadata) -> None:
         vocabulary = {token: number for number, token in enumerate(metadata.tokens)}
-        merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in metadata.merges)]
+        merges = [(first, second) for first, _, second in (merge.partition(" ") for merge in metadata.merges)]
         self._plain = _tokenizer(vocabulary, merges)
         self._special = _tokenizer(vocabulary, merges)
         self._special.add_special_tokens(
@@ -22,12 +18,12 @@ class LanguageTokenizer:
         )
 
     def tokenize(self, text: str, special: bool) -> list[int]:
-        """Split text into tokens; ``special`` for a template, whose control tokens are meant."""
+        """Split text into tokens; ``special`` for a template, whose control tokens are no plain text."""
         numbers: list[int] = (self._special if special else self._plain).encode(text, add_special_tokens=False).ids
         return numbers
 
     def text(self, tokens: list[int]) -> str:
-        """The text of tokens, control tokens left out."""
+        """Return the text of tokens, control tokens left out."""
         return str(self._special.decode(tokens, skip_special_tokens=True))
 
 

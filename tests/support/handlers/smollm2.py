@@ -9,7 +9,7 @@ from handlers.language.decoders.openvino import convert
 from serving.registry import Registry
 from serving.settings import ROOT, Folders
 from tests.support.kept import keep, sources
-from training.language.gguf_file import read, write
+from training.language.gguf_file import read_gguf, write_gguf
 from training.language.weights import fetch
 from training.recipes import missing
 from training.recipes.chat import recipe
@@ -54,5 +54,5 @@ def chat_store() -> Path:
 def quantized(target: Path) -> Path:
     """The weights in Q8_0."""
     source = weights()
-    write(source, *read(source), target, "Q8_0")
+    write_gguf(source, *read_gguf(source), target, "Q8_0")
     return target

@@ -14,7 +14,7 @@ from handlers.contract import Array
 from handlers.language.batching import Part
 from training.language import gguf_file
 from training.language.gguf_file import Metadata
-from training.language.llama import PARTS, Llama, exported, llama
+from training.language.llama import PARTS, Llama, export_weights, llama
 from training.language.recipe import Expected
 from training.language.tokenizer import LanguageTokenizer
 
@@ -54,7 +54,7 @@ class Tiny:
 
 
 def load(path: Path) -> Tiny:
-    metadata, weights = gguf_file.read(path)
+    metadata, weights = gguf_file.read_gguf(path)
     return Tiny(path, metadata, weights, LanguageTokenizer(metadata))
 
 
@@ -100,7 +100,7 @@ def teach(tiny: Tiny, target: Path) -> Path:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    gguf_file.write(tiny.path, tiny.metadata, exported(module, tiny.metadata), target, "Q8_0")
+    gguf_file.write_gguf(tiny.path, tiny.metadata, export_weights(module, tiny.metadata), target, "Q8_0")
     return target
 
 

@@ -14,7 +14,7 @@ from training import recipes
 from training.__main__ import app
 from training.fit import fit
 from training.improve.ablate import START, Ablation, OutOfTimeError, ablate
-from training.improve.ablation_plot import draw
+from training.improve.ablation_plot import draw_ablation
 from training.improve.budget import Budget, measure, within
 from training.improve.variants import practices, together
 from training.recipe import Hyperparameters, Recipe
@@ -156,7 +156,7 @@ def test_the_table_has_a_line_a_variant_in_percent(result: dict[str, Any]) -> No
 
 
 def test_the_picture_is_drawn(result: dict[str, Any], tmp_path: Path) -> None:
-    draw(Ablation.from_document(result), tmp_path / "ablation.png")
+    draw_ablation(Ablation.from_document(result), tmp_path / "ablation.png")
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 

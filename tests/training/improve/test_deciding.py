@@ -86,7 +86,7 @@ def test_runs_that_were_kept_of_another_metric_are_not_taken_for_runs_of_this_on
 def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     from training.improve import search
-    from training.improve.search_report import BEST, draw, gain
+    from training.improve.search_report import BEST, draw_search, gain
 
     told: list[str] = []
     options = (Folders(CACHE, tmp_path), Budget(trials=6, seeds=1), None, 0)
@@ -107,7 +107,7 @@ def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
     assert result["better"] == (gain(by.name, found.rows, "validation")[0] > 0)
     assert f"| {by.name}, watched |" in found.markdown()
     assert BEST in found.markdown()
-    draw(found, tmp_path / "search.png")
+    draw_search(found, tmp_path / "search.png")
     plain = search.search(Corners(None), *options)
     assert plain.metric == "accuracy"
     assert len(plain.trials) == 6  # of a study of its own

@@ -13,7 +13,7 @@ from torch import nn
 from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from training import fit
-from training.improve.learning_curve import CurveOptions, LearningCurve, draw, learning_curve, print_curve
+from training.improve.learning_curve import CurveOptions, LearningCurve, draw_curve, learning_curve, print_curve
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
@@ -96,7 +96,7 @@ def test_its_table_has_a_line_a_run_and_a_baseline_and_a_column_a_slice(curve: d
 
 def test_its_picture_is_drawn(curve: dict[str, Any], tmp_path: Path) -> None:
     picture = tmp_path / "practices" / "learning-curve-quadrants.png"
-    draw(LearningCurve.from_document(curve), picture)
+    draw_curve(LearningCurve.from_document(curve), picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -42,7 +42,7 @@ ROWS = (
 
 
 def test_the_page_is_what_the_command_writes() -> None:
-    assert (DOCS / "practices.md").read_text() == document.rendered(DOCS / document.RESULTS)
+    assert (DOCS / "practices.md").read_text() == document.render_folder(DOCS / document.RESULTS)
 
 
 def test_every_result_has_a_row_in_the_table_at_the_top() -> None:
@@ -165,7 +165,7 @@ def test_a_result_is_written_where_the_page_finds_it(tmp_path: Path) -> None:
     path = document.write_result(REPORT, tmp_path / "practices")
     assert path == tmp_path / "practices" / "report-wine.json"
     assert document.read_results(tmp_path / "practices") == {"report-wine": REPORT}
-    assert document.write(tmp_path).read_text() == document.render({"report-wine": REPORT})
+    assert document.write_page(tmp_path).read_text() == document.render({"report-wine": REPORT})
 
 
 @pytest.mark.parametrize(

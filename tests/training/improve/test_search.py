@@ -28,7 +28,7 @@ optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
 from training.improve import search  # noqa: E402
-from training.improve.search_report import BEST, Search, draw, gain  # noqa: E402
+from training.improve.search_report import BEST, Search, draw_search, gain  # noqa: E402
 
 
 class Corners(Quadrants):
@@ -180,7 +180,7 @@ def test_the_report_says_what_both_do(result: dict[str, Any], tmp_path: Path) ->
     assert "| slow | " in text
     assert f"| {BEST} | " in text
     assert "`lr` " in text
-    draw(Search.from_document(result), tmp_path / "search.png")
+    draw_search(Search.from_document(result), tmp_path / "search.png")
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -221,7 +221,7 @@ def test_a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_go
         host, *rest = process
         trial.set_user_attr(search.PROCESS, (host or platform.node(), *rest))
     else:
-        monkeypatch.setattr(search, "UNTOLD", -1e9)
+        monkeypatch.setattr(search, "UNREPORTED", -1e9)
     told: list[str] = []
     study = opened(tmp_path, told)
     if process and process[0]:  # another machine may still be at it

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.training.tiny import END, TEMPLATE, Tiny
 from training.data import DataError, sha256
-from training.language.instructions import FEWEST, LONGEST, Instructions, read
+from training.language.instructions import FEWEST, LONGEST, Instructions, read_instructions
 
 PLAIN = {"instruction": "Answer.", "response": "Yes."}
 
@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
 
 def read_lines(file: Path, tiny: Tiny, *lines: dict[str, Any] | str) -> Instructions:
     file.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
-    return read(file, TEMPLATE, tiny.tokenizer, END)
+    return read_instructions(file, TEMPLATE, tiny.tokenizer, END)
 
 
 def turns(question: str) -> str:
@@ -85,9 +85,9 @@ def test_a_line_that_is_no_conversation_is_an_error_that_names_it(
 def test_what_is_no_utf_8_is_an_error_that_names_the_line(file: Path, tiny: Tiny) -> None:
     file.write_bytes(b'{"instruction": "\xff", "response": "b"}')
     with pytest.raises(DataError, match=f"{file}, line 1: "):
-        read(file, TEMPLATE, tiny.tokenizer, END)
+        read_instructions(file, TEMPLATE, tiny.tokenizer, END)
 
 
 def test_a_missing_file_is_an_error_that_names_it(file: Path, tiny: Tiny) -> None:
     with pytest.raises(DataError, match=f"{file} cannot be read: No such file"):
-        read(file, TEMPLATE, tiny.tokenizer, END)
+        read_instructions(file, TEMPLATE, tiny.tokenizer, END)

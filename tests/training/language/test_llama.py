@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from tests.support.training.tiny import END, EXPECTED, Tiny
-from training.language.llama import continued, exported
+from training.language.llama import continue_prompt, export_weights
 
 TOKENS = torch.randint(3, 250, (3, 20), generator=torch.Generator().manual_seed(0))
 
@@ -49,7 +49,7 @@ def test_the_output_is_tied_to_the_embedding(tiny: Tiny) -> None:
 
 
 def test_exported_weights_are_those_that_the_network_was_made_of(tiny: Tiny) -> None:
-    weights = exported(tiny.module, tiny.metadata)
+    weights = export_weights(tiny.module, tiny.metadata)
     assert weights.keys() == tiny.weights.keys()
     for name, values in weights.items():
         np.testing.assert_array_equal(values, tiny.weights[name])
@@ -64,7 +64,7 @@ def test_a_changed_network_leaves_the_weights_that_it_was_made_of(tiny: Tiny) ->
 
 def test_a_text_goes_on_as_it_was_learned_and_stops_at_the_end_token(taught: Tiny) -> None:
     prompt = taught.tokenizer.tokenize(EXPECTED.conversation, True)
-    answer = continued(taught.module, prompt, 100, END)
+    answer = continue_prompt(taught.module, prompt, 100, END)
     assert taught.tokenizer.text(answer) == "It is a fox."
     assert answer.index(END) == len(answer) - 1 < 99
-    assert continued(taught.module, prompt, 3, END) == answer[:3]
+    assert continue_prompt(taught.module, prompt, 3, END) == answer[:3]

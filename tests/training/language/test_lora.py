@@ -7,7 +7,7 @@ from torch import nn
 from tests.support.training.tiny import END, EXPECTED, Tiny
 from training.language import lora
 from training.language.instructions import Conversation
-from training.language.llama import exported
+from training.language.llama import export_weights
 from training.language.recipe import LanguageHyperparameters
 
 HP = LanguageHyperparameters(rank=4, epochs=15, batch_size=2, lr=2e-2)
@@ -34,7 +34,7 @@ def test_a_merged_layer_gives_what_the_adapted_one_did() -> None:
         adapted.up.normal_()
         expected = adapted(x)
         assert not torch.allclose(expected, adapted.layer(x))
-        torch.testing.assert_close(adapted.merged()(x), expected)
+        torch.testing.assert_close(adapted.merge()(x), expected)
 
 
 def test_tuning_makes_the_answers_likelier(tiny: Tiny, conversations: list[Conversation]) -> None:
@@ -51,7 +51,7 @@ def test_only_matrices_of_attention_change_and_by_no_more_than_the_rank(
 ) -> None:
     module = tiny.module
     lora.tune(module, conversations, HP)
-    after = exported(module, tiny.metadata)  # its layers have their names again
+    after = export_weights(module, tiny.metadata)  # its layers have their names again
     assert after.keys() == tiny.weights.keys()
     changes = {name: values - tiny.weights[name] for name, values in after.items()}
     changed = {name.split(".")[2] for name, change in changes.items() if change.any()}
@@ -80,7 +80,7 @@ def test_a_seed_repeats_it(tiny: Tiny, conversations: list[Conversation]) -> Non
 def test_only_the_answer_counts_each_token_given_those_before(tiny: Tiny, conversations: list[Conversation]) -> None:
     one = conversations[1]
     with torch.inference_mode():
-        (row,) = lora.answers(tiny.module, [one])
+        (row,) = lora.answer_logprobs(tiny.module, [one])
         logprobs = tiny.module(torch.tensor([one.tokens]))[0].log_softmax(-1)
     places = range(len(one.tokens) - one.answer, len(one.tokens))
     torch.testing.assert_close(row, torch.stack([logprobs[at - 1, one.tokens[at]] for at in places]))
@@ -90,8 +90,8 @@ def test_conversations_of_different_lengths_are_measured_as_each_alone(
     tiny: Tiny, conversations: list[Conversation]
 ) -> None:
     with torch.inference_mode():
-        together = lora.answers(tiny.module, conversations)
+        together = lora.answer_logprobs(tiny.module, conversations)
         for row, one in zip(together, conversations, strict=True):
-            torch.testing.assert_close(row, lora.answers(tiny.module, [one])[0], rtol=0, atol=1e-4)
+            torch.testing.assert_close(row, lora.answer_logprobs(tiny.module, [one])[0], rtol=0, atol=1e-4)
     mean = -torch.cat(together).mean().item()
     assert lora.perplexity(tiny.module, conversations) == pytest.approx(math.exp(mean), rel=1e-4)

@@ -6,7 +6,7 @@ import torch
 
 from tests.support.training.tiny import SENTENCE, Tiny, TorchDecoder
 from training.language import perplexity
-from training.language.perplexity import Foreseen
+from training.language.perplexity import TextPrediction
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_an_engine_token_by_token_foresees_what_the_reference_does_at_once(tiny:
 
 
 def test_equals_have_no_difference_and_others_are_compared() -> None:
-    one = Foreseen(np.log([0.5, 0.5]), np.array([1, 2]))
-    other = Foreseen(np.log([0.5, 0.125]), np.array([1, 3]))
+    one = TextPrediction(np.log([0.5, 0.5]), np.array([1, 2]))
+    other = TextPrediction(np.log([0.5, 0.125]), np.array([1, 3]))
     assert perplexity.compare(one, one) == {"rows": 2, "perplexity": 0, "logprob": 0, "likeliest": 0}
     found = perplexity.compare(other, one)
     assert found["perplexity"] == pytest.approx(1.0)  # 4 instead of 2

@@ -33,7 +33,7 @@ from training.improve.formats.result import Export, ExportRow
 from training.packaging.export import parity_rows, predict, run
 from training.recipe import Recipe, Split
 
-ROUNDS = 20  # of timing
+ROUNDS = 20  # rounds of timing
 SIZES = {"p50_ms": 1, "p50_64_ms": 64}  # rows of one call, by the column of its time
 
 
@@ -52,7 +52,7 @@ class Work:
 
 
 def formats(litert: Path) -> dict[str, Format]:
-    """Every format by name.
+    """Return every format by name.
 
     Args:
         litert: Python of the environment that holds litert-torch.
@@ -73,7 +73,7 @@ def export_champion(
     """Write a champion in some formats; a file whose answers differ is not kept.
 
     Args:
-        output: folder; the files are called ``MODEL-VERSION``, the contract lies beside them.
+        output: folder of the files, which are called ``MODEL-VERSION``; the contract lies beside them.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
@@ -146,7 +146,7 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
 
 
 def _times(recipe: Recipe[Any], engines: Mapping[str, Engine], split: Split) -> dict[str, dict[str, float]]:
-    """The medians of each engine, in ms by column."""
+    """Return the median times of each engine, in ms by column."""
     times: dict[str, dict[str, float]] = {name: {} for name in engines}
     for column, size in SIZES.items():
         rows = recipe.batch({name: values[:size] for name, values in split.inputs.items()})

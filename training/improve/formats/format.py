@@ -1,4 +1,4 @@
-"""What a format is. Adding one is a class and a line in ``training.improve.formats.exporting``."""
+"""The interface of a format. Adding one is a class and a line in ``training.improve.formats.exporting``."""
 
 import contextlib
 import importlib.util
@@ -15,7 +15,7 @@ from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from training.data import install
 
-# How the exporters name an operator that they do not know.
+# The exporters' messages about an operator that they do not know.
 OPERATOR = re.compile(
     r"OpOverload\(op='(?P<op>[\w.:]+)', overload='(?P<overload>\w+)'\)"  # torch.onnx
     r"|Lowering not found: (?P<litert>[\w.:]+)"  # litert-torch
@@ -29,12 +29,11 @@ class ExportError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported.
+    """A champion to export.
 
     Attributes:
-        contract: of the champion.
-        program: its archive's, with a free batch.
-        path: the program's file.
+        program: the archive's, with a free batch.
+        path: file of the program.
         row: one row of every input by name, as long as the longest where its length is free.
     """
 
@@ -45,10 +44,10 @@ class Source:
 
 
 class Format(ABC):
-    """One file format and what runs it."""
+    """A file format and its runtime."""
 
     name: ClassVar[str]
-    files: ClassVar[tuple[str, ...]]  # that `write` leaves behind, the model first
+    files: ClassVar[tuple[str, ...]]  # names that `write` writes, the model first
     runtime: ClassVar[str]  # the package that runs it
     extra: ClassVar[str] = ""  # the project's extra that has this package
     batch: ClassVar[str] = "any"  # rows of one call
@@ -69,7 +68,7 @@ class Format(ABC):
         """Check that the runtime is installed.
 
         Raises:
-            ExportError: it is not; says how to install it.
+            ExportError: the runtime is not installed; says how to install it.
         """
         module = self.runtime.replace("-", "_")
         if importlib.util.find_spec(module) is None:

@@ -23,7 +23,7 @@ class Onnx(Format):
         (folder / self.files[0]).write_bytes(graph.SerializeToString(deterministic=True))
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
-        """ONNX Runtime."""
+        """Open the graph on ONNX Runtime."""
         return OnnxRuntimeEngine(folder, contract, 1)
 
 
@@ -39,5 +39,5 @@ class TorchProgram(Format):
         shutil.copy(source.path, folder / self.files[0])
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
-        """PyTorch; the number of its threads is the whole process's."""
+        """Open the program on PyTorch; the number of its threads is the whole process's."""
         return TorchEngine(folder, contract, 1)

@@ -17,15 +17,11 @@ from handlers.engine import Engine
 from training.improve.formats import litert_convert
 from training.improve.formats.format import ExportError, Format, Source, naming_the_operator
 
-TIMEOUT = 600  # s that a conversion may take
+TIMEOUT = 600  # s, of a conversion
 
 
 class LiteRTEngine:
-    """A TensorFlow Lite file, which takes one row at a time.
-
-    Args:
-        contract: names its inputs and outputs, in order.
-    """
+    """A TensorFlow Lite file, which takes one row at a time."""
 
     def __init__(self, path: Path, contract: ModelContract) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -51,10 +47,10 @@ class LiteRTEngine:
 
 
 class TensorFlowLite(Format):
-    """TensorFlow Lite with all shapes fixed: one row, and of a text as many tokens as the longest has.
+    """TensorFlow Lite with all shapes fixed: one row, with as many tokens as the longest text has.
 
     Args:
-        python: of the environment that holds ``litert-torch``.
+        python: the interpreter of the environment that holds ``litert-torch``.
     """
 
     name = "tflite"
@@ -76,10 +72,10 @@ class TensorFlowLite(Format):
         shapes = json.dumps([(value.dtype.name, value.shape) for value in source.row.values()])
         command = [self._python, litert_convert.__file__, source.path, folder / self.files[0], shapes]
         with naming_the_operator(source.contract.name, self.name):
-            done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=TIMEOUT)
-            if done.returncode:
-                raise RuntimeError(done.stderr)
+            process = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=TIMEOUT)
+            if process.returncode:
+                raise RuntimeError(process.stderr)
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
-        """LiteRT."""
+        """Open the file on LiteRT."""
         return LiteRTEngine(folder / self.files[0], contract)

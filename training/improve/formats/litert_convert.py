@@ -1,4 +1,4 @@
-"""Converts a ``torch.export`` program to TensorFlow Lite; runs by itself, in the environment that has litert-torch.
+"""Convert a ``torch.export`` program to TensorFlow Lite; runs by itself, in the environment that has litert-torch.
 
 python litert_convert.py model.pt2 model.tflite '[["float32", [1]]]'
 """
@@ -29,14 +29,14 @@ def convert(program_path: str, output_path: str, inputs: list[tuple[str, list[in
 
 
 def _one_hot(index: Any, classes: int) -> Any:
-    """torch's own falls into a scatter and an assertion, which cannot be lowered."""
+    """Encode without torch's own decomposition, whose scatter and assertion cannot be lowered."""
     import torch
 
     return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).long()
 
 
 def _drop_assertions(graph: Any) -> None:
-    """They compute nothing, and cannot be lowered."""
+    """Remove assertions: they compute nothing, and cannot be lowered."""
     for node in list(graph.nodes):
         if node.op == "call_function" and str(node.target).startswith("aten._assert"):
             graph.erase_node(node)

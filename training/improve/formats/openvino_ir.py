@@ -13,11 +13,7 @@ from training.packaging.export import to_onnx
 
 
 class OpenVINOEngine:
-    """A graph on OpenVINO's CPU plugin, on one thread.
-
-    Args:
-        contract: names the graph's outputs.
-    """
+    """A graph on OpenVINO's CPU plugin, on one thread."""
 
     def __init__(self, path: Path, contract: ModelContract) -> None:
         _openvino()
@@ -32,7 +28,7 @@ class OpenVINOEngine:
 
 
 class OpenVINO(Format):
-    """Made from the ONNX graph: OpenVINO's converter of torch programs reports its use to its makers."""
+    """OpenVINO, from the ONNX graph: the converter of torch programs reports its use to its makers."""
 
     name = "openvino"
     files = ("model.xml", "model.bin")
@@ -48,7 +44,7 @@ class OpenVINO(Format):
             openvino.save_model(model, str(folder / self.files[0]), compress_to_fp16=False)
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
-        """OpenVINO's CPU plugin."""
+        """Open the model on OpenVINO's CPU plugin."""
         try:
             return OpenVINOEngine(folder / self.files[0], contract)
         except EngineError as error:
@@ -56,7 +52,8 @@ class OpenVINO(Format):
 
 
 def _openvino() -> Any:
-    # It reports that it is imported to its makers, unless what sends this cannot be imported.
+
+    # Without its telemetry module it cannot report the import to its makers.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

@@ -1,4 +1,4 @@
-"""How far an exported file's answers are from the program's."""
+"""The difference between an exported file's answers and the program's."""
 
 import msgspec
 import numpy as np
@@ -12,9 +12,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """The difference of two outputs.
 
     Attributes:
-        label_agreement: of a classification, the share of rows whose likeliest class is the same.
-        max_relative_difference: of a regression, relative to the value, or to the mean size of all values where this
-            is larger.
+        label_agreement: share of rows whose likeliest class is the same; of classifications only.
+        max_relative_difference: relative to the value, or to the mean size of all values where this is larger; of
+            regressions only.
     """
 
     max_abs_difference: float
@@ -23,7 +23,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_rounding(self) -> bool:
-        """Whether it is one of rounding: of probabilities, or relative to a regression's values."""
+        """Tell whether the difference is rounding: of probabilities, or relative to a regression's values."""
         worst = self.max_relative_difference
         return bool((self.max_abs_difference if worst is UNSET else worst) <= PARITY_TOLERANCE)
 

@@ -14,9 +14,9 @@ class ExportRow(Difference, frozen=True, kw_only=True):
     """A format: its file, how far its answers are from the program's, and the median time of a call on one thread.
 
     Attributes:
-        file: the model's, of several.
-        bytes: of all its files.
-        batch: rows that it takes.
+        file: the model's, where there are several.
+        bytes: size of all its files.
+        batch: rows of a call.
     """
 
     format: str
@@ -43,11 +43,11 @@ class ExportRow(Difference, frozen=True, kw_only=True):
 
 
 class Export(Result, frozen=True, kw_only=True, tag="export"):
-    """What a champion is in other formats.
+    """A champion in other formats.
 
     Attributes:
-        compared_rows: held-out rows that answers were compared on.
-        failed: why, by format.
+        compared_rows: held-out rows whose answers were compared.
+        failed: reasons by format.
     """
 
     heading = "Export"
@@ -59,13 +59,13 @@ class Export(Result, frozen=True, kw_only=True, tag="export"):
 
     @property
     def title(self) -> str:
-        """What the table shows."""
+        """Title of the table."""
         against = f"{self.model} {self.version} against its program on {self.compared_rows:,} rows"
         return f"{against}: largest difference, median times on one thread"
 
     @property
     def headings(self) -> list[str]:
-        """The head of the table."""
+        """Head of the table."""
         classifies = any(row.label_agreement is not UNSET for row in self.rows)
         return [*HEADINGS[:5], "same label" if classifies else "relative", *HEADINGS[5:]]
 

@@ -6,11 +6,11 @@ from training.improve.optimize.result import VariantRow
 from training.improve.optimize.variants import REFERENCE
 
 MAX_DROP = 0.5  # points of the deciding metric
-MAX_BATCH_EFFECT = 1e-3  # what a probe of the served model takes for the same answer
+MAX_BATCH_EFFECT = 1e-3  # the tolerance of a probe of the served model
 
 
 def choose(rows: Sequence[VariantRow], max_drop: float, batched: bool) -> str | None:
-    """The name of the variant to serve, or None where the champion stays.
+    """Return the name of the variant to serve, or None where the champion stays.
 
     Args:
         max_drop: points that the metric may be worse.
@@ -21,10 +21,10 @@ def choose(rows: Sequence[VariantRow], max_drop: float, batched: bool) -> str | 
 
 
 def objection(row: VariantRow, max_drop: float, batched: bool) -> str:
-    """Why a variant may not be chosen; empty if it may.
+    """Return why a variant may not be chosen; empty if it may.
 
-    With its confidence interval, both ways: the metric must surely be good enough, and the variant surely faster.
-    Among many variants the best estimate is a lucky one.
+    The whole confidence interval counts: the metric must surely be good enough, and the variant surely faster. Among
+    many variants the best estimate is a lucky one.
     """
     if row.variant == REFERENCE:
         return "the champion"

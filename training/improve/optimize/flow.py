@@ -1,4 +1,4 @@
-"""From a champion to a smaller or faster one: open it, make variants, measure them, choose, register the choice."""
+"""The optimization of a champion: open it, make variants, measure them, choose, register the choice."""
 
 import os
 import tempfile
@@ -34,7 +34,7 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found, for ``docs/practices``, and the version that was registered, if any."""
+    """The result for ``docs/practices``, and the version that was registered, if any."""
 
     result: Optimization
     registered: Result | None
@@ -42,16 +42,16 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizeOptions:
-    """How a champion is optimized.
+    """The options of an optimization.
 
     Attributes:
         max_drop: points that the deciding metric may be worse: hundredths, or percent of the champion's error.
-        shares: of the channels, each of which gives a pruned variant.
-        epochs: of fine-tuning after pruning; None for half of the champion's.
-        promote: whether the choice becomes champion: ``auto`` if what it was made from still is.
+        shares: shares of the channels to remove; each gives a pruned variant.
+        epochs: epochs of fine-tuning after pruning; None for half of the champion's.
+        promote: whether the choice becomes champion: ``auto`` if the version that it was made from still is.
         dry_run: whether nothing is registered.
-        seconds: of timing, for each variant and size of batch.
-        threads: of one operator while timing; with one, what else the machine does disturbs least.
+        seconds: duration of timing, for each variant and size of batch.
+        threads: threads of one operator while timing; with one, the machine's other work disturbs least.
     """
 
     max_drop: float = MAX_DROP
@@ -154,8 +154,8 @@ def _decision(best: VariantRow | None, max_drop: float) -> str:
 
 
 def _if_alone(model: str, variant: str | None) -> str:
-    how = f"python -m training package {model} --profile latency"
-    return f"; {variant} would be chosen if each request were a batch of its own, as by `{how}`"
+    command = f"python -m training package {model} --profile latency"
+    return f"; {variant} would be chosen if each request were a batch of its own, as by `{command}`"
 
 
 def _register(
@@ -179,7 +179,7 @@ def _register(
     draft = pipeline.draft(variant.trained, evaluate.held_out(recipe, data, test, watched), train, test)
     tolerance = export.parity_tolerance(variant.converted)
     parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
-    made = {"of": contract.version, "max_drop": options.max_drop, "converted": variant.converted}
-    draft = with_lineage(draft, parity=parity, optimized=row.to_document() | made)
+    origin = {"of": contract.version, "max_drop": options.max_drop, "converted": variant.converted}
+    draft = with_lineage(draft, parity=parity, optimized=row.to_document() | origin)
     registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, options.promote, contract.version)
     return pipeline.report(registered, variant.trained, test, step)

@@ -1,4 +1,4 @@
-"""What each variant is worth: size, metric with its distance from the champion's, latency, throughput, memory."""
+"""The measurements of each variant: size, metric and distance from the champion, latency, throughput, memory."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ def measure(
     """Measure variants side by side, the first as the reference of all.
 
     Args:
-        seconds: of timing, for each variant and size of batch.
+        seconds: duration of timing, for each variant and size of batch.
     """
     trained = variants[0].trained
     recipe, data, name = trained.recipe, trained.data, contract.graph_outputs[0]
@@ -98,7 +98,7 @@ def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) ->
 
 
 def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> dict[str, float]:
-    """The deciding metric and the recipe's own of each part of the held-out rows, as ``PART: METRIC``."""
+    """Measure the deciding metric and the recipe's own on each part of the held-out rows, as ``PART: METRIC``."""
     name = recipe.scoring.criterion.name
     slices, target = data.test.slices, data.test.target
     figures: dict[str, float] = {}
@@ -111,7 +111,7 @@ def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> dict[str, float]
 
 
 def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array], output: str) -> float:
-    """The largest difference that a row's company in its batch makes to its output, relative where that is over 1.
+    """Return the largest difference that other rows of a batch make to an output, relative where the output is over 1.
 
     Dynamic quantization has one scale for a whole batch, so that an answer depends on who else asks.
     """
@@ -124,7 +124,7 @@ def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array]
 
 
 def _pace(times: Mapping[int, speed.Times], reference: Mapping[int, speed.Times]) -> dict[str, float]:
-    """Return the attributes of a ``VariantRow`` that tell how fast it is."""
+    """Return the attributes of a ``VariantRow`` about its speed."""
     figures: dict[str, float] = {}
     for size, spent in times.items():
         figures |= {f"p50_{size}_ms": spent.milliseconds(0.5), f"p99_{size}_ms": spent.milliseconds(0.99)}

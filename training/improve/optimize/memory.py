@@ -1,4 +1,4 @@
-"""What a graph takes in memory, measured in a process of its own."""
+"""The memory of a graph, measured in a process of its own."""
 
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -12,14 +12,13 @@ from handlers.engine import OnnxRuntimeEngine
 
 
 def session_bytes(graphs: Path, contract: ModelContract, batch: Mapping[str, Array], threads: int) -> int:
-    """The resident memory that a worker spends on a graph that it has loaded and run: weights and intermediate values.
+    """Return the resident memory of a worker's loaded and run graph: weights and intermediate values.
 
     Args:
         graphs: folder of ``model.onnx``.
-        contract: names its inputs and outputs.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as other:
-        return other.submit(_measure, graphs, contract.to_json(), dict(batch), threads).result()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_measure, graphs, contract.to_json(), dict(batch), threads).result()
 
 
 def _measure(graphs: Path, contract: bytes, batch: Mapping[str, Array], threads: int) -> int:

@@ -14,7 +14,8 @@ from handlers.contract import Array
 from training.packaging.export import strip
 
 INT8 = (TensorProto.INT8, TensorProto.UINT8)
-# What runs in int8 from end to end. Sums, normalisations and softmax stay float32: they cost little and need the range.
+
+# These run in int8 from end to end. Sums, normalisations and softmax stay float32: they cost little and need the range.
 OPERATORS = ("Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Gemm", "MatMul")
 # Without these int8 is slower: ``handlers.engine`` then has products summed in 32 bits, since pairs overflow in 16.
 # Weights have 8 bits wherever they are made, so that a graph does not depend on the machine that made it.
@@ -26,10 +27,7 @@ class NotMadeError(Exception):
 
 
 def dynamic_int8(source: Path, target: Path) -> None:
-    """Weights as int8, a scale for each channel; activations are scaled while they pass, a batch at a time.
-
-    Args:
-        target: where the int8 graph is written.
+    """Convert weights to int8, a scale for each channel; activations are scaled while they pass, a batch at a time.
 
     Raises:
         NotMadeError: nothing in the graph can be int8, or the converter failed.
@@ -44,11 +42,10 @@ def dynamic_int8(source: Path, target: Path) -> None:
 
 
 def static_int8(source: Path, target: Path, batches: Iterable[Mapping[str, Array]]) -> None:
-    """Weights and activations as int8 between quantize and dequantize nodes, with scales that are fixed beforehand.
+    """Convert weights and activations to int8 between quantize and dequantize nodes, with scales fixed beforehand.
 
     Args:
-        target: where the int8 graph is written.
-        batches: training rows as the graph takes them: the scales cover what they make of it.
+        batches: training rows as the graph takes them; the scales cover their activations.
 
     Raises:
         NotMadeError: nothing in the graph can be int8, or the converter failed.
@@ -71,10 +68,7 @@ def static_int8(source: Path, target: Path, batches: Iterable[Mapping[str, Array
 
 
 def float16(source: Path, target: Path) -> None:
-    """Weights and activations as float16; inputs and outputs stay as the contract has them.
-
-    Args:
-        target: where the float16 graph is written.
+    """Convert weights and activations to float16; inputs and outputs stay as the contract has them.
 
     Raises:
         NotMadeError: nothing in the graph can be float16, or the converter failed.
@@ -92,31 +86,32 @@ def float16(source: Path, target: Path) -> None:
 
 
 def datatypes(graph: Path) -> set[int]:
-    """The ONNX datatypes of a graph's weights."""
+    """Return the ONNX datatypes of a graph's weights."""
     return {weight.data_type for weight in onnx.load(graph).graph.initializer}
 
 
 def int8_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The instructions of this CPU that multiply int8 numbers and sum in 32 bits, in words; empty without any."""
+    """Name the instructions of this CPU that multiply int8 numbers and sum in 32 bits; empty without any."""
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     flags = {flag for line in text.splitlines() if line.startswith(("flags", "Features")) for flag in line.split()}
     return ", ".join(name for flag, name in INSTRUCTIONS.items() if flag in flags)
 
 
 class _Calibration:
-    """What ONNX Runtime reads calibration rows from."""
+    """A reader of calibration rows, as ONNX Runtime expects it."""
 
     def __init__(self, batches: Iterable[Mapping[str, Array]]) -> None:
-        self._left: Iterator[Mapping[str, Array]] = iter(batches)
+        self._remaining: Iterator[Mapping[str, Array]] = iter(batches)
 
     def get_next(self) -> dict[str, Array] | None:
-        batch = next(self._left, None)
+        batch = next(self._remaining, None)
         return None if batch is None else dict(batch)
 
 
 def _convert(source: Path, target: Path, convert: Callable[[Path], None], expected: tuple[Any, ...], kind: str) -> None:
     """Prepare a graph (sizes inferred, constants folded, operators fused), convert it, check it."""
-    # Else the wheel of ONNX Runtime for Linux reports the models that it loads to its makers.
+
+    # Without this, ONNX Runtime's wheel for Linux reports the models that it loads to its makers.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -126,7 +121,7 @@ def _convert(source: Path, target: Path, convert: Callable[[Path], None], expect
         try:
             quant_pre_process(source, prepared)
             convert(prepared)
-        except Exception as error:  # of whatever a converter makes of a graph that it was not written for
+        except Exception as error:  # a converter may fail anyhow on a graph that it was not written for
             raise NotMadeError(f"ONNX Runtime could not convert it to {kind}: {error!r}") from error
     graph = onnx.load(target)
     if not any(weight.data_type in expected for weight in graph.graph.initializer):

@@ -1,4 +1,4 @@
-"""What came of an optimization, as a table and as a picture: size, quality and latency."""
+"""The result of an optimization, as a table and as a picture: size, quality and latency."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,18 +31,18 @@ COLUMNS = (
 
 
 class VariantRow(Row, frozen=True, kw_only=True):
-    """What a variant is worth; its figures are the metric that decides, and ``PART: METRIC`` of each part of the rows.
+    """A variant's measurements; the figures are the metric that decides, and ``PART: METRIC`` of each part of the rows.
 
     Attributes:
-        bytes: of the graph.
-        drop: points of the deciding metric that it loses, with an interval; null where it computes NaN or infinity.
-        agreement: share of the held-out rows with the champion's label; None of a regression.
-        difference: the largest, of an output.
-        batch_effect: the largest difference that a row's company in its batch makes to its output.
+        bytes: size of the graph.
+        drop: lost points of the deciding metric, with an interval; null where the variant computes NaN or infinity.
+        agreement: share of the held-out rows with the champion's label; None for a regression.
+        difference: the largest to the champion's output.
+        batch_effect: the largest difference that other rows of a batch make to an output.
         p50_1_ms: median time of a batch of one row; likewise the 99th percentile, and those of 64 rows.
-        memory_bytes: that a worker spends on it.
-        speedup: how many times as fast as the champion, with an interval.
-        verdict: what speaks against it, or that it is chosen.
+        memory_bytes: a worker's memory for the graph.
+        speedup: ratio of the champion's time to the variant's, with an interval.
+        verdict: the objection, or that it is chosen.
     """
 
     variant: str
@@ -72,17 +72,17 @@ class VariantRow(Row, frozen=True, kw_only=True):
 
 
 class Optimization(Result, frozen=True, kw_only=True, tag="optimize"):
-    """What came of an optimization.
+    """The result of an optimization.
 
     Attributes:
         primary: the metric that decides.
         max_drop: points of it that a variant may lose.
-        threads: of one operator while timing.
-        chosen: the variant; None where the champion stays.
-        decision: why.
+        threads: threads of one operator while timing.
+        chosen: name of the variant; None where the champion stays.
+        decision: reason of the choice.
         left_out: variants that could not be made, with the reason.
         rows: the champion's first.
-        shares: of the channels, each of which gave a pruned variant.
+        shares: shares of the channels that pruned variants lost.
     """
 
     heading = "Compression"
@@ -109,7 +109,7 @@ class Optimization(Result, frozen=True, kw_only=True, tag="optimize"):
 
     @property
     def verdict(self) -> str:
-        """What was decided, and why."""
+        """Decision and reason in a sentence."""
         return f"{'Chosen' if self.chosen else 'The champion stays'}: {self.decision}"
 
     def cells(self) -> list[list[str]]:
@@ -118,7 +118,7 @@ class Optimization(Result, frozen=True, kw_only=True, tag="optimize"):
         return [head, *(_cells(row, self.primary) for row in self.ordered)]
 
     def brief(self) -> list[list[str]]:
-        """Return the same without intervals, for a terminal."""
+        """Return the table without intervals, for a terminal."""
         head = ["variant", "size", "lost", "ms of 1", "ms of 64", "speed-up", ""]
         rows = [
             [
@@ -135,7 +135,7 @@ class Optimization(Result, frozen=True, kw_only=True, tag="optimize"):
         return [head, *rows]
 
     def markdown(self) -> str:
-        """Return the table with what was decided."""
+        """Return the table with the decision."""
         head, *rows = self.cells()
         notes = [
             f"Version {self.version}, {self.held_out:,} held-out rows, {self.threads} thread(s), "
@@ -151,8 +151,8 @@ class Optimization(Result, frozen=True, kw_only=True, tag="optimize"):
         return "\n".join([table(head, rows), *_slices(self.ordered), "\n\n".join(notes)])
 
 
-def draw(result: Optimization, path: Path) -> None:
-    """Draw the picture: how good against how slow, alone and in a batch; areas show sizes."""
+def draw_optimization(result: Optimization, path: Path) -> None:
+    """Draw lost points against time, alone and in a batch; areas show sizes."""
     with picture(path, 11, 4.5) as figure:
         for axes, size in zip(figure.subplots(1, 2, sharey=True), (1, 64), strict=True):
             _scatter(axes, result, size)
@@ -227,5 +227,5 @@ def _unit(metric: str) -> str:
     if metric == "accuracy":
         return "A point is one row in a hundred."
     name = metric.upper() if metric in ("rmse", "mae") else metric
-    of = f"a hundredth of {name}" if more_is_better(metric) else f"one percent of the champion's {name}"
-    return f"A point is {of}."
+    point = f"a hundredth of {name}" if more_is_better(metric) else f"one percent of the champion's {name}"
+    return f"A point is {point}."

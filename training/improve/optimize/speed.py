@@ -1,4 +1,4 @@
-"""How long graphs take, side by side: in rounds, so that what else the machine does meets all of them alike."""
+"""The time of graphs, side by side: in rounds, so that the machine's other work meets all of them alike."""
 
 import itertools
 import statistics
@@ -22,23 +22,23 @@ Batch = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Times:
-    """Of one graph and one size of batch: seconds of each call, ``(rounds, calls)``."""
+    """The times of one graph with one size of batch: seconds of each call, ``(rounds, calls)``."""
 
     size: int
     seconds: Array
 
     def milliseconds(self, share: float) -> float:
-        """A quantile of all calls."""
+        """Return a quantile of all calls, in ms."""
         return float(1000 * np.quantile(self.seconds, share))
 
     @property
     def rows_per_second(self) -> float:
-        """Throughput, one batch after the other."""
+        """Throughput of one batch after the other."""
         return float(self.size * self.seconds.size / self.seconds.sum())
 
 
 def batches(recipe: Recipe, split: Split) -> dict[int, list[Batch]]:  # type: ignore[type-arg]
-    """Batches of each size from all over a split, as the handler stacks them."""
+    """Return batches of each size from all over a split, as the handler stacks them."""
     work: dict[int, list[Batch]] = {}
     for size in SIZES:
         starts = np.linspace(0, len(split), DRAWS, endpoint=False, dtype=int)
@@ -56,9 +56,9 @@ def race(
     """Time every engine on the same batches, in rounds of changing order.
 
     Args:
-        engines: by name; the first says how many calls fit into the time.
+        engines: by name; the first determines how many calls fit into the time.
         work: batches by their size.
-        seconds: for each engine and size, as long as it is as fast as the first.
+        seconds: time for each engine and size, if it is as fast as the first.
     """
     first = next(iter(engines.values()))
     calls = {size: _calls(first, rows[0], seconds / ROUNDS, clock) for size, rows in work.items()}
@@ -79,7 +79,7 @@ def race(
 
 
 def speedup(times: Mapping[int, Times], reference: Mapping[int, Times]) -> tuple[float, float, float]:
-    """How many times as fast as the reference, over all sizes alike (their geometric mean).
+    """Return the ratio of the reference's times to these, the geometric mean over all sizes.
 
     Returns:
         The median over the rounds, and its exact 95 % interval from their order.

@@ -19,21 +19,21 @@ from training import fit, pipeline
 from training.improve.optimize.quantize import NotMadeError
 from training.recipe import Recipe, Trained, to_tensors
 
-SHARES = (0.25, 0.5)  # of the channels of each layer, that are removed
-TEMPERATURE = 4.0  # of both probabilities: makes what the teacher holds for possible beside its answer count
-TAUGHT = 0.7  # the teacher's part of the loss; the rest is the labels'
-SLOWER = 0.25  # the learning rate after pruning: most of the weights are good already
-MULTIPLE = 4  # of channels that stay, as vector instructions like it
+SHARES = (0.25, 0.5)  # shares of the channels of each layer that are removed
+TEMPERATURE = 4.0  # of both probabilities, so that the teacher's less likely classes count too
+TEACHER_WEIGHT = 0.7  # the teacher's part of the loss; the rest is the labels'
+RATE_FACTOR = 0.25  # of the learning rate after pruning: most of the weights are good already
+CHANNEL_MULTIPLE = 4  # the number of channels is rounded to it, for vector instructions
 
 
 def plan(
     teacher: Trained, shares: tuple[float, ...], epochs: int | None, checkpoints: Path
 ) -> dict[str, Callable[[], Trained]]:
-    """What makes each student, by its name; calling it raises ``NotMadeError`` where the network does not allow it.
+    """Return a function for each student, by name, that makes it or raises ``NotMadeError``.
 
     Args:
-        shares: of channels, each of which gives a pruned student.
-        epochs: of fine-tuning after pruning; None for half of the champion's.
+        shares: shares of channels to remove; each gives a pruned student.
+        epochs: epochs of fine-tuning after pruning; None for half of the champion's.
     """
     students: dict[str, Callable[[], Trained]] = {}
     for share in shares:
@@ -48,15 +48,15 @@ def plan(
 
 
 def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], share: float) -> nn.Module:
-    """A copy without the least important channels: its tensors are smaller, not masked.
+    """Copy a network without its least important channels: the tensors are smaller, not masked.
 
     Removing a layer's output means removing it from all that read it; torch-pruning follows these dependencies
     (Fang et al. 2023, https://arxiv.org/abs/2301.12900).
 
     Args:
-        recipe: says of which layers channels may go.
-        example: its inputs for a few rows.
-        share: of each layer's channels.
+        recipe: names the layers that may lose channels.
+        example: the network's inputs for a few rows.
+        share: share of each layer's channels to remove.
 
     Raises:
         NotMadeError: there is no layer that could lose channels, or the output's shape would change.
@@ -65,7 +65,7 @@ def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], s
 
     pruned = copy.deepcopy(module).eval()
     layers = recipe.prunable(pruned)
-    kept = [layer for layer in pruned.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in layers]
+    unpruned = [layer for layer in pruned.modules() if isinstance(layer, nn.Linear | nn.Conv2d) and layer not in layers]
     # Dependencies are read from the graph of gradients. What was frozen must learn again too: it loses channels.
     pruned.requires_grad_(True)
     if layers:
@@ -76,8 +76,8 @@ def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], s
                 example,
                 importance=torch_pruning.importance.GroupMagnitudeImportance(),
                 pruning_ratio=share,
-                ignored_layers=kept,
-                round_to=MULTIPLE,
+                ignored_layers=unpruned,
+                round_to=CHANNEL_MULTIPLE,
             ).step()
     if parameters(pruned) == parameters(module):
         raise NotMadeError("it has no layer inside that could lose channels")
@@ -88,12 +88,12 @@ def prune(recipe: Recipe[Any], module: nn.Module, example: tuple[Tensor, ...], s
 
 
 def parameters(module: nn.Module) -> int:
-    """How many weights a network has."""
+    """Count a network's weights."""
     return sum(values.numel() for values in module.parameters())
 
 
 class Lesson(nn.Module):
-    """A student beside its teacher: while fitting it gives both answers, else the student's."""
+    """A student beside its teacher: the output while fitting is of both, else the student's."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Lesson(nn.Module):
         self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Lesson":
-        """Switch the student; the teacher knows what it knows."""
+        """Switch the student's mode; the teacher always evaluates."""
         super().train(mode)
         self.teacher.eval()
         return self
@@ -113,27 +113,27 @@ class Lesson(nn.Module):
 
 
 def lesson_loss(recipe: Recipe[Any], output: Tensor, target: Tensor, hp: Any) -> Tensor:
-    """The loss of each row, ``(n,)``: the recipe's, and how far the student's probabilities are from the teacher's."""
+    """Return the loss of each row, ``(n,)``: the recipe's, and the divergence of the student from the teacher."""
     if output.ndim == 2:
         return recipe.loss(output, target, hp)
     student, teacher = (nn.functional.log_softmax(logits / TEMPERATURE, 1) for logits in output.unbind(1))
-    apart = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+    divergence = nn.functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
     # Softened gradients are smaller by the square of the temperature.
-    return (1 - TAUGHT) * recipe.loss(output[:, 0], target, hp) + TAUGHT * TEMPERATURE**2 * apart
+    return (1 - TEACHER_WEIGHT) * recipe.loss(output[:, 0], target, hp) + TEACHER_WEIGHT * TEMPERATURE**2 * divergence
 
 
 class Distillation(fit.Fit):
     """The fit of a ``Lesson``."""
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each row, ``(n,)``, the teacher's part with it."""
+        """Return the loss of each row, ``(n,)``, with the teacher's part."""
         return lesson_loss(self.recipe, output, target, self.hp)
 
 
 def _pruned(teacher: Trained, share: float, epochs: int | None, checkpoints: Path) -> Trained:
     example = tuple(to_tensors(teacher.data.test.head(2)))
     module = prune(teacher.recipe, teacher.module, example, share)
-    hp = replace(teacher.hp, lr=SLOWER * teacher.hp.lr, epochs=epochs or -(-teacher.hp.epochs // 2))
+    hp = replace(teacher.hp, lr=RATE_FACTOR * teacher.hp.lr, epochs=epochs or -(-teacher.hp.epochs // 2))
     return _fit(teacher, hp, lambda: module, teacher.recipe.task == "classification", checkpoints)
 
 

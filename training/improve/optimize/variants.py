@@ -16,7 +16,7 @@ from training.packaging.export import check_parity, export
 from training.recipe import Trained
 
 REFERENCE = "float32"  # the champion as it is
-CALIBRATION_ROWS = 500  # of the training data, from all over it
+CALIBRATION_ROWS = 500  # training rows, evenly spaced
 CALIBRATION_BATCH = 10
 
 
@@ -27,8 +27,8 @@ class Variant:
     Attributes:
         name: such as ``pruned 50 %, int8 static``.
         graphs: folder of its ``model.onnx``, and of ``model.pt2``, which stays float32.
-        trained: the module that both come from.
-        converted: to which numbers the ONNX graph was converted; empty for float32.
+        trained: the module of both graphs.
+        converted: numbers of the ONNX graph, such as ``int8 static``; empty for float32.
     """
 
     name: str
@@ -49,8 +49,8 @@ def make(
     """Make all variants of a champion.
 
     Args:
-        shares: of the channels, each of which gives a pruned student.
-        epochs: of fine-tuning after pruning; None for half of the champion's.
+        shares: shares of the channels to remove; each gives a pruned student.
+        epochs: epochs of fine-tuning after pruning; None for half of the champion's.
 
     Returns:
         The variants, the champion itself first, and by name why others could not be made.
@@ -84,7 +84,7 @@ def make(
 
 
 def calibration(trained: Trained) -> Iterator[Mapping[str, Array]]:
-    """Training rows, evenly spaced, in batches as the graph takes them."""
+    """Yield training rows, evenly spaced, in batches as the graph takes them."""
     train = trained.data.train
     rows = range(0, len(train), -(-len(train) // CALIBRATION_ROWS))
     for start in range(0, len(rows), CALIBRATION_BATCH):

@@ -1,4 +1,4 @@
-"""``docs/practices.md``: what each practice of applied deep learning is worth here, from the figures of its command.
+"""``docs/practices.md``: the worth of each practice of applied deep learning here, from its command's figures.
 
 Every number is read from ``docs/practices/COMMAND-MODEL.json``, the ``Result`` that the command wrote.
 """
@@ -23,8 +23,7 @@ from training.improve.search_report import Search
 from training.report.champion import Report
 
 RESULTS = "practices"  # folder beside the page
-# Each has a section, in this order.
-KINDS: tuple[type[Result], ...] = (
+KINDS: tuple[type[Result], ...] = (  # one section each, in this order
     Report,
     Ablation,
     Search,
@@ -35,7 +34,7 @@ KINDS: tuple[type[Result], ...] = (
     Replay,
 )
 Results = Mapping[str, Result]  # by the file's name without suffix
-HEAD = Path(__file__).with_name("head.md")  # of the page, before the figures
+HEAD = Path(__file__).with_name("head.md")  # text of the page before the figures
 
 
 class Practice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +49,7 @@ class Practice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
 
     def cells(self, results: Results) -> list[str]:
-        """The cells of the row."""
+        """Return the cells of the row."""
         effect = EFFECTS[self.effect](results[self.result], *self.of) if self.effect else self.note
         return [self.name, self.command, ", ".join(f"[{Path(path).name}](../{path})" for path in self.code), effect]
 
@@ -62,7 +61,7 @@ def read_results(folder: Path) -> dict[str, Result]:
     """Return the results in a folder, by file name without suffix.
 
     Raises:
-        ValueError: a file is no result, or of a command that has no section here; names it.
+        ValueError: a file is no result, or its command has no section here; names the file.
     """
     return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
 
@@ -80,26 +79,26 @@ def _read(path: Path) -> Result:
 
 
 def write_result(result: Result, folder: Path, name: str = "") -> Path:
-    """Write a command's result where this page finds it, by default as COMMAND-MODEL.json; returns the path."""
+    """Write a command's result into the folder of results, by default as COMMAND-MODEL.json, and return the path."""
     path = folder / f"{name or f'{result.command}-{result.model}'}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     documents.write(path, result.to_document(), dict[str, Any], private=False)
     return path
 
 
-def write(docs: Path) -> Path:
-    """Write the page of a folder of documentation; returns its path.
+def write_page(docs: Path) -> Path:
+    """Write the page into a folder of documentation, and return its path.
 
     Raises:
         ValueError: a file among the results is none.
     """
     page = docs / "practices.md"
-    write_atomically(page, rendered(docs / RESULTS).encode())
+    write_atomically(page, render_folder(docs / RESULTS).encode())
     return page
 
 
-def rendered(folder: Path) -> str:
-    """The page from a folder of results.
+def render_folder(folder: Path) -> str:
+    """Render the page from a folder of results.
 
     Raises:
         ValueError: a file in it is no result.
@@ -108,7 +107,7 @@ def rendered(folder: Path) -> str:
 
 
 def render(results: Results, pictures: Sequence[str] = (), practices: Sequence[Practice] = tuple(PRACTICES)) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         pictures: file names in the folder of the results; each is shown in the section of its result.
@@ -127,8 +126,8 @@ def _section(kind: type[Result], results: Results, pictures: Sequence[str]) -> s
             continue
         name = f"{stem}.png"
         shown = f"\n![{kind.heading}: {result.model}]({RESULTS}/{name})\n" if name in pictures else ""
-        took = f"`{result.command_line}`, {_duration(result.seconds)} on {result.machine}."
-        parts.append(f"### `{result.model}`\n\n{took}\n\n{result.markdown().strip()}\n{shown}")
+        duration = f"`{result.command_line}`, {_duration(result.seconds)} on {result.machine}."
+        parts.append(f"### `{result.model}`\n\n{duration}\n\n{result.markdown().strip()}\n{shown}")
     return f"## {kind.heading}\n\n" + "\n".join(parts) if parts else ""
 
 

@@ -1,6 +1,6 @@
-"""What a practice did, in a few words: the figure of a command's result that stands in the table of practices.
+"""The effect of a practice in a few words: the figure of a command's result that stands in the table of practices.
 
-Each takes the result, and what its row in ``practices.yaml`` says of it.
+Each function takes the result, and the arguments ``of`` of its row in ``practices.yaml``.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from training.report.champion import Report
 
 
 def against(result: Report, baseline: str) -> str:
-    """The deciding metric with its interval, and a baseline's."""
+    """Compare the deciding metric, with its interval, to a baseline's."""
     name = result.primary
     low, high = result.intervals.get(name) or (None, None)
     model, *others = result.rows
@@ -29,7 +29,7 @@ def against(result: Report, baseline: str) -> str:
 
 
 def calibrated(result: Report) -> str:
-    """The calibration error, as it is and with a temperature."""
+    """State the calibration error, as it is and with a temperature."""
     measured = result.calibration
     if measured is None or measured.scaled is None:
         return "not calibrated"
@@ -38,13 +38,13 @@ def calibrated(result: Report) -> str:
 
 
 def parity(result: Report) -> str:
-    """How far the served graph is from PyTorch."""
+    """State the largest difference of the served graph from PyTorch."""
     measured = result.parity
     return f"largest difference from PyTorch {measured['onnxruntime']:.1e}, over {measured['rows']:,} rows"
 
 
 def by_slice(result: Report, metric: str, baseline: str) -> str:
-    """A metric of each slice, and a baseline's."""
+    """Compare a metric of each slice to a baseline's."""
     rows = {(row.slice, row.model): row.figures[metric] for row in result.slices or []}
     model = result.rows[0].model
     each = (
@@ -55,7 +55,7 @@ def by_slice(result: Report, metric: str, baseline: str) -> str:
 
 
 def ablated(result: Ablation, variant: str, beside: str = "") -> str:
-    """The difference that a variant makes to each start, in points of a share; in brackets that of another variant."""
+    """State a variant's difference to each start, in points of a share; in brackets that of the variant ``beside``."""
 
     def difference(row: AblationRow) -> str:
         value, spread = scale * plotted([row.difference, row.difference_spread])
@@ -73,7 +73,7 @@ def ablated(result: Ablation, variant: str, beside: str = "") -> str:
 
 
 def searched(result: Search) -> str:
-    """How much better the best trial of a search is than the preset, on held-out rows."""
+    """State how much better the best trial of a search is than the preset, on held-out rows."""
     best, before = (
         np.mean(plotted([row.test for row in result.rows if (row.preset == result.preset) is is_preset]))
         for is_preset in (False, True)
@@ -86,7 +86,7 @@ def searched(result: Search) -> str:
 
 
 def pretraining(result: LearningCurve, name: str) -> str:
-    """The shown metric of one slice with the fewest and with the most rows, from both starts."""
+    """Compare both starts by the shown metric of one slice, with the fewest and with the most rows."""
     rows = [row for row in result.rows if row.slice == name]
     values = {(row.rows, row.start): row.figures[result.metric] for row in rows}
     each = (
@@ -97,13 +97,13 @@ def pretraining(result: LearningCurve, name: str) -> str:
 
 
 def exported(result: Export) -> str:
-    """How far each format is from PyTorch."""
+    """State the largest difference of each format from PyTorch."""
     each = ", ".join(f"{row.format} {row.max_abs_difference:.1e}" for row in result.rows)
     return f"largest difference from PyTorch over {result.compared_rows:,} rows: {each}"
 
 
 def variant(result: Optimization, name: str) -> str:
-    """What one variant of an optimization gains and loses."""
+    """State the gain and the loss of one variant of an optimization."""
     row = next((row for row in result.rows if row.variant == name), None)
     if row is None:
         return f"not made: {result.left_out[name]}"
@@ -114,14 +114,14 @@ def variant(result: Optimization, name: str) -> str:
 
 
 def distilled(result: Optimization) -> str:
-    """What a teacher is worth to a small network."""
+    """Compare a small network with and without its teacher."""
     rows = {row.variant: row.figures[result.primary] for row in result.rows}
     taught, alone = (figure(rows[name]) for name in ("distilled", "small"))
     return f"{result.primary} {taught} taught, {alone} alone; {variant(result, 'distilled')}"
 
 
 def drift(result: DriftAlarms) -> str:
-    """How many windows alarm before the world moves on, and after."""
+    """State the share of windows that alarm before the world moves on, and after."""
     before, _, later, *_ = result.rows
     return (
         f"{before.alarm:.1%} of the windows from the known months alarm, {later.alarm:.1%} of those from {later.period}"
@@ -129,7 +129,7 @@ def drift(result: DriftAlarms) -> str:
 
 
 def replayed(result: Replay) -> str:
-    """How much error the loop saves, with how many retrainings."""
+    """State the error that the loop saves, and the number of retrainings."""
     goals = result.goals
     if goals.saved is None:
         return "not known: neither arm lived through a month from April to October"

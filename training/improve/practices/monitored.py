@@ -1,4 +1,4 @@
-"""What the monitor measured: alarms of drift, and the replay of a year."""
+"""The monitor's results: alarms of drift, and the replay of a year."""
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,7 +12,7 @@ COUNTS = ("days_with_alert", "retrainings", "promoted", "refused", "failed", "ro
 
 
 class AlarmsRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The shares of the windows from a period that alarm, by kind, and of those that alarm at all."""
+    """The shares of a period's windows that alarm, by kind and in any kind."""
 
     period: str
     windows: int
@@ -23,7 +23,7 @@ class AlarmsRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftAlarms(Result, frozen=True, kw_only=True, tag="drift"):
-    """How often drift alarms: of windows of so many contiguous rows, at a level."""
+    """The frequency of drift alarms, in windows of ``window`` contiguous rows, at a level of significance."""
 
     heading = "Alarms of drift"
 
@@ -62,12 +62,12 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Goals(msgspec.Struct, frozen=True, kw_only=True):
-    """What the replay is for.
+    """The figures that the replay's goals are about.
 
     Attributes:
         saved: share of the error from April to October; None where no arm lived then.
-        retrainings_known: in January and February.
-        retrainings: from March to December.
+        retrainings_known: number in January and February.
+        retrainings: number from March to December.
     """
 
     saved: float | None
@@ -76,7 +76,7 @@ class Goals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retraining(msgspec.Struct, frozen=True, kw_only=True):
-    """A retraining: the day on which it began, why, and what came of it; ``undone`` is the day of its rollback."""
+    """A retraining: the day on which it began, its cause and its outcome; ``undone`` is the day of its rollback."""
 
     day: str
     trigger: str
@@ -102,10 +102,10 @@ class Replay(Result, frozen=True, kw_only=True, tag="replay"):
     """A year of the whole service, month by month and day by day.
 
     Attributes:
-        unit: of the errors.
-        share: of the rows that were drawn.
-        settings: of the loop, by variable.
-        since: the first day that was lived through; ``until``, the last.
+        unit: the errors' unit.
+        share: share of the rows that were drawn.
+        settings: the loop's settings by variable.
+        since: the first day that was replayed; ``until``, the last.
     """
 
     heading = "The closed loop"
@@ -137,7 +137,7 @@ class Replay(Result, frozen=True, kw_only=True, tag="replay"):
 
 
 def replay_goals(result: Replay) -> list[str]:
-    """A line for each goal; none for one about months that the replay did not live through."""
+    """Return a line for each goal, except those about months that the replay did not cover."""
     measured, months = result.goals, {int(row.month[5:7]) for row in result.rows}
     lines = []
     if (saved := measured.saved) is not None:

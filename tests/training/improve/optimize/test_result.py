@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.support.training.variants import variant_row
-from training.improve.optimize.result import Optimization, draw
+from training.improve.optimize.result import Optimization, draw_optimization
 
 
 def row(name: str, verdict: str, speedup: float, drop: float | None) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_parts_of_the_held_out_rows_have_a_table_of_their_own(result: dict[str, 
 
 
 def test_the_picture_can_be_opened(result: dict[str, Any], tmp_path: Path) -> None:
-    draw(Optimization.from_document(result), tmp_path / "optimize.png")
+    draw_optimization(Optimization.from_document(result), tmp_path / "optimize.png")
     with Image.open(tmp_path / "optimize.png") as picture:
         assert picture.size[0] > 800
 
