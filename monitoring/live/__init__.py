@@ -1,1 +1,1 @@
-"""What is known of the served models right now: probes, quality, drift."""
+"""The present state of the served models: probes, quality, drift."""

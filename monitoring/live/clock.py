@@ -1,4 +1,4 @@
-"""The time that the monitor goes by: that of the wall, or that of the events, as in a replay of the past."""
+"""The monitor's clock: the wall's, or that of the events, as in a replay of the past."""
 
 import threading
 from collections.abc import Callable
@@ -11,16 +11,16 @@ AHEAD = timedelta(minutes=5)  # that two machines' clocks may differ by
 
 
 def wall_clock() -> datetime:
-    """The time now, in UTC."""
+    """Return the time now, in UTC."""
     return datetime.now(UTC)
 
 
 class EventClock:
-    """Stands at the newest time of any event that arrived, and never goes back.
+    """A clock that stands at the newest time of any event that arrived, and never goes back.
 
     Args:
-        start: where it stands before the first event; aware.
-        limit: a time beyond it is not believed: one event from a wrong clock would stop this one for good.
+        start: its time before the first event; aware.
+        limit: later times are ignored: one event from a wrong clock would stop this one for good.
     """
 
     def __init__(self, start: datetime, limit: Clock = wall_clock) -> None:
@@ -28,11 +28,11 @@ class EventClock:
         self._lock = threading.Lock()
 
     def __call__(self) -> datetime:
-        """The newest time, in UTC."""
+        """Return the newest time, in UTC."""
         return self._time
 
     def advance(self, time: datetime) -> None:
-        """An event of this time arrived."""
+        """Advance to the time of an event that arrived."""
         with self._lock:
             if self._time < time <= self._limit():
                 self._time = time.astimezone(UTC)

@@ -1,8 +1,8 @@
-"""Drift: whether inputs, predictions or errors are distributed otherwise than in the data that a version knows.
+"""Drift: whether inputs, predictions or errors are distributed otherwise than in the data that a version learned.
 
-Everything comes from the contract's reference, which also tells how far a stretch of time usually is from the rest: an
-alarm means further than any weather of the known weeks explains, not that rows are not independent. A window that
-covers less time than the reference can judge gets no verdict.
+The contract's reference also holds how far a stretch of time usually is from the rest. An alarm means further than any
+stretch of the learned weeks, not that rows are not independent. A window that covers less time than the reference can
+judge gets no verdict.
 """
 
 from bisect import bisect_left
@@ -26,7 +26,7 @@ T = TypeVar("T")
 KINDS: tuple[Kind, ...] = ("features", "predictions", "errors")
 LEVEL = 0.01  # probability that a window alarms where nothing drifts
 UNJUDGED = 1000  # rows that are compared where the reference was too small for a verdict
-PREDICTION, ERROR = "prediction", "error"  # names of the findings that are of no input
+PREDICTION, ERROR = "prediction", "error"  # names of the findings that are not about an input
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,20 @@ class Finding:
     """One distribution against its reference.
 
     Attributes:
-        kind: of what.
-        name: of the input, or ``prediction`` or ``error``.
+        name: name of the input, or ``prediction`` or ``error``.
         test: ``ks``, the distance of Kolmogorov and Smirnov, or ``js``, that of Jensen and Shannon.
-        rows: that were compared.
+        rows: number of rows in the window.
         needed: rows that a verdict needs; None where the reference was too small to learn what is usual.
-        hours: that the rows cover, each hour counted by its share of them.
-        needed_hours: that they must cover for a verdict; 0 where the reference has no times.
+        hours: hours that the rows cover, each counted by its share of them.
+        needed_hours: hours that they must cover for a verdict; 0 where the reference has no times.
         statistic: the distance, 0 to 1; None without rows.
-        limit: the distance from which on this test alone would alarm, of as many rows as are needed.
+        limit: the distance from which on this test alone would alarm, with as many rows as are needed.
         p: the probability of a distance at least as large where nothing drifts; None without a verdict.
-        corrected: the same after the correction for the number of features (Benjamini and Hochberg 1995).
+        corrected: ``p`` after the correction for the number of features (Benjamini and Hochberg 1995).
         psi: the population stability index.
-        psi_usual: which one window in a hundred of as many rows exceeds where nothing drifts.
+        psi_usual: the index that one window in a hundred of as many rows exceeds where nothing drifts.
         alarm: whether it drifted; errors that became smaller do not alarm.
-        smaller: whether errors are distributed otherwise since they became smaller.
+        smaller: whether the errors changed because they became smaller.
     """
 
     kind: Kind
@@ -70,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Drift:
-    """What was found in one window.
+    """The findings of one window.
 
     Attributes:
         since: time of its oldest row; None without rows.
@@ -85,7 +84,7 @@ class Drift:
 
     @property
     def alarms(self) -> dict[Kind, bool]:
-        """Whether anything drifted, by kind; kinds without a verdict are absent."""
+        """Return whether anything drifted, by kind; kinds without a verdict are absent."""
         return {
             kind: any(finding.alarm for finding in self.findings if finding.kind == kind)
             for kind in KINDS
@@ -94,12 +93,12 @@ class Drift:
 
     @property
     def smaller(self) -> bool:
-        """Whether the errors became smaller than at training, beyond chance."""
+        """Return whether the errors became smaller than at training, beyond chance."""
         return any(finding.smaller for finding in self.findings)
 
     @property
     def alarm(self) -> bool:
-        """Whether anything drifted."""
+        """Return whether anything drifted."""
         return any(finding.alarm for finding in self.findings)
 
 
@@ -109,8 +108,8 @@ class Window:
 
     Attributes:
         values: numbers, or indices of categories; one past the last is a category that the reference lacks.
-        times: of the values, in seconds since the epoch.
-        learned: what is usual; None where the reference was too small.
+        times: a time for each value, in seconds since the epoch.
+        learned: the usual distances; None where the reference was too small.
     """
 
     kind: Kind
@@ -125,10 +124,10 @@ def detect(contract: ModelContract, predictions: Sequence[Prediction], labelled:
     """Compare the newest rows with the contract's reference.
 
     Args:
-        contract: of the version that is watched.
-        predictions: oldest first; of these the newest are compared, as ``newest`` chooses them. Features are taken of
-            all versions, predictions only of the contract's own.
-        labelled: the same of those whose truth is known; only the contract's own count.
+        contract: describes the version that is watched.
+        predictions: oldest first; ``newest`` chooses the rows that are compared. Features count of all versions,
+            predictions only of the contract's own.
+        labelled: predictions whose truth is known, oldest first; only those of the contract's version count.
 
     Returns:
         The finding of each input, of the prediction and of the error. The level of 1 % is shared by the three kinds.
@@ -146,14 +145,14 @@ def detect(contract: ModelContract, predictions: Sequence[Prediction], labelled:
 def windows_of(
     contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()
 ) -> list[Window]:
-    """The newest rows of each distribution that the reference has; arguments as of ``detect``."""
+    """Return the newest rows of each distribution that the reference has; arguments as of ``detect``."""
     reference = contract.reference
     windows = []
     for spec in contract.inputs:
         if summary := reference.inputs.get(spec.name):
             learned = read(summary.usual)
-            having = [row for row in predictions if row.features.get(spec.name) is not None]
-            rows = newest(learned, having, _time)
+            captured = [row for row in predictions if row.features.get(spec.name) is not None]
+            rows = newest(learned, captured, _time)
             values = _feature(spec, summary, [row.features[spec.name] for row in rows])
             windows.append(Window("features", spec.name, summary, values, _times(rows), learned))
     if summary := reference.output:
@@ -173,12 +172,11 @@ def windows_of(
 def newest(learned: Learned | None, rows: Sequence[T], time: Callable[[T], float]) -> Sequence[T]:
     """Return the newest rows that are compared: as many as the reference can judge, over as much time, in whole days.
 
-    Where the newest cover less time than its longest stretches, rows of as much time are taken, evenly thinned.
+    Where the newest cover less time than its longest stretches, rows of as much time are chosen, evenly thinned.
 
     Args:
-        learned: of the reference.
         rows: oldest first.
-        time: of a row, in seconds since the epoch.
+        time: returns the time of a row, in seconds since the epoch.
     """
     most = UNJUDGED if learned is None else learned.rows
     if learned is None or not learned.span:
@@ -230,7 +228,7 @@ def _finding(window: Window) -> Finding:
 
 
 def _smaller(summary: Summary, errors: Array) -> bool:
-    """Whether the errors are smaller than the reference's: the mean of their sizes, or the share of wrong ones."""
+    """Return whether the errors' mean absolute size, or share of wrong answers, is below the reference's."""
     if summary.counts:
         right, wrong = summary.counts.values()
         return bool(errors.mean() < wrong / (right + wrong))

@@ -26,16 +26,9 @@ WORDS = {"ks": "Kolmogorov–Smirnov", "js": "Jensen–Shannon"}
 
 
 def write_report(store: Store, contract: ModelContract, until: datetime, path: Path) -> str:
-    """Write the page of the newest rows before a moment.
+    """Write the page of the newest rows before a moment in UTC, and return the verdict in words.
 
-    Args:
-        store: has the predictions and labels.
-        contract: of the version that is watched.
-        until: the moment, in UTC.
-        path: of the page; its folder is made.
-
-    Returns:
-        The verdict in words.
+    The folder of the page is made.
     """
     predictions, labelled = newest_rows(store, contract, until)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +37,7 @@ def write_report(store: Store, contract: ModelContract, until: datetime, path: P
 
 
 def render(contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()) -> str:
-    """The page as HTML; arguments as of ``drift.detect``."""
+    """Return the page as HTML; arguments as of ``drift.detect``."""
     drift, charts = compare(contract, predictions, labelled)
     return template(TEMPLATE, {"share": _share, "words": WORDS.__getitem__}).render(
         contract=contract, drift=drift, figures=charts, verdict=verdict(drift), level=LEVEL
@@ -54,7 +47,7 @@ def render(contract: ModelContract, predictions: Sequence[Prediction], labelled:
 def compare(
     contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()
 ) -> tuple[Drift, list[Chart]]:
-    """What drifted, and a chart of each distribution that has rows; arguments as of ``drift.detect``."""
+    """Return the drift, and a chart of each distribution that has rows; arguments as of ``drift.detect``."""
     drift = detect(contract, predictions, labelled)
     windows = {(window.kind, window.name): window for window in windows_of(contract, predictions, labelled)}
     return drift, [
@@ -63,7 +56,7 @@ def compare(
 
 
 def verdict(drift: Drift) -> str:
-    """What was found, in words."""
+    """Return the findings in words."""
     if not drift.alarms:
         return "No verdict: too few rows, too short a time, or a reference too small to know what is usual."
     drifted = [finding.name for finding in drift.findings if finding.alarm]

@@ -1,4 +1,4 @@
-"""A value that is asked for in a thread of its own, so that whoever shows it never waits long for who knows it."""
+"""A value that a thread of its own fetches, so that a page that shows it never waits long."""
 
 import threading
 from collections.abc import Callable
@@ -9,38 +9,38 @@ PATIENCE = 2.0  # s
 
 
 class LastKnown(Generic[T]):
-    """Asks again each time; what was known last is given where the answer does not come in time.
+    """Fetches the value at each call, and returns the last one where it does not come in time.
 
     Args:
-        ask: what is asked; it may raise.
+        fetch: may raise.
         patience: s that a caller waits.
     """
 
-    def __init__(self, ask: Callable[[], T], patience: float = PATIENCE) -> None:
-        self._ask, self._patience = ask, patience
-        self._known: T | None = None
+    def __init__(self, fetch: Callable[[], T], patience: float = PATIENCE) -> None:
+        self._fetch, self._patience = fetch, patience
+        self._value: T | None = None
         self._fault: Exception | None = None
         self._lock = threading.Lock()
-        self._asking: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
 
     def __call__(self) -> T | None:
-        """The value, else what was known last; None where nothing ever was.
+        """Return the value, else the last one; None if there was none so far.
 
         Raises:
-            Exception: what the last asking raised.
+            Exception: raised by the last ``fetch``.
         """
         with self._lock:
-            asking = self._asking
-            if asking is None or not asking.is_alive():
-                asking = self._asking = threading.Thread(target=self._run, daemon=True)
-                asking.start()
-        asking.join(self._patience)
+            thread = self._thread
+            if thread is None or not thread.is_alive():
+                thread = self._thread = threading.Thread(target=self._run, daemon=True)
+                thread.start()
+        thread.join(self._patience)
         if self._fault is not None:
             raise self._fault
-        return self._known
+        return self._value
 
     def _run(self) -> None:
         try:
-            self._known, self._fault = self._ask(), None
+            self._value, self._fault = self._fetch(), None
         except Exception as error:
             self._fault = error

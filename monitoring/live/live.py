@@ -1,4 +1,4 @@
-"""What is known of the served models right now: quality and drift of the newest rows, looked at again and again."""
+"""Quality and drift of the served models' newest rows, measured again and again."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class QualityWindow(EnvironmentSettings, frozen=True, rename=variables("QUALITY_")):
-    """Which labelled rows the live quality is of."""
+    """Age and number of the labelled rows that the live quality is of."""
 
     hours: Annotated[
         float,
@@ -47,17 +47,17 @@ class QualityWindow(EnvironmentSettings, frozen=True, rename=variables("QUALITY_
 
     @property
     def age(self) -> timedelta:
-        """Greatest age of the predictions."""
+        """Return the greatest age of the predictions."""
         return timedelta(hours=self.hours)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a look at one model found.
+    """Quality and drift of one model at a moment.
 
     Attributes:
-        time: when the look began, by the wall: it tells how fresh this is.
-        contracts: of the champion, and of other versions with labels, by version.
+        time: wall-clock time when the look began.
+        contracts: those of the champion and of other versions with labels, by version.
     """
 
     time: datetime
@@ -70,14 +70,13 @@ class Live:
     """Looks at every model that has a champion.
 
     Args:
-        store: has their predictions and labels.
-        window: of the quality; that of the drift is in the contract.
-        clock: the time, in UTC.
-        wall: the same, also where ``clock`` goes by the events.
+        window: rows of the quality; the contract has the window of the drift.
+        clock: the time, in UTC; may go by the events.
+        wall: wall-clock time, in UTC.
 
     Attributes:
-        last: what the last look found, by model.
-        left_out: rows of its window of quality that do not fit the champion's contract, by model.
+        last: the last observation, by model.
+        left_out: number of rows in the quality's window that do not fit the champion's contract, by model.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class Live:
         self.left_out: dict[str, int] = {}
 
     def run(self) -> None:
-        """Look once; what fails for one model is logged, and the others are looked at.
+        """Look at each model once; a failure is logged, and the other models are looked at.
 
         Raises:
             ArchiveError: the registry is damaged.
@@ -101,14 +100,14 @@ class Live:
                     observations[model] = observation
             except Exception:
                 logger.exception("cannot tell the quality and drift of %s", model)
-        self.last = observations  # at once: who reads sees one state
+        self.last = observations  # replaced at once, so that readers see one state
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
-        """Look every ``interval`` seconds until told to stop; what goes wrong is logged, and tried again."""
+        """Look every ``interval`` seconds until ``stop`` is set; failures are logged, and tried again."""
         repeat(interval, self.run, stop, fault="cannot tell quality and drift")
 
     def look(self, model: str) -> Observation | None:
-        """Quality and drift of one model; None if it has no contract, or is one of which they cannot be told."""
+        """Return quality and drift of one model; None if it has no contract, or they cannot be measured."""
         contract = self._contracts.of(model)
         if contract is None or unmeasured(contract):
             return None
@@ -119,11 +118,11 @@ class Live:
         return Observation(began, quality, self.drift(contract), contracts)
 
     def quality(self, contract: ModelContract, window: QualityWindow | None = None) -> Quality:
-        """The quality of one model in a window that ends now.
+        """Return the quality of one model in a window that ends now.
 
         Args:
-            contract: of the version that is watched.
-            window: whose newest rows count. None for the one that alarms: where its newest rows cover less time than
+            contract: describes the version that is watched.
+            window: its newest rows count. None for the window that alarms: where its newest rows cover less time than
                 the reference can judge, as many are spread over that time.
         """
         since, name = self._clock() - (window or self._window).age, contract.name
@@ -139,25 +138,24 @@ class Live:
         return measure(contract, fitting, lambda number: self._contracts.of(name, number))
 
     def drift(self, contract: ModelContract) -> Drift:
-        """The drift of one model's newest rows, against one version's reference."""
+        """Return the drift of one model's newest rows, against one version's reference."""
         return detect(contract, *newest_rows(self._store, contract, self._latest()))
 
     def _latest(self) -> datetime:
-        """Return the time of which no row is: one of later has a clock that is wrong; former versions kept such."""
+        """Return the time after which a row is from a wrong clock; former versions of Marloop stored such rows."""
         return self._wall() + AHEAD
 
 
 def newest_rows(
     store: Store, contract: ModelContract, until: datetime | None = None
 ) -> tuple[list[Prediction], list[Labelled]]:
-    """Return the predictions that drift is told from, and those whose truth is known.
+    """Return the predictions that drift is measured on, and those whose truth is known.
 
     Args:
-        store: has them.
-        contract: of the version that is watched.
+        contract: describes the version that is watched.
         until: the latest time, excluded; None: the newest there is.
     """
     extent = Extent(*window_needed(contract), until=until)
     newest = usable(contract, sample_predictions(store, contract.name, extent))
-    # Errors count of this version alone, and from further back where labels are late.
+    # Only this version's errors count, and they are older where labels are late.
     return newest, measurable(contract, sample_labelled(store, contract.name, extent, contract.version))

@@ -1,4 +1,4 @@
-"""Quality and drift as gauges for Prometheus, made anew at each scrape: what is gone leaves no series behind."""
+"""Quality and drift as gauges for Prometheus, made anew at each scrape: removed models leave no series behind."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -38,18 +38,18 @@ Sample = tuple[str, tuple[str, ...], float]  # gauge, labels, value
 
 
 class LiveMetrics(Collector):
-    """Shows what ``live`` found last; register it."""
+    """Shows the last observations of ``live``; register it."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges, without samples."""
+        """Yield the gauges, without samples."""
         for name, (text, labels) in GAUGES.items():
             yield GaugeMetricFamily(name, text, labels=labels)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the gauges with what was observed last."""
+        """Yield the gauges with the last observations."""
         families = {family.name: family for family in self.describe()}
         for model, observation in self._live.last.items():
             families["model_quality_left_out_rows"].add_metric((model,), self._live.left_out.get(model, 0))

@@ -1,7 +1,7 @@
-"""The end-to-end probe: each model is asked its contract's example over HTTP, as a client would.
+"""The end-to-end probe: it sends each model its contract's example over HTTP, as a client would.
 
-What the client feels, the queue and the frontend included, so gets a histogram too. Readiness is a right answer that is
-not old, of an archive that is as registered: nothing stays true because nobody looked.
+The histogram of its time includes the queue and the frontend. A model is ready if its last answer was right, is not
+old, and its archive is as registered.
 """
 
 import logging
@@ -23,20 +23,19 @@ from serving.registry import ArchiveError, Registry
 
 logger = logging.getLogger(__name__)
 TIMEOUT = LONGEST
-LEAST = 1.0  # s that an answer is waited for at least
-USUAL = 10  # times the longest of so many former right answers is what the next one may take
-SHARE = 20  # the example of a language model may take one part in so many of its time
-SLACK = 2.0  # s beyond which a probe that is due was forgotten
+LEAST = 1.0  # s; the shortest patience for an answer
+USUAL = 10  # number of right answers; the next one may take this many times the longest of them
+SHARE = 20  # the example of a language model may take a twentieth of its time
+SLACK = 2.0  # s; a probe that is later than this has been forgotten
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What is known now.
+    """Readiness of every champion.
 
     Attributes:
-        time: seconds since the epoch when a model was last asked, or the registry read.
-        models: of every champion.
-        fault: why nothing can be known; empty if it can.
+        time: seconds since the epoch when a model was last probed, or the registry read.
+        fault: why no readiness holds; empty if it does.
     """
 
     time: float
@@ -45,7 +44,7 @@ class Probed:
 
     @property
     def ready(self) -> bool:
-        """Whether there are models, and all answered as they should."""
+        """Return whether there are models, and all of them are ready."""
         return not self.fault and bool(self.models) and all(model.ready for model in self.models)
 
 
@@ -54,15 +53,15 @@ class _Probe:
     """The probes of one version."""
 
     readiness: Readiness
-    asked: float = 0.0  # since the epoch
-    until: float = float("inf")  # that the readiness holds, by the clock that is never set back
+    time: float = 0.0  # s since the epoch; 0 before the first answer
+    until: float = float("inf")  # when the readiness expires, on the steady clock
     due: float = 0.0
-    due_example: float = 0.0  # of a language model; in between it is asked what costs no token
+    due_example: float = 0.0  # of a language model; in between it gets a request that costs no token
     flying: bool = False
     took: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL))
 
     def patience(self, deadline: float) -> float:
-        """Return how long the next answer is waited for: so far nothing is known, and then what is usual."""
+        """Return the seconds to wait for the next answer: the deadline before the first right answer, then less."""
         return min(deadline, max(LEAST, USUAL * max(self.took))) if self.took else deadline
 
 
@@ -70,11 +69,9 @@ class Prober(Collector):
     """Probes every champion of a registry.
 
     Args:
-        models: names the champions.
-        url: of the inference port.
-        registry: that the metrics belong to.
+        url: address of the inference port.
         clock: seconds since the epoch.
-        steady: seconds, never set back.
+        steady: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -98,7 +95,7 @@ class Prober(Collector):
 
     @property
     def last(self) -> Probed:
-        """What the last probes found, as far as it still holds."""
+        """Return the last readiness of each champion, as far as it still holds."""
         now = self._steady()
         with self._lock:
             probes = [self._probes[key] for key in sorted(self._probes)]
@@ -106,51 +103,51 @@ class Prober(Collector):
             if not fault and now > self._until:
                 fault = "the probes hang: the registry has not been read in time"
             models = [_expired(probe, now, fault) for probe in probes]
-            return Probed(max([self._looked, *(probe.asked for probe in probes)]), models, fault)
+            return Probed(max([self._looked, *(probe.time for probe in probes)]), models, fault)
 
     def run(self, interval: float = 0.0) -> Probed:
-        """Ask every champion once, at the same time."""
+        """Probe every champion once, at the same time."""
         threads = self._look(interval)
         for thread in threads:
             thread.join()
         return self.last
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
-        """Probe every ``interval`` seconds until told to stop; a model that does not answer holds up no other."""
+        """Probe every ``interval`` seconds until ``stop`` is set; a model that does not answer delays no other."""
         repeat(lambda took: max(0.0, interval - took), lambda: self._look(interval), stop, fault="cannot probe")
 
     def collect(self) -> Iterator[Metric]:
-        """The truth of this moment, for Prometheus."""
+        """Yield the present readiness, for Prometheus."""
         last = self.last
         success = GaugeMetricFamily("probe_success", "Whether the example was answered right", labels=MODEL)
         moments = GaugeMetricFamily("probe_timestamp_seconds", "When it was last asked", labels=MODEL)
         for model in last.models:
             success.add_metric([model.name, model.version], float(model.ready))
-            if (probe := self._probes.get((model.name, model.version))) and probe.asked:
-                moments.add_metric([model.name, model.version], probe.asked)
+            if (probe := self._probes.get((model.name, model.version))) and probe.time:
+                moments.add_metric([model.name, model.version], probe.time)
         yield from (success, moments)
 
     def describe(self) -> Iterable[Metric]:
-        """What it will show, so that no other metric takes a name of these."""
+        """Return the metrics, so that no other one gets their names."""
         return self.collect()
 
     def _look(self, interval: float) -> list[threading.Thread]:
-        """Read the registry, and ask whoever is due; the threads that do so."""
+        """Read the registry, probe each version that is due, and return the threads that do so."""
         try:
             champions = self._champions.read()
         except ArchiveError as error:
-            self._told(str(error), interval)
+            self._note_look(str(error), interval)
             return []
-        self._told("", interval)
+        self._note_look("", interval)
         keys = {(name, _number(champion)): champion for name, champion in champions.items()}
         threads = []
         with self._lock:
-            for key in self._probes.keys() - keys.keys():  # what is no longer served must not look as if it failed
+            for key in self._probes.keys() - keys.keys():  # a version that is no longer served must not seem to fail
                 del self._probes[key]
             for key, champion in keys.items():
                 probe = self._probes.setdefault(key, _Probe(Readiness(*key, False, "not asked so far", 0.0)))
                 if isinstance(champion, Readiness):
-                    probe.readiness, probe.asked, probe.until = champion, self._clock(), float("inf")
+                    probe.readiness, probe.time, probe.until = champion, self._clock(), float("inf")
                 elif not probe.flying and self._steady() >= probe.due:
                     probe.flying = True
                     threads.append(threading.Thread(target=self._probe, args=(probe, champion, interval), daemon=True))
@@ -158,7 +155,7 @@ class Prober(Collector):
             thread.start()
         return threads
 
-    def _told(self, fault: str, interval: float) -> None:
+    def _note_look(self, fault: str, interval: float) -> None:
         if fault and fault != self._fault:
             logger.error("cannot probe: %s", fault)
         with self._lock:
@@ -166,7 +163,7 @@ class Prober(Collector):
             self._until = self._steady() + interval + SLACK + LONGEST  # hashing a large archive takes its time
 
     def _probe(self, probe: _Probe, champion: Champion, interval: float) -> None:
-        """Ask one version, and note what holds until when."""
+        """Probe one version, and note its readiness and until when it holds."""
         moment, started, contract = self._clock(), self._steady(), champion.contract
         patience = probe.patience(champion.deadline)
         tokens = contract.task == "generation"
@@ -180,7 +177,7 @@ class Prober(Collector):
                 probe.took.append(readiness.milliseconds / 1000)
                 probe.due_example = started + SHARE * readiness.milliseconds / 1000
         with self._lock:
-            probe.readiness, probe.asked, probe.flying = readiness, moment, False
+            probe.readiness, probe.time, probe.flying = readiness, moment, False
             probe.due = started + interval
             probe.until = probe.due + interval + probe.patience(champion.deadline) + SLACK
 
@@ -190,7 +187,7 @@ def _number(champion: Champion | Readiness) -> str:
 
 
 def _expired(probe: _Probe, now: float, fault: str) -> Readiness:
-    """Return a readiness, unless it is too old to be true, or nothing can be known."""
+    """Return the readiness of a probe, or that it is not ready if its answer is too old, or there is a fault."""
     if fault:
         return replace(probe.readiness, ready=False, detail=fault)
     if now > probe.until and probe.readiness.ready:

@@ -43,15 +43,16 @@ class Measured:
     """The quality of some rows.
 
     Attributes:
-        metrics: of a regression ``rmse``, ``mae`` and ``bias``, answer − truth, in the output's unit; of a
+        metrics: for a regression ``rmse``, ``mae`` and ``bias``, answer − truth, in the output's unit; for a
             classification ``accuracy``, and ``precision``, ``recall``, ``f1`` and ``auc``, each the mean over the
             classes that are there.
         since: time of the oldest prediction.
         until: time of the newest prediction.
         delay_seconds: median of the time from the prediction to its label.
-        delay_longest_seconds: what one label in twenty takes longer than.
-        hours: that the rows cover, each hour counted by its share of them.
-        limits: what a metric passes in one window in a hundred where nothing changed; see ``monitoring.live.limits``.
+        delay_longest_seconds: its 95th percentile.
+        hours: hours that the rows cover, each counted by its share of them.
+        limits: the value that a metric passes in one window in a hundred where nothing changed; see
+            ``monitoring.live.limits``.
     """
 
     rows: int
@@ -66,11 +67,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known of a model.
+    """The quality of a model.
 
     Attributes:
-        all: over all versions; None without labels.
-        versions: the same of each version that has labels.
+        all: quality over all versions; None without labels.
+        versions: quality of each version that has labels.
     """
 
     model: str
@@ -86,9 +87,9 @@ def measure(
     """Measure predictions whose truth is known.
 
     Args:
-        contract: names the task and the labels, of all versions alike, and knows the limits of its own version.
-        labelled: the window; its order does not matter.
-        version: the contract of another version, which knows its own limits; None where it cannot be read.
+        contract: its task and labels are those of all versions; its limits are its own version's.
+        labelled: the window, in any order.
+        version: returns the contract of another version, with its limits; None where it cannot be read.
     """
     rows = sorted(labelled, key=lambda row: (row.prediction.time, row.prediction.request_id, row.prediction.row))
     versions = dict.fromkeys(row.prediction.version for row in rows)
@@ -105,11 +106,9 @@ def measure(
 
 
 def fell(contract: ModelContract, measured: Measured) -> bool:
-    """Whether the quality of some rows is a reason to alarm; the rule ModelQualityFell says the same to Prometheus.
+    """Return whether the quality of rows that a version answered is bad enough for an alarm.
 
-    Args:
-        contract: of the version that answered.
-        measured: the quality of the rows.
+    Prometheus's rule ModelQualityFell has the same condition.
     """
     metric = METRICS.get(contract.task, "")
     usual, limit = expected(contract.evaluation).get(metric), measured.limits.get(metric)

@@ -1,4 +1,4 @@
-"""What the monitor is told when it is started."""
+"""Settings of the monitor at its start."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Pause = Annotated[float, Meta(ge=0.1)]
 
 
 class MonitorSettings(EnvironmentSettings, frozen=True):
-    """Where the monitor finds the service, and how often it looks."""
+    """Addresses of the service, and intervals at which the monitor looks."""
 
     inference_url: Annotated[str, says("Where the monitor reaches inference; unset: on this machine.", title="URL")] = (
         ""

@@ -1,4 +1,4 @@
-"""Rows of a stretch of time, not the newest ones: at a thousand requests a second those are of one second."""
+"""Rows sampled over a stretch of time: at a thousand requests a second, the newest ones are of one second."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -9,16 +9,16 @@ from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled, Prediction
 
 T = TypeVar("T", Prediction, Labelled)
-PARTS = 48  # of the stretch, each of which gives the newest of its rows
+PARTS = 48  # of the stretch; the newest rows of each are sampled
 MOMENT = timedelta(microseconds=1)
 
 
 class Extent(NamedTuple):
-    """How many rows, and of when.
+    """Number and times of the rows of a sample.
 
     Attributes:
-        rows: at most, but for rounding.
-        span: that they cover if there are so old ones.
+        rows: greatest number, but for rounding.
+        span: time that they cover if there are rows as old as that.
         since: the earliest time, included; None: any.
         until: the latest time, excluded; None: the newest there is.
     """
@@ -30,17 +30,12 @@ class Extent(NamedTuple):
 
 
 def sample_predictions(store: Store, model: str, extent: Extent) -> list[Prediction]:
-    """Return predictions of a model, oldest first: the newest, or as many spread over the span where these cover less.
-
-    Args:
-        store: has them.
-        model: its name.
-    """
+    """Return the newest predictions of a model, oldest first; where they cover less than the span, as many over it."""
     return _sample(store, model, extent, partial(store.predictions, model), lambda row: row.time)
 
 
 def sample_labelled(store: Store, model: str, extent: Extent, version: str | None = None) -> list[Labelled]:
-    """Return the same of predictions whose truth is known, of all versions or of one."""
+    """Return a sample as of ``sample_predictions`` of rows whose truth is known, of all versions or of one."""
     query = partial(store.labelled, model, version=version)
     return _sample(store, model, extent, query, lambda row: row.prediction.time)
 
