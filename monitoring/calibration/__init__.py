@@ -1,1 +1,1 @@
-"""How often quality and drift alarm where nothing changed, and where something did."""
+"""Measurements of how often quality and drift alarm, with and without a change."""

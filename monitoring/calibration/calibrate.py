@@ -1,4 +1,4 @@
-"""How often drift alarms where nothing drifts, and where the world moves on: windows drawn from a recipe's timeline.
+"""Shares of windows of a recipe's timeline that alarm, in a period without drift and after it.
 
 python -m monitoring calibrate flights
 """
@@ -17,7 +17,7 @@ from training.figures.machine import machine
 from training.figures.picture import picture
 from training.improve.practices.monitored import AlarmsRow, DriftAlarms
 
-LEFT_OUT = 20  # windows that are taken out of the reference; side by side they are all that flights knows
+LEFT_OUT = 20  # windows that are removed from the reference; side by side they cover the reference rows of flights
 
 
 def calibrate(
@@ -28,16 +28,13 @@ def calibrate(
     left_out: int = LEFT_OUT,
     step: Callable[[str], None] = lambda text: None,
 ) -> DriftAlarms:
-    """Draw windows and look how many alarm.
+    """Draw windows and count those that alarm, as a result for ``docs/practices``.
 
     Args:
-        since: begin of the period in which the world has moved on.
+        since: begin of the period that has drifted.
         until: its end.
-        windows: that are drawn from the known rows, and from that period; a quarter as many from each later month.
-        left_out: windows that are taken out of the reference before they are tested.
-
-    Returns:
-        A result for ``docs/practices``.
+        windows: number drawn from the reference rows, and from that period; a quarter as many from each later month.
+        left_out: number of windows that are removed from the reference before they are tested.
     """
     started = time.monotonic()
     chance = np.random.default_rng(0)
@@ -46,9 +43,9 @@ def calibrate(
         for first in chance.integers(start, stop - year.window + 1, count):
             yield _detect(year, year.contract, int(first))
 
-    step(f"windows of {year.window:,} rows from the {year.known:,} that the version knows")
-    rows = [_row("known", list(drawn(0, year.known, windows)))]
-    starts = np.unique(np.linspace(0, year.known - year.window, left_out).astype(int)).tolist()
+    step(f"windows of {year.window:,} rows from the {year.reference_rows:,} that the version knows")
+    rows = [_row("known", list(drawn(0, year.reference_rows, windows)))]
+    starts = np.unique(np.linspace(0, year.reference_rows - year.window, left_out).astype(int)).tolist()
     step(f"{len(starts)} windows left out of the reference")
     rows.append(_row("known, left out", [_left_out(year, start) for start in starts]))
     step("windows after what the version knows")
@@ -68,7 +65,7 @@ def calibrate(
     )
 
 
-def draw(result: DriftAlarms, path: Path) -> None:
+def draw_alarms(result: DriftAlarms, path: Path) -> None:
     """Draw the share of windows that alarm as a PNG."""
     rows = result.rows
     with picture(path, 9, 3.6) as figure:
@@ -84,7 +81,7 @@ def draw(result: DriftAlarms, path: Path) -> None:
 
 def _detect(year: Timeline, contract: ModelContract, start: int) -> Drift:
     labelled = year.labelled(start, start + year.window)
-    return detect(contract, [one.prediction for one in labelled], labelled)
+    return detect(contract, [row.prediction for row in labelled], labelled)
 
 
 def _left_out(year: Timeline, start: int) -> Drift:
@@ -92,8 +89,8 @@ def _left_out(year: Timeline, start: int) -> Drift:
 
 
 def _months(year: Timeline) -> Iterator[tuple[str, int, int]]:
-    """Name, first row and end of each month after the known rows that holds a window at least."""
-    start = year.known
+    """Yield name, first row and end of each month after the reference rows that holds a window at least."""
+    start = year.reference_rows
     while start < len(year.rows):
         this = year.month(start)
         end = year.place(datetime(this[0] + this[1] // 12, this[1] % 12 + 1, 1, tzinfo=UTC))

@@ -23,7 +23,7 @@ def calibrate_command(
     cache: Cache = CACHE,
 ) -> None:
     """Measure how many windows of a real year alarm, before and after the world has moved on."""
-    from monitoring.calibration.calibrate import calibrate, draw
+    from monitoring.calibration.calibrate import calibrate, draw_alarms
     from monitoring.calibration.timeline import timeline
     from training import recipes
     from training.data import DataError
@@ -36,10 +36,10 @@ def calibrate_command(
         result = calibrate(year, *period, windows, step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"))
     except (ArchiveError, DataError, KeyError, ValueError) as error:
         fail(error)
-    written = document.write_result(result, output)
-    draw(result, written.with_suffix(".png"))
+    path = document.write_result(result, output)
+    draw_alarms(result, path.with_suffix(".png"))
     console.print(result.markdown(), markup=False)
-    console.print(f"written: {written}", markup=False)
+    console.print(f"written: {path}", markup=False)
 
 
 def false_alarms_command(

@@ -1,9 +1,9 @@
-"""How often quality and drift alarm where nothing changed, by the time and the rows that are looked at.
+"""Rates of false alarms of quality and drift, by span and number of rows of the window.
 
 python -m monitoring false-alarms
 
-Windows are drawn from the rows that a version knows, at random times: of every span so many rows, as a service of more
-or of less traffic would have them. Beside it the power: the same of rows after the world has moved on.
+Windows are drawn from a version's reference rows, at random times: of each span several numbers of rows, as services
+with more or less traffic would have them. The power is the same rate of rows after the world has changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from training.figures import text
 from training.figures.text import Marks
 
 ROWS = (200, 500, 1000, 2500, 5000)
-SPANS = (0.7, 6.0, 24.5, 49.0, 170.0)  # hours; the first is that of a row a second, 2,500 of which are looked at
+SPANS = (0.7, 6.0, 24.5, 49.0, 170.0)  # hours; the first is that of 2,500 rows at a row a second
 CONTIGUOUS = "as they came"
 PAGE = ROOT / "docs" / "calibration.md"
 MARKS = Marks("<!-- begin of the table -->", "<!-- end of the table -->")
@@ -32,11 +32,11 @@ MOVED = {"flights": (datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzi
 
 
 class Share(Struct, frozen=True):
-    """Of some windows, how many alarm.
+    """Numbers of windows that alarm.
 
     Attributes:
-        windows: that were drawn.
-        judged: of these, how many drift or quality could judge.
+        windows: number of windows that were drawn.
+        judged: windows that drift or quality could judge.
         alarms: windows by kind of drift, of ``quality``, and ``asking`` for a retraining.
     """
 
@@ -46,7 +46,7 @@ class Share(Struct, frozen=True):
 
     @property
     def any(self) -> float:
-        """The share of windows that ask for a retraining: by their quality or by the drift of their errors."""
+        """Return the share of windows that ask for a retraining: by their quality or by the drift of their errors."""
         return self.alarms["asking"] / self.windows if self.windows else 0.0
 
 
@@ -55,32 +55,31 @@ class Cell(Struct, frozen=True):
 
     Attributes:
         span: in words.
-        known: windows of what the version knows.
+        reference: windows of the version's reference rows.
         power: share of later windows that ask for a retraining; None where there were none.
     """
 
     stream: str
     span: str
     rows: int
-    known: Share
+    reference: Share
     power: float | None
 
 
-def count(stream: Timeline, windows: Iterator[Array], made: dict[int, Labelled]) -> Share:
-    """Look at windows as the monitor does.
+def count(stream: Timeline, windows: Iterator[Array], cache: dict[int, Labelled]) -> Share:
+    """Judge windows as the monitor does, and count the alarms.
 
     Args:
-        stream: of the rows.
-        windows: the places of the rows of each, in order.
-        made: rows as the store would tell them, by place; those that it lacks are added.
+        windows: the places of each window's rows, in order.
+        cache: rows as the store would return them, by place; missing ones are added.
     """
     alarms = dict.fromkeys((*KINDS, "quality", "asking"), 0)
     drawn = judged = 0
     for rows in windows:
         for row in map(int, rows):
-            if row not in made:
-                (made[row],) = stream.labelled(row, row + 1)
-        quality, drift = _look(stream, [made[int(row)] for row in rows])
+            if row not in cache:
+                (cache[row],) = stream.labelled(row, row + 1)
+        quality, drift = _look(stream, [cache[int(row)] for row in rows])
         drawn += 1
         judged += bool(drift) or quality is not None
         for kind, alarm in drift.items():
@@ -93,15 +92,13 @@ def count(stream: Timeline, windows: Iterator[Array], made: dict[int, Labelled])
 def draw_windows(
     stream: Timeline, places: range, span: float | None, rows: int, windows: int, chance: np.random.Generator
 ) -> Iterator[Array]:
-    """Draw windows.
+    """Draw windows, and yield the places of each one's rows.
 
     Args:
-        stream: of rows in order of time, or in no order.
-        places: of the rows that may be taken.
-        span: hours; None for as many rows as they came, one after the other.
-        rows: of a window; of a stretch with fewer, rows are drawn more than once, as a faster service would have them.
-        windows: how many.
-        chance: draws.
+        places: range of the rows to draw from.
+        span: hours; None for rows that came one after the other.
+        rows: number in a window; rows of a stretch with fewer are drawn more than once, as of a faster service.
+        windows: number of windows.
     """
     times, first, last = stream.rows.time, places.start, places.stop
     for _ in range(windows):
@@ -122,16 +119,15 @@ def measure_cells(streams: Mapping[str, Timeline], windows: int, step: Callable[
     """Count the alarms of every stream, span and number of rows.
 
     Args:
-        streams: by name.
-        windows: of each, from what is known; half as many from what came after.
+        windows: number for each cell from the reference rows; half as many from the later ones.
     """
     cells = []
     for name, stream in streams.items():
-        made: dict[int, Labelled] = {}
+        cache: dict[int, Labelled] = {}
         spans: Sequence[float | None] = (None,) if stream.rows.time is None else (None, *SPANS)
         for span in spans:
             step(f"{name}, {_span(span, stream)}")
-            cells += [_cell(name, stream, span, rows, windows, made) for rows in ROWS]
+            cells += [_cell(name, stream, span, rows, windows, cache) for rows in ROWS]
     return cells
 
 
@@ -143,7 +139,7 @@ def markdown(cells: Sequence[Cell]) -> str:
     table = text.table(
         ["stream", "window", *(f"{rows:,} rows" for rows in ROWS)], ([*key, *shares] for key, shares in lines.items())
     )
-    judged = [cell.known for cell in cells if cell.known.judged]
+    judged = [cell.reference for cell in cells if cell.reference.judged]
     total = sum(share.windows for share in judged)
     each = ", ".join(
         f"{kind} {sum(share.alarms[kind] for share in judged) / max(1, total):.2%}" for kind in (*KINDS, "quality")
@@ -156,17 +152,17 @@ def write_table(cells: Sequence[Cell], page: Path = PAGE) -> None:
     text.put(f"{markdown(cells)}\n", page, MARKS)
 
 
-def _cell(name: str, stream: Timeline, span: float | None, rows: int, windows: int, made: dict[int, Labelled]) -> Cell:
+def _cell(name: str, stream: Timeline, span: float | None, rows: int, windows: int, cache: dict[int, Labelled]) -> Cell:
     chance = np.random.default_rng(0)
-    known = count(stream, draw_windows(stream, range(stream.known), span, rows, windows, chance), made)
-    places = range(stream.known, len(stream.rows))
+    reference = count(stream, draw_windows(stream, range(stream.reference_rows), span, rows, windows, chance), cache)
+    places = range(stream.reference_rows, len(stream.rows))
     if name in MOVED:
         places = range(*(stream.place(moment) for moment in MOVED[name]))
     power = None
-    if len(places) >= rows and known.judged:
+    if len(places) >= rows and reference.judged:
         later = draw_windows(stream, places, span, rows, max(1, windows // 2), chance)
-        power = count(stream, later, made).any
-    return Cell(name, _span(span, stream), rows, known, power)
+        power = count(stream, later, cache).any
+    return Cell(name, _span(span, stream), rows, reference, power)
 
 
 def _look(stream: Timeline, labelled: Sequence[Labelled]) -> tuple[bool | None, dict[Any, bool]]:
@@ -183,8 +179,8 @@ def _span(span: float | None, stream: Timeline) -> str:
 
 
 def _shares(cell: Cell) -> str:
-    alarms, windows = cell.known.alarms, cell.known.windows
-    if not cell.known.judged:
+    alarms, windows = cell.reference.alarms, cell.reference.windows
+    if not cell.reference.judged:
         return "no verdict"
     drift = max(alarms["features"], alarms["predictions"]) / windows
     shares = f"{alarms['quality'] / windows:.1%}, {alarms['errors'] / windows:.1%}, {drift:.1%}"

@@ -1,4 +1,4 @@
-"""Streams on which false alarms are counted: those of two recipes, of other people's data, and one that is made up."""
+"""Streams on which false alarms are counted: two of recipes, two of public data sets, and a made-up one."""
 
 import lzma
 import pickle
@@ -24,27 +24,27 @@ ELECTRICITY = ("_data/fpp2/elecdemand.pkl.compress", "d44e5610787c48c4df3fa5eb39
 DEFAULTS = ("_data/ISLR/Default.pkl.compress", "fa04a99af48c234b7c50111b9f0f93d219bbeb1b580b16506776360db0f9d4aa")
 HALF_HOUR = 1800  # seconds
 NEW_YEAR = 1_388_494_800  # 2014-01-01 in Melbourne, seconds since the epoch
-KNOWN_DAYS = 120  # of electricity that the version knows
-EVENTS = 0.01  # share of rows with an event in the stream that is made up
+REFERENCE_DAYS = 120  # of electricity that are the reference
+EVENTS = 0.01  # share of rows with an event in the made-up stream
 RARE = ("no", "yes")
 
 
 def flights(registry: Registry, cache: Path) -> Timeline:
-    """2013's flights from New York as the champion answers them; it knows January and February."""
+    """Return 2013's flights from New York as the champion answers them; its reference is January and February."""
     return timeline(recipes.ready("flights"), registry, cache)
 
 
 def sentiment(registry: Registry, cache: Path) -> Timeline:
-    """The recipe's held-out sentences as the lexicon VADER answers them: rows in no order, three classes."""
+    """Return the recipe's held-out sentences as the lexicon VADER answers them: rows in no order, three classes."""
     recipe = recipes.ready("sentiment")
     data = recipe.load(recipe.preset(None), cache)
     contract = msgspec.structs.replace(contract_without_version(recipe, data), version="1.0")
-    order = np.random.default_rng(0).permutation(len(data.test))  # they stand by their source
-    return _known(contract, data.test.part(order), len(order), recipe.baselines(data)["VADER"][order])
+    order = np.random.default_rng(0).permutation(len(data.test))  # the rows are sorted by their source
+    return _stream(contract, data.test.part(order), len(order), recipe.baselines(data)["VADER"][order])
 
 
 def electricity(registry: Registry, cache: Path) -> Timeline:
-    """Half-hours of Victoria's demand in 2014, predicted from weather and hour; a daily and a weekly rhythm."""
+    """Return half-hours of Victoria's demand in 2014, predicted from weather and hour; a daily and a weekly rhythm."""
     table = _table(*ELECTRICITY)
     times = NEW_YEAR + HALF_HOUR * np.arange(len(table))
     hour = np.arange(len(table)) % 48 / 2
@@ -63,16 +63,16 @@ def electricity(registry: Registry, cache: Path) -> Timeline:
     worked = [column * inputs["working_day"] for column in (np.ones(len(table)), *rhythm)]
     weather = [np.maximum(warmth - 22, 0), np.maximum(16 - warmth, 0)]
     design = np.stack([np.ones(len(table)), *rhythm, *worked, *weather], 1)
-    rows = KNOWN_DAYS * 48
+    rows = REFERENCE_DAYS * 48
     target = table["Demand"].to_numpy(np.float64)
     weights, *_ = np.linalg.lstsq(design[:rows], target[:rows], rcond=None)
     output = (design @ weights).astype(np.float32)
     contract = _contract("electricity", specs, TensorSpec("demand", "FP32", unit="GW"))
-    return _known(contract, Split(inputs, target.astype(np.float32), time=times), rows, output)
+    return _stream(contract, Split(inputs, target.astype(np.float32), time=times), rows, output)
 
 
 def defaults(registry: Registry, cache: Path) -> Timeline:
-    """Customers of a bank, of whom one in thirty does not pay; half of them are what the version knows."""
+    """Return customers of a bank, of whom one in thirty does not pay; half of them are the reference."""
     table = _table(*DEFAULTS)
     order = np.random.default_rng(0).permutation(len(table))
     balance = table["balance"].to_numpy(np.float32)[order]
@@ -83,7 +83,7 @@ def defaults(registry: Registry, cache: Path) -> Timeline:
 
 
 def rare(registry: Registry, cache: Path) -> Timeline:
-    """A made-up stream of rare events, one row in a hundred; afterwards the model finds only half of them."""
+    """Return made-up rare events, one row in a hundred; after the reference the model finds only half of them."""
     chance = np.random.default_rng(0)
     rows = 40_000
     target = (chance.uniform(size=rows) < EVENTS).astype(np.int64)
@@ -101,12 +101,12 @@ STREAMS: Mapping[str, Callable[[Registry, Path], Timeline]] = {
 }
 
 
-def _rare(name: str, inputs: Mapping[str, Array], target: Array, share: Array, known: int, worse: bool) -> Timeline:
+def _rare(name: str, inputs: Mapping[str, Array], target: Array, share: Array, rows: int, worse: bool) -> Timeline:
     share = share.copy()
     if worse:
-        share[known:] = np.where(np.arange(len(share) - known) % 2, share[known:], 0.01)
+        share[rows:] = np.where(np.arange(len(share) - rows) % 2, share[rows:], 0.01)
     contract = _contract(name, tuple(TensorSpec(score, "FP32") for score in inputs), None)
-    return _known(contract, Split(inputs, target), known, np.stack([1 - share, share], 1).astype(np.float32))
+    return _stream(contract, Split(inputs, target), rows, np.stack([1 - share, share], 1).astype(np.float32))
 
 
 def _contract(name: str, inputs: tuple[TensorSpec, ...], output: TensorSpec | None) -> ModelContract:
@@ -124,19 +124,19 @@ def _contract(name: str, inputs: tuple[TensorSpec, ...], output: TensorSpec | No
     )
 
 
-def _known(contract: ModelContract, rows: Split, known: int, output: Array) -> Timeline:
-    """The stream, whose version knows the first rows: its reference is of them."""
-    first = rows.head(known)
-    errors = errors_of(contract, output[:known], first.target)
+def _stream(contract: ModelContract, rows: Split, reference_rows: int, output: Array) -> Timeline:
+    """Return a stream whose contract has the first rows as its reference."""
+    first = rows.head(reference_rows)
+    errors = errors_of(contract, output[:reference_rows], first.target)
     metric: Metrics = {"rmse": float(np.sqrt(np.mean(errors**2)))} if contract.task == "regression" else {}
     metric |= {"accuracy": float(1 - np.mean(errors))} if contract.task == "classification" else {}
-    reference = summaries(contract, values_of(first), output[:known], errors, first.time)
+    reference = summaries(contract, values_of(first), output[:reference_rows], errors, first.time)
     contract = msgspec.structs.replace(contract, reference=reference, evaluation=Evaluation(metrics=metric))
-    return Timeline(contract, rows, known, output)
+    return Timeline(contract, rows, reference_rows, output)
 
 
 def _table(path: str, digest: str) -> pandas.DataFrame:
-    """A table of the package, read by its path, since importing the package loads all of it.
+    """Return a table of the package, read by its path, since importing the package loads all of it.
 
     Raises:
         DataError: the package is not installed, or the file is another one.

@@ -1,4 +1,4 @@
-"""A recipe's timeline, answered by the champion: what the store would hold if the year had been served."""
+"""A recipe's timeline, answered by the champion, as the store would hold it if the year had been served."""
 
 import tempfile
 from dataclasses import dataclass
@@ -25,36 +25,36 @@ BATCH = 4096  # rows that the graph answers at once
 
 @dataclass(frozen=True)
 class Timeline:
-    """A year as a version answers it.
+    """A year's rows with a version's answers.
 
     Attributes:
         rows: in order of time.
-        known: how many rows, the first, the version knows.
+        reference_rows: number of the first rows, which the version learned from or was tested on.
         output: FP32, the answers.
     """
 
     contract: ModelContract
     rows: Split
-    known: int
+    reference_rows: int
     output: Array
 
     @property
     def window(self) -> int:
-        """Rows of a window: those of the longest stretch that the reference knows, which drift looks at."""
+        """Return the number of rows in a window of drift: those of the reference's longest stretch."""
         rows, span = window_needed(self.contract)
-        seconds = self._times[self.known - 1] - self._times[0]
-        return max(rows, int(round(self.known * span.total_seconds() / float(seconds))))
+        seconds = self._times[self.reference_rows - 1] - self._times[0]
+        return max(rows, int(round(self.reference_rows * span.total_seconds() / float(seconds))))
 
     def labelled(self, start: int, stop: int) -> list[Labelled]:
-        """Some rows as the store would tell them."""
+        """Return some rows as the store would return them."""
         return [self._labelled(row) for row in range(start, stop)]
 
     def place(self, moment: datetime) -> int:
-        """The first row at or after a moment."""
+        """Return the place of the first row at or after a moment."""
         return int(np.searchsorted(self._times, moment.timestamp()))
 
     def month(self, row: int) -> tuple[int, int]:
-        """Year and month of a row, in UTC."""
+        """Return year and month of a row, in UTC."""
         moment = datetime.fromtimestamp(int(self._times[row]), UTC)
         return moment.year, moment.month
 
@@ -75,21 +75,21 @@ class Timeline:
         return Labelled(prediction, label, moment)
 
     def without(self, start: int, stop: int) -> ModelContract:
-        """The contract as if the version had never seen some of the rows that it knows."""
-        kept = np.r_[0:start, stop : self.known]
-        inputs = {name: values[kept] for name, values in values_of(self.rows).items()}
-        errors = errors_of(self.contract, self.output[kept], self.rows.target[kept])
-        reference = summaries(self.contract, inputs, self.output[kept], errors, self._times[kept])
+        """Return the contract with a reference that lacks the rows from ``start`` until ``stop``."""
+        others = np.r_[0:start, stop : self.reference_rows]
+        inputs = {name: values[others] for name, values in values_of(self.rows).items()}
+        errors = errors_of(self.contract, self.output[others], self.rows.target[others])
+        reference = summaries(self.contract, inputs, self.output[others], errors, self._times[others])
         return msgspec.structs.replace(self.contract, reference=reference)
 
 
 def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
-    """The recipe's timeline, answered by the champion.
+    """Return the recipe's timeline, answered by the champion.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
         DataError: the data cannot be had.
-        ValueError: the recipe has no timeline, or too few rows to know what is usual.
+        ValueError: the recipe has no timeline, or its reference too few rows to learn what is usual.
     """
     contract = registry.champion_contract(recipe.name)
     data = _data(recipe, contract, cache)
@@ -98,8 +98,8 @@ def timeline(recipe: Recipe[Any], registry: Registry, cache: Path) -> Timeline:
         raise ValueError(f"the recipe {recipe.name} has no timeline: nothing tells which of its rows came when")
     if not (contract.reference.errors and contract.reference.errors.usual):
         raise ValueError(f"{recipe.name} {contract.version} does not know what is usual: train it again, on more rows")
-    known = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
-    return Timeline(contract, rows, int(known), _answers(recipe, registry, contract, rows))
+    end = np.searchsorted(rows.time, max(data.train.time.max(), data.test.time.max()), "right")
+    return Timeline(contract, rows, int(end), _answers(recipe, registry, contract, rows))
 
 
 def _data(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> Data:

@@ -1,1 +1,1 @@
-"""A real year, replayed through the real service: what the closed loop is worth."""
+"""The replay of a real year through the real service, which measures the worth of the closed loop."""

@@ -1,6 +1,6 @@
 """Copies of the configuration of Prometheus and Alertmanager that keep pace with a day in seconds.
 
-Only the timing and the addresses are others than in production: what is scraped, the rules and the routes are its own.
+Only the timing and the addresses differ from production: targets, rules and routes are its own.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,15 @@ from serving.settings import ROOT
 
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
 ALERTMANAGER = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
-INTERVAL = "1s"  # of scrapes, of the evaluation of quality, and of notifications
-QUALITY = "quality"  # the group of rules that watches the rows, not the seconds; the others go by the wall as ever
+INTERVAL = "1s"  # between scrapes, evaluations of quality, and notifications
+QUALITY = "quality"  # the group of rules about rows; the others are about seconds, and keep their times
 
 
 def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
-    """Write the configuration and its rules into a folder; returns the configuration's path.
+    """Write the configuration and its rules into a folder, which is made; return the configuration's path.
 
     Args:
-        folder: is made.
-        targets: HOST:PORT of each job that runs here; other jobs are left out.
+        targets: HOST:PORT by job; other jobs are left out.
     """
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] |= {name: INTERVAL for name in config["global"] if name.endswith(("_interval", "_timeout"))}
@@ -42,15 +41,14 @@ def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
 
 
 def write_alertmanager(folder: Path, monitor: str) -> Path:
-    """Write the configuration into a folder; returns its path.
+    """Write the configuration into a folder, which is made; return its path.
 
     Args:
-        folder: is made.
-        monitor: URL of the monitor, which asks for no token.
+        monitor: URL of the monitor, which needs no token.
     """
     config = yaml.safe_load(ALERTMANAGER.read_text())
     for route in (config["route"], *config["route"].get("routes", ())):
-        # A day passes in seconds: what fires is told again at once, as it is told again within a day in production.
+        # A day passes in seconds: repeat a firing alert at once, as production does within a day.
         route |= {"group_wait": "0s", "group_interval": INTERVAL, "repeat_interval": INTERVAL}
     for receiver in config["receivers"]:
         for webhook in receiver.get("webhook_configs", ()):

@@ -1,4 +1,4 @@
-"""The command that lives through a year."""
+"""The command that replays a year."""
 
 from datetime import datetime
 from pathlib import Path
@@ -44,5 +44,5 @@ def replay_command(
     if why:
         fail(ReplayError(f"{why}; started again, it begins anew"))
     if result:
-        for path in page.write(result, output or folder):
+        for path in page.write_replay(result, output or folder):
             console.print(f"written: {path}", markup=False)

@@ -15,12 +15,12 @@ NIGHT = timedelta(hours=5)  # a day of the flights begins at midnight in New Yor
 
 @dataclass(frozen=True)
 class Hour:
-    """Rows that are asked in one request.
+    """Rows of one request.
 
     Attributes:
-        time: of all of them.
-        instances: as the KServe v1 protocol sends them.
-        labels: (n,) the truth, which is known later.
+        time: time of each of the rows.
+        instances: rows in the form of the KServe v1 protocol.
+        labels: ``(n,)``, the truth, which comes later.
     """
 
     time: datetime
@@ -29,7 +29,7 @@ class Hour:
 
     @property
     def request_id(self) -> str:
-        """Names the request; feedback refers to it."""
+        """Return the id of the request; feedback refers to it."""
         return f"{self.time:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -49,15 +49,14 @@ class Day:
 def days_of(
     rows: Split, inputs: tuple[TensorSpec, ...], since: date, until: date, share: float = 1.0, seed: int = 0
 ) -> Iterator[Day]:
-    """The days of a timeline.
+    """Yield the days of a timeline.
 
     Args:
         rows: in order of time; those of one moment are one request.
-        inputs: that the rows are of; a regression's, numbers and categories.
+        inputs: specifications of a regression's inputs, numbers and categories.
         since: the first day.
         until: the day after the last.
-        share: of the rows that are drawn, 0 to 1.
-        seed: of the draw.
+        share: share of the rows that are sampled, 0 to 1.
     """
     assert rows.time is not None
     first, last = (np.datetime64(day).astype("datetime64[s]").astype(np.int64) for day in (since, until))

@@ -1,4 +1,4 @@
-"""Lives the days: requests to both arms hour by hour, feedback a day late, and time for the service to react."""
+"""The drive through the days: requests to both arms hour by hour, feedback a day late, and waits for reactions."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,14 +19,13 @@ WEEK = 7  # days between two lines of progress
 
 @dataclass(frozen=True)
 class Lived:
-    """What came of one day.
+    """Errors of both arms on one day.
 
     Attributes:
-        rows: that were asked.
-        frozen: mean squared error of the version that stays.
-        loop: that of the service on the loop.
-        champion: its version when the day was over.
-        alerts: of the model, that fired then.
+        frozen: mean squared error of the version that is never retrained.
+        loop: mean squared error of the service on the loop.
+        champion: version on the loop at the end of the day.
+        alerts: names of the model's alerts that fired then.
     """
 
     date: date
@@ -39,16 +38,14 @@ class Lived:
 
 @dataclass
 class Drive:
-    """Lives days one after another.
+    """Replays days one after another.
 
     Attributes:
-        stack: that runs.
-        client: of httpx.
         pace: waits for the stack.
-        say: is told every week what happened.
+        say: prints a line every week.
         lived: the days so far.
-        jobs: the retrainings so far by id, as the monitor tells them, with the ``day`` on which each began, and the
-            day on which it was ``undone``.
+        jobs: the retrainings so far by id, as the monitor's API returns them, with the ``day`` on which each began, and
+            the day on which it was ``undone``.
     """
 
     stack: Stack
@@ -59,28 +56,28 @@ class Drive:
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, days: Iterable[Day]) -> None:
-        """Live the days one after another.
+        """Replay the days one after another.
 
         Raises:
             ReplayError: the service fails, or does not keep up.
         """
-        rows, before = 0, None
+        rows, yesterday = 0, None
         for day in days:
-            frozen = self._ask(day, self.stack.frozen, {SWITCH: "off"})
-            loop = self._ask(day, self.stack.model)
+            frozen = self._squared_error(day, self.stack.frozen, {SWITCH: "off"})
+            loop = self._squared_error(day, self.stack.model)
             rows += day.rows
             self.pace.ingested(rows)
-            if before is not None:
-                self._tell(before)
-            before = day
+            if yesterday is not None:
+                self._send_labels(yesterday)
+            yesterday = day
             alerts = self.pace.reacted()
             self._note_jobs(day.date)
             self.lived.append(Lived(day.date, day.rows, frozen, loop, self.stack.champion(), tuple(sorted(alerts))))
             if len(self.lived) % WEEK == 0:
                 self.say(self._week())
 
-    def _ask(self, day: Day, model: str, headers: Mapping[str, str] | None = None) -> float:
-        """The mean squared error of the answers to a day's rows."""
+    def _squared_error(self, day: Day, model: str, headers: Mapping[str, str] | None = None) -> float:
+        """Send a day's rows to a model, and return the mean squared error of its answers."""
         answers = [self._answers(model, hour, headers or {}) for hour in day.hours]
         errors = np.concatenate(answers) - np.concatenate([hour.labels for hour in day.hours])
         return float(np.mean(errors**2))
@@ -90,8 +87,8 @@ class Drive:
         named = {"X-Request-Id": hour.request_id, TIME: hour.time.isoformat(), **headers}
         return np.array(self._post(url, {"instances": hour.instances}, named)["predictions"], np.float64)
 
-    def _tell(self, day: Day) -> None:
-        """The truth about a day's rows."""
+    def _send_labels(self, day: Day) -> None:
+        """Send the truth about a day's rows as feedback."""
         labels = [
             {"request_id": hour.request_id, "row": row, "label": label}
             for hour in day.hours
@@ -122,6 +119,6 @@ class Drive:
 
 
 def rmse(days: Iterable[tuple[int, float]]) -> float:
-    """The root of the mean squared error over days, told by their rows and their own mean."""
+    """Return the root mean squared error over days, each its number of rows and its mean squared error."""
     rows, means = zip(*days, strict=True)
     return float(np.sqrt(np.average(means, weights=rows)))

@@ -1,4 +1,4 @@
-"""Waits until the service has made of a day what it makes of it in production, where a day takes longer."""
+"""Waits until the service has reacted to a day, for which production has more time."""
 
 import time
 from collections.abc import Callable
@@ -10,28 +10,24 @@ import httpx
 from monitoring.replay.accelerated import QUALITY
 from monitoring.replay.stack import ReplayError, Stack
 
-POLL = 0.2  # s between two questions
-JOB_POLL = 1.0  # s between two about a job: the training needs the machine
+POLL = 0.2  # s between two requests
+JOB_POLL = 1.0  # s between two requests about a job: the training needs the machine
 PATIENCE = 120.0  # s for each step but a job
-DELIVERY_PATIENCE = 5.0  # s for what becomes of an alert; nothing is an outcome too
+DELIVERY_PATIENCE = 5.0  # s for the effect of an alert, which may have none
 JOB_PATIENCE = 3600.0  # s for the jobs of a day
 RETRAIN = "retrain"  # label of the alerts that ask for a retraining
 OPEN = ("queued", "running")  # states of a job
 
 
 class Pace:
-    """Asks monitor and Prometheus how far they are.
-
-    Args:
-        stack: that runs.
-    """
+    """Polls monitor and Prometheus, and waits for them."""
 
     def __init__(self, stack: Stack, client: httpx.Client) -> None:
         self._stack, self._client = stack, client
-        self._known: list[int] = []
+        self._last: list[int] = []  # outcomes at the end of the day before
 
     def ingested(self, rows: int) -> None:
-        """Wait until so many captured rows are in the store.
+        """Wait until ``rows`` captured rows are in the store.
 
         Raises:
             ReplayError: they do not come.
@@ -40,13 +36,13 @@ class Pace:
         _must(lambda: self._metric(name) >= rows, f"of {rows:,} captured rows some did not reach the monitor")
 
     def reacted(self) -> set[str]:
-        """Wait until what is in the store was looked at, the rules have judged it, and what that asks for is done.
+        """Wait until the monitor has looked at the rows, the rules have judged them, and no retraining is under way.
 
         Returns:
             The alerts that fired, of the version that was served and of the model as a whole.
 
         Raises:
-            ReplayError: something does not come to its end.
+            ReplayError: a step takes too long.
         """
         now = time.time()
         _must(lambda: self._looked() > now, "Prometheus does not learn of the monitor's looks at the quality")
@@ -55,20 +51,20 @@ class Pace:
         firing = self._firing()
         champion = self._stack.champion()
         if any(labels.get(RETRAIN) == "on" and labels.get("version", champion) == champion for labels in firing):
-            _wait(lambda: self._outcomes() != self._known, DELIVERY_PATIENCE)
+            _wait(lambda: self._outcomes() != self._last, DELIVERY_PATIENCE)
         _must(self._all_closed, "a retraining does not end", JOB_PATIENCE, JOB_POLL)
-        self._known = self._outcomes()
+        self._last = self._outcomes()
         return {labels["alertname"] for labels in firing if labels.get("version", champion) == champion}
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The model's retrainings, newest first."""
+        """Return the model's retrainings, newest first."""
         return self._monitor("/jobs", 1000)
 
     def _all_closed(self) -> bool:
         return all(job["state"] not in OPEN for job in self._monitor("/jobs", 1))
 
     def _outcomes(self) -> list[int]:
-        """Return the newest retraining and decision: what becomes of an alert is one or the other."""
+        """Return the ids of the newest retraining and decision: an alert leads to one or the other."""
         return [entry["id"] for path in ("/jobs", "/decisions") for entry in self._monitor(path, 1)]
 
     def _monitor(self, path: str, limit: int) -> list[dict[str, Any]]:
@@ -82,17 +78,17 @@ class Pace:
         return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
     def _looked(self) -> float:
-        """When the look began that Prometheus knows of, in seconds since the epoch."""
+        """Return the begin of the newest look that Prometheus has scraped, in seconds since the epoch."""
         query = f'model_live_timestamp_seconds{{model="{self._stack.model}"}}'
         samples = self._prometheus("/api/v1/query", query=query)["result"]
         return float(samples[0]["value"][1]) if samples else 0.0
 
     def _evaluated(self) -> float:
-        """When the rules of quality were last evaluated, in seconds since the epoch."""
+        """Return the time of the last evaluation of the rules of quality, in seconds since the epoch."""
         return datetime.fromisoformat(self._rules()["lastEvaluation"]).timestamp()
 
     def _firing(self) -> list[dict[str, str]]:
-        """The labels of the model's alerts that fire."""
+        """Return the labels of the model's firing alerts."""
         alerts = [alert for rule in self._rules()["rules"] for alert in rule["alerts"]]
         return [
             alert["labels"]
@@ -109,7 +105,7 @@ class Pace:
 
 
 def _wait(condition: Callable[[], bool], patience: float, poll: float = POLL) -> bool:
-    """Whether a condition came true in time."""
+    """Wait for a condition, and return whether it came true in time."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:

@@ -1,8 +1,8 @@
-"""Writes what a replay found into a folder of documentation."""
+"""Writes the result of a replay into a folder of documentation."""
 
 from pathlib import Path
 
-from monitoring.replay.result import draw
+from monitoring.replay.result import draw_errors
 from training.figures.text import Marks, put
 from training.improve.practices.document import RESULTS, write_result
 from training.improve.practices.monitored import Replay
@@ -11,19 +11,16 @@ NAME = "closed-loop"
 MARKS = Marks("<!-- begin of the figures -->", "<!-- end of the figures -->")
 
 
-def write(result: Replay, docs: Path) -> list[Path]:
-    """Write the result, its picture, and the figures of the page about them, where there is such a page.
-
-    Returns:
-        What was written.
+def write_replay(result: Replay, docs: Path) -> list[Path]:
+    """Write the result, its picture, and the figures of the page about them if it exists; return the paths.
 
     Raises:
         ValueError: the page has lost its marks.
     """
-    written = [write_result(result, docs / RESULTS, NAME), docs / f"{NAME}.png"]
-    draw(result, written[1])
+    paths = [write_result(result, docs / RESULTS, NAME), docs / f"{NAME}.png"]
+    draw_errors(result, paths[1])
     page = docs / f"{NAME}.md"
     if page.exists():
         put(f"{result.markdown()}\n", page, MARKS)
-        written.append(page)
-    return written
+        paths.append(page)
+    return paths

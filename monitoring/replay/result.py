@@ -1,4 +1,4 @@
-"""What a replay found, as a result for ``docs/practices`` and as a picture."""
+"""The result of a replay, for ``docs/practices`` and as a picture."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -23,12 +23,11 @@ def result_of(drive: Drive, model: str, unit: str, share: float, settings: Mappi
     """Return the result, also of a replay that was interrupted.
 
     Args:
-        drive: that has lived a day at least.
-        model: that was served.
-        unit: of its answers.
-        share: of the rows that were drawn.
-        settings: of the loop, by variable.
-        seconds: that the replay took.
+        drive: has replayed at least one day.
+        unit: unit of the model's answers.
+        share: share of the rows that were sampled, 0 to 1.
+        settings: settings of the loop, by variable.
+        seconds: duration of the replay.
     """
     jobs = [_retraining(job) for _, job in sorted(drive.jobs.items())]
     months = groupby(drive.lived, key=lambda day: f"{day.date:%Y-%m}")
@@ -49,8 +48,8 @@ def result_of(drive: Drive, model: str, unit: str, share: float, settings: Mappi
     )
 
 
-def draw(result: Replay, path: Path) -> None:
-    """Draw the weekly error of both arms, and what came of each retraining, as a PNG."""
+def draw_errors(result: Replay, path: Path) -> None:
+    """Draw the weekly error of both arms, and the outcome of each retraining, as a PNG."""
     days = result.days
     weeks = [days[start : start + WEEK] for start in range(0, len(days), WEEK)]
     middles = [date.fromisoformat(week[len(week) // 2].date) for week in weeks]
@@ -74,15 +73,15 @@ def draw(result: Replay, path: Path) -> None:
 
 
 def _retraining(job: Mapping[str, Any]) -> Retraining:
-    """What is kept of a job, as the monitor tells it: an object of its API, whose keys are many."""
-    told = job["result"]
+    """Return the summary of a job from the monitor's API."""
+    result = job["result"]
     return Retraining(
         day=f"{job['day']}",
         trigger=job["trigger"],
         state=job["state"],
         reason=job["reason"],
-        version=told.get("version"),
-        why=(told.get("verdict") or {}).get("reason") or told.get("error"),
+        version=result.get("version"),
+        why=(result.get("verdict") or {}).get("reason") or result.get("error"),
         undone=f"{job['undone']}" if "undone" in job else UNSET,
     )
 
@@ -115,7 +114,7 @@ def _month(name: str, days: Sequence[Lived], jobs: Sequence[Retraining]) -> Mont
 
 
 def _goals(days: Sequence[Lived], jobs: Sequence[Retraining]) -> Goals:
-    """What the replay is for: how much error the loop saves while the world differs, and with how many retrainings."""
+    """Return the replay's goals: the share of error that the loop saves under drift, and its retrainings."""
     drifted = [day for day in days if 4 <= day.date.month <= 10]
     saved = None
     if drifted:

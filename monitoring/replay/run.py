@@ -24,7 +24,7 @@ from serving.supervision.supervisor import SupervisorError
 from training import recipes
 from training.improve.practices.monitored import Replay
 
-# How the loop is set; what is not named here has its default. Capture must drop nothing: a day comes in a second.
+# Settings of the loop; others have their defaults. Capture must drop nothing: a day comes in a second.
 LOOP = {
     "MARLOOP_RETRAIN_DAYS": "28",
     "MARLOOP_RETRAIN_COOLDOWN_HOURS": "168",
@@ -41,13 +41,13 @@ FAILURES = (CompanionError, LaunchError, ManagementError, SupervisorError, httpx
 
 
 class Period(NamedTuple):
-    """What a replay lives through.
+    """Model and days of a replay.
 
     Attributes:
-        model: whose recipe has a timeline.
+        model: its recipe must have a timeline.
         since: the first day.
         until: the day after the last.
-        share: of the rows that are drawn, 0 to 1.
+        share: share of the rows that are sampled, 0 to 1.
     """
 
     model: str
@@ -63,15 +63,15 @@ def replay(
     monitor_of: Callable[[Settings], Companion],
     say: Callable[[str], None],
 ) -> tuple[Replay | None, str]:
-    """Live through a period, with everything that the service is made of.
+    """Replay a period with all parts of the service.
 
     Args:
-        folder: of the replay; what an earlier one left in it is removed.
-        cache: folder for data that is fetched.
+        folder: gets all files; those of an earlier replay in it are removed.
+        cache: folder of downloaded data.
         monitor_of: makes the monitor of some settings.
 
     Returns:
-        The result so far, None before the first day was over; and why it ended early, empty at its end.
+        The result so far, None before the end of the first day; and why it ended early, empty at its end.
 
     Raises:
         ReplayError: it cannot begin.
@@ -89,8 +89,8 @@ def replay(
     if not days:
         raise ValueError(f"{model} has no rows from {since} to {until}")
     programs = stack.find_programs()
-    # An idle connection is given up before the monitor does so, after five seconds: a request on its way just then
-    # would end the year, as one did on a busy machine.
+    # Close an idle connection before the monitor does so, after five seconds: a request on its way just then would end
+    # the year, as one did on a busy machine.
     client = httpx.Client(timeout=TIMEOUT, trust_env=False, limits=httpx.Limits(keepalive_expiry=IDLE))
     with stack.alone(folder), _environment(folder, cache), client:
         stack.prepare(folder)
@@ -114,30 +114,30 @@ def replay(
 
 @contextlib.contextmanager
 def _environment(folder: Path, cache: Path) -> Iterator[None]:
-    """This process's environment, which all that it starts inherits, becomes that of the copy."""
-    before = dict(os.environ)
+    """Set this process's environment, which its child processes inherit, to that of the copy."""
+    former = dict(os.environ)
     paths = {"MARLOOP_RUNS": str(folder / "runs"), "MARLOOP_CACHE": str(cache)}
-    _become(stack.environment(before, {**LOOP, **PACE, **paths}))
+    _replace_environment(stack.environment(former, {**LOOP, **PACE, **paths}))
     try:
         yield
     finally:
-        _become(before)
+        _replace_environment(former)
 
 
-def _become(environ: Mapping[str, str]) -> None:
+def _replace_environment(environ: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environ)
 
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, too, is a KeyboardInterrupt: what was started is stopped."""
+    """Make SIGTERM a KeyboardInterrupt too, so that all programs are stopped."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    former = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, former)

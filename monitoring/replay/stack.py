@@ -1,4 +1,4 @@
-"""A copy of the whole service on free ports, with everything that it keeps in one folder."""
+"""A copy of the whole service on free ports, with all its files in one folder."""
 
 import contextlib
 import os
@@ -24,10 +24,10 @@ from serving.settings import ROOT, Settings, free_ports, on_free_ports
 from serving.supervision.companion import Companion, exporter
 from serving.supervision.supervisor import Supervisor
 
-MARK = ".replay"  # a file in a folder that is a replay's, and may be emptied
-FROZEN = "-frozen"  # behind the model's name: the first version again, which no loop touches
-OURS = ("MARLOOP_", "CAPTURE_URL", "DATABASE_URL")  # how the variables begin that a copy must not share
-PROGRAMS = {"prometheus": ("prometheus",), "alertmanager": ("prometheus-alertmanager", "alertmanager")}  # as called
+MARK = ".replay"  # file that marks a replay's folder, which may be emptied
+FROZEN = "-frozen"  # suffix of the model's name for its first version, which is never retrained
+OURS = ("MARLOOP_", "CAPTURE_URL", "DATABASE_URL")  # beginnings of the variables that a copy must not share
+PROGRAMS = {"prometheus": ("prometheus",), "alertmanager": ("prometheus-alertmanager", "alertmanager")}  # commands
 PACKAGES = "Debian has them in the packages prometheus and prometheus-alertmanager"
 
 
@@ -36,7 +36,7 @@ class ReplayError(Exception):
 
 
 class Program(Companion):
-    """A program of others in the background; its command is whole, and the first argument names our folder."""
+    """A third-party program in the background; its command is complete, and the first argument names our folder."""
 
     def find(self, settings: Settings) -> psutil.Process | None:
         """Return its process for this folder, whatever its port is."""
@@ -49,13 +49,7 @@ class Program(Companion):
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs.
-
-    Attributes:
-        model: that is served, and beside it its first version under the name ``frozen``.
-        prometheus: URL.
-        alertmanager: URL.
-    """
+    """The running copy; ``prometheus`` and ``alertmanager`` are URLs."""
 
     settings: Settings
     model: str
@@ -64,7 +58,7 @@ class Stack:
 
     @property
     def frozen(self) -> str:
-        """The name of the version that stays."""
+        """Return the name under which the model's first version is served too."""
         return self.model + FROZEN
 
     def champion(self) -> str:
@@ -100,7 +94,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder, or empty that of an earlier replay, after what it may have left running was stopped.
+    """Make the folder, or empty that of an earlier replay, whose leftover processes are stopped first.
 
     Raises:
         ReplayError: it holds something else.
@@ -114,8 +108,8 @@ def prepare(folder: Path) -> None:
 
 
 def environment(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a copy: neither its stores nor its rows may be those of the service beside it."""
-    own = {ENV_FILE: OFF}  # the settings in ``.env`` are those of the service beside it
+    """Return the environment of a copy, without the settings of the service beside it."""
+    own = {ENV_FILE: OFF}  # ``.env`` has the settings of the service beside it
     return {name: value for name, value in environ.items() if not name.startswith(OURS)} | own | dict(settings)
 
 
@@ -142,16 +136,16 @@ def running(
     monitor_of: Callable[[Settings], Companion],
     say: Callable[[str], None],
 ) -> Iterator[Stack]:
-    """Start everything, and stop it whatever happens.
+    """Start all programs, and stop them whatever happens.
 
     Args:
-        model: that the folder's store has a champion of.
-        folder: as ``prepare`` made it.
+        model: must have a champion in the folder's store.
+        folder: made by ``prepare``.
         programs: paths of Prometheus and Alertmanager.
         monitor_of: makes the monitor of some settings.
 
     Raises:
-        CompanionError, LaunchError, ManagementError, SupervisorError: something does not start.
+        CompanionError, LaunchError, ManagementError, SupervisorError: a program does not start.
     """
     settings = on_free_ports(folder / "store", folder / "run")
     ports = dict(zip(programs, free_ports(len(programs)), strict=True))
@@ -178,7 +172,7 @@ def running(
 def _watchers(
     folder: Path, settings: Settings, programs: Mapping[str, str], addresses: Mapping[str, str]
 ) -> Iterator[Program]:
-    """Alertmanager, then Prometheus, with accelerated copies of their configuration."""
+    """Yield Alertmanager, then Prometheus, with accelerated copies of their configuration."""
     data = folder / "alertmanager"
     config = accelerated.write_alertmanager(data, settings.monitor_url)
     options = (f"--storage.path={data / 'data'}", "--cluster.listen-address=", "--log.level=warn")
@@ -206,15 +200,15 @@ def _watcher(
 
 
 def _stop_leftovers(folder: Path) -> None:
-    """End what a replay in this folder left when it was killed."""
+    """End the processes that a killed replay in this folder left."""
     settings = Settings(model_store=folder / "store", run_dir=folder / "run")
-    Supervisor(settings).end()  # else it would start anew what is ended here
+    Supervisor(settings).end()  # else it would restart the programs that are ended here
     background.stop(settings)
     end([process for process, command in commands() if _is_left(command, folder)])
 
 
 def _is_left(command: list[str], folder: Path) -> bool:
-    """Whether a process was started by a replay in this folder, which its options name."""
+    """Return whether a process was started by a replay in this folder, which its options name."""
     ours = command[1:2] == ["-m"] and command[2:3] in (["serving"], ["training"], ["monitoring"])
     if ours and "replay" not in command:
         return any(part.startswith(f"{folder}{os.sep}") for part in command)

@@ -1,1 +1,1 @@
-"""The loop: when a model is trained again, and how a version comes to be served."""
+"""The loop of retraining: triggers, training, judging, promotion and the watch after it."""

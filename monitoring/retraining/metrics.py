@@ -13,23 +13,21 @@ from serving.registry import ArchiveError, Registry, Version
 
 logger = logging.getLogger(__name__)
 Family = CounterMetricFamily | GaugeMetricFamily
-Counted = dict[tuple[str, str], int]  # by model and state or kind
-Known = tuple[Collection[str], Counted, Counted, Mapping[str, tuple[str, Version]]]
+Counts = dict[tuple[str, str], int]  # by model and state or kind
+Totals = tuple[Collection[str], Counts, Counts, Mapping[str, tuple[str, Version]]]  # models, jobs, decisions, champions
 
 
 class RetrainingMetrics(Collector):
-    """Register it; counters go on where they were when the monitor is started anew.
+    """Metrics of retrainings; register it.
 
-    Args:
-        journal: has jobs and decisions.
-        models: the registry; each of its models has a 0 where nothing was counted.
+    A restart of the monitor does not reset the counters. Each model of the registry has a 0 where nothing was counted.
     """
 
     def __init__(self, journal: Journal, models: Registry) -> None:
-        self._counted = LastKnown(lambda: _read(journal, models))
+        self._totals = LastKnown(lambda: _read_totals(journal, models))
 
     def describe(self) -> Iterator[Family]:
-        """The families, without samples."""
+        """Yield the families, without samples."""
         yield GaugeMetricFamily("retrain_jobs", "Retrainings that there were, by state", labels=("model", "state"))
         yield GaugeMetricFamily("retrain_running", "Whether a retraining runs or is queued", labels=("model",))
         yield CounterMetricFamily("model_promotions", "Versions that were promoted", labels=("model",))
@@ -38,28 +36,28 @@ class RetrainingMetrics(Collector):
         yield GaugeMetricFamily("model_champion_info", "The version that is served", labels=("model", "version"))
 
     def collect(self) -> Iterator[Family]:
-        """The families; without samples where the store or the registry cannot be read."""
+        """Yield the families; without samples where the store or the registry cannot be read."""
         jobs, running, promotions, rollbacks, refusals, champion = families = list(self.describe())
         try:
-            counted = self._counted()  # whatever else is shown does not wait for the store
+            totals = self._totals()  # does not wait long for the store
         except (ArchiveError, SQLAlchemyError) as error:
             logger.warning("cannot tell of retrainings: %s", getattr(error, "orig", None) or error)
-            counted = None
-        if counted is None:
+            totals = None
+        if totals is None:
             yield from families
             return
-        models, counts, decided, champions = counted
+        models, counts, decisions, champions = totals
         for (model, state), count in sorted(counts.items()):
             jobs.add_metric((model, state), count)
         for model in sorted(models):
             running.add_metric((model,), sum(counts.get((model, state), 0) for state in ("queued", "running")))
-            promotions.add_metric((model,), decided.get((model, "promoted"), 0))
-            rollbacks.add_metric((model,), decided.get((model, "rolled_back"), 0))
-            refusals.add_metric((model,), decided.get((model, "refused"), 0))
+            promotions.add_metric((model,), decisions.get((model, "promoted"), 0))
+            rollbacks.add_metric((model,), decisions.get((model, "rolled_back"), 0))
+            refusals.add_metric((model,), decisions.get((model, "refused"), 0))
         for model, (number, _) in sorted(champions.items()):
             champion.add_metric((model, number), 1)
         yield from families
 
 
-def _read(journal: Journal, models: Registry) -> Known:
+def _read_totals(journal: Journal, models: Registry) -> Totals:
     return models.models().keys(), journal.job_counts(), journal.decision_counts(), models.champions()

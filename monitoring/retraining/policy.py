@@ -1,4 +1,4 @@
-"""When models are retrained, from what, what a new version must be, and what a promotion is watched for."""
+"""Policies of the loop: retraining, judging a new version, and the watch over a promotion."""
 
 import math
 from datetime import timedelta
@@ -13,7 +13,7 @@ Hours = Annotated[float, Meta(ge=0, le=24 * 3660)]
 
 
 class RetrainPolicy(EnvironmentSettings, frozen=True, rename=variables("RETRAIN_")):
-    """What a retraining learns from, and how often there is one."""
+    """Rows that a retraining learns from, and how often there is one."""
 
     enabled: Annotated[
         bool,
@@ -46,35 +46,35 @@ class RetrainPolicy(EnvironmentSettings, frozen=True, rename=variables("RETRAIN_
 
     @property
     def age(self) -> timedelta:
-        """Greatest age of the labelled rows."""
+        """Return the greatest age of the labelled rows."""
         return timedelta(days=self.days)
 
     @property
     def cooldown(self) -> timedelta:
-        """Time that triggers but a hand wait after a retraining."""
+        """Return the time after a retraining in which only a request by hand starts another."""
         return timedelta(hours=self.cooldown_hours)
 
     @property
     def every(self) -> timedelta:
-        """Time of the schedule; zero for none."""
+        """Return the interval of the schedule; zero for none."""
         return timedelta(hours=self.every_hours)
 
     @property
     def limit(self) -> timedelta:
-        """Time that a training may take."""
+        """Return the time that a training may take."""
         return timedelta(minutes=self.limit_minutes)
 
     def enough_for(self, held_out: int) -> "RetrainPolicy":
-        """With so many rows at least that this many of them are held out: with fewer, no judge would decide."""
+        """Return the policy with ``rows`` raised so that at least ``held_out`` rows are held out for the judge."""
         return msgspec.structs.replace(self, rows=max(self.rows, math.ceil(held_out / self.holdout)))
 
 
 class JudgePolicy(EnvironmentSettings, frozen=True, rename=variables("JUDGE_")):
-    """What a new version must be to be promoted.
+    """Conditions for the promotion of a new version.
 
     Attributes:
-        confidence: with which it must be better, and with which a slice must be too bad to count.
-        rows: that are needed for a verdict.
+        confidence: confidence that it is better, and that a slice is too bad.
+        rows: labelled rows that a verdict needs.
     """
 
     confidence: ClassVar[float] = 0.95
@@ -109,7 +109,7 @@ class JudgePolicy(EnvironmentSettings, frozen=True, rename=variables("JUDGE_")):
 
 
 class WatchPolicy(EnvironmentSettings, frozen=True, rename=variables("WATCH_")):
-    """How long a promotion can be taken back by itself."""
+    """Time in which a promotion can be rolled back automatically."""
 
     hours: Annotated[
         Hours,
@@ -123,5 +123,5 @@ class WatchPolicy(EnvironmentSettings, frozen=True, rename=variables("WATCH_")):
 
     @property
     def age(self) -> timedelta:
-        """Greatest age of a promotion that is watched; zero for none."""
+        """Return the greatest age of a promotion that is watched; zero for none."""
         return timedelta(hours=self.hours)

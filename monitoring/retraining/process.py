@@ -1,7 +1,7 @@
 """The training command as a process of its own: started, found again after a restart of the monitor, and ended.
 
-It has a session of its own, so that a kill of the monitor is not for it, and is known by its command line alone, which
-names the job's folder: no other process has that, whatever process ids are used again.
+It has a session of its own, so that it outlives a killed monitor. Its command line, which names the job's folder,
+identifies it: process ids are used again.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from serving.settings import Settings
 from training.packaging.result_file import Trained
 
 GRACE = 3.0  # s between SIGTERM and SIGKILL; a training goes on from its last checkpoint
-_LINES = 500  # of the log's end, in which progress is looked for
+_LINES = 500  # at the log's end, which are searched for progress
 _COLORS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _STEP = re.compile(r"[\w-]+: \S|epoch \d+/\d+")  # such as "flights: fitting 200,000 rows"
 
 
 class TrainingProcesses:
-    """The trainings of one run's folder, each in ``jobs/ID`` there.
+    """The trainings of one run, each in ``jobs/ID`` in the run's folder.
 
     Args:
-        settings: name that folder, and become the command's environment.
+        settings: become the command's environment.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,28 +42,23 @@ class TrainingProcesses:
         self._started: dict[int, psutil.Process] = {}
 
     def rows(self, id: int) -> Path:
-        """The file of the labelled rows that the job learns from."""
+        """Return the file of the labelled rows that the job learns from."""
         return self._jobs / str(id) / "rows.jsonl"
 
     def log(self, id: int) -> Path:
-        """The job's log."""
+        """Return the job's log."""
         return self._jobs / str(id) / "train.log"
 
     def clear(self, id: int) -> None:
-        """Remove what an earlier job of this number, in another database, left."""
+        """Remove the process and folder of an earlier job of this number, in another database."""
         self.end(id)
         shutil.rmtree(self._jobs / str(id), ignore_errors=True)
 
     def start(self, id: int, model: str, options: Sequence[str]) -> int:
-        """Start the job's training.
+        """Start the job's training, whose rows must be written, and return the id of the process.
 
         Args:
-            id: of the job; its rows must be written.
-            model: that is trained.
-            options: of the command ``train`` beside those that say from and to where.
-
-        Returns:
-            The id of the process.
+            options: further options of the command ``train``; those for its files are added.
         """
         files = ["--feedback", str(self.rows(id)), "--result", str(self._result(id))]
         store = ["--promote", "never", "--store", str(self._settings.model_store)]
@@ -72,19 +67,19 @@ class TrainingProcesses:
         return self._started[id].pid
 
     def age(self, id: int) -> float | None:
-        """Seconds since the job's training was started; None if none runs."""
+        """Return the seconds since the job's training was started; None if none runs."""
         process = self._find(id)
         with contextlib.suppress(psutil.NoSuchProcess):
             return time.time() - process.create_time() if process else None
         return None
 
     def end(self, id: int) -> None:
-        """End the job's training, if one runs, with all that it started."""
+        """End the job's training, if one runs, with its child processes."""
         if process := self._find(id):
             end(group_of(process), grace=GRACE)
 
     def end_all(self) -> int:
-        """End every training of this run, also such as outlived a monitor; returns how many there were."""
+        """End every training of this run, also those that outlived a monitor; return how many there were."""
         mark = f"{self._jobs}{os.sep}"
         trainings = [process for process, path in _results() if path.startswith(mark)]
         for process in trainings:
@@ -92,7 +87,7 @@ class TrainingProcesses:
         return len(trainings)
 
     def result(self, id: int) -> Trained | None:
-        """What the job's training found; None if it has not come so far.
+        """Return the result of the job's training; None if there is none so far.
 
         Raises:
             ValueError: the file is no such result.
@@ -104,13 +99,13 @@ class TrainingProcesses:
             return None
 
     def progress(self, id: int) -> str:
-        """Return the last line of the log that says something."""
+        """Return the last line of the log that names a step, else its last line."""
         lines = [line.strip() for line in _COLORS.sub("", tail(self.log(id), _LINES)).splitlines()]
         steps = [line for line in lines if _STEP.match(line)]  # other lines are libraries'
         return next(reversed(steps or [line for line in lines if line]), "")[:500]
 
     def last_lines(self, id: int) -> str:
-        """The end of the log."""
+        """Return the end of the log."""
         return tail(self.log(id))
 
     def _result(self, id: int) -> Path:
@@ -126,7 +121,7 @@ class TrainingProcesses:
 
 
 def write_rows(path: Path, labelled: Sequence[Labelled]) -> None:
-    """Write what a training learns from, a JSON object a line, oldest first: all of it, or nothing."""
+    """Write the rows that a training learns from, a JSON object a line, oldest first: all of them, or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = (
         {"time": row.prediction.time.isoformat(), "features": row.prediction.features, "label": row.label}
@@ -137,7 +132,7 @@ def write_rows(path: Path, labelled: Sequence[Labelled]) -> None:
 
 
 def _results() -> Iterator[tuple[psutil.Process, str]]:
-    """Yield every training of this machine that has a result file to write, and its path."""
+    """Yield every training on this machine that writes a result file, and the file's path."""
     for process, command in commands():
         if command[1:4] == ["-m", "training", "train"] and "--result" in command[:-1]:
             yield process, command[command.index("--result") + 1]

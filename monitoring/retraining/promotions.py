@@ -1,4 +1,4 @@
-"""Which version is served: promoting one and going back to the former, each written down."""
+"""Promotions and rollbacks, each recorded as a decision."""
 
 import logging
 import threading
@@ -15,37 +15,32 @@ logger = logging.getLogger(__name__)
 
 
 class PromotionRefused(Exception):  # noqa: N818
-    """There is nothing to promote or to go back to; the message says why."""
+    """A version cannot be promoted or rolled back; the message says why."""
 
 
 class Promotions:
-    """Promotes and rolls back.
+    """Promotes and rolls back versions.
 
     Attributes:
         models: the registry.
-        rollout: of the running host.
+        rollout: interface of the running host.
         clock: the time, in UTC.
     """
 
     def __init__(self, journal: Journal, models: Registry, rollout: Rollout, clock: Callable[[], datetime]) -> None:
         self._journal, self.models, self.rollout, self.clock = journal, models, rollout, clock
-        self._promoting = threading.Lock()  # what is former is read and changed by one at a time
+        self._promoting = threading.Lock()  # one thread at a time reads and changes the champion
 
     def champion(self, model: str) -> str | None:
-        """The version of a model that is served, as the registry says."""
+        """Return the version of a model that is champion in the registry; None if none is."""
         champion = self.models.champions().get(model)
         return champion.number if champion else None
 
     def promote(self, model: str, version: str, who: str) -> str | None:
-        """Serve this version from now on.
+        """Serve this version from now on, and return the one that was served before.
 
         Args:
-            model: its name.
-            version: its number.
-            who: asked for it, for the record.
-
-        Returns:
-            The version that was served before.
+            who: name for the record.
 
         Raises:
             KeyError: no such model or version.
@@ -64,7 +59,7 @@ class Promotions:
             return former
 
     def record_others(self) -> None:
-        """Write down what others than this monitor promoted, such as ``python -m serving promote``, each once.
+        """Record each promotion once that others made, such as ``python -m serving promote``.
 
         Raises:
             ArchiveError: the registry is damaged.
@@ -89,14 +84,10 @@ class Promotions:
                 self._journal.record(model, "promoted", details, datetime.fromisoformat(promotion.time))
 
     def promote_job(self, job: Job, watch: Watched) -> bool:
-        """Serve the challenger of a job from now on, also where an earlier call did not get to its end.
-
-        Args:
-            job: whose result has the challenger, and the champion that it was judged better than.
-            watch: what is to be remembered for the time after.
+        """Serve the challenger of a job from now on, also where an earlier call was interrupted.
 
         Returns:
-            False if another version is champion by now, so that nothing was done.
+            False if the champion is no longer the one that the challenger was judged against: nothing was done.
 
         Raises:
             ArchiveError: its archive is missing or altered.
@@ -126,26 +117,21 @@ class Promotions:
             return True
 
     def rollback(self, model: str, who: str, reason: str = "asked for by hand", expect: str | None = None) -> str:
-        """Serve again what was served before.
+        """Serve the former version again, and return its number.
 
         Args:
-            model: its name.
-            who: wants it.
-            reason: for the record.
-            expect: the version that must be served now; None for any.
-
-        Returns:
-            The version that is served now.
+            who: name for the record.
+            expect: the version that must be champion now; None for any.
 
         Raises:
             KeyError: no such model.
-            PromotionRefused: there is nothing to go back to, or another version is served than expected.
+            PromotionRefused: there is nothing to go back to, or another version is champion than expected.
             ArchiveError: the archive is missing or altered.
             LaunchError: the host does not take it.
         """
         with self._promoting:
             versions = _versions(self.models, model)
-            self._record_others()  # what the current champion replaced may be known to the registry alone
+            self._record_others()  # the registry alone may have whom the current champion replaced
             current = self.champion(model)
             if current is None:
                 raise PromotionRefused(f"{model} has no champion")
@@ -163,7 +149,7 @@ class Promotions:
             return target
 
     def _former(self, model: str, current: str, versions: dict[str, Version]) -> str:
-        """Whom the current champion replaced, else the newest retired version; never one that was rolled back."""
+        """Return the version that the champion replaced, else the newest retired one; none that was rolled back."""
         decisions = self._journal.decisions(model)
         bad = set()
         for decision in reversed(decisions):
@@ -184,7 +170,7 @@ class Promotions:
 
 
 def replaced_by(decisions: Sequence[Decision], champion: str | None) -> list[str]:
-    """The versions that a champion took the place of, in the order of the decisions."""
+    """Return the versions that a champion replaced, in the order of the decisions."""
     promoted = (decision.details for decision in decisions if decision.kind == "promoted")
     return [str(details["from"]) for details in promoted if details["to"] == champion]
 

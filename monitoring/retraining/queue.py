@@ -1,4 +1,4 @@
-"""The queue of retrainings: who may ask for one, and when."""
+"""The queue of retrainings, and the conditions for a new one."""
 
 import threading
 from collections.abc import Callable
@@ -13,20 +13,18 @@ from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY, Job, Trigger
 
 _DAY = timedelta(days=1)
-_QUIET = timedelta(hours=1)  # a trigger that is refused again and again is written down once in it
+_QUIET = timedelta(hours=1)  # in which repeated refusals of a trigger are recorded once
 
 
 class RetrainRefused(Exception):  # noqa: N818
-    """There is no retraining now, or none to cancel; the message says why."""
+    """A retraining cannot be queued now, or not be cancelled; the message says why."""
 
 
 class Retraining:
     """Takes requests for retrainings.
 
     Args:
-        store: keeps jobs and decisions.
-        policy: how often, and from how many rows.
-        learnable: why a model cannot learn from captured rows; None if it can.
+        learnable: returns why a model cannot learn from captured rows; None if it can.
         clock: the time, in UTC.
     """
 
@@ -42,34 +40,29 @@ class Retraining:
         self._store, self._journal = store, store.journal
         self._contracts, self._models = contracts, contracts.models
         self._learnable, self._clock = learnable, clock
-        self._asking = threading.Lock()
+        self._requesting = threading.Lock()
 
     def request(self, model: str, trigger: Trigger, reason: str) -> Job:
-        """Queue a retraining.
-
-        Args:
-            model: its name.
-            trigger: a hand may ask at any time, the others within the policy.
-            reason: for the record.
+        """Queue a retraining: by hand at any time, by another trigger within the policy.
 
         Raises:
-            RetrainRefused: not now; written down too.
+            RetrainRefused: not now; recorded too.
         """
         now = self._clock()
-        with self._asking:
+        with self._requesting:
             if why := self._against(model, trigger, now):
                 self._note(model, trigger, reason, why, now)
                 raise RetrainRefused(why)
             try:
                 job = self._journal.create_job(model, trigger, reason, now, alone=True)
-            except JobUnderWayError as error:  # another monitor was told of the same
+            except JobUnderWayError as error:  # another monitor got the same alert
                 self._note(model, trigger, reason, str(error), now)
                 raise RetrainRefused(str(error)) from error
             self._journal.record(model, "requested", {"job": job.id, "trigger": trigger, "reason": reason}, now)
             return job
 
     def cancel(self, id: int) -> Job:
-        """Have a job ended that has not got as far as its promotion.
+        """Have the runner end a job whose promotion has not begun.
 
         Raises:
             KeyError: there is none of this id.
@@ -78,14 +71,14 @@ class Retraining:
         job = self._journal.job(id)
         if job.state not in UNDER_WAY:
             raise RetrainRefused(f"job {id} has ended: {job.state}")
-        # The runner sets the stage and then looks for this; in whichever order, one of both sees the other.
+        # The runner sets the stage and then looks for ``cancel``; in either order, one of both sees the other.
         job = self._journal.extend_job(id, JobResult(cancel=True))
         if job.result.stage == "promote":
             raise RetrainRefused(f"job {id} is being promoted: roll it back instead")
         return job
 
     def request_due(self) -> list[Job]:
-        """Queue what the schedule asks for."""
+        """Queue the retrainings that are due by the schedule."""
         if not self.policy.every or not self.policy.enabled:
             return []
         jobs = []
@@ -98,7 +91,7 @@ class Retraining:
                 try:
                     jobs.append(self.request(model, "schedule", reason))
                 except RetrainRefused:
-                    continue  # written down
+                    continue  # ``request`` has recorded it
         return jobs
 
     def _against(self, model: str, trigger: Trigger, now: datetime) -> str | None:
@@ -126,7 +119,7 @@ class Retraining:
         return None
 
     def _nothing_new(self, contract: ModelContract) -> str | None:
-        """Why there is nothing to learn that the champion does not know already."""
+        """Return why there are too few rows that the champion has not learned; None if there are enough."""
         until = contract.lineage.until
         if until is None:  # its rows have no times
             return None
@@ -140,14 +133,14 @@ class Retraining:
         )
 
     def _too_soon(self, jobs: list[Job], now: datetime) -> str | None:
-        """Why the policy is against a trigger that is no hand."""
+        """Return why the policy refuses an automatic trigger; None if it does not."""
         policy = self.policy
         if not policy.enabled:
             return "MARLOOP_RETRAIN is off: only by hand"
-        done = max((_over(job) for job in jobs if job.state != "cancelled"), default=None)
-        if done is not None and now < done + policy.cooldown:
-            until = (done + policy.cooldown).isoformat(timespec="seconds")
-            return f"the last retraining ended {done.isoformat(timespec='seconds')}: none before {until}"
+        ended = max((_end_of(job) for job in jobs if job.state != "cancelled"), default=None)
+        if ended is not None and now < ended + policy.cooldown:
+            until = (ended + policy.cooldown).isoformat(timespec="seconds")
+            return f"the last retraining ended {ended.isoformat(timespec='seconds')}: none before {until}"
         lately = [job for job in jobs if now - job.created < _DAY]
         if len(lately) >= policy.per_day:
             return f"{len(lately)} retrainings in 24 hours: no more than {policy.per_day} (MARLOOP_RETRAIN_PER_DAY)"
@@ -155,7 +148,7 @@ class Retraining:
 
     def _note(self, model: str, trigger: Trigger, reason: str, why: str, now: datetime) -> None:
         if model not in self._models.models():
-            return  # whatever a caller called it
+            return  # a name that the caller made up
         quiet = self.policy.every if trigger == "schedule" else _QUIET
         for newest in self._journal.decisions(model, limit=1):
             repeated = newest.kind == "refused_request" and newest.details["trigger"] == trigger
@@ -164,8 +157,8 @@ class Retraining:
         self._journal.record(model, "refused_request", {"trigger": trigger, "reason": reason, "why": why}, now)
 
 
-def _over(job: Job) -> datetime:
-    """When a job was over; one that was rolled back, when it was that."""
+def _end_of(job: Job) -> datetime:
+    """Return the time of a job's end, or of its rollback."""
     if job.state == "rolled_back" and job.result.watch and job.result.watch.closed:
         return datetime.fromisoformat(job.result.watch.closed)
     return job.ended or job.created

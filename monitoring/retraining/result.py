@@ -1,4 +1,4 @@
-"""What a retraining found, stage by stage, as its job keeps it in JSON; apart from the judge, which loads archives."""
+"""The result of a retraining by stage, stored as JSON with its job; apart from the judge, which loads archives."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,17 +28,17 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What the judge says.
+    """The judge's verdict.
 
     Attributes:
-        reason: a sentence or more for people: the gain, or all that speaks against the challenger.
-        checks: those that were made; where the contract or the rows do not do, nothing is measured.
-        metric: that decides, ``rmse`` or ``accuracy``.
-        champion: its metric on the rows, in the output's unit or as a share; None if it was not measured.
-        challenger: the same of the challenger.
+        reason: a sentence or more for people: the gain, or every failed check.
+        checks: those that were made; where the contract or the rows fail theirs, nothing is measured.
+        metric: name of the deciding metric, ``rmse`` or ``accuracy``.
+        champion: the champion's metric, in the output's unit or as a share; None if it was not measured.
+        challenger: the challenger's metric.
         gain_low: with the policy's confidence the challenger's error is lower by more than this share of the
             champion's (the error of an accuracy is 1 − accuracy); −1 at least; None if it was not measured.
-        gain_high: and with the same confidence by less than this.
+        gain_high: with the same confidence it is lower by less than this share.
         rows: labelled rows that fit the champion.
     """
 
@@ -54,18 +54,16 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Shadowed(msgspec.Struct, frozen=True):
-    """What came of the shadow; without requests to send there are no figures of answers.
+    """The result of the shadow; without requests to send there are no figures of answers.
 
     Attributes:
-        requests: that both versions were sent.
-        rows: that both answered; one a request.
+        requests: number of requests that were sent to both versions.
+        rows: number of rows that both answered; one a request.
         errors: rows that the champion answered and the challenger did not.
         agreement: share of the rows with the same label, or whose answers differ by no more than the champion's
             held-out RMSE; 0 without rows.
         champion_ms: median latency over the rows; 0 without rows.
-        challenger_ms: the same.
-        champion_p95_ms: what one row in twenty takes longer than.
-        challenger_p95_ms: the same.
+        champion_p95_ms: 95th percentile of the latency.
         reason: a sentence with the figures.
     """
 
@@ -82,17 +80,17 @@ class Shadowed(msgspec.Struct, frozen=True):
 
 
 class Watched(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The watch over a promotion; every time is in ISO 8601 and UTC, empty before it is known.
+    """The watch over a promotion; every time is in ISO 8601 and UTC, empty before it is set.
 
     Attributes:
         former: the version that was served before.
         former_ms: the median latency of its probes; None if one failed.
-        label_delay_seconds: within which 95 % of its labels came.
-        since: the promotion.
-        until: the end of the watch.
-        closes: when the labels of the last predictions before that end should be here.
+        label_delay_seconds: time within which 95 % of its labels came.
+        since: time of the promotion.
+        until: end of the watch.
+        closes: time by which the labels of the last predictions before ``until`` should be here.
         open: whether it goes on.
-        closed: when it ended.
+        closed: time when it ended.
         reason: why it ended.
     """
 
@@ -107,23 +105,23 @@ class Watched(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
     def ended(self, now: datetime, reason: str) -> "Watched":
-        """Return the watch as it is closed at a moment, for a reason."""
+        """Return the watch, closed at a moment for a reason."""
         return msgspec.structs.replace(self, open=False, closed=now.isoformat(), reason=reason)
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a job found so far; a part of it is also how more is added to it.
+    """The result of a job so far; ``Journal.extend_job`` adds the set fields of another one to it.
 
     Attributes:
         attempts: how often its training was started.
-        rows: labelled ones that it learns from.
-        rows_until: the time of the newest of them.
+        rows: number of labelled rows that it learns from.
+        rows_until: time of the newest of them.
         version: the challenger that it trained.
-        held_out_since: the time of the oldest row that the challenger did not learn from.
+        held_out_since: time of the oldest row that the challenger did not learn from.
         champion: the version that the challenger was judged against.
         verdict: None where it must be judged again.
-        shadow: the same.
-        cancel: whether somebody wants it ended.
+        shadow: None where it must be repeated.
+        cancel: whether it is to be ended.
         error: why it failed.
     """
 
@@ -142,12 +140,12 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def versions(self) -> Pair[str]:
-        """The champion that is judged against, and the challenger that was trained."""
+        """Return the champion that is judged against, and the challenger that was trained."""
         return Pair(self.champion, self.version)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Describe it over HTTP as the object that it is in the database."""
+        """Return the schema by which HTTP shows the result as the object that it is in the database."""
         plain = core_schema.plain_serializer_function_ser_schema(
             msgspec.to_builtins, return_schema=core_schema.dict_schema()
         )
@@ -155,8 +153,8 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def read_result(document: Mapping[str, Any]) -> JobResult:
-    """Read what the database has of a job; keys of other versions stay there, and are not shown."""
+    """Decode a job's result from the database; keys of other versions of Marloop are left out."""
     try:
         return msgspec.convert(document, JobResult)
-    except msgspec.ValidationError as error:  # one damaged row must not stop the loop, nor the pages of the others
+    except msgspec.ValidationError as error:  # a damaged row must not stop the loop, nor the pages of other jobs
         return JobResult(error=f"its result in the database cannot be read: {error}")

@@ -1,4 +1,4 @@
-"""The loop itself: one thread that runs jobs one after another and keeps an eye on what was promoted."""
+"""The loop itself: one thread that runs jobs one after another and watches promotions."""
 
 import logging
 import threading
@@ -38,19 +38,18 @@ class Runner:
     """Runs jobs, one training at a time on a machine.
 
     Args:
-        loop: what takes jobs further, and what is to be looked after.
         interval: seconds between two looks at the service, the schedule and the promotions.
-        lease: without which it does nothing; None where there is no other monitor.
+        lease: needed to run jobs; None where there is no other monitor.
     """
 
     def __init__(self, loop: Loop, interval: float = 30.0, lease: Lease | None = None) -> None:
         self._loop, self._interval, self._lease = loop, interval, lease
         self._journal, self._stages = loop.journal, loop.stages
-        self._away = False  # whether the store did not answer when it was last asked
-        self._kept: float | None = None
+        self._away = False  # whether the store did not answer the last time
+        self._upkeep: float | None = None  # monotonic time of the last ``keep``
 
     def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
-        """Look again and again until told to stop; then end the training, which goes on at the next start."""
+        """Look again and again until ``stop`` is set; then end the training, which goes on at the next start."""
         repeat(poll, lambda: self._round(stop), stop, fault="the loop of retraining")
         if self._lease is None or self._lease.held:
             for job in self._journal.jobs(states=["running"]):
@@ -63,24 +62,24 @@ class Runner:
         except LeaseLostError as error:
             logger.warning("the loop of retraining stops here: %s", error)
         except SQLAlchemyError as error:
-            if not self._away:  # it is asked twice a second
+            if not self._away:  # logged once, not twice a second
                 logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
             self._away = True
 
     def look(self, stop: threading.Event) -> None:
-        """Take the running job, else the oldest queued one, a step further; now and then look after all else."""
+        """Take the running job, else the oldest queued one, a step further; call ``keep`` when it is due."""
         for job in self._journal.jobs(states=["queued"]):
             if job.result.cancel:
                 self._stages.cancel(job)
-        if job_now := self._current():
-            self._stages.step(job_now, stop)
+        if current := self._current():
+            self._stages.step(current, stop)
         now = time.monotonic()
-        if self._kept is None or now - self._kept >= self._interval:
-            self._kept = now
+        if self._upkeep is None or now - self._upkeep >= self._interval:
+            self._upkeep = now
             self.keep()
 
     def keep(self) -> None:
-        """Have the host serve what the registry says, note what others promoted, ask the schedule, and watch."""
+        """Bring the host up to date, record promotions of others, queue what the schedule asks for, and watch."""
         running = self._journal.jobs(states=["running"])
         beside = [(job.model, job.result.version) for job in running if job.result.stage == "shadow"]
         training = any(job.result.stage == "train" for job in running)
@@ -97,7 +96,7 @@ class Runner:
         for what, action in actions.items():
             try:
                 action()
-            except Exception:  # what fails for one leaves the others alone
+            except Exception:  # a failure must not stop the other actions
                 logger.exception("cannot %s", what)
 
     def _current(self) -> Job | None:

@@ -1,8 +1,8 @@
-"""The shadow: a challenger beside the champion is asked what clients asked lately, before it answers any of them.
+"""The shadow: clients' recent requests are sent to champion and challenger before the challenger is promoted.
 
-Both versions get each request, one after the other, the order changing, so that what slows the machine slows both. The
-challenger passes if it answers whatever the champion answers and is, beyond chance, not too slow. How often the two
-agree is told, not judged: a challenger is promoted because it differs.
+Both versions get each request, one after the other, in changing order, so that load on the machine slows both. The
+challenger passes if it answers every request that the champion answers and is, beyond chance, not too slow. The share
+of equal answers is reported, not judged: a challenger is promoted because it differs.
 """
 
 import math
@@ -26,7 +26,7 @@ from monitoring.store.records import Prediction
 from serving.hosts.host import LaunchError
 from training.statistics.pair import Pair
 
-LONGEST = 10.0  # s; an answer that takes longer is none
+LONGEST = 10.0  # s; an answer that takes longer has failed
 SECONDS = 60.0  # after which no more requests are sent
 CHANCE = 0.05  # how often a challenger that is exactly as slow as allowed is refused for it
 HEADERS = {SWITCH: "off"}  # neither version's answer is a client's
@@ -47,14 +47,13 @@ def shadow(
     policy: JudgePolicy,
     stop: threading.Event | None = None,
 ) -> Shadowed:
-    """Ask two versions that are served what clients asked.
+    """Send captured requests to two versions that are served.
 
     Args:
-        url: of the inference port.
-        contracts: of the versions.
-        predictions: captured ones of the model; the newest are sent.
-        policy: how many, and what is allowed.
-        stop: ends it early; what is found is then of a part, and not passed.
+        url: address of the inference port.
+        predictions: captured rows of the model; the newest are sent.
+        policy: number of requests, and the allowed slowness.
+        stop: ends it early; the result is then of a part, and not passed.
 
     Raises:
         LaunchError: the service is away, or the champion answers nothing, so that the challenger has no match.
@@ -72,10 +71,10 @@ def shadow(
         answers = {contract.version: _ask(client, url, contract, body) for contract in order}
         pairs.append(Pair(answers[champion.version], answers[challenger.version]))
     if stop and stop.is_set():
-        return _found(champion, pairs, False, f"stopped after {len(pairs)} of {len(bodies)} requests")
+        return _result(champion, pairs, False, f"stopped after {len(pairs)} of {len(bodies)} requests")
     if not pairs:
-        return _found(champion, pairs, True, "not compared: there is no captured request that can be sent again")
-    return _found(champion, pairs, *_verdict(champion, pairs, policy))
+        return _result(champion, pairs, True, "not compared: there is no captured request that can be sent again")
+    return _result(champion, pairs, *_verdict(champion, pairs, policy))
 
 
 def request_again(contract: ModelContract, prediction: Prediction) -> dict[str, Any] | None:
@@ -93,21 +92,21 @@ def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str
     prediction = None
     try:
         response = client.post(path, json=body, headers=HEADERS, timeout=LONGEST)
-        taken = 1000 * (time.perf_counter() - started)
+        milliseconds = 1000 * (time.perf_counter() - started)
         fault = f"{response.status_code}: {' '.join(response.text.split())[:200]}"
         if response.status_code == 200:
             prediction = response.json()["prediction"]
     except httpx.TimeoutException:
-        taken, fault = 1000 * LONGEST, f"no answer within {LONGEST:g} s"
+        milliseconds, fault = 1000 * LONGEST, f"no answer within {LONGEST:g} s"
     except httpx.TransportError as error:  # the frontend's, which both versions share
         raise LaunchError(f"the service does not answer on {url}: {str(error) or type(error).__name__}") from error
     except (ValueError, KeyError, TypeError):
         pass  # not the native format: the fault says what it is instead
-    return _Answer(prediction, taken, fault)
+    return _Answer(prediction, milliseconds, fault)
 
 
 def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: JudgePolicy) -> tuple[bool, str]:
-    """Whether the challenger passes, and why."""
+    """Return whether the challenger passes, and why."""
     comparable = [pair for pair in pairs if pair.champion.prediction is not None]
     if not comparable:
         raise LaunchError(f"{champion.name} {champion.version}, the champion, answers nothing: {pairs[0][0].fault}")
@@ -115,15 +114,15 @@ def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: Ju
     if faults:
         count = f"{len(faults)} of {len(comparable)}"
         return False, f"{count} requests failed that the champion answers, the first: {faults[0]}"
-    taken = _milliseconds(comparable)
-    old, new = np.median(taken, axis=0)
+    latencies = _milliseconds(comparable)
+    old, new = np.median(latencies, axis=0)
     times = f"{new:.1f} ms against {old:.1f} ms in the middle"
-    if _too_slow(taken, policy.latency):
+    if _too_slow(latencies, policy.latency):
         return False, f"too slow: {times}, where {policy.latency:g} times is allowed"
     return True, f"{len(comparable)} requests answered, {times}"
 
 
-def _found(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: bool, reason: str) -> Shadowed:
+def _result(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: bool, reason: str) -> Shadowed:
     rows = [pair for pair in pairs if all(answer.prediction is not None for answer in pair)]
     alike = sum(_agree(champion, old.prediction, new.prediction) for old, new in rows)
     (old_ms, new_ms), (old_p95, new_p95) = np.quantile(_milliseconds(rows), [0.5, 0.95], axis=0).tolist()
@@ -142,7 +141,7 @@ def _found(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: bool
 
 
 def _milliseconds(rows: Sequence[Pair[_Answer]]) -> Array:
-    """(rows, 2), one row of zeros where there is none."""
+    """Return ``(rows, 2)`` in ms, one row of zeros where there is none."""
     return np.array([(old.milliseconds, new.milliseconds) for old, new in rows] or [(0.0, 0.0)])
 
 
@@ -153,7 +152,7 @@ def _agree(champion: ModelContract, old: Any, new: Any) -> bool:
     return bool(np.abs(np.subtract(old, new)).max() <= usual)
 
 
-def _too_slow(taken: Array, limit: float) -> bool:
-    """Whether more than half of the pairs' ratios are over the limit: the sign test, as times have long tails."""
-    over = int((taken[:, 1] > limit * taken[:, 0]).sum())
-    return bool(binomtest(over, len(taken), 0.5, alternative="greater").pvalue < CHANCE)
+def _too_slow(latencies: Array, limit: float) -> bool:
+    """Return whether over half of the pairs' ratios exceed the limit, by the sign test, as times have long tails."""
+    over = int((latencies[:, 1] > limit * latencies[:, 0]).sum())
+    return bool(binomtest(over, len(latencies), 0.5, alternative="greater").pvalue < CHANCE)

@@ -1,7 +1,7 @@
-"""The stages of a job: train, judge, shadow, promote. Whatever is killed at whatever moment, the next look goes on.
+"""The stages of a job: train, judge, shadow, promote.
 
-Each look reads from the store how far the job is, and takes it one step further; nothing that matters is kept in
-memory. So a new monitor is nothing special, and neither is a service that comes back.
+Each look reads the job's stage from the store, and takes the job one step further. Nothing that matters is kept in
+memory, so a job goes on after a kill of the monitor or of the service.
 """
 
 import logging
@@ -28,16 +28,7 @@ ATTEMPTS = 3  # of a training that ends without a result, and of a stage that th
 
 
 class Stages:
-    """Takes jobs through their stages.
-
-    Args:
-        store: keeps jobs and decisions.
-        promotions: says what is champion, and promotes.
-        versions: are judged, and sent recent requests.
-        trainings: where trainings run.
-        watch: looks after promotions.
-        policy: of retrainings.
-    """
+    """Takes jobs through their stages."""
 
     def __init__(
         self,
@@ -64,14 +55,13 @@ class Stages:
         return self._journal.extend_job(job.id, JobResult(stage="train", attempts=0), **changes)
 
     def step(self, job: Job, stop: threading.Event) -> None:
-        """Take a running job a step further.
+        """Take a running job, as the store has it now, a step further.
 
         Args:
-            job: as the store has it now.
             stop: cuts the shadow short.
 
         Raises:
-            SQLAlchemyError: the store is away; the next look finds all as it was.
+            SQLAlchemyError: the store is away; the next look repeats the step.
         """
         stage = job.result.stage
         try:
@@ -95,8 +85,8 @@ class Stages:
         """End the training of a job; it goes on from its last checkpoint when the monitor runs again."""
         if self._trainings.age(job.id) is not None:
             self._trainings.end(job.id)
-            before = JobResult(attempts=_attempts(job) - 1)  # the monitor's end is no fault of the training's
-            self._journal.extend_job(job.id, before, progress="interrupted; goes on when the monitor runs again")
+            uncounted = JobResult(attempts=_attempts(job) - 1)  # the monitor's end is no fault of the training's
+            self._journal.extend_job(job.id, uncounted, progress="interrupted; goes on when the monitor runs again")
 
     def _train(self, job: Job, _: threading.Event) -> None:
         trainings, limit = self._trainings, self._policy.limit
@@ -122,7 +112,7 @@ class Stages:
 
     def _start(self, job: Job) -> None:
         policy, rows = self._policy, self._trainings.rows(job.id)
-        if not rows.exists():  # else the same ones, so that the training goes on from its checkpoint
+        if not rows.exists():  # a second attempt needs the same rows, to go on from its checkpoint
             labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
             until = labelled[-1].prediction.time.isoformat() if labelled else ""
             self._journal.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
@@ -160,9 +150,9 @@ class Stages:
             self._rollout.beside(job.model, version)
             shadowed = self._versions.shadow(job.model, job.result.versions, stop)
             if stop.is_set():
-                return  # what was found is of a part
+                return  # the result is of a part of the requests
             if shadowed and not shadowed.passed and not self._versions.answers():
-                return  # it is the service that failed
+                return  # the service failed, not the challenger
             shadowed = shadowed or Shadowed(0, passed=True, reason="no requests to send")
         job = self._journal.extend_job(job.id, JobResult(shadow=shadowed))
         if not shadowed.passed:
@@ -181,11 +171,11 @@ class Stages:
             self._judge_again(job)
 
     def _judge_again(self, job: Job) -> None:
-        """Another version was promoted by hand meanwhile: against that one."""
+        """Go back to the judge, since another version was promoted by hand meanwhile."""
         self._journal.extend_job(job.id, JobResult(stage="judge", verdict=None, shadow=None))
 
     def _waits(self, job: Job) -> bool:
-        """Whether the service does not answer; too long of it is the end of the job."""
+        """Return whether the job must wait for the service; one that waits too long fails."""
         if self._versions.answers():
             self._waiting = None
             return False

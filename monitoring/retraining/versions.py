@@ -1,7 +1,7 @@
-"""The versions of a model, asked by the loop: compared in this process, sent requests, probed.
+"""The versions of a model: compared in this process, sent requests, and probed.
 
-What opens archives and reads recipes loads torch, some seconds and half a gigabyte: it is imported where it is needed,
-so that a monitor that retrains nothing does without.
+Modules that open archives or read recipes load torch, some seconds and half a gigabyte. They are imported where they
+are needed, so that a monitor that retrains nothing does not load it.
 """
 
 import contextlib
@@ -31,16 +31,14 @@ from training.statistics.pair import Pair
 if TYPE_CHECKING:
     from monitoring.retraining.judging.archived import Archived
 
-CONFIDENCE = 0.95  # of what a rollback for its error rests on
+CONFIDENCE = 0.95  # of the gain that a rollback needs
 
 
 @dataclass(frozen=True)
 class Service:
-    """A running host and how to ask it.
+    """A running host, and a client for it.
 
     Attributes:
-        inference_url: of the inference port.
-        client: of httpx.
         rollout: changes which versions it serves.
     """
 
@@ -50,20 +48,14 @@ class Service:
 
 
 class Versions:
-    """The versions of every model, by their numbers: what the loop asks them and of them.
-
-    Args:
-        store: has captured predictions.
-        service: serves the versions.
-        judging: what a challenger must be.
-    """
+    """The versions of every model, by their numbers."""
 
     def __init__(self, store: Store, contracts: Contracts, service: Service, judging: JudgePolicy) -> None:
         self._store, self._contracts, self._models = store, contracts, contracts.models
         self._service, self._judging = service, judging
 
     def answers(self) -> bool:
-        """Whether the service does."""
+        """Return whether the service answers."""
         return self._service.rollout.answers()
 
     def judge(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> Verdict:
@@ -74,7 +66,7 @@ class Versions:
             return judge(versions, rows, self._judging)
 
     def compare(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> paired.Gain | None:
-        """Measure how much less the challenger errs on the rows that both accept; None if there is none."""
+        """Measure how much less the challenger errs on the rows that both accept; None without such rows."""
         from monitoring.retraining.judging.losses import gather
 
         with self._opened(model, numbers) as versions:
@@ -96,11 +88,11 @@ class Versions:
         return shadow.shadow(service.client, service.inference_url, contracts, newest, self._judging, stop)
 
     def probe(self, model: str, version: str) -> Readiness:
-        """Ask a served version its example."""
+        """Send a served version its example."""
         return ask(self._service.client, self._service.inference_url, self._contract(model, version))
 
     def training_options(self, model: str) -> list[str]:
-        """Return the options by which a retraining has the champion's hyperparameters."""
+        """Return the options that give a retraining the champion's hyperparameters."""
         from training import recipes
 
         contract = self._contract(model, self._models.champion(model).number)
@@ -123,7 +115,7 @@ class Versions:
 
 
 def unfit(contract: ModelContract) -> str | None:
-    """Why a model cannot be retrained here; None if it can."""
+    """Return why a model cannot be retrained here; None if it can."""
     if contract.task == "generation":
         return (
             f"{contract.name} is a language model: its answers have no labels, so that there is nothing to learn from"

@@ -1,11 +1,11 @@
-"""The time after a promotion: a new version that does worse than the former one would is rolled back.
+"""The watch after a promotion: a new version that does worse than the former one would is rolled back.
 
 - **Error.** The former champion answers, in process, the rows that the new one answered and whose truth has come.
-  Rolled back if the former one errs over a tenth less with 95 % confidence, by a bootstrap of blocks that draws both
-  alike. So a hard day, or a world that drifts on, weighs on both; a limit made of yesterday's error would not know.
-- **Latency.** The median of some probes over 1.2 times that before the promotion, and by over 5 ms, three looks in a
-  row: then the former one is served beside, and both are asked in turns. Rolled back only if it holds there too: more
-  load slows both, and then today's figure of the former one is what to compare with from there on.
+  Rolled back if the former one errs over a tenth less with 95 % confidence, by a bootstrap of blocks that resamples
+  both alike. So a hard day, or further drift, weighs on both, unlike on a limit made of yesterday's error.
+- **Latency.** The median of some probes is over 1.2 times that before the promotion, and by over 5 ms, three looks in
+  a row: then the former one is served beside it, and both are probed in turns. Rolled back only if it holds there too:
+  more load slows both. Otherwise the former one's new figure is the one to compare with from there on.
 - **Failures.** Probes failed in three looks in a row, while the service answers, and the former one's had not.
 
 It does not flap: a rollback is not watched, its cooldown holds triggers back, and none goes to a version that was
@@ -32,40 +32,33 @@ from serving.registry import ArchiveError
 from training.statistics.pair import Pair
 
 logger = logging.getLogger(__name__)
-WORSE = 0.1  # share that the former one errs less
-SLOWER = 1.2  # times the former's latency
-SLOWER_MS = 5.0  # and by so much: of a fast model, a fifth is noise
-ASKED = 5  # times in a look
+WORSE = 0.1  # share that the former version errs less
+SLOWER = 1.2  # times the former version's latency
+SLOWER_MS = 5.0  # at least so much slower as well: of a fast model, a fifth is noise
+PROBES = 5  # in a look
 IN_A_ROW = 3  # looks
-MOST_ROWS = 2000  # that the former one answers again, the newest
+MOST_ROWS = 2000  # newest rows that the former version answers again
 
 
 class Watch:
-    """Looks after the versions that jobs promoted.
-
-    Args:
-        store: has jobs and labelled rows.
-        promotions: rolls back.
-        versions: are compared, and asked their examples.
-        policy: for how long.
-    """
+    """Watches the versions that jobs promoted."""
 
     def __init__(self, store: Store, promotions: Promotions, versions: Versions, policy: WatchPolicy) -> None:
         self._store, self._journal = store, store.journal
         self._promotions, self._versions, self._policy = promotions, versions, policy
         self._rollout, self._clock = promotions.rollout, promotions.clock
         self._slow, self._failed = Counter[int](), Counter[int]()  # looks in a row, by job
-        self._compared: dict[int, tuple[int, str]] = {}  # the rows that the error was last told of, by job
+        self._compared: dict[int, tuple[int, str]] = {}  # number and newest id of the rows last compared, by job
 
     def prepare(self, model: str, former: str) -> Watched:
-        """What is to be remembered of a champion before it is replaced."""
+        """Return the figures of a champion that are needed after it is replaced."""
         labelled = self._store.labelled(model, version=former, limit=MOST_ROWS)
         delays = [max(0.0, (row.labelled - row.prediction.time).total_seconds()) for row in labelled]
         late = float(np.quantile(delays, 0.95)) if delays else 0.0
         return Watched(former, self._median(model, former), late)
 
     def begin(self, prepared: Watched) -> Watched:
-        """Return the watch as it begins now."""
+        """Return the watch, begun now."""
         now = self._clock()
         until = now + self._policy.age
         closes = until + timedelta(seconds=prepared.label_delay_seconds or 0.0)
@@ -81,8 +74,8 @@ class Watch:
         """Look at every version that is watched.
 
         Args:
-            answers: whether the service does; if not, its versions are not at fault.
-            busy: whether a training takes the machine's time, so that latency says nothing.
+            answers: whether the service answers; if not, its versions are not at fault.
+            busy: whether a training uses the machine, so that latency says nothing.
         """
         for job in self._journal.jobs(states=["promoted"], limit=100):
             watch = job.result.watch
@@ -108,18 +101,18 @@ class Watch:
             self._close(job, watch, "it did no worse")
 
     def _errs(self, job: Job, watch: Watched) -> str | None:
-        """Why its error is a reason to go back."""
+        """Return why a version's error is a reason for a rollback; None if it is not."""
         version = job.result.version
         since, until = datetime.fromisoformat(watch.since), datetime.fromisoformat(watch.until)
         rows = self._store.labelled(job.model, since=since, until=until, version=version, limit=MOST_ROWS)
         if len(rows) < self._policy.rows:
             return None
-        seen = (len(rows), rows[-1].prediction.request_id)
-        if self._compared.get(job.id) == seen:
+        newest = (len(rows), rows[-1].prediction.request_id)
+        if self._compared.get(job.id) == newest:
             return None
         gain = self._versions.compare(job.model, Pair(version, watch.former), rows)
         if gain is None or gain.low <= WORSE:
-            self._compared[job.id] = seen
+            self._compared[job.id] = newest
             return None
         return (
             f"on its {len(rows)} newest labelled rows {watch.former} would err {gain.value:.0%} less, "
@@ -127,7 +120,7 @@ class Watch:
         )
 
     def _fails(self, job: Job, watch: Watched, busy: bool) -> str | None:
-        """Why its answers are a reason to go back."""
+        """Return why a version's probes are a reason for a rollback; None if they are not."""
         version, former, before = job.result.version, watch.former, watch.former_ms
         if before is None or before is UNSET:
             return None
@@ -145,11 +138,11 @@ class Watch:
         return self._beside(job, watch)
 
     def _beside(self, job: Job, watch: Watched) -> str | None:
-        """Ask the new version and the former one in turns."""
+        """Probe the new version and the former one in turns; return why to roll back, None if not."""
         version, former, probe = job.result.version, watch.former, self._versions.probe
         self._rollout.beside(job.model, former)
         try:
-            pairs = [(probe(job.model, former), probe(job.model, version)) for _ in range(4 * ASKED)]
+            pairs = [(probe(job.model, former), probe(job.model, version)) for _ in range(4 * PROBES)]
         finally:
             self._rollout.withdraw(job.model, former)
         old, new = (median(pair[i].milliseconds for pair in pairs) for i in (0, 1))
@@ -159,9 +152,9 @@ class Watch:
         return None
 
     def _median(self, model: str, version: str) -> float | None:
-        """The median of some probes in ms; None if one failed."""
+        """Return the median of some probes in ms; None if one failed."""
         milliseconds = []
-        for _ in range(ASKED):
+        for _ in range(PROBES):
             readiness = self._versions.probe(model, version)
             if not readiness.ready:
                 return None

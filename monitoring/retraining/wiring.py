@@ -19,7 +19,7 @@ from serving.settings import Settings
 
 @dataclass(frozen=True)
 class Policies:
-    """What the environment says of the loop."""
+    """Settings of the loop from the environment."""
 
     retrain: RetrainPolicy
     judge: JudgePolicy
@@ -30,7 +30,7 @@ class Policies:
         """Read all variables.
 
         Raises:
-            ValueError: one is out of its range; names the variable.
+            ValueError: a variable is out of its range; names it.
         """
         judging = JudgePolicy.from_environment(environ)
         retrain = RetrainPolicy.from_environment(environ).enough_for(judging.rows)
@@ -45,15 +45,7 @@ def closed_loop(
     service: Service,
     clock: Callable[[], datetime],
 ) -> Loop:
-    """Put the loop together.
-
-    Args:
-        settings: of the run; trainings get them as their environment.
-        policies: of every part.
-        store: keeps jobs and decisions, and has the labelled rows.
-        service: the running host.
-        clock: the time, in UTC.
-    """
+    """Return the loop of one monitor; ``clock`` is in UTC."""
     versions = Versions(store, contracts, service, policies.judge)
     promotions = Promotions(store.journal, contracts.models, service.rollout, clock)
     retraining = Retraining(store, contracts, policies.retrain, unfit, clock)

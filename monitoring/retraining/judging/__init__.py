@@ -1,1 +1,1 @@
-"""Whether a challenger replaces the champion."""
+"""The comparison of a challenger with the champion."""

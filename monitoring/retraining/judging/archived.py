@@ -21,12 +21,12 @@ from serving.registry import ArchiveError, Registry
 from training.champion import unpack
 from training.packaging.contents import codec_of
 
-BATCH = 100  # requests that are answered together, each of one row
+BATCH = 100  # requests of one row each that are answered together
 
 
 @dataclass(frozen=True)
 class Refused:
-    """What stands for the answer to a row that a version does not accept.
+    """An error in place of the answer to a row that a version does not accept.
 
     Attributes:
         why: the error's message, with the place of the fault.
@@ -36,13 +36,10 @@ class Refused:
 
 
 class Archived:
-    """Answers by the whole path of a request, from bytes to bytes.
+    """A version that answers by the whole path of a request, from bytes to bytes.
 
     Args:
-        contract: of the version.
-        engine: runs its graph.
-        codec: of its entry point.
-        clock: seconds that only go forward.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -53,16 +50,16 @@ class Archived:
         self._handler = ModelHandler(contract, engine, codec, observers=())
 
     def answers(self, rows: Sequence[Prediction]) -> list[Any]:
-        """What it answers to captured rows, of this version or another.
+        """Answer captured rows, of this version or another.
 
         Returns:
             One output a row, as captured: a number of a regression; ``{"label", "probabilities"}`` of a
-            classification; ``Refused`` where it accepts no such row, which harms no other.
+            classification; ``Refused`` for a row that it does not accept.
         """
         return [self._output(response) for response in self._responses(rows)]
 
     def seconds(self, row: Prediction) -> float:
-        """Return the seconds that the answer to one row takes, sent alone."""
+        """Measure the seconds that the answer to one row takes, sent alone."""
         requests = [Request(self._body(row), {"content-type": JSON}, id="timed")]
         started = self._clock()
         self._handler.handle(requests)
@@ -99,13 +96,13 @@ class Archived:
 
 
 def open_archive(registry: Registry, name: str, number: str, folder: Path) -> Archived:
-    """Open a version as its archive says: engine, codec and limits are those that it is served with.
+    """Open a version with the engine, codec and limits that it is served with.
 
     Its engine computes with one thread, so that two versions that are timed in turn are timed alike.
 
     Args:
-        number: of the version, which may have any state.
-        folder: where its files are put; one for each version, kept as long as the version is used.
+        number: may be a version of any state.
+        folder: gets the version's files; one for each version, which must exist as long as the version is used.
 
     Raises:
         ArchiveError: there is no such version, or its archive is missing, altered or incomplete.

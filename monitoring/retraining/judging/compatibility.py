@@ -1,4 +1,4 @@
-"""Whether a client of one version can go on with another: what each contract promises, compared."""
+"""The comparison of two contracts: whether a client of one version can go on with the other."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ from training.statistics.pair import Pair
 
 
 def violations(contracts: Pair[ModelContract]) -> list[str]:
-    """Why a client of the champion could not go on with the challenger, each reason a sentence; none if it can.
+    """Return why a client of the champion could not go on with the challenger, each reason a sentence.
 
-    A challenger may accept more than the champion, a wider range or more categories, but nothing less, and it answers
-    in the same form: same outputs, same labels in the same order, since clients read probabilities by position. A unit
-    that changed is named too: the same number would mean something else.
+    A challenger may accept more than the champion, a wider range or more categories, but nothing less. It must answer
+    in the same form: same outputs, same labels in the same order, since clients read probabilities by position. A
+    changed unit counts too: the same number would mean something else.
     """
     return [*_heads(contracts), *_inputs(contracts), *_outputs(contracts)]
 

@@ -1,4 +1,4 @@
-"""The judge: whether a challenger replaces the champion, from both archives and the newest labelled rows."""
+"""The judge: it decides from both archives and the newest labelled rows whether a challenger replaces the champion."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,7 @@ def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgeP
     """Judge a challenger on rows that it did not learn from.
 
     Args:
-        versions: that are compared.
-        held_out: labelled rows, in any order; the versions that answered them do not matter, both are asked anew.
-        policy: what is asked for.
+        held_out: labelled rows, in any order, answered by any version: both versions answer them anew.
     """
     contract, challenger = versions.champion.contract, versions.challenger
     contracts = versions.map(lambda version: version.contract)
@@ -50,9 +48,9 @@ def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgeP
 def _contract(contracts: Pair[ModelContract]) -> Check:
     champion, challenger = contracts
     broken_promises = violations(contracts)
-    kept = f"a client of {champion.version} can go on with {challenger.version}"
+    compatible = f"a client of {champion.version} can go on with {challenger.version}"
     broken = f"a client of {champion.version} could not go on with {challenger.version}: {'; '.join(broken_promises)}"
-    return Check("contract", not broken_promises, broken if broken_promises else kept)
+    return Check("contract", not broken_promises, broken if broken_promises else compatible)
 
 
 def _parity(contract: ModelContract) -> Check:
@@ -117,9 +115,9 @@ def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) ->
 
 
 def _classes(evidence: Evidence, policy: JudgePolicy) -> Check:
-    """Whether each class has rows enough, and the challenger still finds those that are too few to be a slice.
+    """Check that each class has enough rows, and that the challenger still recognises classes too rare for a slice.
 
-    By the exact test of McNemar (1947) on the rows that one version alone gets right.
+    The test is the exact one of McNemar (1947), on the rows that one version alone gets right.
     """
     few = {label: int(inside.sum()) for label, inside in evidence.classes.items() if inside.sum() < policy.class_rows}
     if few:

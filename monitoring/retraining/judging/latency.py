@@ -1,4 +1,4 @@
-"""Which of two versions answers sooner, measured in this process, one row at a time."""
+"""Latency of two versions, measured in this process, one row at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from monitoring.store.records import Prediction
 from training.figures.timing import in_turns
 from training.statistics.pair import Pair
 
-ROUNDS = 300  # each answers the same row once
+ROUNDS = 300  # in each, both versions answer the same row once
 FEWEST_ROUNDS = 30
-LONGEST = 5.0  # s of a measurement, if there were as many rounds as that
+LONGEST = 5.0  # s; a measurement ends after it, once it has ``FEWEST_ROUNDS``
 WARM_UP = 20  # rounds that do not count
 
 
@@ -21,10 +21,8 @@ class Latency:
     """Medians of single rows.
 
     Attributes:
-        champion_ms: of the champion's answers.
-        challenger_ms: of the challenger's.
-        ratio: the median over the rounds of the challenger's time, divided by the champion's in the same round: what
-            else the machine does disturbs both, and a moment's disturbance spoils one round of many.
+        ratio: the median over the rounds of the challenger's time divided by the champion's in the same round. Other
+            load on the machine disturbs both, and a moment's disturbance spoils one round of many.
     """
 
     champion_ms: float
@@ -35,13 +33,12 @@ class Latency:
 def compare_latency(
     versions: Pair[Archived], rows: Sequence[Prediction], limit: float, rounds: int = ROUNDS
 ) -> Latency:
-    """Time both in turn; once more where the limit is exceeded, of which the better is told.
+    """Time both versions in turn; where the limit is exceeded, measure once more and return the better result.
 
     Args:
-        versions: are timed.
-        rows: one at least; they are answered in turn.
-        limit: ratio that is allowed.
-        rounds: at most.
+        rows: at least one; they are answered in turn.
+        limit: the allowed ratio.
+        rounds: greatest number of rounds.
     """
     latency = _measure(versions, rows, rounds)
     if latency.ratio > limit:

@@ -1,4 +1,4 @@
-"""What the judge measures: both versions' answers to the labelled rows, what each cost, and the slices of the rows."""
+"""The judge's evidence: losses of both versions' answers to the labelled rows, and the slices of the rows."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,21 +16,21 @@ from training.statistics.labels import label_fault
 from training.statistics.pair import Pair
 from training.statistics.paired import Losses
 
-MOST_CATEGORIES = 20  # of an input that is looked at by category
+MOST_CATEGORIES = 20  # of an input whose categories are slices
 FEWEST_ROWS = 100  # of a slice
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Labelled rows that the champion answers, and what each version makes of them.
+    """Labelled rows that the champion answers, with the losses of both versions.
 
     Attributes:
         predictions: the rows, in order of time.
-        losses: of the rows; where the challenger refuses a row, its loss is NaN.
+        losses: one a row; NaN where the challenger refuses a row.
         slices: by name, ``(n,)`` BOOL: which rows are in it.
-        classes: of a classification, the same of every label, also of those with few rows or none.
+        classes: by label of a classification, ``(n,)`` BOOL, also of labels with few rows or none.
         by: the metric that decides.
-        unfit: why rows were left out that the champion refuses, or whose label it does not know.
+        unfit: why rows were left out that the champion refuses, or whose label it does not have.
         refused: why the challenger refuses rows.
     """
 
@@ -46,20 +46,20 @@ class Evidence:
 def gather(versions: Pair[Archived], labelled: Sequence[Labelled]) -> Evidence:
     """Let both versions answer labelled rows.
 
-    Slices are the categories of every input that has at most 20, and the labels of a classification, of which the
-    share of right answers is the label's recall; each of 100 rows at least.
+    Slices are the categories of every input that has at most 20, and the labels of a classification, where the share
+    of right answers is the label's recall. Each slice has at least 100 rows.
 
     Args:
-        versions: whose contracts have the same task and labels.
-        labelled: in any order; the versions that answered them do not matter.
+        versions: their contracts have the same task and labels.
+        labelled: rows in any order, answered by any version.
     """
     champion, challenger = versions
     contract = champion.contract
     rows = sorted(labelled, key=lambda row: (row.prediction.time, row.prediction.request_id, row.prediction.row))
     answers = champion.answers([row.prediction for row in rows])
     faults = [_fault(contract, row, answer) for row, answer in zip(rows, answers, strict=True)]
-    kept = [i for i, fault in enumerate(faults) if fault is None]
-    rows, before = [rows[i] for i in kept], [answers[i] for i in kept]
+    fitting = [i for i, fault in enumerate(faults) if fault is None]
+    rows, before = [rows[i] for i in fitting], [answers[i] for i in fitting]
     predictions = [row.prediction for row in rows]
     after = challenger.answers(predictions)
     by = criterion_of(contract.task, contract.evaluation)
@@ -83,9 +83,9 @@ def _fault(contract: ModelContract, row: Labelled, answer: Any) -> str | None:
 
 
 def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both: Pair[Sequence[Any]]) -> Losses:
-    """What each row costs, and what decides where that is no mean of it.
+    """Return the loss of each row, and the deciding measure where that is not the mean of the losses.
 
-    Slices, and metrics that a mean is, are of right and wrong answers, of costs, or of squared or plain differences.
+    A loss is 0 for a right and 1 for a wrong answer, a cost, or a squared or absolute difference.
     """
 
     def losses_of(answers: Sequence[Any]) -> Array:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.calibration.calibrate import calibrate, draw
+from monitoring.calibration.calibrate import calibrate, draw_alarms
 from monitoring.calibration.timeline import Timeline, timeline
 from monitoring.live.drift import LEVEL
 from serving.registry import ArchiveError, Registry
@@ -40,7 +40,7 @@ def row(result: DriftAlarms, period: str) -> AlarmsRow:
 
 def test_the_timeline_is_the_year_in_order_and_the_version_knows_its_first_two_months(year: Timeline) -> None:
     assert len(year.rows) == 327_346
-    assert year.known == 50_009
+    assert year.reference_rows == 50_009
     assert year.rows.time is not None
     assert (np.diff(year.rows.time) >= 0).all()
     (one,) = year.labelled(0, 1)
@@ -71,7 +71,7 @@ def test_a_window_that_is_left_out_is_not_in_the_reference(year: Timeline) -> No
 def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: DriftAlarms, tmp_path: Path) -> None:
     written = document.write_result(result, tmp_path)
     assert written.name == "drift-flights.json"
-    draw(result, tmp_path / "drift-flights.png")
+    draw_alarms(result, tmp_path / "drift-flights.png")
     assert (tmp_path / "drift-flights.png").read_bytes().startswith(b"\x89PNG")
     table = document.read_results(tmp_path)["drift-flights"].markdown()
     assert "| known | 12 | 0.0% | 0.0% | 0.0% | 0.0% |" in table

@@ -32,10 +32,10 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
 def test_rare_events_hardly_ever_alarm_until_the_model_misses_half_of_them(stream: Timeline) -> None:
     chance, made = np.random.default_rng(0), dict[int, Labelled]()
     for rows in (200, 2500):
-        known = count(stream, draw_windows(stream, range(stream.known), None, rows, 25, chance), made)
+        known = count(stream, draw_windows(stream, range(stream.reference_rows), None, rows, 25, chance), made)
         assert (known.windows, known.judged) == (25, 25)
         assert max(known.alarms.values()) <= 1
-    later = count(stream, draw_windows(stream, range(stream.known, len(stream.rows)), None, 5000, 5, chance), made)
+    later = count(stream, draw_windows(stream, range(stream.reference_rows, len(stream.rows)), None, 5000, 5, chance), made)
     assert later.any > 0.5
 
 

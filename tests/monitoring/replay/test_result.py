@@ -72,7 +72,7 @@ def test_the_goals_are_told_as_met_or_not(result: Replay) -> None:
 
 def test_the_page_and_the_practices_are_written_from_the_result(result: Replay, tmp_path: Path) -> None:
     (tmp_path / "closed-loop.md").write_text(f"Before.\n{page.MARKS.begin}\nold\n{page.MARKS.end}\nAfter.\n")
-    assert [path.name for path in page.write(result, tmp_path)] == [
+    assert [path.name for path in page.write_replay(result, tmp_path)] == [
         "closed-loop.json",
         "closed-loop.png",
         "closed-loop.md",
@@ -89,7 +89,7 @@ def test_the_page_and_the_practices_are_written_from_the_result(result: Replay, 
 def test_a_page_without_its_marks_is_refused_and_left_as_it_is(result: Replay, tmp_path: Path) -> None:
     (tmp_path / "closed-loop.md").write_text("What a loop!")
     with pytest.raises(ValueError, match="closed-loop.md has lost its marks"):
-        page.write(result, tmp_path)
+        page.write_replay(result, tmp_path)
     assert (tmp_path / "closed-loop.md").read_text() == "What a loop!"
 
 
@@ -98,6 +98,6 @@ def test_the_committed_page_and_picture_show_the_committed_figures(tmp_path: Pat
     (tmp_path / "closed-loop.md").write_bytes((docs / "closed-loop.md").read_bytes())
     replay = document.read_results(docs / document.RESULTS)[page.NAME]
     assert isinstance(replay, Replay)
-    page.write(replay, tmp_path)
+    page.write_replay(replay, tmp_path)
     for name in ("closed-loop.md", "closed-loop.png"):
         assert (tmp_path / name).read_bytes() == (docs / name).read_bytes()
