@@ -35,7 +35,9 @@ def test_rare_events_hardly_ever_alarm_until_the_model_misses_half_of_them(strea
         known = count(stream, draw_windows(stream, range(stream.reference_rows), None, rows, 25, chance), made)
         assert (known.windows, known.judged) == (25, 25)
         assert max(known.alarms.values()) <= 1
-    later = count(stream, draw_windows(stream, range(stream.reference_rows, len(stream.rows)), None, 5000, 5, chance), made)
+    later = count(
+        stream, draw_windows(stream, range(stream.reference_rows, len(stream.rows)), None, 5000, 5, chance), made
+    )
     assert later.any > 0.5
 
 
