@@ -21,7 +21,7 @@ from handlers.batch import Batch, Decoded, Observer, Observers
 from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from handlers.http import kserve
-from handlers.http.content_encoding import HEADER
+from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.overload import Overload
 from handlers.http.packing import is_packed, unpack
@@ -159,7 +159,7 @@ class ModelHandler:
                     batch.requests = [*batch.requests[:i], request, *batch.requests[i + 1 :]]
             return self._codec.decode(request)
         except InputError as error:
-            return self._codec.refuse(request, error)
+            return self._codec.refuse(request, error)._replace(headers=refusal_headers(error))
         except Exception as error:
             return self._failure(request, "decoding failed", error)
 

@@ -18,6 +18,7 @@ import msgspec
 from handlers.batch import Accepted, Batch, Observer, Observers
 from handlers.contract import ModelContract
 from handlers.handler import same_answer
+from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
 from handlers.language import requests
@@ -181,7 +182,7 @@ class ChatHandler:
                 return self._refuse(request, InputError("stopping", MESSAGE))._replace(headers=RETRY_AFTER)
             self._add(request, path)
         except InputError as error:
-            return self._refuse(request, error)
+            return self._refuse(request, error)._replace(headers=refusal_headers(error))
         except QueueFull as error:
             return self._refuse(request, InputError("overloaded", str(error)))._replace(headers={"Retry-After": "1"})
         except Exception as error:

@@ -5,22 +5,25 @@ answer sent. Metadata, health and errors are looked for only when no prediction 
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
+from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.kserve import EXPLAIN, PATH
 from handlers.language.responses import error_body
-from handlers.message import JSON, MAX_BODY, InputError, Part, Request, Response, error_response
+from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded
+from serving.hosts.direct.http.bodies import announced_size, inflated, read_request
+from serving.hosts.direct.http.compression import SMALLEST, compressed
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import Target, behind_version
@@ -32,7 +35,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = (b"content-type", JSON.encode())
 _TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its request
-BODY_TIMEOUT = 30.0  # s without a byte of a body
 OPENAI = ("/v1/chat/completions", "/v1/completions")
 _PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
 
@@ -98,7 +100,7 @@ class Application:
         else:
             response = await self._predict(target, behind, scope, receive, ident)
         if response is not None:
-            await _send(send, response, ident, scope["method"] != "HEAD")
+            await _send(scope, send, response, ident)
 
     async def _predict(
         self, target: Target, behind: str, scope: Scope, receive: Receive, ident: str
@@ -116,9 +118,15 @@ class Application:
         except ValueError:
             patience = model.patience
         try:
-            model.batches.admit(_size(headers), patience)
-            request = await _read_request(headers, scope["query_string"], receive, ident)
-            return None if request is None else await model.batches.submit(request, patience)
+            model.batches.admit(announced_size(headers), patience)
+            request = await read_request(headers, scope["query_string"], receive, ident)
+            if request is None:
+                return None
+            if HEADER in headers:
+                with contextlib.suppress(InputError):  # the model refuses it, and counts that
+                    request = await inflated(request)
+            response: Response = await model.batches.submit(request, patience)
+            return response
         except Overloaded as overload:
             return _overloaded(Request(b"", headers, {}, ident), overload, bool(target.protocol))
         except InputError as error:
@@ -134,12 +142,12 @@ class Application:
         if behind:
             headers[PATH] = behind
         try:
-            request = await _read_request(headers, scope["query_string"], receive, ident)
+            request = await read_request(headers, scope["query_string"], receive, ident)
         except InputError as error:
-            await _send(send, _unread(error, headers, ident), ident, True)
+            await _send(scope, send, _unread(error, headers, ident), ident)
             return
         if request is not None:
-            await send_stream(target.model.streams.answer(request), ident, receive, send)
+            await send_stream(target.model.streams.answer(request), ident, scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, ident: str) -> bool:
         """Hand a request to the process of its language model; return False where it names no such model."""
@@ -148,19 +156,22 @@ class Application:
         if path not in OPENAI and (name not in names or path == f"/v1/models/{name}"):
             return False
         try:
-            request = await _read_request(headers, b"", receive, ident)
+            request = await read_request(headers, b"", receive, ident)
         except InputError as error:
-            await _send(send, _unread(error, headers, ident), ident, True)
+            await _send(scope, send, _unread(error, headers, ident), ident)
             return True
         if request is None:
             return True
         if path in OPENAI:
-            name = _model_in(request.body)
-            if name not in names:
-                what = f"there is no language model {name!r} here"
-                unknown = InputError("not_found", what, "model", ", ".join(sorted(names)))
-                await _send(send, Response(404, error_body(unknown)), ident, True)
+            try:
+                request = await inflated(request)
+                name = _find_model(request.body, names)
+            except InputError as error:
+                refusal = Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
+                await _send(scope, send, refusal, ident)
                 return True
+            if HEADER in headers:
+                scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER.encode()]
         assert self._elsewhere
         await self._elsewhere(name).forward(scope, request.body, receive, send)
         return True
@@ -189,71 +200,25 @@ def _model_of(path: str) -> str:
     return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
 
 
-def _model_in(body: bytes) -> str:
-    """Return the model that a request of OpenAI's API names; empty if it names none."""
+def _find_model(body: bytes, names: Collection[str]) -> str:
+    """Return the model that a request of OpenAI's API names.
+
+    Raises:
+        InputError: it names none of these.
+    """
     try:
-        return str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
+        name = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
     except msgspec.DecodeError:
-        return ""
-
-
-def _size(headers: Mapping[str, str]) -> int:
-    """Return the announced length of a body in bytes; 0 where it comes in chunks."""
-    length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
-
-
-async def _read_request(headers: dict[str, str], query: bytes, receive: Receive, ident: str) -> Request | None:
-    """Read the body of a request; None if its client is gone.
-
-    Raises:
-        InputError: the body is too large, or its bytes do not come.
-    """
-    message = await receive()
-    body: bytes | None = message.get("body", b"")
-    if body is not None and (message.get("more_body") or len(body) > MAX_BODY):
-        body = await _read_rest(body, message, headers, receive)
-    if message["type"] == "http.disconnect" or body is None:
-        return None
-    return Request(body, headers, {}, ident) if not query else _with_query(body, headers, query, ident)
-
-
-async def _read_rest(
-    body: bytes, message: MutableMapping[str, Any], headers: Mapping[str, str], receive: Receive
-) -> bytes | None:
-    """Read the rest of a body; None if its client is gone.
-
-    Raises:
-        InputError: the body is too large, or its bytes do not come.
-    """
-    pieces, size = [body], len(body)
-    if _size(headers) > MAX_BODY:
-        size = _size(headers)
-    while size <= MAX_BODY and message.get("more_body"):
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                message = await receive()
-        except TimeoutError:
-            raise InputError("invalid_form", f"no byte of the body for {BODY_TIMEOUT:.0f} s", "body") from None
-        if message["type"] == "http.disconnect":
-            return None
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-    if size > MAX_BODY:
-        raise InputError("too_large", f"the body has more than {MAX_BODY} bytes", "body", f"at most {MAX_BODY} bytes")
-    return b"".join(pieces)
+        name = ""
+    if name not in names:
+        raise InputError("not_found", f"there is no language model {name!r} here", "model", ", ".join(sorted(names)))
+    return name
 
 
 def _unread(error: InputError, headers: dict[str, str], ident: str, as_text: bool = False) -> Response:
     """Refuse a body that was not read to its end, and close its connection, which cannot be used again."""
     refused = error_response(error, Request(b"", headers, {}, ident), as_text=as_text)
     return refused._replace(headers={"Connection": "close"})
-
-
-def _with_query(body: bytes, headers: Mapping[str, str], query: bytes, ident: str) -> Request:
-    pairs = parse_qsl(str(query, "latin-1"), keep_blank_values=True)
-    parts = tuple(Part(name, value.encode()) for name, value in pairs)
-    return Request(body, headers, {part.name: part.body for part in parts}, ident, parts)
 
 
 def _not_allowed(request: Request, path: str, allowed: str) -> Response:
@@ -269,7 +234,9 @@ def _overloaded(request: Request, overload: Overloaded, as_text: bool) -> Respon
     return error_response(error, request, as_text=as_text)._replace(headers={"Retry-After": seconds})
 
 
-async def _send(send: Send, response: Response, ident: str, with_body: bool) -> None:
+async def _send(scope: Scope, send: Send, response: Response, ident: str) -> None:
+    if len(response.body) >= SMALLEST:
+        response = await compressed(response, scope["headers"])
     body = response.body
     headers: list[tuple[bytes, bytes]] = [
         _JSON if response.content_type == JSON else (b"content-type", response.content_type.encode()),
@@ -279,4 +246,4 @@ async def _send(send: Send, response: Response, ident: str, with_body: bool) -> 
     if response.headers:
         headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body if with_body else b""})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -8,9 +8,9 @@ from typing import Any
 from handlers.http import kserve
 from handlers.message import InputError, Response
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.openapi import describe
+from serving.hosts.direct.http.openapi import describe
 
-PAGE = Path(__file__).parent / "docs.html"
+PAGE = Path(__file__).parent / "http" / "docs.html"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from handlers.message import NEXT, Response
+from serving.hosts.direct.http.compression import SMALLEST, compressed
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -28,6 +29,7 @@ class Elsewhere:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
         self._client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT))
+        del self._client.headers["accept-encoding"]  # the client's own, or none
 
     async def forward(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Pass a request on, and its answer back as it comes, until a client that leaves ends both."""
@@ -53,9 +55,9 @@ class Elsewhere:
             await response.aclose()
 
 
-async def send_stream(answers: AsyncIterator[Response], ident: str, receive: Receive, send: Send) -> None:
+async def send_stream(answers: AsyncIterator[Response], ident: str, scope: Scope, receive: Receive, send: Send) -> None:
     """Send an answer part by part, its status with the first one, until a client that leaves ends it."""
-    await until_gone(_send_parts(answers, ident, send), receive)
+    await until_gone(_send_parts(answers, ident, scope, send), receive)
 
 
 async def until_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> None:
@@ -85,11 +87,13 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _send_parts(answers: AsyncIterator[Response], ident: str, send: Send) -> None:
+async def _send_parts(answers: AsyncIterator[Response], ident: str, scope: Scope, send: Send) -> None:
     begun = False
     async for response in answers:
         more = response.headers.get(NEXT) == "true"
         if not begun:
+            if not more and len(response.body) >= SMALLEST:
+                response = await compressed(response, scope["headers"])
             headers = [(b"content-type", response.content_type.encode()), (b"x-request-id", ident.encode())]
             headers += [(k.lower().encode(), v.encode()) for k, v in response.headers.items() if k != NEXT]
             if not more:

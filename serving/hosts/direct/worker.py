@@ -24,6 +24,7 @@ from handlers.observe.metrics_folder import VARIABLE
 from serving.hosts.direct import background
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.board import BEAT, Board
+from serving.hosts.direct.http.timeouts import PatientProtocol
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.streaming import Elsewhere
 from serving.hosts.direct.unpacked import Unpacked
@@ -73,7 +74,7 @@ def main() -> None:
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
     config = uvicorn.Config(
         create(settings, arguments.workers, arguments.only),
-        http="httptools",
+        http=PatientProtocol,
         loop="uvloop",
         ws="none",
         lifespan="on",

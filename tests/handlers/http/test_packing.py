@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.http.content_encoding import CODINGS, MOST_MEMBERS, ZSTD
 from handlers.http.multipart import parse
 from handlers.http.packing import is_packed, unpack
 from handlers.message import JSON, MAX_BODY, MOST_PARTS, InputError, Part, Request
@@ -47,6 +48,9 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip\t,gzip": lambda body: gzip.compress(gzip.compress(body)),
 }
 
+if ZSTD:
+    PACKERS |= {"zstd": ZSTD.compress, "gzip, zstd": lambda body: ZSTD.compress(gzip.compress(body))}
+
 
 @pytest.mark.parametrize("coding", PACKERS)
 @pytest.mark.parametrize(
@@ -70,11 +74,32 @@ def test_pictures_and_forms_may_be_encoded_too() -> None:
     assert wire.ask(handler, wire.request(form, FORM, content_encoding="gzip")) == expected
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br", "*", "gzip;q=1", ",".join(["gzip"] * 4)])
+@pytest.mark.parametrize("coding", ["gzip", *(["zstd"] if ZSTD else [])])
+def test_a_body_of_very_many_members_is_refused(coding: str) -> None:
+    body = PACKERS[coding](ROW) + PACKERS[coding](b"") * MOST_MEMBERS
+    error = wire.refusal(serve(LINE), wire.request(body, JSON, content_encoding=coding))
+    assert (error["status"], error["code"]) == ("400", "invalid_encoding")
+    assert f"more than {MOST_MEMBERS} {coding} members" in error["message"]
+
+
+@pytest.mark.skipif(ZSTD is None, reason="the extra zstd is not installed")
+@pytest.mark.parametrize("fault", ["cut", "no zstd", "large", "window"])
+def test_a_damaged_or_large_zstd_body_is_told(fault: str) -> None:
+    wide = {ZSTD.CompressionParameter.window_log: 27, ZSTD.CompressionParameter.enable_long_distance_matching: 1}
+    body, status = {
+        "cut": (ZSTD.compress(ROW)[:-2], "400"),
+        "no zstd": (ROW, "400"),
+        "large": (ZSTD.compress(bytes(MAX_BODY + 1)), "413"),
+        "window": (ZSTD.ZstdCompressor(options=wide).compress(ROW), "400"),
+    }[fault]
+    assert wire.refusal(serve(LINE), wire.request(body, JSON, content_encoding="zstd"))["status"] == status
+
+
+@pytest.mark.parametrize("coding", ["br", "compress", "gzip, br", "*", "gzip;q=1", ",".join(["gzip"] * 4)])
 def test_another_coding_is_415_and_says_which_are_taken(coding: str) -> None:
     error = wire.refusal(serve(LINE), wire.request(ROW, JSON, content_encoding=coding))
     assert (error["status"], error["code"], error["path"]) == ("415", "unsupported_media_type", "content-encoding")
-    assert error["expected"] == "gzip, deflate, identity"
+    assert error["expected"] == ", ".join(CODINGS)
 
 
 BROKEN = [  # without a time, which would be part of the name of a test

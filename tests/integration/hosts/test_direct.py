@@ -236,6 +236,32 @@ def exchange(server: Server, sent: bytes) -> bytes:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+def test_clients_that_send_slowly_are_ended_and_nobody_waits_for_them(host: Server) -> None:
+    address = (host.settings.bind_address, host.settings.inference_port)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(300)]
+        ended: set[socket.socket] = set()
+
+        def drip() -> bool:
+            """Send a byte on each connection that is still open."""
+            for client in slow:
+                if client not in ended:
+                    try:
+                        client.sendall(HEAD[:1])
+                        client.setblocking(False)
+                        ended.update([client] if client.recv(65536) else [])
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        ended.add(client)
+            return len(ended) == len(slow)
+
+        with clients(host.url, LINEAR) as outcomes:
+            wait_until(drip, timeout=40)
+            wait_until(lambda: outcomes.counts[RIGHT] > 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
 @pytest.mark.parametrize("what", SMUGGLED)
 def test_a_request_that_others_could_read_differently_is_refused(host: Server, what: str) -> None:
     assert exchange(host, SMUGGLED[what]).startswith(b"HTTP/1.1 400 ")

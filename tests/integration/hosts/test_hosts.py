@@ -142,6 +142,12 @@ def port(name: str) -> Callable[[Server], bool]:
     return listens
 
 
+def compresses(server: Server) -> bool:
+    body = {"instances": [{"x": 6}] * 1000}
+    url, headers = f"{server.url}/v1/models/linear:predict", {"accept-encoding": "gzip"}
+    return "content-encoding" in server.client.post(url, json=body, headers=headers).headers
+
+
 # A row of the table, and whether a host has it.
 DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "`/v2/health/ready`, `/v2/models/{model}`, `/v1/models`, `/v2/repository/index` at the plain base URL": status(
@@ -149,6 +155,7 @@ DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     ),
     "`/openapi.json` and `/docs`": status("/docs"),
     "`/models/{model}/invoke`, `/{model}/predict`, `/invocations`": status("/models/linear/invoke", "POST"),
+    "answers compressed by `Accept-Encoding`": compresses,
     "gRPC, port 7070": port("grpc_inference_port"),
     "management, port 8081": port("management_port"),
     "TorchServe's own metrics, port 8082": port("metrics_port"),

@@ -35,6 +35,7 @@ class World:
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
         self.elsewhere: frozenset[str] = frozenset()
+        self.process: Any = None
 
     def application(self) -> Application:
         loop = asyncio.get_running_loop()
@@ -44,7 +45,8 @@ class World:
             models[number] = SimpleNamespace(contract=LINE, batches=Batches(handler.handle, loop), patience=10.0)
         table = Table({"line": models}, {"line": "1.2"}, targets_of({"line": models}, {"line": "1.2"}))
         table = replace(table, elsewhere=self.elsewhere)
-        return Application(SimpleNamespace(table=table), lambda: self.faults, nothing)  # type: ignore[arg-type]
+        models = SimpleNamespace(table=table)
+        return Application(models, lambda: self.faults, nothing, elsewhere=lambda name: self.process)
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def run() -> httpx.Response:

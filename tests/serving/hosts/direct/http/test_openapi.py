@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from handlers.contract import Example, ModelContract
 from handlers.message import JSON
-from serving.hosts.direct.openapi import describe, row_schema
+from serving.hosts.direct.http.openapi import describe, row_schema
 from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES
 
 ROWS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,1 @@
+"""HTTP of the direct host: bodies, compression, timeouts, other origins."""
