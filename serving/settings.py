@@ -13,6 +13,8 @@ from handlers.observe.settings import EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
+_ORIGIN = r"https?://[^\s/,*]+"
+_ORIGINS = rf"^(\*|{_ORIGIN}([\s,]+{_ORIGIN})*)$"
 HostName = Literal["torchserve", "direct"]
 
 
@@ -76,6 +78,15 @@ class Settings(EnvironmentSettings, frozen=True):
             "folder of this user alone. Its folder is made private, and its path has at most 107 bytes."
         ),
     ] = None
+    cors_origins: Annotated[
+        str,
+        says(
+            "Origins whose pages may call the direct host from a browser, separated by commas, or * for all; unset: "
+            "none.",
+            pattern=_ORIGINS,
+            title="origins such as https://page.example, or *",
+        ),
+    ] = ""
     telemetry: Annotated[bool, says("Workers measure what they do: on or off.")] = True
 
     @property

@@ -7,8 +7,8 @@ from typing import Any
 
 from handlers.http import kserve
 from handlers.message import InputError, Response
-from serving.hosts.direct.models import Models
 from serving.hosts.direct.http.openapi import describe
+from serving.hosts.direct.models import Models
 
 PAGE = Path(__file__).parent / "http" / "docs.html"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"

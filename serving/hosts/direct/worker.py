@@ -24,6 +24,7 @@ from handlers.observe.metrics_folder import VARIABLE
 from serving.hosts.direct import background
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.board import BEAT, Board
+from serving.hosts.direct.http.cors import allow_origins
 from serving.hosts.direct.http.timeouts import PatientProtocol
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.streaming import Elsewhere
@@ -73,7 +74,7 @@ def main() -> None:
     drop_secrets(os.environ)
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
     config = uvicorn.Config(
-        create(settings, arguments.workers, arguments.only),
+        allow_origins(create(settings, arguments.workers, arguments.only), settings.cors_origins),
         http=PatientProtocol,
         loop="uvloop",
         ws="none",
