@@ -1,1 +1,1 @@
-"""The monitor's calls over HTTP, a router a file, and what every call must be."""
+"""The monitor's calls over HTTP, a router a file, and the checks of every call."""

@@ -1,4 +1,4 @@
-"""Who may change something: whoever has the token; without one configured, this machine alone."""
+"""Access to the calls that change something: with the token; without a configured one, from this machine alone."""
 
 import hmac
 from typing import Annotated
@@ -18,8 +18,8 @@ class Access:
     """A dependency of every route that changes something.
 
     Args:
-        credentials: of them ``token`` must be sent as ``Authorization: Bearer …``, if one is configured. Workers have
-            another one, which may send events alone.
+        credentials: a caller must send their ``token`` as ``Authorization: Bearer …``, if one is configured. Workers
+            have another one, which is for events alone.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -27,7 +27,7 @@ class Access:
 
     @property
     def needs_token(self) -> bool:
-        """Whether one is configured."""
+        """Return whether a token is configured."""
         return bool(self._token)
 
     def __call__(
@@ -39,16 +39,16 @@ class Access:
     def admit(self, request: Request) -> None:
         """Let a call pass by its headers alone, or raise a 401 or 403."""
         if self._token:
-            scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            is_bearer = scheme.lower() == "bearer"
-            # In the same time, however much of it is right.
-            right = hmac.compare_digest(given.strip().encode(), self._token)
+            scheme, _, text = request.headers.get("authorization", "").partition(" ")
+            is_bearer, token = scheme.lower() == "bearer", text.strip().encode()
+            # Takes the same time, however much of the token is right.
+            right = hmac.compare_digest(token, self._token)
             if request.url.path == EVENTS:
-                right |= hmac.compare_digest(given.strip().encode(), self._events)
+                right |= hmac.compare_digest(token, self._events)
             if not (right and is_bearer):
                 what = "this call needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
                 raise HTTPException(401, what, {"WWW-Authenticate": "Bearer"})
-        # The Host too: a web page whose name points here would be called by a browser of this machine.
+        # Also check the Host: a browser on this machine may call a foreign name that points here.
         elif not (is_loopback(request.client.host if request.client else "") and is_loopback(request.url.hostname)):
             what = "this call changes something: without MARLOOP_TOKEN it is answered only on loopback"
             raise HTTPException(403, what)

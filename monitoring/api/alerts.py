@@ -21,14 +21,14 @@ class Alert(BaseModel):
 
 
 class Notification(BaseModel):
-    """What Alertmanager sends; what is not needed here is left out."""
+    """Alertmanager's message, as far as it is needed here."""
 
     version: Literal["4"]
     alerts: list[Alert] = Field(max_length=10_000)
 
 
 class Outcome(BaseModel):
-    """What came of one alert."""
+    """The outcome of one alert."""
 
     alert: str
     model: str | None
@@ -38,18 +38,12 @@ class Outcome(BaseModel):
 
 
 def alerts_router(retraining: Retraining, promotions: Promotions, access: Access) -> APIRouter:
-    """The route.
-
-    Args:
-        retraining: the queue.
-        promotions: says what is champion.
-        access: who may call it.
-    """
+    """Return the route."""
     router = APIRouter()
 
     @router.post("/alerts", dependencies=[Depends(access)])
     def alerts(notification: Notification) -> list[Outcome]:
-        """Queue a retraining for each model that an alert asks for; whatever comes of it, do not send it again."""
+        """Queue a retraining for each model that an alert asks for. Do not repeat an alert, whatever its outcome."""
         outcomes: list[Outcome] = []
         for alert in notification.alerts:
             model = alert.labels.get("model")
@@ -73,13 +67,13 @@ def _outcome(retraining: Retraining, promotions: Promotions, alert: Alert) -> Ou
 
 
 def _ignored(retraining: Retraining, promotions: Promotions, alert: Alert) -> str | None:
-    """Why an alert asks for nothing."""
+    """Return why an alert asks for no retraining; None if it does."""
     labels = alert.labels
     if alert.status != "firing":
         return "it does not fire"
     if labels.get(RETRAIN) != "on" or "model" not in labels:
         return f'it has no labels {RETRAIN}="on" and model'
-    # The rows of a version stay in the window of the quality for days after another took its place.
+    # A version's rows stay in the window of the quality for days after another replaced it.
     champion = promotions.champion(labels["model"])
     if champion is not None and labels.get("version", champion) != champion:
         return f"it is about {labels['version']}, which is no longer served: {champion} is"

@@ -1,4 +1,4 @@
-"""A request's body, read as far as it may be."""
+"""The body of a request, within limits of size and time."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ PATIENCE = 15.0  # s
 
 
 async def body_of(request: Request, largest: int) -> bytes:
-    """The body; a 413 as soon as it is longer than ``largest`` bytes, a 408 where it does not come in time."""
+    """Return the body; raise a 413 once it is longer than ``largest`` bytes, a 408 where it does not come in time."""
     body = bytearray()
     try:
         async with asyncio.timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""``GET /models`` and their versions: what is registered, and how much is known of it."""
+"""``GET /models`` and their versions: the registry, with numbers of predictions and labels."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from serving.registry import champion_of
 
 
 class ModelSummary(BaseModel):
-    """One model; predictions and labels are of all its versions. Damaged is why an entry cannot be read, by version."""
+    """One model; predictions and labels are of all its versions. Damaged has the fault of each unreadable version."""
 
     name: str
     task: str | None
@@ -36,22 +36,18 @@ class VersionSummary(BaseModel):
 
 
 def catalog_router(store: Store, contracts: Contracts) -> APIRouter:
-    """The routes.
-
-    Args:
-        store: counts predictions and labels.
-    """
+    """Return the routes."""
     router = APIRouter()
 
     @router.get("/models", response_model_exclude_defaults=True)
     def models() -> list[ModelSummary]:
-        """Every model."""
+        """Return every model."""
         names = {*contracts.models.models(), *contracts.models.damaged()}
         return [_model(name, store, contracts) for name in sorted(names)]
 
     @router.get("/models/{model}/versions", responses={404: {"description": "no such model"}})
     def versions(model: str) -> list[VersionSummary]:
-        """Every version of a model, oldest first."""
+        """Return every version of a model, oldest first."""
         registered = contracts.models.models().get(model)
         if registered is None:
             names = ", ".join(sorted(contracts.models.models())) or "none"

@@ -26,15 +26,15 @@ from monitoring.store.records import Prediction
 
 logger = logging.getLogger(__name__)
 LARGEST = 32 * 1024 * 1024  # bytes of one batch
-MOST_EVENTS = 20_000  # of one batch; a worker sends 500
-MOST_FAULTS = 10  # that an answer tells
+MOST_EVENTS = 20_000  # in one batch; a worker sends 500
+MOST_FAULTS = 10  # in one answer
 SHOWN = 60  # characters of a name in a message
-MOST_ROWS = 1_000_000  # of a request
+MOST_ROWS = 1_000_000  # in one request
 Id = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}$")]
 
 
 class Data(msgspec.Struct):
-    """What an event says: one row."""
+    """The data of an event: one row."""
 
     request_id: Id
     row: Annotated[int, Meta(ge=0, lt=MOST_ROWS)]
@@ -55,7 +55,7 @@ class Event(msgspec.Struct):
     data: Data
 
     def prediction(self) -> Prediction:
-        """What is kept of it."""
+        """Return the prediction that is stored."""
         data = self.data
         time = self.time.astimezone(UTC)
         return Prediction(data.request_id, data.row, data.model, data.version, time, data.features, data.output)
@@ -69,7 +69,7 @@ class Refused(BaseModel):
 
 
 class Ingested(BaseModel):
-    """What came of a batch: of the refused rows the first are told."""
+    """Numbers of rows of a batch, and the faults of the first refused ones."""
 
     new: int
     duplicates: int
@@ -78,14 +78,12 @@ class Ingested(BaseModel):
 
 
 class Ingest:
-    """Checks events and keeps them.
+    """Checks events and stores them.
 
     Args:
-        store: that they are kept in.
-        contracts: that they must agree with.
-        registry: that the instruments belong to.
-        arrived: is told the newest time of each batch, once it is kept.
-        wall: the time, in UTC, which no event may be ahead of.
+        contracts: events must agree with them.
+        arrived: gets the newest time of each batch, once it is stored.
+        wall: wall-clock time in UTC, which no event may be ahead of.
     """
 
     def __init__(
@@ -103,12 +101,12 @@ class Ingest:
         self._wrong = Counter("monitor_wrong_labels", "Labels that no model has, told late", registry=registry)
 
     def __call__(self, body: bytes) -> Ingested:
-        """Keep the good rows of a batch: a worker that is told of a fault gives up the whole of it.
+        """Store the good rows of a batch: a worker whose batch is refused drops the whole of it.
 
         Raises:
-            HTTPException: 400 for what is no batch; 422 if no row is good, with the place of the first fault.
+            HTTPException: 400 for a body that is no batch; 422 if no row is good, with the place of the first fault.
         """
-        predictions, faults = self._read(body)
+        predictions, faults = self._decode(body)
         self._rows.labels("refused").inc(len(faults))
         if faults and not predictions:
             raise HTTPException(422, faults[0].fault)
@@ -123,7 +121,7 @@ class Ingest:
         self._rows.labels("duplicate").inc(duplicates)
         return Ingested(new=added.new, duplicates=duplicates, refused=len(faults), faults=faults[:MOST_FAULTS])
 
-    def _read(self, body: bytes) -> tuple[list[Prediction], list[Refused]]:
+    def _decode(self, body: bytes) -> tuple[list[Prediction], list[Refused]]:
         try:
             raw = self._batch.decode(body)
         except msgspec.ValidationError as error:
@@ -152,7 +150,7 @@ class Ingest:
 
 
 class _Fault(Exception):  # noqa: N818
-    """What is wrong with an event, as msgspec would say it."""
+    """An event has a fault; the message is like one of msgspec's."""
 
 
 def _check(event: Event, contract: ModelContract | None, latest: datetime) -> None:
@@ -167,13 +165,13 @@ def _check(event: Event, contract: ModelContract | None, latest: datetime) -> No
 
 
 def _placed(fault: str, index: int) -> str:
-    """A fault of one event, with its place in the batch."""
+    """Return a fault of one event with its place in the batch."""
     what, place, path = fault.rpartition("- at `$")
     return f"{what}{place}[{index}]{path}" if place else f"{fault} - at `$[{index}]`"
 
 
 def events_router(ingest: Ingest, access: Access) -> APIRouter:
-    """The route."""
+    """Return the route."""
     router = APIRouter()
     schema = {"type": "array", "items": {"type": "object", "description": f"a CloudEvent 1.0 of type {TYPE}"}}
     described = {"requestBody": {"required": True, "content": {BATCH: {"schema": schema}}}}
@@ -182,8 +180,8 @@ def events_router(ingest: Ingest, access: Access) -> APIRouter:
         "/events", dependencies=[Depends(access)], openapi_extra=described, response_model_exclude_defaults=True
     )
     async def events(request: Request) -> Ingested:
-        """Keep captured predictions; one that is known is kept once. Rows with a fault are left out and counted; where
-        all have one, the answer is a 422 with the place of the first.
+        """Store captured predictions, each once. Rows with a fault are left out and counted; where all have one, the
+        answer is a 422 with the place of the first.
         """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != BATCH:
             raise HTTPException(415, f"the content type must be {BATCH}")

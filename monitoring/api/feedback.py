@@ -1,4 +1,4 @@
-"""``POST /feedback``: the truth about predictions, sooner or later than they arrive."""
+"""``POST /feedback``: the truth about predictions, which may come before them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,7 +19,7 @@ from serving.registry import ArchiveError
 from training.statistics.labels import LARGEST
 
 MOST_LABELS = 10_000  # in one call
-MOST_CORRECTIONS = 1000  # in one call: a decision tells of each
+MOST_CORRECTIONS = 1000  # in one call: a decision lists them
 
 
 class Given(BaseModel):
@@ -46,9 +46,7 @@ class Given(BaseModel):
 
 
 class Taken(BaseModel):
-    """What came of it: labels that are new, that were known, that wait for their prediction, and that took the place of
-    others.
-    """
+    """Numbers of labels: new, repeated, waiting for their prediction, and corrected ones."""
 
     accepted: int
     duplicates: int
@@ -59,15 +57,7 @@ class Taken(BaseModel):
 def feedback_router(
     store: Store, contracts: Contracts, access: Access, registry: CollectorRegistry, clock: Callable[[], datetime]
 ) -> APIRouter:
-    """The route.
-
-    Args:
-        store: that labels are kept in.
-        contracts: that they must agree with.
-        access: who may call it.
-        registry: that the instruments belong to.
-        clock: the time, in UTC.
-    """
+    """Return the route; labels must agree with the contracts, and ``clock`` is in UTC."""
     router = APIRouter()
     labels = Counter("monitor_feedback", "Labels that arrived", ("result",), registry=registry)
     conflict: dict[int | str, dict[str, Any]] = {
@@ -79,8 +69,8 @@ def feedback_router(
         given: Given | Annotated[list[Given], Field(min_length=1, max_length=MOST_LABELS)],
         correct: Annotated[bool, Query(description="Whether a label may take the place of another one.")] = False,
     ) -> Taken:
-        """Keep labels: all of them, on disk, or none. A label that is known may be sent again; one that was wrong is
-        changed with `?correct=true`, which the decisions then tell of.
+        """Store labels: all of them, on disk, or none. A label may be sent again; a wrong one is changed with
+        `?correct=true`, which the decisions then record.
         """
         now = clock()
         many = given if isinstance(given, list) else [given]
@@ -108,8 +98,8 @@ def feedback_router(
     return router
 
 
-def _label(given: float | str) -> float | str:
-    return given if isinstance(given, str) else float(given)
+def _label(value: float | str) -> float | str:
+    return value if isinstance(value, str) else float(value)
 
 
 def _shown(conflict: Conflict) -> dict[str, Any]:
@@ -118,13 +108,13 @@ def _shown(conflict: Conflict) -> dict[str, Any]:
 
 
 def _check_models(many: Sequence[Given], contracts: Contracts) -> None:
-    """Raise a 422 for labels of a model that nobody knows: nothing would ever join them."""
+    """Raise a 422 for labels of an unregistered model: no prediction would ever join them."""
     named = {row.model for row in many if row.model}
     if not named:
         return
     try:
         models = contracts.models.models()
-    except ArchiveError:  # they wait until it can be read
+    except ArchiveError:  # labels wait until the registry can be read
         return
     if unknown := sorted(named - models.keys()):
         raise HTTPException(422, f"there is no model {unknown[0]!r}, only {', '.join(sorted(models)) or 'none'}")

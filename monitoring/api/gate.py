@@ -1,7 +1,7 @@
-"""What every call must be before the application sees it: allowed, of a known size and kind, and answered in time.
+"""The checks of every call before the application sees it: access, size and kind of the body, and time.
 
-FastAPI reads a body before it asks its dependencies. Here who may not call is told so before anything is read, and what
-is read has a limit of bytes, of time and of depth.
+FastAPI reads a body before it calls its dependencies. The gate refuses a caller without access before it reads
+anything, and limits the bytes, the time and the depth of a body.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ Admit = Callable[[Request], None]  # raises an HTTPException
 SAFE = ("GET", "HEAD", "OPTIONS")
 LARGEST = 4_000_000  # bytes of a body; 10,000 labels with long ids are less
 LARGEST_OF = {"/events": LARGEST_BATCH}
-DEEPEST = 64  # lists and objects in each other
+DEEPEST = 64  # nested lists and objects
 PATIENCE = 15.0  # s for a body, and for an answer that comes from the store
 RETRY_AFTER = "5"  # s
-CONSOLE = "/console/"  # its routes read forms, limit them, and tell faults as pages
+CONSOLE = "/console/"  # its routes read forms, limit them, and show faults as pages
 SLOW = ("/promote", "/rollback", "/try")  # wait for workers, which have time-outs of their own
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
@@ -31,8 +31,7 @@ class Gate:
     """The outermost layer of the application.
 
     Args:
-        app: that is asked if all is well.
-        admit: says who may change something; None for whoever asks.
+        admit: refuses callers that may change nothing; None to let everyone.
     """
 
     def __init__(self, app: ASGIApp, admit: Admit | None = None) -> None:
@@ -40,7 +39,7 @@ class Gate:
         self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a call, or have it answered."""
+        """Refuse a call, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -52,7 +51,7 @@ class Gate:
             if self._admit:
                 self._admit(request)
         except HTTPException as error:
-            if scope["path"].startswith(CONSOLE):  # whose routes refuse it again, as a page, and have nothing to read
+            if scope["path"].startswith(CONSOLE):  # its routes refuse the call again, as a page; they get no body
                 await self._app(scope, _no_body, _closing(send))
                 return
             refusal = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
@@ -70,7 +69,7 @@ class Gate:
         await self._in_time(scope, _replay(body, receive), send)
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have it answered, or say after a while that the store does not answer: its threads wait for it."""
+        """Pass a call on, or answer a 503 after ``PATIENCE``, when threads wait for the store."""
         if scope["path"].endswith(SLOW):
             await self._app(scope, receive, send)
             return
@@ -88,7 +87,7 @@ class Gate:
             await task
             return
         given_up = True
-        self._late.add(task)  # a thread cannot be ended; it does what it was asked to when the store is back
+        self._late.add(task)  # a thread cannot be ended; it finishes when the store is back
         task.add_done_callback(self._forget)
         detail = f"no answer within {PATIENCE:g} s: the store is busy or away"
         await JSONResponse({"detail": detail}, 503, {"Retry-After": RETRY_AFTER})(scope, receive, send)
@@ -100,10 +99,10 @@ class Gate:
 
 
 async def read_body(request: Request, receive: Receive) -> bytes:
-    """The whole body.
+    """Return the whole body.
 
     Raises:
-        HTTPException: 413, 408, 415 or 400, as soon as that is known.
+        HTTPException: 413, 408, 415 or 400, as soon as possible.
     """
     path, headers = request.url.path, request.headers
     largest = LARGEST_OF.get(path, LARGEST)
@@ -130,7 +129,7 @@ async def read_body(request: Request, receive: Receive) -> bytes:
 
 
 def depth_of(body: bytes) -> int:
-    """How many lists and objects of a JSON text stand in each other at most."""
+    """Return the greatest depth of nested lists and objects in a JSON text."""
     depth = deepest = 0
     for match in _BRACKETS.finditer(body):
         token = match[0]
@@ -143,7 +142,7 @@ def depth_of(body: bytes) -> int:
 
 
 def _check_json(content_type: str, body: bytes) -> None:
-    """Raise unless a body says that it is JSON: a form of another site's page cannot say so without being asked."""
+    """Raise unless a body is declared as JSON, which a form of another site cannot do without a preflight request."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the content type must be application/json")
     if depth_of(body) > DEEPEST:
@@ -172,7 +171,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _closing(send: Send) -> Send:
-    """Answers that end the connection, since its body was not read."""
+    """Return a ``send`` that closes the connection, since its body was not read."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Jobs and decisions over HTTP: ask for a retraining, follow it, cancel it, read what was decided."""
+"""Jobs and decisions over HTTP: queue a retraining, follow it, cancel it, and list decisions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from monitoring.store.journal import Journal
 from monitoring.store.records import Decision, Job, State
 
 MOST_LOG = 65_536  # bytes of a log in one answer
-NEXT = "X-Next-Offset"  # where the log goes on
+NEXT = "X-Next-Offset"  # of the byte after this part of the log
 _Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most, the newest.")]
 _Model = Annotated[str | None, Query(description="Only of this model.")]
 
@@ -26,13 +26,7 @@ class Asked(BaseModel):
 
 
 def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> APIRouter:
-    """The routes.
-
-    Args:
-        journal: has jobs and decisions.
-        retraining: the queue.
-        access: who may ask and cancel.
-    """
+    """Return the routes; those that queue and cancel need access."""
     router = APIRouter()
     changes = [Depends(access)]
 
@@ -50,26 +44,26 @@ def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> API
         state: Annotated[list[State] | None, Query(description="Only in one of these.")] = None,
         limit: _Limit = 100,
     ) -> list[Job]:
-        """Retrainings, newest first."""
+        """Return retrainings, newest first."""
         return journal.jobs(model, state, limit)
 
     @router.get("/jobs/{id}", responses=_may(404))
     def job(id: int) -> Job:
-        """One retraining: its state, its stage, and what was found so far."""
+        """Return one retraining: its state, its stage, and its result so far."""
         return _job(journal, id)
 
     @router.get("/jobs/{id}/log", response_class=Response, responses=_may(404))
     def log(
         id: int, offset: Annotated[int | None, Query(ge=0, description="First byte; default: the end.")] = None
     ) -> Response:
-        """What the training printed; the header X-Next-Offset says where to go on."""
+        """Return a part of the training's log; the header X-Next-Offset has the offset of the next part."""
         content, following = read_log(_job(journal, id).log, offset)
         headers = {NEXT: str(following), "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
 
     @router.post("/jobs/{id}/cancel", status_code=202, dependencies=changes, responses=_may(404, 409))
     def cancel(id: int) -> Job:
-        """End a retraining that has not got as far as its promotion; its state says soon that it is cancelled."""
+        """End a retraining whose promotion has not begun; its state becomes cancelled soon."""
         _job(journal, id)
         try:
             return retraining.cancel(id)
@@ -78,21 +72,21 @@ def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> API
 
     @router.get("/decisions")
     def decisions(model: _Model = None, limit: _Limit = 100) -> list[Decision]:
-        """What was decided, by whom and why, newest first."""
+        """Return decisions with their reasons, newest first."""
         return journal.decisions(model, limit)
 
     return router
 
 
 def read_log(path: str, offset: int | None) -> tuple[bytes, int]:
-    """A part of a log.
+    """Read a part of a log.
 
     Args:
-        path: of the file; there may be none yet.
+        path: need not exist yet.
         offset: the first byte; None for the end of the log.
 
     Returns:
-        The part, and the offset of what comes after it.
+        The part, and the offset of the next one.
     """
     try:
         with Path(path).open("rb") as log:
@@ -100,7 +94,7 @@ def read_log(path: str, offset: int | None) -> tuple[bytes, int]:
             start = max(0, size - MOST_LOG) if offset is None else min(offset, size)
             log.seek(start)
             content = log.read(MOST_LOG)
-    except (FileNotFoundError, IsADirectoryError):  # it has not started; its path is still empty
+    except (FileNotFoundError, IsADirectoryError):  # the job has not started; its path is still empty
         return b"", 0
     return content, start + len(content)
 

@@ -20,7 +20,7 @@ class Wanted(BaseModel):
 
 
 class Served(BaseModel):
-    """What is served now, and what was before."""
+    """The version that is served now, and the one before it."""
 
     model: str
     champion: str | None
@@ -28,12 +28,7 @@ class Served(BaseModel):
 
 
 def actions_router(promotions: Promotions, access: Access) -> APIRouter:
-    """The routes.
-
-    Args:
-        promotions: does it.
-        access: who may ask for it.
-    """
+    """Return the routes, which need access."""
     responses: dict[int | str, dict[str, Any]] = {
         404: {"description": "no such model or version"},
         409: {"description": "nothing to promote or to go back to, or its archive is missing or altered"},
@@ -42,17 +37,17 @@ def actions_router(promotions: Promotions, access: Access) -> APIRouter:
     router = APIRouter(dependencies=[Depends(access)], responses=responses)
 
     @router.post("/models/{model}/promote")
-    def promote(model: str, wanted: Wanted) -> Served:
+    def promote(model: str, target: Wanted) -> Served:
         """Serve this version from now on; no request fails meanwhile."""
         try:
-            former = promotions.promote(model, wanted.version, "hand")
+            former = promotions.promote(model, target.version, "hand")
         except Exception as error:
             raise _answer(error) from error
-        return Served(model=model, champion=wanted.version, former=former)
+        return Served(model=model, champion=target.version, former=former)
 
     @router.post("/models/{model}/rollback")
     def rollback(model: str) -> Served:
-        """Serve again what was served before."""
+        """Serve the former version again."""
         try:
             former = promotions.champion(model)
             champion = promotions.rollback(model, "hand")

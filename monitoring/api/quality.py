@@ -14,7 +14,7 @@ from monitoring.store.contracts import Contracts, unmeasured
 
 
 class DriftSummary(BaseModel):
-    """Drift of a model's newest rows, and of each kind that could be judged whether it alarms."""
+    """Drift of a model's newest rows, with the alarm of each kind that could be judged."""
 
     model: str
     version: str
@@ -26,12 +26,7 @@ class DriftSummary(BaseModel):
 
 
 def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIRouter:
-    """The routes.
-
-    Args:
-        live: looks at the store.
-        window: of the quality, where the request names none.
-    """
+    """Return the routes; ``window`` is the default window of the quality."""
     router = APIRouter(responses={404: {"description": "no such model"}, 409: {"description": "a language model"}})
 
     @router.get("/models/{model}/quality")
@@ -40,15 +35,15 @@ def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIR
         hours: Annotated[float | None, Query(gt=0, le=24 * 3660, description="Age of the predictions at most.")] = None,
         rows: Annotated[int | None, Query(gt=0, le=100_000, description="The newest of them at most.")] = None,
     ) -> Quality:
-        """Metrics of the predictions whose truth is known, over all versions and of each, with intervals."""
+        """Return metrics of the predictions whose truth is known, over all versions and of each, with intervals."""
         if hours is None and rows is None:
             return live.quality(_contract(contracts, model))
-        wanted = QualityWindow(hours or window.hours, rows or window.rows)
-        return live.quality(_contract(contracts, model), wanted)
+        chosen = QualityWindow(hours or window.hours, rows or window.rows)
+        return live.quality(_contract(contracts, model), chosen)
 
     @router.get("/models/{model}/drift")
     def drift(model: str) -> DriftSummary:
-        """Inputs, predictions and errors of the newest rows against the reference of the champion's contract."""
+        """Compare inputs, predictions and errors of the newest rows with the reference of the champion's contract."""
         measured = live.drift(_contract(contracts, model))
         return DriftSummary(
             model=measured.model,
