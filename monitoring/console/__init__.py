@@ -1,1 +1,1 @@
-"""The web page of the monitor: what is served, how good it is, what was done about it, and buttons to do something."""
+"""The monitor's web pages: models, their quality, jobs and decisions, with buttons to act."""

@@ -1,4 +1,4 @@
-"""The buttons: retrain, promote, roll back, cancel, and a try of a model; each from the console's own page alone."""
+"""The buttons: retrain, promote, roll back, cancel, and try a model; each from the console's own page alone."""
 
 import contextlib
 from collections.abc import Iterator
@@ -31,12 +31,7 @@ REFUSALS: dict[type[Exception], int] = {
 
 
 class Actions(NamedTuple):
-    """What the buttons do.
-
-    Attributes:
-        retraining: asks for retrainings, and cancels them.
-        promotions: promotes and rolls back.
-    """
+    """The parts of the loop that the buttons act on."""
 
     retraining: Retraining
     promotions: Promotions
@@ -47,8 +42,8 @@ def from_the_console(
 ) -> None:
     """Let a call pass that has a header which a form of another site cannot send; else raise a 403.
 
-    A browser sends such a header to another site only after asking it (the Fetch standard, "CORS-preflight fetch"),
-    and the monitor says no.
+    A browser sends such a header to another site only after a preflight request (the Fetch standard, "CORS-preflight
+    fetch"), which the monitor refuses.
     """
     if hx_request is None and authorization is None:
         what = "This call must come from the console's own page, or have the header Authorization."
@@ -56,23 +51,16 @@ def from_the_console(
 
 
 async def limited_body(request: Request) -> bytes:
-    """The body; a 413 as soon as it is longer than TorchServe would take."""
+    """Return the body; raise a 413 as soon as it is longer than TorchServe accepts."""
     return await body_of(request, LARGEST)
 
 
 def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Contracts, access: Access) -> APIRouter:
-    """Return the routes; each is for whoever has access, from the console's own page.
-
-    Args:
-        pages: renders what came of it.
-        actions: what the buttons do.
-        trial: asks a model.
-        access: who may.
-    """
+    """Return the routes; each needs access, and a call from the console's own page."""
     guards = [Depends(access), Depends(from_the_console)]
     router = APIRouter(prefix="/console", route_class=route_with(pages), dependencies=guards)
 
-    def done(sentence: str) -> HTMLResponse:
+    def confirm(sentence: str) -> HTMLResponse:
         return HTMLResponse(pages.render("done.html", sentence=sentence), headers={"HX-Trigger": "changed"})
 
     @router.post("/models/{name}/retrain")
@@ -86,19 +74,19 @@ def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Cont
     def promote(name: str, number: str) -> HTMLResponse:
         with _refusals():
             actions.promotions.promote(name, number, WHO)
-        return done(f"{name} {number} is champion now.")
+        return confirm(f"{name} {number} is champion now.")
 
     @router.post("/models/{name}/rollback")
     def rollback(name: str) -> HTMLResponse:
         with _refusals():
             number = actions.promotions.rollback(name, WHO)
-        return done(f"{name} went back to {number}, which is champion again.")
+        return confirm(f"{name} went back to {number}, which is champion again.")
 
     @router.post("/jobs/{id}/cancel")
     def cancel(id: int) -> HTMLResponse:
         with _refusals():
             actions.retraining.cancel(id)
-        return done(f"Job {id} is being cancelled.")
+        return confirm(f"Job {id} is being cancelled.")
 
     @router.post("/models/{name}/try")
     def try_it(name: str, request: Request, body: Annotated[bytes, Depends(limited_body)]) -> HTMLResponse:
@@ -112,7 +100,7 @@ def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Cont
 
 
 def typed(body: Annotated[bytes, Depends(limited_body)]) -> dict[str, str]:
-    """The fields of a form; a 422 if it is none."""
+    """Return the fields of a form; raise a 422 if it is none."""
     try:
         return parse(body)
     except FormError as error:
@@ -121,7 +109,7 @@ def typed(body: Annotated[bytes, Depends(limited_body)]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """What the loop refuses, as a fault of the page."""
+    """Turn refusals of the loop into faults of the page."""
     try:
         yield
     except tuple(REFUSALS) as error:

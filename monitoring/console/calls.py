@@ -1,4 +1,4 @@
-"""``GET /docs``: every call of the monitor as a page of its own, made from what OpenAPI says of them."""
+"""``GET /docs``: a page of every call of the monitor, made from its OpenAPI document."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ class Value:
     """A parameter of a call, or a member of its body.
 
     Attributes:
-        place: such as ``query``; empty of a member.
-        kind: in words, such as ``integer or null``.
+        place: such as ``query``; empty for a member.
+        kind: type in words, such as ``integer or null``.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Call:
 
     Attributes:
         needs_token: whether it changes something.
-        media_type: of its body; empty if it has none.
-        members: of its body.
-        answers: what each status means.
+        media_type: type of its body; empty if it has none.
+        members: members of its body.
+        answers: meaning of each status.
     """
 
     method: str
@@ -52,12 +52,12 @@ class Call:
 
     @property
     def anchor(self) -> str:
-        """By which a page links to it."""
+        """Return the fragment of the page by which links point to the call."""
         return re.sub(r"\W+", "-", f"{self.method} {self.path}").strip("-").lower()
 
 
 def calls_router(pages: Pages) -> APIRouter:
-    """The route, and that of the page which FastAPI has by default."""
+    """Return the route, and one that redirects FastAPI's default page to it."""
     router = APIRouter(route_class=route_with(pages), include_in_schema=False)
 
     @router.get("/docs")
@@ -73,7 +73,7 @@ def calls_router(pages: Pages) -> APIRouter:
 
 
 def calls_of(description: Schema) -> Iterator[Call]:
-    """The calls that an OpenAPI document describes."""
+    """Yield the calls that an OpenAPI document describes."""
     schemas: Schema = description.get("components", {}).get("schemas", {})
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
@@ -100,7 +100,7 @@ def _parameter(parameter: Schema) -> Value:
 
 
 def _members(schema: Schema, schemas: Schema) -> Iterator[Value]:
-    """What a body, or each entry of its list, has."""
+    """Yield the members of a body, or of each entry of its list."""
     for option in _options(schema):
         resolved = schemas.get(option.get("$ref", "").rpartition("/")[2], option)
         if "properties" not in resolved:
@@ -117,7 +117,7 @@ def _options(schema: Schema) -> Iterator[Schema]:
 
 
 def kind_of(schema: Schema) -> str:
-    """A schema in words."""
+    """Return the type of a schema in words."""
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(kind_of(option) for option in schema["anyOf"]))
     if "enum" in schema:

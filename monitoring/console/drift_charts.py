@@ -1,4 +1,4 @@
-"""Drift with its charts, drawn once for each look at the store, since that takes a second."""
+"""Drift with its charts, drawn once after each look at the store, since drawing takes a second."""
 
 import threading
 from collections.abc import Sequence
@@ -14,12 +14,7 @@ Drawn = tuple[Drift, Sequence[Chart]]
 
 
 class DriftCharts:
-    """The charts of every model.
-
-    Args:
-        store: has the predictions and labels.
-        live: says when it has looked.
-    """
+    """The charts of every model; a new observation of ``live`` makes them anew."""
 
     def __init__(self, store: Store, live: Live) -> None:
         self._store, self._live = store, live
@@ -27,7 +22,7 @@ class DriftCharts:
         self._lock = threading.Lock()  # Matplotlib's settings are those of the whole process
 
     def of(self, contract: ModelContract) -> Drawn:
-        """The newest rows of a model against its version's reference."""
+        """Return the drift of a model's newest rows against its version's reference, with charts."""
         observation = self._live.last.get(contract.name)
         with self._lock:
             former, version, charts = self._charts.get(contract.name, (None, "", None))

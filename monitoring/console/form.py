@@ -1,4 +1,4 @@
-"""The form that tries a model out: its fields from the contract, and a native request from what was typed."""
+"""The form that tries a model: its fields from the contract, and a native request from the typed values."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Kind = Literal["number", "switch", "choice", "text", "picture", "json"]
 
 
 class FormError(Exception):
-    """What was typed is no value of its field; the message names the field."""
+    """A typed text is no value of its field; the message names the field."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Field:
     """One input of the model.
 
     Attributes:
-        value: of the contract's example, as it is typed; of a picture its ``data:`` address.
-        step: of a number: 1 or any.
+        value: text of the contract's example; of a picture its ``data:`` address.
     """
 
     spec: TensorSpec
@@ -34,26 +33,26 @@ class Field:
 
     @property
     def step(self) -> str:
-        """Return the step of a number's input field."""
+        """Return the step of a number's input field, ``1`` or ``any``."""
         return "any" if self.spec.datatype.startswith("FP") else "1"
 
 
 def fields(contract: ModelContract) -> list[Field]:
-    """The fields of a contract, filled with its example."""
+    """Return the fields of a contract, filled with its example."""
     return [_field(contract, spec) for spec in contract.inputs]
 
 
 def is_picture(contract: ModelContract) -> bool:
-    """Whether the only input is bytes of the shape of a picture, grey or of three colours."""
+    """Return whether the only input is bytes in the shape of a picture, grey or of three colours."""
     (first, *others) = contract.inputs
     return not others and first.datatype == "UINT8" and first.is_picture
 
 
 def parse(body: bytes) -> dict[str, str]:
-    """The fields of a form as ``application/x-www-form-urlencoded``.
+    """Decode the fields of a form, ``application/x-www-form-urlencoded``.
 
     Raises:
-        FormError: it is none.
+        FormError: the body is no such form.
     """
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1000))
@@ -62,11 +61,10 @@ def parse(body: bytes) -> dict[str, str]:
 
 
 def request_of(contract: ModelContract, typed: Mapping[str, str]) -> dict[str, Any]:
-    """A native request.
+    """Return a native request; the model itself checks the ranges of its values.
 
     Args:
-        contract: names the inputs; whether a value is in its range is the model's to say.
-        typed: by name of the input.
+        typed: typed texts by name of the input.
 
     Raises:
         FormError: a field is missing, or its value no number, no truth value or no JSON.
@@ -76,7 +74,7 @@ def request_of(contract: ModelContract, typed: Mapping[str, str]) -> dict[str, A
 
 
 def kind_of(contract: ModelContract, spec: TensorSpec) -> Kind:
-    """How a value of an input is typed."""
+    """Return the kind of an input's field."""
     if is_picture(contract):
         return "picture"
     if not spec.is_scalar:

@@ -10,12 +10,12 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # of a terminal (ECMA-48, contr
 
 @dataclass(frozen=True)
 class Piece:
-    """Some of a log.
+    """A piece of a log.
 
     Attributes:
         text: without a terminal's colours.
-        offset: of the byte that the next piece begins with.
-        skipped: whether something before it was left out, as the log is long.
+        offset: place of the next piece's first byte.
+        skipped: whether an earlier part was left out, since the log is long.
     """
 
     text: str
@@ -24,12 +24,12 @@ class Piece:
 
 
 def read_piece(path: str, offset: int | None, ended: bool) -> Piece:
-    """Read what a log has from an offset on.
+    """Read a log from an offset on.
 
     Args:
-        path: of the file; it need not be there yet.
-        offset: as the last piece gave it; None for the end of the log.
-        ended: whether nothing more will be written; until then a line that is not whole is left for later.
+        path: need not exist yet.
+        offset: offset of the last piece; None for the end of the log.
+        ended: whether the log is complete; until then an incomplete last line is left for later.
     """
     content, following = read_log(path, offset)
     skipped = offset is None and following > len(content)

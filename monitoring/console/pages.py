@@ -1,4 +1,4 @@
-"""Pages from templates, and the files that they load: all from this machine, none made by a build."""
+"""Pages from templates, and the files that they load: all from this machine, without a build step."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Asset:
-    """A file that a page loads; its address changes with its content, so that it may be kept."""
+    """A file that a page loads; its address changes with its content, so that browsers may cache it for ever."""
 
     content: bytes
     media_type: str
@@ -40,7 +40,7 @@ class Pages:
     """The templates and the files beside them.
 
     Args:
-        needs_token: whether a page asks for the token.
+        needs_token: whether a page has a field for the token.
     """
 
     def __init__(self, needs_token: bool) -> None:
@@ -56,7 +56,7 @@ class Pages:
             "markup": Markup,
             "number": number,
             "moment": moment,
-            "told": told,
+            "listed": listed,
             "plain": msgspec.to_builtins,
             "segment": segment,
             "duration": duration,
@@ -66,27 +66,27 @@ class Pages:
         self._environment.globals |= {"assets": self.assets, "needs_token": needs_token}
 
     def render(self, name: str, **context: Any) -> str:
-        """A template with its values."""
+        """Return a template with its values."""
         return self._environment.get_template(name).render(context)
 
 
 def assets_router(pages: Pages) -> APIRouter:
-    """``GET /console/static/…``."""
+    """Return the route ``GET /console/static/…``."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/console/static/{name}")
     async def asset(name: str) -> Response:
         if name not in pages.assets:
             raise HTTPException(404, f"there is no file {name!r}")
-        shown = pages.assets[name]
+        file = pages.assets[name]
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-        return Response(shown.content, media_type=shown.media_type, headers=headers)
+        return Response(file.content, media_type=file.media_type, headers=headers)
 
     return router
 
 
 def number(value: Any) -> str:
-    """Four digits that count, thousands apart; what is no number is a dash."""
+    """Return a number with four significant digits and separated thousands; a dash for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return "–"
     if isinstance(value, int) or abs(value) >= 1000:
@@ -95,12 +95,12 @@ def number(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """A share with its sign; what is no number is a dash."""
+    """Return a share as a percentage with its sign; a dash for other values."""
     return f"{100 * value:+.1f} %" if isinstance(value, int | float) else "–"
 
 
 def moment(time: datetime | str | None) -> Markup:
-    """A time in UTC, to the minute; as text what is none."""
+    """Return a time in UTC, to the minute; a text that is no time stays as it is."""
     try:
         parsed = datetime.fromisoformat(time) if isinstance(time, str) else time
     except ValueError:
@@ -111,15 +111,15 @@ def moment(time: datetime | str | None) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the largest unit of which there are two at least."""
+    """Return seconds in the largest unit of which there are at least two."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def told(details: Mapping[str, Any]) -> str:
-    """Details of a decision, one after another."""
+def listed(details: Mapping[str, Any]) -> str:
+    """Return the details of a decision, separated by commas."""
     return ", ".join(
         f"{key} {value if isinstance(value, str | int) else msgspec.json.encode(value).decode()}"
         for key, value in details.items()
@@ -127,12 +127,12 @@ def told(details: Mapping[str, Any]) -> str:
 
 
 def coded(text: str) -> Markup:
-    """Text whose parts between backquotes are code."""
+    """Return a text with its parts between backquotes as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(Markup.escape(text))))
 
 
 def segment(text: str) -> str:
-    """Text as one segment of an address."""
+    """Return a text as one segment of an address."""
     return quote(text, safe="")
 
 

@@ -1,4 +1,4 @@
-"""How every page of the console answers: with headers that keep strange scripts out, and with sentences for faults."""
+"""The routes of the console's pages: headers that keep foreign scripts out, and sentences for faults."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,11 +9,11 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
-from monitoring.api.errors import noted, store_fault
+from monitoring.api.errors import log_error, store_fault
 from monitoring.console.pages import Pages
 from serving.registry import ArchiveError
 
-# "Content Security Policy Level 3": nothing but the console's own files. Matplotlib puts colours into attributes.
+# "Content Security Policy Level 3": only the console's own files. Matplotlib writes colours as style attributes.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -25,23 +25,23 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Vary": "HX-Request",
 }
-# htmx puts a fault into the page's message instead of what was asked for.
+# htmx puts a fault into the page's message instead of the requested part.
 TO_MESSAGE = {"HX-Retarget": "#message", "HX-Reswap": "innerHTML", "HX-Reselect": ".fault"}
 
 
 def route_with(pages: Pages) -> type[APIRoute]:
-    """The class of the console's routes."""
+    """Return the class of the console's routes."""
 
     class ConsoleRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            """The endpoint, with the faults that it may raise."""
+            """Return the endpoint, which answers the faults that it may raise."""
             handler = super().get_route_handler()
 
             async def answer(request: Request) -> Response:
                 try:
                     response = await handler(request)
                 except Exception as error:
-                    response = _told(pages, request, *_sentence(error))
+                    response = _fault_page(pages, request, *_sentence(error))
                 response.headers.update(HEADERS)
                 return response
 
@@ -63,10 +63,10 @@ def _sentence(error: Exception) -> tuple[int, str]:
         case ArchiveError():
             return 500, f"The model store is damaged: {error}"
         case _:
-            return 500, f"A fault of the monitor's; its log has it as {noted(error)}."
+            return 500, f"A fault of the monitor's; its log has it as {log_error(error)}."
 
 
-def _told(pages: Pages, request: Request, status: int, sentence: str) -> Response:
+def _fault_page(pages: Pages, request: Request, status: int, sentence: str) -> Response:
     if "hx-request" in request.headers:
         return HTMLResponse(pages.render("fault.html", sentence=sentence), status, TO_MESSAGE)
     return HTMLResponse(pages.render("fault_page.html", sentence=sentence), status)

@@ -1,4 +1,4 @@
-"""The routes of the console: three pages, their parts that change by themselves, and the buttons."""
+"""The routes of the console: three pages, the parts of them that update themselves, and the buttons."""
 
 import hashlib
 from typing import Annotated, Any
@@ -23,22 +23,14 @@ from monitoring.store.journal import Journal
 from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY, Job
 
-NEWEST = 15  # jobs and decisions that a page lists
+NEWEST = 15  # jobs and decisions on a page
 STAGES = ("train", "judge", "shadow", "promote")
 
 
 def console_router(
     store: Store, live: Live, contracts: Contracts, access: Access, actions: Actions, trial: Trial
 ) -> APIRouter:
-    """Return the routes.
-
-    Args:
-        store: has jobs, decisions and predictions.
-        live: has looked at quality and drift.
-        access: who may do what the buttons do.
-        actions: what they do.
-        trial: asks the service what a visitor tries out.
-    """
+    """Return the routes; the buttons need access."""
     pages = Pages(access.needs_token)
     router = APIRouter(include_in_schema=False)
     router.include_router(assets_router(pages))
@@ -104,16 +96,16 @@ def _jobs(pages: Pages, journal: Journal) -> APIRouter:
             raise HTTPException(404, f"There is no job {id}.") from None
 
     def parts(id: int, offset: int | None) -> dict[str, Any]:
-        """What the page has of a job, and what changes in it."""
-        job = find(id)  # before its log: what has ended has written all
+        """Return the values of a job's page, and of its parts that update themselves."""
+        job = find(id)  # before its log: the log of an ended job is complete
         active = job.state in UNDER_WAY
         state = pages.render("job_state.html", job=job, active=active, stages=STAGES)
-        seen = hashlib.sha256(state.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(state.encode()).hexdigest()[:16]
         return {
             "job": job,
             "active": active,
             "state": state,
-            "seen": seen,
+            "seen": digest,
             "piece": read_piece(job.log, offset, ended=not active),
         }
 
@@ -123,7 +115,7 @@ def _jobs(pages: Pages, journal: Journal) -> APIRouter:
 
     @router.get("/{id}/live")
     def live(id: int, offset: Annotated[int, Query(ge=0)] = 0, seen: str = "") -> Response:
-        """What is new since the page was shown, so that what is not new is not read out again."""
+        """Return the parts that changed since the page was shown, so that screen readers repeat nothing."""
         part = parts(id, offset)
         if part["active"] and part["seen"] == seen and not part["piece"].text:
             return Response(status_code=204)

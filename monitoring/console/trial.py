@@ -1,4 +1,4 @@
-"""One request to a served model, as a client would send it, from what was typed into its form."""
+"""One request to a served model, as a client would send it, from a filled-in form."""
 
 import time
 import uuid
@@ -15,22 +15,22 @@ from monitoring.console.form import FormError, is_picture, parse, request_of
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
-LARGEST = 6_000_000  # bytes of what is sent; TorchServe takes little more (config.properties, max_request_size)
+LARGEST = 6_000_000  # bytes of a body; TorchServe accepts little more (config.properties, max_request_size)
 SHOWN_CLASSES = 5
-MOST_TOKENS = 64  # of a language model's answer: it comes whole, and must before the client gives up
+MOST_TOKENS = 64  # of a language model's answer, which must be complete before the client's time-out
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of it.
+    """The result of a trial.
 
     Attributes:
-        status: for the page: 200, or whose fault it was.
+        status: status of the page: 200, 422 for a fault of the form, 502 for one of the service.
         fault: a sentence; empty if there is an answer.
-        answer: of the native format; of a language model its text, why it ended, and the numbers of tokens.
-        request_id: that feedback on it names.
-        milliseconds: from sent to answered, as the monitor saw it.
-        version: that was asked.
+        answer: answer in the native format; of a language model its text, why it ended, and the numbers of tokens.
+        request_id: the id for feedback.
+        milliseconds: from sent to answered, as measured by the monitor.
+        version: the version that got the request.
     """
 
     status: int
@@ -42,7 +42,7 @@ class Tried:
 
     @property
     def classes(self) -> list[dict[str, Any]]:
-        """The likeliest classes of a classification."""
+        """Return the likeliest classes of a classification."""
         match self.answer:
             case {"top_k": list(classes)}:
                 return classes
@@ -52,7 +52,7 @@ class Tried:
 
     @property
     def token_rate(self) -> float:
-        """Tokens a second of a language model's answer, from sent to answered."""
+        """Return the tokens a second of a language model's answer, from sent to answered."""
         return float(1000 * self.answer["usage"]["completion_tokens"] / self.milliseconds)
 
 
@@ -60,19 +60,17 @@ class Trial:
     """Sends requests to the models of one service, and to nothing else.
 
     Args:
-        url: of its inference port.
+        url: address of its inference port.
     """
 
     def __init__(self, url: str, client: httpx.Client) -> None:
         self._url, self._client = url, client
 
     def ask(self, contract: ModelContract, content_type: str, body: bytes) -> Tried:
-        """Ask the version of a contract.
+        """Send a request to the version of a contract, whose name and version make the address.
 
         Args:
-            contract: its name and version are the address, whatever was typed.
-            content_type: of the form.
-            body: the form as the browser sent it; a picture's goes on as it is.
+            body: the form as the browser sent it; one with a picture is forwarded unchanged.
         """
         try:
             content, sent_type = _content(contract, content_type, body)
@@ -89,11 +87,11 @@ class Trial:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Tried(502, f"The service cannot be reached: {str(error) or type(error).__name__}.")
         milliseconds = 1000 * (time.perf_counter() - started)
-        tried = _read(response)
+        tried = _decode(response)
         return replace(tried, request_id=request_id, milliseconds=milliseconds, version=contract.version)
 
 
-def _read(response: httpx.Response) -> Tried:
+def _decode(response: httpx.Response) -> Tried:
     try:
         answer = response.json()
     except ValueError:
@@ -112,7 +110,7 @@ def _read(response: httpx.Response) -> Tried:
 
 
 def _content(contract: ModelContract, content_type: str, body: bytes) -> tuple[bytes, str]:
-    """The body of the request and its type; a form without a picture sends that of the contract's example.
+    """Return the body of the request and its type; a form without a picture gives the contract's example.
 
     Raises:
         FormError: the form has no value for an input, or none that can be sent.

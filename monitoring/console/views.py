@@ -1,4 +1,4 @@
-"""What a page says of a model: its versions, each with its figures at training and those of the live service."""
+"""The figures of a model's page: its versions, each with its metrics at training and in the live service."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,9 @@ class Figure:
     """A metric.
 
     Attributes:
-        low: end of its 95 % interval; None where it is not known.
-        high: the other end.
-        rows: that it was measured on.
-        unit: what these are.
+        low: lower end of its 95 % interval; None where it is not known.
+        high: upper end of the interval.
+        rows: number of rows, or of ``unit``, that it was measured on.
     """
 
     value: float
@@ -42,9 +41,9 @@ class VersionView:
 
     Attributes:
         trained: figures on rows held out at training, by metric.
-        live: those of the live service.
-        measured: more on the live rows; None without labels.
-        speed: of a language model, generated tokens a second at training, by the number of streams.
+        live: figures of the live service, by metric.
+        measured: quality of the live rows; None without labels.
+        speed: tokens a second that a language model generated at training, by the number of streams.
     """
 
     number: str
@@ -61,14 +60,13 @@ class ModelView:
     """One model.
 
     Attributes:
-        contract: of the champion, else of the newest version; None if there is no archive that can be read.
-        champion: None if there is none.
+        contract: that of the champion, else of the newest version; None if no archive can be read.
         versions: the newest first.
         primary: the metric that versions are compared by.
-        unit: of the output of a regression.
-        drift: of each kind; None before the first look.
-        jobs: that are queued or run.
-        unmeasured: why neither live quality nor drift is told of it; None if they are.
+        unit: unit of a regression's output.
+        drift: state of each kind; None before the first look.
+        jobs: jobs that are queued or run.
+        unmeasured: why neither live quality nor drift is measured; None if they are.
     """
 
     name: str
@@ -83,18 +81,13 @@ class ModelView:
 
 
 class Views:
-    """Puts together what the pages show.
-
-    Args:
-        journal: has the jobs.
-        live: has looked at the models.
-    """
+    """Puts together the figures of the pages."""
 
     def __init__(self, journal: Journal, live: Live, contracts: Contracts) -> None:
         self._journal, self._live, self._contracts = journal, live, contracts
 
     def models(self) -> list[ModelView]:
-        """Every registered model, by name."""
+        """Return every registered model, sorted by name."""
         jobs = self._journal.jobs(states=UNDER_WAY)
         registered = self._contracts.models.models()
         return [
@@ -103,12 +96,12 @@ class Views:
         ]
 
     def damaged(self) -> list[tuple[str, str, str]]:
-        """Model, version and fault of each entry of the registry that cannot be read."""
+        """Return model, version and fault of each entry of the registry that cannot be read."""
         damaged = sorted(self._contracts.models.damaged().items())
         return [(name, number, fault) for name, faults in damaged for number, fault in faults.items()]
 
     def model(self, name: str) -> ModelView:
-        """One model.
+        """Return one model.
 
         Raises:
             KeyError: it is not registered.

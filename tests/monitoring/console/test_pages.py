@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import sqlalchemy
 
-from monitoring.console.pages import duration, moment, number, percent, told
+from monitoring.console.pages import duration, listed, moment, number, percent
 from monitoring.console.route import POLICY
 from monitoring.retraining.result import Check, JobResult, Shadowed, Verdict, Watched
 from monitoring.store import tables
@@ -279,7 +279,7 @@ def test_figures_and_times_are_written_for_people() -> None:
     assert ">2013-02-17 12:00<" in moment(NOW)
     assert moment("<b>") == "&lt;b&gt;"
     assert (
-        told({"from": "1.0", "job": 3, "gain": 0.5, "more": {"a": None}})
+        listed({"from": "1.0", "job": 3, "gain": 0.5, "more": {"a": None}})
         == 'from 1.0, job 3, gain 0.5, more {"a":null}'
     )
 
