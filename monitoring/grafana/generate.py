@@ -22,21 +22,21 @@ DASHBOARDS = {
 
 
 def documents() -> dict[str, str]:
-    """The JSON of each dashboard, by file name."""
+    """Return the JSON of each dashboard, by file name."""
     return {name: _document(build()) for name, build in DASHBOARDS.items()}
 
 
 def main() -> None:
-    """Write all files."""
+    """Write the JSON of all dashboards."""
     for name, text in documents().items():
         (FOLDER / name).write_text(text)
 
 
 def _document(builder: Dashboard) -> str:
-    built = builder.build()
-    for i, panel in enumerate(built.panels or [], start=1):
+    dashboard = builder.build()
+    for i, panel in enumerate(dashboard.panels or [], start=1):
         panel.id_val = i
-    return JSONEncoder(indent=1, sort_keys=True).encode(built) + "\n"
+    return JSONEncoder(indent=1, sort_keys=True).encode(dashboard) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Host dashboard: workers, and who watches them. There is no node_exporter: only what the services tell."""
+"""The Host dashboard: workers and the monitoring, from the services' own metrics; there is no node_exporter."""
 
 from grafana_foundation_sdk.builders import dashboard
 
@@ -20,10 +20,10 @@ WATCHERS = 'job=~"prometheus|alertmanager"'
 
 
 def host() -> dashboard.Dashboard:
-    """The dashboard."""
-    built = board("marloop-host", "Marloop: Host", "Memory and time of the workers, and the health of the monitoring.")
+    """Return the dashboard."""
+    empty = board("marloop-host", "Marloop: Host", "Memory and time of the workers, and the health of the monitoring.")
     rows = {"Workers": _workers(), "Scrapes": _scrapes(), "Monitoring": _monitoring()}
-    return with_rows(built, rows)
+    return with_rows(empty, rows)
 
 
 def _workers() -> list[Panel]:

@@ -20,14 +20,14 @@ from monitoring.grafana.panels import (
 
 FIRST, EACH = "llm_time_to_first_token_seconds", "llm_time_per_output_token_seconds"
 RUNNING = "llm_running_requests"
-GENERATES = f"and on (model, version) {RUNNING}"  # of what every model has, that of language models
+GENERATES = f"and on (model, version) {RUNNING}"  # restricts a metric of all models to language models
 
 
 def language() -> dashboard.Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     text = "What those who chat notice, and what the engine of a language model does meanwhile."
-    built = board("marloop-language", "Marloop: Language model", text, of=RUNNING)
-    return with_rows(built, {"Now": _now(), "Speed": _speed(), "Engine": _engine(), "Requests": _requests()})
+    empty = board("marloop-language", "Marloop: Language model", text, of=RUNNING)
+    return with_rows(empty, {"Now": _now(), "Speed": _speed(), "Engine": _engine(), "Requests": _requests()})
 
 
 def _now() -> list[Panel]:

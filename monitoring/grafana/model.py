@@ -1,4 +1,4 @@
-"""The Model dashboard: what one model does, version beside version."""
+"""The Model dashboard: the inside of one model's workers, version beside version."""
 
 from grafana_foundation_sdk.builders import dashboard
 
@@ -20,10 +20,10 @@ from monitoring.grafana.panels import (
 
 
 def model() -> dashboard.Dashboard:
-    """The dashboard."""
-    built = board("marloop-model", "Marloop: Model", "Inside the workers: stages, batches, answers, refused input.")
+    """Return the dashboard."""
+    empty = board("marloop-model", "Marloop: Model", "Inside the workers: stages, batches, answers, refused input.")
     rows = {"Loaded": _loaded(), "Speed": _speed(), "Batches": _batches(), "Answers": _answers()}
-    return with_rows(built, rows)
+    return with_rows(empty, rows)
 
 
 def _loaded() -> list[Panel]:

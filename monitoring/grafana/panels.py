@@ -1,7 +1,7 @@
-"""What the dashboards are built of: queries, panels, variables, in one look.
+"""The parts of the dashboards: queries, panels and variables, in one look.
 
 Queries use ``$__rate_interval``, which Grafana makes of the scrape interval and the zoom, and the variables ``model``
-and ``version``. A query must always return something: what may be missing is written with ``or_zero``.
+and ``version``. A query must always return something: use ``or_zero`` for series that may be missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,29 +41,29 @@ QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 def query(expression: str, legend: str = "") -> prometheus.Dataquery:
-    """A range query and what its series are called."""
+    """Return a range query with the legend of its series."""
     target = prometheus.Dataquery().expr(expression).legend_format(legend or "__auto").datasource(SOURCE)
     return target.range().ref_id("A")
 
 
 def rate(metric: str, by: str = "") -> str:
-    """How fast the chosen models' counter grows a second, summed over all labels but these."""
+    """Return the growth a second of the chosen models' counter, summed over all labels but ``by``."""
     return f"sum{f' by ({by}) ' if by else ''}(rate({metric}{{{CHOSEN}}}{WINDOW}))"
 
 
 def or_zero(expression: str, label: str = "", value: str = "none") -> str:
-    """The expression, or 0 where it finds nothing or no number; the 0 carries ``label="value"``."""
+    """Return the expression, or 0 where it finds nothing or no number; the 0 carries ``label="value"``."""
     zero = f'label_replace(vector(0), "{label}", "{value}", "", "")' if label else "vector(0)"
     return f"{expression} > -Inf or on () {zero}"
 
 
 def quantiles(metric: str, by: str, legend: str) -> list[prometheus.Dataquery]:
-    """Estimated percentiles of a histogram, a query each.
+    """Return queries of a histogram's estimated percentiles.
 
     Args:
         metric: name of the histogram, without ``_bucket``.
-        by: labels that are kept, with commas between them.
-        legend: for these labels.
+        by: labels that are kept, separated by commas.
+        legend: legend for these labels.
     """
     buckets = rate(f"{metric}_bucket", f"{by}, le")
     return [query(f"histogram_quantile({q}, {buckets})", f"{legend} {name}") for name, q in QUANTILES]
@@ -77,7 +77,7 @@ def series(
     width: int = 12,
     stacked: bool = False,
 ) -> timeseries.Panel:
-    """Return lines over time of what is never below 0; arguments as of ``signed``."""
+    """Return lines over time of values that are never below 0; arguments as of ``signed``."""
     return signed(title, description, unit, queries, width, stacked).min(0)
 
 
@@ -92,11 +92,9 @@ def signed(
     """Return lines over time.
 
     Args:
-        title: of the panel.
-        description: what it shows and what to conclude; shown on hover.
-        unit: of Grafana's units, such as ``s``, ``reqps``, ``percentunit``, ``bytes``.
-        queries: of the lines.
-        width: of 24 columns.
+        description: meaning and conclusions; shown on hover.
+        unit: one of Grafana's units, such as ``s``, ``reqps``, ``percentunit``, ``bytes``.
+        width: columns of 24.
         stacked: whether the values add up.
     """
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.TABLE).placement(LegendPlacement.BOTTOM)
@@ -120,7 +118,7 @@ def signed(
 
 
 def requests_answered(title: str, width: int, stacked: bool = False) -> timeseries.Panel:
-    """Traffic by model and version, as the workers count it."""
+    """Return the traffic by model and version, as the workers count it."""
     answered = query(rate("model_requests_total", "model, version"), MODEL)
     return series(title, "Requests that workers answered, errors included.", "reqps", [answered], width, stacked)
 
@@ -128,15 +126,11 @@ def requests_answered(title: str, width: int, stacked: bool = False) -> timeseri
 def number(
     title: str, description: str, unit: str, expression: str, steps: Sequence[tuple[float, str]] = (), width: int = 4
 ) -> stat.Panel:
-    """The newest value, large.
+    """Return the newest value in large type; arguments as of ``signed``.
 
     Args:
-        title: of the panel.
-        description: what it shows and what to conclude; shown on hover.
-        unit: of Grafana's units.
-        expression: of one series.
-        steps: from which value on which colour; green below the first.
-        width: of 24 columns.
+        expression: must give one series.
+        steps: pairs of a lowest value and its colour; green below the first.
     """
     return _stat(title, description, query(expression), steps, width).unit(unit).graph_mode(BigValueGraphMode.AREA)
 
@@ -144,7 +138,7 @@ def number(
 def states(
     title: str, description: str, target: prometheus.Dataquery, words: tuple[str, str], width: int
 ) -> stat.Panel:
-    """For each series one of two words, for 0 in red and for 1 in green."""
+    """Return a word for each series: the first in red for 0, the second in green for 1."""
     bad, good = ValueMappingResult(text=words[0], color="red"), ValueMappingResult(text=words[1], color="green")
     panel = _stat(title, description, target, [], width)
     mapping = ValueMap(options={"0": bad, "1": good})
@@ -152,7 +146,7 @@ def states(
 
 
 def distribution(title: str, description: str, unit: str, metric: str, width: int = 12) -> heatmap.Panel:
-    """A histogram over time: how many observations fell into each bucket."""
+    """Return a histogram over time: the number of observations in each bucket."""
     expression = f"sum by (le) (increase({metric}_bucket{{{CHOSEN}}}{WINDOW}))"
     target = query(or_zero(expression, "le", "+Inf"), "{{le}}").format(PromQueryFormat.HEATMAP)
     panel = heatmap.Panel().title(title).description(description).datasource(SOURCE).unit("short")
@@ -161,7 +155,7 @@ def distribution(title: str, description: str, unit: str, metric: str, width: in
 
 
 def board(uid: str, title: str, description: str, of: str = "model_requests_total") -> dashboard.Dashboard:
-    """An empty dashboard with the variables, and links to the others; a metric says of which models and versions."""
+    """Return an empty dashboard with variables and links; the metric ``of`` has the models and versions to choose."""
     links = dashboard.DashboardLink("Marloop").type(DashboardLinkType.DASHBOARDS).tags([TAG])
     return (
         dashboard.Dashboard(title)
@@ -178,13 +172,13 @@ def board(uid: str, title: str, description: str, of: str = "model_requests_tota
     )
 
 
-def with_rows(built: dashboard.Dashboard, rows: Mapping[str, Sequence[Panel]]) -> dashboard.Dashboard:
-    """The dashboard with rows of panels, each under its title."""
+def with_rows(builder: dashboard.Dashboard, rows: Mapping[str, Sequence[Panel]]) -> dashboard.Dashboard:
+    """Return the dashboard with rows of panels, each under its title."""
     for title, panels in rows.items():
-        built = built.with_row(dashboard.Row(title))
+        builder = builder.with_row(dashboard.Row(title))
         for panel in panels:
-            built = built.with_panel(panel)
-    return built
+            builder = builder.with_panel(panel)
+    return builder
 
 
 def _variable(name: str, values: str) -> dashboard.QueryVariable:

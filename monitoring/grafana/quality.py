@@ -1,4 +1,4 @@
-"""The Quality dashboard: how right the predictions are, and whether the world is still that of the training."""
+"""The Quality dashboard: quality of the predictions, drift, labels and retrainings."""
 
 from grafana_foundation_sdk.builders import dashboard, prometheus
 
@@ -8,11 +8,11 @@ FEATURE = "{{model}}, {{feature}}"
 
 
 def quality() -> dashboard.Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     text = "Predictions against the truth that came later, and drift against what the champion learned from."
-    built = board("marloop-quality", "Marloop: Quality", text)
+    empty = board("marloop-quality", "Marloop: Quality", text)
     rows = {"Regression": _regression(), "Classification": _classification(), "Labels": _labels(), "Drift": _drift()}
-    return with_rows(built, rows | {"Retraining": _retraining()})
+    return with_rows(empty, rows | {"Retraining": _retraining()})
 
 
 def _regression() -> list[Panel]:
@@ -135,7 +135,7 @@ def _retraining() -> list[Panel]:
         'max by (model) (retrain_running{model=~"$model"})',
         "max by (model, version) (model_champion_info",
     )
-    done = {
+    outcomes = {
         "promoted": "model_promotions_total",
         "refused": "retrain_refusals_total",
         "rolled back": "model_rollbacks_total",
@@ -162,7 +162,7 @@ def _retraining() -> list[Panel]:
             "none",
             [
                 query(or_zero(f'max by (model) ({name}{{model=~"$model"}})'), f"{{{{model}}}} {label}")
-                for label, name in done.items()
+                for label, name in outcomes.items()
             ],
             width=8,
         ),
@@ -170,7 +170,7 @@ def _retraining() -> list[Panel]:
 
 
 def _with_interval(metric: str, expected: bool = True) -> list[prometheus.Dataquery]:
-    """The metric, the ends of its interval, and its value on the held-out rows."""
+    """Return queries for the metric, the ends of its interval, and its value on the held-out rows."""
     names = {"model_quality": metric, "model_quality_low": "from", "model_quality_high": "to"}
     names |= {"model_quality_expected": "at training"} if expected else {}
     chosen = f'{CHOSEN}, metric="{metric}"'

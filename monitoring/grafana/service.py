@@ -1,4 +1,4 @@
-"""The Service dashboard: is it well, and if not, which of traffic, errors, latency and saturation tells why.
+"""The Service dashboard: health of the service, and traffic, errors, latency and saturation to explain it.
 
 These are the four golden signals of Google's Site Reliability Engineering, chapter 6.
 """
@@ -27,8 +27,8 @@ BUDGET = "objective:error_budget:ratio"
 
 
 def service() -> dashboard.Dashboard:
-    """The dashboard."""
-    built = board("marloop-service", "Marloop: Service", "What clients get, per model and version.")
+    """Return the dashboard."""
+    empty = board("marloop-service", "Marloop: Service", "What clients get, per model and version.")
     rows = {
         "Now": _now(),
         "Traffic": _traffic(),
@@ -36,12 +36,12 @@ def service() -> dashboard.Dashboard:
         "Latency": _latency(),
         "Saturation": _saturation(),
     }
-    return with_rows(built, rows)
+    return with_rows(empty, rows)
 
 
 def _now() -> list[Panel]:
     answering = query(f"max by (model, version) (probe_success{{{CHOSEN}}})", MODEL)
-    left = f'1 - slo:request_errors:ratio_rate3d{{scope="service"}} / on () {BUDGET}'
+    budget_left = f'1 - slo:request_errors:ratio_rate3d{{scope="service"}} / on () {BUDGET}'
     return [
         states(
             "Do the models answer",
@@ -71,7 +71,7 @@ def _now() -> list[Panel]:
             "Error budget left",
             "Of the errors that three days may have at 99.5 %, the share that is left; below 0 it is overdrawn.",
             "percentunit",
-            left,
+            budget_left,
             width=4,
         ),
         number(
