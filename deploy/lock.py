@@ -1,4 +1,4 @@
-"""From what pip would install to a lock file: each package with its version and the SHA-256 of the file that it chose.
+"""A lock file from pip's report: each package with its version and the SHA-256 of the file that pip chose.
 
 pip install --dry-run --ignore-installed --report report.json … && python deploy/lock.py report.json
 """
@@ -13,7 +13,7 @@ def locked(report: dict[str, Any]) -> list[str]:
     """Return the lines of a requirements file that pip takes with ``--require-hashes``.
 
     Args:
-        report: of pip ("Installation Report" in its documentation).
+        report: pip's JSON ("Installation Report" in its documentation).
 
     Raises:
         ValueError: a package has no hash: it comes from a folder or a repository.

@@ -1,4 +1,4 @@
-"""Write ``.env.example`` and docs/settings.md from the code, where each setting stands once:
+"""Write ``.env.example`` and docs/settings.md from the code, which defines each setting once:
 
 python -m deploy.settings
 """
@@ -37,7 +37,7 @@ MARLOOP_ENV_FILE in the environment names another file, or is off."""
 
 
 class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
-    """What docker-compose.yml alone reads."""
+    """Settings that docker-compose.yml alone reads."""
 
     secrets_dir: Annotated[str, says("Folder of the files that hold secrets; `make secrets` makes them.")] = "./secrets"
     bind_address: Annotated[str, says("Address that inference, monitor and Grafana are published on.")] = "127.0.0.1"
@@ -104,7 +104,7 @@ def _comment(text: str) -> str:
 
 
 def _default(setting: Setting) -> str:
-    """Return the text of a default: a path as it is in the repository, whole numbers without a point."""
+    """Return the text of a default: a path relative to the repository, whole numbers without a point."""
     value = setting.default
     if isinstance(value, Path):
         return str(value.relative_to(ROOT))

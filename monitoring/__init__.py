@@ -1,1 +1,1 @@
-"""Watching the models that are served: probes, and what is made of their metrics."""
+"""The monitor of the served models: probes, quality, drift, retraining and dashboards."""

@@ -155,10 +155,10 @@ def restore_command(
 
 
 def _file_of_the_store(settings: Settings) -> Path:
-    """The file of the database.
+    """Return the file of the database.
 
     Raises:
-        DatabaseError: it is of a server, whose own tools copy it.
+        DatabaseError: the database is a server's, whose own tools copy it.
     """
     scheme, _, path = database_url(os.environ, settings.run_dir).partition(":///")
     if scheme != "sqlite":

@@ -19,16 +19,15 @@ from monitoring.live.probe import Prober
 
 Task = Callable[[threading.Event], None]
 METRICS_PATIENCE = 8.0  # s; Prometheus waits for ten
-LEAVING = 6.0  # s that the tasks have in the end
+LEAVING = 6.0  # s that the tasks have to end
 
 
 class Health(NamedTuple):
-    """What the monitor tells of itself and of the models.
+    """Health of the monitor and of the models.
 
     Attributes:
-        prober: asks the models.
-        registry: of the metrics that are shown.
-        notices: what else ``/readyz`` tells, whether ready or not.
+        registry: has the metrics of ``/metrics``.
+        notices: further sentences of ``/readyz``, whether ready or not.
     """
 
     prober: Prober
@@ -46,12 +45,12 @@ def create_app(
     """Return the application; it probes while it runs.
 
     Args:
-        health: is told by ``/healthz``, ``/readyz`` and ``/metrics``.
+        health: source of ``/healthz``, ``/readyz`` and ``/metrics``.
         interval: seconds between two probes of a model.
-        routers: of everything beside health and metrics.
-        tasks: run while the application does, each in a thread of its own, until the event is set; then they have a few
-            seconds to come to their end.
-        admit: says who may change something, before the body is read; None where the routes alone do.
+        routers: all routes beside health and metrics.
+        tasks: run with the application, each in a thread of its own, until the event is set; then they have a few
+            seconds to end.
+        admit: refuses callers that may change nothing, before the body is read; None where the routes alone do.
     """
 
     @asynccontextmanager
@@ -77,19 +76,19 @@ def create_app(
 
 
 def _health_router(health: Health) -> APIRouter:
-    """Return routes that answer whatever the store does: they need none of the threads that wait for it."""
+    """Return routes that answer even while the store does not: they use none of the threads that wait for it."""
     limiter = anyio.CapacityLimiter(2)
     metrics_lately = LastKnown(lambda: generate_latest(health.registry), METRICS_PATIENCE)
     router = APIRouter()
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the monitor runs."""
+        """Answer that the monitor runs."""
         return {"status": "ok"}
 
     @router.get("/readyz")
     async def readyz(response: Response) -> dict[str, Any]:
-        """Whether every model answered its example a moment ago; 503 if not."""
+        """Answer 200 if every model answered its example a moment ago, else 503."""
         last = health.prober.last
         response.status_code = 200 if last.ready else 503
         answers = {
@@ -107,7 +106,7 @@ def _health_router(health: Health) -> APIRouter:
 
     @router.get("/readyz/{model}")
     async def readyz_of(model: str, response: Response) -> dict[str, Any]:
-        """Whether one model did; 503 if not, 404 where it has no champion."""
+        """Answer 200 if one model answered its example a moment ago, else 503; 404 where it has no champion."""
         last = health.prober.last
         readiness = next((readiness for readiness in last.models if readiness.name == model), None)
         if readiness is None:
@@ -119,7 +118,7 @@ def _health_router(health: Health) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        """What the probes found, for Prometheus."""
+        """Return the monitor's metrics, for Prometheus."""
         content = await anyio.to_thread.run_sync(metrics_lately, limiter=limiter)
         return Response(content or b"", 503 if content is None else 200, media_type=CONTENT_TYPE_LATEST)
 

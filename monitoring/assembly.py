@@ -51,21 +51,21 @@ PRUNE_INTERVAL = 60.0  # s
 
 @dataclass(frozen=True)
 class Monitor:
-    """What is served; ``close`` it afterwards."""
+    """The application with the store and the lease behind it; ``close`` it afterwards."""
 
     app: FastAPI
     store: Store
     lease: Lease
 
     def close(self) -> None:
-        """Let another monitor take over, and give the connections back."""
-        with contextlib.suppress(SQLAlchemyError):  # else it runs out
+        """Let another monitor take over, and close the store."""
+        with contextlib.suppress(SQLAlchemyError):  # a lease that is not released runs out
             self.lease.release()
         self.store.close()
 
 
 def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSettings) -> Monitor:
-    """Open the store, and put everything around it.
+    """Open the store, and put the monitor together.
 
     Raises:
         DatabaseError: the database cannot be reached or used.
@@ -118,7 +118,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
 
 
 def _notices(lease: Lease, pruner: Pruner, backup: BackupTask | None) -> Iterator[str]:
-    """What somebody should know who asks whether the monitor is ready."""
+    """Yield the notices of ``/readyz``."""
     if pruner.refused:
         yield pruner.refused
     if backup and backup.fault:

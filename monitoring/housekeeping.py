@@ -1,4 +1,4 @@
-"""What goes after a while beside predictions and labels: job folders, archives, audit, reports, logs, metric files."""
+"""The task that removes old job folders, archives, audit entries, reports, logs and metric files."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ Count = Annotated[int, Meta(ge=1, le=MOST)]
 
 
 class Keeping(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
-    """How long other things are kept; `python -m monitoring prune --dry-run` says what would go."""
+    """Retention beside that of predictions; `python -m monitoring prune --dry-run` lists what would go."""
 
     jobs_days: Annotated[Count, says("Days that a retraining's folder is kept after its end.")] = 30
     versions: Annotated[
@@ -49,13 +49,12 @@ class Keeping(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
 
 @dataclass(frozen=True)
 class Leftover:
-    """One thing that may go.
+    """A file, folder or set of entries that may be removed.
 
     Attributes:
-        kind: of it, as the setting is called.
-        name: path, or what the entries are.
-        size: bytes; 0 of entries in the store.
-        remove: lets it go.
+        kind: name of the setting, such as ``jobs``.
+        name: path, or a description of the entries.
+        size: bytes; 0 for entries in the store.
     """
 
     kind: str
@@ -65,24 +64,17 @@ class Leftover:
 
 
 class Housekeeping:
-    """Finds what may go, and lets it go.
-
-    Args:
-        settings: name the folders.
-        journal: knows jobs and decisions.
-        models: the registry.
-        keeping: what is kept.
-    """
+    """Finds and removes leftovers."""
 
     def __init__(self, settings: Settings, journal: Journal, models: Registry, keeping: Keeping) -> None:
         self._run, self._metrics = settings.run_dir.resolve(), settings.metrics
         self._journal, self._models, self._keeping = journal, models, keeping
 
     def leftovers(self, now: datetime) -> Iterator[Leftover]:
-        """What may go at a moment.
+        """Yield what may be removed at a moment.
 
         Raises:
-            ArchiveError: the registry is damaged, so that nobody knows which archives are needed.
+            ArchiveError: the registry is damaged, so that it does not tell which archives are needed.
             SQLAlchemyError: the store does not answer.
         """
         keeping = self._keeping
@@ -99,7 +91,7 @@ class Housekeeping:
             yield _file("metrics", path)
 
     def tidy(self, now: datetime) -> list[Leftover]:
-        """Let it go; returns what went. What cannot be removed is logged.
+        """Remove the leftovers, and return those that went; failures are logged.
 
         Raises:
             ArchiveError: the registry is damaged.
@@ -118,13 +110,12 @@ class Housekeeping:
     def run_forever(
         self, clock: Callable[[], datetime], lease: Lease, held: Callable[[], bool], stop: threading.Event
     ) -> None:
-        """Tidy up every hour until told to stop, unless the clock is not to be believed.
+        """Tidy up every hour until ``stop`` is set, unless the clock may have jumped.
 
         Args:
-            clock: the time of the wall, in UTC.
-            lease: without which it does nothing.
-            held: whether nothing may go for its age now.
-            stop: set when it is time to end.
+            clock: wall-clock time in UTC.
+            lease: needed to tidy up.
+            held: returns whether nothing may go for its age now.
         """
 
         def tidy() -> None:
@@ -151,7 +142,7 @@ class Housekeeping:
                 yield Leftover("jobs", str(folder), size, remove)
 
     def _archives(self) -> Iterator[Leftover]:
-        """Archives that nothing goes back to: neither served, nor served before, nor judged, nor among the newest."""
+        """Yield archives that no rollback needs: neither served, served before, judged, nor among the newest."""
         jobs = self._journal.jobs(states=UNDER_WAY)
         models = self._models.models()
         needed = {version.archive for name in models for version in self._needed(name)}
@@ -179,7 +170,7 @@ class Housekeeping:
 
 
 def _days(count: int) -> timedelta:
-    return timedelta(days=min(count, 36_500))  # a longer time would begin before the calendar does
+    return timedelta(days=min(count, 36_500))  # a longer time would begin before the year 1
 
 
 def _files(kind: str, folder: Path, pattern: str, before: datetime) -> Iterator[Leftover]:

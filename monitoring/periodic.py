@@ -1,4 +1,4 @@
-"""What the monitor does again and again, in threads of their own."""
+"""The repetition of the monitor's tasks, each in a thread of its own."""
 
 import logging
 import threading
@@ -16,13 +16,12 @@ def repeat(
     fault: str = "one of the monitor's tasks",
     delay: float = 0.0,
 ) -> None:
-    """Run a task again and again until told to stop; what goes wrong is logged, and tried again.
+    """Run a task again and again until ``stop`` is set; failures are logged, and tried again.
 
     Args:
-        seconds: from the end of a round to the next one, or what tells them from the seconds that the round took.
-        task: what one round does.
+        seconds: pause from the end of a round to the next one, or a function of the seconds that the round took.
         stop: also ends a pause at once.
-        fault: what is logged with an error.
+        fault: message that is logged with an error.
         delay: seconds before the first round.
     """
     pause = delay

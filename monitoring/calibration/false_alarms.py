@@ -28,7 +28,7 @@ SPANS = (0.7, 6.0, 24.5, 49.0, 170.0)  # hours; the first is that of 2,500 rows 
 CONTIGUOUS = "as they came"
 PAGE = ROOT / "docs" / "calibration.md"
 MARKS = Marks("<!-- begin of the table -->", "<!-- end of the table -->")
-MOVED = {"flights": (datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC))}  # else all that follows
+MOVED = {"flights": (datetime(2013, 5, 1, tzinfo=UTC), datetime(2013, 10, 1, tzinfo=UTC))}  # for others: all later rows
 
 
 class Share(Struct, frozen=True):

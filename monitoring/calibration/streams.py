@@ -24,7 +24,7 @@ ELECTRICITY = ("_data/fpp2/elecdemand.pkl.compress", "d44e5610787c48c4df3fa5eb39
 DEFAULTS = ("_data/ISLR/Default.pkl.compress", "fa04a99af48c234b7c50111b9f0f93d219bbeb1b580b16506776360db0f9d4aa")
 HALF_HOUR = 1800  # seconds
 NEW_YEAR = 1_388_494_800  # 2014-01-01 in Melbourne, seconds since the epoch
-REFERENCE_DAYS = 120  # of electricity that are the reference
+REFERENCE_DAYS = 120  # of electricity
 EVENTS = 0.01  # share of rows with an event in the made-up stream
 RARE = ("no", "yes")
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 ClockName = Literal["wall", "events"]
 Clock = Callable[[], datetime]
-AHEAD = timedelta(minutes=5)  # that two machines' clocks may differ by
+AHEAD = timedelta(minutes=5)  # greatest difference of two machines' clocks
 
 
 def wall_clock() -> datetime:

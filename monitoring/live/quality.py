@@ -20,7 +20,7 @@ from training.statistics.usual import hours_of
 
 LEVEL = 0.95
 WORSE = 1.1  # times the error at training, as `objective:quality_loss:ratio` of the rules
-FEWEST_ROWS = 200  # that an alarm needs
+FEWEST_ROWS = 200  # for an alarm
 Measure = Callable[[Array], dict[str, Array]]  # (draws, blocks) how often each block counts -> (draws,) of each metric
 
 

@@ -44,8 +44,8 @@ class Drive:
         pace: waits for the stack.
         say: prints a line every week.
         lived: the days so far.
-        jobs: the retrainings so far by id, as the monitor's API returns them, with the ``day`` on which each began, and
-            the day on which it was ``undone``.
+        jobs: the retrainings so far by id, as the monitor's API returns them; with the ``day`` of their begin, and the
+            day on which they were ``undone``.
     """
 
     stack: Stack
@@ -104,10 +104,10 @@ class Drive:
 
     def _note_jobs(self, today: date) -> None:
         for job in self.pace.jobs():
-            noted = self.jobs.setdefault(job["id"], {"day": today}) | job
+            record = self.jobs.setdefault(job["id"], {"day": today}) | job
             if job["state"] == "rolled_back":
-                noted.setdefault("undone", today)
-            self.jobs[job["id"]] = noted
+                record.setdefault("undone", today)
+            self.jobs[job["id"]] = record
 
     def _week(self) -> str:
         week = self.lived[-WEEK:]

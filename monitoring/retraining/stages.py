@@ -44,8 +44,8 @@ class Stages:
         self._trainings, self._watch, self._policy = trainings, watch, policy
         self._models, self._rollout, self._clock = promotions.models, promotions.rollout, promotions.clock
         self._stages = {"train": self._train, "judge": self._judged, "shadow": self._shadowed, "promote": self._promote}
-        self._refusals = 0  # of the service, in a row, of the running job
-        self._waiting: float | None = None  # since when the running job waits for the service
+        self._refusals = 0  # consecutive refusals of the running job by the service
+        self._waiting: float | None = None  # monotonic time since which the running job waits for the service
 
     def begin(self, job: Job) -> Job:
         """Take a job out of the queue."""

@@ -15,7 +15,7 @@ from monitoring.store.sqlite_file import Backups, FileFault, Watched
 
 logger = logging.getLogger(__name__)
 PAUSE = 60.0  # s between two checks
-SHARE = 0.01  # of the time, that checks may take
+SHARE = 0.01  # greatest share of the time for checks
 
 
 class BackupPolicy(EnvironmentSettings, frozen=True):

@@ -8,7 +8,7 @@ from serving.registry import ArchiveError, Registry, Version, champion_of
 from training.statistics.labels import is_number
 
 logger = logging.getLogger(__name__)
-_ROUNDING = 1e-2  # of a probability that a graph computed with few digits
+_ROUNDING = 1e-2  # greatest error of a probability from a graph of low precision
 
 
 class Contracts:

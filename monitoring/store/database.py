@@ -167,7 +167,7 @@ def _begin_writing(connection: Connection) -> None:
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    else:  # else a label and its prediction that arrive at once would not see each other
+    else:  # without the lock, a label and its prediction that arrive at once would not see each other
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(BUSY * 1000)}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
 

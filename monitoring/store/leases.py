@@ -35,7 +35,7 @@ class Lease:
     """One monitor's claim.
 
     Args:
-        name: of the work that it is for.
+        name: identifies the work that the lease is for.
         owner: default: a name of this process.
         lasts: how long after a renewal nobody else may have it.
         tick: monotonic clock, in seconds.

@@ -21,9 +21,9 @@ class Prediction:
         request_id: the client's ``X-Request-Id``, else the id that the response carried.
         row: position in the request, from 0.
         time: when the worker received the request.
-        features: by the contract's input names: a number, a category, a text (its first 2,000 characters), a small
-            tensor as nested lists; a tensor of over 64 values a row, such as a picture, is its mean.
-        output: a number of a regression; ``{"label": str, "probabilities": [float, …]}`` of a classification, in the
+        features: values by input name: a number, a category, a text (its first 2,000 characters), a small tensor as
+            nested lists; a tensor of over 64 values a row, such as a picture, is its mean.
+        output: a number for a regression; ``{"label": str, "probabilities": [float, …]}`` for a classification, in the
             order of the contract's labels.
     """
 
@@ -112,7 +112,7 @@ class Counts:
 
     Attributes:
         predictions: rows that were captured.
-        labelled: of these, rows with a label.
+        labelled: captured rows with a label.
         newest: time of the newest prediction.
     """
 

@@ -1,7 +1,7 @@
 """Statements of one transaction that stores predictions or labels.
 
-``Database.writing`` lets one writer in at a time. So whether a label comes before its prediction, with it or after it,
-one of both sees the other, and a label that its model does not have is never joined.
+``Database.writing`` lets one writer in at a time. So of a label and its prediction, the later one sees the earlier one,
+and a label that its model does not have is never joined.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -46,8 +46,8 @@ class Evidence:
 def gather(versions: Pair[Archived], labelled: Sequence[Labelled]) -> Evidence:
     """Let both versions answer labelled rows.
 
-    Slices are the categories of every input that has at most 20, and the labels of a classification, where the share
-    of right answers is the label's recall. Each slice has at least 100 rows.
+    Slices are the categories of every input that has at most 20, and the labels of a classification. The share of right
+    answers of a label is its recall. Each slice has at least 100 rows.
 
     Args:
         versions: their contracts have the same task and labels.
