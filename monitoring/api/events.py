@@ -110,7 +110,7 @@ class Ingest:
         self._rows.labels("refused").inc(len(faults))
         if faults and not predictions:
             raise HTTPException(422, faults[0].fault)
-        added = self._store.add_checked(predictions, LabelCheck(self._contracts))
+        added = self._store.add_predictions(predictions, LabelCheck(self._contracts))
         if predictions:
             self._arrived(max(prediction.time for prediction in predictions))
         for fault in added.wrong:

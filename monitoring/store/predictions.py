@@ -35,12 +35,8 @@ class Store:
         self.database, self.journal, self.retention = database, Journal(database), retention
         self._engine = database.engine
 
-    def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> int:
-        """Store predictions in one transaction, and return how many were new: a stored row stays as it is."""
-        return self.add_checked(predictions, check).new
-
-    def add_checked(self, predictions: Iterable[Prediction], check: Check) -> Added:
-        """Store predictions in one transaction, and return the labels that waited for them and do not fit."""
+    def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> Added:
+        """Store predictions in one transaction; a stored row stays as it is."""
         with self.database.writing() as connection:
             return keep_predictions(connection, predictions, check)
 

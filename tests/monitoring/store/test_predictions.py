@@ -39,17 +39,17 @@ def test_a_prediction_comes_back_as_it_was(store: Store) -> None:
     west = NOW.astimezone(timezone(timedelta(hours=-5))) + timedelta(microseconds=123456)
     told = {"label": "boot", "probabilities": [0.25, 0.75]}
     one = prediction(time=west, features={"text": "naïve \x00 ☃", "tensor": [[1.5, 2.0]]}, output=told)
-    assert store.add_predictions([one]) == 1
+    assert store.add_predictions([one]).new == 1
     (found,) = store.predictions("flights")
     assert found == one
     assert found.time.tzinfo is UTC
 
 
 def test_a_row_that_is_known_is_not_new_and_stays_as_it_is(store: Store) -> None:
-    assert store.add_predictions([prediction(), prediction(row=1)]) == 2
+    assert store.add_predictions([prediction(), prediction(row=1)]).new == 2
     again = [prediction(output=0.0), prediction(row=2), prediction(row=2), prediction("b")]
-    assert store.add_predictions(again) == 2
-    assert store.add_predictions([]) == 0
+    assert store.add_predictions(again).new == 2
+    assert store.add_predictions([]).new == 0
     assert [one.output for one in store.predictions("flights")] == [214.8] * 4
 
 
@@ -111,7 +111,7 @@ def test_a_label_without_a_model_belongs_to_the_one_that_answered(store: Store) 
 
 
 def test_one_id_at_two_models_is_two_predictions_with_a_label_each(store: Store) -> None:
-    assert store.add_predictions([prediction("a"), prediction("a", model="linear", output=1.0)]) == 2
+    assert store.add_predictions([prediction("a"), prediction("a", model="linear", output=1.0)]).new == 2
     with pytest.raises(AmbiguousLabels, match=r"'a', by flights, linear: name the one"):
         store.add_feedback([label("a")])
     assert store.waiting([("a", 0)]) == []
@@ -128,10 +128,10 @@ def test_a_label_that_came_first_goes_to_the_first_model_that_it_fits(store: Sto
         return WrongLabel(feedback.request_id, feedback.row, feedback.label, "a number") if wrong else None
 
     store.add_feedback([label("a", value="boot"), label("a", 1, 3.0)], check)
-    added = store.add_checked([prediction("a"), prediction("a", 1)], check)
+    added = store.add_predictions([prediction("a"), prediction("a", 1)], check)
     assert (added.new, [one.label for one in added.wrong]) == (2, ["boot"])
     assert [one.label for one in store.labelled("flights")] == [3.0]
-    store.add_checked([prediction("a", model="fashion"), prediction("a", 1, model="fashion")], check)
+    store.add_predictions([prediction("a", model="fashion"), prediction("a", 1, model="fashion")], check)
     assert [one.label for one in store.labelled("fashion")] == ["boot"]
 
 
@@ -158,7 +158,7 @@ def test_labels_at_the_same_time_as_their_predictions_are_all_joined_and_none_th
         store, id = stores[i % 2], str(i // 4)
         start.wait(60)
         if i % 4 < 2:
-            store.add_checked([prediction(id), prediction(f"bad {id}")], check)
+            store.add_predictions([prediction(id), prediction(f"bad {id}")], check)
         else:
             store.add_feedback([label(id)], check)
             with contextlib.suppress(WrongLabels):
@@ -192,7 +192,7 @@ def test_a_store_of_the_first_version_keeps_its_rows(url: str) -> None:
 
 def test_many_rows_at_once_are_no_trouble(store: Store) -> None:
     many = [prediction(str(i // 7), i % 7) for i in range(3000)]
-    assert store.add_predictions(many) == 3000
+    assert store.add_predictions(many).new == 3000
     assert store.add_feedback([label(str(i // 7), i % 7, i) for i in range(3000)]) == FeedbackResult(3000, 0, 0)
     assert len(store.labelled("flights")) == 3000
 
@@ -202,7 +202,7 @@ def test_writers_at_the_same_time_lose_nothing_and_count_each_row_once(store: St
         new = accepted = 0
         for i in range(10):
             rows = [f"{(i * 10 + j) % 50}" for j in range(20)]
-            new += store.add_predictions([prediction(id) for id in (rows if worker % 2 else reversed(rows))])
+            new += store.add_predictions([prediction(id) for id in (rows if worker % 2 else reversed(rows))]).new
             accepted += store.add_feedback([label(id) for id in rows]).accepted
         return new, accepted
 
@@ -266,7 +266,7 @@ def test_the_store_is_there_again_after_it_was_closed(url: str) -> None:
 def test_two_processes_that_open_a_new_database_at_once_both_can(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(lambda _: open_store(url), range(4)))
-    assert [store.add_predictions([prediction(str(i))]) for i, store in enumerate(stores)] == [1] * 4
+    assert [store.add_predictions([prediction(str(i))]).new for i, store in enumerate(stores)] == [1] * 4
     for store in stores:
         store.close()
 
