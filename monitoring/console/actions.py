@@ -93,8 +93,8 @@ def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Cont
         contract = contracts.of(name)
         if contract is None:
             raise HTTPException(404, f"There is no archive of {name!r} that can be read.")
-        tried = trial.ask(contract, request.headers.get("content-type", ""), body)
-        return HTMLResponse(pages.render("answer.html", tried=tried, contract=contract), tried.status)
+        result = trial.ask(contract, request.headers.get("content-type", ""), body)
+        return HTMLResponse(pages.render("answer.html", result=result, contract=contract), result.status)
 
     return router
 

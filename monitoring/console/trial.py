@@ -21,7 +21,7 @@ MOST_TOKENS = 64  # of a language model's answer, which must be complete before 
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialResult:
     """The result of a trial.
 
     Attributes:
@@ -66,7 +66,7 @@ class Trial:
     def __init__(self, url: str, client: httpx.Client) -> None:
         self._url, self._client = url, client
 
-    def ask(self, contract: ModelContract, content_type: str, body: bytes) -> Tried:
+    def ask(self, contract: ModelContract, content_type: str, body: bytes) -> TrialResult:
         """Send a request to the version of a contract, whose name and version make the address.
 
         Args:
@@ -75,7 +75,7 @@ class Trial:
         try:
             content, sent_type = _content(contract, content_type, body)
         except FormError as error:
-            return Tried(422, str(error))
+            return TrialResult(422, str(error))
         request_id = f"console-{uuid.uuid4()}"
         headers = {"Content-Type": sent_type, "X-Request-Id": request_id}
         if contract.labels:
@@ -85,28 +85,28 @@ class Trial:
         try:
             response = self._client.post(self._url + path, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Tried(502, f"The service cannot be reached: {str(error) or type(error).__name__}.")
+            return TrialResult(502, f"The service cannot be reached: {str(error) or type(error).__name__}.")
         milliseconds = 1000 * (time.perf_counter() - started)
-        tried = _decode(response)
-        return replace(tried, request_id=request_id, milliseconds=milliseconds, version=contract.version)
+        result = _decode(response)
+        return replace(result, request_id=request_id, milliseconds=milliseconds, version=contract.version)
 
 
-def _decode(response: httpx.Response) -> Tried:
+def _decode(response: httpx.Response) -> TrialResult:
     try:
         answer = response.json()
     except ValueError:
-        return Tried(502, f"The service answered {response.status_code}, which is no JSON.")
+        return TrialResult(502, f"The service answered {response.status_code}, which is no JSON.")
     match answer:
         case {"prediction": prediction} if response.is_success:
-            return Tried(200, answer=prediction)
+            return TrialResult(200, answer=prediction)
         case {"text": str(), "finish_reason": _, "usage": {"completion_tokens": int()}} if response.is_success:
-            return Tried(200, answer=answer)
+            return TrialResult(200, answer=answer)
         case {"error": {"message": message, "path": where, "expected": expected}}:
             right = f"; it must be {expected}" if expected else ""
-            return Tried(422, f"The model refused {where}: {message}{right}.")
+            return TrialResult(422, f"The model refused {where}: {message}{right}.")
         case {"message": message}:
-            return Tried(502, f"The service answered {response.status_code}: {message}")
-    return Tried(502, f"The service answered {response.status_code} with what is no prediction.")
+            return TrialResult(502, f"The service answered {response.status_code}: {message}")
+    return TrialResult(502, f"The service answered {response.status_code} with what is no prediction.")
 
 
 def _content(contract: ModelContract, content_type: str, body: bytes) -> tuple[bytes, str]:

@@ -30,7 +30,7 @@ SLACK = 2.0  # s; a probe that is later than this has been forgotten
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """Readiness of every champion.
 
     Attributes:
@@ -94,7 +94,7 @@ class Prober(Collector):
         )
 
     @property
-    def last(self) -> Probed:
+    def last(self) -> ProbeResult:
         """Return the last readiness of each champion, as far as it still holds."""
         now = self._steady()
         with self._lock:
@@ -103,9 +103,9 @@ class Prober(Collector):
             if not fault and now > self._until:
                 fault = "the probes hang: the registry has not been read in time"
             models = [_expired(probe, now, fault) for probe in probes]
-            return Probed(max([self._looked, *(probe.time for probe in probes)]), models, fault)
+            return ProbeResult(max([self._looked, *(probe.time for probe in probes)]), models, fault)
 
-    def run(self, interval: float = 0.0) -> Probed:
+    def run(self, interval: float = 0.0) -> ProbeResult:
         """Probe every champion once, at the same time."""
         threads = self._look(interval)
         for thread in threads:

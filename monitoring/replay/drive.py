@@ -18,7 +18,7 @@ WEEK = 7  # days between two lines of progress
 
 
 @dataclass(frozen=True)
-class Lived:
+class DayErrors:
     """Errors of both arms on one day.
 
     Attributes:
@@ -43,7 +43,7 @@ class Drive:
     Attributes:
         pace: waits for the stack.
         say: prints a line every week.
-        lived: the days so far.
+        days: the days so far.
         jobs: the retrainings so far by id, as the monitor's API returns them; with the ``day`` of their begin, and the
             day on which they were ``undone``.
     """
@@ -52,7 +52,7 @@ class Drive:
     client: httpx.Client
     pace: Pace
     say: Callable[[str], None]
-    lived: list[Lived] = field(default_factory=list)
+    days: list[DayErrors] = field(default_factory=list)
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, days: Iterable[Day]) -> None:
@@ -72,8 +72,8 @@ class Drive:
             yesterday = day
             alerts = self.pace.reacted()
             self._note_jobs(day.date)
-            self.lived.append(Lived(day.date, day.rows, frozen, loop, self.stack.champion(), tuple(sorted(alerts))))
-            if len(self.lived) % WEEK == 0:
+            self.days.append(DayErrors(day.date, day.rows, frozen, loop, self.stack.champion(), tuple(sorted(alerts))))
+            if len(self.days) % WEEK == 0:
                 self.say(self._week())
 
     def _squared_error(self, day: Day, model: str, headers: Mapping[str, str] | None = None) -> float:
@@ -110,7 +110,7 @@ class Drive:
             self.jobs[job["id"]] = record
 
     def _week(self) -> str:
-        week = self.lived[-WEEK:]
+        week = self.days[-WEEK:]
         frozen, loop = (rmse([(day.rows, getattr(day, arm)) for day in week]) for arm in ("frozen", "loop"))
         states = [job["state"] for _, job in sorted(self.jobs.items())]
         listed = f"; retrainings: {', '.join(states)}" if states else ""

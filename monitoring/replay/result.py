@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.dates import DateFormatter, MonthLocator
 from msgspec import UNSET
 
-from monitoring.replay.drive import WEEK, Drive, Lived, rmse
+from monitoring.replay.drive import WEEK, DayErrors, Drive, rmse
 from training.figures.machine import machine
 from training.figures.picture import picture
 from training.improve.practices.monitored import Day, Goals, Month, Replay, Retraining
@@ -30,7 +30,7 @@ def result_of(drive: Drive, model: str, unit: str, share: float, settings: Mappi
         seconds: duration of the replay.
     """
     jobs = [_retraining(job) for _, job in sorted(drive.jobs.items())]
-    months = groupby(drive.lived, key=lambda day: f"{day.date:%Y-%m}")
+    months = groupby(drive.days, key=lambda day: f"{day.date:%Y-%m}")
     return Replay(
         run="make replay",
         model=model,
@@ -39,12 +39,12 @@ def result_of(drive: Drive, model: str, unit: str, share: float, settings: Mappi
         unit=unit,
         share=share,
         settings=dict(settings),
-        since=f"{drive.lived[0].date}",
-        until=f"{drive.lived[-1].date}",
+        since=f"{drive.days[0].date}",
+        until=f"{drive.days[-1].date}",
         rows=[_month(name, list(days), jobs) for name, days in months],
-        goals=_goals(drive.lived, jobs),
+        goals=_goals(drive.days, jobs),
         jobs=jobs,
-        days=[_day(day) for day in drive.lived],
+        days=[_day(day) for day in drive.days],
     )
 
 
@@ -86,7 +86,7 @@ def _retraining(job: Mapping[str, Any]) -> Retraining:
     )
 
 
-def _day(day: Lived) -> Day:
+def _day(day: DayErrors) -> Day:
     return Day(
         date=f"{day.date}",
         rows=day.rows,
@@ -97,7 +97,7 @@ def _day(day: Lived) -> Day:
     )
 
 
-def _month(name: str, days: Sequence[Lived], jobs: Sequence[Retraining]) -> Month:
+def _month(name: str, days: Sequence[DayErrors], jobs: Sequence[Retraining]) -> Month:
     began = [job for job in jobs if job.day.startswith(name)]
     return Month(
         month=name,
@@ -113,7 +113,7 @@ def _month(name: str, days: Sequence[Lived], jobs: Sequence[Retraining]) -> Mont
     )
 
 
-def _goals(days: Sequence[Lived], jobs: Sequence[Retraining]) -> Goals:
+def _goals(days: Sequence[DayErrors], jobs: Sequence[Retraining]) -> Goals:
     """Return the replay's goals: the share of error that the loop saves under drift, and its retrainings."""
     drifted = [day for day in days if 4 <= day.date.month <= 10]
     saved = None

@@ -106,7 +106,7 @@ def replay(
             why = "interrupted"
         except FAILURES as error:
             why = str(error)
-    if drive is None or not drive.lived:
+    if drive is None or not drive.days:
         return None, why
     seconds = round(time.monotonic() - started, 1)
     return result_of(drive, model, recipe.outputs[0].unit, share, LOOP, seconds), why

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from handlers.observe.settings import MOST, EnvironmentSettings, says
 from monitoring.periodic import repeat
 from monitoring.store.leases import Lease
-from monitoring.store.sqlite_file import Backups, FileFault, Watched
+from monitoring.store.sqlite_file import Backups, FileFault, WatchedFile
 
 logger = logging.getLogger(__name__)
 PAUSE = 60.0  # s between two checks
@@ -46,7 +46,7 @@ class BackupTask:
 
     def __init__(
         self,
-        watched: Watched,
+        watched: WatchedFile,
         policy: BackupPolicy,
         registry: CollectorRegistry,
         clock: Callable[[], datetime],

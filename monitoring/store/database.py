@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from handlers.observe.settings import SECRET, EnvironmentSettings, says
 from monitoring.store import migrations
-from monitoring.store.sqlite_file import Watched, fault_of, lock_of
+from monitoring.store.sqlite_file import WatchedFile, fault_of, lock_of
 
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
@@ -59,7 +59,7 @@ class Database:
         self.engine = engine
         self._turn = threading.Lock()
         self._guards = threading.local()
-        self.watched = Watched(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
+        self.watched = WatchedFile(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -163,7 +163,7 @@ def _files(file: Path) -> Iterator[Path]:
             yield path
 
 
-class Watched:
+class WatchedFile:
     """Checks a file that is in use: cheaply before each write, and every page now and then.
 
     Args:

@@ -25,7 +25,7 @@ BATCH = 100  # requests of one row each that are answered together
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """An error in place of the answer to a row that a version does not accept.
 
     Attributes:
@@ -54,7 +54,7 @@ class Archived:
 
         Returns:
             One output a row, as captured: a number of a regression; ``{"label", "probabilities"}`` of a
-            classification; ``Refused`` for a row that it does not accept.
+            classification; ``Refusal`` for a row that it does not accept.
         """
         return [self._output(response) for response in self._responses(rows)]
 
@@ -87,7 +87,7 @@ class Archived:
     def _output(self, response: Response) -> Any:
         answer = msgspec.json.decode(response.body)
         if response.status != 200:
-            return Refused("{message} - at `{path}`".format(**answer["error"]))
+            return Refusal("{message} - at `{path}`".format(**answer["error"]))
         prediction = answer["prediction"]
         if self.contract.task != "classification":
             return prediction

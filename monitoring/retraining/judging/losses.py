@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array, ModelContract
-from monitoring.retraining.judging.archived import Archived, Refused
+from monitoring.retraining.judging.archived import Archived, Refusal
 from monitoring.store.records import Label, Labelled, Prediction
 from training.statistics.criteria import Criterion, criterion_of
 from training.statistics.decisive import score
@@ -71,12 +71,12 @@ def gather(versions: Pair[Archived], labelled: Sequence[Labelled]) -> Evidence:
         {label: truth == label for label in contract.labels},
         by,
         [fault for fault in faults if fault is not None],
-        [answer.why for answer in after if isinstance(answer, Refused)],
+        [answer.why for answer in after if isinstance(answer, Refusal)],
     )
 
 
 def _fault(contract: ModelContract, row: Labelled, answer: Any) -> str | None:
-    if isinstance(answer, Refused):
+    if isinstance(answer, Refusal):
         return answer.why
     expected = label_fault(contract, row.label)
     return f"label {row.label!r}, expected {expected}" if expected else None
@@ -106,7 +106,7 @@ def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both
 
 
 def _loss(contract: ModelContract, by: Criterion, label: Label, answer: Any) -> float:
-    if isinstance(answer, Refused):
+    if isinstance(answer, Refusal):
         return math.nan
     if isinstance(answer, dict):
         if by.metric == "cost":

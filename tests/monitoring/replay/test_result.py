@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from monitoring.replay import page
-from monitoring.replay.drive import Drive, Lived, rmse
+from monitoring.replay.drive import DayErrors, Drive, rmse
 from monitoring.replay.pace import Pace
 from monitoring.replay.result import FELL, result_of
 from monitoring.replay.stack import Stack
@@ -18,8 +18,8 @@ from training.improve.practices import document
 from training.improve.practices.monitored import Goals, Replay, replay_goals
 
 
-def lived(day: date, frozen: float, loop: float, *alerts: str, rows: int = 100) -> Lived:
-    return Lived(day, rows, frozen, loop, "1.0", alerts)
+def errors_of(day: date, frozen: float, loop: float, *alerts: str, rows: int = 100) -> DayErrors:
+    return DayErrors(day, rows, frozen, loop, "1.0", alerts)
 
 
 def job(day: date, state: str, **more: Any) -> dict[str, Any]:
@@ -33,12 +33,12 @@ def result() -> Replay:
     with httpx.Client() as client:
         stack = Stack(Settings(), "flights", "", "")
         drive = Drive(stack, client, Pace(stack, client), lambda text: None)
-    drive.lived = [
-        lived(date(2013, 2, 27), 100, 100),
-        lived(date(2013, 2, 28), 100, 100),
-        lived(date(2013, 4, 1), 400, 100, FELL, "ModelDrift"),
-        lived(date(2013, 4, 2), 400, 100, "ModelDrift"),
-        lived(date(2013, 5, 1), 400, 100, rows=200),
+    drive.days = [
+        errors_of(date(2013, 2, 27), 100, 100),
+        errors_of(date(2013, 2, 28), 100, 100),
+        errors_of(date(2013, 4, 1), 400, 100, FELL, "ModelDrift"),
+        errors_of(date(2013, 4, 2), 400, 100, "ModelDrift"),
+        errors_of(date(2013, 5, 1), 400, 100, rows=200),
     ]
     drive.jobs = {
         2: job(date(2013, 4, 2), "rolled_back", undone=date(2013, 5, 1)),

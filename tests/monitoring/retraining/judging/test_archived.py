@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from handlers.contract import Array, ModelContract
 from handlers.formats.tokens import TextTokenizer
-from monitoring.retraining.judging.archived import Refused, open_archive
+from monitoring.retraining.judging.archived import Refusal, open_archive
 from monitoring.retraining.judging.judge import judge
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.store.records import Labelled, Prediction
@@ -146,7 +146,7 @@ def test_a_row_that_it_does_not_accept_harms_no_other(store: Registry, tmp_path:
     first, refused, last = version.answers([prediction(version.contract, one) for one in (good, bad, good)])
     assert first == last
     assert first["label"] == "NE"
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert refused.why.endswith("- at `$.north`")
 
 
@@ -169,7 +169,7 @@ def test_a_version_of_pictures_answers_those_that_are_captured_whole(tmp_path: P
     answer, refused = version.answers([whole, mean])
     assert answer["probabilities"] == pytest.approx(expected(PICTURES, picture.mean()), abs=1e-5)
     assert answer["label"] == "shirt"
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
 
 
 def test_a_version_of_texts_brings_its_own_tokenizer(tmp_path: Path) -> None:
