@@ -191,7 +191,7 @@ def status() -> None:
     settings = command_line.settings()
     if not monitor(settings).answers():
         part = report.part(settings, "monitor")
-        console.print(f"monitor: {'does not run' if part.good else part.told}", markup=False)
+        console.print(f"monitor: {'does not run' if part.good else part.summary}", markup=False)
         raise typer.Exit(1)
     response = httpx.get(f"{settings.monitor_url}/readyz", timeout=5, trust_env=False)
     ready = response.json()

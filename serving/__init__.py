@@ -1,1 +1,1 @@
-"""The registry of archives, and TorchServe: starting it, asking it, stopping it."""
+"""The registry of archives, and the hosts that serve them."""

@@ -46,7 +46,7 @@ def supervise(
 ) -> None:
     """Become a supervisor of one part, in the foreground: starts it anew when it ends or hangs. For containers."""
     settings = command_line.settings()
-    parts = {one.name: one for one in (companion.exporter(settings), companion.management(settings))}
+    parts = {part.name: part for part in (companion.exporter(settings), companion.management(settings))}
     farewell: list[str] = []
     if part == background.PART:
         command, url, farewell = background.COMMAND, background.liveness(settings), background.DRAIN_COMMAND
@@ -64,21 +64,21 @@ def up() -> None:
     companions = chosen.chosen(settings).companions(settings)
     try:
         with console.status("waiting until every model answers"):
-            found = chosen.start(settings, say=console.print)
+            models = chosen.start(settings, say=console.print)
             for part in companions:
                 part.start(settings)
     except (LaunchError, ArchiveError, CompanionError, SupervisorError) as error:
         fail(error)
-    _print_table(found)
+    _print_table(models)
     urls = {"inference": settings.inference_url}
     if any(part.name == "management" for part in companions):
         urls["management"] = settings.management_url
     urls["metrics"] = f"{settings.exporter_url}/metrics"
     console.print("\n" + "".join(f"{name:<11} {url}\n" for name, url in urls.items()))
-    for one in found:
-        if one.ready:
-            console.print(_curl(settings, one.name), markup=False)
-    raise typer.Exit(0 if all(one.ready for one in found) else 1)
+    for model in models:
+        if model.ready:
+            console.print(_curl(settings, model.name), markup=False)
+    raise typer.Exit(0 if all(model.ready for model in models) else 1)
 
 
 @app.command()
@@ -90,11 +90,11 @@ def deploy() -> None:
         title = chosen.chosen(settings).TITLE
         fail(LaunchError(f"{title} does not run here: `{chosen.up(settings)}` starts it"))
     try:
-        found = host.start(settings, say=console.print)
+        models = host.start(settings, say=console.print)
     except (LaunchError, ArchiveError, SupervisorError) as error:
         fail(error)
-    _print_table(found)
-    raise typer.Exit(0 if all(one.ready for one in found) else 1)
+    _print_table(models)
+    raise typer.Exit(0 if all(model.ready for model in models) else 1)
 
 
 @app.command()
@@ -109,18 +109,18 @@ def status(
         console.print(f"{chosen.chosen(settings).TITLE} does not run: `{chosen.up(settings)}` starts it")
         raise typer.Exit(1)
     try:
-        found = ask_all(Registry(settings.model_store), settings.inference_url)
+        states = ask_all(Registry(settings.model_store), settings.inference_url)
     except ArchiveError as error:
         fail(error)
-    _print_table(found)
+    _print_table(states)
     memory = host.memory(settings)
     console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")
     parts = [] if models else report.parts(settings, host.parts(settings), host.companions(settings))
     for part in parts:
-        console.print(f"{part.name}: {part.told}", markup=False)
+        console.print(f"{part.name}: {part.summary}", markup=False)
     for path in [] if models else readable_by_others(settings):
         console.print(f"others than its owner can read {path}: `chmod go-rwx {path}`", markup=False)
-    good = bool(found) and all(one.ready for one in found) and all(part.good for part in parts)
+    good = bool(states) and all(model.ready for model in states) and all(part.good for part in parts)
     raise typer.Exit(0 if good else 1)
 
 
@@ -225,10 +225,11 @@ def restore_registry() -> None:
         console.print(sentence, markup=False)
 
 
-def _print_table(found: list[Readiness]) -> None:
+def _print_table(models: list[Readiness]) -> None:
     table = Table("model", "version", "answers", "ms")
-    for one in found:
-        table.add_row(one.name, one.version, "as expected" if one.ready else one.detail, f"{one.milliseconds:.1f}")
+    for model in models:
+        answer = "as expected" if model.ready else model.detail
+        table.add_row(model.name, model.version, answer, f"{model.milliseconds:.1f}")
     console.print(table)
 
 

@@ -45,15 +45,15 @@ def pack(
 ) -> bytes:
     """Pack an archive; the same content gives the same bytes.
 
-    Of the handlers it gets all but what only models of another kind run.
+    All handlers are packed but those that only models of another kind run.
 
     Args:
         contract: complete.
         entry_point: a module of ``handlers.entry_points``.
-        description: of the model, in a line.
+        description: one line about the model.
         config: TorchServe's settings for the model, and the handler's under ``handler``.
         requirements: packages that a worker needs, each with its version.
-        files: the model's own, by their path in the archive.
+        files: content of the model's own files, by their path in the archive.
     """
     source, script = Path(handlers.__file__).parent, f"{entry_point}.py"
     content = {
@@ -71,12 +71,12 @@ def pack(
 
 
 def _needed(source: Path, script: Path) -> Iterator[Path]:
-    """List the modules of a package that an entry point runs: of ``KINDS`` those that it imports, of all else each."""
-    reached, left = {script}, [script]
-    while left:
-        for path in _imports(source, left.pop()) - reached:
+    """List the modules that an archive gets: in ``KINDS`` those that its entry point imports, elsewhere every one."""
+    reached, queue = {script}, [script]
+    while queue:
+        for path in _imports(source, queue.pop()) - reached:
             reached.add(path)
-            left.append(path)
+            queue.append(path)
     folders = {path.parent for path in reached}
     for path in sorted(source.rglob("*.py")):
         folder = path.relative_to(source).parts[0]
@@ -86,14 +86,14 @@ def _needed(source: Path, script: Path) -> Iterator[Path]:
 
 
 def _imports(source: Path, script: Path) -> set[Path]:
-    """Find the modules of a package that one of its files imports, wherever in it."""
+    """Find the modules of a package that one of its files imports, also those imported within functions."""
     paths = (source.parent / f"{name.replace('.', '/')}.py" for name in _imported(script.read_bytes()))
     return {path for path in paths if source in path.parents and path.is_file()}
 
 
 @functools.cache
 def _imported(content: bytes) -> frozenset[str]:
-    """Read from a module's source what it may import; parsing all of them takes most of packing's time."""
+    """Read the names that a module's source may import; cached, since parsing takes most of packing's time."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -111,7 +111,7 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def read(archive: Archive, name: str) -> bytes:
+def read_file(archive: Archive, name: str) -> bytes:
     """Read one file.
 
     Raises:
@@ -132,7 +132,7 @@ def read_contract(archive: Archive) -> ModelContract:
     Raises:
         ArchiveError: there is none, or it is damaged.
     """
-    content = read(archive, CONTRACT)
+    content = read_file(archive, CONTRACT)
     try:
         return ModelContract.from_json(content)
     except ValueError as error:
@@ -145,7 +145,7 @@ def read_config(archive: Archive) -> dict[str, Any]:
     Raises:
         ArchiveError: there are none, or they are damaged.
     """
-    content = read(archive, CONFIG)
+    content = read_file(archive, CONFIG)
     try:
         config = yaml.safe_load(content) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: what looks like a date and is none
@@ -156,12 +156,12 @@ def read_config(archive: Archive) -> dict[str, Any]:
 
 
 def entry_point(archive: Archive) -> str:
-    """Read which module of ``handlers.entry_points`` serves it.
+    """Read the name of the module of ``handlers.entry_points`` that serves an archive.
 
     Raises:
         ArchiveError: there is no manifest, or it names none.
     """
-    content = read(archive, MANIFEST)
+    content = read_file(archive, MANIFEST)
     try:
         return Path(json.loads(content)["model"]["handler"]).stem
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -182,7 +182,7 @@ def check(path: Path) -> None:
     """Read each file once.
 
     Raises:
-        ArchiveError: one has not the sum that the zip names, or the archive cannot be read.
+        ArchiveError: a file lacks the sum that the zip names, or the archive cannot be read.
     """
     try:
         with _opened(path) as file:
@@ -193,28 +193,26 @@ def check(path: Path) -> None:
         raise ArchiveError(f"{path} is damaged: {damaged}")
 
 
-def unpack(path: Path, folder: Path, *wanted: str) -> None:
+def unpack(path: Path, folder: Path, *files: str) -> None:
     """Put files of an archive into a folder.
 
     Args:
-        path: of the archive.
-        folder: that is filled.
-        wanted: the files; ``ASSETS`` is whatever lies there. None of them for all that the archive holds.
+        files: paths in the archive; ``ASSETS`` means all files in that folder. Without any, the whole archive.
 
     Raises:
-        ArchiveError: one of them is not there, the archive is damaged, or the folder cannot be written.
+        ArchiveError: one of the files is not there, the archive is damaged, or the folder cannot be written.
     """
     with _opened(path) as file:
         members = file.namelist()
-        if missing := {*wanted} - {*members, ASSETS}:
+        if missing := {*files} - {*members, ASSETS}:
             raise ArchiveError(f"{path.name} lacks {', '.join(sorted(missing))}: train the model again")
-        assets = [member for member in members if ASSETS in wanted and member.startswith(f"{ASSETS}/")]
-        file.extractall(folder, [*(name for name in wanted if name != ASSETS), *assets] if wanted else members)
+        assets = [member for member in members if ASSETS in files and member.startswith(f"{ASSETS}/")]
+        file.extractall(folder, [*(name for name in files if name != ASSETS), *assets] if files else members)
 
 
 def rewritten(archive: bytes, changes: Mapping[str, bytes]) -> bytes:
     """Return a copy in which some files have other content, or are new."""
-    return zipped({name: read(archive, name) for name in names(archive) if name not in changes} | dict(changes))
+    return zipped({name: read_file(archive, name) for name in names(archive) if name not in changes} | dict(changes))
 
 
 def with_settings(archive: bytes, settings: Mapping[str, Any]) -> bytes:
@@ -223,24 +221,20 @@ def with_settings(archive: bytes, settings: Mapping[str, Any]) -> bytes:
 
 
 def with_handler(archive: bytes, handler: Path) -> bytes:
-    """Return a copy that another handler serves."""
+    """Return a copy that is served by another handler."""
     return rewritten(archive, {MANIFEST: _manifest_for(archive, handler.name), handler.name: handler.read_bytes()})
 
 
 def handler_alone(archive: bytes, handler: Path, function: str) -> bytes:
     """Return an archive with the settings of another and a function of a handler, and without a model."""
     manifest = _manifest_for(archive, f"{handler.name}:{function}")
-    config = read(archive, CONFIG)
+    config = read_file(archive, CONFIG)
     return zipped({MANIFEST: manifest, CONFIG: config, REQUIREMENTS: b"", handler.name: handler.read_bytes()})
 
 
 @contextlib.contextmanager
 def _opened(archive: Archive) -> Iterator[zipfile.ZipFile]:
-    """Open an archive; whatever its reader raises on damaged bytes, which is nearly anything, becomes one error.
-
-    Raises:
-        ArchiveError: anything went wrong.
-    """
+    """Open an archive. Its reader raises nearly any error on damaged bytes: all of them become ``ArchiveError``."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive) if isinstance(archive, bytes) else archive) as file:
             yield file
@@ -273,6 +267,6 @@ def _manifest(contract: ModelContract, entry_point: str, description: str) -> by
 
 def _manifest_for(archive: bytes, handler: str) -> bytes:
     """Return the manifest with another handler: a file's name, with or without ``:function``."""
-    manifest = json.loads(read(archive, MANIFEST))
+    manifest = json.loads(read_file(archive, MANIFEST))
     manifest["model"]["handler"] = handler
     return json.dumps(manifest).encode()

@@ -1,8 +1,8 @@
-"""What all commands share: how they begin, the terminal, the folders that they take, how they end.
+"""The parts that all commands share: their start, the terminal, options for folders, their end.
 
-They read ``.env`` of the checkout, as docker compose and make do, and each of these reads quotes, ``#``, ``$``, ``\\``
-and blanks at the ends in a way of its own. So a line is taken only if all of them read it alike, and refused with its
-number otherwise.
+Commands read ``.env`` of the checkout, as docker compose and make do, and each of the three reads quotes, ``#``, ``$``,
+``\\`` and blanks at the ends in a way of its own. So a line counts only if all of them read it alike. Otherwise it is
+refused with its number.
 """
 
 import os
@@ -24,7 +24,7 @@ console = Console(highlight=False, soft_wrap=True)
 ENV_FILE = "MARLOOP_ENV_FILE"  # another path, relative to the checkout, or off
 OFF = "off"
 _LINE = re.compile(r"(?:export )?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
-# What somebody reads in a way of their own, and how that is said.
+# Characters that make or docker compose reads in a way of its own, and the words for it in an error.
 _UNLIKE = {
     "'": "a quote, which docker compose takes away and make keeps",
     '"': "a quote, which docker compose takes away and make keeps",
@@ -36,7 +36,7 @@ _UNLIKE = {
 
 
 def option(part: type[EnvironmentSettings], name: str) -> Any:
-    """Return the option of a command that is a setting: its variable, its lowest value and its description."""
+    """Return a command's option for a setting, with its variable, its lowest value and its description."""
     setting = part.settings()[name]
     return typer.Option(envvar=setting.variable, min=setting.lowest, help=setting.description)
 
@@ -51,9 +51,8 @@ def run(app: typer.Typer, name: str, private: bool = False) -> None:
     """Run a command line with the settings of the checkout's ``.env``; the environment wins.
 
     Args:
-        app: of the commands.
-        name: how they are called, such as ``python -m serving``.
-        private: whether what they and all that they start write, logs and databases, is for its owner alone.
+        name: of the program, such as ``python -m serving``.
+        private: whether the files of the commands and of all that they start are for their owner alone.
     """
     try:
         load_env_file(os.environ, ROOT)
@@ -66,40 +65,40 @@ def run(app: typer.Typer, name: str, private: bool = False) -> None:
 
 
 def telling(model: str) -> Callable[[str], None]:
-    """What prints the steps of a model's work."""
+    """Return a function that prints the steps of a model's work."""
     return lambda text: console.print(f"[bold]{model}[/bold]: {text}")
 
 
 def settings() -> Settings:
-    """Read the settings that the environment has, and check the folders that they name; what is wrong ends with 1."""
+    """Read the settings from the environment and check the folders that they name; a fault ends with exit code 1."""
     try:
-        chosen = Settings.from_environment(os.environ)
-        check_all(chosen)
+        settings = Settings.from_environment(os.environ)
+        check_all(settings)
     except (FolderError, ValueError) as error:
         fail(error)
-    return chosen
+    return settings
 
 
 def fail(error: Exception | str, code: int = 1) -> NoReturn:
-    """Say what is wrong, and end with an exit code."""
+    """Print an error, and end with an exit code."""
     console.print("[red]error:[/red]", end=" ")
     console.print(error if isinstance(error, str) else str(error.args[0]), markup=False)
     raise typer.Exit(code) from None
 
 
 class EnvFileError(ValueError):
-    """The file cannot be read, or a line of it would be read differently by others; names the line."""
+    """The file cannot be read, or others would read a line of it differently; names the line."""
 
 
 def load_env_file(environ: MutableMapping[str, str], root: Path) -> None:
-    """Add what the file of a checkout says to an environment, which wins where it has the variable, even an empty one.
+    """Add the variables in a checkout's file to an environment; one that it has, even empty, stays as it is.
 
     Args:
-        environ: is changed.
+        environ: changed in place.
         root: the checkout.
 
     Raises:
-        EnvFileError: see there; nothing was added.
+        EnvFileError: nothing was added.
     """
     if path := env_file_path(environ, root):
         for name, value in read_env_file(path).items():
@@ -107,14 +106,14 @@ def load_env_file(environ: MutableMapping[str, str], root: Path) -> None:
 
 
 def env_file_path(environ: Mapping[str, str], root: Path) -> Path | None:
-    """The path of the file; None if there is none, or none is wanted."""
+    """Return the path of the file; None if there is none, or ``MARLOOP_ENV_FILE`` is ``off``."""
     named = environ.get(ENV_FILE, "")
     path = root / (named or ".env")
     return None if named == OFF or (not named and not path.is_file()) else path
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read a file.
+    """Read the variables in a file.
 
     Raises:
         EnvFileError: it is not there, is no text, or has a line that is refused.
@@ -140,7 +139,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _assignment(line: str) -> tuple[str, str]:
-    """The name and the value of a line; the message of an error never has the value, which may be a secret."""
+    """Return the name and the value of a line; no error message has the value, which may be a secret."""
     if line.endswith("\r"):
         raise EnvFileError(f"it ends with {_ending(line)}")
     if line[0].isspace():

@@ -1,7 +1,7 @@
-"""Files that are written to be read again: whole at every moment, and read back before they replace what was there.
+"""Files of JSON that are whole at every moment, and read back before they replace the former ones.
 
 JSON knows neither NaN nor infinity, and some encoders write them nevertheless; UTF-8 has no half of a surrogate pair.
-What a program could not read any more must not be written.
+A file that no program could read again must not be written.
 """
 
 import json
@@ -28,8 +28,8 @@ def finite(value: Any, place: str = "$") -> Any:
     """Return a value as JSON can hold it: ``None`` for NaN and infinity, lists for tuples and sets, plain numbers.
 
     Args:
-        value: of dictionaries, lists, texts, numbers, structs and NumPy's scalars.
-        place: of the value, for the message.
+        value: made of dictionaries, lists, texts, numbers, structs and NumPy's scalars.
+        place: path of the value, for error messages.
 
     Raises:
         DocumentError: a text is no Unicode, or a value is of another kind; names the place.
@@ -61,7 +61,7 @@ def to_json(value: T, kind: Any = Any) -> bytes:
 
     Args:
         value: NaN and infinity in it become null.
-        kind: the type that it is read by.
+        kind: the type by which it is read.
 
     Raises:
         DocumentError: it cannot be read by this type, or is not the same afterwards; says what is wrong.
@@ -79,7 +79,7 @@ def to_json(value: T, kind: Any = Any) -> bytes:
     return content
 
 
-def write(path: Path, value: Any, kind: Any = Any, private: bool = True) -> None:
+def write_json(path: Path, value: Any, kind: Any = Any, private: bool = True) -> None:
     """Replace a file by a value's JSON, once that was read back; the arguments are those of ``to_json``.
 
     Raises:
@@ -93,7 +93,7 @@ def write(path: Path, value: Any, kind: Any = Any, private: bool = True) -> None
     write_atomically(path, content + b"\n", private)
 
 
-def read(path: Path, kind: Any = Any) -> Any:
+def read_json(path: Path, kind: Any = Any) -> Any:
     """Read a file of JSON by a type.
 
     NaN and infinity, which former versions wrote, count as null.
@@ -110,9 +110,9 @@ def read(path: Path, kind: Any = Any) -> Any:
 
 
 def read_kept(path: Path, kind: Any = Any) -> Any:
-    """Read what was kept so that it need not be made again; None, which is told, where it must be made again."""
+    """Read a saved result; None where there is none, or, with a warning, where it cannot be read."""
     try:
-        return read(path, kind)
+        return read_json(path, kind)
     except FileNotFoundError:
         return None
     except (DocumentError, OSError) as error:
@@ -121,7 +121,7 @@ def read_kept(path: Path, kind: Any = Any) -> Any:
 
 
 def from_json(content: bytes, kind: Any = Any) -> Any:
-    """Decode JSON by a type, as ``read`` does.
+    """Decode JSON by a type, as ``read_json`` does.
 
     Raises:
         ValueError: it is damaged.
@@ -140,11 +140,10 @@ def from_json(content: bytes, kind: Any = Any) -> Any:
 def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
     """Replace a file so that a crash at any moment, or a full disk, leaves the old one or the new one whole.
 
-    Its mode stays, and where it may be so its owner; of a link the file that it points to is replaced.
+    Its mode stays, and its owner where this process may set it. A link stays; the file that it points to is replaced.
 
     Args:
-        content: all of it.
-        private: whether a file that was not there can be read by its owner alone.
+        private: whether a new file can be read by its owner alone.
     """
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
@@ -198,7 +197,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _difference(plain: Any, again: Any, place: str = "$") -> str:
-    """Where two values that JSON can hold differ first."""
+    """Describe the first difference of two values that JSON can hold."""
     if isinstance(plain, dict) and isinstance(again, dict):
         for key in [*plain, *again]:
             if key not in plain or key not in again:

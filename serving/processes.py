@@ -19,7 +19,7 @@ STOP_TIMEOUT = 10.0  # s until a process that was asked to end is killed
 GRACE = 3.0  # s until a tree that was asked to end is killed
 MARK = "MARLOOP_TREE"  # the variable by which the processes of a tree are found
 _BECOMING = 2.0  # s that a process may carry no mark, while it becomes another command
-_TAIL = 64 * 1024  # bytes of a log that its last lines are sought in
+_TAIL = 64 * 1024  # bytes at a log's end in which its last lines are looked for
 
 
 class StartError(Exception):
@@ -30,7 +30,7 @@ class Tree:
     """A process and all that it started, however they detached themselves; ``running`` starts one.
 
     Attributes:
-        log: what they print.
+        log: file of their output.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Tree:
     def processes(self) -> list[psutil.Process]:
         """Return the processes that carry the mark and have not ended, and their descendants.
 
-        A process that gives itself a title writes it over the front of its environment, and possibly over the mark: so
-        the whole memory of the environment is searched, and descendants count whatever theirs says.
+        A process that sets its title may overwrite the mark in front of its environment. So the whole memory of the
+        environment is searched, and descendants count whatever their environment says.
         """
         mark = f"{MARK}={self._mark}".encode()
         members: dict[int, psutil.Process] = {}
@@ -70,18 +70,18 @@ class Tree:
         Raises:
             StartError: it ended, or did not answer in time.
         """
-        seen = time.monotonic()
-        deadline = seen + START_TIMEOUT
+        alive = time.monotonic()
+        deadline = alive + START_TIMEOUT
         while not answers():
-            seen = time.monotonic() if self.processes() else seen
-            if time.monotonic() > seen + _BECOMING:
+            alive = time.monotonic() if self.processes() else alive
+            if time.monotonic() > alive + _BECOMING:
                 raise self._error("it ended")
             if time.monotonic() > deadline:
                 raise self._error(f"no answer after {START_TIMEOUT:.0f} s")
             time.sleep(0.1)
 
     def ask(self, line: str) -> str:
-        """Write a line to a process that talks; return the one that it answers.
+        """Write a line to a process that talks, and return the line that it answers.
 
         Raises:
             StartError: it ended.
@@ -117,8 +117,8 @@ class Tree:
     def end(self) -> None:
         """Ask all to end, kill those that do not, and go on until there are none."""
         end(self.processes(), grace=GRACE)
-        while left := self.processes():  # one may have been starting another
-            kill(left)
+        while survivors := self.processes():  # one may have been starting another
+            kill(survivors)
         with contextlib.suppress(BrokenPipeError), self._process:
             pass  # its pipes are closed, and its end is noted
 
@@ -133,10 +133,9 @@ def running(
     """Run a command, and end it with all that it started; in the main thread only.
 
     Args:
-        command: the program and its arguments.
-        environment: to which a mark is added that descendants inherit: by it they are found.
-        log: takes what it prints; what was in it goes.
-        folder: that it runs in; None: that of its log.
+        environment: a mark is added, which descendants inherit and by which they are found.
+        log: overwritten with its output.
+        folder: its working directory; None: that of its log.
         talks: whether lines are exchanged with it, so that only its errors are logged.
     """
     tree = Tree(command, environment, log, folder or log.parent, talks)
@@ -149,7 +148,7 @@ def running(
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish a clean-up although Ctrl-C is pressed again, SIGTERM comes twice, or time is up; main thread only."""
+    """Ignore SIGINT, SIGTERM and SIGALRM within the block, so that a clean-up finishes; main thread only."""
     ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
@@ -160,12 +159,11 @@ def uninterrupted() -> Iterator[None]:
 
 
 def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:
-    """Start a command in a session of its own: neither Ctrl-C in this terminal nor this process's end is for it.
+    """Start a command in a session of its own, so that it outlives Ctrl-C in this terminal and this process.
 
     Args:
-        command: the program and its arguments.
-        log: takes what it prints, behind what it has.
-        settings: become its environment, beside this process's.
+        log: its output is appended.
+        settings: added to this process's environment.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     shell = subprocess.run(
@@ -188,13 +186,13 @@ def commands() -> Iterator[tuple[psutil.Process, list[str]]]:
 
 
 def find_frontend(settings: Settings) -> psutil.Process | None:
-    """Return the frontend that runs for these settings, told by its temporary folder; None if there is none."""
+    """Return the frontend whose command names these settings' temporary folder; None if there is none."""
     mark = f"-Djava.io.tmpdir={settings.temporary}"
     return next((process for process, command in commands() if mark in command and runs(process)), None)
 
 
 def find_workers(settings: Settings) -> list[psutil.Process]:
-    """Return TorchServe's workers of these settings, also such as outlived their frontend."""
+    """Return TorchServe's workers of these settings, also those that outlived their frontend."""
     socket = f"{settings.temporary}/"
     return [
         process
@@ -204,7 +202,7 @@ def find_workers(settings: Settings) -> list[psutil.Process]:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Whether a process has not ended."""
+    """Tell whether a process has not ended."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -223,9 +221,9 @@ def end(
     """End processes, and wait until they have.
 
     Args:
-        processes: that must end; whoever has not after a while is killed.
-        mercy: those of them that are asked to; the others are left to these. Default: all.
-        grace: seconds until then.
+        processes: those that must end.
+        mercy: those of them that are asked to end the others too; None: all are asked.
+        grace: s until those that still run are killed.
     """
     for process in processes if mercy is None else mercy:
         _quietly(process.terminate)
@@ -233,7 +231,7 @@ def end(
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """End processes at once, also such as are stopped, and wait until they have."""
+    """Kill processes, also stopped ones, and wait until they have ended."""
     for process in processes:
         _quietly(process.kill)
     left_of(processes, STOP_TIMEOUT)
@@ -250,12 +248,12 @@ def tail(log: Path, lines: int = 25) -> str:
 
 
 def left_of(processes: Sequence[psutil.Process], timeout: float) -> list[psutil.Process]:
-    """Wait until processes have ended; return those that have not. A zombie, whose end nobody noted, has."""
+    """Wait until processes have ended, and return those that still run; a zombie has ended."""
     deadline = time.monotonic() + timeout
-    while (left := [process for process in processes if runs(process)]) and time.monotonic() < deadline:
-        psutil.wait_procs(left, timeout=0.1)
-    psutil.wait_procs(processes, timeout=0)  # notes the end of children of this process
-    return left
+    while (survivors := [process for process in processes if runs(process)]) and time.monotonic() < deadline:
+        psutil.wait_procs(survivors, timeout=0.1)
+    psutil.wait_procs(processes, timeout=0)  # reaps children of this process
+    return survivors
 
 
 def _group(process: psutil.Process) -> int | None:
@@ -271,12 +269,12 @@ def _quietly(action: Callable[[], None]) -> None:
 
 
 def environment(settings: Settings, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process of ours: this one's, the settings, and over both what is given."""
+    """Return the environment of a process of ours: this process's, overridden by the settings, then by variables."""
     return {**os.environ, **settings.to_environment(), **variables}
 
 
 def limit_files(most: int) -> None:
-    """Limit how many files this process and what it becomes may have open, for good: Java raises a soft limit."""
+    """Limit the open files of this process and of what it becomes, for good: Java would raise a soft limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (least, least))

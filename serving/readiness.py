@@ -1,4 +1,4 @@
-"""Whether models answer: the only readiness is a real prediction that agrees with the contract's example."""
+"""Readiness of models: a real prediction that agrees with the contract's example, and nothing less."""
 
 import time
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from serving.registry import ArchiveError, Registry, Version
 
 LONGEST = 10.0  # s that an answer to an example is waited for at most
 AGAIN = 600.0  # s until an archive that looks unchanged is hashed again
-_ALIVE = "v1/models"  # what a language model's worker answers between two tokens, without generating any
+_ALIVE = "v1/models"  # a language model's worker answers it between two tokens, without generating any
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """One served model's state.
+    """State of a served model.
 
     Attributes:
-        ready: it gave the expected answer.
-        detail: what it answered instead, or why it could not be asked.
-        milliseconds: that the answer took.
+        ready: whether it gave the expected answer.
+        detail: its other answer, or why it could not be asked.
+        milliseconds: time until the answer.
     """
 
     name: str
@@ -40,8 +40,7 @@ def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float
 
     Args:
         url: of the inference port.
-        contract: of the version.
-        patience: s that the answer is waited for.
+        patience: s until the answer is given up.
     """
     started = time.perf_counter()
     path = f"{url}/predictions/{contract.name}/{contract.version}"
@@ -57,7 +56,7 @@ def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float
 
 
 def ask_alive(client: httpx.Client, url: str, contract: ModelContract, patience: float) -> str:
-    """Ask a language model's worker for something that costs no token; returns why it is not alive, else nothing."""
+    """Ask a language model's worker for a list of models, which costs no token; return why it is not alive, or ""."""
     path = f"{url}/predictions/{contract.name}/{contract.version}/{_ALIVE}"
     try:
         response = client.post(path, headers={SWITCH: "off"}, timeout=patience)
@@ -73,7 +72,6 @@ class Champion:
     """A served version.
 
     Attributes:
-        contract: in its archive.
         deadline: s that it may take to answer.
     """
 
@@ -90,22 +88,21 @@ class _Checked:
 
 
 class Champions:
-    """Reads the champions of a registry, whatever becomes of its files meanwhile.
+    """Reads the champions of a registry, and checks their archives each time at little cost.
 
-    Hashing an archive of a language model takes a second. So one that is looked at each second is hashed again only
-    where its file has changed, and every ten minutes: a disk can lose bits without telling.
+    Hashing an archive of a language model takes a second. So an archive is hashed again only where its file has
+    changed, and every ten minutes, since a disk can lose bits silently.
 
     Args:
-        registry: names them.
-        clock: s, never set back.
+        clock: a monotonic clock in s.
     """
 
     def __init__(self, registry: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry, self._clock = registry, clock
         self._checked: dict[str, _Checked] = {}
 
-    def read(self) -> dict[str, Champion | Readiness]:
-        """Return each model's champion by name, in their order; in place of one whose archive is refused, the reason.
+    def by_model(self) -> dict[str, Champion | Readiness]:
+        """Return each model's champion, sorted by name; in place of one whose archive is refused, the reason.
 
         Raises:
             ArchiveError: the registry is damaged.
@@ -114,10 +111,10 @@ class Champions:
             name: Readiness(name, number, False, f"refused: {fault}", 0.0)
             for name, (number, fault) in self._registry.unknown().items()
         }
-        champions |= {name: self._one(name, *champion) for name, champion in self._registry.champions().items()}
+        champions |= {name: self._champion(name, *champion) for name, champion in self._registry.champions().items()}
         return dict(sorted(champions.items()))
 
-    def _one(self, name: str, number: str, version: Version) -> Champion | Readiness:
+    def _champion(self, name: str, number: str, version: Version) -> Champion | Readiness:
         checked, state, now = self._checked.get(name), self._state(version), self._clock()
         if checked is None or checked.state != state or now - checked.time > AGAIN:
             checked = self._checked[name] = self._check(version, state, now)
@@ -131,7 +128,7 @@ class Champions:
         return _Checked(state, now, champion, "")
 
     def _deadline(self, version: Version) -> float:
-        """Return what the archive says that the model may take; archives of others say nothing."""
+        """Return the seconds that the archive lets the model take; archives of others name none."""
         try:
             seconds = archive.read_config(self._registry.store / version.archive).get("responseTimeout")
         except ArchiveError:
@@ -139,7 +136,7 @@ class Champions:
         return min(float(seconds), LONGEST) if isinstance(seconds, int) and seconds > 0 else LONGEST
 
     def _state(self, version: Version) -> tuple[object, ...]:
-        """Return what differs as soon as the file, or what is registered of it, does."""
+        """Return a value that changes with the file, and with its registered hash."""
         try:
             status = (self._registry.store / version.archive).stat()
         except OSError as error:
@@ -153,7 +150,7 @@ def ask_all(registry: Registry, url: str) -> list[Readiness]:
     Raises:
         ArchiveError: the registry is damaged.
     """
-    champions = Champions(registry).read()
+    champions = Champions(registry).by_model()
     if not champions:
         return []
 

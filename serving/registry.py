@@ -1,8 +1,8 @@
 """``model_store/registry.json``: the versions of every model, the SHA-256 of their archives, and which one is champion.
 
-It is read back, written to a temporary file, flushed to disk and renamed, under a lock: a reader sees the old or the
-new, two writers at once lose nothing. ``registry.json.bak`` has the last good content: ``serving.restore`` goes back to
-it. ``serving.registry_file`` says what the file holds.
+New content is read back, written to a temporary file, flushed to disk and renamed, under a lock. So a reader sees the
+old or the new file, and two writers at once lose nothing. ``registry.json.bak`` has the last good content, to which
+``serving.restore`` goes back. ``serving.registry_file`` describes the content.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-MOST_PROMOTIONS = 1000  # that are remembered
+MOST_PROMOTIONS = 1000  # the longest history
 
 
 class Registry:
@@ -67,23 +67,23 @@ class Registry:
         self.store = store
         self.path = store / "registry.json"
         self.backup = store / "registry.json.bak"
-        self._told = False
+        self._warned = False
 
     def models(self) -> dict[str, dict[str, Version]]:
-        """Every model's versions, oldest first; without those whose entry is damaged.
+        """Return every model's versions, oldest first, without those whose entry is damaged.
 
         Raises:
             ArchiveError: the file is damaged.
         """
-        return self._read().document.models
+        return self._content().document.models
 
     def damaged(self) -> dict[str, dict[str, str]]:
-        """What is wrong with the entries that cannot be read, by model and number; empty if all can.
+        """Return the faults of entries that cannot be read, by model and number; empty if all can.
 
         Raises:
             ArchiveError: the file is damaged.
         """
-        return self._read().faults
+        return self._content().faults
 
     def champions(self) -> dict[str, ChampionVersion]:
         """Return the served version of each model that has one.
@@ -106,20 +106,20 @@ class Registry:
         return champion
 
     def unknown(self) -> dict[str, tuple[str, str]]:
-        """Models without a readable champion that have a damaged entry, which may be the champion's: number and fault.
+        """Return a damaged entry's number and fault for each model without a champion: it may be the champion's.
 
         Raises:
             ArchiveError: the file is damaged.
         """
-        content, champions = self._read(), self.champions()
+        content, champions = self._content(), self.champions()
         return {name: next(iter(faults.items())) for name, faults in content.faults.items() if name not in champions}
 
     def promotions(self) -> list[Promotion]:
-        """The last promotions of which a note was left, oldest first."""
-        return self._read().document.promotions
+        """Return the last promotions that were noted, oldest first."""
+        return self._content().document.promotions
 
     def verify(self, version: Version) -> Path:
-        """The path of a version's archive, once its SHA-256 is as registered.
+        """Return the path of a version's archive, once its SHA-256 is as registered.
 
         Raises:
             ArchiveError: it is not there, cannot be read, or differs.
@@ -160,43 +160,41 @@ class Registry:
         """Change the models under the lock; they are written when the block ends without an error.
 
         Args:
-            note: what the history says of a champion that another one replaces; None where it says nothing.
+            note: put into the history with each new champion; None: the history stays as it is.
 
         Raises:
-            ArchiveError: the file is damaged, or what the block made could not be read again: nothing has changed.
+            ArchiveError: the file is damaged, or the changed one could not be read again: nothing has changed.
         """
         with self.locked():
-            content = self._read()
+            content = self._content()
             document = content.document
             before = champion_numbers(document.models)
             yield document.models
             if note is not None and note.by:
                 document.promotions += promoted(before, champion_numbers(document.models), note)
                 del document.promotions[:-MOST_PROMOTIONS]
-            self.write(document.models, document.promotions, content.damaged)
+            self.write_models(document.models, document.promotions, content.damaged)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no one else change the registry meanwhile."""
+        """Hold the lock, so that nobody else changes the registry within the block."""
         self.store.mkdir(parents=True, exist_ok=True)
         with FileLock(self.store / "registry.lock"):
             yield
 
-    def write(
+    def write_models(
         self,
         models: Mapping[str, Mapping[str, Version]],
         promotions: list[Promotion],
         damaged: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Within ``locked``: replace the file, then its copy.
+        """Replace the file, then its copy; only within ``locked``.
 
         Args:
-            models: that can be read.
-            promotions: the history.
-            damaged: entries that cannot, which stay as they are unless a new one has their place.
+            damaged: entries that cannot be read; they stay as they are unless a new one has their place.
 
         Raises:
-            ArchiveError: it could not be read again; nothing has changed.
+            ArchiveError: the new file could not be read again; nothing has changed.
         """
         try:
             entries = documents.finite(models)
@@ -212,19 +210,17 @@ class Registry:
             raise ArchiveError(f"{self.path} is not changed: {error}") from error
         write_atomically(self.path, content, private=True)
         if damaged:
-            return  # the copy still has what these entries were
+            return  # the copy still has these entries whole
         try:
             write_atomically(self.backup, content, private=True)
         except OSError as error:
             logger.warning("%s is written, but its copy %s is the former one: %s", self.path, self.backup, error)
 
     def promote(self, name: str, number: str, by: str = "", why: str = "") -> None:
-        """Make one version champion, once its archive is verified; the former one retires.
+        """Make a version champion, once its archive is verified; the former one retires.
 
         Args:
-            number: of the version.
-            by: who wants it, for the history; empty for nothing in the history.
-            why: in words.
+            by: who promotes it, for the history; empty: the history stays as it is.
 
         Raises:
             ArchiveError: the archive is not as registered.
@@ -237,11 +233,11 @@ class Registry:
             make_champion(models, name, number)
 
     def refuse(self, name: str, number: str) -> None:
-        """Note that a challenger was judged and is not to be promoted; one that is refused already stays so.
+        """Mark a challenger that was judged as refused; one that is refused already stays so.
 
         Raises:
             KeyError: no such model or version.
-            ValueError: it is no challenger.
+            ValueError: the version is no challenger.
         """
         with self.change() as models:
             version = version_of(models, name, number)
@@ -249,19 +245,19 @@ class Registry:
                 raise ValueError(f"{name} {number} is {version.state}; only a challenger can be refused")
             version.state = "refused"
 
-    def _read(self) -> Content:
+    def _content(self) -> Content:
         try:
             content = read_content(self.path)
         except FileNotFoundError:
             if self.backup.is_file():
                 if self.path.is_file():  # it was written for the first time meanwhile
-                    return self._read()
+                    return self._content()
                 raise ArchiveError(f"{self.path} is not there; {self._way_back()}") from None
             return Content(Document(), {}, {})
         except (OSError, ValueError) as error:
             raise ArchiveError(f"{self.path} is damaged: {error}; {self._way_back()}") from error
-        if content.repaired and not self._told:
-            self._told = True
+        if content.repaired and not self._warned:
+            self._warned = True
             logger.warning("%s holds NaN, from a former version: read as what could not be measured", self.path)
         return content
 
@@ -273,6 +269,6 @@ class Registry:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

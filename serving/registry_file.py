@@ -1,10 +1,10 @@
-"""What the registry's file holds: the versions of every model, and which of them became champion when.
+"""Content of the registry's file: the versions of every model, and which of them became champion when.
 
     {"models": {"flights": {"1.0": {"archive": "flights-1.0.mar", "sha256": "…", "state": "champion",
                                     "created": "…", "evaluation": {…}}}},
      "promotions": [{"model": "flights", "version": "1.0", "former": "", "time": "…", "by": "…", "why": "…"}]}
 
-An entry that cannot be read is left out and kept as it is; the others are served.
+An entry that cannot be read stays in the file as it is, and is not served; the others are.
 """
 
 import contextlib
@@ -28,11 +28,10 @@ class Version(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         archive: file name in the model store.
-        sha256: of that file.
         state: at most one version of a model is champion, the one that is served; a challenger that was judged and
             not promoted is refused.
         created: ISO 8601.
-        evaluation: as in the contract; kept as it is written, whoever wrote it.
+        evaluation: as in the contract; unchecked, so that an entry of another release stays as it is.
     """
 
     archive: str
@@ -46,13 +45,13 @@ class Version(msgspec.Struct, forbid_unknown_fields=True):
         """The evaluation by its type.
 
         Raises:
-            ValueError: it is none of this type.
+            ValueError: it does not have this type.
         """
         return msgspec.convert(self.evaluation, Evaluation)
 
 
 class ChampionVersion(NamedTuple):
-    """The version of a model that is served, with its number."""
+    """The served version of a model, with its number."""
 
     number: str
     version: Version
@@ -64,8 +63,7 @@ class Promotion(msgspec.Struct, frozen=True):
     Attributes:
         former: the champion before; empty if there was none.
         time: ISO 8601, in UTC.
-        by: what made it champion, such as ``serving promote``.
-        why: in words.
+        by: the command that made it champion, such as ``serving promote``.
     """
 
     model: str
@@ -78,7 +76,7 @@ class Promotion(msgspec.Struct, frozen=True):
 
 @dataclass
 class Note:
-    """Who changes champions, and why: what the history of promotions says of it; nothing without a who."""
+    """Entry for the history of promotions: who changes champions, and why; without ``by`` nothing is noted."""
 
     by: str
     why: str = ""
@@ -93,13 +91,13 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass
 class Content:
-    """What a registry's file holds.
+    """Content of a registry's file.
 
     Attributes:
-        document: what can be read of it.
-        damaged: what cannot, as it stands there, by model and number.
-        faults: what is wrong with it, by model and number.
-        repaired: whether it has NaN, as former versions wrote it.
+        document: the readable part.
+        damaged: the other entries as they stand in the file, by model and number.
+        faults: reasons why they cannot be read, by model and number.
+        repaired: whether the file has NaN, as former versions wrote it.
     """
 
     document: Document
@@ -109,7 +107,7 @@ class Content:
 
 
 def read_content(path: Path) -> Content:
-    """Read what can be read of a registry's file.
+    """Read a registry's file, as far as it can be read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -120,7 +118,7 @@ def read_content(path: Path) -> Content:
     try:
         return Content(msgspec.json.decode(content, type=Document), {}, {})
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass  # what is wrong, and where, is told below
+        pass  # the faults are found entry by entry below
     whole = documents.from_json(content)
     repaired = any(word in content for word in (b"NaN", b"Infinity"))
     shape = msgspec.convert(whole, _Shape)
@@ -139,7 +137,7 @@ def read_content(path: Path) -> Content:
 
 
 class _Shape(msgspec.Struct, forbid_unknown_fields=True):
-    """A registry of whose entries nothing is known."""
+    """A registry with unchecked entries."""
 
     models: dict[str, Any] = {}
     promotions: list[Any] = []
@@ -154,13 +152,13 @@ def _readable(promotions: list[Any]) -> list[Promotion]:
 
 
 def champion_numbers(models: Mapping[str, Mapping[str, Version]]) -> dict[str, str]:
-    """Return the champion of each model that has one."""
+    """Return the champion's number of each model that has one."""
     champions = {name: champion_of(versions) for name, versions in models.items()}
     return {name: champion.number for name, champion in champions.items() if champion}
 
 
 def promoted(before: Mapping[str, str], after: Mapping[str, str], note: Note) -> list[Promotion]:
-    """Return what the history says of the champions that changed."""
+    """Return the history's entries for the champions that changed."""
     now = datetime.now(UTC).isoformat()
     changed = {name: number for name, number in after.items() if before.get(name) != number}
     return [Promotion(name, number, before.get(name, ""), now, note.by, note.why) for name, number in changed.items()]
@@ -173,22 +171,22 @@ def champion_of(versions: Mapping[str, Version]) -> ChampionVersion | None:
 
 
 def make_champion(models: dict[str, dict[str, Version]], name: str, number: str) -> None:
-    """Within ``Registry.change``: make one version champion and retire the former one.
+    """Make a version champion and retire the former one; only within ``Registry.change``.
 
     Raises:
         KeyError: no such model or version.
     """
-    chosen = version_of(models, name, number)
+    version = version_of(models, name, number)
     if former := champion_of(models[name]):
         former.version.state = "retired"
-    chosen.state = "champion"
+    version.state = "champion"
 
 
 def version_of(models: dict[str, dict[str, Version]], name: str, number: str) -> Version:
-    """One version of those that ``Registry.models`` gives.
+    """Return a version from ``Registry.models``.
 
     Raises:
-        KeyError: no such model or version; names those that there are.
+        KeyError: no such model or version; names the registered ones.
     """
     if number not in models.get(name, {}):
         raise KeyError(f"{name} {number} is not registered; there are {', '.join(models.get(name, {})) or 'none'}")
@@ -196,10 +194,10 @@ def version_of(models: dict[str, dict[str, Version]], name: str, number: str) ->
 
 
 def next_number(*versions: Mapping[str, object]) -> str:
-    """The number of the next version: 1.0, 1.1, 1.2, …
+    """Return the number of the next version: 1.0, 1.1, 1.2, …
 
     Args:
-        versions: by number, those whose entries are damaged too; a number of another form counts for nothing.
+        versions: by number, damaged ones too; numbers of another form are ignored.
     """
     minors = (number.removeprefix("1.") for numbers in versions for number in numbers if number.startswith("1."))
     return f"1.{1 + max((int(minor) for minor in minors if minor.isdecimal()), default=-1)}"

@@ -1,7 +1,7 @@
-"""Bring a damaged registry back: from its last good copy, else from what is left of it and from the archives.
+"""Restores a damaged registry: from its last good copy, else from its readable rest and the archives.
 
-An archive is code, so that one is registered only where the copy or the damaged file names it; without either, where a
-person asks for it by this command.
+An archive is code. So one is registered only where the copy or the damaged file names it. Where there is neither, the
+person who runs this command vouches for the archives.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from serving import archive
 from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256
 from serving.registry_file import read_content
 
-# What a file that is cut off still says of a version; the order is that of ``Version``.
-_LEFT = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')
+# The fields of a version in a truncated file, in the order of ``Version``.
+_FIELDS = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')
 _STATES: dict[str, State] = {
     "champion": "champion",
     "challenger": "challenger",
@@ -31,11 +31,11 @@ Models = dict[str, dict[str, Version]]
 
 @dataclass
 class Restored:
-    """What was done.
+    """Result of a restoration.
 
     Attributes:
         models: as they are registered now.
-        steps: what happened, a sentence each.
+        steps: taken to get there, a sentence each.
     """
 
     models: Models = field(default_factory=dict)
@@ -43,10 +43,7 @@ class Restored:
 
 
 def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Restored:
-    """Mend a registry; the damaged file is kept beside it. One that is not damaged stays as it is.
-
-    Args:
-        now: the time, for the name of the damaged file.
+    """Mend a registry, and keep the damaged file beside it; a registry without damage stays as it is.
 
     Raises:
         ArchiveError: there is nothing to restore it from.
@@ -54,7 +51,7 @@ def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.n
     """
     with registry.locked():
         restored = Restored()
-        current, copy = _read(registry.path), _read(registry.backup)
+        current, copy = _read_parts(registry.path), _read_parts(registry.backup)
         if isinstance(current, _Parts) and not current.entries and not current.repaired:
             return Restored(current.models, [f"{registry.path} is not damaged"])
         if isinstance(current, _Parts):
@@ -71,14 +68,14 @@ def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.n
             aside = registry.path.with_name(f"registry.json.damaged-{now():%Y%m%dT%H%M%SZ}")
             registry.path.rename(aside)
             restored.steps.append(f"what was there is kept as {aside}")
-        registry.write(_ordered(restored.models), history, {})
+        registry.write_models(_ordered(restored.models), history, {})
     restored.steps += list(_unserved(restored.models))
     return restored
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """A file that can be read, in part at least."""
+    """A file that can be read, at least in part."""
 
     models: Models
     promotions: list[Promotion]
@@ -86,8 +83,8 @@ class _Parts:
     repaired: bool
 
 
-def _read(path: Path) -> _Parts | bytes:
-    """Read a registry's file; its bytes where it is damaged as a whole."""
+def _read_parts(path: Path) -> _Parts | bytes:
+    """Read a registry's file; return its bytes where it is damaged as a whole."""
     try:
         content = read_content(path)
     except FileNotFoundError:
@@ -98,7 +95,7 @@ def _read(path: Path) -> _Parts | bytes:
 
 
 def _mend(registry: Registry, current: _Parts, copy: _Parts | bytes, restored: Restored) -> None:
-    """Put good entries in the place of damaged ones: the copy's, else what the archives say."""
+    """Replace damaged entries by the copy's, else by new ones made from the archives."""
     if current.repaired:
         restored.steps.append(f"{registry.path} had NaN, which now is null: what could not be measured")
     copied = copy.models if isinstance(copy, _Parts) else {}
@@ -107,7 +104,7 @@ def _mend(registry: Registry, current: _Parts, copy: _Parts | bytes, restored: R
         for number in numbers:
             version = copied.get(name, {}).get(number)
             if version is None:
-                with _told(restored.steps, f"{name} {number}"):
+                with _noting_faults(restored.steps, f"{name} {number}"):
                     version = _of_entry(registry, name, number, entries[number])
             if version is not None:
                 _put(restored, name, number, version)
@@ -122,7 +119,7 @@ def _put(restored: Restored, name: str, number: str, version: Version) -> None:
 
 
 def _of_entry(registry: Registry, name: str, number: str, entry: Any) -> Version:
-    """Make a version of a damaged entry and its archive, which must have the SHA-256 that the entry names, if any."""
+    """Make a version from a damaged entry and its archive, whose SHA-256 must be the entry's if that names one."""
     fields = entry if isinstance(entry, dict) else {}
     path = registry.store / Path(str(fields.get("archive") or f"{name}-{number}.mar")).name
     _, _, version = _of_archive(path, _STATES.get(str(fields.get("state")), "challenger"))
@@ -132,27 +129,27 @@ def _of_entry(registry: Registry, name: str, number: str, entry: Any) -> Version
 
 
 def _rebuilt(registry: Registry, damaged: _Parts | bytes, steps: list[str]) -> Models:
-    """Make a registry of the archives in the store, with what a file that is cut off says of them."""
+    """Make a registry from the archives in the store, with the hashes and states that a truncated file names."""
     text = damaged if isinstance(damaged, bytes) else b""
-    left = {name.decode(): (sha.decode(), state.decode()) for name, sha, state in _LEFT.findall(text)}
+    fields = {name.decode(): (sha.decode(), state.decode()) for name, sha, state in _FIELDS.findall(text)}
     models: Models = {}
     for path in sorted(registry.store.glob("*.mar")):
-        sha256, state = left.get(path.name, ("", "challenger"))
-        with _told(steps, path.name):
+        sha256, state = fields.get(path.name, ("", "challenger"))
+        with _noting_faults(steps, path.name):
             name, number, version = _of_archive(path, _STATES.get(state, "challenger"))
             if sha256 not in ("", version.sha256):
                 raise ArchiveError(f"{path} has SHA-256 {version.sha256}, but {sha256} was registered")
             models.setdefault(name, {})[number] = version
     for versions in models.values():
         (first, *others) = versions.values()
-        if not others and first.archive not in left:
+        if not others and first.archive not in fields:
             first.state = "champion"
     steps.append(f"the registry was made anew from the archives: {_counted(models)}")
     return models
 
 
 def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
-    """Return an archive's model, number and entry, once its parts have the sums that the zip names."""
+    """Return an archive's model, number and entry, once its files have the checksums that the zip names."""
     archive.check(path)
     try:
         contract = archive.read_contract(path)
@@ -164,8 +161,8 @@ def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
 
 
 @contextlib.contextmanager
-def _told(steps: list[str], what: str) -> Iterator[None]:
-    """Tell what is wrong with an archive, and go on with the next."""
+def _noting_faults(steps: list[str], what: str) -> Iterator[None]:
+    """Note the fault of an archive among the steps instead of raising it."""
     try:
         yield
     except ArchiveError as error:
@@ -173,7 +170,7 @@ def _told(steps: list[str], what: str) -> Iterator[None]:
 
 
 def _ordered(models: Models) -> Models:
-    """Oldest first, as they were registered."""
+    """Return the models with their versions sorted by number, which is the order of registration."""
     return {
         name: dict(sorted(versions.items(), key=lambda item: _numbers(item[0]))) for name, versions in models.items()
     }

@@ -19,7 +19,7 @@ HostName = Literal["torchserve", "direct"]
 
 
 class Settings(EnvironmentSettings, frozen=True):
-    """Where things listen and lie."""
+    """Addresses, ports and folders."""
 
     root: ClassVar[Path] = ROOT
     host: Annotated[
@@ -91,12 +91,12 @@ class Settings(EnvironmentSettings, frozen=True):
 
     @property
     def inference_url(self) -> str:
-        """Where this machine reaches the inference port."""
+        """URL at which this machine reaches the inference port."""
         return f"http://{_reachable(self.bind_address)}:{self.inference_port}"
 
     @property
     def metrics_url(self) -> str:
-        """Where TorchServe's own metrics are: on this machine, or on ``metrics_host``."""
+        """URL of TorchServe's own metrics, on this machine or on ``metrics_host``."""
         return f"http://{self.metrics_host or _reachable(self.private_address)}:{self.metrics_port}"
 
     @property
@@ -111,22 +111,22 @@ class Settings(EnvironmentSettings, frozen=True):
 
     @property
     def management_address(self) -> str:
-        """Where our own commands reach TorchServe's management."""
+        """Address at which our own commands reach TorchServe's management."""
         return f"unix:{self.socket}"
 
     @property
     def management_url(self) -> str:
-        """Where others on this machine reach the management port, which checks them (``management_port.py``)."""
+        """URL at which others on this machine reach the management port, which checks them (``management_port.py``)."""
         return f"http://{_reachable(self.private_address)}:{self.management_port}"
 
     @property
     def exporter_url(self) -> str:
-        """Where this machine reaches the exporter of the workers' metrics."""
+        """URL at which this machine reaches the exporter of the workers' metrics."""
         return f"http://{_reachable(self.private_address)}:{self.exporter_port}"
 
     @property
     def monitor_url(self) -> str:
-        """Where this machine reaches the monitor."""
+        """URL at which this machine reaches the monitor."""
         return f"http://{_reachable(self.bind_address)}:{self.monitor_port}"
 
     @property
@@ -142,7 +142,7 @@ class Settings(EnvironmentSettings, frozen=True):
 
     @property
     def log(self) -> Path:
-        """Where a TorchServe in the background writes."""
+        """Log file of a TorchServe in the background."""
         return self.run_dir / "torchserve.log"
 
     @property
@@ -151,7 +151,7 @@ class Settings(EnvironmentSettings, frozen=True):
 
 
 class Folders(EnvironmentSettings, frozen=True):
-    """Where training keeps what can be made again."""
+    """Folders of training, whose files can be made again."""
 
     root: ClassVar[Path] = ROOT
     cache: Annotated[Path, says("Folder for data that is fetched.")] = ROOT / ".cache"
@@ -163,7 +163,7 @@ def _reachable(address: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now."""
+    """Return so many ports that nothing listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in sockets:
@@ -172,7 +172,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def on_free_ports(store: Path, run_dir: Path) -> Settings:
-    """Return the settings of a copy that listens where nothing else does, on this machine alone."""
+    """Return the settings of a copy that listens on free ports of this machine alone."""
     names = [name for name in Settings.__struct_fields__ if name.endswith("_port")]
     ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings(model_store=store, run_dir=run_dir, **ports)

@@ -68,7 +68,7 @@ def check_rewritable(registry: Registry, name: str) -> None:
         ArchiveError: there is no champion, or a newer version made it.
     """
     path = registry.store / registry.champion(name).version.archive
-    document = json.loads(archive.read(path, archive.CONTRACT))
+    document = json.loads(archive.read_file(path, archive.CONTRACT))
     if unknown := sorted(_unknown(document, inspect.type_info(ModelContract), "")):
         raise ArchiveError(
             f"{path}: its contract has {', '.join(unknown)}, which this version of Marloop does not know and would "

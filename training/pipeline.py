@@ -110,7 +110,7 @@ def tell_fault(model: str, error: Exception, path: Path) -> None:
 
 def _write(result: result_file.Trained, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    documents.write(path, result, result_file.Trained)
+    documents.write_json(path, result, result_file.Trained)
 
 
 def publish(

@@ -119,7 +119,7 @@ def _measure(plan: Plan, only: list[str]) -> Results:
     )
 
     def save() -> None:
-        documents.write(folder / "results.json", results, Results, private=False)
+        documents.write_json(folder / "results.json", results, Results, private=False)
 
     run = Bench(results, models, _say, save)
     run.run(servers)
@@ -153,7 +153,7 @@ def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> No
         )
 
         def save() -> None:
-            documents.write(path, results, Results, private=False)
+            documents.write_json(path, results, Results, private=False)
 
         _say("the prompts, and their answers alone")
         engine = in_process.load(unpacked.directory, slots=1)

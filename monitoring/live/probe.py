@@ -134,7 +134,7 @@ class Prober(Collector):
     def _look(self, interval: float) -> list[threading.Thread]:
         """Read the registry, probe each version that is due, and return the threads that do so."""
         try:
-            champions = self._champions.read()
+            champions = self._champions.by_model()
         except ArchiveError as error:
             self._note_look(str(error), interval)
             return []

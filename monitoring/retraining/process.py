@@ -93,7 +93,7 @@ class TrainingProcesses:
             ValueError: the file is no such result.
         """
         try:
-            trained: Trained = documents.read(self._result(id), Trained)
+            trained: Trained = documents.read_json(self._result(id), Trained)
             return trained
         except FileNotFoundError:
             return None

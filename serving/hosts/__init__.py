@@ -1,1 +1,1 @@
-"""What serves archives."""
+"""The hosts, which serve archives."""

@@ -1,4 +1,4 @@
-"""The hosts that there are: which one is chosen, and which one runs."""
+"""The table of hosts, and the choice of one by the settings or by what runs."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ def chosen(settings: Settings) -> Host:
 
 
 def running(settings: Settings) -> Host | None:
-    """Return the host that runs for these settings, whichever they name; None if there is none."""
+    """Return the host that runs for these settings, even if they name the other; None if none runs."""
     return next((host for host in HOSTS.values() if host.find(settings)), None)
 
 

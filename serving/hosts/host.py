@@ -1,6 +1,6 @@
-"""What a host is: it serves the registry's champions on this machine, and its rollout changes which versions it serves.
+"""The interface of a host: it serves the registry's champions on this machine; its rollout changes the served versions.
 
-A host is a module of these functions; ``serving/hosts/chosen.py`` knows all of them.
+A host is a module of these functions; ``serving/hosts/chosen.py`` has the table of all of them.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ class LaunchError(Exception):
 
 
 class Rollout(Protocol):
-    """Changes what one running host serves. One change at a time, on this machine: the others wait."""
+    """Changes the versions that a running host serves. One change at a time, on this machine: the others wait."""
 
     def answers(self) -> bool:
-        """Whether the host can be asked."""
+        """Tell whether the host answers."""
 
     def beside(self, name: str, number: str) -> None:
-        """Serve a version beside the champion, which goes on to answer whoever names no version.
+        """Serve a version beside the champion, which still answers requests without a version.
 
         Raises:
             ArchiveError: its archive is not as registered.
@@ -41,47 +41,47 @@ class Rollout(Protocol):
         """
 
     def withdraw(self, name: str, number: str) -> None:
-        """Serve a version no longer, unless the registry says that it is champion.
+        """Stop serving a version, unless it is the registry's champion.
 
         Raises:
             LaunchError: the host refuses.
         """
 
     def promote(self, name: str, number: str) -> str:
-        """Make a version champion: it is loaded first, and the former one goes when it has answered what it was asked.
+        """Make a version champion: it is loaded first, and the former one goes when it has answered its requests.
 
         Returns:
-            The former champion's number; of the champion its own, which makes this the way to finish what was broken
-            off; empty if there was none.
+            The former champion's number, empty if there was none. Promoting the champion returns its own number, and
+            finishes a promotion that was broken off.
 
         Raises:
             ArchiveError: its archive is not as registered; nothing has changed.
             KeyError: no such model or version.
-            LaunchError: the host refuses. The registry tells whether the former champion is champion still, or whether
-                only the rest of the way is left to ``converge``.
+            LaunchError: the host refuses. Either the registry still names the former champion, or ``converge``
+                completes the change.
         """
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Serve the registry's champions and nothing else of their models: a new one is ready before the old one goes.
 
-        A champion whose archive is not as registered is told and left out, and what is served of it goes on.
+        A champion whose archive is not as registered is reported and left out; its served version stays.
 
         Args:
             keep: models and versions that may stay beside.
 
         Raises:
-            LaunchError: the host refuses something; the other models are up to date.
+            LaunchError: the host refuses a change; the other models are up to date.
         """
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Where a running host is reached from another machine; empty: where the settings say.
+    """Addresses of a running host, from another machine; empty: those of the settings.
 
     Attributes:
         inference_url: of the inference port.
         management_address: of TorchServe's management, ``unix:/path`` or the URL of its port.
-        token: that the port wants, where one is configured.
+        token: for that port, where one is configured.
     """
 
     inference_url: str = ""
@@ -93,11 +93,11 @@ HERE = Reach()
 
 
 class Host(Protocol):
-    """Starts, finds and stops what serves; the settings of each call name the run."""
+    """Starts, finds and stops the processes that serve; the settings of each call name the run."""
 
     @property
     def TITLE(self) -> str:  # noqa: N802 - a constant of a module
-        """What sentences call it."""
+        """Name of the host in sentences."""
 
     def start(self, settings: Settings, poll: float = ..., say: Say = ...) -> list[Readiness]:
         """Start it, or bring the running one up to date, and wait until every champion answers.
@@ -111,7 +111,7 @@ class Host(Protocol):
         """
 
     def stop(self, settings: Settings) -> int:
-        """End it and every process that it started; returns how many."""
+        """End it and every process that it started, and return their number."""
 
     def find(self, settings: Settings) -> psutil.Process | None:
         """Return its first process; None if it does not run."""
@@ -123,15 +123,15 @@ class Host(Protocol):
         """Return the names of its supervised parts."""
 
     def companions(self, settings: Settings) -> Sequence[Companion]:
-        """Return the services of ours that run beside it, in the order in which they start."""
+        """Return our services that run beside it, in the order in which they start."""
 
     def rollout(self, settings: Settings, reach: Reach = ..., say: Say = ...) -> Rollout:
-        """Return what changes which versions it serves."""
+        """Return the object that changes its versions."""
 
 
 @contextlib.contextmanager
 def alone(registry: Registry) -> Iterator[None]:
-    """Change what is served while no other process does: they wait, whichever host it is.
+    """Change the served versions within the block while other processes wait, whichever host runs.
 
     Raises:
         LaunchError: the model store cannot be written.
@@ -147,15 +147,13 @@ def alone(registry: Registry) -> Iterator[None]:
 
 
 def bring_up_to_date(registry: Registry, bring: Callable[[str, str, Version], None], say: Say) -> None:
-    """Bring every champion up to date; one whose archive is not as registered is told and left out.
+    """Bring every champion up to date; one whose archive is not as registered is reported and left out.
 
     Args:
-        registry: names the champions.
-        bring: has a host serve a model's version of a number.
-        say: is told what is refused.
+        bring: makes a host serve the version of a model's name and a number.
 
     Raises:
-        LaunchError: a host refuses something; the other models are up to date.
+        LaunchError: a host refuses a change; the other models are up to date.
     """
     faults = []
     for name, (number, version) in registry.champions().items():

@@ -1,4 +1,4 @@
-"""What every host does before it starts and until it answers."""
+"""Steps of every host's start, until it answers."""
 
 import os
 import time
@@ -16,7 +16,7 @@ START_TIMEOUT = 120.0  # s
 
 
 def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
-    """Return the archives of the champions whose SHA-256 is right, and why others are refused, by model.
+    """Return the champions' archives whose SHA-256 is right, and the reasons why others are refused, by model.
 
     Raises:
         LaunchError: there is none.
@@ -35,17 +35,17 @@ def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:
 
 
 def capturing(settings: Settings) -> dict[str, str]:
-    """Return the variable by which workers know where to send what they predicted."""
+    """Return the variable with the URL to which workers send their predictions."""
     return {CAPTURE_URL: os.environ.get(CAPTURE_URL) or f"{settings.monitor_url}/events"}
 
 
 def measuring(settings: Settings) -> dict[str, str]:
-    """Return the variable by which workers know where to write what they measure, if they do."""
+    """Return the variable with the folder for the workers' metrics; empty where they measure nothing."""
     return {VARIABLE: str(settings.metrics)} if settings.telemetry else {}
 
 
 def empty_metrics(settings: Settings) -> None:
-    """Make the folder of the metrics, without the values of workers of an earlier run. It may be a mount.
+    """Make the folder of the metrics, which may be a mount, and remove the values of an earlier run's workers.
 
     Raises:
         FolderError: it is not ours alone.
@@ -61,17 +61,17 @@ def empty_metrics(settings: Settings) -> None:
 def wait_until_ready(
     settings: Settings, refused: Collection[str], check: Callable[[str], None], poll: float
 ) -> list[Readiness]:
-    """Wait until every champion answers its example; returns what they answer then.
+    """Wait until every champion answers its example, and return their readiness.
 
     Args:
-        refused: models that are not waited for.
-        check: raises where it is in vain to wait, told what is waited for.
+        refused: models that will not answer.
+        check: raises where waiting is in vain; its argument names the missing answers.
         poll: s between two looks.
     """
     registry = Registry(settings.model_store)
     while True:
-        found = ask_all(registry, settings.inference_url)
-        if all(one.ready or one.name in refused for one in found):
+        models = ask_all(registry, settings.inference_url)
+        if all(model.ready or model.name in refused for model in models):
             return ask_all(registry, settings.inference_url)  # the first answers waited for the models to load
-        check("; ".join(f"{one.name}: {one.detail}" for one in found if not one.ready))
+        check("; ".join(f"{model.name}: {model.detail}" for model in models if not model.ready))
         time.sleep(poll)

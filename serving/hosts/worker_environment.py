@@ -1,7 +1,7 @@
-"""What TorchServe and its workers, which run the code of archives, have of the environment: no secret but their own.
+"""The environment of TorchServe and its workers, which run the code of archives: no secret but their own.
 
-A worker sends events to the monitor and needs nothing else of it. The variable ``MARLOOP_TOKEN`` that it has is made
-from the real one and good for that alone, so that archives of former versions, which read it too, go on to work.
+A worker sends events to the monitor and needs nothing else from it. Its ``MARLOOP_TOKEN`` is made from the real one and
+allows only that. Archives of former versions, which read the same variable, still work.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _SECRET = ("TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "_KEY", "DATAB
 
 
 class WorkerVariables(EnvironmentSettings, frozen=True):
-    """What workers have of the environment beside a list of harmless variables."""
+    """Variables of the environment that workers have beside a list of harmless ones."""
 
     worker_env: Annotated[
         str,
@@ -41,7 +41,7 @@ _OURS = frozenset({"PYTHONPATH", "PROMETHEUS_MULTIPROC_DIR", *WorkerVariables().
 
 
 def events_token(credentials: Credentials) -> str:
-    """Return the token that may send events and do nothing else; empty where there is none to make it from."""
+    """Return the token that may send events and do nothing else; empty where no token is configured."""
     token = credentials.token
     if credentials.events_token:
         return credentials.events_token
@@ -51,10 +51,9 @@ def events_token(credentials: Credentials) -> str:
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of an environment that TorchServe and its workers need."""
     further = {name.strip() for name in WorkerVariables.from_environment(environ).worker_env.split(",")}
-    kept = {name: value for name, value in environ.items() if name in further or _is_needed(name)}
+    variables = {name: value for name, value in environ.items() if name in further or _is_needed(name)}
     token = events_token(Credentials.from_environment(environ))
-    variable = Credentials.settings()["token"].variable
-    return kept | ({variable: token} if token else {})
+    return variables | ({Credentials.settings()["token"].variable: token} if token else {})
 
 
 def _is_needed(name: str) -> bool:

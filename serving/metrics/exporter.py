@@ -34,10 +34,10 @@ _STATE = {
 
 
 class WorkerMetrics(Collector):
-    """Merges the files of all workers. Counts of those that died stay, added up, so that no sum goes back; gauges go.
+    """Merges the files of all workers. Counts of dead workers stay, added up, so that no sum goes back; gauges go.
 
     Args:
-        directory: where workers write, ``PROMETHEUS_MULTIPROC_DIR``.
+        directory: the workers' ``PROMETHEUS_MULTIPROC_DIR``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,15 +45,15 @@ class WorkerMetrics(Collector):
         self._turn = threading.Lock()  # nobody reads while files are added up
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the models."""
+        """Return no metrics, since they depend on the models."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Every worker's metrics, none where no TorchServe has started yet, and how whole they are."""
+        """Yield every worker's metrics, and gauges of how complete they are."""
         with self._turn:
             remove_dead(self._directory)
             add_up_dead(self._directory)
-            metrics, damaged = _read(self._directory, ATTEMPTS)
+            metrics, damaged = _merge(self._directory, ATTEMPTS)
         yield from metrics
         lost = len(without_metrics(self._directory))
         counts = dict(zip(_STATE, (is_usable(self._directory), len(damaged), lost), strict=True))
@@ -61,10 +61,10 @@ class WorkerMetrics(Collector):
             yield GaugeMetricFamily(name, text, float(counts[name]))
 
     def complaints(self) -> list[str]:
-        """Return what is wrong, a sentence each."""
+        """Return the faults, a sentence each."""
         usable = is_usable(self._directory)
         with self._turn:
-            damaged = _read(self._directory, ATTEMPTS)[1]
+            damaged = _merge(self._directory, ATTEMPTS)[1]
         return [
             *([] if usable else [f"{self._directory} cannot be written to, or is full"]),
             *(f"{self._directory / name} is left out: {reason}" for name, reason in damaged.items()),
@@ -79,18 +79,18 @@ def remove_dead(directory: Path) -> None:
             try:
                 mark_process_dead(pid, str(directory))
                 lock.unlink(missing_ok=True)
-            except OSError:  # of a folder that is read-only, or where a file is none
+            except OSError:  # the folder is read-only, or the lock is no file
                 continue
 
 
 def without_metrics(directory: Path) -> list[int]:
-    """The process ids of workers that live and have no file of metrics."""
+    """Return the process ids of living workers without a file of metrics."""
     having = {int(name["pid"]) for path in _listed(directory) if (name := _NAME.fullmatch(path.name))}
     return sorted(pid for pid, lock in _locks(directory) if pid not in having and not _is_free(lock))
 
 
 def is_usable(directory: Path) -> bool:
-    """Whether a worker that starts finds the folder, and a page of room in it."""
+    """Tell whether a new worker can write to the folder, which has a page of room."""
     try:
         free = os.statvfs(directory)
     except OSError:
@@ -99,7 +99,7 @@ def is_usable(directory: Path) -> bool:
 
 
 def server(directory: Path, address: str, port: int) -> WSGIServer:
-    """An HTTP server for ``/metrics`` and ``/healthz``; its ``serve_forever`` runs it.
+    """Return an HTTP server for ``/metrics`` and ``/healthz``; its ``serve_forever`` runs it.
 
     Raises:
         OSError: the port is taken.
@@ -112,11 +112,11 @@ def server(directory: Path, address: str, port: int) -> WSGIServer:
 
 
 def application(registry: CollectorRegistry, complaints: Callable[[], list[str]]) -> Application:
-    """The WSGI application of a registry.
+    """Return a WSGI application.
 
     Args:
-        registry: what ``/metrics`` shows.
-        complaints: what ``/healthz`` tells behind ok: this process is well, and to start it anew would mend nothing.
+        registry: shown at ``/metrics``.
+        complaints: shown at ``/healthz`` after ok: this process is well, and a new start of it would mend nothing.
     """
     metrics: Application = make_wsgi_app(registry)
 
@@ -132,21 +132,21 @@ def application(registry: CollectorRegistry, complaints: Callable[[], list[str]]
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Without a line a request."""
+    """A request handler that logs no requests."""
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
-def _read(directory: Path, attempts: int) -> tuple[list[Metric], dict[str, str]]:
-    """Merge what is whole; and the names of the files that are not, with the reason."""
+def _merge(directory: Path, attempts: int) -> tuple[list[Metric], dict[str, str]]:
+    """Merge the files that are whole; return also the names of the others, with the reasons."""
     whole, damaged = [], {}
     for path in _listed(directory):
         try:
             _check(path)
-        except FileNotFoundError:  # of a worker that has just ended
+        except FileNotFoundError:  # its worker has just ended
             continue
-        except Exception as error:  # whatever the format's reader raises on bytes that are not of it
+        except Exception as error:  # the reader raises any error on damaged bytes
             damaged[path.name] = f"{type(error).__name__}: {error}"
         else:
             whole.append(str(path))
@@ -155,15 +155,11 @@ def _read(directory: Path, attempts: int) -> tuple[list[Metric], dict[str, str]]
     except FileNotFoundError:  # wiped since it was listed
         if attempts == 1:
             raise
-        return _read(directory, attempts - 1)
+        return _merge(directory, attempts - 1)
 
 
 def _check(path: Path) -> None:
-    """Raise unless a file can be merged and shown.
-
-    Raises:
-        Exception: it cannot; of whatever kind.
-    """
+    """Raise an error of any kind unless a file can be merged and shown."""
     if not _NAME.fullmatch(path.name):
         raise ValueError("no worker names a file so")
     if not path.is_file():
@@ -181,7 +177,7 @@ def _check(path: Path) -> None:
 def _listed(directory: Path) -> list[Path]:
     try:
         return sorted(path for path in directory.iterdir() if path.suffix == ".db")
-    except OSError:  # it is not there, or no folder, or not ours to read
+    except OSError:  # it is missing, no folder, or not readable
         return []
 
 
@@ -194,6 +190,6 @@ def _is_free(lock: Path) -> bool:
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # it is held; or another scrape was faster, or it is no file
+    except OSError:  # it is held, or another scrape was faster, or it is no file
         return False
     return True

@@ -1,7 +1,7 @@
-"""The files that workers write their metrics to: those of dead workers are added up, and go with their version.
+"""The files of the workers' metrics: those of dead workers are added up, and removed with their version.
 
-A sum must not go back, so that the counts of dead workers stay as long as their version is served: in one file of each
-kind, whose number is no process id.
+A sum must not go back. So the counts of dead workers stay as long as their version is served, in one file of each kind,
+whose number is no process id.
 """
 
 import contextlib
@@ -20,27 +20,24 @@ from prometheus_client.mmap_dict import MmapedDict
 from handlers.observe.metrics_folder import ROOM, check_values
 
 logger = logging.getLogger(__name__)
-JOURNAL = "added-up.json"  # what is left to do of an addition that may have been broken off
+JOURNAL = "added-up.json"  # the rest of an addition that may have been broken off
 NO_PID = 1 << 32  # the lowest number of a sum's file; a process id has at most 22 bits (proc(5), pid_max)
 _SUMMED = re.compile(r"(?P<kind>counter|histogram)_\d+\.db")
 
 
 def add_up_dead(directory: Path) -> None:
-    """Put the counts of dead workers of a version into one file, for each kind; whoever reads must not do so meanwhile.
+    """Put the counts of a version's dead workers into one file for each kind, while nobody reads the files.
 
-    It can be broken off anywhere: once the sum is written whole, the journal says which files are part of it, and the
-    next call goes on from there.
-
-    Args:
-        directory: where workers write.
+    An addition can be broken off anywhere: once its sum is written whole, the journal names the files that are part of
+    it, and the next call goes on from there.
     """
-    with contextlib.suppress(OSError):  # of a folder that is full or read-only: they stay as they are
+    with contextlib.suppress(OSError):  # in a folder that is full or read-only the files stay as they are
         _finish(directory)
         groups: defaultdict[str, list[Path]] = defaultdict(list)
         for path in sorted(directory.glob("*.db")):
             name = _SUMMED.fullmatch(path.name)
             if name and not _lives(path):
-                with contextlib.suppress(Exception):  # damaged: the exporter leaves it out and says so
+                with contextlib.suppress(Exception):  # it is damaged, as the exporter reports
                     check_values(path)
                     number = NO_PID + zlib.crc32(json.dumps(sorted(versions_of(path))).encode())
                     groups[f"{name['kind']}_{number}.db"].append(path)
@@ -59,7 +56,7 @@ def _add_up(directory: Path, target: str, paths: Sequence[Path]) -> None:
             values[key] += value
             times[key] = max(time, times.get(key, 0.0))
     new = directory / f"{target}.new"
-    new.write_bytes(bytes(-(-used // ROOM) * ROOM))  # else a full folder would end this process (SIGBUS)
+    new.write_bytes(bytes(-(-used // ROOM) * ROOM))  # without it a full folder would end this process (SIGBUS)
     file = MmapedDict(str(new))
     for key, value in values.items():
         file.write_value(key, value, times[key])
@@ -72,13 +69,13 @@ def _add_up(directory: Path, target: str, paths: Sequence[Path]) -> None:
 
 
 def _finish(directory: Path) -> None:
-    """Do what the journal says: put the sum in its place and remove what is part of it."""
+    """Put the sum that the journal names in its place, and remove the files that are part of it."""
     journal = directory / JOURNAL
     try:
         target, *added = json.loads(journal.read_bytes())
     except FileNotFoundError:
         return
-    with contextlib.suppress(FileNotFoundError):  # it has been done
+    with contextlib.suppress(FileNotFoundError):  # it is there already
         os.replace(directory / f"{target}.new", directory / target)
     for name in added:
         (directory / name).unlink(missing_ok=True)
@@ -86,12 +83,11 @@ def _finish(directory: Path) -> None:
 
 
 def outdated(directory: Path, served: Collection[tuple[str, str]], before: datetime) -> Iterator[Path]:
-    """The files of workers that have ended, of versions that are not served, unchanged since a moment.
+    """Yield the files of ended workers of versions that are not served, unchanged since a moment.
 
-    A file of a version that is served stays, also a dead worker's: its counts are part of a sum that must not go back.
+    A file of a served version stays, also a dead worker's: its counts are part of a sum that must not go back.
 
     Args:
-        directory: where workers write.
         served: models and versions.
         before: the moment.
     """
@@ -100,13 +96,13 @@ def outdated(directory: Path, served: Collection[tuple[str, str]], before: datet
             if path.stat().st_mtime < before.timestamp() and not _lives(path) and not versions_of(path) & {*served}:
                 yield path
         except OSError:
-            continue  # it went meanwhile
+            continue  # it has been removed
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("%s cannot be read, and stays: %s", path, error)
 
 
 def versions_of(path: Path) -> set[tuple[str, str]]:
-    """The models and versions that a file tells of.
+    """Return the models and versions in a file.
 
     Raises:
         OSError: it cannot be read.
@@ -120,5 +116,5 @@ def versions_of(path: Path) -> set[tuple[str, str]]:
 
 
 def _lives(path: Path) -> bool:
-    """Whether the worker that writes a file has its lock there still; the exporter removes those of dead ones."""
+    """Tell whether the lock of a file's worker is there; the exporter removes those of dead workers."""
     return path.with_name(f"{path.stem.rpartition('_')[2]}.lock").exists()

@@ -1,1 +1,1 @@
-"""Who may call, whose folders these are, and what runs here."""
+"""Checks of callers and folders, and a bill of materials."""

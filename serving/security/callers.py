@@ -1,11 +1,11 @@
-"""Who calls: this machine or another, a program or a page of another site."""
+"""Origin of a request: this machine or another, a program or a page of another site."""
 
 import ipaddress
 from urllib.parse import urlsplit
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a name or address is this machine's alone."""
+    """Tell whether a name or address is this machine's alone."""
     if host == "localhost":
         return True
     try:
@@ -19,7 +19,7 @@ def is_loopback(host: str | None) -> bool:
 def hostname(host: str) -> str:
     """Return a ``Host`` header's name or address in lower case, without its port; empty if it is no such header.
 
-    A server that takes two such headers for one joins them with a comma, which no name has.
+    A server may join two such headers with a comma; no name has one, so that the result is empty.
     """
     if set(host) & set(", \t/@\\?#%") or not host.isascii():
         return ""
@@ -31,12 +31,12 @@ def hostname(host: str) -> str:
 
 
 def is_foreign_page(origin: str | None, host: str, fetch_site: str | None = None) -> bool:
-    """Whether a browser says that another site's page sent a request.
+    """Tell whether a page of another site sent a request, by the headers of its browser.
 
     Args:
         origin: header of that name (the Fetch standard, "Origin header").
         host: header of that name.
-        fetch_site: header ``Sec-Fetch-Site``; ``none`` is what a person typed.
+        fetch_site: header ``Sec-Fetch-Site``; ``none`` where a person typed the URL.
     """
     if fetch_site not in (None, "same-origin", "none"):
         return True

@@ -1,4 +1,4 @@
-"""Folders that are ours alone: what lies there is run or believed, so that nobody else may put anything into them."""
+"""Folders that are ours alone: their files are run or trusted, so that nobody else may put anything into them."""
 
 import os
 import pwd
@@ -11,11 +11,11 @@ PRIVATE = 0o700
 
 
 class FolderError(Exception):
-    """A folder may be another user's; the message says whose, and what to do."""
+    """A folder may belong to another user; the message says to whom, and what to do."""
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder of a predictable name in a place that others can write to, such as ``/tmp``, or take it over.
+    """Make a folder with a predictable name below one that others can write to, such as ``/tmp``, or take it over.
 
     Raises:
         FolderError: it is not ours alone.
@@ -30,10 +30,10 @@ def make_private(folder: Path) -> None:
 
 
 def check_private(folder: Path) -> None:
-    """Raise unless a folder, where it is there, is ours and nobody else can write into it or put another in its place.
+    """Raise unless a folder is missing, or is ours and nobody else can write into it or replace it.
 
     Raises:
-        FolderError: somebody can.
+        FolderError: it is not ours alone.
     """
     try:
         status = folder.lstat()
@@ -51,10 +51,10 @@ def check_private(folder: Path) -> None:
 
 
 def make_run_folder(folder: Path) -> None:
-    """Make the folder of a run, with its logs and data, for its owner alone; one that is there and ours is tightened.
+    """Make the folder of a run for its owner alone, or restrict an existing one of ours.
 
     Raises:
-        FolderError: it belongs to a user who has nothing to do with this checkout.
+        FolderError: it belongs neither to root, to this user nor to the owner of this checkout.
         OSError: it cannot be made.
     """
     folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def make_run_folder(folder: Path) -> None:
 
 
 def check_all(settings: Settings) -> None:
-    """Check every folder of predictable name that a command may read, before it reads anything.
+    """Check every folder with a predictable name that a command may read, before it reads anything.
 
     Raises:
         FolderError: one is not ours alone.
@@ -76,13 +76,13 @@ def check_all(settings: Settings) -> None:
 
 
 def readable_by_others(settings: Settings) -> list[Path]:
-    """Return the files with secrets or data that others than their owner can read."""
+    """Return the files with secrets or data that users other than their owner can read."""
     paths = (ROOT / ".env", settings.model_store / "registry.json", settings.run_dir)
     return [path for path in paths if path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
 
 
 def _check_owner(run_dir: Path) -> None:
-    """Raise if a folder is of a user who has nothing to do with this checkout."""
+    """Raise ``FolderError`` unless a folder belongs to root, to this user or to the owner of this checkout."""
     owner = run_dir.stat().st_uid
     if owner not in (0, os.geteuid(), ROOT.stat().st_uid):
         raise FolderError(f"{run_dir} belongs to {_user(owner)}, whose files would be run as ours: set MARLOOP_RUN_DIR")
@@ -99,10 +99,10 @@ def _check_parent(parent: Path, folder: Path) -> None:
 
 
 def superusers(uid_map: Path = Path("/proc/self/uid_map")) -> set[int]:
-    """Return root, and the number that stands for the machine's root in a user namespace which does not have it.
+    """Return root's user id, and the one that stands for the machine's root in a user namespace without it.
 
     Args:
-        uid_map: which users of the machine this process's namespace has.
+        uid_map: file of the machine's users that this process's namespace has.
     """
     try:
         ranges = [[int(part) for part in line.split()] for line in uid_map.read_text().splitlines()]

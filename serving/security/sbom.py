@@ -1,10 +1,10 @@
-"""What runs here, as a bill of materials (CycloneDX 1.5) for scanners: packages of Python and Debian, TorchServe's jar.
+"""A bill of materials (CycloneDX 1.5) for scanners: packages of Python and Debian, and TorchServe's jar.
 
     docker compose run --rm --no-deps exporter python -m serving sbom > sbom.json
     trivy sbom sbom.json
 
-TorchServe's jar holds its Java libraries unpacked, so that scanners of files do not know them; netty alone tells its
-version in there.
+TorchServe's jar holds its Java libraries unpacked, so that scanners of files do not recognize them. Only netty names
+its version there.
 """
 
 import json
@@ -21,11 +21,7 @@ NETTY = "META-INF/io.netty.versions.properties"
 
 
 def bill_of_materials(jar: Path) -> str:
-    """Return the document.
-
-    Args:
-        jar: TorchServe's frontend.
-    """
+    """Return the document; ``jar`` is TorchServe's frontend."""
     urls = sorted({*python_packages(distributions()), *debian_packages(), *java_libraries(jar)})
     components = [component(url) for url in urls]
     document = {"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "components": components}

@@ -1,1 +1,1 @@
-"""Parts of the service in the background: started, looked after, told of."""
+"""Parts of the service in the background: started, supervised, reported."""

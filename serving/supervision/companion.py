@@ -16,16 +16,16 @@ START_TIMEOUT = 90.0  # s; on a busy machine, what the monitor imports takes lon
 
 
 class CompanionError(Exception):
-    """It did not start; the message has the end of its log."""
+    """A companion did not start; the message has the end of its log."""
 
 
 @dataclass(frozen=True)
 class Companion:
-    """One such service.
+    """A service that runs beside a host.
 
     Attributes:
-        name: of its log.
-        command: behind ``python -m``; must take ``--run-dir``, by which copies on one machine are told apart.
+        name: also that of its log.
+        command: behind ``python -m``; must take ``--run-dir``, which distinguishes copies on one machine.
         url: answers 200 when it runs.
     """
 
@@ -62,48 +62,44 @@ class Companion:
         return began
 
     def answers(self) -> bool:
-        """Whether it answers."""
+        """Tell whether its URL answers 200."""
         try:
             return httpx.get(self.url, timeout=5, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 
     def stop(self, settings: Settings) -> int:
-        """End it.
-
-        Returns:
-            How many processes were ended.
-        """
-        found = self.find(settings)
+        """End it, and return the number of ended processes."""
+        process = self.find(settings)
         Supervisor(settings).stop(self.name)
-        left = self.find(settings)
-        end([left] if left else [])  # one that no supervisor knows
-        return 1 if found else 0
+        unsupervised = self.find(settings)
+        end([unsupervised] if unsupervised else [])
+        return 1 if process else 0
 
     def find(self, settings: Settings) -> psutil.Process | None:
-        """Its process for these settings; None if there is none."""
-        wanted = self.arguments(settings)[1:]
-        return next((process for process, command in commands() if command[1:] == wanted and runs(process)), None)
+        """Return its process for these settings; None if there is none."""
+        arguments = self.arguments(settings)[1:]
+        return next((process for process, command in commands() if command[1:] == arguments and runs(process)), None)
 
     def log(self, settings: Settings) -> Path:
-        """Where it writes."""
+        """Return its log file."""
         return settings.run_dir / f"{self.name}.log"
 
     def arguments(self, settings: Settings) -> list[str]:
-        """Its command line."""
+        """Return its command line."""
         return [sys.executable, "-m", *self.command, "--run-dir", str(settings.run_dir.resolve())]
 
 
 def exporter(settings: Settings) -> Companion:
-    """The exporter of the workers' metrics."""
+    """Return the exporter of the workers' metrics."""
     return Companion("exporter", ("serving", "exporter"), f"{settings.exporter_url}/healthz")
 
 
 def management(settings: Settings) -> Companion:
-    """The port that stands before TorchServe's management."""
+    """Return the port that guards TorchServe's management."""
     return Companion("management", ("serving", "management"), f"{settings.management_url}/healthz")
 
 
 def monitor(settings: Settings) -> Companion:
-    """The monitor, a package of its own."""
+    """Return the monitor, a package of its own."""
     return Companion("monitor", ("monitoring", "serve"), f"{settings.monitor_url}/healthz")

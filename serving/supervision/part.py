@@ -1,7 +1,7 @@
-"""Become a part of the service: ``python -I serving/supervision/part.py FILE``, what its supervisor calls.
+"""``python -I serving/supervision/part.py FILE``: becomes a part of the service; its supervisor calls this.
 
-The file has the command and the environment of whoever started it last, so that neither passes through the quoting of a
-configuration. It alone may read it, since an environment can hold secrets. Nothing but the standard library is loaded.
+The file has the command and the environment of the last start, so that neither passes through the quoting of a
+configuration. Only its owner may read it, since an environment can hold secrets. Only the standard library is loaded.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def become(file: Path) -> None:
-    """Replace this process by the part's command; returns only by an error."""
+    """Replace this process by the part's command; return only by an error."""
     part = json.loads(file.read_bytes())
     os.chdir(part["folder"])
     os.execve(part["command"][0], part["command"], part["environment"])

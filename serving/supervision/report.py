@@ -1,4 +1,4 @@
-"""What ``make status`` says of the parts: whether they run, answer, and are looked after."""
+"""State of the parts for ``make status``: whether they run, answer, and are supervised."""
 
 import time
 from collections.abc import Sequence
@@ -14,25 +14,22 @@ OLD_BEAT = 30.0  # s; a watcher that looks at hung parts takes some
 
 @dataclass(frozen=True)
 class Part:
-    """What a part does, in words.
+    """State of a part in words.
 
     Attributes:
-        name: of the part.
-        told: what it does.
-        good: whether that is as it should be.
+        good: whether it is as it should be.
     """
 
     name: str
-    told: str
+    summary: str
     good: bool
 
 
 def parts(settings: Settings, names: Sequence[str], companions: Sequence[Companion]) -> list[Part]:
-    """Return what the parts of serving do: supervisor, watcher, and those of a host.
+    """Return the state of the supervisor, or of the watcher, a host's own parts and its companions.
 
     Args:
-        names: of the host's own parts.
-        companions: what runs beside it.
+        names: those of the host's own parts.
     """
     try:
         supervised = {state.name for state in Supervisor(settings).states()}
@@ -45,31 +42,31 @@ def parts(settings: Settings, names: Sequence[str], companions: Sequence[Compani
 
 
 def part(settings: Settings, name: str) -> Part:
-    """Return what one part does."""
+    """Return the state of a part."""
     try:
         state = Supervisor(settings).state(name)
     except SupervisorError as error:
         return Part(name, str(error), False)
     if state is None:
         return Part(name, "does not run: `make up` starts it", False)
-    return Part(name, _told(settings, state), state.state in ("RUNNING", "STARTING"))
+    return Part(name, _summary(settings, state), state.state in ("RUNNING", "STARTING"))
 
 
 def _companion(settings: Settings, companion: Companion) -> Part:
-    found = part(settings, companion.name)
-    if found.good and not companion.answers():
-        return Part(companion.name, f"{found.told}, but does not answer", False)
-    return found
+    state = part(settings, companion.name)
+    if state.good and not companion.answers():
+        return Part(companion.name, f"{state.summary}, but does not answer", False)
+    return state
 
 
 def _watcher(settings: Settings) -> Part:
-    found, age = part(settings, WATCHER), Supervisor(settings).beat_age()
-    if found.good and (age is None or age > OLD_BEAT):
-        return Part(WATCHER, f"{found.told}, but has not looked for {age or 0:.0f} s: kill it", False)
-    return found
+    state, age = part(settings, WATCHER), Supervisor(settings).beat_age()
+    if state.good and (age is None or age > OLD_BEAT):
+        return Part(WATCHER, f"{state.summary}, but has not looked for {age or 0:.0f} s: kill it", False)
+    return state
 
 
-def _told(settings: Settings, state: State) -> str:
+def _summary(settings: Settings, state: State) -> str:
     if state.state in ("RUNNING", "STARTING"):
         return f"runs for {max(0.0, time.time() - state.since):.0f} s, process {state.pid}"
     log = settings.run_dir / f"{state.name}.log"

@@ -1,8 +1,8 @@
 """The supervisor of one run: supervisord, which starts its parts anew when they end, and rotates their logs.
 
-One runs for each run folder, as long as it has parts. A part that ends within ``SETTLED`` seconds is started again
-after 1, 2, 3, … seconds, and given up after ``TRIES`` times; one that ends later is started again at once. A watcher of
-ours runs beside the parts and kills those that run but do not answer (``serving/supervision/watcher.py``).
+One runs for each run folder that has parts. A part that ends within ``SETTLED`` seconds is started again after 1, 2, 3,
+… seconds, and given up after ``TRIES`` times; one that ends later is started again at once. A watcher of ours runs
+beside the parts and kills those that run but do not answer (``serving/supervision/watcher.py``).
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from serving.processes import commands, end, environment, kill, left_of, runs, s
 from serving.security.folders import make_private, make_run_folder
 from serving.settings import ROOT, Settings
 
-SETTLED = 15  # s that a part must run until its start counts as done
+SETTLED = 15  # s that a part must run until it counts as started
 TRIES = 5
 START_TIMEOUT = 30.0  # s for supervisord itself
 ANSWER_TIMEOUT = 40.0  # s for one of its answers, which may wait until a part has ended
@@ -44,14 +44,13 @@ class SupervisorError(Exception):
 
 @dataclass(frozen=True)
 class State:
-    """What a part does.
+    """State of a part.
 
     Attributes:
-        name: of the part.
         state: RUNNING, STARTING, BACKOFF (between two attempts), FATAL (given up), STOPPING, STOPPED or EXITED.
         pid: 0 if it does not run.
-        since: seconds since the epoch when it was last started.
-        why: the last attempt failed; empty if it did not.
+        since: time of its last start, s since the epoch.
+        why: reason why the last attempt failed; empty if it did not.
     """
 
     name: str
@@ -62,7 +61,7 @@ class State:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, or will without anybody's help."""
+        """Whether it runs, or will run without help."""
         return self.state in ("RUNNING", "STARTING", "BACKOFF")
 
 
@@ -71,8 +70,8 @@ class Supervisor:
 
     Args:
         settings: name the folder.
-        foreground: whether it is the first process of a container, whose run folder may be a volume: what it writes,
-            secrets of the environment among it, then lies in the temporary folder.
+        foreground: whether it is the first process of a container. The run folder may then be a volume, so its own
+            files, which hold secrets of the environment, lie in the temporary folder.
     """
 
     def __init__(self, settings: Settings, foreground: bool = False) -> None:
@@ -86,11 +85,10 @@ class Supervisor:
         """Start a part unless it runs.
 
         Args:
-            name: of the part.
             command: the program, with its path, and its arguments.
-            log: takes what it prints.
-            url: answers, whatever it says, as long as the part is not hung.
-            variables: of its environment, beside the settings and what this process has.
+            log: file of its output.
+            url: answers with any status as long as the part does not hang.
+            variables: added to its environment, which has the settings and this process's variables.
 
         Returns:
             Whether it was started now.
@@ -111,11 +109,7 @@ class Supervisor:
             return True
 
     def stop(self, *names: str) -> None:
-        """End parts at once and forget them; the supervisor ends with the last one. One that is not there is left out.
-
-        Args:
-            names: of the parts.
-        """
+        """End parts at once and forget them, missing ones too; the supervisor ends with the last one."""
         with self._alone():
             if self.find() is None:
                 for name in names:
@@ -129,11 +123,11 @@ class Supervisor:
                     self._remove(name)
                 if not self.parts():
                     self._shut_down()
-            except SupervisorError:  # it hangs: whoever called looks for what is left of the part
+            except SupervisorError:  # it hangs: the caller looks for the processes that are left
                 self._kill()
 
     def end(self) -> None:
-        """End it with all its parts, whatever state they are in."""
+        """End it with all its parts, in whatever state they are."""
         with self._alone():
             if self.find() is not None:
                 try:
@@ -144,7 +138,7 @@ class Supervisor:
                 self._forget(name)
 
     def states(self) -> list[State]:
-        """What its parts do, the watcher among them; empty where no supervisor runs.
+        """Return the states of its parts and of the watcher; empty where no supervisor runs.
 
         Raises:
             SupervisorError: it does not answer.
@@ -157,25 +151,25 @@ class Supervisor:
             raise
 
     def state(self, name: str) -> State | None:
-        """What a part does; None if it is not known."""
+        """Return the state of a part; None if there is no such part."""
         return next((state for state in self.states() if state.name == name), None)
 
     def parts(self) -> dict[str, str]:
-        """The parts that were started and not stopped, each with the URL by which it is known to be alive."""
+        """Return the parts that were started and not stopped, each with the URL that shows that it is alive."""
         files = sorted(self.folder.glob("*.json"))
         return {file.stem: str(json.loads(file.read_bytes())["url"]) for file in files}
 
     def beat_age(self) -> float | None:
-        """Seconds since the watcher last looked; None if it never did."""
+        """Return the seconds since the watcher last looked; None if it never did."""
         with contextlib.suppress(FileNotFoundError):
             return time.time() - (self.folder / BEAT).stat().st_mtime
         return None
 
     def find(self) -> psutil.Process | None:
-        """Its process; None if there is none."""
+        """Return its process; None if there is none."""
         mark = str(self._config)
-        found = (one for one, command in commands() if "supervisor.supervisord" in command and mark in command)
-        return next((process for process in found if runs(process)), None)
+        supervisors = (process for process, line in commands() if "supervisor.supervisord" in line and mark in line)
+        return next((process for process in supervisors if runs(process)), None)
 
     def become(self, name: str, command: Sequence[str], url: str, farewell: Sequence[str] = ()) -> None:
         """Replace this process by a supervisor with one part, whose output is its own: for containers.
@@ -192,13 +186,13 @@ class Supervisor:
         os.execve(supervisord[0], supervisord, environment(self._settings, {}))
 
     def shut_down(self) -> None:
-        """Ask it to end with all its parts, without waiting: for one of these."""
+        """Ask it to end with all its parts, without waiting; one of these may call it."""
         self._call("shutdown")
 
     def write_part(
         self, name: str, command: Sequence[str], log: Path | None, url: str, variables: Mapping[str, str]
     ) -> None:
-        """Write what supervisord and ``serving/supervision/part.py`` know of a part."""
+        """Write the files of a part, for supervisord and for ``serving/supervision/part.py``."""
         file = self.folder / f"{name}.json"
         environ = environment(self._settings, variables)
         content = {"command": list(command), "folder": str(ROOT), "environment": environ, "url": url}
@@ -228,7 +222,7 @@ class Supervisor:
             time.sleep(0.05)
 
     def _kill(self) -> None:
-        """Kill it with its parts: one that is only about to become Java would be found by nobody."""
+        """Kill it with its parts: nobody else would find a part that is about to become Java."""
         if process := self.find():
             kill([process, *process.children(recursive=True)])
 
@@ -292,7 +286,7 @@ class Supervisor:
                 "umask": f"{mask:03o}",
                 "directory": ROOT,
                 "nocleanup": "true",
-                **({"user": "root"} if os.getuid() == 0 else {}),  # said, since it warns otherwise
+                **({"user": "root"} if os.getuid() == 0 else {}),  # it warns where no user is set
             },
             "unix_http_server": {"file": self._socket, "chmod": "0600"},
             "rpcinterface:supervisor": {
@@ -301,7 +295,7 @@ class Supervisor:
             "include": {"files": "*.conf"},
         }
         log = None if foreground else self._settings.run_dir / f"{WATCHER}.log"
-        # The watcher ends first, as the one whose number is highest.
+        # The part with the highest priority number ends first.
         last = {"autostart": "true", "priority": 1000, "stopwaitsecs": FAREWELL}
         text = _sections(sections) + _program(WATCHER, watcher, log, last)
         self._config.write_text(text)
@@ -335,9 +329,9 @@ class _Transport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        """Return a connection to the socket, whatever the host is called."""
+        """Return a connection to the socket; the host is ignored."""
         connection = SocketConnection(self._path, ANSWER_TIMEOUT)
-        self._connection = (host, connection)  # what is closed in the end
+        self._connection = (host, connection)  # the base class closes it
         return connection
 
 

@@ -1,9 +1,9 @@
 """``python -m serving.supervision.watcher``: kills a part that runs but hangs, so that its supervisor starts it anew.
 
-A part is asked for something that needs no worker and no database. Any answer will do; one that is late counts as none.
-Hung is a part that answered before and has not for ``SILENCE`` seconds; one that starts has more time. A busy machine
-ends nothing: neither do the seconds count in which this process itself did not get to run, nor those in which the part
-waited for a core, as Linux counts them (``/proc/PID/task/TID/schedstat``).
+A part is asked for a page that needs no worker and no database. Any answer will do; one that is late counts as none.
+A part hangs if it answered before and has not for ``SILENCE`` seconds; one that starts has more time. A busy machine
+ends no part. Seconds in which this process did not get to run do not count, nor those in which the part waited for a
+core, as Linux counts them (``/proc/PID/task/TID/schedstat``).
 """
 
 import argparse
@@ -30,23 +30,22 @@ from serving.supervision.supervisor import BEAT, WATCHER, SocketConnection, Stat
 
 logger = logging.getLogger("watcher")
 INTERVAL = 1.0  # s
-PATIENCE = 4.0  # s that one answer is waited for
+PATIENCE = 4.0  # s until an answer is given up
 SILENCE = 8.5  # s; two questions fit in, and within 15 s a part is ended and back
 FAILURES = 2
 STARTING = 120.0  # s that a part has until its first answer
-LATE = 2.0  # s beyond the pause between two looks, or beyond the questions' time: so long this process did not run
+LATE = 2.0  # s beyond the pause between two looks, or beyond PATIENCE, that this process did not run
 
 
 @dataclass(frozen=True)
 class Life:
-    """What is known of a running part.
+    """History of a running part.
 
     Attributes:
-        pid: of its process.
-        heard: when it last answered, by the clock; at first when it was first seen.
-        failures: questions since then.
+        heard: clock's time of its last answer, or of the first look at it.
+        failures: unanswered questions since then.
         started: whether it has ever answered.
-        delays: s that each of its threads had waited for a core at the first of these failures.
+        delays: s that each of its threads had waited for a core at the first of these failures, by thread id.
     """
 
     pid: int
@@ -56,7 +55,7 @@ class Life:
     delays: Mapping[int, float] = field(default_factory=dict)
 
     def hangs(self, now: float, delays: Mapping[int, float]) -> bool:
-        """Whether it has been silent for too long, but for what one of its threads waited for a core meanwhile."""
+        """Tell whether it is silent for too long, less the longest time that one of its threads waited for a core."""
         silence = now - self.heard
         if self.failures < FAILURES or not self.started:
             return self.failures >= FAILURES and silence > STARTING
@@ -68,10 +67,9 @@ class Watch:
     """Looks at the parts of a supervisor.
 
     Args:
-        supervisor: whose parts they are.
-        ask: whether a URL answers.
-        clock: seconds, never set back.
-        delays: s that each thread of a process has waited for a core.
+        ask: returns whether a URL answers.
+        clock: a monotonic clock in s.
+        delays: returns the s that each thread of a process has waited for a core.
     """
 
     def __init__(
@@ -87,7 +85,7 @@ class Watch:
         self._looked = clock()
 
     def look(self) -> list[str]:
-        """Ask every part once, and kill those that hang; returns their names."""
+        """Ask every part once, kill those that hang, and return their names."""
         states = {state.name: state for state in self._supervisor.states() if state.pid and state.name != WATCHER}
         urls = {name: url for name, url in self._supervisor.parts().items() if name in states}
         begun = self._clock()
@@ -104,23 +102,23 @@ class Watch:
         return hung
 
     def _life(self, state: State, answered: bool, now: float) -> Life:
-        known = self._lives.get(state.name)
-        if known is None or known.pid != state.pid:
-            known = Life(state.pid, now)
+        life = self._lives.get(state.name)
+        if life is None or life.pid != state.pid:
+            life = Life(state.pid, now)
         if answered:
             return Life(state.pid, now, started=True)
-        delays = known.delays if known.failures else self._delays(state.pid)
-        return replace(known, failures=known.failures + 1, delays=delays)
+        delays = life.delays if life.failures else self._delays(state.pid)
+        return replace(life, failures=life.failures + 1, delays=delays)
 
     def _excuse(self, late: float) -> None:
-        """Take seconds in which this process did not run off everybody's silence, and count failures anew."""
+        """Subtract seconds in which this process did not run from every silence, and count failures anew."""
         if late > LATE:
             lives = self._lives.items()
             self._lives = {name: replace(life, heard=life.heard + late, failures=0) for name, life in lives}
 
 
 def answers(url: str, patience: float = PATIENCE) -> bool:
-    """Whether a URL answers in time, whatever it says; ``unix:/path`` is a socket that is asked for ``/ping``."""
+    """Tell whether a URL answers in time, with any status; ``unix:/path`` is a socket that is asked for ``/ping``."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         connection: http.client.HTTPConnection = SocketConnection(Path(parts.path), patience)
@@ -139,11 +137,10 @@ def answers(url: str, patience: float = PATIENCE) -> bool:
 
 
 def watch_forever(supervisor: Supervisor, end_with_parts: bool) -> None:
-    """Look every second as long as the supervisor lives, whose child this process is, and leave a trace of each look.
+    """Look every second as long as the supervisor lives, whose child this process is, and touch a file at each look.
 
     Args:
-        supervisor: whose parts are looked at.
-        end_with_parts: whether it shall end when a part is given up, so that whoever runs it can start it anew.
+        end_with_parts: whether the supervisor ends when a part is given up, so that its caller can start it anew.
     """
     parent, process = os.getppid(), supervisor.find()
     if process is None or process.pid != parent:  # it was killed while this process started, and left it to another
@@ -162,7 +159,7 @@ def watch_forever(supervisor: Supervisor, end_with_parts: bool) -> None:
 
 
 def scheduling_delays(pid: int) -> dict[int, float]:
-    """Return the seconds that each thread of a process has waited for a core; none where the system does not say."""
+    """Return the seconds that each thread of a process has waited for a core; empty on a system without schedstat."""
     delays: dict[int, float] = {}
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended

@@ -74,7 +74,7 @@ def archives(store: Path, tmp_path: Path) -> list[Path]:
         (folder / "reviews.mar").write_bytes(of_texts(tmp_path / "graphs"))
     register_echo(folder, "chat", slots=2, room=2, seconds=0)
     names = (archive.CONTRACT, archive.MANIFEST)  # of linear too, which is served beside it
-    renamed = {name: archive.read(FORMER, name).replace(b'"linear"', b'"former"') for name in names}
+    renamed = {name: archive.read_file(FORMER, name).replace(b'"linear"', b'"former"') for name in names}
     (folder / "former.mar").write_bytes(archive.rewritten(FORMER.read_bytes(), renamed))
     return sorted(folder.glob("*.mar"))
 
@@ -85,7 +85,7 @@ def test_archives_run_on_a_stock_torchserve_with_only_their_own_requirements(
     contracts = [archive.read_contract(path) for path in archives]
     # The former archive wants the same packages, in the versions of its time.
     present = [path for path in archives if path.stem != "former"]
-    lines = {line for path in present for line in archive.read(path, archive.REQUIREMENTS).decode().split()}
+    lines = {line for path in present for line in archive.read_file(path, archive.REQUIREMENTS).decode().split()}
     venv = stock(sorted(lines))
 
     config = tmp_path / "config.properties"

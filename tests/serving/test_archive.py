@@ -53,10 +53,10 @@ def test_a_file_its_content_and_its_folder_tell_the_same(content: bytes, path: P
         assert archive.read_contract(form) == contract_of_doubling()
         assert archive.read_config(form) == CONFIG
         assert archive.entry_point(form) == "tabular"
-        assert archive.read(form, "assets/words.txt") == b"words"
-        assert archive.read(form, archive.REQUIREMENTS) == b"numpy==2.0\nmsgspec==0.1\n"
+        assert archive.read_file(form, "assets/words.txt") == b"words"
+        assert archive.read_file(form, archive.REQUIREMENTS) == b"numpy==2.0\nmsgspec==0.1\n"
         with pytest.raises(ArchiveError, match=r"absent\.txt"):
-            archive.read(form, "absent.txt")
+            archive.read_file(form, "absent.txt")
 
 
 def damages(content: bytes) -> Iterator[bytes]:
@@ -131,17 +131,17 @@ def test_other_settings_change_nothing_else(content: bytes) -> None:
     assert archive.read_config(changed) == CONFIG | {"batchSize": 1}
     assert sorted(archive.names(changed)) == sorted(archive.names(content))
     for name in set(archive.names(content)) - {archive.CONFIG}:
-        assert archive.read(changed, name) == archive.read(content, name)
+        assert archive.read_file(changed, name) == archive.read_file(content, name)
 
 
 def test_another_handler_serves_the_same_model_or_none(content: bytes) -> None:
     changed = archive.with_handler(content, HANDLER)
     assert archive.entry_point(changed) == HANDLER.stem
-    assert archive.read(changed, HANDLER.name) == HANDLER.read_bytes()
-    assert archive.read(changed, "model.onnx") == b"graph"
+    assert archive.read_file(changed, HANDLER.name) == HANDLER.read_bytes()
+    assert archive.read_file(changed, "model.onnx") == b"graph"
     alone = archive.handler_alone(content, HANDLER, "handle")
     assert set(archive.names(alone)) == {archive.MANIFEST, archive.CONFIG, archive.REQUIREMENTS, HANDLER.name}
-    assert f'"{HANDLER.name}:handle"'.encode() in archive.read(alone, archive.MANIFEST)
+    assert f'"{HANDLER.name}:handle"'.encode() in archive.read_file(alone, archive.MANIFEST)
     assert archive.read_config(alone) == CONFIG
 
 

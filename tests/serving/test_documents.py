@@ -56,12 +56,12 @@ def test_numbers_of_numpy_and_large_ones_are_kept() -> None:
 
 def test_what_its_type_does_not_take_is_not_written_and_the_old_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    documents.write(path, Run(1.0, [2.0]), Run)
+    documents.write_json(path, Run(1.0, [2.0]), Run)
     with pytest.raises(
         DocumentError, match=r"run\.json is not written: .*Expected `float`, got `null` - at `\$\.curve"
     ):
-        documents.write(path, Run(1.0, [math.nan]), Run)
-    assert documents.read(path, Run) == Run(1.0, [2.0])
+        documents.write_json(path, Run(1.0, [math.nan]), Run)
+    assert documents.read_json(path, Run) == Run(1.0, [2.0])
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
 
 
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
     with pytest.raises(DocumentError, match=r"run\.json is damaged: "):
-        documents.read(path, Run)
+        documents.read_json(path, Run)
 
 
 def test_a_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:

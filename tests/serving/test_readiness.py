@@ -140,7 +140,7 @@ class Hashing:
         monkeypatch.setattr(registry, "verify", count)
 
     def read(self) -> Champion | Readiness:
-        return self.champions.read()["doubling"]
+        return self.champions.by_model()["doubling"]
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def pack(registry: Registry, config: str) -> Path:
 )
 def test_the_deadline_is_the_archives(registry: Registry, config: str, deadline: float) -> None:
     pack(registry, config)
-    found = Champions(registry).read()["doubling"]
+    found = Champions(registry).by_model()["doubling"]
     assert isinstance(found, Champion)
     assert found.deadline == deadline
 

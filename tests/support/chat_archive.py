@@ -78,7 +78,7 @@ def register(
     """
     assets = {"assets/chat_template.jinja": template.encode()}
     content = pack(model, CHAT, "a language model of the tests", settings, assets | dict(files or {}))
-    manifest = archive.read(content, archive.MANIFEST).replace(b'"chat.py"', json.dumps(entry_point).encode())
+    manifest = archive.read_file(content, archive.MANIFEST).replace(b'"chat.py"', json.dumps(entry_point).encode())
     store.mkdir(parents=True, exist_ok=True)
     path = store / f"{model.name}-{model.version}.mar"
     path.write_bytes(archive.rewritten(content, {archive.MANIFEST: manifest}))

@@ -154,7 +154,7 @@ class Runs:
         if self.budget.clock() >= self.until:
             raise OutOfTimeError
         run = self._train(hp)
-        documents.write(path, run, Run)
+        documents.write_json(path, run, Run)
         self.step(f"{label}: {run.test:.4f} held out, {run.train:.4f} fitted, {run.seconds:.0f} s")
         return run
 

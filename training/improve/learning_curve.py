@@ -178,7 +178,7 @@ def _run(recipe: Recipe[Any], hp: Any, folders: Folders, path: Path) -> _Run:
     evaluation = evaluate.held_out(recipe, data, output)
     run = _Run(round(time.monotonic() - started, 1), evaluation)
     path.parent.mkdir(parents=True, exist_ok=True)
-    documents.write(path, run, _Run)
+    documents.write_json(path, run, _Run)
     return run
 
 

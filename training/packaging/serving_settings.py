@@ -37,13 +37,13 @@ def choose(recipe: Recipe[Any], changes: dict[str, Any], store: Path) -> Serving
     entries = {name: entry for name, entry in _read(store / FILE).items() if name != recipe.name}
     entries |= {recipe.name: differs} if differs else {}
     store.mkdir(parents=True, exist_ok=True)
-    documents.write(store / FILE, dict(sorted(entries.items())), dict[str, dict[str, Any]])
+    documents.write_json(store / FILE, dict(sorted(entries.items())), dict[str, dict[str, Any]])
     return serving
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        entries: dict[str, dict[str, Any]] = documents.read(path, dict[str, dict[str, Any]])
+        entries: dict[str, dict[str, Any]] = documents.read_json(path, dict[str, dict[str, Any]])
     except FileNotFoundError:
         return {}
     return entries

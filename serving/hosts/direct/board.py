@@ -118,6 +118,6 @@ class Board:
             return []
 
     def ask_beside(self, versions: list[tuple[str, str]]) -> None:
-        """Have these versions served beside the champions."""
+        """Ask the workers to serve these versions beside the champions."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        documents.write(self._folder / BESIDE, versions, list[tuple[str, str]])
+        documents.write_json(self._folder / BESIDE, versions, list[tuple[str, str]])

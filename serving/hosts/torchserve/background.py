@@ -1,4 +1,4 @@
-"""TorchServe in the background: start it, bring it up to date, stop it with all that it started."""
+"""TorchServe in the background: started, brought up to date, stopped with all that it started."""
 
 import shutil
 import sys
@@ -50,25 +50,25 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
 
 
 def stop(settings: Settings) -> int:
-    """See ``Host``: also what outlived the frontend is ended."""
+    """See ``Host``: workers that outlived the frontend are ended too."""
     frontend, workers = find(settings), find_workers(settings)
     if frontend:
         drain(settings)
     Supervisor(settings).stop(PART)
-    end([process for process in [find(settings)] if process])  # one that no supervisor knows ends its workers itself
-    kill(find_workers(settings))  # whoever outlived the frontend answers nobody, and may be stopped
+    end([process for process in [find(settings)] if process])  # one without a supervisor ends its workers itself
+    kill(find_workers(settings))  # one that outlived the frontend answers nobody, and may be stopped
     if settings.metrics_dir is None:  # ours, in memory
         shutil.rmtree(settings.metrics, ignore_errors=True)
     return len([frontend] if frontend else []) + len(workers)
 
 
 def liveness(settings: Settings) -> str:
-    """Return the URL that the frontend answers without a worker."""
+    """Return a URL that the frontend answers without a worker."""
     return f"{settings.inference_url}/ping"
 
 
 def memory(settings: Settings) -> dict[str, float]:
-    """See ``Host``: of the frontend, and of its workers together."""
+    """See ``Host``: one figure for the frontend, and one for its workers together."""
     frontend = find(settings)
     workers = frontend.children(recursive=True) if frontend else []
     own = frontend.memory_info().rss if frontend else 0
@@ -81,7 +81,7 @@ def parts(settings: Settings) -> list[str]:
 
 
 def companions(settings: Settings) -> list[Companion]:
-    """See ``Host``: the exporter, and what guards its management."""
+    """See ``Host``: the exporter and the management port."""
     return [companion.exporter(settings), companion.management(settings)]
 
 
@@ -101,7 +101,7 @@ def _rollout(settings: Settings, client: httpx.Client, reach: Reach, say: Say) -
 
 
 def _start(settings: Settings, supervisor: Supervisor, say: Say) -> bool:
-    """Start TorchServe unless its supervisor has it; whether it was started now."""
+    """Start TorchServe unless its supervisor has it, and return whether it was started now."""
     frontend, state = find(settings), supervisor.state(PART)
     if frontend and not (state and state.alive):
         say(f"process {frontend.pid} is a TorchServe that nobody supervises: it is started anew")
@@ -113,7 +113,7 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> bool:
 
 
 def _check(settings: Settings, supervisor: Supervisor, began: bool, deadline: float, waiting: str) -> None:
-    """Raise if TorchServe, whether it was started now or before, can no longer be waited for."""
+    """Raise ``LaunchError`` if TorchServe ended, started now or before, or the deadline has passed."""
     state = supervisor.state(PART)
     if state is None or not state.alive or (began and state.state == "BACKOFF"):
         if began:

@@ -1,7 +1,7 @@
-"""Have a running TorchServe answer what it was asked and refuse the rest, before it is ended.
+"""The drain of a running TorchServe before it is ended: it answers its requests and refuses new ones.
 
 TorchServe closes every connection when it ends, and cannot stop listening before. So its workers refuse for it: each
-is signalled, answers what it has, and refuses what comes later (``handlers/http/drain.py``).
+is signalled, answers the requests that it has, and refuses later ones (``handlers/http/drain.py``).
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from serving.processes import find_workers
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 
-LIMIT = 10.0  # s that answers may take which were begun
+LIMIT = 10.0  # s for answers that were begun
 SILENCE = 2.0  # s until a frontend that does not answer is given up
-FLUSH = 0.5  # s that the last answers have on their way, which the end would cut off
+FLUSH = 0.5  # s for the last answers on their way, which the end would cut off
 
 
 def drain(settings: Settings, limit: float = LIMIT) -> bool:
     """Refuse new requests, and wait until those before are answered.
 
     Returns:
-        Whether they are, as far as can be told: the frontend answers, and each version said so in time.
+        Whether they seem to be: the frontend answers, and each version answered our last request in time.
     """
     workers = find_workers(settings)
     if not workers:
@@ -43,11 +43,11 @@ def drain(settings: Settings, limit: float = LIMIT) -> bool:
         except ManagementError:  # it hangs or has ended: there is nobody to wait for
             return False
         versions = [(name, number) for name, numbers in served.items() for number in numbers]
-        if len(workers) > len(versions):  # the batch of a second worker, which answers no question of ours
+        if len(workers) > len(versions):  # time for the batch of a second worker, which answers no question of ours
             time.sleep(DRAIN_PAUSE)
 
         def wait(version: tuple[str, str]) -> bool:
-            with contextlib.suppress(ArchiveError, KeyError):  # of a trial that no registry names: nothing to ask
+            with contextlib.suppress(ArchiveError, KeyError):  # a trial is not in the registry: no example to ask
                 ask_last(registry, client, settings.inference_url, *version, max(0.1, end - time.monotonic()))
             return time.monotonic() < end
 

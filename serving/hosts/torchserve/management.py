@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 
 SCHEME = "unix:"
-SOCKET_URL = "http://localhost"  # whose host nobody looks up
+SOCKET_URL = "http://localhost"  # httpx needs a host, which a socket ignores
 
 
 class ManagementError(Exception):
-    """TorchServe refused a request, or cannot be reached; the message has its words."""
+    """TorchServe refused a request, or cannot be reached; the message quotes it."""
 
 
 class Management:
@@ -18,9 +18,9 @@ class Management:
 
     Args:
         address: ``unix:/path`` of TorchServe's own socket, or the URL of the port that guards it.
-        client: of httpx; registering waits for workers, so its timeout must allow that. Through a socket goes a client
-            of our own with the same timeout.
-        token: that the port wants, where one is configured.
+        client: its timeout must cover the start of workers, for which registering waits. For a socket it is replaced
+            by a client with the same timeout.
+        token: for the port, where one is configured.
     """
 
     def __init__(self, address: str, client: httpx.Client, token: str = "") -> None:
@@ -30,14 +30,14 @@ class Management:
         self._headers = {"Authorization": f"Bearer {token}"} if token and path is None else {}
 
     def answers(self, patience: float) -> bool:
-        """Whether it does, within so many seconds."""
+        """Tell whether TorchServe answers; ``patience`` in s."""
         try:
             return self._client.get(f"{self._url}/models", headers=self._headers, timeout=patience).is_success
         except httpx.HTTPError:
             return False
 
     def versions(self) -> dict[str, list[str]]:
-        """Every registered model's versions, the default one first."""
+        """Return every registered model's versions, the default one first."""
         models = self._call("GET", "/models", params={"limit": 1000})["models"]
         return {model["modelName"]: self._versions_of(model["modelName"]) for model in models}
 
@@ -55,18 +55,18 @@ class Management:
         self._call("DELETE", f"/models/{name}/{version}")
 
     def describe(self, name: str, version: str) -> dict[str, Any]:
-        """What TorchServe says of one version, its workers among it."""
-        found: list[dict[str, Any]] = self._call("GET", f"/models/{name}/{version}")
-        return found[0]
+        """Return TorchServe's description of a version, with its workers."""
+        descriptions: list[dict[str, Any]] = self._call("GET", f"/models/{name}/{version}")
+        return descriptions[0]
 
     def is_ready(self, name: str, version: str) -> bool:
-        """Whether all workers of a registered version have loaded it."""
+        """Tell whether all workers of a registered version have loaded it."""
         workers = self.describe(name, version)["workers"]
         return bool(workers) and all(worker["status"] == "READY" for worker in workers)
 
     def _versions_of(self, name: str) -> list[str]:
         default = self._call("GET", f"/models/{name}")[0]["modelVersion"]
-        numbers = [found["modelVersion"] for found in self._call("GET", f"/models/{name}/all")]
+        numbers = [entry["modelVersion"] for entry in self._call("GET", f"/models/{name}/all")]
         return [default, *(number for number in numbers if number != default)]
 
     def _call(self, method: str, path: str, params: dict[str, Any] | None = None) -> Any:
@@ -81,12 +81,12 @@ class Management:
 
 
 def socket_path(address: str) -> str | None:
-    """Return the path in an address ``unix:/path``; None if it is another's."""
+    """Return the path in an address ``unix:/path``; None if it is another address."""
     return address.removeprefix(SCHEME) if address.startswith(SCHEME) else None
 
 
 def socket_client(path: str, timeout: httpx.Timeout) -> httpx.Client:
-    """Return a client whose connections go to a socket, and close with each answer: nobody need close it."""
+    """Return a client of a socket; its connections close with each answer, so that nobody need close the client."""
     return httpx.Client(transport=_SocketTransport(path), timeout=timeout, trust_env=False)
 
 
@@ -98,7 +98,7 @@ class _SocketTransport(httpx.HTTPTransport):
         self._path = path
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, once somebody listens: httpcore leaves the socket of a refused connection open."""
+        """Send a request after a trial connection, since httpcore leaves the socket of a refused connection open."""
         try:
             with socket.socket(socket.AF_UNIX) as trial:
                 trial.connect(self._path)

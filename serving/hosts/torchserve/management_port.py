@@ -1,9 +1,9 @@
-"""The management port, checked: it stands before TorchServe's socket and passes on what is allowed.
+"""The management port: it guards TorchServe's socket and passes allowed requests on.
 
-TorchServe obeys whoever reaches its management, a page in a browser among them, and runs whatever archive or folder it
-is told to load. So its own management is a socket that no other user can open. This port wants a token, or a caller on
-this machine where none is configured. It refuses pages and foreign names, and has TorchServe load only what the
-registry names.
+TorchServe obeys every caller of its management, a page in a browser among them, and runs any archive or folder that the
+caller names. So its own management is a socket that no other user can open. This port requires a token, or a caller on
+this machine where none is configured. It refuses pages and foreign host names, and lets TorchServe load only archives
+of the registry.
 """
 
 import hmac
@@ -25,16 +25,16 @@ from serving.registry import ArchiveError, Registry
 from serving.security.callers import hostname, is_foreign_page, is_loopback
 
 LARGEST_BODY = 65536  # bytes; a registration's
-IDLE = 30  # s that a caller may let a read wait
+IDLE = 30  # s until a silent caller is given up
 NAME = r"[A-Za-z0-9][\w.\-]{0,127}"  # of a model, and of a version
-ROUTES = (  # method and path of all that is passed on
+ROUTES = (  # method and path of the requests that are passed on
     r"(?:GET|OPTIONS) /",
     r"GET /api-description",
     r"(?:GET|POST) /models",
     rf"(?:GET|PUT|DELETE|OPTIONS) /models/{NAME}(?:/{NAME})?",
     rf"PUT /models/{NAME}/{NAME}/set-default",
 )
-# A registration's parameters; not among them are those that name other code: handler, runtime.
+# A registration's parameters, without those that name other code: handler, runtime.
 REGISTRATION = {
     *("url", "model_name", "initial_workers", "synchronous", "batch_size", "max_batch_delay"),
     *("response_timeout", "startup_timeout"),
@@ -55,8 +55,8 @@ class ManagementPort:
 
     Attributes:
         registry: names the archives that may be loaded.
-        torchserve: a client whose connections go to TorchServe's socket.
-        token: that callers must send as ``Authorization: Bearer …``; empty if none is configured.
+        torchserve: a client of TorchServe's socket.
+        token: callers must send it as ``Authorization: Bearer …``; empty if none is configured.
         hosts: names that callers may use for this machine, beside its addresses and ``localhost``.
     """
 
@@ -66,7 +66,7 @@ class ManagementPort:
     hosts: frozenset[str] = field(default_factory=frozenset)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request: ``/healthz`` itself, the others as TorchServe does, or with why they are refused."""
+        """Answer ``/healthz``, and any other request as TorchServe does, or with the reason why it is refused."""
         if environ["PATH_INFO"] == "/healthz":
             return _respond(start_response, HTTPStatus.OK, "text/plain", b"ok\n")
         try:
@@ -90,7 +90,7 @@ class ManagementPort:
         return self.torchserve.request(method, SOCKET_URL + path, params=params)
 
     def _checked(self, params: dict[str, str]) -> dict[str, str]:
-        """Return the parameters of a registration, if its archive is one of the registry and as it was registered."""
+        """Return the parameters of a registration, once its archive is verified as one of the registry."""
         if others := sorted(params.keys() - REGISTRATION):
             raise Refused(HTTPStatus.BAD_REQUEST, f"{', '.join(others)}: no such parameter of a registration here")
         archive = params.get("url", "")
@@ -117,7 +117,7 @@ class ManagementPort:
 def check_caller(environ: dict[str, Any], token: str, hosts: Iterable[str]) -> None:
     """Raise ``Refused`` unless the caller may manage TorchServe.
 
-    A page in a browser can have any name point to this machine, so that the ``Host`` must be one that is known.
+    A page in a browser can make any name point to this machine, so that ``Host`` must be one of ours.
     """
     host, address = environ.get("HTTP_HOST", ""), environ.get("SERVED_ADDRESS", "")
     name = hostname(host)
@@ -127,8 +127,8 @@ def check_caller(environ: dict[str, Any], token: str, hosts: Iterable[str]) -> N
     if is_foreign_page(environ.get("HTTP_ORIGIN"), host, environ.get("HTTP_SEC_FETCH_SITE")):
         raise Refused(HTTPStatus.FORBIDDEN, "no page of another site may manage TorchServe")
     if token:
-        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
-        if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+        authorization = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+        if not hmac.compare_digest(authorization, b"Bearer " + token.encode()):
             what = "this port needs the header Authorization: Bearer with the value of MARLOOP_TOKEN"
             raise Refused(HTTPStatus.UNAUTHORIZED, what)
     elif not is_loopback(environ.get("REMOTE_ADDR")):
@@ -136,7 +136,7 @@ def check_caller(environ: dict[str, Any], token: str, hosts: Iterable[str]) -> N
 
 
 def server(application: Application, address: str, port: int) -> WSGIServer:
-    """An HTTP server for the port; its ``serve_forever`` runs it.
+    """Return an HTTP server for the port; its ``serve_forever`` runs it.
 
     Raises:
         OSError: the port is taken.
@@ -145,7 +145,7 @@ def server(application: Application, address: str, port: int) -> WSGIServer:
 
 
 class _Handler(QuietHandler):
-    """Ends with a caller that sends nothing; tells at which of this machine's addresses it was called."""
+    """Gives up a silent caller, and adds the address at which this machine was called."""
 
     timeout = IDLE
 
@@ -166,7 +166,7 @@ def _parameters(environ: dict[str, Any]) -> dict[str, str]:
 
 
 def _members(environ: dict[str, Any]) -> dict[str, str]:
-    """Return the members of a JSON body as parameters, the other way in which TorchServe takes them."""
+    """Return the members of a JSON body as parameters: TorchServe accepts them there as in the query."""
     length = environ.get("CONTENT_LENGTH") or "0"
     if environ.get("HTTP_TRANSFER_ENCODING") or not length.isdecimal() or int(length) > LARGEST_BODY:
         what = f"a body needs a Content-Length of at most {LARGEST_BODY} bytes"

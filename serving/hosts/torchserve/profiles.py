@@ -1,4 +1,4 @@
-"""Two ends of serving a model, as changes to how TorchServe batches its requests.
+"""Two opposite settings for TorchServe's batches of a model's requests.
 
 The names are those of a recipe's serving settings and of the candidates that `make tune` tries.
 """

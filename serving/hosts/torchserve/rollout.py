@@ -1,9 +1,9 @@
-"""Which versions a running TorchServe serves: beside the champion, promoted, withdrawn, or as the registry says.
+"""Changes of the versions that a running TorchServe serves: one more beside the champion, promoted, withdrawn.
 
-Every change goes in an order that can be broken off anywhere. Before the registry names a new champion, that one
-answers; afterwards whatever is left to do is what ``converge`` does. So whoever is killed at whatever moment,
-``converge`` ends with one version of each model, the registry's champion. Only a version that clients go on to ask by
-its number stays beside: TorchServe drops what a version has not answered at the moment of its removal.
+Every change has an order that can be broken off anywhere. A new champion answers before the registry names it; the
+steps after that are those of ``converge``. So, whichever process is killed at whatever moment, ``converge`` ends with
+one version of each model, the registry's champion. Only a version that clients still request by its number stays
+beside, since TorchServe drops the requests that a version has not answered when it is removed.
 """
 
 import contextlib
@@ -20,22 +20,21 @@ from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import LONGEST, ask
 from serving.registry import ArchiveError, Registry, Version, version_of
 
-PATIENCE = 10.0  # s that management is waited for where it is only asked whether it answers
+PATIENCE = 10.0  # s for an answer of the management, where the question is only whether it answers
 DRAIN_PAUSE = 1.0  # s
-DRAIN_PAUSES = 5  # in which somebody asks for the version; then it stays
+DRAIN_PAUSES = 5  # with requests for the version in each, it stays
 REQUESTS = "ts_inference_requests_total"  # TorchServe's: by model and by the version that a request names
-DRAIN_LIMIT = 300.0  # s that the answers of a language model may take which it had begun
+DRAIN_LIMIT = 300.0  # s for answers that a language model has begun
 RUNNING = "X-Running-Requests"  # of handlers.language.handler
 
 
 class TorchServeRollout:
-    """Changes what one running TorchServe serves. One change at a time, on this machine: the others wait.
+    """Changes the versions that a running TorchServe serves. One change at a time, on this machine: the others wait.
 
     Args:
         registry: names the champions; a lock in its folder orders the changes of all processes.
-        management: of the running TorchServe.
-        drain: is called with a model and an old version, which gets no new requests but those that name it, and
-            returns when it has answered those that it had: True, or False if it is still asked.
+        drain: takes a model and an old version, which gets only new requests that name it. It returns True when the
+            version has answered its requests, or False if it still gets new ones.
     """
 
     def __init__(
@@ -48,11 +47,11 @@ class TorchServeRollout:
         self._registry, self._management, self._drain, self._say = registry, management, drain, say
 
     def answers(self) -> bool:
-        """Whether its management does, soon."""
+        """Tell whether its management answers within ``PATIENCE``."""
         return self._management.answers(PATIENCE)
 
     def beside(self, name: str, number: str) -> None:
-        """See ``Rollout``: its workers load it under its number."""
+        """See ``Rollout``: workers load the version under its number."""
         with alone(self._registry), _explained(f"{name} {number} cannot be served beside the champion"):
             serving = self._management.versions().get(name, [])
             if not serving:
@@ -60,14 +59,14 @@ class TorchServeRollout:
             self._load(name, number, serving)
 
     def withdraw(self, name: str, number: str) -> None:
-        """See ``Rollout``: it is drained, then removed."""
+        """See ``Rollout``: the version is drained, then removed."""
         with alone(self._registry), _explained(f"{name} {number} cannot be withdrawn"):
             served = number in self._management.versions().get(name, [])
             if served and champion_number(self._registry, name) != number:
                 self._remove(name, number)
 
     def promote(self, name: str, number: str) -> str:
-        """See ``Rollout``: once the registry names the new champion, the rest of the way is left to ``converge``."""
+        """See ``Rollout``: once the registry names the new champion, ``converge`` can do the rest."""
         with alone(self._registry), _explained(f"{name} {number} cannot be promoted"):
             former = champion_number(self._registry, name)
             serving = self._management.versions().get(name, [])
@@ -77,7 +76,7 @@ class TorchServeRollout:
             return former
 
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
-        """See ``Rollout``: what a version has not answered when it is removed would be lost, so it is drained first."""
+        """See ``Rollout``: a version is drained before it is removed, since its unanswered requests would be lost."""
         with alone(self._registry), _explained("TorchServe cannot be brought up to date"):
             served = self._management.versions()
 
@@ -85,7 +84,7 @@ class TorchServeRollout:
                 serving = served.get(name, [])
                 with _explained(f"{name} cannot be brought up to date"):
                     self._load(name, number, serving)
-                    self._serve(name, number, serving, [kept for model, kept in keep if model == name])
+                    self._serve(name, number, serving, [version for model, version in keep if model == name])
 
             bring_up_to_date(self._registry, bring, self._say)
 
@@ -95,18 +94,18 @@ class TorchServeRollout:
         if number in serving:
             if serving[0] == number or self._management.is_ready(name, number):
                 return
-            self._management.unregister(name, number)  # whoever registered it was killed meanwhile, or its workers die
+            self._management.unregister(name, number)  # its registration was broken off, or its workers die
         archive = self._registry.verify(version).name
         try:
             self._management.register(archive)
         except ManagementError:
             with contextlib.suppress(ManagementError):
-                self._management.unregister(name, number)  # what may be left of it
+                self._management.unregister(name, number)  # a part may be registered
             raise
         self._say(f"registered {name} {number}")
 
     def _serve(self, name: str, number: str, serving: Sequence[str], keep: Collection[str] = ()) -> None:
-        """Make a loaded version the default, and remove what was served before."""
+        """Make a loaded version the default, and remove the former ones."""
         if serving and serving[0] != number:
             self._management.set_default(name, number)
         for old in serving:
@@ -129,24 +128,22 @@ def connect(
     say: Callable[[str], None] = lambda text: None,
     metrics_url: str = "",
 ) -> TorchServeRollout:
-    """The rollout of a running TorchServe.
+    """Return the rollout of a running TorchServe.
 
     Args:
-        registry: names the champions.
-        management: of that TorchServe, patient enough for a model to load: ``host.TIMEOUT``.
-        inference_url: of the inference port.
-        client: of httpx, which asks the versions that go.
-        metrics_url: of the metrics port, which counts who asks for a version; empty if it cannot be reached.
+        management: with a timeout that covers the loading of a model: ``host.TIMEOUT``.
+        client: asks the versions that go.
+        metrics_url: of the metrics port, which counts the requests for a version; empty if it cannot be reached.
     """
     return TorchServeRollout(registry, management, partial(drain, registry, client, inference_url, metrics_url), say)
 
 
 def drain(registry: Registry, client: httpx.Client, url: str, metrics_url: str, name: str, number: str) -> bool:
-    """Wait until a version has answered what it was asked; returns whether it is asked no longer.
+    """Wait until a version has answered its requests, and return whether it gets no new ones.
 
-    A worker answers in order, so that an answer to a request of ours comes after those of all before it. The pause is
-    for a request that the frontend was just handing over, and for a second worker's batch. A language model answers
-    many at once and says itself how many; one that is asked by its version all the time is left at a limit.
+    A worker answers in order, so that an answer to a request of ours comes after all former ones. The pause is for a
+    request that the frontend is just handing over, and for a second worker's batch. A language model answers many
+    requests at once and reports their number; one with requests all the time is given up at a limit.
     """
     for _ in range(DRAIN_PAUSES):
         before = _requests(client, metrics_url, name, number)
@@ -161,17 +158,17 @@ def drain(registry: Registry, client: httpx.Client, url: str, metrics_url: str, 
 def ask_last(
     registry: Registry, client: httpx.Client, url: str, name: str, number: str, limit: float = DRAIN_LIMIT
 ) -> int:
-    """Return how many requests were sent to the version after which it has answered all that it had.
+    """Wait until a version has answered its requests, and return the number of our own requests for that.
 
     Args:
-        limit: s after which it is no longer waited for.
+        limit: s until a version that does not finish is given up.
     """
     version = registry.models()[name].get(number)
     if version is None:
         return 0
     try:
         contract = registry.contract(version)
-    except ArchiveError:  # gone since: there is no example to ask, and the pause must do
+    except ArchiveError:  # its file is gone: there is no example to ask, and the pause must do
         return 0
     ask(client, url, contract, min(limit, LONGEST))
     if not _streams(contract):
@@ -184,7 +181,7 @@ def _streams(contract: ModelContract) -> bool:
 
 
 def _requests(client: httpx.Client, metrics_url: str, name: str = "", number: str = "") -> float | None:
-    """Return how many requests a version, or all, had since the frontend's start; None if that is not known."""
+    """Return the number of requests for a version, or for all, since the frontend's start; None if it is unknown."""
     if not metrics_url:
         return None
     try:
@@ -192,24 +189,25 @@ def _requests(client: httpx.Client, metrics_url: str, name: str = "", number: st
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (httpx.HTTPError, ValueError):
         return None
-    wanted = {"model_name": name, "model_version": number} if name else {}
-    counts = [one.value for one in samples if one.name == REQUESTS and wanted.items() <= one.labels.items()]
-    return sum(counts)
+    labels = {"model_name": name, "model_version": number} if name else {}
+    return sum(
+        sample.value for sample in samples if sample.name == REQUESTS and labels.items() <= sample.labels.items()
+    )
 
 
 def _wait_for_answers(client: httpx.Client, url: str, limit: float) -> int:
-    """Wait until a language model has none to give; returns how often it was asked."""
-    end, asked = time.monotonic() + limit, 0
+    """Wait until a language model has no request left, and return how often it was asked."""
+    end, questions = time.monotonic() + limit, 0
     while time.monotonic() < end:
         try:
-            running = client.get(url).headers.get(RUNNING, "0")  # an older archive does not say
+            running = client.get(url).headers.get(RUNNING, "0")  # an older archive does not send it
         except httpx.HTTPError:
-            break  # there is nobody left to wait for
-        asked += 1
+            break  # its worker has ended
+        questions += 1
         if running == "0":
             break
         time.sleep(DRAIN_PAUSE)
-    return asked
+    return questions
 
 
 @contextlib.contextmanager

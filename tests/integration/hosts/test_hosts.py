@@ -41,7 +41,7 @@ def add_version(registry: Registry, model: str) -> None:
     """Register the champion once more, as a challenger of another number."""
     content = registry.verify(registry.champion(model).version).read_bytes()
     contract = replace(registry.champion_contract(model), version=NEXT)
-    manifest = json.loads(archive.read(content, archive.MANIFEST))
+    manifest = json.loads(archive.read_file(content, archive.MANIFEST))
     manifest["model"]["modelVersion"] = NEXT
     path = registry.store / f"{model}-{NEXT}.mar"
     changed = {archive.CONTRACT: contract.to_json(), archive.MANIFEST: json.dumps(manifest).encode()}

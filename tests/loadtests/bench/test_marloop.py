@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from loadtests.bench.tensors.marloop import BARE, repacked, settings, unpack
 from loadtests.tune.candidates import Candidate
-from serving.archive import CONFIG, MANIFEST, read
+from serving.archive import CONFIG, MANIFEST, read_file
 from serving.registry import Registry, file_sha256
 from serving.settings import Settings
 from tests.support.serving.stores import add
@@ -46,15 +46,15 @@ def test_throughput_is_as_the_champion_was_packed(champion: Path, tmp_path: Path
 def test_latency_answers_each_request_alone_and_changes_nothing_else(champion: Path, tmp_path: Path) -> None:
     found = served(champion, "latency", tmp_path / "store")
     assert Candidate.of(found) == Candidate(2, 1, 3)
-    assert yaml.safe_load(read(found, CONFIG)) == PACKED | {"batchSize": 1}
-    assert read(found, "model.onnx") == b"graph"
+    assert yaml.safe_load(read_file(found, CONFIG)) == PACKED | {"batchSize": 1}
+    assert read_file(found, "model.onnx") == b"graph"
 
 
 def test_bare_has_the_same_settings_and_another_handler(champion: Path, tmp_path: Path) -> None:
     found = served(champion, "bare", tmp_path / "store")
-    assert yaml.safe_load(read(found, CONFIG)) == PACKED
-    assert json.loads(read(found, MANIFEST))["model"] == {"modelName": "doubling", "handler": BARE.name}
-    assert read(found, BARE.name) == BARE.read_bytes()
+    assert yaml.safe_load(read_file(found, CONFIG)) == PACKED
+    assert json.loads(read_file(found, MANIFEST))["model"] == {"modelName": "doubling", "handler": BARE.name}
+    assert read_file(found, BARE.name) == BARE.read_bytes()
 
 
 def test_a_service_beside_others_has_ports_of_its_own_and_the_one_it_is_asked_on(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_contract_of_a_newer_version_is_not_packaged_again_without_what_it_say
     registry = Registry(shutil.copytree(trained.registry.store, tmp_path / "store"))
     number, version = registry.champions()["linear"]
     path = registry.store / version.archive
-    contract = json.loads(archive.read(path, archive.CONTRACT))
+    contract = json.loads(archive.read_file(path, archive.CONTRACT))
     contract["lineage"]["gpu"] = "H200"
     contract["evaluation"]["metrics"]["own"] = 1.0  # a name of somebody's own, in a map of such
     contract["reference"]["output"] |= {"shape": None}

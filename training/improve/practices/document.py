@@ -69,7 +69,7 @@ def read_results(folder: Path) -> dict[str, Result]:
 def _read(path: Path) -> Result:
     kinds = {kind.__struct_config__.tag: kind for kind in KINDS}
     try:
-        document = documents.read(path, dict[str, Any])
+        document = documents.read_json(path, dict[str, Any])
         command = document["command"]
         if command in kinds:
             return kinds[command].from_document(document)
@@ -82,7 +82,7 @@ def write_result(result: Result, folder: Path, name: str = "") -> Path:
     """Write a command's result into the folder of results, by default as COMMAND-MODEL.json, and return the path."""
     path = folder / f"{name or f'{result.command}-{result.model}'}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    documents.write(path, result.to_document(), dict[str, Any], private=False)
+    documents.write_json(path, result.to_document(), dict[str, Any], private=False)
     return path
 
 

@@ -54,7 +54,7 @@ def describe(models: Mapping[str, Mapping[str, ModelContract]], defaults: Mappin
         models: contracts of the served versions, by name and number.
         defaults: the champion's number, by name.
     """
-    paths: dict[str, Any] = {path: {"get": _read(text)} for path, text in READS.items()}
+    paths: dict[str, Any] = {path: {"get": _get_operation(text)} for path, text in READS.items()}
     for name, versions in sorted(models.items()):
         for number, contract in sorted(versions.items()):
             if number == defaults.get(name):
@@ -143,7 +143,7 @@ def _paths(contract: ModelContract, number: str) -> Iterator[tuple[str, Any]]:
         f"/v2/models/{name}{versions}": "Names, datatypes and shapes of its tensors",
         f"/v2/models/{name}{versions}/ready": "Whether it is served as the registry says",
     }.items():
-        yield path, {"get": _read(text) | {"tags": [name]}}
+        yield path, {"get": _get_operation(text) | {"tags": [name]}}
 
 
 def _operation(protocol: str, schema: Schema, example: Any, answered: Schema) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _operation(protocol: str, schema: Schema, example: Any, answered: Schema) ->
     }
 
 
-def _read(summary: str) -> dict[str, Any]:
+def _get_operation(summary: str) -> dict[str, Any]:
     answer = {"description": "The answer", "content": {JSON: {"schema": {"type": "object"}}}}
     return {"summary": summary, "responses": {"200": answer}}
 
