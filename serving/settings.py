@@ -43,13 +43,18 @@ class Settings(EnvironmentSettings, frozen=True):
     metrics_port: Annotated[Port, says("TorchServe's own metrics.")] = 8082
     exporter_port: Annotated[Port, says("The workers' metrics.")] = 8083
     monitor_port: Annotated[Port, says("The monitor: feedback, console, webhook.")] = 8090
-    grpc_inference_port: Annotated[Port, says("Predictions, over gRPC.")] = 7070
+    grpc_inference_port: Annotated[Port, says("Predictions, over TorchServe's gRPC.")] = 7070
     grpc_management_port: Annotated[
         Port, says("TorchServe opens it too, on loopback alone; nothing answers there.")
     ] = 7071
     locust_port: Annotated[Port, says("Locust's page and the metrics of a load test, on the private address too.")] = (
         8089
     )
+    grpc: Annotated[
+        bool,
+        says("The direct host answers the Open Inference Protocol over gRPC too: on or off. It needs the extra grpc."),
+    ] = False
+    grpc_port: Annotated[Port, says("The port of that, at the address of the inference port.")] = 8001
     model_store: Annotated[Path, says("Folder of the archives and the registry.")] = ROOT / "model_store"
     run_dir: Annotated[Path, says("Folder of logs, of process ids, of the monitor's database and of its jobs.")] = (
         ROOT / "run"

@@ -15,16 +15,19 @@ def test_without_variables_everything_listens_on_loopback() -> None:
 def test_every_setting_is_read_from_its_variable() -> None:
     wanted = Settings(
         *("direct", "0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7, 8),
+        grpc=True,
+        grpc_port=9,
         model_store=Path("/models"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),
         metrics_host="torchserve",
         management_hosts="torchserve, gpu-1",
         management_socket=Path("/control/management.sock"),
+        cors_origins="https://page.example",
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 19
+    assert len(wanted.to_environment()) == 21
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:

@@ -128,7 +128,7 @@ class Application:
             response: Response = await model.batches.submit(request, patience)
             return response
         except Overloaded as overload:
-            return _overloaded(Request(b"", headers, {}, ident), overload, bool(target.protocol))
+            return overloaded_response(Request(b"", headers, {}, ident), overload, bool(target.protocol))
         except InputError as error:
             return _unread(error, headers, ident, bool(target.protocol))
         except asyncio.CancelledError:
@@ -227,7 +227,8 @@ def _not_allowed(request: Request, path: str, allowed: str) -> Response:
     return response._replace(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allowed})
 
 
-def _overloaded(request: Request, overload: Overloaded, as_text: bool) -> Response:
+def overloaded_response(request: Request, overload: Overloaded, as_text: bool) -> Response:
+    """Tell a client after how many seconds its request would have its turn."""
     what = f"the requests before this one take {overload.seconds:.2g} s"
     error = InputError("overloaded", what, expected="the same request again, later")
     seconds = str(max(1, math.ceil(overload.seconds)))

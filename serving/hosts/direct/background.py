@@ -1,5 +1,6 @@
 """The direct host in the background: as many workers as cores, each a part of the supervisor."""
 
+import importlib.util
 import shutil
 import socket
 import sys
@@ -153,7 +154,7 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
         if orphans := find_workers(settings):
             say(f"{len(orphans)} workers of the direct host have no supervisor: they are started anew")
             end(orphans)
-        _check_port(settings)
+        _check_ports(settings)
         make_private(settings.temporary)
         empty_metrics(settings)
         shutil.rmtree(settings.run_dir / "direct", ignore_errors=True)
@@ -168,16 +169,26 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
     return began
 
 
-def _check_port(settings: Settings) -> None:
-    """Raise ``LaunchError`` if another process listens on the inference port: workers could share it unnoticed."""
-    address = settings.bind_address
+def _check_ports(settings: Settings) -> None:
+    """Raise if a port cannot be had: workers could share it unnoticed with whoever listens there.
+
+    Raises:
+        LaunchError: see above, or the package for gRPC is missing.
+    """
+    _check_port(settings.bind_address, settings.inference_port, "MARLOOP_INFERENCE_PORT")
+    if settings.grpc:
+        if importlib.util.find_spec("grpc") is None:
+            raise LaunchError("MARLOOP_GRPC is on, and grpcio is not installed: pip install -e '.[grpc]'")
+        _check_port(settings.bind_address, settings.grpc_port, "MARLOOP_GRPC_PORT")
+
+
+def _check_port(address: str, port: int, variable: str) -> None:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind((address, settings.inference_port))
+            trial.bind((address, port))
         except OSError as error:
-            what = f"cannot listen on {address}:{settings.inference_port}: {error.strerror}"
-            raise LaunchError(f"{what}; set MARLOOP_INFERENCE_PORT") from error
+            raise LaunchError(f"cannot listen on {address}:{port}: {error.strerror}; set {variable}") from error
 
 
 def _check(settings: Settings, supervisor: Supervisor, began: Sequence[str], deadline: float, waiting: str) -> None:

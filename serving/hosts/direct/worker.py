@@ -13,7 +13,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
@@ -57,8 +58,14 @@ def create(settings: Settings, workers: int, only: str) -> Application:
             processes[name] = Elsewhere(str(background.socket_path(settings, background.language_part(name))))
         return processes[name]
 
-    served = partial(serving, models, registry, board, only)
-    return Application(models, lambda: board.faults(workers), served, only, elsewhere)
+    health = partial(board.faults, workers)
+    served: Callable[[], AbstractAsyncContextManager[None]] = partial(serving, models, registry, board, only)
+    if settings.grpc and not only:
+        from serving.hosts.direct.grpc.service import InferenceService, beside_http  # grpcio is an extra
+
+        service = InferenceService(models, health)
+        served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port)
+    return Application(models, health, served, only, elsewhere)
 
 
 def main() -> None:

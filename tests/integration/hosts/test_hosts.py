@@ -156,7 +156,7 @@ DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "`/openapi.json` and `/docs`": status("/docs"),
     "`/models/{model}/invoke`, `/{model}/predict`, `/invocations`": status("/models/linear/invoke", "POST"),
     "answers compressed by `Accept-Encoding`": compresses,
-    "gRPC, port 7070": port("grpc_inference_port"),
+    "TorchServe's gRPC, port 7070": port("grpc_inference_port"),
     "management, port 8081": port("management_port"),
     "TorchServe's own metrics, port 8082": port("metrics_port"),
 }
