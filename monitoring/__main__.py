@@ -170,8 +170,7 @@ def _file_of_the_store(settings: Settings) -> Path:
 def supervise() -> None:
     """Become a supervisor of the monitor, in the foreground: starts it anew when it ends or hangs. For containers."""
     settings = command_line.settings()
-    part = monitor(settings)
-    Supervisor(settings, foreground=True).become(part.name, part.arguments(settings), part.url)
+    Supervisor(settings, foreground=True).become([monitor(settings).program(settings)])
 
 
 @app.command()

@@ -42,19 +42,21 @@ def launch_command() -> None:
 
 @app.command()
 def supervise(
-    part: Annotated[str, typer.Argument(help="torchserve, exporter or management.")] = background.PART,
+    part: Annotated[str, typer.Argument(help="host (the one of MARLOOP_HOST), exporter or management.")] = "host",
 ) -> None:
     """Become a supervisor of one part, in the foreground: starts it anew when it ends or hangs. For containers."""
     settings = command_line.settings()
-    parts = {part.name: part for part in (companion.exporter(settings), companion.management(settings))}
-    farewell: list[str] = []
-    if part == background.PART:
-        command, url, farewell = background.COMMAND, background.liveness(settings), background.DRAIN_COMMAND
-    elif part in parts:
-        command, url = parts[part].arguments(settings), parts[part].url
+    companions = {service.name: service for service in (companion.exporter(settings), companion.management(settings))}
+    supervisor = Supervisor(settings, foreground=True)
+    if part in ("host", background.PART):
+        try:
+            supervisor.become(*chosen.chosen(settings).foreground(settings))
+        except LaunchError as error:
+            fail(error)
+    elif part in companions:
+        supervisor.become([companions[part].program(settings)])
     else:
-        fail(ValueError(f"there is no part {part}; there are {', '.join([background.PART, *parts])}"))
-    Supervisor(settings, foreground=True).become(part, command, url, farewell)
+        fail(ValueError(f"there is no part {part}; there are {', '.join(['host', *companions])}"))
 
 
 @app.command()

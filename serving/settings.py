@@ -92,6 +92,12 @@ class Settings(EnvironmentSettings, frozen=True):
             title="origins such as https://page.example, or *",
         ),
     ] = ""
+    board_dir: Annotated[
+        Path | None,
+        says(
+            "Where the workers of the direct host say what they serve, and a monitor reads it; unset: the run folder."
+        ),
+    ] = None
     telemetry: Annotated[bool, says("Workers measure what they do: on or off.")] = True
 
     @property
@@ -113,6 +119,11 @@ class Settings(EnvironmentSettings, frozen=True):
     def socket(self) -> Path:
         """TorchServe's own management socket: whoever may open it can run code as this user."""
         return self.management_socket or self.temporary / "management.sock"
+
+    @property
+    def board(self) -> Path:
+        """The folder in which the direct host's workers and whoever changes what they serve write to each other."""
+        return self.board_dir or self.run_dir / "direct"
 
     @property
     def management_address(self) -> str:

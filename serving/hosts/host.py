@@ -15,6 +15,7 @@ from serving.readiness import Readiness
 from serving.registry import ArchiveError, Registry, Version
 from serving.settings import Settings
 from serving.supervision.companion import Companion
+from serving.supervision.supervisor import Program
 
 TIMEOUT = 120.0  # s for a change, which waits until a model is loaded
 LOCK = "rollout.lock"  # in the model store
@@ -121,6 +122,13 @@ class Host(Protocol):
 
     def parts(self, settings: Settings) -> Sequence[str]:
         """Return the names of its supervised parts."""
+
+    def foreground(self, settings: Settings) -> tuple[Sequence[Program], Sequence[str]]:
+        """Make ready what it needs; return its parts for a container's supervisor, and the command before their end.
+
+        Raises:
+            LaunchError: it cannot be started.
+        """
 
     def companions(self, settings: Settings) -> Sequence[Companion]:
         """Return our services that run beside it, in the order in which they start."""

@@ -10,7 +10,7 @@ import psutil
 
 from serving.processes import commands, end, runs, tail
 from serving.settings import Settings
-from serving.supervision.supervisor import Supervisor
+from serving.supervision.supervisor import Program, Supervisor
 
 START_TIMEOUT = 90.0  # s; on a busy machine, what the monitor imports takes long
 
@@ -84,6 +84,10 @@ class Companion:
     def log(self, settings: Settings) -> Path:
         """Return its log file."""
         return settings.run_dir / f"{self.name}.log"
+
+    def program(self, settings: Settings) -> Program:
+        """It as a part of a supervisor."""
+        return Program(self.name, self.arguments(settings), self.url)
 
     def arguments(self, settings: Settings) -> list[str]:
         """Return its command line."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psutil
 from filelock import FileLock
@@ -63,6 +63,18 @@ class State:
     def alive(self) -> bool:
         """Whether it runs, or will run without help."""
         return self.state in ("RUNNING", "STARTING", "BACKOFF")
+
+
+class Program(NamedTuple):
+    """A part as it is started: its name, its command, the URL by which it is known to be alive, and variables.
+
+    The variables are those of its environment beside the settings and what the starting process has.
+    """
+
+    name: str
+    command: Sequence[str]
+    url: str
+    variables: Mapping[str, str] = MappingProxyType({})
 
 
 class Supervisor:
@@ -171,16 +183,17 @@ class Supervisor:
         supervisors = (process for process, line in commands() if "supervisor.supervisord" in line and mark in line)
         return next((process for process in supervisors if runs(process)), None)
 
-    def become(self, name: str, command: Sequence[str], url: str, farewell: Sequence[str] = ()) -> None:
-        """Replace this process by a supervisor with one part, whose output is its own: for containers.
+    def become(self, programs: Sequence[Program], farewell: Sequence[str] = ()) -> None:
+        """Replace this process by a supervisor of these parts, whose output is its own: for containers.
 
-        It ends, and with it the container, when the part is given up.
+        It ends, and with it the container, when a part is given up.
 
         Args:
-            farewell: a command that is run before the part is asked to end.
+            farewell: a command that is run before the parts are asked to end.
         """
         self._make_folders()
-        self.write_part(name, command, None, url, {})
+        for program in programs:
+            self.write_part(program.name, program.command, None, program.url, program.variables)
         self._write_config(farewell)
         supervisord = self._command()
         os.execve(supervisord[0], supervisord, environment(self._settings, {}))

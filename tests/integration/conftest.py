@@ -1,6 +1,7 @@
 """A real service for the session on each host, on free ports, with three models; another chats as well."""
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.chosen import chosen
 from serving.hosts.direct.background import find_workers
 from serving.hosts.torchserve import background
+from serving.processes import tail
 from serving.registry import Registry
 from serving.settings import HostName, Settings, free_ports
 from serving.supervision.companion import monitor
@@ -27,6 +29,7 @@ from tests.support.chat_archive import register_echo
 from tests.support.training.trainings import Trainings
 from training import recipes
 
+logger = logging.getLogger(__name__)
 MODELS = ("linear", "flights", "fashion")
 ROWS_PER_SECOND = "MARLOOP_CAPTURE_ROWS_PER_SECOND"
 CHAT = "chat"  # a language model that says again what it was told
@@ -81,6 +84,8 @@ def serve(settings: Settings) -> Iterator[Server]:
         with httpx.Client(timeout=30) as client:
             yield Server(settings, client)
     finally:
+        for log in ("supervisor", "watcher", "torchserve"):  # shown where a test fails: why its process ended
+            logger.warning("the end of %s.log:\n%s", log, tail(settings.run_dir / f"{log}.log", 30))
         for part in parts:
             part.stop(settings)
         host.stop(settings)

@@ -23,6 +23,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         metrics_host="torchserve",
         management_hosts="torchserve, gpu-1",
         management_socket=Path("/control/management.sock"),
+        board_dir=Path("/control/direct"),
         cors_origins="https://page.example",
         telemetry=False,
     )

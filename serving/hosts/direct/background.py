@@ -24,7 +24,7 @@ from serving.security.folders import make_private, make_run_folder
 from serving.settings import Settings
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
-from serving.supervision.supervisor import Supervisor
+from serving.supervision.supervisor import Program, Supervisor
 
 TITLE = "the direct host"
 MODULE = "serving.hosts.direct.worker"
@@ -49,6 +49,17 @@ def start(settings: Settings, poll: float = 0.1, say: Say = lambda text: None) -
             time.sleep(poll)
         rollout(settings, say=say).converge()
         return wait_until_ready(settings, refused, check, poll)
+
+
+def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
+    """See ``Host``: each worker answers by itself what it has taken, so that nothing runs before their end."""
+    registry = Registry(settings.model_store)
+    for name, reason in (verified(registry)[1] | unserved(registry)).items():
+        print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    _make_ready(settings)
+    variables = capturing(settings) | measuring(settings)
+    programs = [Program(name, command(settings, name), liveness(settings, name), variables) for name in parts(settings)]
+    return programs, []
 
 
 def unserved(registry: Registry) -> dict[str, str]:
@@ -117,7 +128,7 @@ def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: Non
 
 def board(settings: Settings) -> Board:
     """Return the board of a run, on which its workers tell each other their state."""
-    return Board(settings.run_dir / "direct")
+    return Board(settings.board)
 
 
 def worker_count() -> int:
@@ -154,10 +165,7 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
         if orphans := find_workers(settings):
             say(f"{len(orphans)} workers of the direct host have no supervisor: they are started anew")
             end(orphans)
-        _check_ports(settings)
-        make_private(settings.temporary)
-        empty_metrics(settings)
-        shutil.rmtree(settings.run_dir / "direct", ignore_errors=True)
+        _make_ready(settings)
     variables = capturing(settings) | measuring(settings)
     began = [
         name
@@ -167,6 +175,14 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
     if began:
         say(f"started {len(began)} workers of the direct host, logs {log(settings, f'{PREFIX}N')}")
     return began
+
+
+def _make_ready(settings: Settings) -> None:
+    """Make the folders that workers share, without what workers of an earlier run left there."""
+    _check_ports(settings)
+    make_private(settings.temporary)
+    empty_metrics(settings)
+    shutil.rmtree(settings.board, ignore_errors=True)
 
 
 def _check_ports(settings: Settings) -> None:

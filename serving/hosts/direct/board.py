@@ -17,6 +17,7 @@ from serving import documents
 
 BEAT = 0.5  # s between two beats of a worker
 SILENT = 1.5  # s after which a worker counts as hung
+GONE = 10.0  # s after which a silent worker of another container counts as gone
 BESIDE = "beside.json"
 
 
@@ -31,6 +32,7 @@ class Beat(msgspec.Struct, frozen=True):
         looked: when its last look at the registry began, s since the machine's start.
         only: the language model that it is for; empty for all others.
         elsewhere: names of the language models, whose state other workers report.
+        machine: names the container in which ``pid`` is this process, as a container has its own numbers.
     """
 
     pid: int
@@ -41,6 +43,7 @@ class Beat(msgspec.Struct, frozen=True):
     looked: float = 0.0
     only: str = ""
     elsewhere: tuple[str, ...] = ()
+    machine: str = ""
 
     def says_of(self, name: str) -> bool:
         """Tell whether this beat reports the served versions of a model."""
@@ -64,7 +67,8 @@ class Board:
     ) -> None:
         """Report that this process lives, and what it serves."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults, looked, only, (*elsewhere,))
+        process = os.getpid()
+        beat = Beat(process, time.monotonic(), served, defaults, faults, looked, only, (*elsewhere,), _machine())
         path = self._folder / f"{beat.pid}.worker"
         draft = path.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(beat))
@@ -80,7 +84,7 @@ class Board:
         for path in sorted(self._folder.glob("*.worker")):
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 beat = msgspec.json.decode(path.read_bytes(), type=Beat)
-                if psutil.pid_exists(beat.pid):
+                if _exists(beat):
                     beats.append(beat)
                 else:
                     path.unlink(missing_ok=True)
@@ -121,3 +125,18 @@ class Board:
         """Ask the workers to serve these versions beside the champions."""
         self._folder.mkdir(parents=True, exist_ok=True)
         documents.write_json(self._folder / BESIDE, versions, list[tuple[str, str]])
+
+
+def _machine() -> str:
+    """Return a name of this process's namespace of process ids; empty where the system has none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _exists(beat: Beat) -> bool:
+    """Return whether a worker's process lives, which only those in its container can look up."""
+    if beat.machine == _machine():
+        return psutil.pid_exists(beat.pid)
+    return time.monotonic() - beat.time < GONE

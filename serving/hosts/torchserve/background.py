@@ -19,7 +19,7 @@ from serving.security.folders import make_run_folder
 from serving.settings import Settings
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
-from serving.supervision.supervisor import Supervisor
+from serving.supervision.supervisor import Program, Supervisor
 
 TITLE = "TorchServe"
 PART = "torchserve"
@@ -47,6 +47,11 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
             with _client() as client:
                 _rollout(settings, client, HERE, say).converge()
         return wait_until_ready(settings, refused, check, poll)
+
+
+def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
+    """See ``Host``: ``launch`` makes ready what it needs, at every start of its part."""
+    return [Program(PART, COMMAND, liveness(settings))], DRAIN_COMMAND
 
 
 def stop(settings: Settings) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.hosts.direct.board import SILENT, Beat, Board
+from serving.hosts.direct.board import GONE, SILENT, Beat, Board
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ def board(tmp_path: Path) -> Board:
     return Board(tmp_path / "direct")
 
 
-def tell(board: Board, tmp_path: Path, pid: int, ago: float = 0.0) -> None:
+def tell(board: Board, tmp_path: Path, pid: int, ago: float = 0.0, **changes: str) -> None:
     """A beat of another process."""
     board.beat({"line": ["1.2"]}, {"line": "1.2"}, {})
     own = tmp_path / "direct" / f"{os.getpid()}.worker"
     beat = msgspec.json.decode(own.read_bytes(), type=Beat)
-    other = Beat(pid, beat.time - ago, beat.served, beat.defaults, beat.faults)
+    other = msgspec.structs.replace(beat, pid=pid, time=beat.time - ago, **changes)
     (tmp_path / "direct" / f"{pid}.worker").write_bytes(msgspec.json.encode(other))
 
 
@@ -44,6 +44,20 @@ def test_a_worker_that_hangs_is_told(board: Board, tmp_path: Path) -> None:
     tell(board, tmp_path, os.getppid(), ago=2 * SILENT)
     board.leave()
     assert list(board.faults(1)) == [f"worker {os.getppid()}"]
+
+
+def test_a_worker_of_another_container_lives_as_long_as_it_is_heard_of(board: Board, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    tell(board, tmp_path, gone.pid, machine="pid:[1]")  # its number means nothing here
+    board.leave()
+    assert [beat.pid for beat in board.workers()] == [gone.pid]
+    tell(board, tmp_path, gone.pid, ago=2 * SILENT, machine="pid:[1]")
+    board.leave()
+    assert list(board.faults(1)) == [f"worker {gone.pid}"]
+    tell(board, tmp_path, gone.pid, ago=2 * GONE, machine="pid:[1]")
+    board.leave()
+    assert board.workers() == []
 
 
 def test_a_worker_whose_process_is_gone_is_forgotten(board: Board, tmp_path: Path) -> None:
