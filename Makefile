@@ -84,10 +84,12 @@ constraints: $(VENV)/dev ## Pin the versions that are installed now
 	@{ head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
-lock: $(VENV)/dev ## Write requirements.lock, by which the image takes only files of these SHA-256: make lock [EXTRAS=chat]
-	@$(BIN)/pip install --dry-run --ignore-installed --quiet --disable-pip-version-check --report $(VENV)/report.json \
-		-c constraints.txt '.[$(subst $(SPACE),$(COMMA),$(strip load postgres $(EXTRAS)))]'
-	@$(BIN)/python deploy/lock.py $(VENV)/report.json > requirements.lock
+lock: $(VENV)/dev ## Write requirements*.lock, by which the images take only files of these SHA-256: make lock [EXTRAS=chat]
+	@for image in torchserve direct; do $(BIN)/python deploy/requirements.py $$image $(EXTRAS) > $(VENV)/$$image.txt && \
+		$(BIN)/pip install --dry-run --ignore-installed --quiet --disable-pip-version-check -c constraints.txt \
+		--report $(VENV)/$$image.json -r $(VENV)/$$image.txt || exit 1; done
+	@$(BIN)/python deploy/lock.py $(VENV)/torchserve.json > requirements.lock
+	@$(BIN)/python deploy/lock.py $(VENV)/direct.json > requirements-direct.lock
 
 secrets: ## Make the files of secrets that docker-compose.yml mounts; what is there stays
 	@sh deploy/make-secrets.sh

@@ -61,15 +61,30 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Docker:
 @pytest.fixture(scope="session")
 def stack(docker: Docker) -> Iterator[Stack]:
     """The services, healthy."""
+    with running(docker, "torchserve") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def direct_stack(docker: Docker) -> Iterator[Stack]:
+    """The services with the direct host, healthy."""
+    with running(docker, "direct") as stack:
+        yield stack
+
+
+@contextlib.contextmanager
+def running(docker: Docker, host: str) -> Iterator[Stack]:
+    """Build the images, bring the services up, and take down whatever was made; skip where that cannot be done."""
     inference, monitor = free_ports(2)
     environ = {
         **docker.environ,
         "MARLOOP_IMAGE": "marloop:compose-test",
+        "MARLOOP_HOST": host,
         "MARLOOP_INFERENCE_PORT": str(inference),
         "MARLOOP_MONITOR_PORT": str(monitor),
         **LOOP,
     }
-    project = f"marloop-test-{os.getpid()}"
+    project = f"marloop-{host}-test-{os.getpid()}"
     urls = [f"http://127.0.0.1:{port}" for port in (inference, monitor)]
     stack = Stack(Docker(docker.program, environ), project, *urls)
     try:
@@ -102,7 +117,7 @@ def _have_images(stack: Stack) -> None:
     if stand_ins:
         files = ("-f", "docker-compose.yml", "-f", "tests/compose/stand-ins.yml")
         stack.compose(*files, "build", *stand_ins, timeout=LONGEST_BUILD)
-    stack.compose("build", "train", timeout=LONGEST_BUILD)
+    stack.compose("build", "train", "torchserve", timeout=LONGEST_BUILD)
 
 
 def _start(stack: Stack) -> None:

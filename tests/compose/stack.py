@@ -59,8 +59,8 @@ class Stack:
         return float(answer["data"]["result"][0]["value"][1]) if answer["data"]["result"] else None
 
     def workers(self) -> set[int]:
-        """Process ids of TorchServe's workers, as its container numbers them."""
-        return self._processes("'--sock-name' in command")
+        """Process ids of the host's workers, as its container numbers them."""
+        return self._processes("'--sock-name' in command or 'serving.hosts.direct.worker' in command")
 
     def frontend(self) -> int:
         """Process id of TorchServe's frontend."""
@@ -68,8 +68,13 @@ class Stack:
         return found
 
     def _processes(self, condition: str) -> set[int]:
-        script = "import psutil; print(*(p.pid for p in psutil.process_iter() if (command := p.cmdline()) and {}))"
+        script = "import psutil; print(*(p.pid for p in psutil.process_iter() if (command := p.cmdline()) and ({})))"
         return {int(pid) for pid in self.execute("torchserve", "python", "-c", script.format(condition)).split()}
+
+
+def ready(stack: Stack) -> dict[str, str]:
+    """What the monitor's probes find, by model and version."""
+    return dict(httpx.get(f"{stack.monitor}/readyz").json()["models"])
 
 
 def served(stack: Stack) -> dict[str, list[str]]:

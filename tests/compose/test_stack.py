@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.compose.conftest import SECRETS
-from tests.compose.stack import MARLOOP, SERVICES, Stack, served
+from tests.compose.stack import MARLOOP, SERVICES, Stack, ready, served
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.compose
@@ -153,11 +153,6 @@ def test_sigterm_ends_torchserve_by_itself_and_a_new_start_trains_nothing_again(
     stack.compose("up", "--detach", "--wait", "torchserve")
     assert stack.double(6) is not None
     assert "fitting" not in stack.compose("logs", "--since", "1m", "train")
-
-
-def ready(stack: Stack) -> dict[str, str]:
-    """What the monitor's probes find, by model and version."""
-    return dict(httpx.get(f"{stack.monitor}/readyz").json()["models"])
 
 
 def labelled(stack: Stack) -> int:

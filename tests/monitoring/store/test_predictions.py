@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from monitoring.store import migrations
-from monitoring.store.database import DatabaseError, database_url, open_database
+from monitoring.store.database import DatabaseError, StoreBusyError, database_url, open_database
 from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.records import Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
@@ -146,6 +147,14 @@ def test_a_correction_takes_the_place_of_a_label_and_is_written_down(store: Stor
     assert (decision.kind, decision.details) == ("label_corrected", {"rows": 1, "labels": changed})
 
 
+def patiently(write: Callable[[], object]) -> None:
+    """Write as a client does that is asked to come again while others hold the store."""
+    while True:
+        with contextlib.suppress(StoreBusyError):
+            write()
+            return
+
+
 def test_labels_at_the_same_time_as_their_predictions_are_all_joined_and_none_that_does_not_fit(url: str) -> None:
     def check(feedback: Feedback, model: str, version: str | None) -> WrongLabel | None:
         wrong = isinstance(feedback.label, str) and bool(model)
@@ -158,11 +167,11 @@ def test_labels_at_the_same_time_as_their_predictions_are_all_joined_and_none_th
         store, id = stores[i % 2], str(i // 4)
         start.wait(60)
         if i % 4 < 2:
-            store.add_predictions([prediction(id), prediction(f"bad {id}")], check)
+            patiently(lambda: store.add_predictions([prediction(id), prediction(f"bad {id}")], check))
         else:
-            store.add_feedback([label(id)], check)
+            patiently(lambda: store.add_feedback([label(id)], check))
             with contextlib.suppress(WrongLabels):
-                store.add_feedback([label(f"bad {id}", value="cat")], check)
+                patiently(lambda: store.add_feedback([label(f"bad {id}", value="cat")], check))
 
     with ThreadPoolExecutor(40) as pool:
         list(pool.map(act, range(40)))
