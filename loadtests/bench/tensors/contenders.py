@@ -79,7 +79,7 @@ def peers(root: Path) -> list[Contender]:
 
 
 def marloops() -> list[Contender]:
-    """Marloop in its two profiles, and the same TorchServe with a handler that checks and counts nothing."""
+    """Marloop in its two profiles, on the direct host, and the same TorchServe with a handler that checks nothing."""
 
     def native(model: str) -> ExchangeOf:
         return _json(f"/predictions/{model}", workloads.native, workloads.read_prediction)
@@ -92,6 +92,7 @@ def marloops() -> list[Contender]:
     return [
         Contender("marloop", "Marloop, profile throughput", every, _marloop("throughput")),
         Contender("marloop-latency", "Marloop, profile latency", both, _marloop("latency"), clients=(1,)),
+        Contender("marloop-direct", "Marloop, direct host, 2 workers", every, _direct),
         Contender("marloop-bare", "its TorchServe, no check, no telemetry", both, _marloop("bare"), clients=(64,)),
     ]
 
@@ -120,6 +121,11 @@ def _marloop(profile: str) -> Callable[[int, Path, Path], tuple[list[str], dict[
         return marloop.COMMAND, {**settings.to_environment(), "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
 
     return command
+
+
+def _direct(port: int, model: Path, own: Path) -> tuple[list[str], dict[str, str]]:
+    settings = marloop.settings(port, marloop.repacked(model, "throughput", own / "store"), own / "run", "direct")
+    return marloop.SUPERVISE, {**settings.to_environment(), "PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
 
 
 def _exchanges(

@@ -1,5 +1,7 @@
 """The goals, each with its bound and what was measured."""
 
+from collections.abc import Callable
+
 from loadtests.bench.page import Goal, at_least, at_most
 from loadtests.bench.results import Spread, ratio, spread
 from loadtests.bench.tensors.contenders import MODELS
@@ -8,6 +10,8 @@ from loadtests.wrk import Load
 
 TUNED = "fastapi-tuned-2"
 THROUGHPUT = {TUNED: 3.0, "torchserve-stock": 10.0, "mlserver": 8.0, "litserve": 8.0, "bentoml": 8.0, "ray-serve": 8.0}
+DIRECT = "marloop-direct"
+DIRECTLY = {"flights": {TUNED: 3.5, "starlette-2": 2.5, "marloop": 1.5}, "fashion": {TUNED: 2.0}}
 NOISE = 2  # standard errors that a growth must exceed to be one
 PAGES = 1.0  # MB over a whole soak that an allocator takes and gives back
 
@@ -33,18 +37,37 @@ def goals(results: Results) -> list[Goal]:
         listed.append(at_least(f"fashion as {name} against JSON floats, both Marloop", 1, other))
     latency = ratio(results.loads("marloop-latency", "flights", 1), results.loads(TUNED, "flights", 1), p50)
     listed.append(at_most(f"flights, 1 client, p50 in profile latency against {TUNED}", 2, latency))
-    listed += [_tail(results, model) for model in MODELS]
+    listed += [_tail(results, "marloop", model) for model in MODELS]
     listed += [_errors(results, model) for model in MODELS]
     listed += [_overhead(results, model) for model in MODELS]
-    return listed + _extremes(results)
+    return listed + _direct(results) + _extremes(results)
 
 
-def _tail(results: Results, model: str) -> Goal:
+def _direct(results: Results) -> list[Goal]:
+    clients = results.plan.clients
+
+    def share(workload: str, peer: str, count: int, value: Callable[[Load], float]) -> Spread | None:
+        return ratio(results.loads(DIRECT, workload, count), results.loads(peer, workload, count), value)
+
+    return [
+        *(
+            at_least(f"direct host, {model}, {clients} clients, against {peer}", bound,
+                     share(model, peer, clients, per_second))
+            for model, peers in DIRECTLY.items()
+            for peer, bound in peers.items()
+        ),
+        at_most(f"direct host, flights, 1 client, p50 against {TUNED}", 1, share("flights", TUNED, 1, p50)),
+        *(_tail(results, DIRECT, model) for model in MODELS),
+    ]  # fmt: skip
+
+
+def _tail(results: Results, contender: str, model: str) -> Goal:
     def tail(load: Load) -> float:
         return load.p99 / load.p50
 
-    measured = spread(results.loads("marloop", model, results.plan.clients), tail)
-    return at_most(f"{model}, {results.plan.clients} clients, p99 against p50", 4, measured)
+    measured = spread(results.loads(contender, model, results.plan.clients), tail)
+    name = model if contender == "marloop" else f"direct host, {model}"
+    return at_most(f"{name}, {results.plan.clients} clients, p99 against p50", 4, measured)
 
 
 def _errors(results: Results, model: str) -> Goal:

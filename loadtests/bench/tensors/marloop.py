@@ -13,15 +13,16 @@ from loadtests.tune.candidates import Candidate, configured
 from serving import archive
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import Registry, Version, file_sha256
-from serving.settings import Settings, on_free_ports
+from serving.settings import HostName, Settings, on_free_ports
 
 COMMAND = [sys.executable, "-m", "serving", "launch"]
+SUPERVISE = [sys.executable, "-m", "serving", "supervise"]
 BARE = Path(__file__).parent / "bare_handler.py"
 
 
-def settings(port: int, store: Path, run_dir: Path) -> Settings:
+def settings(port: int, store: Path, run_dir: Path, host: HostName = "torchserve") -> Settings:
     """Settings on free ports beside the given inference port."""
-    return msgspec.structs.replace(on_free_ports(store, run_dir), inference_port=port)
+    return msgspec.structs.replace(on_free_ports(store, run_dir), inference_port=port, host=host)
 
 
 def forget(run_dir: Path) -> None:
