@@ -1,1 +1,1 @@
-"""What runs inside a TorchServe worker: packed whole into every archive, imports nothing else of the project."""
+"""The code of a worker, packed into every archive; it imports nothing else of the project."""

@@ -1,4 +1,4 @@
-"""What a core did with one batch, told to its observers: telemetry, the log of failures, capture."""
+"""A batch as its observers get it: telemetry, the log of failures, capture."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ Outputs = Mapping[str, Array]
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """What observers are told of a request that could be read.
+    """A request that could be read.
 
     Attributes:
         protocol: the wire format, of a closed set.
-        rows: number of rows; 1 of a language model.
+        rows: number of rows; 1 for a language model.
     """
 
     protocol: str
@@ -32,7 +32,7 @@ class Decoded(Accepted, frozen=True):
     Attributes:
         data: graph tensors, or rows of features that become tensors once they are stacked.
         encode: turns the graph's outputs for these rows into the response.
-        sent: what the client sent, where ``data`` no longer tells it.
+        sent: the client's values, where ``data`` has others.
     """
 
     data: FeatureRows | dict[str, Array]
@@ -41,20 +41,20 @@ class Decoded(Accepted, frozen=True):
 
     @property
     def tensors(self) -> dict[str, Array]:
-        """One graph tensor an input, each with ``rows`` rows."""
+        """Graph tensors by input, each with ``rows`` rows."""
         return as_tensors(self.data)
 
 
 @dataclass(slots=True)
 class Batch:
-    """One batch of requests and what came of them.
+    """A batch of requests and their answers.
 
     Attributes:
         received: seconds since the epoch, when the worker got it.
-        accepted: by position, the requests that could be read.
-        outputs: what the graph computed, one for each time that it ran: mostly once for the whole batch, more often
-            where that has many rows, and once a request where several together failed.
-        answered: by position, the requests that a graph answered, with its outputs for each.
+        accepted: the requests that could be read, by position.
+        outputs: of each run of the graph: one for the whole batch, more where it has many rows, and one a request
+            where a run of several failed.
+        answered: the requests that a graph answered, with its outputs for each, by position.
         responses: one a request.
         seconds: spent in each stage, ``decode``, ``predict`` and ``encode``.
     """
@@ -78,23 +78,18 @@ Observer = Callable[[Batch], None]
 
 
 class Observers:
-    """Observers of one model, of whom none that fails harms a request or another.
-
-    Args:
-        model: its name, for the log.
-        observers: told of each batch.
-    """
+    """Observers of a model; one that fails is logged, and harms no request and no other observer."""
 
     def __init__(self, model: str, observers: Sequence[Observer]) -> None:
         self._model, self._observers = model, observers
         self._failures = 0
 
     def __call__(self, batch: Batch) -> None:
-        """Tell each of them of a batch."""
+        """Show a batch to each observer."""
         for observe in self._observers:
             try:
                 observe(batch)
             except Exception:
                 self._failures += 1
-                if str(self._failures).strip("0") == "1":  # 1, 10, 100: what always fails must not fill the log
+                if str(self._failures).strip("0") == "1":  # 1, 10, 100: one that always fails must not fill the log
                     logger.exception("an observer of %s failed (%d so far)", self._model, self._failures)

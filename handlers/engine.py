@@ -1,4 +1,4 @@
-"""Engines: what runs a model's graph. Adding one is a class with ``run`` and a line in ``ENGINES``."""
+"""Engines, which run a model's graph. A new one is a class with ``run`` and a line in ``ENGINES``."""
 
 import math
 import os
@@ -17,11 +17,7 @@ class Engine(Protocol):
     """Runs one model."""
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute the outputs of a batch.
-
-        Args:
-            tensors: every input of the graph by name, each with the batch first.
-        """
+        """Compute the outputs of a batch; each tensor has the batch first."""
 
 
 class OnnxRuntimeEngine:
@@ -30,7 +26,7 @@ class OnnxRuntimeEngine:
     Args:
         directory: holds ``model.onnx``.
         contract: names the graph's inputs and outputs.
-        threads: for one operator; the default of ONNX Runtime, all cores, makes several workers fight for them.
+        threads: for one operator; the default of ONNX Runtime, all cores, makes workers compete for them.
     """
 
     graph = "model.onnx"
@@ -45,8 +41,8 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # A thread that spins while it waits takes the core from the frontend and the other workers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Where the CPU has no VNNI, products of int8 are else summed in 16 bits, which overflow: the same graph would
-        # answer otherwise than on the machine that it was measured on.
+        # Without it a CPU that lacks VNNI sums products of int8 in 16 bits, which overflow: the graph would answer
+        # otherwise than on the machine that measured it.
         options.add_session_config_entry("session.x64quantprecision", "1")
         options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "0")
         path = str(directory / self.graph)
@@ -82,7 +78,7 @@ class TorchEngine:
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs of a batch."""
         with self._torch.inference_mode():
-            # A copy where the array is read-only, as one read from a request is: torch has no read-only tensors.
+            # torch has no read-only tensors, so that an array read from a request is copied.
             inputs = [self._torch.from_numpy(np.require(tensors[name], requirements="W")) for name in self._inputs]
             outputs = self._module(*inputs)
         results = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -107,12 +103,12 @@ def load_engine(name: str, directory: Path, contract: ModelContract, threads: in
 
 
 def available_cores(quota: Path = QUOTA) -> int:
-    """Return the cores that the system schedules this process on, or fewer where a container's limit allows fewer.
+    """Return the number of cores for this process, by its affinity and a container's limit.
 
     More threads than that wait for each other until the next period begins.
 
     Args:
-        quota: file with the limit; there need be none.
+        quota: file with the limit; it may be missing.
     """
     cores = len(os.sched_getaffinity(0))
     try:

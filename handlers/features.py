@@ -1,6 +1,6 @@
-"""Rows of scalar features that are decoded and checked but not yet arrays: one array a feature and batch is enough.
+"""Rows of scalar features that are decoded and checked, and become one array a feature and batch.
 
-To make arrays of a single row takes as long as to make them of dozens.
+Arrays of a single row take as long to make as arrays of dozens.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,30 +13,26 @@ from numpy.typing import DTypeLike
 
 from handlers.contract import Array, TensorSpec
 
-_LATE = "UINT64"  # the datatype whose scalars are not wholly checked while they are decoded
+_LATE = "UINT64"  # decoding does not fully check scalars of this datatype
 
 
 class Features:
-    """Makes arrays of a model's features.
-
-    Args:
-        inputs: of the model, all of them scalars.
-    """
+    """Makes arrays of a model's features; all its inputs are scalars."""
 
     def __init__(self, inputs: Sequence[TensorSpec]) -> None:
         names = [spec.name for spec in inputs]
-        self._read: Callable[[Any], Any] = attrgetter(*names)
+        self._values: Callable[[Any], Any] = attrgetter(*names)
         self._single = len(names) == 1
         self._columns = [(spec.name, spec.graph_dtype, _positions(spec)) for spec in inputs]
 
     @staticmethod
     def fit(inputs: Sequence[TensorSpec]) -> bool:
-        """Whether every input is a scalar that is wholly checked while it is decoded."""
+        """Tell whether every input is a scalar that decoding fully checks."""
         return all(spec.is_scalar and spec.datatype != _LATE for spec in inputs)
 
     def tensors(self, rows: Iterable[Any]) -> dict[str, Array]:
-        """One graph tensor a feature, of objects that have the features as attributes."""
-        values = map(self._read, rows)
+        """Return graph tensors by feature, of objects that have the features as attributes."""
+        values = map(self._values, rows)
         columns: Iterable[Sequence[Any]] = [list(values)] if self._single else zip(*values, strict=True)
         return {
             name: _array(column, dtype, positions)
@@ -52,7 +48,7 @@ class FeatureRows(NamedTuple):
 
 
 def stack(requests: Sequence[FeatureRows | dict[str, Array]]) -> dict[str, Array]:
-    """The graph tensors of several requests to one model, rows in their order."""
+    """Return the graph tensors of several requests to one model, rows in their order."""
     first = requests[0]
     rows = [request.rows for request in requests if isinstance(request, FeatureRows)]
     if isinstance(first, FeatureRows) and len(rows) == len(requests):
@@ -62,7 +58,7 @@ def stack(requests: Sequence[FeatureRows | dict[str, Array]]) -> dict[str, Array
 
 
 def as_tensors(request: FeatureRows | dict[str, Array]) -> dict[str, Array]:
-    """The graph tensors of one request."""
+    """Return the graph tensors of one request."""
     return request.features.tensors(request.rows) if isinstance(request, FeatureRows) else request
 
 

@@ -1,10 +1,10 @@
 """The core: decode each request, run their rows together, encode each answer.
 
-A batch has as many requests as TorchServe finds, of any size. So the graph runs on pieces of it that have no more rows
-than one request may have, and who has no turn in time gets a 503.
+A batch has as many requests as TorchServe finds, of any size. So the graph runs on pieces of it with no more rows than
+one request may have. A request without a turn in time gets a 503.
 
-A failing request never harms its batch mates: bad input gets its own 4xx, and when the engine fails on a batch each
-request is run alone, so that only the one at fault gets a 500.
+A failing request harms no other. Bad input gets its own 4xx. When the engine fails on a batch each request is run
+alone, so that only the one at fault gets a 500.
 """
 
 import logging
@@ -29,21 +29,21 @@ from handlers.message import JSON, InputError, Request, Response
 from handlers.observe.logs import log_requests
 
 logger = logging.getLogger(__name__)
-LARGE = 64 * 1024  # bytes of a body; with less, any model decodes a thousand in the time that a batch may take
+LARGE = 64 * 1024  # bytes of a body; any model decodes a thousand smaller ones in the time that a batch may take
 
 
 class WireFormats(Protocol):
-    """Bytes to graph tensors and back: ``formats.codec`` and its kin, which only archives of tensor models hold."""
+    """Bytes to graph tensors and back: the codecs in ``formats``, which only archives of tensor models hold."""
 
     max_rows: int
-    names: frozenset[str]  # by which the model is served beside its own
+    names: frozenset[str]  # of the served model, beside the contract's
 
     @classmethod
     def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "WireFormats":
-        """Open those of an archive that is unpacked in a folder."""
+        """Open the formats of an unpacked archive."""
 
     def protocol(self, request: Request) -> str:
-        """Return what a request that was refused is written in."""
+        """Return the protocol of a refused request."""
 
     def decode(self, request: Request) -> Decoded:
         """Decode one request, or raise ``InputError``."""
@@ -52,22 +52,18 @@ class WireFormats(Protocol):
         """Return the graph tensors of several requests, rows in their order."""
 
     def refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
-        """Tell a client of an error in the form of its protocol."""
+        """Return the response to an error in the form of the request's protocol."""
 
 
 class ModelHandler:
     """Answers batches of requests for one model.
 
     Args:
-        contract: of the model.
-        engine: runs its graph.
-        codec: its wire formats.
-        observers: are told of each batch once it is answered, by default one that logs failures; an observer that
-            fails is logged and harms no request.
+        observers: get each batch once it is answered; None: one that logs failures.
         clock: seconds since the epoch.
-        patience: seconds that a batch may take; who has not had a turn by then is told to come back. All of a batch are
-            answered at once, and TorchServe kills a worker that takes longer than ``responseTimeout``.
-        timer: seconds since whenever, which never goes back.
+        patience: seconds that a batch may take; a request without a turn by then is refused. A batch is answered as a
+            whole, and TorchServe kills a worker that takes longer than ``responseTimeout``.
+        timer: a monotonic clock in s.
     """
 
     def __init__(
@@ -95,7 +91,7 @@ class ModelHandler:
         return batch.responses
 
     def check_example(self) -> None:
-        """Answer the contract's example and compare: the model is ready only if it says what training said.
+        """Answer the contract's example: the model is ready only if its answer is that of training.
 
         Raises:
             RuntimeError: the answer differs.
@@ -164,7 +160,7 @@ class ModelHandler:
             return self._failure(request, "decoding failed", error)
 
     def _predict(self, batch: Batch, decoded: dict[int, Decoded], end: float) -> dict[int, Response]:
-        """Run some requests of a batch together; where that fails, each alone."""
+        """Run requests of a batch together; where that fails, each alone."""
         start = self._timer()
         try:
             outputs = self._run(list(decoded.values()))
@@ -173,13 +169,13 @@ class ModelHandler:
             if len(decoded) == 1:
                 return {i: self._failure(batch.requests[i], "the engine failed", error) for i in decoded}
             logger.warning("%s: a batch of %d failed; each request is run alone", self.contract.name, len(decoded))
-            alone = [self._alone(batch, i, one, end) for i, one in decoded.items()]
+            alone = [self._alone(batch, i, request, end) for i, request in decoded.items()]
             return {i: response for answers in alone for i, response in answers.items()}
-        done = self._timer()
-        batch.seconds["predict"] += done - start
+        middle = self._timer()
+        batch.seconds["predict"] += middle - start
         batch.outputs.append(outputs)
         responses = self._encode(batch, decoded, outputs)
-        batch.seconds["encode"] += self._timer() - done
+        batch.seconds["encode"] += self._timer() - middle
         return responses
 
     def _alone(self, batch: Batch, i: int, decoded: Decoded, end: float) -> dict[int, Response]:
@@ -191,14 +187,14 @@ class ModelHandler:
         responses: dict[int, Response] = {}
         finite = _is_finite(outputs)
         start = 0
-        for i, one in decoded.items():
-            stop = start + one.rows
+        for i, request in decoded.items():
+            stop = start + request.rows
             own = {name: array[start:stop] for name, array in outputs.items()}
             try:
                 if not finite:
                     _check_finite(own)
-                responses[i] = one.encode(own)
-                batch.answered[i] = one, own
+                responses[i] = request.encode(own)
+                batch.answered[i] = request, own
             except InputError as error:
                 responses[i] = self._codec.refuse(batch.requests[i], error)
             except Exception as error:
@@ -215,7 +211,7 @@ class ModelHandler:
         return outputs
 
     def _refused(self, requests: Sequence[Request]) -> Batch:
-        """Refuse a batch, since the host is about to end."""
+        """Refuse a batch: the host is about to end."""
         error = InputError("stopping", MESSAGE, expected="the same request again, later")
         batch = Batch(self.contract, requests, self._clock())
         batch.seconds = {"decode": 0.0, "predict": 0.0, "encode": 0.0}
@@ -224,7 +220,7 @@ class ModelHandler:
         return batch
 
     def _overloaded(self, request: Request, seconds: float) -> Response:
-        """Tell a client that its turn did not come: a batch like this one takes as long again."""
+        """Refuse a request whose turn did not come; a batch like this one takes as long again."""
         what = f"the requests that were taken together with this one took {seconds:.2g} s"
         error = InputError("overloaded", what, expected="the same request again, later")
         return self._codec.refuse(request, error)._replace(headers={"Retry-After": str(math.ceil(seconds))})
@@ -242,7 +238,7 @@ def _is_finite(outputs: Mapping[str, Array]) -> bool:
 
 
 def _order(requests: Sequence[Request]) -> Sequence[int]:
-    """The turns of a batch: as they came, but the large ones last, so that nobody else waits for them in vain."""
+    """Return the order of a batch: as it came, but large requests last, so that no other waits for them in vain."""
     large = [i for i, request in enumerate(requests) if len(request.body) > LARGE or request.parts]
     if not large:
         return range(len(requests))
@@ -251,11 +247,7 @@ def _order(requests: Sequence[Request]) -> Sequence[int]:
 
 
 def _check_finite(outputs: Mapping[str, Array]) -> None:
-    """Refuse values for which the graph computes no number: JSON has none such, and its example shows that it can.
-
-    Raises:
-        InputError: NaN or infinity, with its output and row.
-    """
+    """Raise ``InputError`` for NaN or infinity, which JSON lacks: the example is finite, so the input is at fault."""
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
             index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
@@ -263,17 +255,17 @@ def _check_finite(outputs: Mapping[str, Array]) -> None:
             raise InputError("not_finite_output", message, expected="values whose outputs are finite numbers")
 
 
-def same_answer(found: Any, expected: Any, tolerance: float = 1e-3) -> bool:
-    """Whether two decoded JSON answers agree: numbers within a relative and absolute tolerance, all else equal."""
+def same_answer(answer: Any, expected: Any, tolerance: float = 1e-3) -> bool:
+    """Tell whether two decoded JSON answers agree: numbers within a relative and absolute tolerance, all else equal."""
     match expected:
         case dict():
-            same_keys = isinstance(found, dict) and found.keys() == expected.keys()
-            return same_keys and all(same_answer(found[key], value, tolerance) for key, value in expected.items())
+            same_keys = isinstance(answer, dict) and answer.keys() == expected.keys()
+            return same_keys and all(same_answer(answer[key], value, tolerance) for key, value in expected.items())
         case list():
-            same_length = isinstance(found, list) and len(found) == len(expected)
-            return same_length and all(same_answer(a, b, tolerance) for a, b in zip(found, expected, strict=True))
+            same_length = isinstance(answer, list) and len(answer) == len(expected)
+            return same_length and all(same_answer(a, b, tolerance) for a, b in zip(answer, expected, strict=True))
         case int() | float() if not isinstance(expected, bool):
-            number = isinstance(found, int | float) and not isinstance(found, bool)
-            return number and abs(found - expected) <= tolerance * max(1.0, abs(expected))
+            number = isinstance(answer, int | float) and not isinstance(answer, bool)
+            return number and abs(answer - expected) <= tolerance * max(1.0, abs(expected))
         case _:
-            return type(found) is type(expected) and bool(found == expected)
+            return type(answer) is type(expected) and bool(answer == expected)

@@ -1,6 +1,6 @@
-"""JSON in and out: typed decoding in one C pass (msgspec), errors that say where the fault is and what would be right.
+"""JSON in and out: typed decoding in one C pass (msgspec), errors with the place of a fault and what would be right.
 
-Answers are written by orjson: a float32 as the shortest text that reads back the same.
+orjson writes answers: a float32 as the shortest text that reads back the same.
 """
 
 import json
@@ -20,10 +20,10 @@ EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) a
 WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
 
-# msgspec tells what is wrong in English only, so its words are taken apart: here and nowhere else. A release that
-# changes one would change the codes of errors; tests/handlers/test_json_io.py holds each sentence that is matched.
+# msgspec reports faults in English only; its sentences are parsed here alone. A release that changes one would change
+# the codes of errors: tests/handlers/test_json_io.py holds each sentence.
 _BYTE = re.compile(r"\(byte (\d+)\)")
-_CODES = [  # a message without " - at `$path`", to the code that it is reported with
+_CODES = [  # a message without " - at `$path`", and its code
     (re.compile(r"Object missing required field `(?P<field>.*)`", re.S), "missing_field"),
     (re.compile(r"Object contains unknown field `(?P<field>.*)`", re.S), "unknown_field"),
     (re.compile(r"Expected `array` of length", re.S), "wrong_shape"),
@@ -31,20 +31,17 @@ _CODES = [  # a message without " - at `$path`", to the code that it is reported
     (re.compile(r"Number out of range|Integer value out of range", re.S), "out_of_range"),
     (re.compile(r"Invalid enum value (?P<value>.*)", re.S), "unknown_category"),
 ]
-_WHOLE = {  # of a ``whole_number``, in words of an integer
+_WHOLE = {  # errors of a ``whole_number`` in words of an integer
     "Expected `int | float": "Expected `int",
     "Expected `float` that's a multiple of 1.0": "Expected `int`, got `float`",
 }
 
 
 def whole_number(low: int, high: int) -> Any:
-    """The type of an integer that may be written as a whole float, ``8.0`` or ``1e0``; decoding gives either.
+    """Return the type of an integer that may be written as a whole float, ``8.0`` or ``1e0``; decoding gives either.
 
-    A float beyond ``EXACT`` does not tell which integer was meant, and is out of range.
-
-    Args:
-        low: smallest; of an integer the decoder knows no limit beyond INT64.
-        high: largest; one beyond INT64 is not checked for integers.
+    A float beyond ``EXACT`` stands for several integers, and is out of range. The decoder knows no limit of integers
+    beyond INT64, so that a larger ``high`` is not checked.
     """
     integer: Any = Annotated[int, Meta(ge=low, le=high)] if high < 2**63 else int
     least, most = max(low, -EXACT), min(high, EXACT)
@@ -54,12 +51,7 @@ def whole_number(low: int, high: int) -> Any:
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = lambda path: "") -> T:
-    """Decode a JSON text against the decoder's type.
-
-    Args:
-        decoder: made once from a type.
-        body: the text.
-        describe: gives what is expected at a JSON path, for the error.
+    """Decode a JSON text against the decoder's type; ``describe`` says what is expected at a JSON path.
 
     Raises:
         InputError: not UTF-8, not JSON, or not of the type.
@@ -82,13 +74,10 @@ def decode_strictly(
     describe: Describe = lambda path: "",
     members: Callable[[T], int] | None = None,
 ) -> T:
-    """Decode a JSON text against the decoder's type, also where the decoder would look away.
+    """Decode a JSON text as ``decode`` does, and refuse also faults that the decoder skips.
 
     Args:
-        decoder: made once from a type.
-        body: the text, all of which must be UTF-8.
-        describe: gives what is expected at a JSON path, for the error.
-        members: counts those that were decoded, so that no key may stand twice in an object; None where it may.
+        members: counts the decoded members, so that no key may stand twice in an object; None where it may.
 
     Raises:
         InputError: not UTF-8, not JSON, not of the type, or with a key that stands twice.
@@ -101,12 +90,12 @@ def decode_strictly(
 
 
 def attempt(decoder: msgspec.json.Decoder[T], body: bytes, members: Callable[[T], int] | None = None) -> T | None:
-    """Decode a text that is probably of the decoder's type; None if it is not, without the reason.
+    """Decode a text that is probably of the decoder's type; None if it is not.
 
     A type that forbids unknown members leaves nothing undecoded, so that its texts are UTF-8.
 
     Raises:
-        InputError: of the type, but a key stands twice.
+        InputError: it is of the type, but a key stands twice.
     """
     try:
         value = decoder.decode(body)
@@ -118,12 +107,7 @@ def attempt(decoder: msgspec.json.Decoder[T], body: bytes, members: Callable[[T]
 
 
 def convert(value: Any, kind: type[T], describe: Describe = lambda path: "") -> T:
-    """Check what was decoded without a type against one.
-
-    Args:
-        value: of JSON.
-        kind: the type.
-        describe: gives what is expected at a JSON path, for the error.
+    """Check a JSON value that was decoded without a type; ``describe`` as in ``decode``.
 
     Raises:
         InputError: it is not of the type.
@@ -147,18 +131,18 @@ def check_utf8(body: bytes) -> None:
 
 
 def check_unique_keys(body: bytes, members: int) -> None:
-    """Refuse an object that names a key twice; the decoder would silently keep the last.
+    """Refuse an object that names a key twice, of which the decoder silently keeps the last.
 
-    A text that decoded to ``members`` members and holds as many colons can hide none: every member has a colon of
-    its own. Only where the numbers differ (a colon inside a string, or a duplicate) is the text walked through.
+    Every member has a colon: a text of ``members`` members and as many colons hides none. Only where the numbers differ
+    (a colon inside a string, or a duplicate) is the text searched.
 
     Raises:
-        InputError: with the path of the second key; or the text is nested too deeply to be walked through.
+        InputError: with the path of the second key; or the text is nested too deeply.
     """
     if body.count(b":") == members:
         return
     try:
-        # Numbers stay text: Python refuses to convert one of thousands of digits, which only the decoder may judge.
+        # Numbers stay text: Python refuses one of thousands of digits, which only the decoder may judge.
         path = _duplicate(json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_float=str), "$")
     except RecursionError:
         raise _too_deep() from None
@@ -172,17 +156,17 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _duplicate(value: Any, path: str) -> str | None:
     if isinstance(value, _Pairs):
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in value:
-            if key in seen:
+            if key in keys:
                 return f"{path}.{key}"
-            seen.add(key)
+            keys.add(key)
         children = [(f"{path}.{key}", child) for key, child in value]
     elif isinstance(value, list):
         children = [(f"{path}[{i}]", child) for i, child in enumerate(value)]
     else:
         return None
-    return next((found for where, child in children if (found := _duplicate(child, where))), None)
+    return next((second for place, child in children if (second := _duplicate(child, place))), None)
 
 
 def _too_deep() -> InputError:
@@ -196,7 +180,7 @@ def _utf8_error(error: UnicodeDecodeError) -> InputError:
 def _syntax_error(body: bytes, text: str) -> InputError:
     position = _BYTE.search(text)
     if position:
-        # The position is that of the first letter; a minus sign before it was still a number.
+        # The position is that of the first letter, behind a minus sign.
         literal = _LITERAL.match(body, max(0, int(position[1]) - 1)) or _LITERAL.match(body, int(position[1]))
         if literal:
             return InputError("not_finite", f"{literal[0].decode()} is no JSON number", expected="a finite number")
@@ -208,24 +192,24 @@ def _syntax_error(body: bytes, text: str) -> InputError:
 def _type_error(text: str, describe: Describe) -> InputError:
     message, _, path = text.rpartition(" - at `")
     message, path = (message, path.rstrip("`")) if message else (text, "$")
-    for seen, meant in _WHOLE.items():
-        message = message.replace(seen, meant)
+    for words, replacement in _WHOLE.items():
+        message = message.replace(words, replacement)
     for pattern, code in _CODES:
-        found = pattern.match(message)
-        if found:
-            field = found.groupdict().get("field")
+        match = pattern.match(message)
+        if match:
+            field = match.groupdict().get("field")
             path = f"{path}.{field}" if field is not None else path
             return InputError(code, message, path, describe(path))
     return InputError("wrong_type", message, path, describe(path))
 
 
 def is_too_short(error: InputError) -> bool:
-    """Whether a ``wrong_shape`` says that an array has too few elements, not too many."""
+    """Tell whether a ``wrong_shape`` is for too few elements of an array, not too many."""
     return ">=" in error.message
 
 
 def refused_value(error: InputError) -> str:
-    """The string that an ``unknown_category`` refuses."""
+    """Return the string that an ``unknown_category`` refuses."""
     return error.message.removeprefix("Invalid enum value ")[1:-1]
 
 

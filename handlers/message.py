@@ -1,4 +1,4 @@
-"""What enters and leaves the core: a request, a response, and the error that turns bad input into a clear 4xx."""
+"""Messages of the core: a request, a response, and the error that turns bad input into a clear 4xx."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ NPY = "application/x-npy"
 OCTETS = "application/octet-stream"
 NEXT = "ts_stream_next"  # TorchServe's response header: "true" where more follows, "false" on the last of several
 
-# The closed set of error codes and the HTTP status that each is sent with.
+# The closed set of error codes, with their HTTP status.
 STATUS = {
     "invalid_json": 400,
     "invalid_utf8": 400,
@@ -47,11 +47,11 @@ STATUS = {
     "overloaded": 503,
     "stopping": 503,
 }
-# Headers by which a client names its request: its own id, and its trace ("traceparent" of W3C Trace Context).
+# Headers with a client's names for its request: its own id, and its trace ("traceparent" of W3C Trace Context).
 CLIENT_IDS = {"client_request_id": "x-request-id", "traceparent": "traceparent"}
 MAX_BODY = 6_553_500  # bytes, as max_request_size in config.properties
 MOST_PARTS = 100  # of a form, query parameters included
-_LONGEST = 300  # characters of a message: it may quote input, and input can be megabytes
+_LONGEST = 300  # characters of a message, which may quote megabytes of input
 
 
 class Part(NamedTuple):
@@ -67,14 +67,14 @@ class Part(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One HTTP request as the core sees it, free of TorchServe.
+    """An HTTP request, free of TorchServe.
 
     Attributes:
         body: the raw bytes; empty for a form.
         headers: names in lower case.
-        form: name to bytes of each part of a form, and of each query parameter where the route passes them.
-        id: the id that the response carries as ``x-request-id``.
-        parts: those of ``form`` one by one, in order: a name may stand there more than once.
+        form: bytes of a form's parts, and of query parameters where the route passes them, by name.
+        id: sent with the response as ``x-request-id``.
+        parts: those of ``form`` in order, where a name may stand more than once.
     """
 
     body: bytes
@@ -86,29 +86,29 @@ class Request(NamedTuple):
     @property
     def media_type(self) -> str:
         """The content type without its parameters, in lower case; empty when there is none."""
-        written = self.headers.get("content-type", "")
-        return written if written == JSON else written.partition(";")[0].strip().lower()
+        header = self.headers.get("content-type", "")
+        return header if header == JSON else header.partition(";")[0].strip().lower()
 
     @property
     def size(self) -> int:
-        """Bytes that its client sent as a body, about."""
+        """Bytes of its body, about."""
         return len(self.body) + sum(len(part.body) for part in self.parts)
 
     @property
     def ids(self) -> dict[str, str]:
-        """The ids of this request by name: ours, and the client's where it sent any, so that its logs can be joined."""
+        """The ids of this request by name: ours, and the client's, by which logs can be joined."""
         sent = {name: self.headers.get(header, "") for name, header in CLIENT_IDS.items()}
         return {"request_id": self.id} | {name: shorten(value) for name, value in sent.items() if value}
 
 
 class InputError(Exception):
-    """A request that cannot be answered, and why.
+    """A request that cannot be answered.
 
     Args:
         code: a key of ``STATUS``.
-        message: what was wrong.
-        path: where, as a JSON path (``$.instances[0].distance``), or the name of a header or part.
-        expected: what would be right.
+        message: names the fault.
+        path: its place, a JSON path (``$.instances[0].distance``) or the name of a header or part.
+        expected: a right value in words.
     """
 
     def __init__(self, code: str, message: str, path: str = "$", expected: str = "") -> None:
@@ -116,26 +116,24 @@ class InputError(Exception):
         self.code, self.message, self.path, self.expected = code, shorten(message), shorten(path), expected
 
     def __eq__(self, other: object) -> bool:
-        """Whether both say the same, so that two responses of the same error are alike."""
+        """Compare the attributes, so that two responses of the same error are equal."""
         return isinstance(other, InputError) and vars(self) == vars(other)
 
     __hash__ = Exception.__hash__
 
     def __str__(self) -> str:
-        """The whole of it in a line."""
+        """Return all of it in a line."""
         where = "" if self.path == "$" else f" at {self.path}"
         return f"{self.message}{where}" + (f"; expected: {self.expected}" if self.expected else "")
 
 
 class Response(NamedTuple):
-    """One HTTP response.
+    """An HTTP response.
 
     Attributes:
-        status: HTTP's.
-        body: raw.
         headers: beside the content type.
-        error: why there is no answer; None where there is one.
-        cause: what was raised when the fault is ours.
+        error: reason why there is no answer; None where there is one.
+        cause: exception of a fault that is ours.
     """
 
     status: int
@@ -147,21 +145,19 @@ class Response(NamedTuple):
 
 
 def shorten(text: str) -> str:
-    """Cut a text that may quote input down to a length fit for an error message."""
+    """Cut a text that may quote input to the length of an error message."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def error_response(
     error: InputError, request: Request, cause: Exception | None = None, as_text: bool = False
 ) -> Response:
-    """Tell a client of an error.
+    """Return the response to an error, with the request's ids.
 
     Args:
-        error: what was wrong.
-        request: whose ids are told too.
-        cause: what was raised when the fault is ours.
-        as_text: whether ``error`` is a text with the details beside it, as clients of KServe v1 and of the Open
-            Inference Protocol read it; else it is an object of the details.
+        cause: exception of a fault that is ours.
+        as_text: whether the member ``error`` is a text with the details beside it, as clients of KServe v1 and of the
+            Open Inference Protocol read it; else it is an object of the details.
     """
     detail = {"code": error.code, "message": error.message, "path": error.path, "expected": error.expected}
     members = {name: encodable(value) for name, value in (detail | request.ids).items()}
@@ -170,7 +166,7 @@ def error_response(
 
 
 def error_detail(body: Any) -> Mapping[str, Any]:
-    """The details (``code``, ``message``, ``path`` …) in a decoded body of ``error_response``; empty if it is none."""
+    """Return the details (``code``, ``message``, ``path`` …) of a decoded ``error_response``; empty if it is none."""
     match body:
         case {"error": dict(detail)}:
             return detail
@@ -180,5 +176,5 @@ def error_detail(body: Any) -> Mapping[str, Any]:
 
 
 def encodable(text: str) -> str:
-    """The text without what no UTF-8 has, halves of surrogate pairs."""
+    """Replace halves of surrogate pairs, which UTF-8 does not have."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The service of a model with a graph: what TorchServe loads, for each kind of wire formats."""
+"""The service of a model with a graph, which TorchServe loads, for each kind of wire formats."""
 
 import os
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ RESPONSE_TIMEOUT = 120  # s, TorchServe's own
 
 
 class Service(Worker):
-    """What TorchServe loads; an entry point is a subclass that names its codec.
+    """A service; an entry point is a subclass that names its codec.
 
     Attributes:
         handler: the core, once the model is loaded.
@@ -33,7 +33,7 @@ class Service(Worker):
     capture: Capture | None = None
 
     def initialize(self, context: Any) -> None:
-        """Load the model from its archive and check that it answers its example as training did.
+        """Load the model from its archive, and check that it answers its example as training did.
 
         Args:
             context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``max_rows``, ``threads``,
@@ -53,7 +53,7 @@ class Service(Worker):
         codec = self.codec.open(directory, contract, positive(settings, "max_rows", MAX_ROWS))
         registry = CollectorRegistry()
         telemetry = self.telemetry(contract, codec.protocol, registry)
-        # A copy that is served under another name is being tried out.
+        # A copy under another name is on trial.
         served_as = getattr(context, "model_name", None) or contract.name
         is_itself = served_as == contract.name
         codec.names = frozenset({served_as})
@@ -72,7 +72,7 @@ class Service(Worker):
 
         Args:
             data: per request, its body under ``body`` or its form's parts, and its query parameters.
-            context: TorchServe's, which takes the status and headers of each answer.
+            context: TorchServe's; it gets the status and headers of each answer.
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
         responses = self.handler.handle(requests)
@@ -82,16 +82,12 @@ class Service(Worker):
 
 
 def patience(config: Mapping[str, Any]) -> float:
-    """Seconds that a batch may take: half of those after which TorchServe kills the worker.
-
-    Args:
-        config: ``model-config.yaml``.
-    """
+    """Return the seconds for a batch: half of those after which TorchServe kills the worker."""
     return float(config.get("responseTimeout") or RESPONSE_TIMEOUT) / 2
 
 
 def _capture(contract: ModelContract, environ: Mapping[str, str], registry: CollectorRegistry) -> Capture | None:
-    """Capture, where a sink is given that can make something of this model's answers."""
+    """Return the capture, where there is a sink, and a use for this model's answers."""
     worker = WorkerSettings.from_environment(environ)
     if not worker.captures or contract.task == "generation":
         return None

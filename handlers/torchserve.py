@@ -1,6 +1,6 @@
-"""Between TorchServe and a core: its lists of dicts and its context in, requests and responses out.
+"""The adapter of TorchServe to a core: its lists of dicts and its context in, requests and responses out.
 
-TorchServe itself is never imported: where this runs inside one of its workers, its package is loaded already.
+TorchServe is never imported: inside its workers the package is loaded already.
 """
 
 import gc
@@ -23,12 +23,7 @@ from handlers.observe.telemetry import Telemetry
 
 
 class Unpacked(NamedTuple):
-    """An archive that TorchServe has unpacked.
-
-    Attributes:
-        directory: of its files.
-        config: ``model-config.yaml``.
-    """
+    """An archive that TorchServe has unpacked; ``config`` is ``model-config.yaml``."""
 
     directory: Path
     contract: ModelContract
@@ -36,22 +31,22 @@ class Unpacked(NamedTuple):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Return our part of ``model-config.yaml``."""
+        """Our part of ``model-config.yaml``."""
         return self.config.get("handler") or {}
 
 
 class Worker:
-    """Opens a model, measures its work and puts it behind TorchServe's socket, whichever core answers."""
+    """Opens a model, measures its work and puts it behind TorchServe's socket."""
 
     def open(self, context: Any) -> Unpacked:
-        """Read the archive that TorchServe's context names, and begin to log in JSON.
+        """Read the archive of TorchServe's context, and begin to log in JSON.
 
         Raises:
             ValueError: its contract is none.
         """
         self._started = time.perf_counter()
         configure()
-        # Else TorchServe parses JSON before us, without any check, and twice the work.
+        # Else TorchServe parses JSON before us, without any check.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         directory = Path(context.system_properties["model_dir"])
         contract = ModelContract.from_json((directory / "contract.json").read_bytes())
@@ -60,7 +55,7 @@ class Worker:
     def telemetry(
         self, contract: ModelContract, protocol: Callable[[Request], str], registry: CollectorRegistry
     ) -> Telemetry | None:
-        """Make instruments, where a folder for their values is given: on another host there may be none."""
+        """Make instruments, where there is a folder for their values; another host may have none."""
         folder = os.environ.get(VARIABLE)
         if not folder:
             return None
@@ -78,11 +73,8 @@ class Worker:
         """Answer from now on.
 
         Args:
-            unpacked: that ``open`` gave.
-            answer: responses of a batch.
-            telemetry: told that the model is loaded.
             engine: its name, and the file that it runs.
-            idle: called once where nothing has come for a second.
+            idle: called once where no request came for a second.
         """
         if "ts" in sys.modules:  # inside a worker of TorchServe
             wire.install(unpacked.settings.get("wire", True), sys.modules["ts"].__version__, answer, idle)
@@ -90,14 +82,13 @@ class Worker:
             name, file = engine
             sha = unpacked.contract.lineage.graph_sha256.get(file, "")
             telemetry.loaded(time.perf_counter() - self._started, name, sha[:12])
-        # What is loaded stays. Else the collector walks through all of torch's objects now and then, and every client
-        # waits some 70 ms.
+        # Else the collector walks through all of torch's objects now and then, and every client waits some 70 ms.
         gc.collect()
         gc.freeze()
 
 
 def positive(settings: Mapping[str, Any], name: str, default: int) -> int:
-    """Read a positive integer of ours in ``model-config.yaml``.
+    """Return a positive integer of our part of ``model-config.yaml``.
 
     Raises:
         ValueError: it is no positive integer.
@@ -111,7 +102,7 @@ def positive(settings: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def tell(responses: Sequence[Response], context: Any) -> None:
-    """Tell TorchServe's context the status, content type and headers of each answer."""
+    """Set the status, content type and headers of each answer in TorchServe's context."""
     for i, response in enumerate(responses):
         if response.status != HTTPStatus.OK:
             context.set_response_status(code=response.status, phrase=HTTPStatus(response.status).phrase, idx=i)
@@ -122,13 +113,13 @@ def tell(responses: Sequence[Response], context: Any) -> None:
 
 def request_at(parts: dict[str, Any], context: Any, i: int) -> Request:
     """Make a request of a batch from its parts and TorchServe's context."""
-    # A part's content type stands among the headers too, in a dict under the part's name.
-    given = context.get_all_request_header(i)
-    headers = {k.lower(): v for k, v in given.items() if isinstance(v, str)}
-    whole = [Part(name, bytes(value), _content_type(given.get(name))) for name, value in parts.items()]
+    # The headers also have each part's content type, in a dict under the part's name.
+    entries = context.get_all_request_header(i)
+    headers = {k.lower(): v for k, v in entries.items() if isinstance(v, str)}
+    whole = [Part(name, bytes(value), _content_type(entries.get(name))) for name, value in parts.items()]
     return wire.request_of(whole, headers, context.get_request_id(i) or "")
 
 
 def _content_type(header: Any) -> str:
-    """Return the content type of a part, where no header of the same name has taken its place in the context."""
+    """Return the content type of a part, unless a header of the same name has its place in the context."""
     return str(header.get("content-type", "")) if isinstance(header, dict) else ""

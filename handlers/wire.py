@@ -19,9 +19,9 @@ from handlers.message import JSON, MOST_PARTS, NEXT, Part, Request, Response
 
 logger = logging.getLogger(__name__)
 
-VERSION = "0.12.0"  # of TorchServe; in another one the functions that are replaced may mean something else
+VERSION = "0.12.0"  # of TorchServe; in another one the replaced functions may differ
 IDLE = 1.0  # s
-_CHUNK = 1 << 16  # bytes asked of a recv; it returns what is there
+_CHUNK = 1 << 16  # most bytes of a recv
 _END = -1  # in place of a length, closes a list
 _FORMS = ("multipart/", "application/x-www-form")
 _int = struct.Struct("!i")
@@ -35,21 +35,21 @@ class Connection(Protocol):
         """Wait for bytes, and take up to ``size``; none means that the other side has closed."""
 
     def fileno(self) -> int:
-        """Its number, to wait for bytes with a limit."""
+        """Return its number, to wait for bytes with a limit."""
 
 
 def install(enabled: bool, version: str, answer: Answer, idle: Callable[[], None] | None = None) -> bool:
-    """Make the worker in this process read its socket through a buffer, and ask ``answer`` for each batch directly.
+    """Make the worker in this process read its socket through a buffer, and hand each batch to ``answer`` directly.
 
     Args:
-        enabled: whether to; if not, nothing is touched.
-        version: TorchServe's; under any other than 0.12.0 nothing is touched and a warning is logged.
-        answer: a response for each request, in order, or None for one of which nothing is said yet, which only
+        enabled: False: nothing is touched.
+        version: TorchServe's; with any other than 0.12.0 nothing is touched and a warning is logged.
+        answer: returns a response for each request, in order, or None for one without an answer yet, which only
             continuous batching allows; must not raise.
-        idle: called once where nothing has come for a second.
+        idle: called once where no byte came for a second.
 
     Returns:
-        Whether that is so now.
+        Whether it was done.
     """
     if not enabled:
         return False
@@ -63,14 +63,14 @@ def install(enabled: bool, version: str, answer: Answer, idle: Callable[[], None
     protocol: Any = importlib.import_module("ts.protocol.otf_message_handler")
     service: Any = importlib.import_module("ts.service")
     reader = Reader(idle)
-    protocol._retrieve_buffer = reader.read
+    protocol._retrieve_buffer = reader.read_bytes
     protocol._retrieve_inference_msg = reader.read_batch
     service.Service.predict = predict
     return True
 
 
 def request_of(parts: Sequence[Part], headers: Mapping[str, str], ident: str) -> Request:
-    """What TorchServe hands on of a request, as the core sees it.
+    """Return the core's request for one of TorchServe.
 
     Args:
         parts: the body under ``body`` or the parts of a form, and query parameters where the route passes them.
@@ -80,7 +80,7 @@ def request_of(parts: Sequence[Part], headers: Mapping[str, str], ident: str) ->
     if len(parts) == 1 and not headers:  # a call by gRPC, whose clients choose the name
         return Request(parts[0].body, headers, {}, ident)
     fields = {part.name: part.body for part in parts}
-    # Where the frontend does not see that it is a form, it hands it on as a body of that type.
+    # The frontend hands on a form that it does not recognize as a body of that type.
     whole = any(part.name == "body" and part.content_type.lower().startswith(_FORMS) for part in parts)
     if _is_form(headers) and not whole:
         return Request(b"", headers, fields, ident, tuple(parts))
@@ -93,7 +93,7 @@ def _is_form(headers: Mapping[str, str]) -> bool:
 
 
 def encode(requests: Sequence[Request], responses: Sequence[Response | None]) -> bytes:
-    """The message that answers a batch, as ``create_predict_response`` writes it; without those that are None."""
+    """Return the message that answers a batch, as ``create_predict_response`` writes it; None is left out."""
     parts = [_SUCCESS]
     for request, response in zip(requests, responses, strict=True):
         if response is None:
@@ -109,9 +109,9 @@ def encode(requests: Sequence[Request], responses: Sequence[Response | None]) ->
 
 
 def as_last(response: Response) -> Response:
-    """Say of the answer to a call by gRPC, which has no headers, that nothing follows, if it says nothing of that.
+    """Mark the answer to a call by gRPC, which has no headers, as the last one, unless it has the mark.
 
-    TorchServe looks for it in what it sends to ``StreamPredictions``, and ends the worker where it is missing.
+    TorchServe needs it for ``StreamPredictions``, and ends the worker where it is missing.
     """
     return response._replace(headers={NEXT: "false"} | dict(response.headers))
 
@@ -121,7 +121,7 @@ def _field(value: bytes) -> tuple[bytes, bytes]:
 
 
 def _meta(response: Response) -> bytes:
-    """Content type, status, reason and headers of one response, the content type once more among the headers."""
+    """Return a response's content type, status, reason and headers, the content type once more among these."""
     phrase = "" if response.status == HTTPStatus.OK else HTTPStatus(response.status).phrase
     headers = {"content-type": response.content_type} | dict(response.headers)
     parts = [*_field(response.content_type.encode()), _int.pack(response.status), *_field(phrase.encode())]
@@ -136,14 +136,14 @@ _PLAIN = _meta(Response(HTTPStatus.OK, b""))
 
 
 class _Received:
-    """Bytes of one connection that have arrived; those before ``start`` are used up."""
+    """Bytes from a connection; those before ``start`` are used up."""
 
     def __init__(self) -> None:
         self.data = b""
         self.start = 0
 
     def fill(self, connection: Connection, missing: int) -> None:
-        """Wait for ``missing`` more bytes at least, and drop what is used up."""
+        """Wait for at least ``missing`` more bytes, and drop used ones."""
         data = bytearray(self.data[self.start :])
         stop = len(data) + missing
         while len(data) < stop:
@@ -156,22 +156,18 @@ class _Received:
         self.start = 0
 
     def use(self, stop: int) -> None:
-        """Count everything before ``stop`` as used up; keep no body in memory until the next message."""
+        """Use up all bytes before ``stop``; keep no body in memory until the next message."""
         self.data, self.start = (self.data, stop) if stop < len(self.data) else (b"", 0)
 
 
 class Reader:
-    """Reads messages; what arrives behind one message is kept for the next one on the same connection.
-
-    Args:
-        idle: called once where nothing has come for a second.
-    """
+    """Reads messages; bytes behind a message are kept for the next one on the same connection."""
 
     def __init__(self, idle: Callable[[], None] | None = None) -> None:
         self._idle = idle
         self._received: WeakKeyDictionary[Connection, _Received] = WeakKeyDictionary()
 
-    def read(self, connection: Connection, length: int) -> bytes:
+    def read_bytes(self, connection: Connection, length: int) -> bytes:
         """Read ``length`` bytes, in place of ``_retrieve_buffer``.
 
         Raises:
@@ -218,7 +214,7 @@ _Raw = tuple[bytes, bytes, bytes]  # name, content type and value of a part
 
 
 class _Begun(NamedTuple):
-    """What of a request has arrived whole."""
+    """The parts of a request that have arrived whole."""
 
     ident: str
     headers: dict[str, str]
@@ -227,16 +223,15 @@ class _Begun(NamedTuple):
 
 
 def _parse(data: bytes, start: int, begun: _Begun | None) -> tuple[int, Request | None, _Begun | None, int]:
-    """Read one request from ``start`` on, or the rest of one that has begun.
+    """Read a request from ``start`` on, or the rest of one that has begun.
 
-    A field that is whole is never read again, so that a request of many fields costs as much however it arrives.
-
-    Written out without a function for a field: a call for each would take twice the time of all the rest. Behind every
-    field stands another length, so that where a field is cut short the next length is missing.
+    A whole field is never read again, so that a request of many fields costs as much however it arrives. A function for
+    a field would take twice the time of all the rest. Another length follows every field, so that where a field is cut
+    short the next length is missing.
 
     Returns:
-        Up to where the bytes are used up; the request, if it is whole; else what of it has arrived, and how many bytes
-        are missing at least, which is 0 at the end of the list.
+        The end of the used bytes; the request, if it is whole; else its begun part, and the least number of missing
+        bytes, which is 0 at the end of the list.
     """
     length_at = _int.unpack_from
     at = used = start

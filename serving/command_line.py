@@ -1,6 +1,6 @@
 """The parts that all commands share: their start, the terminal, options for folders, their end.
 
-Commands read ``.env`` of the checkout, as docker compose and make do, and each of the three reads quotes, ``#``, ``$``,
+Commands read ``.env`` of the checkout, as docker compose and make do. Each of the three reads quotes, ``#``, ``$``,
 ``\\`` and blanks at the ends in a way of its own. So a line counts only if all of them read it alike. Otherwise it is
 refused with its number.
 """

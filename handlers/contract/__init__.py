@@ -40,9 +40,9 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         datatype: of the Open Inference Protocol, such as ``FP32``, ``INT64``, ``UINT8``, ``BYTES``.
         shape: −1 first, for the batch; ``[-1]`` is one scalar a row.
         unit: such as ``minutes``.
-        range: smallest and largest value that is accepted, both included.
-        categories: the strings that are accepted; the graph receives their index as INT64.
-        background: of a picture, the colour that is seen where a file is transparent.
+        range: smallest and largest accepted value, both included.
+        categories: the accepted strings; the graph receives their index as INT64.
+        background: of a picture, the colour behind the transparent parts of a file.
     """
 
     name: str
@@ -68,7 +68,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         self._check_range()
 
     def _check_range(self) -> None:
-        """A range beyond the datatype would let values through that do not fit it."""
+        """Raise if the range exceeds the datatype, since values that do not fit would pass."""
         if self.range is None:
             return
         kind = self.datatype[0]
@@ -103,7 +103,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return np.dtype(np.int64) if self.categories else self.dtype
 
     def describe(self) -> str:
-        """What a value must be, in words, for error messages."""
+        """Return words for a valid value, for error messages."""
         if self.categories:
             return f"one of {len(self.categories)} categories"
         kind = {"B": "string", "F": "number", "I": "integer", "U": "integer"}[self.datatype[0]]
@@ -127,11 +127,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         labels: class names in the order of the graph's output; empty for regression.
-        reference: what the training data looked like, per feature and for the output.
-        evaluation: held-out metrics and the baselines that they beat.
-        lineage: where the version comes from.
-        label_range: smallest and largest label of a regression that is accepted, both included; None in archives of
-            former versions, and of other tasks.
+        label_range: smallest and largest accepted label of a regression, both included; None for other tasks, and in
+            archives of former versions.
     """
 
     name: str
@@ -166,7 +163,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def graph_outputs(self) -> tuple[str, ...]:
-        """What the graph computes; labels and the like are derived from it."""
+        """Names of the graph's outputs; labels and the like are derived from them."""
         if self.task == "classification":
             return ("probabilities",)
         return tuple(t.name for t in self.outputs)
@@ -176,7 +173,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Read a contract.
 
         Raises:
-            ValueError: the text is no contract; the message names the path of the fault.
+            ValueError: it is none; the message names the path of the fault.
         """
         try:
             return msgspec.json.decode(data, type=cls)
@@ -189,7 +186,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def classification_outputs(labels: int) -> tuple[TensorSpec, ...]:
-    """The outputs that every classifier answers with; the second −1 is the request's ``top_k``."""
+    """Return the outputs of every classifier; the second −1 is the request's ``top_k``."""
     return (
         TensorSpec("label", "BYTES", (-1, -1), "class names, the likeliest first"),
         TensorSpec("index", "INT64", (-1, -1), "indices of these classes"),

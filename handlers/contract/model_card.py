@@ -1,7 +1,7 @@
-"""The model card of a contract (Mitchell et al. 2019): what the training data looked like, held-out metrics, lineage.
+"""The model card of a contract (Mitchell et al. 2019): training data, held-out metrics, lineage.
 
-What is absent in ``contract.json`` has its default here, and a default is not written: archives of former versions lack
-fields. A number that could not be computed is null.
+Archives of former versions lack fields: one that is absent in ``contract.json`` has its default, and a default is not
+written. A number that could not be computed is null.
 """
 
 import math
@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Number = int | float | None
-Metrics = dict[str, Number]  # by name; None where the rows do not tell
+Metrics = dict[str, Number]  # by name; None where the rows do not suffice
 Interval = tuple[Number, Number]
 
 
 class Stretch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far so many rows of so much time are from the reference where nothing drifts.
+    """Usual distance between the reference and a stretch of so many rows and hours without drift.
 
     Attributes:
         span: hours from begin to end of a stretch; 0 where the reference has no times.
-        hours: that the rows must cover at least, as ``training.statistics.usual.hours_of`` counts them.
-        rows: that there must be at least.
-        windows: how many stretches the known time holds side by side.
+        hours: least number that the rows must cover, as ``training.statistics.usual.hours_of`` counts them.
+        rows: least number.
+        windows: stretches that fit side by side into the reference's time.
         mean: of the root of the distance.
-        sd: of the same.
-        psi: which one stretch in a hundred exceeds.
-        loss_mean: of the loss, on a scale where its spread hardly depends on its size; None but of errors.
+        sd: of the root of the distance.
+        psi: exceeded by one stretch in a hundred.
+        loss_mean: of the loss, on a scale where its spread hardly depends on its size; None except for errors.
         loss_sd: its standard deviation.
     """
 
@@ -43,12 +43,12 @@ class Stretch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usual(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is usual of one distribution; of archives of former versions ``window`` and what follows it.
+    """Usual distances of a distribution; archives of former versions have ``window`` and the fields after it.
 
     Attributes:
         known: rows of the reference.
         cell: hours that count as one.
-        entries: by span, then by rows.
+        entries: sorted by span, then by rows.
         window: rows of a stretch without times.
     """
 
@@ -71,18 +71,16 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def numbers(self) -> NDArray[np.float64]:
-        """The quantiles, NaN for what training could not count; empty where there are none."""
+        """The quantiles, with NaN for null; empty where there are none."""
         return np.array(self.quantiles or [], np.float64)
 
 
 class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the rows that a version knows looked like.
+    """Distributions of the rows that a version knows.
 
     A tensor of more than one value a row is summarised by the mean of each row, a text by its number of characters.
 
     Attributes:
-        rows: how many.
-        inputs: by name.
         output: of the served module, or counts of its labels.
         errors: answer − truth, or counts of right and wrong.
     """
@@ -103,7 +101,7 @@ class Decides(msgspec.Struct, frozen=True):
 
 
 class Lead(msgspec.Struct, frozen=True):
-    """How much better a model is than a baseline on the same rows, with its interval."""
+    """Lead of a model over a baseline on the same rows, with its interval."""
 
     value: Number
     interval: Interval
@@ -121,7 +119,7 @@ class ClassMetrics(msgspec.Struct, frozen=True):
 
 
 class Bin(msgspec.Struct, frozen=True):
-    """Answers of about the same confidence: how many, their mean confidence, the share that is right."""
+    """Answers of about the same confidence: their number, mean confidence, and the share that is right."""
 
     rows: int
     confidence: Number
@@ -129,21 +127,21 @@ class Bin(msgspec.Struct, frozen=True):
 
 
 class Scaled(msgspec.Struct, frozen=True):
-    """Calibration error and log loss if logits were divided by the temperature."""
+    """Calibration error and log loss with logits divided by the temperature."""
 
     ece: Number
     log_loss: Number
 
 
 class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether the probabilities of a classification mean what they say.
+    """Calibration of a classification's probabilities.
 
     Attributes:
         ece: the expected calibration error.
         log_loss: in nats.
         bins: those that have rows.
         temperature: fitted on validation rows.
-        scaled: what it would change.
+        scaled: figures with the temperature.
     """
 
     ece: Number
@@ -154,7 +152,7 @@ class Calibration(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """How fast a language model generates; ``tokens_per_second`` by the number of streams."""
+    """Speed of a language model; ``tokens_per_second`` by the number of streams."""
 
     tokens_per_second: dict[str, float]
     first_token_seconds: float
@@ -177,17 +175,17 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Held-out metrics, and the baselines that they beat.
 
     Attributes:
-        primary: the metric that decides; absent of a part of the rows.
-        criterion: what a recipe named instead of its task's metric.
-        rows: that were held out.
-        baselines: metrics of each; None where there is no record of any.
-        unmeasured: by metric, why these rows do not tell it.
-        intervals: of 95 %, by metric; one that these rows do not tell has none.
+        primary: the metric that decides; empty for a part of the rows.
+        criterion: named by the recipe instead of its task's metric.
+        rows: number that was held out.
+        baselines: metrics of each; None where none is recorded.
+        unmeasured: reasons why these rows do not suffice for a metric, by metric.
+        intervals: of 95 %, by metric; a metric for which the rows do not suffice has none.
         gains: the lead over each baseline in the metric that decides.
         confusion: counts, a row for each true class, a column for each answer.
         slices: parts of the rows by name, each measured by itself.
-        held_out_since: time of the first row, where feedback was held out: such figures say nothing beside others.
-        learned: rows and metrics of the rows that the model learned from.
+        held_out_since: time of the first row, where feedback was held out: such figures compare with no others.
+        learned: rows and metrics of the training rows.
     """
 
     primary: str = ""
@@ -220,13 +218,13 @@ class FeedbackRows(msgspec.Struct, frozen=True):
     """Labelled rows that a version knows beside its recipe's own.
 
     Attributes:
-        rows: that fit the contract.
-        held_out: of these, the newest.
+        rows: number that fits the contract.
+        held_out: number of these; the newest ones.
         since: time of the oldest.
         until: time of the newest.
-        held_out_since: time of the first that is held out.
+        held_out_since: time of the first held-out row.
         sha256: of the file.
-        refused: rows that did not fit.
+        refused: number that does not fit the contract.
     """
 
     rows: int
@@ -239,14 +237,14 @@ class FeedbackRows(msgspec.Struct, frozen=True):
 
 
 class RowCounts(msgspec.Struct, frozen=True):
-    """How many rows were learned and how many held out."""
+    """Numbers of learned and of held-out rows."""
 
     train: int
     test: int
 
 
 class Conversations(msgspec.Struct, frozen=True):
-    """What a language model was fine-tuned on: the file's SHA-256, conversations learned and held out."""
+    """Data of a fine-tuning: the file's SHA-256, conversations learned and held out."""
 
     sha256: str
     rows: int
@@ -254,7 +252,7 @@ class Conversations(msgspec.Struct, frozen=True):
 
 
 class Optimized(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A variant of a former version that replaced it: its name, of which version, and its number format if not FP32."""
+    """A variant that replaced the version ``of``: its name, and its number format if not FP32."""
 
     variant: str = ""
     of: str = ""
@@ -262,19 +260,18 @@ class Optimized(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a version comes from.
+    """Origin of a version.
 
     Attributes:
-        temperature: that the graph divides logits by.
+        temperature: divisor of the logits in the graph.
         until: time of the newest row that the version knows, learned or held out.
-        weights: of a language model, the package and the file that they were taken from.
+        weights: source of a language model's weights, a package and a file.
         hyperparameters: as the recipe names them.
-        fit_seconds: how long fitting took.
-        history: the learning curve, thinned; each entry by what was recorded.
+        history: the learning curve, thinned; each entry by metric.
         packages: versions by name.
         created: ISO 8601.
-        parity: ``rows`` that were compared, and how far each engine is from the module.
-        optimized: an ``Optimized`` with everything that was measured of it; empty where it is none.
+        parity: ``rows`` that were compared, and the distance of each engine from the module.
+        optimized: an ``Optimized`` with all its measurements; empty where it is none.
         graph_sha256: by file.
         packaged_from: the version whose graphs were packaged again.
     """
@@ -301,15 +298,15 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def epochs(self) -> list[dict[str, float]]:
-        """The learning curve, with NaN for what was not finite."""
+        """The learning curve, with NaN for null."""
         return [{name: math.nan if x is None else x for name, x in epoch.items()} for epoch in self.history or []]
 
     @property
     def differences(self) -> dict[str, float]:
-        """How far each engine is from the module: the parity without its rows."""
+        """The distance of each engine from the module: the parity without its rows."""
         return {name: value for name, value in self.parity.items() if name != "rows"}
 
     @property
     def variant(self) -> Optimized | None:
-        """The variant that an optimization made; None of what a training made."""
+        """The variant that an optimization made; None for a version that a training made."""
         return msgspec.convert(self.optimized, Optimized) if self.optimized else None

@@ -1,1 +1,1 @@
-"""What TorchServe loads by its bare name: one module for each kind of archive."""
+"""Modules that TorchServe loads by their bare names, one for each kind of archive."""

@@ -1,27 +1,27 @@
 """TorchServe entry point for language models, in its continuous batching.
 
-What matters of it in TorchServe 0.12.0 (``continuousBatching: true`` in ``model-config.yaml``; ContinuousBatching.java,
+Its rules in TorchServe 0.12.0 (``continuousBatching: true`` in ``model-config.yaml``; ContinuousBatching.java,
 WorkerThread.java, RestJob.java, ModelRequestEncoder.java, ts/service.py):
 
-- The frontend and the worker take turns. A message names **all** open requests, and the worker answers it once; only
-  then come the next message and, with it, requests that have arrived meanwhile, as many as fit ``batchSize``. So one
-  message is one step of the engine. Others wait in the frontend (``jobQueueSize``; one more gets 503) without cost.
-- The answer may leave requests out; nothing is sent to these, and they come again. To name one that the message did not
-  name ends the worker, and all requests with it.
-- The response header ``ts_stream_next`` says what becomes of a request. ``true``: what follows is another part of it.
-  Its first part carries status and headers, later parts only bytes, and an empty part sends nothing. ``false`` closes a
-  stream that has begun; without the header it is a whole response, which closes no stream.
+- The frontend and the worker take turns. A message names **all** open requests, and the worker answers it once. The
+  next message also has the requests that arrived meanwhile, as many as fit ``batchSize``. So one message is one step of
+  the engine. Others wait in the frontend (``jobQueueSize``; one more gets 503) without cost.
+- The answer may leave requests out; nothing is sent to these, and they come again. An answer to a request that the
+  message does not name ends the worker, and all requests with it.
+- The response header ``ts_stream_next: true`` announces another part. The first part carries status and headers, later
+  parts only bytes, and an empty part sends nothing. ``false`` closes a stream that has begun. Without the header it is
+  a whole response, which closes no stream.
 - A client that has gone is noticed only when its request gets a part with ``true``: then the next message lacks it.
   Where it was the only one, no message comes until there is another request: the worker waits in ``recv``.
 - From its second part on a request comes with headers but without a body; until then with the whole body each time.
-- With ``maxBatchDelay`` 0 only one request joins at a step; with 1 (ms) all do, at the price of this delay for one that
-  finds the worker idle.
+- With ``maxBatchDelay`` 0 only one request joins at a step. With 1 (ms) all do, but one that finds the worker idle
+  waits for that long.
 - ``responseTimeout`` is for one turn: a step that takes longer ends the worker.
 - A worker that dies ends all its requests: with 500 those that wait for their status, by a closed connection others.
 
-The socket is read by ``wire``, as for every model, and not by TorchServe's own code, which takes each field with a
-``recv`` of its own, for all headers of all requests, at every step. With ``wire: false`` a request cannot be left out
-of an answer, so its status is sent as soon as the engine takes it.
+The socket is read by ``wire``, as for every model. TorchServe's own code takes a ``recv`` for each field of all headers
+of all requests, at every step. With ``wire: false`` a request cannot be left out of an answer, so its status is sent as
+soon as the engine takes it.
 """
 
 import importlib.util
@@ -53,10 +53,10 @@ WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of 
 
 
 class ChatService(Worker):
-    """What TorchServe loads."""
+    """The service of a language model."""
 
     def initialize(self, context: Any) -> None:
-        """Load the model from its archive and check that it answers its example as training did.
+        """Load the model from its archive, and check that it answers its example as training did.
 
         Args:
             context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine`` (``llama.cpp`` or ``openvino``),
@@ -87,7 +87,7 @@ class ChatService(Worker):
         self.serve(unpacked, self.handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self.handler.idle)
 
     def load_engine(self, directory: Path, settings: Mapping[str, Any]) -> tuple[str, ContinuousBatching]:
-        """The engine that the settings name, else the fastest that is installed, and its name.
+        """Load the engine that the settings name, else the fastest installed one; return its name too.
 
         Args:
             directory: holds ``model.gguf``, or for OpenVINO a folder ``openvino`` with the converted model.
@@ -113,16 +113,16 @@ class ChatService(Worker):
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be llama.cpp or openvino")
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Make a step, where TorchServe's own path is used.
+        """Make a step on TorchServe's own path.
 
         Args:
             data: per request, its body under ``body``.
-            context: TorchServe's, which takes status, headers and whether more follows of each answer.
+            context: TorchServe's; it gets status, headers and whether more follows of each answer.
         """
         requests = [request_at(parts, context, i) for i, parts in enumerate(data)]
         responses = [response or Response(200, b"") for response in self.handler.handle(requests)]
         tell(responses, context)
-        # It writes the header itself, from what these say of each answer; None leaves the answer a whole one.
+        # TorchServe writes the header itself, by these functions; None makes the answer a whole one.
         ends = [response.headers.get(NEXT) for response in responses]
         context.stopping_criteria = [lambda _, end=end: None if end is None else end == "false" for end in ends]
         return [response.body for response in responses]

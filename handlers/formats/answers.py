@@ -1,4 +1,4 @@
-"""From what the graph computes to what the contract promises: values of a regression, labels of a classification."""
+"""The graph's outputs as the contract's: values of a regression, labels of a classification."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ def check_top_k(contract: ModelContract, top_k: int, path: str) -> int:
     """Refuse a ``top_k`` that the model cannot answer.
 
     Raises:
-        InputError: more than there are labels, less than one, or asked of a model without labels.
+        InputError: it exceeds the labels, is less than one, or the model has no labels.
     """
     most = len(contract.labels) or 1
     if not 1 <= top_k <= most:
@@ -23,16 +23,15 @@ def check_top_k(contract: ModelContract, top_k: int, path: str) -> int:
 
 
 def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> dict[str, Array]:
-    """The contract's outputs of some rows.
+    """Return the contract's outputs of some rows.
 
     Args:
-        contract: of the model.
-        outputs: what the graph computed; ``probabilities`` FP32 ``(n, classes)`` for a classification.
-        top_k: how many classes a row; 1 for a regression.
+        outputs: of the graph; ``probabilities`` FP32 ``(n, classes)`` for a classification.
+        top_k: classes a row; 1 for a regression.
 
     Returns:
-        One array an output of the contract. A classification has ``label`` (strings), ``index`` INT64 and
-        ``probability`` FP32, each ``(n, top_k)`` with the likeliest first, and ``probabilities``.
+        Arrays by output. A classification has ``label`` (strings), ``index`` INT64 and ``probability`` FP32, each
+        ``(n, top_k)`` with the likeliest first, and ``probabilities``.
     """
     if contract.task != "classification":
         return dict(outputs)
@@ -51,7 +50,7 @@ def output_arrays(contract: ModelContract, outputs: Mapping[str, Array], top_k: 
 
 
 def class_texts(contract: ModelContract, probabilities: Array, count: int) -> Array:
-    """The likeliest classes as the classification extension of the Open Inference Protocol writes them.
+    """Return the likeliest classes in the form of the Open Inference Protocol's classification extension.
 
     Returns:
         ``(n, count)`` strings ``probability:index:label``, the likeliest first.
@@ -62,7 +61,7 @@ def class_texts(contract: ModelContract, probabilities: Array, count: int) -> Ar
 
 
 def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> Any:
-    """The answers of the native and v1 formats, one a row, ready for the JSON encoder.
+    """Return the answers of the native and v1 formats, one a row, for the JSON encoder.
 
     A regression gives an array of numbers. A classification gives ``{"label", "index", "probability"}`` of the
     likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects.
@@ -80,7 +79,7 @@ def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: in
 
 
 def _likeliest(labels: Sequence[str], probabilities: Array) -> list[dict[str, Any]]:
-    """What nearly every request asks for; nothing is sorted, and of equal probabilities the first label is taken."""
+    """Return the likeliest class a row, the usual request, without sorting; of equal probabilities the first label."""
     index = probabilities.argmax(axis=1).tolist()
     return [
         {"label": labels[i], "index": i, "probability": row[i]} for i, row in zip(index, probabilities, strict=True)

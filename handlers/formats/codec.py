@@ -1,6 +1,6 @@
-"""Request bytes to graph tensors, and graph outputs to response bytes: which wire format a request is in.
+"""The codec: request bytes to graph tensors, and graph outputs to response bytes, by the wire format of a request.
 
-A URL of KServe's protocols decides it for JSON; elsewhere the content type and the keys of the JSON tell.
+For JSON a URL of KServe's protocols decides the format; elsewhere the content type and the keys of the JSON do.
 """
 
 from collections.abc import Sequence
@@ -30,24 +30,20 @@ class Codec:
     def __init__(self, contract: ModelContract, max_rows: int) -> None:
         self.contract = contract
         self.max_rows = max_rows
-        self.names: frozenset[str] = frozenset()  # by which the model is served beside its own
+        self.names: frozenset[str] = frozenset()  # of the served model, beside the contract's
         self._rows = RowDecoder(contract, max_rows)
 
     @classmethod
     def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "Codec":
-        """The codec of an archive that is unpacked in a folder; an entry point whose codec needs files overrides it."""
+        """Return the codec of an unpacked archive; a codec that needs files overrides it."""
         return cls(contract, max_rows)
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """Return the graph tensors of several requests, rows in their order."""
-        return stack([one.data for one in decoded])
+        return stack([request.data for request in decoded])
 
     def decode(self, request: Request) -> Decoded:
-        """Decode one request.
-
-        Raises:
-            InputError: the request cannot be answered, and why.
-        """
+        """Decode one request, or raise ``InputError``."""
         if request.headers.get("explain") == "True":
             raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
         if len(request.parts) > MOST_PARTS:
@@ -65,17 +61,13 @@ class Codec:
         return self.decode_other(request, media_type)
 
     def decode_other(self, request: Request, media_type: str) -> Decoded:
-        """Decode a body that is neither JSON nor NumPy; here there is none.
-
-        Raises:
-            InputError: always.
-        """
-        found = f"content type {media_type!r}" if media_type else "no content type"
+        """Decode a body that is neither JSON nor NumPy; here always ``InputError``."""
+        fault = f"content type {media_type!r}" if media_type else "no content type"
         hint = ": is the header Content-Type: application/json missing?" if media_type == _FORM else ""
-        raise InputError("unsupported_media_type", found + hint, "content-type", ", ".join(self.accepts))
+        raise InputError("unsupported_media_type", fault + hint, "content-type", ", ".join(self.accepts))
 
     def protocol(self, request: Request) -> str:
-        """Return what a request that was refused is written in, or seems to be: one of ``PROTOCOLS``."""
+        """Return the protocol, or the apparent one, of a refused request: one of ``PROTOCOLS``."""
         route = kserve.route(request.headers)
         media_type = request.media_type or _sniff(request.body)
         if route in (kserve.V1, kserve.V2):
@@ -88,13 +80,7 @@ class Codec:
         return "npy" if media_type == NPY else "image" if images else "unknown"
 
     def refuse(self, request: Request, error: InputError, cause: Exception | None = None) -> Response:
-        """Tell a client of an error in the form of its protocol.
-
-        Args:
-            request: that cannot be answered.
-            error: why.
-            cause: what was raised when the fault is ours.
-        """
+        """Return the response to an error in the form of the request's protocol; ``cause`` of a fault of ours."""
         of_kserve = kserve.route(request.headers) or self.protocol(request) in (kserve.V1, kserve.V2)
         return error_response(error, request, cause, as_text=bool(of_kserve))
 
@@ -110,11 +96,10 @@ class Codec:
         return Decoded(protocol, rows, data, encode)
 
     def top_k(self, request: Request, own: int = 1) -> int:
-        """Return how many classes a request asks for: in its body, else in a form field or the header ``X-Top-K``.
+        """Return the number of classes for a request: of its body, else of a form field or the header ``X-Top-K``.
 
         Args:
-            request: of any format.
-            own: what its body says; 1 where that says nothing, or has no place for it.
+            own: number in the body; 1 where it has none.
 
         Raises:
             InputError: it is not an integer, or out of range.
@@ -133,7 +118,7 @@ class Codec:
         if protocol == kserve.V2:
             return self._tensors(request)
         rows = self._rows.attempt(body, protocol) if protocol else None
-        if rows is None:  # of another format, or at fault
+        if rows is None:  # it has another format, or a fault
             protocol = envelope.read_format(body, route)
             if protocol == kserve.V2:
                 return self._tensors(request)
@@ -142,7 +127,7 @@ class Codec:
         return self.as_rows(protocol, rows.data, rows.rows, top_k, single=protocol == envelope.NATIVE)
 
     def _tensors(self, request: Request) -> Decoded:
-        if kserve.route(request.headers) == kserve.V1:  # which has no tensors, and no binary ones behind its JSON
+        if kserve.route(request.headers) == kserve.V1:  # v1 has no tensors
             expected = envelope.EXPECTED[kserve.V1]
             raise InputError("missing_field", "the URL is one of v1, the body is not", expected=expected)
         decoded = oip.decode(self.contract, request.body, request.headers, self.max_rows, self.names)
@@ -165,19 +150,15 @@ class Codec:
 
 
 def _sniff(body: bytes) -> str:
-    """The media type of a body sent without one, as ``curl -T`` does."""
+    """Return the media type of a body sent without one, as ``curl -T`` does."""
     if body.lstrip()[:1] in (b"{", b"["):
         return JSON
     return next((media_type for magic, media_type in _MAGIC.items() if body.startswith(magic)), "")
 
 
 def _check_query(names: Sequence[str]) -> None:
-    """Refuse query parameters, where the route passes them, that would be ignored.
-
-    Raises:
-        InputError: one that is not known, or stands twice.
-    """
+    """Raise ``InputError`` for a query parameter that would be ignored: it is unknown, or stands twice."""
     for i, name in enumerate(names):
         if name not in _QUERY or name in names[:i]:
-            found = f"query parameter {name!r}" + (" stands twice" if name in _QUERY else "")
-            raise InputError("invalid_parameter", found, "query", f"{' and '.join(_QUERY)}, each once")
+            fault = f"query parameter {name!r}" + (" stands twice" if name in _QUERY else "")
+            raise InputError("invalid_parameter", fault, "query", f"{' and '.join(_QUERY)}, each once")

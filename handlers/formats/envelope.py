@@ -1,4 +1,4 @@
-"""Which format a JSON text is in, by the protocol that its URL names and by its members.
+"""The format of a JSON text, by the protocol that its URL names and by its members.
 
 | the URL names | ``instances`` | ``inputs``                  | both      | neither |
 | ------------- | ------------- | --------------------------- | --------- | ------- |
@@ -33,10 +33,9 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
 def guess_format(body: bytes, route: str) -> str:
-    """Guess the format without decoding, as nearly always suffices; empty where the members have to tell.
+    """Guess the format without decoding, which nearly always suffices; empty where the members decide.
 
-    A wrong guess is noticed, since the text is not of that format: a key may stand in a string, or be written with
-    escapes.
+    A key may stand in a string, or be written with escapes; decoding then shows that the guess is wrong.
     """
     if route == V2:
         return V2 if b'"inputs"' in body else ""
@@ -61,7 +60,7 @@ def read_format(body: bytes, route: str) -> str:
 
 
 def apparent_format(body: bytes) -> str:
-    """Return the format of a text that was refused, or the one that it seems to be in."""
+    """Return the format, or the apparent one, of a refused text."""
     envelope = json_io.attempt(_ENVELOPE, body)
     if envelope is None:
         return next((name for key, name in _KEYS.items() if key in body), NATIVE)

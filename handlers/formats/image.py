@@ -20,18 +20,14 @@ class ImageCodec(Codec):
     def __init__(self, contract: ModelContract, max_rows: int) -> None:
         super().__init__(contract, max_rows)
         if len(contract.inputs) != 1 or not contract.inputs[0].is_picture:
-            found = ", ".join(str(list(spec.shape)) for spec in contract.inputs)
+            shapes = ", ".join(str(list(spec.shape)) for spec in contract.inputs)
             raise ValueError(
-                f"{contract.name} takes {found}, no picture: [-1, height, width] or [-1, height, width, 3]"
+                f"{contract.name} takes {shapes}, no picture: [-1, height, width] or [-1, height, width, 3]"
             )
 
     def decode(self, request: Request) -> Decoded:
-        """Decode one request.
-
-        Raises:
-            InputError: the request cannot be answered, and why.
-        """
-        files = picture_json.read(request, self.contract.inputs[0].name, self.max_rows)
+        """Decode one request, or raise ``InputError``."""
+        files = picture_json.read_files(request, self.contract.inputs[0].name, self.max_rows)
         if files is None:
             return super().decode(request)
         array = self._pixels(files.pictures)
@@ -45,7 +41,7 @@ class ImageCodec(Codec):
         """Decode a picture into one row.
 
         Raises:
-            InputError: no picture, not of a format that is accepted, damaged or too large.
+            InputError: no picture of an accepted format, damaged or too large.
         """
         media_type = ALIASES.get(media_type, media_type)
         if media_type in ("", OCTETS) and HEADER_LENGTH not in request.headers:
@@ -60,10 +56,10 @@ class ImageCodec(Codec):
         return self.as_rows("image", {self.contract.inputs[0].name: array}, 1, self.top_k(request), single=True)
 
     def _pixels(self, pictures: list[tuple[bytes, str]]) -> Array:
-        """The graph's tensor of several pictures, which together have no more pixels than one may have.
+        """Return the graph's tensor of pictures, which together have no more pixels than one may have.
 
         Args:
-            pictures: each file, and what an error calls it.
+            pictures: each file, and its name in errors.
         """
         spec = self.contract.inputs[0]
         rows, room = [], MAX_PIXELS
@@ -75,7 +71,7 @@ class ImageCodec(Codec):
 
 
 def _only_file(parts: tuple[Part, ...]) -> bytes:
-    """The picture of a form: its only file, or its only field beside ``top_k``.
+    """Return the picture of a form: its only file, or its only field beside ``top_k``.
 
     Raises:
         InputError: none, several, or a field that would be ignored.
@@ -87,6 +83,6 @@ def _only_file(parts: tuple[Part, ...]) -> bytes:
         raise InputError("invalid_image", f"the form has {len(files)} files", "form", expected)
     unknown = [part.name for part in fields if part is not files[0]]
     if unknown or len(parts) - len(fields) > 1:
-        found = f"the form has the field {unknown[0]!r}" if unknown else "the form has top_k twice"
-        raise InputError("unknown_field" if unknown else "duplicate_key", found, "form", expected)
+        fault = f"the form has the field {unknown[0]!r}" if unknown else "the form has top_k twice"
+        raise InputError("unknown_field" if unknown else "duplicate_key", fault, "form", expected)
     return files[0].body

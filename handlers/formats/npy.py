@@ -17,20 +17,20 @@ from handlers.message import InputError
 
 
 def decode(contract: ModelContract, body: bytes, max_rows: int) -> tuple[dict[str, Array], int]:
-    """Decode the rows of one array into graph tensors, and count them.
+    """Decode the rows of an array into graph tensors, and count them.
 
     Raises:
-        InputError: not the format, or not of the contract.
+        InputError: not of the format, or not of the contract.
     """
-    array = _read(body)
+    array = _array(body)
     if array.ndim and len(array) > max_rows:
         raise InputError("too_many_rows", f"{len(array)} rows", expected=f"at most {max_rows} rows")
     if len(contract.inputs) == 1 and array.dtype.names is None:
         return {contract.inputs[0].name: _tensor(contract.inputs[0], array, "$")}, len(array)
     names = [spec.name for spec in contract.inputs]
     if array.dtype.names is None or set(array.dtype.names) != set(names):
-        found = f"dtype {array.dtype}"
-        raise InputError("wrong_datatype", found, expected=f"a structured array with the fields {', '.join(names)}")
+        fields = f"a structured array with the fields {', '.join(names)}"
+        raise InputError("wrong_datatype", f"dtype {array.dtype}", expected=fields)
     return {spec.name: _tensor(spec, array[spec.name], f"$.{spec.name}") for spec in contract.inputs}, len(array)
 
 
@@ -41,14 +41,14 @@ def encode(array: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _read(body: bytes) -> Array:
+def _array(body: bytes) -> Array:
     stream = io.BytesIO(body)
     try:
         shape, fortran, dtype = _read_header(stream)
         data = body[stream.tell() :]
         if dtype.hasobject or min(shape, default=0) < 0 or len(data) != math.prod(shape) * dtype.itemsize:
-            found = "pickled objects" if dtype.hasobject else f"{len(data)} bytes for shape {list(shape)} of {dtype}"
-            raise InputError("invalid_npy", found, expected="plain values, as many as the header says")
+            fault = "pickled objects" if dtype.hasobject else f"{len(data)} bytes for shape {list(shape)} of {dtype}"
+            raise InputError("invalid_npy", fault, expected="plain values, as many as the header says")
         return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
     except InputError:
         raise
@@ -59,30 +59,30 @@ def _read(body: bytes) -> Array:
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether the first index varies fastest, and datatype; versions 1.0, 2.0 and 3.0 of the format.
+    """Return shape, whether the first index varies fastest, and datatype; versions 1.0, 2.0 and 3.0 of the format.
 
     Raises:
         InputError: another version.
     """
     version = npy_format.read_magic(stream)
     if version not in ((1, 0), (2, 0), (3, 0)):
-        found = "version {}.{} of the format".format(*version)
-        raise InputError("invalid_npy", found, expected="version 1.0, 2.0 or 3.0")
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if version == (3, 0) and dtype.names:  # as 2.0, but its names are UTF-8, which was read as Latin-1
+        fault = "version {}.{} of the format".format(*version)
+        raise InputError("invalid_npy", fault, expected="version 1.0, 2.0 or 3.0")
+    reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, fortran, dtype = reader(stream)
+    if version == (3, 0) and dtype.names:  # as 2.0, but with names in UTF-8, here read as Latin-1
         dtype.names = tuple(name.encode("latin-1").decode() for name in dtype.names)
     return shape, fortran, dtype
 
 
 def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
     array = array.reshape(fit_shape(spec, array.shape, path))
-    kind, wanted = array.dtype.kind, np.dtype(spec.dtype).kind
+    kind, target = array.dtype.kind, np.dtype(spec.dtype).kind
     if spec.datatype == "BYTES" and kind in "SU":
         return to_tensor(spec, _strings(array, path), path)
-    if kind == wanted == "b" and (array.view(np.uint8) > 1).any():
+    if kind == target == "b" and (array.view(np.uint8) > 1).any():
         raise InputError("invalid_npy", f"{spec.name} holds a byte that is neither 0 nor 1", path, "0 or 1")
-    if kind == wanted or (kind in "iuf" and wanted in "iuf"):
+    if kind == target or (kind in "iuf" and target in "iuf"):
         return np.ascontiguousarray(to_tensor(spec, array, path))
     raise InputError("wrong_datatype", f"{spec.name} has dtype {array.dtype}", path, spec.datatype)
 

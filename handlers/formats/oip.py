@@ -24,7 +24,7 @@ from handlers.message import OCTETS, InputError, Response
 HEADER_LENGTH = "inference-header-content-length"
 
 
-# Members that the protocol leaves out may be null: clients write every optional member that they know.
+# An absent member may be null instead: clients write every optional member that they know.
 _Parameters = dict[str, Any] | None
 
 
@@ -50,18 +50,18 @@ class _Request(Struct, frozen=True, forbid_unknown_fields=True):
     id: str | None = None
     outputs: list[_Output] | None = None
     parameters: _Parameters = None
-    # Of KServe's own clients, which repeat here what the URL says and how they read the answer.
+    # KServe's own clients repeat here the URL's model, and how they read the answer.
     model_name: str | None = None
     model_version: str | None = None
     raw_output: Any = None
 
 
-class Wanted(NamedTuple):
-    """An output that the response must hold.
+class RequestedOutput(NamedTuple):
+    """An output of the response.
 
     Attributes:
-        in_binary: whether its data is wanted in binary.
-        classes: how many classes of each row are wanted in place of the tensor; 0 for the tensor.
+        in_binary: whether its data is binary.
+        classes: number of classes of each row in place of the tensor; 0 for the tensor.
     """
 
     name: str
@@ -70,13 +70,13 @@ class Wanted(NamedTuple):
 
 
 class TensorRequest(NamedTuple):
-    """A decoded request: one graph tensor an input, and what the response must repeat and hold."""
+    """A decoded request: a graph tensor an input, and the id and outputs of the response."""
 
     tensors: dict[str, Array]
     rows: int
     top_k: int
     id: str | None
-    outputs: tuple[Wanted, ...]
+    outputs: tuple[RequestedOutput, ...]
 
 
 _DECODER = msgspec.json.Decoder(_Request)
@@ -88,11 +88,9 @@ def decode(
     """Decode a request, binary when the header says where its JSON ends.
 
     Args:
-        contract: of the model.
         body: JSON, and tensors behind it.
         headers: names in lower case.
-        max_rows: of the request.
-        names: by which the model is served beside its own.
+        names: of the served model, beside the contract's.
 
     Raises:
         InputError: not of the protocol, or not of the contract.
@@ -108,7 +106,7 @@ def decode(
 
 
 def _members(request: _Request) -> int:
-    """How many members were decoded, at least: one that holds objects of its own, or was null, is not counted."""
+    """Count the decoded members, without those that hold objects or were null."""
     optional = (request.id, request.model_name, request.model_version)
     count = 1 + len(optional) - optional.count(None)
     for item in request.inputs:
@@ -147,10 +145,10 @@ def _tensors(contract: ModelContract, request: _Request, binary: bytes, max_rows
 
 
 def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
-    """The input as the client declares it: a number may be of any datatype whose values the contract's holds.
+    """Return the input as the client declares it: a number may have any numeric datatype.
 
     Raises:
-        InputError: numbers and what is none are never taken for each other.
+        InputError: numbers do not become BOOL or BYTES, nor these numbers.
     """
     if datatype == spec.datatype:
         return spec
@@ -168,7 +166,7 @@ def _check_model(contract: ModelContract, request: _Request, names: Container[st
 
 
 def _whole(value: Any, default: int, path: str) -> int:
-    """A parameter that is a whole number; null is no value."""
+    """Return a parameter that is a whole number; null stands for the default."""
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
@@ -177,13 +175,7 @@ def _whole(value: Any, default: int, path: str) -> int:
 
 
 def encode(contract: ModelContract, request: TensorRequest, arrays: Mapping[str, Array]) -> Response:
-    """Encode the requested outputs, in binary where the request asked for that.
-
-    Args:
-        contract: of the model.
-        request: says which outputs, and how.
-        arrays: every output of the contract, each with the request's rows.
-    """
+    """Encode the requested outputs; ``arrays`` has every output of the contract, with the request's rows."""
     datatypes = {spec.name: spec.datatype for spec in contract.outputs}
     head: dict[str, Any] = {"model_name": contract.name, "model_version": contract.version}
     if request.id is not None:
@@ -208,7 +200,7 @@ def encode(contract: ModelContract, request: TensorRequest, arrays: Mapping[str,
 
 
 def split(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """Split a body into its JSON text and the binary tensors behind it, if a header says that there are any.
+    """Split a body into its JSON text and the binary tensors behind it, where a header announces them.
 
     Raises:
         InputError: the header is no length, or the text is not UTF-8.
@@ -233,18 +225,17 @@ def _check_complete(contract: ModelContract, tensors: Mapping[str, Array]) -> No
         raise InputError("wrong_shape", f"rows differ: {rows}", "$.inputs", "as many rows in every input")
 
 
-def _outputs(contract: ModelContract, request: _Request) -> tuple[Wanted, ...]:
-    known = [spec.name for spec in contract.outputs]
+def _outputs(contract: ModelContract, request: _Request) -> tuple[RequestedOutput, ...]:
     default = (request.parameters or {}).get("binary_data_output") is True
     if not request.outputs:
-        return tuple(Wanted(name, default) for name in known)
-    return tuple(_wanted(contract, output, f"$.outputs[{i}]", default) for i, output in enumerate(request.outputs))
+        return tuple(RequestedOutput(spec.name, default) for spec in contract.outputs)
+    return tuple(_output(contract, output, f"$.outputs[{i}]", default) for i, output in enumerate(request.outputs))
 
 
-def _wanted(contract: ModelContract, output: _Output, path: str, default: bool) -> Wanted:
-    known = [spec.name for spec in contract.outputs]
-    if output.name not in known:
-        expected = f"one of {', '.join(known)}"
+def _output(contract: ModelContract, output: _Output, path: str, default: bool) -> RequestedOutput:
+    names = [spec.name for spec in contract.outputs]
+    if output.name not in names:
+        expected = f"one of {', '.join(names)}"
         raise InputError("unknown_output", f"unknown output {output.name!r}", f"{path}.name", expected)
     parameters = output.parameters or {}
     if parameters.get("shared_memory_region") is not None:
@@ -256,7 +247,7 @@ def _wanted(contract: ModelContract, output: _Output, path: str, default: bool) 
         raise InputError("invalid_parameter", f"{output.name} has no classes", where, _classified(contract))
     if classes:
         check_top_k(contract, classes, where)
-    return Wanted(output.name, default if in_binary is None else in_binary is True, classes)
+    return RequestedOutput(output.name, default if in_binary is None else in_binary is True, classes)
 
 
 def _classified(contract: ModelContract) -> str:
@@ -276,7 +267,7 @@ def _binary_size(item: _Input, path: str) -> int | None:
 
 
 def _json_data(spec: TensorSpec, item: _Input, path: str) -> Array:
-    """Values in row-major order, flat or nested."""
+    """Decode values in row-major order, flat or nested."""
     text = bytes(item.data)  # type: ignore[arg-type]
     nested = text.lstrip()[1:].lstrip()[:1] == b"["
     decoder = _values_decoder(spec.datatype, len(item.shape) if nested else 1)
@@ -297,8 +288,8 @@ def _values_decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
 
 def _reshape(array: Array, item: _Input, path: str) -> Array:
     if array.size != math.prod(item.shape) or (array.ndim > 1 and list(array.shape) != item.shape):
-        found = f"data has {array.size} values" if array.ndim == 1 else f"data has shape {list(array.shape)}"
-        raise InputError("wrong_shape", found, path, f"{math.prod(item.shape)} values, shape {item.shape}")
+        fault = f"data has {array.size} values" if array.ndim == 1 else f"data has shape {list(array.shape)}"
+        raise InputError("wrong_shape", fault, path, f"{math.prod(item.shape)} values, shape {item.shape}")
     return array.reshape(item.shape)
 
 

@@ -1,4 +1,4 @@
-"""Pictures inside JSON: files as base64 where a row's numbers would stand, in every protocol.
+"""Pictures inside JSON: files as base64 in place of a row's numbers, in every protocol.
 
 Native ``{"inputs": PICTURE}`` or PICTURE itself, KServe v1 ``{"instances": [PICTURE, …]}``, where PICTURE is
 ``{"b64": "…"}`` (as TensorFlow Serving has it), a data URL (RFC 2397), or either under the input's name. Open Inference
@@ -30,8 +30,8 @@ class Files(NamedTuple):
     Attributes:
         protocol: ``native``, ``v1`` or ``v2``.
         pictures: each file, and its JSON path.
-        top_k: that the body asks for, except in v2.
-        body: of v2, the JSON text as an object.
+        top_k: of the body, except in v2.
+        body: the JSON object of v2.
     """
 
     protocol: str
@@ -40,13 +40,11 @@ class Files(NamedTuple):
     body: dict[str, Any] | None = None
 
 
-def read(request: Request, name: str, max_rows: int) -> Files | None:
+def read_files(request: Request, name: str, max_rows: int) -> Files | None:
     """Read the pictures of a JSON request; None where it holds none, as nearly always.
 
     Args:
-        request: of any format.
         name: of the model's input.
-        max_rows: that it may have.
 
     Raises:
         InputError: one is no base64, or stands beside numbers; or there are too many.
@@ -58,13 +56,13 @@ def read(request: Request, name: str, max_rows: int) -> Files | None:
     text, binary = oip.split(request.body, request.headers)
     body = json_io.attempt(_ANY, text)
     if body is None:
-        return None  # what is wrong is told where numbers are expected
+        return None  # the decoder of numbers reports the fault
     inputs, route = body.get("inputs"), kserve.route(request.headers)
     if isinstance(inputs, list) and len(inputs) == 1 and _is_bytes(inputs[0]):
         if route == kserve.V1:
             return None
         files = Files("v2", _of_tensor(inputs[0], binary), body=body)
-    elif isinstance(body.get("instances"), list) and any(_is_picture(one, name) for one in body["instances"]):
+    elif isinstance(body.get("instances"), list) and any(_is_picture(row, name) for row in body["instances"]):
         if route == kserve.V2:
             return None
         rows = body["instances"]
@@ -79,7 +77,7 @@ def read(request: Request, name: str, max_rows: int) -> Files | None:
 
 
 def as_tensor(request: Request, files: Files, spec: TensorSpec, array: Array) -> Request:
-    """The same v2 request with pixels in place of files, in the binary extension."""
+    """Return a v2 request with pixels in place of files, in the binary extension."""
     body = dict(files.body or {})
     tensor = {key: value for key, value in body["inputs"][0].items() if key != "data"}
     parameters = dict(tensor.get("parameters") or {}) | {"binary_data_size": array.nbytes}
@@ -91,10 +89,10 @@ def as_tensor(request: Request, files: Files, spec: TensorSpec, array: Array) ->
 
 def _check(body: dict[str, Any], text: bytes, files: Files, max_rows: int) -> None:
     json_io.check_unique_keys(text, -1)
-    known = {"native": {"inputs", "parameters"}, "v1": {"instances", "parameters"}}.get(files.protocol)
-    unknown = [key for key in body if known and key not in known]
+    keys = {"native": {"inputs", "parameters"}, "v1": {"instances", "parameters"}}.get(files.protocol)
+    unknown = [key for key in body if keys and key not in keys]
     if unknown and ("inputs" in body or files.protocol == "v1"):
-        raise InputError("unknown_field", f"unknown field {unknown[0]!r}", f"$.{unknown[0]}", ", ".join(known or ()))
+        raise InputError("unknown_field", f"unknown field {unknown[0]!r}", f"$.{unknown[0]}", ", ".join(keys or ()))
     path = {"v1": "$.instances", "v2": "$.inputs[0].shape"}.get(files.protocol, "$")
     if len(files.pictures) > max_rows:
         raise InputError("too_many_rows", f"{len(files.pictures)} rows", path, f"at most {max_rows} rows")
@@ -122,7 +120,7 @@ def _is_picture(value: Any, name: str) -> bool:
 
 
 def _file(value: Any, name: str, path: str) -> tuple[bytes, str]:
-    """A picture's file and its path."""
+    """Return a picture's file and its path."""
     while isinstance(value, dict) and len(value) == 1:
         key, value = next(iter(value.items()))
         path = f"{path}.{key}"
@@ -154,10 +152,10 @@ def _of_tensor(tensor: dict[str, Any], binary: bytes) -> list[tuple[bytes, str]]
     else:
         while isinstance(data, list) and len(data) > 0 and all(isinstance(row, list) and len(row) == 1 for row in data):
             data = [row[0] for row in data]
-        if not isinstance(data, list) or not all(isinstance(one, str) for one in data):
+        if not isinstance(data, list) or not all(isinstance(text, str) for text in data):
             raise InputError("wrong_type", "the data is no list of strings", path, "base64 or data URLs")
-        files = [_base64(one, f"{path}[{i}]") for i, one in enumerate(data)]
+        files = [_base64(text, f"{path}[{i}]") for i, text in enumerate(data)]
     if not isinstance(shape, list) or shape[:1] != [len(files)] or any(size != 1 for size in shape[1:]):
-        found = f"shape {shape} for {len(files)} pictures"
-        raise InputError("wrong_shape", found, "$.inputs[0].shape", f"shape [{len(files)}]")
+        fault = f"shape {shape} for {len(files)} pictures"
+        raise InputError("wrong_shape", fault, "$.inputs[0].shape", f"shape [{len(files)}]")
     return [(file, f"{path}[{i}]") for i, file in enumerate(files)]

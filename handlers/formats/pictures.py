@@ -1,4 +1,4 @@
-"""Pictures of several formats to pixels: upright, opaque, grey or RGB, of the size that a model takes."""
+"""Pictures of several formats to pixels: upright, opaque, grey or RGB, of the model's size."""
 
 import base64
 import contextlib
@@ -18,11 +18,11 @@ NAMES = "PNG, JPEG, WebP or GIF"
 MAX_PIXELS = 25_000_000  # before decoding: a small file can claim to be a huge picture
 _MODES = {2: "L", 3: "RGB"}
 _STARTS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-_BITS = {"L;2": 2, "L;4": 4}  # of a grey PNG, by what Pillow calls its rows
+_BITS = {"L;2": 2, "L;4": 4}  # of a grey PNG, by Pillow's name of its rows
 
 
 def sniff(body: bytes) -> str:
-    """The media type of a picture by its first bytes; empty where it is none that is read."""
+    """Return the media type of a picture by its first bytes; empty for other formats."""
     if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
         return "image/webp"
     return next((media_type for start, media_type in _STARTS.items() if body.startswith(start)), "")
@@ -34,15 +34,14 @@ def decode_image(
     """Decode a picture; of several frames the first.
 
     Args:
-        body: the file.
         shape: ``(height, width)`` for grey or ``(height, width, 3)`` for RGB.
-        where: what the error calls the source.
-        background: what is seen where it is transparent, ``black`` or ``white``.
-        most: pixels that it may have.
+        where: name of the source in errors.
+        background: colour behind transparent parts, ``black`` or ``white``.
+        most: most pixels.
 
     Returns:
-        UINT8 of that shape, 0 to 255, upright as EXIF has it, resized (bilinear) where the picture's size differs; and
-        how many pixels the file had.
+        UINT8 of that shape, 0 to 255, upright by its EXIF, resized (bilinear) where its size differs; and the number of
+        pixels in the file.
 
     Raises:
         InputError: no picture, damaged, or of more pixels.
@@ -61,7 +60,7 @@ def decode_image(
         raise InputError("image_too_large", bomb, where, f"at most {MAX_PIXELS} pixels") from None
     except InputError:
         raise
-    except Exception:  # whatever else a decoder raises on hostile bytes, the bytes are at fault
+    except Exception:  # decoders raise any error on hostile bytes
         damaged = f"the image of {len(body)} bytes is damaged, or cut off"
         raise InputError("invalid_image", damaged, where, f"a whole {NAMES} file") from None
     height, width = shape[:2]
@@ -71,24 +70,20 @@ def decode_image(
 
 
 def encode_png(pixels: ArrayLike) -> bytes:
-    """Write a picture as a file.
-
-    Args:
-        pixels: 0 to 255, ``(height, width)`` or ``(height, width, 3)``.
-    """
+    """Return a PNG file of pixels from 0 to 255, ``(height, width)`` or ``(height, width, 3)``."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(pixels, np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 def png_address(pixels: ArrayLike) -> str:
-    """Return a picture as a ``data:`` address, which a page shows."""
+    """Return a picture as a ``data:`` address for a page."""
     return f"data:image/png;base64,{base64.b64encode(encode_png(pixels)).decode()}"
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Load a picture and turn it as its EXIF has it."""
-    # What is lost once it is loaded: how many bits a row's values have in the file.
+    """Load a picture and turn it by its EXIF."""
+    # Loading forgets the number of bits of a value in the file.
     tiles: list[Any] = getattr(image, "tile", [])
     rawmode = tiles[0][3] if image.format == "PNG" and tiles else ""
     image.load()  # broken pixels are an error
@@ -101,13 +96,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _with_alpha(image: Image.Image, rawmode: str) -> Image.Image:
-    """Make the one grey or colour that a PNG calls transparent so, which Pillow compares with values of other bits."""
+    """Make a PNG's transparent grey or colour so, which Pillow compares with values of other bits."""
     key = image.info["transparency"]
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if isinstance(key, int):
         clear = values == key * 255 // ((1 << _BITS[rawmode]) - 1) if rawmode in _BITS else values == key
     else:
-        clear = (values == [one >> 8 if "16" in rawmode else one for one in key]).all(-1)
+        clear = (values == [value >> 8 if "16" in rawmode else value for value in key]).all(-1)
     grey = (values >> 8).astype(np.uint8) if image.mode == "I;16" else values
     opaque = Image.fromarray(grey)
     opaque.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
@@ -116,8 +111,8 @@ def _with_alpha(image: Image.Image, rawmode: str) -> Image.Image:
 
 
 def _opaque(image: Image.Image, mode: str, background: str) -> Image.Image:
-    """Put a picture on its background: two that look alike are alike, whatever colours hide where they are clear."""
-    if image.mode == "I;16":  # grey of 16 bits, which convert would clip to 255 instead of scaling
+    """Put a picture on its background, so that the colours of clear parts do not count."""
+    if image.mode == "I;16":  # convert would clip 16 bits of grey to 255 instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert(mode)

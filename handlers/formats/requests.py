@@ -1,4 +1,4 @@
-"""Requests made from a contract, as clients write them: what the decoders beside this module read."""
+"""Requests made from a contract, as clients write them, for the decoders beside this module."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,8 +11,8 @@ from handlers.formats import npy
 from handlers.formats.oip import tensor_bytes
 from handlers.message import OCTETS
 
-Row = Mapping[str, Any]  # a value an input, by the input's name
-Tensors = Mapping[str, Array]  # an array (rows, …) an input; of a category its name
+Row = Mapping[str, Any]  # values by input
+Tensors = Mapping[str, Array]  # arrays (rows, …) by input; of a category its name
 
 
 def native_member(contract: ModelContract, spec: TensorSpec) -> str:
@@ -21,7 +21,7 @@ def native_member(contract: ModelContract, spec: TensorSpec) -> str:
 
 
 def native_request(contract: ModelContract, row: Row) -> dict[str, Any]:
-    """Return a row in the native format; to say what a row lacks is left to the decoder."""
+    """Return a row in the native format; the decoder reports missing values."""
     return dict(row) if contract.has_named_rows else {"inputs": row.get(contract.inputs[0].name)}
 
 
@@ -49,10 +49,9 @@ def v2_request(contract: ModelContract, tensors: Tensors) -> dict[str, Any]:
 def v2_binary_request(
     contract: ModelContract, tensors: Tensors, members: Mapping[str, Any] | None = None
 ) -> tuple[bytes, dict[str, str]]:
-    """Return tensors in the protocol's binary extension, the body and its headers.
+    """Return the body and headers of tensors in the protocol's binary extension.
 
     Args:
-        contract: names the inputs.
         tensors: each of its datatype.
         members: of the request's JSON part, beside the inputs.
     """

@@ -25,7 +25,7 @@ _LAST_NAME = re.compile(r"([A-Za-z_]\w*)(?:\[\d+\])*$")
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a request may ask beside its rows."""
+    """Options of a request."""
 
     top_k: int | json_io.WholeFloat | None = None
 
@@ -39,12 +39,12 @@ class Rows(NamedTuple):
 
     @property
     def tensors(self) -> dict[str, Array]:
-        """One graph tensor an input, all with the same number of rows."""
+        """Graph tensors by input."""
         return as_tensors(self.data)
 
 
 class _Form(NamedTuple):
-    """How the text of a format is decoded, its members are counted, and rows are made of it."""
+    """Functions of a format: decode its text, count the members, make rows."""
 
     decoder: msgspec.json.Decoder[Any]
     members: Callable[[Any], int]
@@ -77,17 +77,17 @@ class RowDecoder:
         }
 
     def attempt(self, body: bytes, protocol: str) -> Rows | None:
-        """Decode one row of the native format, or many of v1; None if the text is not of it, without the reason.
+        """Decode a row of the native format, or many of v1; None if the text has another format.
 
         Raises:
-            InputError: of the format, but a key stands twice or a value is out of range.
+            InputError: it has the format, but a key stands twice or a value is out of range.
         """
         form = self._forms[protocol]
         request = json_io.attempt(form.decoder, body, form.members)
         return None if request is None else form.rows(request)
 
     def decode(self, body: bytes, protocol: str) -> Rows:
-        """Decode one row of the native format, or many of v1.
+        """Decode a row of the native format, or many of v1.
 
         Raises:
             InputError: not of the contract.
@@ -116,7 +116,7 @@ class RowDecoder:
         return Rows(data, len(request.instances), _top_k(request.parameters))
 
     def _refine(self, error: InputError) -> InputError:
-        """Say what the decoder cannot know: that a wrong length is too many rows, which categories are closest."""
+        """Return a clearer error: a wrong length is a wrong number of rows, and the closest categories are named."""
         if error.path == "$.instances" and error.code == "wrong_shape":
             if json_io.is_too_short(error):
                 return InputError("empty", "instances is empty", error.path, f"1 to {self._max_rows} rows")
@@ -165,7 +165,7 @@ def _top_k(parameters: Parameters | None) -> int:
 
 
 def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
-    """Rows of nested lists, whose lengths were checked while decoding, as one array; ``paths`` is that of each row."""
+    """Return rows of nested lists, whose lengths are checked, as an array; ``paths`` for all rows or for each."""
     if isinstance(paths, str):
         return to_tensor(spec, json_array(spec, values, paths), paths)
     rows = [to_tensor(spec, json_array(spec, row, path), path) for row, path in zip(values, paths, strict=True)]
@@ -173,7 +173,7 @@ def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
 
 
 def _value_type(spec: TensorSpec) -> Any:
-    """The type that msgspec decodes one row's value of a tensor against."""
+    """Return msgspec's type for a tensor's value in a row."""
     value: Any = _scalar_type(spec)
     for size in reversed(spec.shape[1:]):
         value = Annotated[list[value], Meta(min_length=size, max_length=size)]
@@ -183,7 +183,7 @@ def _value_type(spec: TensorSpec) -> Any:
 def _scalar_type(spec: TensorSpec) -> Any:
     if spec.categories:
         return Literal[spec.categories]
-    # An array's range is checked on the whole of it, and msgspec has no limit beyond INT64.
+    # An array's range is checked as a whole, and msgspec has no limit beyond INT64.
     if spec.datatype in ("BYTES", "BOOL", "UINT64") or not spec.is_scalar:
         return json_type(spec.datatype)
     low, high = limits(spec)

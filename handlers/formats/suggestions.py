@@ -1,4 +1,4 @@
-"""Which of the known names a mistaken one was probably meant to be."""
+"""Suggestions of names for a mistaken one."""
 
 import difflib
 import heapq
@@ -8,26 +8,26 @@ from collections.abc import Sequence
 _LONGEST = 64  # characters of a name that are compared: the comparison is quadratic
 
 
-def closest_names(name: str, known: Sequence[str], count: int = 3) -> list[str]:
-    """Find the names that differ least from a mistaken one, the closest first.
+def closest_names(name: str, names: Sequence[str], count: int = 3) -> list[str]:
+    """Return the names that differ least from a mistaken one, the closest first.
 
-    Names that differ in case alone come first, then those in whitespace as well, then those in accents as well, then
-    all others by the share of characters that they have in common.
+    Names that differ in case alone come first, then those in whitespace as well, then those in accents as well. All
+    others follow by the share of common characters.
     """
-    written = name[:_LONGEST]
-    spellings = [fold(written) for fold in _FOLDS]
+    name = name[:_LONGEST]
+    spellings = [fold(name) for fold in _FOLDS]
     matcher = difflib.SequenceMatcher(b=spellings[-1])
 
     def likeness(other: str) -> tuple[float, ...]:
         other = other[:_LONGEST]
         matcher.set_seq1(_FOLDS[-1](other))
         alike = matcher.ratio()
-        if alike < 1:  # whatever differs in a spelling alone has the same last fold
+        if alike < 1:  # names that differ in spelling alone have the same last fold
             return (0, 0, alike)
         same = [fold(other) == spelling for fold, spelling in zip(_FOLDS, spellings, strict=True)]
-        return (1, sum(same), difflib.SequenceMatcher(None, other, written).ratio())
+        return (1, sum(same), difflib.SequenceMatcher(None, other, name).ratio())
 
-    return heapq.nlargest(count, known, key=likeness)
+    return heapq.nlargest(count, names, key=likeness)
 
 
 def _without_spaces(name: str) -> str:

@@ -16,7 +16,7 @@ NUMERIC = frozenset(DTYPES) - {"BOOL", "BYTES"}
 
 
 def json_type(datatype: str) -> Any:
-    """The type of one element in JSON. JSON has one kind of number, so a whole float counts as an integer."""
+    """Return the type of an element in JSON, which has one kind of number: a whole float counts as an integer."""
     if datatype in ("INT64", "UINT64"):  # a float could not hold every value
         info = np.iinfo(DTYPES[datatype])
         return whole_number(int(info.min), int(info.max))
@@ -24,7 +24,7 @@ def json_type(datatype: str) -> Any:
 
 
 def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
-    """Nested lists of ``json_type`` as an array, before any check of their values.
+    """Return nested lists of ``json_type`` as an array, without a check of their values.
 
     Raises:
         InputError: ragged lists, or an integer that no 64 bits hold.
@@ -43,15 +43,11 @@ def json_array(spec: TensorSpec, values: Any, path: str) -> Array:
 
 
 def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
-    """Turn client values of any numeric type into what the graph takes for ``spec``.
+    """Return a client's values of any numeric type as ``spec.graph_dtype``, in the same shape.
 
     Args:
-        spec: the tensor's description.
         values: shape ``(rows, *spec.shape[1:])``, already checked.
         path: JSON path of the array, to which the index of a fault is added.
-
-    Returns:
-        An array of ``spec.graph_dtype``, same shape.
 
     Raises:
         InputError: not finite, not whole for an integer type, out of the range or the type's limits, or no category.
@@ -65,10 +61,10 @@ def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
 
 
 def category_index(spec: TensorSpec, values: Sequence[str], path: str) -> Array:
-    """Look up the INT64 index of each category.
+    """Return the INT64 index of each category.
 
     Raises:
-        InputError: a value that is none of them; the closest are listed.
+        InputError: a value that is no category; the closest are listed.
     """
     positions = {category: i for i, category in enumerate(spec.categories)}
     try:
@@ -79,7 +75,7 @@ def category_index(spec: TensorSpec, values: Sequence[str], path: str) -> Array:
 
 
 def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
-    """The error for a value that is none of the categories, listing the closest ones."""
+    """Return the error for a value that is no category, with the closest ones."""
     closest = closest_names(value, spec.categories)
     return InputError(
         "unknown_category",
@@ -90,10 +86,9 @@ def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
 
 
 def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, ...]:
-    """The contract's shape with as many rows as ``shape`` has.
+    """Return the contract's shape with as many rows as ``shape`` has.
 
-    Ones at the end change neither the values nor their order, and clients differ in them: a column of a table may come
-    as ``[n, 1]``.
+    Ones at the end are ignored, since clients differ in them: a column of a table may come as ``[n, 1]``.
 
     Raises:
         InputError: no rows, or a shape that differs from the contract's by more than ones at its end.
@@ -109,7 +104,7 @@ def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, .
 
 
 def limits(spec: TensorSpec) -> tuple[float, float]:
-    """The smallest and the largest value of a numeric tensor: its range, else what its datatype holds."""
+    """Return the smallest and the largest value of a numeric tensor: its range, else that of its datatype."""
     dtype = np.dtype(spec.dtype)
     if spec.range is not None:
         return spec.range
@@ -118,7 +113,7 @@ def limits(spec: TensorSpec) -> tuple[float, float]:
     if dtype.kind == "b":
         return 0, 1
     largest = np.finfo(dtype).max
-    # Its shortest text, which clients write, may read as slightly more: 3.4028235e38 is the largest FP32.
+    # Its shortest text may read as slightly more: 3.4028235e38 is the largest FP32.
     high = max(float(largest), float(str(largest)))
     return -high, high
 
@@ -142,7 +137,7 @@ def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
     whole = floating and np.dtype(spec.dtype).kind in "iu"
     if whole:
         low, high = max(low, -EXACT), min(high, EXACT)
-    if floating:  # a limit is compared in the array's type, and one too large for that type would become infinity
+    if floating:  # a limit too large for the array's type would become infinity
         values = values.astype(np.promote_types(values.dtype, spec.dtype), copy=False)
     # NaN fails both comparisons, infinity one of them, so that one pass finds all three faults.
     inside = (values >= low) & (values <= high)

@@ -1,4 +1,4 @@
-"""Texts in, in every wire format: the client sends a string, the graph takes its tokens."""
+"""Texts in every wire format: the client sends a string, the graph takes its tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,12 @@ _PATHS = {"native": "$.{name}", "v1": "$.instances[{row}].{name}", "v2": "$.inpu
 class TextCodec(Codec):
     """Turns each text into tokens while its request is decoded, and pads them to the longest of a batch.
 
-    Where a text is longer than the model takes, its beginning is answered, and the header ``X-Truncated-Rows`` lists
-    the numbers of such rows, from 0.
+    Of a text that is too long the beginning is answered; the header ``X-Truncated-Rows`` lists the numbers of such
+    rows, from 0.
 
     Args:
-        contract: of a model whose only input is BYTES ``[-1]`` without categories.
-        max_rows: of one request.
-        tokenizer: that the model was trained with.
+        contract: its only input is BYTES ``[-1]`` without categories.
+        tokenizer: that of the training.
     """
 
     def __init__(self, contract: ModelContract, max_rows: int, tokenizer: tokens.TextTokenizer) -> None:
@@ -37,26 +36,22 @@ class TextCodec(Codec):
         return cls(contract, max_rows, tokens.TextTokenizer(settings))
 
     def decode(self, request: Request) -> Decoded:
-        """Decode one request.
-
-        Raises:
-            InputError: the request cannot be answered, or a text is empty, and why.
-        """
+        """Decode one request, or raise ``InputError``, also for an empty text."""
         decoded = super().decode(request)
         texts = decoded.tensors
-        found = self._tokenize(texts[self._name].tolist())
-        if found.blank:
-            path = _PATHS[decoded.protocol].format(name=self._name, row=found.blank[0])
+        rows = self._tokenize(texts[self._name].tolist())
+        if rows.blank:
+            path = _PATHS[decoded.protocol].format(name=self._name, row=rows.blank[0])
             raise InputError("empty", f"{self._name} has no words", path, "a text with at least one visible character")
 
         def encode(outputs: Outputs) -> Response:
             response = decoded.encode(outputs)
-            rows = ",".join(map(str, found.truncated))
-            return response._replace(headers={**response.headers, TRUNCATED: rows})
+            numbers = ",".join(map(str, rows.truncated))
+            return response._replace(headers={**response.headers, TRUNCATED: numbers})
 
-        tensors = {self._name: found.indices}
-        return Decoded(decoded.protocol, decoded.rows, tensors, encode if found.truncated else decoded.encode, texts)
+        tensors = {self._name: rows.indices}
+        return Decoded(decoded.protocol, decoded.rows, tensors, encode if rows.truncated else decoded.encode, texts)
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
-        """The tokens of several requests, padded to the longest."""
-        return {self._name: tokens.stack([one.tensors[self._name] for one in decoded])}
+        """Return the tokens of several requests, padded to the longest."""
+        return {self._name: tokens.stack([request.tensors[self._name] for request in decoded])}

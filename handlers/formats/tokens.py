@@ -1,4 +1,4 @@
-"""From texts to the tokens that a graph takes, alike in training and in serving (Hugging Face's ``tokenizers``)."""
+"""Texts to the graph's tokens, alike in training and in serving (Hugging Face's ``tokenizers``)."""
 
 import os
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from handlers.contract import Array
 
 FILE = "tokenizer.json"
-PAD = 0  # fills shorter rows up; the graph leaves it out
-CHARACTERS = 20  # of a text that are looked at, for each token that is kept: English has some five a token
+PAD = 0  # fills shorter rows up; the graph ignores it
+CHARACTERS = 20  # read of a text for each of its tokens: English has some five a token
 
 
 class Tokens(NamedTuple):
@@ -18,8 +18,8 @@ class Tokens(NamedTuple):
 
     Attributes:
         indices: INT64 ``(n, length)`` positions in the vocabulary; the longest row has no ``PAD``.
-        truncated: numbers of the texts that were longer than the model takes.
-        blank: numbers of the texts in which there is nothing to read.
+        truncated: numbers of the texts that were too long for the model.
+        blank: numbers of the texts without a word.
     """
 
     indices: Array
@@ -31,7 +31,7 @@ class TextTokenizer:
     """Splits texts into words and parts of words.
 
     Args:
-        settings: the content of a ``tokenizer.json``; its truncation says how many tokens a text may have.
+        settings: content of a ``tokenizer.json``; its truncation is the most tokens of a text.
 
     Raises:
         ValueError: it is damaged, or has no truncation.
@@ -40,7 +40,7 @@ class TextTokenizer:
     def __init__(self, settings: bytes) -> None:
         from tokenizers import Tokenizer  # only models of texts need it
 
-        # Its threads would take the cores from the other workers; a request of a few texts gains nothing by them.
+        # Its threads would take the other workers' cores, and help no request of a few texts.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         try:
             self._tokenizer = Tokenizer.from_str(settings.decode())
@@ -67,6 +67,6 @@ class TextTokenizer:
 
 
 def stack(parts: Sequence[Array]) -> Array:
-    """The rows of several requests in one array, as long as the longest of them."""
+    """Return the rows of several requests in one array, padded to the longest."""
     length = max(part.shape[1] for part in parts)
     return np.concatenate([np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=PAD) for part in parts])

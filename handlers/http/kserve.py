@@ -1,9 +1,8 @@
 """The routes of KServe v1 and of the Open Inference Protocol (v2): the protocol of a request, and answers to GETs.
 
-A URL that names a protocol decides it. TorchServe itself has ``/v1/models/{model}:predict`` and
-``/v2/models/{model}/infer``, answers no GET there, and does not say which of the two a request came by. A patched class
-(``serving/hosts/torchserve/kserve_routes.py``) says it. Behind a model's version TorchServe hands on the rest of the
-path. So a client with the base URL ``/predictions/{model}/{version}`` has the whole of either protocol.
+TorchServe has ``/v1/models/{model}:predict`` and ``/v2/models/{model}/infer``, and answers no GET there. A patched
+class (``serving/hosts/torchserve/kserve_routes.py``) tells the two apart. TorchServe hands on the path behind a model's
+version. So a client with the base URL ``/predictions/{model}/{version}`` has the whole of either protocol.
 """
 
 import re
@@ -50,7 +49,6 @@ def answer(contract: ModelContract, path: str, names: Container[str] = ()) -> Re
     """Answer a GET of the protocols; None for a prediction, and for a path of neither protocol.
 
     Args:
-        contract: of the served model.
         path: from the header ``PATH``; the host does not hand on the method.
         names: other names by which the model is served.
 

@@ -14,11 +14,7 @@ _PLAIN = ("", "7bit", "8bit", "binary")
 
 
 def parse(body: bytes, content_type: str) -> tuple[Part, ...]:
-    """Return the parts of a form.
-
-    Args:
-        body: of the request.
-        content_type: the header, with the boundary.
+    """Return the parts of a form; ``content_type`` is the header, with the boundary.
 
     Raises:
         InputError: the body is no form, or has too many parts.

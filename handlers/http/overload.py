@@ -42,12 +42,12 @@ class Overload:
         return min(self._patience, TURNS * self._each) if now < self._until else self._patience
 
     def ended(self, now: float, seconds: float, answered: int, refused: int) -> None:
-        """Note what a batch took.
+        """Note a batch.
 
         Args:
-            now: seconds since the epoch, at the start of the batch.
-            seconds: duration of the batch.
-            answered: number of requests that were answered.
+            now: seconds since the epoch, at its start.
+            seconds: its duration.
+            answered: number of answered requests.
             refused: number of requests that were turned away.
         """
         self._last, self._each = seconds, seconds / max(answered, 1)
@@ -59,7 +59,7 @@ def waits(requests: Sequence[Request], now: float) -> list[float]:
     """Return the seconds since each ``X-Request-Start`` that is a time."""
     headers = [request.headers["x-request-start"] for request in requests if "x-request-start" in request.headers]
     starts = [start for start in map(request_start, headers) if start is not None]
-    # A clock may be a little ahead of ours.
+    # The other clock may be a little ahead of ours.
     return [max(0.0, now - start) for start in starts if abs(now - start) < CLOCK_ERROR]
 
 

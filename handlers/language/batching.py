@@ -1,4 +1,4 @@
-"""Continuous batching: requests join and leave the running batch at each step, whatever computes the logits."""
+"""Continuous batching, for any decoder: requests join and leave the running batch at each step."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from handlers.language.json_grammar import JsonAnswer, JsonGrammar, Vocabulary
 from handlers.language.prefix_cache import PrefixCache
 from handlers.language.sampling import Sampler
 
-QUEUE = 256  # requests that wait at most
+QUEUE = 256  # most waiting requests
 EQUAL = 512  # position in a prompt at which a token's attention costs as much as all its other work
 SHORTER = 4  # a prompt is read beside another that has at least this many times as many tokens left
 PASS = 1  # tokens that cost as much as a chunk's own pass over the weights
@@ -20,16 +20,15 @@ class Part(NamedTuple):
     """The next tokens of a slot.
 
     Attributes:
-        slot: number of the slot.
         position: of the first of the tokens; those before it are in the slot's cache.
         tokens: at least one.
-        wanted: whether the logits after the last token are wanted.
+        is_last: whether the logits after the last token are needed.
     """
 
     slot: int
     position: int
     tokens: Sequence[int]
-    wanted: bool
+    is_last: bool
 
 
 class DecodeError(RuntimeError):
@@ -56,7 +55,7 @@ class Decoder(Vocabulary, Protocol):
             parts: at most one for a slot, by ascending number of the slot.
 
         Returns:
-            float32 ``(wanted parts, vocabulary)``, valid until the next call.
+            float32 ``(last parts, vocabulary)``, valid until the next call.
 
         Raises:
             DecodeError: the batch could not be computed.
@@ -182,8 +181,8 @@ class ContinuousBatching:
             return [self._lose(part.slot, str(error)) for part in parts]
         for part in parts:
             self._cache.tokens[part.slot].extend(part.tokens)
-        wanted = [self._running[part.slot] for part in parts if part.wanted]
-        return [answer for running, row in zip(wanted, logits, strict=True) for answer in self._choose(running, row)]
+        ready = [self._running[part.slot] for part in parts if part.is_last]
+        return [answer for running, row in zip(ready, logits, strict=True) for answer in self._choose(running, row)]
 
     @property
     def usage(self) -> Usage:
@@ -215,7 +214,7 @@ class ContinuousBatching:
         """Start the first waiting request or, while a long prompt is read, the first with a much shorter one."""
         if not self._waiting or len(self._running) == self.slots:
             return
-        reading = [self._left(running) for running in self._running.values() if not running.generated]
+        reading = [self._unread(running) for running in self._running.values() if not running.generated]
         if not reading:
             self._start(self._waiting.popleft())
         elif len(reading) == 1:
@@ -226,15 +225,15 @@ class ContinuousBatching:
 
     def _unknown(self, request: Generate) -> int:
         """Return the number of tokens of a prompt that no slot holds."""
-        return len(request.prompt) - self._cache.known(request.prompt)
+        return len(request.prompt) - self._cache.cached(request.prompt)
 
-    def _left(self, running: _Running) -> int:
+    def _unread(self, running: _Running) -> int:
         """Return the number of tokens of a prompt that are still to be read."""
         return len(running.request.prompt) - len(self._cache.tokens[running.slot])
 
     def _parts(self) -> list[Part]:
         """Return the parts of this step: a token of each stream, and chunks of the prompts that are read."""
-        reading = sorted((running for running in self._running.values() if not running.generated), key=self._left)
+        reading = sorted((running for running in self._running.values() if not running.generated), key=self._unread)
         chunks: dict[int, int] = {}
         if reading:
             streams = len(self._running) - len(reading)
@@ -259,9 +258,9 @@ class ContinuousBatching:
     def _part(self, running: _Running, size: int) -> Part:
         position = len(self._cache.tokens[running.slot])
         if running.generated:
-            return Part(running.slot, position, [running.last], wanted=True)
+            return Part(running.slot, position, [running.last], is_last=True)
         prompt, end = running.request.prompt, position + size
-        return Part(running.slot, position, prompt[position:end], wanted=end >= len(prompt))
+        return Part(running.slot, position, prompt[position:end], is_last=end >= len(prompt))
 
     def _choose(self, running: _Running, logits: Array) -> list[Token | Finished]:
         try:

@@ -60,7 +60,7 @@ class Generate:
     """A request to an engine.
 
     Args:
-        id: names the request in its answers; unique among those that wait or run.
+        id: names the request in its answers; unique among the waiting and running ones.
         prompt: tokens, at least one.
         max_tokens: most tokens of the answer, at least one; fewer where the context ends before.
         sampling: parameters of the choice of tokens.

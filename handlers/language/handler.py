@@ -1,7 +1,7 @@
 """The core of a language model: requests that join and leave at every step, free of sockets and of TorchServe.
 
 Each call gets all open requests. It adds new ones to the engine, removes those that are missing, makes one step, and
-returns what each request is sent now.
+returns the next part of each answer.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from handlers.language import requests
 from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token
 from handlers.language.responses import Answer, Reason, answer_of, models_body, usage
-from handlers.language.routes import MODELS, error_of, path_of, protocol, read, too_long
+from handlers.language.routes import MODELS, error_of, parse_request, path_of, protocol, too_long
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown, StoppedText
@@ -58,7 +58,7 @@ class _Exchange:
     failure: Response | None = None  # the response that observers get in its place
 
     def take(self) -> Response | None:
-        """Return what the request is sent now; None for nothing, not even the status."""
+        """Return the next part of the answer; None for nothing, not even the status."""
         body, self.unsent = self.unsent, b""
         if self.end:
             return self.end._replace(body=body + self.end.body, headers={NEXT: "false"} if self.begun else {})
@@ -75,13 +75,13 @@ class ChatHandler:
         contract: of the model.
         engine: generates the tokens.
         template: writes conversations as tokens.
-        observers: called with each request when it ends; a failure of theirs never breaks a request.
+        observers: called with each request when it ends; their failures harm no request.
         telemetry: records each step.
         patience: seconds.
         executor: of one thread, in which the engine makes its next step while answers are sent and requests are parsed;
             None for a step only when ``handle`` is called.
         clock: seconds since the epoch.
-        timer: seconds of a clock that never goes back.
+        timer: a monotonic clock in s.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class ChatHandler:
             requests: all open requests; of one that was handed in before only the id counts.
 
         Returns:
-            What each request is sent now; None for nothing yet. A request with None, or with the header
+            The next part of each answer; None for nothing yet. A request with None, or with the header
             ``ts_stream_next: true``, must be handed in again.
         """
         ahead, self._ahead = self._ahead, None
@@ -163,8 +163,8 @@ class ChatHandler:
     def _leave(self, ident: str) -> None:
         gone = self._open.pop(ident)
         self._cancel(ident)
-        left = Response(LEFT, b"", error=InputError("client_left", "the client went away"))
-        self._observe(gone.request, left, gone)
+        response = Response(LEFT, b"", error=InputError("client_left", "the client went away"))
+        self._observe(gone.request, response, gone)
 
     def _cancel(self, ident: str) -> None:
         with contextlib.suppress(Exception):  # an engine that fails here has failed before, and that was reported
@@ -192,7 +192,7 @@ class ChatHandler:
 
     def _add(self, request: Request, path: str) -> None:
         received, started = self._clock(), self._timer()
-        text_request = read(request, path)
+        text_request = parse_request(request, path)
         prompt = self._tokens(text_request)
         context, most = self._engine.context, text_request.max_tokens
         if most and len(prompt) + most > context:
@@ -314,7 +314,7 @@ class ChatHandler:
         return response
 
     def _observe(self, request: Request, response: Response, exchange: _Exchange | None = None) -> None:
-        """Tell the observers of a request that ended."""
+        """Show the observers a request that ended."""
         batch = Batch(self.contract, [request], exchange.received if exchange else self._clock(), responses=[response])
         batch.seconds = {"decode": 0.0, "predict": self._timer() - exchange.started if exchange else 0.0, "encode": 0.0}
         if exchange or response.status == HTTPStatus.OK:

@@ -1,4 +1,4 @@
-"""Neutral values of parameters that are not offered: clients send them by default, and they ask for nothing.
+"""Neutral values of parameters that are not offered: clients send them by default, and they change nothing.
 
 The parameters are of OpenAI's API, and of servers that offer more (vLLM, llama.cpp). A neutral value is ignored; any
 other is refused by name.
@@ -68,7 +68,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_body": _EMPTY,
     "extra_headers": _EMPTY,
 }
-# Of a message, what an answer carries beside its text.
+# Members of a message beside its text, as answers carry them.
 MESSAGE: dict[str, tuple[Any, ...]] = {
     "refusal": ("",),
     "parsed": (),
@@ -84,7 +84,7 @@ MESSAGE: dict[str, tuple[Any, ...]] = {
     "images": _EMPTY,
     "provider_specific_fields": _EMPTY,
 }
-# Of a part of a message.
+# Members of a message's part.
 PART: dict[str, tuple[Any, ...]] = {
     "annotations": _EMPTY,
     "cache_control": (),
@@ -94,26 +94,25 @@ PART: dict[str, tuple[Any, ...]] = {
 }
 
 
-def without(given: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], path: str) -> dict[str, Any]:
+def without(members: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], path: str) -> dict[str, Any]:
     """Return an object without its neutral members.
 
     Args:
-        given: members of the object.
         neutral: neutral values by name.
         path: of the object.
 
     Raises:
         InputError: a member asks for something that is not offered.
     """
-    kept: dict[str, Any] = {}
-    for name, value in given.items():
+    others: dict[str, Any] = {}
+    for name, value in members.items():
         if name not in neutral:
-            kept[name] = value
+            others[name] = value
         elif value is not None and not any(_same(value, other) for other in neutral[name]):
             right = ", ".join(["null", *(repr(other).replace("'", '"') for other in neutral[name])])
             message = f"{name} is not offered by this model"
             raise InputError("unsupported_value", message, f"{path}.{name}", f"nothing, or one of {right.lower()}")
-    return kept
+    return others
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -16,7 +16,6 @@ class PrefixCache:
     """Knows the tokens whose keys and values each slot holds, also after its request is finished.
 
     Args:
-        slots: number of slots.
         worth_copying: tokens that take as long to compute as a slot takes to copy.
     """
 
@@ -48,7 +47,7 @@ class PrefixCache:
         self._taken[slot] = self._prompts
         return Placement(slot, source, shared[source])
 
-    def known(self, prompt: Sequence[int]) -> int:
+    def cached(self, prompt: Sequence[int]) -> int:
         """Return the number of tokens of a prompt that need not be computed, were it placed now."""
         return max(self._shared(prompt))
 

@@ -198,14 +198,14 @@ def _plain(message: Any, path: str) -> Any:
     """Return a message without the members that an answer has beside its text: clients send answers back unchanged."""
     if not isinstance(message, dict):
         return message
-    kept = without(message, MESSAGE, path)
+    members = without(message, MESSAGE, path)
     if message.get("role") == "assistant" and message.get("content") is None:
-        return kept | {"content": ""}
+        return members | {"content": ""}
     if isinstance(message.get("content"), list):
         parts = enumerate(message["content"])
         content = [without(part, PART, f"{path}.content[{i}]") if isinstance(part, dict) else part for i, part in parts]
-        return kept | {"content": content}
-    return kept
+        return members | {"content": content}
+    return members
 
 
 def _message(message: _Message) -> dict[str, str]:

@@ -27,7 +27,7 @@ class Answer(Protocol):
     content_type: str
 
     def add(self, shown: Shown) -> bytes:
-        """Add a part of the text; return what is sent at once."""
+        """Add a part of the text, and return the bytes to send at once."""
 
     def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
         """Return the rest of the answer."""

@@ -32,11 +32,10 @@ def protocol(request: Request) -> str:
     return "openai" if path_of(request) else "native"
 
 
-def read(request: Request, path: str) -> requests.TextRequest:
+def parse_request(request: Request, path: str) -> requests.TextRequest:
     """Parse the body of a request.
 
     Args:
-        request: whose body is JSON.
         path: behind the version in the URL; empty for the native form.
 
     Raises:
@@ -64,7 +63,6 @@ def too_long(
     the message, so it stands there too.
 
     Args:
-        text_request: the request.
         context: tokens of the context.
         prompt: tokens of the prompt.
         answer: tokens of the answer; None where the prompt alone is too long.
@@ -87,8 +85,6 @@ def error_of(error: InputError, request: Request, cause: Exception | None = None
     """Return an error as a response: in OpenAI's form on OpenAI's routes, else in the native form.
 
     Args:
-        error: the fault.
-        request: that has the fault.
         cause: the exception, where the fault is the worker's.
     """
     if protocol(request) == "native":

@@ -89,13 +89,13 @@ class Sampler:
         return winner if tokens is None else int(tokens[winner])
 
     def _candidates(self, logits: Array) -> Array | None:
-        """Return the tokens that top_k and top_p leave; None for all."""
+        """Return the tokens by top_k and top_p; None for all."""
         top_k, top_p = self._sampling.top_k, self._sampling.top_p
         tokens = largest(logits, top_k) if 0 < top_k < len(logits) else None
         if top_p == 1:
             return tokens
-        kept = nucleus(self._weights(logits if tokens is None else logits[tokens]), top_p)
-        return kept if tokens is None else tokens[kept]
+        likeliest = nucleus(self._weights(logits if tokens is None else logits[tokens]), top_p)
+        return likeliest if tokens is None else tokens[likeliest]
 
     def _weights(self, logits: Array) -> Array:
         """Return probabilities up to a factor; none is zero."""

@@ -40,7 +40,7 @@ class StoppedText:
         self._tokens: deque[tuple[int, Token]] = deque()  # tokens not shown yet, each with the position of its end
 
     def add(self, token: Token) -> Shown:
-        """Add a token; return the text that can be sent now."""
+        """Add a token, and return the text that can be sent now."""
         self._held += token.piece
         self._tokens.append((self._start + len(self._held), token))
         positions = [position for position in map(self._held.find, self._stop) if position >= 0]

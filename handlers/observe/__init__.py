@@ -1,1 +1,1 @@
-"""What a worker tells of its work: metrics, logs, and captured predictions."""
+"""Reports of a worker: metrics, logs, and captured predictions."""

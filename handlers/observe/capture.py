@@ -1,7 +1,7 @@
-"""Capture: a sample of the predictions is sent to a sink, by a thread of its own.
+"""Capture: a thread sends a sample of the predictions to a sink.
 
-The thread that answers requests only puts references into a bounded queue; what finds no place there is counted and
-forgotten. So a sink that is slow, hangs or is away costs a request nothing.
+The thread that answers requests only puts references into a bounded queue; rows without a place there are counted and
+dropped. So a sink that is slow, hangs or is away costs a request nothing.
 """
 
 import logging
@@ -23,12 +23,12 @@ from handlers.observe.sink import RefusedError, Sink, SinkError
 from handlers.observe.telemetry import MODEL
 
 logger = logging.getLogger(__name__)
-SWITCH = "x-marloop-capture"  # a header; "off" keeps a request out: of a probe, a replay or a load test
-TIME = "x-marloop-time"  # a header: when it happened, for replays and backfills
+SWITCH = "x-marloop-capture"  # a header; "off" leaves out the request of a probe, a replay or a load test
+TIME = "x-marloop-time"  # a header with the time of an event, for replays and backfills
 INTERVAL = 0.5  # s between two looks into the queue: waking the thread for each request would cost the request
 MOST_EVENTS = 500  # in one delivery
-MOST_REQUESTS = 5000  # that wait
-MOST_BYTES = 16 * 1024 * 1024  # of what they hold, about
+MOST_REQUESTS = 5000  # in the queue
+MOST_BYTES = 16 * 1024 * 1024  # held by them, about
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # s before another attempt
 REASONS = ("rate", "full", "refused", "failed")
 
@@ -37,12 +37,10 @@ class Capture:
     """An observer of batches.
 
     Args:
-        contract: of the model.
-        sink: that takes the events.
-        registry: that the instruments belong to.
+        registry: owner of the instruments.
         sample: share of the rows that are captured, 0 to 1.
-        rows_per_second: that are captured at most.
-        clock: seconds that only go forward.
+        rows_per_second: most rows that are captured.
+        clock: monotonic, in s.
         chance: draws from [0, 1).
     """
 
@@ -60,7 +58,7 @@ class Capture:
         self._sample, self._rate, self._clock, self._chance = sample, rows_per_second, clock, chance
         self._budget, self._filled = max(1.0, rows_per_second), clock()
         self._queue: deque[tuple[int, Answered]] = deque()
-        # Each of these is changed by one thread only, so that no lock is needed: bytes in, bytes out.
+        # Bytes in and out: only one thread changes each, so that no lock is needed.
         self._put = self._taken = 0
         names = {"model": contract.name, "version": contract.version}
         sent = Counter("model_captured_rows", "Rows delivered to the sink", MODEL, registry=registry)
@@ -85,16 +83,16 @@ class Capture:
             self._lose("rate", lost)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Send no more; what still waits is lost."""
+        """Stop the thread; waiting rows are lost. ``timeout`` in s."""
         self._stop.set()
         self._thread.join(timeout)
 
     def flush(self) -> None:
-        """Send what waits, and go on trying until it is delivered or refused."""
+        """Send the queue, and try again until it is delivered or refused."""
         while self._queue:
             self._deliver(self._take())
 
@@ -115,8 +113,8 @@ class Capture:
         self._budget -= len(rows)
         self._put += size
         sent = decoded.data if decoded.sent is None else decoded.sent
-        told = request.headers.get(TIME, "")
-        self._queue.append((size, Answered(request_id(request), received, rows, sent, outputs, told)))
+        time = request.headers.get(TIME, "")
+        self._queue.append((size, Answered(request_id(request), received, rows, sent, outputs, time)))
 
     def _sampled(self, rows: int) -> Sequence[int]:
         if self._sample == 1:
@@ -137,13 +135,13 @@ class Capture:
             size, answered = self._queue.popleft()
             self._taken += size
             try:
-                told = [orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) for event in self._events.of(answered)]
+                of_rows = self._events.of(answered)
+                events += [orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) for event in of_rows]
             except Exception:
                 logger.exception("capture of request %s failed", answered.request_id)
                 self._lose("failed", len(answered.rows))
                 continue
-            events += told
-            time.sleep(0)  # the thread that answers may be waiting for its turn
+            time.sleep(0)  # lets the thread that answers have its turn
         return events
 
     def _deliver(self, events: Sequence[bytes]) -> None:
@@ -166,13 +164,13 @@ class Capture:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _lose(self, reason: str, rows: int) -> None:
-        """Count rows that are lost, at once: the sink may not answer for long."""
+        """Count lost rows."""
         self._dropped[reason].inc(rows)
 
 
 def _is_foreign(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that a page of another site sent it, which no key allows: whoever opens such a page would
-    teach the model what the page wants ("Fetch Metadata Request Headers"; the Fetch standard, "Origin header").
+    """Tell whether another site's page sent a request without a key, by the browser's headers: visitors of such a page
+    would teach the model ("Fetch Metadata Request Headers"; the Fetch standard, "Origin header").
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if (site is None and origin is None) or "authorization" in headers:
@@ -183,6 +181,6 @@ def _is_foreign(headers: Mapping[str, str]) -> bool:
 
 
 def _size(request: Request, decoded: Decoded) -> int:
-    """About how many bytes a request holds while it waits."""
+    """Return about the bytes that a waiting request holds."""
     arrays = 0 if isinstance(decoded.data, FeatureRows) else sum(array.nbytes for array in decoded.data.values())
     return 512 + max(len(request.body), arrays)

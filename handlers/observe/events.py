@@ -22,7 +22,7 @@ from handlers.message import Request
 logger = logging.getLogger(__name__)
 TYPE = "marloop.prediction"
 LONGEST_TEXT = 2000  # characters of a text that are sent
-MOST_VALUES = 64  # of a tensor, a row; of a larger one only the mean is sent
+MOST_VALUES = 64  # of a tensor in a row; of a larger one only the mean is sent
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -30,12 +30,12 @@ class Answered(NamedTuple):
     """Rows of one answered request, as the worker holds them.
 
     Attributes:
-        request_id: as ``request_id`` gives it.
+        request_id: see the function.
         time: seconds since the epoch, when the request was received.
-        rows: positions of the rows that are told.
-        sent: what the client sent.
+        rows: positions of the captured rows.
+        sent: the client's values.
         outputs: of the graph, for every row of the request.
-        told: the time that the client told, as it wrote it; empty where it told none.
+        client_time: as the client wrote it; empty for none.
     """
 
     request_id: str
@@ -43,15 +43,11 @@ class Answered(NamedTuple):
     rows: Sequence[int]
     sent: FeatureRows | dict[str, Array]
     outputs: Outputs
-    told: str = ""
+    client_time: str = ""
 
 
 class Events:
-    """Makes events of one model's predictions.
-
-    Args:
-        contract: of a regression or a classification.
-    """
+    """Makes events of a model's predictions; its task is regression or classification."""
 
     def __init__(self, contract: ModelContract) -> None:
         self._contract = contract
@@ -61,7 +57,7 @@ class Events:
         self._warned = False
 
     def of(self, answered: Answered) -> Iterator[dict[str, Any]]:
-        """One event a row; arrays and numbers of NumPy are left to the JSON encoder."""
+        """Yield an event a row, with arrays and numbers of NumPy."""
         time = self._time(answered).isoformat(timespec="microseconds")
         features = self._features(answered)
         for row, own in zip(answered.rows, features, strict=True):
@@ -78,20 +74,20 @@ class Events:
             }
 
     def _time(self, answered: Answered) -> datetime:
-        """When the request was received, or when its client says that it happened, if that is a time in the past."""
+        """Return the client's time if it is one in the past, else that of receipt."""
         received = datetime.fromtimestamp(answered.time, UTC)
-        if not answered.told:
+        if not answered.client_time:
             return received
         with contextlib.suppress(ValueError, OverflowError, TypeError):
-            told = datetime.fromisoformat(answered.told)
-            if told <= received:
-                return told.astimezone(UTC)
+            time = datetime.fromisoformat(answered.client_time)
+            if time <= received:
+                return time.astimezone(UTC)
         if not self._warned:
             self._warned = True
             logger.warning(
                 "the request %s says %.40r, which is no time in the past with its zone, such as 2013-03-01T10:00:00Z: "
                 "its rows, and those of others like it, have the time of now",
-                *(answered.request_id, answered.told),
+                *(answered.request_id, answered.client_time),
             )
         return received
 
@@ -111,15 +107,13 @@ class Events:
 
 
 def request_id(request: Request) -> str:
-    """The id by which a client can tell what came of its request: its own ``X-Request-Id`` if that is 1 to 200 visible
-    ASCII characters, else the one that the answer carries.
-    """
+    """Return a client's ``X-Request-Id`` if that is 1 to 200 visible ASCII characters, else the id of the answer."""
     own = request.headers.get("x-request-id", "")
     return own if _ID.fullmatch(own) else request.id or uuid.uuid4().hex
 
 
 def _column(spec: TensorSpec, values: Array) -> list[Any]:
-    """What is told of one input, a row."""
+    """Return the event's value of an input, for each row."""
     if spec.categories:
         return [spec.categories[int(i)] for i in values]
     if spec.is_scalar:

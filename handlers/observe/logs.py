@@ -1,4 +1,4 @@
-"""The worker's log: one JSON object a line, one line for each failed request, none or a sample for the others."""
+"""The worker's log: a JSON object a line, for each failed request and for a sample of the others."""
 
 import json
 import logging
@@ -14,16 +14,16 @@ from handlers.batch import Batch, Observer
 from handlers.message import encodable
 
 logger = logging.getLogger(__name__)
-LINES, WINDOW = 100, 10.0  # so many failed requests are logged in so many seconds; the others are counted
+LINES, WINDOW = 100, 10.0  # failed requests that are logged in so many s; the others are counted
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, what was passed as ``extra={"fields": …}``,
-    and for an exception its ``traceback``.
+    """Writes ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, the fields of ``extra={"fields": …}``, and
+    an exception's ``traceback``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return the line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(stream: TextIO = sys.stdout) -> None:
-    """Log in JSON from WARNING on: every line that a worker writes crosses a pipe and is parsed by the frontend."""
+    """Log in JSON from WARNING on: every line of a worker crosses a pipe, and the frontend parses it."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -45,11 +45,7 @@ def configure(stream: TextIO = sys.stdout) -> None:
 
 
 class Budget:
-    """Bounds how many lines are written of failed requests: whoever sends many bad ones would fill the disk.
-
-    Args:
-        clock: seconds, never set back.
-    """
+    """Bounds the lines of failed requests, which could fill the disk; ``clock`` is monotonic, in s."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -57,7 +53,7 @@ class Budget:
         self._left_out: Counter[str] = Counter()
 
     def allows(self, reason: str) -> bool:
-        """Whether one more line may be written; if not, its reason is counted, and told with the first line later."""
+        """Tell whether a line may be written; if not, its reason is counted, and logged with the next one."""
         if self._clock() - self._since >= WINDOW:
             self._since, self._lines = self._clock(), 0
             if self._left_out:
@@ -73,12 +69,11 @@ class Budget:
 def log_requests(
     sample: float = 0.0, chance: Callable[[], float] = random.random, clock: Callable[[], float] = time.monotonic
 ) -> Observer:
-    """An observer that logs the failed requests of each batch, and a sample of the others.
+    """Return an observer that logs failed requests, and a sample of the others.
 
     Args:
         sample: share of successful requests that are logged, 0 to 1.
         chance: draws from [0, 1).
-        clock: seconds, never set back.
     """
     budget = Budget(clock)
 

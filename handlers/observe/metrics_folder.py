@@ -1,7 +1,7 @@
-"""The folder of the workers' metrics, which may be full, missing or read-only: then a worker serves without metrics.
+"""The folder of the workers' metrics. Where it is full, missing or read-only, a worker serves without metrics.
 
-prometheus_client maps files into memory that are longer than what the disk holds of them. Where the disk is full when a
-value is first written, the kernel ends the process (SIGBUS). So the room is taken before.
+prometheus_client maps sparse files into memory. Where the disk is full when a value is first written, the kernel ends
+the process (SIGBUS). So the room is taken before.
 """
 
 import contextlib
@@ -19,19 +19,17 @@ from handlers.contract import ModelContract
 
 logger = logging.getLogger(__name__)
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's
-FILES = ("counter", "histogram", "gauge_liveall", "gauge_livemax", "gauge_livesum")  # what a worker may write
-ROOM = 64 * 1024  # bytes of each; the largest that was seen held 28 KB
+FILES = ("counter", "histogram", "gauge_liveall", "gauge_livemax", "gauge_livesum")  # of a worker
+ROOM = 64 * 1024  # bytes of each; the largest so far held 28 KB
 ROOM_PER_LABEL = 512
 LARGEST = 64 * 1024 * 1024  # bytes of a file; no worker comes near
 
 
 def hold_folder(folder: Path, contract: ModelContract) -> TextIO | None:
-    """Take room in the folder for this worker's metrics; where there is none, say so and keep them in memory.
-
-    Call it before any metric is made.
+    """Take room for this worker's metrics, before any metric is made; where there is none, log it and use memory.
 
     Returns:
-        What shows that the worker lives, as long as it is kept; None where even that could not be written.
+        A lock that shows that the worker lives, as long as it is open; None where it could not be written.
     """
     lock: TextIO | None = None
     try:
@@ -40,7 +38,7 @@ def hold_folder(folder: Path, contract: ModelContract) -> TextIO | None:
         for path in _files(folder):
             _take_room(path, ROOM + ROOM_PER_LABEL * len(contract.labels))
     except OSError as error:
-        # An attribute that prometheus_client looks up whenever a metric is made.
+        # prometheus_client looks this attribute up whenever a metric is made.
         setattr(values, "ValueClass", values.MutexValue)  # noqa: B010
         for path in _files(folder):
             with contextlib.suppress(OSError):
@@ -51,23 +49,22 @@ def hold_folder(folder: Path, contract: ModelContract) -> TextIO | None:
 
 
 def hold_lock(directory: Path) -> TextIO:
-    """Show that this worker lives: hold a lock on ``<pid>.lock`` until it ends, however it ends.
+    """Hold a lock on ``<pid>.lock`` as long as this worker lives.
 
     Unlike a process id the lock is right across containers, and when a number is used again.
     """
     path = directory / f"{os.getpid()}.new"
     file = path.open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
-    path.replace(path.with_suffix(".lock"))  # seen only once it is held
+    path.replace(path.with_suffix(".lock"))  # visible only once it is held
     return file
 
 
 def check_values(path: Path) -> None:
-    """Raise unless a file of metrics is whole.
+    """Raise an error of any kind unless a file of metrics is whole.
 
     Raises:
         FileNotFoundError: there is none.
-        Exception: whatever the format's reader raises on bytes that are not of it.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -83,7 +80,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _take_room(path: Path, size: int) -> None:
-    """Make a file of zeros, which is an empty one; what a process of the same number counted is kept if it is whole."""
+    """Fill a file up with zeros, which count as empty; whole counts of a process of the same number stay."""
     try:
         check_values(path)
     except FileNotFoundError:

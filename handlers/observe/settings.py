@@ -1,4 +1,4 @@
-"""Settings: a struct a part, each field with its variable, default, bounds and meaning, and the reader of them all."""
+"""Settings: structs whose fields have a variable, a default, bounds and a description, and their reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Self
 import msgspec
 from msgspec import Meta, inspect
 
-CAPTURE_URL = "CAPTURE_URL"  # has no prefix: it may be of any sink
-MOST = 999_999_999  # of whole numbers: counts of rows and of days that databases and clocks take
+CAPTURE_URL = "CAPTURE_URL"  # no prefix, since any sink may have it
+MOST = 999_999_999  # rows or days that databases and clocks take
 Share = Annotated[float, Meta(ge=0, le=1, title="a share")]
-SECRET = {"writeOnly": True}  # JSON Schema's word: a field that has it can be read from a file, too
+SECRET = {"writeOnly": True}  # JSON Schema's word for a field that can be read from a file, too
 _FILE = "_FILE"  # behind a variable's name
 _SWITCH = {"on": True, "off": False}
 
@@ -22,18 +22,18 @@ def variables(prefix: str = "") -> Callable[[str], str]:
 
 
 def says(description: str, **bounds: Any) -> Meta:
-    """Return what a field says of itself: a sentence, and the bounds, title and examples of msgspec's ``Meta``."""
+    """Return a field's ``Meta``: a description, and msgspec's bounds, title and examples."""
     return Meta(description=description, **bounds)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field says: the documentation is made of it, and options of commands.
+    """A field, for the documentation and for options of commands.
 
     Attributes:
-        accepted: what a value must be, as errors say it.
-        lowest: value; None where there is none.
-        example: of a value, where the default is empty.
+        accepted: words of errors for a valid value.
+        lowest: least value; None where there is none.
+        example: a value, where the default is empty.
     """
 
     variable: str
@@ -54,7 +54,7 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
         """Read the variables of the fields; an empty one is unset. A secret may be the content of a file.
 
         Raises:
-            ValueError: a value is not what the field takes; names the variable, the value and what it must be.
+            ValueError: a value is invalid; names the variable, the value and what it must be.
         """
         values = {}
         for field in msgspec.structs.fields(cls):
@@ -68,12 +68,12 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
         return cls(**values)
 
     def to_environment(self) -> dict[str, str]:
-        """Return the variables that ``from_environment`` reads the same settings from."""
+        """Return the variables from which ``from_environment`` reads the same settings."""
         return {field.encode_name: as_text(getattr(self, field.name)) for field in msgspec.structs.fields(self)}
 
     @classmethod
     def settings(cls) -> dict[str, Setting]:
-        """Return what each field says, by its name."""
+        """Return the fields by name."""
         settings = {}
         for field in msgspec.structs.fields(cls):
             kind, extra = _type_of(field)
@@ -88,7 +88,7 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
 
 
 class Credentials(EnvironmentSettings, frozen=True):
-    """What whoever changes something must send."""
+    """Tokens for calls that change something."""
 
     token: Annotated[
         str,
@@ -111,7 +111,7 @@ class Credentials(EnvironmentSettings, frozen=True):
 
 
 class WorkerSettings(EnvironmentSettings, frozen=True):
-    """What a worker reports."""
+    """Reports of a worker."""
 
     log_sample: Annotated[
         Share, says("Share of the successful requests that workers log, 0 to 1; a failed one is always logged.")
@@ -126,12 +126,12 @@ class WorkerSettings(EnvironmentSettings, frozen=True):
 
     @property
     def captures(self) -> bool:
-        """Whether there is somebody to send predictions to."""
+        """Whether there is a sink for predictions."""
         return self.capture_url not in ("", "off")
 
 
 class CaptureSettings(EnvironmentSettings, frozen=True, rename=variables("CAPTURE_")):
-    """Which predictions a worker captures, if it captures any."""
+    """The share of predictions that a worker captures."""
 
     sample: Annotated[Share, says("Share of the rows that are captured, 0 to 1.")] = 1
     rows_per_second: Annotated[
@@ -140,7 +140,7 @@ class CaptureSettings(EnvironmentSettings, frozen=True, rename=variables("CAPTUR
 
 
 def as_text(value: object) -> str:
-    """Return what a variable holds for a value."""
+    """Return a variable's text for a value."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return "" if value is None else str(value)
@@ -151,7 +151,7 @@ def _is_secret(extra: Mapping[str, Any]) -> bool:
 
 
 def _secret(environ: Mapping[str, str], variable: str) -> str:
-    """Return a secret from its variable, or from the file that another one names; the message never has it."""
+    """Return a secret from its variable, or from the file that another one names; no error has it."""
     named, value = environ.get(variable + _FILE), environ.get(variable, "")
     if not named:
         return value
@@ -169,7 +169,7 @@ def _secret(environ: Mapping[str, str], variable: str) -> str:
 
 
 def _type_of(field: msgspec.structs.FieldInfo) -> tuple[inspect.Type, dict[str, Any]]:
-    """Return the type that is not None, with its bounds, and what else ``Meta`` has."""
+    """Return the type that is not None, with its bounds, and the rest of ``Meta``."""
     info = inspect.type_info(field.type)
     kind, extra = (info.type, info.extra_json_schema) if isinstance(info, inspect.Metadata) else (info, None)
     if isinstance(kind, inspect.UnionType):
@@ -178,7 +178,7 @@ def _type_of(field: msgspec.structs.FieldInfo) -> tuple[inspect.Type, dict[str, 
 
 
 def _parse(kind: inspect.Type, text: str) -> object:
-    """Return what a text stands for, before its bounds are checked."""
+    """Return a text's value, before its bounds are checked."""
     if isinstance(kind, inspect.BoolType):
         return _SWITCH.get(text)
     if isinstance(kind, inspect.IntType):
@@ -187,7 +187,7 @@ def _parse(kind: inspect.Type, text: str) -> object:
 
 
 def _accepted(kind: inspect.Type, extra: Mapping[str, Any]) -> str:
-    """Return what a value must be: the title, or the kind of value, and the bounds that it may have."""
+    """Return words for a valid value: the title or the kind, and the bounds."""
     if isinstance(kind, inspect.BoolType):
         return "on or off"
     if isinstance(kind, inspect.LiteralType):

@@ -1,4 +1,4 @@
-"""The receiving end of capture: one HTTP connection that is kept, and what an answer means."""
+"""The receiving end of capture: an HTTP connection that stays open, and the meaning of its answers."""
 
 import http.client
 from collections.abc import Mapping
@@ -6,28 +6,28 @@ from urllib.parse import urlsplit
 
 TIMEOUT = 5.0  # s, to connect and for each read
 BATCH = "application/cloudevents-batch+json"
-_AGAIN = (408, 425, 429)  # answers of the client's class that ask for another attempt
+_AGAIN = (408, 425, 429)  # 4xx that ask for another attempt
 _LONGEST_ANSWER = 64 * 1024
 
 
 class SinkError(Exception):
-    """The sink did not take what was sent; another attempt may succeed."""
+    """The sink did not take a batch; another attempt may succeed."""
 
 
 class RefusedError(Exception):
-    """The sink will not take what was sent, however often it is tried."""
+    """The sink will never take a batch."""
 
 
 class Sink:
     """Takes batches of CloudEvents.
 
     Args:
-        url: where they are posted to, ``http`` or ``https``.
-        token: that the sink asks for; empty if it asks for none.
+        url: ``http`` or ``https``.
+        token: of the sink; empty if it needs none.
         timeout: s, to connect and for each read.
 
     Raises:
-        ValueError: the URL is none.
+        ValueError: it is no URL.
     """
 
     def __init__(self, url: str, token: str = "", timeout: float = TIMEOUT) -> None:
@@ -46,24 +46,22 @@ class Sink:
         """Deliver one batch.
 
         Raises:
-            SinkError: it was not delivered, or so it seems.
+            SinkError: it was probably not delivered.
             RefusedError: it never will be.
         """
         try:
             self._connection.request("POST", self._path, body, self._headers)
             response = self._connection.getresponse()
             text = response.read(_LONGEST_ANSWER)
-            if not response.isclosed():  # a longer answer, of which nothing more is wanted
+            if not response.isclosed():  # a longer answer, whose rest is not needed
                 self._connection.close()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise SinkError(f"{type(error).__name__}: {error}") from error
         if 200 <= response.status < 300:
             return
-        said = f"{response.status}: {' '.join(text.decode('utf-8', 'replace').split())[:300]}"
-        if response.status >= 500 or response.status in _AGAIN:
-            raise SinkError(said)
-        raise RefusedError(said)
+        message = f"{response.status}: {' '.join(text.decode('utf-8', 'replace').split())[:300]}"
+        raise (SinkError if response.status >= 500 or response.status in _AGAIN else RefusedError)(message)
 
     def close(self) -> None:
         """Give the connection up; another delivery makes a new one."""

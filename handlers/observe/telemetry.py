@@ -55,7 +55,6 @@ class Telemetry:
     """Records batches in the instruments of a worker.
 
     Args:
-        contract: of the model.
         protocol: names the protocol of a refused request.
         registry: owner of the instruments.
         clock: seconds since the epoch.

@@ -28,7 +28,7 @@ _SUMMED = re.compile(r"(?P<kind>counter|histogram)_\d+\.db")
 def add_up_dead(directory: Path) -> None:
     """Put the counts of a version's dead workers into one file for each kind, while nobody reads the files.
 
-    An addition can be broken off anywhere: once its sum is written whole, the journal names the files that are part of
+    An addition can be broken off anywhere. Once its sum is written whole, the journal names the files that are part of
     it, and the next call goes on from there.
     """
     with contextlib.suppress(OSError):  # in a folder that is full or read-only the files stay as they are

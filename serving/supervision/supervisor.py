@@ -1,7 +1,7 @@
 """The supervisor of one run: supervisord, which starts its parts anew when they end, and rotates their logs.
 
 One runs for each run folder that has parts. A part that ends within ``SETTLED`` seconds is started again after 1, 2, 3,
-… seconds, and given up after ``TRIES`` times; one that ends later is started again at once. A watcher of ours runs
+… seconds, and given up after ``TRIES`` times. One that ends later is started again at once. A watcher of ours runs
 beside the parts and kills those that run but do not answer (``serving/supervision/watcher.py``).
 """
 

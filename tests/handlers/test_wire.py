@@ -398,9 +398,9 @@ def test_a_second_without_a_message_is_told_once(monkeypatch: pytest.MonkeyPatch
 
         writer = threading.Thread(target=write)
         writer.start()
-        assert reader.read(worker, 1) == b"I"
+        assert reader.read_bytes(worker, 1) == b"I"
         writer.join()
         told.clear()
         frontend.sendall(b"II")
-        assert reader.read(worker, 1) + reader.read(worker, 1) == b"II"
+        assert reader.read_bytes(worker, 1) + reader.read_bytes(worker, 1) == b"II"
     assert not told.is_set()

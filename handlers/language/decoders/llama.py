@@ -16,9 +16,9 @@ from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, P
 # From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds differently (measured). A
 # text that is cut into chunks beside others would get other logits than alone, and now and then another answer.
 UBATCH = 63  # tokens
-# How often a thread checks whether the others are done before it sleeps (GNU's OpenMP). By default it spins for so long
-# that it takes the core of a thread that it waits for: with two other processes on two cores half as fast. With less
-# than this, a decoder alone is slower.
+# Checks of a thread for the others before it sleeps (GNU's OpenMP). By default it spins for so long that it takes the
+# core of a thread that it waits for: with two other processes on two cores half as fast. With fewer checks than this, a
+# decoder alone is slower.
 SPINS, ENOUGH = "GOMP_SPINCOUNT", "20000"
 # Instructions that llama.cpp may be compiled for, and their flags in /proc/cpuinfo.
 FLAGS = {
@@ -49,8 +49,7 @@ def missing(built_for: str, cpuinfo: Path) -> list[str]:
     """
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     has = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
-    wanted = re.findall(r"(\w+) = 1", built_for)
-    return [name for name in wanted if has and name in FLAGS and FLAGS[name] not in has]
+    return [name for name in re.findall(r"(\w+) = 1", built_for) if has and name in FLAGS and FLAGS[name] not in has]
 
 
 class LlamaDecoder:
@@ -153,7 +152,7 @@ class LlamaDecoder:
         return bool(self._api.llama_vocab_is_eog(self._vocabulary, token))
 
     def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots and return the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+        """Add tokens to slots and return the logits, float32 ``(last parts, vocabulary)``, valid until the next call.
 
         Args:
             parts: at most one for a slot, by ascending number of the slot.
@@ -161,22 +160,22 @@ class LlamaDecoder:
         Raises:
             DecodeError: llama.cpp could not compute the logits.
         """
-        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.wanted]
+        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.is_last]
         longer = [[number] for number in range(len(parts)) if number not in single]
         if not longer:
             return self._compute(parts)
         rows: dict[int, Array] = {}
         for numbers in [single, *longer] if single else longer:
-            wanted = [number for number in numbers if parts[number].wanted]
+            last = [number for number in numbers if parts[number].is_last]
             logits = self._compute([parts[number] for number in numbers]).copy()  # the next pass overwrites them
-            rows |= dict(zip(wanted, logits, strict=True))
+            rows |= dict(zip(last, logits, strict=True))
         return np.array([rows[number] for number in sorted(rows)], np.float32).reshape(-1, self.vocabulary)
 
     def _compute(self, parts: Sequence[Part]) -> Array:
         status = self._api.llama_decode(self._context, self._batch.fill(parts))
         if status:
             raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
-        rows = sum(part.wanted for part in parts)
+        rows = sum(part.is_last for part in parts)
         if not rows:
             return np.empty((0, self.vocabulary), np.float32)
         return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), (rows, self.vocabulary))
@@ -211,7 +210,7 @@ class _Batch:
     def __init__(self, api: Any, size: int, slots: int) -> None:
         self._tokens = np.zeros(size, np.int32)
         self._positions = np.zeros(size, np.int32)
-        self._wanted = np.zeros(size, np.int8)
+        self._is_last = np.zeros(size, np.int8)
         self._sequences = np.zeros(size, np.uintp)  # pointers to the numbers below
         self._one_each = np.ones(size, np.int32)
         self._numbers = np.arange(slots, dtype=np.int32)
@@ -221,7 +220,7 @@ class _Batch:
             pos=self._positions.ctypes.data_as(fields["pos"]),
             n_seq_id=self._one_each.ctypes.data_as(fields["n_seq_id"]),
             seq_id=self._sequences.ctypes.data_as(fields["seq_id"]),
-            logits=self._wanted.ctypes.data_as(fields["logits"]),
+            logits=self._is_last.ctypes.data_as(fields["logits"]),
         )
 
     def fill(self, parts: Sequence[Part]) -> Any:
@@ -232,8 +231,8 @@ class _Batch:
             self._tokens[start:end] = part.tokens
             self._positions[start:end] = np.arange(part.position, part.position + len(part.tokens))
             self._sequences[start:end] = self._numbers.ctypes.data + part.slot * self._numbers.itemsize
-            self._wanted[start:end] = 0
-            self._wanted[end - 1] = part.wanted
+            self._is_last[start:end] = 0
+            self._is_last[end - 1] = part.is_last
             start = end
         self._batch.n_tokens = start
         return self._batch
@@ -245,7 +244,6 @@ def llama_engine(
     """Load a GGUF file for continuous batching.
 
     Args:
-        model: the GGUF file.
         slots: requests that run at once.
         context: tokens of each request, prompt and answer; the cache has ``slots * context`` cells.
         threads: None for one on each core that this process may use.

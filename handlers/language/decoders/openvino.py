@@ -72,7 +72,7 @@ class OpenVinoDecoder:
         self._numbers = frozenset(self._control.values())
         model = openvino.Core().read_model(directory / MODEL)
         paged_attention_transformation(model)
-        _take_wanted_rows(model)
+        _take_last_rows(model)
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **NUMERICS}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -114,7 +114,7 @@ class OpenVinoDecoder:
         return token == self._end
 
     def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots and return the logits, float32 ``(wanted parts, vocabulary)``, valid until the next call.
+        """Add tokens to slots and return the logits, float32 ``(last parts, vocabulary)``, valid until the next call.
 
         Args:
             parts: at most one for a slot.
@@ -137,7 +137,7 @@ class OpenVinoDecoder:
             ).astype(np.int32),
             "block_indices_begins": np.array([0, *accumulate(blocks)], np.int32),
             "max_context_len": np.array(max(after), np.int32),
-            "wanted": np.array([end - 1 for part, end in zip(parts, ends, strict=True) if part.wanted], np.int64),
+            "last_rows": np.array([end - 1 for part, end in zip(parts, ends, strict=True) if part.is_last], np.int64),
         }
         try:
             for name, value in inputs.items():
@@ -179,15 +179,15 @@ def control_tokens(pieces: Mapping[int, bytes], encode: Callable[[str], list[int
     return tokens
 
 
-def _take_wanted_rows(model: Any) -> None:
-    """Limit the last and largest layer to the logits of the ``wanted`` tokens."""
+def _take_last_rows(model: Any) -> None:
+    """Limit the last and largest layer to the logits of the tokens at ``last_rows``."""
     from openvino import opset13 as ops
 
     output = model.outputs[0].node.input_value(0).get_node()
-    wanted = ops.parameter([-1], np.int64, name="wanted")
-    wanted.output(0).set_names({"wanted"})
-    output.input(0).replace_source_output(ops.gather(output.input_value(0), wanted, np.int64(0)).output(0))
-    model.add_parameters([wanted])
+    rows = ops.parameter([-1], np.int64, name="last_rows")
+    rows.output(0).set_names({"last_rows"})
+    output.input(0).replace_source_output(ops.gather(output.input_value(0), rows, np.int64(0)).output(0))
+    model.add_parameters([rows])
 
 
 def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:

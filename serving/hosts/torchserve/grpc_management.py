@@ -1,8 +1,8 @@
 """The end of TorchServe's management over gRPC: its port cannot be turned off, so nothing must answer behind it.
 
 TorchServe opens the port whatever its configuration says, checks no caller, and registers whatever a caller names. It
-loads the service's class from Java's class path. A class of the same name goes before it: that inherits every method
-from the class that protobuf generated, overrides none, and so answers each call with UNIMPLEMENTED.
+loads the service's class from Java's class path. A class of the same name goes before it. That one inherits every
+method from the class that protobuf generated, overrides none, and so answers each call with UNIMPLEMENTED.
 """
 
 import struct

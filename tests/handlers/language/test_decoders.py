@@ -199,7 +199,7 @@ def test_logprobs_are_those_of_a_plain_computation(engine: ContinuousBatching, d
     tokens = list(request.prompt)
     for given in answer.tokens:
         decoder.truncate(0, 0)
-        (logits,) = decoder.decode([Part(0, 0, tokens, wanted=True)]).tolist()
+        (logits,) = decoder.decode([Part(0, 0, tokens, is_last=True)]).tolist()
         total = math.log(math.fsum(math.exp(value) for value in logits))
         best = sorted(range(len(logits)), key=lambda i: -logits[i])[:3]
         assert given.logprob == pytest.approx(logits[given.token] - total, abs=1e-3)

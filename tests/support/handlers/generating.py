@@ -103,7 +103,7 @@ class ToyDecoder:
             assert part.position == len(self.held[part.slot])
             self.held[part.slot].extend(part.tokens)
             assert len(self.held[part.slot]) <= self.context
-        rows = [self.logits(self.held[part.slot]) for part in parts if part.wanted]
+        rows = [self.logits(self.held[part.slot]) for part in parts if part.is_last]
         return np.stack(rows) if rows else np.empty((0, self.vocabulary), np.float32)
 
     def logits(self, tokens: Sequence[int]) -> Array:

@@ -129,7 +129,7 @@ class TorchDecoder:
             held[part.position :] = part.tokens
             with torch.inference_mode():
                 rows.append(self._module(torch.tensor([held]))[0, -1].numpy())
-        wanted = [row for row, part in zip(rows, parts, strict=True) if part.wanted]
+        wanted = [row for row, part in zip(rows, parts, strict=True) if part.is_last]
         return np.stack(wanted) if wanted else np.empty((0, self.vocabulary), np.float32)
 
     def truncate(self, slot: int, length: int) -> None:
