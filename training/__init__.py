@@ -1,1 +1,1 @@
-"""From a recipe to a registered archive: fit, evaluate, export, check, package."""
+"""Training: a recipe becomes a registered archive by fit, evaluation, export, checks and packaging."""

@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 class Promote(StrEnum):
-    """When a new version becomes champion."""
+    """The condition under which a new version becomes champion."""
 
     auto = "auto"
     always = "always"
@@ -90,7 +90,7 @@ def ensure_command(
     except ArchiveError as error:
         fail(error)
     for model in models or [name for name in recipes.names() if name in champions or not recipes.extra(name)]:
-        if model not in champions and model in damaged:  # what it was is still to be had: a new one would replace it
+        if model not in champions and model in damaged:  # a new version would replace what can still be recovered
             for number, fault in damaged[model].items():
                 console.print(f"{model} {number} is left out: {fault}", markup=False)
             continue
@@ -228,10 +228,10 @@ def practices_command(
     from training.improve.practices import document
 
     try:
-        written = document.write_page(docs)
+        page = document.write_page(docs)
     except ValueError as error:
         fail(error)
-    console.print(f"written: {written}", markup=False)
+    console.print(f"written: {page}", markup=False)
 
 
 app.command("export")(export_command)
@@ -256,14 +256,14 @@ def _train(model: str, options: "TrainOptions", registry: Registry, folders: Fol
                 raise ValueError(f"{model} is a language model: there is no --feedback or --calibrate for it")
             result = language.train(recipe, registry, folders, options, telling(model))
             if options.result_file:
-                pipeline.tell(result, options.result_file)
+                pipeline.write_result(result, options.result_file)
         elif options.instructions:
             raise ValueError(f"{model} is no language model: there are no --instructions for it; see --feedback")
         else:
             result = pipeline.train(recipe, registry, folders, options, telling(model))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
         if options.result_file:
-            pipeline.tell_fault(model, error, options.result_file)
+            pipeline.write_fault(model, error, options.result_file)
         fail(error)
     except OSError as error:  # such as a full disk, of which another attempt may know nothing
         fail(OSError(f"{model} could not be trained or registered: {error}"))

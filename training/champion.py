@@ -1,4 +1,4 @@
-"""The champion, for those that measure or change it: its contract, data, weights and graphs, all from its archive."""
+"""The champion, to be measured or changed: its contract, data, weights and graphs, all from its archive."""
 
 import json
 from collections.abc import Iterator
@@ -21,10 +21,9 @@ from training.recipe import Data, Recipe, Trained
 
 @dataclass(frozen=True)
 class Champion:
-    """A champion that was opened.
+    """An opened champion.
 
     Attributes:
-        contract: of its version.
         trained: its module with its weights, and the data that it learned from and was tested on.
         graphs: folder of its ``model.onnx`` and ``model.pt2``.
     """
@@ -38,7 +37,7 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
     """Unpack a champion and fill the recipe's module with its weights.
 
     Args:
-        folder: where its graphs are put.
+        folder: its graphs are put there.
 
     Raises:
         ArchiveError: there is no champion, or its archive is not as registered.
@@ -77,7 +76,7 @@ def check_rewritable(registry: Registry, name: str) -> None:
 
 
 def _unknown(value: Any, kind: inspect.Type, path: str) -> Iterator[str]:
-    """Yield the paths of a document's keys that are none of its type's."""
+    """Yield the paths of a document's keys that its type lacks."""
     match value, kind:
         case dict(), inspect.StructType():
             types = {field.encode_name: field.type for field in kind.fields}
@@ -96,11 +95,10 @@ def _unknown(value: Any, kind: inspect.Type, path: str) -> Iterator[str]:
 
 
 def unpack(registry: Registry, name: str, folder: Path, number: str | None = None) -> ModelContract:
-    """Put a version's graphs, settings and assets into a folder; returns its contract.
+    """Unpack a version's graphs, settings and assets into a folder, and return its contract.
 
     Args:
-        folder: that is filled.
-        number: of the version; None for the champion.
+        number: the version's; None for the champion.
 
     Raises:
         ArchiveError: there is no such version, or its archive is not as registered or incomplete.
@@ -112,16 +110,16 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
         if number not in versions:
             raise ArchiveError(f"{name} {number} is not registered; there are {', '.join(versions) or 'none'}")
         version = versions[number]
-    contract = registry.contract(version)  # once the archive is as registered
+    contract = registry.contract(version)  # checks that the archive is as registered
     archive.unpack(registry.store / version.archive, folder, *GRAPHS, MANIFEST, CONFIG, ASSETS)
     return contract
 
 
 def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> tuple[Any, Data]:
-    """A version's hyperparameters and its data.
+    """Return a version's hyperparameters and its data.
 
     Raises:
-        DataError: the data cannot be had, or is not what the version was trained on, feedback among it.
+        DataError: the data cannot be had, or is not what the version was trained on, or that included feedback.
     """
     if fed := contract.lineage.feedback:
         raise DataError(
@@ -138,7 +136,7 @@ def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> t
 
 
 def hyperparameters(recipe: Recipe[Any], contract: ModelContract) -> Any:
-    """A version's hyperparameters, of the recipe's own type."""
+    """Return a version's hyperparameters, of the recipe's own type."""
     return msgspec.convert(contract.lineage.hyperparameters, type(recipe.preset(None)))
 
 

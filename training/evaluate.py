@@ -28,14 +28,13 @@ def evaluate(
     """Compare predictions with the truth.
 
     Args:
-        scoring: names the metrics.
-        split: of the rows; each of its slices is also measured by itself.
+        split: the rows; each of its slices is also measured by itself.
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
         baselines: name to output of the same form.
-        temperature: of a classification, fitted on validation rows: what it would change is measured too.
+        temperature: fitted on validation rows of a classification; its effect is measured too.
 
-    Returns:
-        A metric that these rows do not tell is None, never NaN, has no interval, and ``unmeasured`` says why.
+        Returns:
+            A metric that these rows do not tell is None, never NaN, without interval; ``unmeasured`` has the reason.
     """
     standard, target, by = _standard(scoring.task), split.target, scoring.criterion
 
@@ -43,7 +42,7 @@ def evaluate(
         metrics = standard(values, truth) | scoring.own(values, truth)
         if by.name not in metrics:
             metrics[by.name] = scoring.value(values, truth)
-        return known(metrics)
+        return finite_metrics(metrics)
 
     def compare(rows: Any) -> Evaluation:
         metrics = measure(output[rows], target[rows])
@@ -78,12 +77,11 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     """Evaluate a recipe's model beside the recipe's baselines.
 
     Args:
-        data: with the held-out rows.
         output: for ``data.test``.
-        watched: of a classification, the output for ``data.validation``: a temperature is fitted on it.
+        watched: output of a classification for ``data.validation``; a temperature is fitted on it.
 
     Returns:
-        As of ``evaluate``, with ``held_out_since`` where feedback was held out.
+        As ``evaluate``, with ``held_out_since`` where feedback was held out.
     """
     test, baselines = data.test, recipe.baselines(data)
     temperature = None
@@ -94,23 +92,22 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
 
 
 def learned(recipe: Recipe[Any], split: Split, output: Array) -> Evaluation:
-    """The standard metrics on the rows that a model learned from.
+    """Measure the standard metrics on the rows that a model learned from.
 
     Args:
-        split: of these rows.
-        output: of the served module for them.
+        output: the served module's for these rows.
     """
-    metrics = known(_standard(recipe.task)(output, split.target))
+    metrics = finite_metrics(_standard(recipe.task)(output, split.target))
     return Evaluation(rows=len(split), metrics=metrics, unmeasured=unmeasured(metrics, output, split.target))
 
 
-def known(metrics: Mapping[str, float]) -> Metrics:
-    """Metrics with None for those that could not be computed."""
+def finite_metrics(metrics: Mapping[str, float]) -> Metrics:
+    """Replace metrics that could not be computed by None."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def unmeasured(metrics: Metrics, output: Array, target: Array) -> dict[str, str]:
-    """Say why metrics could not be computed; nothing where all could."""
+    """Return by name why metrics could not be computed."""
     return {name: _why_not(name, output, target) for name, value in metrics.items() if value is None}
 
 
@@ -152,7 +149,7 @@ def _classification(output: Tensor, target: Tensor) -> dict[str, float]:
 
 
 def _aucs(output: Tensor, target: Tensor) -> Tensor:
-    """Of each class against the others; not a number where either is not there: a slice, or feedback, may lack some."""
+    """Return the AUC of each class against the others; NaN where either has no rows, as in a slice or in feedback."""
     counts = torch.bincount(target, minlength=output.shape[1])
     areas = torch.full((output.shape[1],), float("nan"))
     for i in torch.nonzero((counts > 0) & (counts < len(target)))[:, 0].tolist():
@@ -170,6 +167,8 @@ def _per_class(output: Tensor, target: Tensor, labels: tuple[str, ...]) -> list[
     }
     rows = torch.bincount(target, minlength=len(labels))
     return [
-        ClassMetrics(label, rows=int(rows[i]), **known({name: column[i].item() for name, column in columns.items()}))
+        ClassMetrics(
+            label, rows=int(rows[i]), **finite_metrics({name: column[i].item() for name, column in columns.items()})
+        )
         for i, label in enumerate(labels)
     ]

@@ -1,10 +1,10 @@
-"""Learning from feedback: rows that were served and whose truth is known by now, beside a recipe's own data.
+"""Learning from feedback: served rows whose truth is known by now, beside a recipe's own data.
 
     python -m training train flights --promote never --feedback rows.jsonl --hold-out 0.1
 
 The file has one JSON object a line, with the features as they were captured (``handlers/observe/events.py``):
 ``{"time": "2013-03-01T10:00:00+00:00", "features": {"distance": 1400.0, "carrier": "UA", …}, "label": 227.0}``.
-The newest rows are held out, so that the version is measured on what came after all that it learned.
+The newest rows are held out, so that the version is measured on rows after all that it learned.
 """
 
 import math
@@ -40,15 +40,15 @@ FEWEST_HELD_OUT = 2  # rows: a single one has no spread to measure an R² agains
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a file told.
+    """The content of a file of feedback.
 
     Attributes:
-        rows: those that fit the contract, in order of time, with ``time``.
-        since: of the oldest of them.
-        until: of the newest.
-        sha256: of the file.
-        refused: how many rows did not fit.
-        fault: why the first of these did not; empty where all fit.
+        rows: the rows that fit the contract, in order of time, with ``time``.
+        since: time of the oldest of them.
+        until: time of the newest.
+        sha256: checksum of the file.
+        refused: number of rows that did not fit.
+        fault: reason of the first of these; empty where all fit.
     """
 
     rows: Split
@@ -75,7 +75,7 @@ _LINE = msgspec.json.Decoder(_Line)
 
 
 def learnable(contract: ModelContract) -> str | None:
-    """Why a model cannot learn from what is captured of its requests; None if it can."""
+    """Return why a model cannot learn from its captured requests; None if it can."""
     if contract.task == "generation":
         return "a generation has no labels"
     large = [spec.name for spec in contract.inputs if math.prod(spec.shape[1:]) > MOST_VALUES]
@@ -85,14 +85,13 @@ def learnable(contract: ModelContract) -> str | None:
 
 
 def as_many_steps(hp: Any, before: int, now: int) -> Any:
-    """The hyperparameters for fewer rows than a preset was made for.
+    """Shrink the batches of a preset for fewer rows than it was made for.
 
-    In batches of the same size few rows would be few steps, too few to get anywhere; in smaller ones an epoch has as
-    many as before.
+    In batches of the same size few rows would be too few steps; in smaller ones an epoch has as many as before.
 
     Args:
         before: rows that the preset was made for.
-        now: rows that are learned.
+        now: rows to learn.
     """
     steps = math.ceil(before / hp.batch_size)
     smaller = max(SMALLEST_BATCH, math.ceil(now / steps))
@@ -102,21 +101,20 @@ def as_many_steps(hp: Any, before: int, now: int) -> Any:
 def extend(
     recipe: Recipe[Any], hp: Any, data: Data, path: Path, share: float, step: Callable[[str], None] = lambda text: None
 ) -> Data:
-    """A recipe's data with feedback: what is learned grows, what is measured are its newest rows.
+    """Extend a recipe's data by feedback: the newest rows are held out, the others are learned as well.
 
     Args:
-        data: as the recipe loaded it.
-        share: of its rows, the newest, that are held out.
+        share: share of the feedback's rows that is held out.
 
     Returns:
-        With ``feedback`` for the lineage. The sum of the data tells it from data without these rows, or with another
+        With ``feedback`` for the lineage. The checksum differs from that of data without these rows, or with another
         share held out.
 
     Raises:
         DataError: the file cannot be read or is damaged, or it has too few rows that fit.
-        ValueError: no such share.
+        ValueError: the share is not between 0 and 1.
     """
-    feedback = read(path, recipe, data)
+    feedback = read_feedback(path, recipe, data)
     if feedback.refused:
         step(f"{feedback.refused:,} rows of feedback do not fit and are left out; the first: {feedback.fault}")
     learned, held_out = split(feedback, share)
@@ -136,11 +134,11 @@ def extend(
     return replace(extended, sha256=digest, feedback=about)
 
 
-def read(path: Path, recipe: Recipe[Any], data: Data) -> Feedback:
+def read_feedback(path: Path, recipe: Recipe[Any], data: Data) -> Feedback:
     """Read a file of labelled rows; each is decoded as the request that it once was.
 
     Args:
-        data: as the recipe loaded it: names the inputs, and has the tokenizer of a model of texts.
+        data: names the inputs, and has the tokenizer of a model of texts.
 
     Raises:
         DataError: the model cannot learn from feedback, the file cannot be read or is damaged, or no row of it fits.
@@ -162,10 +160,10 @@ def read(path: Path, recipe: Recipe[Any], data: Data) -> Feedback:
 
 
 def split(feedback: Feedback, share: float) -> tuple[Split, Split]:
-    """The rows to learn, and the newest share of them, which is held out.
+    """Return the rows to learn, and the newest share of them, which is held out.
 
-    Rows of one second stay together: who compares versions on all rows since the first that is held out must meet
-    none that was learned.
+    Rows of one second stay together: a comparison on all rows since the first held-out one must meet none that was
+    learned.
 
     Raises:
         DataError: there are too few rows to hold any out.
@@ -207,7 +205,7 @@ def _codec(recipe: Recipe[Any], contract: ModelContract, data: Data) -> Codec:
 
 
 def _rows(path: Path, content: bytes, codec: Codec) -> tuple[list[_Row], list[str]]:
-    """The rows that fit, and what is wrong with each of the others."""
+    """Return the rows that fit, and the fault of each of the others."""
     rows, faults = [], []
     for number, line in enumerate(content.splitlines(), 1):
         try:
@@ -224,7 +222,7 @@ def _rows(path: Path, content: bytes, codec: Codec) -> tuple[list[_Row], list[st
 
 
 def _request(contract: ModelContract, features: Mapping[str, msgspec.Raw]) -> Request:
-    """The native request that a row was, or could have been."""
+    """Return the native request that a row was, or could have been."""
     names = [spec.name for spec in contract.inputs]
     if features.keys() != set(names):
         raise InputError("wrong_type", f"its features are {', '.join(features) or 'none'}", expected=", ".join(names))
@@ -232,7 +230,7 @@ def _request(contract: ModelContract, features: Mapping[str, msgspec.Raw]) -> Re
 
 
 def _target(contract: ModelContract, label: Any) -> float:
-    """A label as a split holds it: a number, or the index of a class."""
+    """Convert a label to a split's target: a number, or the index of a class."""
     if expected := label_fault(contract, label):
         raise InputError("wrong_type", f"the label is {label!r}", "$.label", expected)
     if contract.task == "classification":
@@ -243,7 +241,7 @@ def _target(contract: ModelContract, label: Any) -> float:
 
 
 def _split(rows: list[_Row], codec: Codec, data: Data) -> Split:
-    """Arrays of the same types, and with as many tokens a row, as the recipe's own."""
+    """Stack rows into arrays of the recipe's own types, with as many tokens a row."""
     own = data.train
     tensors = codec.stack([row.decoded for row in rows])
     tensors |= {name: _as_long(tensors[name], own.inputs[name].shape[1]) for name in own.texts}

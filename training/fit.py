@@ -41,20 +41,20 @@ class Rows(Dataset[Batch]):
 
 
 class Fit(lightning.LightningModule):
-    """What Lightning drives: the recipe's loss on its module."""
+    """Lightning's module of a fit: the recipe's loss on its network."""
 
     def __init__(self, recipe: Recipe[Any], hp: Hyperparameters, module: nn.Module) -> None:
         super().__init__()
         self.recipe, self.hp, self.module = recipe, hp, module
         self.history: list[dict[str, float]] = []
-        self._norms: list[float] = []  # of the gradient, this epoch's steps
+        self._norms: list[float] = []  # the gradient's, in this epoch's steps
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each row, ``(n,)``."""
+        """Return the loss of each row, ``(n,)``."""
         return self.recipe.loss(output, target, self.hp)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The weighted mean loss of a batch."""
+        """Return the weighted mean loss of a batch."""
         inputs, target, weight = batch
         rows = self.loss(self.module(*self.recipe.augment(inputs, self.hp)), target)
         loss = (rows * weight).sum() / weight.sum()
@@ -62,11 +62,11 @@ class Fit(lightning.LightningModule):
         return loss + self.hp.l1 * self._sizes() if self.hp.l1 else loss
 
     def _sizes(self) -> Tensor:
-        """The sum of all weights' absolute values; offsets and the scales of a normalisation are left out."""
+        """Sum all weights' absolute values; offsets and the scales of a normalisation are left out."""
         return torch.stack([values.abs().sum() for values in self.module.parameters() if values.ndim > 1]).sum()
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
-        """Log the validation loss, and the accuracy of a classification; returns the output."""
+        """Log the validation loss, and the accuracy of a classification; return the output."""
         inputs, target, _weight = batch
         output = self.module(*inputs)
         self.log("val_loss", self.loss(output, target).mean(), prog_bar=True, batch_size=len(target))
@@ -76,12 +76,12 @@ class Fit(lightning.LightningModule):
         return output  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measure how large the gradient is."""
+        """Measure the norm of the gradient."""
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         self._norms.append(float(nn.utils.get_total_norm(gradients)))
 
     def on_train_epoch_end(self) -> None:
-        """Keep the learning curve."""
+        """Append the epoch to the learning curve."""
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         metrics["gradient_norm"] = sum(self._norms) / len(self._norms)
         metrics["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -89,15 +89,15 @@ class Fit(lightning.LightningModule):
         self._norms = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the learning curve with the weights."""
+        """Store the learning curve with the weights."""
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the learning curve."""
+        """Restore the learning curve."""
         self.history = checkpoint["history"]
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule of the hyperparameters."""
+        """Build the optimizer and the schedule of the hyperparameters."""
         hp, parameters = self.hp, self.module.parameters()
         optimizer: torch.optim.Optimizer
         if hp.optimizer == "sgd":
@@ -114,7 +114,7 @@ class EpochLines(Callback):
     """Progress where there is no terminal: a line an epoch, at most twenty of them."""
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print where training is."""
+        """Print the epoch and its metrics."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
         if epoch % max(1, epochs // 20) == 0:
             metrics = " ".join(f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items())
@@ -134,18 +134,16 @@ def fit(
 
     A run that was interrupted, by Ctrl-C or kill -9, goes on from its last checkpoint: one is kept in ``directory``
     under a key of the hyperparameters and the data, and removed when the run ends. One that is damaged, or of another
-    network, is told and removed, and the run begins anew.
+    network, is reported and removed, and the run begins anew.
 
     Args:
-        data: as the recipe loaded it.
-        directory: for checkpoints.
-        make: gives what is fitted, once the random generators are seeded; None: the recipe's module by its loss.
-        callbacks: that Lightning calls beside those of every run; None: what shows the progress, as a bar on a
-            terminal, else as lines.
+        directory: folder of checkpoints.
+        make: builds the fit after the random generators are seeded; None for the recipe's module and loss.
+        callbacks: callbacks beside those of every run; None for the progress, a bar on a terminal, else lines.
 
     Raises:
         KeyboardInterrupt: after the checkpoint is on disk.
-        ValueError: the hyperparameters want it to stop early, and there are no validation rows to tell when.
+        ValueError: the hyperparameters ask for early stopping, and there are no validation rows to watch.
     """
     if hp.patience is not None and data.validation is None:
         raise ValueError(f"{recipe.name} has no validation rows, so that patience={hp.patience} has nothing to watch")
@@ -185,11 +183,10 @@ def fit(
 
 
 def _resumable(checkpoint: Path, model: Fit, best: bool) -> Path | None:
-    """Return the checkpoint to go on from; None, and no file is left, where there is none that can be gone on from.
+    """Return the checkpoint if the run can go on from it; else remove its files and return None.
 
     Args:
-        checkpoint: its path.
-        model: that it must be of.
+        model: must have the checkpoint's network.
         best: whether the weights of the best epoch are kept beside it.
     """
     files = [checkpoint, *([_best(checkpoint)] if best else [])]
@@ -225,7 +222,7 @@ def _best(checkpoint: Path) -> Path:
 
 
 def _saver(hp: Hyperparameters, checkpoint: Path) -> ModelCheckpoint:
-    """What keeps the checkpoint that an interrupted run goes on from."""
+    """Return the callback that keeps the checkpoint of an interrupted run."""
     every = max(1, hp.epochs // 20)
     saver = ModelCheckpoint(
         dirpath=checkpoint.parent, filename=checkpoint.stem, every_n_epochs=every, save_on_train_epoch_end=True
@@ -235,7 +232,7 @@ def _saver(hp: Hyperparameters, checkpoint: Path) -> ModelCheckpoint:
 
 
 def _stoppers(hp: Hyperparameters, checkpoint: Path) -> list[Callback]:
-    """What ends a run early and keeps the weights of its best epoch, where the hyperparameters ask for it."""
+    """Return the callbacks of early stopping, which also keep the best epoch's weights; none without ``patience``."""
     if hp.patience is None:
         return []
     best = ModelCheckpoint(
@@ -257,7 +254,7 @@ def _restore_best(model: Fit, stoppers: list[Callback]) -> None:
 
 
 def key(hp: Hyperparameters, data: Data) -> str:
-    """Tells trainings apart: a digest of the hyperparameters and of the files that the data were read from."""
+    """Return a training's key: a digest of the hyperparameters and of the files that the data were read from."""
     return hashlib.sha256(msgspec.json.encode([asdict(hp), data.sha256], order="sorted")).hexdigest()[:16]
 
 
@@ -270,7 +267,7 @@ def _loader(split: Split, hp: Hyperparameters, shuffle: bool) -> DataLoader[Batc
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's banners and its advice on loaders, which suits data on disk, not in memory."""
+    """Silence Lightning's banners and its advice on loaders, which suits data on disk, not in memory."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -283,11 +280,10 @@ def _quiet() -> Iterator[None]:
 
 
 def scheduler(hp: Hyperparameters, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler | None:
-    """The schedule of the hyperparameters, None for a constant rate.
+    """Return the schedule of the hyperparameters, None for a constant rate.
 
     Args:
-        hp: names it; ``lr`` is its highest rate.
-        optimizer: whose rate it sets.
+        hp: ``lr`` is the highest rate.
         steps: batches of the whole run.
     """
     match hp.schedule:

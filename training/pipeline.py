@@ -1,4 +1,4 @@
-"""The way of every model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
+"""The pipeline of a model: recipe -> fit -> evaluate -> export -> check parity -> contract -> archive -> registry."""
 
 import tempfile
 from collections.abc import Callable
@@ -84,13 +84,13 @@ def train(
         contract = with_lineage(contract, parity=parity)
         result = publish(trained, contract, graphs, registry, options.promote)
     if options.result_file:
-        tell(result, options.result_file)
+        write_result(result, options.result_file)
     step("writing the report")
     return report(result, trained, output, step)
 
 
-def tell(result: Result, path: Path) -> None:
-    """Write what a program needs to know of a new version, in JSON; the file is there whole or not at all."""
+def write_result(result: Result, path: Path) -> None:
+    """Write a new version for a program to read, in JSON; the file is there whole or not at all."""
     contract = result.contract
     trained = result_file.Trained(
         contract.name,
@@ -103,7 +103,7 @@ def tell(result: Result, path: Path) -> None:
     _write(trained, path)
 
 
-def tell_fault(model: str, error: Exception, path: Path) -> None:
+def write_fault(model: str, error: Exception, path: Path) -> None:
     """Write why there is no new version: the same data would fail the same way, so a program need not try again."""
     _write(result_file.Trained(model, error=str(error.args[0])), path)
 
@@ -121,13 +121,11 @@ def publish(
     promote: Promote,
     replaces: str | None = None,
 ) -> Result:
-    """Register an archive of graphs, once its contract has their sums and an example that they answer.
+    """Register an archive of graphs, once its contract has their checksums and an example that they answer.
 
     Args:
-        trained: what they were made from.
         draft: the contract without these and without a version.
         graphs: folder of ``model.onnx`` and ``model.pt2``.
-        promote: whether the version becomes champion.
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
     """
     recipe, data = trained.recipe, trained.data
@@ -170,7 +168,7 @@ def _check_calibration(recipe: Recipe[Any], data: Data) -> None:
 
 
 def calibrated(trained: Trained) -> Trained:
-    """With the temperature that suits the validation rows."""
+    """Fit the temperature on the validation rows."""
     validation = trained.data.validation
     assert validation
     output = export.predict(export.serving_module(trained), validation)
@@ -178,32 +176,32 @@ def calibrated(trained: Trained) -> Trained:
 
 
 def report(result: Result, trained: Trained, output: Array, step: Callable[[str], None]) -> Result:
-    """With the page about the version; a version is registered and stays so, whatever becomes of its page."""
+    """Write the page about the version, if possible; without it the version stays registered."""
     try:
         store = result.archive.parent
-        return replace(result, report=page.write(trained.recipe, result.contract, trained.data, output, store))
+        return replace(result, report=page.write_page(trained.recipe, result.contract, trained.data, output, store))
     except Exception as error:
         step(f"no report could be written ({type(error).__name__}: {error}); the version is registered")
         return result
 
 
 def draft(trained: Trained, evaluation: Evaluation, output: Array, held_out: Array) -> ModelContract:
-    """A contract that lacks a version, an example and what is known of the graphs.
+    """Return a contract that lacks a version, an example and the facts about the graphs.
 
     Args:
-        evaluation: its held-out metrics.
-        output: of what is served, for the training rows.
+        evaluation: on the held-out rows.
+        output: the served module's for the training rows.
         held_out: the same for the held-out rows.
     """
     recipe, data = trained.recipe, trained.data
     contract = contract_without_version(recipe, data)
-    made = lineage(trained, ROOT, datetime.now(UTC))
-    contract = msgspec.structs.replace(contract, evaluation=evaluation, lineage=made)
+    origin = lineage(trained, ROOT, datetime.now(UTC))
+    contract = msgspec.structs.replace(contract, evaluation=evaluation, lineage=origin)
     return msgspec.structs.replace(contract, reference=reference(contract, data, output, held_out))
 
 
 def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path, serving: Serving) -> Example:
-    """The first held-out row as a native request, and the archive's own answer to it."""
+    """Return the first held-out row as a native request, and the archive's own answer to it."""
     request = native_request(contract, data.test.row(contract.inputs, 0))
     engine = load_engine(serving.engine, graphs, contract, 1)
     codec = contents.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)

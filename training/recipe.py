@@ -1,4 +1,4 @@
-"""What one model is: a recipe declares its data, module, hyperparameters, contract and baselines; all else is shared.
+"""The recipe of a model declares its data, module, hyperparameters, contract and baselines; all else is shared.
 
 A new model is one file in ``training/recipes/`` that ends with ``recipe = MyRecipe()``.
 """
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 Schedule = Literal["constant", "step", "cosine", "restarts", "one_cycle"]
-FOUND = "found"  # the preset that a search has written
+FOUND = "found"  # name of the preset that a search has written
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What every recipe can set; a recipe adds its own by subclassing."""
+    """The hyperparameters of every recipe; a recipe adds its own by subclassing."""
 
     epochs: int
     batch_size: int  # rows a step
     lr: float  # the highest learning rate of the schedule
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    momentum: float = 0.0  # of SGD
+    momentum: float = 0.0  # for SGD only
     weight_decay: float = 0.0  # L2 regularisation
     l1: float = 0.0  # L1 regularisation: times the sum of the weights' sizes, added to the loss
     schedule: Schedule = "constant"
-    label_smoothing: float = 0.0  # of a classification
+    label_smoothing: float = 0.0  # for a classification only
     calibrate: bool = False  # serve a classification's logits divided by the temperature that suits the validation rows
-    patience: int | None = None  # epochs without a lower validation loss, then it stops and the best weights stay
+    patience: int | None = None  # epochs without a lower validation loss until it stops; the best weights stay
     seed: int = 0
 
 
@@ -52,11 +52,11 @@ class Split:
     """Rows of data.
 
     Attributes:
-        inputs: what the graph takes, by name in the contract's order, the rows first.
+        inputs: the graph's inputs by name, in the contract's order; rows are the first axis.
         target: FP32 ``(n,)`` values of a regression, INT64 ``(n,)`` class indices of a classification.
         weight: FP32 ``(n,)`` importance of each row in the loss; None for all alike.
         slices: ``(n,)`` names, each row's part of the data, such as its source; each part is evaluated by itself.
-        texts: of each text input by name, the ``(n,)`` strings that ``inputs`` holds as tokens.
+        texts: ``(n,)`` strings of each text input by name, which ``inputs`` holds as tokens.
         time: INT64 ``(n,)`` seconds since the epoch; None where the order says nothing.
     """
 
@@ -71,7 +71,7 @@ class Split:
         return len(self.target)
 
     def row(self, inputs: Sequence[TensorSpec], index: int) -> dict[str, Any]:
-        """Return one row as a client sends it: of a category its name, of tokens the text that they are of."""
+        """Return one row as a client sends it: a category as its name, tokens as their text."""
         row = {}
         for spec in inputs:
             value = np.asarray(self.texts.get(spec.name, self.inputs[spec.name])[index]).tolist()
@@ -79,18 +79,18 @@ class Split:
         return row
 
     def head(self, rows: int) -> "Split":
-        """The first rows."""
+        """Return the first rows."""
         return self.part(slice(rows))
 
     def tail(self, rows: int) -> "Split":
-        """The last rows."""
+        """Return the last rows."""
         return self.part(slice(len(self) - rows, None))
 
     def followed_by(self, later: "Split") -> "Split":
-        """These rows, then later ones of the same inputs.
+        """Append later rows of the same inputs.
 
-        A row without a weight weighs 1 where others have one. Where only the later rows have times, nothing tells the
-        order of these: they are shuffled, and count as old as the oldest of the later.
+        A row without a weight weighs 1 where others have one. If only the later rows have times, the order of these is
+        unknown: they are shuffled, and count as old as the oldest later row.
         """
         if self.time is None and later.time is not None:
             shuffled = self.part(np.random.default_rng(0).permutation(len(self)))
@@ -107,7 +107,7 @@ class Split:
         )
 
     def part(self, rows: slice | Array) -> "Split":
-        """Some of the rows, by a slice, their indices or a mask."""
+        """Return some of the rows, by a slice, their indices or a mask."""
 
         def some(arrays: Mapping[str, Array]) -> dict[str, Array]:
             return {name: values[rows] for name, values in arrays.items()}
@@ -119,17 +119,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """What a recipe loads.
+    """The data of a recipe.
 
     Attributes:
-        train: is fitted.
-        test: is held out, and only evaluated at the end.
-        validation: is watched while fitting; may be absent.
+        train: rows to fit.
+        test: held-out rows, only evaluated at the end.
+        validation: rows to watch while fitting; may be absent.
         inputs: the contract's inputs; categories may come from the data.
-        sha256: of what it was read from.
-        weights: a file of pretrained weights, where the module starts from such.
+        sha256: checksum of the files that it was read from.
+        weights: file of pretrained weights, if the module starts from such.
         assets: files that the archive's handler needs beside the graph, by name.
-        feedback: what the lineage tells of labelled rows beside the recipe's own; see ``training.feedback``.
+        feedback: labelled rows beside the recipe's own, for the lineage; see ``training.feedback``.
     """
 
     train: Split
@@ -144,45 +144,46 @@ class Data:
 
 @dataclass(frozen=True)
 class Serving:
-    """How TorchServe runs the model; written to the archive's ``model-config.yaml``."""
+    """The settings of serving; written to the archive's ``model-config.yaml``."""
 
     engine: Literal["onnxruntime", "torch"] = "onnxruntime"
     workers: int = 1
-    batch_size: int = 64  # requests in one batch at most
+    batch_size: int = 64  # most requests in one batch
     max_batch_delay: int = 1  # ms that a batch waits for more requests; TorchServe takes 0 for 100, its default
     response_timeout: int | None = None  # s until a worker that does not answer is replaced; None: by measurement
-    max_rows: int = 1024  # rows of one request at most
-    threads: int | None = None  # of one operator; None: cores divided by workers
+    max_rows: int = 1024  # most rows of one request
+    threads: int | None = None  # for one operator; None: cores divided by workers
 
 
 class Recipe(ABC, Generic[H]):
-    """One model. Subclass it, fill in the attributes, and implement ``load``, ``module`` and ``baselines``."""
+    """A model's recipe. Subclass it, fill in the attributes, and implement ``load``, ``module`` and ``baselines``."""
 
     name: ClassVar[str]
     task: ClassVar[Task]
     description: ClassVar[str]
     presets: ClassVar[Mapping[str, Any]]  # name to H; the first is the default
-    found: ClassVar[Path] = Path(__file__).parent / "presets"  # folder of what searches wrote, NAME.json
+    found_folder: ClassVar[Path] = Path(__file__).parent / "presets"  # presets that searches wrote, NAME.json
     starts: ClassVar[Mapping[str, str]] = {}  # presets that `ablate` starts from and what they are; else the default
-    # Of a regression: its range is that of the labels, else the known ones', widened; a classification's follow.
+
+    # A regression's, whose range is that of its labels, else of the known ones, widened; a classification's follow.
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
-    decides: ClassVar[Criterion | None] = None  # which of two versions is better; None: by rmse or by accuracy
+    decides: ClassVar[Criterion | None] = None  # the metric that decides between versions; None: rmse or accuracy
     entry_point: ClassVar[Literal["tabular", "image", "text"]] = "tabular"
     serving: ClassVar[Serving] = Serving()
-    parity_rows: ClassVar[int] = 10_000  # held-out rows that the graphs are compared on, at most
+    parity_rows: ClassVar[int] = 10_000  # most held-out rows that the graphs are compared on
 
     @abstractmethod
     def load(self, hp: H, cache: Path) -> Data:
-        """Read the data, fetching it into ``cache`` where it is not there.
+        """Read the data, fetched into ``cache`` where it is missing.
 
         Raises:
-            DataError: it cannot be had, or is not what it should be; the message says how to get it.
+            DataError: the data cannot be had, or is not what it should be; the message says how to get it.
         """
 
     @abstractmethod
     def module(self, hp: H, data: Data) -> nn.Module:
-        """Make the network.
+        """Build the network.
 
         Its ``forward`` takes the inputs as positional tensors in the contract's order, with whatever arithmetic turns
         raw values into features, and returns ``(n,)`` values of a regression or ``(n, classes)`` logits.
@@ -190,25 +191,25 @@ class Recipe(ABC, Generic[H]):
 
     @abstractmethod
     def baselines(self, data: Data) -> Mapping[str, Array]:
-        """Predictions for ``data.test`` that the model must beat, by the baseline's name.
+        """Predict ``data.test`` by baselines that the model must beat, by name.
 
-        Values ``(n,)`` of a regression; probabilities or one-hot votes ``(n, classes)`` of a classification.
+        Returns:
+            Values ``(n,)`` of a regression; probabilities or one-hot votes ``(n, classes)`` of a classification.
         """
 
     def timeline(self, data: Data) -> Split | None:
-        """Every row that is known with its time and truth, in order of time, those after ``data`` included.
+        """Return all rows with time and truth, in order of time, those after ``data`` included; by default None.
 
-        What a version meets when it grows old is measured on it; by default there is none.
+        The ageing of a version is measured on it.
         """
         return None
 
     def with_feedback(self, data: Data, rows: Split, held_out: Split, hp: H) -> Data:
-        """What ``load`` gave, with labelled rows of the time since; by default they are learned like the others.
+        """Extend loaded data by labelled rows of the time since; by default they are learned like the others.
 
         Args:
-            data: as loaded.
-            rows: in order of time, with ``time``, to learn.
-            held_out: newer ones, to test; none of them may be learned.
+            rows: rows to learn, in order of time, with ``time``.
+            held_out: newer rows to test; none of them may be learned.
         """
         return replace(data, train=data.train.followed_by(rows), test=held_out)
 
@@ -217,16 +218,16 @@ class Recipe(ABC, Generic[H]):
         return inputs
 
     def loss(self, output: Tensor, target: Tensor, hp: H) -> Tensor:
-        """The loss of each row, ``(n,)``: squared error, or cross-entropy."""
+        """Return the loss of each row, ``(n,)``: squared error, or cross-entropy."""
         if self.task == "classification":
             return nn.functional.cross_entropy(output, target, label_smoothing=hp.label_smoothing, reduction="none")
         return nn.functional.mse_loss(output, target, reduction="none")
 
     def space(self, trial: "Trial", hp: H) -> H:
-        """Hyperparameters for a trial of a search, around some; by default those of every optimizer.
+        """Suggest hyperparameters around ``hp`` for a trial of a search; by default those of every optimizer.
 
-        Each is suggested under its own name. A recipe may add its own, but none that makes a run longer: trials are
-        compared in equal budgets.
+        Suggestions have the hyperparameters' names. A recipe may add its own, but none that makes a run longer: trials
+        are compared in equal budgets.
         """
         return replace(
             hp,
@@ -237,22 +238,22 @@ class Recipe(ABC, Generic[H]):
         )
 
     def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Some rows of a split as the handler stacks them for the graph; by default as they are."""
+        """Stack some rows of a split as the handler does for the graph; by default they stay as they are."""
         return inputs
 
     def smaller(self, hp: H) -> H | None:
-        """Hyperparameters of a smaller network, which learns from this one; by default there is none."""
+        """Return hyperparameters of a smaller network, which learns from this one; by default None."""
         return None
 
     def prunable(self, module: nn.Module) -> Sequence[nn.Module]:
-        """The layers whose output may lose channels; by default all linear ones and convolutions but the last."""
+        """Return the layers that may lose channels; by default all linear ones and convolutions but the last."""
         return [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][:-1]
 
     def metrics(self, output: Array, target: Array) -> dict[str, float]:
-        """Metrics of this model's own, beside those of its task; by default none.
+        """Measure metrics of this model's own, beside those of its task; by default none.
 
         Args:
-            output: of the model or of a baseline: values ``(n,)``, or probabilities ``(n, classes)``.
+            output: the model's or a baseline's: values ``(n,)``, or probabilities ``(n, classes)``.
             target: the truth, ``(n,)``.
         """
         return {}
@@ -264,15 +265,15 @@ class Recipe(ABC, Generic[H]):
 
     @property
     def scoring(self) -> Scoring:
-        """How answers are scored."""
+        """Metrics of the answers."""
         return Scoring(self.task, self.labels, self.decides, self.metrics)
 
     def preset(self, name: str | None) -> H:
-        """Hyperparameters by name, or the default; ``found`` is what a search has written.
+        """Return hyperparameters by name, or with None the default; a search writes ``found``.
 
         Raises:
             KeyError: no such preset; the message lists them.
-            ValueError: the file of what was found is damaged, or names hyperparameters that are no longer there.
+            ValueError: the file of ``found`` is damaged, or names hyperparameters that no longer exist.
         """
         default: H = next(iter(self.presets.values()))
         if name is None:
@@ -285,17 +286,17 @@ class Recipe(ABC, Generic[H]):
 
     @property
     def found_file(self) -> Path:
-        """Where a search writes the values of its best trial."""
-        return self.found / f"{self.name}.json"
+        """File of the values of a search's best trial."""
+        return self.found_folder / f"{self.name}.json"
 
     @property
     def preset_names(self) -> tuple[str, ...]:
-        """Of all presets, also of one that a search has written."""
+        """Names of all presets, that of a search included."""
         return (*self.presets, *([FOUND] if self.found_file.exists() else []))
 
 
 def _changed(hp: H, path: Path) -> H:
-    """Hyperparameters with the values of a file."""
+    """Change hyperparameters to the values of a file."""
     try:
         values = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         if unknown := values.keys() - asdict(hp).keys():
@@ -306,19 +307,19 @@ def _changed(hp: H, path: Path) -> H:
 
 
 def to_tensors(split: Split) -> list[Tensor]:
-    """The inputs of a split as tensors, in order, without a copy where the array can be written."""
+    """Return the inputs of a split as tensors, in order, without a copy where the array is writable."""
     return [torch.from_numpy(np.require(values, requirements="W")) for values in split.inputs.values()]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted module with all that evaluation and packaging need to know of it."""
+    """A fitted module with all that evaluation and packaging need."""
 
     recipe: Recipe[Any]
     hp: Any
     data: Data
     module: nn.Module  # as the recipe made it: logits of a classification
-    seconds: float = 0.0  # of fitting, this run's part
+    seconds: float = 0.0  # duration of fitting, this run's part
     history: list[dict[str, float]] = field(default_factory=list)
     temperature: float = 1.0  # that logits are divided by before they are made probabilities
     preset: str = ""  # name of the hyperparameters, for the record

@@ -19,7 +19,7 @@ from handlers.contract.model_card import Summary
 from handlers.observe.events import LONGEST_TEXT
 from monitoring.store.records import Labelled, Prediction
 from training.statistics.distribution import distance, name_of, psi
-from training.statistics.usual import HOUR, Learned, hours_of, limit, p_value, read, whole_days
+from training.statistics.usual import HOUR, Learned, hours_of, limit, p_value, read_usual, whole_days
 
 Kind = Literal["features", "predictions", "errors"]
 T = TypeVar("T")
@@ -150,18 +150,18 @@ def windows_of(
     windows = []
     for spec in contract.inputs:
         if summary := reference.inputs.get(spec.name):
-            learned = read(summary.usual)
+            learned = read_usual(summary.usual)
             captured = [row for row in predictions if row.features.get(spec.name) is not None]
             rows = newest(learned, captured, _time)
             values = _feature(spec, summary, [row.features[spec.name] for row in rows])
             windows.append(Window("features", spec.name, summary, values, _times(rows), learned))
     if summary := reference.output:
-        learned = read(summary.usual)
+        learned = read_usual(summary.usual)
         own = newest(learned, [row for row in predictions if row.version == contract.version], _time)
         values = _outputs(summary, [row.output for row in own])
         windows.append(Window("predictions", PREDICTION, summary, values, _times(own), learned))
     if summary := reference.errors:
-        learned = read(summary.usual)
+        learned = read_usual(summary.usual)
         answered = [row for row in labelled if row.prediction.version == contract.version]
         judged = newest(learned, answered, lambda row: _time(row.prediction))
         times = _times([row.prediction for row in judged])
@@ -192,7 +192,7 @@ def window_needed(contract: ModelContract) -> tuple[int, timedelta]:
     """Return how many of the newest predictions ``detect`` looks at, at most, and over how much time at least."""
     reference = contract.reference
     summaries = [*reference.inputs.values(), reference.output, reference.errors]
-    learned = [usual for summary in summaries if summary and (usual := read(summary.usual))]
+    learned = [usual for summary in summaries if summary and (usual := read_usual(summary.usual))]
     rows = max((each.rows for each in learned), default=UNJUDGED)
     return rows, timedelta(hours=max((each.span for each in learned), default=0))
 

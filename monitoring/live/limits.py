@@ -8,7 +8,7 @@ from scipy import stats
 from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import Evaluation, Stretch, Summary
 from training.statistics.criteria import ERRORS
-from training.statistics.usual import hours_of, loss_limit, read
+from training.statistics.usual import hours_of, loss_limit, read_usual
 
 LEVEL = 0.01  # probability that a window is beyond the limit where nothing changed
 UNKNOWN = 1.5  # times the error at training, where a version has not learned how far stretches of time differ
@@ -27,7 +27,7 @@ def limits(contract: ModelContract, times: Array) -> dict[str, float]:
     """
     metric = METRICS.get(contract.task)
     summary = contract.reference.errors
-    learned = read(summary.usual) if summary else None
+    learned = read_usual(summary.usual) if summary else None
     if metric is None or not len(times):
         return {}
     usual = learned.fitting(len(times), hours_of(times, learned.cell)) if learned else None

@@ -30,7 +30,7 @@ from tests.training.conftest import Train
 from training import champion, pipeline, recipes
 from training.__main__ import app
 from training.data import DataError, sha256
-from training.feedback import Feedback, as_many_steps, extend, learnable, read, split
+from training.feedback import Feedback, as_many_steps, extend, learnable, read_feedback, split
 from training.packaging.export import run
 from training.packaging.registration import Result, TrainOptions
 from training.recipe import Data, Split
@@ -46,7 +46,7 @@ OTHER_ROWS = (
 
 
 def linear_rows(folder: Path, rows: list[Row]) -> Feedback:
-    return read(write(folder / "rows.jsonl", rows), LINEAR, load(LINEAR))
+    return read_feedback(write(folder / "rows.jsonl", rows), LINEAR, load(LINEAR))
 
 
 def seconds(part: Split) -> list[int]:
@@ -114,24 +114,24 @@ def test_a_file_that_is_empty_or_damaged_is_an_error_that_names_the_place(
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(DataError, match=f"rows.jsonl:? {message}"):
-        read(path, LINEAR, load(LINEAR))
+        read_feedback(path, LINEAR, load(LINEAR))
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows.jsonl cannot be read: No such file"):
-        read(tmp_path / "rows.jsonl", LINEAR, load(LINEAR))
+        read_feedback(tmp_path / "rows.jsonl", LINEAR, load(LINEAR))
 
 
 def test_categories_and_classes_are_told_by_name(tmp_path: Path) -> None:
     data = load(FLIGHTS)
     flight = {"distance": 1400.0, "hour": 8, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
     rows = [row(0, 200.0, **flight), row(1, 200.0, **(flight | {"dest": "XXX"}))]
-    found = read(write(tmp_path / "rows.jsonl", rows), FLIGHTS, data)
+    found = read_feedback(write(tmp_path / "rows.jsonl", rows), FLIGHTS, data)
     origin = next(spec for spec in data.inputs if spec.name == "origin")
     assert [origin.categories[i] for i in found.rows.inputs["origin"]] == ["EWR"]
     assert "unknown dest 'XXX'" in found.fault
     points = [row(0, "SW", east=-1.0, north=-1.0), row(1, "south", east=-1.0, north=-1.0)]
-    classified = read(write(tmp_path / "points.jsonl", points), Quadrants(), load(Quadrants()))
+    classified = read_feedback(write(tmp_path / "points.jsonl", points), Quadrants(), load(Quadrants()))
     assert classified.rows.target.tolist() == [2]
     assert classified.rows.target.dtype == np.int64
     assert "the label is 'south'; right would be one of 4 class names" in classified.fault
@@ -153,7 +153,7 @@ def test_texts_become_tokens_as_long_as_the_recipes_own(tmp_path: Path) -> None:
     own = Split({"text": tokens}, target, texts={"text": np.array(["", "", ""], object)})
     data = Data(own, own, (TensorSpec("text", "BYTES"),), "", assets={FILE: settings()})
     rows = [row(0, "good", text="good film"), row(1, "bad", text="  "), row(2, "bad", text="bad")]
-    found = read(write(tmp_path / "rows.jsonl", rows), Reviews(), data)
+    found = read_feedback(write(tmp_path / "rows.jsonl", rows), Reviews(), data)
     expected = TextTokenizer(settings())(["good film", "bad"]).indices
     assert found.rows.inputs["text"].shape == (2, 8)
     np.testing.assert_array_equal(found.rows.inputs["text"][:, : expected.shape[1]], expected)
@@ -176,11 +176,11 @@ def test_a_small_array_is_learned_and_a_large_one_cannot_be(tmp_path: Path) -> N
         return Data(own, own, (TensorSpec("cells", "FP32", (-1, *size)),), "")
 
     path = write(tmp_path / "rows.jsonl", [row(0, "NE", cells=[[1, 2], [3, 4]]), row(1, "NE", cells=[[1, 2]])])
-    found = read(path, Grid(), data(2, 2))
+    found = read_feedback(path, Grid(), data(2, 2))
     assert found.rows.inputs["cells"].tolist() == [[[1, 2], [3, 4]]]
     assert found.fault.startswith("line 2, $.inputs")
     with pytest.raises(DataError, match="grid cannot learn from feedback: of cells, which has over 64 values a row"):
-        read(path, Grid(), data(8, 9))
+        read_feedback(path, Grid(), data(8, 9))
 
 
 def test_what_can_be_learned_is_told_from_the_contract(linear: Result) -> None:

@@ -1,1 +1,1 @@
-"""How figures are shown: charts as SVG, pages, numbers, times taken in turn."""
+"""Presentation of figures: charts as SVG, pages, numbers, times measured in turn."""

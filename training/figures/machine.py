@@ -1,4 +1,4 @@
-"""What a measurement ran on, to stand beside its figures."""
+"""The machine of a measurement, to stand beside its figures."""
 
 import importlib.metadata
 import os
@@ -9,14 +9,14 @@ import psutil
 
 
 def machine() -> str:
-    """Processor, cores that this process may use, Python and torch, in a line."""
+    """Describe processor, cores that this process may use, Python and torch, in a line."""
     cores = len(os.sched_getaffinity(0))
     torch = importlib.metadata.version("torch").partition("+")[0]
     return f"{processor()}, {cores} cores, Python {platform.python_version()}, torch {torch}"
 
 
 def details() -> dict[str, str]:
-    """Processor, all cores, memory, system and Python, each by itself."""
+    """Describe processor, all cores, memory, system and Python, each by itself."""
     return {
         "processor": processor(),
         "cores": str(os.cpu_count()),
@@ -27,7 +27,7 @@ def details() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Its name, where the system tells it; else its architecture."""
+    """Return the processor's name, or its architecture where the system does not name it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

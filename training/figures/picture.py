@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def picture(path: Path, width: float, height: float, dpi: int = 110) -> Iterator["Figure"]:
-    """Draw on a figure of so many inches; when the block ends it is written, the same drawing as the same bytes."""
+    """Yield a figure, sizes in inches, and write it when the block ends; the same drawing gives the same bytes."""
     from matplotlib.figure import Figure  # takes a second, which commands without pictures need not
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -24,5 +24,5 @@ def picture(path: Path, width: float, height: float, dpi: int = 110) -> Iterator
 
 
 def plotted(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Return values as Matplotlib takes them, which draws nothing for what is no number."""
+    """Return values for Matplotlib, None as NaN, which it does not draw."""
     return np.array(values, np.float64)

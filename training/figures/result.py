@@ -11,7 +11,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row with figures whose names only the model knows; in JSON they stand beside the fields of the row.
 
     Attributes:
-        figures: by metric or by hyperparameter: the key set is open.
+        figures: values by metric or by hyperparameter; the key set is open.
     """
 
     figures: dict[str, Any] = {}
@@ -23,21 +23,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Make a row of an object of JSON; what is no field of it is a figure."""
+        """Make a row of an object of JSON; keys that are no fields are figures."""
         fields = {name: value for name, value in document.items() if name in cls.__struct_fields__}
         figures = {name: value for name, value in document.items() if name not in fields}
         return msgspec.convert({**fields, "figures": figures}, cls)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
-    """What a command found out about a model; the tag of the class is the command.
+    """The result of a command about a model; the tag of the class is the command.
 
     Attributes:
-        heading: of the section of such results.
+        heading: title of the section of such results.
         tables: class of the rows of each attribute that holds rows with figures.
-        seconds: that it took.
-        machine: that it ran on.
-        run: the command line, where it is not that of ``training``.
+        seconds: duration of the command.
+        run: the command line, if it is not of ``training``.
     """
 
     heading: ClassVar[str]
@@ -50,12 +49,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
 
     @property
     def command(self) -> str:
-        """The command that found it out."""
+        """Command of the result."""
         return str(self.__struct_config__.tag)
 
     @property
     def command_line(self) -> str:
-        """What to type for it."""
+        """Command line of the result."""
         return f"python -m training {self.command} {self.model}" if self.run is UNSET else self.run
 
     def markdown(self) -> str:
@@ -74,7 +73,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
         """Make a result of an object of JSON, also of one that a former version wrote.
 
         Raises:
-            msgspec.ValidationError: it is none of this command.
+            msgspec.ValidationError: the object is no result of this command.
         """
         rows = {
             name: [msgspec.structs.asdict(kind.from_document(row)) for row in document[name]]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 4.6, 3.3  # inches; a telephone shows it at three quarters of this
-# Colours that nothing else has stand for the page's until the end.
+
+# Colours that nothing else has stand for the page's colours until the end.
 SERIES = tuple(f"#0a00{i:02x}" for i in range(5))
 TEXT, LINE, QUIET = "#0b0000", "#0b0001", "#0b0002"
 STYLE: dict[Any, Any] = {
@@ -40,8 +41,8 @@ class Chart:
     """A figure in a page.
 
     Attributes:
-        title: above it.
-        alt: what it shows, in words, for those who do not see it.
+        title: heading above it.
+        alt: description for those who do not see it.
         svg: an element.
     """
 
@@ -51,7 +52,7 @@ class Chart:
 
 
 class Drawing:
-    """Becomes a chart when its block ends; draw on ``axes``."""
+    """A chart in the making, with ``axes`` to draw on; the chart is complete when its block ends."""
 
     def __init__(self, axes: "Axes", title: str, alt: str) -> None:
         self.axes, self.title, self.alt = axes, title, alt
@@ -63,11 +64,11 @@ def drawing(title: str, alt: str, **labels: str) -> Iterator[Drawing]:
     """Draw one chart.
 
     Args:
-        title: above it; of one page each has its own.
-        alt: what it shows, in words.
+        title: heading above it, unique in a page.
+        alt: description in words.
         labels: ``xlabel``, ``ylabel`` and the like.
     """
-    from matplotlib import rc_context  # a third of a second, which a monitor need not take before it serves
+    from matplotlib import rc_context  # takes a third of a second, which a monitor need not wait before it serves
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

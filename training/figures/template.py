@@ -1,4 +1,4 @@
-"""How a page is made: a template beside a module, on the frame that every page has."""
+"""Templates of pages: each lies beside a module, on the frame that every page has."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-FRAMES = Path(__file__).parent  # of ``frame.html``: head, colours of both schemes, the look of tables and figures
+FRAMES = Path(__file__).parent  # folder of ``frame.html``: head, colours of both schemes, style of tables and figures
 
 
 def template(path: Path, filters: Mapping[str, Callable[..., str]]) -> Template:
-    """A template that may extend ``frame.html``.
+    """Load a template that may extend ``frame.html``.
 
     Args:
-        filters: that it uses, beside ``markup`` for what is markup already.
+        filters: by name, beside ``markup`` for text that is markup already.
     """
     environment = Environment(
         loader=FileSystemLoader([path.parent, FRAMES]),

@@ -11,7 +11,7 @@ from serving.documents import write_atomically
 
 
 def figure(value: float | None) -> str:
-    """Four digits after the point, or two that count; a metric that could not be had is a dash."""
+    """Format a figure with four digits after the point, or two significant ones; None and NaN are a dash."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -20,7 +20,7 @@ def figure(value: float | None) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> str:
-    """A Markdown table; ``right`` holds the indexes of columns that are aligned to the right."""
+    """Format a Markdown table; ``right`` holds the indexes of columns that are aligned to the right."""
     rule = ["---:" if i in right else "---" for i in range(len(head))]
     cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in (head, rule, *rows))
     return "".join(f"| {line} |\n" for line in cells)
@@ -33,7 +33,7 @@ def terminal_table(
     left: Container[int] = (0,),
     overflow: OverflowMethod = "ellipsis",
 ) -> Table:
-    """A table for a terminal; ``left`` holds the indexes of columns that are aligned to the left."""
+    """Build a table for a terminal; ``left`` holds the indexes of columns that are aligned to the left."""
     shown = Table(title=title, title_justify="left")
     for i, column in enumerate(head):
         shown.add_column(column, justify="left" if i in left else "right", overflow=overflow)
@@ -46,9 +46,9 @@ class Marks(NamedTuple):
     """The comments around the part of a page that a command writes.
 
     Attributes:
-        begin: the mark before.
-        end: the mark after.
-        title: of a page that is made anew; a page that must be there already has none.
+        begin: mark before the part.
+        end: mark after the part.
+        title: heading of a page that is made anew; empty for a page that must exist.
     """
 
     begin: str

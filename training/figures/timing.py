@@ -1,4 +1,4 @@
-"""Times of several engines, measured in turn, so that whatever else the machine does meets all of them alike."""
+"""Times of several engines, measured in turn, so that the machine's other work meets all of them alike."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def in_turns(calls: Mapping[str, Callable[[int], T]], rounds: int) -> Iterator[dict[str, T]]:
-    """Call each once a round, with the round's number; yield what they return, by name.
+    """Call each once a round, with the round's number; yield the returned values by name.
 
     The order turns about from round to round, so that none always finds what another left in the caches.
     """
@@ -25,10 +25,10 @@ def medians(
     seconds: float = 0.05,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """The median time of one call of each, in seconds.
+    """Measure the median time of one call of each, in seconds.
 
     Args:
-        seconds: of one turn; it holds at least one call.
+        seconds: length of one turn; it holds at least one call.
     """
 
     def turn(call: Callable[[], object], _: int) -> list[float]:

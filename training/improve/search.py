@@ -215,7 +215,7 @@ def search(
 
 def write_preset(recipe: Recipe[Any], hyperparameters: Mapping[str, Any]) -> Path:
     """Write hyperparameters where the recipe reads them as the preset ``found``; returns the path."""
-    recipe.found.mkdir(parents=True, exist_ok=True)
+    recipe.found_folder.mkdir(parents=True, exist_ok=True)
     documents.write_json(recipe.found_file, hyperparameters, dict[str, Any], private=False)
     return recipe.found_file
 

@@ -1,1 +1,1 @@
-"""From a fitted module to a version in the registry: export, archive, registration."""
+"""Packaging of a fitted module as a version in the registry: export, archive, registration."""

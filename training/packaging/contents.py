@@ -1,4 +1,4 @@
-"""What goes into an archive: the parts of a recipe, the packages that its worker needs, and how TorchServe runs it."""
+"""The contents of an archive: a recipe's parts, the packages of its worker, and TorchServe's settings."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -13,27 +13,24 @@ from serving import archive
 from serving.archive import ASSETS, GRAPHS
 from training.recipe import Recipe, Serving
 
-PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # of every archive
+PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # for every archive
 CHAT = "chat"  # the entry point of language models, which have no graphs
-ENGINES = ("onnxruntime", "torch")  # of every archive with graphs
-ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # and theirs
+ENGINES = ("onnxruntime", "torch")  # for every archive with graphs
+ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # packages by entry point
     "tabular": ENGINES,
     "image": (*ENGINES, "pillow"),
     "text": (*ENGINES, "tokenizers"),
     CHAT: ("jinja2",),
 }
 CODECS: dict[str, type[Codec]] = {"tabular": Codec, "image": ImageCodec, "text": TextCodec}
-RESPONSE_TIMEOUT = 30  # s, of settings that name none
+RESPONSE_TIMEOUT = 30  # s, for settings that name none
 
 
 def build(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> bytes:
     """Pack an archive of graphs.
 
     Args:
-        recipe: names the entry point.
-        contract: complete.
         graphs: a folder with ``model.onnx`` and ``model.pt2``, and maybe a folder ``assets``.
-        serving: how TorchServe runs it.
     """
     files = {name: (graphs / name).read_bytes() for name in GRAPHS}
     files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
@@ -51,12 +48,11 @@ def pack(
     """Pack an archive with the packages of its entry point, in the versions that are installed.
 
     Args:
-        contract: complete.
         entry_point: a key of ``ENTRY_POINTS``.
-        description: of the model, in a line.
-        config: as ``model_config`` gives it.
+        description: a line about the model.
+        config: as ``model_config`` returns it.
         files: the model's own.
-        packages: that its worker needs beside those of the entry point.
+        packages: further packages that its worker needs.
     """
     # Without "+cpu" and its like, which only one index knows.
     needed = (*PACKAGES, *ENTRY_POINTS[entry_point], *packages)
@@ -77,7 +73,7 @@ def model_config(serving: Serving) -> dict[str, Any]:
 
 
 def codec_of(entry_point: str) -> type[Codec]:
-    """The wire formats of an entry point.
+    """Return the codec of an entry point.
 
     Raises:
         ValueError: there is no such entry point, or it reads no tensors.

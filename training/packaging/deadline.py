@@ -1,7 +1,7 @@
-"""How long a model may take to answer, by what its largest request takes here.
+"""The deadline of a model's answer, from the time of its largest request here.
 
-A worker that has not answered by then is replaced, and meanwhile its model answers nobody: so it must be short. But a
-worker that is only slow, as on a busy machine, must not be replaced: so it is ten times what was measured.
+A worker that misses it is replaced, and meanwhile its model answers nobody: the deadline must be short. But a worker
+that is only slow, as on a busy machine, must not be replaced: the deadline is ten times the measured time.
 """
 
 import math
@@ -20,13 +20,13 @@ from handlers.message import JSON, Request
 from training.packaging.contents import codec_of
 from training.recipe import Recipe, Serving
 
-TIMES = 10
-LEAST, MOST = 2, 120  # s; TorchServe knows whole seconds
+TIMES = 10  # factor of the measured time
+LEAST, MOST = 2, 120  # s; TorchServe accepts whole seconds
 ATTEMPTS = 5
 
 
 def with_deadline(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> Serving:
-    """Return settings with a ``response_timeout``: the one that was chosen, else ten times what is measured."""
+    """Return settings with a ``response_timeout``: the chosen one, else ten times the measured time."""
     if serving.response_timeout is not None:
         return serving
     seconds = slowest(recipe, contract, graphs, serving)
@@ -34,7 +34,7 @@ def with_deadline(recipe: Recipe[Any], contract: ModelContract, graphs: Path, se
 
 
 def slowest(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> float:
-    """Return the seconds that the slowest of some requests with as many rows as are accepted took, the example's."""
+    """Return the seconds of the slowest of some requests, with the example's row as often as is accepted."""
     engine = load_engine(serving.engine, graphs, contract, serving.threads or 1)
     codec = codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)

@@ -1,4 +1,4 @@
-"""From a fitted module to the two graphs of an archive, ONNX and torch.export, and the check that they agree."""
+"""Export of a fitted module to the two graphs of an archive, ONNX and torch.export, and the check that they agree."""
 
 import contextlib
 import io
@@ -20,9 +20,9 @@ from handlers.engine import ENGINES, Engine
 from serving.archive import ONNX, PROGRAM
 from training.recipe import Data, Recipe, Split, Trained, to_tensors
 
-PARITY_ROWS = 1000  # held-out rows that the graphs are compared on, at least
-PARITY_TOLERANCE = 1e-4  # largest difference, of values over 1 as their share
-LONGEST = 512  # tokens of a text at most
+PARITY_ROWS = 1000  # least rows that the graphs are compared on
+PARITY_TOLERANCE = 1e-4  # largest difference, relative for values over 1
+LONGEST = 512  # most tokens of a text
 
 
 class ParityError(Exception):
@@ -30,7 +30,7 @@ class ParityError(Exception):
 
 
 class _Probabilities(nn.Module):
-    """Logits to probabilities, inside the graph."""
+    """A module whose logits become probabilities, inside the graph."""
 
     def __init__(self, module: nn.Module, temperature: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _Probabilities(nn.Module):
 
 
 def serving_module(trained: Trained) -> nn.Module:
-    """The module as it is served: of a classification, with probabilities for logits."""
+    """Return the module as it is served: for a classification, with probabilities for logits."""
     classifies = trained.recipe.task == "classification"
     return (_Probabilities(trained.module, trained.temperature) if classifies else trained.module).eval()
 
@@ -77,7 +77,7 @@ def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
 
 
 def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProto:
-    """A program as an ONNX graph with the contract's names, checked by ``onnx.checker``.
+    """Convert a program to an ONNX graph with the contract's names, checked by ``onnx.checker``.
 
     Raises:
         torch.onnx.OnnxExporterError: an operator has no counterpart in ONNX; the message names it.
@@ -125,23 +125,21 @@ def check_parity(
 
 
 def parity_tolerance(converted: str) -> float:
-    """The difference from its module that a version's graphs may have.
+    """Return the largest difference from its module that a version's graphs may have.
 
-    Args:
-        converted: to which smaller numbers, empty for none: such a graph differs from the module, and is judged by the
-            metric; other graphs must be as exact as any.
+    A graph that was ``converted`` to smaller numbers differs, and is judged by the metric instead.
     """
     return math.inf if converted else PARITY_TOLERANCE
 
 
 def _lengths(spec: TensorSpec, tensor: Tensor) -> dict[int, Any]:
-    """Of a text, one value to the client, the graph takes a row of tokens as long as it happens to be."""
+    """Return the free lengths of a text's tokens: one value to the client, a row of any length to the graph."""
     sizes = range(len(spec.shape), tensor.ndim)
     return {i: torch.export.Dim(f"{spec.name}_length", min=2, max=LONGEST) for i in sizes}
 
 
 def parity_rows(recipe: Recipe[Any], data: Data) -> Split:
-    """Held-out rows to compare graphs on, filled up with training rows where they are fewer than 1,000."""
+    """Return held-out rows to compare graphs on, with training rows added where they are fewer than 1,000."""
     held_out = data.test.head(recipe.parity_rows)
     filling = data.train.head(max(0, PARITY_ROWS - len(held_out)))
     inputs = {name: np.concatenate([values, filling.inputs[name]]) for name, values in held_out.inputs.items()}
@@ -149,7 +147,7 @@ def parity_rows(recipe: Recipe[Any], data: Data) -> Split:
 
 
 def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
-    """An engine's output for a split, in batches of at most ``size`` rows."""
+    """Return an engine's output for a split, in batches of at most ``size`` rows."""
     parts = []
     for start in range(0, len(split), size):
         rows = {name: values[start : start + size] for name, values in split.inputs.items()}
@@ -158,7 +156,7 @@ def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: in
 
 
 def strip(graph: onnx.ModelProto) -> None:
-    """Remove what differs between machines and runs, and name the sizes that are free."""
+    """Remove the parts that differ between machines and runs, and name the sizes that are free."""
     graph.doc_string = graph.graph.doc_string = ""
     del graph.metadata_props[:], graph.graph.metadata_props[:]
     for node in graph.graph.node:
@@ -170,14 +168,14 @@ def strip(graph: onnx.ModelProto) -> None:
         batch, *sizes = value.type.tensor_type.shape.dim
         batch.dim_param = "batch"
         for size in sizes:
-            if size.dim_param:  # of a text's tokens
+            if size.dim_param:  # the length of a text's tokens
                 size.dim_param = "length"
     del graph.graph.value_info[:]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes that torchvision is absent and that it uses what will be deprecated."""
+    """Silence the exporter's notes on absent torchvision and on deprecated calls of its own."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How a recipe's archives talk to clients, as far as the recipe and its data tell it without a trained version."""
+"""The interface of a recipe's archives to clients, as far as recipe and data define it without a trained version."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from training.statistics.labels import widened
 
 
 def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
-    """A contract with inputs, outputs and labels; all that only a trained version knows is empty."""
+    """Return a contract with inputs, outputs and labels; the parts that need a trained version are empty."""
     return ModelContract(
         name=recipe.name,
         version="",
@@ -28,7 +28,7 @@ def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
 
 
 def _label_range(recipe: Recipe[Any], data: Data) -> tuple[float, float] | None:
-    """What the recipe declares for its output, else the known labels', widened."""
+    """Return the range that the recipe declares for its output, else the known labels', widened."""
     if recipe.task != "regression":
         return None
     if declared := recipe.outputs[0].range:

@@ -1,4 +1,4 @@
-"""Where a model comes from, for the contract: commit, data, hyperparameters, versions, time."""
+"""The origin of a model, for the contract: commit, data, hyperparameters, versions, time."""
 
 import importlib.metadata
 import subprocess
@@ -17,15 +17,15 @@ PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "
 
 
 def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
-    """Describe how a model was made.
+    """Describe the origin of a trained model.
 
     Args:
-        root: the repository, for the commit; in an image, which has no git, the file ``COMMIT`` tells it.
+        root: the repository, for the commit; in an image, which has no git, its file ``COMMIT``.
         now: the time to record.
     """
     data, history = trained.data, trained.history
     return Lineage(
-        temperature=None if trained.temperature == 1 else trained.temperature,  # logits, in the graph
+        temperature=None if trained.temperature == 1 else trained.temperature,  # the graph divides logits by it
         feedback=data.feedback,
         until=_until(data),
         git_commit=commit(root),
@@ -41,18 +41,18 @@ def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
 
 
 def with_lineage(contract: ModelContract, **attributes: Any) -> ModelContract:
-    """Return a contract whose lineage says more, by its attributes."""
+    """Return a contract with these attributes of its lineage."""
     return msgspec.structs.replace(contract, lineage=msgspec.structs.replace(contract.lineage, **attributes))
 
 
 def _until(data: Data) -> str | None:
-    """The time of the newest row that the version knows, learned or held out; None where rows have no times."""
+    """Return the time of the version's newest row, learned or held out; None where rows have no times."""
     times = [part.time.max() for part in (data.train, data.test) if part.time is not None]
     return datetime.fromtimestamp(int(max(times)), UTC).isoformat() if times else None
 
 
 def commit(root: Path) -> str:
-    """The commit, not a tag's name, with ``-dirty`` where files differ from it; ``unknown`` if nothing tells it."""
+    """Return the commit, not a tag's name, with ``-dirty`` where files differ from it; else ``unknown``."""
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

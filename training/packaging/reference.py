@@ -1,4 +1,4 @@
-"""The contract's reference: what inputs, output and errors looked like, small enough to travel in the archive."""
+"""The contract's reference: summaries of inputs, output and errors, small enough to travel in the archive."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,18 +14,16 @@ from training.statistics.distribution import of_categories, of_numbers
 from training.statistics.usual import learn
 
 RIGHT = ("right", "wrong")  # the errors of a classification
-SMALLEST = 1e-300  # mean square that a logarithm is taken of
+SMALLEST = 1e-300  # mean squares below count as this, so that their logarithm is finite
 
 
 def reference(contract: ModelContract, data: Data, output: Array, held_out: Array) -> Reference:
-    """Summaries of the data that a version knows.
+    """Summarize the data that a version knows.
 
-    Rows with times are all taken, the held-out ones too, in order of time: what is usual must be learned from as many
-    weeks as there are. Of rows without, the training rows are taken, and the errors of the held-out ones.
+    If rows have times, all are used, the held-out ones too, in order of time: the usual distance must be learned from
+    as many weeks as there are. Else the training rows are used, and the errors of the held-out ones.
 
     Args:
-        contract: names the inputs and labels.
-        data: whose rows are summarised.
         output: the served module's output for the training rows.
         held_out: the same for the held-out rows.
     """
@@ -46,13 +44,12 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
 def summaries(
     contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array, times: Array | None = None
 ) -> Reference:
-    """Summaries of rows that are in order of time, or in no order.
+    """Summarize rows that are in order of time, or in no order.
 
     Args:
-        contract: names the inputs and labels.
-        inputs: by name; of a text input the number of characters.
-        output: of the served module.
-        errors: as ``errors_of`` gives them, of these rows or of others.
+        inputs: values by name; for a text its number of characters.
+        output: the served module's.
+        errors: as ``errors_of`` returns them, for these rows or others.
         times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
     """
     distributions = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
@@ -66,14 +63,14 @@ def summaries(
 
 
 def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
-    """Answer − truth of a regression; of a classification 0 where the answer is right and 1 where it is wrong."""
+    """Return answer − truth for a regression; for a classification 0 for a right answer and 1 for a wrong one."""
     if contract.task == "classification":
         return np.asarray(output.argmax(1) != target, np.int64)
     return np.asarray(output - target.astype(np.float64))
 
 
 def values_of(split: Split) -> dict[str, Array]:
-    """The inputs of a split as ``summaries`` takes them."""
+    """Return the inputs of a split as ``summaries`` takes them."""
     texts = {
         name: np.array([len(text[:LONGEST_TEXT]) for text in strings], np.int64)
         for name, strings in split.texts.items()
@@ -82,12 +79,12 @@ def values_of(split: Split) -> dict[str, Array]:
 
 
 def log_rms(errors: Array) -> float:
-    """The logarithm of the root of the mean square, of which the spread hardly depends on the size."""
+    """Return the logarithm of the root mean square; its spread hardly depends on its size."""
     return float(np.log(max(float(np.mean(errors.astype(np.float64) ** 2)), SMALLEST)) / 2)
 
 
 def wrong_share(errors: Array) -> float:
-    """The arcsine of the root of a share of wrong answers, of which the spread hardly depends on the size."""
+    """Return the arcsine of the root of the share of wrong answers; its spread hardly depends on its size."""
     return float(np.arcsin(np.sqrt(np.mean(errors != 0))))
 
 

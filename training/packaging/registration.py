@@ -1,4 +1,4 @@
-"""A new version enters the registry, and becomes champion if it is to."""
+"""Registration of a new version, and its promotion to champion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ Promote = Literal["auto", "always", "never"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How a version is made.
+    """The options of a training.
 
     Attributes:
-        preset: name of its hyperparameters; None for the default.
+        preset: name of the hyperparameters; None for the default.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         calibrate: whether the graph divides logits by a temperature, also where the preset does not ask for it.
         feedback: file of labelled rows that are learned as well; see ``training.feedback``.
         hold_out: share of these rows, the newest, that the version is measured on.
         instructions: file of conversations that a language model is fine-tuned on; see
             ``training.language.instructions``.
-        result_file: where to tell, in JSON, which version it became, as soon as that is registered.
+        result_file: file for the version in JSON, written as soon as the version is registered.
     """
 
     preset: str | None = None
@@ -44,13 +44,13 @@ DEFAULTS = TrainOptions()
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a training."""
+    """The result of a training."""
 
     contract: ModelContract
     archive: Path
     state: str
-    why: str  # the version has that state
-    report: Path | None = None  # the page about it
+    why: str  # reason of the state
+    report: Path | None = None  # page about the version
 
 
 def register(
@@ -64,7 +64,7 @@ def register(
 
     Args:
         draft: the contract without a version.
-        pack: makes the archive of the whole contract.
+        pack: function that packs the archive of the whole contract.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
     """

@@ -1,16 +1,16 @@
-"""What a training tells the program that started it, in the file of ``--result``."""
+"""The result of a training for the program that started it, in the file of ``--result``."""
 
 import msgspec
 
 
 class Trained(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the command leaves in its result file.
+    """The content of the result file.
 
     Attributes:
-        version: that it registered.
-        why: it has that state.
-        held_out_since: the oldest prediction that it did not learn from, as it judged itself on it; empty without such.
-        error: why there is no version, and all else is empty.
+        version: the registered version.
+        why: reason of the state.
+        held_out_since: time of the oldest prediction that was held out and not learned; empty without such.
+        error: why there is no version; then all else is empty.
     """
 
     model: str

@@ -1,7 +1,7 @@
-"""How TorchServe runs each model: a recipe's own settings, or those that were chosen for it since.
+"""The settings of serving: a recipe's own, or those that were chosen for it since.
 
-What was chosen, by hand or by `make tune`, lies in the model store's ``serving.json``: it depends on the machine, and
-the next training keeps it.
+Choices, by hand or by `make tune`, lie in the model store's ``serving.json``: they depend on the machine, and the next
+training keeps them.
 """
 
 from dataclasses import asdict, replace
@@ -15,7 +15,7 @@ FILE = "serving.json"
 
 
 def serving_of(recipe: Recipe[Any], store: Path) -> Serving:
-    """A recipe's settings with what was chosen for it.
+    """Return a recipe's settings with the choices for it.
 
     Raises:
         ValueError: the file is damaged; names it.
@@ -27,7 +27,7 @@ def serving_of(recipe: Recipe[Any], store: Path) -> Serving:
 
 
 def choose(recipe: Recipe[Any], changes: dict[str, Any], store: Path) -> Serving:
-    """Keep a choice; what it does not name stays.
+    """Store a choice; settings that it does not name stay.
 
     Raises:
         ValueError: the file is damaged; names it.

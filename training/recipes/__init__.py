@@ -1,4 +1,4 @@
-"""One file a model. Each ends with ``recipe = …``; its file name is the model's name."""
+"""The recipes, a file for each model. It ends with ``recipe = …``; its name is the model's."""
 
 import importlib
 import importlib.metadata
@@ -16,15 +16,15 @@ PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
 
 
 def names() -> list[str]:
-    """Return the names of all recipes; a file whose name begins with ``_`` is what recipes have in common."""
+    """Return the names of all recipes; a file whose name begins with ``_`` is shared by recipes."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> Recipe[Any]:
-    """The recipe of a model that is fitted.
+    """Return the recipe of a model that is fitted.
 
     Raises:
-        KeyError: there is none; the message lists those that there are.
+        KeyError: there is no such recipe; the message lists the names.
     """
     recipe = find_any(name)
     if isinstance(recipe, LanguageRecipe):
@@ -35,10 +35,10 @@ def find(name: str) -> Recipe[Any]:
 
 
 def find_any(name: str) -> Recipe[Any] | LanguageRecipe:
-    """The recipe of a model, fitted or published.
+    """Return the recipe of a model, fitted or published.
 
     Raises:
-        KeyError: there is none; the message lists those that there are.
+        KeyError: there is no such recipe; the message lists the names.
     """
     if name not in names():
         raise KeyError(f"there is no recipe {name!r}; there are {', '.join(names())}")
@@ -47,7 +47,7 @@ def find_any(name: str) -> Recipe[Any] | LanguageRecipe:
 
 
 def ready(name: str) -> Recipe[Any]:
-    """The recipe of a model that is fitted and whose packages are installed.
+    """Return the recipe of a model that is fitted and whose packages are installed.
 
     Raises:
         KeyError: there is no such recipe.
@@ -59,31 +59,31 @@ def ready(name: str) -> Recipe[Any]:
 
 
 def check_packages(name: str) -> None:
-    """That what a recipe's extra names is installed.
+    """Check that the packages of the recipe's extra are installed.
 
     Raises:
-        DataError: it is not; says how to install it.
+        DataError: one is not; says how to install it.
     """
     if message := missing(name):
         raise DataError(message)
 
 
 def extra(name: str, project: Path | None = None) -> list[str]:
-    """The packages that a recipe needs beside those of all models: the project's optional dependencies of its name."""
+    """Return the packages that only this recipe needs: the project's optional dependencies of its name."""
     path = project or PROJECT
-    if not path.exists():  # the rooms were copied without the project around them
+    if not path.exists():  # the packages were copied without the project around them
         return []
     declared = tomllib.loads(path.read_text())["project"].get("optional-dependencies", {})
     return [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared.get(name, [])]
 
 
 def missing(name: str, project: Path | None = None) -> str:
-    """What to do where packages of a recipe's extra are not installed; else empty."""
+    """Return the remedy where packages of a recipe's extra are not installed; else an empty text."""
     absent = []
     for package in extra(name, project):
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             absent.append(package)
-    how = f"{install(name)}, as `make train MODEL={name}` does"
-    return f"{name} needs {', '.join(absent)}: {how}" if absent else ""
+    remedy = f"{install(name)}, as `make train MODEL={name}` does"
+    return f"{name} needs {', '.join(absent)}: {remedy}" if absent else ""

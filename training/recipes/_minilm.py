@@ -14,7 +14,7 @@ GROUP = 16  # texts of like length that are computed together
 
 
 class Layer(nn.Module):
-    """Attention, then two linear layers; each is added to what came in and normalised."""
+    """Attention, then two linear layers; each is added to its input and normalised."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Layer(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """Token indices to one vector a text, the mean of its tokens' vectors.
+    """An encoder of token indices to one vector a text, the mean of its tokens' vectors.
 
     Args:
         dropout: share of numbers that is zeroed while training.
@@ -55,7 +55,7 @@ class MiniLM(nn.Module):
         self.apply(_initialise)
 
     def freeze(self, layers: int) -> None:
-        """Keep the vectors of words and positions and the lowest layers as they are."""
+        """Exclude the vectors of words and positions and the lowest ``layers`` from training."""
         fixed = [self.words, self.positions, self.segments, self.norm, *self.layers[:layers]]
         for parameter in (parameter for part in fixed for parameter in part.parameters()):
             parameter.requires_grad = False
@@ -66,7 +66,8 @@ class MiniLM(nn.Module):
             return self._encode(tokens)
         lengths = (tokens != PAD).sum(1)
         order = lengths.argsort()
-        # Filling costs as much time as words: half of it is saved where short texts are not filled up to the longest.
+
+        # Padding costs as much time as words: half of it is saved where short texts are not padded to the longest.
         groups = [self._encode(tokens[rows, : int(lengths[rows[-1]])]) for rows in torch.split(order, GROUP)]
         return torch.cat(groups)[order.argsort()]
 
@@ -88,7 +89,7 @@ def load_weights(encoder: MiniLM, content: bytes) -> None:
     Raises:
         KeyError, RuntimeError: names or shapes are not those of MiniLM.
     """
-    from safetensors.torch import load  # of the recipe's own extra: --help and the list of recipes do without it
+    from safetensors.torch import load  # in the recipe's own extra: --help and the list of recipes do without it
 
     tensors = load(content)
     encoder.load_state_dict({name: tensors[_berts_name(name)] for name in encoder.state_dict()})
@@ -115,7 +116,7 @@ def _berts_name(name: str) -> str:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As BERT starts from nothing: small normal weights."""
+    """Initialise as BERT does: small normal weights."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):

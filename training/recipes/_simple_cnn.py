@@ -11,10 +11,9 @@ class SimpleCNN(nn.Module):
     picture's size: the common tutorial's 32·26·26 fails there.
 
     Args:
-        channels: of each convolution.
+        channels: number for each convolution.
         dropout: probability that a number is left out before the linear layer, while training.
-        scale: what is taken from a pixel, and what it is then divided by.
-        classes: how many there are.
+        scale: mean that is subtracted from a pixel, and standard deviation that it is divided by.
         plain: nothing between the convolutions, as in the tutorial; else normalisation, and the picture halved twice.
         denoise: smooth the picture first.
     """
@@ -62,5 +61,5 @@ def _smooth(image: Tensor) -> Tensor:
 
 
 def _pools(layers: int) -> tuple[int, int]:
-    """After which layers the picture is halved: twice, early, since most of the time goes into large pictures."""
+    """Return the layers after which the picture is halved: early, since large pictures take most of the time."""
     return (0, 1) if layers < 5 else (1, 3)

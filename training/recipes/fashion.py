@@ -32,33 +32,31 @@ if TYPE_CHECKING:
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 ORIGIN = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-# Of the unpacked files: the packages compress them differently.
-FILES = {
+FILES = {  # SHA-256 of the unpacked files: the packages compress them differently
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-VALIDATION = 5_000  # of the 60,000 training pictures, the last ones
+VALIDATION = 5_000  # the last of the 60,000 training pictures
 
 
 @dataclass(frozen=True)
 class FashionHyperparameters(Hyperparameters):
-    """Adds the network's size, regularisation and augmentation."""
+    """The network's size, regularisation and augmentation beside the common hyperparameters."""
 
     channels: tuple[int, ...] = (16, 32, 64, 64)
     plain: bool = False  # the tutorial's network: nothing between the convolutions
     dropout: float = 0.1
     standardise: bool = True  # pixels with mean 0 and standard deviation 1; else between 0 and 1
     denoise: bool = False  # smooth the pictures, when served too
-    mirror: bool = True  # half of the training pictures
-    shift: int = 0  # pixels that a picture moves at most, in both directions
+    mirror: bool = True  # mirror half of the training pictures
+    shift: int = 0  # most pixels that a picture moves, in both directions
     erase: float = 0.0  # probability that a 10×10 square of a picture is blanked (Zhong et al. 2017)
-    rows: int | None = None  # of the training data; None: all
+    rows: int | None = None  # training pictures; None: all
 
 
-# Without any of the practices that `ablate` measures.
-PLAIN: dict[str, Any] = {"dropout": 0.0, "standardise": False, "mirror": False}
+PLAIN: dict[str, Any] = {"dropout": 0.0, "standardise": False, "mirror": False}  # no practice of `ablate`
 
 
 class Fashion(Recipe[FashionHyperparameters]):
@@ -105,7 +103,7 @@ class Fashion(Recipe[FashionHyperparameters]):
         "smoke": FashionHyperparameters(epochs=1, batch_size=64, lr=0.01, channels=(8, 16, 16), rows=4_000),
         # The common tutorial, made to work.
         "tutorial": FashionHyperparameters(epochs=10, batch_size=64, lr=1e-3, channels=(32,), plain=True, **PLAIN),
-        # Its training of the network of quick, for what such a small network cannot show.
+        # Its training of quick's network, for practices whose effect the tutorial's small network cannot show.
         "tutorial-deep": FashionHyperparameters(epochs=10, batch_size=64, lr=1e-3, **PLAIN),
     }
     starts: ClassVar[Mapping[str, str]] = {
@@ -117,7 +115,7 @@ class Fashion(Recipe[FashionHyperparameters]):
     }
 
     def load(self, hp: FashionHyperparameters, cache: Path) -> Data:
-        """The published split of 60,000 and 10,000, the last 5,000 of the former for validation."""
+        """Load the published split of 60,000 and 10,000, the last 5,000 of the former for validation."""
         folder = _folder(cache / "fashion-mnist")
         files = {
             name: check_sha256(_read(folder, name), expected, f"{folder / name}.gz, unpacked")
@@ -131,14 +129,14 @@ class Fashion(Recipe[FashionHyperparameters]):
         return Data(fit, test, (spec,), sha256(*files.values()), validation)
 
     def module(self, hp: FashionHyperparameters, data: Data) -> nn.Module:
-        """A convolutional network; normalisation is inside."""
+        """Build a convolutional network; normalisation is inside."""
         pixels = data.train.inputs["image"]
         mean, std = (float(pixels.mean()), float(pixels.std())) if hp.standardise else (0.0, 255.0)
         classes = len(self.labels)
         return SimpleCNN(hp.channels, hp.dropout, (mean, std), classes, plain=hp.plain, denoise=hp.denoise)
 
     def space(self, trial: "Trial", hp: FashionHyperparameters) -> FashionHyperparameters:
-        """Also dropout, label smoothing and augmentation: all that leaves the time of a step as it is."""
+        """Suggest also dropout, label smoothing and augmentation: all that leaves the time of a step as it is."""
         return replace(
             super().space(trial, hp),
             dropout=trial.suggest_float("dropout", 0.0, 0.5),
@@ -155,11 +153,11 @@ class Fashion(Recipe[FashionHyperparameters]):
         return [_erase(image, hp.erase) if hp.erase else image]
 
     def smaller(self, hp: FashionHyperparameters) -> FashionHyperparameters:
-        """Half of the channels: a quarter of the arithmetic. So few weights need no dropout."""
+        """Halve the channels, for a quarter of the arithmetic; so few weights need no dropout."""
         return replace(hp, channels=tuple(max(4, width // 2) for width in hp.channels), dropout=0.0)
 
     def baselines(self, data: Data) -> Mapping[str, Array]:
-        """The commonest class, and a linear classifier on the pixels."""
+        """Predict the commonest class, and by a linear classifier on the pixels."""
         train, test = (split.inputs["image"].reshape(len(split), -1) / 255 for split in (data.train, data.test))
         # A fifth of the pictures is enough for a linear model and saves memory.
         models = {"majority class": DummyClassifier(), "ridge classifier": RidgeClassifier()}
@@ -201,7 +199,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _folder(cache: Path) -> Path:
-    """Where the four files are: installed, cached, or fetched now from Debian or from their origin."""
+    """Return the folder of the four files: installed, cached, or fetched now from Debian or from their origin."""
     for folder in (Path("/") / DEBIAN_FOLDER, cache):
         if all((folder / f"{name}.gz").is_file() for name in FILES):
             return folder

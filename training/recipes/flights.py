@@ -32,13 +32,13 @@ CUTOFF = "2013-02-17"  # the first day held out: the last 22 % of January and Fe
 
 @dataclass(frozen=True)
 class FlightsHyperparameters(Hyperparameters):
-    """Adds how fast the past fades."""
+    """The speed at which the past fades, beside the common hyperparameters."""
 
     half_life: float = 7.0  # days after which a flight counts half
 
 
 class AirTimeRegression(nn.Module):
-    """Linear in the scaled distance and hour and in the one-hot carrier, origin and destination."""
+    """A linear function of the scaled distance and hour and of the one-hot carrier, origin and destination."""
 
     mean: Tensor
     std: Tensor
@@ -83,7 +83,7 @@ class Flights(Recipe[FlightsHyperparameters]):
     }
 
     def load(self, hp: FlightsHyperparameters, cache: Path) -> Data:
-        """January and February 2013, split at the cutoff; cancelled flights have no air time and are left out."""
+        """Load January and February 2013, split at the cutoff; cancelled flights have no air time and are left out."""
         year = _year()
         inputs = _inputs(year)
         winter = year[year["month"] <= 2]
@@ -94,40 +94,40 @@ class Flights(Recipe[FlightsHyperparameters]):
         return Data(_split(winter[past], inputs, weight), _split(winter[~past], inputs, None), inputs, SHA256)
 
     def with_feedback(self, data: Data, rows: Split, held_out: Split, hp: FlightsHyperparameters) -> Data:
-        """All rows fade with their age on the day of the newest that is learned; those that hardly weigh are left out.
+        """Weigh all rows by their age on the day of the newest learned row; rows that hardly weigh are left out.
 
-        So are rows of the recipe's own that are as new as the held-out ones: they may be the same flights.
+        The recipe's own rows that are as new as the held-out ones are left out too: they may be the same flights.
         """
         train = data.train.followed_by(rows)
         assert train.time is not None
         assert rows.time is not None
         assert held_out.time is not None
         weight = _weight((rows.time.max() - train.time) / DAY, hp)
-        kept = (weight >= LEAST_WEIGHT) & (train.time < held_out.time.min())
-        return replace(data, train=replace(train, weight=weight).part(kept), test=held_out)
+        relevant = (weight >= LEAST_WEIGHT) & (train.time < held_out.time.min())
+        return replace(data, train=replace(train, weight=weight).part(relevant), test=held_out)
 
     def timeline(self, data: Data) -> Split:
-        """All of 2013 by scheduled departure."""
+        """Return all of 2013 by scheduled departure."""
         return _split(_year().sort_values("time_hour", kind="stable"), data.inputs, None)
 
     def module(self, hp: FlightsHyperparameters, data: Data) -> nn.Module:
-        """One linear layer, scaling and one-hot inside."""
+        """Build one linear layer, scaling and one-hot inside."""
         return AirTimeRegression(data)
 
     def baselines(self, data: Data) -> Mapping[str, Array]:
-        """The mean air time, and ridge regression on the same features."""
+        """Predict the mean air time, and by ridge regression on the same features."""
         train, test = _features(data.train, data.inputs), _features(data.test, data.inputs)
         models = {"mean": DummyRegressor(), "ridge regression": Ridge()}
         return {name: model.fit(train, data.train.target).predict(test) for name, model in models.items()}
 
 
 def _weight(age: Array, hp: FlightsHyperparameters) -> Array:
-    """FP32, of flights by their age in days."""
+    """Return the FP32 weights of flights by their age in days."""
     return np.asarray(0.5 ** (age / hp.half_life), np.float32)
 
 
 def _year() -> pandas.DataFrame:
-    """Every flight that has an air time, as the file orders them."""
+    """Read the flights that have an air time, in the file's order."""
     path = package_file(*SOURCE)
     check_sha256(path.read_bytes(), SHA256, path)
     columns = ["month", "day", "air_time", "distance", "hour", "carrier", "origin", "dest", "time_hour"]
@@ -136,7 +136,7 @@ def _year() -> pandas.DataFrame:
 
 
 def _inputs(year: pandas.DataFrame) -> tuple[TensorSpec, ...]:
-    """The network of airports is known ahead from the timetable, so the whole year's names are accepted."""
+    """Specify the inputs; the timetable is known ahead, so that the whole year's airports are accepted."""
     names = {column: tuple(sorted(year[column].unique())) for column in ("carrier", "origin", "dest")}
     return (
         TensorSpec("distance", "FP32", unit="miles", range=(1, 12000), description="between the airports"),

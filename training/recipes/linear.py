@@ -21,11 +21,11 @@ from training.recipe import Data, Hyperparameters, Recipe, Split
 
 @dataclass(frozen=True)
 class LinearHyperparameters(Hyperparameters):
-    """Those of every model suffice."""
+    """The common hyperparameters suffice."""
 
 
 class LinearRegressionModel(nn.Module):
-    """y = wx + b."""
+    """The function y = wx + b."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Linear(Recipe[LinearHyperparameters]):
     }
 
     def load(self, hp: LinearHyperparameters, cache: Path) -> Data:
-        """Five points to learn from, a thousand between 0 and 10 to test, the first of which is 6."""
+        """Return five points to learn from, and a thousand between 0 and 10 to test, the first of which is 6."""
         # The tutorial's integers fail in nn.Linear and in MSELoss: they must be float32.
         x = np.arange(1, 6, dtype=np.float32)
         unseen = np.append(np.float32(6), np.linspace(0, 10, 1000, dtype=np.float32))
@@ -65,11 +65,11 @@ class Linear(Recipe[LinearHyperparameters]):
         return Data(Split({"x": x}, 2 * x), Split({"x": unseen}, 2 * unseen), inputs, sha256(points))
 
     def module(self, hp: LinearHyperparameters, data: Data) -> nn.Module:
-        """One ``nn.Linear(1, 1)``."""
+        """Build one ``nn.Linear(1, 1)``."""
         return LinearRegressionModel()
 
     def baselines(self, data: Data) -> Mapping[str, Array]:
-        """The mean of y, and ridge regression."""
+        """Predict the mean of y, and by ridge regression."""
         x, unseen = data.train.inputs["x"][:, None], data.test.inputs["x"][:, None]
         models = {"mean": DummyRegressor(), "ridge regression": Ridge()}
         return {name: model.fit(x, data.train.target).predict(unseen) for name, model in models.items()}

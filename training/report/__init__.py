@@ -1,1 +1,1 @@
-"""One page about one version of a model: how good it is, how sure that is, and where it errs."""
+"""The page about a version of a model: its metrics, their intervals, and its mistakes."""

@@ -1,4 +1,4 @@
-"""The champion measured again, from its archive: the page and the figures that its training left, or should have.
+"""The champion measured again, from its archive: the page and the figures of its training.
 
 python -m training report fashion
 """
@@ -36,7 +36,7 @@ class ModelRow(Row, frozen=True, kw_only=True):
 
 
 class SliceRow(ModelRow, frozen=True, kw_only=True):
-    """The same on a slice of the held-out rows, of which there are ``held_out``; a baseline has no intervals."""
+    """The metrics on a slice of the held-out rows, of which there are ``held_out``; a baseline has no intervals."""
 
     slice: str
     held_out: int | None
@@ -44,15 +44,14 @@ class SliceRow(ModelRow, frozen=True, kw_only=True):
 
 
 class Report(Result, frozen=True, kw_only=True, tag="report"):
-    """How good a champion is.
+    """The evaluation of a champion.
 
     Attributes:
         primary: the metric that decides.
-        parity: as of ``Lineage``.
-        rows: of the model, then of each baseline.
-        slices: of each slice likewise; unset in a former version's.
-        intervals: of the model's metrics.
-        gains: over each baseline.
+        parity: as in ``Lineage``.
+        rows: the model's, then each baseline's.
+        slices: rows for each slice likewise; unset in a former version's.
+        gains: advantage over each baseline.
         calibration: without bins; None without a temperature.
     """
 
@@ -111,12 +110,12 @@ def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> Cha
         output = _output(recipe, contract, engine, data.test)
         watched = None if data.validation is None else _output(recipe, contract, engine, data.validation)
     contract = msgspec.structs.replace(contract, evaluation=evaluate.held_out(recipe, data, output, watched))
-    written = page.write(recipe, contract, data, output, registry.store)
-    return ChampionReport(contract, written, _result(contract, time.monotonic() - started))
+    path = page.write_page(recipe, contract, data, output, registry.store)
+    return ChampionReport(contract, path, _result(contract, time.monotonic() - started))
 
 
 def _by_slice(slices: Sequence[SliceRow]) -> str:
-    """A second table: each part of the held-out rows by itself."""
+    """Return a second table, with each part of the held-out rows by itself."""
     metrics = list(slices[0].figures)
     rows = [
         [
@@ -160,7 +159,7 @@ def _result(contract: ModelContract, seconds: float) -> Report:
 
 
 def _slice(model: str, name: str, part: Evaluation) -> list[SliceRow]:
-    """The rows of one slice: the model's, with intervals, then the baselines'."""
+    """Return the rows of one slice: the model's, with intervals, then the baselines'."""
     return [
         SliceRow(
             slice=name,

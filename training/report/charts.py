@@ -12,14 +12,14 @@ from training.figures.svg import LINE, QUIET, SERIES, Chart, drawing
 from training.statistics.calibration import reliability, scaled
 
 NAMED = 4  # classes that have a colour and a name in one chart
-POINTS = 150  # of a curve, at most
-MAGNITUDES = 20  # from the smallest to the largest loss, from which on its axis is logarithmic
-FEWEST = 10  # rows of a bin that is shown: fewer say nothing
-DOTS = 700  # rows of a scatter plot, at most
+POINTS = 150  # most points of a curve
+MAGNITUDES = 20  # ratio of the largest to the smallest loss above which its axis is logarithmic
+FEWEST = 10  # least rows of a bin that is shown: fewer say nothing
+DOTS = 700  # most rows of a scatter plot
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """Loss, accuracy, gradient and learning rate by epoch, as far as they were recorded."""
+    """Chart loss, accuracy, gradient and learning rate by epoch, as far as they were recorded."""
     panels: dict[str, dict[str, str]] = {
         "Loss": {"loss": "training", "val_loss": "validation"},
         "Validation accuracy": {"val_accuracy": ""},
@@ -46,7 +46,7 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> list[Chart]:
 
 
 def roc(output: Array, target: Array, labels: Sequence[str]) -> Chart:
-    """The receiver operating characteristic of each class against the others."""
+    """Chart the receiver operating characteristic of each class against the others."""
 
     def curve(truth: Array, scores: Array) -> tuple[Array, Array, float]:
         false, true, _ = roc_curve(truth, scores)
@@ -57,7 +57,7 @@ def roc(output: Array, target: Array, labels: Sequence[str]) -> Chart:
 
 
 def precision_recall(output: Array, target: Array, labels: Sequence[str]) -> Chart:
-    """Precision and recall of each class, over all thresholds."""
+    """Chart precision and recall of each class, over all thresholds."""
 
     def curve(truth: Array, scores: Array) -> tuple[Array, Array, float]:
         precision, recall, _ = precision_recall_curve(truth, scores)
@@ -68,7 +68,7 @@ def precision_recall(output: Array, target: Array, labels: Sequence[str]) -> Cha
 
 
 def reliability_diagram(probabilities: Array, target: Array, temperature: float | None) -> Chart:
-    """Accuracy by confidence, as served and as the temperature would make it."""
+    """Chart accuracy by confidence, as served and with the temperature."""
     lines = {"as served": probabilities}
     if temperature is not None:
         lines[f"with temperature {temperature:.2f}"] = scaled(probabilities, temperature)
@@ -88,20 +88,20 @@ def reliability_diagram(probabilities: Array, target: Array, temperature: float 
 
 
 def residuals(output: Array, target: Array, unit: str) -> list[Chart]:
-    """Answer against truth, error against answer, and how errors are distributed."""
+    """Chart answer against truth, error against answer, and the distribution of errors."""
     error = output.astype(np.float64) - target
     rows = np.random.default_rng(0).permutation(len(error))[:DOTS]
     suffix = f", {unit}" if unit else ""
     low, middle, high = np.quantile(error, [0.05, 0.5, 0.95])
     spread = f"half of the errors are below {middle:.3g}, nine in ten between {low:.3g} and {high:.3g}{suffix}"
     dots: dict[str, Any] = {"s": 6, "color": SERIES[0], "alpha": 0.4, "linewidths": 0}
-    of = f"of {len(rows):,} of {len(error):,} held-out rows"
+    sample = f"of {len(rows):,} of {len(error):,} held-out rows"
     labels = {"xlabel": f"truth{suffix}", "ylabel": f"answer{suffix}"}
-    with drawing("Answer and truth", f"Answers and truths {of}; {spread}.", **labels) as first:
+    with drawing("Answer and truth", f"Answers and truths {sample}; {spread}.", **labels) as first:
         first.axes.plot([target.min(), target.max()], [target.min(), target.max()], "--", color=QUIET)
         first.axes.scatter(target[rows], output[rows], **dots)
     labels = {"xlabel": f"answer{suffix}", "ylabel": f"answer − truth{suffix}"}
-    with drawing("Residuals", f"Errors by answer {of}; {spread}.", **labels) as second:
+    with drawing("Residuals", f"Errors by answer {sample}; {spread}.", **labels) as second:
         second.axes.axhline(0, color=QUIET, linestyle="--")
         second.axes.scatter(output[rows], error[rows], **dots)
     labels = {"xlabel": f"answer − truth{suffix}", "ylabel": "rows"}
@@ -111,7 +111,7 @@ def residuals(output: Array, target: Array, unit: str) -> list[Chart]:
 
 
 class Curves(NamedTuple):
-    """A kind of curves: what their area measures, and the curve and the area of a class by truth and score."""
+    """A kind of curves: the measure of their area, and a function of truth and score to curve and area."""
 
     title: str
     measure: str
@@ -120,7 +120,7 @@ class Curves(NamedTuple):
 
 
 def _one_against_others(kind: Curves, output: Array, target: Array, labels: Sequence[str]) -> Chart:
-    """Draw a curve for each class that is there; those with the smallest areas have a colour and a name."""
+    """Draw a curve for each class with rows; those with the smallest areas have a colour and a name."""
     title, measure, curve, axes = kind
     there = [k for k in range(len(labels)) if 0 < (target == k).sum() < len(target)]
     curves = sorted(((*curve(target == k, output[:, k]), labels[k]) for k in there), key=lambda drawn: drawn[2])
@@ -128,10 +128,10 @@ def _one_against_others(kind: Curves, output: Array, target: Array, labels: Sequ
     more = ", the smallest" if len(curves) > 2 * NAMED else ""
     with drawing(title, f"{title} of each class against the others; {measure}{more}: {areas}.", **axes) as chart:
         for i, (x, y, area, label) in reversed(list(enumerate(curves))):
-            kept = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))
+            points = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))
             named = i < NAMED
             colour, name = (SERIES[i], f"{label} {area:.3f}") if named else (QUIET, None)
-            chart.axes.plot(x[kept], y[kept], color=colour, label=name, linewidth=1.6 if named else 0.8)
+            chart.axes.plot(x[points], y[points], color=colour, label=name, linewidth=1.6 if named else 0.8)
         if len(curves) > NAMED:
             chart.axes.plot([], [], color=QUIET, label="the other classes")
     return chart.chart

@@ -1,4 +1,4 @@
-"""The held-out rows that a model is most wrong about, with what it was given."""
+"""The held-out rows that a model is most wrong about, with its inputs."""
 
 from dataclasses import dataclass, field
 
@@ -8,20 +8,18 @@ from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.formats.pictures import png_address
 from training.recipe import Split
 
-LONGEST = 400  # characters of a text that are shown
+LONGEST = 400  # most characters of a text that are shown
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One row.
+    """A wrong answer.
 
     Attributes:
-        row: its index among the held-out rows.
-        truth: what would have been right.
-        answer: what the model said.
-        size: how wrong: the error of a regression, the probability of the truth in a classification.
-        values: what it was given, by the input's name, as text.
-        pictures: what it was given, by the input's name, as ``data:`` addresses of PNG pictures.
+        row: index among the held-out rows.
+        size: the error of a regression, the probability of the truth in a classification.
+        values: inputs by name, as text.
+        pictures: inputs by name, as ``data:`` addresses of PNG pictures.
     """
 
     row: int
@@ -33,16 +31,15 @@ class Mistake:
 
 
 def worst(contract: ModelContract, split: Split, output: Array, pictures: bool, most: int = 12) -> list[Mistake]:
-    """The worst mistakes, the worst first.
+    """Return the worst mistakes, the worst first.
 
     Args:
-        contract: names inputs and labels.
         output: the model's, for these rows.
         pictures: whether an array of bytes is a picture.
 
     Returns:
-        Of a regression the largest errors; of a classification, among the wrong answers, those that gave the truth the
-        smallest probability.
+        The largest errors of a regression; the wrong answers of a classification that gave the truth the smallest
+        probability.
     """
     rows = np.arange(len(split))
     if contract.task == "classification":

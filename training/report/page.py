@@ -1,4 +1,4 @@
-"""The page: everything that is known of one version's quality, in one file that opens offline."""
+"""The page about a version's quality, in one file that opens offline."""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,17 @@ from training.recipe import Data, Recipe
 from training.report import charts
 from training.report.mistakes import worst
 
-FOLDER = "reports"  # in the model store
+FOLDER = "reports"  # a folder in the model store
 TEMPLATE = Path(__file__).with_name("page.html")
-CLASSES = 30  # of a confusion matrix that is shown, at most
-PAIRS = 5  # of classes that are confused, shown in words
+CLASSES = 30  # most classes of a confusion matrix that is shown
+PAIRS = 5  # pairs of confused classes that are shown in words
 
 
-def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array, store: Path) -> Path:
+def write_page(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array, store: Path) -> Path:
     """Write the page of one version into the model store, ``reports/MODEL-VERSION.html``.
 
     Args:
-        data: that it was evaluated on.
-        output: of the served module for ``data.test``.
+        output: the served module's for ``data.test``.
     """
     path = store / FOLDER / f"{contract.name}-{contract.version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +34,7 @@ def write(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arra
 
 
 def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array) -> str:
-    """The page as HTML; see ``write`` for the arguments."""
+    """Render the page as HTML; arguments as for ``write_page``."""
     evaluation = contract.evaluation
     lineage = msgspec.to_builtins(contract.lineage)
     lineage.pop("history", None)
@@ -69,7 +68,7 @@ def _quality(contract: ModelContract, data: Data, output: Array) -> list[Chart]:
 
 
 def _confused(confusion: list[list[int]], labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The commonest confusions: of how many rows of a class another was said."""
+    """Return the commonest confusions: count and share of a class's rows that were answered with another."""
     pairs: list[dict[str, Any]] = [
         {"truth": labels[i], "answer": labels[j], "rows": count, "share": count / sum(row)}
         for i, row in enumerate(confusion)

@@ -1,4 +1,4 @@
-"""What a training ends with on the terminal: metrics beside the baselines', by slice and per class."""
+"""The result of a training on the terminal: metrics beside the baselines', by slice and per class."""
 
 import msgspec
 from rich.console import Console
@@ -9,7 +9,7 @@ from training.packaging.registration import Result
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Print the tables of one training and what became of its version."""
+    """Print the tables of one training and the state of its version."""
     contract = result.contract
     evaluation = contract.evaluation
     unit = contract.outputs[0].unit

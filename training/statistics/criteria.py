@@ -1,4 +1,4 @@
-"""What decides between two versions; apart from what measures it, so that a reader of figures need not load torch."""
+"""The metric that decides between two versions; apart from its measurement, so that readers need not load torch."""
 
 import math
 
@@ -7,8 +7,7 @@ import msgspec
 from handlers.contract import Task
 from handlers.contract.model_card import Decides, Evaluation
 
-# The metric of each task, and whether more of it is better.
-PRIMARY: dict[str, tuple[str, bool]] = {
+PRIMARY: dict[str, tuple[str, bool]] = {  # the metric of each task, and whether more of it is better
     "regression": ("rmse", False),
     "classification": ("accuracy", True),
     "generation": ("perplexity", False),
@@ -18,17 +17,17 @@ METRICS = ("rmse", "mae", "perplexity", "accuracy", "precision", "recall", "f1",
 
 
 class Criterion(Decides, frozen=True):
-    """The metric that decides which of two versions is better; a recipe names one where its task's does not do.
+    """The metric that decides which of two versions is better; a recipe names one where its task's does not fit.
 
-    Of rare events accuracy decides for the model that never finds one: 99.0 % against 98.2 % for the one that finds all
-    of ten in a thousand, with twenty false alarms.
+    Accuracy does not fit rare events, ten in a thousand. A model that never finds one has 99.0 %, a model that finds
+    all of them with twenty false alarms 98.0 %.
 
     Attributes:
-        metric: of a regression ``rmse`` or ``mae``; of a classification ``accuracy``, ``precision``, ``recall``, ``f1``
-            or ``auc``, the mean over the classes or of one label, ``recall_at_precision``, or ``cost``.
-        label: the class that is meant; empty for the mean over all.
-        precision: that an answer must have at least, of ``recall_at_precision``.
-        costs: of ``cost``, a row for each true class, a column for each answer, in the order of the labels.
+        metric: ``rmse`` or ``mae`` for a regression. For a classification ``accuracy``, ``recall_at_precision``,
+            ``cost``, or ``precision``, ``recall``, ``f1`` or ``auc``, of one label or the mean over the classes.
+        label: the class that counts; empty for the mean over all.
+        precision: least precision of ``recall_at_precision``.
+        costs: matrix of ``cost``, a row for each true class, a column for each answer, in the order of the labels.
     """
 
     def __post_init__(self) -> None:
@@ -41,14 +40,14 @@ class Criterion(Decides, frozen=True):
 
     @property
     def name(self) -> str:
-        """Of the metric among those of an evaluation."""
+        """Name of the metric in an evaluation."""
         if self.metric == "recall_at_precision":
             return f"recall of {self.label} at precision {self.precision:g}"
         return f"{self.metric} of {self.label}" if self.label else self.metric
 
     @property
     def more(self) -> bool:
-        """Whether more of it is better."""
+        """Tell whether more of it is better."""
         return more_is_better(self.metric)
 
 
@@ -58,20 +57,20 @@ def more_is_better(metric: str) -> bool:
 
 
 def criterion_of(task: Task, evaluation: Evaluation) -> Criterion:
-    """Return what decides between versions by an evaluation: what its recipe named, else the task's metric."""
+    """Return the metric that decides by an evaluation: the one that its recipe named, else the task's."""
     named = evaluation.criterion
     return Criterion(PRIMARY[task][0]) if named is None else Criterion(*msgspec.structs.astuple(named))
 
 
 def is_better(task: Task, challenger: Evaluation, champion: Evaluation) -> bool:
-    """Whether one evaluation is at least as good as another in the metric that decides; never where one lacks it."""
+    """Tell whether the challenger is at least as good in the metric that decides; never where one lacks it."""
     by = criterion_of(task, challenger)
     a, b = (_value(evaluation, by) for evaluation in (challenger, champion))
     return a is not None and b is not None and (a >= b if by.more else a <= b)
 
 
 def deciding(task: Task, evaluation: Evaluation) -> float | None:
-    """The metric that decides, of an evaluation; None where its rows did not tell it."""
+    """Return the value of the metric that decides; None where the rows of the evaluation did not tell it."""
     return _value(evaluation, criterion_of(task, evaluation))
 
 

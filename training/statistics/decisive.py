@@ -1,4 +1,4 @@
-"""The metric that decides, of rows that count more or less: once for each draw of a bootstrap."""
+"""The metric that decides, on weighted rows: once for each draw of a bootstrap."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,13 +15,12 @@ ERRORS_OF_VALUES = ("rmse", "mae")
 
 @dataclass(frozen=True)
 class Scoring:
-    """How a model's answers are scored.
+    """The metrics of a model's answers.
 
     Attributes:
-        task: of the model.
         labels: class names of a classification, in the order of the output.
-        decides: the metric that decides; None: the task's.
-        own: more metrics of an output and a target.
+        decides: the metric that decides; None for the task's.
+        own: function of output and target to more metrics.
     """
 
     task: Task
@@ -43,7 +42,7 @@ class Scoring:
 
     @property
     def key(self) -> str:
-        """A digest of the metric that decides; empty where it is the task's, as it was before a recipe named one."""
+        """Digest of the metric that decides; empty where it is the task's, as before recipes could name one."""
         if self.criterion == Criterion(PRIMARY[self.task][0]):
             return ""
         return hashlib.sha256(msgspec.json.encode(self.criterion)).hexdigest()[:16]
@@ -56,8 +55,8 @@ class Scoring:
         """Check that rows tell the metric that decides.
 
         Args:
-            target: their truth.
-            rows: what they are called, such as ``held-out``.
+            target: the rows' truth.
+            rows: the rows' name, such as ``held-out``.
 
         Raises:
             ValueError: they do not, such as an AUC where all have the same label.
@@ -72,11 +71,10 @@ def score(by: Criterion, labels: tuple[str, ...], output: Array, target: Array, 
     """Measure a model.
 
     Args:
-        by: the metric.
         labels: class names of a classification, in the order of the output.
         output: ``(n,)`` values of a regression, ``(n, classes)`` probabilities of a classification.
         target: ``(n,)`` values, or class indices.
-        weights: ``(draws, n)`` how often each row counts.
+        weights: ``(draws, n)`` count of each row.
 
     Returns:
         ``(draws,)``, NaN where the rows of a draw do not tell it.
@@ -97,7 +95,7 @@ def score(by: Criterion, labels: tuple[str, ...], output: Array, target: Array, 
 
 
 def value(by: Criterion, labels: tuple[str, ...], output: Array, target: Array) -> float:
-    """Measure rows that count once each; arguments as of ``score``."""
+    """Measure rows that count once each; arguments as for ``score``."""
     return float(score(by, labels, output, target, np.ones((1, len(target))))[0])
 
 
@@ -117,7 +115,7 @@ def _of_class(by: Criterion, k: int, output: Array, answer: Array, target: Array
 
 
 def _auc(scores: Array, positive: Array, weights: Array) -> Array:
-    """The share of pairs of a positive and a negative row in the right order; equal scores count half."""
+    """Return the share of pairs of a positive and a negative row in the right order; equal scores count half."""
     _, places = np.unique(scores, return_inverse=True)
     above, below = (_by_score(places, weights * members) for members in (positive, ~positive))
     under = np.cumsum(below, 1) - below / 2
@@ -126,7 +124,7 @@ def _auc(scores: Array, positive: Array, weights: Array) -> Array:
 
 
 def _recall_at(scores: Array, positive: Array, weights: Array, precision: float) -> Array:
-    """The most recall of any threshold on the score whose precision is high enough; 0 where none is."""
+    """Return the highest recall of a threshold on the score whose precision is high enough; 0 without such."""
     _, places = np.unique(-scores, return_inverse=True)
     hits, false = (np.cumsum(_by_score(places, weights * members), 1) for members in (positive, ~positive))
     with np.errstate(invalid="ignore"):
@@ -136,7 +134,7 @@ def _recall_at(scores: Array, positive: Array, weights: Array, precision: float)
 
 
 def _by_score(places: Array, weights: Array) -> Array:
-    """The sums of the weights of equal scores: ``(draws, scores)``."""
+    """Sum the weights of equal scores: ``(draws, scores)``."""
     order = np.argsort(places, kind="stable")
     starts = np.flatnonzero(np.diff(places[order], prepend=-1))
     return np.asarray(np.add.reduceat(weights[:, order], starts, axis=1))

@@ -1,8 +1,10 @@
-"""A distribution in a few numbers, and how far some rows are from it.
+"""A distribution in a few numbers, and the distance of rows from it.
 
-How far is told twice. The distance decides: of numbers the largest gap between the two cumulative shares, the statistic
-of Kolmogorov and Smirnov; of categories the distance of Jensen and Shannon with logarithms to base 2. Both lie between
-0, the same, and 1, nothing in common. The population stability index, PSI, is what many are used to.
+There are two measures:
+
+- **the distance** decides, between 0, the same, and 1, nothing in common: for numbers the statistic of Kolmogorov and
+  Smirnov, the largest gap between the cumulative shares; for categories the distance of Jensen and Shannon, base 2;
+- **the population stability index**, PSI, is the one that many are used to.
 """
 
 from collections.abc import Sequence
@@ -15,32 +17,31 @@ from handlers.contract import Array
 from handlers.contract.model_card import Summary
 
 QUANTILES = 257  # evenly spaced, both ends included
-BINS = 10  # of a PSI of numbers, as many as the quantiles tell apart
-CHANCES = 2000  # draws of what chance does to categories
+BINS = 10  # bins of a PSI of numbers, as many as the quantiles tell apart
+CHANCES = 2000  # draws for the chance distance of categories
 
 
 def of_numbers(values: Array) -> Summary:
-    """The quantiles of some numbers."""
+    """Summarize numbers by their quantiles."""
     quantiles = np.quantile(values.astype(np.float64), np.linspace(0, 1, QUANTILES))
     return Summary(quantiles=[float(f"{value:.6g}") for value in quantiles])
 
 
 def of_categories(indices: Array, names: Sequence[str]) -> Summary:
-    """The count of each category, from their indices."""
+    """Summarize categories by their counts, from their indices."""
     counts = np.bincount(indices, minlength=len(names))
     return Summary(counts={name: int(count) for name, count in zip(names, counts, strict=True)})
 
 
 def name_of(summary: Summary) -> str:
-    """The short name of the distance: ``ks`` or ``js``."""
+    """Return the short name of the distance: ``ks`` or ``js``."""
     return "js" if summary.quantiles is None else "ks"
 
 
 def distance(summary: Summary, values: Array) -> float:
-    """How far some rows are from a summary.
+    """Measure the distance of rows from a summary.
 
     Args:
-        summary: of ``of_numbers`` or ``of_categories``.
         values: ``(n,)`` numbers, or indices of categories; one past the last is a category that the summary lacks.
     """
     if summary.quantiles is not None:
@@ -53,10 +54,10 @@ def distance(summary: Summary, values: Array) -> float:
 
 
 def psi(summary: Summary, values: Array) -> float:
-    """The population stability index; arguments as of ``distance``.
+    """Return the population stability index; arguments as for ``distance``.
 
-    Numbers are counted between the summary's deciles. Half a row is added to each bin, so that an empty one is no
-    infinite surprise.
+    Numbers are counted between the summary's deciles. Half a row is added to each bin, so that an empty one gives no
+    infinite index.
     """
     if summary.quantiles is not None:
         quantiles = summary.numbers
@@ -70,20 +71,20 @@ def psi(summary: Summary, values: Array) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def chance_p(summary: Summary, values: Array, known: int) -> float:
-    """Return how probable a distance at least as large is if all rows were drawn independently from one distribution.
+def chance_p(summary: Summary, values: Array, reference_rows: int) -> float:
+    """Return the probability of a distance at least as large if all rows came independently from one distribution.
 
-    Of numbers by Kolmogorov's distribution, which is too large where values are tied, of categories by draws of both
-    samples from what they are together, so that a category that one row of thousands has is no surprise.
+    For numbers it is Kolmogorov's, which is too large where values are tied. For categories both samples are drawn
+    from the pooled counts, so that a category that one row of thousands has is no surprise.
 
     Args:
-        summary: of the reference.
-        values: of the window.
-        known: rows of the reference.
+        summary: the reference's.
+        values: the window's.
     """
     observed = distance(summary, values)
     if summary.quantiles is not None:
-        return float(stats.kstwo.sf(observed, max(1, round(len(values) * known / (len(values) + known)))))
+        effective = round(len(values) * reference_rows / (len(values) + reference_rows))
+        return float(stats.kstwo.sf(observed, max(1, effective)))
     counts = _counts(summary, values)
     pooled = sum(counts) / sum(count.sum() for count in counts)
     chance = np.random.default_rng(0)

@@ -1,8 +1,8 @@
-"""How sure a held-out metric is: intervals by the bootstrap (Efron 1979) over the rows that happened to be held out.
+"""Intervals of held-out metrics by the bootstrap (Efron 1979) over the rows that happened to be held out.
 
 Rows with times are drawn in blocks of time (Künsch 1989): the flights of a windy day are one mishap, not nine hundred.
-Shares, such as an accuracy, are never told to be surer than as many independent rows would make them: of 200 right
-answers to 200 rows the bootstrap says 100 % to 100 %, Wilson's interval 98.1 % to 100 %.
+The interval of a share, such as an accuracy, is never narrower than that of as many independent rows. For 200 right
+answers to 200 rows the bootstrap gives 100 % to 100 %, Wilson's interval 98.1 % to 100 %.
 """
 
 import math
@@ -17,15 +17,15 @@ from handlers.contract import Array
 from training.statistics.decisive import Scoring, score
 
 RESAMPLES = 1000
-AT_ONCE = 100  # resamples that are scored together: each has a number a row
+AT_ONCE = 100  # resamples that are scored together: each takes a number a row
 DAY = 86_400.0  # seconds
 FEWEST_BLOCKS = 10
 LEVEL = 0.95  # share of the resamples whose metric lies in the interval
-Measure = Callable[[Array], dict[str, float]]  # of the rows with these indices
+Measure = Callable[[Array], dict[str, float]]  # indices of rows to metrics
 
 
 class Margin(NamedTuple):
-    """How much better a model is than a baseline on the same rows, and the ends of its interval."""
+    """A model's advantage over a baseline on the same rows, and the ends of its interval."""
 
     value: float
     low: float
@@ -33,11 +33,11 @@ class Margin(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """How sure metrics are.
+    """The intervals of metrics.
 
     Attributes:
         intervals: lowest and highest value of each metric.
-        gains: for each baseline how much better the model is in the metric that decides: above 0 it beats the baseline.
+        gains: advantage over each baseline in the metric that decides; above 0 the model beats the baseline.
     """
 
     intervals: dict[str, tuple[float, float]]
@@ -47,17 +47,16 @@ class Bootstrap(NamedTuple):
 def bootstrap(
     scoring: Scoring, output: Array, target: Array, baselines: Mapping[str, Array], times: Array | None = None
 ) -> Bootstrap:
-    """Measure a model on rows drawn anew, with replacement, again and again.
+    """Measure a model on many resamples of the rows.
 
     Args:
-        scoring: names the metrics.
         output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
         target: ``(n,)`` values or class indices.
         baselines: name to output of the same form.
-        times: ``(n,)`` of the rows in seconds since the epoch; None where the order says nothing.
+        times: ``(n,)`` seconds since the epoch; None where the order says nothing.
 
     Returns:
-        What the rows do not tell, such as an AUC where they have one label only, is left out.
+        Without the metrics that the rows do not tell, such as an AUC where they have one label only.
     """
     by, n, classifies = scoring.criterion, len(target), scoring.task == "classification"
     measure = (_classification if classifies else _regression)(output, target)
@@ -82,7 +81,7 @@ def bootstrap(
 
 
 def _draws(rows: int, blocks: list[Array] | None) -> Iterator[Array]:
-    """The rows of each resample, the same at every call."""
+    """Yield the rows of each resample, the same at every call."""
     random = np.random.default_rng(0)
     for _ in range(RESAMPLES):
         if blocks is None:
@@ -92,7 +91,7 @@ def _draws(rows: int, blocks: list[Array] | None) -> Iterator[Array]:
 
 
 def _scores(scoring: Scoring, output: Array, target: Array, blocks: list[Array] | None) -> Array:
-    """The metric that decides of all rows, then of each resample."""
+    """Return the metric that decides on all rows, then on each resample."""
     n = len(target)
     counts = chain([np.ones(n)], (np.bincount(rows, minlength=n).astype(np.float64) for rows in _draws(n, blocks)))
     scores = []
@@ -102,7 +101,7 @@ def _scores(scoring: Scoring, output: Array, target: Array, blocks: list[Array] 
 
 
 def blocks_of_time(times: Array) -> list[Array]:
-    """The places of the rows of each block: of each day; of fewer than ten days, of each tenth of the time."""
+    """Return the places of each block's rows: a block is a day, or with fewer than ten days a tenth of the time."""
     since = times - times.min()
     length = min(DAY, max(float(since.max()) / FEWEST_BLOCKS, 1e-9))
     block = np.minimum(since // length, max(FEWEST_BLOCKS, np.ceil(since.max() / length)) - 1).astype(np.int64)
@@ -111,9 +110,9 @@ def blocks_of_time(times: Array) -> list[Array]:
 
 
 def expanded(outside: float, blocks: int) -> float:
-    """The share outside of one end of an interval of percentiles, moved out as Student's distribution is wider.
+    """Lower the share outside one end of a percentile interval, as Student's distribution of ``blocks`` is wider.
 
-    For so many blocks (Hesterberg 2015, What Teachers Should Know About the Bootstrap, "expanded percentile").
+    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, "expanded percentile".
     """
     if blocks < 2:
         return outside
@@ -121,7 +120,7 @@ def expanded(outside: float, blocks: int) -> float:
 
 
 def wilson(share: Array, rows: Array) -> tuple[Array, Array]:
-    """Wilson's interval (1927) of shares of so many rows; of no rows it is everything from 0 to 1."""
+    """Return Wilson's interval (1927) of shares; without rows it is everything from 0 to 1."""
     z = float(stats.norm.isf((1 - LEVEL) / 2))
     some = np.maximum(rows, 1e-9)
     middle = (share + z**2 / (2 * some)) / (1 + z**2 / some)
@@ -130,9 +129,9 @@ def wilson(share: Array, rows: Array) -> tuple[Array, Array]:
 
 
 def of_shares(counts: Array) -> dict[str, tuple[float, float]]:
-    """The interval of each metric of a confusion matrix, if its rows were independent.
+    """Return the interval of each metric of a confusion matrix, if its rows were independent.
 
-    Of a mean over classes the ends are put together from those of the classes (MOVER, Zou and Donner 2008).
+    The ends for a mean over classes combine those of the classes (MOVER, Zou and Donner 2008).
 
     Args:
         counts: ``(classes, classes)``, a row for each true class, a column for each answer.
@@ -148,14 +147,12 @@ def of_shares(counts: Array) -> dict[str, tuple[float, float]]:
 def wider(
     name: str, low: float, high: float, shares: Mapping[str, tuple[float, float]], rows: int
 ) -> tuple[float, float]:
-    """An interval of a share by the bootstrap, widened to what as many independent rows would give.
+    """Widen the bootstrap's interval of a share to that of as many independent rows.
 
     Args:
-        name: of the metric.
-        low: end of the bootstrap's interval.
-        high: the other end.
-        shares: as ``of_shares`` gives them; another metric is widened only where no resample differs at all.
-        rows: of a metric that is not among them.
+        name: the metric's.
+        shares: as ``of_shares`` returns them; another metric is widened only where no resample differs at all.
+        rows: number of rows, for a metric that is not in ``shares``.
     """
     if name in shares:
         ends = shares[name]
@@ -169,7 +166,7 @@ def wider(
 def _mover(right: Array, rows: Array) -> tuple[float, float]:
     share = right / np.maximum(rows, 1)
     low, high = wilson(share, rows)
-    there = rows > 0  # what never was answered, or never was there, counts 0, as in the metric
+    there = rows > 0  # a class that is never answered, or has no rows, counts 0, as in the metric
     down, up = (np.sqrt((((end - share) * there) ** 2).sum()) / len(rows) for end in (low, high))
     return float(max(0.0, share.mean() - down)), float(min(1.0, share.mean() + up))
 
@@ -180,7 +177,7 @@ def _confusion(output: Array, target: Array) -> Array:
 
 
 def _interval(values: list[float], outside: float) -> tuple[float, float] | None:
-    finite = [value for value in values if math.isfinite(value)]  # without those of resamples that lack a class
+    finite = [value for value in values if math.isfinite(value)]  # resamples that lack a class have none
     if not finite:
         return None
     low, high = np.quantile(finite, [outside, 1 - outside])
@@ -216,7 +213,7 @@ def _classification(output: Array, target: Array) -> Measure:
 
 
 def of_confusion(counts: Array) -> dict[str, Array]:
-    """Accuracy, and the means of precision, recall and F1 over the classes that are there, of each confusion matrix.
+    """Return accuracy, and precision, recall and F1 as means over the classes with rows or answers, of each matrix.
 
     Args:
         counts: ``(…, classes, classes)``, a row for each true class, a column for each answer.
@@ -234,11 +231,11 @@ def of_confusion(counts: Array) -> dict[str, Array]:
 
 
 def auc_with_influence(output: Array, target: Array) -> tuple[float, Array]:
-    """The mean AUC over the classes, and what each row adds to it when it is drawn once more.
+    """Return the mean AUC over the classes, and each row's addition to it when the row is drawn once more.
 
-    To first order, as in DeLong et al. 1988: sorting every resample anew would take a hundred times as long.
+    The addition is of first order, as in DeLong et al. 1988: sorting every resample would take a hundred times as long.
     """
-    from sklearn.metrics import roc_auc_score  # half a second, which a monitor need not take before it serves
+    from sklearn.metrics import roc_auc_score  # takes half a second, which a monitor need not wait before it serves
 
     areas, total = [], np.zeros(len(target))
     for k, scores in enumerate(output.T):
@@ -254,6 +251,6 @@ def auc_with_influence(output: Array, target: Array) -> tuple[float, Array]:
 
 
 def _share_below(ordered: Array, scores: Array) -> Array:
-    """The share of ordered values that each score exceeds; equal ones count half."""
+    """Return the share of ordered values that each score exceeds; equal ones count half."""
     below: Array = (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / 2
     return below / len(ordered)

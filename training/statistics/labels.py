@@ -1,4 +1,4 @@
-"""What a label of a model must be: checked when feedback arrives, and when it is learned from."""
+"""The validity of a model's labels: checked when feedback arrives, and when it is learned from."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import numpy as np
 from handlers.contract import ModelContract
 from handlers.formats.suggestions import closest_names
 
-LARGEST = 1e100  # of a label or an answer: sums of squares of millions of them are still numbers
-SPANS = 10  # of the known labels, that one to come may lie outside of them on either side
+LARGEST = 1e100  # size of a label or an answer: sums of squares of millions of them are still finite
+SPANS = 10  # a label to come may lie this many spans of the known ones outside of them, on either side
 
 
 def label_fault(contract: ModelContract, label: Any) -> str | None:
-    """What would be right instead of a label; None if it is."""
+    """Describe the labels that would be right instead; None if the label is."""
     if contract.task == "classification":
         if label in contract.labels:
             return None
@@ -25,10 +25,9 @@ def label_fault(contract: ModelContract, label: Any) -> str | None:
 
 
 def label_range(contract: ModelContract) -> tuple[float, float] | None:
-    """Return the smallest and largest label that a regression accepts; None where nothing tells.
+    """Return the smallest and largest label that a regression accepts; None where they are unknown.
 
-    An archive of a former version has none in its contract: its known answers and errors tell about where its labels
-    were.
+    The contract of a former version's archive lacks them: they are estimated from its reference answers and errors.
     """
     if contract.task != "regression" or contract.label_range:
         return contract.label_range
@@ -40,10 +39,9 @@ def label_range(contract: ModelContract) -> tuple[float, float] | None:
 
 
 def widened(low: float, high: float) -> tuple[float, float] | None:
-    """Return a range with ten times its span on both sides: what no label is, rather than what each one was.
+    """Widen a range by ten times its span on both sides; None where the span is 0 or no finite number.
 
-    The world may move on, so the bounds are far; they keep out what would drown every other row, such as 1e300.
-    None where the span is no finite number or 0, which tells nothing of labels to come.
+    The world may move on, so the bounds are far. They keep out labels that would drown every other row, such as 1e300.
     """
     span = high - low
     if not 0 < span <= float(np.finfo(np.float32).max) / (2 * SPANS):
@@ -52,5 +50,5 @@ def widened(low: float, high: float) -> tuple[float, float] | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number that can be measured with; JSON's true and false are none."""
+    """Tell whether a value is a number that metrics can take; JSON's true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -1,4 +1,4 @@
-"""What there is of two versions alike, told apart by name; by itself, since what compares versions loads scipy."""
+"""The same thing of two versions, by name; apart from comparisons, since these load scipy."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -8,11 +8,11 @@ R = TypeVar("R")
 
 
 class Pair(NamedTuple, Generic[T]):
-    """The same of the version that is served and of the one that may take its place."""
+    """A value for the version that is served, and one for the version that may take its place."""
 
     champion: T
     challenger: T
 
     def map(self, function: Callable[[T], R]) -> "Pair[R]":
-        """Return what a function makes of each."""
+        """Apply a function to both."""
         return Pair(function(self.champion), function(self.challenger))

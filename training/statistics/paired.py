@@ -1,6 +1,6 @@
-"""Two models on the same rows: how much less one errs than the other, and in which slices it errs more, beyond chance.
+"""Two models on the same rows: the gain in error, and the slices whose error rises beyond chance.
 
-Every comparison draws the same blocks of time for both models, so that what is hard for both cancels out.
+Every comparison draws the same blocks of time for both models, so that the difficulty of rows cancels out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,20 @@ from training.statistics.bootstrap import blocks_of, draws_of
 from training.statistics.intervals import expanded
 from training.statistics.pair import Pair
 
-AT_ONCE = 100  # draws that are measured together: their weights are a number a row
-LEAST_GAIN = -1.0  # a lower one is told as this: twice the error or more
+AT_ONCE = 100  # draws that are measured together: each takes a number a row
+LEAST_GAIN = -1.0  # a lower gain counts as this: twice the error or more
 
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What each row costs each model.
+    """The loss of each row by each model.
 
     Attributes:
         champion: ``(n,)`` in order of time: squared differences of a regression, 1 for each wrong answer of a
-            classification, 0 for a right one.
-        challenger: the same of the other model.
-        rooted: whether the error of some rows is the root of their mean loss, as RMSE is, else their mean loss.
-        measure: what decides, where that is no mean of losses, such as an AUC: of ``(draws, n)``, how often each row
-            counts, the ``(draws, 2)`` errors of champion and challenger, NaN where a draw's rows do not tell them.
+            classification, 0 for a right one; likewise ``challenger``.
+        rooted: whether the error is the root of the mean loss, as RMSE is, else the mean loss.
+        measure: function of ``(draws, n)`` counts of the rows to ``(draws, 2)`` errors of champion and challenger, NaN
+            where a draw's rows do not tell them; for an error that is no mean of losses, such as an AUC.
     """
 
     champion: Array
@@ -38,11 +37,11 @@ class Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """How much lower the challenger's error is, as a share of the champion's; below 0 it is higher.
+    """The reduction of the champion's error by the challenger, as a share; below 0 the error is higher.
 
     Attributes:
-        low: end of the one-sided interval: with the given confidence the gain is over it.
-        high: with the same confidence the gain is under it.
+        low: end of the one-sided interval: the gain is above it with the chosen confidence.
+        high: the gain is below it with the same confidence.
     """
 
     champion: float
@@ -52,7 +51,7 @@ class Gain:
 
     @property
     def value(self) -> float:
-        """Of the rows as they are."""
+        """Gain on the rows as they are."""
         return float(_gain(Pair(np.array([self.champion]), np.array([self.challenger])))[0])
 
 
@@ -61,8 +60,8 @@ class Slice:
     """The errors of both models on some of the rows.
 
     Attributes:
-        excess: by how much the challenger's error is over what is tolerated, in the unit of the error, at least, with
-            the given confidence for all slices together; over 0 the slice is worse.
+        excess: least excess of the challenger's error over the tolerated one, in the unit of the error, with the chosen
+            confidence for all slices together; above 0 the slice is worse.
     """
 
     name: str
@@ -73,26 +72,25 @@ class Slice:
 
     @property
     def worse(self) -> bool:
-        """Whether it is worse than tolerated, beyond chance."""
+        """Tell whether the slice is worse than tolerated, beyond chance."""
         return self.excess > 0
 
 
 def gain(losses: Losses, confidence: float) -> Gain:
     """Measure the gain over all rows.
 
-    The interval is of percentiles, each moved out as far as Student's distribution is wider than the normal one for so
-    many blocks (Hesterberg 2015, What Teachers Should Know About the Bootstrap, "expanded percentile"): else an equal
-    model would seem better in 6 of 100 cases instead of 5. ``tests/training/statistics/test_paired.py`` counts them.
+    The interval is of expanded percentiles (``expanded``): else an equal model would seem better in 6 of 100 cases
+    instead of 5. ``tests/training/statistics/test_paired.py`` counts them.
 
     Args:
-        losses: of one row at least.
-        confidence: of each end by itself, such as 0.95.
+        losses: one row at least.
+        confidence: for each end by itself, such as 0.95.
     """
     if losses.measure:
         value, drawn = _measured(losses.measure, len(losses.champion))
     else:
-        (value,), every = _errors(losses, np.ones((1, len(losses.champion)), bool))
-        drawn = every[:, 0]
+        (value,), resampled = _errors(losses, np.ones((1, len(losses.champion)), bool))
+        drawn = resampled[:, 0]
     outside = expanded(1 - confidence, int(blocks_of(len(losses.champion))[-1]) + 1)
     low, high = np.quantile(_gain(Pair(drawn[:, 0], drawn[:, 1])), [outside, 1 - outside])
     return Gain(champion=float(value[0]), challenger=float(value[1]), low=float(low), high=float(high))
@@ -101,19 +99,21 @@ def gain(losses: Losses, confidence: float) -> Gain:
 def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float, confidence: float) -> list[Slice]:
     """Measure slices of the rows, each by itself.
 
-    A slice counts as worse if the lower end of its excess, challenger's error − (1 + tolerance) × champion's error, is
-    over 0. Not the point estimate: of ten slices of a hundred rows, one is a tenth worse by chance for up to half of
-    the challengers that are as good as the champion. The ends hold for all slices together, by the largest of their
-    standardised excesses in each draw (Romano and Wolf 2005, Exact and Approximate Stepdown Methods for Multiple
-    Hypothesis Testing): slices that share rows do not cost as much as by Bonferroni's correction. So an equal model is
-    hardly ever refused with a tolerance of a tenth; with none, up to a tenth of such are, where slices have a hundred
-    rows. What is small and worse may be missed: the live quality after the promotion sees it.
+    The excess of a slice is challenger's error − (1 + tolerance) × champion's error. The slice counts as worse if the
+    lower end of the excess is above 0.
+
+    - The point estimate does not do: with ten slices of a hundred rows, up to half of the challengers that are as good
+      as the champion have a slice that is a tenth worse by chance.
+    - The ends hold for all slices together, by the largest standardised excess in each draw (Romano and Wolf 2005,
+      Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing). Slices that share rows cost less than by
+      Bonferroni's correction.
+    - With a tolerance of a tenth an equal model is hardly ever refused; with none, up to a tenth of them are, where
+      slices have a hundred rows. A small slice that is worse may be missed; the live quality after promotion shows it.
 
     Args:
-        losses: of all rows.
-        slices: by name, ``(n,)`` BOOL: which rows are in it, one at least.
+        slices: ``(n,)`` BOOL masks of the rows by name, with one row at least.
         tolerance: share of the champion's error that a slice may be worse by.
-        confidence: that no slice is over its tolerance by chance, of all slices together.
+        confidence: probability, for all slices together, that none exceeds its tolerance by chance.
     """
     if not slices:
         return []
@@ -141,12 +141,12 @@ def compare_slices(losses: Losses, slices: Mapping[str, Array], tolerance: float
 
 
 def worst(slices: Sequence[Slice]) -> Slice:
-    """The slice whose error is the most times the champion's."""
+    """Return the slice with the largest ratio of the challenger's error to the champion's."""
     return max(slices, key=lambda part: -_gain(Pair(np.array([part.champion]), np.array([part.challenger])))[0])
 
 
 def _measured(measure: Callable[[Array], Array], rows: int) -> tuple[Array, Array]:
-    """Both models' errors ``(2,)``, and those of each draw that tells them, ``(draws, 2)``."""
+    """Return both models' errors ``(2,)``, and those of each draw that tells them, ``(draws, 2)``."""
     block = blocks_of(rows)
     draws = draws_of(int(block[-1]) + 1)
     drawn = np.concatenate([measure(draws[i : i + AT_ONCE, block]) for i in range(0, len(draws), AT_ONCE)])
@@ -155,7 +155,7 @@ def _measured(measure: Callable[[Array], Array], rows: int) -> tuple[Array, Arra
 
 
 def _errors(losses: Losses, members: Array) -> tuple[Array, Array]:
-    """Both models' errors of each slice: ``(slices, 2)``, and of each draw ``(draws, slices, 2)``, NaN without rows."""
+    """Return both models' errors by slice, ``(slices, 2)``, and by draw, ``(draws, slices, 2)``, NaN without rows."""
     block = blocks_of(len(losses.champion))
     blocks = int(block[-1]) + 1
     values = np.stack([np.ones(len(block)), losses.champion, losses.challenger])
@@ -170,7 +170,7 @@ def _errors(losses: Losses, members: Array) -> tuple[Array, Array]:
 
 
 def _gain(errors: Pair[Array]) -> Array:
-    """Return the shares that are gained; nothing where both are perfect."""
+    """Return the gained shares; 0 where both models are perfect."""
     champion, challenger = errors
     perfect = champion == 0
     shares = np.where(

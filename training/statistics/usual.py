@@ -1,15 +1,15 @@
-"""How far some rows are from a reference where nothing drifts: by how much time and how many rows they are.
+"""The usual distance of rows from a reference where nothing drifts, by their span of time and their number.
 
-Neighbours in time are alike, such as the flights of one windy day, so that rows of one hour differ from the reference
-by more than as many rows of a week. What is usual is therefore learned from stretches of the known time (moving blocks,
+Neighbours in time are alike, such as the flights of one windy day. Rows of one hour therefore differ from the reference
+by more than as many rows of a week. The usual distance is learned from stretches of the known time (moving blocks,
 Künsch 1989), of several spans, each thinned to several numbers of rows. A window is judged by the longest span and the
 most rows that it reaches; one that reaches none gets no verdict.
 
-Two ways to alarm without a reason are kept apart, and an alarm needs both to say no:
+Two causes of a false alarm are told apart, and an alarm must exclude both:
 
 - **time:** the stretches' own spread, with Student's distribution for one more (Hahn and Meeker, Statistical Intervals,
   "prediction intervals"); the stretches that count are those that fit side by side;
-- **chance:** what as many independent rows would do, however constant the stretches were.
+- **chance:** the distance of as many independent rows, however constant the stretches were.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,54 +24,54 @@ from handlers.contract.model_card import Stretch, Summary, Usual
 from training.statistics.distribution import chance_p, distance, psi
 
 HOUR = 3600.0  # seconds
-# Spans of time that are looked at. None is under a day: the hours of a day have a rhythm that a part of it cannot show.
+
+# Spans of the stretches. None is under a day: the hours of a day have a rhythm that a part of it cannot show.
 HOURS = (24, 48, 96, 168)
 DAY = 24
-ROWS = (100, 200, 500, 1000, 2500)  # and numbers of rows
-DISJOINT = 8  # stretches that must fit into the known time at least: fewer do not tell what is usual
-DRAWS = 64  # stretches that are looked at; they overlap where the time is short
-FEW = 0.05  # share of the stretches that may cover fewer hours than are asked of a window
+ROWS = (100, 200, 500, 1000, 2500)  # numbers of rows of the stretches
+DISJOINT = 8  # least number of stretches that fit into the known time: fewer do not show what is usual
+DRAWS = 64  # number of stretches; they overlap where the time is short
+FEW = 0.05  # share of the stretches that may cover fewer hours than a window must
 
 
 @dataclass(frozen=True)
 class Learned:
-    """All that is known of one distribution's stretches.
+    """The stretches of one distribution.
 
     Attributes:
-        known: rows of the reference.
         cell: hours of a cell of ``hours_of``.
-        entries: by span, then by rows.
+        entries: ordered by span, then by rows.
     """
 
-    known: int
+    reference_rows: int
     cell: float
     entries: tuple[Stretch, ...]
 
     @property
     def span(self) -> float:
-        """The longest span in hours."""
+        """Longest span in hours."""
         return max(entry.span for entry in self.entries)
 
     @property
     def rows(self) -> int:
-        """The most rows."""
+        """Largest number of rows."""
         return max(entry.rows for entry in self.entries)
 
     def fitting(self, rows: int, hours: float) -> Stretch | None:
-        """Return what a window is judged by; None where it is too short or has too few rows."""
+        """Return the entry that judges a window; None where the window is too short or has too few rows."""
         reached = [entry for entry in self.entries if entry.rows <= rows and entry.hours <= hours]
         return max(reached, key=lambda entry: (entry.span, entry.rows), default=None)
 
 
 def hours_of(times: Array, cell: float) -> float:
-    """Return how many hours some rows cover, each hour counted by its share of the rows.
+    """Return the hours that rows cover, each hour counted by its share of the rows.
 
-    The inverse of Simpson's index over cells of time, as Kish (1965, Survey Sampling) counts effective sizes: rows
-    that come evenly cover all of their hours; a thousand in one hour and ten in the week before cover one.
+    This is the inverse of Simpson's index over cells of time, as Kish (1965, Survey Sampling) counts effective sizes.
+    Rows that come evenly cover all of their hours; a thousand in one hour and ten in the week before cover one.
 
     Args:
         times: ``(n,)`` seconds since the epoch.
-        cell: hours that count as one.
+        cell: hours of a cell.
     """
     if not len(times):
         return 0.0
@@ -81,7 +81,7 @@ def hours_of(times: Array, cell: float) -> float:
 
 
 def whole_days(times: Array) -> int:
-    """Return the place of the first row that belongs to the newest whole days, 0 of rows of less than a day.
+    """Return the place of the first row of the newest whole days; 0 where the rows span less than a day.
 
     A day and a quarter has twice as much of some hours as of others.
 
@@ -98,16 +98,16 @@ def learn(
     times: Array | None = None,
     loss: Callable[[Array], float] | None = None,
 ) -> Usual | None:
-    """Learn what is usual.
+    """Learn the usual distance, for the contract.
 
     Args:
-        values: numbers or indices of categories; of rows with times in their order.
-        summary: of all of them.
+        values: numbers or indices of categories, in the order of ``times``.
+        summary: the summary of all values.
         times: ``(n,)`` seconds since the epoch, ascending; None where neighbours are not alike.
-        loss: of the values of some rows, where these are errors.
+        loss: function of some rows' values to their loss, where the values are errors.
 
     Returns:
-        For the contract; None where the rows are too few.
+        None where the rows are too few.
     """
     chance = np.random.default_rng(0)
     cell = 1.0 if times is None else _cell(times)
@@ -118,10 +118,10 @@ def learn(
     return Usual(len(values), cell, entries)
 
 
-def read(usual: Usual | None) -> Learned | None:
-    """Return what a contract tells of one distribution; of former versions too, whose stretches had no times.
+def read_usual(usual: Usual | None) -> Learned | None:
+    """Read the stretches of one distribution from a contract.
 
-    Such a one is judged by as many rows as its stretches had, over a day at least.
+    In a former version's contract stretches have no times: windows need as many rows, over a day at least.
     """
     if usual is None:
         return None
@@ -136,9 +136,9 @@ def read(usual: Usual | None) -> Learned | None:
 
 
 def p_value(learned: Learned, usual: Stretch, summary: Summary, values: Array) -> float:
-    """Return how probable a distance at least as large is where nothing drifts, by time or by chance alone."""
+    """Return the probability of a distance at least as large where nothing drifts, by time or by chance alone."""
     by_time = _beyond(np.sqrt(distance(summary, values)) - usual.mean, usual.sd, usual)
-    return max(by_time, chance_p(summary, values, learned.known)) if by_time < 0.5 else by_time
+    return max(by_time, chance_p(summary, values, learned.reference_rows)) if by_time < 0.5 else by_time
 
 
 def limit(usual: Stretch, level: float) -> float:
@@ -147,7 +147,7 @@ def limit(usual: Stretch, level: float) -> float:
 
 
 def loss_limit(usual: Stretch, level: float) -> float | None:
-    """Return the loss that is exceeded with probability ``level`` where nothing changed; None where nothing tells."""
+    """Return the loss that is exceeded with probability ``level`` where nothing changed; None where it is unknown."""
     if usual.loss_mean is None or usual.loss_sd is None:
         return None
     return float(usual.loss_mean + stats.t.isf(level, _freedom(usual)) * usual.loss_sd * _widened(usual))
@@ -165,11 +165,11 @@ def _widened(usual: Stretch) -> float:
     return float(np.sqrt(1 + 1 / usual.windows))
 
 
-Drawn = tuple[float, float, float, int, list[tuple[Array, int]]]  # span, hours, windows, rows; of each rows and size
+Drawn = tuple[float, float, float, int, list[tuple[Array, int]]]  # span, hours, windows, rows; rows and size of each
 
 
 def _cell(times: Array) -> float:
-    """An hour, or as far as the times are apart where that is more, such as a day."""
+    """Return an hour, or the median step between times where that is longer, such as a day."""
     steps = np.diff(np.unique(times))
     return max(1.0, float(np.median(steps)) / HOUR) if len(steps) else 1.0
 
@@ -179,14 +179,14 @@ def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterat
     for span in HOURS:
         if span < cell or total < DISJOINT * span:
             continue
-        lengths = span + DAY * chance.integers(span // DAY, size=DRAWS)  # what is no whole day has more of some hours
+        lengths = span + DAY * chance.integers(span // DAY, size=DRAWS)  # part of a day would have more of some hours
         starts = times[0] + np.linspace(0, 1, DRAWS) * (total - lengths) * HOUR
         ends = np.searchsorted(times, np.stack([starts, starts + lengths * HOUR]))
         inside = [np.arange(first, last) for first, last in ends.T if last - first >= ROWS[0]]
         covered = np.array([hours_of(times[stretch], cell) for stretch in inside])
         for rows in ROWS:
             enough = np.array([len(stretch) >= rows for stretch in inside], bool)
-            if enough.sum() < DRAWS // 2:  # so many rows come in few stretches only
+            if enough.sum() < DRAWS // 2:  # too few stretches have this many rows
                 break
             fitting = [stretch for stretch, long in zip(inside, enough, strict=True) if long]
             hours = float(np.quantile(covered[enough], FEW))
@@ -194,11 +194,11 @@ def _stretches(times: Array, cell: float, chance: np.random.Generator) -> Iterat
             yield span, hours, total / span, rows, drawn
 
 
-def _draws(known: int, chance: np.random.Generator) -> Iterator[Drawn]:
-    """Rows in no order: any of them are a stretch, of no time."""
+def _draws(count: int, chance: np.random.Generator) -> Iterator[Drawn]:
+    """Yield stretches of rows that have no order: any of the rows, without a span of time."""
     for rows in ROWS:
-        if known >= max(2 * rows, DISJOINT * ROWS[0]):
-            drawn = [(chance.choice(known, rows, replace=False), rows) for _ in range(4 * DRAWS)]
+        if count >= max(2 * rows, DISJOINT * ROWS[0]):
+            drawn = [(chance.choice(count, rows, replace=False), rows) for _ in range(4 * DRAWS)]
             yield 0.0, 0.0, float(4 * DRAWS), rows, drawn
 
 

@@ -153,7 +153,7 @@ def test_a_regression_without_validation_rows_is_searched_for_the_lowest_loss(tm
 
 
 def test_what_was_found_is_a_preset(result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recipe, "found", tmp_path / "presets")
+    monkeypatch.setattr(Recipe, "found_folder", tmp_path / "presets")
     recipe = Corners()
     assert "found" not in recipe.preset_names
     with pytest.raises(KeyError, match="no preset 'found'"):
@@ -185,7 +185,7 @@ def test_the_report_says_what_both_do(result: dict[str, Any], tmp_path: Path) ->
 
 
 def test_the_command_searches_and_its_preset_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recipe, "found", tmp_path / "presets")
+    monkeypatch.setattr(Recipe, "found_folder", tmp_path / "presets")
     options = [f"--runs={tmp_path}", f"--output={tmp_path / 'docs'}", "--trials=8", "--seeds=1", "--seed=1"]
     done = CliRunner().invoke(app, ["search", "linear", "--preset=tutorial", "--epochs=5", *options])
     assert done.exit_code == 0, done.output

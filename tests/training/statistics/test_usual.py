@@ -9,7 +9,7 @@ from handlers.contract import Array
 from handlers.contract.model_card import Stretch, Usual
 from training.packaging.reference import log_rms
 from training.statistics.distribution import distance, of_categories, of_numbers
-from training.statistics.usual import HOUR, ROWS, Learned, hours_of, learn, limit, loss_limit, p_value, read
+from training.statistics.usual import HOUR, ROWS, Learned, hours_of, learn, limit, loss_limit, p_value, read_usual
 
 DAY = 24 * HOUR
 NAMES = ("a", "b", "c")
@@ -23,7 +23,7 @@ def days(count: int, rows: int, chance: np.random.Generator) -> tuple[Array, Arr
 
 
 def of(values: Array, times: Array | None = None) -> Learned:
-    learned = read(learn(values, of_numbers(values), times))
+    learned = read_usual(learn(values, of_numbers(values), times))
     assert learned is not None
     return learned
 
@@ -87,7 +87,7 @@ def test_rows_in_no_order_alarm_as_rarely_as_chance_allows(rows: int) -> None:
     chance = np.random.default_rng(2)
     known = chance.integers(3, size=8000)
     summary = of_categories(known, NAMES)
-    learned = read(learn(known, summary))
+    learned = read_usual(learn(known, summary))
     assert learned is not None
     usual = learned.fitting(rows, 0.0)
     assert usual is not None
@@ -107,7 +107,7 @@ def test_the_limit_is_the_distance_whose_p_value_is_the_level() -> None:
 def test_one_row_of_thousands_is_no_drift_of_what_never_changed() -> None:
     for known, other in ((np.zeros(8000), 1.0), (np.zeros(8000, np.int64), 3)):
         summary = of_numbers(known) if known.dtype == float else of_categories(known, NAMES)
-        learned = read(learn(known, summary))
+        learned = read_usual(learn(known, summary))
         assert learned is not None
         usual = learned.fitting(2500, 0.0)
         assert usual is not None
@@ -124,7 +124,7 @@ def test_errors_have_a_limit_that_weather_does_not_pass() -> None:
     times = np.sort(chance.uniform(0, 60 * DAY, 30_000))
     windy = np.where(chance.uniform(size=60) < 0.3, 2.0, 1.0)[(times // DAY).astype(int)]
     errors = windy * chance.normal(size=len(times))
-    learned = read(learn(errors, of_numbers(errors), times, partial(log_rms)))
+    learned = read_usual(learn(errors, of_numbers(errors), times, partial(log_rms)))
     assert learned is not None
     usual = learned.fitting(500, 40)
     assert usual is not None
@@ -135,10 +135,10 @@ def test_errors_have_a_limit_that_weather_does_not_pass() -> None:
 
 
 def test_what_archives_of_former_versions_tell_asks_for_a_day_and_as_many_rows() -> None:
-    learned = read(Usual(window=2500, windows=20.0, mean=0.2, sd=0.05, psi=0.02))
+    learned = read_usual(Usual(window=2500, windows=20.0, mean=0.2, sd=0.05, psi=0.02))
     assert learned is not None
-    assert learned.known == 50_000
+    assert learned.reference_rows == 50_000
     assert learned.fitting(2499, 99) is None
     assert learned.fitting(2500, 11) is None
     assert learned.fitting(2500, 12) is not None
-    assert read(None) is None
+    assert read_usual(None) is None
