@@ -1,1 +1,1 @@
-"""Load tests with Locust: requests drawn from the contracts, answers checked, objectives judged at the end."""
+"""Load tests with Locust: random requests from the contracts, checked answers, objectives judged at the end."""

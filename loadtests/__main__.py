@@ -28,8 +28,7 @@ from serving.settings import ROOT, Settings
 PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 HERE = Path(__file__).parent
-# What a process does where the load comes from several machines or containers.
-Role = Literal["alone", "master", "worker"]
+Role = Literal["alone", "master", "worker"]  # of a process, where the load comes from several machines or containers
 
 
 @app.command("run")
@@ -240,7 +239,7 @@ def _settings() -> Settings:
 
 
 def _models(settings: Settings, model: str, profile: str, slo_file: Path) -> list[ModelContract]:
-    """The models of a run, once everything that it needs on this side is there."""
+    """Return the models of a run; end with a message where anything that it needs on this side is missing."""
     if importlib.util.find_spec("locust") is None:
         _fail("Locust is not installed: `make load` installs it, or `pip install -e '.[load]'`")
     try:
@@ -281,13 +280,13 @@ def _check_port(address: str, port: int) -> None:
 
 
 def _page(address: str, port: int) -> list[str]:
-    """Options for Locust's page, which begins the run by itself."""
+    """Return options for Locust's page, which begins the run by itself."""
     console.print(f"page: http://{address}:{port}")
     return ["--web-host", address, "--web-port", str(port), "--autostart"]
 
 
 def _meeting_point() -> list[str]:
-    """Options for a master and its own workers: a free port that only this machine reaches."""
+    """Return options for a master and its own workers: a free port that only this machine reaches."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What Locust runs: users and shape of the plan, the metrics of the run, and the gate at its end.
+"""Locust's file: users and shape of the plan, the metrics of the run, and the gate at its end.
 
 ``python -m loadtests run`` starts it; ``locust -f loadtests/locustfile.py`` does too, with MODEL and PROFILE set.
 """
@@ -59,7 +59,8 @@ def prepare(environment: Environment, **_: Any) -> None:
     objectives = {name: slo.objectives(name, plan.profile) for name in models}
     gate = Gate(objectives, lambda: environment.stats, Console(highlight=False), plan.report_path)
     shape: Any = environment.shape_class
-    # What a master knows of its workers is that old.
+
+    # A master's figures of its workers are this old.
     lag = WORKER_REPORT_INTERVAL if isinstance(environment.runner, MasterRunner) else 0.0
 
     def begin(stage: Stage) -> None:

@@ -1,1 +1,1 @@
-"""Side by side with the servers that a user would pick instead, in one run on one machine."""
+"""Comparison with the servers that a user would pick instead, in one run on one machine."""

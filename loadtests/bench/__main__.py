@@ -31,8 +31,8 @@ from training.figures.machine import details
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 ENVIRONMENTS = ROOT / ".bench"
-ROUNDS = 3  # of the language model
-ALONE = 3  # prompts that are asked one at a time, each turn
+ROUNDS = 3  # rounds of the language model
+ALONE = 3  # prompts of a turn that are sent one at a time
 Only = Annotated[list[str] | None, typer.Option(help="Only this contender; may be repeated.")]
 
 
@@ -84,7 +84,7 @@ def language_command(
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """End with a sentence where it cannot go on; however it is ended, it stops what it started."""
+    """End with a sentence where the run cannot go on; on every way out the started processes are stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -3,9 +3,9 @@
     python -m loadtests.bench.core                      # microseconds a request, by model, format and batch size
     python -m loadtests.bench.core --against ../before  # this code and another checkout's, in turn, and their ratio
 
-Each version runs in a process of its own. They are asked in turn, so that whatever else the machine does meets both:
-trust the ratio more than the times. The whole is CPU time; the stages, which the handler times by the clock, are the
-least that was seen.
+Each version runs in a process of its own. They measure in turn, so that the machine's other work meets both: trust the
+ratio more than the times. The whole is CPU time. The stages, which the handler times by the clock, are the least of all
+measurements.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from handlers.message import JSON, NPY, OCTETS, Request
 from serving.processes import running
 
 BATCHES = (1, 64)
-SLICE = 0.02  # s of work that is timed at a time
+SLICE = 0.02  # s of one measurement
 STAGES = ("decode", "predict", "encode")
 HEADERS = {"host": "127.0.0.1:8080", "user-agent": "bench", "accept": "*/*", "url_path": ""}
 Tensors = dict[str, Array]
@@ -50,12 +50,12 @@ class Instant:
         self._row = np.full((1, len(contract.labels)) if contract.labels else 1, 0.1, np.float32)
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Return as many answers as there are rows."""
+        """Return an answer for each row."""
         return {self._name: np.repeat(self._row, len(next(iter(tensors.values()))), axis=0)}
 
 
 def flights() -> tuple[ModelContract, Tensors]:
-    """A regression of two numbers and three categories, as many as the real model has, and one row."""
+    """Return a regression of two numbers and three categories, as many as the real model has, and one row."""
     airports = tuple(f"A{i:02}" for i in range(104))
     inputs = (
         TensorSpec("distance", "FP32", range=(17, 4983)),
@@ -70,7 +70,7 @@ def flights() -> tuple[ModelContract, Tensors]:
 
 
 def fashion() -> tuple[ModelContract, Tensors]:
-    """A classification of grey pictures into ten, and one picture."""
+    """Return a classification of grey pictures into ten classes, and one picture."""
     labels = tuple(f"label {i}" for i in range(10))
     spec = TensorSpec("image", "UINT8", (-1, 28, 28))
     picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)
@@ -78,7 +78,7 @@ def fashion() -> tuple[ModelContract, Tensors]:
 
 
 def writers(contract: ModelContract) -> dict[str, Writer]:
-    """The formats that a model is measured in."""
+    """Return the writers of requests in the formats that a model is measured in."""
 
     def native(tensors: Tensors) -> Request:
         return _json(native_request(contract, rows_of(contract, tensors)[0]))
@@ -113,7 +113,7 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Cases:
-    """What is measured: batches of requests, by model, format and size, with the handlers that answer them."""
+    """The measured cases: batches of requests, by model, format and size, with the handlers that answer them."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -160,7 +160,7 @@ Measure = Callable[[str], Times]
 @contextlib.contextmanager
 def version(directory: Path) -> Iterator[Measure]:
     """Start a process that measures the code of one checkout, case by case."""
-    own = directory / "loadtests" / "bench" / "core.py"  # it knows the handlers beside it
+    own = directory / "loadtests" / "bench" / "core.py"  # the version for the handlers beside it
     command = [sys.executable, "-P", str(own if own.exists() else __file__), "--worker"]
     environment = os.environ | {"PYTHONPATH": str(directory)}
     with (

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
-_STAMP = "installed"  # a file that says what the environment holds
+_STAMP = "installed"  # file with the digest of the installed requirements
 
 
 class InstallError(Exception):
@@ -23,13 +23,13 @@ def ensure(
     peers: Path = PEERS,
     borrow: bool = False,
 ) -> Path:
-    """Return the Python of a peer's environment, with what its ``requirements.txt`` pins.
+    """Return the Python of a peer's environment, with the packages that its ``requirements.txt`` pins.
 
     An interrupted installation is completed by the next call.
 
     Args:
         peer: a folder of ``peers``.
-        borrow: it sees our own environment's packages too, and installs only what differs; for large ones.
+        borrow: whether the environment sees our own packages too, and installs only those that differ; for large ones.
 
     Raises:
         InstallError: pip failed.
@@ -46,14 +46,14 @@ def ensure(
         own = _run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
         (Path(own) / "borrowed.pth").write_text(_ours())
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)])
-    (folder / _STAMP).write_text(_wanted(requirements, borrow))
+    (folder / _STAMP).write_text(_digest(requirements, borrow))
     return python
 
 
 def is_installed(peer: str, root: Path, peers: Path = PEERS, borrow: bool = False) -> bool:
-    """Whether a peer's environment holds what its ``requirements.txt`` pins now."""
+    """Tell whether a peer's environment holds the packages that its ``requirements.txt`` pins now."""
     stamp = root / peer / _STAMP
-    return stamp.is_file() and stamp.read_text() == _wanted(peers / peer / "requirements.txt", borrow)
+    return stamp.is_file() and stamp.read_text() == _digest(peers / peer / "requirements.txt", borrow)
 
 
 def versions(python: Path) -> list[str]:
@@ -62,7 +62,7 @@ def versions(python: Path) -> list[str]:
 
 
 def quiet() -> dict[str, str]:
-    """Return what every server gets: one thread an operator, and no reports to anybody's makers."""
+    """Return the variables of every server: one thread an operator, and no reports to anybody's makers."""
     return {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -73,7 +73,7 @@ def quiet() -> dict[str, str]:
     }
 
 
-def _wanted(requirements: Path, borrow: bool) -> str:
+def _digest(requirements: Path, borrow: bool) -> str:
     return hashlib.sha256(requirements.read_bytes() + (_ours() if borrow else "").encode()).hexdigest()
 
 
@@ -82,8 +82,8 @@ def _ours() -> str:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")][-3:]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        reason = [line for line in process.stderr.splitlines() if not line.startswith("WARNING")][-3:]
         raise InstallError(" ".join(reason) or f"{' '.join(command)} failed")
-    return done.stdout
+    return process.stdout

@@ -1,4 +1,4 @@
-"""What the pages of both benches share: goals, tables, and the bars of their charts."""
+"""The common parts of both benches' pages: goals, tables, and the bars of their charts."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,12 +14,9 @@ FEWEST = 3  # rounds of figures to rely on
 
 
 class Goal(NamedTuple):
-    """One goal.
+    """A goal in words, with its bound and the measured value.
 
     Attributes:
-        text: what is wanted.
-        bound: in words.
-        measured: in words.
         met: None where it was not measured.
     """
 
@@ -30,22 +27,22 @@ class Goal(NamedTuple):
 
 
 def at_least(text: str, bound: float, ratio: Spread | None) -> Goal:
-    """A ratio that must not be smaller."""
+    """Return the goal of a ratio that must not be smaller than ``bound``."""
     return Goal(text, f"≥ {bound:g} ×", times(ratio), None if ratio is None else ratio.median >= bound)
 
 
 def at_most(text: str, bound: float, ratio: Spread | None) -> Goal:
-    """A ratio that must not be larger."""
+    """Return the goal of a ratio that must not be larger than ``bound``."""
     return Goal(text, f"≤ {bound:g} ×", times(ratio), None if ratio is None else ratio.median <= bound)
 
 
 def times(ratio: Spread | None) -> str:
-    """A ratio with its smallest and largest round."""
+    """Format a ratio with its smallest and largest round."""
     return "–" if ratio is None else f"{ratio.median:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
 
 
 def span(spread: Spread | None, digits: int) -> str:
-    """A median with its smallest and largest round."""
+    """Format a median with its smallest and largest round."""
     if spread is None:
         return "–"
     median, low, high = (f"{value:,.{digits}f}" for value in spread)
@@ -53,26 +50,26 @@ def span(spread: Spread | None, digits: int) -> str:
 
 
 def head(rounds: int, paragraphs: Sequence[str]) -> str:
-    """The paragraphs above the tables, with a word of warning about figures of few rounds."""
+    """Format the paragraphs above the tables, with a warning about figures of few rounds."""
     warning = "**A quick check, too short for figures to rely on.**"
     return "".join(f"{text}\n\n" for text in ([warning] if rounds < FEWEST else []) + [*paragraphs]).removesuffix("\n")
 
 
 def goals_table(goals: Sequence[Goal]) -> str:
-    """Goals with their bounds and what was measured."""
+    """Format goals with their bounds and measured values."""
     words = {True: "yes", False: "**no**", None: "not measured"}
     rows = [(goal.text, goal.bound, goal.measured, words[goal.met]) for goal in goals]
     return "### Goals\n\n" + table(("goal", "bound", "measured", "met"), rows)
 
 
 def missing_table(run: Run, kind: str) -> str:
-    """Who is missing, and why; empty where nobody is."""
+    """Format the missing contenders with reasons; empty without any."""
     rows = [(run.titles.get(name, name), " ".join(why.split())[:400]) for name, why in run.absent.items()]
     return "### Missing\n\n" + table((kind, "why"), rows) if rows else ""
 
 
 def versions_line(packages: set[str]) -> str:
-    """The versions of packages, ``name==version``."""
+    """Format the versions of packages, ``name==version``."""
     return f"Versions: {', '.join(sorted(packages, key=str.lower))}.\n" if packages else ""
 
 
@@ -80,7 +77,7 @@ def draw_bars(axes: "Axes", bars: Sequence[tuple[str, bool, Spread | None]], uni
     """Draw a bar a contender from below, smallest and largest round as whiskers.
 
     Args:
-        bars: name, whether it is ours, and what was measured.
+        bars: name, whether it is ours, and the measured spread.
     """
     spreads = [spread or Spread(0, 0, 0) for _, _, spread in bars]
     whiskers = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]

@@ -1,4 +1,4 @@
-"""What every run of a bench keeps, and the arithmetic on it: medians over rounds, ratios paired within a round."""
+"""The common results of benches, and their arithmetic: medians over rounds, ratios paired within a round."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class Run(msgspec.Struct, kw_only=True):
-    """One run of a bench.
+    """A run of a bench.
 
     Attributes:
         started: ISO 8601.
         machine: processor, cores, memory, system, Python.
-        titles: of each contender, in the tables' order.
+        titles: titles by contender, in the tables' order.
         versions: packages of each contender's environment.
-        absent: why a contender is missing, or from when on.
+        absent: reasons by contender that is missing, or is from some round on.
     """
 
     started: str
@@ -35,18 +35,19 @@ class Spread(NamedTuple):
     high: float
 
 
-def spread(rounds: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
-    """The spread of a quantity over the rounds; None without a round."""
-    return _spread([of(measured) for measured in rounds.values()])
+def spread(rounds: Mapping[int, T], quantity: Callable[[T], float]) -> Spread | None:
+    """Return the spread of a quantity over the rounds; None without a round."""
+    return _spread([quantity(measured) for measured in rounds.values()])
 
 
-def ratio(numerator: Mapping[int, T], denominator: Mapping[int, T], of: Callable[[T], float]) -> Spread | None:
-    """The spread of the ratio of two contenders, taken within each round; None without a round that both have.
+def ratio(numerator: Mapping[int, T], denominator: Mapping[int, T], quantity: Callable[[T], float]) -> Spread | None:
+    """Return the spread of the ratio of two contenders, paired within each round; None without a common round.
 
-    Within a round the machine is the same for both, so that what slows it for a while falls out.
+    Within a round the machine is the same for both, so that a slow phase of it cancels out.
     """
-    shared = numerator.keys() & denominator.keys()
-    return _spread([of(numerator[i]) / of(denominator[i]) for i in sorted(shared) if of(denominator[i]) > 0])
+    shared = sorted(numerator.keys() & denominator.keys())
+    pairs = [(quantity(numerator[i]), quantity(denominator[i])) for i in shared]
+    return _spread([above / below for above, below in pairs if below > 0])
 
 
 def _spread(values: list[float]) -> Spread | None:

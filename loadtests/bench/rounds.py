@@ -1,6 +1,6 @@
-"""Turns: in every round each contender is started, measured and stopped; one that fails is left out with the reason.
+"""Turns: in every round each contender is started, measured and stopped, so that none disturbs another.
 
-So none that is not being measured takes anything from the one that is.
+A contender that fails is left out with the reason.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from loadtests.bench.environments import InstallError
 from loadtests.bench.results import Run
 from serving.processes import StartError
 
-# What a contender can do wrong; it is then left out, and the others go on.
+# Faults for which a contender is left out, and the others go on.
 FAULTS = (StartError, subprocess.TimeoutExpired, OSError, ValueError, KeyError)
 
 
 class Contender(Protocol):
-    """Who is compared.
+    """A contender of a bench.
 
     Attributes:
-        name: in results and tables.
-        what: it is, in a few words.
-        prepare: makes what it needs; raises when that is not to be had.
-        packages: of its environment.
+        name: its key in results and tables.
+        what: a description in a few words.
+        prepare: makes its environment; raises when that is not to be had.
+        packages: lists the packages of its environment.
     """
 
     @property
@@ -41,10 +41,10 @@ C = TypeVar("C", bound=Contender)
 
 
 def chosen(contenders: Sequence[C], only: Collection[str]) -> list[C]:
-    """The contenders of these names; all, where none is named.
+    """Return the contenders with the names ``only``; without names, all.
 
     Raises:
-        ValueError: there is none of a name.
+        ValueError: a name is no contender's.
     """
     names = [contender.name for contender in contenders]
     if unknown := sorted(set(only) - set(names)):
@@ -56,9 +56,9 @@ class Turns:
     """The turns of one run.
 
     Args:
-        results: hear who is left out, and why.
-        seconds: of a turn, at most.
-        faults: that a contender may have beside ``FAULTS``.
+        results: receives who is left out, and why.
+        seconds: longest duration of a turn.
+        faults: faults for which a contender is left out, beside ``FAULTS``.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Turns:
         self._faults: tuple[type[Exception], ...] = (*FAULTS, *faults)
 
     def prepared(self, contenders: Sequence[C], named: Collection[str] = ()) -> list[C]:
-        """Prepare them and note their packages, those that are named or all; those that can be installed."""
+        """Prepare contenders and record their packages, the named ones or all; return those that can be installed."""
         for contender in contenders:
             try:
                 contender.prepare(self._say)
@@ -80,7 +80,7 @@ class Turns:
         return [contender for contender in contenders if contender.name not in self._results.absent]
 
     def attempt(self, contender: Contender, place: str, turn: Callable[[], None]) -> None:
-        """Let a contender have its turn; ``place`` says which in the reason for leaving it out."""
+        """Let a contender have its turn; ``place`` names the turn in the reason for leaving it out."""
         try:
             with limited(self._seconds):
                 turn()
@@ -91,10 +91,10 @@ class Turns:
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Give up what takes too long, wherever it hangs; in the main thread only.
+    """Interrupt a block that takes too long, wherever it hangs; in the main thread only.
 
     Raises:
-        TimeoutError: it was not done in time.
+        TimeoutError: the block was not done in time.
     """
 
     def give_up(*_: object) -> None:

@@ -1,1 +1,1 @@
-"""The language model side by side with what a user would pick instead, in one run on one machine."""
+"""Comparison of the language model with the programs that a user would pick instead, in one run on one machine."""

@@ -1,4 +1,4 @@
-"""What came of a prompt and when, whoever generated it, and the rates in it."""
+"""The answers of any contender with the times of their tokens, and rates computed from them."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What a program that generates without a server is asked."""
+    """A task for a program that generates without a server."""
 
     prompts: Sequence[str]
     max_tokens: int
@@ -17,11 +17,11 @@ class Answer(msgspec.Struct, frozen=True):
     """A generated text.
 
     Attributes:
-        text: of the answer alone.
-        times: seconds from the moment that the first of the prompts was sent until each token was there.
-        sent: when this prompt was.
-        prompt: its tokens, where told.
-        cached: of them, how many were known from before, where told.
+        text: without the prompt.
+        times: seconds from the sending of the first prompt to each token.
+        sent: seconds from the sending of the first prompt to that of this one.
+        prompt: number of the prompt's tokens, if reported.
+        cached: how many of them a cache knew, if reported.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
     cached: int | None = None
 
 
-# Sends prompts at once and waits for the answers; the second argument is how many tokens each has at most.
+# Sends prompts at once and waits for the answers; the second argument is the most tokens of each.
 Ask = Callable[[Sequence[str], int], list[Answer]]
 
 
@@ -41,10 +41,10 @@ def first_token(answer: Answer) -> float:
 
 
 def decoding(answers: Sequence[Answer]) -> float:
-    """Tokens a second of all while each is being generated: from the last one's first token to the first one's last.
+    """Return tokens a second of all answers from the last one's first token to the first one's last.
 
     Raises:
-        ValueError: there is no such time.
+        ValueError: an answer was complete before another began.
     """
     start = max(answer.times[0] for answer in answers)
     end = min(answer.times[-1] for answer in answers)
@@ -54,12 +54,12 @@ def decoding(answers: Sequence[Answer]) -> float:
 
 
 def end_to_end(answers: Sequence[Answer]) -> float:
-    """Generated tokens a second of all, prompts included in the time."""
+    """Return the generated tokens a second of all answers, prompts included in the time."""
     return sum(len(answer.times) for answer in answers) / max(answer.times[-1] for answer in answers)
 
 
 def gaps(answers: Sequence[Answer], start: float, end: float) -> list[float]:
-    """Seconds between each two tokens of an answer of which the later one came after ``start`` and until ``end``."""
+    """Return the seconds between successive tokens, where the later one came after ``start`` and until ``end``."""
     pairs = [pair for answer in answers for pair in zip(answer.times, answer.times[1:], strict=False)]
     return [later - former for former, later in pairs if start < later <= end]
 

@@ -1,4 +1,4 @@
-"""Who is compared: how each is started for its turn, stopped after it, and asked."""
+"""The contenders: each is started for its turn, receives prompts, and is stopped after it."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from serving import processes
 from serving.settings import ROOT, free_ports
 
 PEERS = Path(__file__).parent / "peers"
-CONTEXT = 2048  # tokens of a peer
+CONTEXT = 2048  # tokens of a peer's context
 
 
 class Started(NamedTuple):
@@ -29,8 +29,8 @@ class Started(NamedTuple):
 
     Attributes:
         ask: sends plain prompts at once.
-        port: of a server; 0 where there is none.
-        path: of OpenAI's routes.
+        port: the server's; 0 without a server.
+        path: prefix of OpenAI's routes.
     """
 
     ask: Ask
@@ -40,16 +40,16 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that generates.
+    """A program that generates.
 
     Attributes:
-        name: in the results.
-        what: it is, in a few words.
-        start: from the model and a folder of its own.
-        prepare: makes what it needs; raises when that is not to be had.
-        packages: of its environment.
-        remembers: it knows prompts again, so that decoding can be measured without their prefill.
-        serial: it answers one request after the other.
+        name: its key in the results.
+        what: a description in a few words.
+        start: starts it with the model and a folder of its own.
+        prepare: makes its environment; raises when that is not to be had.
+        packages: lists the packages of its environment.
+        remembers: whether it caches prompts, so that decoding can be measured without their prefill.
+        serial: whether it answers one request after the other.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Contender:
 
 
 def contenders(root: Path) -> list[Contender]:
-    """All, in the table's order; peers have environments under ``root``."""
+    """Return all contenders in the table's order; peers have environments under ``root``."""
     here = Path(sys.executable)
     return [
         Contender(OURS, "Marloop, over HTTP through TorchServe", _marloop, remembers=True,
@@ -127,11 +127,11 @@ def generator(command: Sequence[str], environment: Mapping[str, str], folder: Pa
     """Start a program that generates without a server, wait until it is ready, and end it.
 
     Args:
-        command: says ``ready`` once it has loaded its model; then it answers tasks, each a line of JSON, with a line.
-        folder: takes its log.
+        command: prints ``ready`` once it has loaded its model; then it answers tasks, each a line of JSON, with a line.
+        folder: folder of its log.
 
-    Raises:
-        StartError: it ended; the message has the end of its log.
+        Raises:
+            StartError: the program ended; the message has the end of its log.
     """
     with processes.running(command, environment, folder / "log", talks=True) as program:
 
@@ -155,11 +155,13 @@ def _llama_tuned(python: Path, model: Model, folder: Path) -> AbstractContextMan
 @contextlib.contextmanager
 def _llama(python: Path, model: Model, folder: Path, changed: Mapping[str, object]) -> Iterator[Started]:
     (port,) = free_ports(1)
-    # By default it breaks a stream off when another request comes.
+
+    # By default the server breaks a stream off when another request comes.
     options = {"model": model.weights, "port": port, "n_ctx": CONTEXT, "verbose": False, "interrupt_requests": False}
     words = [str(word) for name, value in (options | dict(changed)).items() for word in (f"--{name}", value)]
     command = [str(python), "-m", "llama_cpp.server", *words]
-    # By default it is not greedy at a temperature of 0: what was said before is less likely.
+
+    # By default the server is not greedy at a temperature of 0: earlier tokens become less likely.
     with _server(command, _environment(), folder, port, "/v1", {"repeat_penalty": 1.0}) as started:
         yield started
 
@@ -188,7 +190,7 @@ def _server(
 
 
 def plain(prompt: str, max_tokens: int) -> dict[str, object]:
-    """The body of a greedy completion as a stream."""
+    """Return the body of a greedy completion as a stream."""
     return {
         "prompt": prompt,
         "max_tokens": max_tokens,
@@ -199,7 +201,7 @@ def plain(prompt: str, max_tokens: int) -> dict[str, object]:
 
 
 def _environment() -> dict[str, str]:
-    """Nobody is told of a number of threads: each takes all cores, as it is told or by itself."""
+    """Return the variables without a number of threads: each contender takes all cores by option or default."""
     environment = environments.quiet()
     del environment["OMP_NUM_THREADS"]
     return environment

@@ -1,4 +1,4 @@
-"""The goals, each with its bound and what was measured."""
+"""The goals, each with its bound and the measured value."""
 
 from handlers.contract.model_card import Evaluation
 from loadtests.bench.language import results as figures
@@ -36,7 +36,7 @@ def goals(results: Results) -> list[Goal]:
 
 
 def _bandwidth(results: Results) -> list[Goal]:
-    """Each token needs all weights once; those that are computed together share them."""
+    """State the share of the memory bandwidth: each token needs all weights once; streams together share them."""
     measured = results.values(MACHINE, figures.BANDWIDTH)
     shares = []
     for figure, text, together in (

@@ -1,4 +1,4 @@
-"""The engine of an archive called in process: what a server could reach at best, and the answers expected.
+"""The engine of an archive called in process: the best that a server could reach, and the expected answers.
 
 ``python -m loadtests.bench.language.in_process DIRECTORY``; tasks and answers as JSON, one a line.
 """
@@ -19,13 +19,13 @@ from serving.archive import read_config
 
 
 def load(directory: Path, **changed: Any) -> ContinuousBatching:
-    """The engine that would serve an unpacked archive, with changes to its handler's settings."""
+    """Load the engine that would serve an unpacked archive, with changes to its handler's settings."""
     settings = read_config(directory).get("handler") or {}
     return ChatService().load_engine(directory, settings | changed)[1]
 
 
 def generate(engine: ContinuousBatching, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
-    """Greedy answers to prompts at once.
+    """Generate greedy answers to prompts at once.
 
     Raises:
         RuntimeError: the engine failed at one of them.

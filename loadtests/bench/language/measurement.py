@@ -21,25 +21,26 @@ from loadtests.bench.language.results import MACHINE, NAMED, OURS, Results, Samp
 from loadtests.bench.rounds import Turns
 
 TURN_TIMEOUT = 600.0  # s
-# TorchServe's Java compiles what it often does, on the cores that the engine wants: one stream alone had 55 tokens a
-# second in the first half minute, and 65 to 70 after a minute. Here eight at once make it busy.
+
+# TorchServe's Java compiles its hot code on the engine's cores: one stream alone had 55 tokens a second in the first
+# half minute, and 65 to 70 after a minute. Here eight at once make it busy.
 WARM_UP = 30.0  # s
 SHORT = 8  # tokens of an answer of which only the first matters
-TEMPLATE = 8  # tokens that every conversation begins with, at most
+TEMPLATE = 8  # most tokens that every conversation begins with
 BEGUN = 24  # tokens of each stream when the long prompt comes
 STREAMING = 200  # tokens of each stream beside a long prompt
-READ = 256 * 2**20  # bytes a core of the memory that is read, more than its caches hold
-READS = 8  # the fastest of which counts
+READ = 256 * 2**20  # bytes that each core reads, more than its caches hold
+READS = 8  # repetitions; the fastest counts
 
 Measured = Iterator[tuple[str, float]]
 
 
 class Bench:
-    """One run.
+    """A run.
 
     Args:
         prompts: the same in every turn.
-        save: is called after every turn.
+        save: called after every turn.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Bench:
 
 
 def read_bandwidth() -> float:
-    """Bytes a second that all cores together read in a row: what bounds a token, which needs all weights once."""
+    """Measure the bytes a second that all cores read in sequence: the bound of a token, which needs all weights."""
     cores = len(os.sched_getaffinity(0))
     arrays = [np.ones(READ // 8, np.int64) for _ in range(cores)]
     best = 0.0
@@ -83,11 +84,11 @@ def read_bandwidth() -> float:
 
 
 def turn(contender: Contender, started: Started, prompts: Prompts, warm_up: float = WARM_UP) -> Measured:
-    """Measure a contender that was just started, once it is as fast as it stays.
+    """Measure a contender that was just started, after its warm-up.
 
     Args:
-        prompts: that it was not asked before.
-        warm_up: seconds, at least; what serves for days is measured, not its start.
+        prompts: new to the contender.
+        warm_up: least seconds; the speed of a server that runs for days is measured, not its start.
     """
     end = time.monotonic() + warm_up
     started.ask(prompts.warm_up, NEW)
@@ -133,7 +134,7 @@ def _together(contender: Contender, started: Started, prompts: Prompts) -> Measu
 
 
 def _prefixes(started: Started, prompts: Prompts) -> Measured:
-    """First tokens of a conversation, of the same one a turn later, and of another one with its system prompt."""
+    """Time first tokens of a conversation, of the same one a turn later, and of another with its system prompt."""
     firsts: dict[str, list[float]] = {figures.COLD: [], figures.WARM_TURNS: [], figures.WARM_SYSTEM: []}
     for text in prompts.systems:
         system = {"role": "system", "content": text}
@@ -156,7 +157,7 @@ def _chat(started: Started, messages: Sequence[dict[str, str]]) -> list[Answer]:
 
 
 def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
-    """Gaps between the tokens of running streams, before and while a long prompt is prefilled."""
+    """Time gaps between the tokens of running streams, before and while a long prompt is prefilled."""
     running = [stream.Request(plain(prompt, STREAMING)) for prompt in prompts]
     requests = [*running, stream.Request(plain(long, SHORT), BEGUN)]
     *others, late = cold(stream.ask(started.port, f"{started.path}/completions", requests), last=True)
@@ -167,10 +168,10 @@ def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
 
 
 def cold(answers: list[Answer], last: bool = False) -> list[Answer]:
-    """Return the same answers, whose prompts must not have been known.
+    """Return the answers if no cache knew their prompts.
 
     Raises:
-        ValueError: one was, in more than what a template begins with.
+        ValueError: a cache knew more of one than the beginning of a template.
     """
     warm = next((answer for answer in answers[-1 if last else 0 :] if (answer.cached or 0) > TEMPLATE), None)
     if warm:

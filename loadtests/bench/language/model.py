@@ -17,10 +17,9 @@ class Model:
     """A champion.
 
     Attributes:
-        directory: of what its archive holds.
-        archive: the file.
-        version: as registered.
-        contract: of it.
+        directory: folder of its archive's content.
+        archive: file of the archive.
+        version: entry of the registry.
     """
 
     directory: Path
@@ -30,11 +29,11 @@ class Model:
 
     @property
     def weights(self) -> Path:
-        """The GGUF file, which peers take too."""
+        """GGUF file, which peers take too."""
         return self.directory / WEIGHTS
 
     def settings(self) -> Mapping[str, Any]:
-        """Return how TorchServe runs it."""
+        """Return TorchServe's settings of the model."""
         return archive.read_config(self.directory)
 
     def store(self, folder: Path) -> Path:
@@ -51,7 +50,7 @@ def unpack(registry: Registry, name: str, directory: Path) -> Model:
 
     Raises:
         ArchiveError: the model has no champion, or its archive is missing or altered.
-        ValueError: it is no language model.
+        ValueError: the model is no language model.
     """
     version = registry.champion(name).version
     path = registry.verify(version)

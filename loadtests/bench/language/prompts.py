@@ -13,7 +13,8 @@ LENGTH = 128  # tokens of a prompt
 NEW = 64  # tokens of an answer
 LONG = 1000  # tokens of the prompt that others must not wait for
 SYSTEM = 512  # tokens of a system prompt
-# Each opens one prompt only.
+
+# Each begins one prompt only.
 OPENINGS = (
     "Yesterday", "Every", "When", "My", "Before", "After", "Although", "During", "Nobody", "Some", "Two", "Three",
     "Because", "Early", "Late", "Once", "Until", "While", "Our", "Their", "His", "Her", "Most", "Many", "Since",
@@ -49,15 +50,15 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of a turn; none begins with the token that another begins with.
+    """The prompts of a turn; no two begin with the same token.
 
     Attributes:
-        warm_up: are asked before anything is measured.
-        alone: are asked one at a time.
-        together: are asked at once.
+        warm_up: prompts that are sent before anything is measured.
+        alone: prompts that are sent one at a time.
+        together: prompts that are sent at once.
         systems: system prompts of ``SYSTEM`` tokens.
-        long: of ``LONG`` tokens, one a measurement.
-        expected: the answer to each of ``alone`` and ``together``, by prompt.
+        long: prompts of ``LONG`` tokens, one for each measurement.
+        expected: answers to ``alone`` and ``together`` by prompt.
     """
 
     warm_up: list[str]
@@ -69,37 +70,39 @@ class Prompts:
 
 
 def passages(engine: ContinuousBatching, seed: int = SEED) -> Iterator[tuple[str, random.Random]]:
-    """Openings, each with a generator of random numbers; no two begin with the same token."""
-    seen: set[int] = set()
+    """Yield openings, each with a generator of random numbers; no two begin with the same token."""
+    used: set[int] = set()
     for opening in OPENINGS:
         token = engine.tokenize(opening, False)[0]
-        if token not in seen:
-            seen.add(token)
+        if token not in used:
+            used.add(token)
             yield opening, random.Random(f"{seed} {opening}")
 
 
 def passage(engine: ContinuousBatching, opening: str, generator: random.Random, length: int) -> str:
-    """A text of exactly ``length`` tokens."""
+    """Compose a text of exactly ``length`` tokens."""
     while True:
         words = [opening]
         while len(words) < length:
             words += f"{generator.choice(SENTENCES)}. {generator.choice(OPENINGS)}".split()
         texts = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
         place = bisect_left(texts, length, key=lambda text: len(engine.tokenize(text, False)))
-        # A word may have several tokens, so that none of the texts is of this length: then others are drawn.
+
+        # A word may have several tokens, so that no text may have this length: then others are drawn.
         if len(engine.tokenize(texts[place], False)) == length:
             return texts[place]
 
 
 def draw_prompts(engine: ContinuousBatching, alone: int, together: int, long: int) -> Prompts:
-    """Draw the prompts, and let the engine answer those that are measured, each alone.
+    """Draw the prompts, and let the engine answer the measured ones, each alone.
 
-    A prompt whose answer ends early, or has a character of several tokens, is passed over: all must have ``NEW`` tokens
+    A prompt whose answer ends early, or has a character of several tokens, is skipped: all must have ``NEW`` tokens
     that a stream tells apart.
 
     Args:
-        engine: of the model, which no prompt was asked before.
-        alone: how many prompts to ask one at a time.
+        engine: the model's, new to all prompts.
+        alone: number of prompts that are sent one at a time; likewise ``together`` at once.
+        long: number of long prompts.
     """
     openings = passages(engine)
 

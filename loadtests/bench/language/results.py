@@ -1,11 +1,11 @@
-"""What a run measured, kept as JSON."""
+"""The results of a run, as JSON."""
 
 import msgspec
 
 from handlers.contract.model_card import Evaluation
 from loadtests.bench.results import Run
 
-# Figures of a turn. Rates in tokens a second, times in seconds, shares from 0 to 1.
+# Names of the figures of a turn: rates in tokens a second, times in seconds, shares from 0 to 1.
 ALONE, ALONE_END_TO_END, FIRST = "alone", "alone, end to end", "first token, alone"
 DECODING, END_TO_END = "together, decoding", "together, end to end"
 EARLIEST, LATEST = "first token, the first of all", "first token, the last of all"
@@ -16,7 +16,8 @@ BANDWIDTH = "read bandwidth"
 OURS, IN_PROCESS, TRANSFORMERS = "marloop", "in-process", "transformers"
 LLAMA_SERVER, LLAMA_TUNED = "llama-cpp-python", "llama-cpp-python-tuned"
 MACHINE = "machine"
-# Packages whose versions are kept.
+
+# Packages whose versions are recorded.
 NAMED = {"torch", "transformers", "llama_cpp_python", "openvino-genai", "torchserve", "uvicorn", "fastapi"}
 BESIDE = (1, 4, 7)  # streams that run when a long prompt comes
 TOGETHER = 8
@@ -32,13 +33,13 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Results(Run, kw_only=True):
-    """One run; of each contender's environment the packages that matter are kept.
+    """The results of a run.
 
     Attributes:
-        rounds: in each of which every contender has its turn.
+        rounds: number of rounds; every contender has a turn in each.
         weights: bytes of the model's file, all of which each token needs.
         settings: ``model-config.yaml`` of the model.
-        evaluation: of its contract.
+        evaluation: from its contract.
     """
 
     rounds: int
@@ -48,5 +49,5 @@ class Results(Run, kw_only=True):
     samples: list[Sample] = []
 
     def values(self, contender: str, figure: str) -> dict[int, float]:
-        """A figure in each round."""
+        """Return a figure by round."""
         return {s.round: s.value for s in self.samples if (s.contender, s.figure) == (contender, figure)}

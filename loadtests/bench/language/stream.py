@@ -1,6 +1,6 @@
-"""Several requests at once for a streamed answer in OpenAI's form, with the time of every token.
+"""Concurrent requests for streamed answers in OpenAI's form, with the time of every token.
 
-While answers come in, one thread does little but note them: what the load takes of the cores the server lacks.
+One thread does little but record answers while they come in: the load shares the cores with the server.
 """
 
 import json
@@ -15,20 +15,19 @@ import h11
 
 from loadtests.bench.language.answers import Answer
 
-PATIENCE = 120.0  # s without a byte from anybody
+PATIENCE = 120.0  # s without a byte from any connection
 
 
 class StreamError(Exception):
-    """A request was not answered by a whole stream; the message has what came."""
+    """A request was not answered by a whole stream; the message has the received part."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request.
+    """A request, whose body is sent as JSON.
 
     Attributes:
-        body: is sent as JSON.
-        after: it is sent once every request before it has had so many parts of its answer.
+        after: parts of its answer that every earlier request must have before this one is sent.
     """
 
     body: Mapping[str, Any]
@@ -36,13 +35,13 @@ class Request:
 
 
 class _Connection:
-    """One request in a connection of its own."""
+    """A request in a connection of its own."""
 
     def __init__(self, request: Request, port: int, path: str) -> None:
         self.request = request
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self.sent = -1.0  # s on the timer, as all moments here
-        self.parts: list[tuple[float, bytes]] = []  # of the answer's body
+        self.sent = -1.0  # s on the timer, as all moments here; below 0 before it is sent
+        self.parts: list[tuple[float, bytes]] = []  # moments and parts of the answer's body
         self.status = 0
         self.ended = False
         self._http = h11.Connection(h11.CLIENT)
@@ -57,7 +56,7 @@ class _Connection:
         self.socket.sendall(self._bytes)
 
     def receive(self) -> None:
-        """Take what has come."""
+        """Receive and parse the available bytes."""
         data, moment = self.socket.recv(1 << 16), time.perf_counter()
         self._http.receive_data(data)
         while True:
@@ -75,10 +74,10 @@ def ask(port: int, path: str, requests: Sequence[Request]) -> list[Answer]:
     """Send requests, each in a connection of its own, and wait for all answers.
 
     Args:
-        requests: whose bodies ask for a stream.
+        requests: their bodies ask for a stream.
 
     Raises:
-        StreamError: one was refused, broken off, or has no token.
+        StreamError: an answer was refused, broken off, or has no token.
         OSError: there is no server, or it answers nothing any more.
     """
     connections: list[_Connection] = []

@@ -1,6 +1,6 @@
-"""What Marloop's handler would cost without contract and telemetry: the same wire, graph and batches, nothing checked.
+"""Marloop's handler without contract and telemetry: the same wire, graph and batches, nothing checked.
 
-It is packed into an archive in place of the archive's own entry point.
+It replaces an archive's entry point, and shows the cost of both.
 """
 
 import json
@@ -20,7 +20,7 @@ from handlers.message import Request, Response
 
 
 class Bare:
-    """Serves one model."""
+    """The handler of one model."""
 
     def initialize(self, context: Any) -> None:
         """Load the model, with the session's options of the real handler."""
@@ -42,7 +42,7 @@ class Bare:
         )
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Stand for what TorchServe looks for; ``wire`` goes past it."""
+        """Exist because TorchServe looks for it; ``wire`` bypasses it."""
         raise NotImplementedError
 
     def _answer(self, requests: Sequence[Request]) -> list[Response]:

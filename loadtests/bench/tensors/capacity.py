@@ -22,19 +22,18 @@ from serving.processes import START_TIMEOUT, Tree, running
 from serving.settings import ROOT, Settings, free_ports
 
 STEADY = 10  # good answers in a row that count as recovered
-SAMPLE_EVERY = 1.0  # s between two looks at the memory
-WARM = 0.2  # share of a soak that is not looked at: caches fill
+SAMPLE_EVERY = 1.0  # s between two samples of the memory
+WARM = 0.2  # share of a soak that is ignored: caches fill
 
 
 def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
-    """Run one service through all three.
+    """Measure all three with one service.
 
     Args:
         model: folder made by ``marloop.unpack``.
-        plan: says how many clients flood it and how long it soaks.
 
     Raises:
-        StartError: it does not come up.
+        StartError: the service does not come up.
         WrkError: no load can be made.
     """
     with tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as name:
@@ -58,7 +57,7 @@ def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
 
 
 def register_again(settings: Settings, exchange: Exchange) -> float:
-    """Remove the model from the running service and register it: seconds until it answers."""
+    """Remove the model from the running service and register it; return the seconds until it answers."""
     with httpx.Client(timeout=START_TIMEOUT, trust_env=False) as client:
         management = Management(settings.management_address, client)
         ((name, (version, *_)),) = management.versions().items()
@@ -72,11 +71,11 @@ def register_again(settings: Settings, exchange: Exchange) -> float:
 
 
 def flood(url: str, exchange: Exchange, script: Path, plan: Plan) -> tuple[list[float], str, float]:
-    """More clients than fit the queue.
+    """Load the service with more clients than fit the queue.
 
     Returns:
-        Milliseconds of each 503 that a client of ours got meanwhile, the body of the last, and the seconds from the
-        flood's end until ``STEADY`` requests in a row were answered.
+        Milliseconds of each 503 to a client of ours, the body of the last, and the seconds from the flood's end until
+        ``STEADY`` requests in a row were answered.
     """
     refusals: list[float] = []
     bodies = [""]
@@ -110,10 +109,10 @@ def flood(url: str, exchange: Exchange, script: Path, plan: Plan) -> tuple[list[
 
 
 def soak(url: str, script: Path, server: Tree, plan: Plan) -> tuple[float, float]:
-    """Keep load on, and fit a line to the memory of the worker that grows most.
+    """Load the service for long, and fit a line to the memory of the worker that grows most.
 
     Returns:
-        Its slope in MB a minute, and the standard error of that.
+        The slope in MB a minute, and its standard error.
     """
     times: list[float] = []
     sizes: list[list[float]] = []
@@ -136,7 +135,7 @@ def soak(url: str, script: Path, server: Tree, plan: Plan) -> tuple[float, float
 
 
 def slope(times: list[float], sizes: list[float]) -> tuple[float, float]:
-    """The slope of a straight line through points, and its standard error (ordinary least squares)."""
+    """Return the slope of a straight line through points, and its standard error (ordinary least squares)."""
     (gradient, _), covariance = np.polyfit(times, sizes, 1, cov=True)
     return float(gradient), float(np.sqrt(covariance[0, 0]))
 

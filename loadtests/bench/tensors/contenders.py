@@ -1,4 +1,4 @@
-"""Who is compared: each contender's command, and the requests that it takes."""
+"""The contenders: each one's command, and the requests that it takes."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,7 @@ from serving.settings import ROOT
 Rows = Sequence[Mapping[str, Any]]
 ExchangeOf = Callable[[ModelContract, Rows], Exchange]
 MODELS = ("flights", "fashion")
-# Workload to what it is and the model that it asks.
-WORKLOADS = {
+WORKLOADS = {  # descriptions and models by workload
     "flights": ("tabular, five features as JSON", "flights"),
     "fashion": ("picture, 28×28 floats as JSON", "fashion"),
     "fashion-int": ("picture, 28×28 integers as JSON", "fashion"),
@@ -28,15 +27,16 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Contender:
-    """One server.
+    """A server.
 
     Attributes:
-        name: in tables.
-        what: it is, in a few words.
+        name: its key in results and tables.
+        what: a description in a few words.
         exchanges: the workloads that it takes part in.
-        command: from a port, the folder of a model and a folder of its own to a command and its environment.
-        prepare: makes what the command needs; raises when that is not to be had.
-        clients: the numbers of clients that it is measured with; None for all.
+        command: function of a port, the folder of a model and a folder of its own to a command and its environment.
+        prepare: makes the command's environment; raises when that is not to be had.
+        clients: numbers of clients of its measurements; None for all.
+        packages: lists the packages of its environment.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Contender:
 
 
 def peers(root: Path) -> list[Contender]:
-    """The other servers, each in an environment under ``root``."""
+    """Return the other servers, each in an environment under ``root``."""
     plain = _exchanges("/predict", lambda contract, row: workloads.native(row), workloads.read_prediction)
     torchserve = _exchanges(
         "/predictions/model", lambda contract, row: workloads.native(row), workloads.read_prediction
@@ -79,7 +79,7 @@ def peers(root: Path) -> list[Contender]:
 
 
 def marloops() -> list[Contender]:
-    """Marloop in its two profiles, on the direct host, and the same TorchServe with a handler that checks nothing."""
+    """Return Marloop in its two profiles, on the direct host, and on TorchServe with a handler that checks nothing."""
 
     def native(model: str) -> ExchangeOf:
         return _json(f"/predictions/{model}", workloads.native, workloads.read_prediction)
@@ -106,7 +106,8 @@ def _peer(
 
     def command(port: int, model: Path, own: Path) -> tuple[list[str], dict[str, str]]:
         serve = environments.PEERS / folder / "serve.py"
-        # Ahead of everything else a user's PYTHONPATH could bring in.
+
+        # Ahead of everything that a user's PYTHONPATH could bring in.
         return [str(python), str(serve), str(port), str(model), *args], {"PYTHONPATH": str(served)}
 
     def prepare(say: Callable[[str], None]) -> None:
@@ -149,7 +150,7 @@ def _png(contract: ModelContract, rows: Rows) -> Exchange:
 
 def _v2_binary(contract: ModelContract, rows: Rows) -> Exchange:
     bodies = [workloads.v2_binary(contract, row) for row in rows]
-    _, headers = bodies[0]  # they serve all, as the shapes are the same
+    _, headers = bodies[0]  # the same for all, as the shapes are
     return Exchange(f"/v2/models/{contract.name}/infer", headers, [body for body, _ in bodies], workloads.read_v2)
 
 

@@ -1,4 +1,4 @@
-"""The goals, each with its bound and what was measured."""
+"""The goals, each with its bound and the measured value."""
 
 from collections.abc import Callable
 
@@ -12,8 +12,8 @@ TUNED = "fastapi-tuned-2"
 THROUGHPUT = {TUNED: 3.0, "torchserve-stock": 10.0, "mlserver": 8.0, "litserve": 8.0, "bentoml": 8.0, "ray-serve": 8.0}
 DIRECT = "marloop-direct"
 DIRECTLY = {"flights": {TUNED: 3.5, "starlette-2": 2.5, "marloop": 1.5}, "fashion": {TUNED: 2.0}}
-NOISE = 2  # standard errors that a growth must exceed to be one
-PAGES = 1.0  # MB over a whole soak that an allocator takes and gives back
+NOISE = 2  # standard errors within which a growth is noise
+PAGES = 1.0  # MB over a whole soak that an allocator takes and returns
 
 
 def goals(results: Results) -> list[Goal]:

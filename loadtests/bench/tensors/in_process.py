@@ -1,4 +1,4 @@
-"""What one Python process can do without any server: decode, run, encode. The ceiling, and the answers expected."""
+"""One Python process without a server: decode, run, encode. It gives the ceiling and the expected answers."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ class InProcess:
     """The core of Marloop's handlers on one model.
 
     Args:
-        directory: holds a contract and its ONNX graph.
+        directory: folder of a contract and its ONNX graph.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -28,19 +28,19 @@ class InProcess:
         self._handler = ModelHandler(self.contract, engine, codec)
 
     def answers(self, exchange: Exchange) -> list[object]:
-        """What every body of an exchange must be answered.
+        """Return the expected answer to every body of an exchange.
 
         Raises:
-            ValueError: one is no valid request.
+            ValueError: a body is no valid request.
         """
         responses = self._handler.handle(_requests(exchange))
         wrong = next((response for response in responses if response.status != 200), None)
         if wrong:
             raise ValueError(f"a request of the benchmark is not valid: {wrong.body.decode()}")
-        return [exchange.read(response.body) for response in responses]
+        return [exchange.decode(response.body) for response in responses]
 
     def per_second(self, exchange: Exchange, seconds: float) -> float:
-        """Requests that are answered in a second, in batches of ``BATCH``."""
+        """Measure the requests that are answered in a second, in batches of ``BATCH``."""
         batch = _requests(exchange)
         batch = (batch * (BATCH // len(batch) + 1))[:BATCH]
         started, count = time.perf_counter(), 0

@@ -21,17 +21,17 @@ BARE = Path(__file__).parent / "bare_handler.py"
 
 
 def settings(port: int, store: Path, run_dir: Path, host: HostName = "torchserve") -> Settings:
-    """Settings on free ports beside the given inference port."""
+    """Return settings with this inference port and free ports for the rest."""
     return msgspec.structs.replace(on_free_ports(store, run_dir), inference_port=port, host=host)
 
 
 def forget(run_dir: Path) -> None:
-    """Remove what a service with this run folder left outside of it: its metric files, which lie in memory."""
+    """Remove the files that a service left outside of its run folder: its metric files, which lie in memory."""
     shutil.rmtree(Settings(run_dir=run_dir).metrics, ignore_errors=True)
 
 
 def unpack(registry: Registry, model: str, folder: Path) -> Path:
-    """The champion's graphs, contract and archive, in a folder as peers take it.
+    """Unpack the champion's graphs, contract and archive into a folder as peers take it.
 
     Raises:
         ArchiveError: the model has no champion, or its archive is missing or altered.
@@ -46,7 +46,7 @@ def unpack(registry: Registry, model: str, folder: Path) -> Path:
 
 
 def repacked(model: Path, profile: str, store: Path) -> Path:
-    """A model store that holds one archive, the champion's with a profile's settings.
+    """Make a model store of one archive, the champion's with a profile's settings.
 
     Args:
         model: a folder made by ``unpack``.
@@ -69,5 +69,5 @@ def repacked(model: Path, profile: str, store: Path) -> Path:
 
 
 def serving_settings(model: Path) -> Mapping[str, Any]:
-    """Return how TorchServe runs the champion."""
+    """Return TorchServe's settings of the champion."""
     return archive.read_config(model / "champion.mar")

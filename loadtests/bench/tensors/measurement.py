@@ -26,7 +26,7 @@ from serving.settings import free_ports
 
 SEED = 20130217
 TURN_TIMEOUT = 300.0  # s
-CHECKED = 16  # answers that are compared before each measurement
+CHECKED = 16  # number of answers that are compared before each measurement
 
 
 class AnswerError(Exception):
@@ -34,12 +34,11 @@ class AnswerError(Exception):
 
 
 class Turn(NamedTuple):
-    """A contender that runs, in one round.
+    """A running contender in one round.
 
     Attributes:
-        number: of the round, from 0.
-        url: of the server.
-        folder: of its own.
+        number: the round's, from 0.
+        folder: the contender's own.
     """
 
     contender: Contender
@@ -49,11 +48,11 @@ class Turn(NamedTuple):
 
 
 class Bench:
-    """One run.
+    """A run.
 
     Args:
         models: folder of each model, made by ``marloop.unpack``.
-        save: is called after every turn.
+        save: called after every turn.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Bench:
                         self._save()
 
     def ceilings(self, marloop: Contender) -> None:
-        """Measure what one process does without a server, for each of Marloop's workloads."""
+        """Measure the rate of one process without a server, for each of Marloop's workloads."""
         for name, (_, model) in WORKLOADS.items():
             if name != "ping":
                 exchange = self.exchange(marloop, name)
@@ -161,7 +160,7 @@ class Bench:
 
 
 def answers(url: str, exchange: Exchange) -> bool:
-    """Whether a server gives a good answer."""
+    """Tell whether a server gives a good answer."""
     with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=wrk.PATIENCE) as client:
         response = client.request(
             exchange.method, url + exchange.path, headers=dict(exchange.headers), content=exchange.bodies[0]
@@ -174,20 +173,20 @@ def check_answers(url: str, exchange: Exchange, expected: list[Any]) -> None:
     """Compare a server's answers to the first requests.
 
     Raises:
-        AnswerError: one differs, or is none.
+        AnswerError: an answer differs, or is an error.
     """
     with httpx.Client(trust_env=False, timeout=wrk.PATIENCE) as client:
         for body, right in list(zip(exchange.bodies, expected, strict=True))[:CHECKED]:
             response = client.post(url + exchange.path, headers=dict(exchange.headers), content=body)
             if response.status_code != 200:
                 raise AnswerError(f"{body[:200]!r} was answered {response.status_code}: {response.text[:300]}")
-            answer = exchange.read(response.content)
+            answer = exchange.decode(response.content)
             if not same_answer(answer, right):
                 raise AnswerError(f"{body[:200]!r} was answered {answer}, not {right}")
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return what has a server write into its own folder, which goes when its turn ends."""
+    """Return variables that let a server write into its own folder, which is removed after its turn."""
     return environments.quiet() | {
         "TMPDIR": str(folder),
         "RAY_TMPDIR": str(folder),

@@ -20,7 +20,7 @@ DRAWN = ("flights", "fashion")
 
 
 def write_page(results: Results, page: Path) -> str:
-    """Put the tables between the marks of a page, or at its end, and the chart beside it; returns the tables.
+    """Put the tables between the marks of a page, or at its end, and the chart beside it; return the tables.
 
     Raises:
         ValueError: only one of the marks is there.

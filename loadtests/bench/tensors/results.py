@@ -1,4 +1,4 @@
-"""What a run measured, kept as JSON."""
+"""The results of a run, as JSON."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from loadtests.wrk import Load
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How long and how often is measured; times in seconds."""
+    """The durations and numbers of measurements; times in seconds."""
 
     rounds: int = 5
     seconds: float = 3  # of each measurement; half of it with one client, whose figures vary less
@@ -23,7 +23,7 @@ QUICK = Plan(rounds=1, seconds=1, warm_up=1, change=1, many=128)
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One run of wrk."""
+    """A run of wrk."""
 
     round: int
     contender: str
@@ -33,12 +33,12 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What was noted once of a contender with a model.
+    """The figures of a contender with a model that are measured once.
 
     Attributes:
         start: seconds from the command to the first answer.
         memory: MB after load, all processes, shared pages once.
-        bad_input: the HTTP status that a bad request got.
+        bad_input: HTTP status for a bad request.
     """
 
     contender: str
@@ -53,12 +53,12 @@ class Extremes(msgspec.Struct):
 
     Attributes:
         cold_start: seconds from the registration of an archive to its first answer.
-        refusal: milliseconds until a 503 came while the queue was full, the median; None if there was none.
-        refusal_body: of such an answer.
+        refusal: median milliseconds to a 503 while the queue was full; None if there was none.
+        refusal_body: body of such an answer.
         recovery: seconds from the flood's end until ten requests in a row were answered.
         worker: MB resident a worker after load.
         growth: MB a minute that a worker grew by during the soak; None without a soak.
-        growth_error: standard error of that.
+        growth_error: standard error of ``growth``.
     """
 
     cold_start: float
@@ -71,10 +71,9 @@ class Extremes(msgspec.Struct):
 
 
 class Results(Run, kw_only=True):
-    """One run; of each contender's environment every package is kept.
+    """The results of a run, with every package of each contender's environment.
 
     Attributes:
-        plan: how long and how often was measured.
         settings: ``model-config.yaml`` of each model.
         ceilings: requests a second of one process without a server, by workload.
     """
@@ -87,20 +86,20 @@ class Results(Run, kw_only=True):
     extremes: Extremes | None = None
 
     def loads(self, contender: str, workload: str, clients: int) -> dict[int, Load]:
-        """What was measured in each round."""
+        """Return the loads by round."""
         key = (contender, workload, clients)
         return {s.round: s.load for s in self.samples if (s.contender, s.workload, s.clients) == key}
 
     def standing(self, contender: str, model: str) -> Standing | None:
-        """What was noted once."""
+        """Return the figures that were measured once."""
         return next((s for s in self.standings if (s.contender, s.model) == (contender, model)), None)
 
 
 def per_second(load: Load) -> float:
-    """Good answers a second."""
+    """Return the good answers a second."""
     return load.per_second
 
 
 def p50(load: Load) -> float:
-    """Median latency in ms."""
+    """Return the median latency in ms."""
     return load.p50

@@ -1,4 +1,4 @@
-"""What is asked: rows of a model drawn from its contract, and the forms in which servers take them."""
+"""The workloads: random rows of a model from its contract, and the forms in which servers take them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,27 +16,25 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Exchange(NamedTuple):
-    """Requests to one server and how to read its answers.
+    """Requests to one server, and a decoder of its answers.
 
     Attributes:
-        path: of the URL.
-        headers: of every request.
+        headers: the same for every request.
         bodies: in the order of the rows.
-        read: from a response's body to the answer: a number, or ``[label, probability]``.
-        method: of HTTP.
+        decode: function of a response's body to the answer: a number, or ``[label, probability]``.
     """
 
     path: str
     headers: Mapping[str, str]
     bodies: Sequence[bytes]
-    read: Callable[[bytes], Any]
+    decode: Callable[[bytes], Any]
     method: str = "POST"
 
 
 def draw_rows(contract: ModelContract, generator: Generator, count: int = BODIES) -> list[dict[str, Any]]:
-    """Draw different valid rows: of a model with features any in range, of one with pictures the example's, changed.
+    """Draw different valid rows: features in their range, or the example's picture, changed.
 
-    Pictures are moved and dimmed, so that they compress and print as real ones do; values are whole.
+    Pictures are moved and dimmed, so that they compress and print as real ones do; values are integers.
     """
     if not contract.has_named_rows:
         picture = np.array(contract.example.request["inputs"], np.float64)
@@ -56,34 +54,34 @@ def draw_rows(contract: ModelContract, generator: Generator, count: int = BODIES
 
 
 def bad(contract: ModelContract, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row that no server should answer: its last category is unknown, or its picture lacks a line."""
+    """Return a row that no server should answer: its last category is unknown, or its picture lacks a line."""
     if contract.has_named_rows:
         return {**row, contract.inputs[-1].name: "no such thing"}
     return {"inputs": row["inputs"][:-1]}
 
 
 def native(row: Mapping[str, Any]) -> bytes:
-    """The row as JSON."""
+    """Encode the row as JSON."""
     return to_json(row)
 
 
 def as_floats(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A picture's values as floats: 12.0 for 12."""
+    """Convert a picture's values to floats: 12.0 for 12."""
     return {"inputs": np.array(row["inputs"], np.float64).tolist()} if "inputs" in row else dict(row)
 
 
 def listed(row: Mapping[str, Any]) -> bytes:
-    """BentoML's batchable APIs take a list of rows."""
+    """Encode the row in a list, which BentoML's batchable APIs take."""
     return native({"rows": [row]})
 
 
 def v2_json(contract: ModelContract, row: Mapping[str, Any]) -> bytes:
-    """The row in the Open Inference Protocol, as JSON."""
+    """Encode the row in the Open Inference Protocol, as JSON."""
     return to_json(v2_request(contract, {name: np.array([v]) for name, v in native_row(contract, row).items()}))
 
 
 def v2_binary(contract: ModelContract, row: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The row in the protocol's binary extension; the body and its headers."""
+    """Encode the row in the protocol's binary extension; return the body and its headers."""
     values = native_row(contract, row)
     return v2_binary_request(
         contract, {spec.name: np.array([values[spec.name]], spec.dtype) for spec in contract.inputs}
@@ -91,22 +89,22 @@ def v2_binary(contract: ModelContract, row: Mapping[str, Any]) -> tuple[bytes, d
 
 
 def png(row: Mapping[str, Any]) -> bytes:
-    """A picture as a file."""
+    """Encode a picture as a file."""
     return encode_png(row["inputs"])
 
 
 def read_prediction(body: bytes) -> Any:
-    """The answer in ``{"prediction": …}``."""
+    """Return the answer in ``{"prediction": …}``."""
     return _answer(json.loads(body)["prediction"])
 
 
 def read_list(body: bytes) -> Any:
-    """The answer in ``[…]``."""
+    """Return the answer in ``[…]``."""
     return _answer(json.loads(body)[0])
 
 
 def read_v2(body: bytes) -> Any:
-    """The answer in the protocol's outputs, as JSON."""
+    """Return the answer in the protocol's outputs, as JSON."""
     outputs = {output["name"]: output["data"][0] for output in json.loads(body)["outputs"]}
     return _answer(outputs if "label" in outputs else next(iter(outputs.values())))
 

@@ -1,7 +1,7 @@
 """FastAPI tuned by hand: orjson, a raw response, checks in plain Python. ``serve.py PORT MODEL_DIR WORKERS ROUTE``.
 
-ROUTE is ``fastapi``, or ``starlette`` for a route that goes past FastAPI's handling of parameters and dependencies to
-the library below it: no longer FastAPI, but as fast as an application of this kind can be.
+ROUTE is ``fastapi``, or ``starlette`` for a route of the library below it, without FastAPI's handling of parameters and
+dependencies: no longer FastAPI, but as fast as an application of this kind can be.
 """
 
 import os
@@ -20,7 +20,7 @@ Check = Callable[[Any], dict[str, Any]]
 
 
 def create() -> FastAPI:
-    """The application; each worker makes its own."""
+    """Build the application; each worker builds its own."""
     model = Model(Path(os.environ["MODEL_DIR"]))
     check = features_check(model.contract) if len(model.contract["inputs"]) > 1 else array_check(model.contract)
 
@@ -41,7 +41,7 @@ def create() -> FastAPI:
 
 
 def features_check(contract: dict[str, Any]) -> Check:
-    """A check of a row's features: none missing, none else, numbers in their range; the look-up checks categories."""
+    """Return a check of a row's features: exact names, numbers in their range; the look-up checks categories."""
     names = {spec["name"] for spec in contract["inputs"]}
     ranges = {spec["name"]: spec["range"] for spec in contract["inputs"] if spec.get("range")}
 
@@ -57,7 +57,7 @@ def features_check(contract: dict[str, Any]) -> Check:
 
 
 def array_check(contract: dict[str, Any]) -> Check:
-    """A check of an array: its shape, and that its values are from 0 to 255."""
+    """Return a check of an array: its shape, and that its values are from 0 to 255."""
     shape = tuple(contract["inputs"][0]["shape"][1:])
 
     def check(row: Any) -> dict[str, Any]:

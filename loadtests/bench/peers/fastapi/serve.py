@@ -13,13 +13,13 @@ from served_model import Model
 
 
 class Answer(BaseModel):
-    """What is answered."""
+    """The response."""
 
     prediction: Any
 
 
 def create() -> FastAPI:
-    """The application; each worker makes its own."""
+    """Build the application; each worker builds its own."""
     model = Model(Path(os.environ["MODEL_DIR"]))
     row: Any = row_schema(model.contract)
     app = FastAPI()

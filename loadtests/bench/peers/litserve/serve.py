@@ -12,7 +12,7 @@ from served_model import Model
 
 
 class Api(litserve.LitAPI):
-    """Decode, predict, encode."""
+    """The steps of LitServe: decode, predict, encode."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(max_batch_size=64, batch_timeout=0.001)
@@ -31,7 +31,7 @@ class Api(litserve.LitAPI):
             raise HTTPException(422, error.errors(include_input=False, include_url=False)) from None
 
     def batch(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of a batch as they are: the model makes the arrays."""
+        """Return the rows of a batch as they are: the model makes the arrays."""
         return inputs
 
     def predict(self, x: list[dict[str, Any]]) -> list[Any]:
@@ -39,11 +39,11 @@ class Api(litserve.LitAPI):
         return self._model.predict(x)
 
     def unbatch(self, output: list[Any]) -> list[Any]:
-        """The answers one by one."""
+        """Return the answers one by one."""
         return output
 
     def encode_response(self, output: Any) -> dict[str, Any]:
-        """What one request is answered."""
+        """Build the response to one request."""
         return {"prediction": output}
 
 

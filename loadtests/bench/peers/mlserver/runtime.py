@@ -11,7 +11,7 @@ from served_model import Model
 
 
 class OnnxRuntime(MLModel):
-    """Serves one model."""
+    """The runtime of one model."""
 
     async def load(self) -> bool:
         """Load the model; each worker does."""

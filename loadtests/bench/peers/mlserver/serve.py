@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """A port for what is started but not asked: gRPC and metrics."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a free port for unused services: gRPC and metrics."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse
     logging_config={"enable_access_log": False, "log_level": "WARNING"},
 )
 class Served:
-    """Checks each request, and answers those that arrive together as one batch."""
+    """A deployment that checks each request, and answers those that arrive together as one batch."""
 
     def __init__(self, directory: str) -> None:
         self._model = Model(Path(directory))

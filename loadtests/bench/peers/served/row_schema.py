@@ -1,4 +1,4 @@
-"""One row as a pydantic model: what a user would write by hand from the contract."""
+"""One row as a pydantic model, as a user would write it by hand from the contract."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, create_model
 
 
 def row_schema(contract: dict[str, Any]) -> type[BaseModel]:
-    """The type of one row: a field a feature, or ``inputs`` of a model with one array."""
+    """Return the type of one row: a field for each feature, or ``inputs`` for a model with one array."""
     specs = contract["inputs"]
     if len(specs) == 1:
         value: Any = Annotated[float, Field(ge=0, le=255)]

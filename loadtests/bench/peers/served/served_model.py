@@ -1,6 +1,6 @@
 """The model that every peer serves: one ONNX Runtime session, and the look-up of categories that the model needs.
 
-Each peer's code is its server and nothing else, so that they differ in what is compared.
+Each peer's code is its server and nothing else, so that peers differ in the server only.
 """
 
 import json
@@ -38,7 +38,7 @@ class Model:
         """Answer rows.
 
         Args:
-            rows: a value of each feature by name; of a model with one array, that array under ``inputs``.
+            rows: a value of each feature by name; for a model with one array, that array under ``inputs``.
 
         Returns:
             A number a row, or the likeliest label with its index and probability.

@@ -9,7 +9,7 @@ from ts.torch_handler.base_handler import BaseHandler
 
 
 class Handler(BaseHandler):
-    """Serves one model; batches are of one request, the default."""
+    """The handler of one model; batches are of one request, the default."""
 
     def initialize(self, context: Any) -> None:
         """Load the model and the names of its features, categories and labels."""
@@ -24,7 +24,7 @@ class Handler(BaseHandler):
         }
 
     def preprocess(self, data: list[dict[str, Any]]) -> list[torch.Tensor]:
-        """Rows to tensors, one an input."""
+        """Convert rows to tensors, one for each input."""
         rows = [request["body"] for request in data]
         if len(self._inputs) == 1:
             return [torch.tensor([row["inputs"] for row in rows], dtype=torch.uint8)]
@@ -36,7 +36,7 @@ class Handler(BaseHandler):
             return self.model(*data)  # type: ignore[no-any-return]
 
     def postprocess(self, data: torch.Tensor) -> list[Any]:
-        """A number a row, or the likeliest label."""
+        """Return a number a row, or the likeliest label."""
         if not self._labels:
             return [{"prediction": value} for value in data.tolist()]
         best = data.argmax(1).tolist()

@@ -1,7 +1,7 @@
 """TorchServe as its documentation starts it: a TorchScript model, BaseHandler, default settings, one worker a core.
 
-``serve.py PORT MODEL_DIR``, in a folder of its own. Only the ports are set, and the tokens are off, which no load
-generator could follow.
+``serve.py PORT MODEL_DIR``, in a folder of its own. Only the ports are set, and the tokens, which no load generator
+could follow, are off.
 """
 
 import os
@@ -24,10 +24,10 @@ def torchscript(directory: Path, path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port for what is started but not asked."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a free port for an unused service."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""transformers' ``generate`` in float32, greedy. ``generate.py MODEL.gguf``; tasks and answers as JSON, one a line."""
+"""The peer transformers: greedy ``generate`` in float32. ``generate.py MODEL.gguf``; a JSON line a task or answer."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 class Clock:
-    """Notes when each token is there; a stopping criterion, for a streamer takes no batch."""
+    """A stopping criterion that records the time of each token; a streamer takes no batch."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -24,7 +24,7 @@ class Clock:
 
 
 def say(line: str) -> None:
-    """Write a line for whoever started this."""
+    """Write a line to standard output."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -42,10 +42,10 @@ def main(path: Path) -> None:
         inputs = tokenizer(task["prompts"], return_tensors="pt")
         length = inputs["input_ids"].shape[1]
         with torch.inference_mode():
-            found = model.generate(
+            generated = model.generate(
                 **inputs, max_new_tokens=task["max_tokens"], do_sample=False, stopping_criteria=[clock]
             )
-        texts = tokenizer.batch_decode(found[:, length:], skip_special_tokens=True)
+        texts = tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
         times = [moment - started for moment in clock.times]
         answers = [{"text": text, "times": times, "prompt": length} for text in texts]
         say(json.dumps(answers))
