@@ -59,7 +59,6 @@ def prepare(environment: Environment, **_: Any) -> None:
     objectives = {name: slo.objectives(name, plan.profile) for name in models}
     gate = Gate(objectives, lambda: environment.stats, Console(highlight=False), plan.report_path)
     shape: Any = environment.shape_class
-
     # A master's figures of its workers are this old.
     lag = WORKER_REPORT_INTERVAL if isinstance(environment.runner, MasterRunner) else 0.0
 

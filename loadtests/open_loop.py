@@ -1,7 +1,7 @@
-"""A client whose requests come at a constant rate, whether the service keeps up or not.
+"""A client that sends requests at a constant rate, whether the service keeps up or not.
 
-A closed loop waits for an answer before it asks again, so that a slow service is asked less. Callers who do not know of
-each other do not wait. Times count from the moment at which a request was due, not from when it could be sent
+A closed loop waits for an answer before its next request, so that a slow service gets fewer. Independent callers do not
+wait. Times count from the moment at which a request was due, not from when it could be sent
 (`coordinated omission <https://www.scylladb.com/2021/04/22/on-coordinated-omission/>`_).
 """
 
@@ -14,16 +14,16 @@ from typing import NamedTuple, cast
 import httptools
 
 PATIENCE = 30.0  # s until an answer counts as missing
-CONNECTIONS = 4000  # at once; a request that would need one more is not sent
+CONNECTIONS = 4000  # most at once; a request that would need one more is not sent
 
 
 class Response(NamedTuple):
-    """What came of one request.
+    """The outcome of one request.
 
     Attributes:
         status: 0 if no answer came.
-        seconds: since the request was due.
-        retry_after: whether a header says when to come back.
+        seconds: time since the request was due.
+        retry_after: whether a header says when to retry.
         right: whether the body is the expected one.
     """
 
@@ -34,7 +34,7 @@ class Response(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """One connection of HTTP/1.1, which carries a request at a time."""
+    """A connection of HTTP/1.1, which carries a request at a time."""
 
     def __init__(self) -> None:
         self._done: asyncio.Future[None] | None = None
@@ -58,17 +58,17 @@ class Connection(asyncio.Protocol):
         return int(self._parser.get_status_code())
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.open = False
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport, self.open = cast(asyncio.WriteTransport, transport), True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the request that waits."""
+        """Fail the waiting request."""
         self.open = False
         if self._done is not None and not self._done.done():
             self._done.set_exception(error or ConnectionResetError("closed before the end of the answer"))
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
             self.connection_lost(ConnectionError(str(error)))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Look for ``Retry-After``."""
+        """Record whether ``Retry-After`` is there."""
         self.retry_after = self.retry_after or name.lower() == b"retry-after"
 
     def on_body(self, body: bytes) -> None:
@@ -89,20 +89,19 @@ class Connection(asyncio.Protocol):
         self.body += body
 
     def on_message_complete(self) -> None:
-        """End the request."""
+        """Complete the waiting request."""
         self.open = self.open and self._parser.should_keep_alive()
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 
 
 class Client:
-    """Asks the same question many times.
+    """A client that sends the same request many times.
 
     Args:
         host: name or address of the service.
-        port: of the service.
         request: makes a whole request, head and body, just before it is sent.
-        expected: body of the right answer; empty where it is not known yet.
+        expected: body of the right answer; empty while it is unknown.
     """
 
     def __init__(self, host: str, port: int, request: Callable[[], bytes], expected: bytes = b"") -> None:
@@ -112,10 +111,10 @@ class Client:
         self._busy = 0
 
     async def ask(self, due: float | None = None) -> tuple[Response, bytes]:
-        """Ask once.
+        """Send one request, and return the response and its body.
 
         Args:
-            due: the moment from which time counts, of ``time.perf_counter``; now by default.
+            due: moment of ``time.perf_counter`` from which time counts; None for now.
         """
         due = time.perf_counter() if due is None else due
         if self._busy >= CONNECTIONS:
@@ -137,11 +136,11 @@ class Client:
         return Response(status, seconds, connection.retry_after, right), connection.body
 
     async def in_turn(self, count: int) -> list[Response]:
-        """Ask so many times, each after the answer to the last."""
+        """Send ``count`` requests, each after the answer to the last."""
         return [(await self.ask())[0] for _ in range(count)]
 
     async def closed(self, clients: int, seconds: float) -> list[Response]:
-        """Ask from so many clients, each of which waits for its answer."""
+        """Send requests from ``clients`` clients, each of which waits for its answer."""
         end = time.perf_counter() + seconds
         responses: list[Response] = []
 
@@ -153,12 +152,12 @@ class Client:
         return responses
 
     async def steady(self, rate: float, seconds: float) -> list[Awaitable[tuple[Response, bytes]]]:
-        """Ask so many times a second, and return at the end of the last second, while answers are still to come."""
+        """Send ``rate`` requests a second, and return at the end of the last second; answers may still be to come."""
         start = time.perf_counter()
         tasks: list[Awaitable[tuple[Response, bytes]]] = []
         for number in range(round(rate * seconds)):
             due = start + number / rate
-            # Even a client that is late lets its connections have their turn.
+            # A late client too must let its connections run.
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tasks.append(asyncio.create_task(self.ask(due)))
         return tasks
@@ -169,7 +168,7 @@ class Client:
             connection.close()
 
     async def _ask(self) -> tuple[Connection, int]:
-        """Ask on a connection that is open, or on a new one where the service closed it meanwhile."""
+        """Send a request on an open connection, or on a new one where the service closed it meanwhile."""
         while self._idle:
             connection = self._idle.pop()
             if connection.open:

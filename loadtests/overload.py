@@ -1,8 +1,11 @@
-"""What a model does when more comes than it can answer: how much it answers, how soon, and what it tells the others.
+"""A model under more requests than it can answer: its throughput, latency and refusals.
 
-One request of many rows is sent again and again, so that the client needs less of the machine than the model: in turn
-(how quick is an idle service), by a closed loop (how much can it answer), at a constant rate above that, and in turn
-once more.
+One request of many rows is sent again and again, so that the client needs less of the machine than the model:
+
+- in turn, for the latency of an idle service;
+- by a closed loop, for the peak of its throughput;
+- at a constant rate above the peak;
+- in turn once more, for its recovery.
 """
 
 import asyncio
@@ -21,13 +24,13 @@ from loadtests.open_loop import Client, Response
 from loadtests.requests import draws, payloads
 from loadtests.slo import Verdict
 
-IN_TURN = 300  # requests that tell how quick an idle service is
-CLIENTS = 16  # of the closed loop
+IN_TURN = 300  # requests that measure an idle service
+CLIENTS = 16  # clients of the closed loop
 GOODPUT = 0.9  # least share of the peak
-SLOWER = 10.0  # times the idle p99 that an accepted request may take
-REFUSING = 0.05  # s within which 99 of 100 refused requests know it
+SLOWER = 10.0  # most p99 of accepted requests, in times of the idle p99
+REFUSING = 0.05  # s, most p99 of refusals
 RECOVERY = 1.0  # s after the last request
-CALM = 5  # answers in a row that show that the service has recovered
+CALM = 5  # right answers in a row after which the service has recovered
 
 
 class OverloadError(Exception):
@@ -35,17 +38,17 @@ class OverloadError(Exception):
 
 
 class Overload(msgspec.Struct, frozen=True):
-    """What was measured.
+    """The measurements of an overload.
 
     Attributes:
         rate: requests a second that were due.
         peak: good answers a second of the closed loop.
-        goodput: good answers a second at that rate, until the last answer.
+        goodput: good answers a second at ``rate``, until the last answer.
         idle: p99 in s of an idle service.
         accepted: p50 and p99 in s of good answers under overload.
         refused: number of 503 with ``Retry-After``, and their p99 in s.
-        wrong: answers of status 200 whose body was another one.
-        other: number of what was neither, by status; 0 is no answer.
+        wrong: number of answers of status 200 with a wrong body.
+        other: number of other answers by status; 0 is no answer.
         recovery: s after the last request until answers are quick again; infinite if they are not.
         late: s by which the client itself was behind at the end.
     """
@@ -66,10 +69,9 @@ def measure(contract: ModelContract, url: str, rows: int, factor: float, seconds
     """Put a model under more load than it can answer.
 
     Args:
-        url: of the service.
-        rows: of each request.
-        factor: of the peak, the rate at which requests come.
-        seconds: of the closed loop, and of the overload.
+        rows: rows of each request.
+        factor: rate of requests in times of the peak.
+        seconds: duration of the closed loop, and of the overload.
 
     Raises:
         OverloadError: the model does not answer the request on an idle service.
@@ -141,7 +143,7 @@ async def _recovered(client: Client, within: float) -> float:
 
 
 def judge(model: str, overload: Overload) -> Iterator[Verdict]:
-    """Compare what was measured with what a service under overload must keep."""
+    """Compare the measurements with the objectives of a service under overload."""
     yield Verdict(model, "goodput", GOODPUT, overload.goodput / overload.peak, at_least=True)
     yield Verdict(model, "p99 in idle p99s", SLOWER, overload.accepted[1] / overload.idle)
     yield Verdict(model, "p99 of refusals, s", REFUSING, overload.refused[1] if overload.refused[0] else 0.0)
@@ -151,7 +153,7 @@ def judge(model: str, overload: Overload) -> Iterator[Verdict]:
 
 
 def describe(overload: Overload, say: Callable[[str], None]) -> None:
-    """Tell what was measured, a line a fact."""
+    """Report the measurements, a line a fact."""
     say(
         f"idle: p99 {1000 * overload.idle:.1f} ms; at most {overload.peak:,.0f} answers a second from {CLIENTS} clients"
     )

@@ -1,4 +1,4 @@
-"""What a run does, handed from the command to Locust's processes through the environment."""
+"""The plan of a run, which the command hands to Locust's processes in the environment."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ def _variable(name: str) -> str:
 
 
 class Plan(EnvironmentSettings, frozen=True, rename=_variable):
-    """One run.
+    """A run.
 
     Attributes:
-        model: its name; empty for all models with a champion.
+        model: name of one; empty for all models with a champion.
         profile: a key of ``PROFILES``.
         users: the peak; None for the profile's.
-        seconds: the length; None for the profile's.
-        metrics: ``address:port`` where Prometheus finds the run's metrics when Locust's page is off; empty for nowhere.
-        report: the folder that takes the verdict; empty for none.
-        slo: the file of objectives.
-        seed: of the requests.
+        seconds: duration; None for the profile's.
+        metrics: ``address:port`` of the run's metrics for Prometheus when Locust's page is off; empty for none.
+        report: folder of the verdict; empty for none.
+        slo: file of the objectives.
+        seed: seed of the random requests.
     """
 
     model: str = ""
@@ -38,24 +38,23 @@ class Plan(EnvironmentSettings, frozen=True, rename=_variable):
 
     @property
     def slo_path(self) -> Path:
-        """The file of objectives."""
+        """File of the objectives."""
         return Path(self.slo)
 
     @property
     def report_path(self) -> Path | None:
-        """The folder that takes the verdict."""
+        """Folder of the verdict."""
         return Path(self.report) if self.report else None
 
 
 def contracts(settings: Settings, model: str) -> list[ModelContract]:
-    """The contracts of the champions that are asked.
+    """Return the contracts of a run's champions.
 
     Args:
-        settings: say where the model store is.
-        model: one of them; empty for all.
+        model: name of one; empty for all.
 
     Raises:
-        ArchiveError: no champion, or its archive is missing, altered or without a contract.
+        ArchiveError: there is no champion, or its archive is missing, altered or without a contract.
     """
     registry = Registry(settings.model_store)
     names = [model] if model else sorted(registry.champions())

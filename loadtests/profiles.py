@@ -1,11 +1,11 @@
-"""How the load changes over time: five profiles, each of a few stages and bounded in time."""
+"""The course of load over time: five profiles, each of a few stages and bounded in time."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 ProfileName = Literal["smoke", "load", "stress", "spike", "soak"]
-RECOVERY = "recovery"  # the name of a stage that is also judged alone, but for its first second
-SETTLING = 1.0  # s
+RECOVERY = "recovery"  # name of a stage that is also judged alone, without its first second
+SETTLING = 1.0  # s, that second
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,10 @@ class Stage:
     """A part of a profile.
 
     Attributes:
-        name: is printed when it begins.
-        seconds: how long it lasts.
-        users: how many ask at once.
-        ramp: seconds until the number of users has changed to that.
+        name: printed when the stage begins.
+        seconds: duration.
+        users: number of concurrent users.
+        ramp: seconds until their number is reached.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Profile:
     """A course of load.
 
     Attributes:
-        pacing: seconds from one request of a user to its next, as long as answers are quicker; 0 is without a pause.
+        pacing: seconds from one request of a user to its next, if answers are quicker; 0 is without a pause.
     """
 
     name: ProfileName
@@ -63,7 +63,7 @@ class Profile:
         return replace(self, stages=tuple(stages))
 
     def stage_at(self, elapsed: float) -> int | None:
-        """Return the index of the stage that runs after so many seconds; None when all are over."""
+        """Return the index of the stage that runs after ``elapsed`` seconds; None when all are over."""
         for index, stage in enumerate(self.stages):
             elapsed -= stage.seconds
             if elapsed < 0:
@@ -71,7 +71,7 @@ class Profile:
         return None
 
     def target(self, index: int, now: int) -> tuple[int, float]:
-        """Return the users of a stage, and how many are started or stopped a second to get there from those of now."""
+        """Return the users of a stage, and how many start or stop a second to reach them from ``now`` users."""
         stage = self.stages[index]
         return stage.users, max(1.0, abs(stage.users - now) / stage.ramp)
 

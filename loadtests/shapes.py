@@ -9,12 +9,11 @@ from loadtests.profiles import Profile, Stage
 
 
 class ProfileShape(LoadTestShape):
-    """Follows a profile to its end.
+    """A load shape that follows a profile to its end.
 
     Attributes:
-        profile: whose stages are followed.
-        on_stage: is called with each stage when it begins.
-        finished: whether the end was reached, as it is not when the user interrupts.
+        on_stage: called with each stage when it begins.
+        finished: whether the end was reached; false after an interrupt.
     """
 
     abstract = True
@@ -33,7 +32,7 @@ class ProfileShape(LoadTestShape):
         self.finished = False
 
     def tick(self) -> tuple[int, float] | None:
-        """The users wanted now; None ends the test."""
+        """Return the current number of users and its rate of change; None ends the test."""
         index = self.profile.stage_at(self.get_run_time())  # type: ignore[no-untyped-call]
         if index is None:
             self.finished = True

@@ -1,4 +1,4 @@
-"""Service level objectives: read from ``slo.yaml``, and what was measured judged by them."""
+"""Service level objectives, from ``slo.yaml``, and the verdicts on measurements by them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ FILE = Path(__file__).with_name("slo.yaml")
 
 
 class Objectives(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one model must keep in one profile; ``slo.yaml`` explains each."""
+    """The objectives of one model in one profile; ``slo.yaml`` explains each."""
 
     p95_ms: float
     p99_ms: float
@@ -42,20 +42,20 @@ class _Model(_Partial, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class Slo(Struct, frozen=True, forbid_unknown_fields=True):
-    """The file: objectives of every model, and of some models in particular."""
+    """The file: objectives for every model, and for some models in particular."""
 
     default: _Model
     models: dict[str, _Model] = {}
 
     def weight(self, model: str) -> int:
-        """A model's share of the users, when several are asked at once."""
+        """Return a model's share of the users in a run of several models."""
         return self.models.get(model, self.default).weight
 
     def objectives(self, model: str, profile: str) -> Objectives:
-        """What a model must keep in a profile.
+        """Return the objectives of a model in a profile.
 
         Raises:
-            ValueError: an objective is named nowhere.
+            ValueError: an objective is missing.
         """
         merged = self._merged(model, profile)
         named = {name: value for name, value in merged.items() if name in Objectives.__struct_fields__}
@@ -65,7 +65,7 @@ class Slo(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"slo.yaml, {model}, {profile}: {error}") from None
 
     def pacing(self, model: str, profile: str, otherwise: float) -> float:
-        """Seconds from one request of a user to the next; otherwise those of the profile."""
+        """Return the seconds from one request of a user to the next; ``otherwise`` where the file has none."""
         return float(self._merged(model, profile).get("pacing", otherwise))
 
     def _merged(self, model: str, profile: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def read_slo(path: Path = FILE) -> Slo:
     """Read the objectives.
 
     Raises:
-        ValueError: it is not as it should be; the message names the place.
+        ValueError: the file is missing or invalid; the message names the place.
     """
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=Slo)
@@ -90,16 +90,16 @@ def read_slo(path: Path = FILE) -> Slo:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the requests to one model came to.
+    """The counts and times of the requests to one model.
 
     Attributes:
-        requests: sent and ended, whatever the answer.
-        errors: wrong answers and none.
-        shed: turned away with 503, because the model's queue was full.
-        seconds: that the run took.
+        requests: number that ended, whatever the answer.
+        errors: number of wrong or missing answers.
+        shed: number refused with 503, because the model's queue was full.
+        seconds: duration of the run.
         times: number of requests that were not shed, by duration in ms, which Locust rounds to two digits.
         first_times: number of a language model's streams, by the time to their first token, likewise.
-        tokens: that these streams brought.
+        tokens: number of tokens of these streams.
     """
 
     requests: int = 0
@@ -111,7 +111,7 @@ class Measured:
     tokens: int = 0
 
     def since(self, earlier: "Measured") -> "Measured":
-        """What came after an earlier moment of the same run."""
+        """Return the measurements since an earlier moment of the same run."""
         return Measured(
             self.requests - earlier.requests,
             self.errors - earlier.errors,
@@ -123,11 +123,11 @@ class Measured:
         )
 
     def percentile(self, share: float) -> float:
-        """The shortest time, in ms, within which at least this share of the requests ended; infinite for none."""
+        """Return the shortest time, in ms, within which this share of the requests ended; infinite for none."""
         return _percentile(self.times, share)
 
     def first_percentile(self, share: float) -> float:
-        """The shortest time, in ms, within which this share of the streams had their first token; infinite for none."""
+        """Return the time, in ms, within which this share of the streams had their first token; infinite for none."""
         return _percentile(self.first_times, share)
 
     def rate(self, count: int) -> float:
@@ -140,16 +140,16 @@ def _later(times: Mapping[int, int], earlier: Mapping[int, int]) -> dict[int, in
 
 
 def _percentile(times: Mapping[int, int], share: float) -> float:
-    total, seen = sum(times.values()), 0
+    total, cumulated = sum(times.values()), 0
     for time in sorted(times):
-        seen += times[time]
-        if total and seen >= share * total:
+        cumulated += times[time]
+        if total and cumulated >= share * total:
             return time
     return float("inf")
 
 
 class Verdict(NamedTuple):
-    """One objective of one model, and what was measured.
+    """An objective of one model with the measured value.
 
     Attributes:
         at_least: whether the limit is a lower one.
@@ -163,7 +163,7 @@ class Verdict(NamedTuple):
 
     @property
     def met(self) -> bool:
-        """Whether what was measured keeps to the limit."""
+        """Tell whether the measured value keeps to the limit."""
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     def __str__(self) -> str:
@@ -175,9 +175,8 @@ def judge(model: str, objectives: Objectives, measured: Measured, recovery: Meas
     """Compare one model's measurements with its objectives.
 
     Args:
-        objectives: of the model in the profile that ran.
-        measured: of the whole run.
-        recovery: of the stage of that name alone, where the profile has one.
+        measured: the whole run's.
+        recovery: the recovery stage's alone; None without such a stage.
     """
     count = max(1, measured.requests)
     at_most = {

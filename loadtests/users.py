@@ -1,8 +1,8 @@
-"""The users: they ask one model at a steady pace, and look at every answer. A run has a class of them for each model.
+"""The users: they send requests to one model at a steady pace, and check every answer. Each model has a class of them.
 
-Those of a language model read its answers as streams, token by token. Beside the request itself Locust is told two
-figures of each stream, under names of their own: the time to its first token, and its tokens per second after that,
-which stands in the report where others have milliseconds. The size of both is the number of tokens.
+Users of a language model read its answers as streams, token by token. Beside the request, Locust counts two figures of
+each stream under names of their own: the time to its first token, and its tokens per second after that, which stand in
+the report where others have milliseconds. The size of both is the number of tokens.
 """
 
 import random
@@ -23,19 +23,18 @@ from loadtests.requests.faults import invalid
 from loadtests.requests.payloads import Payload, edge, example, valid
 from loadtests.results import tally
 
-POOL = 500  # requests of a model that are drawn before the run: drawing must not slow the load down
+POOL = 500  # requests of a model, drawn before the run: drawing must not slow the load down
 SHARES = {"example": 0.01, "edge": 0.05, "invalid": 0.05}  # the rest is valid
-PARTS = 3  # after which a client that leaves has left
-# TorchServe's words also where there are workers, but the model's queue is full; and a language model's own.
+PARTS = 3  # parts of an answer after which a client leaves that does not wait for the end
+# TorchServe's message, which it also sends where workers exist but the model's queue is full; a language model's own.
 _FULL = (b"no worker to serve inference request", b'"code":"overloaded"')
 
 
 class TensorUser(FastHttpUser):
-    """Asks one model of tensors.
+    """A user of one model of tensors.
 
     Attributes:
-        contract: of the model.
-        pool: requests, one of which is sent each time.
+        pool: requests to choose from.
     """
 
     network_timeout = 30.0
@@ -45,7 +44,7 @@ class TensorUser(FastHttpUser):
 
     @task
     def ask(self) -> None:
-        """Send a request and look at the answer."""
+        """Send a request and check the answer."""
         model, payload = self.contract.name, random.choice(self.pool)
         with self.client.request(
             "POST",
@@ -67,11 +66,10 @@ class TensorUser(FastHttpUser):
 
 
 class ChatUser(FastHttpUser):
-    """Asks one language model.
+    """A user of one language model.
 
     Attributes:
-        contract: of the model.
-        pool: requests, one of which is sent each time.
+        pool: requests to choose from.
     """
 
     network_timeout = 120.0  # an answer may wait behind hundreds of others
@@ -81,7 +79,7 @@ class ChatUser(FastHttpUser):
 
     @task
     def ask(self) -> None:
-        """Send a request and read the answer."""
+        """Send a request and check the answer as it comes."""
         request = random.choice(self.pool)
         started = time.perf_counter()
         with self.client.request(
@@ -104,7 +102,7 @@ class ChatUser(FastHttpUser):
                 response.success()
 
     def _read(self, request: ChatRequest, response: ResponseContextManager, started: float) -> str:
-        """What is wrong with the answer; empty if nothing is."""
+        """Return the fault of the answer; empty for a right one."""
         if response.status_code == 0:
             response.raise_for_status()  # type: ignore[no-untyped-call]
         if response.status_code == 200 and request.kind in ("stream", "counted", "left"):
@@ -121,7 +119,7 @@ class ChatUser(FastHttpUser):
         while event := response.stream.readline(chat_answers.END):
             stream.add(event, time.perf_counter())
             response.request_meta["response_length"] += len(event)
-            if leaves and stream.events == PARTS and not stream.done:
+            if leaves and stream.events == PARTS and not stream.complete:
                 response.stream.release()  # closes the connection, since there is more
                 break
         else:
@@ -133,10 +131,10 @@ class ChatUser(FastHttpUser):
                 self._count(tally.RATE, rate, stream.tokens, "tokens/s")
         return wrong
 
-    def _count(self, what: str, value: float, tokens: int, unit: str) -> None:
+    def _count(self, figure: str, value: float, tokens: int, unit: str) -> None:
         self.environment.events.request.fire(
             request_type=unit,
-            name=f"{self.contract.name} {what}",
+            name=f"{self.contract.name} {figure}",
             response_time=value,
             response_length=tokens,
             exception=None,
@@ -145,16 +143,16 @@ class ChatUser(FastHttpUser):
 
 
 def marked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers of a request with what the service needs to know of it.
+    """Add headers for the service: the time of sending, and that the request is not captured.
 
-    When the client sent it, in seconds since 1970: the server tells from it how long the request waited. And what is
-    made up is kept out of what is learnt from real requests.
+    From the time, in seconds since 1970, the server computes how long the request waited. Made-up requests must not be
+    learned from.
     """
     return {**headers, "X-Request-Start": f"t={time.time():.6f}", SWITCH: "off"}
 
 
 def is_shed(status: int, body: bytes) -> bool:
-    """Whether a request was turned away because the model's queue is full."""
+    """Tell whether a request was refused because the model's queue is full."""
     return status == 503 and any(words in body for words in _FULL)
 
 
@@ -162,7 +160,7 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
     """Return the class of the users of one model.
 
     Args:
-        weight: share of the users when there are several models.
+        weight: share of the users in a run of several models.
         pacing: seconds from one request of a user to its next; 0 is without a pause.
     """
     rng, chats = np.random.default_rng(seed), contract.task == "generation"
@@ -177,7 +175,7 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
 
 
 def draw_requests(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
-    """Draw requests for one model: most are valid, some at the edge, some must be refused, and some are the example."""
+    """Draw requests for one model: most are valid, some at the limits, some invalid, and some the example."""
     counts = {kind: round(POOL * share) for kind, share in SHARES.items()}
     payloads = [example(contract)] * counts["example"]
     payloads += [edge(contract, rng) for _ in range(counts["edge"])]

@@ -1,7 +1,7 @@
 """Load from `wrk <https://github.com/wg/wrk>`_, one thread, a rotating set of bodies.
 
-wrk corrects its latencies for what a stalled connection did not send ("coordinated omission"), so that a slow answer
-weighs as it would for clients that keep coming.
+wrk corrects its latencies for the requests that a stalled connection did not send ("coordinated omission"), so that a
+slow answer weighs as it would for clients that keep coming.
 """
 
 import json
@@ -43,14 +43,14 @@ class WrkError(Exception):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What one run measured.
+    """The measurements of one run.
 
     Attributes:
-        requests: that were answered, whatever the status.
-        seconds: of the run.
-        refused: of the requests, those with a status of 400 or more.
+        requests: number that were answered, whatever the status.
+        seconds: duration of the run.
+        refused: number of these with a status of 400 or more.
         lost: connections refused or broken, and answers that did not come within ``PATIENCE``.
-        p50: latency in ms, as p90, p99 and worst.
+        p50: latency in ms; likewise ``p90``, ``p99`` and ``worst``.
     """
 
     requests: int
@@ -64,12 +64,12 @@ class Load(msgspec.Struct, frozen=True):
 
     @property
     def per_second(self) -> float:
-        """Good answers a second."""
+        """Number of good answers a second."""
         return (self.requests - self.refused) / self.seconds
 
     @property
     def errors(self) -> int:
-        """Requests without a good answer."""
+        """Number of requests without a good answer."""
         return self.refused + self.lost
 
 
@@ -77,7 +77,7 @@ def find() -> str:
     """Return the path of wrk.
 
     Raises:
-        WrkError: it is not installed.
+        WrkError: wrk is not installed.
     """
     path = shutil.which("wrk")
     if path is None:
@@ -96,10 +96,10 @@ def script(method: str, headers: Mapping[str, str], bodies: Sequence[bytes]) -> 
 
 
 def parse(output: str) -> Load:
-    """Read what ``script`` printed.
+    """Read the measurement that ``script`` printed.
 
     Raises:
-        WrkError: nothing, or too little answered to speak of.
+        WrkError: there is none.
     """
     lines = [line.removeprefix(_MARK) for line in output.splitlines() if line.startswith(_MARK)]
     if len(lines) != 1:
@@ -111,7 +111,7 @@ def run(url: str, path: Path, clients: int, seconds: float) -> Load:
     """Put load on a URL.
 
     Args:
-        path: of a script made by ``script``.
+        path: file of a script made by ``script``.
         clients: connections, each with one request at a time.
         seconds: rounded to whole ones, at least one.
 
@@ -120,12 +120,12 @@ def run(url: str, path: Path, clients: int, seconds: float) -> Load:
     """
     duration = max(1, round(seconds))
     command = [find(), "-t1", f"-c{clients}", f"-d{duration}s", f"--timeout={PATIENCE}s", "-s", str(path), url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=duration + 2 * PATIENCE + 10)
-    if done.returncode:
-        raise WrkError(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")
-    return parse(done.stdout)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=duration + 2 * PATIENCE + 10)
+    if process.returncode:
+        raise WrkError(f"{' '.join(command)} failed: {process.stdout}{process.stderr}")
+    return parse(process.stdout)
 
 
 def _escaped(text: bytes) -> str:
-    """The inside of a Lua string that holds any bytes."""
+    """Escape bytes for the inside of a Lua string."""
     return "".join(chr(c) if 32 <= c < 127 and c not in b'"\\' else f"\\{c:03d}" for c in text)

@@ -1,1 +1,1 @@
-"""Requests drawn from contracts, and whether their answers are right."""
+"""Random requests from contracts, and checks of their answers."""

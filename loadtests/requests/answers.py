@@ -1,4 +1,4 @@
-"""Whether an answer is right: the code alone does not tell."""
+"""Checks of answers: the status alone does not tell whether one is right."""
 
 import math
 from typing import Any, TypeGuard
@@ -12,10 +12,10 @@ from loadtests.requests.payloads import Answer, Payload, Refusal
 
 
 def complaint(contract: ModelContract, payload: Payload, status: int, body: bytes) -> str:
-    """What is wrong with an answer, from a small set of texts; empty if nothing is."""
-    wanted = 200 if isinstance(payload.expected, Answer) else payload.expected.status
-    if status != wanted:
-        return f"status {status} instead of {wanted}"
+    """Return the fault of an answer, from a small set of texts; empty for a right one."""
+    expected = 200 if isinstance(payload.expected, Answer) else payload.expected.status
+    if status != expected:
+        return f"status {status} instead of {expected}"
     try:
         answer = msgspec.json.decode(body)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""Whether a language model's answer is right: a stream event by event, with its times, and answers that come whole.
+"""Checks of a language model's answers: of a stream event by event, with its times, and of whole answers.
 
 The form is that of "The chat completion chunk object" and "Streaming" in OpenAI's API reference.
 """
@@ -11,13 +11,13 @@ from handlers.contract import ModelContract
 from handlers.handler import same_answer
 from loadtests.requests.conversations import ChatRequest
 
-END = b"\n\n"  # of an event
+END = b"\n\n"  # after each event
 _DONE = b"[DONE]"
 _ERROR = {"message", "type", "param", "code"}
 
 
 def complaint(contract: ModelContract, request: ChatRequest, status: int, body: bytes) -> str:
-    """What is wrong with an answer that came whole, from a small set of texts; empty if nothing is."""
+    """Return the fault of a whole answer, from a small set of texts; empty for a right one."""
     if status != request.status:
         return f"status {status} instead of {request.status}"
     try:
@@ -33,12 +33,12 @@ def complaint(contract: ModelContract, request: ChatRequest, status: int, body: 
 
 
 class ChatStream:
-    """Reads a stream and says what is wrong with it.
+    """A reader of a stream that finds its faults.
 
     Attributes:
-        events: that were read, the last one included.
-        first: when the first token came; None before.
-        last: when the newest part of the text came.
+        events: number of events that were read.
+        first: time of the first token; None before it.
+        last: time of the newest part of the text.
     """
 
     def __init__(self, request: ChatRequest) -> None:
@@ -48,24 +48,24 @@ class ChatStream:
         self._request = request
         self._fault = ""
         self._parts = 0
-        self._listed = 0  # tokens that the events themselves name
+        self._listed = 0  # number of tokens that the events themselves name
         self._reason: str | None = None
         self._usage: dict[str, Any] | None = None
-        self._done = False
+        self._complete = False
 
     @property
-    def done(self) -> bool:
-        """Whether it has said that it is over."""
-        return self._done
+    def complete(self) -> bool:
+        """Tell whether the stream has announced its end."""
+        return self._complete
 
     @property
     def tokens(self) -> int:
-        """Tokens that were generated: as it told in the end, else as many as parts came."""
+        """Number of generated tokens: as the stream states at its end, else the number of parts."""
         return self._usage["completion_tokens"] if self._usage else self._parts
 
     def rate(self) -> float | None:
-        """Tokens a second after the first, once it is over; None where there are too few for it."""
-        if not self._done or self.first is None or self.tokens < 2 or self.last <= self.first:
+        """Return tokens a second after the first, once the stream is complete; None with too few tokens."""
+        if not self._complete or self.first is None or self.tokens < 2 or self.last <= self.first:
             return None
         return (self.tokens - 1) / (self.last - self.first)
 
@@ -73,7 +73,7 @@ class ChatStream:
         """Read the next event.
 
         Args:
-            event: its bytes, the empty line at its end included.
+            event: bytes with the empty line at the end.
             now: s of any clock.
         """
         self.events += 1
@@ -81,14 +81,14 @@ class ChatStream:
             self._fault = self._read(event, now)
 
     def complaint(self) -> str:
-        """What was wrong with it up to now, from a small set of texts; empty if nothing was."""
+        """Return the fault up to now, from a small set of texts; empty without one."""
         return self._fault
 
     def end(self) -> str:
-        """What was wrong with the whole of it, now that there is no more."""
+        """Return the fault of the whole stream, now that nothing more comes."""
         if self._fault:
             return self._fault
-        if not self._done:
+        if not self._complete:
             return "the stream ended without [DONE]"
         if self._reason is None:
             return "there is no finish_reason"
@@ -97,13 +97,13 @@ class ChatStream:
         return self._counts(self._usage)
 
     def _read(self, event: bytes, now: float) -> str:
-        if self._done:
+        if self._complete:
             return "something came after [DONE]"
         if not (event.startswith(b"data: ") and event.endswith(END) and event.count(b"\n") == 2):
             return "an event is no line of data with an empty line behind it"
         data = event.removeprefix(b"data: ").removesuffix(END)
         if data == _DONE:
-            self._done = True
+            self._complete = True
             return ""
         try:
             part = msgspec.json.decode(data)
@@ -144,7 +144,7 @@ class ChatStream:
         prompt, generated = usage["prompt_tokens"], usage["completion_tokens"]
         if prompt < 1 or usage["total_tokens"] != prompt + generated:
             return "usage does not add up"
-        # Fewer may be: a token that ends inside a character is sent with the next. One more is what such a one left.
+        # Fewer parts: a token that ends inside a character comes with the next. One more part: its rest may come last.
         if self._parts > generated + 1:
             return "usage has fewer tokens than there were parts"
         if generated > self._request.max_tokens or (self._reason == "length" and generated < self._request.max_tokens):

@@ -1,7 +1,7 @@
-"""Requests drawn for a language model: conversations of several lengths whose turns share a system prompt.
+"""Random requests for a language model: conversations of several lengths whose turns share a system prompt.
 
 The words are our own. A conversation of more turns begins with that of fewer, as a real one does, so that a service
-that keeps what it has read can use it again.
+can use its cache of earlier turns.
 """
 
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from handlers.message import JSON
 Kind = Literal["stream", "counted", "left", "invalid", "example"]
 CHAT = "v1/chat/completions"
 SHARES = {"example": 0.02, "counted": 0.05, "invalid": 0.05, "left": 0.05}  # the others stream
-LEAST, MOST = 8, 48  # tokens that an answer may have
+LEAST, MOST = 8, 48  # range of an answer's most tokens
 
-# A system prompt, and turns of a user with what an assistant might have said to them.
+# A system prompt, and turns of a user with plausible answers of an assistant.
 _TALKS: list[tuple[str, list[tuple[str, str]]]] = [
     (
         "You help travellers. Answer in a few short sentences, in plain words.",
@@ -63,14 +63,12 @@ class ChatRequest:
     """One request to a language model.
 
     Attributes:
-        kind: why it is sent: a ``stream`` to its end, one whose tokens are ``counted``, one whose client has ``left``
-            after a few, an ``invalid`` one, or the contract's ``example`` in the native form.
+        kind: purpose: a ``stream`` to its end, one whose tokens are ``counted``, one whose client has ``left`` after a
+            few, an ``invalid`` one, or the contract's ``example`` in the native form.
         path: behind the version in the URL.
-        body: raw bytes.
-        max_tokens: that the answer may have.
-        status: that it must get.
-        code: of the error that it must get.
-        headers: content type and others.
+        max_tokens: most tokens of the answer.
+        status: status of the right answer.
+        code: code of the right error.
     """
 
     kind: Kind
@@ -82,7 +80,7 @@ class ChatRequest:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": JSON})
 
     def url(self, contract: ModelContract) -> str:
-        """Return the path of the route with the version: without it TorchServe takes ``v1`` for one."""
+        """Return the path of the route with the version: without one TorchServe takes ``v1`` for it."""
         return f"/predictions/{contract.name}/{contract.version}/{self.path}".rstrip("/")
 
 
@@ -98,12 +96,12 @@ def draw_requests(contract: ModelContract, rng: np.random.Generator, count: int)
 
 
 def example(contract: ModelContract) -> ChatRequest:
-    """Return the contract's example, which must get the contract's answer."""
+    """Return the contract's example; the right answer is the contract's."""
     return ChatRequest("example", "", orjson.dumps(contract.example.request))
 
 
 def stream(rng: np.random.Generator, kind: Kind = "stream") -> ChatRequest:
-    """Draw a conversation that is to be answered as a stream, with the numbers of tokens at its end."""
+    """Draw a conversation for an answer as a stream, with the numbers of tokens at its end."""
     most = int(rng.integers(LEAST, MOST + 1))
     body: dict[str, Any] = {
         "messages": conversation(rng),
@@ -112,13 +110,13 @@ def stream(rng: np.random.Generator, kind: Kind = "stream") -> ChatRequest:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if kind == "counted":  # every event says which tokens it holds
+    if kind == "counted":  # every event names its tokens
         body["logprobs"] = True
     return ChatRequest(kind, CHAT, orjson.dumps(body), most)
 
 
 def conversation(rng: np.random.Generator) -> list[dict[str, str]]:
-    """Draw the messages of a conversation that has come to one of its turns, which is the user's."""
+    """Draw the messages of a conversation up to one of the user's turns."""
     system, turns = _TALKS[int(rng.integers(len(_TALKS)))]
     at = int(rng.integers(len(turns)))
     messages = [{"role": "system", "content": system}] if system else []
@@ -128,7 +126,7 @@ def conversation(rng: np.random.Generator) -> list[dict[str, str]]:
 
 
 def invalid() -> list[ChatRequest]:
-    """Return every fault that is tried, once each."""
+    """Return a request for every fault."""
     hello = {"messages": [{"role": "user", "content": "Hello!"}]}
     return [
         _refused("missing_field", {"max_tokens": 8}),

@@ -1,4 +1,4 @@
-"""Values for a model's inputs: as training saw them, and at the ends of what is accepted."""
+"""Random values of a model's inputs: distributed as in training, and at the limits of the contract."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,21 +13,21 @@ Tensors = dict[str, Array]
 
 
 def plausible(contract: ModelContract, rng: np.random.Generator, rows: int) -> Tensors:
-    """Rows distributed as the contract's reference says, feature by feature.
+    """Draw rows distributed as the contract's reference, feature by feature.
 
     Returns:
-        One array an input, ``(rows, *shape[1:])``, as a client holds them: of a category its name.
+        One array an input, ``(rows, *shape[1:])``, as a client holds them: a category as its name.
     """
     return {spec.name: _plausible(contract, spec, rng, rows) for spec in contract.inputs}
 
 
 def extreme(contract: ModelContract, rng: np.random.Generator, rows: int) -> Tensors:
-    """Rows whose every value is the smallest or the largest that is accepted, or any of the categories."""
+    """Draw rows whose every value is the smallest or the largest that is accepted, or any of the categories."""
     return {spec.name: _extreme(contract, spec, rng, rows) for spec in contract.inputs}
 
 
 def example_value(contract: ModelContract, spec: TensorSpec) -> Any:
-    """What the contract's example gives for one input."""
+    """Return the value of one input in the contract's example."""
     return contract.example.request[native_member(contract, spec)]
 
 
@@ -41,17 +41,17 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
     if spec.datatype == "BYTES":
         return _texts(contract, spec, rng, _drawn(rng, summary.numbers if summary.quantiles else [0.0], rows))
     quantiles = summary.numbers if summary.quantiles else np.array([float(example.mean(dtype=np.float64))])
-    wanted = _drawn(rng, quantiles, rows)
-    return _fit(contract, spec, wanted if spec.is_scalar else _scaled(example, wanted))
+    numbers = _drawn(rng, quantiles, rows)
+    return _fit(contract, spec, numbers if spec.is_scalar else _scaled(example, numbers))
 
 
 def _drawn(rng: np.random.Generator, quantiles: Sequence[float] | Array, rows: int) -> Array:
-    """Numbers of a distribution, from its evenly spaced quantiles."""
+    """Draw numbers of a distribution, from its evenly spaced quantiles."""
     return np.interp(rng.random(rows), np.linspace(0, 1, len(quantiles)), quantiles)
 
 
 def _scaled(example: Array, means: Array) -> Array:
-    """An array of several values is summarised by its mean: the example's, made as bright as others in training."""
+    """Scale the example's array to the means, by which the reference summarises arrays of several values."""
     base = example.astype(np.float64)
     mean = base.mean()
     # An example that is nearly zero throughout stays as it is.
@@ -66,7 +66,7 @@ def _categories(spec: TensorSpec, rng: np.random.Generator, rows: int, counts: M
 
 
 def _texts(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, lengths: Array) -> Array:
-    """Texts of so many characters, of the example's words; the example where it has none or no length is known."""
+    """Draw texts of these lengths from the example's words; the example itself without words or known lengths."""
     example = _as_array(spec, example_value(contract, spec))
     words = str(example).split() if spec.is_scalar else []
     if not words or not lengths.any():
@@ -75,7 +75,7 @@ def _texts(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, 
 
 
 def _text(words: Sequence[str], rng: np.random.Generator, length: int) -> str:
-    """So many characters of words in any order, one at least."""
+    """Draw ``length`` characters of words in any order, one at least."""
     mean = 1 + sum(map(len, words)) / len(words)
     text = " ".join(rng.choice(words, int(length / mean) + 1))
     return text[: max(length, 1)].rstrip()
@@ -106,21 +106,21 @@ def _fit(contract: ModelContract, spec: TensorSpec, numbers: Array) -> Array:
 
 
 def _ends(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
-    """The smallest and largest value that is sent: what the contract accepts, else what training saw.
+    """Return the smallest and largest value that is sent: the contract's range, else that of the training data.
 
-    A number of no range may be as large as its type, but no model means something there.
+    A number without a range may be as large as its type, but no model is meant for such values.
     """
-    low, high = spec.range if spec.range is not None else _seen(contract, spec)
+    low, high = spec.range if spec.range is not None else _reference_range(contract, spec)
     if spec.datatype.startswith("FP"):
         least, most = -float(np.finfo(np.dtype(spec.dtype)).max), float(np.finfo(np.dtype(spec.dtype)).max)
     else:
         info = np.iinfo(np.dtype(spec.dtype))
-        # Values are drawn as doubles, which hold whole numbers up to here.
+        # Values are drawn as doubles, which hold all integers up to here.
         least, most = max(float(info.min), -(2.0**53)), min(float(info.max), 2.0**53)
     return max(low, least), min(high, most)
 
 
-def _seen(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
+def _reference_range(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
     if spec.datatype in ("UINT8", "INT8"):  # all of a picture's values are usual
         info = np.iinfo(np.dtype(spec.dtype))
         return float(info.min), float(info.max)

@@ -17,13 +17,13 @@ _HOLE = "a value that JSON cannot hold"
 
 
 def invalid(contract: ModelContract, rng: np.random.Generator) -> Payload:
-    """Draw one of the faults that a request for this model can have."""
+    """Draw a request with one of the faults that are possible for this model."""
     payloads = faults(contract, rng)
     return payloads[int(rng.integers(len(payloads)))]
 
 
 def faults(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
-    """Return every fault that a request for this model can have, once each."""
+    """Return a request for every fault that is possible for this model."""
     tensors = draws.plausible(contract, rng, 1)
     row = native_request(contract, rows_of(contract, tensors)[0])
     return [*_malformed(row), *_fields(contract, row), *_values(contract, row), *_tensors(contract, tensors)]
@@ -36,12 +36,12 @@ def _refused(code: str, body: Any, content_type: str = JSON, protocol: str = "na
 
 
 def _encoded(payload: Payload) -> Payload:
-    """The payload with a header that says what is not so."""
+    """Add a header that claims a compression which the body does not have."""
     return replace(payload, headers={**payload.headers, "Content-Encoding": "gzip"})
 
 
 def _malformed(row: dict[str, Any]) -> list[Payload]:
-    """Faults of the bytes."""
+    """Return faults of the bytes."""
     text = to_json(row)
     name, value = next(iter(row.items()))
     again = to_json({name: value})
@@ -57,7 +57,7 @@ def _malformed(row: dict[str, Any]) -> list[Payload]:
 
 
 def _fields(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
-    """Faults of the object around the values."""
+    """Return faults of the object around the values."""
     without = {name: value for name, value in row.items() if name != next(reversed(row))}
     return [
         _refused("missing_field", without),
@@ -68,7 +68,7 @@ def _fields(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
 
 
 def _values(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
-    """Faults of one value."""
+    """Return faults of single values."""
     refused = []
     for spec in contract.inputs:
         name = native_member(contract, spec)
@@ -86,7 +86,7 @@ def _values(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
 
 
 def _with_hole(spec: TensorSpec, value: Any) -> Any:
-    """The value with its first element taken out."""
+    """Replace the first element of a value by a marker."""
     if spec.is_scalar:
         return _HOLE
     nested = copy.deepcopy(np.asarray(value).tolist())
@@ -98,17 +98,17 @@ def _with_hole(spec: TensorSpec, value: Any) -> Any:
 
 
 def _beyond(spec: TensorSpec) -> bytes:
-    """A number outside the range; without one, a number that no type holds."""
+    """Return a number outside the range; without a range, a number that no type holds."""
     if spec.range is None:
         return b"1e400"
     return to_json(int(spec.range[1]) + 1 + abs(int(spec.range[1])))
 
 
 def _tensors(contract: ModelContract, tensors: draws.Tensors) -> list[Payload]:
-    """Faults of the Open Inference Protocol, in the first tensor."""
+    """Return faults of the Open Inference Protocol, in the first tensor."""
     (first, *others) = v2_request(contract, tensors)["inputs"]
     rows = {"shape": [2, *first["shape"][1:]]}
-    # More rows than any model takes; no data, because the shape is refused before it is looked at.
+    # More rows than any model takes; no data, because the shape is refused before the data are read.
     million = {"shape": [1_000_000, *first["shape"][1:]], "data": []}
     other = {"datatype": "BOOL" if first["datatype"] != "BOOL" else "FP32"}
     outputs = {"outputs": [{"name": "no_such_output"}]}

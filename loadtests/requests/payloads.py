@@ -1,4 +1,4 @@
-"""Requests drawn from a contract, each with the answer that it must get."""
+"""Random requests from a contract, each with its right answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from loadtests.requests.draws import Tensors
 
 Kind = Literal["valid", "edge", "invalid", "example"]
 MANY_ROWS = 128
-LARGEST = 256_000  # bytes of one request's values
+LARGEST = 256_000  # most bytes of one request's values
 PATHS = {
     "native": "/predictions/{}",
     "v1": "/v1/models/{}:predict",
@@ -34,12 +34,12 @@ FORMATS = {"native": 0.6, "v1": 0.15, "v2": 0.15, "v2-binary": 0.05, "npy": 0.05
 
 
 class Answer(NamedTuple):
-    """What a request that is answered must get.
+    """The right answer to a valid request.
 
     Attributes:
-        rows: how many predictions.
-        top_k: how many classes each.
-        exact: the whole body, where it is known.
+        rows: number of predictions.
+        top_k: number of classes of each.
+        exact: the whole body; None where it is unknown.
     """
 
     rows: int
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What a request that is refused must get."""
+    """The right answer to an invalid request."""
 
     status: int
     code: str
@@ -56,14 +56,10 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Payload:
-    """One request.
+    """A request with its right answer.
 
     Attributes:
-        kind: why it is sent.
         protocol: a key of ``PATHS``.
-        body: raw bytes.
-        expected: its right answer.
-        headers: content type and others.
     """
 
     kind: Kind
@@ -78,7 +74,7 @@ class Payload:
 
 
 def example(contract: ModelContract) -> Payload:
-    """Return the contract's example, which must get the contract's answer."""
+    """Return the contract's example; the right answer is the contract's."""
     answer = Answer(1, exact=contract.example.response)
     return Payload("example", "native", to_json(contract.example.request), answer)
 
@@ -91,7 +87,7 @@ def valid(contract: ModelContract, rng: np.random.Generator, protocol: str | Non
 
 
 def edge(contract: ModelContract, rng: np.random.Generator, protocol: str | None = None) -> Payload:
-    """Draw what is just inside: ends of ranges, one row or many, every class asked for, in any format."""
+    """Draw a request at the limits: ends of ranges, one row or many, all classes, in any format."""
     protocol = protocol or str(rng.choice(list(FORMATS)))
     many = int(max(1, min(MANY_ROWS, LARGEST // _row_size(contract))))
     rows = 1 if protocol == "native" or rng.random() < 0.5 else many
@@ -101,7 +97,7 @@ def edge(contract: ModelContract, rng: np.random.Generator, protocol: str | None
 
 
 def payload_of(contract: ModelContract, kind: Kind, protocol: str, tensors: Tensors, top_k: int = 1) -> Payload:
-    """Return rows as a request of one format."""
+    """Encode rows as a request of one format."""
     body, headers = _WRITERS[protocol](contract, tensors, top_k)
     return Payload(kind, protocol, body, Answer(len(next(iter(tensors.values()))), top_k), headers)
 

@@ -1,1 +1,1 @@
-"""What Locust counted: read, shown to Prometheus, judged at a run's end."""
+"""Locust's statistics: read, shown to Prometheus, judged at a run's end."""

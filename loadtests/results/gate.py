@@ -1,4 +1,4 @@
-"""The gate: at the end of a run its objectives are judged, printed and kept, and the exit code says the verdict."""
+"""The gate: at the end of a run its objectives are judged, printed and stored, and give the exit code."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,11 +19,11 @@ INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 
 class Gate:
-    """Judges one run.
+    """The judge of one run.
 
     Args:
-        stats: gives Locust's statistics, which it replaces when a run begins.
-        report: folder that the table is kept in; None for nowhere.
+        stats: returns the current statistics: Locust replaces them when a run begins.
+        report: folder of the table; None for none.
     """
 
     def __init__(
@@ -38,21 +38,21 @@ class Gate:
         self.verdicts: list[Verdict] = []
 
     def begin(self, stage: Stage) -> None:
-        """Say that a stage begins."""
+        """Print that a stage begins."""
         if stage.name == RECOVERY:
             self._recovery = dict.fromkeys(self._objectives)
         self._console.print(f"{time.strftime('%H:%M:%S')} {stage.name}: {stage.users} users, {stage.seconds:.0f} s")
 
     def begin_recovery(self) -> None:
-        """Judge what comes from now on also alone."""
+        """Judge the requests from now on also alone."""
         self._recovery = {model: tally.measured(self._stats(), model) for model in self._objectives}
 
     def judge(self, finished: bool, exceptions: int) -> int:
-        """The exit code: 0 if all objectives are met, 1 if not, 130 for a run that was interrupted.
+        """Return the exit code: 0 if all objectives are met, 1 if not, 130 for an interrupted run.
 
         Args:
             finished: whether the profile ran to its end.
-            exceptions: how often the load test itself failed.
+            exceptions: number of failures of the load test itself.
         """
         for model, objectives in self._objectives.items():
             measured = tally.measured(self._stats(), model)
@@ -67,7 +67,7 @@ class Gate:
         return 1 if failed(self.verdicts) else 0
 
     def show(self, code: int) -> None:
-        """Print the table and the verdict that a code of ``judge`` stands for, and keep them in the report."""
+        """Print the table and the verdict of a code of ``judge``, and store them in the report."""
         table = Table("model", "objective", "limit", "measured", "")
         for verdict in self.verdicts:
             sign = "≥" if verdict.at_least else "≤"

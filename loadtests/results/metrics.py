@@ -1,11 +1,11 @@
 """The run's metrics for Prometheus, computed from Locust's statistics when they are scraped.
 
-So they cost a request nothing, and are the sums over all workers where the load is distributed:
+They cost a request nothing, and are sums over all workers where the load is distributed:
 
 - ``locust_requests_total{model,kind,outcome}``: kind is the format of a valid request (native, v1, v2, v2-binary, npy),
   or edge, invalid, example, shed; outcome is right, wrong (no answer included) or shed;
 - ``locust_request_duration_seconds{model}``: histogram; Locust rounds to whole milliseconds and two digits;
-- ``locust_users``: how many ask at once.
+- ``locust_users``: number of concurrent users.
 """
 
 from collections import Counter
@@ -24,21 +24,21 @@ BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 
 
 class LoadCollector(Collector):
-    """Reads Locust's statistics.
+    """A collector of Locust's statistics.
 
     Args:
-        stats: gives them, as Locust replaces them when a run begins.
+        stats: returns the current statistics: Locust replaces them when a run begins.
     """
 
     def __init__(self, stats: "Callable[[], RequestStats]", users: Callable[[], int], models: Sequence[str]) -> None:
         self._stats, self._users, self._models = stats, users, models
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: the metrics are known when they are collected."""
+        """Describe nothing: the metrics are known only when they are collected."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of now."""
+        """Yield the current metrics."""
         yield GaugeMetricFamily("locust_users", "Users that ask at once", self._users())
         requests = CounterMetricFamily("locust_requests", "Requests that ended", labels=["model", "kind", "outcome"])
         durations = HistogramMetricFamily(
@@ -60,6 +60,6 @@ class LoadCollector(Collector):
 
 
 def _cumulative(times: Counter[int]) -> list[tuple[str, float]]:
-    """Histogram buckets of durations in ms."""
+    """Return the histogram's buckets of durations in ms."""
     below = [(str(bound), sum(n for time, n in times.items() if time <= 1000 * bound)) for bound in BUCKETS]
     return [*below, ("+Inf", sum(times.values()))]

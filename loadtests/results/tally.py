@@ -1,4 +1,4 @@
-"""Locust's statistics as this project reads them: one entry a model and kind of request."""
+"""Locust's statistics as this project reads them: an entry for each model and kind of request."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from locust.stats import RequestStats, StatsEntry
 
 SHED = "shed"
-# What an entry's name says beside the model: valid requests by their format, others by why they are sent.
+# The part of an entry's name after the model: valid requests by their format, others by their purpose.
 KINDS = {*PATHS, "edge", "invalid", "example", *get_args(conversations.Kind), SHED}
 # Figures of a language model's streams, each an entry beside that of the request.
 FIRST_TOKEN = "time to first token"  # ms
@@ -28,17 +28,17 @@ class Entry(NamedTuple):
 
 
 def name_of(model: str, payload: Payload) -> str:
-    """The name under which Locust counts a request."""
+    """Return the name under which Locust counts a request."""
     return f"{model} {payload.protocol if payload.kind == 'valid' else payload.kind}"
 
 
 def shed_name(model: str) -> str:
-    """The name under which Locust counts a request that was turned away."""
+    """Return the name under which Locust counts a request that was refused for load."""
     return f"{model} {SHED}"
 
 
 def entries(stats: "RequestStats", models: Iterable[str]) -> Iterator[Entry]:
-    """The entries of some models that have any request."""
+    """Yield the entries of some models that have any request."""
     names = set(models)
     for (name, _), entry in list(stats.entries.items()):
         model, _, kind = name.rpartition(" ")
@@ -47,7 +47,7 @@ def entries(stats: "RequestStats", models: Iterable[str]) -> Iterator[Entry]:
 
 
 def measured(stats: "RequestStats", model: str) -> Measured:
-    """What all requests to one model came to, until now."""
+    """Sum up all requests to one model until now."""
     requests = errors = shed = 0
     times: Counter[int] = Counter()
     for entry in entries(stats, [model]):

@@ -1,1 +1,1 @@
-"""Which settings serve a model best, and whether serving has become slower."""
+"""Tuning of a model's serving settings, and a guard against slower serving."""

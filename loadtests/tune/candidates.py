@@ -13,12 +13,12 @@ from serving.hosts.torchserve.management import Management, ManagementError
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """One way to run a model.
+    """Serving settings of a model.
 
     Attributes:
-        workers: processes.
-        batch_size: requests in one batch at most.
-        max_batch_delay: ms that a batch waits for more requests; TorchServe takes 0 for "not said", which is 100.
+        workers: number of processes.
+        batch_size: most requests in one batch.
+        max_batch_delay: ms that a batch waits for more requests; TorchServe takes 0 for "not set", which is 100.
     """
 
     workers: int = 1
@@ -31,12 +31,12 @@ class Candidate:
 
     @classmethod
     def of(cls, archive: bytes) -> "Candidate":
-        """The settings that an archive is packed with."""
+        """Return the settings of an archive."""
         values = read_config(archive)
         return cls(values["minWorkers"], values["batchSize"], values["maxBatchDelay"])
 
     def options(self) -> list[str]:
-        """Options of ``python -m training package`` that choose it."""
+        """Return the options of ``python -m training package`` that choose the candidate."""
         return [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
@@ -46,7 +46,7 @@ def grid(workers: Iterable[int], batch_sizes: Iterable[int], delays: Iterable[in
 
 
 def configured(archive: bytes, candidate: Candidate) -> bytes:
-    """A copy of an archive with a candidate's settings."""
+    """Copy an archive with a candidate's settings."""
     workers = {"minWorkers": candidate.workers, "maxWorkers": candidate.workers}
     batches = {"batchSize": candidate.batch_size, "maxBatchDelay": candidate.max_batch_delay}
     return with_settings(archive, workers | batches)
@@ -60,12 +60,12 @@ def registered(management: Management, store: Path, archive: bytes, candidate: C
         The name.
 
     Raises:
-        ManagementError: TorchServe refused it.
+        ManagementError: TorchServe refused the candidate.
     """
     path = store / f"{name}.mar"
     try:
         write_atomically(path, configured(archive, candidate))
-        remove(management, name)  # what a tuning that was killed has left
+        remove(management, name)  # a killed tuning may have left it
         management.register(path.name, name)
         yield name
     finally:

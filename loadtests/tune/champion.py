@@ -1,4 +1,4 @@
-"""The champion that is put under load: its contract, its archive, and requests for wrk."""
+"""The champion under load: its contract, its archive, and requests for wrk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Champion:
     """A model's served version.
 
     Attributes:
-        archive: the whole file.
+        archive: content of the file.
     """
 
     contract: ModelContract
@@ -26,7 +26,7 @@ class Champion:
 
     @classmethod
     def of(cls, store: Path, model: str) -> "Champion":
-        """Read it from a model store.
+        """Read the champion of a model from its store.
 
         Raises:
             ArchiveError: the model has none, its archive is not as registered, or it is a language model: its answers

@@ -1,4 +1,4 @@
-"""A handler that does nothing: what TorchServe itself takes for a request. Runs inside a worker."""
+"""A handler that does nothing, to measure TorchServe's own time for a request. Runs inside a worker."""
 
 
 def handle(data, context):  # type: ignore[no-untyped-def]

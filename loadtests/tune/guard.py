@@ -1,6 +1,6 @@
-"""A guard against slowing down: a served model's throughput as a share of a handler's that does nothing.
+"""A guard against slower serving: a model's throughput as a share of a handler's that does nothing.
 
-Both run on the same TorchServe in turn, so that the machine's speed falls out of the ratio.
+Both run on the same TorchServe in turn, so that the machine's speed cancels out.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,10 @@ Throughput = Callable[[str], float]
 
 
 class Share(msgspec.Struct, frozen=True):
-    """What was measured.
+    """The throughput of a model as a share of the echo's.
 
     Attributes:
-        model: answers a second of the model, median of the rounds.
-        echo: of the handler that does nothing.
+        model: answers a second of the model, median of the rounds; likewise ``echo`` of the handler that does nothing.
         ratio: median of the rounds' ratios.
     """
 
@@ -37,8 +36,8 @@ def measure(
     """Load a served model and an echo beside it in turn.
 
     Args:
-        archive: of the model, whose batch settings the echo shares.
-        throughput: puts load on a served name and gives its answers a second.
+        archive: the model's; the echo shares its batch settings.
+        throughput: puts load on a served name and returns its answers a second.
 
     Raises:
         ManagementError: the echo cannot be served.

@@ -1,4 +1,4 @@
-"""Find a model's best batch and worker settings on the running service, under a latency objective."""
+"""The search for a model's best batch and worker settings on the running service, under a latency objective."""
 
 import subprocess
 import sys
@@ -20,17 +20,17 @@ from serving.settings import ROOT, Settings
 from training.figures.picture import picture
 
 CLIENTS = (1, 16, 64, 256)
-ROUNDS = 5  # of the winner against what is served now
-REGISTERING = 120.0  # s that workers may take to load
+ROUNDS = 5  # rounds of the winner against the current settings
+REGISTERING = 120.0  # s, the longest that workers may load
 
 
 class Point(msgspec.Struct, frozen=True):
     """A candidate under one load.
 
     Attributes:
-        per_second: good answers.
-        p50: ms, as p99.
-        errors: requests without a good answer.
+        per_second: good answers a second.
+        p50: ms; likewise ``p99``.
+        errors: number of requests without a good answer.
     """
 
     candidate: Candidate
@@ -41,7 +41,7 @@ class Point(msgspec.Struct, frozen=True):
     errors: int
 
     def holds(self, p99_ms: float) -> bool:
-        """Whether it keeps to the objective without an error."""
+        """Tell whether the candidate keeps to the objective without an error."""
         return self.errors == 0 and self.p99 <= p99_ms
 
 
@@ -49,10 +49,10 @@ Measure = Callable[[str, Candidate, int], Point]
 
 
 def measure_with_wrk(url: str, script: Path, seconds: float) -> Measure:
-    """Measures a served name by load from wrk.
+    """Return a function that measures a served name by load from wrk.
 
     Args:
-        script: for wrk, with the requests.
+        script: wrk's, with the requests.
     """
 
     def measure(name: str, candidate: Candidate, clients: int) -> Point:
@@ -64,14 +64,12 @@ def measure_with_wrk(url: str, script: Path, seconds: float) -> Measure:
 
 @dataclass(frozen=True)
 class Tuner:
-    """Tries candidates beside a served model, which goes on answering.
+    """A tuner that tries candidates beside a served model, which goes on answering.
 
     Attributes:
-        management: of the running service.
-        store: the model store, whose archives alone may be registered.
+        store: the running service's model store, whose archives alone may be registered.
         champion: the served version.
-        measure: puts load on a name.
-        say: is told what happens.
+        measure: puts load on a served name.
     """
 
     management: Management
@@ -82,7 +80,7 @@ class Tuner:
 
     @property
     def name(self) -> str:
-        """What candidates are served as."""
+        """Name under which candidates are served."""
         return f"{self.champion.contract.name}-candidate"
 
     def sweep(self, candidates: Sequence[Candidate], clients: Sequence[int] = CLIENTS) -> list[Point]:
@@ -99,7 +97,7 @@ class Tuner:
         return points
 
     def compare(self, winner: Candidate, today: Candidate, clients: int) -> tuple[Point, Point]:
-        """The winner and what is served now, in turn, by their medians."""
+        """Measure the winner and the current settings in turn, and return the medians of both."""
         points: dict[Candidate, list[Point]] = {winner: [], today: []}
         for _ in range(ROUNDS):
             for candidate in (winner, today):
@@ -110,23 +108,19 @@ class Tuner:
 
 
 def best(points: Sequence[Point], p99_ms: float) -> Point | None:
-    """The highest throughput that holds the objective; None if nothing holds it."""
+    """Return the point of the highest throughput that holds the objective; None if none does."""
     return max((point for point in points if point.holds(p99_ms)), key=lambda point: point.per_second, default=None)
 
 
 def middle(points: Sequence[Point]) -> Point:
-    """The medians of several measurements of the same."""
+    """Return the medians of several measurements of one candidate."""
     first = points[0]
     values = {name: median(getattr(point, name) for point in points) for name in ("per_second", "p50", "p99")}
     return Point(first.candidate, first.clients, errors=sum(point.errors for point in points), **values)
 
 
 def draw_curve(points: Sequence[Point], winner: Candidate | None, p99_ms: float, title: str, path: Path) -> None:
-    """Draw one line a candidate, from few clients to many, the winner thick.
-
-    Args:
-        p99_ms: the objective, a line across.
-    """
+    """Draw a line for each candidate, from few clients to many, the winner thick, and the objective across."""
     with picture(path, 9, 5.5, dpi=120) as figure:
         axes = figure.add_subplot()
         for candidate in sorted({point.candidate for point in points}):
@@ -159,7 +153,7 @@ class Tuning:
         self._champion = Champion.of(settings.model_store, model)
 
     def run(self, candidates: Sequence[Candidate], clients: Sequence[int], keep: bool) -> Point | None:
-        """Try every candidate; the best one against what is served now, or None if none keeps to the objective.
+        """Try every candidate, then the best against the current settings; None if none keeps to the objective.
 
         Raises:
             ManagementError: the service does not run, or refused a candidate.

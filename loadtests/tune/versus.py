@@ -1,4 +1,4 @@
-"""Two ways to serve the same model, loaded in turn: what a setting, a checkout or another store's archive is worth.
+"""Two ways to serve the same model, loaded in turn: the effect of a setting, a checkout or another store's archive.
 
     python -m loadtests versus --set MARLOOP_TELEMETRY=off             # what telemetry costs
     python -m loadtests versus --checkout ../before                    # its config.properties and launcher
@@ -29,11 +29,10 @@ from serving.settings import ROOT, Settings, free_ports
 
 @dataclass(frozen=True)
 class Side:
-    """One way to serve.
+    """A way to serve.
 
     Attributes:
-        store: the model store.
-        checkout: whose launcher and configuration are used.
+        checkout: folder whose launcher and configuration are used.
         environment: variables beside this process's.
     """
 
@@ -64,7 +63,7 @@ def served(side: Side) -> Iterator[str]:
         The URL of its inference port.
 
     Raises:
-        StartError: it does not come up.
+        StartError: the service does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="mv-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -73,7 +72,7 @@ def served(side: Side) -> Iterator[str]:
         named = {f"MARLOOP_{port.upper()}_PORT": str(number) for port, number in (ports | grpc).items()}
         folders = {"MARLOOP_MODEL_STORE": str(side.store), "MARLOOP_RUN_DIR": str(folder / "run"), "TMPDIR": name}
         own = {"MARLOOP_METRICS_DIR": "", "PYTHONPATH": str(side.checkout)}
-        own |= {ENV_FILE: OFF}  # a checkout's ``.env`` is of the service that it runs
+        own |= {ENV_FILE: OFF}  # a checkout's ``.env`` is for the service that it runs
         environment = environments.quiet() | named | folders | own | dict(side.environment)
         settings = Settings.from_environment(environment)
         with running([sys.executable, "-m", "serving", "launch"], environment, folder / "log") as server:
@@ -93,7 +92,7 @@ def compare(
 
     Args:
         sides: this one, and the other.
-        rounds: how often each is loaded, after a warm-up.
+        rounds: number of loads of each, after a warm-up.
 
     Raises:
         ArchiveError: a side has no champion of the model.
@@ -115,7 +114,7 @@ def compare(
 
 
 def summary(loads: list[tuple[wrk.Load, wrk.Load]]) -> Ratio:
-    """Medians and ratios of the rounds."""
+    """Compute medians and ratios of the rounds."""
     throughput = sorted(there.per_second / here.per_second for here, there in loads)
     return Ratio(
         (median(throughput), throughput[0], throughput[-1]),

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 4.6, 3.3  # inches; a telephone shows it at three quarters of this
-
 # Colours that nothing else has stand for the page's colours until the end.
 SERIES = tuple(f"#0a00{i:02x}" for i in range(5))
 TEXT, LINE, QUIET = "#0b0000", "#0b0001", "#0b0002"

@@ -87,7 +87,6 @@ def tune(
 def answer_logprobs(module: Llama, conversations: Sequence[Conversation]) -> list[Tensor]:
     """Return the log-probabilities of the tokens of each conversation's answer, FP32 ``(answer,)``."""
     longest = max(len(conversation.tokens) for conversation in conversations)
-
     # Attention is causal, so that any token may fill up a shorter conversation.
     tokens = torch.tensor(
         [conversation.tokens + [0] * (longest - len(conversation.tokens)) for conversation in conversations]

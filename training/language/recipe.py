@@ -16,7 +16,6 @@ class LanguageHyperparameters:
 
     quantization: Literal["Q8_0", "F16"] = "Q8_0"
     engine: Engine | None = None  # None: the fastest that is installed
-
     # Fine-tuning on instructions, where there are any:
     rank: int = 8  # rank of the change of each matrix
     epochs: int = 2

@@ -66,7 +66,6 @@ class MiniLM(nn.Module):
             return self._encode(tokens)
         lengths = (tokens != PAD).sum(1)
         order = lengths.argsort()
-
         # Padding costs as much time as words: half of it is saved where short texts are not padded to the longest.
         groups = [self._encode(tokens[rows, : int(lengths[rows[-1]])]) for rows in torch.split(order, GROUP)]
         return torch.cat(groups)[order.argsort()]

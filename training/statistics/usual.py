@@ -24,7 +24,6 @@ from handlers.contract.model_card import Stretch, Summary, Usual
 from training.statistics.distribution import chance_p, distance, psi
 
 HOUR = 3600.0  # seconds
-
 # Spans of the stretches. None is under a day: the hours of a day have a rhythm that a part of it cannot show.
 HOURS = (24, 48, 96, 168)
 DAY = 24

@@ -155,12 +155,10 @@ def _llama_tuned(python: Path, model: Model, folder: Path) -> AbstractContextMan
 @contextlib.contextmanager
 def _llama(python: Path, model: Model, folder: Path, changed: Mapping[str, object]) -> Iterator[Started]:
     (port,) = free_ports(1)
-
     # By default the server breaks a stream off when another request comes.
     options = {"model": model.weights, "port": port, "n_ctx": CONTEXT, "verbose": False, "interrupt_requests": False}
     words = [str(word) for name, value in (options | dict(changed)).items() for word in (f"--{name}", value)]
     command = [str(python), "-m", "llama_cpp.server", *words]
-
     # By default the server is not greedy at a temperature of 0: earlier tokens become less likely.
     with _server(command, _environment(), folder, port, "/v1", {"repeat_penalty": 1.0}) as started:
         yield started

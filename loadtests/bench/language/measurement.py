@@ -21,7 +21,6 @@ from loadtests.bench.language.results import MACHINE, NAMED, OURS, Results, Samp
 from loadtests.bench.rounds import Turns
 
 TURN_TIMEOUT = 600.0  # s
-
 # TorchServe's Java compiles its hot code on the engine's cores: one stream alone had 55 tokens a second in the first
 # half minute, and 65 to 70 after a minute. Here eight at once make it busy.
 WARM_UP = 30.0  # s

@@ -13,7 +13,6 @@ LENGTH = 128  # tokens of a prompt
 NEW = 64  # tokens of an answer
 LONG = 1000  # tokens of the prompt that others must not wait for
 SYSTEM = 512  # tokens of a system prompt
-
 # Each begins one prompt only.
 OPENINGS = (
     "Yesterday", "Every", "When", "My", "Before", "After", "Although", "During", "Nobody", "Some", "Two", "Three",
@@ -87,7 +86,6 @@ def passage(engine: ContinuousBatching, opening: str, generator: random.Random, 
             words += f"{generator.choice(SENTENCES)}. {generator.choice(OPENINGS)}".split()
         texts = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
         place = bisect_left(texts, length, key=lambda text: len(engine.tokenize(text, False)))
-
         # A word may have several tokens, so that no text may have this length: then others are drawn.
         if len(engine.tokenize(texts[place], False)) == length:
             return texts[place]

@@ -16,7 +16,6 @@ BANDWIDTH = "read bandwidth"
 OURS, IN_PROCESS, TRANSFORMERS = "marloop", "in-process", "transformers"
 LLAMA_SERVER, LLAMA_TUNED = "llama-cpp-python", "llama-cpp-python-tuned"
 MACHINE = "machine"
-
 # Packages whose versions are recorded.
 NAMED = {"torch", "transformers", "llama_cpp_python", "openvino-genai", "torchserve", "uvicorn", "fastapi"}
 BESIDE = (1, 4, 7)  # streams that run when a long prompt comes

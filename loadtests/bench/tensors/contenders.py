@@ -106,7 +106,6 @@ def _peer(
 
     def command(port: int, model: Path, own: Path) -> tuple[list[str], dict[str, str]]:
         serve = environments.PEERS / folder / "serve.py"
-
         # Ahead of everything that a user's PYTHONPATH could bring in.
         return [str(python), str(serve), str(port), str(model), *args], {"PYTHONPATH": str(served)}
 

@@ -52,7 +52,6 @@ class OpenVINO(Format):
 
 
 def _openvino() -> Any:
-
     # Without its telemetry module it cannot report the import to its makers.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino

@@ -14,7 +14,6 @@ from handlers.contract import Array
 from training.packaging.export import strip
 
 INT8 = (TensorProto.INT8, TensorProto.UINT8)
-
 # These run in int8 from end to end. Sums, normalisations and softmax stay float32: they cost little and need the range.
 OPERATORS = ("Conv", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Gemm", "MatMul")
 # Without these int8 is slower: ``handlers.engine`` then has products summed in 32 bits, since pairs overflow in 16.
@@ -110,7 +109,6 @@ class _Calibration:
 
 def _convert(source: Path, target: Path, convert: Callable[[Path], None], expected: tuple[Any, ...], kind: str) -> None:
     """Prepare a graph (sizes inferred, constants folded, operators fused), convert it, check it."""
-
     # Without this, ONNX Runtime's wheel for Linux reports the models that it loads to its makers.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     from onnxruntime.quantization.shape_inference import quant_pre_process
