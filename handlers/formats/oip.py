@@ -145,7 +145,7 @@ def _tensors(contract: ModelContract, request: _Request, binary: bytes, max_rows
 
 
 def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
-    """Return the input as the client declares it: a number may have any numeric datatype.
+    """Return the input as the client declares it: any numeric datatype, where the contract's holds its values.
 
     Raises:
         InputError: numbers do not become BOOL or BYTES, nor these numbers.
