@@ -184,8 +184,8 @@ class Recipe(ABC, Generic[H]):
     def module(self, hp: H, data: Data) -> nn.Module:
         """Build the network.
 
-        Its ``forward`` takes the inputs as positional tensors in the contract's order, with whatever arithmetic turns
-        raw values into features, and returns ``(n,)`` values of a regression or ``(n, classes)`` logits.
+        Its ``forward`` takes the inputs as positional tensors in the contract's order, and returns ``(n,)`` values of a
+        regression or ``(n, classes)`` logits. The arithmetic that turns raw values into features is inside.
         """
 
     @abstractmethod

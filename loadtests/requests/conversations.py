@@ -1,7 +1,7 @@
 """Random requests for a language model: conversations of several lengths whose turns share a system prompt.
 
-The words are our own. A conversation of more turns begins with that of fewer, as a real one does, so that a service
-can use its cache of earlier turns.
+The words are our own. A conversation of more turns begins with that of fewer, as a real one does: a service can use its
+cache of earlier turns.
 """
 
 from dataclasses import dataclass, field

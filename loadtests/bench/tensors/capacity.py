@@ -74,8 +74,8 @@ def flood(url: str, exchange: Exchange, script: Path, plan: Plan) -> tuple[list[
     """Load the service with more clients than fit the queue.
 
     Returns:
-        Milliseconds of each 503 to a client of ours, the body of the last, and the seconds from the flood's end until
-        ``STEADY`` requests in a row were answered.
+        Milliseconds of each 503 to a client of ours, the body of the last, and the recovery: seconds from the flood's
+        end until ``STEADY`` requests in a row were answered.
     """
     refusals: list[float] = []
     bodies = [""]

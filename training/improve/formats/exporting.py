@@ -121,7 +121,7 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
     kind.require_runtime()
     folder, contract = folder / kind.name, work.source.contract
     folder.mkdir()
-    kind.write(work.source, folder)
+    kind.write_files(work.source, folder)
     engine = kind.open(folder, contract)
     difference = compare(contract.task, work.expected, run(work.recipe, engine, work.split, contract.graph_outputs[0]))
     figures = msgspec.to_builtins(difference)

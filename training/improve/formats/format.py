@@ -47,13 +47,13 @@ class Format(ABC):
     """A file format and its runtime."""
 
     name: ClassVar[str]
-    files: ClassVar[tuple[str, ...]]  # names that `write` writes, the model first
+    files: ClassVar[tuple[str, ...]]  # names that `write_files` writes, the model first
     runtime: ClassVar[str]  # the package that runs it
     extra: ClassVar[str] = ""  # the project's extra that has this package
     batch: ClassVar[str] = "any"  # rows of one call
 
     @abstractmethod
-    def write(self, source: Source, folder: Path) -> None:
+    def write_files(self, source: Source, folder: Path) -> None:
         """Write the files.
 
         Raises:

@@ -16,7 +16,7 @@ class Onnx(Format):
     files = (OnnxRuntimeEngine.graph,)
     runtime = "onnxruntime"
 
-    def write(self, source: Source, folder: Path) -> None:
+    def write_files(self, source: Source, folder: Path) -> None:
         """Write ``model.onnx``."""
         with naming_the_operator(source.contract.name, self.name):
             graph = to_onnx(source.program, source.contract)
@@ -34,7 +34,7 @@ class TorchProgram(Format):
     files = (TorchEngine.graph,)
     runtime = "torch"
 
-    def write(self, source: Source, folder: Path) -> None:
+    def write_files(self, source: Source, folder: Path) -> None:
         """Copy ``model.pt2``."""
         shutil.copy(source.path, folder / self.files[0])
 

@@ -62,7 +62,7 @@ class TensorFlowLite(Format):
     def __init__(self, python: Path) -> None:
         self._python = python
 
-    def write(self, source: Source, folder: Path) -> None:
+    def write_files(self, source: Source, folder: Path) -> None:
         """Write ``model.tflite``."""
         if not self._python.is_file():
             raise ExportError(

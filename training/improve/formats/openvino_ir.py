@@ -35,7 +35,7 @@ class OpenVINO(Format):
     runtime = "openvino"
     extra = "openvino"
 
-    def write(self, source: Source, folder: Path) -> None:
+    def write_files(self, source: Source, folder: Path) -> None:
         """Write ``model.xml`` and ``model.bin``, the weights as they are and not halved."""
         openvino = _openvino()
         with naming_the_operator(source.contract.name, self.name):

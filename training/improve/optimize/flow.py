@@ -78,8 +78,8 @@ def optimize(
         ArchiveError: there is no champion, or its archive is not as registered.
         DataError: the data cannot be had.
         ParityError: graphs do not agree with their module.
-        ValueError: the champion is a variant already, or is served by another engine than ONNX Runtime, or the held-out
-            rows do not tell the metric that decides.
+        ValueError: the champion is a variant already, its engine is not ONNX Runtime, or the held-out rows do not tell
+            the metric that decides.
     """
     started = time.monotonic()
     serving = serving_of(recipe, registry.store)

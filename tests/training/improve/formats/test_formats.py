@@ -54,7 +54,7 @@ def answers(name: str, module: nn.Module, model: ModelContract, folder: Path, **
     """What the file of a format answers; it is written for rows as long as the first call's."""
     chosen = formats(PYTHON)[name]
     made = source(module, model, {key: value[:1] for key, value in rows.items()}, folder)
-    chosen.write(made, folder)
+    chosen.write_files(made, folder)
     assert all((folder / file).stat().st_size for file in chosen.files)
     return chosen.open(folder, model).run(rows)["y"]
 
@@ -79,7 +79,7 @@ def test_an_unsupported_operator_is_named(name: str, tmp_path: Path) -> None:
     made = source(Bessel(), NUMBER, {"x": np.zeros(1, np.float32)}, tmp_path)
     expected = f"number cannot be exported to {name}: the operator [a-z.]+_?bessel_j0.default has no counterpart"
     with pytest.raises(ExportError, match=expected):
-        formats(PYTHON)[name].write(made, tmp_path)
+        formats(PYTHON)[name].write_files(made, tmp_path)
 
 
 @pytest.mark.parametrize("name", [param for param in FORMATS if param.values[0] == "tflite"])
@@ -92,7 +92,7 @@ def test_a_text_shorter_than_the_fixed_length_is_filled_up(name: str, tmp_path: 
 def test_without_the_environment_that_writes_tflite_the_error_says_how_to_make_it(tmp_path: Path) -> None:
     made = source(Words(), TEXT, {"text": np.zeros((1, 2), np.int64)}, tmp_path)
     with pytest.raises(ExportError, match=r"litert-torch, in an environment.*nowhere/python is not.*`make litert`"):
-        TensorFlowLite(tmp_path / "nowhere" / "python").write(made, tmp_path)
+        TensorFlowLite(tmp_path / "nowhere" / "python").write_files(made, tmp_path)
 
 
 def test_a_runtime_that_is_not_installed_is_an_error_that_says_how_to_install_it() -> None:
