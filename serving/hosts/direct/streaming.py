@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from handlers.message import NEXT, Response
+from handlers.message import JSON, NEXT, Response
 from serving.hosts.direct.http.compression import SMALLEST, compressed
 
 Scope = MutableMapping[str, Any]
@@ -92,6 +92,8 @@ async def _send_parts(answers: AsyncIterator[Response], ident: str, scope: Scope
     async for response in answers:
         more = response.headers.get(NEXT) == "true"
         if not begun:
+            if more and not response.body and response.content_type == JSON:  # it comes whole, at the end
+                continue
             if not more and len(response.body) >= SMALLEST:
                 response = await compressed(response, scope["headers"])
             headers = [(b"content-type", response.content_type.encode()), (b"x-request-id", ident.encode())]

@@ -1,5 +1,7 @@
 """A language model on the direct host: OpenAI's API at the plain base URL, in a process whose end harms nobody."""
 
+import gzip
+import json
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -56,6 +58,20 @@ def test_openais_client_converses(client: Any) -> None:
     assert client.completions.create(model="chat", prompt="abc").choices[0].text == "abc"
     assert [model.id for model in client.models.list()] == ["chat"]
     assert client.models.retrieve("chat").id == "chat"
+
+
+def test_what_is_compressed_is_what_its_client_compresses_and_asks_for(host: Server) -> None:
+    conversation = {"model": "chat", "messages": [{"role": "user", "content": "a" * 1500}]}
+    body, url = gzip.compress(json.dumps(conversation).encode()), f"{host.url}/v1/chat/completions"
+    with httpx.Client(timeout=30, trust_env=False) as plain:
+        del plain.headers["accept-encoding"]
+        sent = {"content-type": "application/json", "content-encoding": "gzip"}
+        answers = [plain.post(url, content=body, headers=sent | asked) for asked in ({}, {"accept-encoding": "gzip"})]
+        stream = plain.post(url, json=conversation | {"stream": True}, headers={"accept-encoding": "gzip"})
+    assert [answer.headers.get("content-encoding") for answer in (*answers, stream)] == [None, "gzip", None]
+    for answer in answers:
+        assert answer.json()["choices"][0]["message"]["content"] == "a" * 1500
+    assert stream.headers["content-type"].startswith("text/event-stream")
 
 
 def test_a_mistake_is_told_as_openai_does(host: Server, client: Any) -> None:
