@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -13,6 +13,7 @@ from handlers.observe.capture import SWITCH, TIME
 from monitoring.replay.days import Day, Hour
 from monitoring.replay.pace import Pace
 from monitoring.replay.stack import ReplayError, Stack
+from monitoring.store.records import Job
 
 WEEK = 7  # days between two lines of progress
 
@@ -36,6 +37,20 @@ class DayErrors:
     alerts: tuple[str, ...]
 
 
+class Retrained(NamedTuple):
+    """A retraining.
+
+    Attributes:
+        job: as the monitor's API returns it.
+        day: of its begin.
+        undone: the day on which it was rolled back.
+    """
+
+    job: Job
+    day: date
+    undone: date | None = None
+
+
 @dataclass
 class Drive:
     """Replays days one after another.
@@ -44,8 +59,7 @@ class Drive:
         pace: waits for the stack.
         say: prints a line every week.
         days: the days so far.
-        jobs: the retrainings so far by id, as the monitor's API returns them; with the ``day`` of their begin, and the
-            day on which they were ``undone``.
+        jobs: the retrainings so far by id.
     """
 
     stack: Stack
@@ -53,7 +67,7 @@ class Drive:
     pace: Pace
     say: Callable[[str], None]
     days: list[DayErrors] = field(default_factory=list)
-    jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    jobs: dict[int, Retrained] = field(default_factory=dict)
 
     def run(self, days: Iterable[Day]) -> None:
         """Replay the days one after another.
@@ -104,15 +118,13 @@ class Drive:
 
     def _note_jobs(self, today: date) -> None:
         for job in self.pace.jobs():
-            record = self.jobs.setdefault(job["id"], {"day": today}) | job
-            if job["state"] == "rolled_back":
-                record.setdefault("undone", today)
-            self.jobs[job["id"]] = record
+            _, day, undone = self.jobs.get(job.id, Retrained(job, today))
+            self.jobs[job.id] = Retrained(job, day, undone or (today if job.state == "rolled_back" else None))
 
     def _week(self) -> str:
         week = self.days[-WEEK:]
         frozen, loop = (rmse([(day.rows, getattr(day, arm)) for day in week]) for arm in ("frozen", "loop"))
-        states = [job["state"] for _, job in sorted(self.jobs.items())]
+        states = [retrained.job.state for _, retrained in sorted(self.jobs.items())]
         listed = f"; retrainings: {', '.join(states)}" if states else ""
         errors = f"rmse {frozen:6.2f} frozen, {loop:6.2f} on the loop"
         return f"{week[-1].date}  {errors}, served {week[-1].champion}{listed}"

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+import msgspec
 
 from monitoring.replay.accelerated import QUALITY
 from monitoring.replay.stack import ReplayError, Stack
+from monitoring.store.records import Job
 
 POLL = 0.2  # s between two requests
 JOB_POLL = 1.0  # s between two requests about a job: the training needs the machine
@@ -56,9 +58,9 @@ class Pace:
         self._last = self._outcomes()
         return {labels["alertname"] for labels in firing if labels.get("version", champion) == champion}
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def jobs(self) -> list[Job]:
         """Return the model's retrainings, newest first."""
-        return self._monitor("/jobs", 1000)
+        return msgspec.convert(self._monitor("/jobs", 1000), list[Job])
 
     def _all_closed(self) -> bool:
         return all(job["state"] not in OPEN for job in self._monitor("/jobs", 1))

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from matplotlib.dates import DateFormatter, MonthLocator
 from msgspec import UNSET
 
-from monitoring.replay.drive import WEEK, DayErrors, Drive, rmse
+from monitoring.replay.drive import WEEK, DayErrors, Drive, Retrained, rmse
 from training.figures.machine import machine
 from training.figures.picture import picture
 from training.improve.practices.monitored import Day, Goals, Month, Replay, Retraining
@@ -29,7 +28,7 @@ def result_of(drive: Drive, model: str, unit: str, share: float, settings: Mappi
         settings: settings of the loop, by variable.
         seconds: duration of the replay.
     """
-    jobs = [_retraining(job) for _, job in sorted(drive.jobs.items())]
+    jobs = [_retraining(retrained) for _, retrained in sorted(drive.jobs.items())]
     months = groupby(drive.days, key=lambda day: f"{day.date:%Y-%m}")
     return Replay(
         run="make replay",
@@ -72,17 +71,16 @@ def draw_errors(result: Replay, path: Path) -> None:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=5)
 
 
-def _retraining(job: Mapping[str, Any]) -> Retraining:
-    """Return the summary of a job from the monitor's API."""
-    result = job["result"]
+def _retraining(retrained: Retrained) -> Retraining:
+    job, result = retrained.job, retrained.job.result
     return Retraining(
-        day=f"{job['day']}",
-        trigger=job["trigger"],
-        state=job["state"],
-        reason=job["reason"],
-        version=result.get("version"),
-        why=(result.get("verdict") or {}).get("reason") or result.get("error"),
-        undone=f"{job['undone']}" if "undone" in job else UNSET,
+        day=f"{retrained.day}",
+        trigger=job.trigger,
+        state=job.state,
+        reason=job.reason,
+        version=result.version or None,
+        why=(result.verdict.reason if result.verdict else "") or result.error or None,
+        undone=f"{retrained.undone}" if retrained.undone else UNSET,
     )
 
 

@@ -1,18 +1,19 @@
 """What a replay found, and how it is shown; the committed page is what the committed figures say."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from msgspec.structs import replace
 
 from monitoring.replay import page
-from monitoring.replay.drive import DayErrors, Drive, rmse
+from monitoring.replay.drive import DayErrors, Drive, Retrained, rmse
 from monitoring.replay.pace import Pace
 from monitoring.replay.result import FELL, result_of
 from monitoring.replay.stack import Stack
+from monitoring.retraining.result import JobResult, Verdict
+from monitoring.store.records import Job, State
 from serving.settings import ROOT, Settings
 from training.improve.practices import document
 from training.improve.practices.monitored import Goals, Replay, replay_goals
@@ -22,9 +23,10 @@ def errors_of(day: date, frozen: float, loop: float, *alerts: str, rows: int = 1
     return DayErrors(day, rows, frozen, loop, "1.0", alerts)
 
 
-def job(day: date, state: str, **more: Any) -> dict[str, Any]:
-    told = {"trigger": "alert", "reason": FELL, "result": {"version": "1.1", "verdict": {"reason": "better"}}}
-    return {"day": day, "state": state, **told, **more}
+def job(day: date, state: State, undone: date | None = None) -> Retrained:
+    result = JobResult(version="1.1", verdict=Verdict(True, "better", (), "rmse", None, None, None, None, 0))
+    created = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return Retrained(Job(1, "flights", "alert", FELL, state, created, result=result), day, undone)
 
 
 @pytest.fixture
