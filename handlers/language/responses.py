@@ -5,7 +5,7 @@ The forms are those of "The chat completion object", "The chat completion chunk 
 """
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -18,7 +18,21 @@ from handlers.message import JSON, STATUS, InputError, encodable
 EVENTS = "text/event-stream; charset=utf-8"
 LEAST = -9999.0  # JSON has no minus infinity; the API writes this for it
 Reason = Literal["stop", "length"]
-Usage = Mapping[str, Any]
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """Details of a prompt's tokens; some were in the engine's cache."""
+
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """The numbers of tokens of a request, as the API names them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: Cached
 
 
 class Answer(Protocol):
@@ -64,14 +78,9 @@ def answer_of(request: TextRequest, model: str, ident: str, created: int) -> Ans
     return _Stream(form, request.include_usage) if request.stream else _Whole(form)
 
 
-def usage(prompt: int, generated: int, cached: int) -> dict[str, Any]:
-    """Return the numbers of tokens of a request, as the API names them; ``cached`` counts a part of the prompt's."""
-    counts: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
-    }
-    return counts | {"prompt_tokens_details": {"cached_tokens": cached}}
+def usage(prompt: int, generated: int, cached: int) -> Usage:
+    """Return the numbers of tokens of a request; ``cached`` counts a part of the prompt's."""
+    return Usage(prompt, generated, prompt + generated, Cached(cached))
 
 
 def error_body(error: InputError) -> bytes:
@@ -147,7 +156,7 @@ def _event(data: bytes) -> bytes:
 
 class _Native:
     def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
-        counts = {name: count for name, count in usage.items() if isinstance(count, int)}
+        counts = {name: getattr(usage, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
         return {"text": shown.text, "finish_reason": reason, "usage": counts}
 
 

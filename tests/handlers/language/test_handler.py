@@ -16,7 +16,7 @@ from handlers.contract import Example
 from handlers.language.generation import Finished, Token
 from handlers.language.handler import LEFT, ChatHandler
 from handlers.language.requests import completion
-from handlers.language.responses import answer_of
+from handlers.language.responses import answer_of, usage
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown
@@ -574,7 +574,7 @@ def test_the_chosen_token_is_among_the_likeliest_and_none_hides_another(world: W
     form = answer_of(completion(b'{"prompt": "x", "logprobs": 2}'), "chat", "a", 7)
     top = ((7, b"\xe4", -1.0), (8, b"\xe5", -2.0), (2, b"", -2.5), (3, b"", -2.6))
     token = Token("a", 9, b"\xb8", -3.0, top)
-    logprobs = json.loads(form.end(Shown("\ufffd", [token]), "stop", {}))["choices"][0]["logprobs"]
+    logprobs = json.loads(form.end(Shown("\ufffd", [token]), "stop", usage(0, 0, 0)))["choices"][0]["logprobs"]
     assert logprobs["top_logprobs"] == [
         {"bytes:\\xe4": -1.0, "bytes:\\xe5": -2.0, "token_id:2": -2.5, "token_id:3": -2.6, "bytes:\\xb8": -3.0}
     ]
@@ -584,8 +584,8 @@ def test_a_stop_string_leaves_the_usage_whole(world: World) -> None:
     world.say("a", "abcdefSTOPghi", stop="STOP")
     world.say("b", "abcSTOP", stop="STOP", stream=True, stream_options={"include_usage": True})
     world.run()
-    for usage in (world.answer("a")["usage"], world.events("b")[-1]["usage"]):
-        assert usage["prompt_tokens_details"] == {"cached_tokens": 1}
+    for counts in (world.answer("a")["usage"], world.events("b")[-1]["usage"]):
+        assert counts["prompt_tokens_details"] == {"cached_tokens": 1}
 
 
 @pytest.mark.parametrize(
