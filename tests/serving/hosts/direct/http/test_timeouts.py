@@ -42,7 +42,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, int]]:
-    config = uvicorn.Config(application, http=Quick, port=0, log_level="error", lifespan="off", timeout_keep_alive=2)
+    config = uvicorn.Config(application, http=Quick, port=0, log_level="error", lifespan="off", timeout_keep_alive=20)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
