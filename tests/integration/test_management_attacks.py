@@ -102,7 +102,7 @@ def test_archives_are_taken_only_from_the_model_store(server: Server, tmp_path: 
     management = Management(server.settings.management_address, server.client)
     for url in ("http://127.0.0.1:1/evil.mar", f"file://{outside}", f"file://{store}/../evil.mar"):
         with pytest.raises(ManagementError, match=r"40\d|Relative|allowed"):
-            management.register(url)
+            management.register(url, "evil")
     assert set(management.versions()) == SERVED
 
 

@@ -64,7 +64,7 @@ def register_again(settings: Settings, exchange: Exchange) -> float:
         (archive,) = settings.model_store.glob("*.mar")
         management.unregister(name, version)
         started = time.monotonic()
-        management.register(archive.name)
+        management.register(archive.name, name)
         while not answers(settings.inference_url, exchange):
             time.sleep(0.01)
         return time.monotonic() - started

@@ -1,10 +1,13 @@
 """A client of TorchServe's management API ("Management API" in its documentation)."""
 
 import socket
+import time
 from typing import Any
 
 import httpx
 
+PATIENCE = 120.0  # s that workers have to load a model
+POLL = 0.05  # s
 SCHEME = "unix:"
 SOCKET_URL = "http://localhost"  # httpx needs a host, which a socket ignores
 
@@ -18,8 +21,7 @@ class Management:
 
     Args:
         address: ``unix:/path`` of TorchServe's own socket, or the URL of the port that guards it.
-        client: its timeout must cover the start of workers, for which registering waits. For a socket it is replaced
-            by a client with the same timeout.
+        client: for a socket it is replaced by one with the same timeout.
         token: for the port, where one is configured.
     """
 
@@ -41,10 +43,31 @@ class Management:
         models = self._call("GET", "/models", params={"limit": 1000})["models"]
         return {model["modelName"]: self._versions_of(model["modelName"]) for model in models}
 
-    def register(self, archive: str, name: str | None = None) -> None:
-        """Load an archive of the model store, under its own name or another, and wait until its workers are ready."""
-        params = {"url": archive, "synchronous": "true"} | ({"model_name": name} if name else {})
-        self._call("POST", "/models", params=params)
+    def register(self, archive: str, name: str, number: str = "") -> None:
+        """Load an archive of the model store under a name, and wait until its workers are ready.
+
+        TorchServe shall not wait, as it does unless told otherwise (``synchronous``): it waits in the one thread that
+        moves all bytes, so that no request of any model is answered meanwhile.
+
+        Args:
+            number: the archive's version; empty where the name has no other.
+
+        Raises:
+            ManagementError: also where a worker ended while it loaded the archive, or is not ready after ``PATIENCE``;
+                the version stays registered then, and TorchServe goes on trying.
+        """
+        self._call("POST", "/models", params={"url": archive, "model_name": name, "synchronous": "false"})
+        number = number or self.versions()[name][0]
+        deadline, pids = time.monotonic() + PATIENCE, dict[str, int]()
+        while not self.is_ready(name, number):
+            for worker in self.describe(name, number)["workers"]:
+                if worker["pid"] > 0 and pids.setdefault(worker["id"], worker["pid"]) != worker["pid"]:
+                    raise ManagementError(
+                        f"its workers do not start: TorchServe's log says why {archive} does not load"
+                    )
+            if time.monotonic() > deadline:
+                raise ManagementError(f"its workers are not ready after {PATIENCE:.0f} s")
+            time.sleep(POLL)
 
     def set_default(self, name: str, version: str) -> None:
         """Answer requests that name no version with this one."""

@@ -97,7 +97,7 @@ class TorchServeRollout:
             self._management.unregister(name, number)  # its registration was broken off, or its workers die
         archive = self._registry.verify(version).name
         try:
-            self._management.register(archive)
+            self._management.register(archive, name, number)
         except ManagementError:
             with contextlib.suppress(ManagementError):
                 self._management.unregister(name, number)  # a part may be registered

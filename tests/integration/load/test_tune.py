@@ -1,12 +1,13 @@
 """Tuning beside a served model: it goes on answering, and is left as it was found."""
 
+import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from loadtests.tune import guard
-from loadtests.tune.candidates import Candidate, configured
+from loadtests.tune.candidates import Candidate, configured, registered
 from loadtests.tune.champion import Champion
 from loadtests.tune.tune import Measure, Point, Tuner
 from serving.hosts.torchserve.management import Management
@@ -46,6 +47,36 @@ def test_each_candidate_is_served_with_its_settings_while_the_champion_answers(
     assert {(point.candidate, point.clients) for point in points} == {(c, n) for c in CANDIDATES for n in (1, 2)}
     assert set(seen) == {(1, 1, 1), (2, 16, 3)}
     assert set(management.versions()) == {"linear", "flights", "fashion"}
+
+
+def test_while_a_candidate_is_loaded_other_models_answer(
+    server: Server, management: Management, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, codes, answered = threading.Event(), list[int](), list[int]()
+    is_ready = management.is_ready
+
+    def looked(name: str, number: str) -> bool:
+        answered.append(len(codes))
+        return is_ready(name, number)
+
+    def ask() -> None:
+        with httpx.Client(timeout=60) as client:
+            while not stop.is_set():
+                codes.append(client.post(f"{server.url}/predictions/linear", json={"x": 6}).status_code)
+
+    monkeypatch.setattr(management, "is_ready", looked)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        wait_until(lambda: len(codes) > 10)
+        champion = Champion.of(server.settings.model_store, "linear")
+        with registered(management, server.settings.model_store, champion.archive, CANDIDATES[0], "linear-candidate"):
+            loaded = answered[-1]
+    finally:
+        stop.set()
+        thread.join()
+    assert loaded > answered[0] + 10
+    assert set(codes) == {200}
 
 
 def test_ctrl_c_leaves_the_service_as_it_was(server: Server, management: Management) -> None:

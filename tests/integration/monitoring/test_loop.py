@@ -179,6 +179,6 @@ def test_the_end_of_the_monitor_leaves_no_training_behind_and_the_next_one_goes_
 
 def test_a_torchserve_that_was_told_otherwise_is_brought_back_to_what_the_registry_says(own: Server) -> None:
     management = Management(own.settings.management_address, own.client)
-    management.register("linear-1.2.mar")
+    management.register("linear-1.2.mar", "linear", "1.2")
     management.set_default("linear", "1.2")
     wait_until(lambda: served(own) == ["1.0"])

@@ -238,7 +238,7 @@ def test_a_version_that_cannot_be_served_is_not_promoted_and_the_champion_answer
             path.write_bytes(whole + b" ")
         if when == "missing":
             path.unlink()
-        reason = {"altered": "has SHA-256", "missing": "is not there", "broken": "500 Failed to start workers"}[when]
+        reason = {"altered": "has SHA-256", "missing": "is not there", "broken": "its workers do not start"}[when]
         with pytest.raises(LaunchError if when == "broken" else ArchiveError, match=reason):
             world.rollout.promote("linear", number)
     finally:
@@ -307,10 +307,10 @@ def test_torchserve_can_be_killed_at_any_step_and_is_started_with_the_champion(w
     killing = threading.Timer(0.3, kill_torchserve, [world])
     register = management.register
 
-    def registering(archive: str) -> None:
+    def registering(archive: str, name: str, number: str) -> None:
         if step == "loading":
             killing.start()
-        register(archive)
+        register(archive, name, number)
 
     def drain(name: str, number: str) -> bool:
         kill_torchserve(world)

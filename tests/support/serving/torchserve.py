@@ -23,6 +23,8 @@ class FakeTorchServe:
         self, versions: dict[str, list[str]], loading: Collection[tuple[str, str]] = (), broken: Collection[str] = ()
     ) -> None:
         self.versions, self.loading, self.broken = versions, set(loading), broken
+        self.pid = 100
+        self.registrations: list[dict[str, str]] = []  # their parameters
         self.changes: list[str] = []
         self.asked: list[str] = []
 
@@ -46,7 +48,10 @@ class FakeTorchServe:
             case "GET", [name, "all"]:
                 return httpx.Response(200, json=[{"modelVersion": number} for number in sorted(self.versions[name])])
             case "GET", [name, number]:
-                workers = [{"id": "9000", "status": "UNLOADING" if (name, number) in self.loading else "READY"}]
+                dies = f"{name}-{number}.mar" in self.broken
+                self.pid += dies  # a worker that ended is started anew
+                ready = not dies and (name, number) not in self.loading
+                workers = [{"id": "9000", "status": "READY" if ready else "UNLOADING", "pid": self.pid}]
                 return httpx.Response(200, json=[{"modelName": name, "modelVersion": number, "workers": workers}])
             case "POST", []:
                 return self._register(request.url.params)
@@ -63,10 +68,8 @@ class FakeTorchServe:
         found = re.fullmatch(r"(\w+)-([\d.]+)\.mar", params["url"])
         if not found:
             return httpx.Response(400, json={"code": 400, "message": f"Given URL {params['url']} does not match"})
-        assert params["synchronous"] == "true"
-        if params["url"] in self.broken:
-            return httpx.Response(500, json={"code": 500, "message": "Worker died."})
         name, number = found.groups()
+        self.registrations.append(dict(params))
         self.changes.append(f"register {name} {number}")
         self.versions.setdefault(name, []).append(number)
         return httpx.Response(200, json={"status": "registered"})

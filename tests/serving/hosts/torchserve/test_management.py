@@ -21,8 +21,16 @@ def test_a_server_without_models_has_no_versions() -> None:
 
 def test_register_loads_an_archive_and_waits_for_its_workers() -> None:
     torchserve = FakeTorchServe({"linear": ["1.0"]})
-    torchserve.management.register("linear-1.1.mar")
+    torchserve.management.register("linear-1.1.mar", "linear", "1.1")
     assert torchserve.versions == {"linear": ["1.0", "1.1"]}
+    # TorchServe does not wait for them, which would answer nobody meanwhile.
+    assert torchserve.registrations == [{"url": "linear-1.1.mar", "model_name": "linear", "synchronous": "false"}]
+
+
+def test_a_worker_that_ends_while_it_loads_is_told_at_once() -> None:
+    torchserve = FakeTorchServe({"linear": ["1.0"]}, broken=["linear-1.1.mar"])
+    with pytest.raises(ManagementError, match=r"workers do not start: .* why linear-1\.1\.mar does not load"):
+        torchserve.management.register("linear-1.1.mar", "linear", "1.1")
 
 
 def test_set_default_changes_which_version_answers() -> None:
@@ -39,7 +47,8 @@ def test_unregister_removes_one_version() -> None:
 
 def test_describe_gives_what_torchserve_says_of_a_version() -> None:
     described = FakeTorchServe({"linear": ["1.0"]}).management.describe("linear", "1.0")
-    assert described == {"modelName": "linear", "modelVersion": "1.0", "workers": [{"id": "9000", "status": "READY"}]}
+    worker = {"id": "9000", "status": "READY", "pid": 100}
+    assert described == {"modelName": "linear", "modelVersion": "1.0", "workers": [worker]}
 
 
 def test_a_version_is_ready_once_its_workers_are() -> None:
@@ -53,12 +62,12 @@ def test_a_refusal_is_reported_in_torchserves_words() -> None:
     with pytest.raises(ManagementError, match="^DELETE /models/linear/1.1: 403 Cannot remove default version for lin"):
         management.unregister("linear", "1.1")
     with pytest.raises(ManagementError, match="^POST /models: 400 Given URL ../evil.mar does not match$"):
-        management.register("../evil.mar")
+        management.register("../evil.mar", "evil")
 
 
 def test_an_error_without_a_message_is_reported_whole() -> None:
     with pytest.raises(ManagementError, match="507 {'code': 507}"):
-        answering(httpx.Response(507, json={"code": 507})).register("linear-1.0.mar")
+        answering(httpx.Response(507, json={"code": 507})).register("linear-1.0.mar", "linear")
 
 
 def test_an_answer_that_is_no_json_is_an_error_that_names_the_address() -> None:

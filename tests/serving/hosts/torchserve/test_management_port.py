@@ -44,7 +44,7 @@ def test_on_loopback_models_are_listed_registered_scaled_and_removed(
 ) -> None:
     management = Management(HOME, caller(registry, torchserve))
     assert management.versions() == {"linear": ["1.0"], "flights": ["1.0"]}
-    management.register("linear-1.1.mar")
+    management.register("linear-1.1.mar", "linear", "1.1")
     management.set_default("linear", "1.1")
     management.unregister("linear", "1.0")
     assert torchserve.changes == ["register linear 1.1", "default linear 1.1", "unregister linear 1.0"]
