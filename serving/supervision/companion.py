@@ -86,7 +86,7 @@ class Companion:
         return settings.run_dir / f"{self.name}.log"
 
     def program(self, settings: Settings) -> Program:
-        """It as a part of a supervisor."""
+        """Return the companion as a part of a supervisor."""
         return Program(self.name, self.arguments(settings), self.url)
 
     def arguments(self, settings: Settings) -> list[str]:

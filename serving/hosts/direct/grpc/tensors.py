@@ -44,8 +44,8 @@ def to_request(message: Any, headers: Mapping[str, str], ident: str) -> Request:
     """
     blobs = list(message.raw_input_contents) or [_typed(tensor, i) for i, tensor in enumerate(message.inputs)]
     if len(blobs) != len(message.inputs) or (message.raw_input_contents and _has_typed(message)):
-        found = f"{len(message.raw_input_contents)} raw contents for {len(message.inputs)} inputs"
-        raise InputError("invalid_tensor", found, _RAW, "one for each input and no typed contents, or none")
+        message_text = f"{len(message.raw_input_contents)} raw contents for {len(message.inputs)} inputs"
+        raise InputError("invalid_tensor", message_text, _RAW, "one for each input and no typed contents, or none")
     inputs = [
         {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
         | {"parameters": _parameters(tensor) | {"binary_data_size": len(blob)}}
