@@ -23,6 +23,7 @@ from serving.command_line import console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
+from serving.security import house_key
 from serving.settings import ROOT, Settings
 
 PORT = Settings().locust_port
@@ -68,7 +69,7 @@ def run_command(
     if role == "worker":
         options += ["--worker", "--master-host", master_host, "--master-port", str(master_port)]
     else:
-        _check_service(url, models)
+        _check_service(settings, url, models)
         _check_port(settings.private_address, port)
         folder = _report_folder(reports, model, profile)
         report = str(folder)
@@ -209,8 +210,8 @@ def overload_command(
     settings = _settings()
     try:
         contract = Champion.of(settings.model_store, model).contract
-        _check_service(url := (host or settings.inference_url).rstrip("/"), [contract])
-        measured = overload.measure(contract, url, rows, factor, seconds)
+        _check_service(settings, url := (host or settings.inference_url).rstrip("/"), [contract])
+        measured = overload.measure(contract, url, rows, factor, seconds, house_key.headers_for(settings, url))
     except (ArchiveError, overload.OverloadError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -252,9 +253,9 @@ def _models(settings: Settings, model: str, profile: str, slo_file: Path) -> lis
     return models
 
 
-def _check_service(url: str, models: list[ModelContract]) -> None:
+def _check_service(settings: Settings, url: str, models: list[ModelContract]) -> None:
     """End with a message if a model does not answer its example."""
-    with httpx.Client(timeout=10, trust_env=False) as client:
+    with httpx.Client(timeout=10, trust_env=False, auth=house_key.of(settings)) as client:
         try:
             client.get(f"{url}/ping")
         except httpx.InvalidURL as error:

@@ -23,12 +23,14 @@ from loadtests.shapes import ProfileShape
 from loadtests.slo import read_slo
 from loadtests.users import ChatUser as ChatUser  # Locust looks for classes of users among the names of this module
 from loadtests.users import TensorUser as TensorUser
-from loadtests.users import user_class
+from loadtests.users import key, user_class
+from serving.security import house_key
 from serving.settings import Settings
 
 plan = Plan.from_environment(os.environ)
 slo = read_slo(plan.slo_path)
-models = {contract.name: contract for contract in contracts(Settings.from_environment(os.environ), plan.model)}
+settings = Settings.from_environment(os.environ)
+models = {contract.name: contract for contract in contracts(settings, plan.model)}
 # Drawing their requests takes a while: it is done before a worker meets its master.
 user_classes = [
     user_class(contract, slo.weight(name), slo.pacing(name, plan.profile, PROFILES[plan.profile].pacing), plan.seed)
@@ -50,6 +52,7 @@ class Shape(ProfileShape):
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, **_: Any) -> None:
     """Set up the users of each model, gate and metrics; workers only send the load."""
+    key.update(house_key.headers_for(settings, environment.host or ""))
     environment.user_classes = list(user_classes)
     environment.available_user_classes = environment.user_classes_by_name  # type: ignore[assignment]
     if isinstance(environment.runner, WorkerRunner):

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -65,13 +65,16 @@ class Overload(msgspec.Struct, frozen=True):
     late: float
 
 
-def measure(contract: ModelContract, url: str, rows: int, factor: float, seconds: float) -> Overload:
+def measure(
+    contract: ModelContract, url: str, rows: int, factor: float, seconds: float, key: Mapping[str, str]
+) -> Overload:
     """Put a model under more load than it can answer.
 
     Args:
         rows: rows of each request.
         factor: rate of requests in times of the peak.
         seconds: duration of the closed loop, and of the overload.
+        key: headers that let the client in.
 
     Raises:
         OverloadError: the model does not answer the request on an idle service.
@@ -80,7 +83,7 @@ def measure(contract: ModelContract, url: str, rows: int, factor: float, seconds
     payload = payloads.payload_of(contract, "valid", "v1", draws.plausible(contract, rng, rows))
     address = urlsplit(url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
-    head = "".join(f"{name}: {value}\r\n" for name, value in payload.headers.items())
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**payload.headers, **key}.items())
     head = f"POST {payload.path(contract.name)} HTTP/1.1\r\nHost: {host}:{port}\r\n{head}"
 
     def request() -> bytes:

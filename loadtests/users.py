@@ -25,6 +25,7 @@ from loadtests.results import tally
 
 POOL = 500  # requests of a model, drawn before the run: drawing must not slow the load down
 SHARES = {"example": 0.01, "edge": 0.05, "invalid": 0.05}  # the rest is valid
+key: dict[str, str] = {}  # headers that let the users in
 PARTS = 3  # parts of an answer after which a client leaves that does not wait for the end
 # TorchServe's message, which it also sends where workers exist but the model's queue is full; a language model's own.
 _FULL = (b"no worker to serve inference request", b'"code":"overloaded"')
@@ -148,7 +149,7 @@ def marked(headers: Mapping[str, str]) -> dict[str, str]:
     From the time, in seconds since 1970, the server computes how long the request waited. Made-up requests must not be
     learned from.
     """
-    return {**headers, "X-Request-Start": f"t={time.time():.6f}", SWITCH: "off"}
+    return {**headers, **key, "X-Request-Start": f"t={time.time():.6f}", SWITCH: "off"}
 
 
 def is_shed(status: int, body: bytes) -> bool:

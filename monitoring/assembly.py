@@ -44,6 +44,7 @@ from monitoring.store.retention import Retention
 from serving.hosts.chosen import chosen, running
 from serving.hosts.host import Reach
 from serving.registry import Registry
+from serving.security.house_key import HouseKey
 from serving.settings import Settings
 
 PRUNE_INTERVAL = 60.0  # s
@@ -74,9 +75,10 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     window, policies = QualityWindow.from_environment(environ), Policies.from_environment(environ)
     backups, keeping = BackupPolicy.from_environment(environ), Keeping.from_environment(environ)
     registry, models = CollectorRegistry(), Registry(settings.model_store)
-    client = httpx.Client(timeout=TIMEOUT, trust_env=False)  # a proxy would not come back to this machine
     credentials = Credentials.from_environment(environ)
     inference_url = options.inference_url or settings.inference_url
+    key = HouseKey(settings.board, inference_url)
+    client = httpx.Client(timeout=TIMEOUT, trust_env=False, auth=key)  # a proxy would not come back to this machine
     reach = Reach(inference_url, options.management_url, credentials.token)
     service = Service(inference_url, client, (running(settings) or chosen(settings)).rollout(settings, reach))
     prober = Prober(models, inference_url, registry, client)

@@ -21,6 +21,7 @@ from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
 from serving.readiness import Readiness, ask_all
 from serving.registry import ArchiveError, Registry
+from serving.security import house_key, key_commands
 from serving.security.folders import readable_by_others
 from serving.settings import Settings
 from serving.supervision import companion, report
@@ -28,6 +29,7 @@ from serving.supervision.companion import CompanionError
 from serving.supervision.supervisor import Supervisor, SupervisorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(key_commands.app, name="keys")
 LONGEST_CURL = 300  # characters of a request that is shown whole
 
 
@@ -111,7 +113,7 @@ def status(
         console.print(f"{chosen.chosen(settings).TITLE} does not run: `{chosen.up(settings)}` starts it")
         raise typer.Exit(1)
     try:
-        states = ask_all(Registry(settings.model_store), settings.inference_url)
+        states = ask_all(Registry(settings.model_store), settings.inference_url, house_key.of(settings))
     except ArchiveError as error:
         fail(error)
     _print_table(states)

@@ -144,8 +144,11 @@ class Champions:
         return (version.sha256, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
-def ask_all(registry: Registry, url: str) -> list[Readiness]:
+def ask_all(registry: Registry, url: str, auth: httpx.Auth | None = None) -> list[Readiness]:
     """Ask every champion of the registry at once, each for as long as its deadline says.
+
+    Args:
+        auth: key of the service.
 
     Raises:
         ArchiveError: the registry is damaged.
@@ -160,7 +163,7 @@ def ask_all(registry: Registry, url: str) -> list[Readiness]:
         return ask(client, url, champion.contract, champion.deadline)
 
     with (
-        httpx.Client(timeout=LONGEST, trust_env=False) as client,  # a proxy would not come back to this machine
+        httpx.Client(timeout=LONGEST, trust_env=False, auth=auth) as client,  # a proxy would not come back here
         ThreadPoolExecutor(len(champions)) as threads,
     ):
         return list(threads.map(readiness, champions.values()))

@@ -9,6 +9,7 @@ from handlers.observe.settings import CAPTURE_URL
 from serving.hosts.host import LaunchError
 from serving.readiness import Readiness, ask_all
 from serving.registry import ArchiveError, Registry
+from serving.security import house_key
 from serving.security.folders import make_private
 from serving.settings import Settings
 
@@ -70,8 +71,10 @@ def wait_until_ready(
     """
     registry = Registry(settings.model_store)
     while True:
-        models = ask_all(registry, settings.inference_url)
+        models = ask_all(registry, settings.inference_url, house_key.of(settings))
         if all(model.ready or model.name in refused for model in models):
-            return ask_all(registry, settings.inference_url)  # the first answers waited for the models to load
+            return ask_all(
+                registry, settings.inference_url, house_key.of(settings)
+            )  # the first answers waited for the models to load
         check("; ".join(f"{model.name}: {model.detail}" for model in models if not model.ready))
         time.sleep(poll)

@@ -77,7 +77,12 @@ def check_all(settings: Settings) -> None:
 
 def readable_by_others(settings: Settings) -> list[Path]:
     """Return the files with secrets or data that users other than their owner can read."""
-    paths = (ROOT / ".env", settings.model_store / "registry.json", settings.run_dir)
+    paths = (
+        ROOT / ".env",
+        settings.model_store / "registry.json",
+        settings.model_store / "keys.json",
+        settings.run_dir,
+    )
     return [path for path in paths if path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
 
 

@@ -75,7 +75,7 @@ def test_a_fault_in_the_objectives_is_told_before_the_run(store: Registry, tmp_p
 def test_a_taken_port_is_told_with_the_variable_that_names_another(
     store: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loadtests.__main__._check_service", lambda url, asked: None)
+    monkeypatch.setattr("loadtests.__main__._check_service", lambda settings, url, asked: None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

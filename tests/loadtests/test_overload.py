@@ -42,7 +42,7 @@ def service(answer: Callable[[int], Response], queue: int = 1_000_000) -> Iterat
 
 
 def measured(url: str) -> Overload:
-    return overload.measure(contract_of_doubling(), url, rows=2, factor=3.0, seconds=1.0)
+    return overload.measure(contract_of_doubling(), url, rows=2, factor=3.0, seconds=1.0, key={})
 
 
 def missed(found: Overload) -> set[str]:

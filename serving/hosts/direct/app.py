@@ -28,6 +28,7 @@ from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import Target, behind_version
 from serving.hosts.direct.streaming import Elsewhere, send_stream
+from serving.security.gate import ALLOWED
 
 logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
@@ -152,7 +153,7 @@ class Application:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, ident: str) -> bool:
         """Hand a request to the process of its language model; return False where it names no such model."""
         path, names = scope["path"], self._models.table.elsewhere
-        name, headers = _model_of(path), _headers(scope)
+        name, headers = model_of(path), _headers(scope)
         if path not in OPENAI and (name not in names or path == f"/v1/models/{name}"):
             return False
         try:
@@ -165,7 +166,7 @@ class Application:
         if path in OPENAI:
             try:
                 request = await inflated(request)
-                name = _find_model(request.body, names)
+                name = _find_model(request.body, names, scope.get(ALLOWED))
             except InputError as error:
                 refusal = Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
                 await _send(scope, send, refusal, ident)
@@ -182,9 +183,11 @@ class Application:
         request = Request(b"", _headers(scope), {}, ident)
         if path in table.targets:
             return _not_allowed(request, path, "POST")
-        response = self._metadata.get(path)
+        allowed = scope.get(ALLOWED)
+        metadata = self._metadata if allowed is None else self._metadata.limited(allowed)
+        response = metadata.get(path)
         if response is None:
-            return error_response(self._metadata.unknown(path), request, as_text=path.startswith(("/v1", "/v2")))
+            return error_response(metadata.unknown(path), request, as_text=path.startswith(("/v1", "/v2")))
         return response if method in ("GET", "HEAD") else _not_allowed(request, path, "GET")
 
 
@@ -192,7 +195,7 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
 
 
-def _model_of(path: str) -> str:
+def model_of(path: str) -> str:
     """Return the model that a path names; empty if it names none."""
     parts = path.split("/")
     if len(parts) > 2 and parts[1] == "predictions":
@@ -200,16 +203,20 @@ def _model_of(path: str) -> str:
     return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
 
 
-def _find_model(body: bytes, names: Collection[str]) -> str:
+def _find_model(body: bytes, names: Collection[str], allowed: Collection[str] | None) -> str:
     """Return the model that a request of OpenAI's API names.
 
     Raises:
-        InputError: it names none of these.
+        InputError: it names none of these, or one that its key is not for.
     """
     try:
         name = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
     except msgspec.DecodeError:
         name = ""
+    if allowed is not None:
+        if name not in allowed:
+            raise InputError("forbidden", "this API key is not for this model", "model")
+        names = [known for known in names if known in allowed]
     if name not in names:
         raise InputError("not_found", f"there is no language model {name!r} here", "model", ", ".join(sorted(names)))
     return name

@@ -20,6 +20,7 @@ from serving.hosts.starting import START_TIMEOUT, capturing, empty_metrics, meas
 from serving.processes import commands, end, runs, tail
 from serving.readiness import Readiness
 from serving.registry import ArchiveError, Registry
+from serving.security import house_key
 from serving.security.folders import make_private, make_run_folder
 from serving.settings import Settings
 from serving.supervision import companion, watcher
@@ -183,6 +184,7 @@ def _make_ready(settings: Settings) -> None:
     make_private(settings.temporary)
     empty_metrics(settings)
     shutil.rmtree(settings.board, ignore_errors=True)
+    house_key.make(settings.board)
 
 
 def _check_ports(settings: Settings) -> None:

@@ -1,14 +1,15 @@
 """Answers to GET requests: health, metadata of the models, and the description of all routes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from handlers.http import kserve
 from handlers.message import InputError, Response
 from serving.hosts.direct.http.openapi import describe
-from serving.hosts.direct.models import Models
+from serving.hosts.direct.models import Models, Table
 
 PAGE = Path(__file__).parent / "http" / "docs.html"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
@@ -19,10 +20,29 @@ class Metadata:
 
     Args:
         health: returns the faults by model or worker; empty where all is well.
+        allowed: the only models to tell of; None for all.
     """
 
-    def __init__(self, models: Models, health: Callable[[], Mapping[str, str]]) -> None:
-        self._models, self._health = models, health
+    def __init__(
+        self, models: Models, health: Callable[[], Mapping[str, str]], allowed: Collection[str] | None = None
+    ) -> None:
+        self._models, self._health, self._allowed = models, health, allowed
+
+    def limited(self, allowed: Collection[str]) -> "Metadata":
+        """Return the metadata that tells of these models alone."""
+        return Metadata(self._models, self._health, allowed)
+
+    @property
+    def _table(self) -> Table:
+        table = self._models.table
+        if self._allowed is None:
+            return table
+        return replace(
+            table,
+            models={name: versions for name, versions in table.models.items() if name in self._allowed},
+            defaults={name: number for name, number in table.defaults.items() if name in self._allowed},
+            elsewhere=table.elsewhere.intersection(self._allowed),
+        )
 
     def get(self, path: str) -> Response | None:
         """Return the answer to a GET; None if nothing is there."""
@@ -33,7 +53,7 @@ class Metadata:
 
     def unknown(self, path: str) -> InputError:
         """Return the error for a path without a route: why there is none, and what would be right."""
-        table = self._models.table
+        table = self._table
         parts = path.strip("/").split("/")
         at = {"predictions": 1, "v1": 2, "v2": 2}.get(parts[0])
         if at is not None and len(parts) > at and (at == 1 or parts[1] == "models"):
@@ -51,7 +71,7 @@ class Metadata:
 
     def _find(self, path: str) -> tuple[int, Any] | None:
         """Return the status and body of a GET; None if nothing is there."""
-        table = self._models.table
+        table = self._table
         match path.strip("/").split("/"):
             case ["ping"]:
                 return 200, {"status": "Healthy"}
@@ -66,8 +86,9 @@ class Metadata:
             case ["v2", "health", "live"]:
                 return 200, {"live": True}
             case ["v2", "health", "ready"]:
-                faults = self._health()
-                return (503 if faults else 200), {"ready": not faults} | ({"faults": dict(faults)} if faults else {})
+                faults, allowed = self._health(), self._allowed
+                told = {name: fault for name, fault in faults.items() if allowed is None or name in allowed}
+                return (503 if faults else 200), {"ready": not faults} | ({"faults": told} if told else {})
             case ["v2", "repository", "index"]:
                 return 200, self._index()
             case ["v1", "models"]:
@@ -90,7 +111,7 @@ class Metadata:
         return None
 
     def _metadata(self, name: str, number: str) -> dict[str, Any]:
-        versions = self._models.table.models[name]
+        versions = self._table.models[name]
         return kserve.model_metadata(versions[number].contract) | {"versions": sorted(versions)}
 
     def _ready(self, name: str, number: str) -> tuple[int, dict[str, Any]]:
@@ -98,7 +119,7 @@ class Metadata:
         return (503, {"name": name, "ready": False, "error": fault}) if fault else (200, {"name": name, "ready": True})
 
     def _index(self) -> list[dict[str, str]]:
-        table = self._models.table
+        table = self._table
         served = [(name, number) for name, versions in table.models.items() for number in versions]
         return [
             {"name": name, "version": number, "state": "READY", "reason": table.faults.get(name, "")}

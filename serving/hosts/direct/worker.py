@@ -23,7 +23,7 @@ import uvicorn
 from handlers.observe.logs import configure
 from handlers.observe.metrics_folder import VARIABLE
 from serving.hosts.direct import background
-from serving.hosts.direct.app import Application
+from serving.hosts.direct.app import Application, model_of
 from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.http.cors import allow_origins
 from serving.hosts.direct.http.timeouts import PatientProtocol
@@ -33,6 +33,8 @@ from serving.hosts.direct.unpacked import Unpacked
 from serving.hosts.worker_environment import worker_environment
 from serving.processes import limit_files
 from serving.registry import ArchiveError, Registry
+from serving.security import house_key
+from serving.security.gate import Gate, Keys
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ AGAIN = 5.0  # s until a model that differs from the registry is tried again
 MOST_FILES = 16384  # a connection takes one
 
 
-def create(settings: Settings, workers: int, only: str) -> Application:
+def create(settings: Settings, workers: int, only: str) -> Application | Gate:
     """Make the application of a worker.
 
     Args:
@@ -60,12 +62,16 @@ def create(settings: Settings, workers: int, only: str) -> Application:
 
     health = partial(board.faults, workers)
     served: Callable[[], AbstractAsyncContextManager[None]] = partial(serving, models, registry, board, only)
+    house_key.make(settings.board)
+    keys = Keys(settings.model_store, settings.board, workers)
     if settings.grpc and not only:
         from serving.hosts.direct.grpc.service import InferenceService, beside_http  # grpcio is an extra
+        from serving.security.grpc_gate import KeyInterceptor
 
-        service = InferenceService(models, health)
-        served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port)
-    return Application(models, health, served, only, elsewhere)
+        service, interceptor = InferenceService(models, health), KeyInterceptor(keys)
+        served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port, [interceptor])
+    application = Application(models, health, served, only, elsewhere)
+    return application if only else Gate(application, keys, model_of)  # a language model's socket is ours alone
 
 
 def main() -> None:

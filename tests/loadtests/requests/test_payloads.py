@@ -72,6 +72,7 @@ def test_the_faults_cover_every_code_that_a_request_without_a_picture_can_get() 
         "stopping",
     }
     of_connections = {"too_large", "head_too_large", "invalid_http", "timeout"}  # the direct host answers them itself
+    of_connections |= {"invalid_api_key", "forbidden", "rate_limited"}
     assert found == set(STATUS) - of_text - others - of_connections
 
 

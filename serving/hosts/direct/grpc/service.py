@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
@@ -137,18 +137,23 @@ class InferenceService:
 
 @contextlib.asynccontextmanager
 async def beside_http(
-    serving: Callable[[], AbstractAsyncContextManager[None]], service: InferenceService, address: str, port: int
+    serving: Callable[[], AbstractAsyncContextManager[None]],
+    service: InferenceService,
+    address: str,
+    port: int,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> AsyncIterator[None]:
     """Serve gRPC from when the models answer until HTTP has answered its last request.
 
     Args:
         serving: entered first: the models answer in it.
+        interceptors: let calls with a key pass.
 
     Raises:
         RuntimeError: it cannot listen on the port.
     """
     async with serving():
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         server.add_generic_rpc_handlers(service.handlers())
         server.add_insecure_port(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         await server.start()

@@ -3,11 +3,12 @@
 from starlette.middleware.cors import CORSMiddleware
 
 from serving.hosts.direct.app import Application
+from serving.security.gate import Gate
 
 EXPOSED = ("X-Request-Id", "Retry-After", "Inference-Header-Content-Length")  # headers that a page's code may read
 
 
-def allow_origins(application: Application, origins: str) -> Application | CORSMiddleware:
+def allow_origins(application: Application | Gate, origins: str) -> Application | Gate | CORSMiddleware:
     """Return an application that browsers let pages of these origins call, preflight requests included.
 
     Args:

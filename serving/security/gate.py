@@ -1,0 +1,238 @@
+"""The gate before the direct host: who may ask which models, and how often.
+
+It answers before a body is read. Behind it no request has its key any more.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter
+
+from handlers.language.responses import error_body
+from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
+from serving.security import house_key, keys
+from serving.security.keys import Key, KeyFile, KeyFileError
+
+logger = logging.getLogger(__name__)
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ALLOWED = "marloop.models"  # of a scope: names of the only models that its key is for
+OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready"})
+HOUSE, NONE, UNKNOWN = "marloop", "none", "unknown"
+LOOK = 0.5  # s between two looks at the files
+_LONGEST = 256  # bytes of a header that may be a key
+_HEADERS = (b"authorization", b"x-api-key")
+_OPENAI = ("/v1/chat/completions", "/v1/completions")
+
+
+class Grant(NamedTuple):
+    """What a key allows.
+
+    Attributes:
+        models: names of the only ones; None for all.
+    """
+
+    name: str
+    models: frozenset[str] | None = None
+    bucket: "Bucket | None" = None
+
+
+class Bucket:
+    """A token bucket that holds what comes in a second, one request at least.
+
+    Args:
+        rate: requests a second.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self._clock = rate, clock
+        self._tokens, self._filled = max(1.0, rate), clock()
+
+    def take(self) -> float:
+        """Take a token; return 0, or the seconds until there is one."""
+        now = self._clock()
+        self._tokens = min(max(1.0, self.rate), self._tokens + (now - self._filled) * self.rate)
+        self._filled = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self.rate
+        self._tokens -= 1
+        return 0.0
+
+
+class Keys:
+    """The keys that a worker knows, kept as their files say.
+
+    Args:
+        board: folder with the key of the house.
+        workers: number that share each key's rate.
+    """
+
+    def __init__(self, store: Path, board: Path, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file, self._board, self._workers, self._clock = KeyFile(store), board, workers, clock
+        self._known: dict[bytes, tuple[str, Key]] = {}
+        self._house, self._looked = b"", -math.inf
+        self._state: object = None
+        self._buckets: dict[str, Bucket] = {}
+        self._required = False
+
+    @property
+    def required(self) -> bool:
+        """Whether a request needs a key: since one was added, also where the file cannot be read."""
+        if (now := self._clock()) - self._looked > LOOK:
+            self._looked = now
+            self._look()
+        return self._required
+
+    def check(self, values: Sequence[bytes], model: str = "", counts: bool = True) -> Grant:
+        """Return what the key of a request allows.
+
+        Args:
+            values: headers that may have it.
+            model: that is asked; empty for none.
+            counts: whether the rate of the key is used.
+
+        Raises:
+            Refusal: the request may not pass.
+        """
+        if not values:
+            raise Refusal(NONE, "invalid_api_key", "this service needs an API key")
+        sent = {_key(value) for value in values if len(value) <= _LONGEST}
+        grant = self._grant(sent.pop()) if len(sent) == 1 else None
+        if grant is None or max(map(len, values)) > _LONGEST:
+            raise Refusal(UNKNOWN, "invalid_api_key", "this API key is not known, has ended, or is not the only one")
+        if counts and grant.bucket and (seconds := grant.bucket.take()):
+            raise Refusal(grant.name, "rate_limited", "this API key has sent its requests of this second", seconds)
+        if grant.models is not None and model and model not in grant.models:
+            raise Refusal(grant.name, "forbidden", "this API key is not for this model")
+        return grant
+
+    def _grant(self, sent: bytes) -> Grant | None:
+        if self._house and keys.digest(sent) == self._house:
+            return Grant(HOUSE)
+        entry = keys.find(self._known, sent)
+        if entry is None:
+            return None
+        name, key = entry
+        bucket = self._bucket(name, key.rate / self._workers) if key.rate else None
+        return Grant(name, frozenset(key.models) if key.models else None, bucket)
+
+    def _bucket(self, name: str, rate: float) -> Bucket:
+        bucket = self._buckets.get(name)
+        if bucket is None or bucket.rate != rate:
+            bucket = self._buckets[name] = Bucket(rate, self._clock)
+        return bucket
+
+    def _look(self) -> None:
+        state = (_stamp(self._file.path), _stamp(self._board / house_key.FILE))
+        if state == self._state:
+            return
+        self._state = state
+        house = house_key.headers(self._board).get("Authorization", "").removeprefix("Bearer ")
+        self._house = keys.digest(house.encode()) if house else b""
+        try:
+            known = self._file.read()
+            self._known, self._required = keys.by_digest(known or {}), known is not None
+        except (KeyFileError, ValueError) as error:
+            logger.error("no key lets anybody in: %s", error)
+            self._known, self._required = {}, True
+
+
+class Gate:
+    """Lets requests with a key pass to an application; refuses the others in the form of their protocol.
+
+    Args:
+        model_of: returns the model that a path names; empty if it names none.
+    """
+
+    def __init__(self, application: Any, known: Keys, model_of: Callable[[str], str]) -> None:
+        self._application, self._keys, self._model_of = application, known, model_of
+        text = "Requests by the name of their key and the class of their status"
+        self._requests = Counter("marloop_requests_by_key", text, ("key", "code"), registry=CollectorRegistry())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan of the server."""
+        if scope["type"] != "http" or not self._keys.required:
+            await self._application(scope, receive, send)
+            return
+        values = _sent(scope)
+        path = scope["path"]
+        try:
+            grant = self._keys.check(values, "" if path in OPEN else self._model_of(path), counts=path not in OPEN)
+        except Refusal as refusal:
+            if path in OPEN:
+                scope[ALLOWED] = frozenset()
+                await self._application(scope, receive, send)
+                return
+            self._requests.labels(refusal.name, "4xx").inc()
+            await _refuse(scope, send, refusal)
+            return
+        scope[ALLOWED] = grant.models
+        await self._application(scope, receive, self._counting(send, grant.name))
+
+    def _counting(self, send: Send, name: str) -> Send:
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self._requests.labels(name, f"{message['status'] // 100}xx").inc()
+            await send(message)
+
+        return counted
+
+
+class Refusal(Exception):
+    """A request may not pass; ``name`` is the metric's label, ``seconds`` the time until it might."""
+
+    def __init__(self, name: str, code: str, message: str, seconds: float = 0.0) -> None:
+        expected = "" if code != "invalid_api_key" else "Authorization: Bearer KEY, or X-API-Key: KEY"
+        super().__init__(message)
+        self.name, self.seconds = name, seconds
+        self.error = InputError(code, message, "headers", expected)
+
+
+def _sent(scope: Scope) -> list[bytes]:
+    """Return the headers that may be keys, and blank them: what is behind sees only that there was one."""
+    sent = [value for name, value in scope["headers"] if name in _HEADERS]
+    if sent:
+        scope["headers"] = [(name, b"-" if name in _HEADERS else value) for name, value in scope["headers"]]
+    return sent
+
+
+def _key(value: bytes) -> bytes:
+    scheme, _, key = value.strip().partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else value.strip()
+
+
+async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    """Answer without a look at the body, whose connection cannot be used again."""
+    error, path = refusal.error, scope["path"]
+    request = Request(b"", {}, id=os.urandom(10).hex())
+    if path.endswith(_OPENAI):
+        response = Response(STATUS[error.code], error_body(error))
+    else:
+        response = error_response(error, request, as_text=path.startswith(("/v1", "/v2")))
+    headers = [
+        (b"content-type", JSON.encode()),
+        (b"content-length", b"%d" % len(response.body)),
+        (b"x-request-id", request.id.encode()),
+    ]
+    if response.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if refusal.seconds:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(refusal.seconds))))
+    if scope["method"] not in ("GET", "HEAD"):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
+
+
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_size, status.st_ino
