@@ -131,14 +131,15 @@ async def crowd(batches: Batches, clock: Clock, seconds: float, at_once: int) ->
         except Overloaded:
             refused += 1
 
-    end, due, tasks = clock() + seconds, clock(), list[asyncio.Task[None]]()
+    end, due, tasks = clock() + seconds, clock(), set[asyncio.Task[None]]()  # the open ones
     while clock() < end:
         while due <= clock():
-            tasks += [asyncio.create_task(ask()) for _ in range(at_once)]
+            tasks |= {asyncio.create_task(ask()) for _ in range(at_once)}
             due += clock.COST
         before = clock()
-        while clock() == before and not all(task.done() for task in tasks):
+        while clock() == before and tasks:
             await asyncio.sleep(0)
+            tasks = {task for task in tasks if not task.done()}
         if clock() == before:
             clock.now += clock.COST
     await asyncio.gather(*tasks)
