@@ -209,3 +209,12 @@ def _difference(plain: Any, again: Any, place: str = "$") -> str:
             if before != after:
                 return _difference(before, after, f"{place}[{i}]")
     return f"{place} becomes {str(again)[:100]}"
+
+
+def stamp(path: Path) -> object:
+    """Return a value that changes when a file is written or replaced, comes or goes."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_size, status.st_ino

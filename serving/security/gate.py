@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from handlers.language.responses import error_body
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
+from serving import documents
 from serving.security import house_key, keys
 from serving.security.keys import Key, KeyFile, KeyFileError
 
@@ -26,8 +27,9 @@ ALLOWED = "marloop.models"  # of a scope: names of the only models that its key 
 OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready"})
 HOUSE, NONE, UNKNOWN = "marloop", "none", "unknown"
 LOOK = 0.5  # s between two looks at the files
+_MOST_GRANTS = 1024
 _LONGEST = 256  # bytes of a header that may be a key
-_HEADERS = (b"authorization", b"x-api-key")
+KEY_HEADERS = (b"authorization", b"x-api-key")
 _OPENAI = ("/v1/chat/completions", "/v1/completions")
 
 
@@ -36,11 +38,13 @@ class Grant(NamedTuple):
 
     Attributes:
         models: names of the only ones; None for all.
+        expires: when it ends, s since the epoch.
     """
 
     name: str
     models: frozenset[str] | None = None
     bucket: "Bucket | None" = None
+    expires: float = math.inf
 
 
 class Bucket:
@@ -76,6 +80,7 @@ class Keys:
     def __init__(self, store: Path, board: Path, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._file, self._board, self._workers, self._clock = KeyFile(store), board, workers, clock
         self._known: dict[bytes, tuple[str, Key]] = {}
+        self._grants: dict[tuple[bytes, ...], Grant] = {}  # of right headers, as they were sent
         self._house, self._looked = b"", -math.inf
         self._state: object = None
         self._buckets: dict[str, Bucket] = {}
@@ -102,14 +107,24 @@ class Keys:
         """
         if not values:
             raise Refusal(NONE, "invalid_api_key", "this service needs an API key")
-        sent = {_key(value) for value in values if len(value) <= _LONGEST}
-        grant = self._grant(sent.pop()) if len(sent) == 1 else None
-        if grant is None or max(map(len, values)) > _LONGEST:
+        grant = self._grants.get(tuple(values)) or self._find(values)
+        if grant is None or grant.expires <= time.time():
             raise Refusal(UNKNOWN, "invalid_api_key", "this API key is not known, has ended, or is not the only one")
         if counts and grant.bucket and (seconds := grant.bucket.take()):
             raise Refusal(grant.name, "rate_limited", "this API key has sent its requests of this second", seconds)
         if grant.models is not None and model and model not in grant.models:
             raise Refusal(grant.name, "forbidden", "this API key is not for this model")
+        return grant
+
+    def _find(self, values: Sequence[bytes]) -> Grant | None:
+        """Return what the only key among headers allows, and remember it until the files change."""
+        if max(map(len, values)) > _LONGEST or len(sent := {_key(value) for value in values}) != 1:
+            return None
+        grant = self._grant(sent.pop())
+        if grant:
+            if len(self._grants) >= _MOST_GRANTS:
+                self._grants.clear()
+            self._grants[tuple(values)] = grant
         return grant
 
     def _grant(self, sent: bytes) -> Grant | None:
@@ -120,7 +135,8 @@ class Keys:
             return None
         name, key = entry
         bucket = self._bucket(name, key.rate / self._workers) if key.rate else None
-        return Grant(name, frozenset(key.models) if key.models else None, bucket)
+        expires = key.expires.timestamp() if key.expires else math.inf
+        return Grant(name, frozenset(key.models) if key.models else None, bucket, expires)
 
     def _bucket(self, name: str, rate: float) -> Bucket:
         bucket = self._buckets.get(name)
@@ -129,10 +145,11 @@ class Keys:
         return bucket
 
     def _look(self) -> None:
-        state = (_stamp(self._file.path), _stamp(self._board / house_key.FILE))
+        state = (documents.stamp(self._file.path), documents.stamp(self._board / house_key.FILE))
         if state == self._state:
             return
         self._state = state
+        self._grants.clear()
         house = house_key.headers(self._board).get("Authorization", "").removeprefix("Bearer ")
         self._house = keys.digest(house.encode()) if house else b""
         try:
@@ -154,6 +171,7 @@ class Gate:
         self._application, self._keys, self._model_of = application, known, model_of
         text = "Requests by the name of their key and the class of their status"
         self._requests = Counter("marloop_requests_by_key", text, ("key", "code"), registry=CollectorRegistry())
+        self._counts: dict[tuple[str, int], Counter] = {}  # their children, which take long to find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or the lifespan of the server."""
@@ -169,19 +187,25 @@ class Gate:
                 scope[ALLOWED] = frozenset()
                 await self._application(scope, receive, send)
                 return
-            self._requests.labels(refusal.name, "4xx").inc()
+            self._count(refusal.name, 4)
             await _refuse(scope, send, refusal)
             return
         scope[ALLOWED] = grant.models
         await self._application(scope, receive, self._counting(send, grant.name))
 
     def _counting(self, send: Send, name: str) -> Send:
-        async def counted(message: MutableMapping[str, Any]) -> None:
+        def counted(message: MutableMapping[str, Any]) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                self._requests.labels(name, f"{message['status'] // 100}xx").inc()
-            await send(message)
+                self._count(name, message["status"] // 100)
+            return send(message)
 
         return counted
+
+    def _count(self, name: str, hundreds: int) -> None:
+        child = self._counts.get((name, hundreds))
+        if child is None:
+            child = self._counts[name, hundreds] = self._requests.labels(name, f"{hundreds}xx")
+        child.inc()
 
 
 class Refusal(Exception):
@@ -196,9 +220,13 @@ class Refusal(Exception):
 
 def _sent(scope: Scope) -> list[bytes]:
     """Return the headers that may be keys, and blank them: what is behind sees only that there was one."""
-    sent = [value for name, value in scope["headers"] if name in _HEADERS]
-    if sent:
-        scope["headers"] = [(name, b"-" if name in _HEADERS else value) for name, value in scope["headers"]]
+    sent: list[bytes] = []
+    for i, (name, value) in enumerate(scope["headers"]):
+        if name in KEY_HEADERS:
+            if not sent:
+                scope["headers"] = [*scope["headers"]]
+            sent.append(value)
+            scope["headers"][i] = (name, b"-")
     return sent
 
 
@@ -228,11 +256,3 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
-
-
-def _stamp(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_mtime_ns, status.st_size, status.st_ino

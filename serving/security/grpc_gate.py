@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from serving.security.gate import Keys, Refusal
+from serving.security.gate import KEY_HEADERS, Keys, Refusal
 
 _OPEN = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
 _CHECK = "/grpc.health.v1.Health/Check"
@@ -28,7 +28,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if method is None or details.method in _OPEN or not self._keys.required:
             return method
         metadata = [(name.lower(), value) for name, value in details.invocation_metadata or ()]
-        sent = [value for name, value in metadata if name in ("authorization", "x-api-key")]
+        sent = [value for name, value in metadata if name.encode() in KEY_HEADERS]
         try:
             grant = self._keys.check([value.encode() if isinstance(value, str) else value for value in sent])
             if grant.models is not None:

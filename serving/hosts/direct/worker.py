@@ -22,6 +22,7 @@ import uvicorn
 
 from handlers.observe.logs import configure
 from handlers.observe.metrics_folder import VARIABLE
+from serving import documents
 from serving.hosts.direct import background
 from serving.hosts.direct.app import Application, model_of
 from serving.hosts.direct.board import BEAT, Board
@@ -142,7 +143,7 @@ def private_listener(path: Path) -> socket.socket:
 @contextlib.asynccontextmanager
 async def serving(models: Models, registry: Registry, board: Board, only: str) -> AsyncIterator[None]:
     """Serve within the block: every model has answered its example before, and changes of the registry are followed."""
-    state = (_stamp(registry.path), board.beside())
+    state = (documents.stamp(registry.path), board.beside())
     await models.converge(state[1])
     report_state(board, models, only)
     watching = asyncio.create_task(watch(models, registry, board, state, only))
@@ -164,7 +165,7 @@ async def watch(models: Models, registry: Registry, board: Board, state: object,
         await asyncio.sleep(BEAT)
         report_state(board, models, only)
         beside = board.beside()
-        now = (_stamp(registry.path), beside)
+        now = (documents.stamp(registry.path), beside)
         late = time.monotonic() > models.table.looked + AGAIN
         if now == state and not (models.table.faults and late):
             continue
@@ -180,14 +181,6 @@ def report_state(board: Board, models: Models, only: str) -> None:
     table = models.table
     served = {name: sorted(versions) for name, versions in table.models.items()}
     board.beat(served, table.defaults, table.faults, table.looked, only, table.elsewhere)
-
-
-def _stamp(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 if __name__ == "__main__":

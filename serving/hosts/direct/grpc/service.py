@@ -20,6 +20,7 @@ from serving.hosts.direct.grpc.messages import CLASSES
 from serving.hosts.direct.grpc.tensors import to_message, to_request
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
+from serving.security.gate import KEY_HEADERS
 
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 SERVING, NOT_SERVING = 1, 2  # of the health protocol
@@ -173,9 +174,13 @@ def _model_path(name: str, version: str) -> str:
 
 
 def _headers(context: Any) -> dict[str, str]:
-    """Return what a client sent beside its message, as HTTP has it; binary values, and what hosts set, are left out."""
+    """Return what a client sent beside its message, as HTTP has it; binary values, and what hosts set, are left out.
+
+    As behind HTTP's gate, a key is only told to be there.
+    """
     pairs = ((name.lower(), value) for name, value in context.invocation_metadata() or ())
-    return {name: value for name, value in pairs if isinstance(value, str) and name not in (PATH, HEADER)}
+    texts = {name: value for name, value in pairs if isinstance(value, str) and name not in (PATH, HEADER)}
+    return {name: "-" if name.encode() in KEY_HEADERS else value for name, value in texts.items()}
 
 
 async def _refuse(context: Any, error: InputError, ident: str = "") -> NoReturn:

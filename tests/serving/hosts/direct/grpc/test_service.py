@@ -213,3 +213,12 @@ def test_calls_and_requests_of_http_share_batches_and_their_overload() -> None:
     assert "the requests before this one take" in error.details()
     trailing = dict(error.trailing_metadata())
     assert int(trailing["grpc-retry-pushback-ms"]) == 1000 * int(trailing["retry-after"]) > 0
+
+
+def test_a_model_never_sees_a_key() -> None:
+    class Context:
+        def invocation_metadata(self) -> list[tuple[str, str]]:
+            return [("Authorization", "Bearer mar_a"), ("x-api-key", "mar_b"), ("x-request-id", "c")]
+
+    headers = importlib.import_module("serving.hosts.direct.grpc.service")._headers(Context())
+    assert headers == {"authorization": "-", "x-api-key": "-", "x-request-id": "c"}
