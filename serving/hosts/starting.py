@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from handlers.observe.metrics_folder import VARIABLE
 from handlers.observe.settings import CAPTURE_URL
@@ -69,12 +70,10 @@ def wait_until_ready(
         check: raises where waiting is in vain; its argument names the missing answers.
         poll: s between two looks.
     """
-    registry = Registry(settings.model_store)
+    ask = partial(ask_all, Registry(settings.model_store), settings.inference_url, house_key.of(settings))
     while True:
-        models = ask_all(registry, settings.inference_url, house_key.of(settings))
+        models = ask()
         if all(model.ready or model.name in refused for model in models):
-            return ask_all(
-                registry, settings.inference_url, house_key.of(settings)
-            )  # the first answers waited for the models to load
+            return ask()  # the first answers waited for the models to load
         check("; ".join(f"{model.name}: {model.detail}" for model in models if not model.ready))
         time.sleep(poll)

@@ -10,6 +10,8 @@ from tests.compose.docker import Docker
 
 # All but Grafana, which is only of use to people, and Locust.
 SERVICES = ("torchserve", "exporter", "monitor", "database", "prometheus", "alertmanager")
+# Of these tests alone: health checks and probes ask in the native format.
+ANSWERED = 'sum(model_requests_total{model="linear",protocol="v1",code="200"})'
 MARLOOP = ("torchserve", "exporter", "monitor")
 
 
@@ -50,6 +52,11 @@ class Stack:
         except httpx.HTTPError:
             return None
         return response.json()["predictions"][0] if response.status_code == 200 else None
+
+    def flight(self) -> httpx.Response:
+        """Ask `flights`, from outside."""
+        flight = {"distance": 1400, "hour": 8, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
+        return httpx.post(f"{self.inference}/predictions/flights", json=flight)
 
     def query(self, expression: str) -> float | None:
         """The value of an expression in Prometheus, asked from inside; None where it has none."""

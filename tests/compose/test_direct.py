@@ -3,18 +3,16 @@
 import httpx
 import pytest
 
-from tests.compose.stack import Stack, ready
+from tests.compose.stack import ANSWERED, Stack, ready
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.compose
 RECOVERY = 60.0  # s
-ANSWERED = 'sum(model_requests_total{model="linear",protocol="v1",code="200"})'
 
 
 def test_it_predicts_through_the_published_port(direct_stack: Stack) -> None:
     assert direct_stack.double(6) == pytest.approx(12, abs=0.01)
-    flight = {"distance": 1400, "hour": 8, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
-    response = httpx.post(f"{direct_stack.inference}/predictions/flights", json=flight)
+    response = direct_stack.flight()
     assert response.status_code == 200, response.text
 
 

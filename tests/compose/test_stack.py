@@ -7,19 +7,16 @@ import httpx
 import pytest
 
 from tests.compose.conftest import SECRETS
-from tests.compose.stack import MARLOOP, SERVICES, Stack, ready, served
+from tests.compose.stack import ANSWERED, MARLOOP, SERVICES, Stack, ready, served
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.compose
 RECOVERY = 120.0  # s
-# Of these tests alone: health checks and probes ask in the native format.
-ANSWERED = 'sum(model_requests_total{model="linear",protocol="v1",code="200"})'
 
 
 def test_it_predicts_through_the_published_port(stack: Stack) -> None:
     assert stack.double(6) == pytest.approx(12, abs=0.01)
-    flight = {"distance": 1400, "hour": 8, "carrier": "UA", "origin": "EWR", "dest": "IAH"}
-    response = httpx.post(f"{stack.inference}/predictions/flights", json=flight)
+    response = stack.flight()
     assert response.status_code == 200, response.text
     assert 180 < response.json()["prediction"] < 240
 

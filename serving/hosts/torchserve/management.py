@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -59,8 +60,8 @@ class Management:
         self._call("POST", "/models", params={"url": archive, "model_name": name, "synchronous": "false"})
         number = number or self.versions()[name][0]
         deadline, pids = time.monotonic() + PATIENCE, dict[str, int]()
-        while not self.is_ready(name, number):
-            for worker in self.describe(name, number)["workers"]:
+        while not _are_ready(workers := self.describe(name, number)["workers"]):
+            for worker in workers:
                 if worker["pid"] > 0 and pids.setdefault(worker["id"], worker["pid"]) != worker["pid"]:
                     raise ManagementError(
                         f"its workers do not start: TorchServe's log says why {archive} does not load"
@@ -82,10 +83,9 @@ class Management:
         descriptions: list[dict[str, Any]] = self._call("GET", f"/models/{name}/{version}")
         return descriptions[0]
 
-    def is_ready(self, name: str, version: str) -> bool:
+    def is_ready(self, name: str, number: str) -> bool:
         """Tell whether all workers of a registered version have loaded it."""
-        workers = self.describe(name, version)["workers"]
-        return bool(workers) and all(worker["status"] == "READY" for worker in workers)
+        return _are_ready(self.describe(name, number)["workers"])
 
     def _versions_of(self, name: str) -> list[str]:
         default = self._call("GET", f"/models/{name}")[0]["modelVersion"]
@@ -101,6 +101,10 @@ class Management:
         if response.is_error:
             raise ManagementError(f"{method} {path}: {response.status_code} {body.get('message', body)}")
         return body
+
+
+def _are_ready(workers: Sequence[Mapping[str, Any]]) -> bool:
+    return bool(workers) and all(worker["status"] == "READY" for worker in workers)
 
 
 def socket_path(address: str) -> str | None:

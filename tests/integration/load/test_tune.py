@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -53,18 +54,18 @@ def test_while_a_candidate_is_loaded_other_models_answer(
     server: Server, management: Management, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, codes, answered = threading.Event(), list[int](), list[int]()
-    is_ready = management.is_ready
+    describe = management.describe
 
-    def looked(name: str, number: str) -> bool:
+    def looked(name: str, number: str) -> dict[str, Any]:
         answered.append(len(codes))
-        return is_ready(name, number)
+        return describe(name, number)
 
     def ask() -> None:
         with httpx.Client(timeout=60) as client:
             while not stop.is_set():
                 codes.append(client.post(f"{server.url}/predictions/linear", json={"x": 6}).status_code)
 
-    monkeypatch.setattr(management, "is_ready", looked)
+    monkeypatch.setattr(management, "describe", looked)
     thread = threading.Thread(target=ask)
     thread.start()
     try:
