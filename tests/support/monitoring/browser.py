@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 Scheme = Literal["light", "dark"]
 TIMEOUT = 20_000  # ms that a test waits for what it expects
@@ -22,6 +22,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         pytest.skip("chromium is not installed: Debian's package chromium has it")
     alone = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=TIMEOUT)  # its own default of 5 s is short on a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=alone)
         try:
