@@ -65,7 +65,7 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
 
 
-BOMB = gzip.compress(bytes(MAX_BODY + 1))
+BOMB = gzip.compress(bytes(MAX_BODY + 1), mtime=0)
 TOO_MANY_PARTS = (400, "invalid_form", "form")
 BAD: list[tuple[str, ModelContract, Request, tuple[int, str, str]]] = [
     ("not JSON", FLIGHTS, wire.request(b"distance=1400"), (400, "invalid_json", "$")),
