@@ -5,6 +5,7 @@
 
 import logging
 import os
+import signal
 from typing import Any
 
 import gevent
@@ -36,11 +37,21 @@ user_classes = [
     user_class(contract, slo.weight(name), slo.pacing(name, plan.profile, PROFILES[plan.profile].pacing), plan.seed)
     for name, contract in models.items()
 ]
-# Ctrl-C is a way to end, not a fault to be printed.
+# Ctrl-C is a way to end, not a fault to be printed. It is raised in a greenlet of its own, which gevent hands to the main
+# one. Python raises it in whichever runs: a thread of the metrics' server swallowed it, and the run went on.
 hub = gevent.get_hub()
 hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
 # A spike starts all its users at once, of which Locust warns.
 logging.getLogger("locust.runners").addFilter(lambda record: "spawn rate is very high" not in str(record.msg))
+
+
+def interrupt() -> None:
+    """End the run."""
+    raise KeyboardInterrupt
+
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell ignores it in the background
+    gevent.signal_handler(signal.SIGINT, interrupt)
 
 
 class Shape(ProfileShape):

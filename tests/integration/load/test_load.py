@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -99,11 +100,25 @@ def test_the_metrics_are_there_while_it_runs_and_ctrl_c_ends_it_with_a_report(se
             return False
         return 'locust_requests_total{kind="native",model="linear",outcome="right"}' in text
 
+    ended = threading.Event()
+
+    def scrape() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/metrics")
+
+    scraping = [threading.Thread(target=scrape) for _ in range(4)]  # so that Ctrl-C comes while the metrics are written
     try:
-        wait_until(counting, timeout=30)
+        wait_until(counting, timeout=60)
+        for thread in scraping:
+            thread.start()
         process.send_signal(signal.SIGINT)
     finally:
         code, output = finish(process)
+        ended.set()
+        for thread in scraping:
+            if thread.ident:
+                thread.join()
     assert code == 130, output
     assert "interrupted" in output
     assert "Traceback" not in output
