@@ -37,8 +37,8 @@ user_classes = [
     user_class(contract, slo.weight(name), slo.pacing(name, plan.profile, PROFILES[plan.profile].pacing), plan.seed)
     for name, contract in models.items()
 ]
-# Ctrl-C is a way to end, not a fault to be printed. It is raised in a greenlet of its own, which gevent hands to the main
-# one. Python raises it in whichever runs: a thread of the metrics' server swallowed it, and the run went on.
+# Ctrl-C is a way to end, not a fault to be printed. It is raised in a greenlet of its own, which gevent hands to the
+# main one. Python raises it in whichever runs: a thread of the metrics' server swallowed it, and the run went on.
 hub = gevent.get_hub()
 hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)
 # A spike starts all its users at once, of which Locust warns.
