@@ -21,7 +21,7 @@ from serving.hosts.torchserve.management import socket_client
 from serving.metrics import exporter as exporting
 from serving.readiness import Readiness, ask_all
 from serving.registry import ArchiveError, Registry
-from serving.security import house_key, key_commands
+from serving.security import exposure, house_key, key_commands
 from serving.security.folders import readable_by_others
 from serving.settings import Settings
 from serving.supervision import companion, report
@@ -52,7 +52,9 @@ def supervise(
     supervisor = Supervisor(settings, foreground=True)
     if part in ("host", background.PART):
         try:
-            supervisor.become(*chosen.chosen(settings).foreground(settings))
+            programs, before_end = chosen.chosen(settings).foreground(settings)
+            console.print(exposure.audience(settings), markup=False)
+            supervisor.become(programs, before_end)
         except LaunchError as error:
             fail(error)
     elif part in companions:
@@ -79,6 +81,7 @@ def up() -> None:
         urls["management"] = settings.management_url
     urls["metrics"] = f"{settings.exporter_url}/metrics"
     console.print("\n" + "".join(f"{name:<11} {url}\n" for name, url in urls.items()))
+    console.print(f"{exposure.audience(settings)}\n", markup=False)
     for model in models:
         if model.ready:
             console.print(_curl(settings, model.name), markup=False)

@@ -83,6 +83,20 @@ class Settings(EnvironmentSettings, frozen=True):
             "folder of this user alone. Its folder is made private, and its path has at most 107 bytes."
         ),
     ] = None
+    open: Annotated[
+        bool,
+        says(
+            "The direct host may answer others without an API key: on or off. Off: it does not start at an address "
+            "that is not loopback until there is one. Keys that are there are always asked for."
+        ),
+    ] = False
+    published_address: Annotated[
+        str,
+        says(
+            "Address at which others reach the inference port, where it is not the one that it is bound to, as in a "
+            "container; by it the host decides whether it needs API keys. Unset: MARLOOP_BIND_ADDRESS."
+        ),
+    ] = ""
     cors_origins: Annotated[
         str,
         says(
@@ -99,6 +113,11 @@ class Settings(EnvironmentSettings, frozen=True):
         ),
     ] = None
     telemetry: Annotated[bool, says("Workers measure what they do: on or off.")] = True
+
+    @property
+    def public_address(self) -> str:
+        """Address at which others reach the inference port."""
+        return self.published_address or self.bind_address
 
     @property
     def inference_url(self) -> str:

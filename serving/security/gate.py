@@ -77,10 +77,19 @@ class Keys:
         workers: number that share each key's rate.
     """
 
-    def __init__(self, store: Path, board: Path, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        always: whether a request needs a key even where none was ever added.
+    def __init__(
+        self,
+        store: Path,
+        board: Path,
+        workers: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        always: bool = False,
+    ) -> None:
         self._file, self._board, self._workers, self._clock = KeyFile(store), board, workers, clock
         self._known: dict[bytes, tuple[str, Key]] = {}
         self._grants: dict[tuple[bytes, ...], Grant] = {}  # of right headers, as they were sent
+        self._always = always
         self._house, self._looked = b"", -math.inf
         self._state: object = None
         self._buckets: dict[str, Bucket] = {}
@@ -88,7 +97,7 @@ class Keys:
 
     @property
     def required(self) -> bool:
-        """Whether a request needs a key: since one was added, also where the file cannot be read."""
+        """Whether a request needs a key: always, or since one was added, also where the file cannot be read."""
         if (now := self._clock()) - self._looked > LOOK:
             self._looked = now
             self._look()
@@ -154,7 +163,7 @@ class Keys:
         self._house = keys.digest(house.encode()) if house else b""
         try:
             known = self._file.read()
-            self._known, self._required = keys.by_digest(known or {}), known is not None
+            self._known, self._required = keys.by_digest(known or {}), self._always or known is not None
         except (KeyFileError, ValueError) as error:
             logger.error("no key lets anybody in: %s", error)
             self._known, self._required = {}, True

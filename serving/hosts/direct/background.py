@@ -20,7 +20,7 @@ from serving.hosts.starting import START_TIMEOUT, capturing, empty_metrics, meas
 from serving.processes import commands, end, runs, tail
 from serving.readiness import Readiness
 from serving.registry import ArchiveError, Registry
-from serving.security import house_key
+from serving.security import exposure, house_key
 from serving.security.folders import make_private, make_run_folder
 from serving.settings import Settings
 from serving.supervision import companion, watcher
@@ -35,6 +35,7 @@ MOST_WORKERS = 8  # each holds every model
 
 def start(settings: Settings, poll: float = 0.1, say: Say = lambda text: None) -> list[Readiness]:
     """See ``Host``."""
+    _check_exposure(settings)
     make_run_folder(settings.run_dir)
     with FileLock(settings.run_dir / "start.lock"):
         registry, supervisor = Registry(settings.model_store), Supervisor(settings)
@@ -54,6 +55,7 @@ def start(settings: Settings, poll: float = 0.1, say: Say = lambda text: None) -
 
 def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
     """See ``Host``: each worker answers by itself what it has taken, so that nothing runs before their end."""
+    _check_exposure(settings)
     registry = Registry(settings.model_store)
     for name, reason in (verified(registry)[1] | unserved(registry)).items():
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
@@ -185,6 +187,12 @@ def _make_ready(settings: Settings) -> None:
     empty_metrics(settings)
     shutil.rmtree(settings.board, ignore_errors=True)
     house_key.make(settings.board)
+
+
+def _check_exposure(settings: Settings) -> None:
+    """Raise ``LaunchError`` where others than this machine could ask without an API key."""
+    if reason := exposure.why_closed(settings):
+        raise LaunchError(reason)
 
 
 def _check_ports(settings: Settings) -> None:

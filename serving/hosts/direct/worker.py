@@ -34,7 +34,7 @@ from serving.hosts.direct.unpacked import Unpacked
 from serving.hosts.worker_environment import worker_environment
 from serving.processes import limit_files
 from serving.registry import ArchiveError, Registry
-from serving.security import house_key
+from serving.security import exposure, house_key
 from serving.security.gate import Gate, Keys
 from serving.settings import Settings
 
@@ -64,7 +64,7 @@ def create(settings: Settings, workers: int, only: str) -> Application | Gate:
     health = partial(board.faults, workers)
     served: Callable[[], AbstractAsyncContextManager[None]] = partial(serving, models, registry, board, only)
     house_key.make(settings.board)
-    keys = Keys(settings.model_store, settings.board, workers)
+    keys = Keys(settings.model_store, settings.board, workers, always=exposure.needs_keys(settings))
     if settings.grpc and not only:
         from serving.hosts.direct.grpc.service import InferenceService, beside_http  # grpcio is an extra
         from serving.security.grpc_gate import KeyInterceptor

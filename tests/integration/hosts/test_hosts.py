@@ -17,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import archive
 from serving.registry import Registry, Version, file_sha256
+from serving.security.gate import LOOK
+from serving.security.keys import KeyFile
 from serving.settings import ROOT
 from tests import readme
 from tests.chaos.load import RIGHT, Question, clients
@@ -148,6 +150,24 @@ def compresses(server: Server) -> bool:
     return "content-encoding" in server.client.post(url, json=body, headers=headers).headers
 
 
+def asks_for_keys(server: Server) -> bool:
+    """Whether a request without a key is refused once there is one; leaves the server without keys."""
+    file = KeyFile(server.settings.model_store)
+
+    def codes() -> set[int]:  # a connection each, since each may reach another worker
+        url = f"{server.url}/predictions/linear"
+        return {httpx.post(url, json={"x": 6}, timeout=30, trust_env=False).status_code for _ in range(20)}
+
+    file.add("app")
+    try:
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: codes() == {401}, timeout=6 * LOOK)
+        return codes() == {401}
+    finally:
+        file.path.unlink()
+        wait_until(lambda: codes() == {200})
+
+
 # A row of the table, and whether a host has it.
 DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "`/v2/health/ready`, `/v2/models/{model}`, `/v1/models`, `/v2/repository/index` at the plain base URL": status(
@@ -157,6 +177,7 @@ DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "`/models/{model}/invoke`, `/{model}/predict`, `/invocations`": status("/models/linear/invoke", "POST"),
     "answers compressed by `Accept-Encoding`": compresses,
     "TorchServe's gRPC, port 7070": port("grpc_inference_port"),
+    "API keys (`python -m serving keys`)": asks_for_keys,
     "management, port 8081": port("management_port"),
     "TorchServe's own metrics, port 8082": port("metrics_port"),
 }

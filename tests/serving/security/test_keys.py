@@ -28,10 +28,10 @@ LINE = "/predictions/line"
 class Guarded(World):
     """The application behind the gate, whose store is in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, always: bool = False) -> None:
         super().__init__()
         self.file, self.board, self.now = KeyFile(folder), folder / "board", 0.0
-        self.keys = Keys(folder, self.board, clock=lambda: self.now)
+        self.keys = Keys(folder, self.board, clock=lambda: self.now, always=always)
 
     def application(self) -> Any:
         self.now += 1  # so that the files are looked at again
