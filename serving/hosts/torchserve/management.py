@@ -58,17 +58,27 @@ class Management:
                 the version stays registered then, and TorchServe goes on trying.
         """
         self._call("POST", "/models", params={"url": archive, "model_name": name, "synchronous": "false"})
-        number = number or self.versions()[name][0]
+        self.wait_until_ready(name, number or self.versions()[name][0])
+
+    def wait_until_ready(self, name: str, number: str) -> dict[str, Any]:
+        """Wait until a version has as many workers as it should, all of them ready, and return its description.
+
+        Args:
+            number: empty for the default version.
+
+        Raises:
+            ManagementError: a worker ended while it loaded the archive, or is not ready after ``PATIENCE``.
+        """
         deadline, pids = time.monotonic() + PATIENCE, dict[str, int]()
-        while not _are_ready(workers := self.describe(name, number)["workers"]):
-            for worker in workers:
+        while not _is_ready(description := self.describe(name, number)):
+            for worker in description["workers"]:
                 if worker["pid"] > 0 and pids.setdefault(worker["id"], worker["pid"]) != worker["pid"]:
-                    raise ManagementError(
-                        f"its workers do not start: TorchServe's log says why {archive} does not load"
-                    )
+                    what = f"TorchServe's log says why {description['modelUrl']} does not load"
+                    raise ManagementError(f"its workers do not start: {what}")
             if time.monotonic() > deadline:
                 raise ManagementError(f"its workers are not ready after {PATIENCE:.0f} s")
             time.sleep(POLL)
+        return description
 
     def set_default(self, name: str, version: str) -> None:
         """Answer requests that name no version with this one."""
@@ -79,13 +89,13 @@ class Management:
         self._call("DELETE", f"/models/{name}/{version}")
 
     def describe(self, name: str, version: str) -> dict[str, Any]:
-        """Return TorchServe's description of a version, with its workers."""
-        descriptions: list[dict[str, Any]] = self._call("GET", f"/models/{name}/{version}")
+        """Return TorchServe's description of a version, with its workers; without a number, of the default one."""
+        descriptions: list[dict[str, Any]] = self._call("GET", f"/models/{name}/{version}".rstrip("/"))
         return descriptions[0]
 
     def is_ready(self, name: str, number: str) -> bool:
         """Tell whether all workers of a registered version have loaded it."""
-        return _are_ready(self.describe(name, number)["workers"])
+        return _is_ready(self.describe(name, number))
 
     def _versions_of(self, name: str) -> list[str]:
         default = self._call("GET", f"/models/{name}")[0]["modelVersion"]
@@ -103,8 +113,10 @@ class Management:
         return body
 
 
-def _are_ready(workers: Sequence[Mapping[str, Any]]) -> bool:
-    return bool(workers) and all(worker["status"] == "READY" for worker in workers)
+def _is_ready(description: Mapping[str, Any]) -> bool:
+    workers: Sequence[Mapping[str, Any]] = description["workers"]
+    enough = description["minWorkers"] <= len(workers) <= description["maxWorkers"]
+    return enough and all(worker["status"] == "READY" for worker in workers)
 
 
 def socket_path(address: str) -> str | None:

@@ -3,13 +3,15 @@
 TorchServe obeys every caller of its management, a page in a browser among them, and runs any archive or folder that the
 caller names. So its own management is a socket that no other user can open. This port requires a token, or a caller on
 this machine where none is configured. It refuses pages and foreign host names, and lets TorchServe load only archives
-of the registry.
+of the registry. Whoever wants to wait for workers waits here: TorchServe itself would wait in the one thread that moves
+all bytes, and answer nobody meanwhile.
 """
 
+import contextlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +21,7 @@ from wsgiref.simple_server import WSGIServer, make_server
 import httpx
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from serving.hosts.torchserve.management import SOCKET_URL
+from serving.hosts.torchserve.management import SOCKET_URL, Management, ManagementError
 from serving.metrics.exporter import Application, QuietHandler
 from serving.registry import ArchiveError, Registry
 from serving.security.callers import hostname, is_foreign_page, is_loopback
@@ -85,33 +87,67 @@ class ManagementPort:
         if not any(re.fullmatch(route, f"{method} {path}", re.ASCII) for route in ROUTES):
             raise Refused(HTTPStatus.NOT_FOUND, f"{method} {path} is not among what this port passes on")
         params = _parameters(environ)
-        if (method, path) == ("POST", "/models"):
-            params = self._checked(params | _members(environ))
+        match method, path.split("/")[2:]:
+            case "POST", []:
+                params |= _members(environ)
+                return self._change_workers(method, path, params, *self._check(params))
+            case "PUT", [name, *number] if len(number) < 2:
+                return self._change_workers(method, path, params, name, "".join(number))
         return self.torchserve.request(method, SOCKET_URL + path, params=params)
 
-    def _checked(self, params: dict[str, str]) -> dict[str, str]:
-        """Return the parameters of a registration, once its archive is verified as one of the registry."""
+    def _change_workers(
+        self, method: str, path: str, params: Mapping[str, str], name: str, number: str
+    ) -> httpx.Response:
+        """Register a version (POST) or scale it (PUT); where that is asked for, answer when its workers are ready.
+
+        The answers are TorchServe's own of ``synchronous=true``. A version that does not load is removed again.
+        """
+        registers = method == "POST"
+        waits = params.get("synchronous", "true" if registers else "false").lower() == "true"
+        response = self.torchserve.request(method, SOCKET_URL + path, params={**params, "synchronous": "false"})
+        if not waits or response.is_error:
+            return response
+        management = Management(SOCKET_URL, self.torchserve)
+        try:
+            workers = management.wait_until_ready(name, number)["minWorkers"]
+        except ManagementError as error:
+            if isinstance(error.__cause__, httpx.HTTPError):
+                raise error.__cause__ from None
+            if registers:
+                with contextlib.suppress(ManagementError):
+                    management.unregister(name, number)
+            what = f"Failed to start workers for model {name} version: {number or 'null'}"
+            return httpx.Response(500, json={"code": 500, "type": "InternalServerException", "message": what})
+        if registers and not workers:
+            return response
+        what = f'Model "{name}" Version: {number} registered with {workers} initial workers'
+        if not registers:
+            what = f"Workers scaled to {workers} for model: {name}" + (f", version: {number}" if number else "")
+        return httpx.Response(200, json={"status": what})
+
+    def _check(self, params: Mapping[str, str]) -> tuple[str, str]:
+        """Return the name and version of a registration, once its archive is verified as one of the registry."""
         if others := sorted(params.keys() - REGISTRATION):
             raise Refused(HTTPStatus.BAD_REQUEST, f"{', '.join(others)}: no such parameter of a registration here")
         archive = params.get("url", "")
         try:
             models = self.registry.models()
             registered = [
-                (name, version)
+                (name, number, version)
                 for name, versions in models.items()
-                for version in versions.values()
+                for number, version in versions.items()
                 if version.archive == archive
             ]
             if not registered:
                 raise Refused(HTTPStatus.FORBIDDEN, f"{archive!r} is no archive that the registry names")
-            ((name, version), *_) = registered
+            ((name, number, version), *_) = registered
             self.registry.verify(version)
         except ArchiveError as error:
             raise Refused(HTTPStatus.FORBIDDEN, str(error)) from error
         alias = params.get("model_name", name)
         if alias != name and (alias in models or not re.fullmatch(NAME, alias, re.ASCII)):
             raise Refused(HTTPStatus.FORBIDDEN, f"{archive} is an archive of {name} and cannot be called {alias!r}")
-        return params
+        return alias, number
 
 
 def check_caller(environ: dict[str, Any], token: str, hosts: Iterable[str]) -> None:

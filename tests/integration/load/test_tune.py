@@ -1,5 +1,6 @@
 """Tuning beside a served model: it goes on answering, and is left as it was found."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from loadtests.tune.candidates import Candidate, configured, registered
 from loadtests.tune.champion import Champion
 from loadtests.tune.tune import Measure, Point, Tuner
 from serving.hosts.torchserve.management import Management
+from serving.registry import Registry
 from tests.integration.conftest import Server
 from tests.support.waiting import wait_until
 
@@ -50,34 +52,68 @@ def test_each_candidate_is_served_with_its_settings_while_the_champion_answers(
     assert set(management.versions()) == {"linear", "flights", "fashion"}
 
 
-def test_while_a_candidate_is_loaded_other_models_answer(
-    server: Server, management: Management, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop, codes, answered = threading.Event(), list[int](), list[int]()
-    describe = management.describe
-
-    def looked(name: str, number: str) -> dict[str, Any]:
-        answered.append(len(codes))
-        return describe(name, number)
+@contextlib.contextmanager
+def asking(server: Server) -> Iterator[list[int]]:
+    """Ask linear without a pause within the block; gives the codes so far, all of which must be 200."""
+    stop, codes = threading.Event(), list[int]()
 
     def ask() -> None:
         with httpx.Client(timeout=60) as client:
             while not stop.is_set():
                 codes.append(client.post(f"{server.url}/predictions/linear", json={"x": 6}).status_code)
 
-    monkeypatch.setattr(management, "describe", looked)
     thread = threading.Thread(target=ask)
     thread.start()
     try:
         wait_until(lambda: len(codes) > 10)
-        champion = Champion.of(server.settings.model_store, "linear")
-        with registered(management, server.settings.model_store, champion.archive, CANDIDATES[0], "linear-candidate"):
-            loaded = answered[-1]
+        yield codes
     finally:
         stop.set()
         thread.join()
-    assert loaded > answered[0] + 10
     assert set(codes) == {200}
+
+
+def test_while_a_candidate_is_loaded_other_models_answer(
+    server: Server, management: Management, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, describe = list[int](), management.describe
+    store = server.settings.model_store
+
+    def looked(name: str, number: str) -> dict[str, Any]:
+        answered.append(len(codes))
+        return describe(name, number)
+
+    monkeypatch.setattr(management, "describe", looked)
+    champion = Champion.of(store, "linear")
+    with (
+        asking(server) as codes,
+        registered(management, store, champion.archive, CANDIDATES[0], "linear-candidate"),
+    ):
+        loaded = answered[-1]
+    assert loaded > answered[0] + 10
+
+
+def test_while_a_user_registers_and_scales_by_the_port_other_models_answer(
+    server: Server, management: Management
+) -> None:
+    url = f"{server.settings.management_url}/models"
+    archive = Registry(server.settings.model_store).champion("linear").version.archive
+    registration = {"url": archive, "model_name": "linear-again", "synchronous": "true"}
+    scaling = {"min_worker": "2", "synchronous": "true"}
+    counts = []
+    with asking(server) as codes, httpx.Client(timeout=120) as client:
+        for method, path, asked, said in (
+            ("POST", url, registration, 'Model "linear-again" Version: 1.0 registered with 1 initial workers'),
+            ("PUT", f"{url}/linear-again", scaling, "Workers scaled to 2 for model: linear-again"),
+        ):
+            before = len(codes)
+            answer = client.request(method, path, params=asked)
+            counts.append(len(codes) - before)
+            assert (answer.status_code, answer.json()) == (200, {"status": said})
+        again = client.post(url, params=registration)
+        assert (again.status_code, again.json()["code"]) == (409, 409)
+        assert client.delete(f"{url}/linear-again").status_code == 200
+    assert all(count > 10 for count in counts), counts
 
 
 def test_ctrl_c_leaves_the_service_as_it_was(server: Server, management: Management) -> None:

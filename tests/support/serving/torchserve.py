@@ -25,6 +25,7 @@ class FakeTorchServe:
         self.versions, self.loading, self.broken = versions, set(loading), broken
         self.pid = 100
         self.registrations: list[dict[str, str]] = []  # their parameters
+        self.workers: dict[tuple[str, str], int] = {}  # of versions that were scaled, or registered with a number
         self.changes: list[str] = []
         self.asked: list[str] = []
 
@@ -47,12 +48,16 @@ class FakeTorchServe:
                 return httpx.Response(200, json=[{"modelVersion": self.versions[name][0]}])
             case "GET", [name, "all"]:
                 return httpx.Response(200, json=[{"modelVersion": number} for number in sorted(self.versions[name])])
-            case "GET", [name, number]:
+            case "GET", [name, number] if number in self.versions.get(name, []):
                 dies = f"{name}-{number}.mar" in self.broken
                 self.pid += dies  # a worker that ended is started anew
                 ready = not dies and (name, number) not in self.loading
-                workers = [{"id": "9000", "status": "READY" if ready else "UNLOADING", "pid": self.pid}]
-                return httpx.Response(200, json=[{"modelName": name, "modelVersion": number, "workers": workers}])
+                count = self.workers.get((name, number), 1)
+                status = "READY" if ready else "UNLOADING"
+                workers = [{"id": f"{9000 + i}", "status": status, "pid": self.pid} for i in range(count)]
+                described: dict[str, object] = {"modelName": name, "modelVersion": number}
+                described |= {"modelUrl": f"{name}-{number}.mar", "minWorkers": count, "maxWorkers": count}
+                return httpx.Response(200, json=[described | {"workers": workers}])
             case "POST", []:
                 return self._register(request.url.params)
             case "PUT", [name, number, "set-default"]:
@@ -60,6 +65,10 @@ class FakeTorchServe:
                 self.versions[name].remove(number)
                 self.versions[name].insert(0, number)
                 return httpx.Response(200, json={"status": "ok"})
+            case "PUT", [name, number]:
+                assert request.url.params["synchronous"] == "false"
+                self.workers[name, number] = int(request.url.params["min_worker"])
+                return httpx.Response(202, json={"status": "Processing worker updates..."})
             case "DELETE", [name, number]:
                 return self._unregister(name, number)
         return httpx.Response(404, json={"code": 404, "type": "NotFound", "message": f"{path} not found"})
@@ -72,7 +81,8 @@ class FakeTorchServe:
         self.registrations.append(dict(params))
         self.changes.append(f"register {name} {number}")
         self.versions.setdefault(name, []).append(number)
-        return httpx.Response(200, json={"status": "registered"})
+        self.workers[name, number] = int(params.get("initial_workers", "1"))
+        return httpx.Response(202, json={"status": "Processing worker updates..."})
 
     def _unregister(self, name: str, number: str) -> httpx.Response:
         if number not in self.versions.get(name, []):

@@ -50,6 +50,58 @@ def test_on_loopback_models_are_listed_registered_scaled_and_removed(
     assert torchserve.changes == ["register linear 1.1", "default linear 1.1", "unregister linear 1.0"]
 
 
+@pytest.mark.parametrize("asked", [{}, {"synchronous": "true"}, {"synchronous": "TRUE", "initial_workers": "2"}])
+def test_whoever_waits_for_a_registration_waits_here_and_gets_torchserves_own_answer(
+    registry: Registry, torchserve: FakeTorchServe, asked: dict[str, str]
+) -> None:
+    answer = caller(registry, torchserve).post("/models", params={"url": "linear-1.1.mar", **asked})
+    count = asked.get("initial_workers", "1")
+    said = {"status": f'Model "linear" Version: 1.1 registered with {count} initial workers'}
+    assert (answer.status_code, answer.json()) == (200, said)
+    assert [params["synchronous"] for params in torchserve.registrations] == ["false"]
+    assert torchserve.asked[-1] == "GET /models/linear/1.1"
+
+
+def test_a_registration_that_nobody_waits_for_is_answered_at_once(
+    registry: Registry, torchserve: FakeTorchServe
+) -> None:
+    client = caller(registry, torchserve)
+    for asked in ({"synchronous": "false"}, {"initial_workers": "0"}):
+        answer = client.post("/models", params={"url": "linear-1.1.mar", **asked})
+        assert (answer.status_code, answer.json()) == (202, {"status": "Processing worker updates..."})
+
+
+def test_what_does_not_load_is_told_as_torchserve_does_and_removed(registry: Registry) -> None:
+    for number in ("1.0", "1.1"):
+        add(registry, "linear", number)
+    torchserve = FakeTorchServe({"linear": ["1.0"]}, broken=["linear-1.1.mar"])
+    answer = caller(registry, torchserve).post("/models", json={"url": "linear-1.1.mar", "synchronous": True})
+    assert answer.status_code == 500
+    assert answer.json()["message"] == "Failed to start workers for model linear version: 1.1"
+    assert torchserve.versions == {"linear": ["1.0"]}
+
+
+def test_whoever_waits_for_more_workers_waits_here(registry: Registry, torchserve: FakeTorchServe) -> None:
+    client, path = caller(registry, torchserve), "/models/linear/1.0?min_worker=2"
+    assert client.put(path).status_code == 202
+    answer = client.put(f"{path}&synchronous=true")
+    assert answer.json() == {"status": "Workers scaled to 2 for model: linear, version: 1.0"}
+    assert torchserve.asked[-1] == "GET /models/linear/1.0"
+
+
+def test_a_torchserve_that_ends_while_a_caller_waits_is_a_502(registry: Registry, torchserve: FakeTorchServe) -> None:
+    add(registry, "gone")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            raise httpx.ConnectError("no such file")
+        return httpx.Response(202, json={"status": "Processing worker updates..."})
+
+    port = ManagementPort(registry, httpx.Client(transport=httpx.MockTransport(answer)))
+    client = httpx.Client(transport=httpx.WSGITransport(app=port), base_url=HOME)
+    assert client.post("/models?url=gone-1.0.mar").status_code == 502
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8081", "127.0.0.1", "127.0.0.5:9000", "[::1]:8081"])
 def test_a_caller_on_this_machine_may_use_its_names(registry: Registry, torchserve: FakeTorchServe, host: str) -> None:
     assert caller(registry, torchserve).get("/models", headers={"Host": host}).status_code == 200
