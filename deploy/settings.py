@@ -16,6 +16,7 @@ from handlers.observe.settings import (
     as_text,
     says,
 )
+from loadtests.plan import ClientSettings
 from monitoring.housekeeping import Keeping
 from monitoring.live.live import QualityWindow
 from monitoring.live.settings import MonitorSettings
@@ -54,7 +55,7 @@ class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
 
 PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Ports and folders": (Settings, Folders),
-    "Secrets": (Credentials,),
+    "Secrets": (Credentials, ClientSettings),
     "Workers": (WorkerSettings, CaptureSettings, WorkerVariables),
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
     "What is kept": (Retention, BackupPolicy, Keeping),

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from handlers.contract import ModelContract
-from loadtests.plan import Plan, contracts
+from loadtests.plan import Plan, contracts, key_headers
 from loadtests.profiles import PROFILES, ProfileName
 from loadtests.slo import FILE, failed, read_slo
 from loadtests.tune.candidates import grid
@@ -23,7 +23,6 @@ from serving.command_line import console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
-from serving.security import house_key
 from serving.settings import ROOT, Settings
 
 PORT = Settings().locust_port
@@ -63,13 +62,14 @@ def run_command(
     """
     settings = _settings()
     url = (host or settings.inference_url).rstrip("/")
+    headers = _key_headers(settings, url)
     models = _models(settings, model, profile, slo_file)
     options = ["--host", url]
     report = ""
     if role == "worker":
         options += ["--worker", "--master-host", master_host, "--master-port", str(master_port)]
     else:
-        _check_service(settings, url, models)
+        _check_service(headers, url, models)
         _check_port(settings.private_address, port)
         folder = _report_folder(reports, model, profile)
         report = str(folder)
@@ -210,8 +210,9 @@ def overload_command(
     settings = _settings()
     try:
         contract = Champion.of(settings.model_store, model).contract
-        _check_service(settings, url := (host or settings.inference_url).rstrip("/"), [contract])
-        measured = overload.measure(contract, url, rows, factor, seconds, house_key.headers_for(settings, url))
+        url = (host or settings.inference_url).rstrip("/")
+        _check_service(headers := _key_headers(settings, url), url, [contract])
+        measured = overload.measure(contract, url, rows, factor, seconds, headers)
     except (ArchiveError, overload.OverloadError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -253,9 +254,17 @@ def _models(settings: Settings, model: str, profile: str, slo_file: Path) -> lis
     return models
 
 
-def _check_service(settings: Settings, url: str, models: list[ModelContract]) -> None:
+def _key_headers(settings: Settings, url: str) -> dict[str, str]:
+    """Return the headers that let a run in; end with a message where the key cannot be read."""
+    try:
+        return key_headers(settings, url, os.environ)
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _check_service(headers: dict[str, str], url: str, models: list[ModelContract]) -> None:
     """End with a message if a model does not answer its example."""
-    with httpx.Client(timeout=10, trust_env=False, auth=house_key.of(settings)) as client:
+    with httpx.Client(timeout=10, trust_env=False, headers=headers) as client:
         try:
             client.get(f"{url}/ping")
         except httpx.InvalidURL as error:
@@ -266,7 +275,9 @@ def _check_service(settings: Settings, url: str, models: list[ModelContract]) ->
     for answer in answers:
         if not answer.ready:
             model = f"{answer.name} {answer.version}"
-            _fail(f"{model} is not served at {url}: {answer.detail}. `make up` serves every champion")
+            refused = answer.detail.startswith(("401", "403"))
+            way_out = "MARLOOP_API_KEY must be a key for it" if refused else "`make up` serves every champion"
+            _fail(f"{model} is not served at {url}: {answer.detail}. {way_out}")
 
 
 def _check_port(address: str, port: int) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from rich.console import Console
 
-from loadtests.plan import Plan, contracts
+from loadtests.plan import Plan, contracts, key_headers
 from loadtests.profiles import PROFILES, RECOVERY, SETTLING, Stage
 from loadtests.results.gate import Gate
 from loadtests.results.metrics import LoadCollector
@@ -25,7 +25,6 @@ from loadtests.slo import read_slo
 from loadtests.users import ChatUser as ChatUser  # Locust looks for classes of users among the names of this module
 from loadtests.users import TensorUser as TensorUser
 from loadtests.users import key, user_class
-from serving.security import house_key
 from serving.settings import Settings
 
 plan = Plan.from_environment(os.environ)
@@ -63,7 +62,7 @@ class Shape(ProfileShape):
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, **_: Any) -> None:
     """Set up the users of each model, gate and metrics; workers only send the load."""
-    key.update(house_key.headers_for(settings, environment.host or ""))
+    key.update(key_headers(settings, environment.host or "", os.environ))
     environment.user_classes = list(user_classes)
     environment.available_user_classes = environment.user_classes_by_name  # type: ignore[assignment]
     if isinstance(environment.runner, WorkerRunner):

@@ -1,11 +1,14 @@
-"""The plan of a run, which the command hands to Locust's processes in the environment."""
+"""The plan of a run, which the command hands to Locust's processes in the environment, and the key that lets it in."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 from handlers.contract import ModelContract
-from handlers.observe.settings import EnvironmentSettings
+from handlers.observe.settings import SECRET, EnvironmentSettings, says
 from loadtests.slo import FILE
 from serving.registry import ArchiveError, Registry
+from serving.security import house_key
 from serving.settings import Settings
 
 
@@ -45,6 +48,29 @@ class Plan(EnvironmentSettings, frozen=True, rename=_variable):
     def report_path(self) -> Path | None:
         """Folder of the verdict."""
         return Path(self.report) if self.report else None
+
+
+class ClientSettings(EnvironmentSettings, frozen=True):
+    """Settings of whoever loads a service."""
+
+    api_key: Annotated[
+        str,
+        says(
+            "API key that load tests send; unset: the direct host of this machine lets them in without, another "
+            "machine's only as long as it has no keys.",
+            extra_json_schema=SECRET,
+        ),
+    ] = ""
+
+
+def key_headers(settings: Settings, url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that let a run in at a URL; none where there is no key.
+
+    Raises:
+        ValueError: the file that should hold the key cannot be read.
+    """
+    key = ClientSettings.from_environment(environ).api_key
+    return {"Authorization": f"Bearer {key}"} if key else house_key.headers_for(settings, url)
 
 
 def contracts(settings: Settings, model: str) -> list[ModelContract]:

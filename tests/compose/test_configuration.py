@@ -53,7 +53,8 @@ def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
     of_one_command = {"MODEL", "PROFILE", "LOAD_WORKERS"}
     of_a_build = {"PIP_EXTRA_INDEX_URL", "GIT_COMMIT", "EXTRAS"}
     variables = re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())
-    named = {name for name in variables if not name.endswith("_IMAGE")} - of_one_command - of_a_build
+    images = {name for name in variables if name.endswith("_IMAGE")}
+    named = {name.removesuffix("_FILE") for name in variables} - images - of_one_command - of_a_build
     documented = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert named
     assert named <= documented

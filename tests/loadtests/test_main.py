@@ -8,10 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtests.__main__ import app
-from loadtests.plan import Plan
+from loadtests.plan import Plan, key_headers
 from serving.registry import Registry
+from serving.security import house_key
+from serving.settings import Settings
 from tests.support.chat_archive import contract, echoed
 from tests.support.serving.stores import add, add_contract
+from tests.support.sinks import sink
 
 runner = CliRunner()
 
@@ -43,6 +46,39 @@ def test_another_host_is_asked_when_it_is_named(store: Registry) -> None:
     code, text = run("--host", "http://127.0.0.1:2/")
     assert code == 2
     assert "no service answers at http://127.0.0.1:2 " in text
+
+
+def test_a_key_of_the_environment_is_sent_and_its_refusal_told(
+    store: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("mar_b\n")
+    with sink() as service:
+        for environ, sent in (
+            ({}, None),
+            ({"MARLOOP_API_KEY": "mar_a"}, "Bearer mar_a"),
+            ({"MARLOOP_API_KEY_FILE": str(tmp_path / "key")}, "Bearer mar_b"),
+        ):
+            service.statuses = [401]
+            with monkeypatch.context() as patch:
+                for name, value in environ.items():
+                    patch.setenv(name, value)
+                code, text = run("--host", service.url)
+            assert code == 2
+            assert "MARLOOP_API_KEY must be a key for it" in text
+            assert service.headers[-1].get("authorization") == sent
+
+
+def test_a_file_without_a_key_is_told(store: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MARLOOP_API_KEY_FILE", str(tmp_path / "none"))
+    assert run()[0] == 2
+    assert "MARLOOP_API_KEY_FILE is" in run()[1]
+
+
+def test_without_a_key_of_the_environment_this_machines_host_lets_a_run_in(tmp_path: Path) -> None:
+    settings = Settings(board_dir=tmp_path)
+    house_key.make(tmp_path)
+    assert key_headers(settings, settings.inference_url, {}) == house_key.headers(tmp_path)
+    assert key_headers(settings, "http://elsewhere:8080", {}) == {}
 
 
 def test_a_model_without_champion_is_told_how_to_get_one(store: Registry) -> None:
