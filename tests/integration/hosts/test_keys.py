@@ -1,29 +1,42 @@
 """API keys on a direct host as a user runs it: unmodified clients, a revoked key, and the house's own clients."""
 
+import asyncio
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from msgspec.structs import replace
 
 from serving.hosts.direct import background
+from serving.hosts.host import LaunchError
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.security import house_key
 from serving.security.keys import KeyFile
+from tests.clients import environments
 from tests.integration.conftest import Server, put, serve, settings_for
+from tests.serving.security.test_keys import Guarded
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    store = put(tmp_path_factory.mktemp("keys") / "store", "linear")
-    with tempfile.TemporaryDirectory() as folder, serve(settings_for(store, Path(folder), host="direct")) as running:
-        yield running
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return put(tmp_path_factory.mktemp("keys") / "store", "linear")
+
+
+@pytest.fixture(scope="module")
+def host(store: Path) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_for(store, Path(folder), host="direct")
+        with serve(replace(settings, grpc=find_spec("grpc") is not None)) as running:
+            yield running
 
 
 def status(host: Server, **headers: str) -> int:
@@ -75,3 +88,72 @@ def test_keys_are_asked_for_from_the_first_on_and_end_when_they_are_revoked(host
     wait_until(lambda: always(host, 401, Authorization=f"Bearer {key}"), timeout=10)
     for name in background.parts(host.settings):
         assert key not in background.log(host.settings, name).read_text()
+
+
+def test_unmodified_openai_raises_what_it_has_for_a_key_of_other_models(host: Server, tmp_path: Path) -> None:
+    file = KeyFile(host.settings.model_store)
+    other = file.add("of-flights", ("flights",))
+    wait_until(lambda: always(host, 403, Authorization=f"Bearer {other}"))
+    with (
+        openai.OpenAI(base_url=f"{host.url}/v1", api_key=other, max_retries=0) as client,
+        pytest.raises(openai.PermissionDeniedError) as refused,
+    ):
+        client.models.retrieve("linear")
+    assert "this API key is not for this model" in str(refused.value.body)
+
+    guarded = Guarded(tmp_path)
+    guarded.elsewhere = frozenset({"chat"})
+    key = guarded.file.add("of-line", ("line",))
+
+    async def chat() -> None:
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(guarded.application()))
+        async with openai.AsyncOpenAI(
+            base_url="http://host/v1",
+            api_key=key,
+            max_retries=0,
+            http_client=http,  # type: ignore[arg-type]  # it takes both generations of httpx
+        ) as client:
+            await client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "?"}])
+
+    with pytest.raises(openai.PermissionDeniedError, match="this API key is not for this model"):
+        asyncio.run(chat())
+
+
+def test_unmodified_tritonclient_is_let_in_with_a_key_and_prints_why_not(host: Server) -> None:
+    pytest.importorskip("grpc")
+    file = KeyFile(host.settings.model_store)
+    key, other = file.add("triton"), file.add("of-fashion", ("fashion",))
+    wait_until(lambda: always(host, 403, Authorization=f"Bearer {other}"))
+    addresses = [f"127.0.0.1:{port}" for port in (host.settings.inference_port, host.settings.grpc_port)]
+    report = environments.run("mlserver", "triton_keys.py", *addresses, "linear", "", "mar_wrong", other, key)
+    right = pytest.approx([2, 12], abs=0.05)
+    none, unknown = "this service needs an API key", "this API key is not known, has ended, or is not the only one"
+    expected = "expected: Authorization: Bearer KEY, or X-API-Key: KEY"
+    assert report["http"][-1] == report["grpc"][-1] == right
+    for protocol, statuses in (
+        ("http", ("401", "401", "403")),
+        ("grpc", ("StatusCode.UNAUTHENTICATED", "StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED")),
+    ):
+        texts = report[protocol][:-1]
+        assert [text.partition("]")[0] for text in texts] == [f"[{status}" for status in statuses]
+        assert none in texts[0]
+        assert unknown in texts[1]
+        assert expected in texts[0]
+    assert "this API key is not for this model" in report["http"][2]
+    assert "this API key is for some models alone, over HTTP" in report["grpc"][2]
+
+
+def test_where_others_reach_the_host_nobody_is_answered_without_a_key(store: Path, tmp_path: Path) -> None:
+    models = Path(shutil.copytree(store, tmp_path / "store", ignore=shutil.ignore_patterns("keys.*")))
+    file = KeyFile(models)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_for(models, Path(folder), "0.0.0.0", "direct")
+        with pytest.raises(LaunchError, match="no API key guards it"):
+            background.start(settings)
+        key = file.add("app")
+        with serve(settings) as host:
+            assert always(host, 401)
+            assert always(host, 200, Authorization=f"Bearer {key}")
+            file.path.unlink()
+            wait_until(lambda: always(host, 401, Authorization=f"Bearer {key}"))
+            assert always(host, 401)
