@@ -92,6 +92,17 @@ def test_the_containers_get_every_setting_of_theirs(services: dict[str, Any]) ->
     assert names(Credentials, *kept) - given == ELSEWHERE
 
 
+def test_a_container_publishes_grpc_where_it_is_on(services: dict[str, Any]) -> None:
+    file = services["torchserve"]["extends"]["file"]
+    ports = {}
+    for switch in ("on", "off"):
+        extended = yaml.safe_load((ROOT / file.replace("${MARLOOP_GRPC:-off}", switch)).read_text())
+        service = extended["services"][services["torchserve"]["extends"]["service"]]
+        assert service["environment"] == {"MARLOOP_GRPC": switch}
+        ports[switch] = service.get("ports", [])
+    assert ports == {"on": ["${BIND_ADDRESS:-127.0.0.1}:${MARLOOP_GRPC_PORT:-8001}:8001"], "off": []}
+
+
 def test_each_secret_of_a_container_is_a_file_that_is_mounted(services: dict[str, Any]) -> None:
     files = {
         name: {Path(value).name for value in environment.values() if str(value).startswith("/run/secrets/")}

@@ -152,6 +152,20 @@ def test_three_ports_are_published_and_on_loopback(services: dict[str, Any]) -> 
     }
 
 
+def test_grpc_is_published_where_it_is_on_and_on_loopback_too(docker: Docker) -> None:
+    for switch, ports in (("off", {8080}), ("on", {8080, 8001})):
+        service = configuration(docker, MARLOOP_GRPC=switch)["services"]["torchserve"]
+        assert {port["target"] for port in service["ports"]} == ports
+        assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
+        assert service["environment"]["MARLOOP_GRPC"] == switch
+
+
+def test_the_host_knows_the_address_that_is_published(docker: Docker) -> None:
+    for variables, address in (({}, "127.0.0.1"), ({"BIND_ADDRESS": "0.0.0.0"}, "0.0.0.0")):
+        environment = configuration(docker, **variables)["services"]["torchserve"]["environment"]
+        assert environment["MARLOOP_PUBLISHED_ADDRESS"] == address
+
+
 def test_bind_address_opens_the_published_ports(docker: Docker) -> None:
     services = configuration(docker, BIND_ADDRESS="0.0.0.0")["services"]
     addresses = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
