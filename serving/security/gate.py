@@ -3,6 +3,8 @@
 It answers before a body is read. Behind it no request has its key any more.
 """
 
+import asyncio
+import collections
 import logging
 import math
 import os
@@ -75,9 +77,9 @@ class Keys:
     Args:
         board: folder with the key of the house.
         workers: number that share each key's rate.
+        always: whether a request needs a key even where none was ever added.
     """
 
-        always: whether a request needs a key even where none was ever added.
     def __init__(
         self,
         store: Path,
@@ -87,9 +89,9 @@ class Keys:
         always: bool = False,
     ) -> None:
         self._file, self._board, self._workers, self._clock = KeyFile(store), board, workers, clock
+        self._always = always
         self._known: dict[bytes, tuple[str, Key]] = {}
         self._grants: dict[tuple[bytes, ...], Grant] = {}  # of right headers, as they were sent
-        self._always = always
         self._house, self._looked = b"", -math.inf
         self._state: object = None
         self._buckets: dict[str, Bucket] = {}
@@ -103,12 +105,11 @@ class Keys:
             self._look()
         return self._required
 
-    def check(self, values: Sequence[bytes], model: str = "", counts: bool = True) -> Grant:
+    def check(self, values: Sequence[bytes], counts: bool = True) -> Grant:
         """Return what the key of a request allows.
 
         Args:
             values: headers that may have it.
-            model: that is asked; empty for none.
             counts: whether the rate of the key is used.
 
         Raises:
@@ -121,8 +122,6 @@ class Keys:
             raise Refusal(UNKNOWN, "invalid_api_key", "this API key is not known, has ended, or is not the only one")
         if counts and grant.bucket and (seconds := grant.bucket.take()):
             raise Refusal(grant.name, "rate_limited", "this API key has sent its requests of this second", seconds)
-        if grant.models is not None and model and model not in grant.models:
-            raise Refusal(grant.name, "forbidden", "this API key is not for this model")
         return grant
 
     def _find(self, values: Sequence[bytes]) -> Grant | None:
@@ -174,25 +173,39 @@ class Gate:
 
     Args:
         model_of: returns the model that a path names; empty if it names none.
+        registry: of the metric.
     """
 
-    def __init__(self, application: Any, known: Keys, model_of: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        application: Any,
+        known: Keys,
+        model_of: Callable[[str], str],
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         self._application, self._keys, self._model_of = application, known, model_of
         text = "Requests by the name of their key and the class of their status"
-        self._requests = Counter("marloop_requests_by_key", text, ("key", "code"), registry=CollectorRegistry())
-        self._counts: dict[tuple[str, int], Counter] = {}  # their children, which take long to find
+        registry = registry or CollectorRegistry()
+        self._requests = Counter("marloop_requests_by_key", text, ("key", "code"), registry=registry)
+        self._new: collections.Counter[tuple[str, int]] = collections.Counter()  # requests that are not in it yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or the lifespan of the server."""
-        if scope["type"] != "http" or not self._keys.required:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            self._write_counts()
+            return
+        if not self._keys.required:
             await self._application(scope, receive, send)
             return
-        values = _sent(scope)
-        path = scope["path"]
+        values, path = _sent(scope), scope["path"]
+        is_open = path in OPEN
         try:
-            grant = self._keys.check(values, "" if path in OPEN else self._model_of(path), counts=path not in OPEN)
+            grant = self._keys.check(values, counts=not is_open)
+            if grant.models is not None and not is_open and self._model_of(path) not in ("", *grant.models):
+                raise Refusal(grant.name, "forbidden", "this API key is not for this model")
         except Refusal as refusal:
-            if path in OPEN:
+            if is_open:
                 scope[ALLOWED] = frozenset()
                 await self._application(scope, receive, send)
                 return
@@ -211,10 +224,15 @@ class Gate:
         return counted
 
     def _count(self, name: str, hundreds: int) -> None:
-        child = self._counts.get((name, hundreds))
-        if child is None:
-            child = self._counts[name, hundreds] = self._requests.labels(name, f"{hundreds}xx")
-        child.inc()
+        """Count a request; the metric, a file of which each write costs, gets the sums each ``LOOK`` seconds."""
+        if not self._new:
+            asyncio.get_running_loop().call_later(LOOK, self._write_counts)
+        self._new[name, hundreds] += 1
+
+    def _write_counts(self) -> None:
+        for (name, hundreds), count in self._new.items():
+            self._requests.labels(name, f"{hundreds}xx").inc(count)
+        self._new.clear()
 
 
 class Refusal(Exception):

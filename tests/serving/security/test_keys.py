@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from serving.__main__ import app
 from serving.hosts.direct.app import model_of
 from serving.registry import Registry
 from serving.security import house_key
-from serving.security.gate import ALLOWED, Bucket, Gate, Keys
+from serving.security.gate import ALLOWED, LOOK, Bucket, Gate, Keys
 from serving.security.keys import KeyFile, KeyFileError, expiry
 from serving.settings import Settings
 from tests.serving.hosts.direct.test_app import ROW, V2_BODY, World
@@ -214,6 +215,33 @@ def test_a_damaged_file_lets_nobody_in_but_the_house(guarded: Guarded) -> None:
     assert guarded.status(**house_key.headers(guarded.board)) == 200
     with pytest.raises(KeyFileError, match=r"keys\.json is damaged"):
         guarded.file.add("second")
+
+
+def test_requests_are_counted_by_key_and_class_and_none_is_lost_at_the_end(guarded: Guarded) -> None:
+    key, registry = guarded.file.add("app"), CollectorRegistry()
+
+    def counted(name: str, code: str) -> float | None:
+        return registry.get_sample_value("marloop_requests_by_key_total", {"key": name, "code": code})
+
+    async def run() -> None:
+        gate = Gate(World.application(guarded), guarded.keys, model_of, registry)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://host") as client:
+            for headers in (bearer(key), bearer(key), {}, bearer("mar_no")):
+                await client.post(LINE, json=ROW, headers=headers)
+            while counted("unknown", "4xx") is None:
+                await asyncio.sleep(LOOK / 10)
+            assert [counted("app", "2xx"), counted("none", "4xx"), counted("unknown", "4xx")] == [2, 1, 1]
+            await client.post(LINE, json=ROW, headers=bearer(key))
+        await gate({"type": "lifespan"}, ended, sent)
+        assert counted("app", "2xx") == 3
+
+    async def ended() -> dict[str, str]:
+        return {"type": "lifespan.shutdown"}
+
+    async def sent(message: Any) -> None:
+        pass
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_the_rate_of_a_key_is_kept_and_told(tmp_path: Path) -> None:
