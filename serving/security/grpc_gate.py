@@ -5,7 +5,8 @@ from typing import Any
 
 import grpc
 
-from serving.security.gate import KEY_HEADERS, Keys, Refusal
+from serving.security.gate import KEY_HEADERS
+from serving.security.grants import Keys, Refusal
 
 _OPEN = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
 _CHECK = "/grpc.health.v1.Health/Check"

@@ -35,7 +35,8 @@ from serving.hosts.worker_environment import worker_environment
 from serving.processes import limit_files
 from serving.registry import ArchiveError, Registry
 from serving.security import exposure, house_key
-from serving.security.gate import Gate, Keys
+from serving.security.gate import Gate
+from serving.security.grants import Keys
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import archive
 from serving.registry import Registry, Version, file_sha256
-from serving.security.gate import LOOK
+from serving.security.grants import LOOK
 from serving.security.keys import KeyFile
 from serving.settings import ROOT
 from tests import readme

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serving.security.gate import Keys
+from serving.security.grants import Keys
 from serving.security.keys import KeyFile
 
 grpc = pytest.importorskip("grpc")

@@ -17,7 +17,8 @@ from serving.__main__ import app
 from serving.hosts.direct.app import model_of
 from serving.registry import Registry
 from serving.security import house_key
-from serving.security.gate import ALLOWED, LOOK, Bucket, Gate, Keys
+from serving.security.gate import ALLOWED, Gate
+from serving.security.grants import LOOK, Bucket, Keys
 from serving.security.keys import KeyFile, KeyFileError, expiry
 from serving.settings import Settings
 from tests.serving.hosts.direct.test_app import ROW, V2_BODY, World
