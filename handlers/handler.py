@@ -82,6 +82,7 @@ class ModelHandler:
         self._observers = Observers(contract.name, (log_requests(),) if observers is None else observers)
         self._patience, self._clock, self._timer = patience, clock, timer
         self._overload = Overload(patience)
+        self._varies = any(spec.varies for spec in contract.inputs)
         self.drain = Drain()
 
     def handle(self, requests: Sequence[Request]) -> list[Response]:
@@ -126,15 +127,15 @@ class ModelHandler:
                 answers[i] = decoded
                 continue
             if piece and rows + decoded.rows > most:
-                answers |= self._predict(batch, piece, end)
+                answers |= self._predict_piece(batch, piece, end)
                 piece, rows, takes_long = {}, 0, True
             piece[i] = batch.accepted[i] = decoded
             rows += decoded.rows
             if rows >= most:
-                answers |= self._predict(batch, piece, end)
+                answers |= self._predict_piece(batch, piece, end)
                 piece, rows, takes_long = {}, 0, True
         if piece:
-            answers |= self._predict(batch, piece, end)
+            answers |= self._predict_piece(batch, piece, end)
         seconds = self._timer() - start
         self._overload.ended(batch.received, seconds, len(requests) - refused, refused)
         batch.seconds["decode"] = seconds - batch.seconds["predict"] - batch.seconds["encode"]
@@ -158,6 +159,16 @@ class ModelHandler:
             return self._codec.refuse(request, error)._replace(headers=refusal_headers(error))
         except Exception as error:
             return self._failure(request, "decoding failed", error)
+
+    def _predict_piece(self, batch: Batch, piece: dict[int, Decoded], end: float) -> dict[int, Response]:
+        """Run the graph on requests, those of the same sizes together."""
+        if not self._varies:
+            return self._predict(batch, piece, end)
+        groups: dict[tuple[tuple[int, ...], ...], dict[int, Decoded]] = {}
+        for i, decoded in piece.items():
+            groups.setdefault(tuple(array.shape[1:] for array in decoded.tensors.values()), {})[i] = decoded
+        answers = [self._predict(batch, group, end) for group in groups.values()]
+        return {i: response for some in answers for i, response in some.items()}
 
     def _predict(self, batch: Batch, decoded: dict[int, Decoded], end: float) -> dict[int, Response]:
         """Run requests of a batch together; where that fails, each alone."""

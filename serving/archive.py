@@ -168,6 +168,24 @@ def entry_point(archive: Archive) -> str:
         raise ArchiveError(f"{MANIFEST} names no handler: {error}") from error
 
 
+def description(archive: Archive) -> str:
+    """Read the line about the model; empty where the manifest has none."""
+    try:
+        return str(json.loads(read_file(archive, MANIFEST)).get("description", ""))
+    except (AttributeError, ValueError, RecursionError):
+        return ""
+
+
+def graphs(archive: Archive) -> tuple[str, ...]:
+    """List the graphs: an archive that was imported may lack ``model.pt2``.
+
+    Raises:
+        ArchiveError: it is damaged.
+    """
+    present = set(names(archive))
+    return tuple(name for name in GRAPHS if name in present) or GRAPHS
+
+
 def names(archive: Archive) -> list[str]:
     """List the paths of the files in an archive that is not unpacked.
 

@@ -1,6 +1,7 @@
 """``python -m training``: train models and package them as archives."""
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Folders
+from training.bring.command import contract_command, import_command
 from training.improve.commands_export import export_command
 from training.improve.commands_optimize import optimize_command
 from training.improve.commands_tuning import ablate_command, search_command
@@ -103,6 +105,10 @@ def ensure_command(
             _train(model, options, registry, Folders(cache, runs))
 
 
+app.command("import")(import_command)
+app.command("contract")(contract_command)
+
+
 @app.command("package")
 def package_command(
     model: Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")],
@@ -116,17 +122,20 @@ def package_command(
 ) -> None:
     """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
     from training import pipeline, recipes
-    from training.packaging import serving_settings
+    from training.packaging import packable, serving_settings
 
     options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
     try:
         if profile is not None and profile not in PROFILES:
             raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
-        recipe = recipes.find(model)
+        registry = Registry(store)
+        imported = model not in recipes.names() and model in registry.champions()
+        served = packable.of_champion(model, registry) if imported else recipes.find(model)
         changes = PROFILES.get(profile or "", {})
         changes = changes | {name: value for name, value in options.items() if value is not None}
-        serving = serving_settings.choose(recipe, changes, store)
-        result = pipeline.package(recipe, Registry(store))
+        serving = serving_settings.choose(served, changes, store)
+        parts = packable.of_champion(model, registry) if imported else packable.of_recipe(recipes.find(model), store)
+        result = pipeline.package(replace(parts, serving=serving), registry)
     except (KeyError, ValueError, ArchiveError) as error:
         fail(error)
     how = f"batches of {serving.batch_size}, {serving.max_batch_delay} ms, {serving.workers} workers"

@@ -13,7 +13,7 @@ from torch import nn
 
 from handlers.contract import ModelContract
 from serving import archive
-from serving.archive import ASSETS, CONFIG, GRAPHS, MANIFEST, PROGRAM
+from serving.archive import ASSETS, CONFIG, MANIFEST, PROGRAM
 from serving.registry import ArchiveError, Registry
 from training.data import DataError
 from training.recipe import Data, Recipe, Trained
@@ -111,7 +111,8 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
             raise ArchiveError(f"{name} {number} is not registered; there are {', '.join(versions) or 'none'}")
         version = versions[number]
     contract = registry.contract(version)  # checks that the archive is as registered
-    archive.unpack(registry.store / version.archive, folder, *GRAPHS, MANIFEST, CONFIG, ASSETS)
+    path = registry.store / version.archive
+    archive.unpack(path, folder, *archive.graphs(path), MANIFEST, CONFIG, ASSETS)
     return contract
 
 

@@ -26,7 +26,7 @@ from handlers.formats.codec import Codec
 from handlers.formats.requests import native_request
 from handlers.formats.tokens import PAD
 from handlers.message import JSON, InputError, Request
-from handlers.observe.events import MOST_VALUES
+from handlers.observe.events import MOST_VALUES, is_sent_whole
 from serving.archive import ASSETS
 from training.data import DataError, sha256
 from training.packaging.contents import codec_of
@@ -76,11 +76,12 @@ _LINE = msgspec.json.Decoder(_Line)
 
 def learnable(contract: ModelContract) -> str | None:
     """Return why a model cannot learn from its captured requests; None if it can."""
-    if contract.task == "generation":
-        return "a generation has no labels"
-    large = [spec.name for spec in contract.inputs if math.prod(spec.shape[1:]) > MOST_VALUES]
+    if contract.task in ("generation", "tensors"):
+        return f"a model of the task {contract.task} has no labels"
+    large = [spec.name for spec in contract.inputs if not is_sent_whole(spec)]
     if large:
-        return f"of {', '.join(large)}, which has over {MOST_VALUES} values a row, only the mean is captured"
+        why = f"has over {MOST_VALUES} values a row or sizes that vary"
+        return f"of {', '.join(large)}, which {why}, only the mean is captured"
     return None
 
 

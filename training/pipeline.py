@@ -9,12 +9,8 @@ from typing import Any
 
 import msgspec
 
-from handlers.contract import Array, Example, ModelContract
+from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import Evaluation
-from handlers.engine import load_engine
-from handlers.formats.requests import native_request
-from handlers.handler import ModelHandler
-from handlers.message import JSON, Request
 from serving import documents
 from serving.archive import ASSETS, GRAPHS
 from serving.registry import Registry, file_sha256
@@ -22,14 +18,14 @@ from serving.settings import ROOT, Folders
 from training import evaluate, fit
 from training.champion import check_rewritable, unpack
 from training.feedback import as_many_steps, extend
-from training.packaging import contents, export, result_file
-from training.packaging.deadline import with_deadline
+from training.packaging import export, packable, result_file
 from training.packaging.interface import contract_without_version
 from training.packaging.lineage import lineage, with_lineage
+from training.packaging.packable import Packable
 from training.packaging.reference import reference
 from training.packaging.registration import DEFAULTS, Promote, Result, TrainOptions, register
 from training.packaging.serving_settings import serving_of
-from training.recipe import Data, Recipe, Serving, Trained
+from training.recipe import Data, Recipe, Trained
 from training.report import page
 from training.statistics import calibration
 
@@ -134,30 +130,23 @@ def publish(
         (graphs / ASSETS / asset).write_bytes(content)
     sums = {graph: file_sha256(graphs / graph) for graph in GRAPHS}
     draft = with_lineage(draft, graph_sha256=sums)
-    example = _example(recipe, draft, data, graphs, serving_of(recipe, registry.store))
+    parts = packable.of_recipe(recipe, registry.store)
+    example = parts.example(draft, data.test.row(draft.inputs, 0), graphs)
     draft = msgspec.structs.replace(draft, example=example)
-    return register(draft, _packing(recipe, graphs, registry), registry, promote, replaces)
+    return register(draft, parts.packing(graphs), registry, promote, replaces)
 
 
-def package(recipe: Recipe[Any], registry: Registry) -> Result:
-    """Package the champion's graphs again, with the serving settings and the handlers of today, as a new champion.
+def package(parts: Packable, registry: Registry) -> Result:
+    """Package the champion's graphs again, with other serving settings and the handlers of today, as a new champion.
 
     Raises:
         ArchiveError: there is no champion, its archive is not as registered, or a newer version of Marloop made it.
     """
-    check_rewritable(registry, recipe.name)
+    check_rewritable(registry, parts.name)
     with tempfile.TemporaryDirectory() as folder:
-        contract = unpack(registry, recipe.name, Path(folder))
+        contract = unpack(registry, parts.name, Path(folder))
         draft = with_lineage(contract, packaged_from=contract.version)
-        return register(draft, _packing(recipe, Path(folder), registry), registry, "always")
-
-
-def _packing(recipe: Recipe[Any], graphs: Path, registry: Registry) -> Callable[[ModelContract], bytes]:
-    def pack(contract: ModelContract) -> bytes:
-        serving = with_deadline(recipe, contract, graphs, serving_of(recipe, registry.store))
-        return contents.build(recipe, contract, graphs, serving)
-
-    return pack
+        return register(draft, parts.packing(Path(folder)), registry, "always")
 
 
 def _check_calibration(recipe: Recipe[Any], data: Data) -> None:
@@ -198,15 +187,3 @@ def draft(trained: Trained, evaluation: Evaluation, output: Array, held_out: Arr
     origin = lineage(trained, ROOT, datetime.now(UTC))
     contract = msgspec.structs.replace(contract, evaluation=evaluation, lineage=origin)
     return msgspec.structs.replace(contract, reference=reference(contract, data, output, held_out))
-
-
-def _example(recipe: Recipe[Any], contract: ModelContract, data: Data, graphs: Path, serving: Serving) -> Example:
-    """Return the first held-out row as a native request, and the archive's own answer to it."""
-    request = native_request(contract, data.test.row(contract.inputs, 0))
-    engine = load_engine(serving.engine, graphs, contract, 1)
-    codec = contents.codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
-    handler = ModelHandler(contract, engine, codec)
-    (response,) = handler.handle([Request(msgspec.json.encode(request), {"content-type": JSON}, id="example")])
-    if response.status != 200:
-        raise RuntimeError(f"{contract.name}: its own example is refused: {response.body.decode()}")
-    return Example(request, msgspec.json.decode(response.body))

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from handlers.contract.model_card import Evaluation, Lineage, Reference
 
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
-Task = Literal["regression", "classification", "generation"]
+Task = Literal["regression", "classification", "generation", "tensors"]
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
 DTYPES: dict[str, str] = {
@@ -38,11 +38,13 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     Attributes:
         name: an identifier.
         datatype: of the Open Inference Protocol, such as ``FP32``, ``INT64``, ``UINT8``, ``BYTES``.
-        shape: −1 first, for the batch; ``[-1]`` is one scalar a row.
+        shape: −1 first, for the batch; ``[-1]`` is one scalar a row. Another −1 is a size that varies.
         unit: such as ``minutes``.
         range: smallest and largest accepted value, both included.
         categories: the accepted strings; the graph receives their index as INT64.
         background: of a picture, the colour behind the transparent parts of a file.
+        max_shape: of an input whose sizes vary: the largest, with −1 for the batch.
+        axes: names of the sizes; those of the same name are equal in a request, also across inputs. Empty for none.
     """
 
     name: str
@@ -53,6 +55,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     range: tuple[float, float] | None = None
     categories: tuple[str, ...] = ()
     background: Literal["black", "white"] = "black"
+    max_shape: tuple[int, ...] = ()
+    axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name in RESERVED:
@@ -65,7 +69,17 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise ValueError(f"tensor {self.name!r}: categories need datatype BYTES and shape [-1]")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError(f"tensor {self.name!r}: a category is named twice")
+        if self.max_shape and not self._fits(self.max_shape):
+            limits, shape = list(self.max_shape), list(self.shape)
+            raise ValueError(f"tensor {self.name!r}: max_shape {limits} must be {shape} with a size for each inner -1")
+        if self.axes and len(self.axes) != len(self.shape):
+            raise ValueError(f"tensor {self.name!r}: axes {list(self.axes)} must name each of {list(self.shape)}")
         self._check_range()
+
+    def _fits(self, sizes: tuple[int, ...]) -> bool:
+        pairs = list(zip(sizes[1:], self.shape[1:], strict=False))
+        same = len(sizes) == len(self.shape) and sizes[0] == -1 and self.varies
+        return same and all(size > 0 if own == -1 else size == own for size, own in pairs)
 
     def _check_range(self) -> None:
         """Raise if the range exceeds the datatype, since values that do not fit would pass."""
@@ -81,6 +95,16 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} must be ascending, from {least} to {most}")
         if kind != "F" and not (float(low).is_integer() and float(high).is_integer()):
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} of {self.datatype} must be whole numbers")
+
+    @property
+    def varies(self) -> bool:
+        """Whether rows may differ in their sizes."""
+        return -1 in self.shape[1:]
+
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """Sizes of the largest row."""
+        return (self.max_shape or self.shape)[1:]
 
     @property
     def is_scalar(self) -> bool:
@@ -111,7 +135,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if self.range:
             kind += " from {:g} to {:g}".format(*self.range)
         if not self.is_scalar:
-            kind = f"array of shape {list(self.shape[1:])}, each value: {kind}"
+            most = f" up to {list(self.largest)}" if self.max_shape else ""
+            kind = f"array of shape {list(self.shape[1:])}{most}, each value: {kind}"
         return f"{kind} ({self.unit})" if self.unit else kind
 
 
@@ -126,7 +151,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The description of one version of a model; its keys are those of ``contract.json``.
 
     Attributes:
-        labels: class names in the order of the graph's output; empty for regression.
+        task: ``tensors`` for a graph whose outputs are answered as they are, of any number and shape.
+        labels: class names in the order of the graph's output; empty for other tasks.
         label_range: smallest and largest accepted label of a regression, both included; None for other tasks, and in
             archives of former versions.
     """
@@ -147,12 +173,16 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = [t.name for t in self.inputs]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"contract of {self.name!r}: inputs {names} must be distinct and at least one")
-        if any(size < 1 for t in self.inputs for size in t.shape[1:]):
-            raise ValueError(f"contract of {self.name!r}: only the batch, the first size of an input, may vary")
+        for spec in self.inputs:
+            if any(size < 1 for size in spec.largest):
+                raise ValueError(f"contract of {self.name!r}: {spec.name} varies in size without a max_shape")
         if self.task == "regression" and len(self.outputs) != 1:
             raise ValueError(f"contract of {self.name!r}: a regression has one output")
         if self.task == "classification" and not self.labels:
             raise ValueError(f"contract of {self.name!r}: a classification needs labels")
+        outputs = [t.name for t in self.outputs]
+        if self.task == "tensors" and (not outputs or len(set(outputs)) != len(outputs)):
+            raise ValueError(f"contract of {self.name!r}: outputs {outputs} must be distinct and at least one")
         if self.label_range and not -math.inf < self.label_range[0] <= self.label_range[1] < math.inf:
             raise ValueError(f"contract of {self.name!r}: label_range {[*self.label_range]} must ascend and be finite")
 

@@ -259,6 +259,21 @@ class Optimized(msgspec.Struct, frozen=True, omit_defaults=True):
     converted: str = ""
 
 
+class Imported(msgspec.Struct, frozen=True):
+    """Origin of a version that was trained elsewhere.
+
+    Attributes:
+        file: name of the file.
+        kind: its format.
+        opset: version of ONNX's standard operators.
+    """
+
+    file: str
+    sha256: str
+    kind: str
+    opset: int
+
+
 class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Origin of a version.
 
@@ -274,6 +289,7 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
         optimized: an ``Optimized`` with all its measurements; empty where it is none.
         graph_sha256: by file.
         packaged_from: the version whose graphs were packaged again.
+        imported: None for a version that a recipe made.
     """
 
     temperature: float | None = None
@@ -295,6 +311,7 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
     optimized: dict[str, Any] = {}
     graph_sha256: dict[str, str] = {}
     packaged_from: str = ""
+    imported: Imported | None = None
 
     @property
     def epochs(self) -> list[dict[str, float]]:

@@ -64,8 +64,11 @@ def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: in
     """Return the answers of the native and v1 formats, one a row, for the JSON encoder.
 
     A regression gives an array of numbers. A classification gives ``{"label", "index", "probability"}`` of the
-    likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects.
+    likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects. Tensors give the value of the
+    only output, or an object of several.
     """
+    if contract.task == "tensors":
+        return _named_values(contract, outputs)
     if contract.task != "classification":
         return outputs[contract.outputs[0].name]
     if top_k == 1:
@@ -84,3 +87,13 @@ def _likeliest(labels: Sequence[str], probabilities: Array) -> list[dict[str, An
     return [
         {"label": labels[i], "index": i, "probability": row[i]} for i, row in zip(index, probabilities, strict=True)
     ]
+
+
+def _named_values(contract: ModelContract, outputs: Mapping[str, Array]) -> Any:
+    """Return the rows of tensors; strings become lists, which the JSON encoder takes."""
+    columns = {spec.name: outputs[spec.name] for spec in contract.outputs}
+    values = {name: array.tolist() if array.dtype == object else array for name, array in columns.items()}
+    (first, *others) = values.values()
+    if not others:
+        return first
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -140,7 +140,8 @@ class Codec:
 
     def _npy(self, request: Request) -> Decoded:
         tensors, rows = npy.decode(self.contract, request.body, self.max_rows)
-        if accept.choose(request.headers.get("accept", ""), (JSON, NPY)) == JSON:
+        several = len(self.contract.graph_outputs) > 1  # an array cannot hold them
+        if several or accept.choose(request.headers.get("accept", ""), (JSON, NPY)) == JSON:
             return self.as_rows("npy", tensors, rows, self.top_k(request), single=False)
 
         def encode(outputs: Outputs) -> Response:

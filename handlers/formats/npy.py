@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from handlers.contract import Array, ModelContract, TensorSpec
-from handlers.formats.tensors import fit_shape, to_tensor
+from handlers.formats.tensors import check_axes, fit_shape, to_tensor
 from handlers.message import InputError
 
 
@@ -31,12 +31,15 @@ def decode(contract: ModelContract, body: bytes, max_rows: int) -> tuple[dict[st
     if array.dtype.names is None or set(array.dtype.names) != set(names):
         fields = f"a structured array with the fields {', '.join(names)}"
         raise InputError("wrong_datatype", f"dtype {array.dtype}", expected=fields)
-    return {spec.name: _tensor(spec, array[spec.name], f"$.{spec.name}") for spec in contract.inputs}, len(array)
+    tensors = {spec.name: _tensor(spec, array[spec.name], f"$.{spec.name}") for spec in contract.inputs}
+    check_axes(contract.inputs, tensors, "$")
+    return tensors, len(array)
 
 
 def encode(array: Array) -> bytes:
-    """Write one array in the format."""
+    """Write one array in the format; strings as Unicode of a fixed width."""
     buffer = io.BytesIO()
+    array = array.astype(np.str_) if array.dtype == object else array
     npy_format.write_array(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 

@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from handlers import json_io
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.formats.answers import check_top_k, class_texts
-from handlers.formats.tensors import NUMERIC, fit_shape, json_array, json_type, to_tensor
+from handlers.formats.tensors import NUMERIC, check_axes, fit_shape, json_array, json_type, to_tensor
 from handlers.message import OCTETS, InputError, Response
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -154,7 +154,7 @@ def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
         return spec
     if datatype not in NUMERIC or spec.datatype not in NUMERIC:
         raise InputError("wrong_datatype", f"{spec.name} is {datatype}", path, spec.datatype)
-    return TensorSpec(spec.name, datatype, spec.shape)
+    return TensorSpec(spec.name, datatype, spec.shape, max_shape=spec.max_shape)
 
 
 def _check_model(contract: ModelContract, request: _Request, names: Container[str]) -> None:
@@ -223,6 +223,7 @@ def _check_complete(contract: ModelContract, tensors: Mapping[str, Array]) -> No
     if len(set(counts.values())) > 1:
         rows = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError("wrong_shape", f"rows differ: {rows}", "$.inputs", "as many rows in every input")
+    check_axes(contract.inputs, tensors, "$.inputs")
 
 
 def _outputs(contract: ModelContract, request: _Request) -> tuple[RequestedOutput, ...]:

@@ -17,7 +17,7 @@ from handlers import json_io
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.features import FeatureRows, Features, as_tensors
 from handlers.formats.envelope import NATIVE
-from handlers.formats.tensors import json_array, json_type, limits, to_tensor, unknown_category
+from handlers.formats.tensors import check_axes, json_array, json_type, limits, to_tensor, unknown_category
 from handlers.http.kserve import V1
 from handlers.message import InputError
 
@@ -147,7 +147,9 @@ class RowDecoder:
         if not self._contract.has_named_rows:
             spec = self._contract.inputs[0]
             return {spec.name: _array(spec, rows, [path] if single else path)}
-        return {spec.name: self._column(spec, rows, path, single) for spec in self._contract.inputs}
+        tensors = {spec.name: self._column(spec, rows, path, single) for spec in self._contract.inputs}
+        check_axes(self._contract.inputs, tensors, path)
+        return tensors
 
     def _column(self, spec: TensorSpec, rows: list[Any], path: str, single: bool) -> Array:
         if spec.name in self._scalars:
@@ -169,14 +171,18 @@ def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
     if isinstance(paths, str):
         return to_tensor(spec, json_array(spec, values, paths), paths)
     rows = [to_tensor(spec, json_array(spec, row, path), path) for row, path in zip(values, paths, strict=True)]
+    for row, path in zip(rows, paths, strict=True):
+        if row.shape != rows[0].shape:
+            fault = f"{spec.name} has shape {list(row.shape)}, in another row {list(rows[0].shape)}"
+            raise InputError("wrong_shape", fault, path, "the same shape in all rows of a request")
     return np.stack(rows) if len(rows) > 1 else rows[0][None]
 
 
 def _value_type(spec: TensorSpec) -> Any:
     """Return msgspec's type for a tensor's value in a row."""
     value: Any = _scalar_type(spec)
-    for size in reversed(spec.shape[1:]):
-        value = Annotated[list[value], Meta(min_length=size, max_length=size)]
+    for size, most in zip(reversed(spec.shape[1:]), reversed(spec.largest), strict=True):
+        value = Annotated[list[value], Meta(min_length=1 if size == -1 else size, max_length=most)]
     return value
 
 

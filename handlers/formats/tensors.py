@@ -1,6 +1,6 @@
 """Checks on arrays that the wire formats share: datatype, shape, finite values, range, categories."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,19 +88,19 @@ def unknown_category(spec: TensorSpec, value: str, path: str) -> InputError:
 def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, ...]:
     """Return the contract's shape with as many rows as ``shape`` has.
 
-    Ones at the end are ignored, since clients differ in them: a column of a table may come as ``[n, 1]``.
+    Ones at the end are ignored, since clients differ in them: a column of a table may come as ``[n, 1]``. Sizes that
+    vary stay as they are.
 
     Raises:
-        InputError: no rows, or a shape that differs from the contract's by more than ones at its end.
+        InputError: no rows, a size over the largest, or a shape that differs from the contract's by more than ones at
+            its end.
     """
-    exact = len(shape) == len(spec.shape) and tuple(shape[1:]) == spec.shape[1:]
-    if not exact and (
-        not 0 < len(shape) <= _MOST_DIMENSIONS or _without_ones(shape[1:]) != _without_ones(spec.shape[1:])
-    ):
-        raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}")
+    if not _fits(spec, shape):
+        most = f", at most {list(spec.max_shape)}" if spec.max_shape else ""
+        raise InputError("wrong_shape", f"{spec.name} has shape {list(shape)}", path, f"shape {list(spec.shape)}{most}")
     if shape[0] < 1:
         raise InputError("empty", f"{spec.name} has {shape[0]} rows", path, "at least one row")
-    return (shape[0], *spec.shape[1:])
+    return tuple(shape) if spec.varies else (shape[0], *spec.shape[1:])
 
 
 def limits(spec: TensorSpec) -> tuple[float, float]:
@@ -118,6 +118,32 @@ def limits(spec: TensorSpec) -> tuple[float, float]:
     return -high, high
 
 
+def check_axes(inputs: Sequence[TensorSpec], tensors: Mapping[str, Array], path: str) -> None:
+    """Check that sizes of one name are equal.
+
+    Raises:
+        InputError: they are not, which the graph could not compute.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for spec in inputs:
+        for axis, size in zip(spec.axes[1:], tensors[spec.name].shape[1:], strict=False):
+            first, name = sizes.setdefault(axis, (size, spec.name))
+            if size != first:
+                fault = f"{spec.name} has {size} where {name} has {first}"
+                raise InputError("wrong_shape", fault, path, f"the same size {axis} in {name} and {spec.name}")
+
+
+def _fits(spec: TensorSpec, shape: Sequence[int]) -> bool:
+    if spec.varies:
+        sizes = list(zip(shape[1:], spec.shape[1:], spec.largest, strict=False))
+        return len(shape) == len(spec.shape) and all(
+            own in (-1, size) and 1 <= size <= most for size, own, most in sizes
+        )
+    if len(shape) == len(spec.shape) and tuple(shape[1:]) == spec.shape[1:]:
+        return True
+    return 0 < len(shape) <= _MOST_DIMENSIONS and _without_ones(shape[1:]) == _without_ones(spec.shape[1:])
+
+
 def _without_ones(sizes: Sequence[int]) -> tuple[int, ...]:
     stop = len(sizes)
     while stop and sizes[stop - 1] == 1:
@@ -126,7 +152,8 @@ def _without_ones(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _ragged(spec: TensorSpec, path: str) -> InputError:
-    return InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}")
+    together = ", the same for all rows of a request" if spec.varies else ""
+    return InputError("wrong_shape", f"{spec.name} is ragged", path, f"shape {list(spec.shape)}{together}")
 
 
 def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:

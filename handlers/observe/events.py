@@ -8,6 +8,7 @@
 
 import contextlib
 import logging
+import math
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -47,11 +48,10 @@ class Answered(NamedTuple):
 
 
 class Events:
-    """Makes events of a model's predictions; its task is regression or classification."""
+    """Makes events of the predictions of a model with a graph."""
 
     def __init__(self, contract: ModelContract) -> None:
         self._contract = contract
-        self._output = contract.graph_outputs[0]
         self._names = {"model": contract.name, "version": contract.version}
         self._source = f"/models/{contract.name}/versions/{contract.version}"
         self._warned = False
@@ -62,7 +62,7 @@ class Events:
         features = self._features(answered)
         for row, own in zip(answered.rows, features, strict=True):
             data = {"request_id": answered.request_id, "row": row} | self._names
-            data |= {"features": own, "output": self._answer(answered.outputs[self._output][row])}
+            data |= {"features": own, "output": self._answer(answered.outputs, row)}
             yield {
                 "specversion": "1.0",
                 "type": TYPE,
@@ -91,7 +91,11 @@ class Events:
             )
         return received
 
-    def _answer(self, output: Any) -> Any:
+    def _answer(self, outputs: Outputs, row: int) -> Any:
+        """Return a row's output: a number, a label with its probabilities, or short values by name."""
+        if self._contract.task == "tensors":
+            return {spec.name: _column(spec, outputs[spec.name][row : row + 1])[0] for spec in self._contract.outputs}
+        output = outputs[self._contract.graph_outputs[0]][row]
         if self._contract.task != "classification":
             return output
         return {"label": self._contract.labels[int(output.argmax())], "probabilities": output}
@@ -112,16 +116,23 @@ def request_id(request: Request) -> str:
     return own if _ID.fullmatch(own) else request.id or uuid.uuid4().hex
 
 
+def is_sent_whole(spec: TensorSpec) -> bool:
+    """Tell whether an event has all values of a tensor; else only their mean, and nothing of texts."""
+    return not spec.varies and math.prod(spec.shape[1:]) <= MOST_VALUES
+
+
 def _column(spec: TensorSpec, values: Array) -> list[Any]:
     """Return the event's value of an input, for each row."""
     if spec.categories:
         return [spec.categories[int(i)] for i in values]
     if spec.is_scalar:
         return [_cut(value) for value in values.tolist()]
-    rows = values.reshape(len(values), -1)
-    if rows.shape[1] <= MOST_VALUES:
+    if is_sent_whole(spec):
         return list(values.tolist())
-    return [None] * len(rows) if rows.dtype == object else list(rows.mean(1, dtype=float).tolist())
+    rows = values.reshape(len(values), -1)
+    if rows.dtype == object or not rows.shape[1]:
+        return [None] * len(rows)
+    return list(rows.mean(1, dtype=float).tolist())
 
 
 def _cut(value: Any) -> Any:

@@ -39,7 +39,7 @@ def _rows(contract: ModelContract, expected: Answer, predictions: Any) -> str:
         return "not one prediction a row"
     if contract.task == "regression":
         return "" if all(map(_finite, predictions)) else "a prediction is no finite number"
-    if contract.task == "generation":
+    if contract.task in ("generation", "tensors"):
         return "" if all(prediction is not None for prediction in predictions) else "a prediction is empty"
     classes = [ranked for row in predictions for ranked in _ranked(row, expected.top_k)]
     if len(classes) != expected.rows * expected.top_k:

@@ -36,13 +36,18 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
     if spec.categories:
         return _categories(spec, rng, rows, summary.counts or {})
     if spec.datatype == "BOOL":
-        return rng.integers(0, 2, (rows, *spec.shape[1:])).astype(bool)
+        return rng.integers(0, 2, (rows, *_sizes(contract, spec))).astype(bool)
     example = _as_array(spec, example_value(contract, spec))
     if spec.datatype == "BYTES":
         return _texts(contract, spec, rng, _drawn(rng, summary.numbers if summary.quantiles else [0.0], rows))
     quantiles = summary.numbers if summary.quantiles else np.array([float(example.mean(dtype=np.float64))])
     numbers = _drawn(rng, quantiles, rows)
     return _fit(contract, spec, numbers if spec.is_scalar else _scaled(example, numbers))
+
+
+def _sizes(contract: ModelContract, spec: TensorSpec) -> tuple[int, ...]:
+    """Return the sizes of a row; where they vary, those of the example."""
+    return _as_array(spec, example_value(contract, spec)).shape if spec.varies else spec.shape[1:]
 
 
 def _drawn(rng: np.random.Generator, quantiles: Sequence[float] | Array, rows: int) -> Array:
@@ -91,7 +96,7 @@ def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator
     if spec.datatype == "BOOL":
         return _plausible(contract, spec, rng, rows)
     limits = np.array(_ends(contract, spec), np.float64)
-    return _fit(contract, spec, limits[rng.integers(0, 2, (rows, *spec.shape[1:]))])
+    return _fit(contract, spec, limits[rng.integers(0, 2, (rows, *_sizes(contract, spec)))])
 
 
 def _fit(contract: ModelContract, spec: TensorSpec, numbers: Array) -> Array:

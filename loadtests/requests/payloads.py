@@ -103,7 +103,7 @@ def payload_of(contract: ModelContract, kind: Kind, protocol: str, tensors: Tens
 
 
 def _row_size(contract: ModelContract) -> int:
-    return sum(4 * int(np.prod(spec.shape[1:])) for spec in contract.inputs)  # a JSON number of a picture: "255,"
+    return sum(4 * int(np.prod(spec.largest)) for spec in contract.inputs)  # a JSON number of a picture: "255,"
 
 
 def _parameters(top_k: int) -> dict[str, Any]:

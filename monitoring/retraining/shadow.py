@@ -5,7 +5,6 @@ challenger passes if it answers every request that the champion answers and is, 
 of equal answers is reported, not judged: a challenger is promoted because it differs.
 """
 
-import math
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from scipy.stats import binomtest
 from handlers.contract import Array, ModelContract
 from handlers.formats.requests import native_request
 from handlers.observe.capture import SWITCH
-from handlers.observe.events import MOST_VALUES
+from handlers.observe.events import is_sent_whole
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
@@ -81,7 +80,7 @@ def request_again(contract: ModelContract, prediction: Prediction) -> dict[str, 
     """Return a captured row as a native request; None if too little of it was captured to send it again."""
     features = prediction.features
     for spec in contract.inputs:
-        if features.get(spec.name) is None or math.prod(spec.shape[1:]) > MOST_VALUES:
+        if features.get(spec.name) is None or not is_sent_whole(spec):
             return None
     return native_request(contract, {spec.name: features[spec.name] for spec in contract.inputs})
 

@@ -1,6 +1,5 @@
 """Checks of captured rows: features and answer must be as the contract of their version has them."""
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from handlers.contract import ModelContract, TensorSpec
 from handlers.formats.tensors import limits
-from handlers.observe.events import LONGEST_TEXT, MOST_VALUES
+from handlers.observe.events import LONGEST_TEXT, is_sent_whole
 from monitoring.store.contracts import output_fault
 from monitoring.store.records import Prediction
 
@@ -44,7 +43,7 @@ def usable(contract: ModelContract, predictions: Sequence[Prediction]) -> list[P
 
 def _fault(spec: TensorSpec, value: Any) -> tuple[str, str] | None:
     """Return what is wrong with the value of one input, and where in it."""
-    if math.prod(spec.shape[1:]) > MOST_VALUES:  # a worker captures their mean, and nothing of texts
+    if not is_sent_whole(spec):  # a worker captures their mean, and nothing of texts
         right = value is None if spec.datatype == "BYTES" else value is None or _is_mean(value)
         return None if right else (f"Expected the mean of {spec.describe()}, got {_shown(value)}", "")
     return _nested(spec, value, spec.shape[1:], "")

@@ -57,9 +57,28 @@ def test_a_model_without_inputs_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [-1, 0])
-def test_only_the_batch_may_vary_in_size(size: int) -> None:
-    with pytest.raises(ValueError, match="only the batch"):
+def test_a_size_of_an_input_varies_only_up_to_a_largest(size: int) -> None:
+    with pytest.raises(ValueError, match="x varies in size without a max_shape"):
         contract(TensorSpec("x", "FP32", (-1, 3, size)))
+
+
+@pytest.mark.parametrize("most", [(-1, 3), (-1, 4, 9), (9, 3, 9), (-1, 3, 0), (-1, 3, -1)])
+def test_the_largest_shape_is_the_shape_with_sizes_for_those_that_vary(most: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"max_shape .* must be \[-1, 3, -1\]"):
+        TensorSpec("x", "FP32", (-1, 3, -1), max_shape=most)
+    assert TensorSpec("x", "FP32", (-1, 3, -1), max_shape=(-1, 3, 9)).largest == (3, 9)
+
+
+def test_each_size_has_the_name_of_an_axis_or_none_has() -> None:
+    with pytest.raises(ValueError, match=r"axes \['batch'\] must name each of \[-1, 3\]"):
+        TensorSpec("x", "FP32", (-1, 3), axes=("batch",))
+
+
+def test_tensors_have_outputs_each_once() -> None:
+    for names in ((), ("y", "y")):
+        with pytest.raises(ValueError, match="outputs .* must be distinct and at least one"):
+            outputs = tuple(TensorSpec(name, "FP32") for name in names)
+            msgspec.structs.replace(LINE, task="tensors", outputs=outputs)
 
 
 def test_a_regression_has_one_output() -> None:

@@ -41,8 +41,8 @@ def service(answer: Callable[[int], Response], queue: int = 1_000_000) -> Iterat
         yield url
 
 
-def measured(url: str) -> Overload:
-    return overload.measure(contract_of_doubling(), url, rows=2, factor=3.0, seconds=1.0, key={})
+def measured(url: str, factor: float = 3.0) -> Overload:
+    return overload.measure(contract_of_doubling(), url, rows=2, factor=factor, seconds=1.0, key={})
 
 
 def missed(found: Overload) -> set[str]:
@@ -55,7 +55,7 @@ def right(_: int) -> Response:
 
 def test_who_is_refused_is_counted_apart_from_answers_and_from_failures() -> None:
     with service(right, queue=8) as url:
-        found = measured(url)
+        found = measured(url, factor=12.0)  # a busy machine measures too low a peak: 3 times it may be no overload
     assert found.refused[0] > 0
     assert found.accepted[1] < float("inf")
     assert (found.other, found.wrong) == ({}, 0)

@@ -3,7 +3,7 @@
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from handlers.contract import ModelContract
 from handlers.formats.codec import Codec
@@ -11,7 +11,7 @@ from handlers.formats.image import ImageCodec
 from handlers.formats.text import TextCodec
 from serving import archive
 from serving.archive import ASSETS, GRAPHS
-from training.recipe import Recipe, Serving
+from training.recipe import Serving
 
 PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # for every archive
 CHAT = "chat"  # the entry point of language models, which have no graphs
@@ -26,15 +26,27 @@ CODECS: dict[str, type[Codec]] = {"tabular": Codec, "image": ImageCodec, "text":
 RESPONSE_TIMEOUT = 30  # s, for settings that name none
 
 
-def build(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> bytes:
+class Described(Protocol):
+    """A model as its archive describes it: a recipe, or the parts of an archive."""
+
+    @property
+    def description(self) -> str:
+        """A line about it."""
+
+    @property
+    def entry_point(self) -> str:
+        """A key of ``ENTRY_POINTS``."""
+
+
+def build(model: Described, contract: ModelContract, graphs: Path, serving: Serving) -> bytes:
     """Pack an archive of graphs.
 
     Args:
-        graphs: a folder with ``model.onnx`` and ``model.pt2``, and maybe a folder ``assets``.
+        graphs: a folder with ``model.onnx``, ``model.pt2`` or both, and maybe a folder ``assets``.
     """
-    files = {name: (graphs / name).read_bytes() for name in GRAPHS}
+    files = {name: (graphs / name).read_bytes() for name in GRAPHS if (graphs / name).exists()}
     files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
-    return pack(contract, recipe.entry_point, recipe.description, model_config(serving), files)
+    return pack(contract, model.entry_point, model.description, model_config(serving), files)
 
 
 def pack(
@@ -70,6 +82,19 @@ def model_config(serving: Serving) -> dict[str, Any]:
         "responseTimeout": serving.response_timeout or RESPONSE_TIMEOUT,
         "handler": {"engine": serving.engine, "max_rows": serving.max_rows, "threads": serving.threads},
     }
+
+
+def serving_in(config: Mapping[str, Any]) -> Serving:
+    """Return the settings that ``model_config`` wrote."""
+    handler = config.get("handler") or {}
+    return Serving(
+        engine=handler.get("engine", Serving.engine),
+        workers=config.get("minWorkers", Serving.workers),
+        batch_size=config.get("batchSize", Serving.batch_size),
+        max_batch_delay=config.get("maxBatchDelay", Serving.max_batch_delay),
+        max_rows=handler.get("max_rows", Serving.max_rows),
+        threads=handler.get("threads"),
+    )
 
 
 def codec_of(entry_point: str) -> type[Codec]:

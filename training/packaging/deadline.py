@@ -8,7 +8,6 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -18,25 +17,25 @@ from handlers.formats.requests import native_row, v1_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from training.packaging.contents import codec_of
-from training.recipe import Recipe, Serving
+from training.recipe import Serving
 
 TIMES = 10  # factor of the measured time
 LEAST, MOST = 2, 120  # s; TorchServe accepts whole seconds
 ATTEMPTS = 5
 
 
-def with_deadline(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> Serving:
+def with_deadline(entry_point: str, contract: ModelContract, graphs: Path, serving: Serving) -> Serving:
     """Return settings with a ``response_timeout``: the chosen one, else ten times the measured time."""
     if serving.response_timeout is not None:
         return serving
-    seconds = slowest(recipe, contract, graphs, serving)
+    seconds = slowest(entry_point, contract, graphs, serving)
     return replace(serving, response_timeout=min(MOST, max(LEAST, math.ceil(TIMES * seconds))))
 
 
-def slowest(recipe: Recipe[Any], contract: ModelContract, graphs: Path, serving: Serving) -> float:
+def slowest(entry_point: str, contract: ModelContract, graphs: Path, serving: Serving) -> float:
     """Return the seconds of the slowest of some requests, with the example's row as often as is accepted."""
     engine = load_engine(serving.engine, graphs, contract, serving.threads or 1)
-    codec = codec_of(recipe.entry_point).open(graphs, contract, serving.max_rows)
+    codec = codec_of(entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     row = native_row(contract, contract.example.request)
     body = msgspec.json.encode(v1_request(contract, [row] * serving.max_rows))

@@ -42,24 +42,30 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
 
 
 def summaries(
-    contract: ModelContract, inputs: Mapping[str, Array], output: Array, errors: Array, times: Array | None = None
+    contract: ModelContract,
+    inputs: Mapping[str, Array],
+    output: Array,
+    errors: Array | None,
+    times: Array | None = None,
 ) -> Reference:
     """Summarize rows that are in order of time, or in no order.
 
     Args:
         inputs: values by name; for a text its number of characters.
         output: the served module's.
-        errors: as ``errors_of`` returns them, for these rows or others.
+        errors: as ``errors_of`` returns them, for these rows or others; None where the truth is not known.
         times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
     """
     distributions = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
     if contract.task == "classification":
         labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
-        answers = _summary(output.argmax(1), labels, times)
-        wrong = _summary(errors, partial(of_categories, names=RIGHT), times, wrong_share)
+        answers, values = labels, output.argmax(1)
+        wrong: Callable[[Array], Summary] = partial(of_categories, names=RIGHT)
+        loss = wrong_share
     else:
-        answers, wrong = _summary(output, of_numbers, times), _summary(errors, of_numbers, times, log_rms)
-    return Reference(len(output), distributions, answers, wrong)
+        answers, values, wrong, loss = of_numbers, output, of_numbers, log_rms
+    own = None if errors is None else _summary(errors, wrong, times, loss)
+    return Reference(len(output), distributions, _summary(values, answers, times), own)
 
 
 def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:

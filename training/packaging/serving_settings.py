@@ -6,36 +6,48 @@ training keeps them.
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from serving import documents
-from training.recipe import Recipe, Serving
+from training.recipe import Serving
 
 FILE = "serving.json"
 
 
-def serving_of(recipe: Recipe[Any], store: Path) -> Serving:
-    """Return a recipe's settings with the choices for it.
+class Served(Protocol):
+    """A model with settings of its own: a recipe, or the parts of an archive."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+
+    @property
+    def serving(self) -> Serving:
+        """Its own settings."""
+
+
+def serving_of(model: Served, store: Path) -> Serving:
+    """Return a model's settings with the choices for it.
 
     Raises:
         ValueError: the file is damaged; names it.
     """
     try:
-        return replace(recipe.serving, **_read(store / FILE).get(recipe.name, {}))
+        return replace(model.serving, **_read(store / FILE).get(model.name, {}))
     except TypeError as error:
-        raise ValueError(f"{store / FILE}, {recipe.name}: {error}") from error
+        raise ValueError(f"{store / FILE}, {model.name}: {error}") from error
 
 
-def choose(recipe: Recipe[Any], changes: dict[str, Any], store: Path) -> Serving:
+def choose(model: Served, changes: dict[str, Any], store: Path) -> Serving:
     """Store a choice; settings that it does not name stay.
 
     Raises:
         ValueError: the file is damaged; names it.
     """
-    serving = replace(serving_of(recipe, store), **changes)
-    differs = {name: value for name, value in asdict(serving).items() if value != getattr(recipe.serving, name)}
-    entries = {name: entry for name, entry in _read(store / FILE).items() if name != recipe.name}
-    entries |= {recipe.name: differs} if differs else {}
+    serving = replace(serving_of(model, store), **changes)
+    differs = {name: value for name, value in asdict(serving).items() if value != getattr(model.serving, name)}
+    entries = {name: entry for name, entry in _read(store / FILE).items() if name != model.name}
+    entries |= {model.name: differs} if differs else {}
     store.mkdir(parents=True, exist_ok=True)
     documents.write_json(store / FILE, dict(sorted(entries.items())), dict[str, dict[str, Any]])
     return serving

@@ -18,6 +18,8 @@ def label_fault(contract: ModelContract, label: Any) -> str | None:
             return None
         closest = closest_names(str(label), contract.labels)
         return f"one of {len(contract.labels)} class names, closest: {', '.join(closest)}"
+    if contract.task == "tensors":
+        return "no label: nothing compares tensors with a truth"
     limits = label_range(contract)
     if is_number(label) and (limits is None or limits[0] <= label <= limits[1]):
         return None

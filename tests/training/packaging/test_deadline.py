@@ -22,7 +22,7 @@ def graphs(quadrants: Result, tmp_path: Path) -> Path:
 
 
 def test_the_largest_request_is_measured(quadrants: Result, graphs: Path) -> None:
-    assert 0 < slowest(Quadrants(), quadrants.contract, graphs, Serving()) < 60
+    assert 0 < slowest(Quadrants.entry_point, quadrants.contract, graphs, Serving()) < 60
 
 
 @pytest.mark.parametrize(("seconds", "timeout"), [(0.001, LEAST), (0.25, 3), (1.0, 10), (100.0, MOST)])
@@ -30,13 +30,13 @@ def test_it_is_ten_times_that_in_whole_seconds_within_bounds(
     quadrants: Result, graphs: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, timeout: int
 ) -> None:
     monkeypatch.setattr(deadline, "slowest", lambda *arguments: seconds)
-    found = with_deadline(Quadrants(), quadrants.contract, graphs, Serving())
+    found = with_deadline(Quadrants.entry_point, quadrants.contract, graphs, Serving())
     assert found == replace(Serving(), response_timeout=timeout)
 
 
 def test_a_choice_goes_before(quadrants: Result, graphs: Path) -> None:
     chosen = Serving(response_timeout=7)
-    assert with_deadline(Quadrants(), quadrants.contract, graphs, chosen) == chosen
+    assert with_deadline(Quadrants.entry_point, quadrants.contract, graphs, chosen) == chosen
 
 
 def test_an_archive_tells_its_deadline(quadrants: Result, graphs: Path) -> None:

@@ -84,8 +84,8 @@ def value_schema(spec: TensorSpec) -> Schema:
         schema["enum"] = list(spec.categories)
     if spec.range:
         schema["minimum"], schema["maximum"] = spec.range
-    for size in reversed(spec.shape[1:]):
-        schema = {"type": "array", "items": schema} | ({"minItems": size, "maxItems": size} if size >= 0 else {})
+    for size, most in zip(reversed(spec.shape[1:]), reversed(spec.largest), strict=True):
+        schema = {"type": "array", "items": schema, "minItems": 1 if size == -1 else size, "maxItems": most}
     if description := " ".join(filter(None, (spec.description, spec.unit and f"({spec.unit})"))):
         schema["description"] = description
     return schema

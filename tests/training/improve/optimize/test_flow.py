@@ -21,6 +21,7 @@ from training import pipeline
 from training.improve.optimize import flow, measure
 from training.improve.optimize.flow import OptimizeOptions, Outcome
 from training.improve.optimize.quantize import INT8, datatypes
+from training.packaging import packable
 from training.packaging.registration import Promote
 from training.packaging.serving_settings import choose as choose_serving
 from training.recipe import Recipe
@@ -189,7 +190,7 @@ def test_a_champion_that_was_promoted_meanwhile_stays(
 
     def step(text: str) -> None:
         if text == "timing all of them in turns":
-            pipeline.package(Quadrants(), store)  # 1.1
+            pipeline.package(packable.of_recipe(Quadrants(), store.store), store)  # 1.1
 
     registered = optimize(Quadrants(), step=step).registered
     assert registered

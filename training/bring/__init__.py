@@ -1,0 +1,1 @@
+"""Models that were trained elsewhere: from a file to a registered archive."""

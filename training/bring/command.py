@@ -1,0 +1,162 @@
+"""The commands ``import`` and ``contract``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serving.command_line import STORE, Store, console, fail, telling
+from serving.registry import ArchiveError, Registry
+
+if TYPE_CHECKING:
+    from training.bring.importing import Draft, ImportOptions
+
+File = Annotated[Path, typer.Argument(help="An ONNX file, or a folder with one and its weights.")]
+Example = Annotated[Path | None, typer.Option(help="A request with its values: JSON of any format, or .npy.")]
+Labels = Annotated[str | None, typer.Option(help="Class names, with commas between, or a file with one a line.")]
+Data = Annotated[Path | None, typer.Option(help="Rows as CSV or Parquet: names, ranges, categories, drift.")]
+Target = Annotated[str, typer.Option(help="Column of the data that holds the truth: metrics are measured on it.")]
+Overriding = Annotated[Path | None, typer.Option("--contract", help="YAML that changes parts of the contract.")]
+
+
+class TaskName(StrEnum):
+    """The tasks of a graph."""
+
+    regression = "regression"
+    classification = "classification"
+    tensors = "tensors"
+
+
+class Promote(StrEnum):
+    """The condition under which a new version becomes champion."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+TaskOption = Annotated[TaskName | None, typer.Option(help="How its outputs are read; guessed where it is not given.")]
+
+
+def import_command(
+    file: File,
+    name: Annotated[str, typer.Option(help="The model's name, in URLs and metrics.")],
+    example: Example = None,
+    labels: Labels = None,
+    task: TaskOption = None,
+    data: Data = None,
+    target: Target = "",
+    contract: Overriding = None,
+    promote: Annotated[
+        Promote, typer.Option(help="Make it champion: if it is the first or measured as better (auto), always, never.")
+    ] = Promote.auto,
+    store: Store = STORE,
+) -> None:
+    """Bring a model that is trained already: check it, write its contract, archive and register it."""
+    from training.bring.graph import BringError
+    from training.bring.importing import ImportOptions, bring
+
+    try:
+        options = ImportOptions(
+            name=checked_name(name),
+            example=example,
+            labels=_labels(labels),
+            task=task.value if task else None,
+            data=data,
+            target=target,
+            contract=contract,
+            promote=promote.value,
+        )
+        drafted = _drafted(file, options)
+        _print(drafted)
+        result = bring(drafted, Registry(store), options.promote, telling(name))
+    except (BringError, ArchiveError, ValueError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"{file} could not be imported: {error}")
+    evaluation = result.contract.evaluation
+    if evaluation.metrics:
+        known = {metric: value for metric, value in evaluation.metrics.items() if value is not None}
+        figures = ", ".join(f"{metric} {value:.4f}" for metric, value in known.items())
+        console.print(f"on the {evaluation.rows or 0:,} rows of {data}: {figures}", markup=False)
+    console.print(f"{result.archive}: {result.state} ({result.why})", markup=False)
+    if result.state == "champion":
+        console.print("`make up` serves it", markup=False)
+
+
+def contract_command(
+    file: File,
+    name: Annotated[str, typer.Option(help="The model's name.")] = "model",
+    example: Example = None,
+    labels: Labels = None,
+    task: TaskOption = None,
+    data: Data = None,
+    target: Target = "",
+) -> None:
+    """Print the contract that `import` would write, as YAML to be edited and given to it with --contract."""
+    from training.bring import overrides
+    from training.bring.graph import BringError
+    from training.bring.importing import ImportOptions
+
+    try:
+        options = ImportOptions(
+            name=checked_name(name),
+            example=example,
+            labels=_labels(labels),
+            task=task.value if task else None,
+            data=data,
+            target=target,
+        )
+        drafted = _drafted(file, options)
+    except (BringError, ValueError) as error:
+        fail(error)
+    contract = drafted.contract
+    for part, why in drafted.guessed.items():
+        typer.echo(f"# guessed, {part}: {why}")
+    parts = {"inputs": contract.inputs, "outputs": contract.outputs if contract.task != "classification" else ()}
+    by_name = {kind: {spec.name: spec for spec in specs} for kind, specs in parts.items() if specs}
+    typer.echo(overrides.written(contract.task, drafted.description, contract.labels, by_name), nl=False)
+
+
+def checked_name(name: str) -> str:
+    """Return a model's name.
+
+    Raises:
+        ValueError: it cannot stand in a URL and in the name of a file.
+    """
+    if not name.isascii() or not name.replace("-", "_").isidentifier():
+        raise ValueError(f"the name {name!r} must be letters, digits, - and _, a letter first")
+    return name
+
+
+def _drafted(file: Path, options: "ImportOptions") -> "Draft":
+    from training.bring import sources
+    from training.bring.importing import draft
+
+    return draft(sources.read(file), options)
+
+
+def _print(drafted: "Draft") -> None:
+    from training.bring.importing import describe
+
+    model = drafted.model
+    size, count = model.graph.ByteSize(), len(model.graph.graph.node)
+    console.print(f"{model.file}: {model.kind}, opset {model.opset}, {size:,} bytes, {count:,} operators", markup=False)
+    rows = describe(drafted)
+    width = max(len(part) for part, _, _ in rows)
+    for part, text, why in rows:
+        console.print(f"  {part:{width}}  {text}{' ' * bool(text and why)}{why and f'(guessed: {why})'}", markup=False)
+    for note in model.notes:
+        console.print(f"  {note}", markup=False)
+
+
+def _labels(text: str | None) -> tuple[str, ...]:
+    if not text:
+        return ()
+    path = Path(text)
+    names = path.read_text().splitlines() if path.is_file() else text.split(",")
+    labels = tuple(name.strip() for name in names if name.strip())
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        raise ValueError(f"--labels needs two names at least, each once; it has {', '.join(labels)}")
+    return labels

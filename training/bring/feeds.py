@@ -1,0 +1,92 @@
+"""Inputs of a contract, and the inputs of the graph that are made of them."""
+
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from handlers.contract import DTYPES, RESERVED, Array, TensorSpec
+from training.bring.graph import BringError, Port
+
+LONGEST = 1024  # size at most of an axis that varies, where nobody says another
+
+
+@dataclass(frozen=True)
+class Feed:
+    """An input of the graph.
+
+    Attributes:
+        specs: the contract's inputs that it is made of: one, or a number for each column of a matrix.
+        batched: whether its first axis is the batch; else a row is the whole of it.
+    """
+
+    port: Port
+    specs: tuple[TensorSpec, ...]
+    batched: bool
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is made of columns: ``(n,)`` values each, that become ``(n, columns)``."""
+        return self.batched and len(self.port.sizes) == 2 and all(spec.is_scalar for spec in self.specs)
+
+    def raw(self, tensors: Mapping[str, Array]) -> Array:
+        """Return the array that the file's graph takes, from rows of the contract's inputs."""
+        dtype = np.dtype(DTYPES[self.port.datatype])
+        columns = [self._values(spec, tensors[spec.name], dtype) for spec in self.specs]
+        if self.is_matrix:
+            return np.stack(columns, 1)
+        return columns[0] if self.batched else columns[0][0]
+
+    @staticmethod
+    def _values(spec: TensorSpec, values: Array, dtype: DTypeLike) -> Array:
+        return np.array(spec.categories, object)[values] if spec.categories else values.astype(dtype)
+
+
+def feeds_of(ports: Sequence[Port], columns: Sequence[str] = ()) -> tuple[Feed, ...]:
+    """Derive the contract's inputs.
+
+    Args:
+        columns: names of the columns of the only input, a matrix; empty where they have none.
+
+    Raises:
+        BringError: a name is given twice, or there are more or fewer columns.
+    """
+    taken: set[str] = set()
+    if columns and len(ports) == 1 and len(ports[0].sizes) == 2:
+        width = ports[0].sizes[1]
+        if isinstance(width, int) and width != len(columns):
+            raise BringError(f"{ports[0].name} has {width} columns, but {len(columns)} names are given for them")
+        specs = tuple(TensorSpec(identifier(name, taken), ports[0].datatype) for name in columns)
+        return (Feed(ports[0], specs, True),)
+    return tuple(_feed(port, taken) for port in ports)
+
+
+def identifier(name: str, taken: set[str]) -> str:
+    """Return a name that a contract accepts, and add it to those taken.
+
+    Raises:
+        BringError: another input has it.
+    """
+    text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "x"
+    text = f"x{text}" if text[0].isdigit() else text
+    text = f"{text}_" if text in RESERVED or keyword.iskeyword(text) else text
+    if text in taken:
+        raise BringError(f"two names become {text!r}, one of them from {name!r}: rename one in the contract's file")
+    taken.add(text)
+    return text
+
+
+def _feed(port: Port, taken: set[str]) -> Feed:
+    name = identifier(port.name, taken)
+    batched = bool(port.sizes) and not (isinstance(port.sizes[0], int) and port.sizes[0] != 1)
+    inner = port.sizes[1:] if batched else port.sizes
+    if all(size == 1 for size in inner):
+        return Feed(port, (TensorSpec(name, port.datatype),), batched)
+    shape = (-1, *(size if isinstance(size, int) else -1 for size in inner))
+    most = (-1, *(size if size > 0 else LONGEST for size in shape[1:])) if -1 in shape[1:] else ()
+    axes = tuple(size if isinstance(size, str) else f"{name}_{i}" for i, size in enumerate(("batch", *inner)))
+    axes = axes if most else ()
+    return Feed(port, (TensorSpec(name, port.datatype, shape, max_shape=most, axes=axes),), batched)

@@ -1,0 +1,157 @@
+"""A model in ONNX as it came: its inputs and outputs, and its own answers."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from handlers.contract import Array
+
+OPSETS = ("", "ai.onnx")  # names of the standard domain of operators
+# Datatypes of the Open Inference Protocol by ONNX's.
+DATATYPES: dict[int, str] = {
+    TensorProto.FLOAT: "FP32",
+    TensorProto.DOUBLE: "FP64",
+    TensorProto.FLOAT16: "FP16",
+    TensorProto.INT8: "INT8",
+    TensorProto.INT16: "INT16",
+    TensorProto.INT32: "INT32",
+    TensorProto.INT64: "INT64",
+    TensorProto.UINT8: "UINT8",
+    TensorProto.UINT16: "UINT16",
+    TensorProto.UINT32: "UINT32",
+    TensorProto.UINT64: "UINT64",
+    TensorProto.BOOL: "BOOL",
+    TensorProto.STRING: "BYTES",
+}
+
+
+class BringError(Exception):
+    """A file is no model that can be imported; the message says what is wrong, and the way out where there is one."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph.
+
+    Attributes:
+        kind: ONNX's number of the datatype.
+        sizes: of each axis; a symbol where it is free, and None where the file says nothing.
+    """
+
+    name: str
+    kind: int
+    sizes: tuple[int | str | None, ...]
+
+    @property
+    def datatype(self) -> str:
+        """Datatype of the Open Inference Protocol."""
+        return DATATYPES[self.kind]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A model that came as a file.
+
+    Attributes:
+        kind: name of the file's format.
+        sha256: of the file.
+        labels: class names that the file holds; empty where it holds none.
+        notes: sentences about what was found.
+    """
+
+    file: str
+    kind: str
+    sha256: str
+    graph: onnx.ModelProto
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operators."""
+        return next((entry.version for entry in self.graph.opset_import if entry.domain in OPSETS), 0)
+
+
+class Session:
+    """Runs an ONNX graph on the CPU with one thread.
+
+    Raises:
+        BringError: ONNX Runtime cannot run it; names the operator or the version.
+    """
+
+    def __init__(self, graph: onnx.ModelProto) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        try:
+            content = graph.SerializeToString()
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has classes of its own without a common base
+            raise BringError(f"ONNX Runtime {onnxruntime.__version__} cannot run it: {_first_line(error)}") from error
+        self.outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, tensors: Mapping[str, Array]) -> list[Array]:
+        """Compute the outputs, in the graph's order.
+
+        Raises:
+            BringError: the graph refuses these values.
+        """
+        try:
+            return [np.asarray(array) for array in self._session.run(self.outputs, dict(tensors))]
+        except Exception as error:
+            raise BringError(f"the graph cannot compute these values: {_first_line(error)}") from error
+
+
+def port_of(value: onnx.ValueInfoProto) -> Port:
+    """Read an input or output.
+
+    Raises:
+        BringError: it is no tensor, or of a datatype that no protocol has.
+    """
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise BringError(f"{value.name} is a {str(kind).removesuffix('_type')}, and no tensor")
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in DATATYPES:
+        name = TensorProto.DataType.Name(tensor.elem_type)
+        raise BringError(f"{value.name} has the datatype {name}, which no request can hold")
+    return Port(value.name, tensor.elem_type, tuple(map(_size, tensor.shape.dim)))
+
+
+def inputs_of(graph: onnx.ModelProto) -> tuple[Port, ...]:
+    """Read the inputs; weights, which old files list among them, are none."""
+    weights = {weight.name for weight in graph.graph.initializer}
+    return tuple(port_of(value) for value in graph.graph.input if value.name not in weights)
+
+
+def labels_of(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
+    """Return the class names that an operator of ``ai.onnx.ml`` holds."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.name == "classlabels_strings" and attribute.strings:
+                return tuple(text.decode() for text in attribute.strings)
+            if attribute.name in ("classlabels_int64s", "classlabels_ints") and attribute.ints:
+                return tuple(map(str, attribute.ints))
+    return ()
+
+
+def _size(size: Any) -> int | str | None:
+    if size.HasField("dim_value"):
+        return int(size.dim_value) if size.dim_value > 0 else None
+    return str(size.dim_param) or None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:400]

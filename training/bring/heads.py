@@ -1,0 +1,128 @@
+"""Outputs of a contract, and how they are made of the graph's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from handlers.contract import Array, Task, TensorSpec, classification_outputs
+from training.bring.feeds import identifier
+from training.bring.graph import BringError, Port
+
+Step = Literal["", "column", "softmax", "sigmoid"]
+NEAR = 1e-3  # of 1, that the sum of probabilities may be off
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output of the served graph.
+
+    Attributes:
+        name: in the served graph.
+        at: position among the graph's outputs.
+        step: what is added: ``column`` makes ``(n, 1)`` values ``(n,)``; ``softmax`` makes logits probabilities, and
+            ``sigmoid`` the probabilities of two classes of one logit.
+    """
+
+    name: str
+    at: int
+    step: Step = ""
+
+    def apply(self, outputs: Sequence[Array]) -> Array:
+        """Compute the output by NumPy from the outputs of the file's graph, rows first."""
+        values = outputs[self.at]
+        if self.step == "column":
+            return values.reshape(-1)
+        if self.step == "softmax":
+            shifted = np.exp(values.astype(np.float64) - values.max(1, keepdims=True))
+            return np.asarray(shifted / shifted.sum(1, keepdims=True), values.dtype)
+        if self.step == "sigmoid":
+            likely = 1 / (1 + np.exp(-values.reshape(-1).astype(np.float64)))
+            return np.stack([1 - likely, likely], 1).astype(values.dtype)
+        return values
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The outputs of a contract.
+
+    Attributes:
+        why: of the task, in a few words.
+    """
+
+    task: Task
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...]
+    heads: tuple[Head, ...]
+    why: str
+
+
+def answers_of(
+    ports: Sequence[Port], results: Sequence[Array], task: Task | None = None, labels: Sequence[str] = ()
+) -> Answers:
+    """Derive the outputs and the task from the graph's outputs.
+
+    Args:
+        ports: as the file has them.
+        results: of some rows, rows first.
+        task: the user's; None to guess.
+        labels: the user's or the file's.
+
+    Raises:
+        BringError: the graph has no output for the task.
+    """
+    scores = [i for i, array in enumerate(results) if _scores(array, len(labels))]
+    if task == "classification" or (task is None and labels and scores):
+        if not labels:
+            raise BringError("a classification needs the names of its classes: --labels")
+        if not scores:
+            shapes = ", ".join(f"{port.name} {list(array.shape)}" for port, array in zip(ports, results, strict=True))
+            raise BringError(f"no output has a score for each of the {len(labels)} labels; there are {shapes}")
+        return _classification(ports, results, labels, scores[-1])
+    values = [i for i, array in enumerate(results) if _is_value(array)]
+    if task == "regression" or (task is None and len(results) == 1 and values):
+        if not values:
+            raise BringError("a regression needs an output of one number a row")
+        return _regression(ports[values[0]], values[0])
+    taken: set[str] = set()
+    specs = tuple(_spec(port, array, taken) for port, array in zip(ports, results, strict=True))
+    heads = tuple(Head(spec.name, i) for i, spec in enumerate(specs))
+    why = f"{len(specs)} outputs" if len(specs) > 1 else "an output of several values"
+    return Answers("tensors", specs, (), heads, why)
+
+
+def _classification(ports: Sequence[Port], results: Sequence[Array], labels: Sequence[str], at: int) -> Answers:
+    values, name = results[at], ports[at].name
+    if values.ndim == 1 or values.shape[1] == 1:
+        step: Step = "sigmoid"
+        why = f"{name} has a number, read as the logit of {labels[1]!r}"
+    elif bool((values >= 0).all()) and bool((abs(values.sum(1) - 1) < NEAR).all()):
+        step, why = "", f"{name} has probabilities"
+    else:
+        step, why = "softmax", f"{name} has logits, which a softmax makes probabilities"
+    heads = (Head("probabilities", at, step),)
+    return Answers("classification", classification_outputs(len(labels)), tuple(labels), heads, why)
+
+
+def _regression(port: Port, at: int) -> Answers:
+    spec = TensorSpec(identifier(port.name, set()), port.datatype)
+    return Answers("regression", (spec,), (), (Head(spec.name, at, "column"),), "an output of one number a row")
+
+
+def _spec(port: Port, array: Array, taken: set[str]) -> TensorSpec:
+    declared = port.sizes[1:] if len(port.sizes) == array.ndim else (None,) * (array.ndim - 1)
+    sizes = tuple(size if isinstance(size, int) else -1 for size in declared)
+    return TensorSpec(identifier(port.name, taken), port.datatype, (-1, *sizes))
+
+
+def _scores(array: Array, labels: int) -> bool:
+    """Tell whether an output has a score for each label, or of two labels a number for the second."""
+    if array.dtype.kind != "f" or array.ndim not in (1, 2) or labels < 2:
+        return False
+    width = 1 if array.ndim == 1 else array.shape[1]
+    return width == labels or (labels == 2 and width == 1)
+
+
+def _is_value(array: Array) -> bool:
+    return array.dtype.kind == "f" and (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1))

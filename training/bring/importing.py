@@ -1,0 +1,268 @@
+"""From a file to a registered archive: draft a contract, check that the served graph answers as the file's does."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+
+from handlers.contract import Array, ModelContract, Task
+from handlers.contract.model_card import Evaluation, Imported, Lineage, Reference
+from serving.archive import ONNX
+from serving.registry import Registry, file_sha256
+from training import evaluate
+from training.bring import overrides
+from training.bring.adapt import adapt
+from training.bring.feeds import Feed, feeds_of
+from training.bring.graph import BringError, Brought, Session
+from training.bring.heads import Answers, answers_of
+from training.bring.rows import (
+    Table,
+    bare_contract,
+    example_of,
+    made_up,
+    native_row,
+    read_table,
+    tensors_of,
+    truth_of,
+    with_data,
+)
+from training.bring.runner import TOLERANCE, Runner, difference, runner_of
+from training.packaging.lineage import with_lineage
+from training.packaging.packable import Packable
+from training.packaging.reference import errors_of, summaries
+from training.packaging.registration import Promote, Result, register
+from training.packaging.serving_settings import serving_of
+from training.recipe import Serving, Split
+from training.statistics.decisive import Scoring
+
+PACKAGES = ("onnx", "onnxruntime", "numpy")
+SECONDS = 2.0  # that the largest request may take here
+MOST_ROWS, MOST_BYTES = 1024, 64_000_000  # of one request
+CHECKED = 10_000  # rows of the data at most that the graphs are compared on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What is given beside the file.
+
+    Attributes:
+        task: None to guess it.
+        target: column of the data that holds the truth.
+        contract: YAML that overrides parts of the draft.
+    """
+
+    name: str
+    example: Path | None = None
+    labels: tuple[str, ...] = ()
+    task: Task | None = None
+    data: Path | None = None
+    target: str = ""
+    contract: Path | None = None
+    promote: Promote = "auto"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is known of a model before it is packaged.
+
+    Attributes:
+        rows: all that were given, as the graph's tensors; the example is the first.
+        guessed: parts of the contract that nobody said, and why they are so.
+    """
+
+    model: Brought
+    contract: ModelContract
+    description: str
+    feeds: tuple[Feed, ...]
+    answers: Answers
+    runner: Runner
+    rows: Mapping[str, Array]
+    table: Table | None
+    guessed: Mapping[str, str] = field(default_factory=dict)
+
+
+def draft(model: Brought, options: ImportOptions) -> Draft:
+    """Derive a contract from a graph and all that is given beside it.
+
+    Raises:
+        BringError: the parts do not fit together; says which.
+    """
+    wishes = overrides.read(options.contract) if options.contract else overrides.Overrides()
+    table = read_table(options.data, options.target) if options.data else None
+    feeds = _feeds(model, table, wishes)
+    specs = tuple(spec for feed in feeds for spec in feed.specs)
+    rows, guessed = _rows(options, feeds, table)
+    runner = runner_of(model, feeds, rows)
+    _, results = next(iter(runner.chunks(rows)))
+    named = options.labels or wishes.labels
+    task = options.task or wishes.task or ("classification" if named else None)
+    answers = answers_of(model.outputs, results, task, named or model.labels)
+    if not task or answers.heads[0].step in ("softmax", "sigmoid"):
+        guessed["task"] = answers.why
+    if answers.labels and not named:
+        guessed["labels"] = "the file holds them"
+    if not runner.together:
+        guessed["rows"] = "one at a time: the graph's answers in a batch are not those of each row alone"
+    contract = msgspec.structs.replace(
+        bare_contract(options.name, specs),
+        task=answers.task,
+        outputs=wishes.outputs_of(answers.outputs),
+        labels=answers.labels,
+        lineage=_lineage(model, table),
+    )
+    description = wishes.description or f"imported from {model.file}"
+    return Draft(model, contract, description, feeds, answers, runner, rows, table, guessed)
+
+
+def bring(
+    draft: Draft, registry: Registry, promote: Promote = "auto", step: Callable[[str], None] = lambda text: None
+) -> Result:
+    """Package a model and register it as a new version.
+
+    Raises:
+        BringError: the served graph answers otherwise than the file's; nothing is registered.
+    """
+    graph = adapt(draft.model, draft.feeds, draft.answers, draft.runner.bare)
+    step("checking that the served graph answers as the file's does")
+    parity = check_parity(draft, graph)
+    contract = with_lineage(draft.contract, parity=parity)
+    if draft.table is not None:
+        step(f"summarizing {len(draft.table):,} rows of {draft.table.path.name}")
+        contract = _with_data(draft, contract, draft.table)
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = Path(folder)
+        (graphs / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
+        contract = with_lineage(contract, graph_sha256={ONNX: file_sha256(graphs / ONNX)})
+        parts = Packable(contract.name, draft.description, "tabular", _serving(draft))
+        parts = replace(parts, serving=serving_of(parts, registry.store))
+        example = parts.example(contract, native_row(contract.inputs, draft.rows), graphs)
+        contract = msgspec.structs.replace(contract, example=example)
+        step("packaging and registering")
+        return register(contract, parts.packing(graphs), registry, promote)
+
+
+def check_parity(draft: Draft, graph: onnx.ModelProto) -> dict[str, int | float]:
+    """Compare the served graph with the file's on all given rows.
+
+    Returns:
+        ``rows``, and the largest difference, relative for values over 1.
+
+    Raises:
+        BringError: a difference is over the tolerance; names the row.
+    """
+    session = Session(graph)
+    worst, at = 0.0, 0
+    for some, outputs in draft.runner.chunks(draft.rows):
+        served = dict(zip(session.outputs, session.run(some), strict=True))
+        for head in draft.answers.heads:
+            expected = head.apply(outputs)
+            for i in range(len(expected)):
+                if not (gap := difference(served[head.name][i : i + 1], expected[i : i + 1])) <= worst:
+                    worst, where = gap, at + i
+                if not gap <= TOLERANCE:
+                    raise BringError(
+                        f"{head.name} of row {where} differs by {gap:.3g} from the answer of {draft.model.file}, "
+                        f"more than {TOLERANCE:g}; nothing is registered"
+                    )
+        at += len(next(iter(some.values())))
+    return {"rows": at, "onnxruntime": worst}
+
+
+def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> tuple[Feed, ...]:
+    matrix = table is not None and len(model.inputs) == 1 and len(model.inputs[0].sizes) == 2
+    feeds = feeds_of(model.inputs, table.columns if table and matrix else wishes.columns)
+    feeds = with_data(feeds, table) if table else feeds
+    return wishes.feeds_of(feeds)
+
+
+def _rows(
+    options: ImportOptions, feeds: Sequence[Feed], table: Table | None
+) -> tuple[Mapping[str, Array], dict[str, str]]:
+    """Return the given rows, the example first, and what is guessed of them."""
+    guessed = {}
+    parts = []
+    specs = [spec for feed in feeds for spec in feed.specs]
+    names = {feed.port.name: feed.specs[0].name for feed in feeds if len(feed.specs) == 1}
+    if options.example:
+        parts.append(example_of(bare_contract(options.name, specs), options.example, names))
+    if table:
+        parts.append({name: array[:CHECKED] for name, array in tensors_of(specs, table).items()})
+        if not options.example:
+            guessed["example"] = "the first row of the data"
+    if not parts:
+        parts.append(made_up(specs))
+        guessed["example"] = "made up: give --example, since nobody knows whether this answer is right"
+    return {spec.name: np.concatenate([part[spec.name] for part in parts]) for spec in specs}, guessed
+
+
+def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelContract:
+    """Add the reference and, where the truth is known, the evaluation."""
+    if contract.task == "tensors":
+        return contract
+    tensors = tensors_of(contract.inputs, table)
+    head = draft.answers.heads[0]
+    output = np.concatenate([head.apply(outputs) for _, outputs in draft.runner.chunks(tensors)])
+    errors = None
+    if table.target is not None:
+        truth = truth_of(table, contract.labels)
+        errors = errors_of(contract, output, truth)
+        evaluation = _evaluation(contract, tensors, output, truth)
+        contract = msgspec.structs.replace(contract, evaluation=evaluation)
+    lengths = {
+        spec.name: np.array([len(text) for text in tensors[spec.name]])
+        for spec in contract.inputs
+        if spec.datatype == "BYTES" and not spec.categories
+    }
+    order = np.random.default_rng(0).permutation(len(table))
+    inputs = {name: array[order] for name, array in (tensors | lengths).items()}
+    reference: Reference = summaries(contract, inputs, output[order], None if errors is None else errors[order])
+    return msgspec.structs.replace(contract, reference=reference)
+
+
+def _evaluation(contract: ModelContract, tensors: Mapping[str, Array], output: Array, truth: Array) -> Evaluation:
+    if contract.task == "classification":
+        most = np.bincount(truth, minlength=len(contract.labels)).argmax()
+        simple = {"majority": np.tile(np.eye(len(contract.labels), dtype=np.float32)[most], (len(truth), 1))}
+    else:
+        simple = {"mean": np.full(len(truth), truth.mean(), np.float32)}
+    return evaluate.evaluate(Scoring(contract.task, contract.labels), Split(tensors, truth), output, simple)
+
+
+def _serving(draft: Draft) -> Serving:
+    """Return settings whose largest request takes no longer than ``SECONDS``, and one row where rows run alone."""
+    if not draft.runner.together:
+        return Serving(max_rows=1)
+    one = {name: array[:1] for name, array in draft.rows.items()}
+    started = time.perf_counter()
+    for _ in draft.runner.chunks(one):
+        pass
+    by_time = SECONDS / max(time.perf_counter() - started, 1e-6)
+    size = sum(8 * int(np.prod(spec.largest)) for spec in draft.contract.inputs)
+    return Serving(max_rows=int(max(1, min(MOST_ROWS, by_time, MOST_BYTES // size))))
+
+
+def _lineage(model: Brought, table: Table | None) -> Lineage:
+    return Lineage(
+        imported=Imported(model.file, model.sha256, model.kind, model.opset),
+        data_sha256=file_sha256(table.path) if table else "",
+        packages={name: version(name) for name in PACKAGES},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def describe(draft: Draft) -> list[tuple[str, str, str]]:
+    """Return the contract in lines: the part, its value, and why it was guessed."""
+    contract = draft.contract
+    lines = {"task": contract.task, "labels": ", ".join(contract.labels)}
+    lines |= {f"input {spec.name}": f"{spec.datatype}, {spec.describe()}" for spec in contract.inputs}
+    outputs = contract.outputs if contract.task != "classification" else ()
+    lines |= {f"output {spec.name}": f"{spec.datatype} {list(spec.shape)}" for spec in outputs}
+    lines |= {part: "" for part in draft.guessed if part not in lines}
+    return [(part, text, draft.guessed.get(part, "")) for part, text in lines.items() if text or part in draft.guessed]

@@ -1,0 +1,234 @@
+"""Rows that are given with a file: an example, and a table of data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from handlers.contract import Array, Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Evaluation, Lineage, Reference
+from handlers.formats.codec import Codec
+from handlers.message import JSON, NPY, InputError, Request
+from training.bring.feeds import Feed, identifier
+from training.bring.graph import BringError
+from training.statistics.labels import widened
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+MOST_CATEGORIES = 200  # distinct strings of a column that are taken for a closed set
+Tensors = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of data.
+
+    Attributes:
+        columns: names as a contract has them, without the truth's.
+        target: the truth; None where no column is named.
+    """
+
+    frame: "DataFrame"
+    columns: tuple[str, ...]
+    target: "Series | None"
+    path: Path
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+def read_table(path: Path, target: str = "") -> Table:
+    """Read a CSV or Parquet file.
+
+    Raises:
+        BringError: it cannot be read, is empty, or lacks the column of the truth.
+    """
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
+    except ImportError as error:
+        raise BringError(f"{path}: to read Parquet, run `pip install pyarrow`, or give the rows as CSV") from error
+    except (OSError, ValueError) as error:
+        raise BringError(f"{path} is no table: {str(error).splitlines()[0]}") from error
+    if frame.empty:
+        raise BringError(f"{path} has no rows")
+    if target and target not in frame.columns:
+        raise BringError(f"{path} has no column {target!r}; it has {', '.join(map(str, frame.columns))}")
+    truth = frame[target] if target else None
+    taken: set[str] = set()
+    rows = frame.drop(columns=[target] if target else [])
+    rows.columns = pandas.Index([identifier(str(name), taken) for name in rows.columns])
+    return Table(rows, tuple(rows.columns), truth, path)
+
+
+def with_data(feeds: Sequence[Feed], table: Table) -> tuple[Feed, ...]:
+    """Add ranges and categories that the data show to scalar inputs.
+
+    Raises:
+        BringError: the data lack an input.
+    """
+    return tuple(replace(feed, specs=tuple(_learned(spec, table) for spec in feed.specs)) for feed in feeds)
+
+
+def tensors_of(specs: Sequence[TensorSpec], table: Table) -> Tensors:
+    """Return the rows of a table as the graph's tensors.
+
+    Raises:
+        BringError: an input is no scalar, or a value is missing or of another type.
+    """
+    return {spec.name: _values(spec, _column(spec, table), table) for spec in specs}
+
+
+def example_of(contract: ModelContract, path: Path, names: Mapping[str, str]) -> Tensors:
+    """Read one row from a request of any format: JSON, or ``.npy``.
+
+    Args:
+        names: the contract's inputs by the graph's own names, which the file may use.
+
+    Raises:
+        BringError: the file cannot be read, or is no request for this model.
+    """
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise BringError(f"{path} cannot be read: {error.strerror}") from error
+    kind = NPY if path.suffix == ".npy" else JSON
+    body = body if kind == NPY else _native(contract, body, names)
+    try:
+        decoded = Codec(contract, 1024).decode(Request(body, {"content-type": kind}, id="example"))
+    except InputError as error:
+        right = f"; it must be {error.expected}" if error.expected else ""
+        raise BringError(f"{path}: {error.message} at {error.path}{right}") from error
+    return {name: array[:1] for name, array in decoded.tensors.items()}
+
+
+def _native(contract: ModelContract, body: bytes, names: Mapping[str, str]) -> bytes:
+    """Return a request with the contract's names; one that is no JSON stays as it is, for its error."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if isinstance(value, dict) and names.keys() & value.keys() and "instances" not in value:
+        value = {names.get(name, name): member for name, member in value.items()}
+    (first, *others) = contract.inputs
+    if isinstance(value, list):
+        value = {"inputs": value} if not contract.has_named_rows else value
+    elif not contract.has_named_rows and not others and value.keys() == {first.name}:
+        value = {"inputs": value[first.name]}
+    return msgspec.json.encode(value)
+
+
+def made_up(specs: Sequence[TensorSpec]) -> Tensors:
+    """Return a row of ones, of which sizes that vary have 8 at most."""
+    rows = {}
+    for spec in specs:
+        sizes = tuple(
+            min(8, most) if own == -1 else own for own, most in zip(spec.shape[1:], spec.largest, strict=True)
+        )
+        value: Any = "text" if spec.datatype == "BYTES" else 1
+        if spec.range:
+            value = min(max(1, spec.range[0]), spec.range[1])
+        rows[spec.name] = np.full((1, *sizes), 0 if spec.categories else value, spec.graph_dtype)
+    return rows
+
+
+def bare_contract(name: str, specs: Sequence[TensorSpec]) -> ModelContract:
+    """Return a contract that decodes requests, and has no outputs of its own."""
+    return ModelContract(
+        name=name,
+        version="",
+        task="tensors",
+        inputs=tuple(specs),
+        outputs=(TensorSpec("output", "FP32"),),
+        labels=(),
+        example=Example({}, {}),
+        reference=Reference(),
+        evaluation=Evaluation(),
+        lineage=Lineage(),
+    )
+
+
+def truth_of(table: Table, labels: Sequence[str]) -> Array:
+    """Return the truth of each row: FP32 values, or the INT64 indices of the labels.
+
+    Raises:
+        BringError: a row's truth is missing, no number or no label.
+    """
+    assert table.target is not None
+    if not labels:
+        try:
+            values = table.target.to_numpy(np.float32)
+        except (TypeError, ValueError):
+            raise BringError(f"{table.path}: the truth in {table.target.name!r} is no number in every row") from None
+        if not np.isfinite(values).all():
+            raise BringError(f"{table.path}: the truth in {table.target.name!r} is missing in some rows")
+        return np.asarray(values)
+    places: Mapping[str, int] = {label: i for i, label in enumerate(labels)}
+    names = [_label(value) for value in table.target.tolist()]
+    if unknown := next((name for name in names if name not in places), None):
+        raise BringError(
+            f"{table.path}: {unknown!r} in {table.target.name!r} is none of the labels {', '.join(labels)}"
+        )
+    return np.array([places[name] for name in names], np.int64)
+
+
+def native_row(specs: Sequence[TensorSpec], tensors: Mapping[str, Array]) -> dict[str, Any]:
+    """Return the first row as a client sends it."""
+    row = {}
+    for spec in specs:
+        value = np.asarray(tensors[spec.name][0]).tolist()
+        row[spec.name] = spec.categories[value] if spec.categories else value
+    return row
+
+
+def _label(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _column(spec: TensorSpec, table: Table) -> "Series":
+    if spec.name not in table.frame.columns:
+        raise BringError(f"{table.path} has no column {spec.name!r}; it has {', '.join(table.columns)}")
+    if not spec.is_scalar:
+        raise BringError(f"{spec.name} has several values a row, which no column of a table holds")
+    return table.frame[spec.name]
+
+
+def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
+    values = _column(spec, table)
+    if spec.datatype == "BYTES":
+        names = sorted(map(str, values.dropna().unique()))
+        return msgspec.structs.replace(spec, categories=tuple(names)) if len(names) <= MOST_CATEGORIES else spec
+    if spec.datatype == "BOOL":
+        return spec
+    numbers = _values(spec, values, table)
+    span = widened(float(numbers.min()), float(numbers.max()))
+    if span is None:
+        return spec
+    if not spec.datatype.startswith("FP"):
+        info = np.iinfo(numbers.dtype)
+        span = float(max(info.min, round(span[0]))), float(min(info.max, round(span[1])))
+    return msgspec.structs.replace(spec, range=span)
+
+
+def _values(spec: TensorSpec, column: "Series", table: Table) -> Array:
+    place = f"{table.path}, column {spec.name!r}"
+    if column.isna().any():
+        raise BringError(f"{place}: {int(column.isna().sum())} rows have no value, and {spec.name} needs one")
+    if spec.categories:
+        places = {name: i for i, name in enumerate(spec.categories)}
+        names = column.astype(str)
+        if not names.isin(places).all():
+            unknown = names[~names.isin(places)].iloc[0]
+            raise BringError(f"{place}: {unknown!r} is no category of the contract")
+        return np.array([places[name] for name in names], np.int64)
+    if spec.datatype == "BYTES":
+        return np.asarray(column.astype(str).to_numpy(object))
+    try:
+        return np.asarray(column.to_numpy(spec.dtype))
+    except (TypeError, ValueError):
+        raise BringError(f"{place}: not every value is {spec.describe()}") from None

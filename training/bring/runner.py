@@ -1,0 +1,118 @@
+"""The file's graph on rows of the contract: together where its answers are those of each row alone, else one by one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from handlers.contract import Array
+from training.bring.feeds import Feed
+from training.bring.graph import BringError, Brought, Port, Session
+
+TOLERANCE = 1e-4  # largest difference of an answer in a batch and alone, relative for values over 1
+CHUNK = 100  # rows at once
+Tensors = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs the file's graph.
+
+    Attributes:
+        together: whether rows may run in one batch.
+        bare: positions of the outputs that lack the batch's axis.
+    """
+
+    session: Session
+    feeds: Sequence[Feed]
+    together: bool
+    bare: frozenset[int]
+
+    def chunks(self, tensors: Tensors) -> Iterator[tuple[Tensors, list[Array]]]:
+        """Yield rows with the graph's outputs for them, rows first."""
+        size = CHUNK if self.together else 1
+        for start in range(0, _rows(tensors), size):
+            some = {name: array[start : start + size] for name, array in tensors.items()}
+            outputs = self.session.run({feed.port.name: feed.raw(some) for feed in self.feeds})
+            yield some, [array[None] if i in self.bare else array for i, array in enumerate(outputs)]
+
+
+def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner:
+    """Find out how the rows of a graph can run, by some of them.
+
+    Raises:
+        BringError: the graph cannot run, or not with these values.
+    """
+    session = Session(model.graph)
+    one = {name: array[:1] for name, array in tensors.items()}
+    alone = session.run({feed.port.name: feed.raw(one) for feed in feeds})
+    batch = model.inputs[0].sizes[0] if model.inputs[0].sizes else None
+    bare = frozenset(i for i, array in enumerate(alone) if not _has_batch(model.outputs[i], array, batch))
+    if all(feed.batched for feed in feeds) and not bare:
+        free = _freed(model.graph, {feed.port.name for feed in feeds})
+        try:
+            together = Runner(Session(free), feeds, True, frozenset())
+            if _agree(together, Runner(session, feeds, False, frozenset()), _varied(tensors)):
+                return together
+        except BringError:  # its operators take no other batch: rows run one by one
+            pass
+    return Runner(session, feeds, False, bare)
+
+
+def difference(values: Array, expected: Array) -> float:
+    """Return the largest difference, relative for values over 1; infinite for other shapes or strings."""
+    if values.shape != expected.shape:
+        return np.inf
+    if values.dtype.kind not in "fiub":
+        return 0.0 if (values == expected).all() else np.inf
+    a, b = values.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        wrong = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(a - b) / np.maximum(1, np.abs(b)))
+    return float(np.nan_to_num(wrong, nan=np.inf).max(initial=0.0))
+
+
+def _has_batch(port: Port, array: Array, batch: int | str | None) -> bool:
+    declared = port.sizes[0] if len(port.sizes) == array.ndim and port.sizes else None
+    if array.ndim == 0 or array.shape[0] != 1:
+        return False
+    return declared is None or declared == batch or declared == 1
+
+
+def _agree(together: Runner, alone: Runner, rows: Tensors) -> bool:
+    ((_, outputs),) = together.chunks(rows)
+    if any(not array.ndim or len(array) != _rows(rows) for array in outputs):
+        return False
+    for i, (_, own) in enumerate(alone.chunks(rows)):
+        for array, expected in zip(outputs, own, strict=True):
+            if not difference(array[i : i + 1], expected) <= TOLERANCE:
+                return False
+    return True
+
+
+def _varied(tensors: Tensors) -> Tensors:
+    """Return three rows at least: where there are fewer, the first one as it is, and with values in other places."""
+    if _rows(tensors) >= 3:
+        return {name: array[:CHUNK] for name, array in tensors.items()}
+    return {name: np.concatenate([array[:1], _turned(array[:1]), array[:1]]) for name, array in tensors.items()}
+
+
+def _turned(array: Array) -> Array:
+    return np.flip(array, tuple(range(1, array.ndim))) if array.ndim > 1 else array
+
+
+def _freed(graph: onnx.ModelProto, inputs: set[str]) -> onnx.ModelProto:
+    """Return a copy whose inputs have a free batch."""
+    free = onnx.ModelProto()
+    free.CopyFrom(graph)
+    for value in free.graph.input:
+        if value.name in inputs:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for value in free.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del free.graph.value_info[:]
+    return free
+
+
+def _rows(tensors: Tensors) -> int:
+    return len(next(iter(tensors.values())))
