@@ -197,6 +197,7 @@ def test_the_commands_of_a_user_work_from_start_to_stop(models: Path, run_dir: P
         up = run("up")
         assert up.returncode == 0, up.stdout + up.stderr
         assert up.stdout.count("curl -H 'Content-Type: application/json' -d '") == 2
+        assert "the inference port answers this machine alone, without an API key\n" in up.stdout
         assert run("up").returncode == 0  # again, on what runs already
         status = run("status")
         assert (status.returncode, status.stdout.count("as expected")) == (0, 2)
