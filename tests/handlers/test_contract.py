@@ -76,8 +76,8 @@ def test_each_size_has_the_name_of_an_axis_or_none_has() -> None:
 
 def test_tensors_have_outputs_each_once() -> None:
     for names in ((), ("y", "y")):
+        outputs = tuple(TensorSpec(name, "FP32") for name in names)
         with pytest.raises(ValueError, match="outputs .* must be distinct and at least one"):
-            outputs = tuple(TensorSpec(name, "FP32") for name in names)
             msgspec.structs.replace(LINE, task="tensors", outputs=outputs)
 
 
