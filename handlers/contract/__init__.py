@@ -155,6 +155,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         labels: class names in the order of the graph's output; empty for other tasks.
         label_range: smallest and largest accepted label of a regression, both included; None for other tasks, and in
             archives of former versions.
+        max_rows: most rows of a request, whatever the serving settings allow; 1 for a graph that takes rows one at a
+            time. Unset where only the settings say it.
     """
 
     name: str
@@ -168,8 +170,11 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluation: Evaluation
     lineage: Lineage
     label_range: tuple[float, float] | None = None
+    max_rows: int | msgspec.UnsetType = msgspec.UNSET  # unset, it is not written, as in former archives
 
     def __post_init__(self) -> None:
+        if isinstance(self.max_rows, int) and self.max_rows < 1:
+            raise ValueError(f"contract of {self.name!r}: max_rows is {self.max_rows}; it must be at least 1")
         names = [t.name for t in self.inputs]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"contract of {self.name!r}: inputs {names} must be distinct and at least one")
@@ -197,6 +202,10 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.task == "classification":
             return ("probabilities",)
         return tuple(t.name for t in self.outputs)
+
+    def most_rows(self, allowed: int) -> int:
+        """Return the most rows of a request, where the serving settings allow so many."""
+        return min(allowed, self.max_rows) if isinstance(self.max_rows, int) else allowed
 
     @classmethod
     def from_json(cls, data: bytes) -> "ModelContract":

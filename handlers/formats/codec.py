@@ -29,9 +29,9 @@ class Codec:
 
     def __init__(self, contract: ModelContract, max_rows: int) -> None:
         self.contract = contract
-        self.max_rows = max_rows
+        self.max_rows = contract.most_rows(max_rows)
         self.names: frozenset[str] = frozenset()  # of the served model, beside the contract's
-        self._rows = RowDecoder(contract, max_rows)
+        self._rows = RowDecoder(contract, self.max_rows)
 
     @classmethod
     def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "Codec":

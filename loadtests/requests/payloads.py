@@ -82,14 +82,14 @@ def example(contract: ModelContract) -> Payload:
 def valid(contract: ModelContract, rng: np.random.Generator, protocol: str | None = None) -> Payload:
     """Draw one to eight plausible rows, in a format by its share."""
     protocol = protocol or str(rng.choice(list(FORMATS), p=list(FORMATS.values())))
-    rows = 1 if protocol == "native" else int(rng.integers(1, 9))
+    rows = 1 if protocol == "native" else int(rng.integers(1, 1 + contract.most_rows(8)))
     return payload_of(contract, "valid", protocol, draws.plausible(contract, rng, rows))
 
 
 def edge(contract: ModelContract, rng: np.random.Generator, protocol: str | None = None) -> Payload:
     """Draw a request at the limits: ends of ranges, one row or many, all classes, in any format."""
     protocol = protocol or str(rng.choice(list(FORMATS)))
-    many = int(max(1, min(MANY_ROWS, LARGEST // _row_size(contract))))
+    many = contract.most_rows(int(max(1, min(MANY_ROWS, LARGEST // _row_size(contract)))))
     rows = 1 if protocol == "native" or rng.random() < 0.5 else many
     values = draws.extreme if rng.random() < 0.5 else draws.plausible
     top_k = len(contract.labels) if contract.labels and rng.random() < 0.5 else 1

@@ -132,7 +132,7 @@ def bring(
     graph = adapt(draft.model, draft.feeds, draft.answers, draft.runner.bare)
     step("checking that the served graph answers as the file's does")
     parity = check_parity(draft, graph)
-    contract = with_lineage(draft.contract, parity=parity)
+    contract = msgspec.structs.replace(with_lineage(draft.contract, parity=parity), max_rows=_max_rows(draft))
     if draft.table is not None:
         step(f"summarizing {len(draft.table):,} rows of {draft.table.path.name}")
         contract = _with_data(draft, contract, draft.table)
@@ -140,7 +140,7 @@ def bring(
         graphs = Path(folder)
         (graphs / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
         contract = with_lineage(contract, graph_sha256={ONNX: file_sha256(graphs / ONNX)})
-        parts = Packable(contract.name, draft.description, "tabular", _serving(draft))
+        parts = Packable(contract.name, draft.description, "tabular", Serving())
         parts = replace(parts, serving=serving_of(parts, registry.store))
         example = parts.example(contract, native_row(contract.inputs, draft.rows), graphs)
         contract = msgspec.structs.replace(contract, example=example)
@@ -235,17 +235,17 @@ def _evaluation(contract: ModelContract, tensors: Mapping[str, Array], output: A
     return evaluate.evaluate(Scoring(contract.task, contract.labels), Split(tensors, truth), output, simple)
 
 
-def _serving(draft: Draft) -> Serving:
-    """Return settings whose largest request takes no longer than ``SECONDS``, and one row where rows run alone."""
+def _max_rows(draft: Draft) -> int:
+    """Return the most rows of a request: as many as take no longer than ``SECONDS``, or 1 where rows run alone."""
     if not draft.runner.together:
-        return Serving(max_rows=1)
+        return 1
     one = {name: array[:1] for name, array in draft.rows.items()}
     started = time.perf_counter()
     for _ in draft.runner.chunks(one):
         pass
     by_time = SECONDS / max(time.perf_counter() - started, 1e-6)
     size = sum(8 * int(np.prod(spec.largest)) for spec in draft.contract.inputs)
-    return Serving(max_rows=int(max(1, min(MOST_ROWS, by_time, MOST_BYTES // size))))
+    return int(max(1, min(MOST_ROWS, by_time, MOST_BYTES // size)))
 
 
 def _lineage(model: Brought, table: Table | None) -> Lineage:

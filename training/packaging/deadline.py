@@ -38,12 +38,12 @@ def slowest(entry_point: str, contract: ModelContract, graphs: Path, serving: Se
     codec = codec_of(entry_point).open(graphs, contract, serving.max_rows)
     handler = ModelHandler(contract, engine, codec)
     row = native_row(contract, contract.example.request)
-    body = msgspec.json.encode(v1_request(contract, [row] * serving.max_rows))
+    body = msgspec.json.encode(v1_request(contract, [row] * codec.max_rows))
     seconds = []
     for _ in range(ATTEMPTS):
         started = time.perf_counter()
         (response,) = handler.handle([Request(body, {"content-type": JSON}, id="deadline")])
         seconds.append(time.perf_counter() - started)
         if response.status != 200:
-            raise RuntimeError(f"{contract.name}: its example is refused {serving.max_rows} times: {response.body!r}")
+            raise RuntimeError(f"{contract.name}: its example is refused {codec.max_rows} times: {response.body!r}")
     return max(seconds)

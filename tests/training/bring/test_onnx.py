@@ -30,9 +30,8 @@ class Imported:
     def __init__(self, result: Result, folder: Path) -> None:
         archive.unpack(result.archive, folder)
         self.result, self.contract = result, result.contract
-        self.max_rows = archive.read_config(folder)["handler"]["max_rows"]
         engine = load_engine("onnxruntime", folder, self.contract, 1)
-        self.handler = ModelHandler(self.contract, engine, Codec(self.contract, self.max_rows))
+        self.handler = ModelHandler(self.contract, engine, Codec(self.contract, 1024))
         self.handler.check_example()
 
     def post(self, *bodies: Any, **headers: str) -> list[tuple[int, Any]]:
@@ -143,13 +142,13 @@ def test_rows_of_one_request_have_one_length(imported: Any) -> None:
 
 def test_a_batch_fixed_at_one_is_freed_where_the_answers_stay_the_same(imported: Any) -> None:
     model = imported(graphs.FREEABLE, example=[1, 2, 3])
-    assert model.max_rows > 1
+    assert model.contract.max_rows > 1
     assert model.post({"instances": [[1, 1, 1], [2, 2, 2]]})[0][1] == {"predictions": [[2, 2, 2], [4, 4, 4]]}
 
 
 def test_a_batch_fixed_at_one_by_an_operator_runs_row_by_row(imported: Any) -> None:
     model = imported(graphs.FIXED, example=[[1, 2], [3, 4]])
-    assert model.max_rows == 1
+    assert model.contract.max_rows == 1
     bodies = [{"inputs": [[i, i], [i, i]]} for i in range(5)]
     assert [answer["prediction"] for _, answer in model.post(*bodies)] == [[i] * 4 for i in range(5)]
     ((status, answer),) = model.post({"instances": [[[1, 1], [1, 1]]] * 2})

@@ -124,7 +124,7 @@ def _paths(contract: ModelContract, number: str) -> Iterator[tuple[str, Any]]:
         ),
         f"/v1/models/{name}{versions}:predict": (
             V1,
-            _object("instances", row_schema(contract)),
+            _instances(contract),
             v1_request(contract, [row]),
             _object("predictions", answer),
         ),
@@ -167,6 +167,13 @@ def _get_operation(summary: str) -> dict[str, Any]:
 
 def _object(member: str, items: Schema) -> Schema:
     return {"type": "object", "properties": {member: {"type": "array", "items": items}}, "required": [member]}
+
+
+def _instances(contract: ModelContract) -> Schema:
+    schema = _object("instances", row_schema(contract))
+    if contract.max_rows:
+        schema["properties"]["instances"]["maxItems"] = contract.max_rows
+    return schema
 
 
 def _tensors(contract: ModelContract, row: Mapping[str, Any]) -> Any:

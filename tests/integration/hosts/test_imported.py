@@ -1,0 +1,154 @@
+"""A model that was imported is served, watched, loaded and promoted on every host, as one that was trained here."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.registry import Registry
+from serving.settings import ROOT
+from tests.chaos.load import RIGHT, Question, clients
+from tests.integration.conftest import Server, environment, monitored
+from tests.support.training import graphs
+from tests.support.waiting import wait_until
+
+ROWS = "age,income,debt,rate\n" + "".join(f"{i},{i % 7},{i % 3},{i + 2 * (i % 7) + 3 * (i % 3)}\n" for i in range(300))
+CREDIT = {"age": 30, "income": 2, "debt": 1}
+
+
+def command(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three imported models, by the command that a user types; the first in two versions."""
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "rows.csv").write_text(ROWS)
+    (folder / "texts.json").write_text(json.dumps({"input_ids": [3, 4], "attention_mask": [1, 1]}))
+    for _ in range(2):
+        options = ("--name", "credit", "--data", folder / "rows.csv", "--target", "rate", "--promote", "never")
+        told = command("training", "import", graphs.save(graphs.REGRESSION, folder / "credit.onnx"), *options,
+                       "--store", folder / "store")  # fmt: skip
+        assert "rmse 0.0000" in told
+    command("serving", "promote", "credit", "1.0", env=os.environ | {"MARLOOP_MODEL_STORE": str(folder / "store")})
+    heads, boxes = (graphs.save(text, folder / f"{name}.onnx") for name, text in
+                    (("texts", graphs.HEADS), ("boxes", graphs.BOXES)))  # fmt: skip
+    command("training", "import", heads, "--name", "texts", "--example", folder / "texts.json",
+            "--store", folder / "store")  # fmt: skip
+    command("training", "import", boxes, "--name", "boxes", "--store", folder / "store")
+    return folder / "store"
+
+
+@pytest.fixture(scope="module", params=["torchserve", "direct"])
+def own(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("hosts")
+    with monitored(store, folder / "runs", {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
+        yield server
+
+
+def ask(server: Server, method: str, path: str, **request: Any) -> httpx.Response:
+    return httpx.request(method, f"{server.settings.monitor_url}{path}", timeout=60, trust_env=False, **request)
+
+
+def test_it_answers_in_every_protocol_as_its_file_does(own: Server) -> None:
+    assert own.client.post(f"{own.url}/predictions/credit", json=CREDIT).json() == {"prediction": 37.0}
+    answer = own.client.post(f"{own.url}/v1/models/credit:predict", json={"instances": [CREDIT, CREDIT]}).json()
+    assert answer == {"predictions": [37.0, 37.0]}
+    tensors = [
+        {"name": "input_ids", "shape": [1, 3], "datatype": "INT64", "data": [1, 2, 3]},
+        {"name": "attention_mask", "shape": [1, 3], "datatype": "FP32", "data": [1, 1, 1]},
+    ]
+    answer = own.client.post(f"{own.url}/v2/models/texts/infer", json={"inputs": tensors}).json()
+    assert [(output["name"], output["shape"], output["data"]) for output in answer["outputs"]] == [
+        ("total", [1], [6.0]),
+        ("masked_1", [1, 3], [1.0, 2.0, 3.0]),
+    ]
+    found = own.client.post(f"{own.url}/predictions/boxes", json={"inputs": [5, -1, 4, -1]}).json()
+    assert found == {"prediction": {"boxes": [[5, 5], [4, 4]], "scores": [5, 4]}}
+
+
+def test_a_wrong_request_gets_an_error_that_explains(own: Server) -> None:
+    response = own.client.post(f"{own.url}/predictions/texts", json={"input_ids": [1, 2], "attention_mask": [1]})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "wrong_shape")
+    assert "the same size T in input_ids and attention_mask" in response.json()["error"]["expected"]
+
+
+def test_it_is_probed_counted_captured_and_has_a_page_and_a_form(own: Server) -> None:
+    wait_until(lambda: ask(own, "GET", "/readyz").status_code == 200)
+
+    def captured() -> dict[str, int]:
+        return {model["name"]: model["predictions"] for model in ask(own, "GET", "/models").json()}
+
+    before = captured()
+    texts = {"input_ids": [1, 2], "attention_mask": [1, 1]}
+    for name, body in {"credit": CREDIT, "texts": texts, "boxes": {"inputs": [1, 2, 3, 4]}}.items():
+        assert own.client.post(f"{own.url}/predictions/{name}", json=body).status_code == 200
+    wait_until(lambda: all(captured()[name] > before[name] for name in ("credit", "texts", "boxes")))
+    metrics = httpx.get(f"{own.settings.exporter_url}/metrics", timeout=30, trust_env=False).text
+    for name in ("credit", "texts", "boxes"):
+        assert f'model="{name}"' in metrics
+        assert ask(own, "GET", f"/console/models/{name}").status_code == 200
+        assert ask(own, "GET", f"/models/{name}/drift").status_code == 200
+        assert ask(own, "GET", f"/models/{name}/quality").status_code == 200
+    origin = {"HX-Request": "true"}
+    form = {"input_ids": "[1, 2]", "attention_mask": "[1, 0]"}
+    page = ask(own, "POST", "/console/models/texts/try", data=form, headers=origin)
+    assert page.status_code == 200, page.text
+    assert "masked_1" in page.text
+
+
+def test_a_truth_is_taken_for_a_number_and_refused_for_tensors(own: Server) -> None:
+    for name, body in {"credit": CREDIT, "texts": {"input_ids": [1], "attention_mask": [1]}}.items():
+        headers = {"X-Request-Id": f"order-{name}"}
+        assert own.client.post(f"{own.url}/predictions/{name}", json=body, headers=headers).status_code == 200
+        label = [{"request_id": f"order-{name}", "label": 40.0, "model": name}]
+        taken = ask(own, "POST", "/feedback", json=label)
+        assert taken.status_code == (200 if name == "credit" else 422), taken.text
+    assert "nothing compares tensors with a truth" in taken.text
+
+
+def test_it_is_not_retrained_and_says_why(own: Server) -> None:
+    refused = ask(own, "POST", "/models/credit/retrain", json={})
+    assert refused.status_code == 409
+    assert "credit has no recipe" in refused.text
+
+
+def test_another_version_is_promoted_and_rolled_back_without_a_failed_request(own: Server) -> None:
+    registry = Registry(own.settings.model_store)
+    question = Question("/predictions/credit", CREDIT, {"prediction": 37.0})
+    with clients(own.url, question) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 50)
+        assert ask(own, "POST", "/models/credit/promote", json={"version": "1.1"}).status_code == 200
+        assert registry.champion("credit").number == "1.1"
+        assert ask(own, "POST", "/models/credit/rollback").status_code == 200
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
+def test_its_status_and_its_load_test_find_every_answer_right(own: Server, tmp_path: Path) -> None:
+    env = environment(own.settings)
+    assert "texts" in command("serving", "status", env=env)
+    options = ["--profile", "smoke", "--time", "4", "--users", "6", "--reports", str(tmp_path / "reports")]
+    code = subprocess.run(
+        [sys.executable, "-m", "loadtests", "run", *options],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    told = code.stdout + code.stderr
+    assert "wrong" not in told.lower() or code.returncode == 0, told
+    assert code.returncode == 0, told
