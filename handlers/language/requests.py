@@ -63,11 +63,15 @@ class _Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     stop: str | list[str] | None = None
 
 
-class _Native(_Parameters, kw_only=True):
+class NativeRequest(_Parameters, kw_only=True):
+    """A prompt with parameters, in the native form."""
+
     prompt: str
 
 
-class _StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """What a stream has beside the text."""
+
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
@@ -76,41 +80,51 @@ class _OpenAI(_Parameters, kw_only=True):
     model: str | None = None
     n: _One = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
 
-class _Completion(_OpenAI, kw_only=True):
+class CompletionRequest(_OpenAI, kw_only=True):
+    """A body of "Create completion"."""
+
     prompt: str | list[str]
     logprobs: Annotated[int, Meta(ge=0, le=5)] | Literal[False] | None = None
 
 
-class _Part(msgspec.Struct, forbid_unknown_fields=True):
+class TextPart(msgspec.Struct, forbid_unknown_fields=True):
+    """A part of a message's content."""
+
     type: Literal["text"]
     text: str
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
+class Message(msgspec.Struct, forbid_unknown_fields=True):
+    """A message of a conversation."""
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
+    content: str | list[TextPart]
     name: str | None = None
 
 
-class _Format(msgspec.Struct):
+class ResponseFormat(msgspec.Struct):
+    """The form of the text: ``text`` or ``json_object``."""
+
     type: str
 
 
-class _Chat(_OpenAI, kw_only=True):
-    messages: list[_Message]
+class ChatRequest(_OpenAI, kw_only=True):
+    """A body of "Create chat completion"."""
+
+    messages: list[Message]
     max_completion_tokens: _Tokens = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: _Format | None = None
+    response_format: ResponseFormat | None = None
 
 
-_NATIVE = msgspec.json.Decoder(_Native)
+_NATIVE = msgspec.json.Decoder(NativeRequest)
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 # Right values, where the decoder's own message does not name them; by the last name of the path.
 _EXPECTED = {
@@ -126,7 +140,7 @@ def native(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    parameters = json_io.decode_strictly(_NATIVE, body, _describe(_Native))
+    parameters = json_io.decode_strictly(_NATIVE, body, _describe(NativeRequest))
     return TextRequest(
         "native", parameters.prompt, parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
     )
@@ -138,7 +152,7 @@ def completion(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    parameters = json_io.convert(_members(body), _Completion, _describe(_Completion))
+    parameters = json_io.convert(_members(body), CompletionRequest, _describe(CompletionRequest))
     if isinstance(parameters.prompt, list) and len(parameters.prompt) != 1:
         raise InputError("wrong_shape", f"there are {len(parameters.prompt)} prompts", "$.prompt", "one prompt")
     prompt = parameters.prompt if isinstance(parameters.prompt, str) else parameters.prompt[0]
@@ -158,7 +172,7 @@ def chat(body: bytes) -> TextRequest:
     members = _members(body)
     if isinstance(members.get("messages"), list):
         members["messages"] = [_plain(message, f"$.messages[{i}]") for i, message in enumerate(members["messages"])]
-    parameters = json_io.convert(members, _Chat, _describe(_Chat))
+    parameters = json_io.convert(members, ChatRequest, _describe(ChatRequest))
     if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
     form = parameters.response_format.type if parameters.response_format else "text"
@@ -208,13 +222,13 @@ def _plain(message: Any, path: str) -> Any:
     return members
 
 
-def _message(message: _Message) -> dict[str, str]:
+def _message(message: Message) -> dict[str, str]:
     role = "system" if message.role == "developer" else message.role  # the API's newer word for it
     content = message.content
     return {"role": role, "content": content if isinstance(content, str) else "\n".join(part.text for part in content)}
 
 
-def _max_tokens(parameters: _Chat) -> int | None:
+def _max_tokens(parameters: ChatRequest) -> int | None:
     old, new = parameters.max_tokens, parameters.max_completion_tokens
     if old is not None and new is not None and old != new:
         message = f"max_tokens is {old}, max_completion_tokens {new}"

@@ -40,7 +40,7 @@ def run(client: str, program: str, *arguments: str) -> Any:
     command = [str(folder / "bin" / "python"), str(HERE / client / program)]
     if node:  # it looks for packages beside the program
         command = ["node", str(shutil.copy(HERE / client / program, str(folder)))]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

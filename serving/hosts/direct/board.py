@@ -99,7 +99,7 @@ class Board:
         beats, now = self.workers(), time.monotonic()
         faults = {name: fault for beat in beats for name, fault in beat.faults.items()}
         faults |= {
-            f"worker {beat.pid}": f"has not been heard of for {now - beat.time:.1f} s"
+            beat.only or f"worker {beat.pid}": f"has not been heard of for {now - beat.time:.1f} s"
             for beat in beats
             if now - beat.time > SILENT
         }

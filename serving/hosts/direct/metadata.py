@@ -41,7 +41,7 @@ class Metadata:
             table,
             models={name: versions for name, versions in table.models.items() if name in self._allowed},
             defaults={name: number for name, number in table.defaults.items() if name in self._allowed},
-            elsewhere=table.elsewhere.intersection(self._allowed),
+            elsewhere={name: versions for name, versions in table.elsewhere.items() if name in self._allowed},
         )
 
     def get(self, path: str) -> Response | None:
@@ -80,7 +80,7 @@ class Metadata:
                     name: {number: model.contract for number, model in versions.items()}
                     for name, versions in table.models.items()
                 }
-                return 200, describe(contracts, table.defaults)
+                return 200, describe(contracts, table.defaults, table.elsewhere)
             case ["v2"]:
                 return 200, kserve.SERVER
             case ["v2", "health", "live"]:
@@ -119,12 +119,20 @@ class Metadata:
         return (503, {"name": name, "ready": False, "error": fault}) if fault else (200, {"name": name, "ready": True})
 
     def _index(self) -> list[dict[str, str]]:
-        table = self._table
+        table, health = self._table, self._health()
         served = [(name, number) for name, versions in table.models.items() for number in versions]
-        return [
-            {"name": name, "version": number, "state": "READY", "reason": table.faults.get(name, "")}
-            for name, number in sorted(served)
-        ]
+        index = [_entry(name, number, True, table.faults.get(name, "")) for name, number in served]
+        for name, contracts in table.elsewhere.items():
+            fault = health.get(name, "")
+            others = tuple(f"{number}: " for number in contracts)  # a fault of one version begins with its number
+            for number in contracts:
+                ready = not fault or (fault.startswith(others) and not fault.startswith(f"{number}: "))
+                index.append(_entry(name, number, ready, fault))
+        return sorted(index, key=lambda entry: (entry["name"], entry["version"]))
+
+
+def _entry(name: str, number: str, ready: bool, reason: str) -> dict[str, str]:
+    return {"name": name, "version": number, "state": "READY" if ready else "UNAVAILABLE", "reason": reason}
 
 
 def _language(name: str) -> dict[str, Any]:

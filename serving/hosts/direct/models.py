@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from handlers.contract import ModelContract
 from handlers.observe.metrics_folder import VARIABLE, hold_lock
 from serving import archive
 from serving.hosts.direct.model import Model
 from serving.hosts.direct.routes import Served, Target, paths_of
-from serving.hosts.direct.unpacked import Unpacked, check_served, is_language
-from serving.registry import Registry, Version, version_of
+from serving.hosts.direct.unpacked import Unpacked, check_served, language_contract
+from serving.registry import ArchiveError, Registry, Version, version_of
 
 logger = logging.getLogger(__name__)
 DRAIN = 0.05  # s between two looks whether a former version has answered all
@@ -37,7 +38,8 @@ class Table:
         targets: by path of a prediction.
         faults: by name, why the champion, or a version beside it, is not served.
         looked: when the registry was read for it, s since the machine's start.
-        elsewhere: names of the language models, each in a process of its own.
+        elsewhere: contracts of the language models' versions by name and number, each champion's first. Each of
+            these models is in a process of its own.
     """
 
     models: Mapping[str, Mapping[str, Served]] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class Table:
     targets: Mapping[str, Target] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     looked: float = 0.0
-    elsewhere: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Mapping[str, ModelContract]] = field(default_factory=dict)
 
 
 class Models:
@@ -77,7 +79,11 @@ class Models:
         models: dict[str, dict[str, Served]] = {}
         faults: dict[str, str] = {}
         defaults: dict[str, str] = {}
-        for (name, number), version in self._target_versions(beside).items():
+        targets = self._target_versions(beside)
+        elsewhere = {} if self._only else self._elsewhere(targets)
+        for (name, number), version in targets.items():
+            if name in elsewhere:
+                continue
             model = self.table.models.get(name, {}).get(number)
             try:
                 if model is None:
@@ -89,16 +95,13 @@ class Models:
             models.setdefault(name, {})[number] = model
         champions = self._registry.champions()
         for name, (number, _) in champions.items():
-            former = self.table.defaults.get(name, "")
+            former = "" if name in elsewhere else self.table.defaults.get(name, "")
             if number in models.get(name, {}):
                 defaults[name] = number
             elif former:
                 defaults[name] = former
                 models.setdefault(name, {})[former] = self.table.models[name][former]
-        elsewhere = (
-            name for name, (_, version) in champions.items() if not self._only and not self._takes(name, version)
-        )
-        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked, frozenset(elsewhere)))
+        self._swap(Table(models, defaults, targets_of(models, defaults), faults, looked, elsewhere))
 
     def close(self) -> None:
         """Stop the threads, and close the models."""
@@ -115,11 +118,26 @@ class Models:
                 versions[name, number] = version_of(registered, name, number)
             except KeyError:
                 continue  # it was removed since
-        return {key: version for key, version in versions.items() if self._takes(key[0], version)}
+        return {key: version for key, version in versions.items() if self._only in ("", key[0])}
 
-    def _takes(self, name: str, version: Version) -> bool:
-        """Tell whether a version is for this process."""
-        return name == self._only if self._only else not is_language(self._registry.store / version.archive)
+    def _elsewhere(self, targets: Mapping[tuple[str, str], Version]) -> dict[str, dict[str, ModelContract]]:
+        """Return the contracts of language models' versions; a model whose archive is damaged stays as it was.
+
+        The first version of a model, its champion if it has one, decides what it is.
+        """
+        elsewhere: dict[str, dict[str, ModelContract]] = {}
+        others: set[str] = set()
+        for (name, number), version in targets.items():
+            try:
+                contract = language_contract(self._registry.store / version.archive)
+                contracts = {number: contract} if contract else {}
+            except ArchiveError:
+                contracts = {**self.table.elsewhere.get(name, {})}
+            if contracts and name not in others:
+                elsewhere[name] = elsewhere.get(name, {}) | contracts
+            elif name not in elsewhere:
+                others.add(name)
+        return elsewhere
 
     def _open(self, version: Version, loop: asyncio.AbstractEventLoop) -> Served:
         path = self._registry.verify(version)

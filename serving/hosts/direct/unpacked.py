@@ -1,10 +1,12 @@
 """Archives unpacked on this machine, one folder for each content, shared by all workers."""
 
+import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from handlers.contract import ModelContract
 from serving import archive
 from serving.archive import ArchiveError
 
@@ -12,11 +14,20 @@ SERVED = frozenset({"tabular", "image", "text"})  # handlers of ours that every 
 
 
 def is_language(path: Path) -> bool:
-    """Return whether an archive holds a language model; False where it cannot be read."""
-    try:
-        return archive.read_contract(path).task == "generation"
-    except ArchiveError:
-        return False
+    """Tell whether an archive holds a language model; False where it cannot be read."""
+    with contextlib.suppress(ArchiveError):
+        return language_contract(path) is not None
+    return False
+
+
+def language_contract(path: Path) -> ModelContract | None:
+    """Return the contract of a language model's archive; None for another model's.
+
+    Raises:
+        ArchiveError: it cannot be read.
+    """
+    contract = archive.read_contract(path)
+    return contract if contract.task == "generation" else None
 
 
 def check_served(path: Path) -> None:

@@ -17,6 +17,7 @@ from serving.hosts.direct import background
 from serving.registry import Registry
 from serving.supervision.supervisor import Supervisor
 from tests.chaos.load import RIGHT, Question, clients
+from tests.clients import environments
 from tests.integration.conftest import Server, put, serve, settings_for
 from tests.support.chat_archive import register_echo
 from tests.support.waiting import wait_until
@@ -92,6 +93,23 @@ def test_a_native_request_and_kserves_routes_stand_beside(host: Server) -> None:
     assert host.client.get(f"{host.url}/v2/models/chat").json()["name"] == "chat"
     v1 = host.client.post(f"{host.url}/v1/models/linear:predict", json={"instances": [{"x": 6}]})
     assert v1.json()["predictions"] == pytest.approx([12], abs=0.05)
+
+
+def test_a_generated_client_asks_what_is_described_and_reads_the_answers(host: Server) -> None:
+    answers = environments.run("generated", "ask.py", host.url)
+    assert {answer["status"] for answer in answers.values()} == {200}
+    assert answers["/predictions/linear"]["answer"]["prediction"] == pytest.approx(12, abs=0.05)
+    assert answers["/v1/models/linear:predict"]["answer"]["predictions"] == pytest.approx([12], abs=0.05)
+    assert answers["/v2/models/linear/infer"]["answer"]["outputs"][0]["data"] == pytest.approx([12], abs=0.05)
+    assert answers["/predictions/chat"]["answer"]["text"] == "Hello"
+    for base in ("/v1", "/predictions/chat/1.0/v1"):
+        chat, completion = (answers[f"{base}/{path}"]["answer"] for path in ("chat/completions", "completions"))
+        assert chat["choices"][0]["message"]["content"] == completion["choices"][0]["text"] == "Hello"
+    index = host.client.get(f"{host.url}/v2/repository/index").json()
+    assert [(entry["name"], entry["version"], entry["state"]) for entry in index] == [
+        ("chat", "1.0", "READY"),
+        ("linear", host.contract("linear").version, "READY"),
+    ]
 
 
 def test_many_conversations_at_once_get_each_their_own_answer(host: Server) -> None:

@@ -163,7 +163,7 @@ def test_a_refusal_has_the_form_of_its_protocol(guarded: Guarded) -> None:
 
 
 def test_a_key_for_other_models_is_refused_a_language_model_by_its_name(guarded: Guarded) -> None:
-    guarded.elsewhere = frozenset({"chat"})
+    guarded.elsewhere = {"chat": {}}
     key = guarded.file.add("line", ("line",))
     body = {"model": "chat", "messages": []}
     response = guarded.ask("POST", "/v1/chat/completions", json=body, headers=bearer(key))

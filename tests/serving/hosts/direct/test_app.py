@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from handlers.contract import ModelContract
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.message import MAX_BODY
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.batches import Batches
 from serving.hosts.direct.models import Table, targets_of
+from tests.support import chat_archive
 from tests.support.handlers.models import LINE, MAX_ROWS, Formula
 
 BASE = "http://model"
@@ -34,7 +36,7 @@ class World:
 
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
-        self.elsewhere: frozenset[str] = frozenset()
+        self.elsewhere: Mapping[str, Mapping[str, ModelContract]] = {}
         self.process: Any = None
 
     def application(self) -> Application:
@@ -126,6 +128,23 @@ def test_metadata_comes_from_the_contract(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fault", "states"),
+    [
+        ("", {"1.0": "READY", "1.1": "READY"}),
+        ("1.1: its archive is altered", {"1.0": "READY", "1.1": "UNAVAILABLE"}),
+        ("its process does not live", {"1.0": "UNAVAILABLE", "1.1": "UNAVAILABLE"}),
+    ],
+)
+def test_the_index_lists_language_models_with_their_state(world: World, fault: str, states: dict[str, str]) -> None:
+    versions = {number: chat_archive.contract("chat", chat_archive.echoed("Hi"), number) for number in states}
+    world.elsewhere, world.faults = {"chat": versions}, {"chat": fault} if fault else {}
+    entries = [entry for entry in world.ask("GET", "/v2/repository/index").json() if entry["name"] == "chat"]
+    assert {entry["version"]: entry["state"] for entry in entries} == states
+    assert {entry["reason"] for entry in entries} == {fault}
+    assert "/v1/chat/completions" in world.ask("GET", "/openapi.json").json()["paths"]
+
+
 def test_the_routes_are_described_for_programs_and_on_a_page_that_asks_no_other_server(world: World) -> None:
     assert world.ask("GET", "/openapi.json").json()["paths"]["/predictions/line"]["post"]["tags"] == ["line"]
     page = world.ask("GET", "/docs")
@@ -192,7 +211,7 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_told_or_not(w
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/predictions/talk", "/predictions/talk/1.0/v1/completions"])
 def test_a_body_that_is_too_large_never_reaches_a_language_model(world: World, path: str) -> None:
-    world.elsewhere = frozenset({"talk"})
+    world.elsewhere = {"talk": {}}
     response = world.ask("POST", path, content=b" " * (MAX_BODY + 1))
     assert (response.status_code, response.headers["connection"]) == (413, "close")
     assert str(MAX_BODY) in response.json()["error"]["expected"]

@@ -14,6 +14,7 @@ from serving.hosts.direct.batches import Batches
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.unpacked import Unpacked
 from serving.registry import Registry
+from tests.support.chat_archive import register_echo
 from tests.support.serving.stores import add, alter
 
 
@@ -138,3 +139,26 @@ def test_a_champion_that_cannot_be_served_is_told_and_the_former_one_stays(
     assert table.defaults == {"doubling": "1.0", "tripling": "1.0"}
     assert list(table.faults) == ["doubling"]
     assert table.faults["doubling"].startswith("1.1: ")
+
+
+def test_language_models_are_told_of_and_left_to_their_own_processes(
+    registry: Registry, tmp_path: Path, opened: list[Opened]
+) -> None:
+    add(registry)
+    for number in ("1.0", "1.1"):
+        register_echo(registry.store, "chat", 1, 1, 0.0, version=number)
+
+    async def run() -> tuple[Models, Any]:
+        models = models_of(registry, tmp_path)
+        await models.converge([("chat", "1.1")])
+        first = models.table.elsewhere
+        for path in registry.store.glob("chat-*"):
+            path.write_bytes(b"damaged")
+        await models.converge([("chat", "1.1")])
+        return models, first
+
+    models, first = asyncio.run(run())
+    assert [contract.version for contract in first["chat"].values()] == ["1.0", "1.1"]
+    assert models.table.elsewhere == first
+    assert models.table.faults == {}
+    assert len(opened) == 1

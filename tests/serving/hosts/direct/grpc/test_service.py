@@ -133,7 +133,7 @@ def test_an_unknown_model_or_version_is_not_found(name: str) -> None:
 
 def test_a_language_model_is_asked_elsewhere() -> None:
     world = World()
-    world.elsewhere = frozenset({"talk"})
+    world.elsewhere = {"talk": {}}
     assert refusal("ModelInfer", world, fields={"model_name": "talk"}).code() == grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -46,7 +46,7 @@ class Process:
 
 def talk(path: str, content: bytes, coding: str) -> tuple[httpx.Response, Process]:
     world, process = World(), Process()
-    world.elsewhere = frozenset({"talk"})
+    world.elsewhere = {"talk": {}}
     world.process = process
     return world.ask("POST", path, content=content, headers={"content-encoding": coding}), process
 

@@ -9,8 +9,11 @@ from fastapi.openapi.models import OpenAPI
 from msgspec.structs import replace
 
 from handlers.contract import Example, ModelContract
+from handlers.language import requests
 from handlers.message import JSON
-from serving.hosts.direct.http.openapi import describe, row_schema
+from serving.hosts.direct.http.openapi import describe
+from serving.hosts.direct.http.schemas import row_schema
+from tests.support import chat_archive
 from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -30,8 +33,14 @@ def with_example(contract: ModelContract) -> ModelContract:
 def document() -> dict[str, Any]:
     contracts = [with_example(contract) for contract in (LINE, FLIGHTS, PICTURES, MIXED)]
     models = {contract.name: {"1.2": contract, "1.3": contract} for contract in contracts}
-    written: dict[str, Any] = json.loads(json.dumps(describe(models, dict.fromkeys(models, "1.3"))))
+    language = {"chat": {number: chat_contract(number) for number in ("1.1", "1.0")}}
+    written: dict[str, Any] = json.loads(json.dumps(describe(models, dict.fromkeys(models, "1.3"), language)))
     return written
+
+
+def chat_contract(number: str) -> ModelContract:
+    example = chat_archive.echoed("Hello")
+    return chat_archive.contract("chat", replace(example, request={"prompt": "Hello", "max_tokens": 4}), number)
 
 
 def predictions(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -40,19 +49,34 @@ def predictions(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
             yield path, methods["post"]
 
 
-def fits(value: Any, schema: dict[str, Any]) -> bool:
+def fits(value: Any, schema: dict[str, Any], components: dict[str, Any] | None = None) -> bool:
     """Whether a value has a schema, as far as the keywords go that are written here."""
-    kinds = {"string": str, "number": (int, float), "integer": int, "boolean": bool, "array": list, "object": dict}
+    if "$ref" in schema:
+        schema = (components or {})[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        return any(fits(value, one, components) for one in schema["anyOf"])
+    kinds = {
+        "string": str,
+        "number": (int, float),
+        "integer": int,
+        "boolean": bool,
+        "array": list,
+        "object": dict,
+        "null": type(None),
+    }
     if "type" in schema and not isinstance(value, kinds[schema["type"]]):  # type: ignore[arg-type]
+        return False
+    if value != schema.get("const", value):
         return False
     if "enum" in schema and value not in schema["enum"]:
         return False
     if isinstance(value, list):
         low, high = schema.get("minItems", 0), schema.get("maxItems", len(value))
-        return low <= len(value) <= high and all(fits(item, schema["items"]) for item in value)
+        return low <= len(value) <= high and all(fits(item, schema["items"], components) for item in value)
     if isinstance(value, dict):
         properties = schema.get("properties", {})
-        return {*schema.get("required", [])} <= {*value} and all(fits(value[name], properties[name]) for name in value)
+        named = all(name in properties and fits(value[name], properties[name], components) for name in value)
+        return {*schema.get("required", [])} <= {*value} and named
     return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
 
 
@@ -62,7 +86,9 @@ def test_the_document_is_openapi(document: dict[str, Any]) -> None:
 
 def test_every_route_of_every_version_is_there_and_named_once(document: dict[str, Any]) -> None:
     paths = [path for path, _ in predictions(document)]
-    assert len(paths) == 4 * 3 * 3  # models, protocols; the champion, and either version by its number
+    # Models, protocols; the champion, and either version by its number. Of the language model, OpenAI's API has no
+    # champion's URL but the plain base URL.
+    assert len(paths) == 4 * 3 * 3 + 3 + 2 * 3
     assert {"/predictions/line", "/v1/models/line:predict", "/v2/models/line/versions/1.2/infer"} <= {*paths}
     names = [operation["operationId"] for _, operation in predictions(document)]
     assert len({*names}) == len(names)
@@ -71,7 +97,7 @@ def test_every_route_of_every_version_is_there_and_named_once(document: dict[str
 def test_every_example_has_its_schema(document: dict[str, Any]) -> None:
     for path, operation in predictions(document):
         content = operation["requestBody"]["content"][JSON]
-        assert fits(content["example"], content["schema"]), path
+        assert fits(content["example"], content["schema"], document["components"]["schemas"]), path
 
 
 @pytest.mark.parametrize("row", [{"distance": 16}, {"hour": 24}, {"hour": "8"}, {"carrier": "??"}])
@@ -80,3 +106,25 @@ def test_what_the_contract_refuses_the_schema_does_too(row: dict[str, Any]) -> N
     assert fits(ROWS["flights"], schema)
     assert not fits(ROWS["flights"] | row, schema)
     assert not fits({"distance": 1400}, schema)
+
+
+def test_openais_routes_have_the_schemas_by_which_requests_are_parsed(document: dict[str, Any]) -> None:
+    components, paths = document["components"]["schemas"], document["paths"]
+    for base in ("/v1", "/predictions/chat/1.0/v1"):
+        for path, parse in (("chat/completions", requests.chat), ("completions", requests.completion)):
+            content = paths[f"{base}/{path}"]["post"]["requestBody"]["content"][JSON]
+            assert parse(json.dumps(content["example"]).encode()).max_tokens == 4
+            mistakes: list[dict[str, Any]] = [{"model": "gpt"}, {"temperature": 9}, {"n": 2}, {"tools": []}]
+            for wrong in mistakes:
+                assert not fits(content["example"] | wrong, content["schema"], components), wrong
+    native = paths["/predictions/chat"]["post"]["requestBody"]["content"][JSON]
+    assert native["example"] == {"prompt": "Hello", "max_tokens": 4}
+    chat = paths["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
+    assert chat[JSON]["schema"]["properties"]["choices"]["items"]["properties"]["message"]["type"] == "object"
+    assert "text/event-stream" in chat
+
+
+def test_without_a_language_model_nothing_speaks_of_one() -> None:
+    text = json.dumps(describe({"line": {"1.2": with_example(LINE)}}, {"line": "1.2"}, {}))
+    assert "completions" not in text
+    assert "ChatRequest" not in text
