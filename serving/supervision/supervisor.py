@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from serving.processes import commands, end, environment, kill, left_of, runs, spawn, tail
 from serving.security.folders import make_private, make_run_folder
@@ -68,13 +68,15 @@ class State:
 class Program(NamedTuple):
     """A part as it is started: its name, its command, the URL by which it is known to be alive, and variables.
 
-    The variables are those of its environment beside the settings and what the starting process has.
+    The variables are those of its environment beside the settings and what the starting process has. A container does
+    not end where a part that is not vital is given up.
     """
 
     name: str
     command: Sequence[str]
     url: str
     variables: Mapping[str, str] = MappingProxyType({})
+    vital: bool = True
 
 
 class Supervisor:
@@ -90,7 +92,7 @@ class Supervisor:
         self._settings, self._foreground = settings, foreground
         self.folder = (settings.temporary if foreground else settings.run_dir.resolve()) / "supervisor"
         self.log = settings.run_dir / "supervisor.log"
-        self._config = self.folder / "supervisord.ini"
+        self.config = self.folder / "supervisord.ini"
         self._socket = settings.temporary / "ctl"  # short, as a socket's path must be
 
     def start(self, name: str, command: Sequence[str], log: Path, url: str, variables: Mapping[str, str]) -> bool:
@@ -113,12 +115,24 @@ class Supervisor:
             state = self.state(name)
             if state and state.alive:
                 return False
-            self.write_part(name, command, log, url, variables)
-            if state is None:
-                self._call("reloadConfig")
-                self._call("addProcessGroup", name)
-            self._call("startProcess", name, False)
+            self._begin(Program(name, command, url), log, environment(self._settings, variables))
             return True
+
+    def join(self, program: Program, log: Path, like: str) -> None:
+        """Start a part unless it runs, with the environment of one that runs; one of the parts calls it.
+
+        Args:
+            like: name of that other part; where it was asked to end, nothing is started any more.
+
+        Raises:
+            SupervisorError: it does not answer, or another process changes its parts now.
+        """
+        with self._alone(patience=0):
+            file = self.folder / f"{like}.json"
+            state = self.state(program.name)
+            if file.exists() and not (state and state.alive):
+                environ = json.loads(file.read_bytes())["environment"]
+                self._begin(program, None if self._foreground else log, environ)
 
     def stop(self, *names: str) -> None:
         """End parts at once and forget them, missing ones too; the supervisor ends with the last one."""
@@ -171,6 +185,13 @@ class Supervisor:
         files = sorted(self.folder.glob("*.json"))
         return {file.stem: str(json.loads(file.read_bytes())["url"]) for file in files}
 
+    def is_vital(self, name: str) -> bool:
+        """Tell whether a container ends when this part is given up; the watcher is such a part too."""
+        try:
+            return bool(json.loads((self.folder / f"{name}.json").read_bytes()).get("vital", True))
+        except FileNotFoundError:
+            return True
+
     def beat_age(self) -> float | None:
         """Return the seconds since the watcher last looked; None if it never did."""
         with contextlib.suppress(FileNotFoundError):
@@ -179,7 +200,7 @@ class Supervisor:
 
     def find(self) -> psutil.Process | None:
         """Return its process; None if there is none."""
-        mark = str(self._config)
+        mark = str(self.config)
         supervisors = (process for process, line in commands() if "supervisor.supervisord" in line and mark in line)
         return next((process for process in supervisors if runs(process)), None)
 
@@ -193,7 +214,7 @@ class Supervisor:
         """
         self._make_folders()
         for program in programs:
-            self.write_part(program.name, program.command, None, program.url, program.variables)
+            self._write_part(program, None, environment(self._settings, program.variables))
         self._write_config(farewell)
         supervisord = self._command()
         os.execve(supervisord[0], supervisord, environment(self._settings, {}))
@@ -202,13 +223,21 @@ class Supervisor:
         """Ask it to end with all its parts, without waiting; one of these may call it."""
         self._call("shutdown")
 
-    def write_part(
-        self, name: str, command: Sequence[str], log: Path | None, url: str, variables: Mapping[str, str]
-    ) -> None:
+    def _begin(self, program: Program, log: Path | None, environ: Mapping[str, str]) -> None:
+        """Start a part that does not run."""
+        name = program.name
+        self._write_part(program, log, environ)
+        if self.state(name) is None:
+            self._call("reloadConfig")
+            self._call("addProcessGroup", name)
+        if not ((state := self.state(name)) and state.alive):  # a container's part starts when it is added
+            self._call("startProcess", name, False)
+
+    def _write_part(self, program: Program, log: Path | None, environ: Mapping[str, str]) -> None:
         """Write the files of a part, for supervisord and for ``serving/supervision/part.py``."""
+        name, command, url, _, vital = program
         file = self.folder / f"{name}.json"
-        environ = environment(self._settings, variables)
-        content = {"command": list(command), "folder": str(ROOT), "environment": environ, "url": url}
+        content = {"command": [*command], "folder": str(ROOT), "environment": environ, "url": url, "vital": vital}
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             json.dump(content, stream)
@@ -269,7 +298,7 @@ class Supervisor:
             raise SupervisorError(f"the supervisor does not answer ({method}): {error}") from error
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
+        return [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.config)]
 
     def _make_folders(self) -> None:
         for folder in (self._settings.temporary, self.folder):
@@ -311,13 +340,29 @@ class Supervisor:
         # The part with the highest priority number ends first.
         last = {"autostart": "true", "priority": 1000, "stopwaitsecs": FAREWELL}
         text = _sections(sections) + _program(WATCHER, watcher, log, last)
-        self._config.write_text(text)
+        self.config.write_text(text)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, patience: float = -1) -> Iterator[None]:
+        """Let no other process change the parts meanwhile.
+
+        Args:
+            patience: s that another one may take; negative for any time.
+        """
         make_run_folder(self._settings.run_dir)
-        with FileLock(self._settings.run_dir / "supervisor.lock"):
+        try:
+            held = FileLock(self._settings.run_dir / "supervisor.lock").acquire(patience)
+        except Timeout as error:
+            raise SupervisorError("another process changes its parts") from error
+        with held:
             yield
+
+
+def supervisor_of_this(settings: Settings) -> Supervisor | None:
+    """Return the supervisor whose child this process is; None if it has none."""
+    line = psutil.Process(os.getppid()).cmdline()
+    supervisors = (Supervisor(settings), Supervisor(settings, foreground=True))
+    return next((supervisor for supervisor in supervisors if str(supervisor.config) in line), None)
 
 
 class SocketConnection(http.client.HTTPConnection):

@@ -140,7 +140,7 @@ def watch_forever(supervisor: Supervisor, end_with_parts: bool) -> None:
     """Look every second as long as the supervisor lives, whose child this process is, and touch a file at each look.
 
     Args:
-        end_with_parts: whether the supervisor ends when a part is given up, so that its caller can start it anew.
+        end_with_parts: whether the supervisor ends when a vital part is given up, so that its caller can start it anew.
     """
     parent, process = os.getppid(), supervisor.find()
     if process is None or process.pid != parent:  # it was killed while this process started, and left it to another
@@ -149,7 +149,9 @@ def watch_forever(supervisor: Supervisor, end_with_parts: bool) -> None:
     while os.getppid() == parent:
         try:
             watch.look()
-            if end_with_parts and any(state.state == "FATAL" for state in supervisor.states()):
+            if end_with_parts and any(
+                state.state == "FATAL" and supervisor.is_vital(state.name) for state in supervisor.states()
+            ):
                 logger.warning("a part was given up: the supervisor ends")
                 supervisor.shut_down()
         except SupervisorError as error:

@@ -48,6 +48,7 @@ class Application:
         serving: entered when the server starts, before its port is open, and left after the last answer.
         only: the language model that this process is for; empty for all others.
         elsewhere: returns the process of a language model.
+        language: returns the versions of each language model that its process serves.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class Application:
         serving: Callable[[], AbstractAsyncContextManager[None]],
         only: str = "",
         elsewhere: Callable[[str], Elsewhere] | None = None,
+        language: Callable[[], Mapping[str, Collection[str]]] = dict,
     ) -> None:
-        self._models, self._metadata, self._serving = models, Metadata(models, health), serving
+        self._models, self._metadata, self._serving = models, Metadata(models, health, language), serving
         self._only, self._elsewhere = only, elsewhere
         self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
 

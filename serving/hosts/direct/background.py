@@ -5,7 +5,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import psutil
@@ -25,7 +25,7 @@ from serving.security.folders import make_private, make_run_folder
 from serving.settings import Settings
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
-from serving.supervision.supervisor import Program, Supervisor
+from serving.supervision.supervisor import Program, Supervisor, supervisor_of_this
 
 TITLE = "the direct host"
 MODULE = "serving.hosts.direct.worker"
@@ -61,8 +61,24 @@ def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
     _make_ready(settings)
     variables = capturing(settings) | measuring(settings)
-    programs = [Program(name, command(settings, name), liveness(settings, name), variables) for name in parts(settings)]
-    return programs, []
+    return [program(settings, name)._replace(variables=variables) for name in parts(settings)], []
+
+
+def program(settings: Settings, name: str) -> Program:
+    """Return a worker as a part of a supervisor; a language model's end is no reason to end a container."""
+    vital = not name.startswith(language_part(""))
+    return Program(name, command(settings, name), liveness(settings, name), vital=vital)
+
+
+def start_language(settings: Settings, models: Collection[str]) -> None:
+    """Start the processes of language models that have none; a worker calls it when it learns of them.
+
+    Raises:
+        SupervisorError: it does not answer, or another worker is at it.
+    """
+    if supervisor := supervisor_of_this(settings):
+        for name in map(language_part, sorted(models)):
+            supervisor.join(program(settings, name), log(settings, name), f"{PREFIX}1")
 
 
 def unserved(registry: Registry) -> dict[str, str]:

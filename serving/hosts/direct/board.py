@@ -7,8 +7,9 @@ No stranger can reach a file as he can reach a port, and a file stays right when
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -32,6 +33,7 @@ class Beat(msgspec.Struct, frozen=True):
         looked: when its last look at the registry began, s since the machine's start.
         only: the language model that it is for; empty for all others.
         elsewhere: names of the language models, whose state other workers report.
+        loading: those of them that are new, and whose processes need not answer yet.
         machine: names the container in which ``pid`` is this process, as a container has its own numbers.
     """
 
@@ -43,6 +45,7 @@ class Beat(msgspec.Struct, frozen=True):
     looked: float = 0.0
     only: str = ""
     elsewhere: tuple[str, ...] = ()
+    loading: tuple[str, ...] = ()
     machine: str = ""
 
     def says_of(self, name: str) -> bool:
@@ -61,14 +64,15 @@ class Board:
         served: Mapping[str, list[str]],
         defaults: Mapping[str, str],
         faults: Mapping[str, str],
-        looked: float = 0.0,
-        only: str = "",
-        elsewhere: Iterable[str] = (),
+        **more: Any,
     ) -> None:
-        """Report that this process lives, and what it serves."""
+        """Report that this process lives, and what it serves.
+
+        Args:
+            more: further attributes of ``Beat``.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        process = os.getpid()
-        beat = Beat(process, time.monotonic(), served, defaults, faults, looked, only, (*elsewhere,), _machine())
+        beat = Beat(os.getpid(), time.monotonic(), served, defaults, faults, machine=_machine(), **more)
         path = self._folder / f"{beat.pid}.worker"
         draft = path.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(beat))
@@ -106,9 +110,14 @@ class Board:
         workers = [beat for beat in beats if not beat.only]
         if len(workers) < count:
             faults["workers"] = f"{len(workers)} of {count} live"
-        for name in {name for beat in workers for name in beat.elsewhere} - {beat.only for beat in beats}:
+        absent = {name for beat in workers for name in beat.elsewhere} - {beat.only for beat in beats}
+        for name in absent - {name for beat in workers for name in beat.loading}:
             faults[name] = "its process does not live"
         return faults
+
+    def language(self) -> dict[str, list[str]]:
+        """Return the versions of each language model that its process serves."""
+        return {beat.only: beat.served.get(beat.only, []) for beat in self.workers() if beat.only}
 
     def lives(self) -> bool:
         """Tell whether a worker has beaten within ``SILENT``."""

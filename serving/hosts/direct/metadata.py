@@ -20,17 +20,22 @@ class Metadata:
 
     Args:
         health: returns the faults by model or worker; empty where all is well.
+        language: returns the versions of each language model that its process serves.
         allowed: the only models to tell of; None for all.
     """
 
     def __init__(
-        self, models: Models, health: Callable[[], Mapping[str, str]], allowed: Collection[str] | None = None
+        self,
+        models: Models,
+        health: Callable[[], Mapping[str, str]],
+        language: Callable[[], Mapping[str, Collection[str]]] = dict,
+        allowed: Collection[str] | None = None,
     ) -> None:
-        self._models, self._health, self._allowed = models, health, allowed
+        self._models, self._health, self._language, self._allowed = models, health, language, allowed
 
     def limited(self, allowed: Collection[str]) -> "Metadata":
         """Return the metadata that tells of these models alone."""
-        return Metadata(self._models, self._health, allowed)
+        return Metadata(self._models, self._health, self._language, allowed)
 
     @property
     def _table(self) -> Table:
@@ -96,38 +101,37 @@ class Metadata:
                 names = sorted({*table.models, *table.elsewhere})
                 return 200, {"models": names} | ({"object": "list", "data": language} if language else {})
             case ["v1", "models", name] if name in table.elsewhere:
-                status, ready = self._ready(name, "")
+                loads = "" if self._language().get(name) else "it is not loaded"
+                status, ready = self._ready(name, loads)
                 return status, ready | _language(name)
             case ["v1", "models", name] if name in table.defaults:
-                return self._ready(name, table.defaults[name])
+                return self._ready(name)
             case ["v2", "models", name] if name in table.defaults:
                 return 200, self._metadata(name, table.defaults[name])
             case ["v2", "models", name, "ready"] if name in table.defaults:
-                return self._ready(name, table.defaults[name])
+                return self._ready(name)
             case ["v2", "models", name, "versions", number] if number in table.models.get(name, {}):
                 return 200, self._metadata(name, number)
             case ["v2", "models", name, "versions", number, "ready"] if number in table.models.get(name, {}):
-                return self._ready(name, number)
+                return self._ready(name)
         return None
 
     def _metadata(self, name: str, number: str) -> dict[str, Any]:
         versions = self._table.models[name]
         return kserve.model_metadata(versions[number].contract) | {"versions": sorted(versions)}
 
-    def _ready(self, name: str, number: str) -> tuple[int, dict[str, Any]]:
-        fault = self._health().get(name)
+    def _ready(self, name: str, otherwise: str = "") -> tuple[int, dict[str, Any]]:
+        fault = self._health().get(name) or otherwise
         return (503, {"name": name, "ready": False, "error": fault}) if fault else (200, {"name": name, "ready": True})
 
     def _index(self) -> list[dict[str, str]]:
         table, health = self._table, self._health()
         served = [(name, number) for name, versions in table.models.items() for number in versions]
         index = [_entry(name, number, True, table.faults.get(name, "")) for name, number in served]
+        language = self._language()
         for name, contracts in table.elsewhere.items():
-            fault = health.get(name, "")
-            others = tuple(f"{number}: " for number in contracts)  # a fault of one version begins with its number
-            for number in contracts:
-                ready = not fault or (fault.startswith(others) and not fault.startswith(f"{number}: "))
-                index.append(_entry(name, number, ready, fault))
+            loaded = language.get(name, ())
+            index += [_entry(name, number, number in loaded, health.get(name, "")) for number in contracts]
         return sorted(index, key=lambda entry: (entry["name"], entry["version"]))
 
 

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from serving.hosts.direct.http.timeouts import PatientProtocol
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.streaming import Elsewhere
 from serving.hosts.direct.unpacked import Unpacked
+from serving.hosts.starting import START_TIMEOUT
 from serving.hosts.worker_environment import worker_environment
 from serving.processes import limit_files
 from serving.registry import ArchiveError, Registry
@@ -38,6 +39,7 @@ from serving.security import exposure, house_key
 from serving.security.gate import Gate
 from serving.security.grants import Keys
 from serving.settings import Settings
+from serving.supervision.supervisor import SupervisorError
 
 logger = logging.getLogger(__name__)
 GRACE = 8  # s for the requests accepted before the end; less than the supervisor's grace
@@ -63,7 +65,9 @@ def create(settings: Settings, workers: int, only: str) -> Application | Gate:
         return processes[name]
 
     health = partial(board.faults, workers)
-    served: Callable[[], AbstractAsyncContextManager[None]] = partial(serving, models, registry, board, only)
+    served: Callable[[], AbstractAsyncContextManager[None]] = partial(
+        serving, models, registry, board, only, partial(background.start_language, settings)
+    )
     house_key.make(settings.board)
     keys = Keys(settings.model_store, settings.board, workers, always=exposure.needs_keys(settings))
     if settings.grpc and not only:
@@ -72,7 +76,7 @@ def create(settings: Settings, workers: int, only: str) -> Application | Gate:
 
         service, interceptor = InferenceService(models, health), KeyInterceptor(keys)
         served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port, [interceptor])
-    application = Application(models, health, served, only, elsewhere)
+    application = Application(models, health, served, only, elsewhere, board.language)
     return application if only else Gate(application, keys, model_of)  # a language model's socket is ours alone
 
 
@@ -142,12 +146,19 @@ def private_listener(path: Path) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(models: Models, registry: Registry, board: Board, only: str) -> AsyncIterator[None]:
-    """Serve within the block: every model has answered its example before, and changes of the registry are followed."""
+async def serving(
+    models: Models, registry: Registry, board: Board, only: str, start: Callable[[Collection[str]], None]
+) -> AsyncIterator[None]:
+    """Serve within the block: every model has answered its example before, and changes of the registry are followed.
+
+    Args:
+        start: starts the processes of language models that have none.
+    """
     state = (documents.stamp(registry.path), board.beside())
     await models.converge(state[1])
     report_state(board, models, only)
-    watching = asyncio.create_task(watch(models, registry, board, state, only))
+    language = Language(board, models.table.elsewhere, start)
+    watching = asyncio.create_task(watch(models, registry, board, state, only, language))
     try:
         yield
     finally:
@@ -156,7 +167,42 @@ async def serving(models: Models, registry: Registry, board: Board, only: str) -
         models.close()
 
 
-async def watch(models: Models, registry: Registry, board: Board, state: object, only: str) -> None:
+class Language:
+    """Has the processes of language models started, those that are registered later too.
+
+    Args:
+        names: models that were registered when this worker began.
+        start: starts the processes that are missing.
+    """
+
+    def __init__(self, board: Board, names: Collection[str], start: Callable[[Collection[str]], None]) -> None:
+        self._board, self._start = board, start
+        self._names, self._started = {*names}, ""
+        self._loading: dict[str, float] = {}  # until when a new model may load, s since the machine's start
+
+    def loading(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return the models that are new and not served yet, which is no fault for as long as a start may take."""
+        now = time.monotonic()
+        self._loading |= dict.fromkeys({*names} - self._names, now + START_TIMEOUT)
+        self._names = {*names}
+        if self._loading:
+            gone = self._board.language().keys() | {name for name, end in self._loading.items() if end < now}
+            self._loading = {name: end for name, end in self._loading.items() if name in names and name not in gone}
+        return (*self._loading,)
+
+    async def follow(self, versions: Mapping[str, Collection[str]]) -> None:
+        """Start what is missing whenever versions change; what cannot be started now is tried at the next call."""
+        state = repr(sorted((name, *numbers) for name, numbers in versions.items()))
+        if not versions or state == self._started:
+            return
+        try:
+            await asyncio.to_thread(self._start, [*versions])
+            self._started = state
+        except SupervisorError as error:
+            logger.info("language models are started later: %s", error)
+
+
+async def watch(models: Models, registry: Registry, board: Board, state: object, only: str, language: Language) -> None:
     """Keep the models as the registry says, and report that this worker lives.
 
     Args:
@@ -164,7 +210,8 @@ async def watch(models: Models, registry: Registry, board: Board, state: object,
     """
     while True:
         await asyncio.sleep(BEAT)
-        report_state(board, models, only)
+        report_state(board, models, only, language.loading(models.table.elsewhere))
+        await language.follow(models.table.elsewhere)
         beside = board.beside()
         now = (documents.stamp(registry.path), beside)
         late = time.monotonic() > models.table.looked + AGAIN
@@ -177,11 +224,14 @@ async def watch(models: Models, registry: Registry, board: Board, state: object,
             logger.error("what is served stays: %s", error)
 
 
-def report_state(board: Board, models: Models, only: str) -> None:
+def report_state(board: Board, models: Models, only: str, loading: tuple[str, ...] = ()) -> None:
     """Write the state of this worker."""
     table = models.table
     served = {name: sorted(versions) for name, versions in table.models.items()}
-    board.beat(served, table.defaults, table.faults, table.looked, only, table.elsewhere)
+    elsewhere = (*table.elsewhere,)
+    board.beat(
+        served, table.defaults, table.faults, looked=table.looked, only=only, elsewhere=elsewhere, loading=loading
+    )
 
 
 if __name__ == "__main__":

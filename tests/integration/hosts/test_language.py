@@ -149,6 +149,29 @@ def test_a_promotion_breaks_no_stream(host: Server) -> None:
     background.rollout(host.settings).promote("chat", "1.0")
 
 
+def test_a_model_that_is_registered_meanwhile_is_served_and_a_broken_one_harms_nobody(host: Server) -> None:
+    store = host.settings.model_store
+
+    def answers() -> bool:
+        assert host.client.get(f"{host.url}/v2/health/ready").status_code == 200
+        return host.client.post(f"{host.url}/predictions/late", json={"prompt": "Hi"}).status_code == 200
+
+    with clients(host.url, LINEAR) as outcomes:
+        register_echo(store, "late", 1, 4, 0.005)
+        wait_until(answers, timeout=60)
+        assert "late" in host.client.get(f"{host.url}/v1/models").json()["models"]
+        register_echo(store, "broken", 1, 4, 0.005)
+        (store / "broken-1.0.mar").write_bytes(b"damaged")
+        wait_until(lambda: "broken" in background.board(host.settings).faults(1), timeout=30)
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+        assert host.client.post(f"{host.url}/predictions/late", json={"prompt": "Hi"}).json()["text"] == "Hi"
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+    with Registry(store).change() as models:
+        del models["late"], models["broken"]
+    wait_until(lambda: host.client.get(f"{host.url}/v2/health/ready").status_code == 200, timeout=30)
+
+
 def test_its_crash_ends_its_own_answers_and_nothing_else_and_it_comes_back(host: Server) -> None:
     state = Supervisor(host.settings).state("direct-model-chat")
     assert state is not None

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from msgspec.structs import replace
 
 from serving.processes import runs, tail
 from serving.settings import Settings
 from serving.supervision import supervisor as supervising
-from serving.supervision.supervisor import State, Supervisor
+from serving.supervision.supervisor import Program, State, Supervisor, SupervisorError
 from tests.support.waiting import wait_until
 
 NOWHERE = "http://127.0.0.1:1/"
@@ -105,6 +106,29 @@ def test_a_part_has_the_environment_of_whoever_started_it_whatever_is_in_it(worl
 
 
 @pytest.mark.parametrize("name", ["with space", "100%", "a,b"])
+def test_a_part_starts_another_with_its_environment_unless_it_was_asked_to_end(world: World) -> None:
+    world.start("a", SLEEP, OURS="yes")
+    other = Program("b", SLEEP, NOWHERE, vital=False)
+    world.supervisor.join(other, world.log("b"), like="a")
+    first = world.process("b")
+    wait_until(lambda: first.environ().get("OURS") == "yes")  # it is the part itself after a moment
+    world.supervisor.join(other, world.log("b"), like="a")
+    assert world.process("b") == first
+    assert [world.supervisor.is_vital(name) for name in ("a", "b", "watcher")] == [True, False, True]
+    world.supervisor.stop("a", "b")
+    world.supervisor.join(other, world.log("b"), like="a")
+    assert world.supervisor.find() is None
+
+
+def test_a_part_does_not_wait_for_whoever_changes_the_parts(world: World) -> None:
+    world.start("a", SLEEP)
+    with (
+        FileLock(world.settings.run_dir / "supervisor.lock"),
+        pytest.raises(SupervisorError, match="another process"),
+    ):
+        world.supervisor.join(Program("b", SLEEP, NOWHERE), world.log("b"), like="a")
+
+
 def test_a_run_folder_may_have_any_name(settings: Settings, tmp_path: Path, name: str) -> None:
     own = replace(settings, run_dir=tmp_path / name)
     supervisor = Supervisor(own)

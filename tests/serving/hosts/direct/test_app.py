@@ -37,6 +37,7 @@ class World:
     def __init__(self) -> None:
         self.faults: dict[str, str] = {}
         self.elsewhere: Mapping[str, Mapping[str, ModelContract]] = {}
+        self.language: dict[str, list[str]] = {}
         self.process: Any = None
 
     def application(self) -> Application:
@@ -48,7 +49,8 @@ class World:
         table = Table({"line": models}, {"line": "1.2"}, targets_of({"line": models}, {"line": "1.2"}))
         table = replace(table, elsewhere=self.elsewhere)
         models = SimpleNamespace(table=table)
-        return Application(models, lambda: self.faults, nothing, elsewhere=lambda name: self.process)
+        process, language = (lambda name: self.process), (lambda: self.language)
+        return Application(models, lambda: self.faults, nothing, elsewhere=process, language=language)
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def run() -> httpx.Response:
@@ -128,21 +130,22 @@ def test_metadata_comes_from_the_contract(world: World) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("fault", "states"),
-    [
-        ("", {"1.0": "READY", "1.1": "READY"}),
-        ("1.1: its archive is altered", {"1.0": "READY", "1.1": "UNAVAILABLE"}),
-        ("its process does not live", {"1.0": "UNAVAILABLE", "1.1": "UNAVAILABLE"}),
-    ],
-)
-def test_the_index_lists_language_models_with_their_state(world: World, fault: str, states: dict[str, str]) -> None:
-    versions = {number: chat_archive.contract("chat", chat_archive.echoed("Hi"), number) for number in states}
-    world.elsewhere, world.faults = {"chat": versions}, {"chat": fault} if fault else {}
+def test_the_index_lists_language_models_with_their_state(world: World) -> None:
+    versions = {number: chat_archive.contract("chat", chat_archive.echoed("Hi"), number) for number in ("1.0", "1.1")}
+    world.elsewhere, world.language = {"chat": versions}, {"chat": ["1.0"]}
+    world.faults = {"chat": "1.1: its archive is altered"}
     entries = [entry for entry in world.ask("GET", "/v2/repository/index").json() if entry["name"] == "chat"]
-    assert {entry["version"]: entry["state"] for entry in entries} == states
-    assert {entry["reason"] for entry in entries} == {fault}
+    assert {entry["version"]: entry["state"] for entry in entries} == {"1.0": "READY", "1.1": "UNAVAILABLE"}
+    assert {entry["reason"] for entry in entries} == {"1.1: its archive is altered"}
     assert "/v1/chat/completions" in world.ask("GET", "/openapi.json").json()["paths"]
+
+
+def test_a_language_model_that_loads_is_not_ready_though_nothing_is_at_fault(world: World) -> None:
+    world.elsewhere = {"chat": {"1.0": chat_archive.contract("chat", chat_archive.echoed("Hi"))}}
+    assert world.ask("GET", "/v1/models/chat").status_code == 503
+    assert world.ask("GET", "/v2/health/ready").status_code == 200
+    world.language = {"chat": ["1.0"]}
+    assert world.ask("GET", "/v1/models/chat").json()["ready"] is True
 
 
 def test_the_routes_are_described_for_programs_and_on_a_page_that_asks_no_other_server(world: World) -> None:

@@ -1,0 +1,50 @@
+"""A worker has the processes of new language models started, and calls none of them a fault while it loads."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from serving.hosts.direct.board import Board
+from serving.hosts.direct.worker import Language
+from serving.supervision.supervisor import SupervisorError
+
+
+def test_processes_are_started_once_a_change_and_again_after_a_failure(tmp_path: Path) -> None:
+    calls: list[list[str]] = []
+
+    def start(names: Collection[str]) -> None:
+        calls.append([*names])
+        if len(calls) == 1:
+            raise SupervisorError("another process changes its parts")
+
+    language = Language(Board(tmp_path), [], start)
+    for versions in ({}, {"chat": ["1.0"]}, {"chat": ["1.0"]}, {"chat": ["1.0"]}, {"chat": ["1.1"]}):
+        asyncio.run(language.follow(versions))
+    assert calls == [["chat"]] * 3
+
+
+def test_a_model_that_came_later_may_load_for_as_long_as_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(tmp_path)
+    language = Language(board, ["first"], lambda names: None)
+    assert language.loading(["first", "later"]) == ("later",)
+    monkeypatch.setattr(time, "monotonic", lambda: 1e12)
+    assert language.loading(["first", "later"]) == ()
+
+
+def test_a_model_that_is_served_loads_no_longer(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    language = Language(board, [], lambda names: None)
+    assert language.loading(["chat"]) == ("chat",)
+    board.beat({}, {}, {}, elsewhere=("chat",), loading=("chat",))
+    assert board.faults(1) == {}
+    board.beat({}, {}, {}, elsewhere=("chat",))
+    assert board.faults(1) == {"chat": "its process does not live"}
+    board.beat({"chat": ["1.0"]}, {"chat": "1.0"}, {}, only="chat")
+    assert board.language() == {"chat": ["1.0"]}
+    assert language.loading(["chat"]) == ()
+    assert language.loading(["chat"]) == ()
