@@ -31,9 +31,17 @@ def language_contract(path: Path) -> ModelContract | None:
 
 
 def check_served(path: Path) -> None:
-    """Raise ``ArchiveError`` unless this host serves the model of an archive."""
+    """Raise unless this host serves the model of an archive: all its tensor models share processes and handlers.
+
+    Raises:
+        ArchiveError: its handler is its own; says who serves it, and what would be served here.
+    """
     if (handler := archive.entry_point(path)) not in SERVED and not is_language(path):
-        raise ArchiveError(f"the direct host does not serve archives whose handler is {handler}.py yet")
+        raise ArchiveError(
+            f"its handler {handler}.py is code of the archive, which the direct host runs for language models alone: "
+            "`make up HOST=torchserve` serves it, as does this host once `make train` has packaged it with a handler "
+            f"of Marloop ({', '.join(sorted(SERVED))})"
+        )
 
 
 class Unpacked:
