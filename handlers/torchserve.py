@@ -36,7 +36,13 @@ class Unpacked(NamedTuple):
 
 
 class Worker:
-    """Opens a model, measures its work and puts it behind TorchServe's socket."""
+    """Opens a model, measures its work and puts it behind TorchServe's socket.
+
+    Attributes:
+        instruments: of this model; None where there is no folder for their values.
+    """
+
+    instruments: Telemetry | None = None
 
     def open(self, context: Any) -> Unpacked:
         """Read the archive of TorchServe's context, and begin to log in JSON.
@@ -60,7 +66,8 @@ class Worker:
         if not folder:
             return None
         self._lock = hold_folder(Path(folder), contract)  # as long as this object lives
-        return Telemetry(contract, protocol, registry)
+        self.instruments = Telemetry(contract, protocol, registry)
+        return self.instruments
 
     def serve(
         self,

@@ -26,6 +26,8 @@ SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 STAGES = ("decode", "predict", "encode")
 MODEL = ("model", "version")
+REQUESTS = ("model_requests", "Requests answered, errors too")
+ERRORS = ("model_input_errors", "Requests refused, by the error's code")
 MEMORY_INTERVAL = 5.0  # s
 _PROTOCOL = attrgetter("protocol")
 
@@ -69,8 +71,8 @@ class Telemetry:
     ) -> None:
         self._contract, self._protocol, self._registry, self._clock = contract, protocol, registry, clock
         self._names = {"model": contract.name, "version": contract.version}
-        self._requests = self._counter("model_requests", "Requests answered, errors too", "protocol", "code")
-        self._errors = self._counter("model_input_errors", "Requests refused, by the error's code", "reason")
+        self._requests = self._counter(*REQUESTS, "protocol", "code")
+        self._errors = self._counter(*ERRORS, "reason")
         self._duration = self._histogram("model_request_duration_seconds", "From batch received to answered, a request")
         stages = self._family("model_stage_duration_seconds", "Time of a batch in each stage", SECONDS, "stage")
         self._stages = {stage: stages.labels(**self._names, stage=stage) for stage in STAGES}
@@ -99,6 +101,12 @@ class Telemetry:
         self._gauge("model_load_duration_seconds", "Time to load the model", "livemax").set(seconds)
         info = self._gauge("model_info", "What is loaded", "livemax", engine=engine, sha=sha)
         info.set(1)
+
+    def refused(self, protocol: str, status: int, reason: str) -> None:
+        """Count a request that its host answered before it came into a batch."""
+        self._requests.labels(**self._names, protocol=protocol, code=str(status)).inc()
+        if 400 <= status < 500:
+            self._errors.labels(**self._names, reason=reason).inc()
 
     def __call__(self, batch: Batch) -> None:
         """Record one batch."""

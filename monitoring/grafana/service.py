@@ -137,7 +137,7 @@ def _errors() -> list[Panel]:
         series(
             "Answered by the frontend itself",
             "Requests that no worker saw. 5xx: the queue is full, or the worker died. 4xx: an unknown model, a body "
-            "that is too large.",
+            "that is too large. Of the direct host, requests that name no served version.",
             "reqps",
             [
                 query("service:frontend_errors:rate5m", "5xx"),

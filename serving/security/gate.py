@@ -31,6 +31,7 @@ class Gate:
     Args:
         model_of: returns the model that a path names; empty if it names none.
         registry: of the metric.
+        refused: counts a request that may not pass, by its path, status and the error's code.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Gate:
         known: Keys,
         model_of: Callable[[str], str],
         registry: CollectorRegistry | None = None,
+        refused: Callable[[str, int, str], None] = lambda path, status, reason: None,
     ) -> None:
-        self._application, self._keys, self._model_of = application, known, model_of
+        self._application, self._keys, self._model_of, self._refused = application, known, model_of, refused
         text = "Requests by the name of their key and the class of their status"
         registry = registry or CollectorRegistry()
         self._requests = Counter("marloop_requests_by_key", text, ("key", "code"), registry=registry)
@@ -67,6 +69,7 @@ class Gate:
                 await self._application(scope, receive, send)
                 return
             self._count(refusal.name, 4)
+            self._refused(path, STATUS[refusal.error.code], refusal.error.code)
             await _refuse(scope, send, refusal)
             return
         scope[ALLOWED] = grant.models

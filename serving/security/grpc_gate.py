@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 
+from handlers.message import STATUS
 from serving.security.gate import KEY_HEADERS
 from serving.security.grants import Keys, Refusal
 
@@ -20,8 +21,10 @@ _CODES = {
 class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Lets calls with a key for all models pass: a call's model stands in its message, which is not read yet."""
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+    def __init__(
+        self, keys: Keys, refused: Callable[[str, int, str], None] = lambda path, status, reason: None
+    ) -> None:
+        self._keys, self._refused = keys, refused
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Return the method that answers a call, or one that refuses it."""
@@ -35,6 +38,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             if grant.models is not None:
                 raise Refusal(grant.name, "forbidden", "this API key is for some models alone, over HTTP")
         except Refusal as refusal:
+            self._refused("/v2/", STATUS[refusal.error.code], refusal.error.code)
             return _refusing(refusal, method, details.method == _CHECK)
         return method
 

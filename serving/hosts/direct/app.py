@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
@@ -26,7 +26,7 @@ from serving.hosts.direct.http.bodies import announced_size, inflated, read_requ
 from serving.hosts.direct.http.compression import SMALLEST, compressed
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.routes import Target, behind_version
+from serving.hosts.direct.routes import Refused, Target, behind_version, uncounted
 from serving.hosts.direct.streaming import Elsewhere, send_stream
 from serving.security.gate import ALLOWED
 
@@ -44,24 +44,24 @@ class Application:
     """Answers HTTP requests.
 
     Args:
-        health: returns the faults by model or worker; empty where all is well.
+        metadata: answers GET requests.
         serving: entered when the server starts, before its port is open, and left after the last answer.
         only: the language model that this process is for; empty for all others.
         elsewhere: returns the process of a language model.
-        language: returns the versions of each language model that its process serves.
+        refused: counts a request that is refused before it is in a batch.
     """
 
     def __init__(
         self,
         models: Models,
-        health: Callable[[], Mapping[str, str]],
+        metadata: Metadata,
         serving: Callable[[], AbstractAsyncContextManager[None]],
         only: str = "",
         elsewhere: Callable[[str], Elsewhere] | None = None,
-        language: Callable[[], Mapping[str, Collection[str]]] = dict,
+        refused: Refused = uncounted,
     ) -> None:
-        self._models, self._metadata, self._serving = models, Metadata(models, health, language), serving
-        self._only, self._elsewhere = only, elsewhere
+        self._models, self._metadata, self._serving = models, metadata, serving
+        self._only, self._elsewhere, self._refused = only, elsewhere, refused
         self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,8 +131,10 @@ class Application:
             response: Response = await model.batches.submit(request, patience)
             return response
         except Overloaded as overload:
+            self._refused(scope["path"], STATUS["overloaded"], "overloaded")
             return overloaded_response(Request(b"", headers, {}, ident), overload, bool(target.protocol))
         except InputError as error:
+            self._count(scope, error)
             return _unread(error, headers, ident, bool(target.protocol))
         except asyncio.CancelledError:
             return None
@@ -147,6 +149,7 @@ class Application:
         try:
             request = await read_request(headers, scope["query_string"], receive, ident)
         except InputError as error:
+            self._count(scope, error)
             await _send(scope, send, _unread(error, headers, ident), ident)
             return
         if request is not None:
@@ -161,6 +164,7 @@ class Application:
         try:
             request = await read_request(headers, b"", receive, ident)
         except InputError as error:
+            self._count(scope, error)
             await _send(scope, send, _unread(error, headers, ident), ident)
             return True
         if request is None:
@@ -170,6 +174,7 @@ class Application:
                 request = await inflated(request)
                 name = _find_model(request.body, names, scope.get(ALLOWED))
             except InputError as error:
+                self._count(scope, error)
                 refusal = Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
                 await _send(scope, send, refusal, ident)
                 return True
@@ -179,8 +184,18 @@ class Application:
         await self._elsewhere(name).forward(scope, request.body, receive, send)
         return True
 
+    def _count(self, scope: Scope, error: InputError) -> None:
+        self._refused(scope["path"], STATUS[error.code], error.code)
+
     def _other(self, scope: Scope, ident: str) -> Response:
-        """Answer a request that is no prediction: health, metadata, or an error."""
+        """Answer a request that is no prediction, and count a refusal."""
+        response = self._read(scope, ident)
+        if response.error:
+            self._refused(scope["path"], response.status, response.error.code)
+        return response
+
+    def _read(self, scope: Scope, ident: str) -> Response:
+        """Return health, metadata, or an error."""
         path, method, table = scope["path"], scope["method"], self._models.table
         request = Request(b"", _headers(scope), {}, ident)
         if path in table.targets:

@@ -86,6 +86,7 @@ class LanguageModel:
             SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
         )
         self.contract = service.handler.contract
+        self.instruments = service.instruments
         self.streams = Streams(service.handler.handle, service.handler.idle)
 
     @property

@@ -45,6 +45,7 @@ class Model:
         )
         handler = self._service.handler
         self.contract: ModelContract = handler.contract
+        self.instruments = self._service.instruments
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
         self.batches = Batches(handler.handle, loop)
 

@@ -4,19 +4,22 @@ The paths of all served versions stand in a table, so that finding one costs a l
 text says what would have been right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from handlers.contract import ModelContract
 from handlers.http.kserve import V1, V2
+from handlers.observe.telemetry import Telemetry
 
 NATIVE = ""
+Refused = Callable[[str, int, str], None]  # takes the path, the status and the error's code of a refused request
 
 
 class Served(Protocol):
     """A version that answers: its ``batches`` whole requests, or its ``streams`` part by part."""
 
     contract: ModelContract
+    instruments: Telemetry | None
 
     @property
     def idle(self) -> bool:
@@ -24,6 +27,10 @@ class Served(Protocol):
 
     def close(self) -> None:
         """Stop its threads."""
+
+
+def uncounted(path: str, status: int, reason: str) -> None:
+    """Count nothing."""
 
 
 class Target(NamedTuple):

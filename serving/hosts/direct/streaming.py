@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 
-from handlers.message import JSON, NEXT, Response
+from handlers.message import JSON, NEXT, STATUS, Response
 from serving.hosts.direct.http.compression import SMALLEST, compressed
+from serving.hosts.direct.routes import Refused, uncounted
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,9 +24,11 @@ class Elsewhere:
 
     Args:
         socket: path of the Unix socket that it listens on.
+        refused: counts a request that it cannot take.
     """
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, refused: Refused = uncounted) -> None:
+        self._refused = refused
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
         self._client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None, connect=CONNECT))
@@ -43,6 +46,7 @@ class Elsewhere:
         try:
             response = await self._client.send(request, stream=True)
         except httpx.TransportError as error:
+            self._refused(scope["path"], STATUS["overloaded"], "unavailable")
             await send_unavailable(send, f"its process does not answer: {str(error) or type(error).__name__}")
             return
         try:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 
 from handlers.observe.logs import configure
 from handlers.observe.metrics_folder import VARIABLE
@@ -27,7 +28,9 @@ from serving.hosts.direct import background
 from serving.hosts.direct.app import Application, model_of
 from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.http.cors import allow_origins
+from serving.hosts.direct.http.refusals import Refusals
 from serving.hosts.direct.http.timeouts import PatientProtocol
+from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.streaming import Elsewhere
 from serving.hosts.direct.unpacked import Unpacked
@@ -48,8 +51,8 @@ AGAIN = 5.0  # s until a model that differs from the registry is tried again
 MOST_FILES = 16384  # a connection takes one
 
 
-def create(settings: Settings, workers: int, only: str) -> Application | Gate:
-    """Make the application of a worker.
+def create(settings: Settings, workers: int, only: str) -> tuple[Application | Gate, Refusals]:
+    """Make the application of a worker, and what counts the requests that it refuses.
 
     Args:
         workers: number that there should be.
@@ -58,10 +61,12 @@ def create(settings: Settings, workers: int, only: str) -> Application | Gate:
     registry, board = Registry(settings.model_store), background.board(settings)
     models = Models(registry, Unpacked(settings.temporary / "archives"), only)
     processes: dict[str, Elsewhere] = {}
+    refusals = Refusals(models, CollectorRegistry())
 
     def elsewhere(name: str) -> Elsewhere:
         if name not in processes:
-            processes[name] = Elsewhere(str(background.socket_path(settings, background.language_part(name))))
+            socket_path = background.socket_path(settings, background.language_part(name))
+            processes[name] = Elsewhere(str(socket_path), partial(refusals.count, name=name))
         return processes[name]
 
     health = partial(board.faults, workers)
@@ -74,10 +79,14 @@ def create(settings: Settings, workers: int, only: str) -> Application | Gate:
         from serving.hosts.direct.grpc.service import InferenceService, beside_http  # grpcio is an extra
         from serving.security.grpc_gate import KeyInterceptor
 
-        service, interceptor = InferenceService(models, health), KeyInterceptor(keys)
+        service = InferenceService(models, health, refusals.count)
+        interceptor = KeyInterceptor(keys, refusals.count)
         served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port, [interceptor])
-    application = Application(models, health, served, only, elsewhere, board.language)
-    return application if only else Gate(application, keys, model_of)  # a language model's socket is ours alone
+    metadata = Metadata(models, health, board.language)
+    application = Application(models, metadata, served, only, elsewhere, refusals.count)
+    if only:
+        return application, refusals  # a language model's socket is ours alone
+    return Gate(application, keys, model_of, refused=refusals.count), refusals
 
 
 def main() -> None:
@@ -92,8 +101,10 @@ def main() -> None:
     limit_files(MOST_FILES)
     drop_secrets(os.environ)
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
+    application, refusals = create(settings, arguments.workers, arguments.only)
+    PatientProtocol.refused = staticmethod(refusals.count)
     config = uvicorn.Config(
-        allow_origins(create(settings, arguments.workers, arguments.only), settings.cors_origins),
+        allow_origins(application, settings.cors_origins),
         http=PatientProtocol,
         loop="uvloop",
         ws="none",

@@ -102,7 +102,7 @@ def test_unmodified_openai_raises_what_it_has_for_a_key_of_other_models(host: Se
     assert "this API key is not for this model" in str(refused.value.body)
 
     guarded = Guarded(tmp_path)
-    guarded.elsewhere = frozenset({"chat"})
+    guarded.elsewhere = {"chat": {}}
     key = guarded.file.add("of-line", ("line",))
 
     async def chat() -> None:

@@ -34,10 +34,11 @@ class Guarded(World):
         super().__init__()
         self.file, self.board, self.now = KeyFile(folder), folder / "board", 0.0
         self.keys = Keys(folder, self.board, clock=lambda: self.now, always=always)
+        self.refusals: list[tuple[str, int, str]] = []
 
     def application(self) -> Any:
         self.now += 1  # so that the files are looked at again
-        return Gate(super().application(), self.keys, model_of)
+        return Gate(super().application(), self.keys, model_of, refused=lambda *refusal: self.refusals.append(refusal))
 
     def status(self, path: str = LINE, **headers: str) -> int:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -60,7 +61,9 @@ def test_a_host_without_keys_asks_for_none(guarded: Guarded) -> None:
 def test_from_the_first_key_on_a_request_needs_one_in_either_header(guarded: Guarded) -> None:
     key = guarded.file.add("app")
     assert guarded.status() == 401
+    assert guarded.refusals == [(LINE, 401, "invalid_api_key")]
     assert guarded.status(authorization=f"Bearer {key}") == 200
+    assert len(guarded.refusals) == 1
     assert guarded.status(authorization=f"bearer  {key}") == 200
     assert guarded.status(x_api_key=key) == 200
 

@@ -20,6 +20,7 @@ from serving.hosts.direct.grpc.messages import CLASSES
 from serving.hosts.direct.grpc.tensors import to_message, to_request
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
+from serving.hosts.direct.routes import Refused, uncounted
 from serving.security.gate import KEY_HEADERS
 
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
@@ -48,10 +49,12 @@ class InferenceService:
 
     Args:
         health: returns the faults by model or worker; empty where all is well.
+        refused: counts a request that is refused before it is in a batch.
     """
 
-    def __init__(self, models: Models, health: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, models: Models, health: Callable[[], Mapping[str, str]], refused: Refused = uncounted) -> None:
         self._models, self._health, self._metadata = models, health, Metadata(models, health)
+        self._refused = refused
         self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
 
     def handlers(self) -> list[Any]:
@@ -74,7 +77,9 @@ class InferenceService:
         path = f"{_model_path(message.model_name, message.model_version)}/infer"
         target = self._models.table.targets.get(path)
         if target is None:
-            await _refuse(context, self._unknown(message.model_name, path), ident)
+            error = self._unknown(message.model_name, path)
+            self._refused(path, STATUS[error.code], error.code)
+            await _refuse(context, error, ident)
         model, remaining = target.model, context.time_remaining()
         patience = model.patience if remaining is None else min(model.patience, remaining)
         headers = _headers(context)
@@ -83,8 +88,10 @@ class InferenceService:
             model.batches.admit(len(request.body), patience)
             response: Response = await model.batches.submit(request, patience)
         except InputError as error:
+            self._refused(path, STATUS[error.code], error.code)
             await _refuse(context, error, ident)
         except Overloaded as overload:
+            self._refused(path, STATUS["overloaded"], "overloaded")
             response = overloaded_response(Request(b"", headers, {}, ident), overload, True)
         if response.error:
             await _abort(context, response, response.error, ident)

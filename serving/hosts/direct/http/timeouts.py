@@ -11,7 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from handlers.message import InputError, Request, error_response
+from handlers.message import STATUS, InputError, Request, error_response
+from serving.hosts.direct.routes import Refused, uncounted
 
 LARGEST_HEAD = 65536  # bytes
 _FOR_HEAD, _FOR_BODY = "head", "body"
@@ -24,11 +25,13 @@ class PatientProtocol(HttpToolsProtocol):
         head_seconds: from the connection's begin, or from the first byte of a later request, to the end of its head.
         body_seconds: from the head's end to the body's.
         read_seconds: that a client may leave an answer unread which its socket has no room for.
+        refused: counts a request that is none, or not whole in time.
     """
 
     head_seconds = 10.0
     body_seconds = 60.0
     read_seconds = 60.0
+    refused: Refused = staticmethod(uncounted)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -129,6 +132,7 @@ class PatientProtocol(HttpToolsProtocol):
         path = str(self.scope.get("path", "")) if self._part == _FOR_BODY else ""
         request = Request(b"", {}, {}, os.urandom(10).hex())
         error = InputError(code, message, "http", "a request as RFC 9112 has it, sent without a pause")
+        self.refused(path, STATUS[code], code)
         response = error_response(error, request, as_text=path.startswith(("/v1/models", "/v2")))
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\nx-request-id: %s\r\n\r\n"
         filled = head % (len(response.body), request.id.encode())

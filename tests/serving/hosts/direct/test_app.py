@@ -17,6 +17,7 @@ from handlers.handler import ModelHandler
 from handlers.message import MAX_BODY
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.batches import Batches
+from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Table, targets_of
 from tests.support import chat_archive
 from tests.support.handlers.models import LINE, MAX_ROWS, Formula
@@ -49,8 +50,8 @@ class World:
         table = Table({"line": models}, {"line": "1.2"}, targets_of({"line": models}, {"line": "1.2"}))
         table = replace(table, elsewhere=self.elsewhere)
         models = SimpleNamespace(table=table)
-        process, language = (lambda name: self.process), (lambda: self.language)
-        return Application(models, lambda: self.faults, nothing, elsewhere=process, language=language)
+        metadata = Metadata(models, lambda: self.faults, lambda: self.language)
+        return Application(models, metadata, nothing, elsewhere=lambda name: self.process)
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def run() -> httpx.Response:
@@ -250,7 +251,7 @@ def lifespan(serving: Callable[[], Any]) -> list[str]:
         async def send(message: Any) -> None:
             sent.append(message["type"])
 
-        await Application(SimpleNamespace(), dict, serving)({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
+        await Application(SimpleNamespace(), SimpleNamespace(), serving)({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
         return sent
 
     return asyncio.run(run())

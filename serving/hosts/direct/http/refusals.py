@@ -1,0 +1,61 @@
+"""Counts of the requests that this host answers before they are in a batch: in no worker of a model would they be told.
+
+A request that a model's URL names is counted by that model's own instruments, since two counters of one series in a
+process overwrite each other. The others are counted here: by the name of a model alone, or by none.
+"""
+
+from prometheus_client import CollectorRegistry, Counter
+
+from handlers.http.kserve import V1, V2
+from handlers.observe.telemetry import ERRORS, MODEL, REQUESTS
+from serving.hosts.direct.app import OPENAI, model_of
+from serving.hosts.direct.models import Models
+from serving.hosts.direct.routes import behind_version
+
+
+class Refusals:
+    """Counts in ``model_requests_total`` and ``model_input_errors_total``; every label comes from a closed set.
+
+    Args:
+        registry: owner of the counters.
+    """
+
+    def __init__(self, models: Models, registry: CollectorRegistry) -> None:
+        self._models = models
+        self._requests = Counter(*REQUESTS, (*MODEL, "protocol", "code"), registry=registry)
+        self._errors = Counter(*ERRORS, (*MODEL, "reason"), registry=registry)
+
+    def count(self, path: str, status: int, reason: str, name: str = "") -> None:
+        """Count an answer.
+
+        Args:
+            reason: code of the error.
+            name: of the language model, where a body named it.
+        """
+        table, protocol = self._models.table, protocol_of(path)
+        target = table.targets.get(path) or behind_version(table.targets, path)[0]
+        if target is not None:
+            if instruments := target.model.instruments:
+                instruments.refused(protocol, status, reason)
+            return
+        name = name or model_of(path)
+        labels = {"model": "", "version": ""}
+        if name in table.elsewhere:
+            contracts = table.elsewhere[name]
+            number = next((number for number in contracts if f"/{number}" in path), next(iter(contracts), ""))
+            labels = {"model": name, "version": number}
+        elif name in table.models:
+            labels["model"] = name  # the version is none that is served
+        self._requests.labels(**labels, protocol=protocol, code=str(status)).inc()
+        if 400 <= status < 500:
+            self._errors.labels(**labels, reason=reason).inc()
+
+
+def protocol_of(path: str) -> str:
+    """Return the wire format that a path names, as the metrics have it."""
+    if path.endswith(OPENAI):
+        return "openai"
+    for protocol in (V1, V2):
+        if f"{path}/".startswith(f"/{protocol}/") or f"/{protocol}/" in path:
+            return protocol
+    return "native" if path.startswith("/predictions/") else "unknown"
