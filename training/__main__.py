@@ -1,6 +1,7 @@
 """``python -m training``: train models and package them as archives."""
 
 import os
+import traceback
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from serving import command_line
 from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
+from serving.documents import write_atomically
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Folders
@@ -82,27 +84,27 @@ def ensure_command(
     cache: Cache = CACHE,
     runs: Runs = RUNS,
 ) -> None:
-    """Train those models that have no intact champion yet."""
+    """Train those models that have no intact champion yet; one that cannot be trained is told, and the others are.
+
+    The exit code is 1 where a model that is named here failed, or all failed and there is nothing to serve.
+    """
     from training import recipes
-    from training.packaging.registration import TrainOptions
 
     registry = Registry(store)
     try:
-        champions, damaged = registry.champions(), registry.damaged()
+        champions = registry.champions()
     except ArchiveError as error:
         fail(error)
+    failed = False
     for model in models or [name for name in recipes.names() if name in champions or not recipes.extra(name)]:
-        if model not in champions and model in damaged:  # a new version would replace what can still be recovered
-            for number, fault in damaged[model].items():
-                console.print(f"{model} {number} is left out: {fault}", markup=False)
-            continue
         try:
-            registry.verify(champions[model][1])
-            if missing := recipes.missing(model):  # its worker could not load it
-                fail(ArchiveError(missing))
-        except (KeyError, ArchiveError):
-            options = TrainOptions(promote="auto" if model not in champions else "always")
-            _train(model, options, registry, Folders(cache, runs))
+            _ensure(model, registry, Folders(cache, runs))
+        except typer.Exit as end:
+            if end.exit_code != 1:
+                raise
+            failed = True
+    if failed and (models or not registry.champions()):
+        raise typer.Exit(1)
 
 
 app.command("import")(import_command)
@@ -188,7 +190,7 @@ def fetch_command(
             return
         recipe = recipes.ready(model)
         data = recipe.load(recipe.preset(None), cache)
-    except (KeyError, DataError) as error:
+    except (KeyError, ValueError, DataError) as error:
         fail(error)
     console.print(f"{model}: {len(data.train):,} rows to learn from, {len(data.test):,} held out")
 
@@ -197,9 +199,14 @@ def fetch_command(
 def list_command() -> None:
     """Show the recipes with their presets."""
     from training import recipes
+    from training.data import DataError
 
     for name in recipes.names():
-        recipe = recipes.find_any(name)
+        try:
+            recipe = recipes.find_any(name)
+        except (recipes.RecipeError, DataError) as error:
+            typer.echo(f"{name:12} cannot be used: {error}")
+            continue
         typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
 
 
@@ -247,6 +254,26 @@ app.command("export")(export_command)
 app.command("optimize")(optimize_command)
 
 
+def _ensure(model: str, registry: Registry, folders: Folders) -> None:
+    from training import recipes
+    from training.packaging.registration import TrainOptions
+
+    champion, damaged = registry.champions().get(model), registry.damaged().get(model, {})
+    if champion is None and damaged:  # a new version would replace what can still be recovered
+        for number, fault in damaged.items():
+            console.print(f"{model} {number} is left out: {fault}", markup=False)
+        return
+    try:
+        if champion:
+            registry.verify(champion.version)
+            if missing := recipes.missing(model):  # its worker could not load it
+                fail(missing)
+            return
+    except ArchiveError:
+        pass  # it is trained anew
+    _train(model, TrainOptions(promote="always" if champion else "auto"), registry, folders)
+
+
 def _train(model: str, options: "TrainOptions", registry: Registry, folders: Folders) -> None:
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
@@ -271,11 +298,17 @@ def _train(model: str, options: "TrainOptions", registry: Registry, folders: Fol
         else:
             result = pipeline.train(recipe, registry, folders, options, telling(model))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
+        fault = recipes.told(error)
         if options.result_file:
-            pipeline.write_fault(model, error, options.result_file)
-        fail(error)
+            pipeline.write_fault(model, fault, options.result_file)
+        fail(fault)
     except OSError as error:  # such as a full disk, of which another attempt may know nothing
         fail(OSError(f"{model} could not be trained or registered: {error}"))
+    except Exception as error:  # such as of a recipe that returns what it should not
+        folders.runs.mkdir(parents=True, exist_ok=True)
+        path = folders.runs / f"{model}-traceback.txt"
+        write_atomically(path, "".join(traceback.format_exception(error)).encode())
+        fail(f"{model} could not be trained: {recipes.explain(error)} (more in {os.path.relpath(path)})")
     except KeyboardInterrupt:
         where = os.path.relpath(folders.runs)
         console.print(f"interrupted; the same command goes on from the last checkpoint in {where}", markup=False)

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from serving.registry import Registry
 from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings
 from training import pipeline, recipes
+from training.__main__ import app
 from training.packaging.registration import Result, TrainOptions
 from training.recipe import Recipe
 from training.recipes import fashion
@@ -70,3 +72,24 @@ def train(tmp_path: Path) -> Train:
         return pipeline.train(recipe, registry, folders, TrainOptions(preset=preset, **options), step)
 
     return run
+
+
+class Commands:
+    """Runs commands on a store, a cache and checkpoints of the test's own; an error that is not reported fails it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Registry(folder / "store")
+        places = {"MODEL_STORE": folder / "store", "CACHE": folder / "cache", "RUNS": folder / "runs"}
+        self._environ = {f"MARLOOP_{name}": str(place) for name, place in places.items()}
+
+    def __call__(self, *arguments: str, **environ: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, arguments, env=self._environ | environ, catch_exceptions=False)
+        return result.exit_code, result.output
+
+    def champions(self) -> dict[str, str]:
+        return {name: number for name, (number, _) in self.registry.champions().items()}
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Commands:
+    return Commands(tmp_path)

@@ -8,15 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from serving.registry import Registry
 from serving.settings import ROOT
 from tests.support.serving.stores import add
 from tests.support.training.trainings import Trainings
-from tests.training.conftest import NOWHERE
+from tests.training.conftest import NOWHERE, Commands
 from training import recipes
-from training.__main__ import app
 from training.packaging.registration import Result
 from training.recipes import linear as linear_source
 
@@ -25,27 +23,6 @@ MODULES_OF_EXTRAS = (
     *("gguf", "tokenizers", "openvino", "openvino_genai", "llama_cpp", "safetensors", "vaderSentiment"),
     *("ai_edge_litert", "psycopg", "optuna", "locust", "openai"),
 )
-
-
-class Commands:
-    """Runs commands on a store, a cache and checkpoints of the test's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.registry = Registry(folder / "store")
-        places = {"MODEL_STORE": folder / "store", "CACHE": folder / "cache", "RUNS": folder / "runs"}
-        self._environ = {f"MARLOOP_{name}": str(place) for name, place in places.items()}
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, arguments, env=self._environ, catch_exceptions=False)
-        return result.exit_code, result.output
-
-    def champions(self) -> dict[str, str]:
-        return {name: number for name, (number, _) in self.registry.champions().items()}
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> Commands:
-    return Commands(tmp_path)
 
 
 @pytest.fixture
@@ -182,11 +159,11 @@ def test_a_model_whose_packages_are_missing_is_an_error_that_says_how_to_install
 
 
 @pytest.mark.usefixtures("only_linear", "again_has_an_extra")
-def test_ensure_fails_early_where_a_champion_could_not_be_served(training: Commands) -> None:
+def test_ensure_tells_where_a_champion_could_not_be_served_and_goes_on(training: Commands) -> None:
     with training.registry.change() as models:
         models["again"] = models["linear"]
     code, output = training("ensure")
-    assert code == 1
+    assert code == 0
     assert output.startswith(NEEDS)
 
 

@@ -6,12 +6,15 @@ import pkgutil
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from training.data import DataError, install
 from training.language.recipe import LanguageRecipe
 from training.recipe import Recipe
+from training.recipes._faults import RecipeError, passes, sentence, shown, unfinished
 
+__all__ = ["RecipeError", "check_packages", "explain", "extra", "find", "find_any", "missing", "names", "ready", "told"]
 PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
 
 
@@ -25,6 +28,7 @@ def find(name: str) -> Recipe[Any]:
 
     Raises:
         KeyError: there is no such recipe; the message lists the names.
+        RecipeError: its file cannot be imported, or is no whole recipe.
     """
     recipe = find_any(name)
     if isinstance(recipe, LanguageRecipe):
@@ -39,11 +43,51 @@ def find_any(name: str) -> Recipe[Any] | LanguageRecipe:
 
     Raises:
         KeyError: there is no such recipe; the message lists the names.
+        RecipeError: its file cannot be imported, or is no whole recipe.
+        DataError: its file imports a package of the recipe's extra that is not installed.
     """
     if name not in names():
         raise KeyError(f"there is no recipe {name!r}; there are {', '.join(names())}")
-    recipe: Recipe[Any] | LanguageRecipe = importlib.import_module(f"{__name__}.{name}").recipe
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        if missing(name):
+            raise DataError(missing(name)) from error
+        raise RecipeError(explain(error)) from error
+    except (Exception, SystemExit) as error:  # a recipe is a program, which may end in any way
+        raise RecipeError(explain(error)) from error
+    return _recipe_of(module, name)
+
+
+def _recipe_of(module: ModuleType, name: str) -> Recipe[Any] | LanguageRecipe:
+    """Return the recipe of a file.
+
+    Raises:
+        RecipeError: it has none, or one that lacks something.
+    """
+    recipe: object = getattr(module, "recipe", None)
+    file = shown(module.__file__ or name)
+    if recipe is None:
+        raise RecipeError(f"{file} has no `recipe = …`; the name of a file without, which recipes share, begins with _")
+    if not isinstance(recipe, Recipe | LanguageRecipe):
+        what = f"the class {recipe.__name__}" if isinstance(recipe, type) else f"a {type(recipe).__name__}"
+        raise RecipeError(f"{file}: its `recipe` is {what}; it must be an object of a recipe's class: `recipe = Mine()`")
+    if isinstance(recipe, Recipe) and (fault := unfinished(recipe)):
+        raise RecipeError(f"{file}: {fault}")
+    if recipe.name != name:
+        raise RecipeError(f"{file}: the recipe's name is {recipe.name!r}; it must be the file's, {name!r}")
     return recipe
+
+
+def explain(error: BaseException) -> str:
+    """Return a sentence about an error: the last line of a recipe that led to it, else the last one of all; the cause."""
+    return sentence(error, __path__)
+
+
+def told(error: Exception) -> Exception:
+    """Return an error as it is, or as a ``RecipeError`` with file and line where Python raised it in a recipe."""
+    raised_by_python = isinstance(error, KeyError | ValueError) and not isinstance(error, RecipeError)
+    return RecipeError(explain(error)) if raised_by_python and passes(error, __path__) else error
 
 
 def ready(name: str) -> Recipe[Any]:
@@ -51,6 +95,7 @@ def ready(name: str) -> Recipe[Any]:
 
     Raises:
         KeyError: there is no such recipe.
+        RecipeError: its file cannot be imported, or is no whole recipe.
         DataError: packages of its extra are not installed; says how to install them.
     """
     recipe = find(name)
