@@ -26,7 +26,7 @@ from monitoring.store.database import DatabaseSettings
 from monitoring.store.retention import Retention
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables
-from serving.settings import ROOT, Folders, Port, Settings
+from serving.settings import ROOT, Folders, Port, RecipeSettings, Settings
 from training.improve.commands_export import ExportSettings
 
 EXAMPLE, PAGE = ROOT / ".env.example", ROOT / "docs" / "settings.md"
@@ -43,7 +43,7 @@ class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
     secrets_dir: Annotated[str, says("Folder of the files that hold secrets; `make secrets` makes them.")] = "./secrets"
     bind_address: Annotated[str, says("Address that inference, monitor and Grafana are published on.")] = "127.0.0.1"
     grafana_port: Annotated[Port, says("Grafana's port.")] = 3000
-    models: Annotated[str, says("Models that the first start trains.")] = "linear flights"
+    models: Annotated[str, says("Models that the first start trains; empty: none.")] = "linear flights"
     model_store: Annotated[str, says("A volume or a folder of models.")] = "models"
     prometheus_retention: Annotated[str, says("How long Prometheus keeps what it knows.")] = "15d"
     torchserve_memory: Annotated[str, says("Memory of TorchServe with its workers.")] = "4g"
@@ -55,6 +55,7 @@ class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
 
 PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Ports and folders": (Settings, Folders),
+    "Recipes": (RecipeSettings,),
     "Secrets": (Credentials, ClientSettings),
     "Workers": (WorkerSettings, CaptureSettings, WorkerVariables),
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),

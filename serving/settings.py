@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from handlers.observe.settings import EnvironmentSettings, says
+from handlers.observe.settings import MAY_BE_EMPTY, EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
@@ -191,6 +192,38 @@ class Folders(EnvironmentSettings, frozen=True):
     root: ClassVar[Path] = ROOT
     cache: Annotated[Path, says("Folder for data that is fetched.")] = ROOT / ".cache"
     runs: Annotated[Path, says("Folder of what is under way, to go on from.")] = ROOT / "runs"
+
+
+class RecipeSettings(EnvironmentSettings, frozen=True):
+    """Which recipes there are beside those of the checkout, and which models are trained at the start."""
+
+    root: ClassVar[Path] = ROOT
+    recipes: Annotated[
+        str,
+        says(
+            "Folders of recipes outside the checkout, with a colon between two; a recipe there imports its own helpers "
+            "by `from ._helper import …`."
+        ),
+    ] = ""
+    models: Annotated[
+        str | None,
+        says(
+            "Models that `make up` trains where they have no champion, with a blank or a comma between two; empty: "
+            "none. Unset: every model whose recipe needs no packages of its own, and those that have a champion.",
+            examples=["flights chat"],
+            extra_json_schema=MAY_BE_EMPTY,
+        ),
+    ] = None
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of recipes outside the checkout; a relative path starts there."""
+        return [self.root / folder for folder in self.recipes.split(os.pathsep) if folder]
+
+    @property
+    def names(self) -> list[str] | None:
+        """Names of the models to train; None where the recipes decide."""
+        return None if self.models is None else self.models.replace(",", " ").split()
 
 
 def _reachable(address: str) -> str:

@@ -14,7 +14,7 @@ from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console
 from serving.documents import write_atomically
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
-from serving.settings import ROOT, Folders
+from serving.settings import ROOT, Folders, RecipeSettings
 from training.bring.command import contract_command, import_command
 from training.improve.commands_export import export_command
 from training.improve.commands_optimize import optimize_command
@@ -78,7 +78,8 @@ def train_command(
 @app.command("ensure")
 def ensure_command(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Names of recipes; default: those that need no packages of their own.")
+        list[str] | None,
+        typer.Argument(help="Names of recipes; default: MARLOOP_MODELS, else those that need no own packages."),
     ] = None,
     store: Store = STORE,
     cache: Cache = CACHE,
@@ -93,10 +94,13 @@ def ensure_command(
     registry = Registry(store)
     try:
         champions = registry.champions()
-    except ArchiveError as error:
+        chosen = models or RecipeSettings.from_environment(os.environ).names
+        if chosen is None:
+            chosen = [name for name in recipes.names() if name in champions or not recipes.extra(name)]
+    except (ArchiveError, ValueError) as error:
         fail(error)
     failed = False
-    for model in models or [name for name in recipes.names() if name in champions or not recipes.extra(name)]:
+    for model in chosen:
         try:
             _ensure(model, registry, Folders(cache, runs))
         except typer.Exit as end:
@@ -201,7 +205,11 @@ def list_command() -> None:
     from training import recipes
     from training.data import DataError
 
-    for name in recipes.names():
+    try:
+        names = recipes.names()
+    except recipes.RecipeError as error:
+        fail(error)
+    for name in names:
         try:
             recipe = recipes.find_any(name)
         except (recipes.RecipeError, DataError) as error:

@@ -274,10 +274,23 @@ class Imported(msgspec.Struct, frozen=True):
     opset: int
 
 
+class RecipeSource(msgspec.Struct, frozen=True):
+    """Source of a recipe that lies outside the project: its file's name, the commit of its repository, and a digest.
+
+    Attributes:
+        sha256: of the file and of those that recipes share in its folder, sorted by name.
+    """
+
+    file: str
+    git_commit: str
+    sha256: str
+
+
 class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Origin of a version.
 
     Attributes:
+        recipe: None for one of the project, which ``git_commit`` covers.
         temperature: divisor of the logits in the graph.
         until: time of the newest row that the version knows, learned or held out.
         weights: source of a language model's weights, a package and a file.
@@ -296,6 +309,7 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
     feedback: FeedbackRows | None = None
     until: str | None = None
     git_commit: str = ""
+    recipe: RecipeSource | None = None
     data_sha256: str = ""
     weights: str = ""
     license: str | None = None

@@ -12,6 +12,7 @@ CAPTURE_URL = "CAPTURE_URL"  # no prefix, since any sink may have it
 MOST = 999_999_999  # rows or days that databases and clocks take
 Share = Annotated[float, Meta(ge=0, le=1, title="a share")]
 SECRET = {"writeOnly": True}  # JSON Schema's word for a field that can be read from a file, too
+MAY_BE_EMPTY = {"minLength": 0}  # likewise for a text whose empty value differs from none
 _FILE = "_FILE"  # behind a variable's name
 _SWITCH = {"on": True, "off": False}
 
@@ -51,7 +52,7 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Read the variables of the fields; an empty one is unset. A secret may be the content of a file.
+        """Read the variables of the fields; an empty one is unset, unless it may be empty. A secret may be in a file.
 
         Raises:
             ValueError: a value is invalid; names the variable, the value and what it must be.
@@ -59,7 +60,8 @@ class EnvironmentSettings(msgspec.Struct, frozen=True, rename=variables()):
         values = {}
         for field in msgspec.structs.fields(cls):
             kind, extra = _type_of(field)
-            if text := _secret(environ, field.encode_name) if _is_secret(extra) else environ.get(field.encode_name):
+            text = _secret(environ, field.encode_name) if _is_secret(extra) else environ.get(field.encode_name)
+            if text or (text is not None and MAY_BE_EMPTY.items() <= extra.items()):
                 try:
                     value = _parse(kind, text)
                     values[field.name] = msgspec.convert(value, field.type, dec_hook=lambda _, path: cls.root / path)

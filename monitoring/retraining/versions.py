@@ -121,8 +121,14 @@ def unfit(contract: ModelContract) -> str | None:
             f"{contract.name} is a language model: its answers have no labels, so that there is nothing to learn from"
         )
     from training import recipes
+    from training.data import DataError
     from training.feedback import learnable
 
-    if contract.name not in recipes.names():
-        return f"{contract.name} has no recipe under training/recipes, so that it cannot be trained again"
+    try:
+        if contract.name not in recipes.names():
+            where = "under training/recipes or in MARLOOP_RECIPES"
+            return f"{contract.name} has no recipe {where}, so that it cannot be trained again"
+        recipes.find_any(contract.name)
+    except (recipes.RecipeError, DataError) as error:
+        return f"{contract.name} cannot be trained again: {error}"
     return recipes.missing(contract.name) or learnable(contract)

@@ -1,6 +1,7 @@
 """The origin of a model, for the contract: commit, data, hyperparameters, versions, time."""
 
 import importlib.metadata
+import inspect
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,8 +11,9 @@ from typing import Any
 import msgspec
 
 from handlers.contract import ModelContract
-from handlers.contract.model_card import Lineage, RowCounts
-from training.recipe import Data, Trained
+from handlers.contract.model_card import Lineage, RecipeSource, RowCounts
+from training.data import sha256
+from training.recipe import Data, Recipe, Trained
 
 PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -29,6 +31,7 @@ def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
         feedback=data.feedback,
         until=_until(data),
         git_commit=commit(root),
+        recipe=source(trained.recipe, root),
         data_sha256=data.sha256,
         preset=trained.preset,
         hyperparameters=asdict(trained.hp),
@@ -38,6 +41,15 @@ def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
         packages={name: importlib.metadata.version(name) for name in PACKAGES},
         created=now.isoformat(timespec="seconds"),
     )
+
+
+def source(recipe: Recipe[Any], root: Path) -> RecipeSource | None:
+    """Return the source of a recipe outside the repository of ``root``; None for one in it."""
+    file = Path(inspect.getfile(type(recipe))).resolve()
+    if file.is_relative_to(root.resolve()):
+        return None
+    files = [file, *(path for path in sorted(file.parent.glob("_*.py")) if path != file)]
+    return RecipeSource(file.name, commit(file.parent), sha256(*(path.read_bytes() for path in files)))
 
 
 def with_lineage(contract: ModelContract, **attributes: Any) -> ModelContract:

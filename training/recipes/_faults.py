@@ -39,8 +39,8 @@ def sentence(error: BaseException, folders: Iterable[str | Path]) -> str:
         folders: of the recipes and of the files that they share.
     """
     cause = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-    if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{shown(error.filename)}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shown(error.filename)}, line {error.lineno or 1}: {type(error).__name__}: {error.msg}"
     frames = _frames(error)
     file, line = (_within(frames, folders) or frames or [("", 0)])[-1]
     return f"{shown(file)}, line {line}: {cause[:LONGEST]}"
