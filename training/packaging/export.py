@@ -1,6 +1,7 @@
 """Export of a fitted module to the two graphs of an archive, ONNX and torch.export, and the check that they agree."""
 
 import contextlib
+import inspect
 import io
 import logging
 import math
@@ -17,16 +18,21 @@ from torch.export import ExportedProgram
 
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine
+from handlers.formats.tokens import FILE as TOKENIZER
+from handlers.formats.tokens import TextTokenizer
 from serving.archive import ONNX, PROGRAM
 from training.recipe import Data, Recipe, Split, Trained, to_tensors
 
 PARITY_ROWS = 1000  # least rows that the graphs are compared on
 PARITY_TOLERANCE = 1e-4  # largest difference, relative for values over 1
-LONGEST = 512  # most tokens of a text
 
 
 class ParityError(Exception):
     """The exported graphs do not compute what the module computes; the archive is refused."""
+
+
+class ExportError(ValueError):
+    """The module cannot be exported; the message says why."""
 
 
 class _Probabilities(nn.Module):
@@ -61,19 +67,27 @@ def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
     """Write ``model.onnx`` and ``model.pt2``, both with a free batch size and, where texts are tokens, a free length.
 
     The same weights give the same bytes: names of files and lines, which the exporter records, are left out.
+
+    Raises:
+        ExportError: ``torch.export`` or the converter to ONNX refuses the module.
     """
     example = tuple(t.contiguous() for t in to_tensors(trained.data.test.head(2)))
-    batch = torch.export.Dim("batch")
+    batch, most = torch.export.Dim("batch"), _most_tokens(trained.data)
     module = serving_module(trained)
-    with _quiet():
-        # torch.export takes *inputs as one argument, a tuple.
-        shapes = tuple(
-            {0: batch} | _lengths(spec, tensor) for spec, tensor in zip(contract.inputs, example, strict=True)
-        )
-        dynamic = (shapes,) if isinstance(module, _Probabilities) else shapes
-        program = torch.export.export(module, example, dynamic_shapes=dynamic)
-        torch.export.save(program, directory / PROGRAM)
-    (directory / ONNX).write_bytes(to_onnx(program, contract).SerializeToString(deterministic=True))
+    shapes = tuple(
+        {0: batch} | _lengths(spec, tensor, most) for spec, tensor in zip(contract.inputs, example, strict=True)
+    )
+    try:
+        # Grouped as forward's parameters are: torch.export takes *inputs as one argument, a tuple.
+        dynamic = tuple(inspect.signature(module.forward).bind(*shapes).arguments.values())
+        with _quiet():
+            program = torch.export.export(module, example, dynamic_shapes=dynamic)
+            torch.export.save(program, directory / PROGRAM)
+        graph = to_onnx(program, contract)
+    except Exception as error:  # of either exporter, or of the module itself
+        most_said = f"; its texts have up to {most} tokens, which the network must take" if most else ""
+        raise ExportError(f"{contract.name} cannot be exported: {_first_lines(error)}{most_said}") from error
+    (directory / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
 
 
 def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProto:
@@ -132,10 +146,21 @@ def parity_tolerance(converted: str) -> float:
     return math.inf if converted else PARITY_TOLERANCE
 
 
-def _lengths(spec: TensorSpec, tensor: Tensor) -> dict[int, Any]:
+def _lengths(spec: TensorSpec, tensor: Tensor, most: int | None) -> dict[int, Any]:
     """Return the free lengths of a text's tokens: one value to the client, a row of any length to the graph."""
     sizes = range(len(spec.shape), tensor.ndim)
-    return {i: torch.export.Dim(f"{spec.name}_length", min=2, max=LONGEST) for i in sizes}
+    return {i: torch.export.Dim(f"{spec.name}_length", min=2, max=most or tensor.shape[i]) for i in sizes}
+
+
+def _most_tokens(data: Data) -> int | None:
+    """Return the tokens at which the handler cuts a text; None for a model without a tokenizer."""
+    return TextTokenizer(data.assets[TOKENIZER]).longest if TOKENIZER in data.assets else None
+
+
+def _first_lines(error: Exception) -> str:
+    """Return the type of an error and the beginning of its text, which may have pages."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
 
 
 def parity_rows(recipe: Recipe[Any], data: Data) -> Split:

@@ -10,17 +10,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from handlers.contract import ModelContract
+from handlers.contract import ModelContract, TensorSpec
 from handlers.engine import ENGINES
+from handlers.formats.tokens import FILE as TOKENIZER
 from serving.archive import GRAPHS
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
 from tests.training.conftest import Train
 from training import fit
 from training.data import sha256
-from training.packaging.export import PARITY_ROWS, ParityError, check_parity, export, predict, serving_module
+from training.packaging.export import (
+    PARITY_ROWS,
+    ExportError,
+    ParityError,
+    check_parity,
+    export,
+    predict,
+    serving_module,
+)
+from training.packaging.interface import contract_without_version
 from training.packaging.registration import Result
-from training.recipe import Data, Trained
+from training.recipe import Data, Split, Trained
 from training.recipes.linear import Linear, LinearHyperparameters
 
 
@@ -187,3 +197,43 @@ def test_a_module_whose_graphs_disagree_is_not_registered_and_leaves_no_archive(
     with pytest.raises(ParityError, match="linear: onnxruntime differs from the module by 1 on 1001 rows.*is refused"):
         train(TwoFaced(), None)
     assert not (tmp_path / "store").exists()
+
+
+class Encoder(nn.Module):
+    """An encoder of texts with so many positions."""
+
+    def __init__(self, positions: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(100, 4)
+        self.positions = nn.Parameter(torch.zeros(positions, 4))
+
+    def forward(self, text: Tensor) -> Tensor:
+        """INT64 (n, length) -> FP32 (n, 4) logits."""
+        vectors = self.words(text) + self.positions[: text.shape[1]]
+        return vectors.mean(1)  # type: ignore[no-any-return]
+
+
+def encoder(positions: int) -> tuple[Trained, ModelContract]:
+    """An encoder whose tokenizer cuts texts at eight tokens."""
+    pytest.importorskip("tokenizers")
+    from tests.support.handlers.texts import settings
+
+    rows = Split({"text": np.ones((4, 8), np.int64)}, np.zeros(4, np.int64), texts={"text": np.array(["good"] * 4)})
+    data = Data(rows, rows, (TensorSpec("text", "BYTES"),), "", assets={TOKENIZER: settings()})
+    recipe = Quadrants()
+    trained = Trained(recipe, recipe.preset(None), data, Encoder(positions))
+    return trained, contract_without_version(recipe, data)
+
+
+def test_a_text_has_as_many_tokens_as_its_tokenizer_says(tmp_path: Path) -> None:
+    trained, contract = encoder(positions=8)
+    export(trained, contract, tmp_path)
+    for engine in ENGINES.values():
+        assert engine(tmp_path, contract, 1).run({"text": np.ones((3, 8), np.int64)})["probabilities"].shape == (3, 4)
+
+
+def test_a_network_that_takes_shorter_texts_than_the_tokenizer_gives_is_refused(tmp_path: Path) -> None:
+    trained, contract = encoder(positions=5)
+    said = "quadrants cannot be exported: .*; its texts have up to 8 tokens, which the network must take"
+    with pytest.raises(ExportError, match=said):
+        export(trained, contract, tmp_path)
