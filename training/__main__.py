@@ -199,6 +199,25 @@ def fetch_command(
     console.print(f"{model}: {len(data.train):,} rows to learn from, {len(data.test):,} held out")
 
 
+@app.command("check")
+def check_command(
+    model: Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")],
+    cache: Cache = CACHE,
+) -> None:
+    """Look for faults of a recipe before any fit: data, contract, network, loss, baselines, export, archive."""
+    from training import recipes
+    from training.data import DataError
+    from training.packaging.dry_run import Fault, dry_run
+
+    try:
+        recipe = recipes.ready(model)
+        dry_run(recipe, cache, telling(model))
+    except (KeyError, ValueError, DataError) as error:
+        where = "fault in " if isinstance(error, Fault) else ""
+        fail(f"{where}{error.args[0]}")
+    console.print(f"{model}: no fault found; `make train MODEL={model}` fits it", markup=False)
+
+
 @app.command("list")
 def list_command() -> None:
     """Show the recipes with their presets."""

@@ -63,6 +63,26 @@ def train(
     trained = replace(fit.fit(recipe, hp, data, folders.runs), preset=name)
     if hp.calibrate:
         trained = calibrated(trained)
+    result, output = package_fitted(trained, registry, options, step)
+    if options.result_file:
+        write_result(result, options.result_file)
+    step("writing the report")
+    return report(result, trained, output, step)
+
+
+def package_fitted(
+    trained: Trained, registry: Registry, options: TrainOptions, step: Callable[[str], None]
+) -> tuple[Result, Array]:
+    """Evaluate, export and register a fitted module.
+
+    Returns:
+        The new version, and the module's output for the held-out rows.
+
+    Raises:
+        ExportError, ParityError: the module cannot be exported, or the graphs do not agree with it.
+        ArchiveError: the version would be champion, and cannot be loaded.
+    """
+    recipe, data = trained.recipe, trained.data
     step(f"evaluating on {len(data.test):,} held-out rows")
     module = export.serving_module(trained)
     output = export.predict(module, data.test)
@@ -78,11 +98,7 @@ def train(
         step("checking that the graphs agree with the module")
         parity = export.check_parity(trained, contract, graphs)
         contract = with_lineage(contract, parity=parity)
-        result = publish(trained, contract, graphs, registry, options.promote)
-    if options.result_file:
-        write_result(result, options.result_file)
-    step("writing the report")
-    return report(result, trained, output, step)
+        return publish(trained, contract, graphs, registry, options.promote), output
 
 
 def write_result(result: Result, path: Path) -> None:

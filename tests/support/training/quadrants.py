@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from handlers.contract import Array, TensorSpec
+from handlers.contract import Array, Task, TensorSpec
 from training.data import sha256
 from training.recipe import Data, Hyperparameters, Recipe, Split
 
@@ -29,7 +29,7 @@ class Quadrants(Recipe[Hyperparameters]):
     """Also has what linear and flights have not: a validation split and class labels."""
 
     name = "quadrants"
-    task = "classification"
+    task: ClassVar[Task] = "classification"
     description = "quadrants of the plane"
     labels: ClassVar[tuple[str, ...]] = ("NE", "NW", "SW", "SE")
     presets: ClassVar[Mapping[str, Hyperparameters]] = {
