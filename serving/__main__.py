@@ -14,10 +14,12 @@ from serving import command_line
 from serving.command_line import console, fail
 from serving.hosts import chosen
 from serving.hosts.host import TIMEOUT, LaunchError
+from serving.hosts.removal import remove
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.drain import drain
 from serving.hosts.torchserve.launch import launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
+from serving.hosts.trial import check_loads
 from serving.metrics import exporter as exporting
 from serving.readiness import Readiness, ask_all
 from serving.registry import ArchiveError, Registry
@@ -207,14 +209,38 @@ def promote(
     model: Annotated[str, typer.Argument(help="Name of a model.")],
     version: Annotated[str, typer.Argument(help="Version to serve, such as 1.0.")],
 ) -> None:
-    """Make a version champion; `up` then serves it in place of the former one."""
+    """Make a version champion, once it is loaded; `up` then serves it in place of the former one."""
+    registry = Registry(command_line.settings().model_store)
     try:
-        Registry(command_line.settings().model_store).promote(model, version, "serving promote", "asked for by hand")
+        if known := registry.models().get(model, {}).get(version):
+            check_loads(registry.verify(known))
+        registry.promote(model, version, "serving promote", "asked for by hand")
     except (KeyError, ArchiveError) as error:
         fail(error)
     except OSError as error:
         fail(ArchiveError(f"the registry cannot be written: {error}"))
     console.print(f"{model} {version} is champion; `make up` serves it")
+
+
+@app.command("remove")
+def remove_command(
+    model: Annotated[str, typer.Argument(help="Name of a model.")],
+    version: Annotated[
+        str | None, typer.Argument(help="Version that is not champion; default: the whole model, all its versions.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove a whole model without asking.")] = False,
+) -> None:
+    """Remove a version, or a whole model, for good: archive and report too. What the monitor stored of it stays."""
+    settings = command_line.settings()
+    if version is None and not yes:
+        typer.confirm(f"Remove {model} with all its versions?", abort=True)
+    try:
+        remove(settings, chosen.running(settings), model, version, say=console.print)
+    except (KeyError, ValueError, ArchiveError, LaunchError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"not all of it could be removed: {error}; the same command goes on")
+    console.print(f"removed {' '.join(filter(None, (model, version)))}")
 
 
 @app.command("restore-registry")

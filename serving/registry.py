@@ -34,6 +34,7 @@ from serving.registry_file import (
     next_number,
     promoted,
     read_content,
+    take_out,
     version_of,
 )
 
@@ -118,6 +119,10 @@ class Registry:
         """Return the last promotions that were noted, oldest first."""
         return self._content().document.promotions
 
+    def removed(self, model: str) -> list[str]:
+        """Return the numbers of a model's removed versions, which are not given again."""
+        return self._content().document.removed.get(model, [])
+
     def verify(self, version: Version) -> Path:
         """Return the path of a version's archive, once its SHA-256 is as registered.
 
@@ -173,7 +178,25 @@ class Registry:
             if note is not None and note.by:
                 document.promotions += promoted(before, champion_numbers(document.models), note)
                 del document.promotions[:-MOST_PROMOTIONS]
-            self.write_models(document.models, document.promotions, content.damaged)
+            self.write_models(document.models, document.promotions, content.damaged, document.removed)
+
+    def remove(self, name: str, number: str | None = None) -> dict[str, str]:
+        """Take out a version, or all of a model; their files stay. Removing again what is removed changes nothing.
+
+        Returns:
+            The archives' names by number, a champion's last.
+
+        Raises:
+            KeyError: no such model or version, now or before.
+            ValueError: the version is champion: only the whole model can go.
+            ArchiveError: the file is damaged.
+        """
+        with self.locked():
+            content = self._content()
+            archives = take_out(content, name, number)
+            document = content.document
+            self.write_models(document.models, document.promotions, content.damaged, document.removed)
+            return archives
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -187,6 +210,7 @@ class Registry:
         models: Mapping[str, Mapping[str, Version]],
         promotions: list[Promotion],
         damaged: Mapping[str, Mapping[str, Any]],
+        removed: Mapping[str, list[str]],
     ) -> None:
         """Replace the file, then its copy; only within ``locked``.
 
@@ -199,13 +223,14 @@ class Registry:
         try:
             entries = documents.finite(models)
             history = documents.finite(promotions)
-            documents.to_json({"models": entries, "promotions": history}, Document)
+            whole = {"models": entries, "promotions": history, "removed": dict(removed)}
+            documents.to_json(whole, Document)
             for name, versions in damaged.items():
                 if "" in versions:
                     entries.setdefault(name, versions[""])
                 else:
                     entries[name] = {**versions, **entries.get(name, {})}
-            content = documents.to_json({"models": entries, "promotions": history})
+            content = documents.to_json(whole if removed else {"models": entries, "promotions": history})
         except documents.DocumentError as error:
             raise ArchiveError(f"{self.path} is not changed: {error}") from error
         write_atomically(self.path, content, private=True)

@@ -2,13 +2,14 @@
 
     {"models": {"flights": {"1.0": {"archive": "flights-1.0.mar", "sha256": "…", "state": "champion",
                                     "created": "…", "evaluation": {…}}}},
-     "promotions": [{"model": "flights", "version": "1.0", "former": "", "time": "…", "by": "…", "why": "…"}]}
+     "promotions": [{"model": "flights", "version": "1.0", "former": "", "time": "…", "by": "…", "why": "…"}],
+     "removed": {"flights": ["0.9"]}}
 
 An entry that cannot be read stays in the file as it is, and is not served; the others are.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,10 +84,15 @@ class Note:
 
 
 class Document(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole file.
+
+    Attributes:
+        removed: numbers of removed versions by model, which are not given again: predictions and audit name them.
+    """
 
     models: dict[str, dict[str, Version]] = {}
     promotions: list[Promotion] = []
+    removed: dict[str, list[str]] = {}
 
 
 @dataclass
@@ -133,7 +139,7 @@ def read_content(path: Path) -> Content:
             except msgspec.ValidationError as error:
                 damaged.setdefault(name, {})[number] = entry
                 faults.setdefault(name, {})[number] = f"its entry in {path} is damaged: {error}: `{RESTORE}` mends it"
-    return Content(Document(models, _readable(shape.promotions)), damaged, faults, repaired)
+    return Content(Document(models, _readable(shape.promotions), shape.removed), damaged, faults, repaired)
 
 
 class _Shape(msgspec.Struct, forbid_unknown_fields=True):
@@ -141,6 +147,7 @@ class _Shape(msgspec.Struct, forbid_unknown_fields=True):
 
     models: dict[str, Any] = {}
     promotions: list[Any] = []
+    removed: dict[str, list[str]] = {}
 
 
 def _readable(promotions: list[Any]) -> list[Promotion]:
@@ -193,11 +200,42 @@ def version_of(models: dict[str, dict[str, Version]], name: str, number: str) ->
     return models[name][number]
 
 
-def next_number(*versions: Mapping[str, object]) -> str:
+def next_number(*versions: Iterable[str]) -> str:
     """Return the number of the next version: 1.0, 1.1, 1.2, …
 
     Args:
-        versions: by number, damaged ones too; numbers of another form are ignored.
+        versions: numbers, of damaged and of removed ones too; numbers of another form are ignored.
     """
     minors = (number.removeprefix("1.") for numbers in versions for number in numbers if number.startswith("1."))
     return f"1.{1 + max((int(minor) for minor in minors if minor.isdecimal()), default=-1)}"
+
+
+def take_out(content: Content, name: str, number: str | None) -> dict[str, str]:
+    """Take a version out of a registry's content, or with None all of a model; see ``Registry.remove``.
+
+    Raises:
+        KeyError: no such model or version, now or before.
+        ValueError: the version is champion.
+    """
+    document = content.document
+    versions, damaged = document.models.get(name, {}), content.damaged.get(name, {})
+    known = list(dict.fromkeys([*document.removed.get(name, []), *damaged, *versions]))
+    numbers = known if number is None else [number] if number in known else []
+    if not numbers:
+        there = ", ".join(versions or document.models) or "none"
+        raise KeyError(f"{' '.join(filter(None, (name, number)))} is not registered; there are {there}")
+    champion = champion_of(versions)
+    if champion and champion.number == number:
+        raise ValueError(f"{name} {number} is champion: promote another version, or remove the whole model")
+    numbers.sort(key=lambda version: champion is not None and version == champion.number)
+    document.removed[name] = list(dict.fromkeys([*document.removed.get(name, []), *filter(None, numbers)]))
+    archives = {
+        version: versions[version].archive if version in versions else f"{name}-{version}.mar" for version in numbers
+    }
+    for entries in (versions, damaged):
+        for version in numbers:
+            entries.pop(version, None)
+    for models in (document.models, content.damaged):
+        if name in models and not models[name]:
+            del models[name]
+    return archives

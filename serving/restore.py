@@ -68,7 +68,8 @@ def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.n
             aside = registry.path.with_name(f"registry.json.damaged-{now():%Y%m%dT%H%M%SZ}")
             registry.path.rename(aside)
             restored.steps.append(f"what was there is kept as {aside}")
-        registry.write_models(_ordered(restored.models), history, {})
+        removed = next((part.removed for part in (current, copy) if isinstance(part, _Parts)), {})
+        registry.write_models(_ordered(restored.models), history, {}, removed)
     restored.steps += list(_unserved(restored.models))
     return restored
 
@@ -81,6 +82,7 @@ class _Parts:
     promotions: list[Promotion]
     entries: Mapping[str, Mapping[str, Any]]
     repaired: bool
+    removed: Mapping[str, list[str]]
 
 
 def _read_parts(path: Path) -> _Parts | bytes:
@@ -91,7 +93,8 @@ def _read_parts(path: Path) -> _Parts | bytes:
         return b""
     except ValueError:
         return path.read_bytes()
-    return _Parts(content.document.models, content.document.promotions, content.damaged, content.repaired)
+    document = content.document
+    return _Parts(document.models, document.promotions, content.damaged, content.repaired, document.removed)
 
 
 def _mend(registry: Registry, current: _Parts, copy: _Parts | bytes, restored: Restored) -> None:

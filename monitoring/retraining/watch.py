@@ -82,7 +82,7 @@ class Watch:
             if watch and watch.open:
                 try:
                     self._look(job, watch, answers, busy)
-                except (ArchiveError, LaunchError, PromotionRefused) as error:
+                except (ArchiveError, KeyError, LaunchError, PromotionRefused) as error:  # KeyError: it was removed
                     logger.warning("cannot look after %s %s: %s", job.model, job.result.version, error)
 
     def _look(self, job: Job, watch: Watched, answers: bool, busy: bool) -> None:

@@ -65,6 +65,8 @@ class Rollout(Protocol):
     def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Serve the registry's champions and nothing else of their models: a new one is ready before the old one goes.
 
+        A model that was removed from the registry goes too.
+
         A champion whose archive is not as registered is reported and left out; its served version stays.
 
         Args:

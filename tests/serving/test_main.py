@@ -76,6 +76,13 @@ def test_example_of_an_altered_archive_names_it(serving: Commands, registry: Reg
     assert output.startswith(f"error: {path} has SHA-256")
 
 
+@pytest.fixture
+def loadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives without a model count as such that load."""
+    monkeypatch.setattr("serving.__main__.check_loads", lambda path: None)
+
+
+@pytest.mark.usefixtures("loadable")
 def test_promote_makes_a_version_champion(serving: Commands, registry: Registry) -> None:
     add(registry, number="1.0", state="champion")
     add(registry, number="1.1", state="challenger")
@@ -170,9 +177,51 @@ def test_nothing_to_restore_is_an_error_in_a_sentence(serving: Commands, registr
     assert "can be read: train again" in output
 
 
+@pytest.mark.usefixtures("loadable")
 def test_a_promotion_by_hand_leaves_a_note(serving: Commands, registry: Registry) -> None:
     add(registry)
     add(registry, number="1.1", state="challenger")
     assert serving("promote", "doubling", "1.1")[0] == 0
     (promotion,) = registry.promotions()
     assert (promotion.version, promotion.former, promotion.by) == ("1.1", "1.0", "serving promote")
+
+
+def test_a_version_that_cannot_be_loaded_is_not_promoted(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    path = add(registry, number="1.1", state="challenger")
+    code, output = serving("promote", "doubling", "1.1")
+    assert code == 1
+    assert output.startswith("error: ")
+    assert path.name in output or "MANIFEST" in output
+    assert registry.champion("doubling").number == "1.0"
+
+
+def test_remove_takes_a_version_with_its_archive_and_report(serving: Commands, registry: Registry) -> None:
+    kept, gone = add(registry), add(registry, number="1.1", state="challenger")
+    report = registry.store / "reports" / "doubling-1.1.html"
+    report.parent.mkdir()
+    report.touch()
+    assert serving("remove", "doubling", "1.1") == (0, "removed doubling 1.1\n")
+    assert [*registry.models()["doubling"]] == ["1.0"]
+    assert (kept.exists(), gone.exists(), report.exists()) == (True, False, False)
+
+
+def test_remove_keeps_a_champion_and_says_what_to_do(serving: Commands, registry: Registry) -> None:
+    path = add(registry)
+    said = "error: doubling 1.0 is champion: promote another version, or remove the whole model\n"
+    assert serving("remove", "doubling", "1.0") == (1, said)
+    assert path.exists()
+
+
+def test_a_whole_model_is_removed_once_that_is_confirmed(serving: Commands, registry: Registry) -> None:
+    paths = [add(registry), add(registry, number="1.1", state="challenger")]
+    add(registry, "tripling")
+    code, output = serving("remove", "doubling")
+    assert code == 1
+    assert "Remove doubling with all its versions?" in output
+    assert serving("remove", "doubling", "--yes") == (0, "removed doubling\n")
+    assert registry.models().keys() == {"tripling"}
+    assert not any(path.exists() for path in paths)
+    assert serving("remove", "doubling", "--yes") == (0, "removed doubling\n")  # what was broken off is done again
+    said = "error: quadrupling is not registered; there are tripling\n"
+    assert serving("remove", "quadrupling", "--yes") == (1, said)

@@ -482,3 +482,39 @@ def test_an_archive_without_a_contract_is_named(registry: Registry, files: dict[
         models["doubling"]["1.0"] = Version(path.name, file_sha256(path), "champion", "now")
     with pytest.raises(ArchiveError, match=f"{path} has no contract: "):
         registry.champion_contract("doubling")
+
+
+REMOVAL = CRASH.replace('promote("doubling", "1.1")', 'remove("doubling", "1.1")')
+
+
+@pytest.mark.parametrize("call", ["replace", "rename", "fsync"])
+def test_a_crash_while_a_version_is_removed_leaves_a_registry_that_can_be_read(registry: Registry, call: str) -> None:
+    add(registry)
+    add(registry, number="1.1", state="challenger")
+    run(REMOVAL.format(call=call), registry.store).wait()
+    assert "1.0" in registry.models()["doubling"]
+    assert registry.remove("doubling", "1.1") == {"1.1": "doubling-1.1.mar"}
+    assert states(registry) == {"1.0": "champion"}
+
+
+def test_the_number_of_a_removed_version_is_not_given_again(registry: Registry) -> None:
+    add(registry)
+    add(registry, number="1.1", state="challenger")
+    registry.remove("doubling", "1.1")
+    assert registry.removed("doubling") == ["1.1"]
+    assert next_number(registry.models()["doubling"], registry.removed("doubling")) == "1.2"
+    assert registry.remove("doubling") == {"1.1": "doubling-1.1.mar", "1.0": "doubling-1.0.mar"}  # the champion last
+    assert registry.models() == {}
+    with registry.change():
+        pass  # the next change keeps the numbers
+    assert registry.removed("doubling") == ["1.1", "1.0"]
+
+
+def test_a_damaged_entry_can_be_removed(registry: Registry) -> None:
+    add(registry)
+    add(registry, number="1.1", state="challenger")
+    registry.path.write_text(registry.path.read_text().replace('"doubling-1.1.mar"', "null"))
+    assert registry.damaged().keys() == {"doubling"}
+    registry.remove("doubling", "1.1")
+    assert registry.damaged() == {}
+    assert states(registry) == {"1.0": "champion"}

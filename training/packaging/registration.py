@@ -9,7 +9,8 @@ import msgspec
 
 from handlers.contract import ModelContract
 from serving.documents import write_atomically
-from serving.registry import Note, Registry, Version, champion_of, file_sha256, make_champion, next_number
+from serving.hosts.trial import check_loads
+from serving.registry import ArchiveError, Note, Registry, Version, champion_of, file_sha256, make_champion, next_number
 from training.statistics.criteria import criterion_of, deciding, is_better
 
 Promote = Literal["auto", "always", "never"]
@@ -59,6 +60,7 @@ def register(
     registry: Registry,
     promote: Promote,
     replaces: str | None = None,
+    check: Callable[[Path], None] = check_loads,
 ) -> Result:
     """Write a version's archive and its row in the registry.
 
@@ -67,12 +69,16 @@ def register(
         pack: function that packs the archive of the whole contract.
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
+        check: loads the archive of a version before it becomes champion.
+
+    Raises:
+        ArchiveError: the version would be champion, and cannot be loaded; nothing is registered.
     """
     name = draft.name
     note = Note("")
     with registry.change(note) as models:
         versions = models.setdefault(name, {})
-        number = next_number(versions, registry.damaged().get(name, {}))
+        number = next_number(versions, registry.damaged().get(name, {}), registry.removed(name))
         contract = msgspec.structs.replace(draft, version=number)
         path = registry.store / f"{name}-{number}.mar"
         write_atomically(path, pack(contract), private=True)
@@ -82,6 +88,12 @@ def register(
             wins, why = former == replaces, f"made to replace {replaces}; the champion was {former}"
         else:
             wins, why = _judge(contract, champion.version if champion else None, promote)
+        if wins:
+            try:
+                check(path)
+            except ArchiveError:
+                path.unlink()
+                raise
         if champion:  # the first version of a model replaces none
             note.by, note.why = "training", why
         created = contract.lineage.created

@@ -79,6 +79,10 @@ class TorchServeRollout:
         """See ``Rollout``: a version is drained before it is removed, since its unanswered requests would be lost."""
         with alone(self._registry), _explained("TorchServe cannot be brought up to date"):
             served = self._management.versions()
+            known = self._registry.models()
+            for name in [name for name in served if name not in known and self._registry.removed(name)]:
+                for number in reversed(served[name]):  # the default last, as TorchServe has it
+                    self._remove(name, number)
 
             def bring(name: str, number: str, version: Version) -> None:
                 serving = served.get(name, [])
@@ -163,7 +167,7 @@ def ask_last(
     Args:
         limit: s until a version that does not finish is given up.
     """
-    version = registry.models()[name].get(number)
+    version = registry.models().get(name, {}).get(number)
     if version is None:
         return 0
     try:

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from serving.security.keys import KeyFile
 from serving.settings import ROOT
 from tests import readme
 from tests.chaos.load import RIGHT, Question, clients
-from tests.integration.conftest import Server, monitored
+from tests.integration.conftest import Server, environment, monitored
 from tests.support.waiting import wait_until
 
 LINEAR = Question("/predictions/linear", {"x": 6}, {"prediction": 11.999998})
@@ -197,3 +199,20 @@ def table() -> list[str]:
     text = (ROOT / "docs" / "operations.md").read_text()
     section = text.partition("### Differences between hosts\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| .*\|$", section, re.MULTILINE)
+
+
+def test_a_version_and_a_whole_model_are_removed_from_what_runs(own: Server) -> None:
+    """The last test of this module: what it removes is gone for good."""
+    registry = Registry(own.settings.model_store)
+    decisions = monitor(own, "GET", "/decisions").json()
+    for model, path in (("linear", f"linear/{NEXT}"), ("fashion", "fashion")):
+        number = [NEXT] if path.endswith(NEXT) else ["--yes"]
+        command = [sys.executable, "-m", "serving", "remove", model, *number]
+        done = subprocess.run(command, cwd=ROOT, env=environment(own.settings), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert own.client.post(f"{own.url}/predictions/{path}", json={"x": 6}).status_code == 404
+    assert not list(registry.store.glob("fashion-*.mar"))
+    assert registry.models().keys() == {"linear", "flights"}
+    assert own.client.post(f"{own.url}/predictions/linear", json={"x": 6}).status_code == 200
+    assert monitor(own, "GET", "/decisions").json() == decisions
+    wait_until(lambda: ready(own))

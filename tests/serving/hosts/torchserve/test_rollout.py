@@ -53,6 +53,23 @@ def test_a_challenger_stands_beside_the_champion_once_and_goes_again(registry: R
     assert own.states == {"1.0": "champion", "1.1": "challenger"}
 
 
+def test_a_model_that_the_registry_has_no_more_is_withdrawn_whole(registry: Registry) -> None:
+    own = a_challenger(registry)
+    own.torchserve.versions["a"].append("1.1")
+    withdrawing = TorchServeRollout(registry, own.torchserve.management, lambda name, number: True)
+    for number in registry.remove("a"):
+        withdrawing.withdraw("a", number)
+    assert own.torchserve.versions == {"a": []}
+
+
+def test_a_removed_model_goes_with_the_next_look_at_the_registry(registry: Registry) -> None:
+    own = a_challenger(registry)
+    own.torchserve.versions |= {"a": ["1.0", "1.1"], "on_trial": ["1.0"]}
+    registry.remove("a")
+    TorchServeRollout(registry, own.torchserve.management, lambda name, number: True).converge()
+    assert own.torchserve.versions == {"a": [], "on_trial": ["1.0"]}
+
+
 def test_the_champion_is_not_withdrawn(registry: Registry) -> None:
     own = a_challenger(registry)
     own.rollout.withdraw("a", "1.0")
