@@ -21,7 +21,7 @@ from serving.hosts.torchserve.launch import launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.hosts.trial import check_loads
 from serving.metrics import exporter as exporting
-from serving.readiness import Readiness, ask_all
+from serving.readiness import Readiness, ask_all, former_handlers
 from serving.registry import ArchiveError, Registry
 from serving.security import exposure, house_key, key_commands
 from serving.security.folders import readable_by_others
@@ -127,6 +127,9 @@ def status(
     parts = [] if models else report.parts(settings, host.parts(settings), host.companions(settings))
     for part in parts:
         console.print(f"{part.name}: {part.summary}", markup=False)
+    if host is chosen.HOSTS["torchserve"]:  # whose workers run the code of archives
+        for sentence in former_handlers(Registry(settings.model_store)):
+            console.print(sentence, markup=False)
     for path in [] if models else readable_by_others(settings):
         console.print(f"others than its owner can read {path}: `chmod go-rwx {path}`", markup=False)
     good = bool(states) and all(model.ready for model in states) and all(part.good for part in parts)

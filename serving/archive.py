@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,19 @@ def check(path: Path) -> None:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
     if damaged:
         raise ArchiveError(f"{path} is damaged: {damaged}")
+
+
+def has_other_handlers(path: Path) -> bool:
+    """Tell whether the handlers in an archive are others than those of this installation.
+
+    Raises:
+        ArchiveError: the archive is damaged.
+    """
+    source = Path(handlers.__file__).parent
+    with _opened(path) as file:
+        packed = [info for info in file.infolist() if info.filename.startswith(f"{source.name}/")]
+    own = {info.filename: source.parent / info.filename for info in packed}
+    return any(not own[i.filename].is_file() or zlib.crc32(own[i.filename].read_bytes()) != i.CRC for i in packed)
 
 
 def unpack(path: Path, folder: Path, *files: str) -> None:

@@ -1,7 +1,8 @@
 """Readiness of models: a real prediction that agrees with the contract's example, and nothing less."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -53,6 +54,20 @@ def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float
     except (httpx.HTTPError, ValueError) as error:
         good, detail = False, f"{type(error).__name__}: {error}"
     return Readiness(contract.name, contract.version, good, detail, 1000 * (time.perf_counter() - started))
+
+
+def former_handlers(registry: Registry) -> Iterator[str]:
+    """Yield a sentence about each champion that another version of Marloop packed: its worker runs that version's code.
+
+    It answers, but may send the monitor nothing.
+    """
+    for name, (number, version) in registry.champions().items():
+        with contextlib.suppress(ArchiveError):
+            if archive.has_other_handlers(registry.store / version.archive):
+                yield (
+                    f"{name} {number} was packed by another version of Marloop, and what it answers may not reach the "
+                    f"monitor: `python -m training package {name}` packs it with the handlers of this one"
+                )
 
 
 def ask_alive(client: httpx.Client, url: str, contract: ModelContract, patience: float) -> str:

@@ -12,8 +12,19 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.readiness import AGAIN, LONGEST, Champion, Champions, Readiness, ask, ask_alive, ask_all
+from serving.readiness import (
+    AGAIN,
+    LONGEST,
+    Champion,
+    Champions,
+    Readiness,
+    ask,
+    ask_alive,
+    ask_all,
+    former_handlers,
+)
 from serving.registry import Registry, Version, file_sha256
+from serving.settings import ROOT
 from tests.support.serving.stores import add, alter, contract_of_doubling
 
 URL = "http://127.0.0.1:8080"
@@ -236,3 +247,13 @@ def test_one_that_does_not_answer_is_not_alive(error: Exception, told: str) -> N
 
     with httpx.Client(transport=httpx.MockTransport(fail)) as client:
         assert ask_alive(client, "http://service", contract_of_doubling("chat"), 1.0) == told
+
+
+def test_a_champion_with_the_handlers_of_another_version_is_told(registry: Registry) -> None:
+    former = (ROOT / "tests" / "support" / "training" / "former-linear-1.0.mar").read_bytes()
+    add(registry)  # whose handlers are those here: it has none
+    add(registry, "linear").write_bytes(former)
+    add(registry, "damaged").write_bytes(b"no archive")
+    (sentence,) = former_handlers(registry)
+    assert sentence.startswith("linear 1.0 was packed by another version of Marloop")
+    assert "`python -m training package linear`" in sentence
