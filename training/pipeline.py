@@ -15,7 +15,7 @@ from serving import documents
 from serving.archive import ASSETS, GRAPHS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
-from training import evaluate, fit
+from training import fit
 from training.champion import check_rewritable, unpack
 from training.feedback import as_many_steps, extend
 from training.packaging import export, packable, result_file
@@ -27,7 +27,7 @@ from training.packaging.registration import DEFAULTS, Promote, Result, TrainOpti
 from training.packaging.serving_settings import serving_of
 from training.recipe import Data, Recipe, Trained
 from training.report import page
-from training.statistics import calibration
+from training.statistics import calibration, evaluate
 
 
 def train(

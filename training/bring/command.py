@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from serving.command_line import STORE, Store, console, fail, telling
@@ -12,7 +13,10 @@ from serving.registry import ArchiveError, Registry
 if TYPE_CHECKING:
     from training.bring.importing import Draft, ImportOptions
 
-File = Annotated[Path, typer.Argument(help="An ONNX file, or a folder with one and its weights.")]
+File = Annotated[Path, typer.Argument(help="An .onnx file or a folder with one, .pt2, TorchScript, or weights.")]
+Module = Annotated[str, typer.Option(help="package.module:Class that a file of weights belongs to.")]
+Kwargs = Annotated[str, typer.Option(help="Arguments of that class, as a JSON object.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Allow code in the file to run: only if you trust its author.")]
 Example = Annotated[Path | None, typer.Option(help="A request with its values: JSON of any format, or .npy.")]
 Labels = Annotated[str | None, typer.Option(help="Class names, with commas between, or a file with one a line.")]
 Data = Annotated[Path | None, typer.Option(help="Rows as CSV or Parquet: names, ranges, categories, drift.")]
@@ -48,6 +52,9 @@ def import_command(
     data: Data = None,
     target: Target = "",
     contract: Overriding = None,
+    module: Module = "",
+    kwargs: Kwargs = "{}",
+    trust: Trust = False,
     promote: Annotated[
         Promote, typer.Option(help="Make it champion: if it is the first or measured as better (auto), always, never.")
     ] = Promote.auto,
@@ -68,7 +75,7 @@ def import_command(
             contract=contract,
             promote=promote.value,
         )
-        drafted = _drafted(file, options)
+        drafted = _drafted(file, options, module, kwargs, trust)
         _print(drafted)
         result = bring(drafted, Registry(store), options.promote, telling(name))
     except (BringError, ArchiveError, ValueError) as error:
@@ -93,6 +100,9 @@ def contract_command(
     task: TaskOption = None,
     data: Data = None,
     target: Target = "",
+    module: Module = "",
+    kwargs: Kwargs = "{}",
+    trust: Trust = False,
 ) -> None:
     """Print the contract that `import` would write, as YAML to be edited and given to it with --contract."""
     from training.bring import overrides
@@ -108,7 +118,7 @@ def contract_command(
             data=data,
             target=target,
         )
-        drafted = _drafted(file, options)
+        drafted = _drafted(file, options, module, kwargs, trust)
     except (BringError, ValueError) as error:
         fail(error)
     contract = drafted.contract
@@ -130,11 +140,15 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _drafted(file: Path, options: "ImportOptions") -> "Draft":
+def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, trust: bool) -> "Draft":
     from training.bring import sources
     from training.bring.importing import draft
 
-    return draft(sources.read(file), options)
+    try:
+        arguments = msgspec.json.decode(kwargs, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"--kwargs must be a JSON object: {error}") from error
+    return draft(sources.read(file, sources.Reading(options.example, module, arguments, trust)), options)
 
 
 def _print(drafted: "Draft") -> None:

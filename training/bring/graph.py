@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -53,6 +53,13 @@ class Port:
         return DATATYPES[self.kind]
 
 
+class Original(Protocol):
+    """A model as its own framework runs it."""
+
+    def run(self, tensors: Mapping[str, Array]) -> list[Array]:
+        """Compute the outputs, in the graph's order, from its inputs by name; raise ``BringError`` if it cannot."""
+
+
 @dataclass(frozen=True)
 class Brought:
     """A model that came as a file.
@@ -62,6 +69,7 @@ class Brought:
         sha256: of the file.
         labels: class names that the file holds; empty where it holds none.
         notes: sentences about what was found.
+        original: None where that is the graph itself.
     """
 
     file: str
@@ -71,7 +79,8 @@ class Brought:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     labels: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    original: Original | None = None
 
     @property
     def opset(self) -> int:
@@ -98,7 +107,7 @@ class Session:
             content = graph.SerializeToString()
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has classes of its own without a common base
-            raise BringError(f"ONNX Runtime {onnxruntime.__version__} cannot run it: {_first_line(error)}") from error
+            raise BringError(f"ONNX Runtime {onnxruntime.__version__} cannot run it: {first_line(error)}") from error
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, tensors: Mapping[str, Array]) -> list[Array]:
@@ -110,7 +119,7 @@ class Session:
         try:
             return [np.asarray(array) for array in self._session.run(self.outputs, dict(tensors))]
         except Exception as error:
-            raise BringError(f"the graph cannot compute these values: {_first_line(error)}") from error
+            raise BringError(f"the graph cannot compute these values: {first_line(error)}") from error
 
 
 def port_of(value: onnx.ValueInfoProto) -> Port:
@@ -152,6 +161,7 @@ def _size(size: Any) -> int | str | None:
     return str(size.dim_param) or None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, as far as a user reads it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:400]

@@ -16,7 +16,6 @@ from handlers.contract import Array, ModelContract, Task
 from handlers.contract.model_card import Evaluation, Imported, Lineage, Reference
 from serving.archive import ONNX
 from serving.registry import Registry, file_sha256
-from training import evaluate
 from training.bring import overrides
 from training.bring.adapt import adapt
 from training.bring.feeds import Feed, feeds_of
@@ -40,6 +39,7 @@ from training.packaging.reference import errors_of, summaries
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
 from training.recipe import Serving, Split
+from training.statistics import evaluate
 from training.statistics.decisive import Scoring
 
 PACKAGES = ("onnx", "onnxruntime", "numpy")

@@ -170,6 +170,9 @@ def truth_of(table: Table, labels: Sequence[str]) -> Array:
         return np.asarray(values)
     places: Mapping[str, int] = {label: i for i, label in enumerate(labels)}
     names = [_label(value) for value in table.target.tolist()]
+    numbers: Mapping[str, int] = {str(i): i for i in range(len(labels))}
+    if not places.keys() & set(names) and numbers.keys() >= set(names):  # their indices, as most tools write them
+        places = numbers
     if unknown := next((name for name in names if name not in places), None):
         raise BringError(
             f"{table.path}: {unknown!r} in {table.target.name!r} is none of the labels {', '.join(labels)}"

@@ -8,7 +8,7 @@ import onnx
 
 from handlers.contract import Array
 from training.bring.feeds import Feed
-from training.bring.graph import BringError, Brought, Port, Session
+from training.bring.graph import BringError, Brought, Original, Port, Session
 
 TOLERANCE = 1e-4  # largest difference of an answer in a batch and alone, relative for values over 1
 CHUNK = 100  # rows at once
@@ -17,14 +17,15 @@ Tensors = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs the file's graph.
+    """Runs the file's model.
 
     Attributes:
+        session: the model in its own framework.
         together: whether rows may run in one batch.
         bare: positions of the outputs that lack the batch's axis.
     """
 
-    session: Session
+    session: Original
     feeds: Sequence[Feed]
     together: bool
     bare: frozenset[int]
@@ -44,15 +45,15 @@ def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner
     Raises:
         BringError: the graph cannot run, or not with these values.
     """
-    session = Session(model.graph)
+    session = model.original or Session(model.graph)
     one = {name: array[:1] for name, array in tensors.items()}
     alone = session.run({feed.port.name: feed.raw(one) for feed in feeds})
     batch = model.inputs[0].sizes[0] if model.inputs[0].sizes else None
     bare = frozenset(i for i, array in enumerate(alone) if not _has_batch(model.outputs[i], array, batch))
     if all(feed.batched for feed in feeds) and not bare:
-        free = _freed(model.graph, {feed.port.name for feed in feeds})
         try:
-            together = Runner(Session(free), feeds, True, frozenset())
+            free = model.original or Session(_freed(model.graph, {feed.port.name for feed in feeds}))
+            together = Runner(free, feeds, True, frozenset())
             if _agree(together, Runner(session, feeds, False, frozenset()), _varied(tensors)):
                 return together
         except BringError:  # its operators take no other batch: rows run one by one

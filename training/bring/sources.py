@@ -1,14 +1,35 @@
 """The formats of files that can be imported."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from training.bring import onnx_file
 from training.bring.graph import BringError, Brought
 
-KNOWN = "an .onnx file, or a folder with one"
+KNOWN = "an .onnx file, a folder with one, .pt2, TorchScript, and with --module weights as .pt, .pth or .safetensors"
+WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
-def read(path: Path) -> Brought:
+@dataclass(frozen=True)
+class Reading:
+    """What a file needs beside itself to be read.
+
+    Attributes:
+        example: a row, whose shapes a module is exported with.
+        module: ``package.module:Class`` of a file of weights.
+        arguments: of that class.
+        trust: whether code in the file may run.
+    """
+
+    example: Path | None = None
+    module: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    trust: bool = False
+
+
+def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - it is frozen
     """Read a model from a file or a folder.
 
     Raises:
@@ -18,4 +39,12 @@ def read(path: Path) -> Brought:
         raise BringError(f"{path} is not there")
     if path.is_dir() or path.suffix == ".onnx":
         return onnx_file.read(path)
-    raise BringError(f"{path}: files that end with {path.suffix or 'no suffix'} cannot be imported; {KNOWN} can")
+    if path.suffix not in (".pt2", *WEIGHTS):
+        raise BringError(f"{path}: files that end with {path.suffix or 'no suffix'} cannot be imported; {KNOWN} can")
+    from training.bring import torch_files  # torch takes seconds to load
+
+    if path.suffix == ".pt2":
+        return torch_files.read_program(path, reading.trust)
+    if reading.module:
+        return torch_files.read_module(path, reading.module, reading.arguments, reading.example)
+    return torch_files.read_script(path, reading.example)

@@ -16,13 +16,14 @@ from rich.console import Console
 from handlers.contract.model_card import Evaluation
 from serving import documents
 from serving.settings import Folders
-from training import evaluate, fit
+from training import fit
 from training.figures.machine import machine
 from training.figures.picture import picture, plotted
 from training.figures.result import Result, Row
 from training.figures.text import figure, table, terminal_table
 from training.packaging import export
 from training.recipe import Recipe
+from training.statistics import evaluate
 
 STARTS: dict[str, dict[str, Any]] = {"pretrained": {"pretrained": True}, "from scratch": {"pretrained": False}}
 SIZES = (100, 500, 2_000)

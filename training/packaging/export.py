@@ -80,7 +80,7 @@ def export(trained: Trained, contract: ModelContract, directory: Path) -> None:
     try:
         # Grouped as forward's parameters are: torch.export takes *inputs as one argument, a tuple.
         dynamic = tuple(inspect.signature(module.forward).bind(*shapes).arguments.values())
-        with _quiet():
+        with quiet():
             program = torch.export.export(module, example, dynamic_shapes=dynamic)
             torch.export.save(program, directory / PROGRAM)
         graph = to_onnx(program, contract)
@@ -98,7 +98,7 @@ def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProt
     """
     names = [spec.name for spec in contract.inputs]
     outputs = list(contract.graph_outputs)
-    with _quiet():
+    with quiet():
         exported = torch.onnx.export(program, input_names=names, output_names=outputs, dynamo=True, verbose=False)
     if exported is None:
         raise RuntimeError("torch.onnx.export returned no program")
@@ -182,13 +182,7 @@ def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: in
 
 def strip(graph: onnx.ModelProto) -> None:
     """Remove the parts that differ between machines and runs, and name the sizes that are free."""
-    graph.doc_string = graph.graph.doc_string = ""
-    del graph.metadata_props[:], graph.graph.metadata_props[:]
-    for node in graph.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in [*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer]:
-        del value.metadata_props[:]
+    strip_origin(graph)
     for value in [*graph.graph.input, *graph.graph.output]:
         batch, *sizes = value.type.tensor_type.shape.dim
         batch.dim_param = "batch"
@@ -198,8 +192,19 @@ def strip(graph: onnx.ModelProto) -> None:
     del graph.graph.value_info[:]
 
 
+def strip_origin(graph: onnx.ModelProto) -> None:
+    """Remove names of files and lines, which the exporter records."""
+    graph.doc_string = graph.graph.doc_string = ""
+    del graph.metadata_props[:], graph.graph.metadata_props[:]
+    for node in graph.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in [*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer]:
+        del value.metadata_props[:]
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's notes on absent torchvision and on deprecated calls of its own."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

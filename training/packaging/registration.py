@@ -112,7 +112,7 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
     if promote != "auto":
         return promote == "always", f"as asked: promote {promote}"
     by_hand = f"python -m serving promote {contract.name} {contract.version}"
-    if not (contract.evaluation.metrics or contract.evaluation.unmeasured):  # imported without a truth
+    if contract.lineage.imported and not contract.evaluation.metrics:  # no truth came with it
         if champion is None:
             return True, "the first version; nothing was measured"
         return False, f"nothing was measured, so that nothing tells whether it is better: see `{by_hand}`"

@@ -18,7 +18,6 @@ from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import Calibration, Evaluation, Interval, Lead, Number
 from handlers.engine import Engine, load_engine
 from serving.registry import Registry
-from training import evaluate
 from training.champion import learned_from, unpack
 from training.figures.machine import machine
 from training.figures.result import Result, Row
@@ -27,6 +26,7 @@ from training.packaging import export
 from training.packaging.serving_settings import serving_of
 from training.recipe import Recipe, Split
 from training.report import page
+from training.statistics import evaluate
 
 
 class ModelRow(Row, frozen=True, kw_only=True):

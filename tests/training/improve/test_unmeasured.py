@@ -16,7 +16,6 @@ from tests.support.documents import document, evaluated, replaced
 from tests.support.serving.stores import contract_of_doubling
 from tests.support.training import rows
 from training import pipeline
-from training.evaluate import evaluate
 from training.figures.text import figure
 from training.packaging.registration import Result, TrainOptions, register
 from training.recipe import Split
@@ -24,6 +23,7 @@ from training.recipes.linear import Linear
 from training.report import terminal
 from training.statistics.criteria import is_better
 from training.statistics.decisive import Scoring
+from training.statistics.evaluate import evaluate
 
 ONE_LABEL = [*rows.doubled(240), *(rows.row(240 + i, 4.0, x=2.0) for i in range(60))]
 

@@ -8,10 +8,10 @@ from sklearn.metrics import f1_score, precision_recall_curve, roc_auc_score
 
 from handlers.contract import Array
 from handlers.contract.model_card import Evaluation
-from training.evaluate import evaluate
 from training.recipe import Split
 from training.statistics.criteria import Criterion, criterion_of, deciding, is_better
 from training.statistics.decisive import Scoring, score, value
+from training.statistics.evaluate import evaluate
 
 LABELS = ("no", "yes")
 

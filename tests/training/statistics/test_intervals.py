@@ -3,10 +3,10 @@ import pytest
 
 from handlers.contract import Array
 from tests.support.documents import document
-from training.evaluate import evaluate
 from training.recipe import Split
 from training.statistics.criteria import Criterion
 from training.statistics.decisive import Scoring
+from training.statistics.evaluate import evaluate
 from training.statistics.intervals import blocks_of_time, bootstrap, wilson
 
 LABELS = ("a", "b", "c")

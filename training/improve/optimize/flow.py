@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from serving.settings import Folders
-from training import evaluate, pipeline
+from training import pipeline
 from training.champion import Champion, check_rewritable, open_champion
 from training.figures.machine import machine
 from training.improve.optimize import variants as making
@@ -28,6 +28,7 @@ from training.packaging.lineage import with_lineage
 from training.packaging.registration import Promote, Result
 from training.packaging.serving_settings import serving_of
 from training.recipe import Recipe, Serving
+from training.statistics import evaluate
 
 Step = Callable[[str], None]
 

@@ -7,10 +7,10 @@ import sklearn.metrics as sk
 
 from handlers.contract import Array
 from tests.support.documents import document, evaluated
-from training.evaluate import evaluate
 from training.recipe import Split
 from training.statistics.criteria import is_better
 from training.statistics.decisive import Scoring
+from training.statistics.evaluate import evaluate
 
 LABELS = ("a", "b", "c")
 # Four of six are right: b is once taken for c, c once for a.
