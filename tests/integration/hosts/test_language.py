@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from serving.hosts.direct import background
+from serving.hosts.removal import remove
+from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.supervision.supervisor import Supervisor
 from tests.chaos.load import RIGHT, Question, clients
@@ -188,3 +190,16 @@ def test_its_crash_ends_its_own_answers_and_nothing_else_and_it_comes_back(host:
         wait_until(lambda: host.client.post(f"{host.url}/predictions/chat", json={"prompt": "a"}).status_code == 200)
         wait_until(lambda: outcomes.counts[RIGHT] > 50)
     assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
+def test_one_that_is_removed_is_gone_with_its_process_and_harms_no_other(host: Server) -> None:
+    """The last test of this module."""
+    part = background.language_part("chat")
+    assert part in Supervisor(host.settings).parts()
+    remove(host.settings, background, "chat", None, say=lambda text: None)
+    assert part not in Supervisor(host.settings).parts()
+    conversation = {"model": "chat", "messages": HI}
+    assert host.client.post(f"{host.url}/v1/chat/completions", json=conversation).status_code == 404
+    assert not list(host.settings.model_store.glob("chat-*"))
+    assert host.client.post(f"{host.url}/predictions/linear", json={"x": 6}).status_code == 200
+    assert [model.name for model in ask_all(Registry(host.settings.model_store), host.url) if not model.ready] == []
