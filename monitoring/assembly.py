@@ -41,9 +41,10 @@ from monitoring.store.leases import Lease
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.pruning import Pruner
 from monitoring.store.retention import Retention
-from serving.hosts.chosen import chosen, running
+from serving.hosts.chosen import HOSTS, chosen, running
 from serving.hosts.host import Reach
-from serving.registry import Registry
+from serving.readiness import former_handlers
+from serving.registry import ArchiveError, Registry
 from serving.security.house_key import HouseKey
 from serving.settings import Settings
 
@@ -80,7 +81,8 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     key = HouseKey(settings.board, inference_url)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False, auth=key)  # a proxy would not come back to this machine
     reach = Reach(inference_url, options.management_url, credentials.token)
-    service = Service(inference_url, client, (running(settings) or chosen(settings)).rollout(settings, reach))
+    host = running(settings) or chosen(settings)
+    service = Service(inference_url, client, host.rollout(settings, reach))
     prober = Prober(models, inference_url, registry, client)
     store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
     contracts, access = Contracts(models), Access(credentials)
@@ -114,13 +116,21 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         *([backup.run_forever] if backup else []),
         partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
     ]
-    health = Health(prober, registry, lambda: _notices(lease, pruner, backup))
+    served = models if host is HOSTS["torchserve"] else None  # whose workers run the code of archives
+    health = Health(prober, registry, lambda: _notices(lease, pruner, backup, served))
     app = create_app(health, options.probe_interval, routers, tasks, access.admit)
     return Monitor(app, store, lease)
 
 
-def _notices(lease: Lease, pruner: Pruner, backup: BackupTask | None) -> Iterator[str]:
-    """Yield the notices of ``/readyz``."""
+def _notices(lease: Lease, pruner: Pruner, backup: BackupTask | None, served: Registry | None) -> Iterator[str]:
+    """Yield the notices of ``/readyz``.
+
+    Args:
+        served: names the champions whose own handlers run; None where those of the installation do.
+    """
+    if served:
+        with contextlib.suppress(ArchiveError):  # a damaged registry is told by the probes
+            yield from former_handlers(served)
     if pruner.refused:
         yield pruner.refused
     if backup and backup.fault:

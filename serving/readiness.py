@@ -1,10 +1,12 @@
 """Readiness of models: a real prediction that agrees with the contract's example, and nothing less."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -63,11 +65,16 @@ def former_handlers(registry: Registry) -> Iterator[str]:
     """
     for name, (number, version) in registry.champions().items():
         with contextlib.suppress(ArchiveError):
-            if archive.has_other_handlers(registry.store / version.archive):
+            if _has_other_handlers(registry.store / version.archive, version.sha256):
                 yield (
                     f"{name} {number} was packed by another version of Marloop, and what it answers may not reach the "
                     f"monitor: `python -m training package {name}` packs it with the handlers of this one"
                 )
+
+
+@functools.lru_cache
+def _has_other_handlers(path: Path, sha256: str) -> bool:
+    return archive.has_other_handlers(path)
 
 
 def ask_alive(client: httpx.Client, url: str, contract: ModelContract, patience: float) -> str:

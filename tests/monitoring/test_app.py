@@ -11,8 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from monitoring import app
 from monitoring.app import Health, create_app
+from monitoring.assembly import assemble
 from monitoring.live.probe import Prober
+from monitoring.live.settings import MonitorSettings
 from serving.registry import Registry
+from serving.settings import ROOT, Settings
+from tests.support.serving.stores import add
 from tests.support.waiting import wait_until
 
 
@@ -64,3 +68,15 @@ def test_a_call_that_is_not_understood_is_told_where_without_its_input(tmp_path:
     (fault,) = client.get("/double/secret").json()["detail"]
     assert fault["loc"] == ["path", "number"]
     assert "secret" not in str(fault)
+
+
+def test_a_champion_that_another_version_packed_is_a_notice(tmp_path: Path) -> None:
+    settings = Settings(model_store=tmp_path / "store", run_dir=tmp_path / "run", inference_port=1)
+    former = ROOT / "tests" / "support" / "training" / "former-linear-1.0.mar"
+    add(Registry(settings.model_store), "linear").write_bytes(former.read_bytes())
+    monitor = assemble(settings, {}, MonitorSettings())
+    try:
+        (notice,) = TestClient(monitor.app).get("/readyz").json()["notices"]
+    finally:
+        monitor.close()
+    assert notice.startswith("linear 1.0 was packed by another version of Marloop")
