@@ -57,6 +57,7 @@ class Batch:
         answered: the requests that a graph answered, with its outputs for each, by position.
         responses: one a request.
         seconds: spent in each stage, ``decode``, ``predict`` and ``encode``.
+        waited: s that each request waited in its host's queue; empty where the host does not tell.
     """
 
     contract: ModelContract
@@ -67,6 +68,7 @@ class Batch:
     answered: dict[int, tuple[Decoded, Outputs]] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    waited: Sequence[float] = ()
 
     @property
     def rows(self) -> int:
@@ -81,8 +83,12 @@ class Observers:
     """Observers of a model; one that fails is logged, and harms no request and no other observer."""
 
     def __init__(self, model: str, observers: Sequence[Observer]) -> None:
-        self._model, self._observers = model, observers
+        self._model, self._observers = model, list(observers)
         self._failures = 0
+
+    def add(self, *observers: Observer) -> None:
+        """Show batches to further observers from now on."""
+        self._observers += observers
 
     def __call__(self, batch: Batch) -> None:
         """Show a batch to each observer."""

@@ -79,16 +79,21 @@ class ModelHandler:
         self.contract = contract
         self._engine = engine
         self._codec = codec
-        self._observers = Observers(contract.name, (log_requests(),) if observers is None else observers)
+        self.observers = Observers(contract.name, (log_requests(),) if observers is None else observers)
         self._patience, self._clock, self._timer = patience, clock, timer
         self._overload = Overload(patience)
         self._varies = any(spec.varies for spec in contract.inputs)
         self.drain = Drain()
 
-    def handle(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer each request, in order; this never raises."""
+    def handle(self, requests: Sequence[Request], waited: Sequence[float] = ()) -> list[Response]:
+        """Answer each request, in order; this never raises.
+
+        Args:
+            waited: s that each request waited, where the host knows.
+        """
         batch = self._refused(requests) if self.drain.refuses() else self._answer(requests)
-        self._observers(batch)
+        batch.waited = waited
+        self.observers(batch)
         return batch.responses
 
     def check_example(self) -> None:

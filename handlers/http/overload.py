@@ -55,12 +55,15 @@ class Overload:
             self._until = now + CALM
 
 
-def waits(requests: Sequence[Request], now: float) -> list[float]:
-    """Return the seconds since each ``X-Request-Start`` that is a time."""
-    headers = [request.headers["x-request-start"] for request in requests if "x-request-start" in request.headers]
-    starts = [start for start in map(request_start, headers) if start is not None]
-    # The other clock may be a little ahead of ours.
-    return [max(0.0, now - start) for start in starts if abs(now - start) < CLOCK_ERROR]
+def waits(requests: Sequence[Request], now: float, waited: Sequence[float] = ()) -> list[float]:
+    """Return the seconds since each ``X-Request-Start`` that is a time; for other requests what their host knows."""
+    seconds = dict(enumerate(waited))
+    for i, request in enumerate(requests):
+        if "x-request-start" in request.headers:
+            start = request_start(request.headers["x-request-start"])
+            if start is not None and abs(now - start) < CLOCK_ERROR:
+                seconds[i] = max(0.0, now - start)  # the other clock may be a little ahead of ours
+    return list(seconds.values())
 
 
 def request_start(header: str) -> float | None:

@@ -10,7 +10,7 @@ import resource
 import time
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -39,6 +39,12 @@ class WeightedHistogram(Histogram):
         """Observe one value ``count`` times, at the cost of one observation."""
         self._sum.inc(value * count)
         self._buckets[bisect_left(self._upper_bounds, value)].inc(count)
+
+    def observe_each(self, values: Sequence[float]) -> None:
+        """Observe a few finite values, at the cost of one observation a bucket."""
+        self._sum.inc(sum(values))
+        for i, count in Counts([bisect_left(self._upper_bounds, value) for value in values]).items():
+            self._buckets[i].inc(count)
 
     def observe_all(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
         """Observe each finite value, at the cost of one observation a bucket."""
@@ -76,7 +82,8 @@ class Telemetry:
         self._duration = self._histogram("model_request_duration_seconds", "From batch received to answered, a request")
         stages = self._family("model_stage_duration_seconds", "Time of a batch in each stage", SECONDS, "stage")
         self._stages = {stage: stages.labels(**self._names, stage=stage) for stage in STAGES}
-        self._queue = self._histogram("model_queue_duration_seconds", "From X-Request-Start to batch received")
+        self._queue = self._histogram("model_queue_duration_seconds", "From a request's start to batch received")
+        self._total = self._histogram("model_total_duration_seconds", "From a request's start to its batch answered")
         self._batch_requests = self._histogram("model_batch_requests", "Requests in a batch", SIZES)
         self._batch_rows = self._histogram("model_batch_rows", "Rows in a batch", SIZES)
         self._predictions: list[Counter] = []
@@ -111,11 +118,13 @@ class Telemetry:
     def __call__(self, batch: Batch) -> None:
         """Record one batch."""
         self._count(batch)
-        self._duration.observe_many(sum(batch.seconds.values()), len(batch.requests))
+        duration = sum(batch.seconds.values())
+        self._duration.observe_many(duration, len(batch.requests))
         for stage, seconds in batch.seconds.items():
             self._stages[stage].observe(seconds)
-        for seconds in waits(batch.requests, batch.received):
-            self._queue.observe(seconds)
+        if waited := waits(batch.requests, batch.received, batch.waited):
+            self._queue.observe_each(waited)
+            self._total.observe_each([seconds + duration for seconds in waited])
         self._batch_requests.observe(len(batch.requests))
         if batch.accepted:
             self._batch_rows.observe(batch.rows)

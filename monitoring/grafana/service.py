@@ -204,7 +204,8 @@ def _saturation() -> list[Panel]:
         ),
         series(
             "Wait since sent",
-            "From the header X-Request-Start, set by a proxy or a client, to batch received; 0 where nobody sets it.",
+            "From X-Request-Start, which a proxy or a client sends, or from when the direct host had the request, to "
+            "batch received; 0 where neither tells.",
             "s",
             [query(or_zero(f"histogram_quantile({q}, {sent})"), name) for name, q in QUANTILES],
             width=8,

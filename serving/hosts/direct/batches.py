@@ -29,7 +29,7 @@ TURNS = 5  # other requests that it may wait for at any time
 WINDOW = 0.1  # s over which arriving work is compared with capacity
 EXCESS = 1.25  # times the capacity is overload
 OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
-Handle = Callable[[Sequence[Request]], list[Response]]
+Handle = Callable[[Sequence[Request], Sequence[float]], list[Response]]  # the latter: s that each has waited
 
 
 class Overloaded(Exception):  # noqa: N818 - no fault of the caller's
@@ -149,24 +149,25 @@ class Batches:
             self._threads = None
 
     def _turn(self) -> None:
-        requests, futures, weight = self._gather()
+        requests, waited, futures, weight = self._gather()
         if not requests:
             self._busy = False
             return
         if self._last <= INLINE and weight * self._pace <= INLINE:
             start = self._timer()
-            responses = self._handle(requests)
+            responses = self._handle(requests, waited)
             self._resolve(futures, responses, weight, self._timer() - start)
             return
         self._running = weight
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        work = self._loop.run_in_executor(self._threads, self._timed, requests)
+        work = self._loop.run_in_executor(self._threads, self._timed, requests, waited)
         work.add_done_callback(lambda finished: self._returned(finished, futures, weight))
 
-    def _gather(self) -> tuple[list[Request], list[asyncio.Future[Response]], float]:
+    def _gather(self) -> tuple[list[Request], list[float], list[asyncio.Future[Response]], float]:
         """Take the requests of the next batch, without those whose clients are gone or whose time is over."""
         requests: list[Request] = []
+        waited: list[float] = []
         futures: list[asyncio.Future[Response]] = []
         total = 0.0
         most = PIECE / self._pace if self._pace else math.inf
@@ -180,13 +181,14 @@ class Batches:
                 future.set_exception(Overloaded(self.seconds_waiting))
                 continue
             requests.append(request)
+            waited.append(now - since)
             futures.append(future)
             total += weight
-        return requests, futures, total
+        return requests, waited, futures, total
 
-    def _timed(self, requests: Sequence[Request]) -> tuple[list[Response], float]:
+    def _timed(self, requests: Sequence[Request], waited: Sequence[float]) -> tuple[list[Response], float]:
         start = self._timer()
-        return self._handle(requests), self._timer() - start
+        return self._handle(requests, waited), self._timer() - start
 
     def _returned(
         self,

@@ -26,7 +26,7 @@ def events(model: ModelContract, asked: Request, rows: list[int]) -> tuple[list[
     """The events of some rows of a request as they leave, and the answer that the client got."""
     batches: list[Batch] = []
     handler = serve(model)
-    handler._observers = Observers(model.name, [batches.append])
+    handler.observers = Observers(model.name, [batches.append])
     answer = orjson.loads(handler.handle([asked])[0].body)
     (batch,) = batches
     decoded, outputs = batch.answered[0]

@@ -269,6 +269,24 @@ def test_the_buckets_of_predictions_follow_the_training_data() -> None:
     assert value_buckets(constant) == [5.0]
 
 
+def test_the_whole_request_is_its_wait_and_its_batch() -> None:
+    world = World(LINE)
+    world.handler.handle([GOOD] * 3, [0.25, 0.0, 3.0])
+    assert world.value("model_queue_duration_seconds_count") == world.value("model_total_duration_seconds_count") == 3
+    assert world.value("model_queue_duration_seconds_sum") == pytest.approx(3.25)
+    batches, total = world.value("model_request_duration_seconds_sum"), world.value("model_total_duration_seconds_sum")
+    assert batches is not None
+    assert total == pytest.approx(3.25 + batches)
+    assert world.value("model_queue_duration_seconds_bucket", le="0.5") == 2
+    assert world.value("model_total_duration_seconds_bucket", le="2.0") == 2
+
+
+def test_a_proxys_start_goes_before_what_the_host_knows() -> None:
+    world = World(LINE)
+    world.handler.handle([GOOD, wire.request({"x": 6}, JSON, None, x_request_start=f"t={NOW - 2}")], [0.25, 0.25])
+    assert world.value("model_queue_duration_seconds_sum") == pytest.approx(2.25)
+
+
 def test_the_lock_of_a_living_worker_is_left_alone(tmp_path: Path) -> None:
     file = hold_lock(tmp_path)
     remove_dead(tmp_path)

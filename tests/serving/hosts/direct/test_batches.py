@@ -20,9 +20,11 @@ class Echo:
         self.seconds = seconds
         self.sizes: list[int] = []
         self.threads: set[str] = set()
+        self.waited: list[float] = []
 
-    def __call__(self, requests: Sequence[Request]) -> list[Response]:
+    def __call__(self, requests: Sequence[Request], waited: Sequence[float]) -> list[Response]:
         self.sizes.append(len(requests))
+        self.waited += waited
         self.threads.add(threading.current_thread().name)
         if self.seconds:
             time.sleep(self.seconds)
@@ -76,6 +78,8 @@ def test_what_comes_while_a_slow_batch_runs_in_its_thread_is_the_next_one_and_th
         return [response.body for response in answers], turns
 
     answers, turns = asyncio.run(run())
+    assert len(echo.waited) == 7
+    assert echo.waited[2] > 5 * INLINE  # it came soon after the slow one had begun
     assert answers == [b"slow", b"0", b"1", b"2", b"3", b"4"]
     assert echo.sizes[:2] == [1, 1]
     assert max(echo.sizes[2:]) > 1
@@ -111,7 +115,7 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def handle(self, requests: Sequence[Request]) -> list[Response]:
+    def handle(self, requests: Sequence[Request], waited: Sequence[float]) -> list[Response]:
         self.now += self.COST * len(requests)
         return [Response(200, b"") for _ in requests]
 

@@ -37,7 +37,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Opened]:
 
     def open_model(folder: Path, entry: str, config: Any, loop: asyncio.AbstractEventLoop) -> Any:
         answer = folder.name.encode()
-        batches = Batches(lambda requests: [Response(200, answer) for _ in requests], loop)
+        batches = Batches(lambda requests, waited: [Response(200, answer) for _ in requests], loop)
         every.append(Opened(batches=batches, patience=10.0, closed=False))
         return every[-1]
 

@@ -192,9 +192,9 @@ def test_calls_and_requests_of_http_share_batches_and_their_overload() -> None:
         model = application._models.table.targets["/v2/models/line/infer"].model
         sizes, handle = [], model.batches._handle
 
-        def counted(requests: Any) -> Any:
+        def counted(requests: Any, waited: Any) -> Any:
             sizes.append(len(requests))
-            return handle(requests)
+            return handle(requests, waited)
 
         model.batches._handle = counted
         model.batches._busy = True  # a batch runs, and all wait for it
