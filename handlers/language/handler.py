@@ -49,6 +49,7 @@ class _Exchange:
     prompt_tokens: int
     received: float  # s since the epoch
     started: float  # s of the timer
+    decode: float  # s that its decoding took
     latest: float = 0.0  # time of its last token
     generated: int = 0
     cached: int = 0  # tokens of the prompt
@@ -98,7 +99,7 @@ class ChatHandler:
     ) -> None:
         self.contract = contract
         self._engine, self._template = engine, template
-        self._observers, self._telemetry = Observers(contract.name, observers), telemetry
+        self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
         self._ahead: Future[list[Token | Finished]] | None = None
@@ -194,6 +195,7 @@ class ChatHandler:
         received, started = self._clock(), self._timer()
         text_request = parse_request(request, path)
         prompt = self._tokens(text_request)
+        decode = self._timer() - started
         context, most = self._engine.context, text_request.max_tokens
         if most and len(prompt) + most > context:
             raise too_long(text_request, context, len(prompt), most)
@@ -205,7 +207,7 @@ class ChatHandler:
             raise InputError("invalid_parameter", str(error)) from error
         answer = answer_of(text_request, self.contract.name, request.id, int(received))
         self._open[request.id] = _Exchange(
-            request, answer, StoppedText(text_request.stop), len(prompt), received, started
+            request, answer, StoppedText(text_request.stop), len(prompt), received, started, decode
         )
 
     def _tokens(self, text_request: requests.TextRequest) -> list[int]:
@@ -316,7 +318,8 @@ class ChatHandler:
     def _observe(self, request: Request, response: Response, exchange: _Exchange | None = None) -> None:
         """Show the observers a request that ended."""
         batch = Batch(self.contract, [request], exchange.received if exchange else self._clock(), responses=[response])
-        batch.seconds = {"decode": 0.0, "predict": self._timer() - exchange.started if exchange else 0.0, "encode": 0.0}
+        decode, seconds = (exchange.decode, self._timer() - exchange.started) if exchange else (0.0, 0.0)
+        batch.seconds = {"decode": decode, "predict": seconds - decode, "encode": 0.0}
         if exchange or response.status == HTTPStatus.OK:
             batch.accepted[0] = Accepted(protocol(request), 1)
-        self._observers(batch)
+        self.observers(batch)

@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from handlers.batch import Batch, Observer
 from handlers.message import encodable
 
 logger = logging.getLogger(__name__)
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # of W3C's header
 LINES, WINDOW = 100, 10.0  # failed requests that are logged in so many s; the others are counted
 
 
@@ -91,6 +93,8 @@ def _log(batch: Batch, i: int) -> None:
     request, response = batch.requests[i], batch.responses[i]
     fields: dict[str, Any] = {"model": batch.contract.name, "version": batch.contract.version} | request.ids
     fields |= {"status": response.status, "seconds": round(sum(batch.seconds.values()), 6)}
+    if trace := _TRACE.match(request.headers.get("traceparent", "")):
+        fields["trace_id"] = trace[1]
     if i in batch.accepted:
         fields |= {"protocol": batch.accepted[i].protocol, "rows": batch.accepted[i].rows}
     error = response.error

@@ -9,8 +9,8 @@ from handlers.message import STATUS
 from serving.security.gate import KEY_HEADERS
 from serving.security.grants import Keys, Refusal
 
-_OPEN = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
-_CHECK = "/grpc.health.v1.Health/Check"
+OPEN = ("/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady")
+CHECK = "/grpc.health.v1.Health/Check"
 _CODES = {
     "invalid_api_key": grpc.StatusCode.UNAUTHENTICATED,
     "forbidden": grpc.StatusCode.PERMISSION_DENIED,
@@ -29,7 +29,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Return the method that answers a call, or one that refuses it."""
         method = await continuation(details)
-        if method is None or details.method in _OPEN or not self._keys.required:
+        if method is None or details.method in OPEN or not self._keys.required:
             return method
         metadata = [(name.lower(), value) for name, value in details.invocation_metadata or ()]
         sent = [value for name, value in metadata if name.encode() in KEY_HEADERS]
@@ -39,7 +39,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise Refusal(grant.name, "forbidden", "this API key is for some models alone, over HTTP")
         except Refusal as refusal:
             self._refused("/v2/", STATUS[refusal.error.code], refusal.error.code)
-            return _refusing(refusal, method, details.method == _CHECK)
+            return _refusing(refusal, method, details.method == CHECK)
         return method
 
 

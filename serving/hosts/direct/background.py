@@ -1,6 +1,7 @@
 """The direct host in the background: as many workers as cores, each a part of the supervisor."""
 
 import importlib.util
+import os
 import shutil
 import socket
 import sys
@@ -26,6 +27,7 @@ from serving.settings import Settings
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
 from serving.supervision.supervisor import Program, Supervisor, supervisor_of_this
+from serving.traces.setup import missing_exporter
 
 TITLE = "the direct host"
 MODULE = "serving.hosts.direct.worker"
@@ -59,6 +61,8 @@ def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
     registry = Registry(settings.model_store)
     for name, reason in (verified(registry)[1] | unserved(registry)).items():
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+    if reason := missing_exporter(os.environ):
+        print(reason, file=sys.stderr, flush=True)  # noqa: T201
     _make_ready(settings)
     variables = capturing(settings) | measuring(settings)
     return [program(settings, name)._replace(variables=variables) for name in parts(settings)], []
@@ -191,6 +195,8 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
         for name in parts(settings)
         if supervisor.start(name, command(settings, name), log(settings, name), liveness(settings, name), variables)
     ]
+    if began and (reason := missing_exporter(os.environ)):
+        say(reason)
     if began:
         say(f"started {len(began)} workers of the direct host, logs {log(settings, f'{PREFIX}N')}")
     return began

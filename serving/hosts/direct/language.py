@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from handlers.batch import Observer
 from handlers.entry_points.chat import ChatService
 from handlers.message import NEXT, Request, Response
 from serving.archive import ArchiveError
@@ -78,13 +79,17 @@ class LanguageModel:
         folder: with the archive's content.
         entry_point: named in its manifest; one that is not ours is code of the archive, which runs here.
         config: its ``model-config.yaml``.
+        observers: get each answer beside those of every worker.
     """
 
-    def __init__(self, folder: Path, entry_point: str, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, entry_point: str, config: Mapping[str, Any], observers: Sequence[Observer] = ()
+    ) -> None:
         service = (ChatService if entry_point == "chat" else _load(folder, entry_point))()
         service.initialize(
             SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
         )
+        service.handler.observers.add(*observers)
         self.contract = service.handler.contract
         self.instruments = service.instruments
         self.streams = Streams(service.handler.handle, service.handler.idle)

@@ -4,11 +4,12 @@ Only the data of an archive is used: graph, contract, assets and settings. Its h
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from handlers.batch import Observer
 from handlers.contract import ModelContract
 from handlers.entry_points.image import ImageService
 from handlers.entry_points.tabular import TabularService
@@ -27,6 +28,7 @@ class Model:
         folder: with the archive's content.
         entry_point: named in its manifest.
         config: its ``model-config.yaml``.
+        observers: get each batch beside those of every worker.
 
     Attributes:
         patience: s that a request may wait for its turn.
@@ -37,13 +39,19 @@ class Model:
     """
 
     def __init__(
-        self, folder: Path, entry_point: str, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop
+        self,
+        folder: Path,
+        entry_point: str,
+        config: Mapping[str, Any],
+        loop: asyncio.AbstractEventLoop,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._service = SERVICES[entry_point]()
         self._service.initialize(
             SimpleNamespace(system_properties={"model_dir": str(folder)}, model_yaml_config=config, model_name=None)
         )
         handler = self._service.handler
+        handler.observers.add(*observers)
         self.contract: ModelContract = handler.contract
         self.instruments = self._service.instruments
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from handlers.batch import Observer
 from handlers.contract import ModelContract
 from handlers.observe.metrics_folder import VARIABLE, hold_lock
 from serving import archive
@@ -55,10 +56,13 @@ class Models:
 
     Args:
         only: the language model that this process is for; empty for all that are none.
+        observers: get the batches of every model.
     """
 
-    def __init__(self, registry: Registry, unpacked: Unpacked, only: str = "") -> None:
-        self._registry, self._unpacked, self._only = registry, unpacked, only
+    def __init__(
+        self, registry: Registry, unpacked: Unpacked, only: str = "", observers: Sequence[Observer] = ()
+    ) -> None:
+        self._registry, self._unpacked, self._only, self._observers = registry, unpacked, only, observers
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._retiring: set[asyncio.Task[None]] = set()
         self._lock: TextIO | None = None
@@ -148,9 +152,9 @@ class Models:
         if self._only:
             from serving.hosts.direct.language import LanguageModel  # the other processes do not need its imports
 
-            model = LanguageModel(folder, entry_point, config)
+            model = LanguageModel(folder, entry_point, config, self._observers)
         else:
-            model = Model(folder, entry_point, config, loop)
+            model = Model(folder, entry_point, config, loop, self._observers)
         # The service of each model holds a lock that shows that the process lives, and releases it with the model.
         if metrics := os.environ.get(VARIABLE):
             with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Mutabl
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -43,6 +44,7 @@ from serving.security.gate import Gate
 from serving.security.grants import Keys
 from serving.settings import Settings
 from serving.supervision.supervisor import SupervisorError
+from serving.traces.setup import Traces, start_traces
 
 logger = logging.getLogger(__name__)
 GRACE = 8  # s for the requests accepted before the end; less than the supervisor's grace
@@ -51,15 +53,17 @@ AGAIN = 5.0  # s until a model that differs from the registry is tried again
 MOST_FILES = 16384  # a connection takes one
 
 
-def create(settings: Settings, workers: int, only: str) -> tuple[Application | Gate, Refusals]:
-    """Make the application of a worker, and what counts the requests that it refuses.
+def create(settings: Settings, workers: int, only: str, traces: Traces | None = None) -> tuple[Any, Refusals]:
+    """Make the ASGI application of a worker, and what counts the requests that it refuses.
 
     Args:
         workers: number that there should be.
         only: the language model that it is for; empty for all others.
+        traces: makes the spans of requests; None for none.
     """
     registry, board = Registry(settings.model_store), background.board(settings)
-    models = Models(registry, Unpacked(settings.temporary / "archives"), only)
+    observers = [traces.observer()] if traces else []
+    models = Models(registry, Unpacked(settings.temporary / "archives"), only, observers)
     processes: dict[str, Elsewhere] = {}
     refusals = Refusals(models, CollectorRegistry())
 
@@ -80,13 +84,14 @@ def create(settings: Settings, workers: int, only: str) -> tuple[Application | G
         from serving.security.grpc_gate import KeyInterceptor
 
         service = InferenceService(models, health, refusals.count)
-        interceptor = KeyInterceptor(keys, refusals.count)
-        served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port, [interceptor])
+        interceptors = [*([traces.interceptor(models)] if traces else []), KeyInterceptor(keys, refusals.count)]
+        served = partial(beside_http, served, service, settings.bind_address, settings.grpc_port, interceptors)
     metadata = Metadata(models, health, board.language)
     application = Application(models, metadata, served, only, elsewhere, refusals.count)
-    if only:
-        return application, refusals  # a language model's socket is ours alone
-    return Gate(application, keys, model_of, refused=refusals.count), refusals
+    if only:  # its socket is ours alone, and whoever passes a request on has made its span
+        return application, refusals
+    gate = Gate(application, keys, model_of, refused=refusals.count)
+    return (traces.around(gate, models) if traces else gate), refusals
 
 
 def main() -> None:
@@ -99,9 +104,10 @@ def main() -> None:
     arguments = parser.parse_args()
     configure()
     limit_files(MOST_FILES)
+    traces = start_traces(os.environ)  # before what the collector may ask for is dropped
     drop_secrets(os.environ)
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
-    application, refusals = create(settings, arguments.workers, arguments.only)
+    application, refusals = create(settings, arguments.workers, arguments.only, traces)
     PatientProtocol.refused = staticmethod(refusals.count)
     config = uvicorn.Config(
         allow_origins(application, settings.cors_origins),
@@ -124,6 +130,8 @@ def main() -> None:
     own = background.socket_path(settings, arguments.name)
     public = [] if arguments.only else [listener(settings.bind_address, settings.inference_port)]
     server.run([*public, private_listener(own)])
+    if traces:
+        traces.stop()
     if not server.started:
         raise SystemExit(1)
 

@@ -511,6 +511,23 @@ def test_its_metrics_are_those_of_the_tokens() -> None:
     assert world.sample("llm_running_requests") == 0
 
 
+def test_its_stages_are_the_decoding_and_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    tokenize = world.engine.tokenize
+
+    def slow(text: str, special: bool) -> list[int]:
+        world.now += 0.25
+        return tokenize(text, special)
+
+    monkeypatch.setattr(world.engine, "tokenize", slow)
+    world.ask("a", COMPLETIONS, {"model": "chat", "prompt": "abc"})
+    begun = world.now + 0.1  # of its first step
+    world.run()
+    (batch,) = world.batches
+    assert batch.seconds["decode"] == pytest.approx(0.25)
+    assert sum(batch.seconds.values()) == pytest.approx(world.now - begun)
+
+
 def test_the_time_to_the_first_token_has_the_waiting_in_it() -> None:
     world = World(EchoEngine(slots=1))
     world.say("a", "abcdef")

@@ -74,6 +74,7 @@ def test_the_ids_of_the_client_are_in_the_log_and_in_the_error(stream: io.String
     handler = ModelHandler(LINE, Formula(LINE), Codec(LINE, MAX_ROWS))
     error = json.loads(handler.handle([asked])[0].body)["error"]
     (line,) = lines(stream)
+    assert line["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
     for found in (error, line):
         assert (found["request_id"], found["client_request_id"]) == ("r-1", "order-7")
         assert found["traceparent"] == sent["traceparent"]

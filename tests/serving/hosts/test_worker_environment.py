@@ -89,3 +89,8 @@ def test_torchserve_starts_without_it(settings: Settings, registry: Registry, se
     add(registry)
     environment = prepare(settings, {"PATH": os.environ["PATH"], secret: SECRETS[secret]}).environment
     assert SECRETS[secret] not in environment.values()
+
+
+def test_variables_of_opentelemetry_stay_outside_the_code_of_archives() -> None:
+    environ = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer secret"}
+    assert not environ.keys() & worker_environment(environ).keys()

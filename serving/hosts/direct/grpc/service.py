@@ -74,7 +74,7 @@ class InferenceService:
     async def infer(self, message: Any, context: Any) -> Any:
         """Answer a ``ModelInfer`` in a batch, together with requests of HTTP."""
         ident = f"{self._prefix}{next(self._ids):08x}"
-        path = f"{_model_path(message.model_name, message.model_version)}/infer"
+        path = f"{model_path(message.model_name, message.model_version)}/infer"
         target = self._models.table.targets.get(path)
         if target is None:
             error = self._unknown(message.model_name, path)
@@ -127,7 +127,7 @@ class InferenceService:
         of_model, result = name.startswith("Model"), CLASSES[f"{name}Response"]
 
         async def read(message: Any, context: Any) -> Any:
-            url = _model_path(message.name, message.version) + path if of_model else path
+            url = model_path(message.name, message.version) + path if of_model else path
             response = self._metadata.get(url)
             if response is None and name == "ModelReady":
                 return result(ready=False)
@@ -176,7 +176,8 @@ def _unary(name: str, method: Callable[[Any, Any], Any]) -> Any:
     return grpc.unary_unary_rpc_method_handler(method, request.FromString, response.SerializeToString)
 
 
-def _model_path(name: str, version: str) -> str:
+def model_path(name: str, version: str) -> str:
+    """Return the path of a model's metadata over HTTP."""
     return f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
 
 

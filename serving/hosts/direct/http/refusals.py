@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter
 from handlers.http.kserve import V1, V2
 from handlers.observe.telemetry import ERRORS, MODEL, REQUESTS
 from serving.hosts.direct.app import OPENAI, model_of
-from serving.hosts.direct.models import Models
+from serving.hosts.direct.models import Models, Table
 from serving.hosts.direct.routes import behind_version
 
 
@@ -38,17 +38,24 @@ class Refusals:
             if instruments := target.model.instruments:
                 instruments.refused(protocol, status, reason)
             return
-        name = name or model_of(path)
-        labels = {"model": "", "version": ""}
-        if name in table.elsewhere:
-            contracts = table.elsewhere[name]
-            number = next((number for number in contracts if f"/{number}" in path), next(iter(contracts), ""))
-            labels = {"model": name, "version": number}
-        elif name in table.models:
-            labels["model"] = name  # the version is none that is served
+        model, version = model_and_version(table, path, name)
+        labels = {"model": model, "version": version}
         self._requests.labels(**labels, protocol=protocol, code=str(status)).inc()
         if 400 <= status < 500:
             self._errors.labels(**labels, reason=reason).inc()
+
+
+def model_and_version(table: Table, path: str, name: str = "") -> tuple[str, str]:
+    """Return what a path names that predicts nothing here, both from a closed set; empty where it names none.
+
+    Args:
+        name: of the language model, where a body named it.
+    """
+    name = name or model_of(path)
+    if name in table.elsewhere:
+        contracts = table.elsewhere[name]
+        return name, next((number for number in contracts if f"/{number}" in path), next(iter(contracts), ""))
+    return (name, "") if name in table.models else ("", "")  # the version is none that is served
 
 
 def protocol_of(path: str) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from handlers.batch import Observer
 from handlers.contract import ModelContract
+from handlers.engine import Engine
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.message import MAX_BODY
@@ -40,12 +42,14 @@ class World:
         self.elsewhere: Mapping[str, Mapping[str, ModelContract]] = {}
         self.language: dict[str, list[str]] = {}
         self.process: Any = None
+        self.observers: list[Observer] = []
+        self.engine: Engine = Formula(LINE)
 
     def application(self) -> Application:
         loop = asyncio.get_running_loop()
         models: Any = {}
         for number in ("1.2", "1.3"):
-            handler = ModelHandler(LINE, Formula(LINE), Codec(LINE, MAX_ROWS), [])
+            handler = ModelHandler(LINE, self.engine, Codec(LINE, MAX_ROWS), self.observers)
             models[number] = SimpleNamespace(contract=LINE, batches=Batches(handler.handle, loop), patience=10.0)
         table = Table({"line": models}, {"line": "1.2"}, targets_of({"line": models}, {"line": "1.2"}))
         table = replace(table, elsewhere=self.elsewhere)

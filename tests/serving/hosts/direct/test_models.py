@@ -35,7 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Opened]:
     """All models that were opened."""
     every: list[Opened] = []
 
-    def open_model(folder: Path, entry: str, config: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    def open_model(folder: Path, entry: str, config: Any, loop: asyncio.AbstractEventLoop, observers: Any) -> Any:
         answer = folder.name.encode()
         batches = Batches(lambda requests, waited: [Response(200, answer) for _ in requests], loop)
         every.append(Opened(batches=batches, patience=10.0, closed=False))

@@ -1,0 +1,1 @@
+"""Traces of requests by OpenTelemetry, an extra. Only ``setup`` loads without it."""
