@@ -108,6 +108,8 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
         guessed["task"] = answers.why
     if answers.labels and not named:
         guessed["labels"] = "the file holds them"
+    if table:
+        guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
     if not runner.together:
         guessed["rows"] = "one at a time: the graph's answers in a batch are not those of each row alone"
     contract = msgspec.structs.replace(

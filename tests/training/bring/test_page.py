@@ -1,0 +1,47 @@
+"""docs/bring-your-model.md shows what its commands print."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.settings import ROOT
+
+PAGE = (ROOT / "docs" / "bring-your-model.md").read_text()
+CUT = "[…]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the page's program leaves."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    (folder / "train_elsewhere.py").write_text(program)
+    done = subprocess.run([sys.executable, "train_elsewhere.py"], cwd=folder, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def shown() -> list[tuple[str, str]]:
+    """The commands of the page, each with what it prints."""
+    return re.findall(r"```sh\npython -m ([^\n]*)\n```\n```\n(.*?)```", PAGE, re.S)
+
+
+@pytest.mark.parametrize(("command", "expected"), shown(), ids=[command for command, _ in shown()])
+def test_each_command_prints_what_the_page_shows(folder: Path, tmp_path: Path, command: str, expected: str) -> None:
+    env = os.environ | {"MARLOOP_MODEL_STORE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+    )
+    printed = plain(done.stdout.replace(str(tmp_path), "model_store"))
+    _, cut, end = expected.rpartition(CUT)
+    assert printed.endswith(plain(end)) if cut else printed == plain(expected), done.stdout + done.stderr
+
+
+def plain(text: str) -> str:
+    """The text without what differs between machines: bytes of a file, and the last digits of metrics."""
+    text = re.sub(r"[\d,]+ bytes", "N bytes", text)
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", text)
