@@ -37,6 +37,7 @@ DEFAULT = MonitorSettings()
 def serve(
     inference_url: Annotated[str, option(MonitorSettings, "inference_url")] = DEFAULT.inference_url,
     management_url: Annotated[str, option(MonitorSettings, "management_url")] = DEFAULT.management_url,
+    exporter_url: Annotated[str, option(MonitorSettings, "exporter_url")] = DEFAULT.exporter_url,
     interval: Annotated[float, option(MonitorSettings, "probe_interval")] = DEFAULT.probe_interval,
     live_interval: Annotated[float, option(MonitorSettings, "live_interval")] = DEFAULT.live_interval,
     clock: Annotated[ClockName, option(MonitorSettings, "clock")] = DEFAULT.clock,
@@ -47,7 +48,7 @@ def serve(
 
     settings = command_line.settings()
     disable_created_metrics()  # a second series for each, which nothing reads
-    options = MonitorSettings(inference_url, management_url, interval, live_interval, clock)
+    options = MonitorSettings(inference_url, management_url, exporter_url, interval, live_interval, clock)
     try:
         assembled = assemble(settings, os.environ, options)
     except (DatabaseError, ValueError) as error:

@@ -23,6 +23,7 @@ from monitoring.api.quality import live_router
 from monitoring.app import Health, Task, create_app
 from monitoring.console.actions import Actions
 from monitoring.console.router import console_router
+from monitoring.console.traffic import traffic_router
 from monitoring.console.trial import Trial
 from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.live.clock import EventClock, wall_clock
@@ -30,6 +31,7 @@ from monitoring.live.live import Live, QualityWindow
 from monitoring.live.metrics import LiveMetrics
 from monitoring.live.probe import TIMEOUT, Prober
 from monitoring.live.settings import MonitorSettings
+from monitoring.live.traffic import Traffic
 from monitoring.retraining.metrics import RetrainingMetrics
 from monitoring.retraining.runner import Runner
 from monitoring.retraining.versions import Service
@@ -98,6 +100,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     registry.register(LiveMetrics(live))
     registry.register(RetrainingMetrics(store.journal, models))
     actions = Actions(loop.retraining, loop.promotions)
+    traffic = Traffic(options.exporter_url or settings.exporter_url, httpx.Client(trust_env=False))
     routers = [
         events_router(Ingest(store, contracts, registry, event_clock.advance), access),
         feedback_router(store, contracts, access, registry, now),
@@ -107,11 +110,13 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         actions_router(loop.promotions, access),
         alerts_router(loop.retraining, loop.promotions, access),
         console_router(store, live, contracts, access, actions, Trial(inference_url, client)),
+        traffic_router(traffic, models, access.needs_token),
     ]
     tasks: list[Task] = [
         lease.keep_forever,
         partial(pruner.run_forever, PRUNE_INTERVAL),
         partial(live.run_forever, options.live_interval),
+        traffic.run_forever,
         Runner(loop, options.live_interval, lease).run_forever,
         *([backup.run_forever] if backup else []),
         partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),

@@ -61,7 +61,9 @@ def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Cont
     router = APIRouter(prefix="/console", route_class=route_with(pages), dependencies=guards)
 
     def confirm(sentence: str) -> HTMLResponse:
-        return HTMLResponse(pages.render("done.html", sentence=sentence), headers={"HX-Trigger": "changed"})
+        return HTMLResponse(
+            pages.render("message.html", kind="done", sentence=sentence), headers={"HX-Trigger": "changed"}
+        )
 
     @router.post("/models/{name}/retrain")
     def retrain(name: str, form: Annotated[dict[str, str], Depends(typed)]) -> HTMLResponse:

@@ -67,6 +67,7 @@ def _sentence(error: Exception) -> tuple[int, str]:
 
 
 def _fault_page(pages: Pages, request: Request, status: int, sentence: str) -> Response:
+    message = {"kind": "fault", "sentence": sentence}
     if "hx-request" in request.headers:
-        return HTMLResponse(pages.render("fault.html", sentence=sentence), status, TO_MESSAGE)
-    return HTMLResponse(pages.render("fault_page.html", sentence=sentence), status)
+        return HTMLResponse(pages.render("message.html", **message), status, TO_MESSAGE)
+    return HTMLResponse(pages.render("fault_page.html", **message), status)

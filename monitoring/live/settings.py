@@ -24,6 +24,9 @@ class MonitorSettings(EnvironmentSettings, frozen=True):
             title="URL",
         ),
     ] = ""
+    exporter_url: Annotated[
+        str, says("Where the monitor reaches the workers' metrics; unset: on this machine.", title="URL")
+    ] = ""
     probe_interval: Annotated[Pause, says("Seconds between two probes of a model.")] = 1.0
     live_interval: Annotated[
         Pause, says("Seconds between two looks at quality and drift, and at what was promoted.")

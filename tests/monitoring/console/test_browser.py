@@ -114,6 +114,30 @@ def test_a_retraining_is_asked_for_confirmed_followed_and_seen_to_end(browser: B
         assert page.title() == "Job 1 · Marloop"
 
 
+def test_live_traffic_is_charted_as_it_comes_and_a_gap_is_told(browser: Browser, world: World, url: str) -> None:
+    world.count(5, air={"200": 0, "0.05": 0, "+Inf": 0})
+    world.count(5, air={"200": 20, "0.05": 20, "+Inf": 20})
+    strokes = set()
+    for scheme in ("light", "dark"):
+        with opened(browser, url, scheme) as page:
+            page.goto("/console/models/air")
+            page.get_by_role("link", name="Live traffic").focus()
+            page.keyboard.press("Enter")
+            charts = page.locator("#traffic-charts")
+            picture = charts.get_by_role("img", name="Requests a second, the last 15 minutes: all 4 now, 4 at most")
+            expect(picture).to_be_in_viewport()
+            curve = picture.locator("polyline")
+            strokes.add(curve.evaluate("element => getComputedStyle(element).stroke"))
+            if scheme == "light":
+                continue
+            world.count(5, air={"200": 70, "0.05": 70, "+Inf": 70})
+            expect(charts.get_by_role("row", name="all 10 10")).to_be_visible()
+            world.count(5)
+            expect(charts).to_contain_text("The exporter does not tell what was counted: it answered 503")
+            expect(charts.get_by_role("row", name="all – 10")).to_be_visible()
+    assert len(strokes) == 2  # the colours of either scheme
+
+
 def test_what_is_not_confirmed_is_not_done(browser: Browser, world: World, url: str) -> None:
     with opened(browser, url) as page:
         asked = confirm(page, yes=False)

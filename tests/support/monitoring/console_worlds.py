@@ -3,7 +3,7 @@
 import functools
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from monitoring.api.catalog import catalog_router
 from monitoring.app import Health, create_app
 from monitoring.console.actions import Actions
 from monitoring.console.router import console_router
+from monitoring.console.traffic import traffic_router
 from monitoring.console.trial import Trial
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.probe import Prober
+from monitoring.live.traffic import Traffic
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
@@ -66,8 +68,15 @@ class World:
         access = Access(Credentials(token))
         actions = Actions(self.retraining, promotions)
         console = console_router(self.store, self.live, contracts, access, actions, Trial(TORCHSERVE, torchserve))
+        self.seconds, self.page = 0.0, httpx.Response(200, text="")
+        exporter = httpx.Client(transport=httpx.MockTransport(lambda request: self.page))
+        self.traffic = Traffic("http://exporter.test", exporter, lambda: self.seconds)
         prober = Prober(self.models, TORCHSERVE, metrics, torchserve)
-        routers = [catalog_router(self.store, contracts), console]
+        routers = [
+            catalog_router(self.store, contracts),
+            console,
+            traffic_router(self.traffic, self.models, access.needs_token),
+        ]
         self.app = create_app(Health(prober, metrics), 3600, routers, admit=access.admit)
         self.client = self.client_from("127.0.0.1")
 
@@ -86,6 +95,24 @@ class World:
         told = [Feedback(one.prediction.request_id, one.prediction.row, one.label, one.labelled) for one in labelled]
         self.store.add_feedback(told)
         self.live.run()
+
+    def count(self, seconds: float, **series: Mapping[str, float] | None) -> None:
+        """Time passes, and the monitor looks at what the exporter has then: of each model, values by code or bound.
+
+        Args:
+            seconds: that pass.
+            series: by model; None for an exporter that is away.
+        """
+        self.seconds += seconds
+        lines = [
+            f'model_requests_total{{model="{model}",version="1.1",protocol="native",code="{label}"}} {value}'
+            if label.isdecimal() and len(label) == 3
+            else f'model_request_duration_seconds_bucket{{model="{model}",version="1.1",le="{label}"}} {value}'
+            for model, values in series.items()
+            for label, value in (values or {}).items()
+        ]
+        self.page = httpx.Response(200 if series else 503, text="\n".join(lines))
+        self.traffic.look()
 
     def run(self, id: int, *lines: str) -> None:
         """The job runs, and its log has these lines more."""
