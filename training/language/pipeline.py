@@ -20,6 +20,7 @@ from handlers.language.template import ChatTemplate
 from serving.archive import ASSETS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
+from training import recipes
 from training.language import checks, engines, lora, perplexity, weights
 from training.language.gguf_file import Metadata, read_gguf, write_gguf
 from training.language.instructions import Instructions, read_instructions
@@ -28,7 +29,7 @@ from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperpar
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
 from training.packaging import contents
-from training.packaging.lineage import commit
+from training.packaging.lineage import commit, source
 from training.packaging.registration import DEFAULTS, Result, TrainOptions, register
 
 
@@ -163,6 +164,7 @@ def _lineage(
     packages = ("gguf", "tokenizers", engines.PACKAGES[engine])
     return Lineage(
         git_commit=commit(ROOT),
+        recipe=source(file, ROOT) if (file := recipes.file_of(recipe.name)) else None,
         data_sha256=recipe.weights.sha256,
         weights=f"{recipe.weights.requirement}: {recipe.weights.member}",
         license=metadata.license,

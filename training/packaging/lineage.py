@@ -13,7 +13,7 @@ import msgspec
 from handlers.contract import ModelContract
 from handlers.contract.model_card import Lineage, RecipeSource, RowCounts
 from training.data import sha256
-from training.recipe import Data, Recipe, Trained
+from training.recipe import Data, Trained
 
 PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -31,7 +31,7 @@ def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
         feedback=data.feedback,
         until=_until(data),
         git_commit=commit(root),
-        recipe=source(trained.recipe, root),
+        recipe=source(Path(inspect.getfile(type(trained.recipe))), root),
         data_sha256=data.sha256,
         preset=trained.preset,
         hyperparameters=asdict(trained.hp),
@@ -43,9 +43,9 @@ def lineage(trained: Trained, root: Path, now: datetime) -> Lineage:
     )
 
 
-def source(recipe: Recipe[Any], root: Path) -> RecipeSource | None:
-    """Return the source of a recipe outside the repository of ``root``; None for one in it."""
-    file = Path(inspect.getfile(type(recipe))).resolve()
+def source(file: Path, root: Path) -> RecipeSource | None:
+    """Return the source of a recipe whose file lies outside the repository of ``root``; None for one in it."""
+    file = file.resolve()
     if file.is_relative_to(root.resolve()):
         return None
     files = [file, *(path for path in sorted(file.parent.glob("_*.py")) if path != file)]

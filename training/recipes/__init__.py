@@ -23,7 +23,19 @@ from training.language.recipe import LanguageRecipe
 from training.recipe import Recipe
 from training.recipes._faults import RecipeError, passes, sentence, shown, unfinished
 
-__all__ = ["RecipeError", "check_packages", "explain", "extra", "find", "find_any", "missing", "names", "ready", "told"]
+__all__ = [
+    "RecipeError",
+    "check_packages",
+    "explain",
+    "extra",
+    "file_of",
+    "find",
+    "find_any",
+    "missing",
+    "names",
+    "ready",
+    "told",
+]
 PROJECT = Path(__file__).parent.parent.parent / "pyproject.toml"
 
 
@@ -44,6 +56,12 @@ def _places() -> dict[str, list[Path]]:
             if not module.name.startswith("_"):
                 places.setdefault(module.name, []).append(folder)
     return places
+
+
+def file_of(name: str) -> Path | None:
+    """Return the file of a recipe; None if there is none."""
+    files = (folder / file for folder in _places().get(name, []) for file in (f"{name}.py", f"{name}/__init__.py"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def _folders() -> list[Path]:

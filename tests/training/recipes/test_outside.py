@@ -9,6 +9,7 @@ from serving.settings import ROOT, RecipeSettings
 from tests.training.conftest import Commands
 from training import recipes
 from training.data import sha256
+from training.packaging.lineage import source
 
 OWN = """
 from training.recipes.linear import Linear
@@ -59,6 +60,14 @@ def test_they_are_trained_and_the_lineage_tells_their_source(training: Commands,
     assert unfit(contract) is None  # so that the monitor can train it again
     (folders[0] / "mine.py").unlink()
     assert "mine has no recipe under training/recipes or in MARLOOP_RECIPES" in str(unfit(contract))
+
+
+def test_the_file_of_a_recipe_is_known_wherever_it_lies(folders: list[Path]) -> None:
+    assert recipes.file_of("mine") == folders[0] / "mine.py"
+    assert recipes.file_of("linear") == ROOT / "training" / "recipes" / "linear.py"
+    assert recipes.file_of("wine") is None
+    assert getattr(source(folders[0] / "mine.py", ROOT), "file", None) == "mine.py"
+    assert source(ROOT / "training" / "recipes" / "chat.py", ROOT) is None
 
 
 def test_what_a_search_finds_lies_beside_the_recipe(folders: list[Path]) -> None:
