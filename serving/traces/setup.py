@@ -108,6 +108,7 @@ def _provider(names: list[str]) -> "TracerProvider":
     resource = Resource.create()
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # a batch that is lost, not each attempt
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for exporter in [next(iter(entry_points(group=_GROUP, name=name))).load()() for name in names]:
         provider.add_span_processor(BatchSpanProcessor(exporter))
