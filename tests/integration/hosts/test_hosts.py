@@ -86,6 +86,25 @@ def test_the_exporter_counts_what_was_sent(own: Server) -> None:
     assert (counted(own, "fashion") - before)["400"] == 20
 
 
+def test_what_is_refused_before_a_batch_is_counted(own: Server) -> None:
+    if own.settings.host == "torchserve":
+        pytest.skip("TorchServe counts by itself what it refuses, on port 8082")
+    before = counted(own, "fashion"), counted(own, "")
+    assert own.client.get(f"{own.url}/predictions/fashion").status_code == 405
+    assert own.client.post(f"{own.url}/predictions/nothing", json={}).status_code == 404
+    assert (counted(own, "fashion") - before[0])["405"] == 1
+    assert (counted(own, "") - before[1])["404"] == 1
+
+
+def test_the_console_charts_what_was_asked_without_prometheus(own: Server) -> None:
+    def is_charted() -> bool:
+        own.client.post(f"{own.url}/predictions/fashion", content=b"{")
+        page = monitor(own, "GET", "/console/models/fashion/traffic").text
+        return "Requests a second" in page and page.count("<polyline") > 6  # three legends have six
+
+    wait_until(is_charted, timeout=60)
+
+
 def test_the_monitor_finds_every_model_ready_and_gets_what_was_predicted(own: Server) -> None:
     wait_until(lambda: monitor(own, "GET", "/healthz").is_success and ready(own))
 

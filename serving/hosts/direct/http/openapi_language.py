@@ -75,7 +75,8 @@ def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterato
         ("completions", requests.CompletionRequest, completion, requests.completion(_json(completion))),
     ):
         answers = {JSON: _answer(request), EVENTS.partition(";")[0]: STREAM}
-        operation = post_operation(f"Create a {request.kind}", reference(body.__name__), example, answers, OPENAI_ERROR)
+        summary = "Create a chat completion" if request.kind == "chat" else "Create a completion"
+        operation = post_operation(summary, reference(body.__name__), example, answers, OPENAI_ERROR)
         yield f"{base}/{path}", {"post": operation | {"tags": [tag], "operationId": _id(ident, request.kind)}}
 
 

@@ -54,7 +54,7 @@ def model_and_version(table: Table, path: str, name: str = "") -> tuple[str, str
     name = name or model_of(path)
     if name in table.elsewhere:
         contracts = table.elsewhere[name]
-        return name, next((number for number in contracts if f"/{number}" in path), next(iter(contracts), ""))
+        return name, next((number for number in contracts if number in path.split("/")), next(iter(contracts), ""))
     return (name, "") if name in table.models else ("", "")  # the version is none that is served
 
 

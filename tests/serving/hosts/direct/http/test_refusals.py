@@ -111,11 +111,14 @@ def test_a_wrong_method_is_counted_by_its_model(world: Counted) -> None:
 
 
 def test_a_language_model_has_its_refusals_by_its_version(world: Counted) -> None:
-    contracts = {number: chat_archive.contract("talk", chat_archive.echoed("Hi"), number) for number in ("1.0", "1.1")}
+    contracts = {
+        number: chat_archive.contract("talk", chat_archive.echoed("Hi"), number) for number in ("1.0", "1.1", "1.10")
+    }
     world.elsewhere = {"talk": contracts}
     for path, version, protocol in (
         ("/predictions/talk", "1.0", "native"),
         ("/predictions/talk/1.1/v1/chat/completions", "1.1", "openai"),
+        ("/predictions/talk/1.10/v1/completions", "1.10", "openai"),
     ):
         response = world.ask("POST", path, content=LARGE)
         assert response.status_code == 413
