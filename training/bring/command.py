@@ -13,7 +13,7 @@ from serving.registry import ArchiveError, Registry
 if TYPE_CHECKING:
     from training.bring.importing import Draft, ImportOptions
 
-File = Annotated[Path, typer.Argument(help="An .onnx file or a folder with one, .pt2, TorchScript, or weights.")]
+File = Annotated[Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops or .joblib.")]
 Module = Annotated[str, typer.Option(help="package.module:Class that a file of weights belongs to.")]
 Kwargs = Annotated[str, typer.Option(help="Arguments of that class, as a JSON object.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow code in the file to run: only if you trust its author.")]
@@ -148,7 +148,7 @@ def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, tru
         arguments = msgspec.json.decode(kwargs, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ValueError(f"--kwargs must be a JSON object: {error}") from error
-    return draft(sources.read(file, sources.Reading(options.example, module, arguments, trust)), options)
+    return draft(sources.read(file, sources.Reading(options.example, options.data, module, arguments, trust)), options)
 
 
 def _print(drafted: "Draft") -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +69,7 @@ class Brought:
         sha256: of the file.
         labels: class names that the file holds; empty where it holds none.
         notes: sentences about what was found.
+        aliases: inputs by further names, which an example may use.
         original: None where that is the graph itself.
     """
 
@@ -81,6 +82,7 @@ class Brought:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     original: Original | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def opset(self) -> int:

@@ -98,7 +98,7 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     table = read_table(options.data, options.target) if options.data else None
     feeds = _feeds(model, table, wishes)
     specs = tuple(spec for feed in feeds for spec in feed.specs)
-    rows, guessed = _rows(options, feeds, table)
+    rows, guessed = _rows(model, options, feeds, table)
     runner = runner_of(model, feeds, rows)
     _, results = next(iter(runner.chunks(rows)))
     named = options.labels or wishes.labels
@@ -185,13 +185,14 @@ def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> 
 
 
 def _rows(
-    options: ImportOptions, feeds: Sequence[Feed], table: Table | None
+    model: Brought, options: ImportOptions, feeds: Sequence[Feed], table: Table | None
 ) -> tuple[Mapping[str, Array], dict[str, str]]:
     """Return the given rows, the example first, and what is guessed of them."""
     guessed = {}
     parts = []
     specs = [spec for feed in feeds for spec in feed.specs]
     names = {feed.port.name: feed.specs[0].name for feed in feeds if len(feed.specs) == 1}
+    names |= {alias: names[port] for alias, port in model.aliases.items()}
     if options.example:
         parts.append(example_of(bare_contract(options.name, specs), options.example, names))
     if table:

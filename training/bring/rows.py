@@ -28,6 +28,8 @@ class Table:
     """Rows of data.
 
     Attributes:
+        frame: the rows without the truth, with names that a contract accepts.
+        raw: the rows as the file has them.
         columns: names as a contract has them, without the truth's.
         target: the truth; None where no column is named.
     """
@@ -36,6 +38,7 @@ class Table:
     columns: tuple[str, ...]
     target: "Series | None"
     path: Path
+    raw: "DataFrame"
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -63,7 +66,7 @@ def read_table(path: Path, target: str = "") -> Table:
     taken: set[str] = set()
     rows = frame.drop(columns=[target] if target else [])
     rows.columns = pandas.Index([identifier(str(name), taken) for name in rows.columns])
-    return Table(rows, tuple(rows.columns), truth, path)
+    return Table(rows, tuple(rows.columns), truth, path, frame)
 
 
 def with_data(feeds: Sequence[Feed], table: Table) -> tuple[Feed, ...]:

@@ -8,7 +8,11 @@ from typing import Any
 from training.bring import onnx_file
 from training.bring.graph import BringError, Brought
 
-KNOWN = "an .onnx file, a folder with one, .pt2, TorchScript, and with --module weights as .pt, .pth or .safetensors"
+KNOWN = (
+    "an .onnx file, a folder with one, .pt2, TorchScript, scikit-learn as .skops or .joblib, "
+    "and with --module weights as .pt, .pth or .safetensors"
+)
+ESTIMATORS = (".skops", ".joblib", ".pkl", ".pickle")
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
@@ -18,12 +22,14 @@ class Reading:
 
     Attributes:
         example: a row, whose shapes a module is exported with.
+        data: rows, whose columns have the types of an estimator's.
         module: ``package.module:Class`` of a file of weights.
         arguments: of that class.
         trust: whether code in the file may run.
     """
 
     example: Path | None = None
+    data: Path | None = None
     module: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
@@ -39,6 +45,10 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
         raise BringError(f"{path} is not there")
     if path.is_dir() or path.suffix == ".onnx":
         return onnx_file.read(path)
+    if path.suffix in ESTIMATORS:
+        from training.bring import sklearn_files  # its packages are an extra's
+
+        return sklearn_files.read(path, reading.example, reading.data, reading.trust)
     if path.suffix not in (".pt2", *WEIGHTS):
         raise BringError(f"{path}: files that end with {path.suffix or 'no suffix'} cannot be imported; {KNOWN} can")
     from training.bring import torch_files  # torch takes seconds to load

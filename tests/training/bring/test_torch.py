@@ -84,7 +84,7 @@ def test_weights_with_their_module(net: Net, tmp_path: Path, nested: bool) -> No
     weights = {"state_dict": net.state_dict()} if nested else net.state_dict()
     torch.save(weights, tmp_path / "net.pth")
     name = f"{__name__}:Net"
-    reading = Reading(example(tmp_path), name, {"width": 5})
+    reading = Reading(example(tmp_path), None, name, {"width": 5})
     check(opened(tmp_path / "net.pth", tmp_path, reading, labels=("no", "yes")), net, f"{name} with its weights")
 
 
@@ -100,7 +100,7 @@ def test_torchscript_and_a_word_that_it_is_deprecated(net: Net, tmp_path: Path) 
 
 def test_several_arguments_and_outputs(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "pair.pt")
-    reading = Reading(example(tmp_path, {"left": [1.0, 2.0], "right": [3.0, 4.0]}), f"{__name__}:Pair")
+    reading = Reading(example(tmp_path, {"left": [1.0, 2.0], "right": [3.0, 4.0]}), None, f"{__name__}:Pair")
     model = opened(tmp_path / "pair.pt", tmp_path, reading)
     ((status, answer),) = model.post({"left": [1, 2], "right": [1, 1]})
     assert (status, list(answer["prediction"].values())) == (200, [[2, 3], 3])
@@ -114,7 +114,7 @@ class Evil:
 def test_pickles_do_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"weights": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(BringError, match="holds no weights alone"):
-        sources.read(tmp_path / "evil.pt", Reading(example(tmp_path), f"{__name__}:Net"))
+        sources.read(tmp_path / "evil.pt", Reading(example(tmp_path), None, f"{__name__}:Net"))
     program = torch.export.export(Net(), (torch.rand(2, 3),))
     torch.export.save(program, tmp_path / "plain.pt2")
     from serving import archive
@@ -144,13 +144,13 @@ def test_a_module_that_does_not_fit_gets_a_sentence(
 ) -> None:
     torch.save(net.state_dict(), tmp_path / "net.pt")
     with pytest.raises(BringError, match=fault):
-        sources.read(tmp_path / "net.pt", Reading(example(tmp_path), module, arguments))
+        sources.read(tmp_path / "net.pt", Reading(example(tmp_path), None, module, arguments))
 
 
 def test_what_is_missing_is_named(net: Net, tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "net.pt")
     with pytest.raises(BringError, match="needs --example, a row with values"):
-        sources.read(tmp_path / "net.pt", Reading(None, f"{__name__}:Net", {"width": 5}))
+        sources.read(tmp_path / "net.pt", Reading(None, None, f"{__name__}:Net", {"width": 5}))
     with pytest.raises(BringError, match="weights alone need --module"):
         sources.read(tmp_path / "net.pt", Reading(example(tmp_path)))
     (tmp_path / "model.h5").write_bytes(b"")
@@ -159,4 +159,4 @@ def test_what_is_missing_is_named(net: Net, tmp_path: Path) -> None:
     with pytest.raises(BringError, match="is not there"):
         sources.read(tmp_path / "absent.onnx")
     np.save(tmp_path / "row.npy", np.array([ROW], np.float32))
-    assert sources.read(tmp_path / "net.pt", Reading(tmp_path / "row.npy", f"{__name__}:Net", {"width": 5})).opset
+    assert sources.read(tmp_path / "net.pt", Reading(tmp_path / "row.npy", None, f"{__name__}:Net", {"width": 5})).opset
