@@ -1,16 +1,23 @@
-"""Answers in parts: sent as they are made, or passed on from the process that makes them."""
+"""Answers in parts: sent as they are made, or passed on from the process that makes them; and these processes."""
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, MutableMapping
 from typing import Any
 
 import httpx
 
 from handlers.message import JSON, NEXT, STATUS, Response
+from serving.hosts.direct.board import Board
 from serving.hosts.direct.http.compression import SMALLEST, compressed
 from serving.hosts.direct.routes import Refused, uncounted
+from serving.hosts.starting import START_TIMEOUT
+from serving.supervision.supervisor import SupervisorError
+
+logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -57,6 +64,41 @@ class Elsewhere:
             await send({"type": "http.response.body", "body": b""})
         finally:
             await response.aclose()
+
+
+class LanguageProcesses:
+    """Has the processes of language models started, those that are registered later too.
+
+    Args:
+        names: models that were registered when this worker began.
+        start: starts the processes that are missing.
+    """
+
+    def __init__(self, board: Board, names: Collection[str], start: Callable[[Collection[str]], None]) -> None:
+        self._board, self._start = board, start
+        self._names, self._started = {*names}, ""
+        self._loading: dict[str, float] = {}  # until when a new model may load, s since the machine's start
+
+    def loading(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return the models that are new and not served yet, which is no fault for as long as a start may take."""
+        now = time.monotonic()
+        self._loading |= dict.fromkeys({*names} - self._names, now + START_TIMEOUT)
+        self._names = {*names}
+        if self._loading:
+            gone = self._board.language().keys() | {name for name, end in self._loading.items() if end < now}
+            self._loading = {name: end for name, end in self._loading.items() if name in names and name not in gone}
+        return (*self._loading,)
+
+    async def follow(self, versions: Mapping[str, Collection[str]]) -> None:
+        """Start what is missing whenever versions change; what cannot be started now is tried at the next call."""
+        state = repr(sorted((name, *numbers) for name, numbers in versions.items()))
+        if not versions or state == self._started:
+            return
+        try:
+            await asyncio.to_thread(self._start, [*versions])
+            self._started = state
+        except SupervisorError as error:
+            logger.info("language models are started later: %s", error)
 
 
 async def send_stream(answers: AsyncIterator[Response], ident: str, scope: Scope, receive: Receive, send: Send) -> None:

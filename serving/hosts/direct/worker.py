@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Collection, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,8 @@ from serving.hosts.direct.http.refusals import Refusals
 from serving.hosts.direct.http.timeouts import PatientProtocol
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.streaming import Elsewhere
+from serving.hosts.direct.streaming import Elsewhere, LanguageProcesses
 from serving.hosts.direct.unpacked import Unpacked
-from serving.hosts.starting import START_TIMEOUT
 from serving.hosts.worker_environment import worker_environment
 from serving.processes import limit_files
 from serving.registry import ArchiveError, Registry
@@ -43,7 +42,6 @@ from serving.security import exposure, house_key
 from serving.security.gate import Gate
 from serving.security.grants import Keys
 from serving.settings import Settings
-from serving.supervision.supervisor import SupervisorError
 from serving.traces.setup import Traces, start_traces
 
 logger = logging.getLogger(__name__)
@@ -176,7 +174,7 @@ async def serving(
     state = (documents.stamp(registry.path), board.beside())
     await models.converge(state[1])
     report_state(board, models, only)
-    language = Language(board, models.table.elsewhere, start)
+    language = LanguageProcesses(board, models.table.elsewhere, start)
     watching = asyncio.create_task(watch(models, registry, board, state, only, language))
     try:
         yield
@@ -186,42 +184,9 @@ async def serving(
         models.close()
 
 
-class Language:
-    """Has the processes of language models started, those that are registered later too.
-
-    Args:
-        names: models that were registered when this worker began.
-        start: starts the processes that are missing.
-    """
-
-    def __init__(self, board: Board, names: Collection[str], start: Callable[[Collection[str]], None]) -> None:
-        self._board, self._start = board, start
-        self._names, self._started = {*names}, ""
-        self._loading: dict[str, float] = {}  # until when a new model may load, s since the machine's start
-
-    def loading(self, names: Collection[str]) -> tuple[str, ...]:
-        """Return the models that are new and not served yet, which is no fault for as long as a start may take."""
-        now = time.monotonic()
-        self._loading |= dict.fromkeys({*names} - self._names, now + START_TIMEOUT)
-        self._names = {*names}
-        if self._loading:
-            gone = self._board.language().keys() | {name for name, end in self._loading.items() if end < now}
-            self._loading = {name: end for name, end in self._loading.items() if name in names and name not in gone}
-        return (*self._loading,)
-
-    async def follow(self, versions: Mapping[str, Collection[str]]) -> None:
-        """Start what is missing whenever versions change; what cannot be started now is tried at the next call."""
-        state = repr(sorted((name, *numbers) for name, numbers in versions.items()))
-        if not versions or state == self._started:
-            return
-        try:
-            await asyncio.to_thread(self._start, [*versions])
-            self._started = state
-        except SupervisorError as error:
-            logger.info("language models are started later: %s", error)
-
-
-async def watch(models: Models, registry: Registry, board: Board, state: object, only: str, language: Language) -> None:
+async def watch(
+    models: Models, registry: Registry, board: Board, state: object, only: str, language: LanguageProcesses
+) -> None:
     """Keep the models as the registry says, and report that this worker lives.
 
     Args:

@@ -105,6 +105,9 @@ def test_what_is_older_than_the_window_is_forgotten(world: World) -> None:
         world.look(page(i))
     assert len(world.kept) <= POINTS
     assert all(age <= WINDOW for age, _ in world.traffic.of("air"))
+    for i in range(2 * POINTS):
+        world.look(page(i), 0.1)  # however often it is looked
+    assert len(world.kept) == POINTS
     world.look("", WINDOW + STEP)
     world.look("")
     assert world.traffic.of("air") == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.hosts.direct.board import Board
-from serving.hosts.direct.worker import Language
+from serving.hosts.direct.streaming import LanguageProcesses
 from serving.supervision.supervisor import SupervisorError
 
 
@@ -20,7 +20,7 @@ def test_processes_are_started_once_a_change_and_again_after_a_failure(tmp_path:
         if len(calls) == 1:
             raise SupervisorError("another process changes its parts")
 
-    language = Language(Board(tmp_path), [], start)
+    language = LanguageProcesses(Board(tmp_path), [], start)
     for versions in ({}, {"chat": ["1.0"]}, {"chat": ["1.0"]}, {"chat": ["1.0"]}, {"chat": ["1.1"]}):
         asyncio.run(language.follow(versions))
     assert calls == [["chat"]] * 3
@@ -30,7 +30,7 @@ def test_a_model_that_came_later_may_load_for_as_long_as_a_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = Board(tmp_path)
-    language = Language(board, ["first"], lambda names: None)
+    language = LanguageProcesses(board, ["first"], lambda names: None)
     assert language.loading(["first", "later"]) == ("later",)
     monkeypatch.setattr(time, "monotonic", lambda: 1e12)
     assert language.loading(["first", "later"]) == ()
@@ -38,7 +38,7 @@ def test_a_model_that_came_later_may_load_for_as_long_as_a_start(
 
 def test_a_model_that_is_served_loads_no_longer(tmp_path: Path) -> None:
     board = Board(tmp_path)
-    language = Language(board, [], lambda names: None)
+    language = LanguageProcesses(board, [], lambda names: None)
     assert language.loading(["chat"]) == ("chat",)
     board.beat({}, {}, {}, elsewhere=("chat",), loading=("chat",))
     assert board.faults(1) == {}
