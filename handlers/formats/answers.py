@@ -90,10 +90,15 @@ def _likeliest(labels: Sequence[str], probabilities: Array) -> list[dict[str, An
 
 
 def _named_values(contract: ModelContract, outputs: Mapping[str, Array]) -> Any:
-    """Return the rows of tensors; strings become lists, which the JSON encoder takes."""
+    """Return the rows of tensors, as the JSON encoder takes them."""
     columns = {spec.name: outputs[spec.name] for spec in contract.outputs}
-    values = {name: array.tolist() if array.dtype == object else array for name, array in columns.items()}
+    values = {name: _encodable(array) for name, array in columns.items()}
     (first, *others) = values.values()
     if not others:
         return first
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _encodable(array: Array) -> Any:
+    """Return strings, and single values that are no floats, as a list: of these the encoder takes arrays alone."""
+    return array.tolist() if array.dtype == object or (array.ndim == 1 and array.dtype.kind != "f") else array

@@ -38,7 +38,7 @@ class Feed:
         columns = [self._values(spec, tensors[spec.name], dtype) for spec in self.specs]
         if self.is_matrix:
             return np.stack(columns, 1)
-        return columns[0] if self.batched else columns[0][0]
+        return columns[0] if self.batched else np.asarray(columns[0][0])
 
     @staticmethod
     def _values(spec: TensorSpec, values: Array, dtype: DTypeLike) -> Array:

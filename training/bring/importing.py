@@ -144,7 +144,10 @@ def bring(
         contract = with_lineage(contract, graph_sha256={ONNX: file_sha256(graphs / ONNX)})
         parts = Packable(contract.name, draft.description, "tabular", Serving())
         parts = replace(parts, serving=serving_of(parts, registry.store))
-        example = parts.example(contract, native_row(contract.inputs, draft.rows), graphs)
+        try:
+            example = parts.example(contract, native_row(contract.inputs, draft.rows), graphs)
+        except RuntimeError as error:
+            raise BringError(f"{error}; give another row: --example") from error
         contract = msgspec.structs.replace(contract, example=example)
         step("packaging and registering")
         return register(contract, parts.packing(graphs), registry, promote)

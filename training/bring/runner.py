@@ -48,7 +48,7 @@ def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner
     session = model.original or Session(model.graph)
     one = {name: array[:1] for name, array in tensors.items()}
     alone = session.run({feed.port.name: feed.raw(one) for feed in feeds})
-    batch = model.inputs[0].sizes[0] if model.inputs[0].sizes else None
+    batch = next((feed.port.sizes[0] for feed in feeds if feed.batched), None)
     bare = frozenset(i for i, array in enumerate(alone) if not _has_batch(model.outputs[i], array, batch))
     if all(feed.batched for feed in feeds) and not bare:
         try:
@@ -92,14 +92,18 @@ def _agree(together: Runner, alone: Runner, rows: Tensors) -> bool:
 
 
 def _varied(tensors: Tensors) -> Tensors:
-    """Return three rows at least: where there are fewer, the first one as it is, and with values in other places."""
+    """Return three rows at least; where there are fewer, the first one, and others with values that differ from it."""
     if _rows(tensors) >= 3:
         return {name: array[:CHUNK] for name, array in tensors.items()}
-    return {name: np.concatenate([array[:1], _turned(array[:1]), array[:1]]) for name, array in tensors.items()}
+    return {name: np.concatenate([array[:1], *_others(array[:1])]) for name, array in tensors.items()}
 
 
-def _turned(array: Array) -> Array:
-    return np.flip(array, tuple(range(1, array.ndim))) if array.ndim > 1 else array
+def _others(array: Array) -> tuple[Array, Array]:
+    """Return a row with values in other places and a little smaller, and one a little larger."""
+    turned = np.flip(array, tuple(range(1, array.ndim))) if array.ndim > 1 else array
+    if array.dtype.kind != "f":
+        return turned, array
+    return np.asarray(turned * 0.9 - 0.01, array.dtype), np.asarray(array * 1.1 + 0.01, array.dtype)
 
 
 def _freed(graph: onnx.ModelProto, inputs: set[str]) -> onnx.ModelProto:

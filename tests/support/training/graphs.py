@@ -31,6 +31,12 @@ BOXES = """(float[N,4] values) => (float[M,2] boxes, float[M] scores)
   column = Reshape(scores, shape)
   boxes = Concat <axis = 1> (column, column)
 }"""
+CENTRED = """(float[N,2] x) => (float[N,2] y)
+<int64[1] first = {0}> { mean = ReduceMean <keepdims = 1> (x, first) y = Sub(x, mean) }"""
+INDEX = """(float[N,3] x) => (int64[N] best)
+{ best = ArgMax <axis = 1, keepdims = 0> (x) }"""
+SCALED = """(float scale, float[N,2] x) => (float[N,2] y)
+{ y = Mul(x, scale) }"""
 UNBATCHED = """(float[2,2] image) => (float total)
 { total = ReduceSum <keepdims = 0> (image) }"""
 TEXTS = """(string[N] color, float[N] size) => (float[N,1] score)

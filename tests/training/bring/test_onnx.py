@@ -155,6 +155,36 @@ def test_a_batch_fixed_at_one_by_an_operator_runs_row_by_row(imported: Any) -> N
     assert (status, answer["code"]) == (413, "too_many_rows")
 
 
+@pytest.mark.parametrize("options", [{}, {"example": [1, 2]}])
+def test_a_graph_whose_rows_look_at_each_other_runs_them_one_by_one(imported: Any, options: dict[str, Any]) -> None:
+    model = imported(graphs.CENTRED, **options)
+    assert model.contract.max_rows == 1
+    assert [answer["prediction"] for _, answer in model.post({"inputs": [1, 2]}, {"inputs": [5, 5]})] == [
+        [0, 0],
+        [0, 0],
+    ]
+
+
+def test_whole_numbers_are_answered(imported: Any) -> None:
+    assert imported(graphs.INDEX).post({"inputs": [1, 9, 2]})[0] == (200, {"prediction": 1})
+
+
+def test_an_input_without_a_batch_is_a_value_of_each_row(imported: Any) -> None:
+    model = imported(graphs.SCALED)
+    assert model.post({"scale": 3, "x": [1, 2]}, {"scale": 2, "x": [1, 2]}) == [
+        (200, {"prediction": [3.0, 6.0]}),
+        (200, {"prediction": [2.0, 4.0]}),
+    ]
+
+
+def test_an_example_that_the_graph_answers_with_nan_gets_a_sentence(tmp_path: Path) -> None:
+    drafted = drafted_of("(float[N,2] x) => (float[N,2] y) { y = Log(x) }", tmp_path, example=[-1, 1])
+    with pytest.raises(
+        BringError, match="its own example is refused: .*y is nan in row 0.*give another row: --example"
+    ):
+        bring(drafted, Registry(tmp_path / "store"))
+
+
 def test_a_variable_number_of_boxes_is_answered(imported: Any) -> None:
     model = imported(graphs.BOXES, example=[1, -1, 2, -2])
     assert model.contract.task == "tensors"
