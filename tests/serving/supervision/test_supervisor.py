@@ -167,7 +167,7 @@ def test_what_a_killed_supervisor_left_is_known_to_the_next_one_as_not_its_own(w
         assert world.start("b", SLEEP)
         assert {state.name for state in world.supervisor.states()} == {"b", "watcher"}
     finally:
-        orphan.kill()
+        end([orphan])
 
 
 def test_one_that_hangs_is_ended_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
