@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 from msgspec.structs import replace
 
-from serving.processes import runs, tail
+from serving.processes import end, runs, tail
 from serving.settings import Settings
 from serving.supervision import supervisor as supervising
 from serving.supervision.supervisor import Program, State, Supervisor, SupervisorError
