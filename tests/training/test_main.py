@@ -63,7 +63,8 @@ def test_train_prints_its_way_and_the_result(training: Commands, tmp_path: Path)
 
 @pytest.mark.parametrize("model", ["wine", "[/x]", "../linear", ""])
 def test_an_unknown_model_is_an_error_that_lists_those_there_are(training: Commands, model: str) -> None:
-    expected = f"error: there is no recipe {model!r}; there are {', '.join(recipes.names())}\n"
+    expected = f"error: there is no recipe {model!r}; there are {', '.join(recipes.names())}. "
+    expected += "A model that was imported has none\n"
     assert training("train", model) == (1, expected)
     assert training("ensure", model) == (1, expected)
     assert not training.registry.store.exists()

@@ -1,5 +1,6 @@
 """The commands ``import`` and ``contract``."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,19 +63,11 @@ def import_command(
 ) -> None:
     """Bring a model that is trained already: check it, write its contract, archive and register it."""
     from training.bring.graph import BringError
-    from training.bring.importing import ImportOptions, bring
+    from training.bring.importing import bring
 
     try:
-        options = ImportOptions(
-            name=checked_name(name),
-            example=example,
-            labels=_labels(labels),
-            task=task.value if task else None,
-            data=data,
-            target=target,
-            contract=contract,
-            promote=promote.value,
-        )
+        options = _options(name, example, labels, task, data, target)
+        options = replace(options, contract=contract, promote=promote.value)
         drafted = _drafted(file, options, module, kwargs, trust)
         _print(drafted)
         result = bring(drafted, Registry(store), options.promote, telling(name))
@@ -107,17 +100,9 @@ def contract_command(
     """Print the contract that `import` would write, as YAML to be edited and given to it with --contract."""
     from training.bring import overrides
     from training.bring.graph import BringError
-    from training.bring.importing import ImportOptions
 
     try:
-        options = ImportOptions(
-            name=checked_name(name),
-            example=example,
-            labels=_labels(labels),
-            task=task.value if task else None,
-            data=data,
-            target=target,
-        )
+        options = _options(name, example, labels, task, data, target)
         drafted = _drafted(file, options, module, kwargs, trust)
     except (BringError, ValueError) as error:
         fail(error)
@@ -127,6 +112,21 @@ def contract_command(
     parts = {"inputs": contract.inputs, "outputs": contract.outputs if contract.task != "classification" else ()}
     by_name = {kind: {spec.name: spec for spec in specs} for kind, specs in parts.items() if specs}
     typer.echo(overrides.written(contract.task, drafted.description, contract.labels, by_name), nl=False)
+
+
+def _options(
+    name: str, example: Path | None, labels: str | None, task: TaskName | None, data: Path | None, target: str
+) -> "ImportOptions":
+    from training.bring.importing import ImportOptions
+
+    return ImportOptions(
+        name=checked_name(name),
+        example=example,
+        labels=_labels(labels),
+        task=task.value if task else None,
+        data=data,
+        target=target,
+    )
 
 
 def checked_name(name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from handlers.contract import Array, ModelContract, Task
-from handlers.contract.model_card import Evaluation, Imported, Lineage, Reference
+from handlers.contract.model_card import Evaluation, Imported, Lineage
 from serving.archive import ONNX
 from serving.registry import Registry, file_sha256
 from training.bring import overrides
@@ -169,11 +169,11 @@ def check_parity(draft: Draft, graph: onnx.ModelProto) -> dict[str, int | float]
         for head in draft.answers.heads:
             expected = head.apply(outputs)
             for i in range(len(expected)):
-                if not (gap := difference(served[head.name][i : i + 1], expected[i : i + 1])) <= worst:
-                    worst, where = gap, at + i
+                gap = difference(served[head.name][i : i + 1], expected[i : i + 1])
+                worst = max(worst, gap)
                 if not gap <= TOLERANCE:
                     raise BringError(
-                        f"{head.name} of row {where} differs by {gap:.3g} from the answer of {draft.model.file}, "
+                        f"{head.name} of row {at + i} differs by {gap:.3g} from the answer of {draft.model.file}, "
                         f"more than {TOLERANCE:g}; nothing is registered"
                     )
         at += len(next(iter(some.values())))
@@ -210,13 +210,12 @@ def _rows(
 
 def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelContract:
     """Add the reference and, where the truth is known, the evaluation."""
-    if contract.task == "tensors":
-        return contract
     tensors = tensors_of(contract.inputs, table)
-    head = draft.answers.heads[0]
-    output = np.concatenate([head.apply(outputs) for _, outputs in draft.runner.chunks(tensors)])
-    errors = None
-    if table.target is not None:
+    output, errors = None, None
+    if contract.task != "tensors":
+        head = draft.answers.heads[0]
+        output = np.concatenate([head.apply(outputs) for _, outputs in draft.runner.chunks(tensors)])
+    if output is not None and table.target is not None:
         truth = truth_of(table, contract.labels)
         errors = errors_of(contract, output, truth)
         evaluation = _evaluation(contract, tensors, output, truth)
@@ -228,8 +227,8 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
     }
     order = np.random.default_rng(0).permutation(len(table))
     inputs = {name: array[order] for name, array in (tensors | lengths).items()}
-    reference: Reference = summaries(contract, inputs, output[order], None if errors is None else errors[order])
-    return msgspec.structs.replace(contract, reference=reference)
+    parts = [None if array is None else array[order] for array in (output, errors)]
+    return msgspec.structs.replace(contract, reference=summaries(contract, inputs, *parts))
 
 
 def _evaluation(contract: ModelContract, tensors: Mapping[str, Array], output: Array, truth: Array) -> Evaluation:

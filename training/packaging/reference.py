@@ -44,7 +44,7 @@ def reference(contract: ModelContract, data: Data, output: Array, held_out: Arra
 def summaries(
     contract: ModelContract,
     inputs: Mapping[str, Array],
-    output: Array,
+    output: Array | None,
     errors: Array | None,
     times: Array | None = None,
 ) -> Reference:
@@ -52,11 +52,13 @@ def summaries(
 
     Args:
         inputs: values by name; for a text its number of characters.
-        output: the served module's.
+        output: the served module's; None for tensors, of which only the inputs are summarized.
         errors: as ``errors_of`` returns them, for these rows or others; None where the truth is not known.
         times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
     """
     distributions = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
+    if output is None:
+        return Reference(len(inputs[contract.inputs[0].name]), distributions)
     if contract.task == "classification":
         labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
         answers, values = labels, output.argmax(1)

@@ -108,7 +108,8 @@ def find_any(name: str) -> Recipe[Any] | LanguageRecipe:
     """
     places = _places()
     if name not in places:
-        raise KeyError(f"there is no recipe {name!r}; there are {', '.join(sorted(places))}")
+        known = f"there are {', '.join(sorted(places))}"
+        raise KeyError(f"there is no recipe {name!r}; {known}. A model that was imported has none")
     folder, *others = places[name]
     if others:
         raise RecipeError(f"{name} is the name of two recipes, in {shown(folder)} and {shown(others[0])}: rename one")

@@ -220,6 +220,18 @@ def test_columns_of_the_data_name_the_features_and_bound_them(imported: Any, tmp
     assert (status, answer["error"]["code"]) == (400, "out_of_range")
 
 
+def test_inputs_of_tensors_are_watched_where_data_are_given(imported: Any, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("scale,shift\n" + "".join(f"{i},{i % 5}\n" for i in range(20)))
+    text = (
+        "(float[N] scale, float[N] shift) => (float[N] up, float[N] down) {"
+        " up = Add(scale, shift) down = Sub(scale, shift) }"
+    )
+    model = imported(text, data=tmp_path / "rows.csv")
+    assert (model.contract.task, model.contract.reference.output) == ("tensors", None)
+    assert model.contract.reference.inputs["shift"].numbers[[0, -1]].tolist() == [0, 4]
+    assert model.post({"scale": 3, "shift": 1})[0] == (200, {"prediction": {"up": 4.0, "down": 2.0}})
+
+
 def test_strings_of_the_data_are_categories_and_without_data_any_text(imported: Any, tmp_path: Path) -> None:
     free = imported(graphs.TEXTS, example={"color": "red", "size": 1})
     assert free.post({"color": "red", "size": 1}, {"color": "green", "size": 2}) == [
