@@ -23,7 +23,7 @@ from serving.command_line import console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
-from serving.settings import ROOT, Settings
+from serving.settings import ROOT, Settings, free_ports
 
 PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -299,9 +299,7 @@ def _page(address: str, port: int) -> list[str]:
 
 def _meeting_point() -> list[str]:
     """Return options for a master and its own workers: a free port that only this machine reaches."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_ports(1)[0])
     return ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
 
 

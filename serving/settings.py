@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import random
 import socket
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from handlers.observe.settings import MAY_BE_EMPTY, EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
+FIRST_FREE = 10_000  # the first port that `free_ports` gives
 _ORIGIN = r"https?://[^\s/,*]+"
 _ORIGINS = rf"^(\*|{_ORIGIN}([\s,]+{_ORIGIN})*)$"
 HostName = Literal["torchserve", "direct"]
@@ -231,12 +233,28 @@ def _reachable(address: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many ports that nothing listens on now."""
+    """Return so many ports that nothing listens on now.
+
+    None is of those that the kernel gives to outgoing connections: a client could take it before the server listens.
+    """
+    chance = random.SystemRandom()
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
+        ports: set[int] = set()
+        while len(ports) < count:
+            listener = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", chance.randrange(FIRST_FREE, _first_outgoing())))
+                ports.add(listener.getsockname()[1])
+        return list(ports)
+
+
+def _first_outgoing() -> int:
+    """Return the first port that the kernel gives to an outgoing connection; Linux's default where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        if first > 2 * FIRST_FREE:
+            return first
+    return 32768
 
 
 def on_free_ports(store: Path, run_dir: Path) -> Settings:

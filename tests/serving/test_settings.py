@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import ROOT, Settings
+from serving.settings import FIRST_FREE, ROOT, Settings, free_ports
 
 
 def test_without_variables_everything_listens_on_loopback() -> None:
@@ -74,3 +74,11 @@ def test_each_run_folder_has_a_temporary_folder_with_a_short_path(tmp_path: Path
     # A Unix socket's path has at most 107 bytes, and TorchServe adds a name.
     deep = Settings(run_dir=tmp_path / ("long" * 50))
     assert len(deep.temporary.name) == len(first.temporary.name) < 30
+
+
+def test_free_ports_are_distinct_and_none_that_an_outgoing_connection_could_take() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = free_ports(200)
+    assert len(set(ports)) == 200
+    assert min(ports) >= FIRST_FREE
+    assert max(ports) < max(first, 32768)
