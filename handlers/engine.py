@@ -32,26 +32,36 @@ class OnnxRuntimeEngine:
     graph = "model.onnx"
 
     def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
-        # Since 1.29 its Linux wheel reports the models that it loads to its makers unless this is set before.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A thread that spins while it waits takes the core from the frontend and the other workers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Without it a CPU that lacks VNNI sums products of int8 in 16 bits, which overflow: the graph would answer
-        # otherwise than on the machine that measured it.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "0")
-        path = str(directory / self.graph)
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(str(directory / self.graph), threads)
         self._outputs = list(contract.graph_outputs)
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs of a batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(tensors)), strict=True))
+
+
+def open_session(model: str | bytes, threads: int, log_severity: int = 2) -> Any:
+    """Open ONNX Runtime on the CPU, with answers that are the same on every kind of it.
+
+    Args:
+        model: path of a graph, or its bytes.
+        log_severity: least of what it prints; 2 is a warning, 4 what is fatal.
+    """
+    # Since 1.29 its Linux wheel reports the models that it loads to its makers unless this is set before.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = log_severity
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A thread that spins while it waits takes the core from the frontend and the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without it a CPU that lacks VNNI sums products of int8 in 16 bits, which overflow: the graph would answer
+    # otherwise than on the machine that measured it.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class TorchEngine:

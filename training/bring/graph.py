@@ -1,8 +1,8 @@
 """A model in ONNX as it came: its inputs and outputs, and its own answers."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from handlers.contract import Array
+from handlers.engine import open_session
 
 OPSETS = ("", "ai.onnx")  # names of the standard domain of operators
 # Datatypes of the Open Inference Protocol by ONNX's.
@@ -98,18 +99,10 @@ class Session:
     """
 
     def __init__(self, graph: onnx.ModelProto) -> None:
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            content = graph.SerializeToString()
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(graph.SerializeToString(), threads=1, log_severity=4)
         except Exception as error:  # ONNX Runtime has classes of its own without a common base
-            raise BringError(f"ONNX Runtime {onnxruntime.__version__} cannot run it: {first_line(error)}") from error
+            raise BringError(f"ONNX Runtime {version('onnxruntime')} cannot run it: {first_line(error)}") from error
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, tensors: Mapping[str, Array]) -> list[Array]:

@@ -32,9 +32,10 @@ from training.bring.rows import (
     truth_of,
     with_data,
 )
-from training.bring.runner import TOLERANCE, Runner, difference, runner_of
+from training.bring.runner import Runner, runner_of
 from training.packaging.lineage import with_lineage
 from training.packaging.packable import Packable
+from training.packaging.parity import TOLERANCE, largest_difference
 from training.packaging.reference import errors_of, summaries
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
@@ -169,7 +170,7 @@ def check_parity(draft: Draft, graph: onnx.ModelProto) -> dict[str, int | float]
         for head in draft.answers.heads:
             expected = head.apply(outputs)
             for i in range(len(expected)):
-                gap = difference(served[head.name][i : i + 1], expected[i : i + 1])
+                gap = largest_difference(served[head.name][i : i + 1], expected[i : i + 1], equal_nan=True)
                 worst = max(worst, gap)
                 if not gap <= TOLERANCE:
                     raise BringError(

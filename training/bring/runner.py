@@ -9,8 +9,8 @@ import onnx
 from handlers.contract import Array
 from training.bring.feeds import Feed
 from training.bring.graph import BringError, Brought, Original, Port, Session
+from training.packaging.parity import TOLERANCE, largest_difference
 
-TOLERANCE = 1e-4  # largest difference of an answer in a batch and alone, relative for values over 1
 CHUNK = 100  # rows at once
 Tensors = Mapping[str, Array]
 
@@ -61,18 +61,6 @@ def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner
     return Runner(session, feeds, False, bare)
 
 
-def difference(values: Array, expected: Array) -> float:
-    """Return the largest difference, relative for values over 1; infinite for other shapes or strings."""
-    if values.shape != expected.shape:
-        return np.inf
-    if values.dtype.kind not in "fiub":
-        return 0.0 if (values == expected).all() else np.inf
-    a, b = values.astype(np.float64), expected.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        wrong = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(a - b) / np.maximum(1, np.abs(b)))
-    return float(np.nan_to_num(wrong, nan=np.inf).max(initial=0.0))
-
-
 def _has_batch(port: Port, array: Array, batch: int | str | None) -> bool:
     declared = port.sizes[0] if len(port.sizes) == array.ndim and port.sizes else None
     if array.ndim == 0 or array.shape[0] != 1:
@@ -86,7 +74,7 @@ def _agree(together: Runner, alone: Runner, rows: Tensors) -> bool:
         return False
     for i, (_, own) in enumerate(alone.chunks(rows)):
         for array, expected in zip(outputs, own, strict=True):
-            if not difference(array[i : i + 1], expected) <= TOLERANCE:
+            if not largest_difference(array[i : i + 1], expected, equal_nan=True) <= TOLERANCE:
                 return False
     return True
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.bring import onnx_file
+from training.bring.files import onnx_file
 from training.bring.graph import BringError, Brought
 
 KNOWN = (
@@ -46,12 +46,12 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
     if path.is_dir() or path.suffix == ".onnx":
         return onnx_file.read(path)
     if path.suffix in ESTIMATORS:
-        from training.bring import sklearn_files  # its packages are an extra's
+        from training.bring.files import sklearn_files  # its packages are an extra's
 
         return sklearn_files.read(path, reading.example, reading.data, reading.trust)
     if path.suffix not in (".pt2", *WEIGHTS):
         raise BringError(f"{path}: files that end with {path.suffix or 'no suffix'} cannot be imported; {KNOWN} can")
-    from training.bring import torch_files  # torch takes seconds to load
+    from training.bring.files import torch_files  # torch takes seconds to load
 
     if path.suffix == ".pt2":
         return torch_files.read_program(path, reading.trust)

@@ -21,10 +21,10 @@ from handlers.engine import ENGINES, Engine
 from handlers.formats.tokens import FILE as TOKENIZER
 from handlers.formats.tokens import TextTokenizer
 from serving.archive import ONNX, PROGRAM
+from training.packaging.parity import TOLERANCE, largest_difference
 from training.recipe import Data, Recipe, Split, Trained, to_tensors
 
 PARITY_ROWS = 1000  # least rows that the graphs are compared on
-PARITY_TOLERANCE = 1e-4  # largest difference, relative for values over 1
 
 
 class ParityError(Exception):
@@ -109,7 +109,7 @@ def to_onnx(program: ExportedProgram, contract: ModelContract) -> onnx.ModelProt
 
 
 def check_parity(
-    trained: Trained, contract: ModelContract, directory: Path, tolerance: float = PARITY_TOLERANCE
+    trained: Trained, contract: ModelContract, directory: Path, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
     """Compare every engine on the exported files with the module itself, on held-out rows.
 
@@ -128,7 +128,7 @@ def check_parity(
     for name, engine in ENGINES.items():
         loaded = engine(directory, contract, torch.get_num_threads())
         output = run(trained.recipe, loaded, split, contract.graph_outputs[0])
-        worst = float(np.max(np.abs(output - expected) / np.maximum(1, np.abs(expected))))
+        worst = largest_difference(output, expected)
         report[name] = worst
         if not worst <= tolerance:
             raise ParityError(
@@ -143,7 +143,7 @@ def parity_tolerance(converted: str) -> float:
 
     A graph that was ``converted`` to smaller numbers differs, and is judged by the metric instead.
     """
-    return math.inf if converted else PARITY_TOLERANCE
+    return math.inf if converted else TOLERANCE
 
 
 def _lengths(spec: TensorSpec, tensor: Tensor, most: int | None) -> dict[int, Any]:

@@ -5,7 +5,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from handlers.contract import Array, Task
-from training.packaging.export import PARITY_TOLERANCE
+from training.packaging.parity import TOLERANCE
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     def is_rounding(self) -> bool:
         """Tell whether the difference is rounding: of probabilities, or relative to a regression's values."""
         worst = self.max_relative_difference
-        return bool((self.max_abs_difference if worst is UNSET else worst) <= PARITY_TOLERANCE)
+        return bool((self.max_abs_difference if worst is UNSET else worst) <= TOLERANCE)
 
 
 def compare(task: Task, expected: Array, output: Array) -> Difference:

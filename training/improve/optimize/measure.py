@@ -16,6 +16,7 @@ from training.improve.optimize.result import VariantRow
 from training.improve.optimize.students import parameters
 from training.improve.optimize.variants import Variant
 from training.packaging.export import run
+from training.packaging.parity import largest_difference
 from training.recipe import Data, Recipe
 from training.statistics.intervals import bootstrap
 
@@ -119,7 +120,7 @@ def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array]
     worst = 0.0
     for i, expected in enumerate(together):
         alone = engine.run(recipe.batch({name: values[i : i + 1] for name, values in batch.items()}))[output][0]
-        worst = max(worst, float(np.max(np.abs(alone - expected) / np.maximum(1, np.abs(expected)))))
+        worst = max(worst, largest_difference(alone, expected))
     return worst
 
 
