@@ -140,7 +140,10 @@ def test_another_version_is_promoted_and_rolled_back_without_a_failed_request(ow
 def test_its_status_and_its_load_test_find_every_answer_right(own: Server, tmp_path: Path) -> None:
     env = environment(own.settings)
     assert "texts" in command("serving", "status", env=env)
-    options = ["--profile", "smoke", "--time", "4", "--users", "6", "--reports", str(tmp_path / "reports")]
+    slo = tmp_path / "slo.yaml"  # the answers are judged, and not how busy the machine is
+    slo.write_text("default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}")
+    options = ["--profile", "smoke", "--time", "4", "--users", "6", "--slo", str(slo)]
+    options += ["--reports", str(tmp_path / "reports")]
     code = subprocess.run(
         [sys.executable, "-m", "loadtests", "run", *options],
         cwd=ROOT,
@@ -149,6 +152,4 @@ def test_its_status_and_its_load_test_find_every_answer_right(own: Server, tmp_p
         text=True,
         timeout=300,
     )
-    told = code.stdout + code.stderr
-    assert "wrong" not in told.lower() or code.returncode == 0, told
-    assert code.returncode == 0, told
+    assert code.returncode == 0, code.stdout + code.stderr
