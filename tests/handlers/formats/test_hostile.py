@@ -178,7 +178,10 @@ STARTS = st.sampled_from(
 def answer(model: ModelContract, asked: Request) -> Response:
     response = serve(model).handle([asked])[0]
     assert response.status == 200 or 400 <= response.status < 500, (asked, response.body)
-    assert response.status == 200 or not wire.INSIDE.search(response.body), (asked, response.body)
+    # An error may quote the request: Hypothesis tries words of the code itself, ".py" for a content type among them.
+    quoted = repr(asked).lower()
+    inside = [word for word in wire.INSIDE.findall(response.body) if word.decode().lower() not in quoted]
+    assert response.status == 200 or not inside, (asked, response.body)
     return response
 
 
