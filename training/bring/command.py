@@ -10,6 +10,7 @@ import typer
 
 from serving.command_line import STORE, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
+from training.packaging.commands_train import Promote
 
 if TYPE_CHECKING:
     from training.bring.importing import Draft, ImportOptions
@@ -31,14 +32,6 @@ class TaskName(StrEnum):
     regression = "regression"
     classification = "classification"
     tensors = "tensors"
-
-
-class Promote(StrEnum):
-    """The condition under which a new version becomes champion."""
-
-    auto = "auto"
-    always = "always"
-    never = "never"
 
 
 TaskOption = Annotated[TaskName | None, typer.Option(help="How its outputs are read; guessed where it is not given.")]

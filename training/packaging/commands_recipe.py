@@ -1,0 +1,101 @@
+"""The commands about a recipe and its champion, without a fit: ``package``, ``fetch``, ``check`` and ``list``."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from serving.command_line import CACHE, STORE, Cache, Store, console, fail, telling
+from serving.hosts.torchserve.profiles import PROFILES
+from serving.registry import ArchiveError, Registry
+from training.packaging.commands_train import Model
+
+
+def package_command(
+    model: Model,
+    profile: Annotated[
+        str | None, typer.Option(help="latency: each request at once; throughput: many in one batch.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Requests in one batch at most.")] = None,
+    max_batch_delay: Annotated[int | None, typer.Option(min=1, help="ms that a batch waits for more.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    store: Store = STORE,
+) -> None:
+    """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
+    from training import pipeline, recipes
+    from training.packaging import packable, serving_settings
+
+    options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
+    try:
+        if profile is not None and profile not in PROFILES:
+            raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
+        registry = Registry(store)
+        imported = model not in recipes.names() and model in registry.champions()
+        served = packable.of_champion(model, registry) if imported else recipes.find(model)
+        changes = PROFILES.get(profile or "", {})
+        changes = changes | {name: value for name, value in options.items() if value is not None}
+        serving = serving_settings.choose(served, changes, store)
+        parts = packable.of_champion(model, registry) if imported else packable.of_recipe(recipes.find(model), store)
+        result = pipeline.package(replace(parts, serving=serving), registry)
+    except (KeyError, ValueError, ArchiveError) as error:
+        fail(error)
+    how = f"batches of {serving.batch_size}, {serving.max_batch_delay} ms, {serving.workers} workers"
+    console.print(f"{result.archive}: champion ({how}); `make up` serves it", markup=False)
+
+
+def fetch_command(
+    model: Model,
+    cache: Cache = CACHE,
+) -> None:
+    """Get a model's data and check it, without training: for a machine that will have no network."""
+    from training import recipes
+    from training.data import DataError
+    from training.language import weights
+    from training.language.recipe import LanguageRecipe
+
+    try:
+        any_recipe = recipes.find_any(model)
+        if isinstance(any_recipe, LanguageRecipe):
+            console.print(f"{model}: its weights are in {weights.fetch(any_recipe.weights, cache)}", markup=False)
+            return
+        recipe = recipes.ready(model)
+        data = recipe.load(recipe.preset(None), cache)
+    except (KeyError, ValueError, DataError) as error:
+        fail(error)
+    console.print(f"{model}: {len(data.train):,} rows to learn from, {len(data.test):,} held out")
+
+
+def check_command(
+    model: Model,
+    cache: Cache = CACHE,
+) -> None:
+    """Look for faults of a recipe before any fit: data, contract, network, loss, baselines, export, archive."""
+    from training import recipes
+    from training.data import DataError
+    from training.packaging.dry_run import Fault, dry_run
+
+    try:
+        recipe = recipes.ready(model)
+        dry_run(recipe, cache, telling(model))
+    except (KeyError, ValueError, DataError) as error:
+        where = "fault in " if isinstance(error, Fault) else ""
+        fail(f"{where}{error.args[0]}")
+    console.print(f"{model}: no fault found; `make train MODEL={model}` fits it", markup=False)
+
+
+def list_command() -> None:
+    """Show the recipes with their presets."""
+    from training import recipes
+    from training.data import DataError
+
+    try:
+        names = recipes.names()
+    except recipes.RecipeError as error:
+        fail(error)
+    for name in names:
+        try:
+            recipe = recipes.find_any(name)
+        except (recipes.RecipeError, DataError) as error:
+            typer.echo(f"{name:12} cannot be used: {error}")
+            continue
+        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
