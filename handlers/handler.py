@@ -183,7 +183,7 @@ class ModelHandler:
         except Exception as error:
             batch.seconds["predict"] += self._timer() - start
             if len(decoded) == 1:
-                return {i: self._failure(batch.requests[i], "the engine failed", error) for i in decoded}
+                return {i: self._failed(batch.requests[i], error) for i in decoded}
             logger.warning("%s: a batch of %d failed; each request is run alone", self.contract.name, len(decoded))
             alone = [self._alone(batch, i, request, end) for i, request in decoded.items()]
             return {i: response for answers in alone for i, response in answers.items()}
@@ -240,6 +240,12 @@ class ModelHandler:
         what = f"the requests that were taken together with this one took {seconds:.2g} s"
         error = InputError("overloaded", what, expected="the same request again, later")
         return self._codec.refuse(request, error)._replace(headers={"Retry-After": str(math.ceil(seconds))})
+
+    def _failed(self, request: Request, cause: Exception) -> Response:
+        """Answer a request that the engine did not: the client's fault where the model's own code says so."""
+        if isinstance(cause, InputError):
+            return self._codec.refuse(request, cause)
+        return self._failure(request, "the engine failed", cause)
 
     def _failure(self, request: Request, what: str, cause: Exception) -> Response:
         error = InputError("internal", f"{what}; the log has the traceback under this id")

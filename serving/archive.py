@@ -18,11 +18,13 @@ import yaml
 
 import handlers
 from handlers.contract import ModelContract
+from handlers.engine import hooks
 from serving import documents
 
 CONTRACT, CONFIG, MANIFEST = "contract.json", "model-config.yaml", "MAR-INF/MANIFEST.json"
 REQUIREMENTS = "requirements.txt"
 ONNX, PROGRAM = GRAPHS = ("model.onnx", "model.pt2")
+HOOKS = hooks.FILE  # code of the model's own
 WEIGHTS = "model.gguf"  # of a language model, which has no graphs
 ASSETS = "assets"  # folder of the files that a codec needs
 ENTRIES = "entry_points"  # folder of the handlers' package, of which an archive has one module
@@ -177,14 +179,15 @@ def description(archive: Archive) -> str:
         return ""
 
 
-def graphs(archive: Archive) -> tuple[str, ...]:
-    """List the graphs: an archive that was imported may lack ``model.pt2``.
+def model_files(archive: Archive) -> tuple[str, ...]:
+    """List the graphs and the hooks: an archive that was imported may lack ``model.pt2``.
 
     Raises:
         ArchiveError: it is damaged.
     """
     present = set(names(archive))
-    return tuple(name for name in GRAPHS if name in present) or GRAPHS
+    graphs = tuple(name for name in GRAPHS if name in present) or GRAPHS
+    return (*graphs, HOOKS) if HOOKS in present else graphs
 
 
 def names(archive: Archive) -> list[str]:

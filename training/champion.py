@@ -112,7 +112,7 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
         version = versions[number]
     contract = registry.contract(version)  # checks that the archive is as registered
     path = registry.store / version.archive
-    archive.unpack(path, folder, *archive.graphs(path), MANIFEST, CONFIG, ASSETS)
+    archive.unpack(path, folder, *archive.model_files(path), MANIFEST, CONFIG, ASSETS)
     return contract
 
 

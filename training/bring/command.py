@@ -23,6 +23,7 @@ Example = Annotated[Path | None, typer.Option(help="A request with its values: J
 Labels = Annotated[str | None, typer.Option(help="Class names, with commas between, or a file with one a line.")]
 Data = Annotated[Path | None, typer.Option(help="Rows as CSV or Parquet: names, ranges, categories, drift.")]
 Target = Annotated[str, typer.Option(help="Column of the data that holds the truth: metrics are measured on it.")]
+HooksFile = Annotated[Path | None, typer.Option("--hooks", help="Python with preprocess(rows), postprocess(outputs).")]
 Overriding = Annotated[Path | None, typer.Option("--contract", help="YAML that changes parts of the contract.")]
 
 
@@ -46,6 +47,7 @@ def import_command(
     data: Data = None,
     target: Target = "",
     contract: Overriding = None,
+    hooks: HooksFile = None,
     module: Module = "",
     kwargs: Kwargs = "{}",
     trust: Trust = False,
@@ -60,7 +62,7 @@ def import_command(
 
     try:
         options = _options(name, example, labels, task, data, target)
-        options = replace(options, contract=contract, promote=promote.value)
+        options = replace(options, contract=contract, hooks=hooks, promote=promote.value)
         drafted = _drafted(file, options, module, kwargs, trust)
         _print(drafted)
         result = bring(drafted, Registry(store), options.promote, telling(name))

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from handlers.contract import Array
-from handlers.engine import open_session
+from handlers.contract import Array, ModelContract
+from handlers.engine import load_engine, open_session
 
 OPSETS = ("", "ai.onnx")  # names of the standard domain of operators
 # Datatypes of the Open Inference Protocol by ONNX's.
@@ -72,6 +73,7 @@ class Brought:
         notes: sentences about what was found.
         aliases: inputs by further names, which an example may use.
         original: None where that is the graph itself.
+        hooks: file of the user's code around the graph.
     """
 
     file: str
@@ -83,6 +85,7 @@ class Brought:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     original: Original | None = None
+    hooks: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -113,6 +116,31 @@ class Session:
         """
         try:
             return [np.asarray(array) for array in self._session.run(self.outputs, dict(tensors))]
+        except Exception as error:
+            raise BringError(f"the graph cannot compute these values: {first_line(error)}") from error
+
+
+class Served:
+    """Runs a model as a worker does, from its unpacked archive.
+
+    Raises:
+        BringError: the engine cannot run it.
+    """
+
+    def __init__(self, folder: Path, contract: ModelContract) -> None:
+        try:
+            self._engine = load_engine("onnxruntime", folder, contract, 1)
+        except Exception as error:
+            raise BringError(f"ONNX Runtime {version('onnxruntime')} cannot run it: {first_line(error)}") from error
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the contract's outputs of a batch.
+
+        Raises:
+            BringError: the graph refuses these values.
+        """
+        try:
+            return self._engine.run(tensors)
         except Exception as error:
             raise BringError(f"the graph cannot compute these values: {first_line(error)}") from error
 

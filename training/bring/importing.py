@@ -10,17 +10,17 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 
 from handlers.contract import Array, ModelContract, Task
 from handlers.contract.model_card import Evaluation, Imported, Lineage
-from serving.archive import ONNX
+from serving.archive import HOOKS, ONNX
 from serving.registry import Registry, file_sha256
 from training.bring import overrides
 from training.bring.adapt import adapt
 from training.bring.feeds import Feed, feeds_of
-from training.bring.graph import BringError, Brought, Session
+from training.bring.graph import BringError, Brought, Served
 from training.bring.heads import Answers, answers_of
+from training.bring.hooks import check_final, hooked, with_outputs
 from training.bring.rows import (
     Table,
     bare_contract,
@@ -57,6 +57,7 @@ class ImportOptions:
         task: None to guess it.
         target: column of the data that holds the truth.
         contract: YAML that overrides parts of the draft.
+        hooks: Python file with ``preprocess``, ``postprocess`` or both; see ``handlers.engine.hooks``.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ImportOptions:
     data: Path | None = None
     target: str = ""
     contract: Path | None = None
+    hooks: Path | None = None
     promote: Promote = "auto"
 
 
@@ -97,14 +99,23 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     """
     wishes = overrides.read(options.contract) if options.contract else overrides.Overrides()
     table = read_table(options.data, options.target) if options.data else None
+    if wishes.declared and not options.hooks:
+        raise BringError("datatype and shape are the graph's, but for inputs that hooks take: --hooks hooks.py")
+    if options.hooks:
+        model = hooked(model, options.hooks, wishes.declared)
     feeds = _feeds(model, table, wishes)
     specs = tuple(spec for feed in feeds for spec in feed.specs)
     rows, guessed = _rows(model, options, feeds, table)
+    if options.hooks:
+        first = {name: array[:1] for name, array in rows.items()}
+        model = with_outputs(model, {feed.port.name: feed.raw(first) for feed in feeds})
     runner = runner_of(model, feeds, rows)
     _, results = next(iter(runner.chunks(rows)))
     named = options.labels or wishes.labels
     task = options.task or wishes.task or ("classification" if named else None)
     answers = answers_of(model.outputs, results, task, named or model.labels)
+    if options.hooks:
+        check_final(feeds, answers, model.outputs)
     if not task or answers.heads[0].step in ("softmax", "sigmoid"):
         guessed["task"] = answers.why
     if answers.labels and not named:
@@ -132,16 +143,15 @@ def bring(
     Raises:
         BringError: the served graph answers otherwise than the file's; nothing is registered.
     """
-    graph = adapt(draft.model, draft.feeds, draft.answers, draft.runner.bare)
-    step("checking that the served graph answers as the file's does")
-    parity = check_parity(draft, graph)
-    contract = msgspec.structs.replace(with_lineage(draft.contract, parity=parity), max_rows=_max_rows(draft))
-    if draft.table is not None:
-        step(f"summarizing {len(draft.table):,} rows of {draft.table.path.name}")
-        contract = _with_data(draft, contract, draft.table)
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
-        (graphs / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
+        write_graph(draft, graphs)
+        step("checking that the served graph answers as the file's does")
+        parity = check_parity(draft, graphs)
+        contract = msgspec.structs.replace(with_lineage(draft.contract, parity=parity), max_rows=_max_rows(draft))
+        if draft.table is not None:
+            step(f"summarizing {len(draft.table):,} rows of {draft.table.path.name}")
+            contract = _with_data(draft, contract, draft.table)
         contract = with_lineage(contract, graph_sha256={ONNX: file_sha256(graphs / ONNX)})
         parts = Packable(contract.name, draft.description, "tabular", Serving())
         parts = replace(parts, serving=serving_of(parts, registry.store))
@@ -154,8 +164,20 @@ def bring(
         return register(contract, parts.packing(graphs), registry, promote)
 
 
-def check_parity(draft: Draft, graph: onnx.ModelProto) -> dict[str, int | float]:
+def write_graph(draft: Draft, folder: Path) -> None:
+    """Write the served graph: the file's, adapted to the contract or with its hooks beside it."""
+    model = draft.model
+    graph = model.graph if model.hooks else adapt(model, draft.feeds, draft.answers, draft.runner.bare)
+    (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
+    if model.hooks:
+        (folder / HOOKS).write_bytes(model.hooks.read_bytes())
+
+
+def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
     """Compare the served graph with the file's on all given rows.
+
+    Args:
+        folder: as ``write_graph`` leaves it.
 
     Returns:
         ``rows``, and the largest difference, relative for values over 1.
@@ -163,10 +185,10 @@ def check_parity(draft: Draft, graph: onnx.ModelProto) -> dict[str, int | float]
     Raises:
         BringError: a difference is over the tolerance; names the row.
     """
-    session = Session(graph)
+    served_by = Served(folder, draft.contract)
     worst, at = 0.0, 0
     for some, outputs in draft.runner.chunks(draft.rows):
-        served = dict(zip(session.outputs, session.run(some), strict=True))
+        served = served_by.run(some)
         for head in draft.answers.heads:
             expected = head.apply(outputs)
             for i in range(len(expected)):
@@ -183,7 +205,7 @@ def check_parity(draft: Draft, graph: onnx.ModelProto) -> dict[str, int | float]
 
 def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> tuple[Feed, ...]:
     matrix = table is not None and len(model.inputs) == 1 and len(model.inputs[0].sizes) == 2
-    feeds = feeds_of(model.inputs, table.columns if table and matrix else wishes.columns)
+    feeds = feeds_of(model.inputs, table.columns if table and matrix and not model.hooks else wishes.columns)
     feeds = with_data(feeds, table) if table else feeds
     return wishes.feeds_of(feeds)
 

@@ -14,13 +14,32 @@ from training.bring.graph import BringError
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Changes of an input or output; what is absent stays as drafted."""
+    """Changes of an input or output; what is absent stays as drafted.
+
+    Attributes:
+        datatype: of an input before the hooks, with its ``shape``; else the graph says both.
+    """
 
     description: str | None = None
     unit: str | None = None
     range: tuple[float, float] | None = None
     categories: tuple[str, ...] | None = None
     max_shape: tuple[int, ...] | None = None
+    datatype: str | None = None
+    shape: tuple[int, ...] | None = None
+
+    def declared(self, name: str) -> TensorSpec | None:
+        """Return an input that hooks take; None where the graph says its datatype.
+
+        Raises:
+            BringError: the contract does not allow it.
+        """
+        if self.datatype is None:
+            return None
+        try:
+            return TensorSpec(name, self.datatype, self.shape or (-1,))
+        except ValueError as error:
+            raise BringError(str(error)) from error
 
     def apply(self, spec: TensorSpec) -> TensorSpec:
         """Return the changed tensor.
@@ -49,6 +68,19 @@ class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     columns: tuple[str, ...] = ()
     inputs: dict[str, Part] = {}
     outputs: dict[str, Part] = {}
+
+    @property
+    def declared(self) -> tuple[TensorSpec, ...]:
+        """The inputs that hooks take: every one of the file, or none.
+
+        Raises:
+            BringError: some lack a datatype, or have a shape without.
+        """
+        specs = [part.declared(name) for name, part in self.inputs.items()]
+        lacking = [name for (name, part), spec in zip(self.inputs.items(), specs, strict=True) if spec is None]
+        if lacking and (any(specs) or any(part.shape for part in self.inputs.values())):
+            raise BringError(f"input {lacking[0]} needs a datatype, as the others before the hooks have")
+        return tuple(spec for spec in specs if spec)
 
     def feeds_of(self, feeds: Sequence[Feed]) -> tuple[Feed, ...]:
         """Return the inputs with their changes.

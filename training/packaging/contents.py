@@ -1,6 +1,8 @@
 """The contents of an archive: a recipe's parts, the packages of its worker, and TorchServe's settings."""
 
+import ast
 import importlib.metadata
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +12,7 @@ from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
 from handlers.formats.text import TextCodec
 from serving import archive
-from serving.archive import ASSETS, GRAPHS
+from serving.archive import ASSETS, GRAPHS, HOOKS
 from training.recipe import Serving
 
 PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # for every archive
@@ -42,11 +44,13 @@ def build(model: Described, contract: ModelContract, graphs: Path, serving: Serv
     """Pack an archive of graphs.
 
     Args:
-        graphs: a folder with ``model.onnx``, ``model.pt2`` or both, and maybe a folder ``assets``.
+        graphs: a folder with ``model.onnx``, ``model.pt2`` or both, maybe ``hooks.py`` and a folder ``assets``.
     """
-    files = {name: (graphs / name).read_bytes() for name in GRAPHS if (graphs / name).exists()}
+    files = {name: (graphs / name).read_bytes() for name in (*GRAPHS, HOOKS) if (graphs / name).exists()}
     files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
-    return pack(contract, model.entry_point, model.description, model_config(serving), files)
+    imported = imported_by(files[HOOKS]) if HOOKS in files else ()
+    packages = [name for name in imported if name not in ENTRY_POINTS[model.entry_point]]
+    return pack(contract, model.entry_point, model.description, model_config(serving), files, packages)
 
 
 def pack(
@@ -95,6 +99,19 @@ def serving_in(config: Mapping[str, Any]) -> Serving:
         max_rows=handler.get("max_rows", Serving.max_rows),
         threads=handler.get("threads"),
     )
+
+
+def imported_by(source: bytes) -> tuple[str, ...]:
+    """List the installed packages that a module imports, beside those of every archive."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    distributions = importlib.metadata.packages_distributions()
+    needed = {distributions[name][0] for name in found - sys.stdlib_module_names if name in distributions}
+    return tuple(sorted(needed - {*PACKAGES, "marloop"}))
 
 
 def codec_of(entry_point: str) -> type[Codec]:

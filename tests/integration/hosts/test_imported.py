@@ -19,6 +19,7 @@ from tests.support.training import graphs
 from tests.support.waiting import wait_until
 
 ROWS = "age,income,debt,rate\n" + "".join(f"{i},{i % 7},{i % 3},{i + 2 * (i % 7) + 3 * (i % 3)}\n" for i in range(300))
+CENTS = "def postprocess(outputs):\n    return {'cents': 100 * outputs['variable'][:, 0]}\n"
 CREDIT = {"age": 30, "income": 2, "debt": 1}
 
 
@@ -47,6 +48,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command("training", "import", heads, "--name", "texts", "--example", folder / "texts.json",
             "--store", folder / "store")  # fmt: skip
     command("training", "import", boxes, "--name", "boxes", "--store", folder / "store")
+    (folder / "hooks.py").write_text(CENTS)
+    command("training", "import", folder / "credit.onnx", "--name", "cents", "--hooks", folder / "hooks.py",
+            "--store", folder / "store")  # fmt: skip
     return folder / "store"
 
 
@@ -76,6 +80,7 @@ def test_it_answers_in_every_protocol_as_its_file_does(own: Server) -> None:
     ]
     found = own.client.post(f"{own.url}/predictions/boxes", json={"inputs": [5, -1, 4, -1]}).json()
     assert found == {"prediction": {"boxes": [[5, 5], [4, 4]], "scores": [5, 4]}}
+    assert own.client.post(f"{own.url}/predictions/cents", json={"inputs": [1, 2, 3]}).json() == {"prediction": 1400.0}
 
 
 def test_a_wrong_request_gets_an_error_that_explains(own: Server) -> None:

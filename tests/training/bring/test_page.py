@@ -16,10 +16,10 @@ CUT = "[…]"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that the page's program leaves."""
+    """The files that the page shows, each with its name in the first line, and those that its program leaves."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    (folder / "train_elsewhere.py").write_text(program)
+    for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.S):
+        (folder / name).write_text(content)
     done = subprocess.run([sys.executable, "train_elsewhere.py"], cwd=folder, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     return folder

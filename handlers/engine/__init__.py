@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from handlers.contract import Array, ModelContract
+from handlers.engine import hooks
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds of a period, or "max"
 
@@ -25,15 +26,16 @@ class OnnxRuntimeEngine:
 
     Args:
         directory: holds ``model.onnx``.
-        contract: names the graph's inputs and outputs.
+        contract: names the graph's inputs and outputs; None for all outputs by the graph's own names.
         threads: for one operator; the default of ONNX Runtime, all cores, makes workers compete for them.
     """
 
     graph = "model.onnx"
 
-    def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
+    def __init__(self, directory: Path, contract: ModelContract | None, threads: int) -> None:
         self._session = open_session(str(directory / self.graph), threads)
-        self._outputs = list(contract.graph_outputs)
+        own = [output.name for output in self._session.get_outputs()]
+        self._outputs = list(contract.graph_outputs) if contract else own
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs of a batch."""
@@ -102,14 +104,19 @@ ENGINES: dict[str, type[OnnxRuntimeEngine] | type[TorchEngine]] = {
 
 
 def load_engine(name: str, directory: Path, contract: ModelContract, threads: int) -> Engine:
-    """Load the engine that ``model-config.yaml`` names.
+    """Load the engine that ``model-config.yaml`` names, with the archive's hooks around it.
 
     Raises:
-        ValueError: no such engine.
+        ValueError: no such engine, or hooks that cannot be loaded.
     """
     if name not in ENGINES:
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be one of {', '.join(ENGINES)}")
-    return ENGINES[name](directory, contract, threads)
+    if not (directory / hooks.FILE).exists():
+        return ENGINES[name](directory, contract, threads)
+    if name != "onnxruntime":
+        raise ValueError(f"{hooks.FILE} runs beside onnxruntime, and handler.engine is {name}")
+    graph = OnnxRuntimeEngine(directory, None, threads)
+    return hooks.Hooked(hooks.Hooks(directory / hooks.FILE), graph, contract)
 
 
 def available_cores(quota: Path = QUOTA) -> int:
