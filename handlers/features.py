@@ -3,13 +3,13 @@
 Arrays of a single row take as long to make as arrays of dozens.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from handlers.contract import Array, TensorSpec
 
@@ -23,7 +23,7 @@ class Features:
         names = [spec.name for spec in inputs]
         self._values: Callable[[Any], Any] = attrgetter(*names)
         self._single = len(names) == 1
-        self._columns = [(spec.name, spec.graph_dtype, _positions(spec)) for spec in inputs]
+        self._columns = [(spec.name, spec.graph_dtype, positions_of(spec) or None) for spec in inputs]
 
     @staticmethod
     def fit(inputs: Sequence[TensorSpec]) -> bool:
@@ -62,9 +62,47 @@ def as_tensors(request: FeatureRows | dict[str, Array]) -> dict[str, Array]:
     return request.features.tensors(request.rows) if isinstance(request, FeatureRows) else request
 
 
-def _positions(spec: TensorSpec) -> dict[str, int] | None:
-    return {category: i for i, category in enumerate(spec.categories)} or None
+def positions_of(spec: TensorSpec) -> Mapping[str | None, int]:
+    """Return the index of each category; −1 for a missing one, which is an empty string where a format has no null."""
+    missing: dict[str | None, int] = {None: -1, "": -1} if spec.nullable and spec.categories else {}
+    return missing | {category: i for i, category in enumerate(spec.categories)}
 
 
-def _array(column: Sequence[Any], dtype: DTypeLike, positions: dict[str, int] | None) -> Array:
+def all_missing(spec: TensorSpec, rows: int) -> Array:
+    """Return the values of a nullable input that a request lacks."""
+    return np.full(rows, -1 if spec.categories else np.nan, spec.graph_dtype)
+
+
+def is_missing(values: Array) -> NDArray[np.bool_]:
+    """Tell which values of a nullable input are missing: NaN, or the index −1 of a category."""
+    return np.isnan(values) if values.dtype.kind == "f" else values < 0
+
+
+def defaults_of(inputs: Iterable[TensorSpec]) -> dict[str, float]:
+    """Return what a graph gets for missing values, by the inputs that have a default: of a category its index."""
+    return {
+        spec.name: spec.categories.index(str(spec.default)) if spec.categories else float(spec.default)
+        for spec in inputs
+        if spec.default is not None
+    }
+
+
+def filled(tensors: Mapping[str, Array], defaults: Mapping[str, float]) -> dict[str, Array]:
+    """Return tensors with the defaults in place of missing values."""
+    own = {name: tensors[name] for name in defaults}
+    return dict(tensors) | {
+        name: np.where(is_missing(values), values.dtype.type(defaults[name]), values) for name, values in own.items()
+    }
+
+
+def as_sent(spec: TensorSpec, values: Array) -> list[Any]:
+    """Return values of a graph tensor as clients send them: the names of categories, None where one is missing."""
+    sent = [spec.categories[i] for i in values.tolist()] if spec.categories else values.tolist()
+    if not spec.nullable:
+        return sent
+    return [None if missing else value for value, missing in zip(sent, is_missing(values), strict=True)]
+
+
+def _array(column: Sequence[Any], dtype: DTypeLike, positions: Mapping[str | None, int] | None) -> Array:
+    # NumPy reads None as NaN.
     return np.array(column if positions is None else [positions[value] for value in column], dtype)

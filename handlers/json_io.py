@@ -19,6 +19,7 @@ Describe = Callable[[str], str]
 EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) as one up to this
 WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
+_STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*"|\bNaN\b')
 
 # msgspec reports faults in English only; its sentences are parsed here alone. A release that changes one would change
 # the codes of errors: tests/handlers/test_json_io.py holds each sentence.
@@ -116,6 +117,11 @@ def convert(value: Any, kind: type[T], describe: Describe = lambda path: "") -> 
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _type_error(str(error), describe) from None
+
+
+def nan_to_null(body: bytes) -> bytes:
+    """Return a text with null for each NaN, which Python's ``json`` writes though JSON has none; strings stay."""
+    return _STRING_OR_NAN.sub(lambda match: b"null" if match[0] == b"NaN" else match[0], body)
 
 
 def check_utf8(body: bytes) -> None:

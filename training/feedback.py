@@ -22,6 +22,7 @@ from handlers import json_io
 from handlers.batch import Decoded
 from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import FeedbackRows
+from handlers.features import defaults_of, is_missing
 from handlers.formats.codec import Codec
 from handlers.formats.requests import native_request
 from handlers.formats.tokens import PAD
@@ -251,6 +252,10 @@ def _split(rows: list[_Row], codec: Codec, data: Data) -> Split:
         np.array([row.target for row in rows], own.target.dtype),
         texts={name: np.array([_text(row, name) for row in rows], object) for name in own.texts},
         time=np.array([math.floor(row.time.timestamp()) for row in rows], np.int64),
+        missing={
+            name: is_missing(np.concatenate([row.decoded.tensors[name] for row in rows]))
+            for name in defaults_of(data.inputs)
+        },
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from handlers.contract import Array, Task, TensorSpec, classification_outputs
 from handlers.contract.model_card import FeedbackRows
+from handlers.features import as_sent, defaults_of, filled, is_missing
 from training.statistics.criteria import Criterion
 from training.statistics.decisive import Scoring
 
@@ -58,6 +59,7 @@ class Split:
         slices: ``(n,)`` names, each row's part of the data, such as its source; each part is evaluated by itself.
         texts: ``(n,)`` strings of each text input by name, which ``inputs`` holds as tokens.
         time: INT64 ``(n,)`` seconds since the epoch; None where the order says nothing.
+        missing: by input, ``(n,)`` whether a row lacked the value that is now the contract's default; see ``filled``.
     """
 
     inputs: Mapping[str, Array]
@@ -66,17 +68,31 @@ class Split:
     slices: Array | None = None
     texts: Mapping[str, Array] = field(default_factory=dict)
     time: Array | None = None
+    missing: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def sent(self) -> dict[str, Array]:
+        """The inputs as clients sent them: NaN, or −1 of a category, where a value was missing."""
+        sent = dict(self.inputs)
+        for name, rows in self.missing.items():
+            values = sent[name]
+            sent[name] = np.where(rows, values.dtype.type(np.nan if values.dtype.kind == "f" else -1), values)
+        return sent
+
+    def filled(self, inputs: Sequence[TensorSpec]) -> "Split":
+        """Put the contract's defaults where inputs are NaN, or −1 of a category."""
+        defaults = defaults_of(inputs)
+        missing = {name: is_missing(self.inputs[name]) for name in defaults}
+        return replace(self, inputs=filled(self.inputs, defaults), missing=missing)
+
     def row(self, inputs: Sequence[TensorSpec], index: int) -> dict[str, Any]:
         """Return one row as a client sends it: a category as its name, tokens as their text."""
-        row = {}
-        for spec in inputs:
-            value = np.asarray(self.texts.get(spec.name, self.inputs[spec.name])[index]).tolist()
-            row[spec.name] = spec.categories[value] if spec.categories else value
-        return row
+        gone = {name for name, rows in self.missing.items() if rows[index]}
+        values = {spec.name: self.texts.get(spec.name, self.inputs[spec.name])[[index]] for spec in inputs}
+        return {spec.name: None if spec.name in gone else as_sent(spec, values[spec.name])[0] for spec in inputs}
 
     def head(self, rows: int) -> "Split":
         """Return the first rows."""
@@ -104,6 +120,10 @@ class Split:
             None if self.slices is None or later.slices is None else np.concatenate([self.slices, later.slices]),
             {name: np.concatenate([values, later.texts[name]]) for name, values in self.texts.items()},
             None if self.time is None or later.time is None else np.concatenate([self.time, later.time]),
+            {
+                name: np.concatenate([split.missing.get(name, np.zeros(len(split), bool)) for split in (self, later)])
+                for name in self.missing.keys() | later.missing.keys()
+            },
         )
 
     def part(self, rows: slice | Array) -> "Split":
@@ -114,7 +134,8 @@ class Split:
 
         others = (self.weight, self.slices, self.time)
         weight, slices, time = (None if each is None else each[rows] for each in others)
-        return Split(some(self.inputs), self.target[rows], weight, slices, some(self.texts), time)
+        target, missing = self.target[rows], some(self.missing)
+        return Split(some(self.inputs), target, weight, slices, some(self.texts), time, missing)
 
 
 @dataclass(frozen=True)

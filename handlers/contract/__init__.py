@@ -1,5 +1,6 @@
 """The contract: the single description of a model, written by training and read by everything else."""
 
+import contextlib
 import math
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
 Task = Literal["regression", "classification", "generation", "tensors"]
+FORMAT = 2  # the newest format of a contract: the first one says none; since the second, inputs may be nullable
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
 DTYPES: dict[str, str] = {
@@ -45,6 +47,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         background: of a picture, the colour behind the transparent parts of a file.
         max_shape: of an input whose sizes vary: the largest, with −1 for the batch.
         axes: names of the sizes; those of the same name are equal in a request, also across inputs. Empty for none.
+        nullable: of an input, whether a row may lack its value: one number of a float datatype, or one category.
+        default: what the graph gets for a missing value. A number without one is NaN; a category needs one.
     """
 
     name: str
@@ -57,6 +61,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     background: Literal["black", "white"] = "black"
     max_shape: tuple[int, ...] = ()
     axes: tuple[str, ...] = ()
+    nullable: bool = False
+    default: float | str | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name in RESERVED:
@@ -75,6 +81,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if self.axes and len(self.axes) != len(self.shape):
             raise ValueError(f"tensor {self.name!r}: axes {list(self.axes)} must name each of {list(self.shape)}")
         self._check_range()
+        if self.nullable or self.default is not None:
+            self._check_default()
 
     def _fits(self, sizes: tuple[int, ...]) -> bool:
         pairs = list(zip(sizes[1:], self.shape[1:], strict=False))
@@ -95,6 +103,21 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} must be ascending, from {least} to {most}")
         if kind != "F" and not (float(low).is_integer() and float(high).is_integer()):
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} of {self.datatype} must be whole numbers")
+
+    def _check_default(self) -> None:
+        """Raise if the graph could not get a missing value."""
+        if not self.nullable:
+            raise ValueError(f"tensor {self.name!r}: a default needs nullable: true")
+        if not (self.is_scalar and (self.categories or self.datatype.startswith("FP"))):
+            raise ValueError(f"tensor {self.name!r}: nullable needs shape [-1], and categories, FP16, FP32 or FP64")
+        if self.categories and self.default not in self.categories:
+            raise ValueError(
+                f"tensor {self.name!r}: nullable categories need a default that is one of them, not {self.default!r}"
+            )
+        if not self.categories and self.default is not None:
+            largest = float(np.finfo(np.dtype(self.dtype)).max)
+            if isinstance(self.default, str) or not -largest <= self.default <= largest:
+                raise ValueError(f"tensor {self.name!r}: default {self.default!r} is no number of {self.datatype}")
 
     @property
     def varies(self) -> bool:
@@ -128,6 +151,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def describe(self) -> str:
         """Return words for a valid value, for error messages."""
+        if self.nullable:
+            return f"{msgspec.structs.replace(self, nullable=False, default=None).describe()}, or null"
         if self.categories:
             return f"one of {len(self.categories)} categories"
         kind = {"B": "string", "F": "number", "I": "integer", "U": "integer"}[self.datatype[0]]
@@ -157,6 +182,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             archives of former versions.
         max_rows: most rows of a request, whatever the serving settings allow; 1 for a graph that takes rows one at a
             time. Unset where only the settings say it.
+        format: the oldest format that can say what the contract says; unset for the first.
     """
 
     name: str
@@ -171,8 +197,13 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lineage: Lineage
     label_range: tuple[float, float] | None = None
     max_rows: int | msgspec.UnsetType = msgspec.UNSET  # unset, it is not written, as in former archives
+    format: int | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
+        if any(spec.nullable for spec in self.inputs) and self.format is msgspec.UNSET:
+            msgspec.structs.force_setattr(self, "format", 2)
+        if isinstance(self.format, int) and not 1 <= self.format <= FORMAT:
+            raise ValueError(f"contract of {self.name!r}: format {self.format} must be from 1 to {FORMAT}")
         if isinstance(self.max_rows, int) and self.max_rows < 1:
             raise ValueError(f"contract of {self.name!r}: max_rows is {self.max_rows}; it must be at least 1")
         names = [t.name for t in self.inputs]
@@ -181,6 +212,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for spec in self.inputs:
             if any(size < 1 for size in spec.largest):
                 raise ValueError(f"contract of {self.name!r}: {spec.name} varies in size without a max_shape")
+        if nullable := [spec.name for spec in self.outputs if spec.nullable]:
+            raise ValueError(f"contract of {self.name!r}: the output {nullable[0]} cannot be nullable")
         if self.task == "regression" and len(self.outputs) != 1:
             raise ValueError(f"contract of {self.name!r}: a regression has one output")
         if self.task == "classification" and not self.labels:
@@ -212,16 +245,33 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Read a contract.
 
         Raises:
-            ValueError: it is none; the message names the path of the fault.
+            ValueError: it is none, or of a newer format; the message names the path of the fault, or the way out.
         """
         try:
             return msgspec.json.decode(data, type=cls)
         except msgspec.MsgspecError as error:
-            raise ValueError(f"not a contract: {error}") from error
+            raise ValueError(_newer(data) or f"not a contract: {error}") from error
 
     def to_json(self) -> bytes:
         """Write the contract, indented for reading."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+
+class _Head(msgspec.Struct):
+    name: str = ""
+    format: int = 1
+
+
+def _newer(data: bytes) -> str:
+    """Return why a contract of a newer format is refused; empty for another text."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format > FORMAT:
+            return (
+                f"the contract of {head.name!r} has format {head.format}, and this Marloop reads up to {FORMAT}: "
+                "update Marloop, or package the model again with this one"
+            )
+    return ""
 
 
 def classification_outputs(labels: int) -> tuple[TensorSpec, ...]:

@@ -63,11 +63,16 @@ class Usual(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A distribution: quantiles of numbers, evenly spaced, both ends included, or counts of categories."""
+    """A distribution: quantiles of numbers, evenly spaced, both ends included, or counts of categories.
+
+    Attributes:
+        missing: of a nullable input, counts of present and of missing values; all else is of the present ones.
+    """
 
     quantiles: list[float | None] | None = None
     counts: dict[str, int] | None = None
     usual: Usual | None = None
+    missing: "Summary | None" = None
 
     @property
     def numbers(self) -> NDArray[np.float64]:

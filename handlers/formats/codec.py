@@ -9,7 +9,7 @@ from pathlib import Path
 from handlers import json_io
 from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, ModelContract
-from handlers.features import FeatureRows, stack
+from handlers.features import FeatureRows, defaults_of, filled, stack
 from handlers.formats import envelope, npy, oip
 from handlers.formats.answers import check_top_k, output_arrays, row_answers
 from handlers.formats.rows import RowDecoder
@@ -32,6 +32,8 @@ class Codec:
         self.max_rows = contract.most_rows(max_rows)
         self.names: frozenset[str] = frozenset()  # of the served model, beside the contract's
         self._rows = RowDecoder(contract, self.max_rows)
+        self._nullable = any(spec.nullable for spec in contract.inputs)
+        self._defaults = defaults_of(contract.inputs)
 
     @classmethod
     def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "Codec":
@@ -40,7 +42,8 @@ class Codec:
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """Return the graph tensors of several requests, rows in their order."""
-        return stack([request.data for request in decoded])
+        tensors = stack([request.data for request in decoded])
+        return filled(tensors, self._defaults) if self._defaults else tensors
 
     def decode(self, request: Request) -> Decoded:
         """Decode one request, or raise ``InputError``."""
@@ -113,6 +116,8 @@ class Codec:
         return check_top_k(self.contract, int(text), where)
 
     def _json(self, request: Request) -> Decoded:
+        if self._nullable and b"NaN" in request.body:
+            request = request._replace(body=json_io.nan_to_null(request.body))
         body, route = request.body, kserve.route(request.headers)
         protocol = envelope.guess_format(body, route)
         if protocol == kserve.V2:

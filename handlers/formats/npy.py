@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.features import all_missing
 from handlers.formats.tensors import check_axes, fit_shape, to_tensor
 from handlers.message import InputError
 
@@ -28,10 +29,16 @@ def decode(contract: ModelContract, body: bytes, max_rows: int) -> tuple[dict[st
     if len(contract.inputs) == 1 and array.dtype.names is None:
         return {contract.inputs[0].name: _tensor(contract.inputs[0], array, "$")}, len(array)
     names = [spec.name for spec in contract.inputs]
-    if array.dtype.names is None or set(array.dtype.names) != set(names):
+    sent = set(array.dtype.names or ())
+    if not {spec.name for spec in contract.inputs if not spec.nullable} <= sent <= set(names) or not sent:
         fields = f"a structured array with the fields {', '.join(names)}"
         raise InputError("wrong_datatype", f"dtype {array.dtype}", expected=fields)
-    tensors = {spec.name: _tensor(spec, array[spec.name], f"$.{spec.name}") for spec in contract.inputs}
+    tensors = {
+        spec.name: _tensor(spec, array[spec.name], f"$.{spec.name}")
+        if spec.name in sent
+        else all_missing(spec, len(array))
+        for spec in contract.inputs
+    }
     check_axes(contract.inputs, tensors, "$")
     return tensors, len(array)
 

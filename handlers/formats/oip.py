@@ -17,6 +17,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from handlers import json_io
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.features import all_missing
 from handlers.formats.answers import check_top_k, class_texts
 from handlers.formats.tensors import NUMERIC, check_axes, fit_shape, json_array, json_type, to_tensor
 from handlers.message import OCTETS, InputError, Response
@@ -99,7 +100,7 @@ def decode(
     request = json_io.decode_strictly(_DECODER, text, lambda path: "an Open Inference Protocol v2 request", _members)
     _check_model(contract, request, names)
     tensors = _tensors(contract, request, binary, max_rows)
-    _check_complete(contract, tensors)
+    _complete(contract, tensors)
     top_k = _whole((request.parameters or {}).get("top_k"), 1, "$.parameters.top_k")
     rows = len(next(iter(tensors.values())))
     return TensorRequest(tensors, rows, top_k, request.id, _outputs(contract, request))
@@ -154,7 +155,8 @@ def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
         return spec
     if datatype not in NUMERIC or spec.datatype not in NUMERIC:
         raise InputError("wrong_datatype", f"{spec.name} is {datatype}", path, spec.datatype)
-    return TensorSpec(spec.name, datatype, spec.shape, max_shape=spec.max_shape)
+    nullable = spec.nullable and datatype.startswith("FP")
+    return TensorSpec(spec.name, datatype, spec.shape, max_shape=spec.max_shape, nullable=nullable)
 
 
 def _check_model(contract: ModelContract, request: _Request, names: Container[str]) -> None:
@@ -215,8 +217,12 @@ def split(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
     return body[: int(length)], body[int(length) :]
 
 
-def _check_complete(contract: ModelContract, tensors: Mapping[str, Array]) -> None:
+def _complete(contract: ModelContract, tensors: dict[str, Array]) -> None:
+    """Add the nullable inputs that are absent; raise ``InputError`` for others, and for numbers of rows that differ."""
+    first = len(next(iter(tensors.values()), ()))
     for spec in contract.inputs:
+        if spec.nullable and spec.name not in tensors and first:
+            tensors[spec.name] = all_missing(spec, first)
         if spec.name not in tensors:
             raise InputError("missing_field", f"input {spec.name!r} is missing", "$.inputs", spec.describe())
     counts = {name: len(tensor) for name, tensor in tensors.items()}
@@ -271,7 +277,7 @@ def _json_data(spec: TensorSpec, item: _Input, path: str) -> Array:
     """Decode values in row-major order, flat or nested."""
     text = bytes(item.data)  # type: ignore[arg-type]
     nested = text.lstrip()[1:].lstrip()[:1] == b"["
-    decoder = _values_decoder(spec.datatype, len(item.shape) if nested else 1)
+    decoder = _values_decoder(spec.datatype, len(item.shape) if nested else 1, spec.nullable)
     try:
         values = json_io.decode(decoder, text, lambda _: f"{spec.datatype} values")
     except InputError as error:
@@ -280,8 +286,8 @@ def _json_data(spec: TensorSpec, item: _Input, path: str) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _values_decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
-    kind: Any = json_type(datatype)
+def _values_decoder(datatype: str, depth: int, nullable: bool) -> msgspec.json.Decoder[Any]:
+    kind: Any = json_type(datatype, nullable)
     for _ in range(depth):
         kind = list[kind]
     return msgspec.json.Decoder(kind)

@@ -56,7 +56,7 @@ def v2_binary_request(
         members: of the request's JSON part, beside the inputs.
     """
     request = v2_request(contract, tensors)
-    blobs = [tensor_bytes(item.pop("data"), item["datatype"]) for item in request["inputs"]]
+    blobs = [tensor_bytes(_without_null(item.pop("data")), item["datatype"]) for item in request["inputs"]]
     for item, blob in zip(request["inputs"], blobs, strict=True):
         item["parameters"] = {"binary_data_size": len(blob)}
     head = to_json(request | dict(members or {}))
@@ -66,7 +66,8 @@ def v2_binary_request(
 
 def npy_request(tensors: Tensors) -> bytes:
     """Return a plain array of the only input; of several, a structured one."""
-    columns = {name: array.astype(str) if array.dtype == object else array for name, array in tensors.items()}
+    columns = {name: _without_null(array) for name, array in tensors.items()}
+    columns = {name: array.astype(str) if array.dtype == object else array for name, array in columns.items()}
     (first, *others) = columns.values()
     if not others:
         return npy.encode(first)
@@ -86,6 +87,13 @@ def rows_of(contract: ModelContract, tensors: Tensors) -> list[dict[str, Any]]:
 def to_json(value: Any) -> bytes:
     """Write JSON as a NumPy client does, a float32 as its shortest text."""
     return orjson.dumps(value, default=lambda array: array.tolist(), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _without_null(array: Array) -> Array:
+    """Return an array with empty strings for None, which neither binary tensors nor NumPy's format has."""
+    if array.dtype != object:
+        return array
+    return np.array(["" if value is None else value for value in array.ravel()], object).reshape(array.shape)
 
 
 def _flat(tensors: Tensors, spec: TensorSpec) -> Array:

@@ -6,7 +6,7 @@ Both take ``"parameters": {"top_k": k}``.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -62,9 +62,9 @@ class RowDecoder:
         self._features = Features(contract.inputs) if Features.fit(contract.inputs) else None
         parameters: Any = ("parameters", Parameters | None, None)
         if contract.has_named_rows:
-            fields: Any = [(spec.name, _value_type(spec)) for spec in contract.inputs]
-            row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
-            native = msgspec.defstruct("NativeRow", [*fields, parameters], forbid_unknown_fields=True)
+            fields: Any = [_field(spec) for spec in contract.inputs]
+            row: Any = msgspec.defstruct("Row", fields, forbid_unknown_fields=True, kw_only=True)
+            native = msgspec.defstruct("NativeRow", [*fields, parameters], forbid_unknown_fields=True, kw_only=True)
         else:
             row = _value_type(contract.inputs[0])
             native = msgspec.defstruct("NativeTensor", [("inputs", row), parameters], forbid_unknown_fields=True)
@@ -75,6 +75,8 @@ class RowDecoder:
             NATIVE: _Form(msgspec.json.Decoder(native), self._native_members, self._native_rows),
             V1: _Form(msgspec.json.Decoder(v1), self._v1_members, self._v1_rows),
         }
+        if nullable := [spec.name for spec in contract.inputs if spec.nullable]:
+            self._forms = {protocol: _sparse(form, nullable) for protocol, form in self._forms.items()}
 
     def attempt(self, body: bytes, protocol: str) -> Rows | None:
         """Decode a row of the native format, or many of v1; None if the text has another format.
@@ -158,6 +160,16 @@ class RowDecoder:
         return _array(spec, [getattr(row, spec.name) for row in rows], paths)
 
 
+def _sparse(form: _Form, nullable: Sequence[str]) -> _Form:
+    """Return a form that counts no nulls, which may stand for keys that a row lacks."""
+
+    def members(request: Any) -> int:
+        rows = getattr(request, "instances", [request])
+        return form.members(request) - sum(getattr(row, name) is None for row in rows for name in nullable)
+
+    return form._replace(members=members)
+
+
 def _parameter_members(parameters: Parameters | None) -> int:
     return 0 if parameters is None else 1 + (parameters.top_k is not None)
 
@@ -176,6 +188,10 @@ def _array(spec: TensorSpec, values: Any, paths: str | list[str]) -> Array:
             fault = f"{spec.name} has shape {list(row.shape)}, in another row {list(rows[0].shape)}"
             raise InputError("wrong_shape", fault, path, "the same shape in all rows of a request")
     return np.stack(rows) if len(rows) > 1 else rows[0][None]
+
+
+def _field(spec: TensorSpec) -> Any:
+    return (spec.name, _value_type(spec) | None, None) if spec.nullable else (spec.name, _value_type(spec))
 
 
 def _value_type(spec: TensorSpec) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.contract import DTYPES, Array, TensorSpec
+from handlers.features import positions_of
 from handlers.formats.suggestions import closest_names
 from handlers.json_io import EXACT, whole_number
 from handlers.message import InputError, shorten
@@ -15,8 +16,10 @@ _MOST_DIMENSIONS = 32
 NUMERIC = frozenset(DTYPES) - {"BOOL", "BYTES"}
 
 
-def json_type(datatype: str) -> Any:
+def json_type(datatype: str, nullable: bool = False) -> Any:
     """Return the type of an element in JSON, which has one kind of number: a whole float counts as an integer."""
+    if nullable:
+        return json_type(datatype) | None
     if datatype in ("INT64", "UINT64"):  # a float could not hold every value
         info = np.iinfo(DTYPES[datatype])
         return whole_number(int(info.min), int(info.max))
@@ -60,13 +63,13 @@ def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
     return values.astype(spec.dtype, copy=False)
 
 
-def category_index(spec: TensorSpec, values: Sequence[str], path: str) -> Array:
-    """Return the INT64 index of each category.
+def category_index(spec: TensorSpec, values: Sequence[str | None], path: str) -> Array:
+    """Return the INT64 index of each category; −1 for a missing one.
 
     Raises:
         InputError: a value that is no category; the closest are listed.
     """
-    positions = {category: i for i, category in enumerate(spec.categories)}
+    positions = positions_of(spec)
     try:
         return np.array([positions[value] for value in values], np.int64)
     except (KeyError, TypeError):
@@ -168,6 +171,8 @@ def _check_limits(spec: TensorSpec, values: Array, path: str) -> None:
         values = values.astype(np.promote_types(values.dtype, spec.dtype), copy=False)
     # NaN fails both comparisons, infinity one of them, so that one pass finds all three faults.
     inside = (values >= low) & (values <= high)
+    if spec.nullable and floating:
+        inside |= np.isnan(values)
     if not inside.all():
         value, where = _first(~inside, values, path)
         code = "not_finite" if floating and not np.isfinite(value) else "out_of_range"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from handlers.batch import Outputs
 from handlers.contract import Array, ModelContract, TensorSpec
-from handlers.features import FeatureRows
+from handlers.features import FeatureRows, as_sent
 from handlers.message import Request
 
 logger = logging.getLogger(__name__)
@@ -123,10 +123,8 @@ def is_sent_whole(spec: TensorSpec) -> bool:
 
 def _column(spec: TensorSpec, values: Array) -> list[Any]:
     """Return the event's value of an input, for each row."""
-    if spec.categories:
-        return [spec.categories[int(i)] for i in values]
     if spec.is_scalar:
-        return [_cut(value) for value in values.tolist()]
+        return [_cut(value) for value in as_sent(spec, values)]
     if is_sent_whole(spec):
         return list(values.tolist())
     rows = values.reshape(len(values), -1)

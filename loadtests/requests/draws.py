@@ -10,6 +10,7 @@ from handlers.contract.model_card import Summary
 from handlers.formats.requests import native_member
 
 Tensors = dict[str, Array]
+LEAST_MISSING = 0.05  # share of a nullable input's values
 
 
 def plausible(contract: ModelContract, rng: np.random.Generator, rows: int) -> Tensors:
@@ -18,7 +19,9 @@ def plausible(contract: ModelContract, rng: np.random.Generator, rows: int) -> T
     Returns:
         One array an input, ``(rows, *shape[1:])``, as a client holds them: a category as its name.
     """
-    return {spec.name: _plausible(contract, spec, rng, rows) for spec in contract.inputs}
+    return {
+        spec.name: _with_missing(contract, spec, rng, _plausible(contract, spec, rng, rows)) for spec in contract.inputs
+    }
 
 
 def extreme(contract: ModelContract, rng: np.random.Generator, rows: int) -> Tensors:
@@ -38,11 +41,23 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
     if spec.datatype == "BOOL":
         return rng.integers(0, 2, (rows, *_sizes(contract, spec))).astype(bool)
     example = _as_array(spec, example_value(contract, spec))
+    example = np.nan_to_num(example) if spec.nullable else example
     if spec.datatype == "BYTES":
         return _texts(contract, spec, rng, _drawn(rng, summary.numbers if summary.quantiles else [0.0], rows))
     quantiles = summary.numbers if summary.quantiles else np.array([float(example.mean(dtype=np.float64))])
     numbers = _drawn(rng, quantiles, rows)
     return _fit(contract, spec, numbers if spec.is_scalar else _scaled(example, numbers))
+
+
+def _with_missing(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, values: Array) -> Array:
+    """Leave out as many values of a nullable input as the reference lacks, but one in twenty at least."""
+    if not spec.nullable:
+        return values
+    summary = contract.reference.inputs.get(spec.name, Summary()).missing
+    present, missing = (summary and summary.counts or {"present": 1, "missing": 0}).values()
+    gone = rng.random(len(values)) < max(LEAST_MISSING, missing / (present + missing))
+    missing_value: Any = None if spec.categories else values.dtype.type(np.nan)
+    return np.where(gone, missing_value, values)
 
 
 def _sizes(contract: ModelContract, spec: TensorSpec) -> tuple[int, ...]:
@@ -129,7 +144,7 @@ def _reference_range(contract: ModelContract, spec: TensorSpec) -> tuple[float, 
     if spec.datatype in ("UINT8", "INT8"):  # all of a picture's values are usual
         info = np.iinfo(np.dtype(spec.dtype))
         return float(info.min), float(info.max)
-    example = _as_array(spec, example_value(contract, spec)).astype(np.float64)
+    example = np.nan_to_num(_as_array(spec, example_value(contract, spec)).astype(np.float64))
     summary = contract.reference.inputs.get(spec.name, Summary()) if spec.is_scalar else Summary()
     quantiles = summary.numbers.tolist()
     return min([*quantiles, float(example.min())]), max([*quantiles, float(example.max())])

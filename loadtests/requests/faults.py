@@ -58,9 +58,10 @@ def _malformed(row: dict[str, Any]) -> list[Payload]:
 
 def _fields(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
     """Return faults of the object around the values."""
-    without = {name: value for name, value in row.items() if name != next(reversed(row))}
+    needed = [native_member(contract, spec) for spec in contract.inputs if not spec.nullable]
+    without = {name: value for name, value in row.items() if name not in needed[-1:]}
     return [
-        _refused("missing_field", without),
+        *([_refused("missing_field", without)] if needed else []),
         _refused("unknown_field", row | {"no_such_field": 1}),
         _refused("invalid_parameter", row | {"parameters": {"top_k": 0}}),
         _refused("empty", {"instances": []}, protocol="v1"),
@@ -70,15 +71,17 @@ def _fields(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
 def _values(contract: ModelContract, row: dict[str, Any]) -> list[Payload]:
     """Return faults of single values."""
     refused = []
+    nullable = any(spec.nullable for spec in contract.inputs)
     for spec in contract.inputs:
         name = native_member(contract, spec)
-        refused.append(_refused("wrong_type", row | {name: None}))
+        refused.append(_refused("wrong_type", row | {name: {} if spec.nullable else None}))
         if spec.categories:
             refused.append(_refused("unknown_category", row | {name: "no such " + spec.name}))
         elif spec.datatype not in ("BYTES", "BOOL"):
             text = to_json(row | {name: _with_hole(spec, row[name])})
             hole = to_json(_HOLE)
-            refused.append(_refused("not_finite", text.replace(hole, b"NaN")))
+            if not nullable:  # else NaN is null
+                refused.append(_refused("not_finite", text.replace(hole, b"NaN")))
             refused.append(_refused("out_of_range", text.replace(hole, _beyond(spec))))
         if not spec.is_scalar and not spec.varies:
             refused.append(_refused("wrong_shape", row | {name: np.asarray(row[name])[1:]}))

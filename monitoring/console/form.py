@@ -103,6 +103,8 @@ def _value(kind: Kind, spec: TensorSpec, typed: Mapping[str, str]) -> Any:
     if spec.name not in typed:
         raise FormError(f"{spec.name} is missing.")
     text = typed[spec.name]
+    if spec.nullable and not text:
+        return None
     if kind in ("choice", "text"):
         return text
     try:

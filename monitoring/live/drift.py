@@ -6,7 +6,7 @@ judge gets no verdict.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
@@ -27,6 +27,7 @@ KINDS: tuple[Kind, ...] = ("features", "predictions", "errors")
 LEVEL = 0.01  # probability that a window alarms where nothing drifts
 UNJUDGED = 1000  # rows that are compared where the reference was too small for a verdict
 PREDICTION, ERROR = "prediction", "error"  # names of the findings that are not about an input
+MISSING = "{} missing"  # name of the finding about whether a nullable input has a value
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Finding:
     """One distribution against its reference.
 
     Attributes:
-        name: name of the input, or ``prediction`` or ``error``.
+        name: name of the input, or ``prediction`` or ``error``; ``x missing`` where it is whether ``x`` has a value.
         test: ``ks``, the distance of Kolmogorov and Smirnov, or ``js``, that of Jensen and Shannon.
         rows: number of rows in the window.
         needed: rows that a verdict needs; None where the reference was too small to learn what is usual.
@@ -147,14 +148,10 @@ def windows_of(
 ) -> list[Window]:
     """Return the newest rows of each distribution that the reference has; arguments as of ``detect``."""
     reference = contract.reference
-    windows = []
+    windows: list[Window] = []
     for spec in contract.inputs:
         if summary := reference.inputs.get(spec.name):
-            learned = read_usual(summary.usual)
-            captured = [row for row in predictions if row.features.get(spec.name) is not None]
-            rows = newest(learned, captured, _time)
-            values = _feature(spec, summary, [row.features[spec.name] for row in rows])
-            windows.append(Window("features", spec.name, summary, values, _times(rows), learned))
+            windows += _of_input(spec, summary, predictions, contract.version)
     if summary := reference.output:
         learned = read_usual(summary.usual)
         own = newest(learned, [row for row in predictions if row.version == contract.version], _time)
@@ -167,6 +164,23 @@ def windows_of(
         times = _times([row.prediction for row in judged])
         windows.append(Window("errors", ERROR, summary, _errors(summary, judged), times, learned))
     return windows
+
+
+def _of_input(spec: TensorSpec, summary: Summary, predictions: Sequence[Prediction], version: str) -> Iterator[Window]:
+    """Yield the values of an input that are present, and of a nullable one whether they are."""
+    name, missing = spec.name, summary.missing
+    if summary.quantiles is not None or summary.counts is not None:
+        learned = read_usual(summary.usual)
+        present = [row for row in predictions if row.features.get(name) is not None]
+        rows = newest(learned, present, _time)
+        values = _feature(spec, summary, [row.features[name] for row in rows])
+        yield Window("features", name, summary, values, _times(rows), learned)
+    if missing:
+        learned = read_usual(missing.usual)
+        own = [row for row in predictions if name in row.features or row.version == version]
+        rows = newest(learned, own, _time)
+        gone = np.array([row.features.get(name) is None for row in rows], np.int64)
+        yield Window("features", MISSING.format(name), missing, gone, _times(rows), learned)
 
 
 def newest(learned: Learned | None, rows: Sequence[T], time: Callable[[T], float]) -> Sequence[T]:
@@ -191,7 +205,8 @@ def newest(learned: Learned | None, rows: Sequence[T], time: Callable[[T], float
 def window_needed(contract: ModelContract) -> tuple[int, timedelta]:
     """Return how many of the newest predictions ``detect`` looks at, at most, and over how much time at least."""
     reference = contract.reference
-    summaries = [*reference.inputs.values(), reference.output, reference.errors]
+    inputs = [part for summary in reference.inputs.values() for part in (summary, summary.missing)]
+    summaries = [*inputs, reference.output, reference.errors]
     learned = [usual for summary in summaries if summary and (usual := read_usual(summary.usual))]
     rows = max((each.rows for each in learned), default=UNJUDGED)
     return rows, timedelta(hours=max((each.span for each in learned), default=0))

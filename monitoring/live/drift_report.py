@@ -83,7 +83,9 @@ def _unit(contract: ModelContract, finding: Finding) -> str:
     if finding.name in (PREDICTION, ERROR):
         unit = contract.outputs[0].unit if contract.task == "regression" else ""
         return f"{finding.name}, {unit}" if unit else finding.name
-    (spec,) = [spec for spec in contract.inputs if spec.name == finding.name]
+    spec = next((spec for spec in contract.inputs if spec.name == finding.name), None)
+    if spec is None:  # whether an input has a value
+        return finding.name
     if spec.datatype == "BYTES":
         return finding.name if spec.categories else f"{finding.name}, characters"
     mean = "" if spec.is_scalar else ", mean of a row"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array, TensorSpec
+from handlers.features import as_sent
 from training.recipe import Split
 
 NIGHT = timedelta(hours=5)  # a day of the flights begins at midnight in New York's winter
@@ -73,10 +74,7 @@ def days_of(
 
 
 def _hour(rows: Split, inputs: tuple[TensorSpec, ...], time: int, chosen: Array) -> Hour:
-    columns: Mapping[str, list[Any]] = {
-        spec.name: [spec.categories[i] for i in values] if spec.categories else values
-        for spec in inputs
-        for values in [rows.inputs[spec.name][chosen].tolist()]
-    }
+    sent = rows.part(chosen).sent
+    columns: Mapping[str, list[Any]] = {spec.name: as_sent(spec, sent[spec.name]) for spec in inputs}
     instances = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return Hour(datetime.fromtimestamp(time, UTC), instances, rows.target[chosen])

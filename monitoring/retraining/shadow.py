@@ -80,9 +80,9 @@ def request_again(contract: ModelContract, prediction: Prediction) -> dict[str, 
     """Return a captured row as a native request; None if too little of it was captured to send it again."""
     features = prediction.features
     for spec in contract.inputs:
-        if features.get(spec.name) is None or not is_sent_whole(spec):
+        if (features.get(spec.name) is None and not spec.nullable) or not is_sent_whole(spec):
             return None
-    return native_request(contract, {spec.name: features[spec.name] for spec in contract.inputs})
+    return native_request(contract, {spec.name: features.get(spec.name) for spec in contract.inputs})
 
 
 def _ask(client: httpx.Client, url: str, contract: ModelContract, body: dict[str, Any]) -> _Answer:

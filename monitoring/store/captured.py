@@ -21,9 +21,9 @@ def data_fault(contract: ModelContract, features: Mapping[str, Any], output: Any
     if unknown := sorted(features.keys() - specs.keys()):
         return f"{unknown[0][:_SHOWN]!r} is no input of the model - at `features`"
     for name, spec in specs.items():
-        if name not in features:
+        if name not in features and not spec.nullable:
             return f"Expected {spec.describe()}, got nothing - at `features.{name}`"
-        if (fault := _fault(spec, features[name])) is not None:
+        if (fault := _fault(spec, features.get(name))) is not None:
             return f"{fault[0]} - at `features.{name}{fault[1]}`"
     if expected := output_fault(contract, output):
         return f"Expected {expected} - at `output`"
@@ -43,6 +43,8 @@ def usable(contract: ModelContract, predictions: Sequence[Prediction]) -> list[P
 
 def _fault(spec: TensorSpec, value: Any) -> tuple[str, str] | None:
     """Return what is wrong with the value of one input, and where in it."""
+    if value is None and spec.nullable:
+        return None
     if not is_sent_whole(spec):  # a worker captures their mean, and nothing of texts
         right = value is None if spec.datatype == "BYTES" else value is None or _is_mean(value)
         return None if right else (f"Expected the mean of {spec.describe()}, got {_shown(value)}", "")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from handlers.contract import DTYPES, ModelContract, TensorSpec, classification_outputs
+from handlers.contract import DTYPES, FORMAT, ModelContract, TensorSpec, classification_outputs
 from tests.support.handlers.models import COLOURS, FLIGHTS, LINE, PICTURES, contract
 from tests.support.handlers.strategies import contracts
 
@@ -39,6 +39,12 @@ def test_a_contract_survives_being_written_and_read(model: ModelContract) -> Non
         ({"name": "x", "datatype": "UINT8", "range": (0, 256)}, "ascending, from 0 to 255"),
         ({"name": "x", "datatype": "UINT8", "range": (-1, 255)}, "ascending, from 0 to 255"),
         ({"name": "x", "datatype": "INT32", "range": (0.5, 3)}, "whole numbers"),
+        ({"name": "x", "datatype": "FP32", "default": 1.0}, "a default needs nullable: true"),
+        ({"name": "x", "datatype": "INT64", "nullable": True}, "needs shape [-1], and categories, FP16, FP32 or FP64"),
+        ({"name": "x", "datatype": "FP32", "shape": (-1, 2), "nullable": True}, "needs shape [-1]"),
+        ({"name": "x", "datatype": "BYTES", "categories": ("a",), "nullable": True}, "one of them, not None"),
+        ({"name": "x", "datatype": "FP16", "nullable": True, "default": 1e5}, "default 100000.0 is no number of FP16"),
+        ({"name": "x", "datatype": "FP32", "nullable": True, "default": "a"}, "default 'a' is no number of FP32"),
     ],
 )
 def test_a_tensor_that_makes_no_sense_is_refused(spec: dict[str, Any], message: str) -> None:
@@ -107,6 +113,27 @@ def test_a_text_that_is_no_contract_is_refused_with_the_path_of_the_fault(change
         ModelContract.from_json(text)
 
 
+def test_only_a_contract_with_nullable_inputs_says_a_format() -> None:
+    assert b"format" not in LINE.to_json()
+    assert b"nullable" not in LINE.to_json()
+    assert b"default" not in LINE.to_json()
+    model = contract(TensorSpec("x", "FP32", nullable=True))
+    assert msgspec.json.decode(model.to_json())["format"] == 2
+
+
+def test_a_contract_of_a_newer_format_is_refused_with_the_way_out() -> None:
+    text = msgspec.json.encode(msgspec.to_builtins(LINE) | {"format": FORMAT + 1, "something": "new"})
+    with pytest.raises(ValueError, match=r"contract of 'line' has format 3, and this Marloop reads up to 2: update"):
+        ModelContract.from_json(text)
+    with pytest.raises(ValueError, match="format 0 must be from 1 to 2"):
+        msgspec.structs.replace(LINE, format=0)
+
+
+def test_an_output_is_never_missing() -> None:
+    with pytest.raises(ValueError, match="the output y cannot be nullable"):
+        contract(TensorSpec("x", "FP32"), output=TensorSpec("y", "FP32", nullable=True))
+
+
 def test_a_text_that_is_no_json_is_no_contract() -> None:
     with pytest.raises(ValueError, match="not a contract"):
         ModelContract.from_json(b"{")
@@ -154,6 +181,7 @@ def test_the_graph_takes_the_index_of_a_category() -> None:
         (TensorSpec("x", "UINT8", range=(1, 9)), "integer from 1 to 9"),
         (FLIGHTS.inputs[0], "number from 17 to 4983 (miles)"),
         (FLIGHTS.inputs[2], "one of 5 categories"),
+        (TensorSpec("x", "FP32", range=(1, 9), nullable=True), "number from 1 to 9, or null"),
         (COLOURS.inputs[0], "array of shape [6, 6, 3], each value: integer"),
     ],
 )

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -433,3 +435,20 @@ def test_a_damaged_file_ends_the_command_with_an_error_that_programs_are_told_to
     told = json.loads((tmp_path / "result.json").read_bytes())
     assert told.keys() == {"model", "error"}
     assert "is damaged in line 1" in told["error"]
+
+
+class Lacking(Linear):
+    """A line whose ``x`` may be missing, and then counts as 3."""
+
+    def load(self, hp: Any, cache: Path) -> Data:
+        """The rows of ``Linear``."""
+        data = super().load(hp, cache)
+        return replace(data, inputs=tuple(msgspec.structs.replace(s, nullable=True, default=3.0) for s in data.inputs))
+
+
+def test_a_row_that_lacks_a_value_learns_its_default_and_stays_known_as_lacking(tmp_path: Path) -> None:
+    recipe = Lacking()
+    file = write(tmp_path / "rows.jsonl", [row(0, 2.0, x=None), row(1, 2.0, x=1.0)])
+    found = read_feedback(file, recipe, recipe.load(recipe.preset(None), CACHE)).rows
+    assert found.inputs["x"].tolist() == [3, 1]
+    assert found.missing["x"].tolist() == [True, False]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from handlers.contract import TensorSpec
 from tests.support.training.quadrants import Quadrants
 from training.recipe import Hyperparameters, Split, to_tensors
 
@@ -69,3 +70,35 @@ def test_rows_without_times_count_as_old_as_the_oldest_that_follow_in_no_order()
     assert sorted(joined.target[:100]) == undated.target.tolist() != joined.target[:100].tolist()
     np.testing.assert_array_equal(joined.inputs["x"], joined.target)
     assert joined.target[100:].tolist() == [0, 1]
+
+
+INPUTS = (
+    TensorSpec("age", "FP32", nullable=True),
+    TensorSpec("income", "FP32", nullable=True, default=-1.0),
+    TensorSpec("city", "BYTES", categories=("Bonn", "Ulm"), nullable=True, default="Ulm"),
+)
+
+
+def lacking() -> Split:
+    """Three rows, of which the second lacks every value."""
+    numbers = np.array([1, np.nan, 3], np.float32)
+    return Split({"age": numbers, "income": numbers, "city": np.array([0, -1, 1])}, np.arange(3)).filled(INPUTS)
+
+
+def test_defaults_are_learned_and_what_was_missing_is_known() -> None:
+    split = lacking()
+    assert np.array_equal(split.inputs["age"], [1, np.nan, 3], equal_nan=True)  # the network gets NaN
+    assert (split.inputs["income"].tolist(), split.inputs["city"].tolist()) == ([1, -1, 3], [0, 1, 1])
+    assert np.array_equal(split.sent["income"], [1, np.nan, 3], equal_nan=True)
+    assert split.sent["city"].tolist() == [0, -1, 1]
+    assert split.row(INPUTS, 1) == {"age": None, "income": None, "city": None}
+    assert split.row(INPUTS, 2) == {"age": 3, "income": 3, "city": "Ulm"}
+
+
+def test_what_was_missing_stays_known_in_parts_and_together() -> None:
+    plain = Split(
+        {"age": np.ones(1, np.float32), "income": np.ones(1, np.float32), "city": np.zeros(1, int)}, np.ones(1)
+    )
+    for joined in (lacking().followed_by(plain), plain.followed_by(lacking()).part(np.array([1, 2, 3, 0]))):
+        assert joined.sent["city"].tolist() == [0, -1, 1, 0]
+        assert [joined.row(INPUTS, row)["income"] for row in range(4)] == [1, None, 3, 1]

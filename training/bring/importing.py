@@ -13,6 +13,7 @@ import numpy as np
 
 from handlers.contract import Array, ModelContract, Task
 from handlers.contract.model_card import Evaluation, Imported, Lineage
+from handlers.features import defaults_of, filled
 from serving.archive import HOOKS, ONNX
 from serving.registry import Registry, file_sha256
 from training.bring import overrides
@@ -25,6 +26,7 @@ from training.bring.rows import (
     Table,
     bare_contract,
     example_of,
+    gaps,
     made_up,
     native_row,
     read_table,
@@ -107,7 +109,7 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     specs = tuple(spec for feed in feeds for spec in feed.specs)
     rows, guessed = _rows(model, options, feeds, table)
     if options.hooks:
-        first = {name: array[:1] for name, array in rows.items()}
+        first = filled({name: array[:1] for name, array in rows.items()}, defaults_of(specs))
         model = with_outputs(model, {feed.port.name: feed.raw(first) for feed in feeds})
     runner = runner_of(model, feeds, rows)
     _, results = next(iter(runner.chunks(rows)))
@@ -121,6 +123,7 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     if answers.labels and not named:
         guessed["labels"] = "the file holds them"
     if table:
+        guessed |= {part: why for part, why in gaps(specs, table).items() if part not in wishes.nullable}
         guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
     if not runner.together:
         guessed["rows"] = "one at a time: the graph's answers in a batch are not those of each row alone"

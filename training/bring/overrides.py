@@ -27,6 +27,8 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     max_shape: tuple[int, ...] | None = None
     datatype: str | None = None
     shape: tuple[int, ...] | None = None
+    nullable: bool | None = None
+    default: float | str | None = None
 
     def declared(self, name: str) -> TensorSpec | None:
         """Return an input that hooks take; None where the graph says its datatype.
@@ -48,6 +50,8 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             BringError: the contract does not allow it.
         """
         changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        if self.nullable is False:
+            changes["default"] = None
         try:
             return msgspec.structs.replace(spec, **changes)
         except ValueError as error:
@@ -95,6 +99,11 @@ class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             for feed in feeds
         )
 
+    @property
+    def nullable(self) -> set[str]:
+        """Inputs of which it says whether they may be missing, as parts of a draft."""
+        return {f"input {name}" for name, part in self.inputs.items() if part.nullable is not None}
+
     def outputs_of(self, outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         """Return the outputs with their changes; errors as of ``feeds_of``."""
         _check(self.outputs, [spec.name for spec in outputs], "output")
@@ -138,6 +147,10 @@ def _part(spec: TensorSpec) -> dict[str, Any]:
         part["categories"] = list(spec.categories)
     if spec.max_shape:
         part["max_shape"] = list(spec.max_shape)
+    if spec.nullable:
+        part["nullable"] = True
+    if spec.default is not None:
+        part["default"] = spec.default
     return part
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec
 from handlers.contract.model_card import Evaluation, Lineage, Reference
+from handlers.features import as_sent, positions_of
 from handlers.formats.codec import Codec
 from handlers.message import JSON, NPY, InputError, Request
 from training.bring.feeds import Feed, identifier
@@ -85,6 +86,16 @@ def tensors_of(specs: Sequence[TensorSpec], table: Table) -> Tensors:
         BringError: an input is no scalar, or a value is missing or of another type.
     """
     return {spec.name: _values(spec, _column(spec, table), table) for spec in specs}
+
+
+def gaps(specs: Sequence[TensorSpec], table: Table) -> dict[str, str]:
+    """Return how many rows lack a nullable input, and what the graph gets then, by part of the draft."""
+    counts = {spec.name: int(table.frame[spec.name].isna().sum()) for spec in specs if spec.nullable}
+    values = {spec.name: "NaN" if spec.default is None else repr(spec.default) for spec in specs}
+    return {
+        f"input {name}": f"{count:,} rows of {table.path.name} lack it; the graph gets {values[name]}"
+        for name, count in counts.items()
+    }
 
 
 def example_of(contract: ModelContract, path: Path, names: Mapping[str, str]) -> Tensors:
@@ -185,11 +196,7 @@ def truth_of(table: Table, labels: Sequence[str]) -> Array:
 
 def native_row(specs: Sequence[TensorSpec], tensors: Mapping[str, Array]) -> dict[str, Any]:
     """Return the first row as a client sends it."""
-    row = {}
-    for spec in specs:
-        value = np.asarray(tensors[spec.name][0]).tolist()
-        row[spec.name] = spec.categories[value] if spec.categories else value
-    return row
+    return {spec.name: as_sent(spec, tensors[spec.name][:1])[0] for spec in specs}
 
 
 def _label(value: Any) -> str:
@@ -206,12 +213,20 @@ def _column(spec: TensorSpec, table: Table) -> "Series":
 
 def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
     values = _column(spec, table)
+    gone = bool(values.isna().any())
     if spec.datatype == "BYTES":
-        names = sorted(map(str, values.dropna().unique()))
-        return msgspec.structs.replace(spec, categories=tuple(names)) if len(names) <= MOST_CATEGORIES else spec
+        names = sorted({*map(str, values.dropna().unique()), *([""] if gone else [])})
+        if len(names) > MOST_CATEGORIES:
+            return spec
+        return msgspec.structs.replace(spec, categories=tuple(names), nullable=gone, default="" if gone else None)
     if spec.datatype == "BOOL":
         return spec
+    if gone and spec.datatype.startswith("FP"):
+        spec = msgspec.structs.replace(spec, nullable=True)
     numbers = _values(spec, values, table)
+    numbers = numbers[np.isfinite(numbers)] if spec.nullable else numbers
+    if not len(numbers):
+        raise BringError(f"{table.path}, column {spec.name!r}: no row has a value")
     span = widened(float(numbers.min()), float(numbers.max()))
     if span is None:
         return spec
@@ -223,13 +238,13 @@ def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
 
 def _values(spec: TensorSpec, column: "Series", table: Table) -> Array:
     place = f"{table.path}, column {spec.name!r}"
-    if column.isna().any():
-        raise BringError(f"{place}: {int(column.isna().sum())} rows have no value, and {spec.name} needs one")
+    gone = column.isna()
+    if gone.any() and not spec.nullable:
+        raise BringError(f"{place}: {int(gone.sum())} rows have no value, and {spec.name} ({spec.datatype}) needs one")
     if spec.categories:
-        places = {name: i for i, name in enumerate(spec.categories)}
-        names = column.astype(str)
-        if not names.isin(places).all():
-            unknown = names[~names.isin(places)].iloc[0]
+        places = positions_of(spec)
+        names = [None if missing else str(value) for value, missing in zip(column, gone, strict=True)]
+        if (unknown := next((name for name in names if name not in places), None)) is not None:
             raise BringError(f"{place}: {unknown!r} is no category of the contract")
         return np.array([places[name] for name in names], np.int64)
     if spec.datatype == "BYTES":

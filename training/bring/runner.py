@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 
 from handlers.contract import Array
+from handlers.features import defaults_of, filled
 from training.bring.feeds import Feed
 from training.bring.graph import BringError, Brought, Original, Port, Session
 from training.packaging.parity import TOLERANCE, largest_difference
@@ -31,12 +32,15 @@ class Runner:
     bare: frozenset[int]
 
     def chunks(self, tensors: Tensors) -> Iterator[tuple[Tensors, list[Array]]]:
-        """Yield rows with the graph's outputs for them, rows first."""
+        """Yield rows, with defaults for missing values, and the graph's outputs for them, rows first."""
         size = CHUNK if self.together else 1
         for start in range(0, _rows(tensors), size):
-            some = {name: array[start : start + size] for name, array in tensors.items()}
+            some = self._filled({name: array[start : start + size] for name, array in tensors.items()})
             outputs = self.session.run({feed.port.name: feed.raw(some) for feed in self.feeds})
             yield some, [array[None] if i in self.bare else array for i, array in enumerate(outputs)]
+
+    def _filled(self, tensors: Tensors) -> Tensors:
+        return filled(tensors, defaults_of(spec for feed in self.feeds for spec in feed.specs))
 
 
 def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner:
@@ -47,6 +51,7 @@ def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner
     """
     session = model.original or Session(model.graph)
     one = {name: array[:1] for name, array in tensors.items()}
+    one = filled(one, defaults_of(spec for feed in feeds for spec in feed.specs))
     alone = session.run({feed.port.name: feed.raw(one) for feed in feeds})
     batch = next((feed.port.sizes[0] for feed in feeds if feed.batched), None)
     bare = frozenset(i for i, array in enumerate(alone) if not _has_batch(model.outputs[i], array, batch))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from handlers.contract import Array, TensorSpec
+from handlers.features import is_missing
 from serving.registry import ArchiveError, Registry
 from training import pipeline, recipes
 from training.data import DataError
@@ -89,7 +90,9 @@ def _check_data(recipe: Recipe[Any], data: Data) -> None:
         if list(split.inputs) != names:
             raise Fault(f"{part} has the inputs {', '.join(split.inputs)}; the contract's are {', '.join(names)}")
         for spec in data.inputs:
-            if fault := _fault_of(spec, split.inputs[spec.name], len(split)):
+            if spec.default is not None and is_missing(split.inputs[spec.name]).any():
+                raise Fault(f"{part}, input {spec.name}: it has missing values: return `split.filled(inputs)`")
+            if fault := _fault_of(spec, split.sent[spec.name], len(split)):
                 raise Fault(f"{part}, input {spec.name}: {fault}")
         if fault := _fault_of_target(recipe, split):
             raise Fault(f"{part}, target: {fault}")
@@ -105,8 +108,12 @@ def _fault_of(spec: TensorSpec, values: Array, rows: int) -> str:
         return f"its values are {values.dtype}; {kind} must be {dtype}: `.astype(np.{dtype})`"
     if values.shape != shape and not (is_text and values.ndim == 2 and len(values) == rows):
         return f"its array has the shape {values.shape}; the contract says {shape if not is_text else '(rows, length)'}"
+    if spec.nullable:
+        values = values[~is_missing(values)]
+    if not values.size:
+        return "it has no value in any row"
     if dtype.kind == "f" and not np.isfinite(values).all():
-        return "it has NaN or infinite values: replace them"
+        return "it has NaN or infinite values: replace them, or make it `nullable`"
     if spec.categories and not 0 <= values.min() <= values.max() < len(spec.categories):
         return f"its indices go from {values.min()} to {values.max()}; there are {len(spec.categories)} categories"
     if spec.range and not spec.range[0] <= values.min() <= values.max() <= spec.range[1]:

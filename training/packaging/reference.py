@@ -8,12 +8,14 @@ import numpy as np
 
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.contract.model_card import Reference, Summary
+from handlers.features import is_missing
 from handlers.observe.events import LONGEST_TEXT
 from training.recipe import Data, Split
 from training.statistics.distribution import of_categories, of_numbers
 from training.statistics.usual import learn
 
 RIGHT = ("right", "wrong")  # the errors of a classification
+PRESENT = ("present", "missing")  # the values of a nullable input
 SMALLEST = 1e-300  # mean squares below count as this, so that their logarithm is finite
 
 
@@ -83,7 +85,7 @@ def values_of(split: Split) -> dict[str, Array]:
         name: np.array([len(text[:LONGEST_TEXT]) for text in strings], np.int64)
         for name, strings in split.texts.items()
     }
-    return {**split.inputs, **texts}
+    return {**split.sent, **texts}
 
 
 def log_rms(errors: Array) -> float:
@@ -97,6 +99,12 @@ def wrong_share(errors: Array) -> float:
 
 
 def _input(spec: TensorSpec, values: Array, times: Array | None) -> Summary:
+    if spec.nullable:
+        gone = is_missing(values)
+        own = msgspec.structs.replace(spec, nullable=False, default=None)
+        present = _input(own, values[~gone], None if times is None else times[~gone]) if not gone.all() else Summary()
+        missing = _summary(gone.astype(np.int64), partial(of_categories, names=PRESENT), times)
+        return msgspec.structs.replace(present, missing=missing)
     if spec.categories:
         return _summary(values, partial(of_categories, names=spec.categories), times)
     return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers, times)

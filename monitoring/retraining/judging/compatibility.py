@@ -28,7 +28,7 @@ def _inputs(contracts: Pair[ModelContract]) -> Iterator[str]:
     old, new = contracts.map(lambda contract: {spec.name: spec for spec in contract.inputs})
     for name in sorted(old.keys() - new.keys()):
         yield f"input {name} is gone: requests that hold it would be refused"
-    for name in sorted(new.keys() - old.keys()):
+    for name in sorted(name for name in new.keys() - old.keys() if not new[name].nullable):
         yield f"input {name} is new: requests without it would be refused"
     for name, spec in old.items():
         if name in new:
@@ -61,6 +61,8 @@ def _domain(what: str, before: TensorSpec, after: TensorSpec) -> Iterator[str]:
     if after.range and not (before.range and after.range[0] <= before.range[0] and before.range[1] <= after.range[1]):
         allowed = "any value" if before.range is None else _range(before.range)
         yield f"{what} accepts {_range(after.range)}, not all of what the champion accepts, {allowed}"
+    if before.nullable and not after.nullable:
+        yield f"{what} needs a value, which requests to the champion may lack"
     missing = [category for category in before.categories if category not in after.categories]
     if after.categories and not before.categories:
         yield f"{what} accepts {len(after.categories)} categories, the champion any text"

@@ -120,7 +120,7 @@ def _slices(contract: ModelContract, rows: Sequence[Labelled]) -> Iterator[tuple
     metric = "accuracy" if contract.task == "classification" else criterion_of(contract.task, contract.evaluation).name
     for spec in contract.inputs:
         if len(spec.categories) <= MOST_CATEGORIES:
-            values = [row.prediction.features[spec.name] for row in rows]
+            values = [row.prediction.features.get(spec.name) for row in rows]
             yield from _by_value(f"{metric} of {spec.name} ", values, spec.categories)
     yield from _by_value("recall of ", [row.label for row in rows], contract.labels)
 

@@ -4,11 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec
 from monitoring.live.drift import LEVEL, UNJUDGED, Drift, Finding, detect, window_needed, windows_of
-from monitoring.store.records import Labelled
+from monitoring.live.drift_report import render
+from monitoring.store.records import Labelled, Prediction
 from tests.support.documents import replaced
 from tests.support.monitoring.drifting import (
     CARRIERS,
@@ -21,6 +24,7 @@ from tests.support.monitoring.drifting import (
     rows,
     weekly,
 )
+from training.packaging.reference import summaries
 
 AIR, CLOTHES = regression(), classification()
 
@@ -181,3 +185,67 @@ def test_features_are_corrected_for_their_number() -> None:
     assert carrier.p < LEVEL / 6
     prediction = finding(drift, "prediction")
     assert prediction.corrected == prediction.p
+
+
+def lacking(share: float, seed: int, count: int, known: bool = False) -> ModelContract | list[Any]:
+    """Models whose carrier is missing in so many rows; or captured rows of them."""
+    inputs = tuple(
+        msgspec.structs.replace(spec, nullable=True, default="UA" if spec.categories else None) for spec in AIR.inputs
+    )
+    chance = np.random.default_rng(seed)
+    distance = np.where(chance.random(count) < share, np.nan, chance.normal(size=count))
+    carrier = np.where(chance.random(count) < share, -1, chance.integers(3, size=count))
+    contract = msgspec.structs.replace(AIR, inputs=inputs)
+    if known:
+        answers = np.zeros(count)
+        reference = summaries(contract, {"distance": distance, "carrier": carrier}, answers, answers)
+        return msgspec.structs.replace(contract, reference=reference)
+    features = [
+        {"distance": None if np.isnan(x) else float(x), "carrier": None if c < 0 else CARRIERS[c]}
+        for x, c in zip(distance, carrier, strict=True)
+    ]
+    return [
+        Prediction("r", i, "air", "1.0", NOW - timedelta(seconds=count - i), own, 0.0) for i, own in enumerate(features)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "drifts"), [(0.1, 0.1, False), (0, 0, False), (0, 0.02, True), (0.1, 0.2, True), (0.2, 0, True)]
+)
+def test_another_share_of_missing_values_drifts_whatever_the_others_are(
+    before: float, after: float, drifts: bool
+) -> None:
+    contract, captured = lacking(before, 0, 8000, known=True), lacking(after, 1, WINDOW)
+    assert isinstance(contract, ModelContract)
+    assert isinstance(captured, list)
+    drift = detect(contract, captured)
+    assert [finding.name for finding in drift.findings][:4] == [
+        "distance",
+        "distance missing",
+        "carrier",
+        "carrier missing",
+    ]
+    for name in ("distance", "carrier"):
+        assert not finding(drift, name).alarm
+        assert finding(drift, f"{name} missing").alarm == drifts
+    assert finding(drift, "carrier").rows == sum(row.features["carrier"] is not None for row in captured)
+
+
+def test_a_report_has_a_chart_of_what_is_missing() -> None:
+    contract, captured = lacking(0, 0, 8000, known=True), lacking(0.1, 1, WINDOW)
+    assert isinstance(contract, ModelContract)
+    assert isinstance(captured, list)
+    page = render(contract, captured)
+    assert "Drift in distance missing, carrier missing." in page
+
+
+def test_a_window_without_any_value_alarms_as_missing() -> None:
+    contract, captured = lacking(0, 0, 8000, known=True), lacking(1, 1, WINDOW)
+    assert isinstance(contract, ModelContract)
+    assert isinstance(captured, list)
+    drift = detect(contract, captured)
+    assert [(finding.name, finding.rows) for finding in drift.findings if finding.alarm] == [
+        ("distance missing", WINDOW),
+        ("carrier missing", WINDOW),
+    ]
+    assert finding(drift, "distance").rows == 0

@@ -165,6 +165,8 @@ def test_a_row_is_sent_as_its_model_takes_it() -> None:
     assert request_again(named, captured(1, y=6.0)) is None
     text = msgspec.structs.replace(named, inputs=(TensorSpec("text", "BYTES"),))
     assert request_again(text, captured(1, text="A fine film.")) == {"text": "A fine film."}
+    lacking = msgspec.structs.replace(named, inputs=(TensorSpec("x", "FP32", nullable=True),))
+    assert request_again(lacking, captured(1, x=None)) == {"x": None}
     pair = msgspec.structs.replace(named, inputs=(TensorSpec("v", "FP32", (-1, 2)),))
     assert request_again(pair, captured(1, v=[1.0, 2.0])) == {"inputs": [1.0, 2.0]}
     picture = msgspec.structs.replace(named, inputs=(TensorSpec("image", "UINT8", (-1, 28, 28)),))

@@ -1,5 +1,9 @@
 """What hypothesis draws: contracts of any datatypes and shapes, and arrays that fit them."""
 
+from typing import Any
+
+import msgspec
+import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -24,7 +28,17 @@ def specs(draw: st.DrawFn, name: str = "x", datatypes: tuple[str, ...] = tuple(D
 @st.composite
 def contracts(draw: st.DrawFn) -> ModelContract:
     """A model of one to three inputs."""
-    return contract(*(draw(specs(name)) for name in NAMES[: draw(st.integers(1, 3))]))
+    return contract(*(draw(nullable(draw(specs(name)))) for name in NAMES[: draw(st.integers(1, 3))]))
+
+
+@st.composite
+def nullable(draw: st.DrawFn, spec: TensorSpec) -> TensorSpec:
+    """A tensor that may be nullable where it can be: a number with a default or without, a category with one."""
+    number = spec.is_scalar and spec.datatype.startswith("FP")
+    if not (number or (spec.categories and "" not in spec.categories)) or not draw(st.booleans()):
+        return spec
+    default: float | str | None = draw(st.sampled_from(spec.categories if spec.categories else (None, -1.0)))
+    return msgspec.structs.replace(spec, nullable=True, default=default)
 
 
 @st.composite
@@ -32,12 +46,15 @@ def arrays(draw: st.DrawFn, spec: TensorSpec, rows: int) -> Array:
     """Any values that fit a tensor, as the client holds them: of a category its name."""
     shape = (rows, *spec.shape[1:])
     if spec.datatype == "BYTES":
-        values = st.sampled_from(spec.categories) if spec.categories else TEXT
-        return draw(hnp.arrays(object, shape, elements=values, fill=st.nothing()))
+        names = (*spec.categories, None) if spec.nullable else spec.categories
+        texts: Any = st.sampled_from(names) if names else TEXT
+        return np.asarray(draw(hnp.arrays(object, shape, elements=texts, fill=st.nothing())))
     floating = spec.datatype.startswith("FP")
-    return draw(
-        hnp.arrays(spec.dtype, shape, elements={"allow_nan": False, "allow_infinity": False} if floating else None)
-    )
+    bounds: Any = {"allow_nan": spec.nullable, "allow_infinity": False} if floating else None
+    values: Any = draw(hnp.arrays(spec.dtype, shape, elements=bounds))
+    if floating:
+        values[np.isnan(values)] = np.nan  # of usual bits
+    return np.asarray(values)
 
 
 @st.composite

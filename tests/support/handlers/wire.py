@@ -69,7 +69,7 @@ def v2_binary(contract: ModelContract, tensors: Tensors, **more: Any) -> Request
 
 def npy(contract: ModelContract, tensors: Tensors) -> Request:
     """A plain array of the only input; of several, a structured one."""
-    columns = {name: array.astype(str) if array.dtype == object else array for name, array in tensors.items()}
+    columns = {name: _texts(array).astype(str) if array.dtype == object else array for name, array in tensors.items()}
     if len(columns) == 1:
         return request(save(*columns.values()), NPY)
     dtype = [(name, array.dtype, array.shape[1:]) for name, array in columns.items()]
@@ -114,7 +114,7 @@ def to_binary(array: Array) -> bytes:
     """The v2 binary form: little-endian values, a string after its length."""
     if array.dtype != object:
         return array.tobytes()
-    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in array.ravel())
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in _texts(array).ravel())
 
 
 def read_v2(response: Response) -> dict[str, Array]:
@@ -169,6 +169,11 @@ def same(found: Array, expected: Array) -> bool:
     if found.dtype == object:
         return bool(found.tolist() == expected.tolist())
     return found.tobytes() == expected.tobytes()
+
+
+def _texts(array: Array) -> Array:
+    """Strings, empty where a category is missing: neither format has null."""
+    return np.array(["" if value is None else value for value in array.ravel()], object).reshape(array.shape)
 
 
 def _rows(contract: ModelContract, tensors: Tensors) -> list[Any]:

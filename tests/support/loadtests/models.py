@@ -15,7 +15,7 @@ from handlers.message import Request, Response
 from loadtests.requests.payloads import Answer, Payload
 from tests.support.documents import replaced
 from tests.support.handlers.models import Formula, contract
-from tests.support.handlers.strategies import NAMES, TEXT
+from tests.support.handlers.strategies import NAMES, TEXT, nullable
 
 MAX_ROWS = 1024
 RANGES = ((0.1, 0.3), (-5, 7), (1, 12000))
@@ -36,10 +36,11 @@ def specs(draw: st.DrawFn, name: str) -> TensorSpec:
 @st.composite
 def contracts(draw: st.DrawFn) -> ModelContract:
     """A regression or a classification of one to three inputs, whose example and reference fit it."""
-    inputs = [draw(specs(name)) for name in NAMES[: draw(st.integers(1, 3))]]
+    inputs = [draw(nullable(draw(specs(name)))) for name in NAMES[: draw(st.integers(1, 3))]]
     tensors = {spec.name: draw(_arrays(spec, rows=5)) for spec in inputs}
     bare = contract(*inputs, labels=draw(st.sampled_from([(), LABELS])))
     request = msgspec.json.decode(to_json(native_request(bare, rows_of(bare, tensors)[0])))
+    request |= {spec.name: None for spec in inputs if spec.nullable and draw(st.booleans())}
     summaries = {spec.name: _summary(spec, tensors[spec.name]) for spec in inputs if draw(st.booleans())}
     return complete(bare, request, {"inputs": summaries})
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -176,3 +177,42 @@ def test_the_command_prints_what_it_checks_and_leaves_nothing(training: Commands
     )
     assert not training.registry.store.exists()
     assert training("check", "chat")[0] == 1
+
+
+class Lacking(Changed):
+    """A line whose baseline needs no values."""
+
+    def baselines(self, data: Data) -> Mapping[str, Array]:
+        """Always zero."""
+        return {"zero": np.zeros(len(data.test), np.float32)}
+
+
+def nullable(**changes: Any) -> Callable[[Data], Data]:
+    """Rows of which some lack the value."""
+
+    def change(data: Data) -> Data:
+        inputs = tuple(msgspec.structs.replace(spec, nullable=True, **changes) for spec in data.inputs)
+
+        def some(split: Split) -> Split:
+            x = split.inputs["x"].copy()
+            x[::2] = np.nan
+            return replace(split, inputs={"x": x})
+
+        return replace(data, train=some(data.train), test=some(data.test), inputs=inputs)
+
+    return change
+
+
+def test_a_network_may_take_nan_and_defaults_must_be_filled_in(tmp_path: Path) -> None:
+    def forward(linear: nn.Module, x: Tensor) -> Tensor:
+        return linear(torch.nan_to_num(x, 1.0)[:, None])[:, 0]  # type: ignore[no-any-return]
+
+    dry_run(Lacking(nullable(), forward), tmp_path, lambda text: None)
+    with pytest.raises(Fault, match="input x: it has missing values: return `split.filled\\(inputs\\)`"):
+        dry_run(Changed(nullable(default=3.0)), tmp_path, lambda text: None)
+
+    def filled(data: Data) -> Data:
+        data = nullable(default=3.0)(data)
+        return replace(data, train=data.train.filled(data.inputs), test=data.test.filled(data.inputs))
+
+    dry_run(Changed(filled), tmp_path, lambda text: None)

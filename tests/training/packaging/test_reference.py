@@ -106,3 +106,30 @@ def test_a_trained_models_contract_has_the_reference_of_its_own_data(quadrants: 
     assert (quantiles[0], quantiles[-1]) == pytest.approx((east.min(), east.max()), rel=1e-5)
     assert quantiles[128] == pytest.approx(np.median(east), rel=1e-5)
     assert sum(summary["output"]["counts"].values()) == 400
+
+
+def test_of_a_nullable_input_the_present_values_are_summarised_and_the_missing_ones_counted(linear: Result) -> None:
+    inputs = (
+        TensorSpec("number", "FP32", nullable=True),
+        TensorSpec("category", "BYTES", categories=("even", "odd"), nullable=True, default="odd"),
+        TensorSpec("empty", "FP32", nullable=True),
+    )
+    number, category = np.arange(ROWS + 300, dtype=np.float32), np.arange(ROWS + 300) % 2
+    number[ROWS:], category[ROWS:] = np.nan, -1
+    empty = np.full(ROWS + 300, np.nan, np.float32)
+    split = Split({"number": number, "category": category, "empty": empty}, np.zeros(ROWS + 300)).filled(inputs)
+    contract = msgspec.structs.replace(linear.contract, inputs=inputs)
+    data = Data(split, split, inputs, "")
+    found = document(reference(contract, data, split.target, split.target))["inputs"]
+    assert found["number"]["quantiles"] == list(range(0, ROWS, 4))
+    assert found["category"]["counts"] == {"even": 513, "odd": 512}
+    assert (
+        found["category"]["missing"]["counts"]
+        == found["number"]["missing"]["counts"]
+        == {
+            "present": ROWS,
+            "missing": 300,
+        }
+    )
+    assert found["number"]["missing"]["usual"]["known"] == ROWS + 300
+    assert found["empty"].keys() == {"missing"}

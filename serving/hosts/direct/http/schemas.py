@@ -47,7 +47,7 @@ def row_schema(contract: ModelContract) -> Schema:
     """Return the schema of a row: an object of named values, or the value of the only input."""
     if not contract.has_named_rows:
         return value_schema(contract.inputs[0])
-    names = [spec.name for spec in contract.inputs]
+    names = [spec.name for spec in contract.inputs if not spec.nullable]
     properties = {spec.name: value_schema(spec) for spec in contract.inputs}
     return {"type": "object", "properties": properties, "required": names}
 
@@ -59,6 +59,12 @@ def value_schema(spec: TensorSpec) -> Schema:
         schema["enum"] = list(spec.categories)
     if spec.range:
         schema["minimum"], schema["maximum"] = spec.range
+    if spec.nullable:
+        schema["type"] = [schema["type"], "null"]
+        if spec.categories:
+            schema["enum"].append(None)
+        if spec.default is not None:
+            schema["default"] = spec.default
     for size, most in zip(reversed(spec.shape[1:]), reversed(spec.largest), strict=True):
         schema = {"type": "array", "items": schema, "minItems": 1 if size == -1 else size, "maxItems": most}
     if description := " ".join(filter(None, (spec.description, spec.unit and f"({spec.unit})"))):

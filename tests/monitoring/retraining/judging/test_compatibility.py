@@ -28,6 +28,8 @@ def changed(contract: ModelContract, name: str, /, **changes: Any) -> ModelContr
         changed(FLIGHTS, "distance", range=None),
         changed(FLIGHTS, "carrier", categories=("ZZ", "WN", "UA", "DL", "B6", "AA")),
         changed(FLIGHTS, "carrier", categories=()),
+        changed(FLIGHTS, "distance", nullable=True),
+        msgspec.structs.replace(FLIGHTS, inputs=(*FLIGHTS.inputs, TensorSpec("gate", "FP32", nullable=True))),
     ],
 )
 def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContract) -> None:
@@ -50,6 +52,11 @@ def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContrac
             FLIGHTS,
             changed(FLIGHTS, "distance", range=(20, 5000)),
             "input distance accepts 20 to 5000, not all of what the champion accepts, 17 to 4983",
+        ),
+        (
+            changed(LINE, "x", nullable=True),
+            LINE,
+            "input x needs a value, which requests to the champion may lack",
         ),
         (
             LINE,

@@ -8,13 +8,13 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from msgspec.structs import replace
 
-from handlers.contract import Example, ModelContract
+from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.language import requests
 from handlers.message import JSON
 from serving.hosts.direct.http.openapi import describe
 from serving.hosts.direct.http.schemas import row_schema
 from tests.support import chat_archive
-from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES
+from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES, contract
 
 ROWS: dict[str, dict[str, Any]] = {
     "line": {"x": 6.0},
@@ -128,3 +128,14 @@ def test_without_a_language_model_nothing_speaks_of_one() -> None:
     text = json.dumps(describe({"line": {"1.2": with_example(LINE)}}, {"line": "1.2"}, {}))
     assert "completions" not in text
     assert "ChatRequest" not in text
+
+
+def test_an_input_that_may_be_missing_is_not_required_and_may_be_null() -> None:
+    city = TensorSpec("city", "BYTES", categories=("Bonn", "Ulm"), nullable=True, default="Ulm")
+    schema = row_schema(
+        contract(TensorSpec("age", "FP32", range=(0, 9), nullable=True), city, TensorSpec("n", "INT64"))
+    )
+    assert schema["required"] == ["n"]
+    assert schema["properties"]["age"] == {"type": ["number", "null"], "minimum": 0, "maximum": 9}
+    cities = {"type": ["string", "null"], "enum": ["Bonn", "Ulm", None], "default": "Ulm"}
+    assert schema["properties"]["city"] == cities
