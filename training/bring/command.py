@@ -15,7 +15,7 @@ from training.packaging.commands_train import Promote
 if TYPE_CHECKING:
     from training.bring.importing import Draft, ImportOptions
 
-File = Annotated[Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops or .joblib.")]
+File = Annotated[Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib or .gguf.")]
 Module = Annotated[str, typer.Option(help="package.module:Class that a file of weights belongs to.")]
 Kwargs = Annotated[str, typer.Option(help="Arguments of that class, as a JSON object.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow code in the file to run: only if you trust its author.")]
@@ -57,6 +57,10 @@ def import_command(
     store: Store = STORE,
 ) -> None:
     """Bring a model that is trained already: check it, write its contract, archive and register it."""
+    if file.suffix == ".gguf":
+        given = {"--labels": labels, "--task": task, "--data": data, "--contract": contract, "--hooks": hooks}
+        _import_language(file, name, example, promote, store, [option for option, value in given.items() if value])
+        return
     from training.bring.graph import BringError
     from training.bring.importing import bring
 
@@ -80,6 +84,28 @@ def import_command(
         console.print("`make up` serves it", markup=False)
 
 
+def _import_language(
+    file: Path, name: str, example: Path | None, promote: Promote, store: Path, unused: list[str]
+) -> None:
+    from training.data import DataError
+    from training.language.imported import LanguageOptions, bring_language
+
+    if unused:
+        fail(f"{', '.join(unused)}: a language model has none; it takes --example and --promote")
+    try:
+        options = LanguageOptions(name=checked_name(name), example=example, promote=promote.value)
+        result = bring_language(file, Registry(store), options, telling(name))
+    except (DataError, ArchiveError, ValueError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"{file} could not be imported: {error}")
+    evaluation = result.contract.evaluation
+    console.print(f"perplexity {evaluation.metrics['perplexity']:.2f} on a plain text", markup=False)
+    console.print(f"{result.archive}: {result.state} ({result.why})", markup=False)
+    if result.state == "champion":
+        console.print("`make up` serves it", markup=False)
+
+
 def contract_command(
     file: File,
     name: Annotated[str, typer.Option(help="The model's name.")] = "model",
@@ -93,6 +119,8 @@ def contract_command(
     trust: Trust = False,
 ) -> None:
     """Print the contract that `import` would write, as YAML to be edited and given to it with --contract."""
+    if file.suffix == ".gguf":
+        fail("a language model's contract has no part to edit: import it")
     from training.bring import overrides
     from training.bring.graph import BringError
 

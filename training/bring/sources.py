@@ -9,7 +9,7 @@ from training.bring.files import onnx_file
 from training.bring.graph import BringError, Brought
 
 KNOWN = (
-    "an .onnx file, a folder with one, .pt2, TorchScript, scikit-learn as .skops or .joblib, "
+    "an .onnx file, a folder with one, .pt2, TorchScript, scikit-learn as .skops or .joblib, .gguf, "
     "and with --module weights as .pt, .pth or .safetensors"
 )
 ESTIMATORS = (".skops", ".joblib", ".pkl", ".pickle")

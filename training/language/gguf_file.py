@@ -1,6 +1,6 @@
 """Reads and writes GGUF, the file format of llama.cpp's models (docs/gguf.md in the repository of ggml)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,61 @@ class Metadata:
     license: str
 
 
+@dataclass(frozen=True)
+class Header:
+    """What the keys of any file say, whatever its architecture.
+
+    Attributes:
+        context: length in tokens of the sequences in training.
+        template: Jinja template of conversations.
+    """
+
+    architecture: str
+    parameters: int
+    context: int
+    template: str
+    license: str
+
+
+def read_header(path: Path) -> Header:
+    """Read what is known of any language model.
+
+    Raises:
+        DataError: it is no GGUF file, or lacks what serving a conversation needs.
+    """
+    reader = open_reader(path)
+
+    def at(name: str, why: str) -> Any:
+        if name not in reader.fields:
+            raise DataError(f"{path} lacks the key {name}, {why}")
+        return reader.fields[name].contents()
+
+    architecture = str(at("general.architecture", "so that nobody knows what it is"))
+    at("tokenizer.ggml.tokens", "the vocabulary: it is no language model, or its vocabulary lies in another file")
+    license = reader.fields.get("general.license")
+    return Header(
+        architecture=architecture,
+        parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
+        context=int(at(f"{architecture}.context_length", "the tokens that it was trained on")),
+        template=str(at("tokenizer.chat_template", "by which conversations are written; an instruct model has one")),
+        license=str(license.contents()) if license else "",
+    )
+
+
+def open_reader(path: Path) -> Any:
+    """Open a file by ``gguf``'s reader.
+
+    Raises:
+        DataError: it is no GGUF file.
+    """
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    except (OSError, ValueError, IndexError) as error:  # IndexError: the file ends early
+        raise DataError(f"{path} is no GGUF file: {error}") from error
+
+
 def read_gguf(path: Path) -> tuple[Metadata, dict[str, Array]]:
     """Read a file's metadata and weights.
 
@@ -57,13 +112,9 @@ def read_gguf(path: Path) -> tuple[Metadata, dict[str, Array]]:
     Raises:
         DataError: it is no GGUF file, or of another architecture.
     """
-    from gguf import GGUFReader
     from gguf.quants import dequantize
 
-    try:
-        reader = GGUFReader(path)
-    except (OSError, ValueError, IndexError) as error:  # IndexError: the file ends early
-        raise DataError(f"{path} is no GGUF file: {error}") from error
+    reader = open_reader(path)
     metadata = _metadata(path, {name: field.contents for name, field in reader.fields.items()})
     weights = {tensor.name: dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
     for name, values in weights.items():
@@ -80,16 +131,10 @@ def write_gguf(source: Path, metadata: Metadata, weights: Mapping[str, Array], t
         weights: as ``read_gguf`` returns them; matrices are quantized, vectors stay float32.
         quantization: a key of ``QUANTIZATIONS``. Q8_0 is blocks of 32 weights in 8 bits that share a scale in 16.
     """
-    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, Keys
+    from gguf import GGMLQuantizationType
     from gguf.quants import quantize
 
-    reader = GGUFReader(source)
-    writer = GGUFWriter(target, "llama")
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name in (Keys.General.ARCHITECTURE, Keys.General.FILE_TYPE):
-            continue
-        writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
-    writer.add_file_type(QUANTIZATIONS[quantization])
+    writer = writer_like(open_reader(source), target, quantization)
     kind = GGMLQuantizationType[quantization]
     for name, values in weights.items():
         heads = _rotated_heads(name, metadata)
@@ -98,6 +143,54 @@ def write_gguf(source: Path, metadata: Metadata, weights: Mapping[str, Array], t
             writer.add_tensor(name, stored)
         else:
             writer.add_tensor(name, quantize(stored, kind), raw_dtype=kind)
+    finish(writer)
+
+
+def requantize(source: Path, target: Path, kept: Collection[str]) -> list[str]:
+    """Write a file of any architecture whose matrices are of some kinds only; the others become Q8_0.
+
+    Args:
+        target: not written where every matrix may stay as it is.
+        kept: kinds that stay.
+
+    Returns:
+        The kinds that were replaced.
+    """
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize, quantize
+
+    reader = open_reader(source)
+    matrices = [tensor for tensor in reader.tensors if len(tensor.shape) > 1]
+    others = {tensor.name: tensor.tensor_type for tensor in matrices if tensor.tensor_type.name not in kept}
+    if not others:
+        return []
+    writer = writer_like(reader, target, "Q8_0")
+    for tensor in reader.tensors:
+        if tensor.name not in others:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            continue
+        values = dequantize(tensor.data, tensor.tensor_type)
+        kind = GGMLQuantizationType.F16 if values.shape[-1] % 32 else GGMLQuantizationType.Q8_0
+        writer.add_tensor(tensor.name, quantize(values, kind), raw_dtype=kind)
+    finish(writer)
+    return sorted({kind.name for kind in others.values()})
+
+
+def writer_like(reader: Any, target: Path, quantization: str) -> Any:
+    """Begin a file with the keys of another."""
+    from gguf import GGUFWriter, Keys
+
+    writer = GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in (Keys.General.ARCHITECTURE, Keys.General.FILE_TYPE):
+            continue
+        writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
+    writer.add_file_type(QUANTIZATIONS[quantization])
+    return writer
+
+
+def finish(writer: Any) -> None:
+    """Write what was added to a writer, and close its file."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

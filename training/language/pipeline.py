@@ -2,22 +2,16 @@
 
 import importlib.metadata
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from handlers.contract import Example, ModelContract, TensorSpec
-from handlers.contract.model_card import Conversations, Evaluation, Lineage, Reference, Tuning
+from handlers.contract.model_card import Conversations, Evaluation, Lineage, Tuning
 from handlers.entry_points.chat import MODEL, ChatService
-from handlers.language.batching import ContinuousBatching
-from handlers.language.handler import ChatHandler
-from handlers.language.template import FILE as TEMPLATE
 from handlers.language.template import ChatTemplate
-from serving.archive import ASSETS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
 from training import recipes
@@ -25,10 +19,10 @@ from training.language import checks, engines, lora, perplexity, weights
 from training.language.gguf_file import Metadata, read_gguf, write_gguf
 from training.language.instructions import Instructions, read_instructions
 from training.language.llama import Llama, export_weights, llama
-from training.language.recipe import PASSAGE, Engine, Expected, LanguageHyperparameters, LanguageRecipe, LanguageServing
+from training.language.packing import contract_of, handler_settings, packing, with_example
+from training.language.recipe import PASSAGE, Engine, LanguageHyperparameters, LanguageRecipe
 from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
-from training.packaging import contents
 from training.packaging.lineage import commit, source
 from training.packaging.registration import DEFAULTS, Result, TrainOptions, register
 
@@ -82,9 +76,7 @@ def train(
             decoder.close()
         checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
         step("asking it, alone and in all its slots at once")
-        serving = recipe.serving
-        settings = {"engine": engine, "slots": serving.slots, "context": serving.context, "queue": serving.waiting}
-        _, opened = ChatService().load_engine(folder, settings)
+        _, opened = ChatService().load_engine(folder, handler_settings(engine, recipe.serving))
         template = ChatTemplate(metadata.template, opened.tokenize)
         checks.check_engine(opened, tokenizer)
         if not tuned:
@@ -103,17 +95,11 @@ def train(
             parity=perplexity.compare(served, plain),
             graph_sha256={path.name: file_sha256(path) for path in engines.files(engine, folder)},
         )
-        draft = _contract(recipe, evaluation, lineage)
-        draft = msgspec.structs.replace(draft, example=_example(draft, opened, template, recipe.expected))
+        prompt, continuation = next(iter(recipe.expected.continuations.items()))
+        asked = {"prompt": prompt, "max_tokens": len(opened.tokenize(continuation, False)), "temperature": 0}
+        draft = with_example(contract_of(recipe.name, evaluation, lineage), opened, template, asked)
         opened.close()
-        files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
-    files[f"{ASSETS}/{TEMPLATE}"] = metadata.template.encode()
-    config = _config(serving, settings)
-
-    def pack(contract: ModelContract) -> bytes:
-        packages = [engines.PACKAGES[engine], engines.GRAMMAR]
-        return contents.pack(contract, contents.CHAT, recipe.description, config, files, packages)
-
+        pack = packing(engine, folder, metadata.template, recipe.description, recipe.serving)
     return register(draft, pack, registry, options.promote)
 
 
@@ -131,33 +117,6 @@ def _tune(
     return Tuning(passage, len(talks.held_out), before, lora.perplexity(module, talks.held_out))
 
 
-def _contract(recipe: LanguageRecipe, evaluation: Evaluation, lineage: Lineage) -> ModelContract:
-    return ModelContract(
-        name=recipe.name,
-        version="",
-        task="generation",
-        inputs=(TensorSpec("prompt", "BYTES", description="a text that the model goes on with"),),
-        outputs=(TensorSpec("text", "BYTES", description="how it goes on"),),
-        labels=(),
-        example=Example({}, {}),
-        reference=Reference(),
-        evaluation=evaluation,
-        lineage=lineage,
-    )
-
-
-def _example(
-    contract: ModelContract, engine: ContinuousBatching, template: ChatTemplate, expected: Expected
-) -> Example:
-    """Return a prompt as a native request, and the model's answer."""
-    prompt, continuation = next(iter(expected.continuations.items()))
-    request = {"prompt": prompt, "max_tokens": len(engine.tokenize(continuation, False)), "temperature": 0}
-    answer, cause = ChatHandler(contract, engine, template).answer(msgspec.json.encode(request))
-    if "text" not in answer:
-        raise RuntimeError(f"{contract.name} refuses its own example: {answer}") from cause
-    return Example(request, answer)
-
-
 def _lineage(
     recipe: LanguageRecipe, preset: str, hp: LanguageHyperparameters, metadata: Metadata, engine: Engine
 ) -> Lineage:
@@ -173,17 +132,3 @@ def _lineage(
         packages={name: importlib.metadata.version(name) for name in packages},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> dict[str, Any]:
-    """Return TorchServe's settings for the model, and ours under ``handler``."""
-    return {
-        "minWorkers": 1,  # its slots share the cores and one cache
-        "maxWorkers": 1,
-        "continuousBatching": True,
-        "batchSize": serving.slots + serving.waiting + serving.spare,
-        "maxBatchDelay": 1,  # ms; with 0 one request joins at a step
-        "jobQueueSize": serving.queue,
-        "responseTimeout": serving.response_timeout,
-        "handler": dict(handler),
-    }

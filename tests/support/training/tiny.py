@@ -69,13 +69,14 @@ def write(path: Path, architecture: str = "llama", without: str = "") -> Path:
     from gguf import GGUFValueType, GGUFWriter
 
     writer = GGUFWriter(path, architecture)
-    for name, value in _keys().items():
-        if name != without:
+    for key, value in _keys().items():
+        name = key.replace("llama.", f"{architecture}.")
+        if key != without:
             first = value[0] if isinstance(value, list) else value
             kind = GGUFValueType.get_type(first)
             kind = GGUFValueType.UINT32 if kind == GGUFValueType.INT32 and not isinstance(value, list) else kind
             writer.add_key_value(name, value, *((GGUFValueType.ARRAY, kind) if isinstance(value, list) else (kind,)))
-    for name, weights in _random().items():
+    for name, weights in (_random() | (_biases() if architecture == "qwen2" else {})).items():
         writer.add_tensor(name, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -171,6 +172,13 @@ def _keys() -> dict[str, Any]:
         "tokenizer.ggml.padding_token_id": END,
         "tokenizer.chat_template": TEMPLATE,
     }
+
+
+def _biases() -> dict[str, Array]:
+    """What Qwen2 has beside Llama's parts."""
+    widths = {"attn_q": WIDTH, "attn_k": KV_HEADS * SIZE, "attn_v": KV_HEADS * SIZE}
+    names = [(f"blk.{number}.{part}.bias", width) for number in range(LAYERS) for part, width in widths.items()]
+    return {name: np.full(width, 0.1, np.float32) for name, width in names}
 
 
 def _tokens() -> list[str]:

@@ -1,0 +1,86 @@
+"""The parts of a language model's archive that do not depend on where its weights came from."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.contract.model_card import Evaluation, Lineage, Reference
+from handlers.language.batching import ContinuousBatching
+from handlers.language.handler import ChatHandler
+from handlers.language.template import FILE as TEMPLATE
+from handlers.language.template import ChatTemplate
+from serving.archive import ASSETS
+from training.language import engines
+from training.language.recipe import Engine, LanguageServing
+from training.packaging import contents
+
+
+def contract_of(name: str, evaluation: Evaluation, lineage: Lineage) -> ModelContract:
+    """Return a contract without a version and an example."""
+    return ModelContract(
+        name=name,
+        version="",
+        task="generation",
+        inputs=(TensorSpec("prompt", "BYTES", description="a text that the model goes on with"),),
+        outputs=(TensorSpec("text", "BYTES", description="how it goes on"),),
+        labels=(),
+        example=Example({}, {}),
+        reference=Reference(),
+        evaluation=evaluation,
+        lineage=lineage,
+    )
+
+
+def with_example(
+    contract: ModelContract, engine: ContinuousBatching, template: ChatTemplate, request: dict[str, Any]
+) -> ModelContract:
+    """Return a contract with a native request as its example, and the model's answer.
+
+    Raises:
+        RuntimeError: it refuses the request.
+    """
+    answer, cause = ChatHandler(contract, engine, template).answer(msgspec.json.encode(request))
+    if "text" not in answer:
+        raise RuntimeError(f"{contract.name} refuses its own example: {answer}") from cause
+    return msgspec.structs.replace(contract, example=Example(request, answer))
+
+
+def handler_settings(engine: Engine, serving: LanguageServing) -> dict[str, Any]:
+    """Return the settings of a worker."""
+    return {"engine": engine, "slots": serving.slots, "context": serving.context, "queue": serving.waiting}
+
+
+def packing(
+    engine: Engine, folder: Path, template: str, description: str, serving: LanguageServing
+) -> Callable[[ModelContract], bytes]:
+    """Return a function that packs an engine's files with a complete contract.
+
+    Args:
+        folder: as ``engines.prepare`` leaves it; it is read now.
+    """
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in engines.files(engine, folder)}
+    files[f"{ASSETS}/{TEMPLATE}"] = template.encode()
+    config = _config(serving, handler_settings(engine, serving))
+
+    def pack(contract: ModelContract) -> bytes:
+        packages = [engines.PACKAGES[engine], engines.GRAMMAR]
+        return contents.pack(contract, contents.CHAT, description, config, files, packages)
+
+    return pack
+
+
+def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> dict[str, Any]:
+    """Return TorchServe's settings for the model, and ours under ``handler``."""
+    return {
+        "minWorkers": 1,  # its slots share the cores and one cache
+        "maxWorkers": 1,
+        "continuousBatching": True,
+        "batchSize": serving.slots + serving.waiting + serving.spare,
+        "maxBatchDelay": 1,  # ms; with 0 one request joins at a step
+        "jobQueueSize": serving.queue,
+        "responseTimeout": serving.response_timeout,
+        "handler": dict(handler),
+    }
