@@ -183,7 +183,7 @@ class Recipe(ABC, Generic[H]):
     task: ClassVar[Task]
     description: ClassVar[str]
     presets: ClassVar[Mapping[str, Any]]  # name to H; the first is the default
-    found_folder: ClassVar[Path] = Path(__file__).parent / "presets"  # presets that searches wrote, NAME.json
+    found_folder: ClassVar[Path] = Path(__file__).parent.parent / "presets"  # that searches wrote, NAME.json
     starts: ClassVar[Mapping[str, str]] = {}  # presets that `ablate` starts from and what they are; else the default
     # A regression's, whose range is that of its labels, else of the known ones, widened; a classification's follow.
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()
