@@ -4,6 +4,7 @@ import typer
 
 from serving import command_line
 from training.bring.command import contract_command, import_command
+from training.bring.new_command import new_command
 from training.improve.commands_export import export_command
 from training.improve.commands_figures import learning_curve_command, practices_command, report_command
 from training.improve.commands_optimize import optimize_command
@@ -14,6 +15,7 @@ from training.packaging.commands_train import ensure_command, train_command
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("train")(train_command)
 app.command("ensure")(ensure_command)
+app.command("new")(new_command)
 app.command("import")(import_command)
 app.command("contract")(contract_command)
 app.command("package")(package_command)

@@ -1,15 +1,14 @@
 """Inputs of a contract, and the inputs of the graph that are made of them."""
 
-import keyword
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from handlers.contract import DTYPES, RESERVED, Array, TensorSpec
+from handlers.contract import DTYPES, Array, TensorSpec
 from training.bring.graph import BringError, Port
+from training.recipe.rows import input_name
 
 LONGEST = 1024  # size at most of an axis that varies, where nobody says another
 
@@ -70,9 +69,7 @@ def identifier(name: str, taken: set[str]) -> str:
     Raises:
         BringError: another input has it.
     """
-    text = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "x"
-    text = f"x{text}" if text[0].isdigit() else text
-    text = f"{text}_" if text in RESERVED or keyword.iskeyword(text) else text
+    text = input_name(name)
     if text in taken:
         raise BringError(f"two names become {text!r}, one of them from {name!r}: rename one in the contract's file")
     taken.add(text)

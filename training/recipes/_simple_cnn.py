@@ -16,6 +16,7 @@ class SimpleCNN(nn.Module):
         scale: mean that is subtracted from a pixel, and standard deviation that it is divided by.
         plain: nothing between the convolutions, as in the tutorial; else normalisation, and the picture halved twice.
         denoise: smooth the picture first.
+        colours: whether pictures have three; those are not smoothed.
     """
 
     mean: Tensor
@@ -30,27 +31,29 @@ class SimpleCNN(nn.Module):
         *,
         plain: bool = False,
         denoise: bool = False,
+        colours: bool = False,
     ) -> None:
         super().__init__()
         for name, value in zip(("mean", "std"), scale, strict=True):
             self.register_buffer(name, torch.tensor(value))
         layers: list[nn.Module] = []
-        before = 1
+        before = 3 if colours else 1
         for i, after in enumerate(channels):
             layers += [nn.Conv2d(before, after, 3, padding=1, bias=plain)]
             layers += [nn.ReLU()] if plain else [nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if not plain and i in _pools(len(channels)) else []
             before = after
-        self.denoise = denoise
+        self.denoise, self.colours = denoise, colours
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(before, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """UINT8 (n, 28, 28) pixels -> FP32 (n, classes) logits."""
+        """UINT8 (n, 28, 28) or (n, 28, 28, 3) pixels -> FP32 (n, classes) logits."""
         pixels = image.float()
         x = ((_smooth(pixels) if self.denoise else pixels) - self.mean) / self.std
-        x = self.features(x[:, None].to(memory_format=torch.channels_last))  # (n, channels, 7, 7)
+        x = x.permute(0, 3, 1, 2) if self.colours else x[:, None]
+        x = self.features(x.to(memory_format=torch.channels_last))  # (n, channels, 7, 7)
         return self.classifier(self.dropout(x.mean((2, 3))))  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,200 @@
+"""What each column of a table is to a model: a number, a category, the rows' time, or nothing."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from handlers.contract import Array
+from training.data import DataError
+from training.recipe.new import dates
+from training.recipe.rows import names_of
+from training.recipe.table import MOST_CATEGORIES, OTHER, RARE
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+Kind = Literal["number", "category", "time", "left out"]
+TaskName = Literal["regression", "classification"]
+MOST_LABELS = 100
+FEW_NUMBERS = 10  # different whole numbers up to which a target is taken for classes
+MOST_TRIED = 5_000  # rows on which a column is tried alone
+ALONE = 0.99  # balanced accuracy of one column, over which it may be a leak
+NEARLY_ALL = 0.9999  # share of a regression's variance that one column explains, likewise
+RANDOM = "-"  # instead of a column of times
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, what it is, and why."""
+
+    name: str
+    kind: Kind
+    note: str = ""
+    time_format: str = ""
+    changed: bool = False  # whether some of its values are learned as another
+
+
+@dataclass(frozen=True)
+class Target:
+    """The truth: its task, its class names, the rarest class and its share."""
+
+    task: TaskName
+    labels: tuple[str, ...] = ()
+    rarest: str = ""
+    rarest_share: float = 0.0
+    note: str = ""
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether accuracy says little: the rarest class has less than a quarter of its even share."""
+        return bool(self.labels) and self.rarest_share < 0.4 / len(self.labels)
+
+
+def look_at_target(column: "Series", task: TaskName | None) -> Target:
+    """Tell regression from classification.
+
+    Raises:
+        DataError: nothing can be learned of it.
+    """
+    import pandas
+
+    name = f"the target {column.name!r}"
+    missing = int(names_of(column).isna().sum())
+    note = f"{missing:,} rows without one are left out" if missing else ""
+    known = names_of(column).dropna()
+    distinct = known.unique()
+    if len(distinct) < 2:
+        raise DataError(f"{name} is {distinct[0] if len(distinct) else 'missing'!r} in every row: nothing to learn")
+    numeric = pandas.api.types.is_numeric_dtype(column) and not pandas.api.types.is_bool_dtype(column)
+    whole = numeric and all(re.fullmatch(r"-?\d+", value) for value in distinct[:1000])
+    guess: TaskName = "regression" if numeric and not (whole and len(distinct) <= FEW_NUMBERS) else "classification"
+    task = task or guess
+    if task == "regression":
+        if not numeric:
+            raise DataError(
+                f"{name} has names such as {distinct[0]!r}, which no regression predicts: --task classification"
+            )
+        return Target("regression", note=note)
+    if len(distinct) > MOST_LABELS:
+        raise DataError(f"{name} has {len(distinct):,} different values; a classification has at most {MOST_LABELS}")
+    counts = known.value_counts()
+    labels = sorted(distinct, key=lambda value: (float(value), "") if whole else (0.0, value))
+    rarest = str(counts.index[-1])
+    return Target(task, tuple(map(str, labels)), rarest, float(counts.iloc[-1] / len(known)), note)
+
+
+def look_at_columns(frame: "DataFrame", target: str, time: str) -> list[Column]:
+    """Tell what the columns but the target are.
+
+    Args:
+        time: the column that rows are split by; empty to look for one, ``RANDOM`` for none.
+
+    Raises:
+        DataError: there is no such column of times, or nothing to learn from.
+    """
+    if time not in ("", RANDOM, *frame.columns):
+        raise DataError(f"there is no column {time!r} to split by; there are {', '.join(map(str, frame.columns))}")
+    if time == target:
+        raise DataError(f"{target!r} is the target: it cannot be the column that rows are split by")
+    columns = [_look(frame[name], asked=name == time) for name in frame.columns if name != target]
+    times = [column.name for column in columns if column.kind == "time"]
+    if time not in ("", RANDOM, *times):
+        raise DataError(f"{time!r} has no times: neither dates nor seconds since 1970")
+    chosen = time or next(iter(times), RANDOM)
+    columns = [
+        Column(column.name, "left out", "times; a contract has no type for them")
+        if column.kind == "time" and column.name != chosen
+        else column
+        for column in columns
+    ]
+    if not any(column.kind in ("number", "category") for column in columns):
+        raise DataError("no column is left to learn from: " + "; ".join(f"{c.name} ({c.note})" for c in columns))
+    return columns
+
+
+def _look(column: "Series", asked: bool) -> Column:
+    """Tell what a column is.
+
+    Args:
+        asked: whether it is the column to split by.
+    """
+    import pandas
+
+    name, names = str(column.name), names_of(column)
+    known = names.dropna()
+    distinct = known.nunique()
+    missing = f"{len(names) - len(known):,} missing" if len(known) < len(names) else ""
+    if not distinct:
+        return Column(name, "left out", "no values")
+    try:
+        if form := dates.time_format(column, asked=asked):
+            return Column(name, "time", missing, form)
+    except DataError as error:
+        if asked:
+            raise
+        return Column(name, "left out", str(error).removeprefix(repr(column.name)).strip())
+    if distinct == 1:
+        return Column(name, "left out", f"always {known.iloc[0]}")
+    if pandas.api.types.is_bool_dtype(column):
+        return Column(name, "number", "true or false")
+    if pandas.api.types.is_numeric_dtype(column):
+        if _counts_rows(column, known, distinct):
+            return Column(name, "left out", "identifies rows")
+        return Column(name, "number", f"{missing}, learned as the median" if missing else "", changed=bool(missing))
+    if distinct > len(known) / 2:
+        return Column(name, "left out", "text; see --from-text-csv" if _is_prose(known) else "identifies rows")
+    counts = known.value_counts()
+    rare = int((counts < RARE).sum()) + max(0, int((counts >= RARE).sum()) - MOST_CATEGORIES)
+    if rare == distinct:
+        return Column(name, "left out", f"no value has {RARE} rows")
+    notes = (missing, f"{distinct:,} names" + (f", {rare:,} rare ones learned as {OTHER!r}" if rare else ""))
+    return Column(name, "category", ", ".join(filter(None, notes)), changed=bool(missing or rare))
+
+
+def _counts_rows(column: "Series", known: "Series", distinct: int) -> bool:
+    """Tell whether whole numbers, each once, count the rows or are called an id."""
+    if distinct < len(known) or not known.str.fullmatch(r"-?\d+").all():
+        return False
+    called = re.search(r"(^|_|\b)(id|uuid|key|index|nr|no)$", str(column.name).lower()) or str(column.name).endswith(
+        "Id"
+    )
+    return bool(called) or column.max() - column.min() + 1 == distinct
+
+
+def _is_prose(known: "Series") -> bool:
+    return bool(known.str.count(r"\s+").mean() > 3)
+
+
+def leaks(frame: "DataFrame", columns: Sequence[Column], target: str, task: TaskName) -> list[str]:
+    """Return the columns each of which tells the target nearly alone."""
+    some = frame[names_of(frame[target]).notna()]
+    some = some.sample(min(len(some), MOST_TRIED), random_state=0)
+    truth = some[target].to_numpy("float64") if task == "regression" else names_of(some[target]).factorize()[0]
+    kinds = ("number", "category")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class that only one half has
+        return [c.name for c in columns if c.kind in kinds and _tells(some[c.name], c.kind, truth, task)]
+
+
+def _tells(column: "Series", kind: Kind, truth: Array, task: TaskName) -> bool:
+    """Tell whether a column tells the target of rows that it was not tried on, by a tree, or by a line of numbers."""
+    from sklearn.metrics import balanced_accuracy_score, r2_score
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    codes = column if kind == "number" else names_of(column).factorize()[0]
+    values = np.nan_to_num(np.asarray(codes, np.float64), posinf=0, neginf=0)
+    half = len(values) // 2
+    if task == "regression" and kind == "number" and values[:half].std() > 0:
+        line = np.polyval(np.polyfit(values[:half], truth[:half], 1), values[half:])
+        if r2_score(truth[half:], line) > NEARLY_ALL:
+            return True
+    tree = DecisionTreeClassifier if task == "classification" else DecisionTreeRegressor
+    model = tree(min_samples_leaf=3, random_state=0).fit(values[:half, None], truth[:half])
+    score = balanced_accuracy_score if task == "classification" else r2_score
+    return bool(
+        score(truth[half:], model.predict(values[half:, None])) > (ALONE if task == "classification" else 0.999)
+    )
