@@ -1,8 +1,9 @@
-# Each command is a thin line over `python -m training|serving …`, which have --help and read the settings in `.env`.
+# Each target installs what is missing and calls `marloop`, whose verbs have --help and read the settings in `.env`.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MARLOOP := $(BIN)/python -m marloop
 # A model whose recipe needs packages of its own has an extra of its name in pyproject.toml.
 EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV)/extra-$(MODEL)))
 LITERT := $(VENV)-litert
@@ -22,39 +23,36 @@ help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers: make up [HOST=direct]
-	@$(BIN)/python -m training ensure
-	@$(BIN)/python -m serving up
-	@$(BIN)/python -m monitoring up
+	@$(MARLOOP) up
 
 down: $(VENV)/runtime ## Stop all that `up` started
-	@$(BIN)/python -m monitoring down
-	@$(BIN)/python -m serving down
+	@$(MARLOOP) down
 
 status: $(VENV)/runtime ## Ask every model its example: what runs, which versions, do they answer
-	@$(BIN)/python -m serving status; s=$$?; $(BIN)/python -m monitoring status && exit $$s
+	@$(MARLOOP) status
 
-logs: ## Follow the logs
-	@tail -n 50 -F $(RUN_DIR)/*.log
+logs: $(VENV)/runtime ## Follow the logs
+	@$(MARLOOP) logs
 
 train: $(VENV)/runtime $(EXTRA) ## Train, evaluate (a page in model_store/reports), archive, register: make train MODEL=fashion [PRESET=full]
-	@test -n "$(MODEL)" || { $(BIN)/python -m training list; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }
-	@$(BIN)/python -m training train $(MODEL) $(if $(PRESET),--preset $(PRESET))
+	@test -n "$(MODEL)" || { $(MARLOOP) recipes; echo "usage: make train MODEL=… [PRESET=…]"; exit 2; }
+	@$(MARLOOP) train $(MODEL) $(if $(PRESET),--preset $(PRESET))
 
 load: $(VENV)/load ## Load the running service and judge it: make load MODEL=flights [PROFILE=smoke]
-	@$(BIN)/python -m loadtests run $(if $(MODEL),--model $(MODEL)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
+	@$(MARLOOP) load $(if $(MODEL),--model $(MODEL)) $(if $(PROFILE),--profile $(PROFILE)) $(ARGS)
 
 tune: $(VENV)/load ## Find the best batch and worker settings: make tune MODEL=flights [P99_MS=50]
 	@test -n "$(MODEL)" || { echo "usage: make tune MODEL=… [P99_MS=50]"; exit 2; }
-	@$(BIN)/python -m loadtests tune --model $(MODEL) $(if $(P99_MS),--p99-ms $(P99_MS)) $(ARGS)
+	@$(MARLOOP) tune --model $(MODEL) $(if $(P99_MS),--p99-ms $(P99_MS)) $(ARGS)
 
 bench: $(VENV)/load ## Side by side with peers in one run, into docs/performance.md
-	@$(BIN)/python -m loadtests.bench $(ARGS)
+	@$(MARLOOP) bench $(ARGS)
 
 bench-chat: $(VENV)/runtime ## The language model side by side with peers in one run, into docs/language-model.md
-	@$(BIN)/python -m loadtests.bench language $(ARGS)
+	@$(MARLOOP) bench language $(ARGS)
 
 replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and on the loop, into docs/closed-loop.md
-	@$(BIN)/python -m monitoring replay --output docs $(ARGS)
+	@$(MARLOOP) replay --output docs $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --durations=25)
@@ -127,7 +125,7 @@ llama: $(VENV)/extra-chat ## Build llama.cpp, the fastest engine of a language m
 	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt $(if $(WHEELS),--find-links $(WHEELS)) -e '.[chat-llama]'
 
 # Its converter cannot share an environment with pydantic, so it has its own, which borrows torch from this one.
-litert: $(LITERT)/installed ## Install what `python -m training export --format tflite` needs: 1 GB beside .venv
+litert: $(LITERT)/installed ## Install what `marloop export --format tflite` needs: 1 GB beside .venv
 $(LITERT)/installed: training/improve/formats/litert.txt | $(VENV)/extra-tflite
 	@echo "installing what writes TensorFlow Lite into $(LITERT): 1 GB"
 	@$(BIN)/python -m venv $(LITERT)

@@ -324,4 +324,4 @@ def _fail(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m loadtests")
+    command_line.run(app, "loadtests")

@@ -3,9 +3,10 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
+import msgspec
 import typer
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -22,14 +23,15 @@ from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
 from monitoring.store.sqlite_file import Backups, FileFault
 from serving import command_line
-from serving.command_line import console, fail, option
+from serving.command_line import Json, console, fail, option
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
 from serving.supervision import report
 from serving.supervision.companion import CompanionError, monitor
 from serving.supervision.supervisor import Supervisor, SupervisorError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = "Start, watch and stop the monitor."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 DEFAULT = MonitorSettings()
 
 
@@ -186,22 +188,31 @@ def up() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: Json = False) -> None:
     """Whether the monitor answers, and what its probes find; the exit code is 0 only if every model is ready."""
     settings = command_line.settings()
-    if not monitor(settings).answers():
+    running = monitor(settings).answers()
+    if running:
+        ready = httpx.get(f"{settings.monitor_url}/readyz", timeout=5, trust_env=False).json()
+    else:
         part = report.part(settings, "monitor")
-        console.print(f"monitor: {'does not run' if part.good else part.summary}", markup=False)
-        raise typer.Exit(1)
-    response = httpx.get(f"{settings.monitor_url}/readyz", timeout=5, trust_env=False)
-    ready = response.json()
+        ready = {"ready": False, "reason": "does not run" if part.good else part.summary, "models": {}}
+    if as_json:
+        typer.echo(msgspec.json.encode({"running": running, **ready}))
+    elif running:
+        _print_ready(ready)
+    else:
+        console.print(f"monitor: {ready['reason']}", markup=False)
+    raise typer.Exit(0 if ready["ready"] else 1)
+
+
+def _print_ready(ready: dict[str, Any]) -> None:
     console.print(f"monitor: answers, and finds the models {'ready' if ready['ready'] else 'not ready'}")
     if reason := ready.get("reason"):
         console.print(f"  {reason}", markup=False)
     for model, answer in ready["models"].items():
         if answer != "as expected":
             console.print(f"  {model}: {answer}", markup=False)
-    raise typer.Exit(0 if ready["ready"] else 1)
 
 
 @app.command()
@@ -216,4 +227,4 @@ def down() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m monitoring", private=True)
+    command_line.run(app, "monitoring")

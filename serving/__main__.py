@@ -7,30 +7,34 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.table import Table
 
 from handlers.observe.settings import Credentials
 from serving import command_line
 from serving.command_line import console, fail
 from serving.hosts import chosen
 from serving.hosts.host import TIMEOUT, LaunchError
-from serving.hosts.removal import remove
+from serving.hosts.status_command import print_models, status_command
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.drain import drain
 from serving.hosts.torchserve.launch import launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
-from serving.hosts.trial import check_loads
+from serving.hosts.version_commands import (
+    example_command,
+    list_command,
+    promote_command,
+    remove_command,
+    rollback_command,
+)
 from serving.metrics import exporter as exporting
-from serving.readiness import Readiness, ask_all, former_handlers
 from serving.registry import ArchiveError, Registry
-from serving.security import exposure, house_key, key_commands
-from serving.security.folders import readable_by_others
+from serving.security import exposure, key_commands
 from serving.settings import Settings
-from serving.supervision import companion, report
+from serving.supervision import companion
 from serving.supervision.companion import CompanionError
 from serving.supervision.supervisor import Supervisor, SupervisorError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = "Start, watch and stop the host that serves the models of the registry."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(key_commands.app, name="keys")
 LONGEST_CURL = 300  # characters of a request that is shown whole
 
@@ -77,7 +81,7 @@ def up() -> None:
                 part.start(settings)
     except (LaunchError, ArchiveError, CompanionError, SupervisorError) as error:
         fail(error)
-    _print_table(models)
+    print_models(models)
     urls = {"inference": settings.inference_url}
     if any(part.name == "management" for part in companions):
         urls["management"] = settings.management_url
@@ -102,38 +106,8 @@ def deploy() -> None:
         models = host.start(settings, say=console.print)
     except (LaunchError, ArchiveError, SupervisorError) as error:
         fail(error)
-    _print_table(models)
+    print_models(models)
     raise typer.Exit(0 if all(model.ready for model in models) else 1)
-
-
-@app.command()
-def status(
-    models: Annotated[bool, typer.Option(help="Ask the models alone, as where nothing else of ours runs.")] = False,
-) -> None:
-    """Ask every model its example; the exit code is 0 only if all answer as they should and every part runs."""
-    settings = command_line.settings()
-    host = chosen.running(settings)
-    process = host.find(settings) if host else None
-    if host is None or process is None:
-        console.print(f"{chosen.chosen(settings).TITLE} does not run: `{chosen.up(settings)}` starts it")
-        raise typer.Exit(1)
-    try:
-        states = ask_all(Registry(settings.model_store), settings.inference_url, house_key.of(settings))
-    except ArchiveError as error:
-        fail(error)
-    _print_table(states)
-    memory = host.memory(settings)
-    console.print(f"process {process.pid}; memory in MB: {', '.join(f'{k} {v:.0f}' for k, v in memory.items())}")
-    parts = [] if models else report.parts(settings, host.parts(settings), host.companions(settings))
-    for part in parts:
-        console.print(f"{part.name}: {part.summary}", markup=False)
-    if host is chosen.HOSTS["torchserve"]:  # whose workers run the code of archives
-        for sentence in former_handlers(Registry(settings.model_store)):
-            console.print(sentence, markup=False)
-    for path in [] if models else readable_by_others(settings):
-        console.print(f"others than its owner can read {path}: `chmod go-rwx {path}`", markup=False)
-    good = bool(states) and all(model.ready for model in states) and all(part.good for part in parts)
-    raise typer.Exit(0 if good else 1)
 
 
 @app.command()
@@ -169,6 +143,19 @@ def management(
 
 
 @app.command()
+def logs(
+    lines: Annotated[int, typer.Option(min=0, help="Lines of each log to begin with.")] = 50,
+    follow: Annotated[bool, typer.Option(help="Go on with what is written.")] = True,
+) -> None:
+    """Follow the logs of all that runs, the monitor's included."""
+    folder = command_line.settings().run_dir
+    files = sorted(map(str, folder.glob("*.log")))
+    if not files:
+        fail(f"there is no log in {folder}: `make up` starts what writes them")
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])
+
+
+@app.command()
 def sbom() -> None:
     """Print what runs here, as a bill of materials for a scanner (CycloneDX)."""
     from serving.security.sbom import bill_of_materials
@@ -196,56 +183,6 @@ def drain_command() -> None:
         fail(LaunchError("not everything was answered in time"))
 
 
-@app.command()
-def example(
-    model: Annotated[str, typer.Argument(help="Name of a model.")],
-) -> None:
-    """Print a model's example request, the JSON to send it."""
-    try:
-        typer.echo(json.dumps(Registry(command_line.settings().model_store).champion_contract(model).example.request))
-    except ArchiveError as error:
-        fail(error)
-
-
-@app.command()
-def promote(
-    model: Annotated[str, typer.Argument(help="Name of a model.")],
-    version: Annotated[str, typer.Argument(help="Version to serve, such as 1.0.")],
-) -> None:
-    """Make a version champion, once it is loaded; `up` then serves it in place of the former one."""
-    registry = Registry(command_line.settings().model_store)
-    try:
-        if known := registry.models().get(model, {}).get(version):
-            check_loads(registry.verify(known))
-        registry.promote(model, version, "serving promote", "asked for by hand")
-    except (KeyError, ArchiveError) as error:
-        fail(error)
-    except OSError as error:
-        fail(ArchiveError(f"the registry cannot be written: {error}"))
-    console.print(f"{model} {version} is champion; `make up` serves it")
-
-
-@app.command("remove")
-def remove_command(
-    model: Annotated[str, typer.Argument(help="Name of a model.")],
-    version: Annotated[
-        str | None, typer.Argument(help="Version that is not champion; default: the whole model, all its versions.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove a whole model without asking.")] = False,
-) -> None:
-    """Remove a version, or a whole model, for good: archive and report too. What the monitor stored of it stays."""
-    settings = command_line.settings()
-    if version is None and not yes:
-        typer.confirm(f"Remove {model} with all its versions?", abort=True)
-    try:
-        remove(settings, chosen.running(settings), model, version, say=console.print)
-    except (KeyError, ValueError, ArchiveError, LaunchError) as error:
-        fail(error)
-    except OSError as error:
-        fail(f"not all of it could be removed: {error}; the same command goes on")
-    console.print(f"removed {' '.join(filter(None, (model, version)))}")
-
-
 @app.command("restore-registry")
 def restore_registry() -> None:
     """Mend a damaged registry: from its last good copy, else from what is left of it and the archives."""
@@ -261,12 +198,12 @@ def restore_registry() -> None:
         console.print(sentence, markup=False)
 
 
-def _print_table(models: list[Readiness]) -> None:
-    table = Table("model", "version", "answers", "ms")
-    for model in models:
-        answer = "as expected" if model.ready else model.detail
-        table.add_row(model.name, model.version, answer, f"{model.milliseconds:.1f}")
-    console.print(table)
+app.command("status")(status_command)
+app.command("list")(list_command)
+app.command("promote")(promote_command)
+app.command("rollback")(rollback_command)
+app.command("remove")(remove_command)
+app.command("example")(example_command)
 
 
 def _curl(settings: Settings, name: str) -> str:
@@ -281,4 +218,4 @@ def _curl(settings: Settings, name: str) -> str:
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m serving", private=True)
+    command_line.run(app, "serving")

@@ -21,6 +21,9 @@ from serving.settings import ROOT, Folders, Settings
 
 console = Console(highlight=False, soft_wrap=True)
 
+PRIVATE = frozenset(
+    {"serving", "monitoring"}
+)  # programs whose files, and those of all they start, are the owner's alone
 ENV_FILE = "MARLOOP_ENV_FILE"  # another path, relative to the checkout, or off
 OFF = "off"
 _LINE = re.compile(r"(?:export )?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
@@ -38,30 +41,51 @@ _UNLIKE = {
 def option(part: type[EnvironmentSettings], name: str) -> Any:
     """Return a command's option for a setting, with its variable, its lowest value and its description."""
     setting = part.settings()[name]
-    return typer.Option(envvar=setting.variable, min=setting.lowest, help=setting.description)
+    callback = _from_checkout if isinstance(setting.default, Path) else None
+    return typer.Option(envvar=setting.variable, min=setting.lowest, help=setting.description, callback=callback)
+
+
+def _from_checkout(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    """Return a path, which starts in the checkout where a variable holds it, wherever the command is called."""
+    source = context.get_parameter_source(str(parameter.name))
+    return ROOT / value if source and source.name == "ENVIRONMENT" else value
+
+
+def _for_programs(context: typer.Context, value: bool) -> bool:
+    """Send what is for people to standard error while a command runs whose JSON is for programs."""
+    if value:
+        console.stderr = True
+        context.call_on_close(lambda: setattr(console, "stderr", False))
+    return value
 
 
 Store = Annotated[Path, option(Settings, "model_store")]
 Cache = Annotated[Path, option(Folders, "cache")]
 Runs = Annotated[Path, option(Folders, "runs")]
 STORE, CACHE, RUNS = Settings().model_store, Folders().cache, Folders().runs  # their defaults
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=_for_programs, help="Print JSON, for programs; what else is said goes to stderr."),
+]
 
 
-def run(app: typer.Typer, name: str, private: bool = False) -> None:
-    """Run a command line with the settings of the checkout's ``.env``; the environment wins.
+def run(app: typer.Typer, program: str) -> None:
+    """Run the command line of a program, such as ``serving``, as ``python -m`` calls it."""
+    start(program)
+    app(prog_name=f"python -m {program}")
 
-    Args:
-        name: of the program, such as ``python -m serving``.
-        private: whether the files of the commands and of all that they start are for their owner alone.
-    """
+
+def start(program: str) -> None:
+    """Read the settings of the checkout's ``.env``, where the environment wins, and set the umask of a program."""
     try:
+        if "site-packages" in ROOT.parts:
+            raise EnvFileError("Marloop works in a clone of its own: run `pip install -e .` there, with -e")
         load_env_file(os.environ, ROOT)
     except EnvFileError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
-    if private:
+    if program in PRIVATE:
         os.umask(0o077)
-    app(prog_name=name)
 
 
 def telling(model: str) -> Callable[[str], None]:

@@ -17,6 +17,7 @@ BELOW: Mapping[str, frozenset[str]] = {
     "training": frozenset({"handlers", "serving"}),
     "monitoring": frozenset({"handlers", "serving", "training"}),
     "loadtests": frozenset({"handlers", "serving", "training"}),
+    "marloop": frozenset({"serving"}),  # what a verb is of, it imports by name
 }
 # What one finds in an archive depends on its model: what every archive holds imports nothing that only some hold.
 APART: Mapping[str, frozenset[str]] = {
@@ -38,7 +39,8 @@ PROCESSES = frozenset(
     for name in names
 )
 MOST = 15  # entries of a folder beside `__init__.py`
-MORE = {"docs": 20, "docs/practices": 24}  # one result a command and its picture; README.md is the index of docs
+# One result a command and its picture; README.md is the index of docs; tests have a folder for each of the house.
+MORE = {"docs": 20, "docs/practices": 24, "tests": 16}
 PROGRAMS = (
     "loadtests/bench/peers/",
     "loadtests/bench/language/peers/",

@@ -6,11 +6,14 @@ import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from loadtests import __main__ as loadtests
+from marloop.group import command_of, group
+from marloop.verbs import VERBS
 from monitoring import __main__ as monitoring
 from serving import __main__ as serving
 from serving.settings import ROOT
@@ -19,8 +22,9 @@ from training import __main__ as training
 
 README = ROOT / "README.md"
 INDEX = ROOT / "docs" / "README.md"
-COMMANDS = {
-    name: get_command(module.app)
+VERB = {verb.name: verb for row in VERBS.values() for verb in row}
+COMMANDS: dict[str, Any] = {
+    f"python -m {name}": get_command(module.app)
     for name, module in {
         "training": training,
         "serving": serving,
@@ -28,7 +32,7 @@ COMMANDS = {
         "loadtests": loadtests,
     }.items()
 }
-FOLDERS = "handlers|serving|training|monitoring|loadtests|tests|deploy|docs"
+FOLDERS = "marloop|handlers|serving|training|monitoring|loadtests|tests|deploy|docs"
 LONGEST = 25  # words of a sentence
 OTHERS = (ROOT / "CHANGELOG.md", ROOT / "model_store" / "README.md")
 pages = pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -73,18 +77,29 @@ def test_every_make_target_exists(page: Path) -> None:
 
 
 @pages
-def test_every_python_command_exists_and_has_the_options_that_are_shown(page: Path) -> None:
+def test_every_command_exists_and_has_the_options_that_are_shown(page: Path) -> None:
     unknown = []
     for text in code(page):
-        for name, words in re.findall(rf"python -m ({'|'.join(COMMANDS)})((?: [^\s#]+)*)", text):
-            command, arguments = COMMANDS[name], words.split()
-            if arguments and not arguments[0].startswith("-"):
-                command = command.commands.get(arguments.pop(0))  # type: ignore[attr-defined]  # typer's own type
+        for name, words in re.findall(rf"({'|'.join(COMMANDS)}|(?:^|(?<=[;&|] ))marloop)((?: [^\s#]+)+)", text):
+            arguments = words.split()
+            command = named(name, arguments)
             parameters = command.params if command else []
             options = {option for parameter in parameters for option in parameter.opts} | {"--help"}
             if not command or not {word for word in arguments if word.startswith("--")} <= options:
                 unknown.append(text)
     assert unknown == []
+
+
+def named(program: str, arguments: list[str]) -> Any:
+    """Return the command that a line calls, None where there is none; takes its name from the arguments."""
+    if program == "marloop" and not arguments[0].startswith("-"):
+        verb = VERB.get(arguments.pop(0))
+        command: Any = command_of(verb) if verb else None
+    else:
+        command = COMMANDS.get(program) or group()
+    while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
+        command = command.commands.get(arguments.pop(0))
+    return command
 
 
 @pages

@@ -28,7 +28,7 @@ ELSEWHERE = {"MARLOOP_BACKUP_HOURS", "MARLOOP_BACKUPS", "MARLOOP_MANAGEMENT_URL"
 
 
 def sources() -> Iterator[str]:
-    for room in ("handlers", "serving", "training", "monitoring", "loadtests"):
+    for room in ("handlers", "serving", "training", "monitoring", "loadtests", "marloop"):
         yield from (path.read_text() for path in (ROOT / room).rglob("*.py"))
     yield (ROOT / "Makefile").read_text()
 

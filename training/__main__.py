@@ -32,4 +32,4 @@ app.command("optimize")(optimize_command)
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m training")
+    command_line.run(app, "training")

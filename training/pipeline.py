@@ -103,8 +103,13 @@ def package_fitted(
 
 def write_result(result: Result, path: Path) -> None:
     """Write a new version for a program to read, in JSON; the file is there whole or not at all."""
+    _write(result_document(result), path)
+
+
+def result_document(result: Result) -> result_file.Trained:
+    """Return a new version for a program to read."""
     contract = result.contract
-    trained = result_file.Trained(
+    return result_file.Trained(
         contract.name,
         contract.version,
         str(result.archive),
@@ -112,7 +117,6 @@ def write_result(result: Result, path: Path) -> None:
         result.why,
         contract.evaluation.held_out_since,
     )
-    _write(trained, path)
 
 
 def write_fault(model: str, error: Exception, path: Path) -> None:

@@ -29,14 +29,15 @@ from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 from training.figures.machine import details
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = (__doc__ or "").partition(": ")[2]
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=HELP)
 ENVIRONMENTS = ROOT / ".bench"
 ROUNDS = 3  # rounds of the language model
 ALONE = 3  # prompts of a turn that are sent one at a time
 Only = Annotated[list[str] | None, typer.Option(help="Only this contender; may be repeated.")]
 
 
-@app.callback(invoke_without_command=True, help=__doc__)
+@app.callback(invoke_without_command=True, help=HELP)
 def bench(
     context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="One short round: does everything work?")] = False,
@@ -164,4 +165,4 @@ def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> No
 
 
 if __name__ == "__main__":
-    command_line.run(app, "python -m loadtests.bench")
+    command_line.run(app, "loadtests.bench")

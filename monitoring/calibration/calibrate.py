@@ -1,6 +1,6 @@
 """Shares of windows of a recipe's timeline that alarm, in a period without drift and after it.
 
-python -m monitoring calibrate flights
+marloop calibrate flights
 """
 
 import time
@@ -55,7 +55,7 @@ def calibrate(
         rows.append(_row(label, list(drawn(start, stop, max(1, windows // 4)))))
     return DriftAlarms(
         model=year.contract.name,
-        run=f"python -m monitoring calibrate {year.contract.name}",
+        run=f"marloop calibrate {year.contract.name}",
         seconds=round(time.monotonic() - started, 1),
         machine=machine(),
         version=year.contract.version,

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from serving import command_line
-from serving.command_line import console, fail
+from serving.command_line import Json, console, fail
 from serving.registry import ArchiveError, Registry
 from serving.security.keys import KeyFile, KeyFileError, expiry
 
@@ -40,7 +40,7 @@ def add(
 
 
 @app.command("list")
-def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> None:
+def list_keys(as_json: Json = False) -> None:
     """Show the keys: their names, models, ends and rates."""
     try:
         keys = KeyFile(command_line.settings().model_store).read() or {}

@@ -1,15 +1,20 @@
 """The commands as a user calls them; only those of an idle machine, `tests/integration` has the others."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from serving.__main__ import app
+from serving.command_line import STORE, Store
 from serving.registry import Registry
-from serving.settings import Settings
+from serving.settings import ROOT, Settings
 from tests.support.serving.stores import add, alter
 
 
@@ -79,7 +84,7 @@ def test_example_of_an_altered_archive_names_it(serving: Commands, registry: Reg
 @pytest.fixture
 def loadable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Archives without a model count as such that load."""
-    monkeypatch.setattr("serving.__main__.check_loads", lambda path: None)
+    monkeypatch.setattr("serving.hosts.version_commands.check_loads", lambda path: None)
 
 
 @pytest.mark.usefixtures("loadable")
@@ -147,6 +152,98 @@ def test_a_file_without_a_token_is_an_error_that_names_the_variable(
     assert code == 1
     assert "error: MARLOOP_TOKEN_FILE is" in output
     assert "which is empty" in " ".join(output.split())
+
+
+def test_a_relative_folder_starts_in_the_checkout_where_a_variable_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def show(store: Store = STORE) -> None:
+        typer.echo(store)
+
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, [], env={"MARLOOP_MODEL_STORE": "store"}).output == f"{ROOT / 'store'}\n"
+    assert CliRunner().invoke(app, ["--store", "store"]).output == "store\n"
+    assert CliRunner().invoke(app, []).output == f"{STORE}\n"
+
+
+def test_list_shows_each_version_with_its_state(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    add(registry, number="1.1", state="challenger")
+    code, output = serving("list")
+    assert code == 0
+    assert [line.split("│")[1:4] for line in output.splitlines() if "doubling" in line] == [
+        [" doubling ", " 1.0     ", " champion   "],
+        [" doubling ", " 1.1     ", " challenger "],
+    ]
+    code, output = serving("list", "doubling", "--json")
+    assert code == 0
+    assert [(row["model"], row["version"], row["state"]) for row in json.loads(output)] == [
+        ("doubling", "1.0", "champion"),
+        ("doubling", "1.1", "challenger"),
+    ]
+    assert serving("list", "wine") == (1, "error: wine is not registered; there are doubling\n")
+
+
+def test_list_shows_what_is_damaged(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    content = json.loads(registry.path.read_bytes())
+    content["models"]["doubling"]["1.1"] = {"state": "champion"}
+    registry.path.write_text(json.dumps(content))
+    code, output = serving("list", "--json")
+    assert code == 0
+    (damaged,) = (row for row in json.loads(output) if row["state"] == "damaged")
+    assert (damaged["model"], damaged["version"]) == ("doubling", "1.1")
+    assert "sha256" in damaged["fault"] or "archive" in damaged["fault"]
+
+
+@pytest.mark.usefixtures("loadable")
+def test_rollback_promotes_what_the_champion_replaced(serving: Commands, registry: Registry) -> None:
+    add(registry)
+    add(registry, number="1.1", state="challenger")
+    fault = "error: no version is known that doubling 1.0 replaced: choose one of 1.1 by promote\n"
+    assert serving("rollback", "doubling") == (1, fault)
+    assert serving("promote", "doubling", "1.1")[0] == 0
+    assert serving("rollback", "doubling") == (0, "doubling 1.0 is champion; `make up` serves it\n")
+    assert registry.champion("doubling").number == "1.0"
+    assert registry.promotions()[-1].by == "serving rollback"
+    assert serving("rollback", "wine") == (1, "error: wine has no champion: run `make train MODEL=wine`\n")
+
+
+def test_status_in_json_is_for_programs_and_the_rest_for_people(settings: Settings, registry: Registry) -> None:
+    environ = settings.to_environment()
+    done = CliRunner().invoke(app, ["status", "--json"], env=environ, catch_exceptions=False)
+    assert (done.exit_code, json.loads(done.stdout)["host"], json.loads(done.stdout)["good"]) == (
+        1,
+        "torchserve",
+        False,
+    )
+    done = CliRunner().invoke(app, ["status", "--json"], env=environ | {"MARLOOP_INFERENCE_PORT": "http"})
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: MARLOOP_INFERENCE_PORT is 'http'")
+    assert CliRunner().invoke(app, ["status"], env=environ).stdout.startswith("TorchServe does not run")
+
+
+def test_status_in_json_has_every_model(serving: Commands, registry: Registry, frontend: int) -> None:
+    add(registry, "a")
+    alter(add(registry, "b"))
+    code, output = serving("status", "--json")
+    status = json.loads(output)
+    assert (code, status["process"], status["good"]) == (1, frontend, False)
+    assert [(model["name"], model["ready"]) for model in status["models"]] == [("a", False), ("b", False)]
+
+
+def test_logs_are_shown_as_far_as_they_are_asked_for(settings: Settings) -> None:
+    command = [sys.executable, "-m", "serving", "logs", "--no-follow", "--lines", "1"]
+    environ = os.environ | settings.to_environment()
+    none = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert (none.returncode, none.stdout[:25]) == (1, "error: there is no log in")
+    settings.run_dir.mkdir(mode=0o700)
+    (settings.run_dir / "torchserve.log").write_text("first\nlast\n")
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "last\n")
 
 
 def test_help_lists_every_command(serving: Commands) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from serving.registry import Registry
 from serving.settings import ROOT
@@ -15,6 +16,7 @@ from tests.support.serving.stores import add
 from tests.support.training.trainings import Trainings
 from tests.training.conftest import NOWHERE, Commands
 from training import recipes
+from training.__main__ import app
 from training.packaging.registration import Result
 from training.recipes import linear as linear_source
 
@@ -50,6 +52,24 @@ def test_list_shows_every_recipe_with_its_presets(training: Commands) -> None:
     assert code == 0
     assert [line.split()[0] for line in output.splitlines()] == recipes.names()
     assert "linear       y = 2x, learned from x = 1…5 (presets: default, tutorial)" in output
+
+
+def test_list_in_json_has_the_same(training: Commands) -> None:
+    code, output = training("list", "--json")
+    assert code == 0
+    listed = {row["name"]: row for row in json.loads(output)}
+    assert [*listed] == recipes.names()
+    assert listed["linear"]["presets"] == ["default", "tutorial"]
+
+
+def test_check_in_json_tells_the_fault_and_leaves_the_rest_to_people(training: Commands, tmp_path: Path) -> None:
+    environ = {"MARLOOP_CACHE": str(tmp_path / "cache")}
+    done = CliRunner().invoke(app, ["check", "linear", "--json"], env=environ, catch_exceptions=False)
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"model": "linear", "fault": ""})
+    assert "linear: no fault found" in done.stderr
+    done = CliRunner().invoke(app, ["check", "wine", "--json"], env=environ, catch_exceptions=False)
+    assert (done.exit_code, json.loads(done.stdout)["model"]) == (1, "wine")
+    assert json.loads(done.stdout)["fault"].startswith("there is no recipe 'wine'")
 
 
 def test_train_prints_its_way_and_the_result(training: Commands, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from serving.command_line import STORE, Store, console, fail, telling
+from serving.command_line import STORE, Json, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
 from training.packaging.commands_train import Promote
 
@@ -55,6 +55,7 @@ def import_command(
         Promote, typer.Option(help="Make it champion: if it is the first or measured as better (auto), always, never.")
     ] = Promote.auto,
     store: Store = STORE,
+    as_json: Json = False,
 ) -> None:
     """Bring a model that is trained already: check it, write its contract, archive and register it."""
     if file.suffix == ".gguf":
@@ -63,6 +64,7 @@ def import_command(
         return
     from training.bring.graph import BringError
     from training.bring.importing import bring
+    from training.pipeline import result_document
 
     try:
         options = _options(name, example, labels, task, data, target)
@@ -82,6 +84,8 @@ def import_command(
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False)
     if result.state == "champion":
         console.print("`make up` serves it", markup=False)
+    if as_json:
+        typer.echo(msgspec.json.encode(result_document(result)))
 
 
 def _import_language(

@@ -55,7 +55,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
     @property
     def command_line(self) -> str:
         """Command line of the result."""
-        return f"python -m training {self.command} {self.model}" if self.run is UNSET else self.run
+        return f"marloop {self.command} {self.model}" if self.run is UNSET else self.run
 
     def markdown(self) -> str:
         """Return the section's text and tables."""

@@ -3,12 +3,22 @@
 from dataclasses import replace
 from typing import Annotated
 
+import msgspec
 import typer
 
-from serving.command_line import CACHE, STORE, Cache, Store, console, fail, telling
+from serving.command_line import CACHE, STORE, Cache, Json, Store, console, fail, telling
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from training.packaging.commands_train import Model
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A recipe as ``list`` shows it; ``fault`` says why it cannot be used."""
+
+    name: str
+    description: str = ""
+    presets: list[str] = []
+    fault: str = ""
 
 
 def package_command(
@@ -68,22 +78,28 @@ def fetch_command(
 def check_command(
     model: Model,
     cache: Cache = CACHE,
+    as_json: Json = False,
 ) -> None:
     """Look for faults of a recipe before any fit: data, contract, network, loss, baselines, export, archive."""
     from training import recipes
     from training.data import DataError
     from training.packaging.dry_run import Fault, dry_run
 
+    fault = ""
     try:
         recipe = recipes.ready(model)
         dry_run(recipe, cache, telling(model))
     except (KeyError, ValueError, DataError) as error:
         where = "fault in " if isinstance(error, Fault) else ""
-        fail(f"{where}{error.args[0]}")
+        fault = f"{where}{error.args[0]}"
+    if as_json:
+        typer.echo(msgspec.json.encode({"model": model, "fault": fault}))
+    if fault:
+        fail(fault)
     console.print(f"{model}: no fault found; `make train MODEL={model}` fits it", markup=False)
 
 
-def list_command() -> None:
+def list_command(as_json: Json = False) -> None:
     """Show the recipes with their presets."""
     from training import recipes
     from training.data import DataError
@@ -92,10 +108,17 @@ def list_command() -> None:
         names = recipes.names()
     except recipes.RecipeError as error:
         fail(error)
+    listed = []
     for name in names:
         try:
             recipe = recipes.find_any(name)
         except (recipes.RecipeError, DataError) as error:
-            typer.echo(f"{name:12} cannot be used: {error}")
-            continue
-        typer.echo(f"{name:12} {recipe.description} (presets: {', '.join(recipe.preset_names)})")
+            listed.append(Listed(name, fault=str(error)))
+        else:
+            listed.append(Listed(name, recipe.description, list(recipe.preset_names)))
+    if as_json:
+        typer.echo(msgspec.json.encode(listed))
+        return
+    for row in listed:
+        about = f"{row.description} (presets: {', '.join(row.presets)})"
+        typer.echo(f"{row.name:12} {f'cannot be used: {row.fault}' if row.fault else about}")

@@ -198,7 +198,7 @@ DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "`/models/{model}/invoke`, `/{model}/predict`, `/invocations`": status("/models/linear/invoke", "POST"),
     "answers compressed by `Accept-Encoding`": compresses,
     "TorchServe's gRPC, port 7070": port("grpc_inference_port"),
-    "API keys (`python -m serving keys`)": asks_for_keys,
+    "API keys (`marloop keys`)": asks_for_keys,
     "management, port 8081": port("management_port"),
     "TorchServe's own metrics, port 8082": port("metrics_port"),
 }

@@ -1,4 +1,4 @@
-"""The calibration of drift on a real year, with fewer windows than `python -m monitoring calibrate flights` draws."""
+"""The calibration of drift on a real year, with fewer windows than `marloop calibrate flights` draws."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_the_result_is_a_table_and_a_picture_of_the_documentation(result: DriftA
     table = document.read_results(tmp_path)["drift-flights"].markdown()
     assert "| known | 12 | 0.0% | 0.0% | 0.0% | 0.0% |" in table
     page = document.render_folder(tmp_path)
-    assert "`python -m monitoring calibrate flights`" in page
+    assert "`marloop calibrate flights`" in page
     assert "![Alarms of drift: flights](practices/drift-flights.png)" in page
 
 

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shown() -> list[tuple[str, str]]:
     """The commands of the page, each with what it prints."""
-    return re.findall(r"```sh\npython -m ([^\n]*)\n```\n```text\n(.*?)```", PAGE, re.S)
+    return re.findall(r"```sh\n(?:python -m )?((?:marloop|training) [^\n]*)\n```\n```text\n(.*?)```", PAGE, re.S)
 
 
 @pytest.mark.parametrize(("command", "expected"), shown(), ids=[command for command, _ in shown()])

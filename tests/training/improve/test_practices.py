@@ -4,12 +4,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from typer.main import get_command
 
-from monitoring import __main__ as monitoring
-from serving import __main__ as serving
+from marloop.verbs import VERBS
 from serving.settings import ROOT
-from training import __main__ as training
 from training.improve.ablate import Ablation
 from training.improve.learning_curve import LearningCurve
 from training.improve.practices import document, effects
@@ -53,9 +50,9 @@ def test_every_row_of_the_page_names_files_and_commands_that_exist() -> None:
     text = (DOCS / "practices.md").read_text()
     for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (DOCS / path).exists(), path
-    for room, app in {"training": training.app, "monitoring": monitoring.app, "serving": serving.app}.items():
-        known = set(get_command(app).commands)  # type: ignore[attr-defined]
-        assert set(re.findall(rf"python -m {room} ([a-z-]+)", text)) <= known
+    verbs = {verb.name for row in VERBS.values() for verb in row}
+    assert set(re.findall(r"`marloop ([a-z-]+)", text)) <= verbs
+    assert "python -m" not in text
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
 
@@ -154,7 +151,7 @@ def test_the_effect_of_a_search_is_how_much_better_its_best_trial_is_on_held_out
 def test_a_result_has_a_section_with_its_table_its_cost_and_its_picture() -> None:
     text = document.render({"report-wine": REPORT}, ["report-wine.png", "other.png"], ROWS)
     assert "## Evaluation and calibration\n\n### `wine`\n" in text
-    assert "`python -m training report wine`, 61 s on an abacus." in text
+    assert "`marloop report wine`, 61 s on an abacus." in text
     assert "| wine, preset default | 1.5000 (1.2500 to 1.7500) |\n| mean | 2.5000 |" in text
     assert "![Evaluation and calibration: wine](practices/report-wine.png)" in text
     assert "other.png" not in text

@@ -155,7 +155,7 @@ def _decision(best: VariantRow | None, max_drop: float) -> str:
 
 
 def _if_alone(model: str, variant: str | None) -> str:
-    command = f"python -m training package {model} --profile latency"
+    command = f"marloop package {model} --profile latency"
     return f"; {variant} would be chosen if each request were a batch of its own, as by `{command}`"
 
 

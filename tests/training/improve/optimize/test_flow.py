@@ -101,7 +101,7 @@ def test_a_variant_that_only_the_batches_rule_out_is_named_with_what_would_allow
     decision = optimize(Quadrants(), dry_run=True).result.decision
     assert decision.endswith(
         "; int8 dynamic would be chosen if each request were a batch of its own, as by "
-        "`python -m training package quadrants --profile latency`"
+        "`marloop package quadrants --profile latency`"
     )
 
 

@@ -1,0 +1,154 @@
+"""The commands about the versions of the store: ``list``, ``promote``, ``rollback``, ``remove`` and ``example``."""
+
+import json
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from serving import command_line, documents
+from serving.command_line import Json, console, fail
+from serving.hosts import chosen
+from serving.hosts.host import LaunchError
+from serving.hosts.removal import remove
+from serving.hosts.trial import check_loads
+from serving.registry import ArchiveError, Registry, Version
+
+Model = Annotated[str, typer.Argument(help="Name of a model.")]
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A version as ``list`` shows it.
+
+    Attributes:
+        state: as in the registry; ``damaged`` where its entry cannot be read, and ``fault`` says why.
+        metric: the one that decides; empty where nothing is measured.
+    """
+
+    model: str
+    version: str
+    state: str
+    created: str = ""
+    archive: str = ""
+    metric: str = ""
+    value: float | None = None
+    fault: str = ""
+
+
+def list_command(
+    model: Annotated[str | None, typer.Argument(help="Name of a model; default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the versions of the models in the store, oldest first: which one is champion, and how good each is."""
+    registry = Registry(command_line.settings().model_store)
+    try:
+        versions = [version for version in _versions(registry) if model in (None, version.model)]
+    except ArchiveError as error:
+        fail(error)
+    if model and not versions:
+        fail(f"{model} is not registered; there are {', '.join(registry.models()) or 'none'}")
+    if as_json:
+        typer.echo(documents.to_json(versions))
+        return
+    table = Table("model", "version", "state", "created", "measured")
+    for version in versions:
+        measured = version.fault if version.value is None else f"{version.metric} {version.value:.4g}"
+        table.add_row(version.model, version.version, version.state, version.created[:16].replace("T", " "), measured)
+    console.print(table if versions else f"{registry.store} holds no model")
+
+
+def promote_command(
+    model: Model,
+    version: Annotated[str, typer.Argument(help="Version to serve, such as 1.0.")],
+) -> None:
+    """Make a version champion, once it is loaded; `up` then serves it in place of the former one."""
+    _promote(Registry(command_line.settings().model_store), model, version, "serving promote")
+
+
+def rollback_command(model: Model) -> None:
+    """Make the version champion again that the present one replaced; `up` then serves it."""
+    registry = Registry(command_line.settings().model_store)
+    try:
+        former = _former(registry, model)
+    except ArchiveError as error:
+        fail(error)
+    _promote(registry, model, former, "serving rollback")
+
+
+def remove_command(
+    model: Model,
+    version: Annotated[
+        str | None, typer.Argument(help="Version that is not champion; default: the whole model, all its versions.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove a whole model without asking.")] = False,
+) -> None:
+    """Remove a version, or a whole model, for good: archive and report too. What the monitor stored of it stays."""
+    settings = command_line.settings()
+    if version is None and not yes:
+        typer.confirm(f"Remove {model} with all its versions?", abort=True)
+    try:
+        remove(settings, chosen.running(settings), model, version, say=console.print)
+    except (KeyError, ValueError, ArchiveError, LaunchError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"not all of it could be removed: {error}; the same command goes on")
+    console.print(f"removed {' '.join(filter(None, (model, version)))}")
+
+
+def example_command(model: Model) -> None:
+    """Print a model's example request, the JSON to send it."""
+    try:
+        typer.echo(json.dumps(Registry(command_line.settings().model_store).champion_contract(model).example.request))
+    except ArchiveError as error:
+        fail(error)
+
+
+def _versions(registry: Registry) -> list[Listed]:
+    versions = [
+        _listed(model, number, version)
+        for model, numbers in registry.models().items()
+        for number, version in numbers.items()
+    ]
+    return versions + [
+        Listed(model, number, "damaged", fault=fault)
+        for model, faults in registry.damaged().items()
+        for number, fault in faults.items()
+    ]
+
+
+def _listed(model: str, number: str, version: Version) -> Listed:
+    try:
+        evaluation = version.measured
+    except ValueError:  # an entry of another release
+        return Listed(model, number, version.state, version.created, version.archive)
+    value = evaluation.metrics.get(evaluation.primary)
+    metric = evaluation.primary if value is not None else ""
+    return Listed(model, number, version.state, version.created, version.archive, metric, value)
+
+
+def _former(registry: Registry, model: str) -> str:
+    """Return the version that a model's champion replaced.
+
+    Raises:
+        ArchiveError: there is no champion, or it is not known or registered no more.
+    """
+    champion = registry.champion(model).number
+    replaced = [noted.former for noted in registry.promotions() if (noted.model, noted.version) == (model, champion)]
+    others = [number for number in registry.models()[model] if number != champion]
+    if replaced and replaced[-1] in others:
+        return replaced[-1]
+    way = f"choose one of {', '.join(others)} by promote" if others else "there is no other"
+    raise ArchiveError(f"no version is known that {model} {champion} replaced: {way}")
+
+
+def _promote(registry: Registry, model: str, version: str, by: str) -> None:
+    try:
+        if known := registry.models().get(model, {}).get(version):
+            check_loads(registry.verify(known))
+        registry.promote(model, version, by, "asked for by hand")
+    except (KeyError, ArchiveError) as error:
+        fail(error)
+    except OSError as error:
+        fail(ArchiveError(f"the registry cannot be written: {error}"))
+    console.print(f"{model} {version} is champion; `make up` serves it")

@@ -1,0 +1,109 @@
+"""``marloop up``, ``status`` and ``down``, as processes of their own, far from the checkout."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.settings import ROOT, on_free_ports
+from tests.support.waiting import wait_until
+from training.recipes import linear
+
+SLOW = """
+    def load(self, hp, cache):
+        import time
+        from pathlib import Path
+        Path("{mark}").touch()
+        time.sleep(600)
+
+    def unused(self, hp: LinearHyperparameters, cache: Path) -> Data:
+"""
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts a verb on ports and folders of the test's own, in a folder whose `serving` is another's."""
+    settings = on_free_ports(tmp_path / "store", tmp_path / "run")
+    (tmp_path / "elsewhere" / "serving").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "serving" / "__main__.py").write_text("raise SystemExit('another program')")
+    own = settings.to_environment() | {"PYTHONPATH": str(ROOT), "MARLOOP_ENV_FILE": "off", "MARLOOP_MODELS": ""}
+
+    def begin(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "marloop", *arguments],
+            cwd=tmp_path / "elsewhere",
+            env=os.environ | own | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a process group, to which a terminal sends Ctrl-C
+        )
+
+    return begin
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_status_and_down_where_nothing_runs_are_those_of_all_programs(start: Start) -> None:
+    said = "TorchServe does not run: `make up` starts it\nmonitor: does not run: `make up` starts it\n"
+    assert ended(start("status")) == (1, said, "")
+    assert ended(start("down")) == (0, "no monitor ran\nnothing ran\n", "")
+
+
+def test_status_in_json_is_one_document(start: Start) -> None:
+    code, out, err = ended(start("status", "--json"))
+    status = json.loads(out)
+    assert (code, err) == (1, "")
+    assert (status["serving"]["host"], status["serving"]["good"]) == ("torchserve", False)
+    assert (status["monitoring"]["running"], status["monitoring"]["ready"]) == (False, False)
+
+
+def test_up_ends_with_the_first_program_that_fails(start: Start) -> None:
+    code, out, _ = ended(start("up", MARLOOP_MODELS="wine"))
+    assert code == 1
+    assert out.startswith("error: there is no recipe 'wine'")
+    assert "answers" not in out
+
+
+def test_up_reads_its_settings_before_it_trains(start: Start) -> None:
+    code, out, _ = ended(start("up", "--host", "direct", MARLOOP_INFERENCE_PORT="http", MARLOOP_MODELS="wine"))
+    assert (code, out) == (1, "error: MARLOOP_INFERENCE_PORT is 'http'; it must be a port from 1 to 65535\n")
+
+
+@pytest.fixture
+def training(start: Start, tmp_path: Path) -> subprocess.Popen[str]:
+    """`marloop up` in the midst of a training that takes ten minutes."""
+    mark, recipes = tmp_path / "begun", tmp_path / "recipes"
+    recipes.mkdir()
+    source = Path(linear.__file__).read_text().replace('name = "linear"', 'name = "slow"')
+    head, body = source.split("    def load(self, hp: LinearHyperparameters, cache: Path) -> Data:\n")
+    (recipes / "slow.py").write_text(head + SLOW.format(mark=mark).lstrip("\n") + body)
+    process = start("up", MARLOOP_RECIPES=str(recipes), MARLOOP_MODELS="slow", MARLOOP_RUNS=str(tmp_path / "runs"))
+    wait_until(lambda: mark.exists() or process.poll() is not None, timeout=120)
+    assert mark.exists(), ended(process)
+    return process
+
+
+def test_ctrl_c_ends_the_program_that_runs_in_its_own_way(training: subprocess.Popen[str]) -> None:
+    os.killpg(training.pid, signal.SIGINT)
+    code, out, err = ended(training)
+    assert code == 130
+    assert "interrupted; the same command goes on from the last checkpoint" in out
+    assert "Traceback" not in out + err
+
+
+def test_what_ends_it_ends_the_program_that_runs(training: subprocess.Popen[str]) -> None:
+    (child,) = psutil.Process(training.pid).children()
+    training.terminate()
+    assert ended(training)[0] == 143
+    wait_until(lambda: not child.is_running())
