@@ -54,4 +54,4 @@ class TextCodec(Codec):
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """Return the tokens of several requests, padded to the longest."""
-        return {self._name: tokens.stack([request.tensors[self._name] for request in decoded])}
+        return {self._name: self._tokenize.stack([request.tensors[self._name] for request in decoded])}

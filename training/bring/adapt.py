@@ -85,8 +85,9 @@ class _Work:
 
     def _input(self, spec: TensorSpec, feed: Feed) -> str:
         """Add an input of the contract, and return the name of its values in the graph's datatype."""
-        kind = TensorProto.INT64 if spec.categories else KINDS[spec.datatype]
-        self.inputs.append(helper.make_tensor_value_info(spec.name, kind, _sizes(spec.name, spec.shape)))
+        kind = TensorProto.INT64 if spec.categories or feed.is_text else KINDS[spec.datatype]
+        shape = (-1, -1) if feed.is_text else spec.shape
+        self.inputs.append(helper.make_tensor_value_info(spec.name, kind, _sizes(spec.name, shape)))
         name = spec.name
         if spec.categories:
             names = self._constant(np.array(spec.categories, object))

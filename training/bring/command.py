@@ -15,11 +15,16 @@ from training.packaging.commands_train import Promote
 if TYPE_CHECKING:
     from training.bring.importing import Draft, ImportOptions
 
-File = Annotated[Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib or .gguf.")]
+File = Annotated[
+    Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib, .gguf, or a transformers folder.")
+]
 Module = Annotated[str, typer.Option(help="package.module:Class that a file of weights belongs to.")]
 Kwargs = Annotated[str, typer.Option(help="Arguments of that class, as a JSON object.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow code in the file to run: only if you trust its author.")]
-Example = Annotated[Path | None, typer.Option(help="A request with its values: JSON of any format, or .npy.")]
+Pooling = Annotated[str, typer.Option(help="A bare text encoder's way to one vector: mean, cls or max.")]
+Example = Annotated[
+    Path | None, typer.Option(help="A request with its values: JSON of any format, .npy; a text, or .txt with some.")
+]
 Labels = Annotated[str | None, typer.Option(help="Class names, with commas between, or a file with one a line.")]
 Data = Annotated[Path | None, typer.Option(help="Rows as CSV or Parquet: names, ranges, categories, drift.")]
 Target = Annotated[str, typer.Option(help="Column of the data that holds the truth: metrics are measured on it.")]
@@ -51,6 +56,7 @@ def import_command(
     module: Module = "",
     kwargs: Kwargs = "{}",
     trust: Trust = False,
+    pooling: Pooling = "",
     promote: Annotated[
         Promote, typer.Option(help="Make it champion: if it is the first or measured as better (auto), always, never.")
     ] = Promote.auto,
@@ -69,7 +75,7 @@ def import_command(
     try:
         options = _options(name, example, labels, task, data, target)
         options = replace(options, contract=contract, hooks=hooks, promote=promote.value)
-        drafted = _drafted(file, options, module, kwargs, trust)
+        drafted = _drafted(file, options, module, kwargs, trust, pooling)
         _print(drafted)
         result = bring(drafted, Registry(store), options.promote, telling(name))
     except (BringError, ArchiveError, ValueError) as error:
@@ -121,6 +127,7 @@ def contract_command(
     module: Module = "",
     kwargs: Kwargs = "{}",
     trust: Trust = False,
+    pooling: Pooling = "",
 ) -> None:
     """Print the contract that `import` would write, as YAML to be edited and given to it with --contract."""
     if file.suffix == ".gguf":
@@ -130,7 +137,7 @@ def contract_command(
 
     try:
         options = _options(name, example, labels, task, data, target)
-        drafted = _drafted(file, options, module, kwargs, trust)
+        drafted = _drafted(file, options, module, kwargs, trust, pooling)
     except (BringError, ValueError) as error:
         fail(error)
     contract = drafted.contract
@@ -167,7 +174,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, trust: bool) -> "Draft":
+def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, trust: bool, pooling: str) -> "Draft":
     from training.bring import sources
     from training.bring.importing import draft
 
@@ -175,7 +182,8 @@ def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, tru
         arguments = msgspec.json.decode(kwargs, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ValueError(f"--kwargs must be a JSON object: {error}") from error
-    return draft(sources.read(file, sources.Reading(options.example, options.data, module, arguments, trust)), options)
+    reading = sources.Reading(options.example, options.data, module, arguments, trust, pooling)
+    return draft(sources.read(file, reading), options)
 
 
 def _print(drafted: "Draft") -> None:

@@ -29,10 +29,19 @@ class Feed:
     @property
     def is_matrix(self) -> bool:
         """Whether it is made of columns: ``(n,)`` values each, that become ``(n, columns)``."""
-        return self.batched and len(self.port.sizes) == 2 and all(spec.is_scalar for spec in self.specs)
+        if not self.batched or self.is_text:
+            return False
+        return len(self.port.sizes) == 2 and all(spec.is_scalar for spec in self.specs)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds the tokens of the contract's input, a text."""
+        return self.specs[0].datatype == "BYTES" and not self.specs[0].categories and self.port.datatype != "BYTES"
 
     def raw(self, tensors: Mapping[str, Array]) -> Array:
-        """Return the array that the file's graph takes, from rows of the contract's inputs."""
+        """Return the array that the file's model takes, from rows of the contract's inputs; texts as they are."""
+        if self.is_text:
+            return tensors[self.specs[0].name]
         dtype = np.dtype(DTYPES[self.port.datatype])
         columns = [self._values(spec, tensors[spec.name], dtype) for spec in self.specs]
         if self.is_matrix:

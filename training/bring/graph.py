@@ -1,6 +1,6 @@
 """A model in ONNX as it came: its inputs and outputs, and its own answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from handlers.contract import Array, ModelContract
+from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import load_engine, open_session
 
 OPSETS = ("", "ai.onnx")  # names of the standard domain of operators
@@ -63,6 +63,25 @@ class Original(Protocol):
 
 
 @dataclass(frozen=True)
+class Intake:
+    """The way of a request's values to the graph's only input, where a worker makes other values of them.
+
+    Attributes:
+        entry_point: a key of ``contents.ENTRY_POINTS``.
+        spec: the contract's input.
+        encode: from the values of a request to the graph's.
+        samples: values of some requests, that answers are compared on; the last takes longest.
+        assets: files that the worker needs, by name.
+    """
+
+    entry_point: str
+    spec: TensorSpec
+    encode: Callable[[Array], Array]
+    samples: Array
+    assets: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Brought:
     """A model that came as a file.
 
@@ -72,8 +91,9 @@ class Brought:
         labels: class names that the file holds; empty where it holds none.
         notes: sentences about what was found.
         aliases: inputs by further names, which an example may use.
-        original: None where that is the graph itself.
+        original: None where that is the graph itself; it takes the values of requests, where there is an ``intake``.
         hooks: file of the user's code around the graph.
+        intake: None where the graph takes the contract's tensors as they are.
     """
 
     file: str
@@ -87,6 +107,13 @@ class Brought:
     original: Original | None = None
     hooks: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    intake: Intake | None = None
+
+    def encoded(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return what a worker gives to the served graph for rows of the contract's inputs."""
+        if self.intake is None:
+            return tensors
+        return {self.intake.spec.name: self.intake.encode(tensors[self.intake.spec.name])}
 
     @property
     def opset(self) -> int:

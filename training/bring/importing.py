@@ -14,7 +14,7 @@ import numpy as np
 from handlers.contract import Array, ModelContract, Task
 from handlers.contract.model_card import Evaluation, Imported, Lineage
 from handlers.features import defaults_of, filled
-from serving.archive import HOOKS, ONNX
+from serving.archive import ASSETS, HOOKS, ONNX
 from serving.registry import Registry, file_sha256
 from training.bring import overrides
 from training.bring.adapt import adapt
@@ -47,6 +47,7 @@ from training.statistics.decisive import Scoring
 
 PACKAGES = ("onnx", "onnxruntime", "numpy")
 SECONDS = 2.0  # that the largest request may take here
+DEADLINE = 20  # s until a worker is replaced whose requests' sizes differ: the example's time says little of them
 MOST_ROWS, MOST_BYTES = 1024, 64_000_000  # of one request
 CHECKED = 10_000  # rows of the data at most that the graphs are compared on
 
@@ -103,6 +104,8 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     table = read_table(options.data, options.target) if options.data else None
     if wishes.declared and not options.hooks:
         raise BringError("datatype and shape are the graph's, but for inputs that hooks take: --hooks hooks.py")
+    if options.hooks and model.intake:
+        raise BringError(f"hooks go around a graph of tensors; {model.file} takes what a worker makes tensors of")
     if options.hooks:
         model = hooked(model, options.hooks, wishes.declared)
     feeds = _feeds(model, table, wishes)
@@ -156,7 +159,7 @@ def bring(
             step(f"summarizing {len(draft.table):,} rows of {draft.table.path.name}")
             contract = _with_data(draft, contract, draft.table)
         contract = with_lineage(contract, graph_sha256={ONNX: file_sha256(graphs / ONNX)})
-        parts = Packable(contract.name, draft.description, "tabular", Serving())
+        parts = _parts(draft)
         parts = replace(parts, serving=serving_of(parts, registry.store))
         try:
             example = parts.example(contract, native_row(contract.inputs, draft.rows), graphs)
@@ -168,12 +171,16 @@ def bring(
 
 
 def write_graph(draft: Draft, folder: Path) -> None:
-    """Write the served graph: the file's, adapted to the contract or with its hooks beside it."""
+    """Write the served graph, adapted to the contract or with its hooks beside it, and what its worker needs beside."""
     model = draft.model
     graph = model.graph if model.hooks else adapt(model, draft.feeds, draft.answers, draft.runner.bare)
     (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
     if model.hooks:
         (folder / HOOKS).write_bytes(model.hooks.read_bytes())
+    if model.intake:
+        (folder / ASSETS).mkdir()
+        for name, content in model.intake.assets.items():
+            (folder / ASSETS / name).write_bytes(content)
 
 
 def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
@@ -191,7 +198,7 @@ def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
     served_by = Served(folder, draft.contract)
     worst, at = 0.0, 0
     for some, outputs in draft.runner.chunks(draft.rows):
-        served = served_by.run(some)
+        served = served_by.run(draft.model.encoded(some))
         for head in draft.answers.heads:
             expected = head.apply(outputs)
             for i in range(len(expected)):
@@ -206,7 +213,16 @@ def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
     return {"rows": at, "onnxruntime": worst}
 
 
+def _parts(draft: Draft) -> Packable:
+    intake = draft.model.intake
+    if intake is None:
+        return Packable(draft.contract.name, draft.description, "tabular", Serving())
+    return Packable(draft.contract.name, draft.description, intake.entry_point, Serving(response_timeout=DEADLINE))
+
+
 def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> tuple[Feed, ...]:
+    if model.intake:
+        return wishes.feeds_of((Feed(model.inputs[0], (model.intake.spec,), True),))
     matrix = table is not None and len(model.inputs) == 1 and len(model.inputs[0].sizes) == 2
     feeds = feeds_of(model.inputs, table.columns if table and matrix and not model.hooks else wishes.columns)
     feeds = with_data(feeds, table) if table else feeds
@@ -229,8 +245,10 @@ def _rows(
         if not options.example:
             guessed["example"] = "the first row of the data"
     if not parts:
-        parts.append(made_up(specs))
+        parts += [] if model.intake else [made_up(specs)]
         guessed["example"] = "made up: give --example, since nobody knows whether this answer is right"
+    if model.intake:
+        parts.append({model.intake.spec.name: model.intake.samples})
     return {spec.name: np.concatenate([part[spec.name] for part in parts]) for spec in specs}, guessed
 
 
@@ -270,7 +288,7 @@ def _max_rows(draft: Draft) -> int:
     """Return the most rows of a request: as many as take no longer than ``SECONDS``, or 1 where rows run alone."""
     if not draft.runner.together:
         return 1
-    one = {name: array[:1] for name, array in draft.rows.items()}
+    one = {name: array[-1:] for name, array in draft.rows.items()}
     started = time.perf_counter()
     for _ in draft.runner.chunks(one):
         pass

@@ -99,14 +99,17 @@ def gaps(specs: Sequence[TensorSpec], table: Table) -> dict[str, str]:
 
 
 def example_of(contract: ModelContract, path: Path, names: Mapping[str, str]) -> Tensors:
-    """Read one row from a request of any format: JSON, or ``.npy``.
+    """Read one row from a request of any format, JSON or ``.npy``; texts, from the lines of a ``.txt``, are all read.
 
     Args:
+        path: for a model of one text it may be the text itself.
         names: the contract's inputs by the graph's own names, which the file may use.
 
     Raises:
         BringError: the file cannot be read, or is no request for this model.
     """
+    if _takes_text(contract) and path.suffix not in (".json", ".npy"):
+        return {contract.inputs[0].name: _texts(path)}
     try:
         body = path.read_bytes()
     except OSError as error:
@@ -119,6 +122,22 @@ def example_of(contract: ModelContract, path: Path, names: Mapping[str, str]) ->
         right = f"; it must be {error.expected}" if error.expected else ""
         raise BringError(f"{path}: {error.message} at {error.path}{right}") from error
     return {name: array[:1] for name, array in decoded.tensors.items()}
+
+
+def _takes_text(contract: ModelContract) -> bool:
+    (first, *others) = contract.inputs
+    return not others and first.is_scalar and first.datatype == "BYTES" and not first.categories
+
+
+def _texts(path: Path) -> Array:
+    try:
+        lines = path.read_text().splitlines() if path.suffix == ".txt" else [str(path)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BringError(f"{path} cannot be read as texts, one a line: {error}") from error
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise BringError(f"{path} has no text")
+    return np.array(texts, object)
 
 
 def _native(contract: ModelContract, body: bytes, names: Mapping[str, str]) -> bytes:

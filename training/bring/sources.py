@@ -9,7 +9,7 @@ from training.bring.files import onnx_file
 from training.bring.graph import BringError, Brought
 
 KNOWN = (
-    "an .onnx file, a folder with one, .pt2, TorchScript, scikit-learn as .skops or .joblib, .gguf, "
+    "an .onnx file, a folder with one or of transformers, .pt2, TorchScript, scikit-learn as .skops or .joblib, .gguf, "
     "and with --module weights as .pt, .pth or .safetensors"
 )
 ESTIMATORS = (".skops", ".joblib", ".pkl", ".pickle")
@@ -26,6 +26,7 @@ class Reading:
         module: ``package.module:Class`` of a file of weights.
         arguments: of that class.
         trust: whether code in the file may run.
+        pooling: of an encoder of texts that has none of its own.
     """
 
     example: Path | None = None
@@ -33,6 +34,7 @@ class Reading:
     module: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
+    pooling: str = ""
 
 
 def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - it is frozen
@@ -43,6 +45,11 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
     """
     if not path.exists():
         raise BringError(f"{path} is not there")
+    if path.is_dir() and not any(path.glob("*.onnx")):
+        from training.bring.files.huggingface import reading as huggingface  # torch takes seconds to load
+
+        if huggingface.is_folder(path):
+            return huggingface.read(path, reading.pooling)
     if path.is_dir() or path.suffix == ".onnx":
         return onnx_file.read(path)
     if path.suffix in ESTIMATORS:

@@ -1,9 +1,10 @@
+import json
 import time
 
 import numpy as np
 import pytest
 
-from handlers.formats.tokens import CHARACTERS, PAD, TextTokenizer, stack
+from handlers.formats.tokens import CHARACTERS, PAD, TextTokenizer
 
 pytest.importorskip("tokenizers")
 
@@ -61,8 +62,24 @@ def test_whatever_can_be_seen_is_not_blank_and_no_text_holds_a_command(tokenize:
 
 def test_stacked_rows_are_padded_at_their_end(tokenize: TextTokenizer) -> None:
     parts = [tokenize(texts).indices for texts in (["bad"], ["good film", "film"])]
-    assert stack(parts).tolist() == tokenize(["bad", "good film", "film"]).indices.tolist()
-    assert stack(parts).dtype == np.int64
+    assert tokenize.stack(parts).tolist() == tokenize(["bad", "good film", "film"]).indices.tolist()
+    assert tokenize.stack(parts).dtype == np.int64
+
+
+def test_rows_are_filled_up_with_the_index_that_the_tokenizer_names() -> None:
+    named = json.loads(settings())
+    named["padding"] = {
+        "strategy": "BatchLongest",
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 500,
+        "pad_type_id": 0,
+        "pad_token": "",
+    }
+    tokenize = TextTokenizer(json.dumps(named).encode())
+    assert tokenize(["good film", "bad"]).indices[1].tolist() == [START, BAD, END, 500]
+    parts = [tokenize([text]).indices for text in ("bad", "good film")]
+    assert tokenize.stack(parts)[0].tolist() == [START, BAD, END, 500]
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"\xff"])

@@ -1,0 +1,150 @@
+"""Folders as transformers' ``save_pretrained`` writes them: tiny models of random weights, and their tokenizers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+INSTALL = "transformers is not installed: pip install -e '.[import-huggingface]'"
+transformers: Any = pytest.importorskip("transformers", reason=INSTALL)
+TEXTS = ("a fine film", "it drags on and on", "the worst film of the year", "what a wonderful cast", "not bad at all")
+POSITIONS = 64  # tokens of a text
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+DISTIL = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}
+DEBERTA = {  # as version 3's
+    "relative_attention": True,
+    "position_biased_input": False,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 32,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+}
+OWN: dict[str, dict[str, Any]] = {
+    "DebertaV2": SIZES | DEBERTA,
+    "DistilBert": DISTIL,
+    "Albert": SIZES | {"embedding_size": 16},
+}
+EMOTIONS = {0: "anger", 1: "joy", 2: "no feeling"}
+
+
+def wordpiece() -> Tokenizer:
+    """A tokenizer as BERT's, whose padding is 0."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=120, special_tokens=marks))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+def byte_pairs() -> Tokenizer:
+    """A tokenizer as RoBERTa's: of bytes, whose padding is 1, and whose 0 stands at each start."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=marks, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
+
+
+def pieces() -> Tokenizer:
+    """A tokenizer as DeBERTa's of version 2: likely pieces, in which spaces count."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    marks = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    trainer = trainers.UnigramTrainer(vocab_size=100, special_tokens=marks, unk_token="[UNK]")
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer
+
+
+BERT_MARKS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ROBERTA_MARKS = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "mask_token": "<mask>",
+}
+KINDS: dict[str, tuple[Any, dict[str, str]]] = {
+    "Bert": (wordpiece, BERT_MARKS),
+    "DistilBert": (wordpiece, BERT_MARKS),
+    "Electra": (wordpiece, BERT_MARKS),
+    "Roberta": (byte_pairs, ROBERTA_MARKS),
+    "XLMRoberta": (byte_pairs, ROBERTA_MARKS),
+    "MPNet": (byte_pairs, ROBERTA_MARKS),
+    "DebertaV2": (pieces, BERT_MARKS),
+    "Albert": (pieces, BERT_MARKS),
+    "ModernBert": (byte_pairs, ROBERTA_MARKS),
+}
+OFFSET = {"Roberta": 2, "XLMRoberta": 2, "MPNet": 2}  # positions that no token has
+
+
+def save_sentences(folder: Path, kind: str, modes: dict[str, Any], normalize: bool, most: int) -> Path:
+    """Write a folder of sentence-transformers.
+
+    Args:
+        modes: content of the pooling's configuration.
+        most: tokens of a text.
+    """
+    save(folder, kind, "Model")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | modes))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": most, "do_lower_case": False}))
+    paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if normalize else {})
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for i, (name, path) in enumerate(paths.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return folder
+
+
+def save(folder: Path, kind: str, head: str, most: int | None = None, **settings: Any) -> Path:
+    """Write a model of texts with its tokenizer.
+
+    Args:
+        kind: a key of ``KINDS``.
+        head: end of the class's name, such as ``ForSequenceClassification``.
+        most: tokens of a text that the tokenizer says; None for none.
+        settings: of the model's configuration.
+    """
+    make, marks = KINDS[kind]
+    own = {"model_max_length": most} if most else {}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=make(), **marks, **own)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=POSITIONS + OFFSET.get(kind, 0),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        **OWN.get(kind, SIZES),
+        **settings,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}{head}")(config)
+    with torch.no_grad():  # answers that differ from text to text, as trained ones do
+        for parameter in model.parameters():
+            parameter.mul_(6 if parameter.ndim > 1 else 1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
