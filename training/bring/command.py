@@ -14,6 +14,7 @@ from training.packaging.commands_train import Promote
 
 if TYPE_CHECKING:
     from training.bring.importing import Draft, ImportOptions
+    from training.packaging.registration import Result
 
 File = Annotated[
     Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib, .gguf, or a transformers folder.")
@@ -66,11 +67,11 @@ def import_command(
     """Bring a model that is trained already: check it, write its contract, archive and register it."""
     if file.suffix == ".gguf":
         given = {"--labels": labels, "--task": task, "--data": data, "--contract": contract, "--hooks": hooks}
-        _import_language(file, name, example, promote, store, [option for option, value in given.items() if value])
+        unused = [option for option, value in given.items() if value]
+        _tell(_import_language(file, name, example, promote, store, unused), as_json)
         return
     from training.bring.graph import BringError
     from training.bring.importing import bring
-    from training.pipeline import result_document
 
     try:
         options = _options(name, example, labels, task, data, target)
@@ -87,16 +88,12 @@ def import_command(
         known = {metric: value for metric, value in evaluation.metrics.items() if value is not None}
         figures = ", ".join(f"{metric} {value:.4f}" for metric, value in known.items())
         console.print(f"on the {evaluation.rows or 0:,} rows of {data}: {figures}", markup=False)
-    console.print(f"{result.archive}: {result.state} ({result.why})", markup=False)
-    if result.state == "champion":
-        console.print("`make up` serves it", markup=False)
-    if as_json:
-        typer.echo(msgspec.json.encode(result_document(result)))
+    _tell(result, as_json)
 
 
 def _import_language(
     file: Path, name: str, example: Path | None, promote: Promote, store: Path, unused: list[str]
-) -> None:
+) -> "Result":
     from training.data import DataError
     from training.language.imported import LanguageOptions, bring_language
 
@@ -111,9 +108,17 @@ def _import_language(
         fail(f"{file} could not be imported: {error}")
     evaluation = result.contract.evaluation
     console.print(f"perplexity {evaluation.metrics['perplexity']:.2f} on a plain text", markup=False)
+    return result
+
+
+def _tell(result: "Result", as_json: bool) -> None:
+    from training.pipeline import result_document
+
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False)
     if result.state == "champion":
         console.print("`make up` serves it", markup=False)
+    if as_json:
+        typer.echo(msgspec.json.encode(result_document(result)))
 
 
 def contract_command(

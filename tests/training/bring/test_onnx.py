@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 from handlers.contract import ModelContract
 from handlers.engine import load_engine
@@ -18,10 +19,12 @@ from handlers.message import JSON, Request
 from serving import archive
 from serving.registry import Registry
 from tests.support.training import graphs
+from training.__main__ import app
 from training.bring import sources
 from training.bring.graph import BringError
 from training.bring.importing import Draft, ImportOptions, bring, draft
 from training.packaging.registration import Result
+from training.packaging.result_file import Trained
 
 
 class Imported:
@@ -328,3 +331,16 @@ def test_a_bad_file_gets_a_sentence(tmp_path: Path, case: str, content: bytes | 
 def test_what_does_not_fit_the_graph_gets_a_sentence(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
     with pytest.raises(BringError, match=expected):
         drafted_of(graphs.REGRESSION, tmp_path, **options)
+
+
+def test_a_program_reads_the_new_version_as_json(tmp_path: Path) -> None:
+    file = graphs.save(graphs.REGRESSION, tmp_path / "model.onnx", 19)
+    command = ["import", str(file), "--name", "credit", "--store", str(tmp_path / "store"), "--json"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    version = msgspec.json.decode(done.stdout, type=Trained)
+    assert (done.exit_code, version.model, version.version, version.state) == (0, "credit", "1.0", "champion")
+    assert Path(version.archive).is_file()
+    assert "opset 19" in done.stderr
+    file.write_bytes(b"none")
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert (done.exit_code, done.stdout, done.stderr[:6]) == (1, "", "error:")
