@@ -57,7 +57,7 @@ replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --durations=25)
 
-clients: $(VENV)/dev ## Install clients of other projects that tests ask with, each in an environment of its own: 0.8 GB in .clients
+clients: $(VENV)/dev ## Install clients of other projects that tests ask with, each in an environment of its own: 0.9 GB in .clients
 	@$(BIN)/python -m tests.clients.environments $(ARGS)
 
 loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retraining, promotion under load, console; ten minutes

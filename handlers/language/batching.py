@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from handlers.contract import Array
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
-from handlers.language.json_grammar import JsonAnswer, JsonGrammar, Vocabulary
+from handlers.language.grammars import Grammars, HeldAnswer, Vocabulary
 from handlers.language.prefix_cache import PrefixCache
 from handlers.language.sampling import Sampler
 
@@ -74,12 +74,12 @@ class Decoder(Vocabulary, Protocol):
 class _Running:
     """A request that has a slot."""
 
-    def __init__(self, request: Generate, slot: int, cached: int, limit: int, json: JsonAnswer | None) -> None:
+    def __init__(self, request: Generate, slot: int, cached: int, limit: int, held: HeldAnswer | None) -> None:
         self.request = request
         self.slot = slot
         self.cached = cached
         self.limit = limit  # of generated tokens
-        self.sampler = Sampler(request.sampling, json)
+        self.sampler = Sampler(request.sampling, held)
         self.last = -1  # the token that was generated last
         self.generated = 0
 
@@ -123,7 +123,7 @@ class ContinuousBatching:
         self._lone_chunk = lone_chunk
         self._backlog_chunk = backlog_chunk
         self._cache = PrefixCache(decoder.slots, worth_copying)
-        self._json: JsonGrammar | None = None  # made for the first request in JSON
+        self._grammars: Grammars | None = None  # made for the first request with a constraint
         self._waiting: deque[Generate] = deque()
         self._running: dict[int, _Running] = {}  # by slot
 
@@ -143,6 +143,7 @@ class ContinuousBatching:
         Raises:
             PromptTooLong: the prompt does not fit the context.
             QueueFull: too many requests wait.
+            ConstraintError: no answer can be held to its constraint.
             ValueError: the prompt is empty, or the id is in use.
         """
         length = len(request.prompt)
@@ -160,8 +161,9 @@ class ContinuousBatching:
             raise ValueError(f"request {request.id} is there already; an id names one request")
         if len(self._waiting) + len(self._running) >= self.slots + self._queue:
             raise QueueFull(f"{self.slots} requests run and {self._queue} wait, which is the limit; try again later")
-        if request.sampling.json and not self._json:
-            self._json = JsonGrammar(self._decoder)
+        if constraint := request.sampling.constraint:
+            self._grammars = self._grammars or Grammars(self._decoder)
+            self._grammars.check(constraint)
         self._waiting.append(request)
 
     def cancel(self, id: str) -> None:
@@ -207,8 +209,9 @@ class ContinuousBatching:
         else:
             self._decoder.copy(source, slot, shared)
         limit = min(request.max_tokens, self.context - len(request.prompt))
-        json = self._json.begin() if self._json and request.sampling.json else None
-        self._running[slot] = _Running(request, slot, shared, limit, json)
+        constraint = request.sampling.constraint
+        held = self._grammars.begin(constraint) if self._grammars and constraint else None
+        self._running[slot] = _Running(request, slot, shared, limit, held)
 
     def _start_next(self) -> None:
         """Start the first waiting request or, while a long prompt is read, the first with a much shorter one."""

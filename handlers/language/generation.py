@@ -14,6 +14,24 @@ class QueueFull(RuntimeError):
     """Every slot is taken and the queue is full: try again later."""
 
 
+class ConstraintError(ValueError):
+    """No answer can be held to a constraint; the message says why."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What an answer is held to; one that ends before it is whole is cut off.
+
+    Args:
+        kind: of the text: a JSON schema, a regular expression, or a JSON list of strings.
+        path: JSON path in the request.
+    """
+
+    kind: Literal["json_schema", "regex", "choice"]
+    text: str
+    path: str = field(default="$.response_format", compare=False)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Parameters of the choice of a token, in the terms of OpenAI's API.
@@ -26,7 +44,7 @@ class Sampling:
         frequency_penalty: subtracted once more for each time that the token was generated.
         seed: makes the choices repeatable, whatever else runs in the batch; None for new ones each time.
         logprobs: number of alternatives with each token; None for no log-probabilities at all.
-        json: whether the answer is held to one JSON object; one that ends before it is closed is cut off.
+        constraint: None for free text.
 
     Raises:
         ValueError: a parameter is out of its range.
@@ -39,7 +57,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     seed: int | None = None
     logprobs: int | None = None
-    json: bool = False
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")

@@ -23,7 +23,7 @@ from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
 from handlers.language import requests
 from handlers.language.batching import ContinuousBatching
-from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token
+from handlers.language.generation import ConstraintError, Finished, Generate, PromptTooLong, QueueFull, Token
 from handlers.language.responses import Answer, Reason, answer_of, models_body, usage
 from handlers.language.routes import MODELS, error_of, parse_request, path_of, protocol, too_long
 from handlers.language.telemetry import LanguageTelemetry
@@ -203,6 +203,10 @@ class ChatHandler:
             self._engine.add(Generate(request.id, prompt, most or max(1, context - len(prompt)), text_request.sampling))
         except PromptTooLong as error:
             raise too_long(text_request, context, len(prompt)) from error
+        except ConstraintError as error:
+            constraint = text_request.sampling.constraint
+            path = constraint.path if constraint else "$"
+            raise InputError("unsupported_value", f"no answer can be held to it: {error}", path) from error
         except ValueError as error:
             raise InputError("invalid_parameter", str(error)) from error
         answer = answer_of(text_request, self.contract.name, request.id, int(received))

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers import json_io
+from handlers.language.constraints import Constrained, constraint_of
 from handlers.language.generation import Sampling
 from handlers.language.neutral import MESSAGE, NEUTRAL, PART, without
 from handlers.message import InputError
@@ -52,7 +53,7 @@ class TextRequest:
         return "$.messages" if self.kind == "chat" else "$.prompt"
 
 
-class _Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Parameters(Constrained, forbid_unknown_fields=True, kw_only=True):
     max_tokens: _Tokens = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
@@ -108,12 +109,6 @@ class Message(msgspec.Struct, forbid_unknown_fields=True):
     name: str | None = None
 
 
-class ResponseFormat(msgspec.Struct):
-    """The form of the text: ``text`` or ``json_object``."""
-
-    type: str
-
-
 class ChatRequest(_OpenAI, kw_only=True):
     """A body of "Create chat completion"."""
 
@@ -121,7 +116,6 @@ class ChatRequest(_OpenAI, kw_only=True):
     max_completion_tokens: _Tokens = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
 
 
 _NATIVE = msgspec.json.Decoder(NativeRequest)
@@ -175,21 +169,11 @@ def chat(body: bytes) -> TextRequest:
     parameters = json_io.convert(members, ChatRequest, _describe(ChatRequest))
     if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
-    form = parameters.response_format.type if parameters.response_format else "text"
-    if form not in ("text", "json_object"):
-        raise InputError(
-            "unsupported_value",
-            f"response_format {form!r} is not offered",
-            "$.response_format",
-            '{"type": "text"} or {"type": "json_object"}',
-        )
     if parameters.top_logprobs and not parameters.logprobs:
         raise InputError(
             "invalid_parameter", "top_logprobs is given without logprobs", "$.top_logprobs", "logprobs: true"
         )
-    sampling = _sampling(
-        parameters, (parameters.top_logprobs or 0) if parameters.logprobs else None, form == "json_object"
-    )
+    sampling = _sampling(parameters, (parameters.top_logprobs or 0) if parameters.logprobs else None)
     messages = [_message(message) for message in parameters.messages]
     return TextRequest(
         "chat",
@@ -253,7 +237,7 @@ def _stops(parameters: _Parameters) -> list[str]:
     return stops
 
 
-def _sampling(parameters: _Parameters, logprobs: int | None, json: bool = False) -> Sampling:
+def _sampling(parameters: _Parameters, logprobs: int | None) -> Sampling:
     return Sampling(
         temperature=1.0 if parameters.temperature is None else parameters.temperature,
         top_p=1.0 if parameters.top_p is None else parameters.top_p,
@@ -262,7 +246,7 @@ def _sampling(parameters: _Parameters, logprobs: int | None, json: bool = False)
         frequency_penalty=parameters.frequency_penalty or 0.0,
         seed=parameters.seed,
         logprobs=logprobs,
-        json=json,
+        constraint=constraint_of(parameters),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from handlers.contract import Array
 from handlers.language.generation import Sampling
-from handlers.language.json_grammar import JsonAnswer
+from handlers.language.grammars import HeldAnswer
 
 GREEDY = 1e-5  # lower temperatures count as zero
 
@@ -27,11 +27,11 @@ class Sampler:
 
     Args:
         sampling: the request's parameters.
-        json: the JSON object that the answer must be; None for free text.
+        held: the answer by its constraint; None for free text.
     """
 
-    def __init__(self, sampling: Sampling, json: JsonAnswer | None = None) -> None:
-        self._sampling, self._json = sampling, json
+    def __init__(self, sampling: Sampling, held: HeldAnswer | None = None) -> None:
+        self._sampling, self._held = sampling, held
         # OpenAI's seeds are signed, NumPy's are not.
         seed = None if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ class Sampler:
             logits: float32 ``(vocabulary,)``; not changed.
 
         Raises:
-            ValueError: the largest logit is not finite, or no token fits the JSON object.
+            ValueError: the largest logit is not finite, or no token fits the constraint.
         """
         token = self._allowed(self._penalised(logits))
         self._generated[token] += 1
@@ -66,11 +66,11 @@ class Sampler:
         return penalised
 
     def _allowed(self, logits: Array) -> int:
-        if not self._json:
+        if not self._held:
             return self._choose(logits)
-        tokens = self._json.allowed()
+        tokens = self._held.allowed()
         token = int(tokens[self._choose(logits[tokens])])
-        self._json.take(token)
+        self._held.take(token)
         return token
 
     def _choose(self, logits: Array) -> int:

@@ -9,11 +9,13 @@ import pytest
 from handlers.language.batching import ContinuousBatching, Decoder, Part
 from handlers.language.decoders.llama import LlamaDecoder
 from handlers.language.decoders.openvino import OpenVinoDecoder
-from handlers.language.generation import Generate, PromptTooLong, QueueFull, Sampling
+from handlers.language.generation import Constraint, Generate, PromptTooLong, QueueFull, Sampling
 from handlers.language.template import ChatTemplate
 from tests.support.handlers.echo_engine import SMOLLM2
 from tests.support.handlers.generating import GREEDY, Answer, run
 from tests.support.handlers.smollm2 import openvino_model, quantized
+
+OBJECT = Constraint("json_schema", '{"type": "object"}')
 
 PROMPTS = [
     "The capital of France is",
@@ -124,7 +126,7 @@ def test_the_end_of_a_turn_ends_the_answer_without_a_piece(engine: ContinuousBat
 
 def test_an_answer_held_to_json_is_json_beside_others_too(engine: ContinuousBatching, decoder: Decoder) -> None:
     prompt = engine.tokenize("A person with name and age as a JSON object: ", False)
-    held = Generate("json", prompt, 80, Sampling(temperature=0, json=True))
+    held = Generate("json", prompt, 80, Sampling(temperature=0, constraint=OBJECT))
     answers = run(engine, ask(engine, "0"), held, ask(engine, "1"))
     assert answers["json"].end.reason == "stop"
     assert isinstance(json.loads(answers["json"].text), dict)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handlers.language import requests
-from handlers.language.generation import Sampling
+from handlers.language.generation import Constraint, Sampling
 from handlers.message import InputError
 from tests.support.handlers.wire import dumps
 
@@ -56,9 +56,48 @@ def test_parts_of_text_a_name_and_the_newer_word_for_system_are_read() -> None:
 
 
 def test_an_answer_can_be_held_to_json() -> None:
-    assert chat(response_format={"type": "json_object"}).sampling.json
-    assert not chat(response_format={"type": "text"}).sampling.json
-    assert not chat().sampling.json
+    held = chat(response_format={"type": "json_object"}).sampling.constraint
+    assert held == Constraint("json_schema", '{"type":"object"}')
+    assert chat(response_format={"type": "text"}).sampling.constraint is None
+    assert chat().sampling.constraint is None
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind", "path"),
+    [
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": SCHEMA, "strict": True},
+                }
+            },
+            "json_schema",
+            "$.response_format.json_schema.schema",
+        ),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, "json_schema", "$.response_format.schema"),
+        ({"guided_json": SCHEMA}, "json_schema", "$.guided_json"),
+        ({"guided_json": dumps(SCHEMA).decode()}, "json_schema", "$.guided_json"),
+        ({"structured_outputs": {"json": SCHEMA}}, "json_schema", "$.structured_outputs.json"),
+        ({"guided_regex": r"\d+"}, "regex", "$.guided_regex"),
+        ({"structured_outputs": {"regex": r"\d+"}}, "regex", "$.structured_outputs.regex"),
+        ({"guided_choice": ["a", "b"]}, "choice", "$.guided_choice"),
+        ({"structured_outputs": {"choice": ["a", "b"]}}, "choice", "$.structured_outputs.choice"),
+    ],
+)
+def test_an_answer_is_held_to_a_schema_an_expression_or_a_choice(
+    parameters: dict[str, Any], kind: str, path: str
+) -> None:
+    texts = {"json_schema": dumps(SCHEMA).decode(), "regex": r"\d+", "choice": '["a","b"]'}
+    for ask in (chat, completion):
+        if ask is completion and "response_format" in parameters:
+            continue
+        held = ask(**parameters).sampling.constraint
+        assert held is not None
+        assert (held.kind, held.text, held.path) == (kind, texts[kind], path)
 
 
 def test_an_answer_can_be_sent_back_as_it_came() -> None:
@@ -167,7 +206,25 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"top_logprobs": 2}, "invalid_parameter", "$.top_logprobs"),
     ({"logprobs": True, "top_logprobs": 21}, "out_of_range", "$.top_logprobs"),
     ({"stream_options": {"include_usage": True}}, "invalid_parameter", "$.stream_options"),
-    ({"response_format": {"type": "json_schema", "json_schema": {}}}, "unsupported_value", "$.response_format"),
+    ({"response_format": {"type": "grammar"}}, "unsupported_value", "$.response_format"),
+    ({"response_format": {"type": "json_schema"}}, "missing_field", "$.response_format.json_schema.schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+        "missing_field",
+        "$.response_format.json_schema.schema",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": [1]}}},
+        "wrong_type",
+        "$.response_format.json_schema.schema",
+    ),
+    ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "invalid_parameter", "$.response_format"),
+    ({"guided_json": "[1]"}, "wrong_type", "$.guided_json"),
+    ({"guided_choice": []}, "empty", "$.guided_choice"),
+    ({"guided_choice": ["a", 1]}, "wrong_type", "$.guided_choice[1]"),
+    ({"guided_regex": "a" * 70_000}, "out_of_range", "$.guided_regex"),
+    ({"guided_grammar": "start: x"}, "unsupported_value", "$.guided_grammar"),
+    ({"structured_outputs": {"grammar": "start: x"}}, "unknown_field", "$.structured_outputs.grammar"),
     ({"tools": [{"type": "function"}]}, "unsupported_value", "$.tools"),
     ({"tool_choice": "required"}, "unsupported_value", "$.tool_choice"),
     ({"functions": [{"name": "f"}]}, "unsupported_value", "$.functions"),

@@ -1,6 +1,7 @@
 """The real weights, packaged by the recipe, on a real TorchServe with the fastest engine that is installed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,12 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
+import openai
+import pydantic
 import pytest
 
 from tests import readme
+from tests.clients.environments import run
 from tests.integration.conftest import Server, serve, settings_for
 from tests.support.handlers.smollm2 import chat_store
 
@@ -62,6 +66,45 @@ def test_a_seed_repeats_an_answer_and_a_prompt_that_begins_alike_is_cached(chat:
     first, second = (ask(chat, QUESTIONS[5], temperature=1.5, seed=7).json() for _ in range(2))
     assert first["choices"] == second["choices"]
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+
+
+ANIMAL = "Describe one animal."
+
+
+class Animal(pydantic.BaseModel):
+    """What the clients ask for."""
+
+    name: str = pydantic.Field(max_length=12)
+    legs: int = pydantic.Field(ge=0, le=8)
+    kind: Literal["bird", "fish", "mammal"]
+
+
+def test_openais_client_parses_an_object_of_a_class(chat: Server) -> None:
+    client = openai.OpenAI(base_url=f"{chat.url}/predictions/chat/1.0/v1", api_key="none", max_retries=0)
+    messages: Any = [{"role": "user", "content": ANIMAL}]
+    settings: Any = {"model": "chat", "messages": messages, "max_tokens": 60}
+    for temperature in (0, 1):
+        done = client.chat.completions.parse(response_format=Animal, temperature=temperature, seed=3, **settings)
+        assert isinstance(done.choices[0].message.parsed, Animal)
+    with client.chat.completions.stream(response_format=Animal, temperature=0, **settings) as stream:
+        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Animal)
+    held = [{"guided_choice": ["yes", "no"]}, {"guided_regex": "[A-Z][a-z]{2,5}[.]"}]
+    yes, word = (client.chat.completions.create(extra_body=body, **settings).choices[0] for body in held)
+    assert yes.message.content in ("yes", "no")
+    assert re.fullmatch("[A-Z][a-z]{2,5}[.]", word.message.content or "")
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "not": {}}}}
+    with pytest.raises(openai.BadRequestError, match=r'Unimplemented keys: \[\\?"not'):
+        client.chat.completions.create(response_format=form, **settings)
+
+
+def test_langchain_and_the_ai_sdk_get_objects_of_their_schemas(chat: Server) -> None:
+    base = f"{chat.url}/predictions/chat/1.0/v1"
+    for answer in run("langchain", "structured.py", base, ANIMAL).values():
+        Animal.model_validate(answer)
+    answer = run("aisdk", "structured.mjs", base, ANIMAL)
+    Animal.model_validate(answer["object"])
+    assert answer["chosen"] in ("yes", "no")
+    assert answer["text"] == answer["streamed"] != ""
 
 
 def test_the_command_on_the_page_streams_the_events_below_it(chat: Server) -> None:
