@@ -79,7 +79,7 @@ class _Running:
         self.slot = slot
         self.cached = cached
         self.limit = limit  # of generated tokens
-        self.sampler = Sampler(request.sampling, held)
+        self.sampler = Sampler(request.sampling, held, request.prompt)
         self.last = -1  # the token that was generated last
         self.generated = 0
 
@@ -157,6 +157,10 @@ class ContinuousBatching:
             raise ValueError(f"max_tokens is {request.max_tokens}; it must be 1 or more")
         if not 0 <= min(request.prompt) <= max(request.prompt) < self._decoder.vocabulary:
             raise ValueError(f"the prompt has tokens outside the vocabulary, 0 to {self._decoder.vocabulary - 1}")
+        for token, _ in request.sampling.logit_bias:
+            if not 0 <= token < self._decoder.vocabulary:
+                last = self._decoder.vocabulary - 1
+                raise ValueError(f"logit_bias names the token {token}; the vocabulary has 0 to {last}")
         if any(request.id == other.id for other in self._requests()):
             raise ValueError(f"request {request.id} is there already; an id names one request")
         if len(self._waiting) + len(self._running) >= self.slots + self._queue:
@@ -270,7 +274,8 @@ class ContinuousBatching:
             token, logprob, best = running.sampler(logits)
         except Exception as error:  # it concerns this request alone
             return [self._finish(running, "error", str(error))]
-        if self._decoder.ends(token):
+        sampling = running.request.sampling
+        if self._decoder.ends(token) and (sampling.constraint or not sampling.ignore_eos):
             return [self._finish(running, "stop")]
         piece = self._decoder.piece
         top = tuple((other, piece(other), value) for other, value in best)

@@ -40,8 +40,13 @@ class Sampling:
         temperature: 0 takes the likeliest token; 1 samples the model's own distribution.
         top_p: samples among the likeliest tokens that together have this probability, in (0, 1].
         top_k: samples among this number of the likeliest tokens; 0 for all.
+        min_p: samples among tokens with this share of the likeliest one's probability (arXiv:2407.01082); 0 for all.
         presence_penalty: subtracted from the logit of each token that was generated before.
         frequency_penalty: subtracted once more for each time that the token was generated.
+        repetition_penalty: divides the positive logit of each token of the prompt and the answer, and multiplies a
+            negative one (arXiv:1909.05858); 1 for none.
+        logit_bias: pairs of a token and what is added to its logit.
+        ignore_eos: whether the answer goes on after the model's own end, up to ``max_tokens``.
         seed: makes the choices repeatable, whatever else runs in the batch; None for new ones each time.
         logprobs: number of alternatives with each token; None for no log-probabilities at all.
         constraint: None for free text.
@@ -58,6 +63,10 @@ class Sampling:
     seed: int | None = None
     logprobs: int | None = None
     constraint: Constraint | None = None
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")
@@ -65,6 +74,8 @@ class Sampling:
         _check("top_k", self.top_k, self.top_k >= 0, "0 (all) or more")
         _check("presence_penalty", self.presence_penalty, math.isfinite(self.presence_penalty), "a finite number")
         _check("frequency_penalty", self.frequency_penalty, math.isfinite(self.frequency_penalty), "a finite number")
+        _check("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1")
+        _check("repetition_penalty", self.repetition_penalty, 0 < self.repetition_penalty < math.inf, "over 0")
         _check("logprobs", self.logprobs, self.logprobs is None or self.logprobs >= 0, "0 or more, or none")
 
 

@@ -20,6 +20,7 @@ from handlers.message import InputError
 
 Kind = Literal["chat", "completion", "native"]
 MOST_STOPS = 4
+MOST_BIASES = 300  # as OpenAI
 _Tokens = Annotated[int, Meta(ge=1)] | None
 _Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
 _One = Annotated[int, Meta(ge=1, le=1)] | None
@@ -60,6 +61,10 @@ class _Parameters(Constrained, forbid_unknown_fields=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     presence_penalty: _Penalty = None
     frequency_penalty: _Penalty = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    ignore_eos: bool | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
 
@@ -244,10 +249,26 @@ def _sampling(parameters: _Parameters, logprobs: int | None) -> Sampling:
         top_k=max(0, parameters.top_k or 0),  # vLLM writes -1 for all
         presence_penalty=parameters.presence_penalty or 0.0,
         frequency_penalty=parameters.frequency_penalty or 0.0,
+        min_p=parameters.min_p or 0.0,
+        repetition_penalty=parameters.repetition_penalty or 1.0,
+        logit_bias=_biases(parameters.logit_bias or {}),
+        ignore_eos=bool(parameters.ignore_eos),
         seed=parameters.seed,
         logprobs=logprobs,
         constraint=constraint_of(parameters),
     )
+
+
+def _biases(given: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    if len(given) > MOST_BIASES:
+        raise InputError(
+            "out_of_range", f"logit_bias has {len(given)} tokens", "$.logit_bias", f"at most {MOST_BIASES}"
+        )
+    others = (token for token in given if not (token.isascii() and token.isdigit() and len(token) < 10))
+    if wrong := next(others, None):
+        message = f"logit_bias names {wrong!r}"
+        raise InputError("invalid_parameter", message, "$.logit_bias", 'numbers of tokens: {"50256": -100}')
+    return tuple((int(token), bias) for token, bias in given.items())
 
 
 def _describe(kind: type[msgspec.Struct]) -> json_io.Describe:

@@ -1,6 +1,7 @@
 """Choose the next token from logits, in NumPy: nothing here loops over the vocabulary in Python."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +29,14 @@ class Sampler:
     Args:
         sampling: the request's parameters.
         held: the answer by its constraint; None for free text.
+        prompt: its tokens, which are repetitions too.
     """
 
-    def __init__(self, sampling: Sampling, held: HeldAnswer | None = None) -> None:
+    def __init__(self, sampling: Sampling, held: HeldAnswer | None = None, prompt: Sequence[int] = ()) -> None:
         self._sampling, self._held = sampling, held
+        self._repeated = set(prompt) if sampling.repetition_penalty != 1 else set()
+        self._biased = np.array([token for token, _ in sampling.logit_bias], np.intp)
+        self._biases = np.array([bias for _, bias in sampling.logit_bias], np.float32)
         # OpenAI's seeds are signed, NumPy's are not.
         seed = None if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.default_rng(seed)
@@ -48,6 +53,8 @@ class Sampler:
         """
         token = self._allowed(self._penalised(logits))
         self._generated[token] += 1
+        if self._sampling.repetition_penalty != 1:
+            self._repeated.add(token)
         count = self._sampling.logprobs
         if count is None:
             return Sampled(token, None, [])
@@ -56,13 +63,21 @@ class Sampler:
         return Sampled(token, float(logprobs[token]), [(int(i), float(logprobs[i])) for i in best])
 
     def _penalised(self, logits: Array) -> Array:
+        """Return logits after repetition, presence and frequency penalties and the bias, in the order of vLLM."""
         presence, frequency = self._sampling.presence_penalty, self._sampling.frequency_penalty
-        if not self._generated or not (presence or frequency):
+        counted = bool(self._generated) and bool(presence or frequency)
+        if not (counted or self._repeated or len(self._biased)):
             return logits
-        tokens = np.fromiter(self._generated.keys(), np.intp)
-        counts = np.fromiter(self._generated.values(), np.float32)
         penalised = logits.copy()
-        penalised[tokens] -= presence + frequency * counts
+        if self._repeated:
+            repeated = np.fromiter(self._repeated, np.intp)
+            values, factor = penalised[repeated], self._sampling.repetition_penalty
+            penalised[repeated] = np.where(values > 0, values / factor, values * factor)
+        if counted:
+            tokens = np.fromiter(self._generated.keys(), np.intp)
+            counts = np.fromiter(self._generated.values(), np.float32)
+            penalised[tokens] -= presence + frequency * counts
+        penalised[self._biased] += self._biases
         return penalised
 
     def _allowed(self, logits: Array) -> int:
@@ -89,9 +104,13 @@ class Sampler:
         return winner if tokens is None else int(tokens[winner])
 
     def _candidates(self, logits: Array) -> Array | None:
-        """Return the tokens by top_k and top_p; None for all."""
+        """Return the tokens by min_p, top_k and top_p; None for all."""
         top_k, top_p = self._sampling.top_k, self._sampling.top_p
         tokens = largest(logits, top_k) if 0 < top_k < len(logits) else None
+        if self._sampling.min_p:
+            weights = self._weights(logits if tokens is None else logits[tokens])  # the likeliest has 1
+            likely = np.flatnonzero(weights >= self._sampling.min_p)
+            tokens = likely if tokens is None else tokens[likely]
         if top_p == 1:
             return tokens
         likeliest = nucleus(self._weights(logits if tokens is None else logits[tokens]), top_p)

@@ -1,6 +1,7 @@
 """The running batch, on a decoder whose logits depend on every token of a slot."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -301,3 +302,18 @@ def test_closing_frees_the_decoder() -> None:
     decoder = ToyDecoder()
     ContinuousBatching(decoder).close()
     assert decoder.closed
+
+
+def test_an_answer_may_go_on_after_the_models_own_end() -> None:
+    asked = Generate("a", [1], 12, Sampling(temperature=0, logit_bias=((0, 100.0),)))
+    ended = run(ContinuousBatching(ToyDecoder()), asked)["a"]
+    assert (ended.end.reason, ended.end.generated_tokens) == ("stop", 0)
+    on = replace(asked, sampling=replace(asked.sampling, ignore_eos=True))
+    answer = run(ContinuousBatching(ToyDecoder()), on)["a"]
+    assert (answer.end.reason, answer.end.generated_tokens) == ("length", 12)
+
+
+def test_a_bias_of_a_token_outside_the_vocabulary_is_refused() -> None:
+    engine = ContinuousBatching(ToyDecoder())
+    with pytest.raises(ValueError, match="logit_bias names the token 99999; the vocabulary has 0 to"):
+        engine.add(Generate("a", [1], 1, Sampling(logit_bias=((99999, 1.0),))))

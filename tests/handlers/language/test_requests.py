@@ -62,6 +62,12 @@ def test_an_answer_can_be_held_to_json() -> None:
     assert chat().sampling.constraint is None
 
 
+def test_sampling_may_be_biased_and_go_on() -> None:
+    sampling = chat(logit_bias={"5": -100, "7": 1.5}, min_p=0.1, repetition_penalty=1.2, ignore_eos=True).sampling
+    assert sampling.logit_bias == ((5, -100), (7, 1.5))
+    assert (sampling.min_p, sampling.repetition_penalty, sampling.ignore_eos) == (0.1, 1.2, True)
+
+
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
@@ -229,18 +235,22 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": "required"}, "unsupported_value", "$.tool_choice"),
     ({"functions": [{"name": "f"}]}, "unsupported_value", "$.functions"),
     ({"function_call": {"name": "f"}}, "unsupported_value", "$.function_call"),
-    ({"logit_bias": {"1": 5}}, "unsupported_value", "$.logit_bias"),
+    ({"logit_bias": {"the": 5}}, "invalid_parameter", "$.logit_bias"),
+    ({"logit_bias": {"-1": 5}}, "invalid_parameter", "$.logit_bias"),
+    ({"logit_bias": {"1": 101}}, "out_of_range", "$.logit_bias[...]"),
+    ({"logit_bias": {str(token): 1 for token in range(301)}}, "out_of_range", "$.logit_bias"),
     ({"store": True}, "unsupported_value", "$.store"),
     ({"store": 0}, "unsupported_value", "$.store"),
     ({"metadata": {"a": "b"}}, "unsupported_value", "$.metadata"),
-    ({"min_p": 0.1}, "unsupported_value", "$.min_p"),
+    ({"min_p": 1.1}, "out_of_range", "$.min_p"),
     ({"modalities": ["text", "audio"]}, "unsupported_value", "$.modalities"),
     ({"audio": {"voice": "x"}}, "unsupported_value", "$.audio"),
     ({"prediction": {"type": "content", "content": "x"}}, "unsupported_value", "$.prediction"),
     ({"reasoning_effort": "high"}, "unsupported_value", "$.reasoning_effort"),
     ({"service_tier": "flex"}, "unsupported_value", "$.service_tier"),
     ({"web_search_options": {}}, "unsupported_value", "$.web_search_options"),
-    ({"repetition_penalty": 1.1}, "unsupported_value", "$.repetition_penalty"),
+    ({"repetition_penalty": 0}, "out_of_range", "$.repetition_penalty"),
+    ({"ignore_eos": 1}, "wrong_type", "$.ignore_eos"),
     ({"stream_options": {"include_obfuscation": True}}, "unknown_category", "include_obfuscation"),
     ({"nonsense": None}, "unknown_field", "$.nonsense"),
     ({"prompt": "x"}, "unknown_field", "$.prompt"),

@@ -157,3 +157,30 @@ def test_logits_that_are_not_finite_are_an_error(bad: float) -> None:
 def test_a_setting_out_of_its_range_is_named(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**settings)  # type: ignore[arg-type]
+
+
+def test_min_p_draws_among_tokens_near_the_likeliest_one() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+    assert frequencies(Sampling(min_p=0.5), logits) == pytest.approx([5 / 8, 3 / 8, 0, 0], abs=0.03)
+    assert frequencies(Sampling(min_p=0.5, temperature=3), logits)[2] > 0  # after the temperature, as vLLM does
+    assert frequencies(Sampling(min_p=0.2, top_k=3, top_p=0.5), logits)[1:].sum() == 0
+    assert frequencies(Sampling(min_p=1), logits)[0] == 1
+
+
+def test_a_repetition_of_the_prompt_or_the_answer_is_less_likely() -> None:
+    logits = np.array([4, 3, -1, -2], np.float32)
+    sampler = Sampler(Sampling(temperature=0, repetition_penalty=2), prompt=[0, 2])
+    assert [sampler(logits).token for _ in range(2)] == [1, 0]  # 4 / 2 < 3, then 3 / 2 < 4 / 2
+    negative = Sampler(Sampling(temperature=0, repetition_penalty=3), prompt=[0])
+    assert negative(np.array([-1, -2], np.float32)).token == 1  # -1 * 3 < -2
+    assert Sampler(Sampling(temperature=0), prompt=[0])(logits).token == 0
+    assert logits.tolist() == [4, 3, -1, -2]
+
+
+def test_a_bias_is_added_to_the_logits_of_its_tokens() -> None:
+    logits = np.array([1, 0, 0.5], np.float32)
+    assert Sampler(Sampling(temperature=0, logit_bias=((1, 2.0), (2, -100.0))))(logits).token == 1
+    drawn = frequencies(Sampling(logit_bias=((0, -100.0),)), logits)
+    assert drawn == pytest.approx([0, *softmax(logits[1:])], abs=0.03)
+    logprobs = Sampler(Sampling(temperature=0, logit_bias=((1, 2.0),), logprobs=1))(logits)
+    assert logprobs.logprob == pytest.approx(math.log(softmax(logits)[1]))  # the model's own
