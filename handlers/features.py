@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from handlers.contract import Array, TensorSpec
+from handlers.contract.times import as_text
 
 _LATE = "UINT64"  # decoding does not fully check scalars of this datatype
 
@@ -27,8 +28,8 @@ class Features:
 
     @staticmethod
     def fit(inputs: Sequence[TensorSpec]) -> bool:
-        """Tell whether every input is a scalar that decoding fully checks."""
-        return all(spec.is_scalar and spec.datatype != _LATE for spec in inputs)
+        """Tell whether every input is a scalar that decoding fully checks, and needs no other form."""
+        return all(spec.is_scalar and spec.datatype != _LATE and not spec.timestamp for spec in inputs)
 
     def tensors(self, rows: Iterable[Any]) -> dict[str, Array]:
         """Return graph tensors by feature, of objects that have the features as attributes."""
@@ -96,11 +97,11 @@ def filled(tensors: Mapping[str, Array], defaults: Mapping[str, float]) -> dict[
 
 
 def as_sent(spec: TensorSpec, values: Array) -> list[Any]:
-    """Return values of a graph tensor as clients send them: the names of categories, None where one is missing."""
+    """Return values of a graph tensor as clients send them: names of categories, texts of times, None for missing."""
     sent = [spec.categories[i] for i in values.tolist()] if spec.categories else values.tolist()
-    if not spec.nullable:
-        return sent
-    return [None if missing else value for value, missing in zip(sent, is_missing(values), strict=True)]
+    if spec.nullable:
+        sent = [None if missing else value for value, missing in zip(sent, is_missing(values), strict=True)]
+    return [None if value is None else as_text(value) for value in sent] if spec.timestamp else sent
 
 
 def _array(column: Sequence[Any], dtype: DTypeLike, positions: Mapping[str | None, int] | None) -> Array:

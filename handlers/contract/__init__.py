@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from handlers.contract import times
 from handlers.contract.model_card import Evaluation, Lineage, Reference
 
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
 Task = Literal["regression", "classification", "generation", "tensors"]
-FORMAT = 2  # the newest format of a contract: the first one says none; since the second, inputs may be nullable
+FORMAT = 2  # the newest format of a contract: the first one says none, the second has nullable inputs and timestamps
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
 DTYPES: dict[str, str] = {
@@ -49,6 +50,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         axes: names of the sizes; those of the same name are equal in a request, also across inputs. Empty for none.
         nullable: of an input, whether a row may lack its value: one number of a float datatype, or one category.
         default: what the graph gets for a missing value. A number without one is NaN; a category needs one.
+        timestamp: of an input, whether it is a time, which clients write as text: seconds since 1970 to the graph.
     """
 
     name: str
@@ -63,6 +65,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     axes: tuple[str, ...] = ()
     nullable: bool = False
     default: float | str | None = None
+    timestamp: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name in RESERVED:
@@ -83,6 +86,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         self._check_range()
         if self.nullable or self.default is not None:
             self._check_default()
+        if self.timestamp and not (self.is_scalar and self.datatype in ("INT64", "FP64")):
+            raise ValueError(f"tensor {self.name!r}: a timestamp needs shape [-1], and INT64 or FP64")
 
     def _fits(self, sizes: tuple[int, ...]) -> bool:
         pairs = list(zip(sizes[1:], self.shape[1:], strict=False))
@@ -99,6 +104,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         info: Any = np.finfo(self.dtype) if kind == "F" else np.iinfo(self.dtype)
         low, high = self.range
         least, most = (info.min.item(), info.max.item()) if kind == "F" else (info.min, info.max)
+        least, most = times.LIMITS if self.timestamp else (least, most)
         if not least <= low <= high <= most:
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} must be ascending, from {least} to {most}")
         if kind != "F" and not (float(low).is_integer() and float(high).is_integer()):
@@ -155,6 +161,9 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             return f"{msgspec.structs.replace(self, nullable=False, default=None).describe()}, or null"
         if self.categories:
             return f"one of {len(self.categories)} categories"
+        if self.timestamp:
+            span = " from {} to {}".format(*map(times.as_text, self.range)) if self.range else ""
+            return f"time with its zone, such as {times.EXAMPLE}{span}"
         kind = {"B": "string", "F": "number", "I": "integer", "U": "integer"}[self.datatype[0]]
         kind = "boolean" if self.datatype == "BOOL" else kind
         if self.range:
@@ -200,7 +209,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        if any(spec.nullable for spec in self.inputs) and self.format is msgspec.UNSET:
+        if any(spec.nullable or spec.timestamp for spec in self.inputs) and self.format is msgspec.UNSET:
             msgspec.structs.force_setattr(self, "format", 2)
         if isinstance(self.format, int) and not 1 <= self.format <= FORMAT:
             raise ValueError(f"contract of {self.name!r}: format {self.format} must be from 1 to {FORMAT}")
@@ -212,8 +221,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for spec in self.inputs:
             if any(size < 1 for size in spec.largest):
                 raise ValueError(f"contract of {self.name!r}: {spec.name} varies in size without a max_shape")
-        if nullable := [spec.name for spec in self.outputs if spec.nullable]:
-            raise ValueError(f"contract of {self.name!r}: the output {nullable[0]} cannot be nullable")
+        if names := [spec.name for spec in self.outputs if spec.nullable or spec.timestamp]:
+            raise ValueError(f"contract of {self.name!r}: the output {names[0]} cannot be nullable or a timestamp")
         if self.task == "regression" and len(self.outputs) != 1:
             raise ValueError(f"contract of {self.name!r}: a regression has one output")
         if self.task == "classification" and not self.labels:

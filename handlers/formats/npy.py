@@ -88,7 +88,7 @@ def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
     array = array.reshape(fit_shape(spec, array.shape, path))
     kind, target = array.dtype.kind, np.dtype(spec.dtype).kind
-    if spec.datatype == "BYTES" and kind in "SU":
+    if (spec.datatype == "BYTES" or spec.timestamp) and kind in "SU":
         return to_tensor(spec, _strings(array, path), path)
     if kind == target == "b" and (array.view(np.uint8) > 1).any():
         raise InputError("invalid_npy", f"{spec.name} holds a byte that is neither 0 nor 1", path, "0 or 1")

@@ -131,7 +131,8 @@ def _tensors(contract: ModelContract, request: _Request, binary: bytes, max_rows
             raise InputError("too_many_rows", f"{shape[0]} rows", f"{path}.shape", f"at most {max_rows} rows")
         size = _binary_size(item, path)
         if size is None:
-            values = _json_data(sent, item, f"{path}.data")
+            nullable = sent.nullable or (spec.nullable and sent.datatype == "BYTES")
+            values = _json_data(sent, item, f"{path}.data", nullable)
         else:
             values = _binary_data(sent, item, binary[offset : offset + size], f"{path}.parameters.binary_data_size")
             offset += size
@@ -146,13 +147,15 @@ def _tensors(contract: ModelContract, request: _Request, binary: bytes, max_rows
 
 
 def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
-    """Return the input as the client declares it: any numeric datatype, where the contract's holds its values.
+    """Return the input as the client declares it: texts of times, or numbers of any type that the contract's holds.
 
     Raises:
         InputError: numbers do not become BOOL or BYTES, nor these numbers.
     """
     if datatype == spec.datatype:
         return spec
+    if spec.timestamp and datatype == "BYTES":
+        return TensorSpec(spec.name, datatype, spec.shape)
     if datatype not in NUMERIC or spec.datatype not in NUMERIC:
         raise InputError("wrong_datatype", f"{spec.name} is {datatype}", path, spec.datatype)
     nullable = spec.nullable and datatype.startswith("FP")
@@ -273,11 +276,11 @@ def _binary_size(item: _Input, path: str) -> int | None:
     return size
 
 
-def _json_data(spec: TensorSpec, item: _Input, path: str) -> Array:
+def _json_data(spec: TensorSpec, item: _Input, path: str, nullable: bool) -> Array:
     """Decode values in row-major order, flat or nested."""
     text = bytes(item.data)  # type: ignore[arg-type]
     nested = text.lstrip()[1:].lstrip()[:1] == b"["
-    decoder = _values_decoder(spec.datatype, len(item.shape) if nested else 1, spec.nullable)
+    decoder = _values_decoder(spec.datatype, len(item.shape) if nested else 1, nullable)
     try:
         values = json_io.decode(decoder, text, lambda _: f"{spec.datatype} values")
     except InputError as error:

@@ -5,6 +5,7 @@ KServe v1 (its "Predict Protocol"): ``{"instances": [row, …]}`` -> ``{"predict
 Both take ``"parameters": {"top_k": k}``.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
@@ -15,6 +16,7 @@ from msgspec import Meta
 
 from handlers import json_io
 from handlers.contract import Array, ModelContract, TensorSpec
+from handlers.contract.times import Moment, as_seconds
 from handlers.features import FeatureRows, Features, as_tensors
 from handlers.formats.envelope import NATIVE
 from handlers.formats.tensors import check_axes, json_array, json_type, limits, to_tensor, unknown_category
@@ -156,8 +158,12 @@ class RowDecoder:
     def _column(self, spec: TensorSpec, rows: list[Any], path: str, single: bool) -> Array:
         if spec.name in self._scalars:
             return self._scalars[spec.name].tensors(rows)[spec.name]
+        values = [getattr(row, spec.name) for row in rows]
+        if spec.timestamp:
+            values = [as_seconds(value) for value in values]
+            values = [math.floor(value) for value in values] if spec.datatype == "INT64" else values
         paths = [f"{path}.{spec.name}"] if single else [f"{path}[{i}].{spec.name}" for i in range(len(rows))]
-        return _array(spec, [getattr(row, spec.name) for row in rows], paths)
+        return _array(spec, values, paths)
 
 
 def _sparse(form: _Form, nullable: Sequence[str]) -> _Form:
@@ -203,6 +209,8 @@ def _value_type(spec: TensorSpec) -> Any:
 
 
 def _scalar_type(spec: TensorSpec) -> Any:
+    if spec.timestamp:  # seconds, as they were captured, or a text
+        return _scalar_type(msgspec.structs.replace(spec, timestamp=False, range=limits(spec))) | Moment
     if spec.categories:
         return Literal[spec.categories]
     # An array's range is checked as a whole, and msgspec has no limit beyond INT64.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handlers.contract import DTYPES, Array, TensorSpec
+from handlers.contract.times import LIMITS, as_seconds
 from handlers.features import positions_of
 from handlers.formats.suggestions import closest_names
 from handlers.json_io import EXACT, whole_number
@@ -57,10 +58,23 @@ def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
     """
     if spec.categories:
         return category_index(spec, values.tolist(), path)
+    if spec.timestamp and values.dtype == object:
+        values = _seconds(spec, values.tolist(), path)
     if spec.datatype == "BYTES" or values.dtype == spec.dtype == np.bool_:
         return values
     _check_limits(spec, values, path)
     return values.astype(spec.dtype, copy=False)
+
+
+def _seconds(spec: TensorSpec, values: Sequence[str | None], path: str) -> Array:
+    """Return the seconds of each text; a missing one is null or empty."""
+    seconds = []
+    for i, text in enumerate(values):
+        try:
+            seconds.append(np.nan if spec.nullable and not text else as_seconds(text))
+        except ValueError:
+            raise InputError("wrong_type", f"{spec.name} is {text!r:.60}", f"{path}[{i}]", spec.describe()) from None
+    return np.floor(seconds) if spec.datatype == "INT64" else np.array(seconds)
 
 
 def category_index(spec: TensorSpec, values: Sequence[str | None], path: str) -> Array:
@@ -111,6 +125,8 @@ def limits(spec: TensorSpec) -> tuple[float, float]:
     dtype = np.dtype(spec.dtype)
     if spec.range is not None:
         return spec.range
+    if spec.timestamp:
+        return LIMITS
     if dtype.kind in "iu":
         return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if dtype.kind == "b":

@@ -123,6 +123,8 @@ def is_sent_whole(spec: TensorSpec) -> bool:
 
 def _column(spec: TensorSpec, values: Array) -> list[Any]:
     """Return the event's value of an input, for each row."""
+    if spec.timestamp:
+        return list(values.tolist())  # seconds, which are compared as numbers
     if spec.is_scalar:
         return [_cut(value) for value in as_sent(spec, values)]
     if is_sent_whole(spec):

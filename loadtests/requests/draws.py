@@ -7,6 +7,7 @@ import numpy as np
 
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.contract.model_card import Summary
+from handlers.contract.times import as_seconds
 from handlers.formats.requests import native_member
 
 Tensors = dict[str, Array]
@@ -31,7 +32,8 @@ def extreme(contract: ModelContract, rng: np.random.Generator, rows: int) -> Ten
 
 def example_value(contract: ModelContract, spec: TensorSpec) -> Any:
     """Return the value of one input in the contract's example."""
-    return contract.example.request[native_member(contract, spec)]
+    value = contract.example.request[native_member(contract, spec)]
+    return as_seconds(value) if spec.timestamp else value
 
 
 def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, rows: int) -> Array:

@@ -81,7 +81,7 @@ def kind_of(contract: ModelContract, spec: TensorSpec) -> Kind:
         return "json"
     if spec.categories:
         return "choice"
-    if spec.datatype == "BYTES":
+    if spec.datatype == "BYTES" or spec.timestamp:
         return "text"
     return "switch" if spec.datatype == "BOOL" else "number"
 

@@ -29,6 +29,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     shape: tuple[int, ...] | None = None
     nullable: bool | None = None
     default: float | str | None = None
+    timestamp: bool | None = None
 
     def declared(self, name: str) -> TensorSpec | None:
         """Return an input that hooks take; None where the graph says its datatype.
@@ -151,6 +152,8 @@ def _part(spec: TensorSpec) -> dict[str, Any]:
         part["nullable"] = True
     if spec.default is not None:
         part["default"] = spec.default
+    if spec.timestamp:
+        part["timestamp"] = True
     return part
 
 

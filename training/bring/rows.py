@@ -1,7 +1,9 @@
 """Rows that are given with a file: an example, and a table of data."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec
 from handlers.contract.model_card import Evaluation, Lineage, Reference
+from handlers.contract.times import as_seconds
 from handlers.features import as_sent, positions_of
 from handlers.formats.codec import Codec
 from handlers.message import JSON, NPY, InputError, Request
@@ -89,10 +92,11 @@ def tensors_of(specs: Sequence[TensorSpec], table: Table) -> Tensors:
 
 
 def gaps(specs: Sequence[TensorSpec], table: Table) -> dict[str, str]:
-    """Return how many rows lack a nullable input, and what the graph gets then, by part of the draft."""
+    """Return how many rows lack a nullable input, and what the graph gets then, by part of the draft; and times."""
     counts = {spec.name: int(table.frame[spec.name].isna().sum()) for spec in specs if spec.nullable}
     values = {spec.name: "NaN" if spec.default is None else repr(spec.default) for spec in specs}
-    return {
+    times = {f"input {spec.name}": f"a text in {table.path.name}" for spec in specs if spec.timestamp}
+    return times | {
         f"input {name}": f"{count:,} rows of {table.path.name} lack it; the graph gets {values[name]}"
         for name, count in counts.items()
     }
@@ -242,6 +246,8 @@ def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
         return spec
     if gone and spec.datatype.startswith("FP"):
         spec = msgspec.structs.replace(spec, nullable=True)
+    if _is_time(spec, values):
+        return msgspec.structs.replace(spec, timestamp=True)
     numbers = _values(spec, values, table)
     numbers = numbers[np.isfinite(numbers)] if spec.nullable else numbers
     if not len(numbers):
@@ -253,6 +259,25 @@ def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
         info = np.iinfo(numbers.dtype)
         span = float(max(info.min, round(span[0]))), float(min(info.max, round(span[1])))
     return msgspec.structs.replace(spec, range=span)
+
+
+def _is_time(spec: TensorSpec, column: "Series") -> bool:
+    """Tell whether numbers of a graph are times in the data."""
+    first = next(iter(column.dropna()), None)
+    with contextlib.suppress(ValueError):
+        return spec.datatype in ("INT64", "FP64") and _seconds(first) != first
+    return False
+
+
+def _seconds(value: Any) -> Any:
+    """Return the seconds of a text, or of a time of pandas.
+
+    Raises:
+        ValueError: it has no zone.
+    """
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return as_seconds(value)
 
 
 def _values(spec: TensorSpec, column: "Series", table: Table) -> Array:
@@ -269,6 +294,9 @@ def _values(spec: TensorSpec, column: "Series", table: Table) -> Array:
     if spec.datatype == "BYTES":
         return np.asarray(column.astype(str).to_numpy(object))
     try:
+        if spec.timestamp:
+            column = column.map(_seconds, na_action="ignore")
+            column = column.floordiv(1) if spec.datatype == "INT64" else column
         return np.asarray(column.to_numpy(spec.dtype))
     except (TypeError, ValueError):
         raise BringError(f"{place}: not every value is {spec.describe()}") from None

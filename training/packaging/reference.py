@@ -105,6 +105,8 @@ def _input(spec: TensorSpec, values: Array, times: Array | None) -> Summary:
         present = _input(own, values[~gone], None if times is None else times[~gone]) if not gone.all() else Summary()
         missing = _summary(gone.astype(np.int64), partial(of_categories, names=PRESENT), times)
         return msgspec.structs.replace(present, missing=missing)
+    if spec.timestamp:  # time goes on: it would always drift
+        return Summary()
     if spec.categories:
         return _summary(values, partial(of_categories, names=spec.categories), times)
     return _summary(values if spec.is_scalar else values.reshape(len(values), -1).mean(1), of_numbers, times)

@@ -70,8 +70,8 @@ def _text(spec: TensorSpec, split: Split, row: int) -> str:
         text = str(split.texts[spec.name][row])
         return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     value = split.inputs[spec.name][row]
-    if spec.nullable and split.row([spec], row)[spec.name] is None:
-        return "missing"
+    if (spec.nullable or spec.timestamp) and not isinstance(sent := split.row([spec], row)[spec.name], float):
+        return "missing" if sent is None else str(sent)
     if spec.categories:
         return spec.categories[int(value)]
     return f"{value:.6g}" if spec.is_scalar else np.array2string(value, threshold=20, precision=4)

@@ -61,6 +61,8 @@ def _domain(what: str, before: TensorSpec, after: TensorSpec) -> Iterator[str]:
     if after.range and not (before.range and after.range[0] <= before.range[0] and before.range[1] <= after.range[1]):
         allowed = "any value" if before.range is None else _range(before.range)
         yield f"{what} accepts {_range(after.range)}, not all of what the champion accepts, {allowed}"
+    if before.timestamp and not after.timestamp:
+        yield f"{what} takes no text, as the champion's times are"
     if before.nullable and not after.nullable:
         yield f"{what} needs a value, which requests to the champion may lack"
     missing = [category for category in before.categories if category not in after.categories]

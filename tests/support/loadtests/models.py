@@ -37,6 +37,7 @@ def specs(draw: st.DrawFn, name: str) -> TensorSpec:
 def contracts(draw: st.DrawFn) -> ModelContract:
     """A regression or a classification of one to three inputs, whose example and reference fit it."""
     inputs = [draw(nullable(draw(specs(name)))) for name in NAMES[: draw(st.integers(1, 3))]]
+    inputs += [TensorSpec("at", "INT64", timestamp=True)] if draw(st.booleans()) else []
     tensors = {spec.name: draw(_arrays(spec, rows=5)) for spec in inputs}
     bare = contract(*inputs, labels=draw(st.sampled_from([(), LABELS])))
     request = msgspec.json.decode(to_json(native_request(bare, rows_of(bare, tensors)[0])))

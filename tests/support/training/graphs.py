@@ -39,6 +39,12 @@ SCALED = """(float scale, float[N,2] x) => (float[N,2] y)
 { y = Mul(x, scale) }"""
 UNBATCHED = """(float[2,2] image) => (float total)
 { total = ReduceSum <keepdims = 0> (image) }"""
+GAPS = """(float[N,2] x) => (float[N,1] y)
+<float[1] twenty = {20.0}, float[2,1] w = {1.0, 1.0}> {
+  gone = IsNaN(x)
+  whole = Where(gone, twenty, x)
+  y = MatMul(whole, w)
+}"""
 TEXTS = """(string[N] color, float[N] size) => (float[N,1] score)
 <string[2] names = {"red", "blue"}, float[2] weights = {10.0, 20.0}> {
   wide = Unsqueeze(color, axis)

@@ -22,16 +22,10 @@ from training.bring.graph import BringError
 from training.bring.importing import Draft, ImportOptions, bring, describe, draft
 from training.bring.sources import Reading
 
-AWARE = """(float[N,2] x) => (float[N,1] y)
-<float[1] twenty = {20.0}, float[2,1] w = {1.0, 1.0}> {
-  gone = IsNaN(x)
-  whole = Where(gone, twenty, x)
-  y = MatMul(whole, w)
-}"""
 ROWS = "age,debt\n1,2\n,4\n5,\n" + "".join(f"{i % 40},{i % 9}\n" for i in range(400))
 
 
-def drafted(folder: Path, text: str = AWARE, rows: str = ROWS, contract: str = "") -> Draft:
+def drafted(folder: Path, text: str = graphs.GAPS, rows: str = ROWS, contract: str = "") -> Draft:
     (folder / "rows.csv").write_text(rows)
     (folder / "contract.yaml").write_text(contract)
     options = ImportOptions(name="credit", data=folder / "rows.csv", contract=folder / "contract.yaml")
@@ -81,7 +75,7 @@ def test_the_contracts_file_says_a_default_or_that_nothing_may_be_missing(tmp_pa
 def test_a_column_without_any_value_or_of_whole_numbers_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(BringError, match="column 'age': no row has a value"):
         drafted(tmp_path, rows="age,debt\n,1\n,2\n")
-    whole = AWARE.replace("float[N,2] x", "int64[N,2] n").replace("{\n", "{\n  x = Cast <to = 1> (n)\n", 1)
+    whole = graphs.GAPS.replace("float[N,2] x", "int64[N,2] n").replace("{\n", "{\n  x = Cast <to = 1> (n)\n", 1)
     with pytest.raises(BringError, match=r"1 rows have no value, and age \(INT64\) needs one"):
         drafted(tmp_path, whole, "age,debt\n1,2\n,2\n")
 
@@ -95,6 +89,25 @@ def test_strings_may_be_missing_too(tmp_path: Path) -> None:
     contract = "inputs: {color: {categories: [blue, red], default: blue}}"
     model = served(tmp_path / "other", drafted(tmp_path, graphs.TEXTS, rows, contract))
     assert model.post({"size": 2}, {"color": None, "size": 2}) == [(200, {"prediction": 22}), (200, {"prediction": 22})]
+
+
+CLOCK = """(int64[N] at, double[N] due) => (double[N] y)
+{ seconds = Cast <to = 11> (at) y = Sub(due, seconds) }"""
+
+
+def test_a_column_of_times_is_guessed_and_becomes_seconds(tmp_path: Path) -> None:
+    rows = "at,due\n" + "2013-03-01T11:00:00+01:00,2013-03-01T10:00:30.5Z\n" * 2 + "2013-03-01T10:00:01Z,\n"
+    guessed = drafted(tmp_path, CLOCK, rows, "inputs: {due: {default: 0}}")
+    assert [(spec.timestamp, spec.range) for spec in guessed.contract.inputs] == [(True, None), (True, None)]
+    assert {part: why for part, _, why in describe(guessed)}["input at"] == "a text in rows.csv"
+    model = served(tmp_path, guessed)
+    at, due = "2013-03-01T10:00:00Z", "2013-03-01T10:00:30.500000Z"
+    assert model.contract.example.request == {"at": at, "due": due}
+    assert model.contract.example.response == {"prediction": 30.5}
+    assert model.post({"at": at}) == [(200, {"prediction": -1362132000})]
+    assert model.contract.reference.inputs["at"].quantiles is None  # time goes on
+    with pytest.raises(BringError, match="column 'at': not every value is time with its zone, such as 2013"):
+        drafted(tmp_path, CLOCK, rows + "2013-03-01T10:00:01,\n")
 
 
 def test_a_pipeline_with_imputers_answers_as_it_does_itself(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import ModelContract
+from handlers.contract.times import as_seconds
 from handlers.formats.requests import native_row, to_json, v1_request, v2_request
 from handlers.http.kserve import SERVER, V1, V2
 from handlers.message import JSON
@@ -122,7 +123,8 @@ def _instances(contract: ModelContract) -> Schema:
 def _tensors(contract: ModelContract, row: Mapping[str, Any]) -> Any:
     """Return a row in the Open Inference Protocol; None where the example lacks a value, or has another form."""
     try:
-        tensors = {spec.name: np.array([row[spec.name]], spec.dtype) for spec in contract.inputs}
+        values = {s.name: as_seconds(row[s.name]) if s.timestamp else row[s.name] for s in contract.inputs}
+        tensors = {spec.name: np.array([values[spec.name]], spec.dtype) for spec in contract.inputs}
     except (KeyError, TypeError, ValueError):
         return None
     return json.loads(to_json(v2_request(contract, tensors)))

@@ -57,7 +57,9 @@ def value_schema(spec: TensorSpec) -> Schema:
     schema: Schema = {"type": "boolean"} if spec.datatype == "BOOL" else dict(KINDS.get(spec.datatype[0], KINDS["I"]))
     if spec.categories:
         schema["enum"] = list(spec.categories)
-    if spec.range:
+    if spec.timestamp:
+        schema = {"type": "string", "format": "date-time"}
+    elif spec.range:
         schema["minimum"], schema["maximum"] = spec.range
     if spec.nullable:
         schema["type"] = [schema["type"], "null"]

@@ -59,6 +59,11 @@ def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContrac
             "input x needs a value, which requests to the champion may lack",
         ),
         (
+            changed(FLIGHTS, "hour", timestamp=True, range=None),
+            FLIGHTS,
+            "input hour takes no text, as the champion's times are",
+        ),
+        (
             LINE,
             changed(LINE, "x", range=(0, 1)),
             "input x accepts 0 to 1, not all of what the champion accepts, any value",

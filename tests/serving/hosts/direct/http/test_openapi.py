@@ -16,7 +16,9 @@ from serving.hosts.direct.http.schemas import row_schema
 from tests.support import chat_archive
 from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES, contract
 
+ORDERS = contract(TensorSpec("at", "INT64", timestamp=True), TensorSpec("x", "FP32", nullable=True), name="orders")
 ROWS: dict[str, dict[str, Any]] = {
+    "orders": {"at": "2013-03-01T10:00:00Z", "x": None},
     "line": {"x": 6.0},
     "flights": {"distance": 1400, "hour": 8, "carrier": "UA"},
     "pictures": {"inputs": [[7] * 6] * 6},
@@ -31,7 +33,7 @@ def with_example(contract: ModelContract) -> ModelContract:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    contracts = [with_example(contract) for contract in (LINE, FLIGHTS, PICTURES, MIXED)]
+    contracts = [with_example(contract) for contract in (LINE, FLIGHTS, PICTURES, MIXED, ORDERS)]
     models = {contract.name: {"1.2": contract, "1.3": contract} for contract in contracts}
     language = {"chat": {number: chat_contract(number) for number in ("1.1", "1.0")}}
     written: dict[str, Any] = json.loads(json.dumps(describe(models, dict.fromkeys(models, "1.3"), language)))
@@ -64,6 +66,8 @@ def fits(value: Any, schema: dict[str, Any], components: dict[str, Any] | None =
         "object": dict,
         "null": type(None),
     }
+    if isinstance(schema.get("type"), list):
+        return any(fits(value, schema | {"type": kind}, components) for kind in schema["type"])
     if "type" in schema and not isinstance(value, kinds[schema["type"]]):  # type: ignore[arg-type]
         return False
     if value != schema.get("const", value):
@@ -77,7 +81,7 @@ def fits(value: Any, schema: dict[str, Any], components: dict[str, Any] | None =
         properties = schema.get("properties", {})
         named = all(name in properties and fits(value[name], properties[name], components) for name in value)
         return {*schema.get("required", [])} <= {*value} and named
-    return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
+    return value is None or bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
 
 
 def test_the_document_is_openapi(document: dict[str, Any]) -> None:
@@ -88,7 +92,7 @@ def test_every_route_of_every_version_is_there_and_named_once(document: dict[str
     paths = [path for path, _ in predictions(document)]
     # Models, protocols; the champion, and either version by its number. Of the language model, OpenAI's API has no
     # champion's URL but the plain base URL.
-    assert len(paths) == 4 * 3 * 3 + 3 + 2 * 3
+    assert len(paths) == 5 * 3 * 3 + 3 + 2 * 3
     assert {"/predictions/line", "/v1/models/line:predict", "/v2/models/line/versions/1.2/infer"} <= {*paths}
     names = [operation["operationId"] for _, operation in predictions(document)]
     assert len({*names}) == len(names)
@@ -135,6 +139,8 @@ def test_an_input_that_may_be_missing_is_not_required_and_may_be_null() -> None:
     schema = row_schema(
         contract(TensorSpec("age", "FP32", range=(0, 9), nullable=True), city, TensorSpec("n", "INT64"))
     )
+    at = row_schema(contract(TensorSpec("at", "INT64", timestamp=True)))
+    assert at["properties"]["at"] == {"type": "string", "format": "date-time"}
     assert schema["required"] == ["n"]
     assert schema["properties"]["age"] == {"type": ["number", "null"], "minimum": 0, "maximum": 9}
     cities = {"type": ["string", "null"], "enum": ["Bonn", "Ulm", None], "default": "Ulm"}

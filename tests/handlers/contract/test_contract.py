@@ -39,6 +39,9 @@ def test_a_contract_survives_being_written_and_read(model: ModelContract) -> Non
         ({"name": "x", "datatype": "UINT8", "range": (0, 256)}, "ascending, from 0 to 255"),
         ({"name": "x", "datatype": "UINT8", "range": (-1, 255)}, "ascending, from 0 to 255"),
         ({"name": "x", "datatype": "INT32", "range": (0.5, 3)}, "whole numbers"),
+        ({"name": "x", "datatype": "FP32", "timestamp": True}, "a timestamp needs shape [-1], and INT64 or FP64"),
+        ({"name": "x", "datatype": "FP64", "shape": (-1, 2), "timestamp": True}, "a timestamp needs shape [-1]"),
+        ({"name": "x", "datatype": "INT64", "timestamp": True, "range": (0, 1e12)}, "to 253402300799.0"),
         ({"name": "x", "datatype": "FP32", "default": 1.0}, "a default needs nullable: true"),
         ({"name": "x", "datatype": "INT64", "nullable": True}, "needs shape [-1], and categories, FP16, FP32 or FP64"),
         ({"name": "x", "datatype": "FP32", "shape": (-1, 2), "nullable": True}, "needs shape [-1]"),
@@ -113,12 +116,12 @@ def test_a_text_that_is_no_contract_is_refused_with_the_path_of_the_fault(change
         ModelContract.from_json(text)
 
 
-def test_only_a_contract_with_nullable_inputs_says_a_format() -> None:
+def test_only_a_contract_with_nullable_inputs_or_timestamps_says_a_format() -> None:
     assert b"format" not in LINE.to_json()
     assert b"nullable" not in LINE.to_json()
     assert b"default" not in LINE.to_json()
-    model = contract(TensorSpec("x", "FP32", nullable=True))
-    assert msgspec.json.decode(model.to_json())["format"] == 2
+    for spec in (TensorSpec("x", "FP32", nullable=True), TensorSpec("x", "INT64", timestamp=True)):
+        assert msgspec.json.decode(contract(spec).to_json())["format"] == 2
 
 
 def test_a_contract_of_a_newer_format_is_refused_with_the_way_out() -> None:
@@ -182,6 +185,11 @@ def test_the_graph_takes_the_index_of_a_category() -> None:
         (FLIGHTS.inputs[0], "number from 17 to 4983 (miles)"),
         (FLIGHTS.inputs[2], "one of 5 categories"),
         (TensorSpec("x", "FP32", range=(1, 9), nullable=True), "number from 1 to 9, or null"),
+        (TensorSpec("x", "INT64", timestamp=True), "time with its zone, such as 2013-03-01T10:00:00Z"),
+        (
+            TensorSpec("x", "INT64", timestamp=True, range=(0, 1)),
+            "time with its zone, such as 2013-03-01T10:00:00Z from 1970-01-01T00:00:00Z to 1970-01-01T00:00:01Z",
+        ),
         (COLOURS.inputs[0], "array of shape [6, 6, 3], each value: integer"),
     ],
 )
