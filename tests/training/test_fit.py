@@ -34,7 +34,7 @@ class Interrupted(Linear):
         """Send it, as Ctrl-C does."""
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), self._signal)
+            signal.raise_signal(self._signal)  # for this thread: another would deliver it at any later place
         return inputs
 
 

@@ -1,6 +1,5 @@
 """Refusals while the host ends: begun by a signal, over by themselves."""
 
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ def test_nothing_is_refused_until_the_signal_and_then_all_but_what_waited() -> N
     drain = Drain()
     drain.begin_on_signal()
     assert [drain.refuses() for _ in range(3)] == [False] * 3
-    os.kill(os.getpid(), SIGNAL)
+    signal.raise_signal(SIGNAL)
     assert [drain.refuses() for _ in range(3)] == [False, True, True]
 
 
@@ -44,4 +43,4 @@ def test_an_end_that_never_came_is_forgotten() -> None:
 
 def test_a_worker_of_an_older_archive_outlives_the_signal() -> None:
     signal.signal(SIGNAL, signal.SIG_DFL)
-    os.kill(os.getpid(), SIGNAL)  # which would end this process
+    signal.raise_signal(SIGNAL)  # which would end this process
