@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from handlers.contract import Array
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
-from handlers.language.grammars import Grammars, HeldAnswer, Vocabulary
 from handlers.language.prefix_cache import PrefixCache
 from handlers.language.sampling import Sampler
+from handlers.language.structured.grammars import Grammars, HeldAnswer, Vocabulary
 
 QUEUE = 256  # most waiting requests
 EQUAL = 512  # position in a prompt at which a token's attention costs as much as all its other work

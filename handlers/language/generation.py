@@ -23,11 +23,12 @@ class Constraint:
     """What an answer is held to; one that ends before it is whole is cut off.
 
     Args:
-        kind: of the text: a JSON schema, a regular expression, or a JSON list of strings.
+        kind: of the text: a JSON schema, a regular expression, a JSON list of strings, or a grammar of
+            llguidance's.
         path: JSON path in the request.
     """
 
-    kind: Literal["json_schema", "regex", "choice"]
+    kind: Literal["json_schema", "regex", "choice", "lark"]
     text: str
     path: str = field(default="$.response_format", compare=False)
 

@@ -6,19 +6,21 @@ names the model.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from handlers import json_io
-from handlers.language.constraints import Constrained, constraint_of
 from handlers.language.generation import Sampling
 from handlers.language.neutral import MESSAGE, NEUTRAL, PART, without
+from handlers.language.structured.constraints import Constrained, constraint_of
+from handlers.language.structured.tools import Choice, Tool, ToolCall, answered, held_to, offered, said, told
 from handlers.message import InputError
 
 Kind = Literal["chat", "completion", "native"]
+OFFERED = ("tools", "tool_choice", "parallel_tool_calls")  # of chat completions alone
 MOST_STOPS = 4
 MOST_BIASES = 300  # as OpenAI
 _Tokens = Annotated[int, Meta(ge=1)] | None
@@ -38,6 +40,7 @@ class TextRequest:
         sampling: parameters of the choice of tokens.
         stream: whether each token is sent at once.
         include_usage: whether a stream ends with the numbers of tokens.
+        tools: whether the answer may call some.
     """
 
     kind: Kind
@@ -47,6 +50,7 @@ class TextRequest:
     sampling: Sampling
     stream: bool = False
     include_usage: bool = False
+    tools: bool = False
 
     @property
     def path(self) -> str:
@@ -109,9 +113,11 @@ class TextPart(msgspec.Struct, forbid_unknown_fields=True):
 class Message(msgspec.Struct, forbid_unknown_fields=True):
     """A message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart]
     name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
 
 
 class ChatRequest(_OpenAI, kw_only=True):
@@ -121,6 +127,9 @@ class ChatRequest(_OpenAI, kw_only=True):
     max_completion_tokens: _Tokens = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
 
 
 _NATIVE = msgspec.json.Decoder(NativeRequest)
@@ -128,7 +137,7 @@ _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, A
 # Right values, where the decoder's own message does not name them; by the last name of the path.
 _EXPECTED = {
     "n": "1: ask again for another answer",
-    "role": "system, developer, user or assistant: there are no tools",
+    "role": "system, developer, user, assistant or tool",
     "type": "text: this model reads nothing else",
 }
 
@@ -168,7 +177,7 @@ def chat(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    members = _members(body)
+    members = _members(body, {name: values for name, values in NEUTRAL.items() if name not in OFFERED})
     if isinstance(members.get("messages"), list):
         members["messages"] = [_plain(message, f"$.messages[{i}]") for i, message in enumerate(members["messages"])]
     parameters = json_io.convert(members, ChatRequest, _describe(ChatRequest))
@@ -180,6 +189,13 @@ def chat(body: bytes) -> TextRequest:
         )
     sampling = _sampling(parameters, (parameters.top_logprobs or 0) if parameters.logprobs else None)
     messages = [_message(message) for message in parameters.messages]
+    tools = offered(parameters.tools or [], parameters.tool_choice)
+    if tools:
+        if sampling.constraint:
+            raise InputError("invalid_parameter", "the answer is held to two things", "$.tools", "tools or a format")
+        held = held_to(tools, parameters.tool_choice, parameters.parallel_tool_calls is not False)
+        sampling = replace(sampling, constraint=held)
+        messages = _with_system(messages, told(tools))
     return TextRequest(
         "chat",
         messages,
@@ -188,13 +204,14 @@ def chat(body: bytes) -> TextRequest:
         sampling,
         bool(parameters.stream),
         _with_usage(parameters),
+        bool(tools),
     )
 
 
-def _members(body: bytes) -> dict[str, Any]:
+def _members(body: bytes, neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL) -> dict[str, Any]:
     """Return the members of a body that are not neutral."""
     members = json_io.decode_strictly(_OBJECT, body)
-    return without(members, NEUTRAL, "$")
+    return without(members, neutral, "$")
 
 
 def _plain(message: Any, path: str) -> Any:
@@ -214,7 +231,19 @@ def _plain(message: Any, path: str) -> Any:
 def _message(message: Message) -> dict[str, str]:
     role = "system" if message.role == "developer" else message.role  # the API's newer word for it
     content = message.content
-    return {"role": role, "content": content if isinstance(content, str) else "\n".join(part.text for part in content)}
+    text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+    if message.tool_calls:
+        text = "\n".join(filter(None, [text, said(message.tool_calls)]))
+    # Templates that know no tools refuse the role; those that do write the same as a user's.
+    return {"role": "user", "content": answered(text)} if role == "tool" else {"role": role, "content": text}
+
+
+def _with_system(messages: list[dict[str, str]], text: str) -> list[dict[str, str]]:
+    """Return a conversation whose system message ends with a text."""
+    first, *others = messages
+    if first["role"] == "system":
+        return [{"role": "system", "content": f"{first['content']}\n\n{text}"}, *others]
+    return [{"role": "system", "content": text}, *messages]
 
 
 def _max_tokens(parameters: ChatRequest) -> int | None:
@@ -276,6 +305,8 @@ def _describe(kind: type[msgspec.Struct]) -> json_io.Describe:
 
     def describe(path: str) -> str:
         name = path.rpartition(".")[2]
+        if name == "type" and path.startswith("$.tool"):
+            return "function"
         fields: Any = kind.__struct_fields__
         return _EXPECTED.get(name, "" if name in fields or path.count(".") > 1 else offered)
 

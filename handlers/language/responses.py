@@ -12,6 +12,7 @@ import msgspec
 
 from handlers.language.generation import Token
 from handlers.language.requests import TextRequest
+from handlers.language.structured.tools import CallReader, Said
 from handlers.language.text import Shown
 from handlers.message import JSON, STATUS, InputError, encodable
 
@@ -60,8 +61,8 @@ class _Form(Protocol):
 class _StreamForm(_Form, Protocol):
     """The objects of one kind of answer, whole or streamed."""
 
-    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
-        """Return the object of a part of the answer."""
+    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any] | None:
+        """Return the object of a part of the answer; None where there is nothing to send yet."""
 
     def last(self, usage: Usage) -> dict[str, Any]:
         """Return the object with the numbers of tokens."""
@@ -72,9 +73,9 @@ def answer_of(request: TextRequest, model: str, ident: str, created: int) -> Ans
     if request.kind == "native":
         return _Whole(_Native())
     head = {"model": model, "created": created}
-    form: _StreamForm = (_Chat if request.kind == "chat" else _Completion)(
-        head, ident, request.sampling.logprobs is not None
-    )
+    logprobs = request.sampling.logprobs is not None
+    chat = request.kind == "chat"
+    form: _StreamForm = _Chat(head, ident, logprobs, request.tools) if chat else _Completion(head, ident, logprobs)
     return _Stream(form, request.include_usage) if request.stream else _Whole(form)
 
 
@@ -146,6 +147,8 @@ class _Stream:
 
     def _part(self, shown: Shown, reason: Reason | None) -> bytes:
         part = self._form.part(shown, reason, self._first)
+        if part is None:
+            return b""
         self._first = False
         return _event(msgspec.json.encode(part | self._more))
 
@@ -161,25 +164,71 @@ class _Native:
 
 
 class _Chat:
-    def __init__(self, head: dict[str, Any], ident: str, logprobs: bool) -> None:
+    def __init__(self, head: dict[str, Any], ident: str, logprobs: bool, tools: bool) -> None:
         self._head = {"id": f"chatcmpl-{ident}", **head}
-        self._logprobs = logprobs
+        self._ident, self._logprobs = ident, logprobs
+        self._reader = CallReader() if tools else None
 
     def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
-        message = {"role": "assistant", "content": shown.text}
-        choice = {"index": 0, "message": message, "logprobs": self._of(shown.tokens), "finish_reason": reason}
+        message: dict[str, Any] = {"role": "assistant", "content": shown.text}
+        if self._reader:
+            said = self._reader.add(shown.text) + self._reader.end()
+            message |= self._message(said)
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": self._of(shown.tokens),
+            "finish_reason": self._reason(reason),
+        }
         return self._head | {"object": "chat.completion", "choices": [choice], "usage": usage}
 
-    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
-        delta = {"role": "assistant"} if first else {}
-        if first or shown.text:
+    def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any] | None:
+        delta: dict[str, Any] = {"role": "assistant"} if first else {}
+        if self._reader:
+            said = self._reader.add(shown.text) + (self._reader.end() if reason else [])
+            if not (said or reason):
+                return None
+            delta |= self._delta(said)
+        elif first or shown.text:
             delta["content"] = shown.text
         logprobs = self._of(shown.tokens) if shown.tokens else None
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": self._reason(reason)}
         return self._head | {"object": "chat.completion.chunk", "choices": [choice]}
 
     def last(self, usage: Usage) -> dict[str, Any]:
         return self._head | {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+
+    def _reason(self, reason: Reason | None) -> str | None:
+        return "tool_calls" if reason == "stop" and self._reader and self._reader.calls else reason
+
+    def _message(self, parts: Sequence[Said]) -> dict[str, Any]:
+        """Return the text and the calls of a whole answer."""
+        text = "".join(part.text for part in parts if part.call < 0)
+        calls: list[dict[str, Any]] = []
+        for part in parts:
+            if part.name:
+                calls.append(self._call(part))
+            elif part.call >= 0:
+                calls[part.call]["function"]["arguments"] += part.text
+        return {"content": text or None, "tool_calls": calls} if calls else {"content": text}
+
+    def _delta(self, parts: Sequence[Said]) -> dict[str, Any]:
+        """Return what parts add to a streamed answer."""
+        delta: dict[str, Any] = {}
+        if text := "".join(part.text for part in parts if part.call < 0):
+            delta["content"] = text
+        calls: dict[int, dict[str, Any]] = {}  # each once, as clients join those of several parts by their index alone
+        for part in parts:
+            if part.name:
+                calls[part.call] = {"index": part.call} | self._call(part)
+            elif part.call >= 0:
+                call = calls.setdefault(part.call, {"index": part.call, "function": {"arguments": ""}})
+                call["function"]["arguments"] += part.text
+        return delta | ({"tool_calls": list(calls.values())} if calls else {})
+
+    def _call(self, part: Said) -> dict[str, Any]:
+        ident = f"call_{self._ident}_{part.call}"
+        return {"id": ident, "type": "function", "function": {"name": part.name, "arguments": ""}}
 
     def _of(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
         if not self._logprobs:

@@ -8,7 +8,7 @@ import numpy as np
 
 from handlers.contract import Array
 from handlers.language.generation import Sampling
-from handlers.language.grammars import HeldAnswer
+from handlers.language.structured.grammars import HeldAnswer
 
 GREEDY = 1e-5  # lower temperatures count as zero
 

@@ -141,7 +141,7 @@ def invalid() -> list[ChatRequest]:
         _refused("out_of_range", hello | {"max_tokens": 0}),
         _refused("out_of_range", hello | {"n": 2}),
         _refused("invalid_parameter", hello | {"stream_options": {"include_usage": True}}),
-        _refused("unsupported_value", hello | {"response_format": {"type": "json_schema"}}),
+        _refused("unsupported_value", hello | {"response_format": {"type": "grammar"}}),
         _refused("context_length_exceeded", hello | {"max_tokens": 10_000_000}),
         _refused("unsupported_media_type", hello, 415, {"Content-Type": "text/plain"}),
         _refused("not_found", hello, 404, path="v1/embeddings"),

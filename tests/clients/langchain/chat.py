@@ -3,7 +3,6 @@
 import json
 import sys
 
-import openai
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAI
 
@@ -19,11 +18,8 @@ try:
     overflow = ""
 except Exception as error:
     overflow = " ".join(kind.__name__ for kind in type(error).__mro__)
-try:
-    model.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]).invoke("a")
-    tools = ""
-except openai.BadRequestError as error:
-    tools = error.param
+tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+tools = model.bind_tools([tool]).invoke("a").text
 completed = OpenAI(model="chat", base_url=base, api_key="none", max_retries=0).invoke("abc")
 print(
     json.dumps(

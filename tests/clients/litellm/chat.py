@@ -21,11 +21,7 @@ try:
 except Exception as error:
     overflow = type(error).__name__
 tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-try:
-    litellm.completion(messages=asked, tools=[tool], **where)
-    tools = ""
-except litellm.BadRequestError as error:
-    tools = str(error)
+tools = litellm.completion(messages=asked, tools=[tool], **where).choices[0].message.content
 print(
     json.dumps(
         {

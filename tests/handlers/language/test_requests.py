@@ -185,13 +185,18 @@ def test_logprobs_of_the_older_form_are_a_number() -> None:
     assert chat(logprobs=False).sampling.logprobs is None
 
 
+F: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "empty", "$.messages"),
     ({"messages": "Hi"}, "wrong_type", "$.messages"),
     ({"messages": [{"role": "user"}]}, "missing_field", "$.messages[0].content"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "unknown_category", "$.messages[0].role"),
+    ({"messages": [{"role": "robot", "content": "x"}]}, "unknown_category", "$.messages[0].role"),
     ({"messages": [{"role": "user", "content": None}]}, "wrong_type", "$.messages[0].content"),
-    ({"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]}, "unsupported_value", "tool_calls"),
+    (
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
+        "missing_field",
+        "tool_calls[0].function",
+    ),
     ({"messages": [{"role": "user", "content": "x", "audio": {"id": "a"}}]}, "unsupported_value", "[0].audio"),
     ({"messages": [{"role": "user", "content": "x", "nonsense": 1}]}, "unknown_field", "$.messages[0].nonsense"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "text": ""}]}]}, "unknown_category", "type"),
@@ -231,8 +236,19 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"guided_regex": "a" * 70_000}, "out_of_range", "$.guided_regex"),
     ({"guided_grammar": "start: x"}, "unsupported_value", "$.guided_grammar"),
     ({"structured_outputs": {"grammar": "start: x"}}, "unknown_field", "$.structured_outputs.grammar"),
-    ({"tools": [{"type": "function"}]}, "unsupported_value", "$.tools"),
-    ({"tool_choice": "required"}, "unsupported_value", "$.tool_choice"),
+    ({"tools": [{"type": "function"}]}, "missing_field", "$.tools[0].function"),
+    ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, "unknown_category", "$.tools[0].type"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "wrong_type", "$.tools[0].function.name"),
+    ({"tools": [F, F]}, "invalid_parameter", "$.tools"),
+    ({"tools": [F | {"function": {"name": f"f{i}"}} for i in range(129)]}, "out_of_range", "$.tools"),
+    ({"tools": [F], "response_format": {"type": "json_object"}}, "invalid_parameter", "$.tools"),
+    ({"tools": [F], "tool_choice": "any"}, "unknown_category", "$.tool_choice"),
+    (
+        {"tools": [F], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        "invalid_parameter",
+        "$.tool_choice.function.name",
+    ),
+    ({"tool_choice": "required"}, "invalid_parameter", "$.tool_choice"),
     ({"functions": [{"name": "f"}]}, "unsupported_value", "$.functions"),
     ({"function_call": {"name": "f"}}, "unsupported_value", "$.function_call"),
     ({"logit_bias": {"the": 5}}, "invalid_parameter", "$.logit_bias"),

@@ -107,6 +107,54 @@ def test_langchain_and_the_ai_sdk_get_objects_of_their_schemas(chat: Server) -> 
     assert answer["text"] == answer["streamed"] != ""
 
 
+class Weather(pydantic.BaseModel):
+    """The arguments of a tool."""
+
+    city: str = pydantic.Field(max_length=20)
+    days: int = pydantic.Field(ge=1, le=9)
+
+
+WEATHER = "What is the weather in Oslo for two days?"
+
+
+def test_openais_client_gets_calls_of_tools_that_fit_their_schemas(chat: Server) -> None:
+    client = openai.OpenAI(base_url=f"{chat.url}/predictions/chat/1.0/v1", api_key="none", max_retries=0)
+    messages: Any = [{"role": "user", "content": WEATHER}]
+    tools: Any = [openai.pydantic_function_tool(Weather, name="get_weather")]
+    settings: Any = {"model": "chat", "tools": tools, "temperature": 0, "max_tokens": 80}
+    forced = settings | {"tool_choice": "required", "parallel_tool_calls": False}
+    (choice,) = client.chat.completions.parse(messages=messages, **forced).choices
+    (call,) = choice.message.tool_calls or []
+    assert (choice.finish_reason, call.function.name) == ("tool_calls", "get_weather")
+    assert isinstance(call.function.parsed_arguments, Weather)
+    with client.chat.completions.stream(messages=messages, **forced) as stream:
+        parts = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        streamed = stream.get_final_completion().choices[0].message.tool_calls or []
+    assert "".join(parts) == streamed[0].function.arguments == call.function.arguments
+    assert len(parts) > 3
+    messages += [
+        choice.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "5"},
+    ]
+    answer = client.chat.completions.create(messages=messages, tool_choice="none", **settings).choices[0]
+    assert answer.message.content
+    assert not answer.message.tool_calls
+    free = client.chat.completions.create(messages=messages, **settings).choices[0].message
+    assert free.content or free.tool_calls
+
+
+def test_langchain_and_the_ai_sdk_call_their_tools(chat: Server) -> None:
+    base = f"{chat.url}/predictions/chat/1.0/v1"
+    answer = run("langchain", "tools.py", base, WEATHER)
+    assert (answer["name"], answer["streamed"]) == ("get_weather", answer["whole"])
+    Weather.model_validate(answer["arguments"])
+    assert answer["after"]
+    answer = run("aisdk", "tools.mjs", base, WEATHER)
+    assert answer["reason"] == "tool-calls"
+    assert answer["streamed"] == answer["inputs"] != []
+    assert " days of rain in " in answer["results"][0]
+
+
 def test_the_command_on_the_page_streams_the_events_below_it(chat: Server) -> None:
     def events(text: str) -> list[Any]:
         *lines, done = [line.removeprefix("data: ") for line in text.splitlines() if line]

@@ -1,0 +1,1 @@
+"""Answers of a form: schemas, expressions, choices and calls of tools."""
