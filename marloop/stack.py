@@ -11,6 +11,7 @@ import typer
 
 from serving import command_line
 from serving.command_line import Json
+from serving.security import exposure
 from serving.settings import ROOT, HostName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -23,7 +24,9 @@ def up(
     """Train what is missing, start everything in the background, wait until every model answers."""
     if host:
         os.environ["MARLOOP_HOST"] = host
-    command_line.settings()  # a fault in them ends it before minutes of training
+    settings = command_line.settings()  # a fault in them ends it before minutes of training
+    if settings.host == "direct" and (why := exposure.why_closed(settings)):
+        command_line.fail(why)
     for program, verb in (("training", "ensure"), ("serving", "up"), ("monitoring", "up")):
         if code := _run(program, verb).returncode:
             raise typer.Exit(code)

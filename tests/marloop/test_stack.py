@@ -80,6 +80,13 @@ def test_up_reads_its_settings_before_it_trains(start: Start) -> None:
     assert (code, out) == (1, "error: MARLOOP_INFERENCE_PORT is 'http'; it must be a port from 1 to 65535\n")
 
 
+def test_up_says_before_it_trains_that_an_open_address_needs_a_key(start: Start, tmp_path: Path) -> None:
+    code, out, err = ended(start("up", "--host", "direct", MARLOOP_BIND_ADDRESS="0.0.0.0", MARLOOP_MODELS="linear"))
+    assert code == 1
+    assert "no API key guards it" in out + err
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.fixture
 def training(start: Start, tmp_path: Path) -> subprocess.Popen[str]:
     """`marloop up` in the midst of a training that takes ten minutes."""
