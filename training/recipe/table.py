@@ -26,7 +26,8 @@ OTHER, MISSING = "other", "missing"
 class Table:
     """A file of rows, a column for each input of the model.
 
-    A missing number becomes the median. A missing category is the category ``missing``, a rare one ``other``.
+    A column with missing values may lack one in a request, too: a number is NaN to the network then, a category
+    ``missing``. A rare category is ``other``.
 
     Attributes:
         file: CSV, or Parquet.
@@ -77,9 +78,8 @@ class Table:
             raise DataError(f"{self.file}: two columns become the same input, of {', '.join(inputs)}: rename one")
         target = truth(frame[self.target], labels, self.file)
         time = seconds(frame[self.time], self.time_format, self.file) if self.time else None
-        train, validation, test = map(
-            Split(inputs, target, time=time).part, split_rows(target, len(labels), time, self.file)
-        )
+        rows = Split(inputs, target, time=time).filled(specs)
+        train, validation, test = map(rows.part, split_rows(target, len(labels), time, self.file))
         return Data(train, test, tuple(specs), sha256, validation)
 
     def _numbers(self, frame: "DataFrame") -> Sequence[str]:
@@ -90,14 +90,15 @@ class Table:
 
 
 def _number(column: "Series", file: Path) -> tuple[TensorSpec, Array]:
-    """Return an input and its values: BOOL for true and false, else FP32, with the median where one is missing."""
+    """Return an input and its values: BOOL for true and false, else FP32, NaN where one is missing."""
     import pandas
 
     name = input_name(str(column.name))
     if pandas.api.types.is_bool_dtype(column) and not column.isna().any():
         return TensorSpec(name, "BOOL"), column.to_numpy(np.bool_)
     numbers = pandas.to_numeric(column, errors="coerce")
-    if (wrong := (numbers.isna() & names_of(column).notna()).to_numpy()).any():
+    text = not pandas.api.types.is_numeric_dtype(column)
+    if text and (wrong := (numbers.isna() & names_of(column).notna()).to_numpy()).any():
         row = int(wrong.argmax())
         raise DataError(f"{file}: {column.name!r} is {column.iloc[row]!r} in row {row + 1}; it must be a number")
     with np.errstate(over="ignore"):
@@ -105,18 +106,26 @@ def _number(column: "Series", file: Path) -> tuple[TensorSpec, Array]:
     finite = np.isfinite(values)
     if not finite.any():
         raise DataError(f"{file}: {column.name!r} has no number")
-    values = np.where(finite, values, np.median(values[finite])).astype(np.float32)
-    return TensorSpec(name, "FP32", range=widened(float(values.min()), float(values.max()))), values
+    values = np.where(finite, values, np.float32(np.nan))
+    span = widened(float(values[finite].min()), float(values[finite].max()))
+    return TensorSpec(name, "FP32", range=span, nullable=not finite.all()), values
 
 
 def _category(column: "Series") -> tuple[TensorSpec, Array]:
-    """Return an input and its values, as indices of the categories."""
+    """Return an input and its values, as indices of the categories, −1 where one is missing."""
+    gone = names_of(column).isna().to_numpy()
     names = names_of(column).fillna(MISSING).to_numpy(object)
     common, counts = np.unique(names.astype(str), return_counts=True)
-    kept = {name for name, count in zip(common, counts, strict=True) if count >= RARE or name == MISSING}
-    kept = set(sorted(kept, key=lambda name: -counts[common == name][0])[:MOST_CATEGORIES])
+    kept = {name for name, count in zip(common, counts, strict=True) if count >= RARE}
+    kept = set(sorted(kept, key=lambda name: -counts[common == name][0])[:MOST_CATEGORIES]) | {MISSING}
     places = {name: name if name in kept else OTHER for name in common}
     categories = tuple(sorted(set(map(str, places.values()))))
-    spec = TensorSpec(input_name(str(column.name)), "BYTES", categories=categories)
+    spec = TensorSpec(
+        input_name(str(column.name)),
+        "BYTES",
+        categories=categories,
+        nullable=bool(gone.any()),
+        default=MISSING if gone.any() else None,
+    )
     indices = {name: i for i, name in enumerate(categories)}
-    return spec, np.array([indices[places[name]] for name in names], np.int64)
+    return spec, np.where(gone, -1, np.array([indices[places[name]] for name in names], np.int64))

@@ -17,7 +17,9 @@ FARTHEST = 10.0  # standard deviations from the mean; a number farther out count
 
 
 class TableNetwork(nn.Module):
-    """Layers on scaled numbers and on a vector for each category, beside a linear layer on the same.
+    """Layers on scaled numbers, on whether each is missing, and on a vector for each category.
+
+    A linear layer on the same is added. A missing number counts as the mean.
 
     Args:
         data: gives the inputs, the scale of their numbers, and the scale of a regression's truth.
@@ -39,13 +41,16 @@ class TableNetwork(nn.Module):
         for embedding in embeddings:
             nn.init.normal_(embedding.weight, std=0.1)  # a category that was never fitted says little
         self.embeddings = nn.ModuleList(embeddings)
-        numbers = [data.train.inputs[spec.name] for spec in data.inputs if not spec.categories]
-        self.register_buffer("mean", _floats([values.mean(dtype=np.float64) for values in numbers]))
-        self.register_buffer("std", _floats([values.std(dtype=np.float64) or 1.0 for values in numbers]))
+        scalars = [spec for spec in data.inputs if not spec.categories]
+        numbers = [data.train.inputs[spec.name].astype(np.float64) for spec in scalars]
+        numbers = [values[np.isfinite(values)] for values in numbers]
+        self.register_buffer("mean", _floats([values.mean() if len(values) else 0.0 for values in numbers]))
+        self.register_buffer("std", _floats([(values.std() if len(values) else 0.0) or 1.0 for values in numbers]))
         target = data.train.target.astype(np.float64)
         self.register_buffer("target_mean", _floats(0.0 if classes else target.mean()))
         self.register_buffer("target_std", _floats(1.0 if classes else target.std() or 1.0))
-        width = len(numbers) + sum(embedding.embedding_dim for embedding in embeddings)
+        self.nullable = [i for i, spec in enumerate(scalars) if spec.nullable]
+        width = len(numbers) + len(self.nullable) + sum(embedding.embedding_dim for embedding in embeddings)
         self.linear = nn.Linear(width, classes or 1)
         layers: list[nn.Module] = []
         for inner in hidden:
@@ -55,13 +60,15 @@ class TableNetwork(nn.Module):
         self.classes = classes
 
     def forward(self, *columns: Tensor) -> Tensor:
-        """(n,) numbers, INT64 (n,) categories -> FP32 (n, classes) logits, or (n,) values of a regression."""
+        """(n,) numbers, NaN where missing, INT64 (n,) categories -> FP32 (n, classes) logits, or (n,) values."""
         numbers = [column.float() for column, named in zip(columns, self.named, strict=True) if not named]
         indices = [column for column, named in zip(columns, self.named, strict=True) if named]
         features = [embedding(index) for embedding, index in zip(self.embeddings, indices, strict=True)]
         if numbers:
             scaled = (torch.stack(numbers, 1) - self.mean) / self.std
-            features.append(scaled.clamp(-FARTHEST, FARTHEST))
+            missing = scaled.isnan()
+            features.append(torch.where(missing, 0.0, scaled.clamp(-FARTHEST, FARTHEST)))
+            features += [missing[:, self.nullable].float()] if self.nullable else []
         x = torch.cat(features, 1)
         output: Tensor = self.linear(x) + self.layers(x)
         return output if self.classes else output[:, 0] * self.target_std + self.target_mean
@@ -128,8 +135,14 @@ def _matrix(split: Split, data: Data) -> Array:
 
 
 def _one_hot(split: Split, data: Data) -> Array:
-    parts = [
-        np.eye(len(spec.categories))[split.inputs[spec.name]] if spec.categories else split.inputs[spec.name][:, None]
-        for spec in data.inputs
-    ]
-    return np.hstack(parts).astype(np.float64)
+    parts = []
+    for spec in data.inputs:
+        values = split.inputs[spec.name]
+        if spec.categories:
+            parts.append(np.eye(len(spec.categories))[values])
+            continue
+        fitted = data.train.inputs[spec.name].astype(np.float64)
+        fitted = fitted[np.isfinite(fitted)]
+        mean = fitted.mean() if len(fitted) else 0.0
+        parts.append(np.where(np.isfinite(values), values, mean)[:, None])
+    return np.hstack(parts)

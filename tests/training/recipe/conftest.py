@@ -57,7 +57,7 @@ def tables() -> dict[str, Shown]:
             "bought",
             (
                 'left_out=("row", "land", "empty", "name")',
-                "the median where one is missing: gap",
+                "may be missing: gap",
                 'categories=("kind",)',
             ),
         ),

@@ -144,6 +144,14 @@ def test_a_file_that_is_not_there_is_told(training: Commands) -> None:
     assert (code, output) == (1, "error: /nowhere/a.csv is not there; give a CSV file\n")
 
 
+@pytest.mark.usefixtures("folder")
+def test_parquet_is_read_where_it_can_be(training: Commands, tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    code, output = training("new", "mine", "--csv", str(tmp_path / "rows.parquet"), "--target", "y")
+    assert code == 1
+    assert "to read Parquet, run `pip install pyarrow`" in output or "rows.parquet is no table: " in output
+
+
 def test_rows_that_the_recipe_does_not_expect_are_told_with_their_number(new: New, tmp_path: Path) -> None:
     assert new(MIXED, "bought")[0] == 0
     recipe = recipes.find("mine")

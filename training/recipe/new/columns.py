@@ -22,8 +22,8 @@ TaskName = Literal["regression", "classification"]
 MOST_LABELS = 100
 FEW_NUMBERS = 10  # different whole numbers up to which a target is taken for classes
 MOST_TRIED = 5_000  # rows on which a column is tried alone
-ALONE = 0.99  # balanced accuracy of one column, over which it may be a leak
-NEARLY_ALL = 0.9999  # share of a regression's variance that one column explains, likewise
+# What one column explains of the target, from which it may be a leak: balanced accuracy, and share of the variance.
+ALONE: dict[TaskName, float] = {"classification": 0.99, "regression": 0.999}
 RANDOM = "-"  # instead of a column of times
 
 
@@ -35,7 +35,6 @@ class Column:
     kind: Kind
     note: str = ""
     time_format: str = ""
-    changed: bool = False  # whether some of its values are learned as another
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,10 @@ def _look(column: "Series", asked: bool) -> Column:
     """
     import pandas
 
-    name, names = str(column.name), names_of(column)
-    known = names.dropna()
+    name, numeric = str(column.name), pandas.api.types.is_numeric_dtype(column)
+    known = (column if numeric else names_of(column)).dropna()
     distinct = known.nunique()
-    missing = f"{len(names) - len(known):,} missing" if len(known) < len(names) else ""
+    missing = f"{len(column) - len(known):,} missing" if len(known) < len(column) else ""
     if not distinct:
         return Column(name, "left out", "no values")
     try:
@@ -138,13 +137,12 @@ def _look(column: "Series", asked: bool) -> Column:
             raise
         return Column(name, "left out", str(error).removeprefix(repr(column.name)).strip())
     if distinct == 1:
-        return Column(name, "left out", f"always {known.iloc[0]}")
+        return Column(name, "left out", f"always {names_of(known).iloc[0]}")
     if pandas.api.types.is_bool_dtype(column):
         return Column(name, "number", "true or false")
-    if pandas.api.types.is_numeric_dtype(column):
-        if _counts_rows(column, known, distinct):
-            return Column(name, "left out", "identifies rows")
-        return Column(name, "number", f"{missing}, learned as the median" if missing else "", changed=bool(missing))
+    if numeric:
+        counts_rows = distinct == len(known) and _counts_rows(name, known)
+        return Column(name, "left out", "identifies rows") if counts_rows else Column(name, "number", missing)
     if distinct > len(known) / 2:
         return Column(name, "left out", "text; see --from-text-csv" if _is_prose(known) else "identifies rows")
     counts = known.value_counts()
@@ -152,17 +150,15 @@ def _look(column: "Series", asked: bool) -> Column:
     if rare == distinct:
         return Column(name, "left out", f"no value has {RARE} rows")
     notes = (missing, f"{distinct:,} names" + (f", {rare:,} rare ones learned as {OTHER!r}" if rare else ""))
-    return Column(name, "category", ", ".join(filter(None, notes)), changed=bool(missing or rare))
+    return Column(name, "category", ", ".join(filter(None, notes)))
 
 
-def _counts_rows(column: "Series", known: "Series", distinct: int) -> bool:
-    """Tell whether whole numbers, each once, count the rows or are called an id."""
-    if distinct < len(known) or not known.str.fullmatch(r"-?\d+").all():
+def _counts_rows(name: str, known: "Series") -> bool:
+    """Tell whether numbers, each once, count the rows, or are whole and called an id."""
+    if not (known % 1 == 0).all():
         return False
-    called = re.search(r"(^|_|\b)(id|uuid|key|index|nr|no)$", str(column.name).lower()) or str(column.name).endswith(
-        "Id"
-    )
-    return bool(called) or column.max() - column.min() + 1 == distinct
+    called = re.search(r"(^|[_\W])(id|uuid|key|index|nr|no)$|[a-z]I[dD]$", name)
+    return bool(called) or name == "ID" or bool(known.max() - known.min() + 1 == len(known))
 
 
 def _is_prose(known: "Series") -> bool:
@@ -190,11 +186,9 @@ def _tells(column: "Series", kind: Kind, truth: Array, task: TaskName) -> bool:
     half = len(values) // 2
     if task == "regression" and kind == "number" and values[:half].std() > 0:
         line = np.polyval(np.polyfit(values[:half], truth[:half], 1), values[half:])
-        if r2_score(truth[half:], line) > NEARLY_ALL:
+        if r2_score(truth[half:], line) > ALONE[task]:
             return True
     tree = DecisionTreeClassifier if task == "classification" else DecisionTreeRegressor
     model = tree(min_samples_leaf=3, random_state=0).fit(values[:half, None], truth[:half])
     score = balanced_accuracy_score if task == "classification" else r2_score
-    return bool(
-        score(truth[half:], model.predict(values[half:, None])) > (ALONE if task == "classification" else 0.999)
-    )
+    return bool(score(truth[half:], model.predict(values[half:, None])) > ALONE[task])

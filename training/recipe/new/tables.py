@@ -195,9 +195,9 @@ def _statement(table: Table, columns: Sequence[Column], warnings: Sequence[str],
 def _why(columns: Sequence[Column]) -> str:
     """Return what a reader of the recipe should know of columns of one kind."""
     if columns[0].kind == "number":
-        changed = [column.name for column in columns if column.changed]
-        return f"the median where one is missing: {', '.join(changed)}" if changed else ""
-    return "; ".join(f"{c.name}: {c.note}" for c in columns if c.changed or c.kind == "left out")
+        gaps = [column.name for column in columns if "missing" in column.note]
+        return f"may be missing: {', '.join(gaps)}" if gaps else ""
+    return "; ".join(f"{c.name}: {c.note}" for c in columns if c.kind == "left out" or "," in c.note)
 
 
 def read_literal(options: Mapping[str, object]) -> str:
