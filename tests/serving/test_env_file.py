@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import command_line
 from serving.command_line import ENV_FILE, EnvFileError, load_env_file, read_env_file
 from serving.settings import ROOT
 
@@ -138,3 +139,13 @@ def test_a_command_has_the_ports_of_the_file(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "serving", "deploy"]
     found = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert "MARLOOP_INFERENCE_PORT is 'none'; it must be a port" in found.stdout
+
+
+def test_an_installation_that_is_no_clone_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command_line, "ROOT", Path("/venv/lib/python3.11/site-packages"))
+    with pytest.raises(SystemExit) as end:
+        command_line.start("training")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: Marloop works in a clone of its own: run `pip install -e .`")
