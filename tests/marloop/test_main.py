@@ -19,7 +19,7 @@ def marloop(*arguments: str, folder: Path, **environ: str) -> subprocess.Complet
     """Call it from a folder that is not the checkout."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "MARLOOP_ENV_FILE": "off"} | environ
     command = [sys.executable, "-P", "-m", "marloop", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_the_help_shows_every_verb_with_its_sentence_below_what_one_wants_to_do(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_needs_no_program_imports_none(arguments: list[str]) -> None:
         "main()\n"
     )
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
@@ -65,7 +65,7 @@ def test_what_a_verb_of_serving_writes_is_private(tmp_path: Path) -> None:
     code = "import os; os.umask(0); from marloop.__main__ import main; main()"
     store, environ = tmp_path / "store", os.environ | {"MARLOOP_MODEL_STORE": str(tmp_path / "store")}
     command = [sys.executable, "-c", code, "remove", "--yes", "wine"]
-    subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=300)
     assert (store / "registry.lock").stat().st_mode & 0o077 == 0
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,19 +24,22 @@ SLOW = """
 
     def unused(self, hp: LinearHyperparameters, cache: Path) -> Data:
 """
+LONGEST = 300  # s, on a busy machine
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a verb on ports and folders of the test's own, in a folder whose `serving` is another's."""
     settings = on_free_ports(tmp_path / "store", tmp_path / "run")
     (tmp_path / "elsewhere" / "serving").mkdir(parents=True)
     (tmp_path / "elsewhere" / "serving" / "__main__.py").write_text("raise SystemExit('another program')")
     own = settings.to_environment() | {"PYTHONPATH": str(ROOT), "MARLOOP_ENV_FILE": "off", "MARLOOP_MODELS": ""}
 
+    begun: list[subprocess.Popen[str]] = []
+
     def begin(*arguments: str, **environ: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "marloop", *arguments],
             cwd=tmp_path / "elsewhere",
             env=os.environ | own | environ,
@@ -45,12 +48,18 @@ def start(tmp_path: Path) -> Start:
             text=True,
             start_new_session=True,  # a process group, to which a terminal sends Ctrl-C
         )
+        begun.append(process)
+        return process
 
-    return begin
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LONGEST)
     return process.returncode, out, err
 
 
@@ -96,7 +105,7 @@ def training(start: Start, tmp_path: Path) -> subprocess.Popen[str]:
     head, body = source.split("    def load(self, hp: LinearHyperparameters, cache: Path) -> Data:\n")
     (recipes / "slow.py").write_text(head + SLOW.format(mark=mark).lstrip("\n") + body)
     process = start("up", MARLOOP_RECIPES=str(recipes), MARLOOP_MODELS="slow", MARLOOP_RUNS=str(tmp_path / "runs"))
-    wait_until(lambda: mark.exists() or process.poll() is not None, timeout=120)
+    wait_until(lambda: mark.exists() or process.poll() is not None, timeout=LONGEST)
     assert mark.exists(), ended(process)
     return process
 
