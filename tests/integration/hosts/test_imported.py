@@ -48,6 +48,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command("training", "import", heads, "--name", "texts", "--example", folder / "texts.json",
             "--store", folder / "store")  # fmt: skip
     command("training", "import", boxes, "--name", "boxes", "--store", folder / "store")
+    (folder / "gaps.csv").write_text("age,debt\n,3\n" + "".join(f"{i % 40},{i % 9 or ''}\n" for i in range(900)))
+    told = command("training", "import", graphs.save(graphs.GAPS, folder / "gaps.onnx"), "--name", "gaps",
+                   "--data", folder / "gaps.csv", "--store", folder / "store")  # fmt: skip
+    assert "or null (guessed: 100 rows of gaps.csv lack it; the graph gets NaN)" in told
     (folder / "hooks.py").write_text(CENTS)
     command("training", "import", folder / "credit.onnx", "--name", "cents", "--hooks", folder / "hooks.py",
             "--store", folder / "store")  # fmt: skip
@@ -81,6 +85,22 @@ def test_it_answers_in_every_protocol_as_its_file_does(own: Server) -> None:
     found = own.client.post(f"{own.url}/predictions/boxes", json={"inputs": [5, -1, 4, -1]}).json()
     assert found == {"prediction": {"boxes": [[5, 5], [4, 4]], "scores": [5, 4]}}
     assert own.client.post(f"{own.url}/predictions/cents", json={"inputs": [1, 2, 3]}).json() == {"prediction": 1400.0}
+
+
+def test_values_may_be_missing_in_every_protocol_and_are_watched_as_missing(own: Server) -> None:
+    expected = {"prediction": 24.0}  # the graph takes 20 for NaN
+    for body in (b'{"age": null, "debt": 4}', b'{"debt": 4}', b'{"age": NaN, "debt": 4}'):
+        headers = {"Content-Type": "application/json"}
+        assert own.client.post(f"{own.url}/predictions/gaps", content=body, headers=headers).json() == expected
+    debts = {"inputs": [{"name": "debt", "shape": [20], "datatype": "FP64", "data": [4] * 20}]}
+
+    def drifted() -> bool:
+        answer = own.client.post(f"{own.url}/v2/models/gaps/infer", json=debts).json()
+        assert answer["outputs"][0]["data"] == [24.0] * 20
+        findings = ask(own, "GET", "/models/gaps/drift").json()["findings"]
+        return any(finding["alarm"] for finding in findings if finding["name"] == "age missing")
+
+    wait_until(drifted)
 
 
 def test_a_wrong_request_gets_an_error_that_explains(own: Server) -> None:
