@@ -105,7 +105,7 @@ def look_at_columns(frame: "DataFrame", target: str, time: str) -> list[Column]:
         raise DataError(f"{time!r} has no times: neither dates nor seconds since 1970")
     chosen = time or next(iter(times), RANDOM)
     columns = [
-        Column(column.name, "left out", "times; a contract has no type for them")
+        Column(column.name, "left out", "times; nothing is learned of them")
         if column.kind == "time" and column.name != chosen
         else column
         for column in columns
