@@ -13,6 +13,7 @@ from training.bring.feeds import Feed
 from training.bring.graph import DATATYPES, OPSETS, Brought
 from training.bring.heads import Answers, Head
 
+OLDEST = 8  # format of ONNX with opset 17; weights of the first ones are inputs too
 PREFIX = "model/"  # of all names of the file's graph, so that none is that of a contract
 KINDS = {name: kind for kind, name in DATATYPES.items()}  # ONNX's numbers of datatypes
 
@@ -26,6 +27,7 @@ def adapt(model: Brought, feeds: Sequence[Feed], answers: Answers, bare: Collect
     graph = add_prefix(model.graph, PREFIX)
     if not any(entry.domain in OPSETS for entry in graph.opset_import):
         graph.opset_import.append(helper.make_opsetid("", 17))
+    graph.ir_version = max(graph.ir_version, OLDEST)
     work = _Work(graph, model.opset or 17, bare)
     for feed in feeds:
         work.feed(feed)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from training.packaging.registration import Result
 
 File = Annotated[
-    Path, typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib, .gguf, or a transformers folder.")
+    Path,
+    typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib, boosted trees, .gguf, transformers."),
 ]
 Module = Annotated[str, typer.Option(help="package.module:Class that a file of weights belongs to.")]
 Kwargs = Annotated[str, typer.Option(help="Arguments of that class, as a JSON object.")]

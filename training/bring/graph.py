@@ -91,6 +91,7 @@ class Brought:
         labels: class names that the file holds; empty where it holds none.
         notes: sentences about what was found.
         aliases: inputs by further names, which an example may use.
+        columns: names that the file has for the columns of its only input, a matrix; empty where it has none.
         original: None where that is the graph itself; it takes the values of requests, where there is an ``intake``.
         hooks: file of the user's code around the graph.
         intake: None where the graph takes the contract's tensors as they are.
@@ -107,6 +108,7 @@ class Brought:
     original: Original | None = None
     hooks: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
     intake: Intake | None = None
 
     def encoded(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -9,10 +9,12 @@ from training.bring.files import onnx_file
 from training.bring.graph import BringError, Brought
 
 KNOWN = (
-    "an .onnx file, a folder with one or of transformers, .pt2, TorchScript, scikit-learn as .skops or .joblib, .gguf, "
+    "an .onnx file, a folder with one or of transformers, .pt2, TorchScript, scikit-learn as .skops or .joblib, "
+    "XGBoost as .json or .ubj, LightGBM as .txt, CatBoost as .cbm, .gguf, "
     "and with --module weights as .pt, .pth or .safetensors"
 )
 ESTIMATORS = (".skops", ".joblib", ".pkl", ".pickle")
+BOOSTED = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm", ".cbm": "catboost"}  # their libraries
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
@@ -56,6 +58,10 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
         from training.bring.files import sklearn_files  # its packages are an extra's
 
         return sklearn_files.read(path, reading.example, reading.data, reading.trust)
+    if path.suffix in BOOSTED:
+        from training.bring.files import boosted
+
+        return boosted.read(path, BOOSTED[path.suffix], reading.data)
     if path.suffix not in (".pt2", *WEIGHTS):
         raise BringError(f"{path}: files that end with {path.suffix or 'no suffix'} cannot be imported; {KNOWN} can")
     from training.bring.files import torch_files  # torch takes seconds to load

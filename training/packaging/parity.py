@@ -7,11 +7,12 @@ from handlers.contract import Array
 TOLERANCE = 1e-4  # largest difference; FP32 rounds a large value more coarsely
 
 
-def largest_difference(values: Array, expected: Array, equal_nan: bool = False) -> float:
+def largest_difference(values: Array, expected: Array, equal_nan: bool = False, unit: float = 1.0) -> float:
     """Return the largest difference, relative for values over 1; infinite for other shapes or strings, and for NaN.
 
     Args:
         equal_nan: whether NaN differs only from other values.
+        unit: that the difference of a smaller value is divided by.
     """
     if values.shape != expected.shape:
         return np.inf
@@ -20,5 +21,5 @@ def largest_difference(values: Array, expected: Array, equal_nan: bool = False) 
     a, b = values.astype(np.float64), expected.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b) & equal_nan)
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        gaps = np.where(same, 0, np.abs(a - b) / np.maximum(1, np.abs(b)))
+        gaps = np.where(same, 0, np.abs(a - b) / np.maximum(unit, np.abs(b)))
     return float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0))

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from serving.settings import ROOT
 
 PAGE = (ROOT / "docs" / "bring-your-model.md").read_text()
+PROGRAMS = {"train": "torch", "trees": "onnxmltools", "catboost": "catboost"}  # each with a package that may be absent
 CUT = "[…]"
 
 
@@ -20,8 +22,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.S):
         (folder / name).write_text(content)
-    done = subprocess.run([sys.executable, "train_elsewhere.py"], cwd=folder, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()
+    for name in (name for name, package in PROGRAMS.items() if find_spec(package)):
+        program = [sys.executable, f"{name}_elsewhere.py"]
+        done = subprocess.run(program, cwd=folder, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr.decode()
     return folder
 
 
@@ -32,6 +36,8 @@ def shown() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "expected"), shown(), ids=[command for command, _ in shown()])
 def test_each_command_prints_what_the_page_shows(folder: Path, tmp_path: Path, command: str, expected: str) -> None:
+    if " import " in command and not (folder / command.split()[2]).exists():
+        pytest.skip("its library is not installed: pip install -e '.[import-trees,import-catboost]'")
     env = os.environ | {"MARLOOP_MODEL_STORE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", *command.split()], cwd=folder, env=env, capture_output=True, text=True, timeout=300
@@ -42,6 +48,7 @@ def test_each_command_prints_what_the_page_shows(folder: Path, tmp_path: Path, c
 
 
 def plain(text: str) -> str:
-    """The text without what differs between machines: bytes of a file, and the last digits of metrics."""
+    """The text without what differs between machines: bytes of a file, the last digits of metrics and of sums."""
     text = re.sub(r"[\d,]+ bytes", "N bytes", text)
+    text = re.sub(r"differ by \d+e-\d+", "differ by a little", text)
     return re.sub(r"(\d\.\d\d)\d+", r"\1", text)

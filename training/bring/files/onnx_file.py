@@ -36,7 +36,7 @@ def read(path: Path) -> Brought:
     except onnx.checker.ValidationError as error:
         raise BringError(f"{file} is no valid ONNX graph: {str(error).strip().splitlines()[0]}") from error
     labels = labels_of(model.graph.node)
-    _without_maps(model)
+    without_maps(model)
     _without_bfloat16(model)
     notes = (f"{len(outside)} weights lie in other files",) if outside else ()
     inputs, outputs = inputs_of(model), tuple(port_of(value) for value in model.graph.output)
@@ -55,7 +55,7 @@ def _file(path: Path) -> Path:
     return found[0]
 
 
-def _without_maps(model: onnx.ModelProto) -> None:
+def without_maps(model: onnx.ModelProto) -> None:
     """Answer the array of probabilities where scikit-learn's converter answers a list of maps."""
     makers = {name: node for node in model.graph.node for name in node.output}
     for output in model.graph.output:

@@ -10,6 +10,8 @@ import numpy as np
 
 from handlers.contract import Array
 from serving.registry import file_sha256
+from training.bring.files import boosted
+from training.bring.files.trees import EXTRAS
 from training.bring.graph import BringError, Brought, first_line, inputs_of, port_of
 from training.bring.rows import read_table
 from training.data import install
@@ -66,6 +68,9 @@ def read(path: Path, example: Path | None, data: Path | None, trust: bool) -> Br
     except ImportError as error:
         raise BringError(f"{path}: to convert scikit-learn, {install('import')}") from error
     model = _load(path, trust, skops.io)
+    if boosted.library_of(model):
+        return boosted.of_estimator(path, model, data)
+    opsets = boosted.register_converters(path)
     if not hasattr(model, "predict"):
         raise BringError(f"{path} holds a {type(model).__name__}, which predicts nothing")
     if is_classifier(model) and not hasattr(model, "predict_proba"):
@@ -75,7 +80,8 @@ def read(path: Path, example: Path | None, data: Path | None, trust: bool) -> Br
         options = {id(model): {"zipmap": False}} if is_classifier(model) else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = skl2onnx.to_onnx(model, initial_types=_types(path, model, names, example, data), options=options)
+            types = _types(path, model, names, example, data)
+            graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=opsets)
     except BringError:
         raise
     except Exception as error:  # of the converter of any part
@@ -116,7 +122,9 @@ def _load(path: Path, trust: bool, skops: Any) -> Any:
     except BringError:
         raise
     except Exception as error:  # unpickling raises anything
-        raise BringError(f"{path} cannot be read: {type(error).__name__}: {first_line(error)}") from error
+        lacks = error.name if isinstance(error, ModuleNotFoundError) else None
+        way = f"; {install(EXTRAS[lacks])}" if lacks in EXTRAS else ""
+        raise BringError(f"{path} cannot be read: {type(error).__name__}: {first_line(error)}{way}") from error
 
 
 def _types(path: Path, model: Any, columns: Sequence[str], example: Path | None, data: Path | None) -> list[Any]:
