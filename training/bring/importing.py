@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from handlers.contract import Array, ModelContract, Task
+from handlers.contract import Array, ModelContract, Task, TensorSpec
 from handlers.contract.model_card import Evaluation, Imported, Lineage
 from handlers.features import defaults_of, filled
 from serving.archive import ASSETS, HOOKS, ONNX
@@ -121,7 +121,7 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     answers = answers_of(model.outputs, results, task, named or model.labels)
     if options.hooks:
         check_final(feeds, answers, model.outputs)
-    if not task or answers.heads[0].step in ("softmax", "sigmoid"):
+    if not (task or model.intake) or answers.heads[0].step in ("softmax", "sigmoid"):
         guessed["task"] = answers.why
     if answers.labels and not named:
         guessed["labels"] = "the file holds them"
@@ -311,11 +311,15 @@ def _lineage(model: Brought, table: Table | None) -> Lineage:
     )
 
 
+def _described(spec: TensorSpec) -> str:
+    return f"{spec.datatype}, {spec.describe()}" + f"; {spec.description}" * bool(spec.description)
+
+
 def describe(draft: Draft) -> list[tuple[str, str, str]]:
     """Return the contract in lines: the part, its value, and why it was guessed."""
     contract = draft.contract
     lines = {"task": contract.task, "labels": ", ".join(contract.labels)}
-    lines |= {f"input {spec.name}": f"{spec.datatype}, {spec.describe()}" for spec in contract.inputs}
+    lines |= {f"input {spec.name}": _described(spec) for spec in contract.inputs}
     outputs = contract.outputs if contract.task != "classification" else ()
     lines |= {f"output {spec.name}": f"{spec.datatype} {list(spec.shape)}" for spec in outputs}
     lines |= {part: "" for part in draft.guessed if part not in lines}

@@ -15,6 +15,7 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.contract.times import as_seconds
 from handlers.features import as_sent, positions_of
 from handlers.formats.codec import Codec
+from handlers.formats.image import ImageCodec
 from handlers.message import JSON, NPY, InputError, Request
 from training.bring.feeds import Feed, identifier
 from training.bring.graph import BringError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 MOST_CATEGORIES = 200  # distinct strings of a column that are taken for a closed set
+KINDS = {".npy": NPY, ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 Tensors = dict[str, Array]
 
 
@@ -118,10 +120,11 @@ def example_of(contract: ModelContract, path: Path, names: Mapping[str, str]) ->
         body = path.read_bytes()
     except OSError as error:
         raise BringError(f"{path} cannot be read: {error.strerror}") from error
-    kind = NPY if path.suffix == ".npy" else JSON
-    body = body if kind == NPY else _native(contract, body, names)
+    kind = KINDS.get(path.suffix.lower(), JSON)
+    body = _native(contract, body, names) if kind == JSON else body
     try:
-        decoded = Codec(contract, 1024).decode(Request(body, {"content-type": kind}, id="example"))
+        codec = ImageCodec if kind.startswith("image/") and contract.inputs[0].is_picture else Codec
+        decoded = codec(contract, 1024).decode(Request(body, {"content-type": kind}, id="example"))
     except InputError as error:
         right = f"; it must be {error.expected}" if error.expected else ""
         raise BringError(f"{path}: {error.message} at {error.path}{right}") from error

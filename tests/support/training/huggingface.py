@@ -148,3 +148,27 @@ def save(folder: Path, kind: str, head: str, most: int | None = None, **settings
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+PROCESSOR: dict[str, Any] = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"height": 32, "width": 48},
+    "resample": 2,  # bilinear
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.4],
+}
+VIT = SIZES | {"image_size": (32, 48), "patch_size": 8}
+PICTURE_SIZES: dict[str, dict[str, Any]] = {
+    "ViT": VIT,
+    "ResNet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+    "ConvNext": {"num_stages": 2, "hidden_sizes": [8, 16], "depths": [1, 1], "patch_size": 4},
+}
+
+
+def save_pictures(folder: Path, kind: str, processor: dict[str, Any] | None = None, **settings: Any) -> Path:
+    """Write a classifier of pictures of 48 x 32 pixels; ``processor`` changes the content of its processor's file."""
+    config = getattr(transformers, f"{kind}Config")(**PICTURE_SIZES[kind], **settings)
+    torch.manual_seed(0)
+    getattr(transformers, f"{kind}ForImageClassification")(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | (processor or {})))
+    return folder

@@ -1,5 +1,6 @@
 """A folder of transformers becomes an archive that answers as transformers does."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -9,8 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from handlers.engine import load_engine
+from handlers.formats.pictures import encode_png
 from handlers.formats.text import TRUNCATED
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
@@ -338,3 +341,42 @@ def test_a_tokenizer_without_its_json_is_converted(bert: Path, tmp_path: Path) -
     assert Served(folder, tmp_path).scores("not bad") == [
         pytest.approx(expected(pipeline(folder), "not bad"), abs=1e-5)
     ]
+
+
+@pytest.mark.parametrize("kind", ["ViT", "ResNet", "ConvNext"])
+def test_pictures_of_any_size_are_answered_as_the_pipeline_answers_them(tmp_path: Path, kind: str) -> None:
+    folder = huggingface.save_pictures(tmp_path / "model", kind, id2label=huggingface.EMOTIONS)
+    draws = np.random.default_rng(3)
+    pictures = [draws.integers(0, 256, (*size, 3), np.uint8) for size in ((32, 48), (64, 64), (20, 90))]
+    (tmp_path / "photo.png").write_bytes(encode_png(pictures[0]))
+    served = Served(folder, tmp_path, Reading(tmp_path / "photo.png"))
+    assert (served.contract.task, served.contract.inputs[0].shape) == ("classification", (-1, 32, 48, 3))
+    pipe = transformers.pipeline("image-classification", model=str(folder))
+    for pixels in pictures:
+        wanted = {each["label"]: each["score"] for each in pipe(Image.fromarray(pixels), top_k=3)}
+        body = {"inputs": {"b64": base64.b64encode(encode_png(pixels)).decode()}}
+        ((status, answer),) = served.ask(body)
+        assert status == 200
+        shares = {each["label"]: each["probability"] for each in answer["prediction"]["top_k"]}
+        assert shares == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        {"resample": 3},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}},
+        {"do_center_crop": True, "crop_size": {"height": 24, "width": 24}},
+    ],
+)
+def test_a_processor_that_no_worker_can_follow_is_refused(tmp_path: Path, processor: dict[str, Any]) -> None:
+    folder = huggingface.save_pictures(tmp_path / "model", "ResNet", processor, num_labels=3)
+    with pytest.raises(BringError, match="does not make the pixels that a worker makes, which stretches"):
+        sources.read(folder)
+
+
+def test_a_classifier_of_pictures_needs_its_processor(tmp_path: Path) -> None:
+    folder = huggingface.save_pictures(tmp_path / "model", "ViT", num_labels=3)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(BringError, match="its image processor cannot be loaded"):
+        sources.read(folder)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,7 +13,8 @@ import pytest
 from serving.settings import ROOT
 
 PAGE = (ROOT / "docs" / "bring-your-model.md").read_text()
-PROGRAMS = {"train": "torch", "trees": "onnxmltools", "catboost": "catboost"}  # each with a package that may be absent
+# Each with a package that may be absent.
+PROGRAMS = {"train": "torch", "trees": "onnxmltools", "catboost": "catboost", "folders": "transformers"}
 CUT = "[…]"
 
 
@@ -37,10 +39,10 @@ def shown() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "expected"), shown(), ids=[command for command, _ in shown()])
 def test_each_command_prints_what_the_page_shows(folder: Path, tmp_path: Path, command: str, expected: str) -> None:
     if " import " in command and not (folder / command.split()[2]).exists():
-        pytest.skip("its library is not installed: pip install -e '.[import-trees,import-catboost]'")
+        pytest.skip("its library is not installed: pip install -e '.[dev]'")
     env = os.environ | {"MARLOOP_MODEL_STORE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *shlex.split(command)], cwd=folder, env=env, capture_output=True, text=True, timeout=300
     )
     printed = plain(done.stdout.replace(str(tmp_path), "model_store"))
     _, cut, end = expected.rpartition(CUT)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from training.bring.files.huggingface import classification, embeddings
+from training.bring.files.huggingface import classification, embeddings, pictures
 from training.bring.files.huggingface.folder import CONFIG, WEIGHTS, Folder, library, open_folder
 from training.bring.graph import BringError, Brought
 
-_HEADS = {"ForSequenceClassification": classification.read}
+_HEADS = {"ForSequenceClassification": classification.read, "ForImageClassification": pictures.read}
 
 
 def is_folder(path: Path) -> bool:

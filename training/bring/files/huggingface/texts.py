@@ -11,9 +11,9 @@ from torch.export import Dim
 
 from handlers.contract import TensorSpec
 from handlers.formats.tokens import FILE, TextTokenizer
+from training.bring.files.huggingface import exporting
 from training.bring.files.huggingface.folder import Folder
-from training.bring.graph import BringError, Intake, first_line
-from training.packaging.export import quiet, strip_origin
+from training.bring.graph import BringError, Intake
 
 INPUT = "text"
 FILL = 2**31 - 1  # the index of no token: it fills shorter rows up, and the graph knows it by that
@@ -110,13 +110,4 @@ def export(folder: Folder, module: TextModule, intake: Intake, longest: int, out
     """
     rows = torch.from_numpy(intake.encode(intake.samples[:2]))
     shapes = ({0: Dim("batch"), 1: Dim("length", min=2, max=longest)},)
-    names = [f"head_{i}" for i in range(outputs)]  # the exporter does not look whether a name is that of an inner value
-    try:
-        with quiet(), torch.inference_mode():
-            program = torch.export.export(module.eval(), (rows,), dynamic_shapes=shapes)
-            exported = torch.onnx.export(program, input_names=[INPUT], output_names=names, dynamo=True, verbose=False)
-    except Exception as error:  # of either exporter, or of the model itself
-        raise BringError(f"{folder.architecture} does not export: {first_line(error)}") from error
-    assert exported is not None
-    strip_origin(exported.model_proto)
-    return exported.model_proto
+    return exporting.export(folder, module, rows, shapes, INPUT, outputs)

@@ -1,0 +1,71 @@
+"""A folder of transformers, once imported, answers on every host as its pipeline does."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handlers.formats.text import TRUNCATED
+from serving.registry import Registry
+from tests.integration.conftest import Server, monitored
+from tests.support.training import huggingface
+from tests.support.training.huggingface import save, save_sentences, transformers
+from training.bring import sources
+from training.bring.importing import ImportOptions, bring, draft
+from training.bring.sources import Reading
+
+TEXTS = ["a fine film", "the worst film of the year 😀", "not bad at all " * 50, "שלום"]
+
+
+def import_folder(path: Path, examples: Path) -> None:
+    options = ImportOptions(name=path.name, example=examples)
+    bring(draft(sources.read(path, Reading(examples)), options), Registry(path.parent / "store"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders, and a store of their imported models: of texts' classes and of their vectors."""
+    folder = tmp_path_factory.mktemp("folders")
+    save(folder / "mood", "Roberta", "ForSequenceClassification", id2label=huggingface.EMOTIONS)
+    save_sentences(folder / "vectors", "Bert", {"pooling_mode_mean_tokens": True}, normalize=True, most=32)
+    (folder / "texts.txt").write_text("\n".join(TEXTS))
+    for name in ("mood", "vectors"):
+        import_folder(folder / name, folder / "texts.txt")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["torchserve", "direct"])
+def own(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    runs = tmp_path_factory.mktemp("hosts") / "runs"
+    with monitored(folder / "store", runs, {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
+        yield server
+
+
+def test_texts_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: Server, folder: Path) -> None:
+    pipeline = transformers.pipeline("text-classification", model=str(folder / "mood"))
+    wanted = [pipeline(text, truncation=True, max_length=huggingface.POSITIONS)[0] for text in TEXTS]
+    for text, best in zip(TEXTS, wanted, strict=True):
+        response = own.client.post(f"{own.url}/predictions/mood", json={"text": text})
+        answer = response.json()["prediction"]
+        assert (answer["label"], answer["probability"]) == (best["label"], pytest.approx(best["score"], abs=1e-5))
+        assert (TRUNCATED in response.headers) == (text == TEXTS[2])
+    body = {"instances": [{"text": text} for text in TEXTS]}
+    answers = own.client.post(f"{own.url}/v1/models/mood:predict", json=body).json()["predictions"]
+    assert [answer["label"] for answer in answers] == [best["label"] for best in wanted]
+    tensor = {"name": "text", "shape": [len(TEXTS)], "datatype": "BYTES", "data": TEXTS}
+    outputs = own.client.post(f"{own.url}/v2/models/mood/infer", json={"inputs": [tensor]}).json()["outputs"]
+    assert [output["data"] for output in outputs if output["name"] == "label"] == [[best["label"] for best in wanted]]
+
+
+def test_vectors_are_of_length_one_and_those_of_the_import(own: Server) -> None:
+    contract = own.contract("vectors")
+    answer = own.client.post(f"{own.url}/predictions/vectors", json=contract.example.request).json()
+    assert answer["prediction"] == pytest.approx(contract.example.response["prediction"], abs=1e-5)
+    assert sum(value**2 for value in answer["prediction"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_without_a_word_gets_an_error_that_explains(own: Server) -> None:
+    response = own.client.post(f"{own.url}/predictions/vectors", content=json.dumps({"text": " "}),
+                               headers={"content-type": "application/json"})  # fmt: skip
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "empty")
