@@ -92,6 +92,7 @@ class Brought:
         notes: sentences about what was found.
         aliases: inputs by further names, which an example may use.
         columns: names that the file has for the columns of its only input, a matrix; empty where it has none.
+        example: row of JSON that came along; empty where there is none.
         original: None where that is the graph itself; it takes the values of requests, where there is an ``intake``.
         hooks: file of the user's code around the graph.
         intake: None where the graph takes the contract's tensors as they are.
@@ -109,6 +110,7 @@ class Brought:
     hooks: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    example: bytes = b""
     intake: Intake | None = None
 
     def encoded(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:

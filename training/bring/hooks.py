@@ -38,7 +38,9 @@ def hooked(model: Brought, file: Path, inputs: Sequence[TensorSpec]) -> Brought:
     original = _Hooked(hooks, model.original or Session(model.graph), names)
     needed = ", ".join(imported_by(file.read_bytes())) or "no package of its own"
     notes = (*model.notes, f"{file.name} runs in the worker; it needs {needed}")
-    return replace(model, inputs=ports or model.inputs, columns=(), original=original, hooks=file, notes=notes)
+    return replace(
+        model, inputs=ports or model.inputs, columns=(), example=b"", original=original, hooks=file, notes=notes
+    )
 
 
 def with_outputs(model: Brought, tensors: Mapping[str, Array]) -> Brought:

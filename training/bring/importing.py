@@ -14,6 +14,7 @@ import numpy as np
 from handlers.contract import Array, ModelContract, Task, TensorSpec
 from handlers.contract.model_card import Evaluation, Imported, Lineage
 from handlers.features import defaults_of, filled
+from handlers.message import JSON
 from serving.archive import ASSETS, HOOKS, ONNX
 from serving.registry import Registry, file_sha256
 from training.bring import overrides
@@ -30,6 +31,7 @@ from training.bring.rows import (
     made_up,
     native_row,
     read_table,
+    request_of,
     tensors_of,
     truth_of,
     with_data,
@@ -245,9 +247,12 @@ def _rows(
     names |= {column: spec.name for column, spec in zip(model.columns, specs, strict=False)}
     if options.example:
         parts.append(example_of(bare_contract(options.name, specs), options.example, names))
+    elif model.example:
+        place = Path(model.file, "input_example.json")
+        parts.append(request_of(bare_contract(options.name, specs), model.example, JSON, names, place))
     if table:
         parts.append({name: array[:CHECKED] for name, array in tensors_of(specs, table).items()})
-        if not options.example:
+        if not options.example and not model.example:
             guessed["example"] = "the first row of the data"
     if not parts:
         parts += [] if model.intake else [made_up(specs)]

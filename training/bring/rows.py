@@ -120,7 +120,11 @@ def example_of(contract: ModelContract, path: Path, names: Mapping[str, str]) ->
         body = path.read_bytes()
     except OSError as error:
         raise BringError(f"{path} cannot be read: {error.strerror}") from error
-    kind = KINDS.get(path.suffix.lower(), JSON)
+    return request_of(contract, body, KINDS.get(path.suffix.lower(), JSON), names, path)
+
+
+def request_of(contract: ModelContract, body: bytes, kind: str, names: Mapping[str, str], path: Path) -> Tensors:
+    """Read one row from a request's body; arguments and errors as of ``example_of``."""
     body = _native(contract, body, names) if kind == JSON else body
     try:
         codec = ImageCodec if kind.startswith("image/") and contract.inputs[0].is_picture else Codec

@@ -1,16 +1,16 @@
 """The formats of files that can be imported."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from training.bring.files import onnx_file
+from training.bring.files import mlflow_folder, onnx_file
 from training.bring.graph import BringError, Brought
 
 KNOWN = (
-    "an .onnx file, a folder with one or of transformers, .pt2, TorchScript, scikit-learn as .skops or .joblib, "
-    "XGBoost as .json or .ubj, LightGBM as .txt, CatBoost as .cbm, .gguf, "
+    "an .onnx file, a folder with one, of transformers or of MLflow, .pt2, TorchScript, scikit-learn as .skops or "
+    ".joblib, XGBoost as .json or .ubj, LightGBM as .txt, CatBoost as .cbm, .gguf, "
     "and with --module weights as .pt, .pth or .safetensors"
 )
 ESTIMATORS = (".skops", ".joblib", ".pkl", ".pickle")
@@ -28,6 +28,7 @@ class Reading:
         module: ``package.module:Class`` of a file of weights.
         arguments: of that class.
         trust: whether code in the file may run.
+        columns: kinds of an estimator's columns, as NumPy has them; empty where the example or the data tell them.
         pooling: of an encoder of texts that has none of its own.
     """
 
@@ -37,6 +38,7 @@ class Reading:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
     pooling: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - it is frozen
@@ -47,6 +49,8 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
     """
     if not path.exists():
         raise BringError(f"{path} is not there")
+    if mlflow_folder.is_folder(path):
+        return _read_mlflow(path, reading)
     if path.is_dir() and not any(path.glob("*.onnx")):
         from training.bring.files.huggingface import reading as huggingface  # torch takes seconds to load
 
@@ -57,7 +61,7 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
     if path.suffix in ESTIMATORS:
         from training.bring.files import sklearn_files  # its packages are an extra's
 
-        return sklearn_files.read(path, reading.example, reading.data, reading.trust)
+        return sklearn_files.read(path, reading.example, reading.data, reading.trust, reading.columns)
     if path.suffix in BOOSTED:
         from training.bring.files import boosted
 
@@ -71,3 +75,12 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
     if reading.module:
         return torch_files.read_module(path, reading.module, reading.arguments, reading.example)
     return torch_files.read_script(path, reading.example)
+
+
+def _read_mlflow(path: Path, reading: Reading) -> Brought:
+    model = mlflow_folder.read(path)
+    if model.flavour in BOOSTED.values() and model.file.suffix not in ESTIMATORS:
+        from training.bring.files import boosted
+
+        return model.named(boosted.read(model.file, model.flavour, reading.data), path)
+    return model.named(read(model.file, replace(reading, columns=model.columns)), path)

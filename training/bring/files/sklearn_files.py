@@ -53,11 +53,14 @@ class SklearnOriginal:
         return [answers.reshape(len(answers), -1).astype(np.float32)]
 
 
-def read(path: Path, example: Path | None, data: Path | None, trust: bool) -> Brought:
+def read(
+    path: Path, example: Path | None, data: Path | None, trust: bool, columns: Mapping[str, str] | None = None
+) -> Brought:
     """Read an estimator, and convert it.
 
     Args:
-        example: a row, which tells strings from numbers where ``data`` does not.
+        example: a row, which tells strings from numbers where neither ``columns`` nor ``data`` do.
+        columns: NumPy's kinds of the columns, where something beside the file says them.
 
     Raises:
         BringError: a package is missing, code in the file is not trusted, or the estimator does not convert; says why.
@@ -80,7 +83,9 @@ def read(path: Path, example: Path | None, data: Path | None, trust: bool) -> Br
         options = {id(model): {"zipmap": False}} if is_classifier(model) else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            types = _types(path, model, names, example, data)
+            known = columns or {}
+            kinds = known if known.keys() >= set(names) else _kinds(path, names, example, data)
+            types = _types(model, names, kinds)
             graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=opsets)
     except BringError:
         raise
@@ -127,19 +132,20 @@ def _load(path: Path, trust: bool, skops: Any) -> Any:
         raise BringError(f"{path} cannot be read: {type(error).__name__}: {first_line(error)}{way}") from error
 
 
-def _types(path: Path, model: Any, columns: Sequence[str], example: Path | None, data: Path | None) -> list[Any]:
+def _types(model: Any, columns: Sequence[str], known: Mapping[str, str]) -> list[Any]:
     """Return the graph's inputs: a column each, of strings or numbers, or a matrix of numbers."""
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
     if not columns:
         return [(MATRIX, FloatTensorType([None, int(model.n_features_in_)]))]
     kinds = {"O": StringTensorType, "i": Int64TensorType}
-    known = _kinds(path, columns, example, data)
     return [(name, kinds.get(known[name], FloatTensorType)([None, 1])) for name in columns]
 
 
 def _kinds(path: Path, columns: Sequence[str], example: Path | None, data: Path | None) -> dict[str, str]:
     """Return NumPy's kind of each column, from the data, else from the example, whose numbers are FP32."""
+    if not columns:
+        return {}
     if data is not None:
         frame = read_table(data).raw
         if missing := [name for name in columns if name not in frame.columns]:
