@@ -1,7 +1,9 @@
 """OpenVINO as the decoder of a language model: a wheel, for machines without a compiler."""
 
+import contextlib
+import ctypes
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ class OpenVinoDecoder:
         self.slots, self.context = slots, context
         self.batch = max(batch, slots + 1)
         self._openvino: Any = openvino
-        self._tokenizer: Any = openvino_genai.Tokenizer(directory)
+        with own_signal_stack():
+            self._tokenizer: Any = openvino_genai.Tokenizer(directory)
         self._pieces: dict[int, bytes] = {number: piece for piece, number in self._tokenizer.get_vocab().items()}
         self.vocabulary = len(self._pieces)
         self._end: int = self._tokenizer.get_eos_token_id()
@@ -160,8 +163,9 @@ class OpenVinoDecoder:
 
     def close(self) -> None:
         """Free all memory."""
-        self._request = None
-        self._caches.clear()
+        with own_signal_stack():
+            self._request = self._tokenizer = None
+            self._caches.clear()
 
 
 def control_tokens(pieces: Mapping[int, bytes], encode: Callable[[str], list[int]]) -> dict[str, int]:
@@ -190,6 +194,27 @@ def _take_last_rows(model: Any) -> None:
     model.add_parameters([rows])
 
 
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of ``sigaltstack(2)`` on Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Leave this thread the signal stack that it has.
+
+    On CPUs with AVX-512 each instance of the plugin sets one of its own, and gives back the former when it ends. Where
+    two end in another order the thread keeps one that is freed, and its next signal, such as Ctrl-C, ends the process.
+    """
+    library, own = ctypes.CDLL(None), _SignalStack()
+    library.sigaltstack(None, ctypes.byref(own))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(own), None)
+
+
 def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:
     """Compile a model, or the one at a path, for this CPU.
 
@@ -199,7 +224,8 @@ def compile_model(model: Any, settings: Mapping[str, Any]) -> Any:
     import openvino
 
     try:
-        return openvino.Core().compile_model(model, "CPU", dict(settings))
+        with own_signal_stack():
+            return openvino.Core().compile_model(model, "CPU", dict(settings))
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot compile the model for this processor: {reason(error)}") from error
 
@@ -227,7 +253,8 @@ def convert(model: Path, directory: Path) -> None:
     link = directory / "model.gguf"
     link.symlink_to(model.resolve())
     try:
-        openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True, **NUMERICS)
+        with own_signal_stack():
+            openvino_genai.LLMPipeline(link, "CPU", enable_save_ov_model=True, **NUMERICS)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot read or compile the model: {reason(error)}") from error
     finally:

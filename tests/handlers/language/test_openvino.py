@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from handlers.language.decoders.openvino import NUMERICS, EngineError, compile_model, reason
+from serving.settings import ROOT
 from tests.support.handlers.smollm2 import openvino_model
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
@@ -99,3 +101,28 @@ def test_an_answer_is_the_same_again_and_beside_others_whatever_the_processor_ha
     for alone, again, together in json.loads(done.stdout):
         assert again == alone
         assert together == alone
+
+
+def test_a_signal_after_the_engine_has_ended_ends_nothing(tmp_path: Path) -> None:
+    """In a process of its own: the plugin left the thread a signal stack that it had freed."""
+    program = f"""
+import signal
+from pathlib import Path
+from handlers.language.decoders.openvino import OpenVinoDecoder, convert
+from tests.support.training import tiny
+from training.language.gguf_file import requantize
+
+folder = Path({str(tmp_path)!r})
+requantize(tiny.write(folder / "tiny.gguf"), folder / "bytes.gguf", ("Q8_0",))
+convert(folder / "bytes.gguf", folder / "openvino")
+first, second = (OpenVinoDecoder(folder / "openvino", 1, 64) for _ in range(2))
+first.close()
+second.close()
+del first, second
+caught = []
+signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+signal.raise_signal(signal.SIGINT)
+print(caught)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"[{signal.SIGINT.value}]\n"), done.stderr
