@@ -44,7 +44,7 @@ def of_estimator(path: Path, model: Any) -> Trees:
                 "CatBoost does not write as ONNX: encode them in a scikit-learn pipeline before it"
             )
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "model.onnx")
+        file = Path(folder, "trees.onnx")
         try:
             model.save_model(str(file), format="onnx")
         except Exception as error:  # CatBoost has classes of its own

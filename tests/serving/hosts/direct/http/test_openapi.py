@@ -118,7 +118,7 @@ def test_openais_routes_have_the_schemas_by_which_requests_are_parsed(document: 
         for path, parse in (("chat/completions", requests.chat), ("completions", requests.completion)):
             content = paths[f"{base}/{path}"]["post"]["requestBody"]["content"][JSON]
             assert parse(json.dumps(content["example"]).encode()).max_tokens == 4
-            mistakes: list[dict[str, Any]] = [{"model": "gpt"}, {"temperature": 9}, {"n": 2}, {"tools": []}]
+            mistakes: list[dict[str, Any]] = [{"model": "gpt"}, {"temperature": 9}, {"n": 2}, {"functions": []}]
             for wrong in mistakes:
                 assert not fits(content["example"] | wrong, content["schema"], components), wrong
     native = paths["/predictions/chat"]["post"]["requestBody"]["content"][JSON]
