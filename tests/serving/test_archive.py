@@ -31,6 +31,7 @@ ZIPS = {  # what else is a zip
 }
 LITERALS = {
     "loadtests/bench/environments.py": "requirements.txt of a peer",
+    "training/bring/files/mlflow_folder.py": "a file in a folder of MLflow",
     "loadtests/bench/tensors/bare_handler.py": "it is packed itself, and reads what it is packed with",
 }
 
