@@ -13,7 +13,7 @@ from serving.registry import ArchiveError, Registry
 from training.packaging.commands_train import Promote
 
 if TYPE_CHECKING:
-    from training.bring.importing import Draft, ImportOptions
+    from training.bring.draft import Draft, ImportOptions
     from training.packaging.registration import Result
 
 File = Annotated[
@@ -157,7 +157,7 @@ def contract_command(
 def _options(
     name: str, example: Path | None, labels: str | None, task: TaskName | None, data: Path | None, target: str
 ) -> "ImportOptions":
-    from training.bring.importing import ImportOptions
+    from training.bring.draft import ImportOptions
 
     return ImportOptions(
         name=checked_name(name),
@@ -182,7 +182,7 @@ def checked_name(name: str) -> str:
 
 def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, trust: bool, pooling: str) -> "Draft":
     from training.bring import sources
-    from training.bring.importing import draft
+    from training.bring.draft import draft
 
     try:
         arguments = msgspec.json.decode(kwargs, type=dict[str, Any])
@@ -193,7 +193,7 @@ def _drafted(file: Path, options: "ImportOptions", module: str, kwargs: str, tru
 
 
 def _print(drafted: "Draft") -> None:
-    from training.bring.importing import describe
+    from training.bring.draft import describe
 
     model = drafted.model
     size, count = model.graph.ByteSize(), len(model.graph.graph.node)

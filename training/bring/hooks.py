@@ -6,6 +6,7 @@ from pathlib import Path
 
 from handlers.contract import DTYPES, Array, TensorSpec
 from handlers.engine.hooks import HookError, Hooks
+from handlers.features import defaults_of, filled
 from handlers.message import InputError
 from training.bring.adapt import KINDS
 from training.bring.feeds import Feed
@@ -27,8 +28,10 @@ def hooked(model: Brought, file: Path, inputs: Sequence[TensorSpec]) -> Brought:
         inputs: as the contract's file declares them; none for those of the graph.
 
     Raises:
-        BringError: the hooks cannot be imported.
+        BringError: the hooks cannot be imported, or a worker makes tensors of what the model takes.
     """
+    if model.intake:
+        raise BringError(f"hooks go around a graph of tensors; {model.file} takes what a worker makes tensors of")
     try:
         hooks = Hooks(file)
     except (HookError, OSError) as error:
@@ -43,14 +46,17 @@ def hooked(model: Brought, file: Path, inputs: Sequence[TensorSpec]) -> Brought:
     )
 
 
-def with_outputs(model: Brought, tensors: Mapping[str, Array]) -> Brought:
-    """Return the model with the outputs that its hooks make of these tensors of the graph.
+def with_outputs(model: Brought, feeds: Sequence[Feed], rows: Mapping[str, Array]) -> Brought:
+    """Return the model with the outputs that its hooks make of the first row; without hooks, as it is.
 
     Raises:
         BringError: they cannot be computed.
     """
-    assert isinstance(model.original, _Hooked)
-    outputs = model.original.named(tensors)
+    if not isinstance(model.original, _Hooked):
+        return model
+    specs = [spec for feed in feeds for spec in feed.specs]
+    first = filled({name: array[:1] for name, array in rows.items()}, defaults_of(specs))
+    outputs = model.original.named({feed.port.name: feed.raw(first) for feed in feeds})
     ports = []
     for name, array in outputs.items():
         datatype = next((each for each, dtype in DTYPES.items() if array.dtype == dtype), None)
@@ -61,12 +67,15 @@ def with_outputs(model: Brought, tensors: Mapping[str, Array]) -> Brought:
     return replace(model, outputs=tuple(ports))
 
 
-def check_final(feeds: Sequence[Feed], answers: Answers, ports: Sequence[Port]) -> None:
-    """Check that the hooks take and answer what the contract says.
+def check_final(model: Brought, feeds: Sequence[Feed], answers: Answers) -> None:
+    """Check that hooks, where there are some, take and answer what the contract says.
 
     Raises:
         BringError: something would have to be added to the graph.
     """
+    if not model.hooks:
+        return
+    ports = model.outputs
     for feed in feeds:
         if not feed.batched:
             raise BringError(f"with hooks, each input needs a batch; {feed.port.name} has none")

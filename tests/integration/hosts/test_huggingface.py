@@ -12,7 +12,8 @@ from tests.integration.conftest import Server, monitored
 from tests.support.training import huggingface
 from tests.support.training.huggingface import save, save_sentences, transformers
 from training.bring import sources
-from training.bring.importing import ImportOptions, bring, draft
+from training.bring.draft import ImportOptions, draft
+from training.bring.importing import bring
 from training.bring.sources import Reading
 
 TEXTS = ["a fine film", "the worst film of the year 😀", "not bad at all " * 50, "שלום"]

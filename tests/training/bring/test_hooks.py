@@ -17,8 +17,9 @@ from serving.registry import Registry
 from tests.support.training import graphs
 from training import pipeline
 from training.bring import sources
+from training.bring.draft import Draft, ImportOptions, draft
 from training.bring.graph import BringError
-from training.bring.importing import Draft, ImportOptions, bring, draft
+from training.bring.importing import bring
 from training.packaging import packable
 
 INPUTS = """

@@ -22,8 +22,9 @@ from serving.registry import Registry
 from tests.support.training import huggingface
 from tests.support.training.huggingface import POSITIONS, save, transformers
 from training.bring import sources
+from training.bring.draft import ImportOptions, draft
 from training.bring.graph import BringError
-from training.bring.importing import ImportOptions, bring, draft
+from training.bring.importing import bring
 from training.bring.sources import Reading
 from training.packaging.contents import codec_of
 

@@ -18,8 +18,9 @@ from serving.registry import Registry
 from tests.support.training import graphs
 from tests.training.bring.test_onnx import Imported
 from training.bring import sources
+from training.bring.draft import Draft, ImportOptions, describe, draft
 from training.bring.graph import BringError
-from training.bring.importing import Draft, ImportOptions, bring, describe, draft
+from training.bring.importing import bring
 from training.bring.sources import Reading
 
 ROWS = "age,debt\n1,2\n,4\n5,\n" + "".join(f"{i % 40},{i % 9}\n" for i in range(400))

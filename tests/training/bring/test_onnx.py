@@ -21,8 +21,9 @@ from serving.registry import Registry
 from tests.support.training import graphs
 from training.__main__ import app
 from training.bring import sources
+from training.bring.draft import Draft, ImportOptions, draft
 from training.bring.graph import BringError
-from training.bring.importing import Draft, ImportOptions, bring, draft
+from training.bring.importing import bring
 from training.packaging.registration import Result
 from training.packaging.result_file import Trained
 

@@ -18,8 +18,9 @@ from sklearn.svm import LinearSVC
 from serving.registry import Registry
 from tests.training.bring.test_onnx import Imported
 from training.bring import sources
+from training.bring.draft import ImportOptions, draft
 from training.bring.graph import BringError
-from training.bring.importing import ImportOptions, bring, draft
+from training.bring.importing import bring
 from training.bring.sources import Reading
 
 skops = pytest.importorskip("skops.io", reason="skops is not installed: pip install -e '.[import]'")

@@ -14,8 +14,9 @@ from torch.export import Dim
 from serving.registry import Registry
 from tests.training.bring.test_onnx import Imported
 from training.bring import sources
+from training.bring.draft import ImportOptions, draft
 from training.bring.graph import BringError
-from training.bring.importing import ImportOptions, bring, draft
+from training.bring.importing import bring
 from training.bring.sources import Reading
 
 ROW = [0.5, -1.0, 2.0]

@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from serving.registry import Registry
 from tests.training.bring.test_onnx import Imported
 from training.bring import sources
+from training.bring.draft import ImportOptions, draft
 from training.bring.files import boosted
 from training.bring.graph import BringError
-from training.bring.importing import ImportOptions, bring, draft
+from training.bring.importing import bring
 from training.bring.sources import Reading
 
 xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed: pip install -e '.[import-trees]'")

@@ -13,7 +13,7 @@ from serving.registry import file_sha256
 from training.bring.files import boosted
 from training.bring.files.trees import EXTRAS
 from training.bring.graph import BringError, Brought, first_line, inputs_of, port_of
-from training.bring.rows import read_table
+from training.bring.table import read_table
 from training.data import install
 
 PICKLES = (".joblib", ".pkl", ".pickle")

@@ -16,7 +16,7 @@ from serving.registry import file_sha256
 from training.bring.feeds import identifier
 from training.bring.files.onnx_file import without_maps
 from training.bring.graph import OPSETS, BringError, Brought, Session, first_line, inputs_of, port_of
-from training.bring.rows import read_table
+from training.bring.table import read_table
 from training.data import install
 from training.packaging.parity import TOLERANCE
 

@@ -1,0 +1,172 @@
+"""The draft of an imported model's contract: what its graph, its example and its data tell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from handlers.contract import Array, ModelContract, Task, TensorSpec
+from handlers.contract.model_card import Imported, Lineage
+from handlers.message import JSON
+from serving.registry import file_sha256
+from training.bring import overrides
+from training.bring.feeds import Feed, feeds_of
+from training.bring.graph import BringError, Brought
+from training.bring.heads import Answers, answers_of
+from training.bring.hooks import check_final, hooked, with_outputs
+from training.bring.rows import bare_contract, example_of, made_up, request_of
+from training.bring.runner import Runner, runner_of
+from training.bring.table import Table, gaps, read_table, tensors_of, with_data
+from training.packaging.registration import Promote
+
+PACKAGES = ("onnx", "onnxruntime", "numpy")
+CHECKED = 10_000  # rows of the data at most that the graphs are compared on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What is given beside the file.
+
+    Attributes:
+        task: None to guess it.
+        target: column of the data that holds the truth.
+        contract: YAML that overrides parts of the draft.
+        hooks: Python file with ``preprocess``, ``postprocess`` or both; see ``handlers.engine.hooks``.
+    """
+
+    name: str
+    example: Path | None = None
+    labels: tuple[str, ...] = ()
+    task: Task | None = None
+    data: Path | None = None
+    target: str = ""
+    contract: Path | None = None
+    hooks: Path | None = None
+    promote: Promote = "auto"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is known of a model before it is packaged.
+
+    Attributes:
+        rows: all that were given, as the graph's tensors; the example is the first.
+        guessed: parts of the contract that nobody said, and why they are so.
+    """
+
+    model: Brought
+    contract: ModelContract
+    description: str
+    feeds: tuple[Feed, ...]
+    answers: Answers
+    runner: Runner
+    rows: Mapping[str, Array]
+    table: Table | None
+    guessed: Mapping[str, str] = field(default_factory=dict)
+
+
+def draft(model: Brought, options: ImportOptions) -> Draft:
+    """Derive a contract from a graph and all that is given beside it.
+
+    Raises:
+        BringError: the parts do not fit together; says which.
+    """
+    wishes = overrides.read(options.contract) if options.contract else overrides.Overrides()
+    table = read_table(options.data, options.target) if options.data else None
+    if options.hooks:
+        model = hooked(model, options.hooks, wishes.declared)
+    elif wishes.declared:
+        raise BringError("datatype and shape are the graph's, but for inputs that hooks take: --hooks hooks.py")
+    feeds = _feeds(model, table, wishes)
+    specs = tuple(spec for feed in feeds for spec in feed.specs)
+    rows, guessed = _rows(model, options, feeds, table)
+    model = with_outputs(model, feeds, rows)
+    runner = runner_of(model, feeds, rows)
+    _, results = next(iter(runner.chunks(rows)))
+    named = options.labels or wishes.labels
+    task = options.task or wishes.task or ("classification" if named else None)
+    answers = answers_of(model.outputs, results, task, named or model.labels)
+    check_final(model, feeds, answers)
+    if not (task or model.intake) or answers.heads[0].step in ("softmax", "sigmoid"):
+        guessed["task"] = answers.why
+    if answers.labels and not named:
+        guessed["labels"] = "the file holds them"
+    if table:
+        guessed |= {part: why for part, why in gaps(specs, table).items() if part not in wishes.nullable}
+        guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
+    if not runner.together:
+        guessed["rows"] = "one at a time: the graph's answers in a batch are not those of each row alone"
+    contract = msgspec.structs.replace(
+        bare_contract(options.name, specs),
+        task=answers.task,
+        outputs=wishes.outputs_of(answers.outputs),
+        labels=answers.labels,
+        lineage=_lineage(model, table),
+    )
+    description = wishes.description or f"imported from {model.file}"
+    return Draft(model, contract, description, feeds, answers, runner, rows, table, guessed)
+
+
+def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> tuple[Feed, ...]:
+    if model.intake:
+        return wishes.feeds_of((Feed(model.inputs[0], (model.intake.spec,), True),))
+    matrix = table is not None and len(model.inputs) == 1 and len(model.inputs[0].sizes) == 2
+    columns = table.columns if table and matrix and not model.hooks else wishes.columns
+    feeds = feeds_of(model.inputs, model.columns or columns)
+    feeds = with_data(feeds, table) if table else feeds
+    return wishes.feeds_of(feeds)
+
+
+def _rows(
+    model: Brought, options: ImportOptions, feeds: Sequence[Feed], table: Table | None
+) -> tuple[Mapping[str, Array], dict[str, str]]:
+    """Return the given rows, the example first, and what is guessed of them."""
+    guessed = {}
+    parts = []
+    specs = [spec for feed in feeds for spec in feed.specs]
+    names = {feed.port.name: feed.specs[0].name for feed in feeds if len(feed.specs) == 1}
+    names |= {alias: names[port] for alias, port in model.aliases.items()}
+    names |= {column: spec.name for column, spec in zip(model.columns, specs, strict=False)}
+    if options.example:
+        parts.append(example_of(bare_contract(options.name, specs), options.example, names))
+    elif model.example:
+        place = Path(model.file, "input_example.json")
+        parts.append(request_of(bare_contract(options.name, specs), model.example, JSON, names, place))
+    if table:
+        parts.append({name: array[:CHECKED] for name, array in tensors_of(specs, table).items()})
+        if not options.example and not model.example:
+            guessed["example"] = "the first row of the data"
+    if not parts:
+        parts += [] if model.intake else [made_up(specs)]
+        guessed["example"] = "made up: give --example, since nobody knows whether this answer is right"
+    if model.intake:
+        parts.append({model.intake.spec.name: model.intake.samples})
+    return {spec.name: np.concatenate([part[spec.name] for part in parts]) for spec in specs}, guessed
+
+
+def _lineage(model: Brought, table: Table | None) -> Lineage:
+    return Lineage(
+        imported=Imported(model.file, model.sha256, model.kind, model.opset),
+        data_sha256=file_sha256(table.path) if table else "",
+        packages={name: version(name) for name in PACKAGES},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def describe(draft: Draft) -> list[tuple[str, str, str]]:
+    """Return the contract in lines: the part, its value, and why it was guessed."""
+    contract = draft.contract
+    lines = {"task": contract.task, "labels": ", ".join(contract.labels)}
+    lines |= {f"input {spec.name}": _described(spec) for spec in contract.inputs}
+    outputs = contract.outputs if contract.task != "classification" else ()
+    lines |= {f"output {spec.name}": f"{spec.datatype} {list(spec.shape)}" for spec in outputs}
+    lines |= {part: "" for part in draft.guessed if part not in lines}
+    return [(part, text, draft.guessed.get(part, "")) for part, text in lines.items() if text or part in draft.guessed]
+
+
+def _described(spec: TensorSpec) -> str:
+    return f"{spec.datatype}, {spec.describe()}" + f"; {spec.description}" * bool(spec.description)

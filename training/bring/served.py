@@ -1,0 +1,57 @@
+"""The served graph of an imported model, and whether it answers as the file's does."""
+
+from pathlib import Path
+
+import numpy as np
+
+from serving.archive import ASSETS, HOOKS, ONNX
+from training.bring.adapt import adapt
+from training.bring.draft import Draft
+from training.bring.graph import BringError, Served
+from training.packaging.parity import TOLERANCE, largest_difference
+
+
+def write_graph(draft: Draft, folder: Path) -> None:
+    """Write the served graph, adapted to the contract or with its hooks beside it, and what its worker needs beside."""
+    model = draft.model
+    graph = model.graph if model.hooks else adapt(model, draft.feeds, draft.answers, draft.runner.bare)
+    (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
+    if model.hooks:
+        (folder / HOOKS).write_bytes(model.hooks.read_bytes())
+    if model.intake:
+        (folder / ASSETS).mkdir()
+        for name, content in model.intake.assets.items():
+            (folder / ASSETS / name).write_bytes(content)
+
+
+def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
+    """Compare the served graph with the file's on all given rows.
+
+    Args:
+        folder: as ``write_graph`` leaves it.
+
+    Returns:
+        ``rows``, and the largest difference: relative for values over 1, and for a number over 1 % of the largest.
+
+    Raises:
+        BringError: a difference is over the tolerance; names the row.
+    """
+    served_by = Served(folder, draft.contract)
+    worst, at = 0.0, 0
+    for some, outputs in draft.runner.chunks(draft.rows):
+        served = served_by.run(draft.model.encoded(some))
+        for head in draft.answers.heads:
+            expected = head.apply(outputs)
+            # FP32 rounds a sum of large leaves or weights, however small the sum is.
+            unit = max(1.0, float(np.abs(expected).max()) / 100) if head.step == "column" else 1.0
+            for i in range(len(expected)):
+                own, right = served[head.name][i : i + 1], expected[i : i + 1]
+                gap = largest_difference(own, right, equal_nan=True, unit=unit)
+                worst = max(worst, gap)
+                if not gap <= TOLERANCE:
+                    raise BringError(
+                        f"{head.name} of row {at + i} differs by {gap:.3g} from the answer of {draft.model.file}, "
+                        f"more than {TOLERANCE:g}; nothing is registered"
+                    )
+        at += len(next(iter(some.values())))
+    return {"rows": at, "onnxruntime": worst}
