@@ -13,9 +13,6 @@ _EMPTY: tuple[Any, ...] = ([], {})
 _OFF: tuple[Any, ...] = (False,)
 # By name, the neutral values; null is one of each.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "tools": _EMPTY,
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
     "functions": _EMPTY,
     "function_call": ("none", "auto"),
     "store": _OFF,
@@ -60,6 +57,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_body": _EMPTY,
     "extra_headers": _EMPTY,
 }
+# Of completions too, which have no tools.
+COMPLETION = NEUTRAL | {"tools": _EMPTY, "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
 # Members of a message beside its text, as answers carry them.
 MESSAGE: dict[str, tuple[Any, ...]] = {
     "refusal": ("",),

@@ -14,13 +14,12 @@ from msgspec import Meta
 
 from handlers import json_io
 from handlers.language.generation import Sampling
-from handlers.language.neutral import MESSAGE, NEUTRAL, PART, without
+from handlers.language.neutral import COMPLETION, MESSAGE, NEUTRAL, PART, without
 from handlers.language.structured.constraints import Constrained, constraint_of
 from handlers.language.structured.tools import Choice, Tool, ToolCall, answered, held_to, offered, said, told
 from handlers.message import InputError
 
 Kind = Literal["chat", "completion", "native"]
-OFFERED = ("tools", "tool_choice", "parallel_tool_calls")  # of chat completions alone
 MOST_STOPS = 4
 MOST_BIASES = 300  # as OpenAI
 _Tokens = Annotated[int, Meta(ge=1)] | None
@@ -160,7 +159,9 @@ def completion(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    parameters = json_io.convert(_members(body), CompletionRequest, _describe(CompletionRequest))
+    parameters = json_io.convert(
+        without(_object(body), COMPLETION, "$"), CompletionRequest, _describe(CompletionRequest)
+    )
     if isinstance(parameters.prompt, list) and len(parameters.prompt) != 1:
         raise InputError("wrong_shape", f"there are {len(parameters.prompt)} prompts", "$.prompt", "one prompt")
     prompt = parameters.prompt if isinstance(parameters.prompt, str) else parameters.prompt[0]
@@ -177,7 +178,7 @@ def chat(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    members = _members(body, {name: values for name, values in NEUTRAL.items() if name not in OFFERED})
+    members = without(_object(body), NEUTRAL, "$")
     if isinstance(members.get("messages"), list):
         members["messages"] = [_plain(message, f"$.messages[{i}]") for i, message in enumerate(members["messages"])]
     parameters = json_io.convert(members, ChatRequest, _describe(ChatRequest))
@@ -208,10 +209,8 @@ def chat(body: bytes) -> TextRequest:
     )
 
 
-def _members(body: bytes, neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL) -> dict[str, Any]:
-    """Return the members of a body that are not neutral."""
-    members = json_io.decode_strictly(_OBJECT, body)
-    return without(members, neutral, "$")
+def _object(body: bytes) -> dict[str, Any]:
+    return json_io.decode_strictly(_OBJECT, body)
 
 
 def _plain(message: Any, path: str) -> Any:

@@ -6,7 +6,7 @@ Bytes alone decide both, because no character's bytes begin inside another's (UT
 import codecs
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 from handlers.language.generation import Token
 
@@ -47,7 +47,7 @@ class StoppedText:
         if positions:
             self.stopped = True
             return self._show(min(positions), last=True)
-        return self._show(len(self._held) - max((_overlap(self._held, stop) for stop in self._stop), default=0))
+        return self._show(len(self._held) - max((overlap(self._held, stop) for stop in self._stop), default=0))
 
     def end(self) -> Shown:
         """Return the rest of the text, when no token follows."""
@@ -63,6 +63,6 @@ class StoppedText:
         return Shown(text, tokens)
 
 
-def _overlap(text: bytes, stop: bytes) -> int:
-    """Return the number of bytes at the end of a text that begin a stop string."""
-    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+def overlap(text: AnyStr, mark: AnyStr) -> int:
+    """Return how much of the end of a text begins a mark, which may not be shown before it is known to be none."""
+    return next((size for size in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:size])), 0)

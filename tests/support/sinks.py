@@ -4,8 +4,9 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.threaded import QuietHandler, threaded
 
 
 class Received:
@@ -37,9 +38,7 @@ def sink(port: int = 0) -> Iterator[Received]:
     """A sink on a port of this machine until the block ends."""
     received = Received()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def setup(self) -> None:
             super().setup()
             received.connections += 1
@@ -57,18 +56,6 @@ def sink(port: int = 0) -> Iterator[Received]:
             self.end_headers()
             self.wfile.write(b"{}")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Print nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    received.url = f"http://127.0.0.1:{server.server_port}/events?from=worker"
-    try:
+    with threaded(Handler, received.released, port) as address:
+        received.url = f"{address}/events?from=worker"
         yield received
-    finally:
-        received.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()

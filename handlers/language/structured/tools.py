@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from handlers.language.generation import Constraint
 from handlers.language.structured.constraints import MOST_BYTES, SPACE
+from handlers.language.text import overlap
 from handlers.message import InputError
 
 MOST_TOOLS, MOST_CALLS = 128, 8
@@ -194,7 +195,6 @@ class CallReader:
         if found:
             self._buffer, self._state = rest, "begin"
             return Said(self.calls - 1, arguments)
-        sizes = range(min(len(self._buffer), len(CLOSE) - 1), 0, -1)
-        sent = len(self._buffer) - next((n for n in sizes if CLOSE.startswith(self._buffer[-n:])), 0)
+        sent = len(self._buffer) - overlap(self._buffer, CLOSE)
         arguments, self._buffer = self._buffer[:sent], self._buffer[sent:]
         return Said(self.calls - 1, arguments) if arguments else None
