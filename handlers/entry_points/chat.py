@@ -36,9 +36,9 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
+from handlers.language.api.routes import protocol
 from handlers.language.batching import QUEUE, ContinuousBatching
 from handlers.language.handler import PATIENCE, ChatHandler
-from handlers.language.routes import protocol
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import FILE, ChatTemplate
 from handlers.message import NEXT, Response

@@ -93,7 +93,6 @@ class ContinuousBatching:
 
     Args:
         decoder: computes the logits.
-        queue: most requests that wait.
         chunk: tokens of a prompt in a step for each request that runs beside it, less one. The more requests run, the
             longer a step takes anyway. The chunk shrinks late in a prompt, where a token costs more.
         lone_chunk: tokens of a prompt in a step while no other request runs.
@@ -104,6 +103,7 @@ class ContinuousBatching:
     Attributes:
         context: tokens that a request may have, prompt and answer.
         slots: requests that run at once.
+        queue: most requests that wait.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ContinuousBatching:
         self.context = decoder.context
         self.slots = decoder.slots
         self._decoder = decoder
-        self._queue = queue
+        self.queue = queue
         self._chunk = chunk
         self._lone_chunk = lone_chunk
         self._backlog_chunk = backlog_chunk
@@ -163,8 +163,8 @@ class ContinuousBatching:
                 raise ValueError(f"logit_bias names the token {token}; the vocabulary has 0 to {last}")
         if any(request.id == other.id for other in self._requests()):
             raise ValueError(f"request {request.id} is there already; an id names one request")
-        if len(self._waiting) + len(self._running) >= self.slots + self._queue:
-            raise QueueFull(f"{self.slots} requests run and {self._queue} wait, which is the limit; try again later")
+        if len(self._waiting) + len(self._running) >= self.slots + self.queue:
+            raise QueueFull(f"{self.slots} requests run and {self.queue} wait, which is the limit; try again later")
         if constraint := request.sampling.constraint:
             self._grammars = self._grammars or Grammars(self._decoder)
             self._grammars.check(constraint)

@@ -7,9 +7,9 @@ returns the next part of each answer.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -21,11 +21,13 @@ from handlers.handler import same_answer
 from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
-from handlers.language import requests
+from handlers.language.api import requests
+from handlers.language.api.responses import Reason, answer_of, models_body, usage
+from handlers.language.api.routes import MODELS, error_of, parse_request, path_of, protocol, too_long
 from handlers.language.batching import ContinuousBatching
+from handlers.language.exchange import Exchange, Text
 from handlers.language.generation import ConstraintError, Finished, Generate, PromptTooLong, QueueFull, Token
-from handlers.language.responses import Answer, Reason, answer_of, models_body, usage
-from handlers.language.routes import MODELS, error_of, parse_request, path_of, protocol, too_long
+from handlers.language.prompts import Prompts
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown, StoppedText
@@ -35,35 +37,7 @@ logger = logging.getLogger(__name__)
 
 RUNNING = "X-Running-Requests"  # response header of the list of models
 PATIENCE = 1.0  # s
-CHARACTERS = 32  # a token of the context; no usual text has so many, and to split one would halt the others
 LEFT = 499  # status of a request whose client went away, as nginx counts it; never sent
-
-
-@dataclass
-class _Exchange:
-    """A request and its answer so far."""
-
-    request: Request
-    answer: Answer
-    text: StoppedText
-    prompt_tokens: int
-    received: float  # s since the epoch
-    started: float  # s of the timer
-    decode: float  # s that its decoding took
-    latest: float = 0.0  # time of its last token
-    generated: int = 0
-    cached: int = 0  # tokens of the prompt
-    begun: bool = False  # its status is sent
-    unsent: bytes = b""
-    end: Response | None = None  # its last response
-    failure: Response | None = None  # the response that observers get in its place
-
-    def take(self) -> Response | None:
-        """Return the next part of the answer; None for nothing, not even the status."""
-        body, self.unsent = self.unsent, b""
-        if self.end:
-            return self.end._replace(body=body + self.end.body, headers={NEXT: "false"} if self.begun else {})
-        return Response(200, body, self.answer.content_type, {NEXT: "true"}) if self.begun else None
 
 
 class ChatHandler:
@@ -98,14 +72,15 @@ class ChatHandler:
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.contract = contract
-        self._engine, self._template = engine, template
+        self._engine, self._template, self._prompts = engine, template, Prompts(engine, template)
         self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
         self._ahead: Future[list[Token | Finished]] | None = None
         self._created = int(clock())
         self.drain = Drain()
-        self._open: dict[str, _Exchange] = {}
+        self._open: dict[str, Exchange] = {}
+        self._askers: dict[str, Exchange] = {}  # by the engine's ids
 
     def handle(self, requests: Sequence[Request]) -> list[Response | None]:
         """Make a step; this never raises.
@@ -162,14 +137,22 @@ class ChatHandler:
         return msgspec.json.decode(b"".join(part.body for part in parts if part)), parts[-1].cause
 
     def _leave(self, ident: str) -> None:
-        gone = self._open.pop(ident)
-        self._cancel(ident)
+        gone = self._closed(ident)
+        self._cancel(gone.texts)
         response = Response(LEFT, b"", error=InputError("client_left", "the client went away"))
         self._observe(gone.request, response, gone)
 
-    def _cancel(self, ident: str) -> None:
-        with contextlib.suppress(Exception):  # an engine that fails here has failed before, and that was reported
-            self._engine.cancel(ident)
+    def _closed(self, ident: str) -> Exchange:
+        """Forget a request, and return it."""
+        exchange = self._open.pop(ident)
+        for text in exchange.texts:
+            self._askers.pop(text, None)
+        return exchange
+
+    def _cancel(self, texts: Iterable[str]) -> None:
+        for ident in texts:
+            with contextlib.suppress(Exception):  # an engine that fails here has failed before, and that was reported
+                self._engine.cancel(ident)
 
     def _accept(self, request: Request, stopping: bool) -> Response | None:
         """Accept a new request; return its whole answer where there is nothing to generate."""
@@ -193,57 +176,63 @@ class ChatHandler:
 
     def _add(self, request: Request, path: str) -> None:
         received, started = self._clock(), self._timer()
-        text_request = parse_request(request, path)
-        prompt = self._tokens(text_request)
+        asked = parse_request(request, path)
+        number, most = len(asked.prompts) * asked.n, self._engine.slots + self._engine.queue
+        if number > most:
+            place = "$.n" if asked.n > 1 else "$.prompt"
+            raise InputError("out_of_range", f"there would be {number} answers", place, f"at most {most}")
+        prompts = [self._prompts.tokens(prompt, asked.path(i)) for i, prompt in enumerate(asked.prompts)]
         decode = self._timer() - started
-        context, most = self._engine.context, text_request.max_tokens
-        if most and len(prompt) + most > context:
-            raise too_long(text_request, context, len(prompt), most)
+        texts: dict[str, Text] = {}
         try:
-            self._engine.add(Generate(request.id, prompt, most or max(1, context - len(prompt)), text_request.sampling))
+            for i in range(number):
+                ident, (prompt, again) = f"{request.id}/{i}" if i else request.id, divmod(i, asked.n)
+                self._generate(ident, prompts[prompt], again, asked, asked.path(prompt))
+                texts[ident] = Text(i, StoppedText(asked.stop), 0 if again else len(prompts[prompt]))
+        except Exception:
+            self._cancel(texts)
+            raise
+        answer = answer_of(asked, self.contract.name, request.id, int(received))
+        exchange = Exchange(request, answer, texts, received, started, decode)
+        self._open[request.id] = exchange
+        self._askers |= dict.fromkeys(texts, exchange)
+
+    def _generate(self, ident: str, prompt: list[int], number: int, asked: requests.TextRequest, path: str) -> None:
+        """Ask the engine for one text.
+
+        Args:
+            number: of the text among those to the same prompt.
+            path: JSON path of the prompt.
+        """
+        context, most, sampling = self._engine.context, asked.max_tokens, asked.sampling
+        if most and len(prompt) + most > context:
+            raise too_long(path, context, len(prompt), most)
+        if number and sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + number)
+        try:
+            self._engine.add(Generate(ident, prompt, most or max(1, context - len(prompt)), sampling))
         except PromptTooLong as error:
-            raise too_long(text_request, context, len(prompt)) from error
+            raise too_long(path, context, len(prompt)) from error
         except ConstraintError as error:
-            constraint = text_request.sampling.constraint
-            path = constraint.path if constraint else "$"
-            raise InputError("unsupported_value", f"no answer can be held to it: {error}", path) from error
+            held = sampling.constraint.path if sampling.constraint else "$"
+            raise InputError("unsupported_value", f"no answer can be held to it: {error}", held) from error
         except ValueError as error:
             raise InputError("invalid_parameter", str(error)) from error
-        answer = answer_of(text_request, self.contract.name, request.id, int(received))
-        self._open[request.id] = _Exchange(
-            request, answer, StoppedText(text_request.stop), len(prompt), received, started, decode
-        )
-
-    def _tokens(self, text_request: requests.TextRequest) -> list[int]:
-        texts = (
-            [text_request.prompt]
-            if isinstance(text_request.prompt, str)
-            else [message["content"] for message in text_request.prompt]
-        )
-        characters = sum(map(len, texts))
-        if characters > CHARACTERS * self._engine.context:
-            # No token of a usual vocabulary has so many characters.
-            raise too_long(text_request, self._engine.context, characters // CHARACTERS, least=True)
-        if not isinstance(text_request.prompt, str):
-            return self._template.tokens(text_request.prompt)
-        if not text_request.prompt:
-            raise InputError("empty", "the prompt is empty", text_request.path, "a text")
-        return self._engine.tokenize(text_request.prompt, False)
 
     def _step(self, ahead: Future[list[Token | Finished]] | None) -> None:
         try:
             events = ahead.result() if ahead else []
-            if not any(event.id in self._open for event in events):
+            if not any(event.id in self._askers for event in events):
                 # Always in the same thread: an engine may have helper threads for its caller's thread.
                 events = self._executor.submit(self._engine.step).result() if self._executor else self._engine.step()
         except Exception as error:  # it concerns all requests: the content of the engine is unknown
-            for ident, exchange in self._open.items():
-                self._cancel(ident)
+            for exchange in self._open.values():
+                self._cancel(exchange.texts)
                 self._fail(exchange, "the engine failed; the log has the traceback under this id", error)
             return
         now = self._timer()
         for event in events:
-            asker = self._open.get(event.id)
+            asker = self._askers.get(event.id)
             if asker and not asker.end:
                 self._take_event(asker, event, now)
         for exchange in self._open.values():
@@ -253,41 +242,50 @@ class ChatHandler:
         if self._telemetry:
             self._telemetry.stepped(self._engine.usage, sum(isinstance(event, Token) for event in events))
 
-    def _take_event(self, exchange: _Exchange, event: Token | Finished, now: float) -> None:
+    def _take_event(self, exchange: Exchange, event: Token | Finished, now: float) -> None:
+        text = exchange.texts[event.id]
         try:
+            text.cached = event.cached_tokens
             if isinstance(event, Token):
-                self._token(exchange, event, now)
+                self._token(exchange, text, event, now)
             elif event.reason == "error":
+                self._cancel(exchange.texts)
                 failure = "the engine failed; the log has the reason under this id"
                 self._fail(exchange, failure, RuntimeError(event.error))
             else:
-                exchange.cached = event.cached_tokens
-                self._end(exchange, exchange.text.end(), event.reason)
+                self._finish(exchange, text, text.text.end(), event.reason)
         except Exception as error:
-            self._cancel(event.id)
+            self._cancel(exchange.texts)
             self._fail(exchange, "its answer could not be written; the log has the traceback under this id", error)
 
-    def _token(self, exchange: _Exchange, token: Token, now: float) -> None:
+    def _token(self, exchange: Exchange, text: Text, token: Token, now: float) -> None:
         exchange.generated += 1
-        exchange.cached = token.cached_tokens
+        text.generated += 1
         if self._telemetry:
             if exchange.generated == 1:
-                self._telemetry.first_token(now - exchange.started, exchange.prompt_tokens)
-            else:
-                self._telemetry.next_token(now - exchange.latest)
-        exchange.latest = now
-        shown = exchange.text.add(token)
-        if exchange.text.stopped:
+                prompts = sum(each.prompt_tokens for each in exchange.texts.values())
+                self._telemetry.first_token(now - exchange.started, prompts)
+            elif text.generated > 1:
+                self._telemetry.next_token(now - text.latest)
+        text.latest = now
+        shown = text.text.add(token)
+        if text.text.stopped:
             self._engine.cancel(token.id)
-            self._end(exchange, shown, "stop")
+            self._finish(exchange, text, shown, "stop")
         else:
-            exchange.unsent += exchange.answer.add(shown)
+            exchange.unsent += exchange.answer.add(text.index, shown)
 
-    def _end(self, exchange: _Exchange, shown: Shown, reason: Reason) -> None:
-        counts = usage(exchange.prompt_tokens, exchange.generated, exchange.cached)
-        exchange.end = Response(200, exchange.answer.end(shown, reason, counts), exchange.answer.content_type)
+    def _finish(self, exchange: Exchange, text: Text, shown: Shown, reason: Reason) -> None:
+        """End a text, and with the last one the answer."""
+        text.finished = True
+        exchange.unsent += exchange.answer.finish(text.index, shown, reason)
+        texts = exchange.texts.values()
+        if all(each.finished for each in texts):
+            cached = sum(min(each.cached, each.prompt_tokens) for each in texts)
+            counts = usage(sum(each.prompt_tokens for each in texts), exchange.generated, cached)
+            exchange.end = Response(200, exchange.answer.end(counts), exchange.answer.content_type)
 
-    def _fail(self, exchange: _Exchange, message: str, cause: Exception | None = None) -> None:
+    def _fail(self, exchange: Exchange, message: str, cause: Exception | None = None) -> None:
         error = InputError("internal", message)
         exchange.failure = error_of(error, exchange.request, cause)
         if exchange.begun:
@@ -300,7 +298,7 @@ class ChatHandler:
         exchange = self._open[ident]
         response = exchange.take()
         if exchange.end:
-            del self._open[ident]
+            self._closed(ident)
             self._observe(exchange.request, exchange.failure or exchange.end, exchange)
         return response
 
@@ -319,7 +317,7 @@ class ChatHandler:
         self._observe(request, response)
         return response
 
-    def _observe(self, request: Request, response: Response, exchange: _Exchange | None = None) -> None:
+    def _observe(self, request: Request, response: Response, exchange: Exchange | None = None) -> None:
         """Show the observers a request that ended."""
         batch = Batch(self.contract, [request], exchange.received if exchange else self._clock(), responses=[response])
         decode, seconds = (exchange.decode, self._timer() - exchange.started) if exchange else (0.0, 0.0)

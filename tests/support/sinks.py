@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from tests.support.threaded import QuietHandler, threaded
+from tests.support.serving.threaded import QuietHandler, threaded
 
 
 class Received:

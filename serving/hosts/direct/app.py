@@ -19,7 +19,7 @@ import msgspec
 
 from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.kserve import EXPLAIN, PATH
-from handlers.language.responses import error_body
+from handlers.language.api.responses import error_body
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.http.bodies import announced_size, inflated, read_request

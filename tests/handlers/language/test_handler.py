@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from handlers.batch import Batch
 from handlers.contract import Example
+from handlers.language.api.requests import completion
+from handlers.language.api.responses import answer_of, usage
 from handlers.language.generation import Finished, Token
 from handlers.language.handler import LEFT, ChatHandler
-from handlers.language.requests import completion
-from handlers.language.responses import answer_of, usage
+from handlers.language.structured.tools import CLOSE, MIDDLE, OPEN
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown
@@ -591,10 +592,77 @@ def test_the_chosen_token_is_among_the_likeliest_and_none_hides_another(world: W
     form = answer_of(completion(b'{"prompt": "x", "logprobs": 2}'), "chat", "a", 7)
     top = ((7, b"\xe4", -1.0), (8, b"\xe5", -2.0), (2, b"", -2.5), (3, b"", -2.6))
     token = Token("a", 9, b"\xb8", -3.0, top)
-    logprobs = json.loads(form.end(Shown("\ufffd", [token]), "stop", usage(0, 0, 0)))["choices"][0]["logprobs"]
+    form.finish(0, Shown("\ufffd", [token]), "stop")
+    logprobs = json.loads(form.end(usage(0, 0, 0)))["choices"][0]["logprobs"]
     assert logprobs["top_logprobs"] == [
         {"bytes:\\xe4": -1.0, "bytes:\\xe5": -2.0, "token_id:2": -2.5, "token_id:3": -2.6, "bytes:\\xb8": -3.0}
     ]
+
+
+def test_each_prompt_has_so_many_answers_in_order(world: World) -> None:
+    world.ask("a", COMPLETIONS, {"prompt": ["one", [116, 119, 111], "three"], "n": 2, "max_tokens": 9, "seed": 5})
+    world.run()
+    answer = world.answer("a")
+    said = ["one", "one", "two", "two", "three", "three"]
+    assert [(one["index"], one["text"], one["finish_reason"]) for one in answer["choices"]] == [
+        (i, text, "stop") for i, text in enumerate(said)
+    ]
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (11, 8)
+    assert [one.sampling.seed for one in world.engine.asked] == [5, 6, 5, 6, 5, 6]
+    assert len({one.id for one in world.engine.asked}) == 6
+
+
+def test_streams_of_one_answer_are_told_by_their_numbers(world: World) -> None:
+    world.say("a", "Grüße, 世界 😀", n=3, stream=True, stream_options={"include_usage": True})
+    world.run()
+    *events, counts = world.events("a")
+    for i in range(3):
+        own = [one["choices"][0] for one in events if one["choices"][0]["index"] == i]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert "".join(one["delta"].get("content", "") for one in own) == "Grüße, 世界 😀"
+        assert [one["finish_reason"] for one in own if one["finish_reason"]] == ["stop"]
+    assert (counts["choices"], counts["usage"]["prompt_tokens"], counts["usage"]["completion_tokens"]) == ([], 39, 21)
+
+
+def test_tools_of_several_answers_have_calls_of_their_own(world: World) -> None:
+    call = OPEN + "now" + MIDDLE + "{}" + CLOSE
+    tool = {"type": "function", "function": {"name": "now"}}
+    world.say("a", call, n=2, tools=[tool])
+    world.run()
+    calls = [one["message"]["tool_calls"][0]["id"] for one in world.answer("a")["choices"]]
+    assert len(set(calls)) == 2
+
+
+def test_a_client_that_leaves_frees_all_its_answers(world: World) -> None:
+    world.say("a", "FOREVER", n=4, stream=True)
+    world.step()
+    world.open.clear()
+    world.step()
+    assert {"a", "a/1", "a/2", "a/3"} <= {*world.engine.cancelled}
+    assert not world.engine.step()
+
+
+def test_an_answer_that_fails_ends_the_others_of_its_request(world: World) -> None:
+    world.ask("a", COMPLETIONS, {"prompt": ["FOREVER", "FAIL"]})
+    world.ask("b", COMPLETIONS, {"prompt": "fine"})
+    world.run()
+    assert (world.status("a"), world.answer("a")["error"]["code"]) == (500, "internal")
+    assert world.answer("b")["choices"][0]["text"] == "fine"
+    assert not world.engine.step()
+
+
+def test_nothing_of_a_request_stays_whose_last_prompt_is_refused(world: World) -> None:
+    world.ask("a", COMPLETIONS, {"prompt": ["fine", "x" * 400]})
+    world.run()
+    assert (world.status("a"), world.answer("a")["error"]["param"]) == (400, "prompt[1]")
+    assert not world.engine.step()
+
+
+def test_more_answers_than_can_ever_wait_are_no_reason_to_try_again(world: World) -> None:
+    world.ask("a", COMPLETIONS, {"prompt": "x", "n": 7})
+    world.run()
+    assert (world.status("a"), world.answer("a")["error"]["param"]) == (400, "n")
+    assert world.engine.asked == []
 
 
 def test_a_stop_string_leaves_the_usage_whole(world: World) -> None:

@@ -46,7 +46,7 @@ class EchoEngine(ContinuousBatching):
         self.batches: list[list[str]] = []  # ids of what ran, step by step
         self.cancelled: list[str] = []
         self.asked: list[Generate] = []
-        self._queue, self._seconds = queue, seconds
+        self.queue, self._seconds = queue, seconds
         self._steps = False  # whether it is in the middle of a step, where nothing else may be asked of it
         self._waiting: deque[Generate] = deque()
         self._echoes: dict[str, _Running] = {}
@@ -63,8 +63,8 @@ class EchoEngine(ContinuousBatching):
         self._check()
         if len(request.prompt) >= self.context:
             raise PromptTooLong(f"{len(request.prompt)} tokens")
-        if len(self._waiting) >= self._queue and len(self._echoes) == self.slots:
-            raise QueueFull(f"{self.slots} requests run and {self._queue} wait; try again later")
+        if len(self._waiting) >= self.queue and len(self._echoes) == self.slots:
+            raise QueueFull(f"{self.slots} requests run and {self.queue} wait; try again later")
         self.asked.append(request)
         self._waiting.append(request)
 

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tests.support.threaded import QuietHandler, threaded
+from tests.support.serving.threaded import QuietHandler, threaded
 
 
 class Collector:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from handlers.contract import ModelContract
-from handlers.language import requests
-from handlers.language.responses import EVENTS, answer_of, usage
+from handlers.language.api import forms, requests
+from handlers.language.api.responses import EVENTS, answer_of, usage
 from handlers.language.text import Shown
 from handlers.message import JSON
 from serving.hosts.direct.http.schemas import (
@@ -22,7 +22,7 @@ from serving.hosts.direct.http.schemas import (
     schema_like,
 )
 
-BODIES = (requests.ChatRequest, requests.CompletionRequest, requests.NativeRequest)
+BODIES = (forms.ChatRequest, forms.CompletionRequest, forms.NativeRequest)
 STREAM: Schema = {"type": "string", "description": "with stream: true, server-sent events of the answer's parts"}
 TAG = "OpenAI's API"
 
@@ -71,8 +71,8 @@ def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterato
     chat = {"model": contract.name, "messages": [{"role": "user", "content": prompt}]} | parameters
     completion = {"model": contract.name, "prompt": prompt} | parameters
     for path, body, example, request in (
-        ("chat/completions", requests.ChatRequest, chat, requests.chat(_json(chat))),
-        ("completions", requests.CompletionRequest, completion, requests.completion(_json(completion))),
+        ("chat/completions", forms.ChatRequest, chat, requests.chat(_json(chat))),
+        ("completions", forms.CompletionRequest, completion, requests.completion(_json(completion))),
     ):
         answers = {JSON: _answer(request), EVENTS.partition(";")[0]: STREAM}
         summary = "Create a chat completion" if request.kind == "chat" else "Create a completion"
@@ -82,14 +82,16 @@ def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterato
 
 def _native(contract: ModelContract, number: str) -> Schema:
     answer, example = schema_like(contract.example.response), contract.example.request
-    body = reference(requests.NativeRequest.__name__)
+    body = reference(forms.NativeRequest.__name__)
     operation = post_operation("Continue a prompt", body, example, {JSON: answer}, NATIVE_ERROR)
     return operation | {"tags": [contract.name], "operationId": _id(contract.name, f"{number}_native")}
 
 
 def _answer(request: requests.TextRequest) -> Schema:
     """Return the schema of a whole answer, as the worker writes it."""
-    return schema_like(json.loads(answer_of(request, "", "", 0).end(Shown("text"), "stop", usage(1, 1, 0))))
+    answer = answer_of(request, "", "", 0)
+    answer.finish(0, Shown("text"), "stop")
+    return schema_like(json.loads(answer.end(usage(1, 1, 0))))
 
 
 def _with_constants(schema: Any) -> Any:

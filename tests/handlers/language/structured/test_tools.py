@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from handlers.language import requests
+from handlers.language.api import requests
+from handlers.language.api.requests import TextRequest
+from handlers.language.api.responses import answer_of, usage
 from handlers.language.generation import Constraint, ConstraintError
-from handlers.language.requests import TextRequest
-from handlers.language.responses import answer_of, usage
 from handlers.language.structured.grammars import Grammars
 from handlers.language.structured.tools import CLOSE, MIDDLE, OPEN, CallReader, Said
 from handlers.language.text import Shown
@@ -57,7 +57,7 @@ def test_the_tools_are_told_in_the_system_message_and_what_they_answered_in_a_us
         },
         {"role": "tool", "tool_call_id": "1", "content": "5 degrees"},
     ]
-    prompt = chat(messages=messages, tools=[WEATHER, TIME]).prompt
+    prompt: Any = chat(messages=messages, tools=[WEATHER, TIME]).prompts[0]
     assert not isinstance(prompt, str)
     system, asked, said, answered = prompt
     assert system["content"].startswith("Be brief.\n\nYou may call functions.")
@@ -70,7 +70,7 @@ def test_the_tools_are_told_in_the_system_message_and_what_they_answered_in_a_us
 @pytest.mark.parametrize("members", [{}, {"tools": []}, {"tools": [WEATHER], "tool_choice": "none"}])
 def test_without_tools_nothing_is_told_or_held(members: dict[str, Any]) -> None:
     asked = chat(**members)
-    assert (asked.prompt, asked.sampling.constraint, asked.tools) == (ASKED, None, False)
+    assert (asked.prompts[0], asked.sampling.constraint, asked.tools) == (ASKED, None, False)
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +172,8 @@ def test_an_answer_is_read_alike_however_it_comes(name: str) -> None:
 def written(text: str, stream: bool, size: int = 5, reason: Any = "stop") -> Any:
     """The body of an answer, as a client decodes it."""
     answer = answer_of(chat(tools=[WEATHER, TIME], stream=stream), "chat", "7", 0)
-    sent = b"".join(answer.add(Shown(text[i : i + size])) for i in range(0, len(text), size))
-    sent += answer.end(Shown(""), reason, usage(1, 2, 0))
+    sent = b"".join(answer.add(0, Shown(text[i : i + size])) for i in range(0, len(text), size))
+    sent += answer.finish(0, Shown(""), reason) + answer.end(usage(1, 2, 0))
     if not stream:
         return json.loads(sent)["choices"][0]
     *events, done = sent.decode().split("\n\n")[:-1]

@@ -2,8 +2,8 @@
 
 import re
 
-from handlers.language import requests
-from handlers.language.responses import error_body
+from handlers.language.api import requests
+from handlers.language.api.responses import error_body
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 
 MODELS = "v1/models"
@@ -54,21 +54,20 @@ def parse_request(request: Request, path: str) -> requests.TextRequest:
     return _PARSERS[path](request.body)
 
 
-def too_long(
-    text_request: requests.TextRequest, context: int, prompt: int, answer: int | None = None, least: bool = False
-) -> InputError:
+def too_long(path: str, context: int, prompt: int, answer: int | None = None, least: bool = False) -> InputError:
     """Return the error of a request that does not fit the context.
 
     The words are OpenAI's: frameworks look for them, shorten the conversation and try again. Some look for the code in
     the message, so it stands there too.
 
     Args:
+        path: JSON path of the prompt.
         context: tokens of the context.
         prompt: tokens of the prompt.
         answer: tokens of the answer; None where the prompt alone is too long.
         least: whether ``prompt`` is a lower bound.
     """
-    part = "messages" if text_request.kind == "chat" else "prompt"
+    part = "messages" if path == "$.messages" else "prompt"
     message = f"This model's maximum context length is {context} tokens. However, "
     if answer is None:
         tokens = f"at least {prompt}" if least else f"{prompt}"
@@ -78,7 +77,7 @@ def too_long(
             f"you requested {prompt + answer} tokens ({prompt} in the {part}, {answer} in the completion). "
             f"Please reduce the length of the {part} or completion."
         )
-    return InputError("context_length_exceeded", f"{message} (context_length_exceeded)", text_request.path)
+    return InputError("context_length_exceeded", f"{message} (context_length_exceeded)", path)
 
 
 def error_of(error: InputError, request: Request, cause: Exception | None = None) -> Response:

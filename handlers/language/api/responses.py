@@ -5,19 +5,20 @@ The forms are those of "The chat completion object", "The chat completion chunk 
 """
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from handlers.language.api.requests import TextRequest
 from handlers.language.generation import Token
-from handlers.language.requests import TextRequest
 from handlers.language.structured.tools import CallReader, Said
 from handlers.language.text import Shown
 from handlers.message import JSON, STATUS, InputError, encodable
 
 EVENTS = "text/event-stream; charset=utf-8"
 LEAST = -9999.0  # JSON has no minus infinity; the API writes this for it
+DONE = b"data: [DONE]\n\n"
 Reason = Literal["stop", "length"]
 
 
@@ -37,46 +38,52 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Answer(Protocol):
-    """Writes one answer."""
+    """Writes the answer to a request, whose texts have numbers from 0 on."""
 
     content_type: str
 
-    def add(self, shown: Shown) -> bytes:
-        """Add a part of the text, and return the bytes to send at once."""
+    def add(self, index: int, shown: Shown) -> bytes:
+        """Add a part of a text, and return the bytes to send at once."""
 
-    def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
-        """Return the rest of the answer."""
+    def finish(self, index: int, shown: Shown, reason: Reason) -> bytes:
+        """Add the end of a text, and return the bytes to send at once."""
+
+    def end(self, usage: Usage) -> bytes:
+        """Return the rest of the answer, when all texts are finished."""
 
     def fail(self, error: InputError) -> bytes:
         """Return the rest, where the generation failed after something was sent."""
 
 
-class _Form(Protocol):
-    """The object of one kind of answer."""
+class _Choice(Protocol):
+    """The object of one text, in one form."""
 
-    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
-        """Return the object of a whole answer."""
+    def whole(self, shown: Shown, reason: Reason) -> dict[str, Any]:
+        """Return the object of a whole text."""
 
 
-class _StreamForm(_Form, Protocol):
-    """The objects of one kind of answer, whole or streamed."""
+class _StreamChoice(_Choice, Protocol):
+    """The objects of one text, whole or streamed."""
 
     def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any] | None:
-        """Return the object of a part of the answer; None where there is nothing to send yet."""
-
-    def last(self, usage: Usage) -> dict[str, Any]:
-        """Return the object with the numbers of tokens."""
+        """Return the object of a part of the text; None where there is nothing to send yet."""
 
 
 def answer_of(request: TextRequest, model: str, ident: str, created: int) -> Answer:
     """Return a writer of the answer to a request; ``created`` is in seconds since the epoch."""
     if request.kind == "native":
-        return _Whole(_Native())
-    head = {"model": model, "created": created}
+        return _Native()
     logprobs = request.sampling.logprobs is not None
-    chat = request.kind == "chat"
-    form: _StreamForm = _Chat(head, ident, logprobs, request.tools) if chat else _Completion(head, ident, logprobs)
-    return _Stream(form, request.include_usage) if request.stream else _Whole(form)
+    numbers = range(len(request.prompts) * request.n)
+    choices: list[_StreamChoice]
+    if request.kind == "chat":
+        head = {"id": f"chatcmpl-{ident}", "model": model, "created": created}
+        parts, head = head | {"object": "chat.completion.chunk"}, head | {"object": "chat.completion"}
+        choices = [_Chat(i, f"{ident}_{i}" if i else ident, logprobs, request.tools) for i in numbers]
+    else:
+        parts = head = {"id": f"cmpl-{ident}", "object": "text_completion", "model": model, "created": created}
+        choices = [_Completion(i, logprobs) for i in numbers]
+    return _Stream(parts, choices, request.include_usage) if request.stream else _Whole(head, choices)
 
 
 def usage(prompt: int, generated: int, cached: int) -> Usage:
@@ -103,19 +110,23 @@ def models_body(name: str, created: int, single: bool) -> bytes:
 class _Whole:
     content_type = JSON
 
-    def __init__(self, form: _Form) -> None:
-        self._form = form
-        self._texts: list[str] = []
-        self._tokens: list[Token] = []
+    def __init__(self, head: Mapping[str, Any], choices: Sequence[_Choice]) -> None:
+        self._head, self._choices = head, choices
+        self._texts: list[list[Shown]] = [[] for _ in choices]
+        self._objects: list[dict[str, Any]] = [{} for _ in choices]
 
-    def add(self, shown: Shown) -> bytes:
-        self._texts.append(shown.text)
-        self._tokens += shown.tokens
+    def add(self, index: int, shown: Shown) -> bytes:
+        self._texts[index].append(shown)
         return b""
 
-    def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
-        self.add(shown)
-        return msgspec.json.encode(self._form.whole(Shown("".join(self._texts), self._tokens), reason, usage))
+    def finish(self, index: int, shown: Shown, reason: Reason) -> bytes:
+        parts = [*self._texts[index], shown]
+        text, tokens = "".join(part.text for part in parts), [token for part in parts for token in part.tokens]
+        self._objects[index] = self._choices[index].whole(Shown(text, tokens), reason)
+        return b""
+
+    def end(self, usage: Usage) -> bytes:
+        return msgspec.json.encode({**self._head, "choices": self._objects, "usage": usage})
 
     def fail(self, error: InputError) -> bytes:
         return error_body(error)
@@ -124,63 +135,66 @@ class _Whole:
 class _Stream:
     content_type = EVENTS
 
-    def __init__(self, form: _StreamForm, include_usage: bool) -> None:
-        self._form = form
+    def __init__(self, head: Mapping[str, Any], choices: Sequence[_StreamChoice], include_usage: bool) -> None:
+        self._head, self._choices = head, choices
         self._more = {"usage": None} if include_usage else {}  # in each event but the last
         self._include_usage = include_usage
-        self._first = True
+        self._begun = [False] * len(choices)
 
-    def add(self, shown: Shown) -> bytes:
-        if not (shown.text or shown.tokens or self._first):
+    def add(self, index: int, shown: Shown) -> bytes:
+        if not (shown.text or shown.tokens) and self._begun[index]:
             return b""
-        return self._part(shown, None)
+        return self._part(index, shown, None)
 
-    def end(self, shown: Shown, reason: Reason, usage: Usage) -> bytes:
-        events = [self.add(shown)] if shown.text or shown.tokens else []
-        events.append(self._part(Shown(""), reason))
-        if self._include_usage:
-            events.append(_event(msgspec.json.encode(self._form.last(usage))))
-        return b"".join([*events, _event(b"[DONE]")])
+    def finish(self, index: int, shown: Shown, reason: Reason) -> bytes:
+        before = self.add(index, shown) if shown.text or shown.tokens else b""
+        return before + self._part(index, Shown(""), reason)
+
+    def end(self, usage: Usage) -> bytes:
+        counts = _event({**self._head, "choices": [], "usage": usage}) if self._include_usage else b""
+        return counts + DONE
 
     def fail(self, error: InputError) -> bytes:
-        return _event(error_body(error))
+        return b"data: " + error_body(error) + b"\n\n"
 
-    def _part(self, shown: Shown, reason: Reason | None) -> bytes:
-        part = self._form.part(shown, reason, self._first)
+    def _part(self, index: int, shown: Shown, reason: Reason | None) -> bytes:
+        part = self._choices[index].part(shown, reason, not self._begun[index])
         if part is None:
             return b""
-        self._first = False
-        return _event(msgspec.json.encode(part | self._more))
+        self._begun[index] = True
+        return _event({**self._head, "choices": [part], **self._more})
 
 
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-class _Native:
-    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
+class _Native(_Whole):
+    def __init__(self) -> None:
+        super().__init__({}, [_Text()])
+
+    def end(self, usage: Usage) -> bytes:
         counts = {name: getattr(usage, name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
-        return {"text": shown.text, "finish_reason": reason, "usage": counts}
+        return msgspec.json.encode(self._objects[0] | {"usage": counts})
+
+
+class _Text:
+    def whole(self, shown: Shown, reason: Reason) -> dict[str, Any]:
+        return {"text": shown.text, "finish_reason": reason}
 
 
 class _Chat:
-    def __init__(self, head: dict[str, Any], ident: str, logprobs: bool, tools: bool) -> None:
-        self._head = {"id": f"chatcmpl-{ident}", **head}
-        self._ident, self._logprobs = ident, logprobs
+    def __init__(self, index: int, ident: str, logprobs: bool, tools: bool) -> None:
+        self._index, self._ident, self._logprobs = index, ident, logprobs
         self._reader = CallReader() if tools else None
 
-    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
+    def whole(self, shown: Shown, reason: Reason) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": shown.text}
         if self._reader:
             said = self._reader.add(shown.text) + self._reader.end()
             message |= self._message(said)
-        choice = {
-            "index": 0,
-            "message": message,
-            "logprobs": self._of(shown.tokens),
-            "finish_reason": self._reason(reason),
-        }
-        return self._head | {"object": "chat.completion", "choices": [choice], "usage": usage}
+        logprobs = self._of(shown.tokens)
+        return {"index": self._index, "message": message, "logprobs": logprobs, "finish_reason": self._reason(reason)}
 
     def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any] | None:
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
@@ -192,11 +206,7 @@ class _Chat:
         elif first or shown.text:
             delta["content"] = shown.text
         logprobs = self._of(shown.tokens) if shown.tokens else None
-        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": self._reason(reason)}
-        return self._head | {"object": "chat.completion.chunk", "choices": [choice]}
-
-    def last(self, usage: Usage) -> dict[str, Any]:
-        return self._head | {"object": "chat.completion.chunk", "choices": [], "usage": usage}
+        return {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": self._reason(reason)}
 
     def _reason(self, reason: Reason | None) -> str | None:
         return "tool_calls" if reason == "stop" and self._reader and self._reader.calls else reason
@@ -242,22 +252,17 @@ class _Chat:
 
 
 class _Completion:
-    def __init__(self, head: dict[str, Any], ident: str, logprobs: bool) -> None:
-        self._head = {"id": f"cmpl-{ident}", "object": "text_completion", **head}
-        self._logprobs = logprobs
+    def __init__(self, index: int, logprobs: bool) -> None:
+        self._index, self._logprobs = index, logprobs
         self._offset = 0  # whole characters before the next token
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def whole(self, shown: Shown, reason: Reason, usage: Usage) -> dict[str, Any]:
-        return self.part(shown, reason, first=True) | {"usage": usage}
+    def whole(self, shown: Shown, reason: Reason) -> dict[str, Any]:
+        return self.part(shown, reason, first=True)
 
     def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
         logprobs = self._of(shown.tokens) if self._logprobs else None
-        choice = {"index": 0, "text": shown.text, "logprobs": logprobs, "finish_reason": reason}
-        return self._head | {"choices": [choice]}
-
-    def last(self, usage: Usage) -> dict[str, Any]:
-        return self._head | {"choices": [], "usage": usage}
+        return {"index": self._index, "text": shown.text, "logprobs": logprobs, "finish_reason": reason}
 
     def _of(self, tokens: Sequence[Token]) -> dict[str, Any]:
         offsets = []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from handlers.language import requests
+from handlers.language.api import requests
 from handlers.language.generation import Constraint, Sampling
 from handlers.message import InputError
 from tests.support.handlers.wire import dumps
@@ -21,9 +21,9 @@ def completion(**parameters: Any) -> requests.TextRequest:
 
 
 def test_a_bare_request_has_the_apis_defaults() -> None:
-    assert chat() == requests.TextRequest("chat", HI, None, [], Sampling())
-    assert completion() == requests.TextRequest("completion", "Hi", 16, [], Sampling())
-    assert requests.native(b'{"prompt": "Hi"}') == requests.TextRequest("native", "Hi", None, [], Sampling())
+    assert chat() == requests.TextRequest("chat", [HI], None, [], Sampling())
+    assert completion() == requests.TextRequest("completion", ["Hi"], 16, [], Sampling())
+    assert requests.native(b'{"prompt": "Hi"}') == requests.TextRequest("native", ["Hi"], None, [], Sampling())
 
 
 def test_every_parameter_is_understood() -> None:
@@ -46,13 +46,13 @@ def test_every_parameter_is_understood() -> None:
         response_format={"type": "text"},
     )
     sampling = Sampling(0.5, 0.9, 40, -2, 2, -1, 3)
-    assert asked == requests.TextRequest("chat", HI, 9, ["a", "b"], sampling, stream=True, include_usage=True)
+    assert asked == requests.TextRequest("chat", [HI], 9, ["a", "b"], sampling, stream=True, include_usage=True)
 
 
 def test_parts_of_text_a_name_and_the_newer_word_for_system_are_read() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     asked = chat(messages=[{"role": "developer", "content": "x", "name": "n"}, {"role": "user", "content": parts}])
-    assert asked.prompt == [{"role": "system", "content": "x"}, {"role": "user", "content": "one\ntwo"}]
+    assert asked.prompts[0] == [{"role": "system", "content": "x"}, {"role": "user", "content": "one\ntwo"}]
 
 
 def test_an_answer_can_be_held_to_json() -> None:
@@ -115,17 +115,20 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
         {"annotations": [], "reasoning_content": None, "provider_specific_fields": {"refusal": None}},
     ]
     for more in carried:
-        assert chat(messages=[*HI, bare | more]).prompt == [*HI, bare]
+        assert chat(messages=[*HI, bare | more]).prompts[0] == [*HI, bare]
 
 
 @pytest.mark.parametrize("answer", [{"content": None}, {}, {"content": None, "tool_calls": []}, {"content": []}])
 def test_an_answer_without_a_text_is_an_empty_one(answer: dict[str, Any]) -> None:
-    assert chat(messages=[*HI, {"role": "assistant", **answer}]).prompt == [*HI, {"role": "assistant", "content": ""}]
+    assert chat(messages=[*HI, {"role": "assistant", **answer}]).prompts[0] == [
+        *HI,
+        {"role": "assistant", "content": ""},
+    ]
 
 
 def test_a_part_of_a_text_may_carry_what_says_nothing() -> None:
     part: dict[str, Any] = {"type": "text", "text": "one", "annotations": [], "cache_control": None}
-    assert chat(messages=[{"role": "user", "content": [part]}]).prompt == [{"role": "user", "content": "one"}]
+    assert chat(messages=[{"role": "user", "content": [part]}]).prompts[0] == [{"role": "user", "content": "one"}]
 
 
 NEUTRAL: list[dict[str, Any]] = [
@@ -210,7 +213,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"max_tokens": 3, "max_completion_tokens": 4}, "invalid_parameter", "$.max_completion_tokens"),
     ({"presence_penalty": 2.5}, "out_of_range", "$.presence_penalty"),
     ({"frequency_penalty": -2.5}, "out_of_range", "$.frequency_penalty"),
-    ({"n": 2}, "out_of_range", "$.n"),
+    ({"n": 0}, "out_of_range", "$.n"),
+    ({"n": 129}, "out_of_range", "$.n"),
     ({"stop": list("abcde")}, "out_of_range", "$.stop"),
     ({"stop": ["a", ""]}, "empty", "$.stop"),
     ({"stop": ""}, "empty", "$.stop"),
@@ -286,17 +290,51 @@ def test_an_unknown_parameter_is_told_those_that_are_known() -> None:
     assert "temperature" in caught.value.expected
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"prompt": ["a", "b"]}, {"prompt": []}, {"echo": True}, {"suffix": "x"}, {"best_of": 2}]
-)
-def test_a_completion_is_one_text_after_one_prompt(parameters: dict[str, Any]) -> None:
+@pytest.mark.parametrize("parameters", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}])
+def test_what_a_completion_lacks_is_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         completion(**parameters)
     assert caught.value.path == f"$.{next(iter(parameters))}"
 
 
-def test_a_list_of_one_prompt_is_that_prompt() -> None:
-    assert completion(prompt=["a"]).prompt == "a"
+@pytest.mark.parametrize(
+    ("prompt", "code", "path"),
+    [
+        ([], "empty", "$.prompt"),
+        (["a", 1], "wrong_type", "$.prompt"),
+        ([[1], 2], "wrong_type", "$.prompt"),
+        ([-1], "out_of_range", "$.prompt[0]"),
+        ([[1], [-1]], "out_of_range", "$.prompt[1][0]"),
+        ([1.5], "wrong_type", "$.prompt[0]"),
+        ([True], "wrong_type", "$.prompt[0]"),
+        (["a"] * 129, "out_of_range", "$.prompt"),
+    ],
+)
+def test_what_is_no_list_of_prompts_is_refused_with_its_place(prompt: Any, code: str, path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        completion(prompt=prompt)
+    assert (caught.value.code, caught.value.path) == (code, path)
+
+
+def test_answers_to_all_prompts_are_limited() -> None:
+    assert completion(prompt=["a", "b"], n=64).n == 64
+    with pytest.raises(InputError, match="2 prompts with 65 answers each") as caught:
+        completion(prompt=["a", "b"], n=65)
+    assert caught.value.path == "$.n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        (["a"], ["a"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2], [[1, 2]]),
+        ([[1, 2], [3]], [[1, 2], [3]]),
+        (["a", [1]], ["a", [1]]),
+    ],
+)
+def test_prompts_are_texts_or_tokens(prompt: Any, prompts: Any) -> None:
+    assert completion(prompt=prompt).prompts == prompts
 
 
 @pytest.mark.parametrize("body", [b'{"prompt": "\\ud800"}', b'{"prompt": "\xff"}', b"{", b"[]", b'{"prompt": 1}'])

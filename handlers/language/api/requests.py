@@ -1,30 +1,35 @@
 """Parse requests for text: OpenAI's chat completions and completions, and the native form.
 
-A part of "Create chat completion" and "Create completion" (OpenAI's API reference) is offered. Any other parameter is
-refused, unless its value is neutral (``handlers.language.neutral``). ``model`` and ``user`` may be anything: the URL
-names the model.
+What ``forms`` lacks is refused, unless its value is neutral (``neutral``). ``model`` and ``user`` may be anything: the
+URL names the model.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from handlers import json_io
+from handlers.language.api.forms import (
+    MOST_ANSWERS,
+    ChatRequest,
+    CompletionRequest,
+    Message,
+    NativeRequest,
+    OpenAI,
+    Parameters,
+)
+from handlers.language.api.neutral import COMPLETION, MESSAGE, NEUTRAL, PART, without
 from handlers.language.generation import Sampling
-from handlers.language.neutral import COMPLETION, MESSAGE, NEUTRAL, PART, without
-from handlers.language.structured.constraints import Constrained, constraint_of
-from handlers.language.structured.tools import Choice, Tool, ToolCall, answered, held_to, offered, said, told
+from handlers.language.structured.constraints import constraint_of
+from handlers.language.structured.tools import answered, held_to, offered, said, told
 from handlers.message import InputError
 
 Kind = Literal["chat", "completion", "native"]
+Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 MOST_STOPS = 4
 MOST_BIASES = 300  # as OpenAI
-_Tokens = Annotated[int, Meta(ge=1)] | None
-_Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
-_One = Annotated[int, Meta(ge=1, le=1)] | None
 
 
 @dataclass(frozen=True)
@@ -33,109 +38,37 @@ class TextRequest:
 
     Attributes:
         kind: form of the request and of its answer.
-        prompt: a text, or ``role`` and ``content`` of each message.
+        prompts: each a text, its tokens, or ``role`` and ``content`` of each message.
         max_tokens: None for all that the context has room for.
         stop: strings that end the answer.
         sampling: parameters of the choice of tokens.
         stream: whether each token is sent at once.
         include_usage: whether a stream ends with the numbers of tokens.
         tools: whether the answer may call some.
+        n: answers to each prompt.
     """
 
     kind: Kind
-    prompt: str | Sequence[Mapping[str, str]]
+    prompts: Sequence[Prompt]
     max_tokens: int | None
     stop: Sequence[str]
     sampling: Sampling
     stream: bool = False
     include_usage: bool = False
     tools: bool = False
+    n: int = 1
 
-    @property
-    def path(self) -> str:
-        """JSON path of the prompt."""
-        return "$.messages" if self.kind == "chat" else "$.prompt"
-
-
-class _Parameters(Constrained, forbid_unknown_fields=True, kw_only=True):
-    max_tokens: _Tokens = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
-    presence_penalty: _Penalty = None
-    frequency_penalty: _Penalty = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
-    ignore_eos: bool | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-
-
-class NativeRequest(_Parameters, kw_only=True):
-    """A prompt with parameters, in the native form."""
-
-    prompt: str
-
-
-class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """What a stream has beside the text."""
-
-    include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
-
-
-class _OpenAI(_Parameters, kw_only=True):
-    model: str | None = None
-    n: _One = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-
-
-class CompletionRequest(_OpenAI, kw_only=True):
-    """A body of "Create completion"."""
-
-    prompt: str | list[str]
-    logprobs: Annotated[int, Meta(ge=0, le=5)] | Literal[False] | None = None
-
-
-class TextPart(msgspec.Struct, forbid_unknown_fields=True):
-    """A part of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(msgspec.Struct, forbid_unknown_fields=True):
-    """A message of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart]
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-
-
-class ChatRequest(_OpenAI, kw_only=True):
-    """A body of "Create chat completion"."""
-
-    messages: list[Message]
-    max_completion_tokens: _Tokens = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    tools: list[Tool] | None = None
-    tool_choice: Choice | None = None
-    parallel_tool_calls: bool | None = None
+    def path(self, prompt: int = 0) -> str:
+        """Return the JSON path of a prompt."""
+        if self.kind == "chat":
+            return "$.messages"
+        return f"$.prompt[{prompt}]" if len(self.prompts) > 1 else "$.prompt"
 
 
 _NATIVE = msgspec.json.Decoder(NativeRequest)
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 # Right values, where the decoder's own message does not name them; by the last name of the path.
 _EXPECTED = {
-    "n": "1: ask again for another answer",
     "role": "system, developer, user, assistant or tool",
     "type": "text: this model reads nothing else",
 }
@@ -149,7 +82,7 @@ def native(body: bytes) -> TextRequest:
     """
     parameters = json_io.decode_strictly(_NATIVE, body, _describe(NativeRequest))
     return TextRequest(
-        "native", parameters.prompt, parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
+        "native", [parameters.prompt], parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
     )
 
 
@@ -162,13 +95,18 @@ def completion(body: bytes) -> TextRequest:
     parameters = json_io.convert(
         without(_object(body), COMPLETION, "$"), CompletionRequest, _describe(CompletionRequest)
     )
-    if isinstance(parameters.prompt, list) and len(parameters.prompt) != 1:
-        raise InputError("wrong_shape", f"there are {len(parameters.prompt)} prompts", "$.prompt", "one prompt")
-    prompt = parameters.prompt if isinstance(parameters.prompt, str) else parameters.prompt[0]
+    prompts = _prompts(parameters.prompt)
     max_tokens = parameters.max_tokens or 16  # the API's default
     sampling = _sampling(parameters, None if parameters.logprobs is False else parameters.logprobs)
     return TextRequest(
-        "completion", prompt, max_tokens, _stops(parameters), sampling, bool(parameters.stream), _with_usage(parameters)
+        "completion",
+        prompts,
+        max_tokens,
+        _stops(parameters),
+        sampling,
+        bool(parameters.stream),
+        _with_usage(parameters),
+        n=_answers(parameters, len(prompts)),
     )
 
 
@@ -199,14 +137,38 @@ def chat(body: bytes) -> TextRequest:
         messages = _with_system(messages, told(tools))
     return TextRequest(
         "chat",
-        messages,
+        [messages],
         _max_tokens(parameters),
         _stops(parameters),
         sampling,
         bool(parameters.stream),
         _with_usage(parameters),
         bool(tools),
+        _answers(parameters, 1),
     )
+
+
+def _prompts(given: str | list[str | int | list[int]]) -> list[Prompt]:
+    """Return the prompts of a completion: one text or list of tokens, or several of them."""
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise InputError("empty", "there is no prompt", "$.prompt", "a text, tokens, or a list of them")
+    tokens = [one for one in given if isinstance(one, int)]
+    if len(tokens) == len(given):
+        return [tokens]
+    if tokens:
+        raise InputError("wrong_type", "prompts and tokens are mixed", "$.prompt", "prompts, or the tokens of one")
+    return [one for one in given if not isinstance(one, int)]
+
+
+def _answers(parameters: OpenAI, prompts: int) -> int:
+    """Return the number of answers to each prompt."""
+    n = parameters.n or 1
+    if n * prompts > MOST_ANSWERS:
+        message = f"{prompts} prompts with {n} answers each are {n * prompts} answers"
+        raise InputError("out_of_range", message, "$.n" if n > 1 else "$.prompt", f"at most {MOST_ANSWERS}")
+    return n
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -253,7 +215,7 @@ def _max_tokens(parameters: ChatRequest) -> int | None:
     return new if old is None else old
 
 
-def _with_usage(parameters: _OpenAI) -> bool:
+def _with_usage(parameters: OpenAI) -> bool:
     if parameters.stream_options and parameters.stream_options.include_usage and not parameters.stream:
         raise InputError(
             "invalid_parameter", "stream_options is given without stream", "$.stream_options", "stream: true"
@@ -261,7 +223,7 @@ def _with_usage(parameters: _OpenAI) -> bool:
     return bool(parameters.stream_options and parameters.stream_options.include_usage)
 
 
-def _stops(parameters: _Parameters) -> list[str]:
+def _stops(parameters: Parameters) -> list[str]:
     stops = [parameters.stop] if isinstance(parameters.stop, str) else parameters.stop or []
     if len(stops) > MOST_STOPS:
         raise InputError("out_of_range", f"there are {len(stops)} stops", "$.stop", f"at most {MOST_STOPS}")
@@ -270,7 +232,7 @@ def _stops(parameters: _Parameters) -> list[str]:
     return stops
 
 
-def _sampling(parameters: _Parameters, logprobs: int | None) -> Sampling:
+def _sampling(parameters: Parameters, logprobs: int | None) -> Sampling:
     return Sampling(
         temperature=1.0 if parameters.temperature is None else parameters.temperature,
         top_p=1.0 if parameters.top_p is None else parameters.top_p,

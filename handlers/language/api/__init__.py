@@ -1,0 +1,1 @@
+"""OpenAI's API and the native form: requests, answers, errors and their routes."""
