@@ -137,6 +137,16 @@ class ContinuousBatching:
         """
         return self._decoder.tokenize(text, special)
 
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of a token; none of a control token.
+
+        Raises:
+            ValueError: the vocabulary has no such token.
+        """
+        if not 0 <= token < self._decoder.vocabulary:
+            raise ValueError(f"there is no token {token}; the vocabulary has 0 to {self._decoder.vocabulary - 1}")
+        return self._decoder.piece(token)
+
     def add(self, request: Generate) -> None:
         """Let a request wait for a slot; first come, first served.
 

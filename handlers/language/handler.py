@@ -23,7 +23,17 @@ from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
 from handlers.language.api import requests
 from handlers.language.api.responses import Reason, answer_of, models_body, usage
-from handlers.language.api.routes import MODELS, error_of, parse_request, path_of, protocol, too_long
+from handlers.language.api.routes import (
+    DETOKENIZE,
+    MODELS,
+    TOKENIZE,
+    check_json,
+    error_of,
+    parse_request,
+    path_of,
+    protocol,
+    too_long,
+)
 from handlers.language.batching import ContinuousBatching
 from handlers.language.exchange import Exchange, Text
 from handlers.language.generation import ConstraintError, Finished, Generate, PromptTooLong, QueueFull, Token
@@ -162,6 +172,10 @@ class ChatHandler:
             path = path_of(request)
             if path == MODELS or path.startswith(f"{MODELS}/"):
                 return self._models(request, path)
+            if path in (TOKENIZE, DETOKENIZE):
+                check_json(request)
+                answer = self._prompts.tokenized if path == TOKENIZE else self._prompts.detokenized
+                return self._at_once(request, Response(200, answer(request.body)))
             if stopping:
                 return self._refuse(request, InputError("stopping", MESSAGE))._replace(headers=RETRY_AFTER)
             self._add(request, path)
@@ -308,7 +322,10 @@ class ChatHandler:
             raise InputError("not_found", f"there is no model {name!r} here", "model", self.contract.name)
         body = models_body(self.contract.name, self._created, bool(name))
         # A rollout that takes this version out of service waits until no request runs.
-        response = Response(200, body, headers={RUNNING: str(len(self._open))})
+        return self._at_once(request, Response(200, body, headers={RUNNING: str(len(self._open))}))
+
+    def _at_once(self, request: Request, response: Response) -> Response:
+        """Answer where there is nothing to generate."""
         self._observe(request, response)
         return response
 

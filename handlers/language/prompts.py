@@ -1,5 +1,8 @@
 """The tokens of prompts: texts, conversations, or tokens that a client chose."""
 
+import msgspec
+
+from handlers.language.api import tokens
 from handlers.language.api.requests import Prompt
 from handlers.language.api.routes import too_long
 from handlers.language.batching import ContinuousBatching
@@ -41,6 +44,30 @@ class Prompts:
             return tokens
         self._check(sum(len(message["content"]) for message in messages), path)
         return self._template.tokens(messages)
+
+    def tokenized(self, body: bytes) -> bytes:
+        """Answer a request of ``/tokenize``.
+
+        Raises:
+            InputError: the body has another form, or its prompt is empty or too long.
+        """
+        asked = tokens.tokenize(body)
+        numbers = self.tokens(asked.prompt, asked.path)
+        pieces = [self._engine.piece(token).decode("utf-8", "replace") for token in numbers] if asked.pieces else None
+        answer = {"count": len(numbers), "max_model_len": self._engine.context, "tokens": numbers, "token_strs": pieces}
+        return msgspec.json.encode(answer)
+
+    def detokenized(self, body: bytes) -> bytes:
+        """Answer a request of ``/detokenize``; bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+            InputError: the body has another form, or the vocabulary lacks a token.
+        """
+        try:
+            text = b"".join(map(self._engine.piece, tokens.detokenize(body)))
+        except ValueError as error:
+            raise InputError("out_of_range", str(error), "$.tokens", "tokens of this model") from error
+        return msgspec.json.encode({"prompt": text.decode("utf-8", "replace")})
 
     def _check(self, characters: int, path: str) -> None:
         """Refuse a text that cannot fit the context before it is split."""

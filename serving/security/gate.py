@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter
 
 from handlers.language.api.responses import error_body
+from handlers.language.api.routes import AT_BASE
 from handlers.message import JSON, STATUS, Request, Response, error_response
 from serving.security.grants import LOOK, Keys, Refusal
 
@@ -22,7 +23,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ALLOWED = "marloop.models"  # of a scope: names of the only models that its key is for
 OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready"})
 KEY_HEADERS = (b"authorization", b"x-api-key")
-_OPENAI = ("/v1/chat/completions", "/v1/completions")
 
 
 class Gate:
@@ -111,7 +111,7 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Answer without a look at the body, whose connection cannot be used again."""
     error, path = refusal.error, scope["path"]
     request = Request(b"", {}, id=os.urandom(10).hex())
-    if path.endswith(_OPENAI):
+    if path.endswith(AT_BASE):
         response = Response(STATUS[error.code], error_body(error))
     else:
         response = error_response(error, request, as_text=path.startswith(("/v1", "/v2")))

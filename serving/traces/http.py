@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry import propagate
 from opentelemetry.trace import Span, SpanKind, Tracer
 
-from serving.hosts.direct.app import OPENAI
+from handlers.language.api.routes import AT_BASE
 from serving.hosts.direct.http.openapi import READS
 from serving.hosts.direct.http.refusals import model_and_version
 from serving.hosts.direct.models import Models
@@ -30,7 +30,7 @@ TEMPLATES = (
     *("/v2/models/{model}", "/v2/models/{model}/ready", "/v2/models/{model}/infer"),
     *("/v2/models/{model}/versions/{version}", "/v2/models/{model}/versions/{version}/ready"),
     *("/v2/models/{model}/versions/{version}/infer", "/openapi.json", "/docs"),
-    *OPENAI,
+    *AT_BASE,
     *READS,
 )
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})

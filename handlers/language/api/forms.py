@@ -3,11 +3,12 @@
 A part of "Create chat completion" and "Create completion" (OpenAI's API reference) is offered.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from handlers import json_io
 from handlers.language.structured.constraints import Constrained
 from handlers.language.structured.tools import Choice, Tool, ToolCall
 
@@ -15,6 +16,12 @@ MOST_ANSWERS = 128  # to all prompts of a request; as OpenAI's to one
 _Tokens = Annotated[int, Meta(ge=1)] | None
 _Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
 _Token = Annotated[int, Meta(ge=0)]
+
+# Right values, where the decoder's own message does not name them; by the last name of the path.
+_EXPECTED = {
+    "role": "system, developer, user, assistant or tool",
+    "type": "text: this model reads nothing else",
+}
 
 
 class Parameters(Constrained, forbid_unknown_fields=True, kw_only=True):
@@ -93,3 +100,33 @@ class ChatRequest(OpenAI, kw_only=True):
     tools: list[Tool] | None = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
+
+
+class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A body of vLLM's ``/tokenize``: a prompt or a conversation."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A body of vLLM's ``/detokenize``."""
+
+    model: str | None = None
+    tokens: list[_Token]
+
+
+def describe(kind: type[msgspec.Struct]) -> json_io.Describe:
+    """Return a function from the path of a wrong value to what would have been right."""
+    offered = f"one of {', '.join(kind.__struct_fields__)}"
+
+    def describe(path: str) -> str:
+        name = path.rpartition(".")[2]
+        if name == "type" and path.startswith("$.tool"):
+            return "function"
+        fields: Any = kind.__struct_fields__
+        return _EXPECTED.get(name, "" if name in fields or path.count(".") > 1 else offered)
+
+    return describe

@@ -11,19 +11,20 @@ from typing import Any, Literal
 import msgspec
 
 from handlers import json_io
+from handlers.language.api.conversations import conversation, plain, with_system
 from handlers.language.api.forms import (
     MOST_ANSWERS,
     ChatRequest,
     CompletionRequest,
-    Message,
     NativeRequest,
     OpenAI,
     Parameters,
+    describe,
 )
-from handlers.language.api.neutral import COMPLETION, MESSAGE, NEUTRAL, PART, without
+from handlers.language.api.neutral import COMPLETION, NEUTRAL, without
 from handlers.language.generation import Sampling
 from handlers.language.structured.constraints import constraint_of
-from handlers.language.structured.tools import answered, held_to, offered, said, told
+from handlers.language.structured.tools import held_to, offered, told
 from handlers.message import InputError
 
 Kind = Literal["chat", "completion", "native"]
@@ -67,11 +68,6 @@ class TextRequest:
 
 _NATIVE = msgspec.json.Decoder(NativeRequest)
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-# Right values, where the decoder's own message does not name them; by the last name of the path.
-_EXPECTED = {
-    "role": "system, developer, user, assistant or tool",
-    "type": "text: this model reads nothing else",
-}
 
 
 def native(body: bytes) -> TextRequest:
@@ -80,7 +76,7 @@ def native(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    parameters = json_io.decode_strictly(_NATIVE, body, _describe(NativeRequest))
+    parameters = json_io.decode_strictly(_NATIVE, body, describe(NativeRequest))
     return TextRequest(
         "native", [parameters.prompt], parameters.max_tokens, _stops(parameters), _sampling(parameters, None)
     )
@@ -93,7 +89,7 @@ def completion(body: bytes) -> TextRequest:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
     parameters = json_io.convert(
-        without(_object(body), COMPLETION, "$"), CompletionRequest, _describe(CompletionRequest)
+        without(_object(body), COMPLETION, "$"), CompletionRequest, describe(CompletionRequest)
     )
     prompts = _prompts(parameters.prompt)
     max_tokens = parameters.max_tokens or 16  # the API's default
@@ -116,10 +112,8 @@ def chat(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    members = without(_object(body), NEUTRAL, "$")
-    if isinstance(members.get("messages"), list):
-        members["messages"] = [_plain(message, f"$.messages[{i}]") for i, message in enumerate(members["messages"])]
-    parameters = json_io.convert(members, ChatRequest, _describe(ChatRequest))
+    members = plain(without(_object(body), NEUTRAL, "$"))
+    parameters = json_io.convert(members, ChatRequest, describe(ChatRequest))
     if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
     if parameters.top_logprobs and not parameters.logprobs:
@@ -127,14 +121,14 @@ def chat(body: bytes) -> TextRequest:
             "invalid_parameter", "top_logprobs is given without logprobs", "$.top_logprobs", "logprobs: true"
         )
     sampling = _sampling(parameters, (parameters.top_logprobs or 0) if parameters.logprobs else None)
-    messages = [_message(message) for message in parameters.messages]
+    messages = conversation(parameters.messages)
     tools = offered(parameters.tools or [], parameters.tool_choice)
     if tools:
         if sampling.constraint:
             raise InputError("invalid_parameter", "the answer is held to two things", "$.tools", "tools or a format")
         held = held_to(tools, parameters.tool_choice, parameters.parallel_tool_calls is not False)
         sampling = replace(sampling, constraint=held)
-        messages = _with_system(messages, told(tools))
+        messages = with_system(messages, told(tools))
     return TextRequest(
         "chat",
         [messages],
@@ -173,38 +167,6 @@ def _answers(parameters: OpenAI, prompts: int) -> int:
 
 def _object(body: bytes) -> dict[str, Any]:
     return json_io.decode_strictly(_OBJECT, body)
-
-
-def _plain(message: Any, path: str) -> Any:
-    """Return a message without the members that an answer has beside its text: clients send answers back unchanged."""
-    if not isinstance(message, dict):
-        return message
-    members = without(message, MESSAGE, path)
-    if message.get("role") == "assistant" and message.get("content") is None:
-        return members | {"content": ""}
-    if isinstance(message.get("content"), list):
-        parts = enumerate(message["content"])
-        content = [without(part, PART, f"{path}.content[{i}]") if isinstance(part, dict) else part for i, part in parts]
-        return members | {"content": content}
-    return members
-
-
-def _message(message: Message) -> dict[str, str]:
-    role = "system" if message.role == "developer" else message.role  # the API's newer word for it
-    content = message.content
-    text = content if isinstance(content, str) else "\n".join(part.text for part in content)
-    if message.tool_calls:
-        text = "\n".join(filter(None, [text, said(message.tool_calls)]))
-    # Templates that know no tools refuse the role; those that do write the same as a user's.
-    return {"role": "user", "content": answered(text)} if role == "tool" else {"role": role, "content": text}
-
-
-def _with_system(messages: list[dict[str, str]], text: str) -> list[dict[str, str]]:
-    """Return a conversation whose system message ends with a text."""
-    first, *others = messages
-    if first["role"] == "system":
-        return [{"role": "system", "content": f"{first['content']}\n\n{text}"}, *others]
-    return [{"role": "system", "content": text}, *messages]
 
 
 def _max_tokens(parameters: ChatRequest) -> int | None:
@@ -259,16 +221,3 @@ def _biases(given: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
         message = f"logit_bias names {wrong!r}"
         raise InputError("invalid_parameter", message, "$.logit_bias", 'numbers of tokens: {"50256": -100}')
     return tuple((int(token), bias) for token, bias in given.items())
-
-
-def _describe(kind: type[msgspec.Struct]) -> json_io.Describe:
-    offered = f"one of {', '.join(kind.__struct_fields__)}"
-
-    def describe(path: str) -> str:
-        name = path.rpartition(".")[2]
-        if name == "type" and path.startswith("$.tool"):
-            return "function"
-        fields: Any = kind.__struct_fields__
-        return _EXPECTED.get(name, "" if name in fields or path.count(".") > 1 else offered)
-
-    return describe

@@ -8,10 +8,13 @@ from handlers.message import JSON, STATUS, InputError, Request, Response, error_
 
 MODELS = "v1/models"
 CHAT = "v1/chat/completions"
+TOKENIZE, DETOKENIZE = "tokenize", "detokenize"
 _VERSION = re.compile(r"^v1/*")  # of the API; clients that append to a query put no slash or two after it
 # A key, since a quotation mark inside a string of JSON has a backslash before it.
 _HAS_MESSAGES = re.compile(rb'"messages"\s*:')
 _PARSERS = {"": requests.native, CHAT: requests.chat, "v1/completions": requests.completion}
+# At the base URL of a host, where a body names its model.
+AT_BASE = ("/v1/chat/completions", "/v1/completions", f"/{TOKENIZE}", f"/{DETOKENIZE}")
 
 
 def path_of(request: Request) -> str:
@@ -42,8 +45,18 @@ def parse_request(request: Request, path: str) -> requests.TextRequest:
         InputError: the path is unknown, or its form does not fit the body.
     """
     if path not in _PARSERS:
-        offered = ", ".join([*filter(None, _PARSERS), MODELS])
+        offered = ", ".join([*filter(None, _PARSERS), MODELS, TOKENIZE, DETOKENIZE])
         raise InputError("not_found", f"there is nothing at {path!r}", "url", offered)
+    check_json(request)
+    return _PARSERS[path](request.body)
+
+
+def check_json(request: Request) -> None:
+    """Check that a request has a body of JSON, for an answer.
+
+    Raises:
+        InputError: it has not.
+    """
     if request.headers.get("explain") == "True":
         raise InputError("not_supported", "explanations are not offered", expected="a prediction route")
     if request.media_type not in (JSON, ""):
@@ -51,7 +64,6 @@ def parse_request(request: Request, path: str) -> requests.TextRequest:
         raise InputError("unsupported_media_type", message, "content-type", JSON)
     if not request.body:
         raise InputError("empty", "the body is empty", expected="a JSON object, by POST")
-    return _PARSERS[path](request.body)
 
 
 def too_long(path: str, context: int, prompt: int, answer: int | None = None, least: bool = False) -> InputError:

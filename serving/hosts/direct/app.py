@@ -20,6 +20,7 @@ import msgspec
 from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.kserve import EXPLAIN, PATH
 from handlers.language.api.responses import error_body
+from handlers.language.api.routes import AT_BASE
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.http.bodies import announced_size, inflated, read_request
@@ -36,7 +37,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = (b"content-type", JSON.encode())
 _TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its request
-OPENAI = ("/v1/chat/completions", "/v1/completions")
 _PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
 
 
@@ -91,7 +91,7 @@ class Application:
         target, behind = targets.get(path), ""
         if target is None:
             target, behind = behind_version(targets, path)  # there the model answers a client's GET too
-        if target is None and path in OPENAI and self._only:
+        if target is None and path in AT_BASE and self._only:
             target, behind = targets.get(f"/predictions/{self._only}"), path[1:]
         if target is None and self._models.table.elsewhere and await self._pass_on(scope, receive, send, ident):
             return
@@ -159,7 +159,7 @@ class Application:
         """Hand a request to the process of its language model; return False where it names no such model."""
         path, names = scope["path"], self._models.table.elsewhere
         name, headers = model_of(path), _headers(scope)
-        if path not in OPENAI and (name not in names or path == f"/v1/models/{name}"):
+        if path not in AT_BASE and (name not in names or path == f"/v1/models/{name}"):
             return False
         try:
             request = await read_request(headers, b"", receive, ident)
@@ -169,7 +169,7 @@ class Application:
             return True
         if request is None:
             return True
-        if path in OPENAI:
+        if path in AT_BASE:
             try:
                 request = await inflated(request)
                 name = _find_model(request.body, names, scope.get(ALLOWED))

@@ -23,7 +23,7 @@ from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown
 from handlers.message import JSON, NEXT, Request, Response
 from tests.support.chat_archive import contract, echoed
-from tests.support.handlers.echo_engine import SMOLLM2, EchoEngine
+from tests.support.handlers.echo_engine import SMOLLM2, START, EchoEngine
 from tests.support.handlers.wire import INSIDE, dumps
 
 CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
@@ -663,6 +663,48 @@ def test_more_answers_than_can_ever_wait_are_no_reason_to_try_again(world: World
     world.run()
     assert (world.status("a"), world.answer("a")["error"]["param"]) == (400, "n")
     assert world.engine.asked == []
+
+
+def test_tokens_of_a_text_and_their_text_are_told(world: World) -> None:
+    world.ask(
+        "a", "tokenize", {"model": "chat", "prompt": "Grüße", "return_token_strs": True, "add_special_tokens": False}
+    )
+    world.ask("b", "tokenize", {"messages": QUESTION, "add_generation_prompt": True})
+    world.run()
+    tokens = [*"Grüße".encode()]
+    pieces = [bytes([token]).decode("utf-8", "replace") for token in tokens]
+    assert world.answer("a") == {"count": 7, "max_model_len": 400, "tokens": tokens, "token_strs": pieces}
+    conversation = world.answer("b")
+    assert (conversation["tokens"][0], conversation["token_strs"], conversation["count"]) == (START, None, 22)
+    world.ask("c", "detokenize", {"model": "chat", "tokens": tokens})
+    world.ask("d", "detokenize", {"tokens": [195]})
+    world.run()
+    assert [world.answer("c"), world.answer("d")] == [{"prompt": "Grüße"}, {"prompt": "\ufffd"}]
+    assert world.engine.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("tokenize", {}, None),
+        ("tokenize", {"prompt": "a", "messages": QUESTION}, None),
+        ("tokenize", {"prompt": ""}, "prompt"),
+        ("tokenize", {"messages": []}, "messages"),
+        ("tokenize", {"prompt": ["a"]}, "prompt"),
+        ("tokenize", {"prompt": "a", "add_special_tokens": True}, "add_special_tokens"),
+        ("tokenize", {"prompt": "x" * 400 * 33}, "prompt"),
+        ("detokenize", {"tokens": [1, 258]}, "tokens"),
+        ("detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("detokenize", {"text": "a"}, "text"),
+        ("detokenize", b"[", None),
+        ("detokenize", b"", None),
+    ],
+)
+def test_what_cannot_be_tokenized_is_a_400_with_its_place(world: World, path: str, body: Any, param: Any) -> None:
+    world.ask("a", path, body)
+    world.run()
+    error = world.answer("a")["error"]
+    assert (world.status("a"), error["param"], error["type"]) == (400, param, "invalid_request_error")
 
 
 def test_a_stop_string_leaves_the_usage_whole(world: World) -> None:

@@ -63,6 +63,20 @@ def test_openais_client_converses(client: Any) -> None:
     assert client.models.retrieve("chat").id == "chat"
 
 
+def test_openais_client_gets_several_answers_to_several_prompts_also_of_tokens(host: Server, client: Any) -> None:
+    several = client.chat.completions.create(model="chat", messages=HI, n=3)
+    assert [(choice.index, choice.message.content) for choice in several.choices] == [(i, "abcdef") for i in range(3)]
+    tokens = host.client.post(f"{host.url}/tokenize", json={"model": "chat", "prompt": "Grüße"}).json()
+    texts = client.completions.create(model="chat", prompt=[tokens["tokens"], [97]], n=2).choices
+    assert [choice.text for choice in texts] == ["Grüße", "Grüße", "a", "a"]
+    text = host.client.post(f"{host.url}/detokenize", json={"model": "chat", "tokens": tokens["tokens"]}).json()
+    assert text == {"prompt": "Grüße"}
+    unknown = host.client.post(f"{host.url}/tokenize", json={"model": "gpt", "prompt": "a"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
+    behind = host.client.post(f"{host.url}/predictions/chat/1.0/tokenize", json={"prompt": "a"})
+    assert behind.json()["tokens"] == [97]
+
+
 def test_what_is_compressed_is_what_its_client_compresses_and_asks_for(host: Server) -> None:
     conversation = {"model": "chat", "messages": [{"role": "user", "content": "a" * 1500}]}
     body, url = gzip.compress(json.dumps(conversation).encode()), f"{host.url}/v1/chat/completions"

@@ -68,6 +68,25 @@ def test_a_seed_repeats_an_answer_and_a_prompt_that_begins_alike_is_cached(chat:
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
 
 
+def test_openais_client_gets_several_answers_which_are_those_of_their_seeds(chat: Server) -> None:
+    client = openai.OpenAI(base_url=f"{chat.url}/predictions/chat/1.0/v1", api_key="none", max_retries=0)
+    prompts = ["The capital of France is", "Birds sing because"]
+    settings: Any = {"max_tokens": 8, "temperature": 1}
+    several = client.completions.create(model="chat", prompt=prompts, n=2, seed=5, **settings)
+    alone = [
+        client.completions.create(model="chat", prompt=prompt, seed=seed, **settings).choices[0].text
+        for prompt in prompts
+        for seed in (5, 6)
+    ]
+    assert [choice.text for choice in several.choices] == alone
+    assert len({*alone}) == 4
+    url = f"{chat.url}/predictions/chat/1.0"
+    tokens = httpx.post(f"{url}/tokenize", json={"prompt": prompts[0]}).json()["tokens"]
+    answers = client.completions.create(model="chat", prompt=tokens, n=1, seed=5, **settings)
+    assert (answers.choices[0].text, answers.usage and answers.usage.prompt_tokens) == (alone[0], len(tokens))
+    assert httpx.post(f"{url}/detokenize", json={"tokens": tokens}).json() == {"prompt": prompts[0]}
+
+
 ANIMAL = "Describe one animal."
 
 

@@ -59,6 +59,11 @@ class EchoEngine(ContinuousBatching):
             text = text[len(name) or 1 :]
         return tokens
 
+    def piece(self, token: int) -> bytes:
+        if not 0 <= token <= END:
+            raise ValueError(f"there is no token {token}")
+        return bytes([token]) if token < START else b""
+
     def add(self, request: Generate) -> None:
         self._check()
         if len(request.prompt) >= self.context:

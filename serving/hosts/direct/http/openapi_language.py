@@ -10,6 +10,7 @@ import msgspec
 from handlers.contract import ModelContract
 from handlers.language.api import forms, requests
 from handlers.language.api.responses import EVENTS, answer_of, usage
+from handlers.language.api.routes import DETOKENIZE, TOKENIZE
 from handlers.language.text import Shown
 from handlers.message import JSON
 from serving.hosts.direct.http.schemas import (
@@ -22,7 +23,8 @@ from serving.hosts.direct.http.schemas import (
     schema_like,
 )
 
-BODIES = (forms.ChatRequest, forms.CompletionRequest, forms.NativeRequest)
+BY_MODEL = (forms.ChatRequest, forms.CompletionRequest, forms.TokenizeRequest, forms.DetokenizeRequest)
+BODIES = (*BY_MODEL, forms.NativeRequest)
 STREAM: Schema = {"type": "string", "description": "with stream: true, server-sent events of the answer's parts"}
 TAG = "OpenAI's API"
 
@@ -37,10 +39,10 @@ def components(names: Sequence[str]) -> dict[str, Schema]:
         return {}
     schemas: dict[str, Schema] = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")[1]
     schemas = _with_constants(schemas)
-    for body in BODIES[:2]:
+    for body in BY_MODEL:
         schema = schemas[body.__name__]
         schema["properties"]["model"] = {"type": "string", "enum": list(names)}
-        schema["required"] = ["model", *schema["required"]]
+        schema["required"] = ["model", *schema.get("required", [])]
     return schemas
 
 
@@ -65,7 +67,7 @@ def paths(models: Mapping[str, Mapping[str, ModelContract]]) -> Iterator[tuple[s
 
 
 def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterator[tuple[str, Any]]:
-    """Yield the routes of OpenAI's API behind a base URL."""
+    """Yield the routes of OpenAI's API behind a base URL, and beside it those of tokens."""
     parameters = dict(contract.example.request)
     prompt = parameters.pop("prompt")
     chat = {"model": contract.name, "messages": [{"role": "user", "content": prompt}]} | parameters
@@ -78,6 +80,17 @@ def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterato
         summary = "Create a chat completion" if request.kind == "chat" else "Create a completion"
         operation = post_operation(summary, reference(body.__name__), example, answers, OPENAI_ERROR)
         yield f"{base}/{path}", {"post": operation | {"tags": [tag], "operationId": _id(ident, request.kind)}}
+    root, model = base.removesuffix("/v1"), {"model": contract.name}
+    told = {"count": 1, "max_model_len": 1, "tokens": [1], "token_strs": None}
+    for route, asked, answer in (
+        (TOKENIZE, model | {"prompt": prompt}, told),
+        (DETOKENIZE, model | {"tokens": [1]}, {"prompt": ""}),
+    ):
+        schema = reference(f"{route.capitalize()}Request")
+        operation = post_operation(
+            f"{route.capitalize()} a text", body, asked, {JSON: schema_like(answer)}, OPENAI_ERROR
+        )
+        yield f"{root}/{route}", {"post": operation | {"tags": [tag], "operationId": _id(ident, route)}}
 
 
 def _native(contract: ModelContract, number: str) -> Schema:

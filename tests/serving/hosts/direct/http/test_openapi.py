@@ -91,8 +91,8 @@ def test_the_document_is_openapi(document: dict[str, Any]) -> None:
 def test_every_route_of_every_version_is_there_and_named_once(document: dict[str, Any]) -> None:
     paths = [path for path, _ in predictions(document)]
     # Models, protocols; the champion, and either version by its number. Of the language model, OpenAI's API has no
-    # champion's URL but the plain base URL.
-    assert len(paths) == 5 * 3 * 3 + 3 + 2 * 3
+    # champion's URL but the plain base URL, with two routes for texts and two for tokens.
+    assert len(paths) == 5 * 3 * 3 + 3 + 4 * 3
     assert {"/predictions/line", "/v1/models/line:predict", "/v2/models/line/versions/1.2/infer"} <= {*paths}
     names = [operation["operationId"] for _, operation in predictions(document)]
     assert len({*names}) == len(names)
@@ -121,6 +121,9 @@ def test_openais_routes_have_the_schemas_by_which_requests_are_parsed(document: 
             mistakes: list[dict[str, Any]] = [{"model": "gpt"}, {"temperature": 9}, {"n": 129}, {"functions": []}]
             for wrong in mistakes:
                 assert not fits(content["example"] | wrong, content["schema"], components), wrong
+    for base in ("", "/predictions/chat/1.0"):
+        assert paths[f"{base}/tokenize"]["post"]["requestBody"]["content"][JSON]["example"]["prompt"] == "Hello"
+        assert paths[f"{base}/detokenize"]["post"]["requestBody"]["content"][JSON]["example"]["tokens"] == [1]
     native = paths["/predictions/chat"]["post"]["requestBody"]["content"][JSON]
     assert native["example"] == {"prompt": "Hello", "max_tokens": 4}
     chat = paths["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
