@@ -1,6 +1,8 @@
 """JSON in: what is wrong with a text, and where."""
 
 import json
+import subprocess
+import sys
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -214,3 +216,25 @@ def test_a_text_too_deep_to_be_searched_for_twins_is_refused() -> None:
 
 def test_the_search_for_twins_converts_no_number() -> None:
     check_unique_keys(b'{"a": ' + b"9" * 5000 + b', "b": -1e-5, "c": 1E400}', 0)
+
+
+FIRST = """
+import msgspec, sys, threading, typing
+sys.setswitchinterval(1e-6)
+body = msgspec.json.encode({f"f{i}": {"a": [1, None]} for i in range(30)})
+for number in range(60):
+    kind = msgspec.defstruct(f"Kind{number}", [(f"f{i}", dict[str, list[typing.Optional[int]]], {}) for i in range(30)])
+    together = threading.Barrier(4)
+    decode = lambda: (together.wait(), msgspec.json.decode(body, type=kind))
+    threads = [threading.Thread(target=decode) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_threads_may_be_the_first_to_decode_a_type() -> None:
+    # msgspec 0.22 showed a type to other threads before it was whole, which ended the process. Commands ask models in
+    # threads, and so does the direct host.
+    assert subprocess.run([sys.executable, "-c", FIRST], timeout=120, check=False).returncode == 0

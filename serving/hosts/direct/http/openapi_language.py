@@ -88,7 +88,7 @@ def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterato
     ):
         schema = reference(f"{route.capitalize()}Request")
         operation = post_operation(
-            f"{route.capitalize()} a text", body, asked, {JSON: schema_like(answer)}, OPENAI_ERROR
+            f"{route.capitalize()} a text", schema, asked, {JSON: schema_like(answer)}, OPENAI_ERROR
         )
         yield f"{root}/{route}", {"post": operation | {"tags": [tag], "operationId": _id(ident, route)}}
 
