@@ -62,9 +62,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, describe: Describe = l
     except msgspec.ValidationError as error:
         raise _type_error(str(error), describe) from None
     except msgspec.DecodeError as error:
+        if "UTF-8" in str(error):
+            check_utf8(body)
         raise _syntax_error(body, str(error)) from None
-    except UnicodeDecodeError as error:
-        raise _utf8_error(error) from None
     except RecursionError:
         raise _too_deep() from None
 
@@ -100,7 +100,7 @@ def attempt(decoder: msgspec.json.Decoder[T], body: bytes, members: Callable[[T]
     """
     try:
         value = decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError):
         return None
     if members:
         check_unique_keys(body, members(value))
