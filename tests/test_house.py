@@ -99,7 +99,7 @@ def test_what_every_archive_holds_imports_neither_tensors_formats_nor_language(s
 
 def part_of(module: str) -> str:
     """The folder of the handlers that a module lies in; the core lies in none."""
-    folder = module.split(".")[1]
+    folder = f"{module}.".split(".")[1]
     return folder if folder in APART else "core"
 
 

@@ -139,7 +139,7 @@ def invalid() -> list[ChatRequest]:
         _refused("unknown_category", {"messages": [{"role": "nobody", "content": "Hello!"}]}),
         _refused("out_of_range", hello | {"temperature": 3}),
         _refused("out_of_range", hello | {"max_tokens": 0}),
-        _refused("out_of_range", hello | {"n": 2}),
+        _refused("out_of_range", hello | {"n": 0}),
         _refused("invalid_parameter", hello | {"stream_options": {"include_usage": True}}),
         _refused("unsupported_value", hello | {"response_format": {"type": "grammar"}}),
         _refused("context_length_exceeded", hello | {"max_tokens": 10_000_000}),

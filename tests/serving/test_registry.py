@@ -244,7 +244,7 @@ def test_what_is_not_registered_cannot_be_promoted(registry: Registry, name: str
         (b'{"models": {"doubling"', "truncated"),
         (b"not JSON", "malformed"),
         (b'{"models": []}', "Expected `object`, got `array`"),
-        (b'{"models": {"\xff": {}}}', "utf-8"),
+        (b'{"models": {"\xff": {}}}', "UTF-8"),
         (json.dumps({"models": {}, "version": 2}).encode(), "unknown field `version`"),
     ],
 )
