@@ -3,7 +3,7 @@
 from training.bring.files.huggingface import texts
 from training.bring.files.huggingface.folder import Folder, library
 from training.bring.files.huggingface.scores import PipelineOriginal, scores_of
-from training.bring.graph import Brought, inputs_of
+from training.bring.graph import Brought
 
 
 def read(folder: Folder) -> Brought:
@@ -17,16 +17,7 @@ def read(folder: Folder) -> Brought:
     longest = texts.longest_of(folder, model, tokenizer)
     intake = texts.intake_of(tokenizer, longest)
     module = texts.TextModule(model, tokenizer.pad_token_id or 0, lambda outputs, mask: scores.head(outputs))
-    graph = texts.export(folder, module, intake, longest, len(scores.labels) if scores.apart else 1)
+    graph = texts.export(folder, module, intake, longest, scores.outputs)
     pipeline = library().pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
-    return Brought(
-        folder.path.name,
-        f"transformers, {folder.architecture}",
-        folder.sha256(),
-        graph,
-        inputs_of(graph),
-        scores.ports(graph),
-        scores.classes,
-        original=PipelineOriginal(pipeline, scores, texts.INPUT, top_k=None, truncation=True, max_length=longest),
-        intake=intake,
-    )
+    original = PipelineOriginal(pipeline, scores, texts.INPUT, top_k=None, truncation=True, max_length=longest)
+    return folder.brought(graph, scores.ports(graph), original, intake, scores.classes)

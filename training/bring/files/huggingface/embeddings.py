@@ -1,7 +1,7 @@
 """Embeddings of texts: a folder of sentence-transformers, or an encoder whose pooling is named."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from handlers.contract import Array
 from training.bring.files.huggingface import texts
 from training.bring.files.huggingface.folder import Folder, open_folder
-from training.bring.graph import BringError, Brought, Port, first_line, inputs_of, port_of
+from training.bring.graph import BringError, Brought, Port, first_line, port_of
 from training.packaging.export import quiet
 
 MODULES = "modules.json"
@@ -146,17 +146,9 @@ def read(encoding: Encoding) -> Brought:
     graph = texts.export(folder, module, intake, longest)
     (vector,) = map(port_of, graph.graph.output)
     steps = [f"{' and '.join(encoding.modes)} pooling", *(["normalized"] if encoding.normalize else [])]
-    return Brought(
-        folder.path.name,
-        f"transformers, {', '.join([folder.architecture, *steps])}",
-        folder.sha256(),
-        graph,
-        inputs_of(graph),
-        (Port(OUTPUT, vector.kind, vector.sizes),),
-        notes=encoding.notes,
-        original=EncoderOriginal(model, tokenizer, longest, encoding),
-        intake=intake,
-    )
+    outputs = (Port(OUTPUT, vector.kind, vector.sizes),)
+    brought = folder.brought(graph, outputs, EncoderOriginal(model, tokenizer, longest, encoding), intake)
+    return replace(brought, kind=", ".join([brought.kind, *steps]), notes=encoding.notes)
 
 
 def of_encoder(folder: Folder, pooling: str) -> Encoding:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import onnx
 import torch
 
 from serving.registry import file_sha256
-from training.bring.graph import BringError, first_line
+from training.bring.graph import BringError, Brought, Intake, Original, Port, first_line, inputs_of
 from training.data import install
 from training.packaging.export import quiet
 
@@ -68,6 +69,27 @@ class Folder:
     def processor(self, auto: str, what: str, **options: Any) -> Any:
         """Load a tokenizer or an image processor, by a class of transformers that chooses its class."""
         return self._loaded(getattr(library(), auto), what, **options)
+
+    def brought(
+        self,
+        graph: onnx.ModelProto,
+        outputs: tuple[Port, ...],
+        original: Original,
+        intake: Intake,
+        labels: tuple[str, ...] = (),
+    ) -> Brought:
+        """Return the folder's model as one that came as a file; arguments as of ``Brought``."""
+        return Brought(
+            self.path.name,
+            f"transformers, {self.architecture}",
+            self.sha256(),
+            graph,
+            inputs_of(graph),
+            outputs,
+            labels,
+            original=original,
+            intake=intake,
+        )
 
     def sha256(self) -> str:
         """Return the SHA-256 of all files' names and contents."""

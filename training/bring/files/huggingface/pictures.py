@@ -12,7 +12,7 @@ from handlers.contract import Array, TensorSpec
 from training.bring.files.huggingface.exporting import export
 from training.bring.files.huggingface.folder import Folder, library
 from training.bring.files.huggingface.scores import PipelineOriginal, Scores, scores_of
-from training.bring.graph import BringError, Brought, Intake, first_line, inputs_of
+from training.bring.graph import BringError, Brought, Intake, first_line
 from training.packaging.export import quiet
 
 INPUT = "image"
@@ -62,20 +62,11 @@ def read(folder: Folder) -> Brought:
     description = f"RGB; a file of another size is stretched to {width} x {height}"
     spec = TensorSpec(INPUT, "UINT8", (-1, height, width, 3), description, range=(0, 255))
     shapes = ({0: Dim("batch")},)
-    outputs = len(scores.labels) if scores.apart else 1
-    graph = export(folder, module, torch.from_numpy(samples[:2]), shapes, INPUT, outputs)
+    graph = export(folder, module, torch.from_numpy(samples[:2]), shapes, INPUT, scores.outputs)
     pipeline = library().pipeline("image-classification", model=model, image_processor=processor, device="cpu")
-    return Brought(
-        folder.path.name,
-        f"transformers, {folder.architecture}",
-        folder.sha256(),
-        graph,
-        inputs_of(graph),
-        scores.ports(graph),
-        scores.classes,
-        original=PipelineOriginal(pipeline, scores, INPUT, Image.fromarray, top_k=len(scores.labels)),
-        intake=Intake("image", spec, lambda pixels: pixels, samples),
-    )
+    original = PipelineOriginal(pipeline, scores, INPUT, Image.fromarray, top_k=len(scores.labels))
+    intake = Intake("image", spec, lambda pixels: pixels, samples)
+    return folder.brought(graph, scores.ports(graph), original, intake, scores.classes)
 
 
 def _size(folder: Folder, processor: Any) -> tuple[int, int]:

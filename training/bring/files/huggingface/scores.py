@@ -36,6 +36,11 @@ class Scores:
         """The labels, where one of them is true."""
         return self.labels if self.function == "softmax" else ()
 
+    @property
+    def outputs(self) -> int:
+        """Number of the graph's outputs."""
+        return len(self.labels) if self.apart else 1
+
     def head(self, outputs: Any) -> Tensor | tuple[Tensor, ...]:
         """Return the scores, inside the graph."""
         scores: Tensor = outputs.logits
