@@ -41,6 +41,7 @@ STATUS = {
     "unsupported_value": 400,
     "context_length_exceeded": 400,
     "not_found": 404,
+    "model_not_found": 404,
     "unsupported_media_type": 415,
     "rate_limited": 429,
     "head_too_large": 431,

@@ -100,8 +100,11 @@ def _tensor(spec: TensorSpec, array: Array, path: str) -> Array:
 def _strings(array: Array, path: str) -> Array:
     try:
         strings = array.astype(np.str_).astype(np.object_)
-        # Half a surrogate pair is a NumPy character, but no text; one beyond Unicode is encoded, but not decoded.
-        "".join(strings.ravel()).encode().decode()
+        # Half a surrogate pair is a NumPy character, but no text; one beyond Unicode is encoded, but not decoded, or
+        # decoded as another.
+        text = "".join(strings.ravel())
+        if text.encode().decode() != text:
+            raise ValueError("a character is beyond Unicode")
     except (ValueError, SystemError):  # the latter is NumPy's for a code point beyond Unicode
         expected = "ASCII, or a Unicode dtype with valid characters"
         raise InputError("invalid_utf8", "a string is not text", path, expected) from None

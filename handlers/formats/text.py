@@ -10,6 +10,7 @@ from handlers.formats.codec import Codec
 from handlers.message import InputError, Request, Response
 
 TRUNCATED = "X-Truncated-Rows"
+COUNT = "X-Tokens"  # of a response whose request has it too
 _PATHS = {"native": "$.{name}", "v1": "$.instances[{row}].{name}", "v2": "$.inputs[0].data[{row}]", "npy": "$[{row}]"}
 
 
@@ -17,7 +18,7 @@ class TextCodec(Codec):
     """Turns each text into tokens while its request is decoded, and pads them to the longest of a batch.
 
     Of a text that is too long the beginning is answered; the header ``X-Truncated-Rows`` lists the numbers of such
-    rows, from 0.
+    rows, from 0. A request with the header ``X-Tokens`` is told how many tokens its texts have.
 
     Args:
         contract: its only input is BYTES ``[-1]`` without categories.
@@ -44,13 +45,16 @@ class TextCodec(Codec):
             path = _PATHS[decoded.protocol].format(name=self._name, row=rows.blank[0])
             raise InputError("empty", f"{self._name} has no words", path, "a text with at least one visible character")
 
+        told = {TRUNCATED: ",".join(map(str, rows.truncated))} if rows.truncated else {}
+        if COUNT.lower() in request.headers:
+            told[COUNT] = str(int((rows.indices != self._tokenize.pad).sum()))
+
         def encode(outputs: Outputs) -> Response:
             response = decoded.encode(outputs)
-            numbers = ",".join(map(str, rows.truncated))
-            return response._replace(headers={**response.headers, TRUNCATED: numbers})
+            return response._replace(headers={**response.headers, **told})
 
         tensors = {self._name: rows.indices}
-        return Decoded(decoded.protocol, decoded.rows, tensors, encode if rows.truncated else decoded.encode, texts)
+        return Decoded(decoded.protocol, decoded.rows, tensors, encode if told else decoded.encode, texts)
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """Return the tokens of several requests, padded to the longest."""

@@ -13,8 +13,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter
 
 from handlers.language.api.responses import error_body
-from handlers.language.api.routes import AT_BASE
 from handlers.message import JSON, STATUS, Request, Response, error_response
+from serving.hosts.direct.routes import BY_BODY
 from serving.security.grants import LOOK, Keys, Refusal
 
 Scope = MutableMapping[str, Any]
@@ -111,7 +111,7 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Answer without a look at the body, whose connection cannot be used again."""
     error, path = refusal.error, scope["path"]
     request = Request(b"", {}, id=os.urandom(10).hex())
-    if path.endswith(AT_BASE):
+    if path.endswith(BY_BODY):
         response = Response(STATUS[error.code], error_body(error))
     else:
         response = error_response(error, request, as_text=path.startswith(("/v1", "/v2")))

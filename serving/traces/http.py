@@ -12,11 +12,10 @@ from typing import Any
 from opentelemetry import propagate
 from opentelemetry.trace import Span, SpanKind, Tracer
 
-from handlers.language.api.routes import AT_BASE
 from serving.hosts.direct.http.openapi import READS
 from serving.hosts.direct.http.refusals import model_and_version
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.routes import behind_version
+from serving.hosts.direct.routes import BY_BODY, behind_version
 from serving.security.gate import OPEN
 from serving.traces.spans import W3C_HEADERS, fail, headers_of
 
@@ -30,7 +29,7 @@ TEMPLATES = (
     *("/v2/models/{model}", "/v2/models/{model}/ready", "/v2/models/{model}/infer"),
     *("/v2/models/{model}/versions/{version}", "/v2/models/{model}/versions/{version}/ready"),
     *("/v2/models/{model}/versions/{version}/infer", "/openapi.json", "/docs"),
-    *AT_BASE,
+    *BY_BODY,
     *READS,
 )
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import Any
@@ -25,9 +25,10 @@ from handlers.message import JSON, STATUS, InputError, Request, Response, error_
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.http.bodies import announced_size, inflated, read_request
 from serving.hosts.direct.http.compression import SMALLEST, compressed
+from serving.hosts.direct.http.embeddings import embed
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.routes import Refused, Target, behind_version, uncounted
+from serving.hosts.direct.routes import EMBEDDINGS, Refused, Target, behind_version, check_allowed, uncounted
 from serving.hosts.direct.streaming import Elsewhere, send_stream
 from serving.security.gate import ALLOWED
 
@@ -98,8 +99,10 @@ class Application:
         if self._only and target is not None:
             await self._stream(target, behind, scope, receive, send, ident)
             return
-        if target is None or not (behind or scope["method"] == "POST"):
-            response: Response | None = self._other(scope, ident)
+        if path == EMBEDDINGS and scope["method"] == "POST":
+            response: Response | None = await self._embed(scope, receive, ident)
+        elif target is None or not (behind or scope["method"] == "POST"):
+            response = self._other(scope, ident)
         else:
             response = await self._predict(target, behind, scope, receive, ident)
         if response is not None:
@@ -139,6 +142,24 @@ class Application:
         except asyncio.CancelledError:
             return None
 
+    async def _embed(self, scope: Scope, receive: Receive, ident: str) -> Response | None:
+        """Answer a request for embeddings by the model that its body names."""
+        headers = _headers(scope)
+        try:
+            request = await read_request(headers, b"", receive, ident)
+            if request is None:
+                return None
+            return await embed(await inflated(request), self._models.table.targets, scope.get(ALLOWED))
+        except Overloaded as overload:
+            self._refused(scope["path"], STATUS["overloaded"], "overloaded")
+            refusal = overloaded_response(Request(b"", headers, {}, ident), overload, False)
+            return refusal._replace(body=error_body(refusal.error)) if refusal.error else refusal
+        except InputError as error:
+            self._count(scope, error)
+            return Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
+        except asyncio.CancelledError:
+            return None
+
     async def _stream(
         self, target: Target, behind: str, scope: Scope, receive: Receive, send: Send, ident: str
     ) -> None:
@@ -172,7 +193,7 @@ class Application:
         if path in AT_BASE:
             try:
                 request = await inflated(request)
-                name = _find_model(request.body, names, scope.get(ALLOWED))
+                name, version = _find_model(request.body, names, scope.get(ALLOWED))
             except InputError as error:
                 self._count(scope, error)
                 refusal = Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
@@ -180,6 +201,8 @@ class Application:
                 return True
             if HEADER in headers:
                 scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER.encode()]
+            if version:
+                scope["path"] = f"/predictions/{name}/{version}{path}"
         assert self._elsewhere
         await self._elsewhere(name).forward(scope, request.body, receive, send)
         return True
@@ -220,23 +243,22 @@ def model_of(path: str) -> str:
     return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
 
 
-def _find_model(body: bytes, names: Collection[str], allowed: Collection[str] | None) -> str:
-    """Return the model that a request of OpenAI's API names.
+def _find_model(body: bytes, models: Mapping[str, Collection[str]], allowed: Collection[str] | None) -> tuple[str, str]:
+    """Return the model that a request of OpenAI's API names, and the version, which may be empty.
 
     Raises:
         InputError: it names none of these, or one that its key is not for.
     """
     try:
-        name = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
+        model = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
     except msgspec.DecodeError:
-        name = ""
-    if allowed is not None:
-        if name not in allowed:
-            raise InputError("forbidden", "this API key is not for this model", "model")
-        names = [known for known in names if known in allowed]
-    if name not in names:
-        raise InputError("not_found", f"there is no language model {name!r} here", "model", ", ".join(sorted(names)))
-    return name
+        model = ""
+    name, _, version = model.partition("@")
+    check_allowed(name, allowed)
+    if name not in models or (version and version not in models[name]):
+        known = sorted(known for known in models if allowed is None or known in allowed)
+        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", ", ".join(known))
+    return name, version
 
 
 def _unread(error: InputError, headers: dict[str, str], ident: str, as_text: bool = False) -> Response:

@@ -4,14 +4,18 @@ The paths of all served versions stand in a table, so that finding one costs a l
 text says what would have been right.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from handlers.contract import ModelContract
 from handlers.http.kserve import V1, V2
+from handlers.language.api.routes import AT_BASE
+from handlers.message import InputError
 from handlers.observe.telemetry import Telemetry
 
 NATIVE = ""
+EMBEDDINGS = "/v1/embeddings"
+BY_BODY = (*AT_BASE, EMBEDDINGS)  # OpenAI's API, where a body names the model: ``NAME`` or ``NAME@VERSION``
 Refused = Callable[[str, int, str], None]  # takes the path, the status and the error's code of a refused request
 
 
@@ -60,6 +64,22 @@ def paths_of(name: str, versions: Mapping[str, Served], default: str) -> Iterato
             yield f"/predictions/{name}", Target(NATIVE, model)
             yield f"/v1/models/{name}:predict", Target(V1, model)
             yield f"/v2/models/{name}/infer", Target(V2, model)
+
+
+def check_allowed(name: str, allowed: Collection[str] | None) -> None:
+    """Check that a key is for a model; None for all.
+
+    Raises:
+        InputError: it is not.
+    """
+    if allowed is not None and name not in allowed:
+        raise InputError("forbidden", "this API key is not for this model", "model")
+
+
+def native_path(model: str) -> str:
+    """Return the path at which a model that is named ``NAME`` or ``NAME@VERSION`` predicts."""
+    name, _, version = model.partition("@")
+    return f"/predictions/{name}/{version}" if version else f"/predictions/{name}"
 
 
 def behind_version(targets: Mapping[str, Target], path: str) -> tuple[Target | None, str]:

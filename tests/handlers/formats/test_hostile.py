@@ -151,7 +151,13 @@ def test_bad_input_is_told_its_status_code_and_path(
 
 
 def test_every_code_that_an_input_can_get_is_in_the_table() -> None:
-    of_text = {"unsupported_value", "context_length_exceeded", "not_found", "overloaded"}  # asked of a language model
+    of_text = {
+        "unsupported_value",
+        "context_length_exceeded",
+        "not_found",
+        "model_not_found",
+        "overloaded",
+    }  # asked of a language model
     of_the_host = {  # of a message that never becomes a request, or has no key
         *("invalid_http", "timeout", "head_too_large", "invalid_api_key", "forbidden", "rate_limited")
     }

@@ -138,6 +138,8 @@ def test_strings_of_both_kinds_are_read(strings: Array) -> None:
         file("'|S1'", "(1,)", b"\xff"),
         file("'<U1'", "(1,)", struct.pack("<I", 0xD800)),
         file("'<U1'", "(1,)", struct.pack("<I", 0xFFFFFFFF)),
+        file("'<U1'", "(1,)", struct.pack("<I", 0x410055A)),  # whose last bits are a character's
+        file("'>U1'", "(1,)", struct.pack(">I", 0x110000)),
     ],
 )
 def test_strings_that_are_no_text_are_refused(body: bytes) -> None:

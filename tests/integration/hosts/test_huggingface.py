@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from handlers.formats.text import TRUNCATED
@@ -64,6 +65,24 @@ def test_vectors_are_of_length_one_and_those_of_the_import(own: Server) -> None:
     answer = own.client.post(f"{own.url}/predictions/vectors", json=contract.example.request).json()
     assert answer["prediction"] == pytest.approx(contract.example.response["prediction"], abs=1e-5)
     assert sum(value**2 for value in answer["prediction"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_openais_client_gets_the_vectors_of_texts(own: Server) -> None:
+    if own.settings.host != "direct":
+        pytest.skip("TorchServe has no plain base URL: only the direct host answers /v1/embeddings")
+    vectors = own.client.post(f"{own.url}/v1/models/vectors:predict", json={"instances": [{"text": t} for t in TEXTS]})
+    with openai.OpenAI(base_url=f"{own.url}/v1", api_key="none", max_retries=0) as client:
+        for form in ("float", openai.omit):  # left out, the client asks for base64
+            answer = client.embeddings.create(model="vectors", input=TEXTS, encoding_format=form)
+            assert [one.index for one in answer.data] == [*range(len(TEXTS))]
+            for one, vector in zip(answer.data, vectors.json()["predictions"], strict=True):
+                assert one.embedding == pytest.approx(vector, abs=1e-6)
+        alone = client.embeddings.create(model="vectors@1.0", input=TEXTS[0])
+        assert 0 < alone.usage.prompt_tokens < answer.usage.prompt_tokens
+        with pytest.raises(openai.NotFoundError, match="no model 'mood' makes a vector"):
+            client.embeddings.create(model="mood", input="a")
+        with pytest.raises(openai.BadRequestError, match="has no words"):
+            client.embeddings.create(model="vectors", input=["a", " "])
 
 
 def test_a_text_without_a_word_gets_an_error_that_explains(own: Server) -> None:

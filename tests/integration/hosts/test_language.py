@@ -72,7 +72,10 @@ def test_openais_client_gets_several_answers_to_several_prompts_also_of_tokens(h
     text = host.client.post(f"{host.url}/detokenize", json={"model": "chat", "tokens": tokens["tokens"]}).json()
     assert text == {"prompt": "Grüße"}
     unknown = host.client.post(f"{host.url}/tokenize", json={"model": "gpt", "prompt": "a"})
-    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "not_found")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+    assert client.completions.create(model="chat@1.0", prompt="abc").choices[0].text == "abc"
+    named = host.client.post(f"{host.url}/v1/completions", json={"model": "chat@9.9", "prompt": "a"})
+    assert (named.status_code, named.json()["error"]["code"]) == (404, "model_not_found")
     behind = host.client.post(f"{host.url}/predictions/chat/1.0/tokenize", json={"prompt": "a"})
     assert behind.json()["tokens"] == [97]
 

@@ -7,11 +7,10 @@ process overwrite each other. The others are counted here: by the name of a mode
 from prometheus_client import CollectorRegistry, Counter
 
 from handlers.http.kserve import V1, V2
-from handlers.language.api.routes import AT_BASE
 from handlers.observe.telemetry import ERRORS, MODEL, REQUESTS
 from serving.hosts.direct.app import model_of
 from serving.hosts.direct.models import Models, Table
-from serving.hosts.direct.routes import behind_version
+from serving.hosts.direct.routes import BY_BODY, behind_version
 
 
 class Refusals:
@@ -61,7 +60,7 @@ def model_and_version(table: Table, path: str, name: str = "") -> tuple[str, str
 
 def protocol_of(path: str) -> str:
     """Return the wire format that a path names, as the metrics have it."""
-    if path.endswith(AT_BASE):
+    if path.endswith(BY_BODY):
         return "openai"
     for protocol in (V1, V2):
         if f"{path}/".startswith(f"/{protocol}/") or f"/{protocol}/" in path:

@@ -70,7 +70,7 @@ def test_a_compressed_request_finds_its_language_model_and_reaches_it_plain(path
         (gzip.compress(b'{"model": "talk"}', mtime=0)[:-4], "gzip", 400, "invalid_encoding"),
         (gzip.compress(bytes(MAX_BODY + 1), mtime=0), "gzip", 413, "too_large"),
         (b"{}", "compress", 415, "unsupported_media_type"),
-        (gzip.compress(b'{"model": "other"}', mtime=0), "gzip", 404, "not_found"),
+        (gzip.compress(b'{"model": "other"}', mtime=0), "gzip", 404, "model_not_found"),
     ],
 )
 def test_a_damaged_body_is_told_in_the_form_of_the_api(
