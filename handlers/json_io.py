@@ -3,6 +3,7 @@
 orjson writes answers: a float32 as the shortest text that reads back the same.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ Describe = Callable[[str], str]
 EXACT = 2**53 - 1  # no other whole number reads as the same double (IEEE 754) as one up to this
 WholeFloat = Annotated[float, Meta(ge=-EXACT, le=EXACT, multiple_of=1)]
 _LITERAL = re.compile(rb"-?(?:NaN|Infinity)")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")  # of a JSON path
 _STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*"|\bNaN\b')
 
 # msgspec reports faults in English only; its sentences are parsed here alone. A release that changes one would change
@@ -122,6 +124,23 @@ def convert(value: Any, kind: type[T], describe: Describe = lambda path: "") -> 
 def nan_to_null(body: bytes) -> bytes:
     """Return a text with null for each NaN, which Python's ``json`` writes though JSON has none; strings stay."""
     return _STRING_OR_NAN.sub(lambda match: b"null" if match[0] == b"NaN" else match[0], body)
+
+
+def nan_fault(body: bytes, error: InputError) -> InputError:
+    """Return the error of a text whose NaN was read as null: where a NaN is at fault, the one that says so.
+
+    Args:
+        body: the text as it came.
+    """
+    if error.code != "wrong_type":
+        return error
+    with contextlib.suppress(ValueError, KeyError, IndexError, TypeError, RecursionError):
+        value = json.loads(body)
+        for name, index in _STEP.findall(error.path):
+            value = value[int(index) if index else name]
+        if value != value:
+            return InputError("not_finite", "NaN is no JSON number", error.path, error.expected or "a finite number")
+    return error
 
 
 def check_utf8(body: bytes) -> None:

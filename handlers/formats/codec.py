@@ -58,7 +58,7 @@ class Codec:
             _check_query([part.name for part in request.parts])
         binary = oip.HEADER_LENGTH in request.headers
         if media_type == OCTETS and binary or media_type == JSON:
-            return self._tensors(request) if binary else self._json(request)
+            return self._text(request, binary)
         if media_type == NPY:
             return self._npy(request)
         return self.decode_other(request, media_type)
@@ -115,9 +115,20 @@ class Codec:
             raise InputError("invalid_parameter", f"top_k is {text!r}", where, "an integer")
         return check_top_k(self.contract, int(text), where)
 
+    def _text(self, request: Request, binary: bool) -> Decoded:
+        """Decode JSON, alone or before binary tensors; NaN is null to the inputs that may be."""
+        decode = self._tensors if binary else self._json
+        if not (self._nullable and b"NaN" in request.body):
+            return decode(request)
+        text, tensors = oip.split(request.body, request.headers)
+        plain = json_io.nan_to_null(text)
+        headers = {**request.headers, oip.HEADER_LENGTH: str(len(plain))} if binary else request.headers
+        try:
+            return decode(request._replace(body=plain + tensors, headers=headers))
+        except InputError as error:
+            raise json_io.nan_fault(text, error) from None
+
     def _json(self, request: Request) -> Decoded:
-        if self._nullable and b"NaN" in request.body:
-            request = request._replace(body=json_io.nan_to_null(request.body))
         body, route = request.body, kserve.route(request.headers)
         protocol = envelope.guess_format(body, route)
         if protocol == kserve.V2:

@@ -1,5 +1,7 @@
 """Inputs that may be missing: null, an absent key or tensor, and NaN mean alike; the graph gets NaN or a default."""
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ from handlers.batch import Batch, Observers
 from handlers.contract import Array, TensorSpec
 from handlers.features import FeatureRows
 from handlers.formats.codec import Codec
-from handlers.message import InputError, Request
+from handlers.message import OCTETS, InputError, Request
 from handlers.observe.events import Answered, Events
 from tests.support.handlers import wire
 from tests.support.handlers.models import MAX_ROWS, Formula, contract, serve
@@ -135,8 +137,35 @@ def test_an_input_that_is_not_nullable_must_be_there() -> None:
     assert (refusal({"age": 30}).code, refusal({"age": 30}).path) == ("missing_field", "$.rooms")
     v2 = {"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [30]}]}
     assert refusal(v2).message == "input 'rooms' is missing"
-    assert "got `null`" in refusal(b'{"rooms": NaN}').message
     assert refusal(wire.dumps(v2).replace(b"[30]", b"[1e999]").replace(b"30", b"1e999")).code == "out_of_range"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "path"),
+    [
+        (b'{"rooms": NaN}', "not_finite", "$.rooms"),
+        (b'{"rooms": null, "age": NaN}', "wrong_type", "$.rooms"),
+        (b'{"instances": [{"rooms": 3, "city": NaN}, {"rooms": NaN}]}', "not_finite", "$.instances[1].rooms"),
+        (
+            b'{"inputs": [{"name": "rooms", "shape": [2], "datatype": "FP32", "data": [3, NaN]}]}',
+            "not_finite",
+            "$.inputs[0].data[1]",
+        ),
+    ],
+)
+def test_a_nan_of_an_input_that_is_not_nullable_gets_what_nan_gets_elsewhere(body: bytes, code: str, path: str) -> None:
+    error = refusal(body)
+    assert (error.code, error.path) == (code, path)
+    assert ("NaN is no JSON number" == error.message) == (code == "not_finite")
+
+
+def test_json_beside_binary_tensors_may_hold_a_nan() -> None:
+    rooms = {"name": "rooms", "shape": [1], "datatype": "INT64", "parameters": {"binary_data_size": 8}}
+    age = {"name": "age", "shape": [1], "datatype": "FP32", "data": [math.nan]}
+    head = json.dumps({"inputs": [rooms, age]}).encode()
+    body = head + np.array([3]).tobytes()
+    got = graph_of(wire.request(body, OCTETS, inference_header_content_length=str(len(head))))
+    assert got == {"age": [None], "income": [-1], "city": [2], "rooms": [3]}
 
 
 @pytest.mark.parametrize("body", [b'{"rooms": 3, "rooms": 4}', b'{"instances": [{"rooms": 3, "age": 1, "age": null}]}'])
