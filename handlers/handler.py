@@ -20,6 +20,7 @@ import numpy as np
 from handlers.batch import Batch, Decoded, Observer, Observers
 from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
+from handlers.engine.padding import Padding
 from handlers.http import kserve
 from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
@@ -83,6 +84,7 @@ class ModelHandler:
         self._patience, self._clock, self._timer = patience, clock, timer
         self._overload = Overload(patience)
         self._varies = any(spec.varies for spec in contract.inputs)
+        self._padding = Padding(contract)
         self.drain = Drain()
 
     def handle(self, requests: Sequence[Request], waited: Sequence[float] = ()) -> list[Response]:
@@ -166,12 +168,13 @@ class ModelHandler:
             return self._failure(request, "decoding failed", error)
 
     def _predict_piece(self, batch: Batch, piece: dict[int, Decoded], end: float) -> dict[int, Response]:
-        """Run the graph on requests, those of the same sizes together."""
+        """Run the graph on requests, those of the same sizes together; sizes that are padded may differ."""
         if not self._varies:
             return self._predict(batch, piece, end)
         groups: dict[tuple[tuple[int, ...], ...], dict[int, Decoded]] = {}
         for i, decoded in piece.items():
-            groups.setdefault(tuple(array.shape[1:] for array in decoded.tensors.values()), {})[i] = decoded
+            fixed = [array for name, array in decoded.tensors.items() if name not in self._padding.names]
+            groups.setdefault(tuple(array.shape[1:] for array in fixed), {})[i] = decoded
         answers = [self._predict(batch, group, end) for group in groups.values()]
         return {i: response for some in answers for i, response in some.items()}
 
@@ -206,6 +209,8 @@ class ModelHandler:
         for i, request in decoded.items():
             stop = start + request.rows
             own = {name: array[start:stop] for name, array in outputs.items()}
+            if self._padding.names:
+                own = self._padding.cut(own, self._padding.sizes(request.tensors))
             try:
                 if not finite:
                     _check_finite(own)
@@ -219,12 +224,21 @@ class ModelHandler:
         return responses
 
     def _run(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
-        outputs = self._engine.run(self._codec.stack(decoded))
+        outputs = self._engine.run(self._codec.stack(self._padded(decoded)))
         rows = sum([request.rows for request in decoded])
         short = [name for name, array in outputs.items() if len(array) != rows]
         if short:
             raise RuntimeError(f"the graph's outputs {short} do not have the batch's {rows} rows")
         return outputs
+
+    def _padded(self, decoded: Sequence[Decoded]) -> Sequence[Decoded]:
+        """Return requests of which the shorter ones are filled up to the longest."""
+        if not self._padding.names:
+            return decoded
+        each = [self._padding.sizes(request.tensors) for request in decoded]
+        longest = {axis: max(sizes[axis] for sizes in each) for axis in each[0]}
+        padded = [self._padding.pad(request.tensors, longest) for request in decoded]
+        return [msgspec.structs.replace(request, data=data) for request, data in zip(decoded, padded, strict=True)]
 
     def _refused(self, requests: Sequence[Request]) -> Batch:
         """Refuse a batch: the host is about to end."""

@@ -34,6 +34,7 @@ from training.packaging.contents import codec_of
 from training.packaging.interface import contract_without_version
 from training.recipe import Data, Recipe, Split
 from training.statistics.labels import label_fault
+from training.statistics.targets import targets_of
 
 SMALLEST_BATCH = 32  # rows: smaller ones are noise, and take ever longer
 FEWEST_HELD_OUT = 2  # rows: a single one has no spread to measure an R² against
@@ -69,7 +70,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 class _Row(NamedTuple):
     time: datetime
     decoded: Decoded
-    target: float
+    target: float | list[float]
 
 
 _LINE = msgspec.json.Decoder(_Line)
@@ -231,15 +232,16 @@ def _request(contract: ModelContract, features: Mapping[str, msgspec.Raw]) -> Re
     return Request(msgspec.json.encode(native_request(contract, features)), {"content-type": JSON})
 
 
-def _target(contract: ModelContract, label: Any) -> float:
-    """Convert a label to a split's target: a number, or the index of a class."""
+def _target(contract: ModelContract, label: Any) -> float | list[float]:
+    """Convert a label to a split's target: a number, one for each of several targets, or the index of a class."""
     if expected := label_fault(contract, label):
         raise InputError("wrong_type", f"the label is {label!r}", "$.label", expected)
     if contract.task == "classification":
         return contract.labels.index(label)
-    if abs(label) > float(np.finfo(np.float32).max):
+    values = [float(target.value(label)) for target in targets_of(contract)]
+    if max(map(abs, values)) > float(np.finfo(np.float32).max):
         raise InputError("out_of_range", f"the label is {label}", "$.label", "a number that FP32 holds")
-    return float(label)
+    return values if contract.has_targets else values[0]
 
 
 def _split(rows: list[_Row], codec: Codec, data: Data) -> Split:

@@ -13,7 +13,9 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
 Task = Literal["regression", "classification", "generation", "tensors"]
-FORMAT = 2  # the newest format of a contract: the first one says none, the second has nullable inputs and timestamps
+# The newest format of a contract: the first one says none; the second has nullable, timestamp and pad of inputs, BF16,
+# and several targets of a regression.
+FORMAT = 2
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
 DTYPES: dict[str, str] = {
@@ -30,7 +32,9 @@ DTYPES: dict[str, str] = {
     "FP32": "<f4",
     "FP64": "<f8",
     "BYTES": "|O",
+    "BF16": "<f4",  # NumPy has none: half as long on the wire, see formats.tensors
 }
+BF16_MAX = 3.3895313892515355e38
 # A named row is a JSON object beside these keys, so no tensor may be called so.
 RESERVED = frozenset({"instances", "inputs", "outputs", "parameters", "id"})
 
@@ -48,6 +52,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         background: of a picture, the colour behind the transparent parts of a file.
         max_shape: of an input whose sizes vary: the largest, with −1 for the batch.
         axes: names of the sizes; those of the same name are equal in a request, also across inputs. Empty for none.
+        pad: of an input whose sizes vary, what fills a row up to the longest of its batch; None: only requests of the
+            same sizes share one.
         nullable: of an input, whether a row may lack its value: one number of a float datatype, or one category.
         default: what the graph gets for a missing value. A number without one is NaN; a category needs one.
         timestamp: of an input, whether it is a time, which clients write as text: seconds since 1970 to the graph.
@@ -66,6 +72,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     nullable: bool = False
     default: float | str | None = None
     timestamp: bool = False
+    pad: float | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name in RESERVED:
@@ -86,6 +93,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         self._check_range()
         if self.nullable or self.default is not None:
             self._check_default()
+        if self.pad is not None and not (self.varies and self._holds(self.pad)):
+            raise ValueError(f"tensor {self.name!r}: a pad needs sizes that vary, and a number of {self.datatype}")
         if self.timestamp and not (self.is_scalar and self.datatype in ("INT64", "FP64")):
             raise ValueError(f"tensor {self.name!r}: a timestamp needs shape [-1], and INT64 or FP64")
 
@@ -98,32 +107,37 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         """Raise if the range exceeds the datatype, since values that do not fit would pass."""
         if self.range is None:
             return
-        kind = self.datatype[0]
         if self.datatype in ("BOOL", "BYTES"):
             raise ValueError(f"tensor {self.name!r}: a range needs a numeric datatype, not {self.datatype}")
-        info: Any = np.finfo(self.dtype) if kind == "F" else np.iinfo(self.dtype)
         low, high = self.range
-        least, most = (info.min.item(), info.max.item()) if kind == "F" else (info.min, info.max)
-        least, most = times.LIMITS if self.timestamp else (least, most)
+        least, most = times.LIMITS if self.timestamp else self.number_limits
         if not least <= low <= high <= most:
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} must be ascending, from {least} to {most}")
-        if kind != "F" and not (float(low).is_integer() and float(high).is_integer()):
+        if not self.is_float and not (float(low).is_integer() and float(high).is_integer()):
             raise ValueError(f"tensor {self.name!r}: range {[low, high]} of {self.datatype} must be whole numbers")
 
     def _check_default(self) -> None:
         """Raise if the graph could not get a missing value."""
         if not self.nullable:
             raise ValueError(f"tensor {self.name!r}: a default needs nullable: true")
-        if not (self.is_scalar and (self.categories or self.datatype.startswith("FP"))):
-            raise ValueError(f"tensor {self.name!r}: nullable needs shape [-1], and categories, FP16, FP32 or FP64")
+        if not (self.is_scalar and (self.categories or self.is_float)):
+            raise ValueError(
+                f"tensor {self.name!r}: nullable needs shape [-1], and categories, FP16, FP32, FP64 or BF16"
+            )
         if self.categories and self.default not in self.categories:
             raise ValueError(
                 f"tensor {self.name!r}: nullable categories need a default that is one of them, not {self.default!r}"
             )
-        if not self.categories and self.default is not None:
-            largest = float(np.finfo(np.dtype(self.dtype)).max)
-            if isinstance(self.default, str) or not -largest <= self.default <= largest:
-                raise ValueError(f"tensor {self.name!r}: default {self.default!r} is no number of {self.datatype}")
+        is_number = not self.categories and self.default is not None
+        if is_number and not self._holds(self.default):
+            raise ValueError(f"tensor {self.name!r}: default {self.default!r} is no number of {self.datatype}")
+
+    def _holds(self, value: float | str | None) -> bool:
+        """Tell whether a value is a number that the datatype holds."""
+        if isinstance(value, str) or value is None or self.datatype in ("BYTES", "BOOL"):
+            return self.datatype == "BOOL" and value in (0, 1)
+        least, most = self.number_limits
+        return least <= value <= most and (self.is_float or float(value).is_integer())
 
     @property
     def varies(self) -> bool:
@@ -134,6 +148,19 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def largest(self) -> tuple[int, ...]:
         """Sizes of the largest row."""
         return (self.max_shape or self.shape)[1:]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its values are floating-point numbers."""
+        return np.dtype(self.dtype).kind == "f"
+
+    @property
+    def number_limits(self) -> tuple[float, float]:
+        """Smallest and largest number of its datatype."""
+        if self.datatype == "BF16":
+            return -BF16_MAX, BF16_MAX
+        info: Any = np.finfo(self.dtype) if self.is_float else np.iinfo(self.dtype)
+        return (float(info.min), float(info.max)) if self.is_float else (int(info.min), int(info.max))
 
     @property
     def is_scalar(self) -> bool:
@@ -164,8 +191,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if self.timestamp:
             span = " from {} to {}".format(*map(times.as_text, self.range)) if self.range else ""
             return f"time with its zone, such as {times.EXAMPLE}{span}"
-        kind = {"B": "string", "F": "number", "I": "integer", "U": "integer"}[self.datatype[0]]
-        kind = "boolean" if self.datatype == "BOOL" else kind
+        kind = {"BYTES": "string", "BOOL": "boolean"}.get(self.datatype, "number" if self.is_float else "integer")
         if self.range:
             kind += " from {:g} to {:g}".format(*self.range)
         if not self.is_scalar:
@@ -209,7 +235,11 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        if any(spec.nullable or spec.timestamp for spec in self.inputs) and self.format is msgspec.UNSET:
+        specs = (*self.inputs, *self.outputs)
+        newer = any(
+            spec.nullable or spec.timestamp or spec.pad is not None or spec.datatype == "BF16" for spec in specs
+        )
+        if (newer or self.has_targets) and self.format is msgspec.UNSET:
             msgspec.structs.force_setattr(self, "format", 2)
         if isinstance(self.format, int) and not 1 <= self.format <= FORMAT:
             raise ValueError(f"contract of {self.name!r}: format {self.format} must be from 1 to {FORMAT}")
@@ -221,14 +251,16 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for spec in self.inputs:
             if any(size < 1 for size in spec.largest):
                 raise ValueError(f"contract of {self.name!r}: {spec.name} varies in size without a max_shape")
-        if names := [spec.name for spec in self.outputs if spec.nullable or spec.timestamp]:
-            raise ValueError(f"contract of {self.name!r}: the output {names[0]} cannot be nullable or a timestamp")
-        if self.task == "regression" and len(self.outputs) != 1:
-            raise ValueError(f"contract of {self.name!r}: a regression has one output")
+        if names := [spec.name for spec in self.outputs if spec.nullable or spec.timestamp or spec.pad is not None]:
+            raise ValueError(
+                f"contract of {self.name!r}: the output {names[0]} cannot be nullable, timestamp or padded"
+            )
+        if self.task == "regression" and len(self.outputs) != 1 and not self.has_targets:
+            raise ValueError(f"contract of {self.name!r}: a regression has outputs of one number a row, one at least")
         if self.task == "classification" and not self.labels:
             raise ValueError(f"contract of {self.name!r}: a classification needs labels")
         outputs = [t.name for t in self.outputs]
-        if self.task == "tensors" and (not outputs or len(set(outputs)) != len(outputs)):
+        if self.task in ("tensors", "regression") and (not outputs or len(set(outputs)) != len(outputs)):
             raise ValueError(f"contract of {self.name!r}: outputs {outputs} must be distinct and at least one")
         if self.label_range and not -math.inf < self.label_range[0] <= self.label_range[1] < math.inf:
             raise ValueError(f"contract of {self.name!r}: label_range {[*self.label_range]} must ascend and be finite")
@@ -237,6 +269,12 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def has_named_rows(self) -> bool:
         """Whether a row is a JSON object of named features; otherwise it is the bare value of the only tensor."""
         return len(self.inputs) > 1 or self.inputs[0].is_scalar
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether it is a regression of several targets: numbers by name, of which the first decides."""
+        numbers = all(spec.is_scalar and spec.is_float for spec in self.outputs)
+        return self.task == "regression" and len(self.outputs) > 1 and numbers
 
     @property
     def graph_outputs(self) -> tuple[str, ...]:

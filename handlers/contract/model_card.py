@@ -86,14 +86,16 @@ class Reference(msgspec.Struct, frozen=True, omit_defaults=True):
     A tensor of more than one value a row is summarised by the mean of each row, a text by its number of characters.
 
     Attributes:
-        output: of the served module, or counts of its labels.
-        errors: answer − truth, or counts of right and wrong.
+        output: of the served module, or counts of its labels; of several targets the first.
+        errors: answer − truth, or counts of right and wrong; of several targets the first.
+        targets: output and errors of the targets after the first, by name.
     """
 
     rows: int | None = None
     inputs: dict[str, Summary] = {}
     output: Summary | None = None
     errors: Summary | None = None
+    targets: dict[str, "Reference"] = {}
 
 
 class Decides(msgspec.Struct, frozen=True):

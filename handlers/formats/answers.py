@@ -63,14 +63,12 @@ def class_texts(contract: ModelContract, probabilities: Array, count: int) -> Ar
 def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: int) -> Any:
     """Return the answers of the native and v1 formats, one a row, for the JSON encoder.
 
-    A regression gives an array of numbers. A classification gives ``{"label", "index", "probability"}`` of the
-    likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list of such objects. Tensors give the value of the
-    only output, or an object of several.
+    A regression gives an array of numbers, of several targets an object each. A classification gives
+    ``{"label", "index", "probability"}`` of the likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list
+    of such objects. Tensors give the value of the only output, or an object of several.
     """
-    if contract.task == "tensors":
-        return _named_values(contract, outputs)
     if contract.task != "classification":
-        return outputs[contract.outputs[0].name]
+        return _named_values(contract, outputs)
     if top_k == 1:
         return _likeliest(contract.labels, outputs["probabilities"])
     arrays = output_arrays(contract, outputs, top_k)

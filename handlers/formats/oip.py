@@ -19,7 +19,16 @@ from handlers import json_io
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.features import all_missing
 from handlers.formats.answers import check_top_k, class_texts
-from handlers.formats.tensors import NUMERIC, check_axes, fit_shape, json_array, json_type, to_tensor
+from handlers.formats.tensors import (
+    NUMERIC,
+    brain_bytes,
+    brain_numbers,
+    check_axes,
+    fit_shape,
+    json_array,
+    json_type,
+    to_tensor,
+)
 from handlers.message import OCTETS, InputError, Response
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -158,8 +167,8 @@ def _sent(spec: TensorSpec, datatype: str, path: str) -> TensorSpec:
         return TensorSpec(spec.name, datatype, spec.shape)
     if datatype not in NUMERIC or spec.datatype not in NUMERIC:
         raise InputError("wrong_datatype", f"{spec.name} is {datatype}", path, spec.datatype)
-    nullable = spec.nullable and datatype.startswith("FP")
-    return TensorSpec(spec.name, datatype, spec.shape, max_shape=spec.max_shape, nullable=nullable)
+    sent = TensorSpec(spec.name, datatype, spec.shape, max_shape=spec.max_shape)
+    return msgspec.structs.replace(sent, nullable=spec.nullable and sent.is_float)
 
 
 def _check_model(contract: ModelContract, request: _Request, names: Container[str]) -> None:
@@ -306,14 +315,15 @@ def _reshape(array: Array, item: _Input, path: str) -> Array:
 def _binary_data(spec: TensorSpec, item: _Input, blob: bytes, path: str) -> Array:
     if spec.datatype == "BYTES":
         return _reshape(_strings(blob, path), item, path)
-    dtype = np.dtype(spec.dtype)
+    dtype = np.dtype("<u2" if spec.datatype == "BF16" else spec.dtype)
     expected = math.prod(item.shape) * dtype.itemsize
     size = (item.parameters or {})["binary_data_size"]
     if len(blob) != expected or size != expected:
         raise InputError("invalid_tensor", f"{item.name}: {size} bytes, {len(blob)} sent", path, f"{expected} bytes")
     if dtype.kind == "b" and max(blob, default=0) > 1:
         raise InputError("invalid_tensor", f"{item.name} holds a byte that is neither 0 nor 1", path, "0 or 1")
-    return np.frombuffer(blob, dtype).reshape(item.shape)
+    values = brain_numbers(blob) if spec.datatype == "BF16" else np.frombuffer(blob, dtype)
+    return values.reshape(item.shape)
 
 
 def byte_strings(blob: bytes, path: str) -> list[bytes]:
@@ -343,6 +353,8 @@ def _strings(blob: bytes, path: str) -> Array:
 
 def tensor_bytes(array: Array, datatype: str) -> bytes:
     """Write a tensor in binary; BYTES as ``byte_strings`` reads them."""
+    if datatype == "BF16":
+        return brain_bytes(array)
     if datatype != "BYTES":
         return array.tobytes()
     encoded = [str(value).encode() for value in array.ravel()]

@@ -217,6 +217,6 @@ def _scalar_type(spec: TensorSpec) -> Any:
     if spec.datatype in ("BYTES", "BOOL", "UINT64") or not spec.is_scalar:
         return json_type(spec.datatype)
     low, high = limits(spec)
-    if spec.datatype.startswith("FP"):
+    if spec.is_float:
         return Annotated[float, Meta(ge=float(low), le=float(high))]
     return json_io.whole_number(int(low), int(high))

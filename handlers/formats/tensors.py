@@ -122,16 +122,16 @@ def fit_shape(spec: TensorSpec, shape: Sequence[int], path: str) -> tuple[int, .
 
 def limits(spec: TensorSpec) -> tuple[float, float]:
     """Return the smallest and the largest value of a numeric tensor: its range, else that of its datatype."""
-    dtype = np.dtype(spec.dtype)
+    dtype: Any = np.dtype(spec.dtype)
     if spec.range is not None:
         return spec.range
     if spec.timestamp:
         return LIMITS
-    if dtype.kind in "iu":
-        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if dtype.kind == "b":
         return 0, 1
-    largest = np.finfo(dtype).max
+    if not spec.is_float:
+        return spec.number_limits
+    largest = dtype.type(spec.number_limits[1])
     # Its shortest text may read as slightly more: 3.4028235e38 is the largest FP32.
     high = max(float(largest), float(str(largest)))
     return -high, high
@@ -150,6 +150,18 @@ def check_axes(inputs: Sequence[TensorSpec], tensors: Mapping[str, Array], path:
             if size != first:
                 fault = f"{spec.name} has {size} where {name} has {first}"
                 raise InputError("wrong_shape", fault, path, f"the same size {axis} in {name} and {spec.name}")
+
+
+def brain_bytes(values: Array) -> bytes:
+    """Write numbers as bfloat16, the upper half of an FP32: the nearest, of two the even one."""
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), bits >> 16 | 0x40, nearest).astype("<u2").tobytes()
+
+
+def brain_numbers(blob: bytes) -> Array:
+    """Read bfloat16 as FP32, which holds each of its values."""
+    return (np.frombuffer(blob, "<u2").astype("<u4") << 16).view("<f4")
 
 
 def _fits(spec: TensorSpec, shape: Sequence[int]) -> bool:

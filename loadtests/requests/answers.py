@@ -37,6 +37,12 @@ def complaint(contract: ModelContract, payload: Payload, status: int, body: byte
 def _rows(contract: ModelContract, expected: Answer, predictions: Any) -> str:
     if not isinstance(predictions, list) or len(predictions) != expected.rows:
         return "not one prediction a row"
+    if contract.has_targets:
+        names = {spec.name for spec in contract.outputs}
+        right = [
+            isinstance(row, dict) and row.keys() == names and all(map(_finite, row.values())) for row in predictions
+        ]
+        return "" if all(right) else "a prediction lacks a target, or is no finite number"
     if contract.task == "regression":
         return "" if all(map(_finite, predictions)) else "a prediction is no finite number"
     if contract.task in ("generation", "tensors"):

@@ -119,7 +119,7 @@ def _extreme(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator
 def _fit(contract: ModelContract, spec: TensorSpec, numbers: Array) -> Array:
     low, high = _ends(contract, spec)
     inside = np.clip(numbers, low, high)
-    if not spec.datatype.startswith("FP"):
+    if not spec.is_float:
         return np.round(inside).astype(spec.dtype)
     values = inside.astype(spec.dtype)
     # The nearest number of few digits may lie just outside: 0.3 as FP32 is 0.30000001.
@@ -133,12 +133,9 @@ def _ends(contract: ModelContract, spec: TensorSpec) -> tuple[float, float]:
     A number without a range may be as large as its type, but no model is meant for such values.
     """
     low, high = spec.range if spec.range is not None else _reference_range(contract, spec)
-    if spec.datatype.startswith("FP"):
-        least, most = -float(np.finfo(np.dtype(spec.dtype)).max), float(np.finfo(np.dtype(spec.dtype)).max)
-    else:
-        info = np.iinfo(np.dtype(spec.dtype))
-        # Values are drawn as doubles, which hold all integers up to here.
-        least, most = max(float(info.min), -(2.0**53)), min(float(info.max), 2.0**53)
+    least, most = spec.number_limits
+    if not spec.is_float:  # values are drawn as doubles, which hold all integers up to here
+        least, most = max(least, -(2.0**53)), min(most, 2.0**53)
     return max(low, least), min(high, most)
 
 

@@ -14,12 +14,18 @@ from monitoring.api.events import MOST_ROWS
 from monitoring.store.contracts import Contracts
 from monitoring.store.labels import AmbiguousLabels, LabelCheck, WrongLabels
 from monitoring.store.predictions import Store
-from monitoring.store.records import Conflict, Feedback, LabelConflict
+from monitoring.store.records import Conflict, Feedback, Label, LabelConflict
 from serving.registry import ArchiveError
 from training.statistics.labels import LARGEST
 
 MOST_LABELS = 10_000  # in one call
 MOST_CORRECTIONS = 1000  # in one call: a decision lists them
+
+
+Number = (
+    Annotated[StrictFloat, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
+    | Annotated[StrictInt, Field(ge=-int(LARGEST), le=int(LARGEST))]
+)
 
 
 class Given(BaseModel):
@@ -38,11 +44,9 @@ class Given(BaseModel):
         max_length=100,
         description="that answered; needed only where the same id was sent to several models",
     )
-    label: (
-        Annotated[StrictFloat, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
-        | Annotated[StrictInt, Field(ge=-int(LARGEST), le=int(LARGEST))]
-        | Annotated[StrictStr, Field(min_length=1, max_length=200)]
-    ) = Field(description="a number of a regression, a class name of a classification")
+    label: Number | Annotated[StrictStr, Field(min_length=1, max_length=200)] | dict[str, Number] = Field(
+        description="a number of a regression, of several targets one by name; a class name of a classification"
+    )
 
 
 class Taken(BaseModel):
@@ -98,7 +102,9 @@ def feedback_router(
     return router
 
 
-def _label(value: float | str) -> float | str:
+def _label(value: Label) -> Label:
+    if isinstance(value, dict):
+        return {name: float(number) for name, number in value.items()}
     return value if isinstance(value, str) else float(value)
 
 

@@ -110,4 +110,4 @@ def _answers(recipe: Recipe[Any], registry: Registry, contract: ModelContract, r
     with tempfile.TemporaryDirectory() as folder:
         unpack(registry, recipe.name, Path(folder), contract.version)
         engine = load_engine(serving_of(recipe, registry.store).engine, Path(folder), contract, 1)
-        return export.run(recipe, engine, rows, contract.graph_outputs[0], BATCH)
+        return export.run(recipe, engine, rows, contract.graph_outputs, BATCH)

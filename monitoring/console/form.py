@@ -34,7 +34,7 @@ class Field:
     @property
     def step(self) -> str:
         """Return the step of a number's input field, ``1`` or ``any``."""
-        return "any" if self.spec.datatype.startswith("FP") else "1"
+        return "any" if self.spec.is_float else "1"
 
 
 def fields(contract: ModelContract) -> list[Field]:
@@ -109,7 +109,7 @@ def _value(kind: Kind, spec: TensorSpec, typed: Mapping[str, str]) -> Any:
         return text
     try:
         if kind == "number":
-            value: Any = float(text) if spec.datatype.startswith("FP") else int(text)
+            value: Any = float(text) if spec.is_float else int(text)
             if math.isfinite(value):
                 return value
         elif kind == "switch" and text in ("true", "false"):

@@ -19,6 +19,7 @@ from handlers.contract.model_card import Summary
 from handlers.observe.events import LONGEST_TEXT
 from monitoring.store.records import Labelled, Prediction
 from training.statistics.distribution import distance, name_of, psi
+from training.statistics.targets import Target, targets_of
 from training.statistics.usual import HOUR, Learned, hours_of, limit, p_value, read_usual, whole_days
 
 Kind = Literal["features", "predictions", "errors"]
@@ -35,7 +36,8 @@ class Finding:
     """One distribution against its reference.
 
     Attributes:
-        name: name of the input, or ``prediction`` or ``error``; ``x missing`` where it is whether ``x`` has a value.
+        name: name of the input, or ``prediction`` or ``error``, of a target after the first ``prediction of y``;
+            ``x missing`` where it is whether ``x`` has a value.
         test: ``ks``, the distance of Kolmogorov and Smirnov, or ``js``, that of Jensen and Shannon.
         rows: number of rows in the window.
         needed: rows that a verdict needs; None where the reference was too small to learn what is usual.
@@ -152,18 +154,25 @@ def windows_of(
     for spec in contract.inputs:
         if summary := reference.inputs.get(spec.name):
             windows += _of_input(spec, summary, predictions, contract.version)
+    own = [row for row in predictions if row.version == contract.version]
+    answered = [row for row in labelled if row.prediction.version == contract.version]
+    return windows + [window for target in targets_of(contract) for window in _of_target(target, own, answered)]
+
+
+def _of_target(target: Target, predictions: Sequence[Prediction], labelled: Sequence[Labelled]) -> Iterator[Window]:
+    """Yield the answers and the errors of a version's own rows."""
+    reference = target.contract.reference
     if summary := reference.output:
         learned = read_usual(summary.usual)
-        own = newest(learned, [row for row in predictions if row.version == contract.version], _time)
-        values = _outputs(summary, [row.output for row in own])
-        windows.append(Window("predictions", PREDICTION, summary, values, _times(own), learned))
+        rows = newest(learned, predictions, _time)
+        values = _outputs(summary, [target.value(row.output) for row in rows])
+        yield Window("predictions", PREDICTION + target.suffix, summary, values, _times(rows), learned)
     if summary := reference.errors:
         learned = read_usual(summary.usual)
-        answered = [row for row in labelled if row.prediction.version == contract.version]
-        judged = newest(learned, answered, lambda row: _time(row.prediction))
+        judged = newest(learned, labelled, lambda row: _time(row.prediction))
         times = _times([row.prediction for row in judged])
-        windows.append(Window("errors", ERROR, summary, _errors(summary, judged), times, learned))
-    return windows
+        pairs = [(target.value(row.prediction.output), target.value(row.label)) for row in judged]
+        yield Window("errors", ERROR + target.suffix, summary, _errors(summary, pairs), times, learned)
 
 
 def _of_input(spec: TensorSpec, summary: Summary, predictions: Sequence[Prediction], version: str) -> Iterator[Window]:
@@ -206,7 +215,8 @@ def window_needed(contract: ModelContract) -> tuple[int, timedelta]:
     """Return how many of the newest predictions ``detect`` looks at, at most, and over how much time at least."""
     reference = contract.reference
     inputs = [part for summary in reference.inputs.values() for part in (summary, summary.missing)]
-    summaries = [*inputs, reference.output, reference.errors]
+    answers = [part for own in (reference, *reference.targets.values()) for part in (own.output, own.errors)]
+    summaries = [*inputs, *answers]
     learned = [usual for summary in summaries if summary and (usual := read_usual(summary.usual))]
     rows = max((each.rows for each in learned), default=UNJUDGED)
     return rows, timedelta(hours=max((each.span for each in learned), default=0))
@@ -282,10 +292,11 @@ def _outputs(summary: Summary, outputs: Sequence[Any]) -> Array:
     return np.array(outputs, np.float64)
 
 
-def _errors(summary: Summary, labelled: Sequence[Labelled]) -> Array:
+def _errors(summary: Summary, pairs: Sequence[tuple[Any, Any]]) -> Array:
+    """Return the errors of answers, each with its truth."""
     if summary.counts is not None:
-        return np.array([row.label != row.prediction.output["label"] for row in labelled], np.int64)
-    return np.array([row.prediction.output - float(row.label) for row in labelled], np.float64)
+        return np.array([truth != answer["label"] for answer, truth in pairs], np.int64)
+    return np.array([answer - float(truth) for answer, truth in pairs], np.float64)
 
 
 def _indices(summary: Summary, names: Sequence[str]) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handlers.contract import ModelContract
-from monitoring.live.drift import ERROR, LEVEL, PREDICTION, Drift, Finding, Window, detect, windows_of
+from monitoring.live.drift import LEVEL, Drift, Finding, Window, detect, windows_of
 from monitoring.live.live import newest_rows
 from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled, Prediction
@@ -80,8 +80,10 @@ def _chart(contract: ModelContract, finding: Finding, window: Window) -> Chart:
 
 
 def _unit(contract: ModelContract, finding: Finding) -> str:
-    if finding.name in (PREDICTION, ERROR):
-        unit = contract.outputs[0].unit if contract.task == "regression" else ""
+    if finding.kind != "features":
+        target = finding.name.partition(" of ")[2]
+        units = [spec.unit for spec in contract.outputs if not target or spec.name == target]
+        unit = units[0] if contract.task == "regression" else ""
         return f"{finding.name}, {unit}" if unit else finding.name
     spec = next((spec for spec in contract.inputs if spec.name == finding.name), None)
     if spec is None:  # whether an input has a value

@@ -7,7 +7,7 @@ from scipy import stats
 
 from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import Evaluation, Stretch, Summary
-from training.statistics.criteria import ERRORS
+from training.statistics.criteria import ERRORS, more_is_better
 from training.statistics.usual import hours_of, loss_limit, read_usual
 
 LEVEL = 0.01  # probability that a window is beyond the limit where nothing changed
@@ -51,7 +51,10 @@ def expected(evaluation: Evaluation) -> dict[str, float]:
     """
     held_out = _measured(evaluation.metrics)
     learned = _measured(evaluation.learned.metrics if evaluation.learned else {})
-    return {name: (max if name in ERRORS else min)(value, learned.get(name, value)) for name, value in held_out.items()}
+    return {
+        name: (min if more_is_better(name) else max)(value, learned.get(name, value))
+        for name, value in held_out.items()
+    }
 
 
 def _measured(metrics: Mapping[str, float | None]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from monitoring.store.records import Labelled
 from training.statistics.bootstrap import blocks_of, draws_of
 from training.statistics.criteria import ERRORS
 from training.statistics.intervals import auc_with_influence, expanded, of_confusion, of_shares, wider
+from training.statistics.targets import Target, targets_of
 from training.statistics.usual import hours_of
 
 LEVEL = 0.95
@@ -43,9 +44,9 @@ class Measured:
     """The quality of some rows.
 
     Attributes:
-        metrics: for a regression ``rmse``, ``mae`` and ``bias``, answer − truth, in the output's unit; for a
-            classification ``accuracy``, and ``precision``, ``recall``, ``f1`` and ``auc``, each the mean over the
-            classes that are there.
+        metrics: for a regression ``rmse``, ``mae`` and ``bias``, answer − truth, in the output's unit, of each target
+            as ``training.statistics.targets`` names them; for a classification ``accuracy``, and ``precision``,
+            ``recall``, ``f1`` and ``auc``, each the mean over the classes that are there.
         since: time of the oldest prediction.
         until: time of the newest prediction.
         delay_seconds: median of the time from the prediction to its label.
@@ -99,10 +100,18 @@ def measure(
         reference = contract if name == contract.version else version(name)
         times = np.array([row.prediction.time.timestamp() for row in own])
         measured = _measured(contract, own)
-        by_version[name] = replace(measured, limits=limits(reference, times)) if reference else measured
+        by_version[name] = replace(measured, limits=_limits(reference, times)) if reference else measured
     if len(by_version) == 1:
         return Quality(contract.name, next(iter(by_version.values())), by_version)
     return Quality(contract.name, _measured(contract, rows) if rows else None, by_version)
+
+
+def _limits(contract: ModelContract, times: Array) -> dict[str, float]:
+    return {
+        name + target.suffix: value
+        for target in targets_of(contract)
+        for name, value in limits(target.contract, times).items()
+    }
 
 
 def fell(contract: ModelContract, measured: Measured) -> bool:
@@ -140,8 +149,13 @@ def _measured(contract: ModelContract, rows: Sequence[Labelled]) -> Measured:
     return Measured(len(rows), metrics, times[0], times[-1], float(middle), float(longest), hours)
 
 
-def _regression(_: ModelContract, rows: Sequence[Labelled], block: Array) -> Measure:
-    error = np.array([float(row.prediction.output) - float(row.label) for row in rows])
+def _regression(contract: ModelContract, rows: Sequence[Labelled], block: Array) -> Measure:
+    parts = [(target.suffix, _of_target(target, rows, block)) for target in targets_of(contract)]
+    return lambda times: {name + end: values for end, part in parts for name, values in part(times).items()}
+
+
+def _of_target(target: Target, rows: Sequence[Labelled], block: Array) -> Measure:
+    error = np.array([float(target.value(row.prediction.output)) - float(target.value(row.label)) for row in rows])
     sums = np.stack([np.bincount(block, each) for each in (np.ones(len(error)), error**2, np.abs(error), error)])
 
     def measure(times: Array) -> dict[str, Array]:

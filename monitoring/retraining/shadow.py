@@ -24,6 +24,7 @@ from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
 from serving.hosts.host import LaunchError
 from training.statistics.pair import Pair
+from training.statistics.targets import targets_of
 
 LONGEST = 10.0  # s; an answer that takes longer has failed
 SECONDS = 60.0  # after which no more requests are sent
@@ -148,7 +149,8 @@ def _agree(champion: ModelContract, old: Any, new: Any) -> bool:
     if champion.task == "classification":
         return bool(old["label"] == new["label"])
     usual = champion.evaluation.metrics.get("rmse") or 0.0  # null where it could not be measured
-    return bool(np.abs(np.subtract(old, new)).max() <= usual)
+    first = targets_of(champion)[0]
+    return bool(np.abs(np.subtract(first.value(old), first.value(new))).max() <= usual)
 
 
 def _too_slow(latencies: Array, limit: float) -> bool:

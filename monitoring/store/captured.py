@@ -70,12 +70,11 @@ def _is_value(spec: TensorSpec, value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     low, high = limits(spec)
-    if not spec.datatype.startswith("FP"):
+    if not spec.is_float:
         return low <= value <= high and float(value).is_integer()  # 8.0 is an integer to JSON
-    dtype: np.dtype[Any] = np.dtype(spec.dtype)
-    if abs(value) > float(np.finfo(dtype).max):
+    if abs(value) > spec.number_limits[1]:
         return False
-    least, rounded, most = np.array([low, value, high], dtype)  # a worker captures 0.1 of FP32 as 0.10000000149
+    least, rounded, most = np.array([low, value, high], spec.dtype)  # a worker captures 0.1 of FP32 as 0.10000000149
     return bool(least <= rounded <= most)
 
 

@@ -35,9 +35,11 @@ class Contracts:
 
 def output_fault(contract: ModelContract, output: Any) -> str | None:
     """Return what would be right instead of a captured output; None if it is right."""
-    if contract.task == "tensors":
-        names = {spec.name for spec in contract.outputs}
-        return None if isinstance(output, dict) and output.keys() == names else f"an object with {', '.join(names)}"
+    if contract.task == "tensors" or contract.has_targets:
+        names = [spec.name for spec in contract.outputs]
+        right = isinstance(output, dict) and output.keys() == set(names)
+        right = right and (contract.task == "tensors" or all(map(is_number, output.values())))
+        return None if right else f"an object with {', '.join(names)}" + ", each a finite number" * contract.has_targets
     if contract.task != "classification":
         return None if is_number(output) else "a finite number"
     match output:

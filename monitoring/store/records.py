@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from monitoring.retraining.result import JobResult
 
-Label = float | str
+Label = float | str | dict[str, float]
 Trigger = Literal["alert", "schedule", "hand"]
 State = Literal["queued", "running", "succeeded", "failed", "refused", "promoted", "rolled_back", "cancelled"]
 UNDER_WAY: tuple[State, ...] = ("queued", "running")
@@ -23,8 +23,8 @@ class Prediction:
         time: when the worker received the request.
         features: values by input name: a number, a category, a text (its first 2,000 characters), a small tensor as
             nested lists; a tensor of over 64 values a row, such as a picture, is its mean.
-        output: a number for a regression; ``{"label": str, "probabilities": [float, …]}`` for a classification, in the
-            order of the contract's labels.
+        output: a number for a regression, of several targets by name; ``{"label": str, "probabilities": [float, …]}``
+            for a classification, in the order of the contract's labels.
     """
 
     request_id: str
@@ -41,7 +41,7 @@ class Feedback:
     """The truth about one row.
 
     Attributes:
-        label: a number of a regression, a class name of a classification.
+        label: a number of a regression, or one by target; a class name of a classification.
         time: when it was received.
         model: the one that answered; empty where the label came first and names none.
     """

@@ -295,7 +295,7 @@ def rmse(result: Result, rows: Split, folder: Path) -> float:
     with zipfile.ZipFile(result.archive) as archive:
         archive.extract("model.onnx", folder / result.contract.version)
     engine = load_engine("onnxruntime", folder / result.contract.version, result.contract, 1)
-    output = run(FLIGHTS, engine, rows, "air_time")
+    output = run(FLIGHTS, engine, rows, ("air_time",))
     return float(np.sqrt(np.mean((output - rows.target) ** 2)))
 
 

@@ -15,7 +15,8 @@ from training.bring.heads import Answers, Head
 
 OLDEST = 8  # format of ONNX with opset 17; weights of the first ones are inputs too
 PREFIX = "model/"  # of all names of the file's graph, so that none is that of a contract
-KINDS = {name: kind for kind, name in DATATYPES.items()}  # ONNX's numbers of datatypes
+# ONNX's numbers of datatypes; NumPy has no bfloat16, so that the graph casts it.
+KINDS = {name: kind for kind, name in DATATYPES.items()} | {"BF16": TensorProto.FLOAT}
 
 
 def adapt(model: Brought, feeds: Sequence[Feed], answers: Answers, bare: Collection[int]) -> onnx.ModelProto:
@@ -74,7 +75,9 @@ class _Work:
         if head.at in self._bare:
             inputs = [source, *self._axes([0])]
             source = self._made(self.after, "Unsqueeze", inputs, **self._axes_attribute([0]))
-        if head.step == "column":
+        if head.place is not None:
+            source = self._made(self.after, "Gather", [source, self._constant(np.array(head.place))], axis=1)
+        elif head.step == "column":
             source = self._reshaped(self.after, source, [-1])
         elif head.step == "softmax":
             source = self._made(self.after, "Softmax", [source], axis=1)

@@ -29,7 +29,7 @@ Example = Annotated[
 ]
 Labels = Annotated[str | None, typer.Option(help="Class names, with commas between, or a file with one a line.")]
 Data = Annotated[Path | None, typer.Option(help="Rows as CSV or Parquet: names, ranges, categories, drift.")]
-Target = Annotated[str, typer.Option(help="Column of the data that holds the truth: metrics are measured on it.")]
+Target = Annotated[str, typer.Option(help="Column of the data with the truth, for metrics; of several targets: a,b.")]
 HooksFile = Annotated[Path | None, typer.Option("--hooks", help="Python with preprocess(rows), postprocess(outputs).")]
 Overriding = Annotated[Path | None, typer.Option("--contract", help="YAML that changes parts of the contract.")]
 

@@ -16,11 +16,11 @@ from serving.registry import file_sha256
 from training.bring import overrides
 from training.bring.feeds import Feed, feeds_of
 from training.bring.graph import BringError, Brought
-from training.bring.heads import Answers, answers_of
+from training.bring.heads import Answers, answers_of, with_axes
 from training.bring.hooks import check_final, hooked, with_outputs
 from training.bring.rows import bare_contract, example_of, made_up, request_of
 from training.bring.runner import Runner, runner_of
-from training.bring.table import Table, gaps, read_table, tensors_of, with_data
+from training.bring.table import Table, gaps, read_table, targets_of, tensors_of, with_data
 from training.packaging.registration import Promote
 
 PACKAGES = ("onnx", "onnxruntime", "numpy")
@@ -33,7 +33,7 @@ class ImportOptions:
 
     Attributes:
         task: None to guess it.
-        target: column of the data that holds the truth.
+        target: column of the data that holds the truth; of several targets a column each, with commas between.
         contract: YAML that overrides parts of the draft.
         hooks: Python file with ``preprocess``, ``postprocess`` or both; see ``handlers.engine.hooks``.
     """
@@ -89,7 +89,14 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     _, results = next(iter(runner.chunks(rows)))
     named = options.labels or wishes.labels
     task = options.task or wishes.task or ("classification" if named else None)
-    answers = answers_of(model.outputs, results, task, named or model.labels)
+    columns = targets_of(options.target) if table is None or table.truth is None else tuple(table.truth.columns)
+    targets = wishes.targets or (columns if len(columns) > 1 else ())
+    answers = answers_of(model.outputs, results, task, named or model.labels, targets)
+    if table and table.truth is not None and answers.task != "tensors" and len(columns) != len(_truths(answers)):
+        answered = ", ".join(_truths(answers))
+        raise BringError(
+            f"the truth of {', '.join(columns)} is given, and the model answers {answered}: name one for each"
+        )
     check_final(model, feeds, answers)
     if not (task or model.intake) or answers.heads[0].step in ("softmax", "sigmoid"):
         guessed["task"] = answers.why
@@ -100,15 +107,21 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
         guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
     if not runner.together:
         guessed["rows"] = "one at a time: the graph's answers in a batch are not those of each row alone"
+    padded = any(spec.pad is not None for spec in specs)
     contract = msgspec.structs.replace(
         bare_contract(options.name, specs),
         task=answers.task,
-        outputs=wishes.outputs_of(answers.outputs),
+        outputs=wishes.outputs_of(with_axes(answers, model.outputs) if padded else answers.outputs),
         labels=answers.labels,
         lineage=_lineage(model, table),
     )
     description = wishes.description or f"imported from {model.file}"
     return Draft(model, contract, description, feeds, answers, runner, rows, table, guessed)
+
+
+def _truths(answers: Answers) -> list[str]:
+    """Return the names of the answers that a truth is known of."""
+    return ["a label"] if answers.labels else [spec.name for spec in answers.outputs]
 
 
 def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> tuple[Feed, ...]:

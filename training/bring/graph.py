@@ -43,16 +43,18 @@ class Port:
     Attributes:
         kind: ONNX's number of the datatype.
         sizes: of each axis; a symbol where it is free, and None where the file says nothing.
+        brain: whether the file has it as bfloat16, that a cast makes FP32 of.
     """
 
     name: str
     kind: int
     sizes: tuple[int | str | None, ...]
+    brain: bool = False
 
     @property
     def datatype(self) -> str:
         """Datatype of the Open Inference Protocol."""
-        return DATATYPES[self.kind]
+        return "BF16" if self.brain else DATATYPES[self.kind]
 
 
 class Original(Protocol):

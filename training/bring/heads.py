@@ -1,9 +1,10 @@
 """Outputs of a contract, and how they are made of the graph's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from handlers.contract import Array, Task, TensorSpec, classification_outputs
@@ -23,17 +24,19 @@ class Head:
         at: position among the graph's outputs.
         step: what is added: ``column`` makes ``(n, 1)`` values ``(n,)``; ``softmax`` makes logits probabilities, and
             ``sigmoid`` the probabilities of two classes of one logit.
+        place: of the column, where the values have several; None for the only one.
     """
 
     name: str
     at: int
     step: Step = ""
+    place: int | None = None
 
     def apply(self, outputs: Sequence[Array]) -> Array:
         """Compute the output by NumPy from the outputs of the file's graph, rows first."""
         values = outputs[self.at]
         if self.step == "column":
-            return values.reshape(-1)
+            return values.reshape(-1) if self.place is None else np.ascontiguousarray(values[:, self.place])
         if self.step == "softmax":
             shifted = np.exp(values.astype(np.float64) - values.max(1, keepdims=True))
             return np.asarray(shifted / shifted.sum(1, keepdims=True), values.dtype)
@@ -59,7 +62,11 @@ class Answers:
 
 
 def answers_of(
-    ports: Sequence[Port], results: Sequence[Array], task: Task | None = None, labels: Sequence[str] = ()
+    ports: Sequence[Port],
+    results: Sequence[Array],
+    task: Task | None = None,
+    labels: Sequence[str] = (),
+    targets: Sequence[str] = (),
 ) -> Answers:
     """Derive the outputs and the task from the graph's outputs.
 
@@ -68,6 +75,7 @@ def answers_of(
         results: of some rows, rows first.
         task: the user's; None to guess.
         labels: the user's or the file's.
+        targets: the user's names for the numbers of a regression that has several.
 
     Raises:
         BringError: the graph has no output for the task.
@@ -80,11 +88,8 @@ def answers_of(
             shapes = ", ".join(f"{port.name} {list(array.shape)}" for port, array in zip(ports, results, strict=True))
             raise BringError(f"no output has a score for each of the {len(labels)} labels; there are {shapes}")
         return _classification(ports, results, labels, scores[-1])
-    values = [i for i, array in enumerate(results) if _is_value(array)]
-    if task == "regression" or (task is None and len(results) == 1 and values):
-        if not values:
-            raise BringError("a regression needs an output of one number a row")
-        return _regression(ports[values[0]], values[0])
+    if task == "regression" or (task is None and (targets or (len(results) == 1 and _is_value(results[0])))):
+        return _regression(ports, results, targets)
     taken: set[str] = set()
     specs = tuple(_spec(port, array, taken) for port, array in zip(ports, results, strict=True))
     heads = tuple(Head(spec.name, i) for i, spec in enumerate(specs))
@@ -105,9 +110,40 @@ def _classification(ports: Sequence[Port], results: Sequence[Array], labels: Seq
     return Answers("classification", classification_outputs(len(labels)), tuple(labels), heads, why)
 
 
-def _regression(port: Port, at: int) -> Answers:
-    spec = TensorSpec(identifier(port.name, set()), port.datatype)
-    return Answers("regression", (spec,), (), (Head(spec.name, at, "column"),), "an output of one number a row")
+def _regression(ports: Sequence[Port], results: Sequence[Array], targets: Sequence[str]) -> Answers:
+    """Return the numbers of each row: those of all outputs of one number, else the columns of the only matrix."""
+    numbers = [Head(ports[i].name, i, "column") for i, array in enumerate(results) if _is_value(array)]
+    matrices = [i for i, array in enumerate(results) if array.dtype.kind == "f" and array.ndim == 2]
+    if not numbers and len(matrices) == 1:
+        (at,) = matrices
+        numbers = [Head(f"{ports[at].name}_{i}", at, "column", i) for i in range(results[at].shape[1])]
+    if not numbers:
+        raise BringError("a regression needs an output of one number a row, or of one for each target")
+    if targets and len(targets) != len(numbers):
+        own = ", ".join(head.name for head in numbers)
+        raise BringError(f"{len(targets)} targets are named, and the file answers {len(numbers)} numbers a row: {own}")
+    if {head.name for head in numbers} == set(targets):  # in the order that the user names them: the first decides
+        numbers.sort(key=lambda head: targets.index(head.name))
+    taken: set[str] = set()
+    names = [identifier(name, taken) for name in targets or [head.name for head in numbers]]
+    heads = tuple(replace(head, name=name) for head, name in zip(numbers, names, strict=True))
+    specs = tuple(TensorSpec(head.name, ports[head.at].datatype) for head in heads)
+    several = f"{len(heads)} numbers a row, of which the first decides"
+    why = several if len(heads) > 1 else "an output of one number a row"
+    return Answers("regression", specs, (), heads, why)
+
+
+def with_axes(answers: Answers, ports: Sequence[Port]) -> tuple[TensorSpec, ...]:
+    """Return the outputs with the file's names for the sizes that vary, by which the answers of padded rows are cut."""
+    if answers.task == "classification":
+        return answers.outputs
+    outputs = []
+    for head, spec in zip(answers.heads, answers.outputs, strict=True):
+        symbols = ports[head.at].sizes
+        names = tuple(size if isinstance(size, str) else f"{spec.name}_{i}" for i, size in enumerate(symbols))
+        fits = spec.varies and len(names) == len(spec.shape)
+        outputs.append(msgspec.structs.replace(spec, axes=names) if fits else spec)
+    return tuple(outputs)
 
 
 def _spec(port: Port, array: Array, taken: set[str]) -> TensorSpec:

@@ -73,9 +73,9 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
     tensors = tensors_of(contract.inputs, table)
     output, errors = None, None
     if contract.task != "tensors":
-        head = draft.answers.heads[0]
-        output = np.concatenate([head.apply(outputs) for _, outputs in draft.runner.chunks(tensors)])
-    if output is not None and table.target is not None:
+        parts = [[head.apply(outputs) for head in draft.answers.heads] for _, outputs in draft.runner.chunks(tensors)]
+        output = np.concatenate([np.stack(own, 1) if contract.has_targets else own[0] for own in parts])
+    if output is not None and table.truth is not None:
         truth = truth_of(table, contract.labels)
         errors = errors_of(contract, output, truth)
         evaluation = _evaluation(contract, tensors, output, truth)
@@ -87,8 +87,8 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
     }
     order = np.random.default_rng(0).permutation(len(table))
     inputs = {name: array[order] for name, array in (tensors | lengths).items()}
-    parts = [None if array is None else array[order] for array in (output, errors)]
-    return msgspec.structs.replace(contract, reference=summaries(contract, inputs, *parts))
+    known = [None if array is None else array[order] for array in (output, errors)]
+    return msgspec.structs.replace(contract, reference=summaries(contract, inputs, *known))
 
 
 def _evaluation(contract: ModelContract, tensors: Mapping[str, Array], output: Array, truth: Array) -> Evaluation:
@@ -96,8 +96,10 @@ def _evaluation(contract: ModelContract, tensors: Mapping[str, Array], output: A
         most = np.bincount(truth, minlength=len(contract.labels)).argmax()
         simple = {"majority": np.tile(np.eye(len(contract.labels), dtype=np.float32)[most], (len(truth), 1))}
     else:
-        simple = {"mean": np.full(len(truth), truth.mean(), np.float32)}
-    return evaluate.evaluate(Scoring(contract.task, contract.labels), Split(tensors, truth), output, simple)
+        simple = {"mean": np.full(truth.shape, truth.mean(0), np.float32)}
+    targets = tuple(spec.name for spec in contract.outputs) if contract.has_targets else ()
+    scoring = Scoring(contract.task, contract.labels, targets=targets)
+    return evaluate.evaluate(scoring, Split(tensors, truth), output, simple)
 
 
 def _max_rows(draft: Draft) -> int:

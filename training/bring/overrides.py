@@ -25,6 +25,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     range: tuple[float, float] | None = None
     categories: tuple[str, ...] | None = None
     max_shape: tuple[int, ...] | None = None
+    pad: float | None = None
     datatype: str | None = None
     shape: tuple[int, ...] | None = None
     nullable: bool | None = None
@@ -64,6 +65,7 @@ class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     Attributes:
         columns: names for the columns of the only input, a matrix.
+        targets: names for the numbers of a regression that has several; the first decides.
         inputs: changes by the input's name; ``outputs`` likewise.
     """
 
@@ -71,6 +73,7 @@ class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     description: str = ""
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     inputs: dict[str, Part] = {}
     outputs: dict[str, Part] = {}
 
@@ -148,6 +151,8 @@ def _part(spec: TensorSpec) -> dict[str, Any]:
         part["categories"] = list(spec.categories)
     if spec.max_shape:
         part["max_shape"] = list(spec.max_shape)
+    if spec.pad is not None:
+        part["pad"] = spec.pad
     if spec.nullable:
         part["nullable"] = True
     if spec.default is not None:

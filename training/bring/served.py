@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from handlers.engine.padding import Padding
 from serving.archive import ASSETS, HOOKS, ONNX
 from training.bring.adapt import adapt
 from training.bring.draft import Draft
 from training.bring.graph import BringError, Served
 from training.packaging.parity import TOLERANCE, largest_difference
+
+LONGER = 3  # values that the example's row is padded by
 
 
 def write_graph(draft: Draft, folder: Path) -> None:
@@ -22,6 +25,29 @@ def write_graph(draft: Draft, folder: Path) -> None:
         (folder / ASSETS).mkdir()
         for name, content in model.intake.assets.items():
             (folder / ASSETS / name).write_bytes(content)
+
+
+def _check_padding(draft: Draft, served: Served) -> None:
+    """Compare the answer to a row with its answer beside a longer one, that it is padded up to."""
+    try:
+        padding = Padding(draft.contract)
+    except ValueError as error:
+        raise BringError(str(error)) from error
+    if not padding.names:
+        return
+    row = {name: array[:1] for name, array in draft.rows.items()}
+    sizes = padding.sizes(row)
+    inputs = draft.contract.inputs
+    most = {axis: size for spec in inputs for axis, size in zip(spec.axes[1:], spec.largest, strict=False)}
+    longer = {axis: min(size + LONGER, most[axis]) for axis, size in sizes.items()}
+    beside = padding.cut(served.run(padding.pad(row, longer)), sizes)
+    for name, alone in served.run(row).items():
+        gap = largest_difference(beside[name], alone, equal_nan=True)
+        if not gap <= TOLERANCE:
+            raise BringError(
+                f"{name} of a padded row differs by {gap:.3g} from its answer alone: the graph does not leave the "
+                "padding out; without a pad, rows of other sizes run apart"
+            )
 
 
 def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
@@ -54,4 +80,5 @@ def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
                         f"more than {TOLERANCE:g}; nothing is registered"
                     )
         at += len(next(iter(some.values())))
+    _check_padding(draft, served_by)
     return {"rows": at, "onnxruntime": worst}

@@ -32,12 +32,12 @@ class Table:
         frame: the rows without the truth, with names that a contract accepts.
         raw: the rows as the file has them.
         columns: names as a contract has them, without the truth's.
-        target: the truth; None where no column is named.
+        truth: the columns of the truth, one for each target; None where none is named.
     """
 
     frame: "DataFrame"
     columns: tuple[str, ...]
-    target: "Series | None"
+    truth: "DataFrame | None"
     path: Path
     raw: "DataFrame"
 
@@ -45,8 +45,16 @@ class Table:
         return len(self.frame)
 
 
+def targets_of(target: str) -> tuple[str, ...]:
+    """Return the names of targets, which have commas between them."""
+    return tuple(name.strip() for name in target.split(",") if name.strip())
+
+
 def read_table(path: Path, target: str = "") -> Table:
     """Read a CSV or Parquet file.
+
+    Args:
+        target: column of the truth; of several targets a column each, with commas between.
 
     Raises:
         BringError: it cannot be read, is empty, or lacks the column of the truth.
@@ -61,11 +69,12 @@ def read_table(path: Path, target: str = "") -> Table:
         raise BringError(f"{path} is no table: {str(error).splitlines()[0]}") from error
     if frame.empty:
         raise BringError(f"{path} has no rows")
-    if target and target not in frame.columns:
-        raise BringError(f"{path} has no column {target!r}; it has {', '.join(map(str, frame.columns))}")
-    truth = frame[target] if target else None
+    names = [target] if target in frame.columns else [*targets_of(target)]
+    if unknown := [name for name in names if name not in frame.columns]:
+        raise BringError(f"{path} has no column {unknown[0]!r}; it has {', '.join(map(str, frame.columns))}")
+    truth = frame[names] if names else None
     taken: set[str] = set()
-    rows = frame.drop(columns=[target] if target else [])
+    rows = frame.drop(columns=names)
     rows.columns = pandas.Index([identifier(str(name), taken) for name in rows.columns])
     return Table(rows, tuple(rows.columns), truth, path, frame)
 
@@ -100,30 +109,35 @@ def gaps(specs: Sequence[TensorSpec], table: Table) -> dict[str, str]:
 
 
 def truth_of(table: Table, labels: Sequence[str]) -> Array:
-    """Return the truth of each row: FP32 values, or the INT64 indices of the labels.
+    """Return the truth of each row: FP32 values, ``(n, targets)`` of several, or the INT64 indices of the labels.
 
     Raises:
         BringError: a row's truth is missing, no number or no label.
     """
-    assert table.target is not None
+    assert table.truth is not None
+    columns = [table.truth[name] for name in table.truth.columns]
     if not labels:
-        try:
-            values = table.target.to_numpy(np.float32)
-        except (TypeError, ValueError):
-            raise BringError(f"{table.path}: the truth in {table.target.name!r} is no number in every row") from None
-        if not np.isfinite(values).all():
-            raise BringError(f"{table.path}: the truth in {table.target.name!r} is missing in some rows")
-        return np.asarray(values)
+        values = [_numbers(column, table.path) for column in columns]
+        return np.stack(values, 1) if len(values) > 1 else values[0]
+    (target,) = columns
     places: Mapping[str, int] = {label: i for i, label in enumerate(labels)}
-    names = [_label(value) for value in table.target.tolist()]
+    names = [_label(value) for value in target.tolist()]
     numbers: Mapping[str, int] = {str(i): i for i in range(len(labels))}
     if not places.keys() & set(names) and numbers.keys() >= set(names):  # their indices, as most tools write them
         places = numbers
     if unknown := next((name for name in names if name not in places), None):
-        raise BringError(
-            f"{table.path}: {unknown!r} in {table.target.name!r} is none of the labels {', '.join(labels)}"
-        )
+        raise BringError(f"{table.path}: {unknown!r} in {target.name!r} is none of the labels {', '.join(labels)}")
     return np.array([places[name] for name in names], np.int64)
+
+
+def _numbers(column: "Series", path: Path) -> Array:
+    try:
+        values = np.asarray(column.to_numpy(np.float32))
+    except (TypeError, ValueError):
+        raise BringError(f"{path}: the truth in {column.name!r} is no number in every row") from None
+    if not np.isfinite(values).all():
+        raise BringError(f"{path}: the truth in {column.name!r} is missing in some rows")
+    return values
 
 
 def _label(value: Any) -> str:
@@ -148,7 +162,7 @@ def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
         return msgspec.structs.replace(spec, categories=tuple(names), nullable=gone, default="" if gone else None)
     if spec.datatype == "BOOL":
         return spec
-    if gone and spec.datatype.startswith("FP"):
+    if gone and spec.is_float:
         spec = msgspec.structs.replace(spec, nullable=True)
     if _is_time(spec, values):
         return msgspec.structs.replace(spec, timestamp=True)
@@ -159,7 +173,7 @@ def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
     span = widened(float(numbers.min()), float(numbers.max()))
     if span is None:
         return spec
-    if not spec.datatype.startswith("FP"):
+    if not spec.is_float:
         info = np.iinfo(numbers.dtype)
         span = float(max(info.min, round(span[0]))), float(min(info.max, round(span[1])))
     return msgspec.structs.replace(spec, range=span)

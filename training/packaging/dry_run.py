@@ -128,8 +128,9 @@ def _fault_of_target(recipe: Recipe[Any], split: Split) -> str:
     if target.dtype != dtype:
         return f"its values are {target.dtype}; a {recipe.task}'s must be {dtype}: `.astype(np.{dtype})`"
     rows = len(next(iter(split.inputs.values())))
-    if target.shape != (rows,):
-        return f"its array has the shape {target.shape}; it must be ({rows},), one value for each row of the inputs"
+    shape = (rows, len(recipe.outputs)) if recipe.scoring.targets else (rows,)
+    if target.shape != shape:
+        return f"its array has the shape {target.shape}; it must be {shape}, a value for each row of the inputs"
     if dtype.kind == "f" and not np.isfinite(target).all():
         return "it has NaN or infinite values: leave out rows without a truth"
     if recipe.task == "classification" and not 0 <= target.min() <= target.max() < classes:
@@ -148,7 +149,8 @@ def _few(data: Data) -> Data:
 
 
 def _expected(recipe: Recipe[Any], rows: int) -> tuple[int, ...]:
-    return (rows, len(recipe.labels)) if recipe.task == "classification" else (rows,)
+    width = recipe.labels or recipe.scoring.targets
+    return (rows, len(width)) if width else (rows,)
 
 
 def _check_output(recipe: Recipe[Any], module: nn.Module, data: Data) -> None:

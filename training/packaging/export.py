@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,32 @@ class _Probabilities(nn.Module):
         return torch.softmax(logits if self._temperature == 1 else logits / self._temperature, 1)
 
 
+class _Targets(nn.Module):
+    """A module whose ``(n, targets)`` values become an output for each target."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.module(*inputs).unbind(1)  # type: ignore[no-any-return]
+
+
 def serving_module(trained: Trained) -> nn.Module:
-    """Return the module as it is served: for a classification, with probabilities for logits."""
-    classifies = trained.recipe.task == "classification"
-    return (_Probabilities(trained.module, trained.temperature) if classifies else trained.module).eval()
+    """Return the module as it is served: with probabilities for logits, and an output for each of several targets."""
+    if trained.recipe.task == "classification":
+        return _Probabilities(trained.module, trained.temperature).eval()
+    return (_Targets(trained.module) if trained.recipe.scoring.targets else trained.module).eval()
 
 
 def predict(module: nn.Module, split: Split, batch: int = 1000) -> Array:
-    """Run a module over a split; FP32, the rows first."""
+    """Run a module over a split; FP32, the rows first, then the targets where there are several."""
     tensors = to_tensors(split)
     starts = range(0, len(split), batch)
     with torch.inference_mode():
         outputs = [module(*(tensor[start : start + batch] for tensor in tensors)) for start in starts]
-    values: Array = torch.cat(outputs).numpy()
+    parts = [torch.stack(output, 1) if isinstance(output, tuple) else output for output in outputs]
+    values: Array = torch.cat(parts).numpy()
     return values
 
 
@@ -127,7 +140,7 @@ def check_parity(
     report: dict[str, float] = {"rows": len(split)}
     for name, engine in ENGINES.items():
         loaded = engine(directory, contract, torch.get_num_threads())
-        output = run(trained.recipe, loaded, split, contract.graph_outputs[0])
+        output = run(trained.recipe, loaded, split, contract.graph_outputs)
         worst = largest_difference(output, expected)
         report[name] = worst
         if not worst <= tolerance:
@@ -171,12 +184,13 @@ def parity_rows(recipe: Recipe[Any], data: Data) -> Split:
     return Split(inputs, np.concatenate([held_out.target, filling.target]))
 
 
-def run(recipe: Recipe[Any], engine: Engine, split: Split, output: str, size: int = 100) -> Array:
-    """Return an engine's output for a split, in batches of at most ``size`` rows."""
+def run(recipe: Recipe[Any], engine: Engine, split: Split, names: Sequence[str], size: int = 100) -> Array:
+    """Return an engine's output for a split, in batches of at most ``size`` rows; of several targets a column each."""
     parts = []
     for start in range(0, len(split), size):
         rows = {name: values[start : start + size] for name, values in split.inputs.items()}
-        parts.append(engine.run(recipe.batch(rows))[output])
+        outputs = engine.run(recipe.batch(rows))
+        parts.append(np.stack([outputs[name] for name in names], 1) if len(names) > 1 else outputs[names[0]])
     return np.concatenate(parts)
 
 

@@ -28,10 +28,11 @@ def contract_without_version(recipe: Recipe[Any], data: Data) -> ModelContract:
 
 
 def _label_range(recipe: Recipe[Any], data: Data) -> tuple[float, float] | None:
-    """Return the range that the recipe declares for its output, else the known labels', widened."""
+    """Return the range that the recipe declares for its first output, else the known labels', widened."""
     if recipe.task != "regression":
         return None
     if declared := recipe.outputs[0].range:
         return declared
     target = np.concatenate([data.train.target, data.test.target])
+    target = target[:, 0] if recipe.scoring.targets else target
     return widened(float(target.min()), float(target.max())) if len(target) else None

@@ -54,22 +54,33 @@ def summaries(
 
     Args:
         inputs: values by name; for a text its number of characters.
-        output: the served module's; None for tensors, of which only the inputs are summarized.
+        output: the served module's, ``(n, targets)`` of several; None for tensors, of which only the inputs are
+            summarized.
         errors: as ``errors_of`` returns them, for these rows or others; None where the truth is not known.
         times: ``(n,)`` seconds since the epoch, ascending; None where the order says nothing.
     """
     distributions = {spec.name: _input(spec, inputs[spec.name], times) for spec in contract.inputs}
     if output is None:
         return Reference(len(inputs[contract.inputs[0].name]), distributions)
+    parts = [(output, errors)]
+    answers: Callable[[Array], Summary] = of_numbers
+    wrong: Callable[[Array], Summary] = of_numbers
+    loss = log_rms
     if contract.task == "classification":
-        labels: Callable[[Array], Summary] = partial(of_categories, names=contract.labels)
-        answers, values = labels, output.argmax(1)
-        wrong: Callable[[Array], Summary] = partial(of_categories, names=RIGHT)
-        loss = wrong_share
-    else:
-        answers, values, wrong, loss = of_numbers, output, of_numbers, log_rms
-    own = None if errors is None else _summary(errors, wrong, times, loss)
-    return Reference(len(output), distributions, _summary(values, answers, times), own)
+        answers, wrong = partial(of_categories, names=contract.labels), partial(of_categories, names=RIGHT)
+        parts, loss = [(output.argmax(1), errors)], wrong_share
+    elif contract.has_targets:
+        parts = [(output[:, i], None if errors is None else errors[:, i]) for i in range(len(contract.outputs))]
+    first, *others = (
+        Reference(
+            output=_summary(values, answers, times),
+            errors=None if own is None else _summary(own, wrong, times, loss),
+        )
+        for values, own in parts
+    )
+    names = [spec.name for spec in contract.outputs[1:]]
+    targets = dict(zip(names, others, strict=False))
+    return msgspec.structs.replace(first, rows=len(output), inputs=distributions, targets=targets)
 
 
 def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:

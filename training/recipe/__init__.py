@@ -54,7 +54,8 @@ class Split:
 
     Attributes:
         inputs: the graph's inputs by name, in the contract's order; rows are the first axis.
-        target: FP32 ``(n,)`` values of a regression, INT64 ``(n,)`` class indices of a classification.
+        target: FP32 ``(n,)`` values of a regression, or ``(n, targets)`` in the order of several outputs; INT64
+            ``(n,)`` class indices of a classification.
         weight: FP32 ``(n,)`` importance of each row in the loss; None for all alike.
         slices: ``(n,)`` names, each row's part of the data, such as its source; each part is evaluated by itself.
         texts: ``(n,)`` strings of each text input by name, which ``inputs`` holds as tokens.
@@ -186,6 +187,7 @@ class Recipe(ABC, Generic[H]):
     found_folder: ClassVar[Path] = Path(__file__).parent.parent / "presets"  # that searches wrote, NAME.json
     starts: ClassVar[Mapping[str, str]] = {}  # presets that `ablate` starts from and what they are; else the default
     # A regression's, whose range is that of its labels, else of the known ones, widened; a classification's follow.
+    # Of several, each a target, the first decides between versions.
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
     decides: ClassVar[Criterion | None] = None  # the metric that decides between versions; None: rmse or accuracy
@@ -206,7 +208,8 @@ class Recipe(ABC, Generic[H]):
         """Build the network.
 
         Its ``forward`` takes the inputs as positional tensors in the contract's order, and returns ``(n,)`` values of a
-        regression or ``(n, classes)`` logits. The arithmetic that turns raw values into features is inside.
+        regression, ``(n, targets)`` of several targets, or ``(n, classes)`` logits. The arithmetic that turns raw
+        values into features is inside.
         """
 
     @abstractmethod
@@ -214,7 +217,8 @@ class Recipe(ABC, Generic[H]):
         """Predict ``data.test`` by baselines that the model must beat, by name.
 
         Returns:
-            Values ``(n,)`` of a regression; probabilities or one-hot votes ``(n, classes)`` of a classification.
+            Values ``(n,)`` or ``(n, targets)`` of a regression; probabilities or one-hot votes ``(n, classes)`` of a
+            classification.
         """
 
     def timeline(self, data: Data) -> Split | None:
@@ -238,10 +242,11 @@ class Recipe(ABC, Generic[H]):
         return inputs
 
     def loss(self, output: Tensor, target: Tensor, hp: H) -> Tensor:
-        """Return the loss of each row, ``(n,)``: squared error, or cross-entropy."""
+        """Return the loss of each row, ``(n,)``: squared error, the mean over several targets, or cross-entropy."""
         if self.task == "classification":
             return nn.functional.cross_entropy(output, target, label_smoothing=hp.label_smoothing, reduction="none")
-        return nn.functional.mse_loss(output, target, reduction="none")
+        losses = nn.functional.mse_loss(output, target, reduction="none")
+        return losses.mean(1) if losses.ndim > 1 else losses
 
     def space(self, trial: "Trial", hp: H) -> H:
         """Suggest hyperparameters around ``hp`` for a trial of a search; by default those of every optimizer.
@@ -273,7 +278,8 @@ class Recipe(ABC, Generic[H]):
         """Measure metrics of this model's own, beside those of its task; by default none.
 
         Args:
-            output: the model's or a baseline's: values ``(n,)``, or probabilities ``(n, classes)``.
+            output: the model's or a baseline's: values ``(n,)``, of several targets the first's, or probabilities
+                ``(n, classes)``.
             target: the truth, ``(n,)``.
         """
         return {}
@@ -286,7 +292,9 @@ class Recipe(ABC, Generic[H]):
     @property
     def scoring(self) -> Scoring:
         """Metrics of the answers."""
-        return Scoring(self.task, self.labels, self.decides, self.metrics)
+        several = self.task == "regression" and len(self.outputs) > 1
+        targets = tuple(spec.name for spec in self.outputs) if several else ()
+        return Scoring(self.task, self.labels, self.decides, self.metrics, targets)
 
     def preset(self, name: str | None) -> H:
         """Return hyperparameters by name, or with None the default; a search writes ``found``.

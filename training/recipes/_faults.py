@@ -27,8 +27,11 @@ def unfinished(recipe: Recipe[Any]) -> str:
     if wrong := [name for name, hp in recipe.presets.items() if not isinstance(hp, Hyperparameters)]:
         return f"{kind}'s preset {wrong[0]!r} is no Hyperparameters"
     shapes = [list(spec.shape) for spec in recipe.outputs]
-    if task == "regression" and shapes != [[-1]]:
-        return f"{kind}'s outputs have the shapes {shapes}; a regression has one of shape [-1], a number a row"
+    if task == "regression" and any(shape != [-1] for shape in shapes):
+        return (
+            f"{kind}'s outputs have the shapes {shapes}; a regression's have the shape [-1], a number a row: "
+            "of a vector, name each number"
+        )
     return ""
 
 

@@ -130,7 +130,7 @@ def _by_slice(slices: Sequence[SliceRow]) -> str:
 
 
 def _output(recipe: Recipe[Any], contract: ModelContract, engine: Engine, split: Split) -> Array:
-    return export.run(recipe, engine, split, contract.graph_outputs[0])
+    return export.run(recipe, engine, split, contract.graph_outputs)
 
 
 def _cell(value: Number, interval: Interval | None) -> str:

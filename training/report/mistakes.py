@@ -1,6 +1,6 @@
 """The held-out rows that a model is most wrong about, with its inputs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,10 +38,12 @@ def worst(contract: ModelContract, split: Split, output: Array, pictures: bool, 
         pictures: whether an array of bytes is a picture.
 
     Returns:
-        The largest errors of a regression; the wrong answers of a classification that gave the truth the smallest
-        probability.
+        The largest errors of a regression, of several targets in the first; the wrong answers of a classification that
+        gave the truth the smallest probability.
     """
     rows = np.arange(len(split))
+    if contract.has_targets:
+        split, output = replace(split, target=split.target[:, 0]), output[:, 0]
     if contract.task == "classification":
         order = output[rows, split.target]
         rows = rows[output.argmax(1) != split.target]

@@ -58,13 +58,21 @@ def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arr
 def _quality(contract: ModelContract, data: Data, output: Array) -> list[Chart]:
     target = data.test.target
     if contract.task != "classification":
-        return charts.residuals(output, target, contract.outputs[0].unit)
+        return [chart for own in _columns(contract, output, target) for chart in charts.residuals(*own)]
     calibration = contract.evaluation.calibration
     return [
         charts.roc(output, target, contract.labels),
         charts.precision_recall(output, target, contract.labels),
         charts.reliability_diagram(output, target, calibration.temperature if calibration else None),
     ]
+
+
+def _columns(contract: ModelContract, output: Array, target: Array) -> list[tuple[Array, Array, str]]:
+    """Return answers and truth of each target, and what they are."""
+    if not contract.has_targets:
+        return [(output, target, contract.outputs[0].unit)]
+    words = [f"{spec.name}, {spec.unit}" if spec.unit else spec.name for spec in contract.outputs]
+    return [(output[:, i], target[:, i], name) for i, name in enumerate(words)]
 
 
 def _confused(confusion: list[list[int]], labels: tuple[str, ...]) -> list[dict[str, Any]]:

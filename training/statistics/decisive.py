@@ -20,13 +20,15 @@ class Scoring:
     Attributes:
         labels: class names of a classification, in the order of the output.
         decides: the metric that decides; None for the task's.
-        own: function of output and target to more metrics.
+        own: function of output and target to more metrics, of the first of several targets.
+        targets: names of the targets of a regression that has several; the first decides.
     """
 
     task: Task
     labels: tuple[str, ...] = ()
     decides: Criterion | None = None
     own: Callable[[Array, Array], dict[str, float]] = lambda output, target: {}
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         by = self.criterion
@@ -72,14 +74,16 @@ def score(by: Criterion, labels: tuple[str, ...], output: Array, target: Array, 
 
     Args:
         labels: class names of a classification, in the order of the output.
-        output: ``(n,)`` values of a regression, ``(n, classes)`` probabilities of a classification.
-        target: ``(n,)`` values, or class indices.
+        output: ``(n,)`` values of a regression, ``(n, targets)`` of several targets, of which the first decides;
+            ``(n, classes)`` probabilities of a classification.
+        target: ``(n,)`` or ``(n, targets)`` values, or class indices.
         weights: ``(draws, n)`` count of each row.
 
     Returns:
         ``(draws,)``, NaN where the rows of a draw do not tell it.
     """
     if by.metric in ERRORS_OF_VALUES:
+        output, target = (values[:, 0] if values.ndim > 1 else values for values in (output, target))
         error = output.astype(np.float64) - target
         return np.sqrt(_mean(error**2, weights)) if by.metric == "rmse" else _mean(np.abs(error), weights)
     answer = output.argmax(1)

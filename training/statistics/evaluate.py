@@ -1,5 +1,6 @@
 """Held-out metrics of a model and of the baselines that it must beat, by torchmetrics."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from training.recipe import Data, Recipe, Split
 from training.statistics.calibration import calibration, fit_temperature
 from training.statistics.decisive import Scoring
 from training.statistics.intervals import bootstrap
+from training.statistics.targets import suffix_of
 
 
 def evaluate(
@@ -29,13 +31,15 @@ def evaluate(
 
     Args:
         split: the rows; each of its slices is also measured by itself.
-        output: FP32 ``(n,)`` values, or ``(n, classes)`` probabilities.
+        output: FP32 ``(n,)`` values, ``(n, targets)`` of several targets, or ``(n, classes)`` probabilities.
         baselines: name to output of the same form.
         temperature: fitted on validation rows of a classification; its effect is measured too.
 
         Returns:
             A metric that these rows do not tell is None, never NaN, without interval; ``unmeasured`` has the reason.
     """
+    if scoring.targets:
+        return _of_targets(scoring, split, output, baselines)
     standard, target, by = _standard(scoring.task), split.target, scoring.criterion
 
     def measure(values: Array, truth: Array) -> Metrics:
@@ -73,6 +77,28 @@ def evaluate(
     return replace(evaluation, slices={str(name): compare(split.slices == name) for name in names})
 
 
+def _of_targets(scoring: Scoring, split: Split, output: Array, baselines: Mapping[str, Array]) -> Evaluation:
+    """Measure each target as if it were the only one, and put the figures together; the slices are of the first."""
+    first, *others = (
+        evaluate(
+            dataclasses.replace(scoring, targets=()),
+            dataclasses.replace(split, target=split.target[:, i], slices=None if i else split.slices),
+            output[:, i],
+            {name: values[:, i] for name, values in baselines.items()},
+        )
+        for i in range(len(scoring.targets))
+    )
+    whole = {field: dict(getattr(first, field) or {}) for field in ("metrics", "unmeasured", "intervals")}
+    simple = {name: dict(metrics) for name, metrics in (first.baselines or {}).items()}
+    for name, part in zip(scoring.targets[1:], others, strict=True):
+        end = suffix_of(name)
+        for field, figures in whole.items():
+            figures |= {metric + end: value for metric, value in (getattr(part, field) or {}).items()}
+        for baseline, metrics in (part.baselines or {}).items():
+            simple[baseline] |= {metric + end: value for metric, value in metrics.items()}
+    return replace(first, baselines=simple, **whole)
+
+
 def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | None = None) -> Evaluation:
     """Evaluate a recipe's model beside the recipe's baselines.
 
@@ -97,8 +123,15 @@ def learned(recipe: Recipe[Any], split: Split, output: Array) -> Evaluation:
     Args:
         output: the served module's for these rows.
     """
-    metrics = finite_metrics(_standard(recipe.task)(output, split.target))
-    return Evaluation(rows=len(split), metrics=metrics, unmeasured=unmeasured(metrics, output, split.target))
+    measured: Metrics = {}
+    reasons: dict[str, str] = {}
+    for i, name in enumerate(recipe.scoring.targets or [""]):
+        answers, truth = (values[:, i] if name else values for values in (output, split.target))
+        end = suffix_of(name) if i else ""
+        metrics = finite_metrics(_standard(recipe.task)(answers, truth))
+        measured |= {metric + end: value for metric, value in metrics.items()}
+        reasons |= {metric + end: why for metric, why in unmeasured(metrics, answers, truth).items()}
+    return Evaluation(rows=len(split), metrics=measured, unmeasured=reasons)
 
 
 def finite_metrics(metrics: Mapping[str, float]) -> Metrics:

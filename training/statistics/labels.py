@@ -6,6 +6,7 @@ import numpy as np
 
 from handlers.contract import ModelContract
 from handlers.formats.suggestions import closest_names
+from training.statistics.targets import targets_of
 
 LARGEST = 1e100  # size of a label or an answer: sums of squares of millions of them are still finite
 SPANS = 10  # a label to come may lie this many spans of the known ones outside of them, on either side
@@ -20,6 +21,12 @@ def label_fault(contract: ModelContract, label: Any) -> str | None:
         return f"one of {len(contract.labels)} class names, closest: {', '.join(closest)}"
     if contract.task == "tensors":
         return "no label: nothing compares tensors with a truth"
+    if contract.has_targets:
+        names = [spec.name for spec in contract.outputs]
+        if not isinstance(label, dict) or label.keys() != set(names):
+            return f"an object with a number for each of {', '.join(names)}"
+        faults = {own.name: label_fault(own.contract, own.value(label)) for own in targets_of(contract)}
+        return next((f"{fault} for {name}" for name, fault in faults.items() if fault), None)
     limits = label_range(contract)
     if is_number(label) and (limits is None or limits[0] <= label <= limits[1]):
         return None

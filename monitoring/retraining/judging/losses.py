@@ -15,6 +15,7 @@ from training.statistics.decisive import score
 from training.statistics.labels import label_fault
 from training.statistics.pair import Pair
 from training.statistics.paired import Losses
+from training.statistics.targets import Target, targets_of
 
 MOST_CATEGORIES = 20  # of an input whose categories are slices
 FEWEST_ROWS = 100  # of a slice
@@ -88,8 +89,10 @@ def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both
     A loss is 0 for a right and 1 for a wrong answer, a cost, or a squared or absolute difference.
     """
 
+    first = targets_of(contract)[0]
+
     def losses_of(answers: Sequence[Any]) -> Array:
-        losses = [_loss(contract, by, row.label, answer) for row, answer in zip(rows, answers, strict=True)]
+        losses = [_loss(first, by, row.label, answer) for row, answer in zip(rows, answers, strict=True)]
         return np.array(losses, np.float64)
 
     champion, challenger = losses = both.map(losses_of)
@@ -105,14 +108,14 @@ def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both
     return Losses(champion=champion, challenger=challenger, rooted=rooted, measure=measure)
 
 
-def _loss(contract: ModelContract, by: Criterion, label: Label, answer: Any) -> float:
+def _loss(target: Target, by: Criterion, label: Label, answer: Any) -> float:
     if isinstance(answer, Refusal):
         return math.nan
-    if isinstance(answer, dict):
+    if labels := target.contract.labels:
         if by.metric == "cost":
-            return by.costs[contract.labels.index(str(label))][contract.labels.index(answer["label"])]
+            return by.costs[labels.index(str(label))][labels.index(answer["label"])]
         return float(answer["label"] != label)
-    difference = float(answer - float(label))
+    difference = float(target.value(answer) - float(target.value(label)))
     return abs(difference) if by.metric == "mae" else difference**2
 
 

@@ -156,7 +156,7 @@ def test_an_input_that_is_not_nullable_must_be_there() -> None:
 def test_a_nan_of_an_input_that_is_not_nullable_gets_what_nan_gets_elsewhere(body: bytes, code: str, path: str) -> None:
     error = refusal(body)
     assert (error.code, error.path) == (code, path)
-    assert ("NaN is no JSON number" == error.message) == (code == "not_finite")
+    assert (error.message == "NaN is no JSON number") == (code == "not_finite")
 
 
 def test_json_beside_binary_tensors_may_hold_a_nan() -> None:

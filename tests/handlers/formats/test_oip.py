@@ -127,7 +127,7 @@ def test_no_outputs_in_the_list_means_all() -> None:
         ({"name": "z"}, "unknown_field", "$.inputs[0].name"),
         ({"datatype": "BOOL"}, "wrong_datatype", "$.inputs[0].datatype"),
         ({"datatype": "BYTES"}, "wrong_datatype", "$.inputs[0].datatype"),
-        ({"datatype": "BF16"}, "wrong_datatype", "$.inputs[0].datatype"),
+        ({"datatype": "FP8"}, "wrong_datatype", "$.inputs[0].datatype"),
         ({"datatype": "INT8"}, "wrong_type", "$.inputs[0].data[1]"),
         ({"datatype": "UINT64", "data": [1, 2.5]}, "wrong_type", "$.inputs[0].data[1]"),
         ({"datatype": "UINT64", "data": [1, -1.0]}, "out_of_range", "$.inputs[0].data[1]"),

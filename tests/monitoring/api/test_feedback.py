@@ -168,7 +168,7 @@ def test_a_label_that_the_model_does_not_have_is_refused_and_nothing_is_kept(mon
         b'{"request_id": "a", "label": -1e308}',
         b'{"request_id": "a", "label": 1e309}',
         b'{"request_id": "a", "label": Infinity}',
-        b'{"request_id": "a", "label": {"is": 1}}',
+        b'{"request_id": "a", "label": {"is": "much"}}',
         b'{"request_id": "a", "label": 1, "model": ""}',
         b'{"request_id": "a", "label": "' + b"x" * 201 + b'"}',
     ],

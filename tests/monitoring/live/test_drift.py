@@ -72,7 +72,7 @@ def test_a_change_alarms_where_it_happened(
 
 
 def test_where_only_the_relation_changed_only_errors_alarm() -> None:
-    labelled = [replace(one, label=float(one.label) - 0.5) for one in rows(AIR)]
+    labelled = [replace(one, label=float(str(one.label)) - 0.5) for one in rows(AIR)]
     assert drift_of(AIR, labelled).alarms == {"features": False, "predictions": False, "errors": True}
 
 

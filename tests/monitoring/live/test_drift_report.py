@@ -88,7 +88,7 @@ def test_what_cannot_be_judged_says_why() -> None:
 
 def test_errors_that_became_smaller_and_hours_that_lack_are_told() -> None:
     answers = [(one, one.prediction.output) for one in rows(AIR)]
-    smaller = [replace(one, label=answer - 0.15 * (answer - float(one.label))) for one, answer in answers]
+    smaller = [replace(one, label=answer - 0.15 * (answer - float(str(one.label)))) for one, answer in answers]
     page = Page(render(AIR, predictions(smaller), smaller))
     assert verdicts(page)["error"] == "smaller than at training"
     assert "No drift. The errors are smaller than at training." in page.text

@@ -18,7 +18,7 @@ def test_a_regression_is_measured_by_rmse_mae_and_bias() -> None:
     labelled = rows(AIR, 300, error=0.5)
     measured = measure(AIR, labelled).all
     assert measured is not None
-    error = np.array([one.prediction.output - float(one.label) for one in labelled])
+    error = np.array([one.prediction.output - float(str(one.label)) for one in labelled])
     values = {name: metric.value for name, metric in measured.metrics.items()}
     assert values == pytest.approx(
         {"rmse": (error**2).mean() ** 0.5, "mae": np.abs(error).mean(), "bias": error.mean()}
@@ -67,7 +67,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 def test_intervals_are_wide_where_neighbours_err_alike() -> None:
     labelled = rows(AIR, 2000)
     wind = np.repeat(np.random.default_rng(0).normal(size=20), 100)  # of each hundred rows
-    gusty = [replace(one, label=float(one.label) + 2 * gust) for one, gust in zip(labelled, wind, strict=True)]
+    gusty = [replace(one, label=float(str(one.label)) + 2 * gust) for one, gust in zip(labelled, wind, strict=True)]
     assert _width(_bias(gusty)) > 2 * _width(_bias(labelled))
     assert _width(_bias(gusty)) == _width(_bias(gusty[::-1]))  # time orders them, not the caller
 

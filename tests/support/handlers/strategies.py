@@ -34,7 +34,7 @@ def contracts(draw: st.DrawFn) -> ModelContract:
 @st.composite
 def nullable(draw: st.DrawFn, spec: TensorSpec) -> TensorSpec:
     """A tensor that may be nullable where it can be: a number with a default or without, a category with one."""
-    number = spec.is_scalar and spec.datatype.startswith("FP")
+    number = spec.is_scalar and spec.is_float
     if not (number or (spec.categories and "" not in spec.categories)) or not draw(st.booleans()):
         return spec
     default: float | str | None = draw(st.sampled_from(spec.categories if spec.categories else (None, -1.0)))
@@ -49,11 +49,13 @@ def arrays(draw: st.DrawFn, spec: TensorSpec, rows: int) -> Array:
         names = (*spec.categories, None) if spec.nullable else spec.categories
         texts: Any = st.sampled_from(names) if names else TEXT
         return np.asarray(draw(hnp.arrays(object, shape, elements=texts, fill=st.nothing())))
-    floating = spec.datatype.startswith("FP")
+    floating = spec.is_float
     bounds: Any = {"allow_nan": spec.nullable, "allow_infinity": False} if floating else None
     values: Any = draw(hnp.arrays(spec.dtype, shape, elements=bounds))
     if floating:
         values[np.isnan(values)] = np.nan  # of usual bits
+    if spec.datatype == "BF16":
+        values = (values.view("<u4") & 0xFFFF0000).view("<f4")
     return np.asarray(values)
 
 

@@ -58,7 +58,8 @@ def v2_nested(contract: ModelContract, tensors: Tensors) -> Request:
 
 
 def v2_binary(contract: ModelContract, tensors: Tensors, **more: Any) -> Request:
-    blobs = {name: to_binary(array) for name, array in tensors.items()}
+    brain = {spec.name for spec in contract.inputs if spec.datatype == "BF16"}
+    blobs = {name: to_binary(upper_half(array) if name in brain else array) for name, array in tensors.items()}
     items = [_tensor(contract, name, array) for name, array in tensors.items()]
     for item in items:
         del item["data"]
@@ -110,6 +111,11 @@ def picture(array: Array, encoding: str = "png") -> bytes:
     return buffer.getvalue()
 
 
+def upper_half(array: Array) -> Array:
+    """The two bytes of each FP32 that are its bfloat16."""
+    return np.ascontiguousarray(array).view("<u2")[..., 1::2] if array.size else array.astype("<u2")
+
+
 def to_binary(array: Array) -> bytes:
     """The v2 binary form: little-endian values, a string after its length."""
     if array.dtype != object:
@@ -123,13 +129,22 @@ def read_v2(response: Response) -> dict[str, Array]:
     head, blob = orjson.loads(response.body[:length]), response.body[length:]
     arrays = {}
     for output in head["outputs"]:
-        dtype = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "?", "BYTES": "O"}.get(output["datatype"])
+        dtype = {
+            "BF16": "<f4" if "data" in output else "<u2",
+            "FP16": "<f2",
+            "FP32": "<f4",
+            "FP64": "<f8",
+            "BOOL": "?",
+            "BYTES": "O",
+        }.get(output["datatype"])
         dtype = dtype or f"<{output['datatype'][0].lower()}{int(output['datatype'].lstrip('UINT')) // 8}"
         if "data" in output:
             array = np.array(output["data"], dtype)
         else:
             size = output["parameters"]["binary_data_size"]
             array, blob = _from_binary(blob[:size], dtype), blob[size:]
+        if output["datatype"] == "BF16" and "data" not in output:
+            array = np.stack([np.zeros_like(array), array], -1).view("<f4")
         arrays[output["name"]] = array.reshape(output["shape"])
     assert not blob
     return arrays

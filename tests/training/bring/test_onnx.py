@@ -15,7 +15,7 @@ from handlers.contract import ModelContract
 from handlers.engine import load_engine
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
-from handlers.message import JSON, Request
+from handlers.message import JSON, OCTETS, Request
 from serving import archive
 from serving.registry import Registry
 from tests.support.training import graphs
@@ -251,11 +251,20 @@ def test_strings_of_the_data_are_categories_and_without_data_any_text(imported: 
     assert "closest: " in error["error"]["expected"]
 
 
-def test_bfloat16_is_asked_as_float32(imported: Any) -> None:
-    text = "(bfloat16[N,2] x) => (bfloat16[N,2] y) { y = Identity(x) }"
+def test_bfloat16_is_asked_and_answered_as_such(imported: Any) -> None:
+    text = "(bfloat16[N,2] x) => (bfloat16[N,2] y, bfloat16[N,2] z) { y = Identity(x) z = Identity(y) }"
     model = imported(text, example=[1.5, 2.0])
-    assert model.contract.inputs[0].datatype == "FP32"
-    assert model.post({"inputs": [0.5, -2]})[0] == (200, {"prediction": [0.5, -2.0]})
+    assert [spec.datatype for spec in (*model.contract.inputs, *model.contract.outputs)] == ["BF16"] * 3
+    assert model.post({"inputs": [0.5, 0.1]})[0] == (
+        200,
+        {"prediction": {"y": [0.5, 0.100097656], "z": [0.5, 0.100097656]}},
+    )
+    item = {"name": "x", "shape": [1, 2], "datatype": "BF16", "parameters": {"binary_data_size": 4}}
+    head = msgspec.json.encode({"inputs": [item], "parameters": {"binary_data_output": True}})
+    body = head + np.array([0x3F00, 0x3DCD], "<u2").tobytes()
+    headers = {"content-type": OCTETS, "inference-header-content-length": str(len(head))}
+    response = model.handler.handle([Request(body, headers, id="r")])[0]
+    assert response.body[-8:] == 2 * np.array([0x3F00, 0x3DCD], "<u2").tobytes()
 
 
 def test_weights_beside_the_file_come_along(tmp_path: Path) -> None:

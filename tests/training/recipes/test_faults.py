@@ -36,7 +36,8 @@ BROKEN = {  # name of a file: its content, and what is said about it
     "vector": (
         "from handlers.contract import TensorSpec\nfrom training.recipes.linear import Linear\nclass Mine(Linear):\n"
         "    name = 'vector'\n    outputs = (TensorSpec('y', 'FP32', (-1, 3)),)\n\nrecipe = Mine()\n",
-        ": Mine's outputs have the shapes [[-1, 3]]; a regression has one of shape [-1], a number a row",
+        ": Mine's outputs have the shapes [[-1, 3]]; a regression's have the shape [-1], a number a row: "
+        "of a vector, name each number",
     ),
     "uses_a_helper": ("from training.recipes._shared import value\n", "_shared.py, line 1: ZeroDivisionError: "),
 }

@@ -54,6 +54,25 @@ def test_regression_metrics_agree_with_sklearn_on_large_values() -> None:
     assert metrics["r2"] == pytest.approx(sk.r2_score(truth, found), rel=1e-6)
 
 
+def test_each_of_several_targets_is_measured_alone_and_the_first_has_the_plain_names() -> None:
+    random = np.random.default_rng(0)
+    target = random.normal(size=(200, 2)).astype(np.float32)
+    output, mean = (target + random.normal(size=(200, 2))).astype(np.float32), np.zeros((200, 2), np.float32)
+    scoring = Scoring("regression", targets=("delay", "fuel"))
+    both = evaluate(scoring, Split({}, target, slices=np.array(["a", "b"] * 100)), output, {"mean": mean})
+    assert both.primary == "rmse"
+    for i, end in enumerate(["", " of fuel"]):
+        alone = evaluate(Scoring("regression"), Split({}, target[:, i]), output[:, i], {"mean": mean[:, i]})
+        assert alone.baselines is not None
+        assert both.baselines is not None
+        for name, value in alone.metrics.items():
+            assert both.metrics[name + end] == value
+            assert both.interval(name + end) == alone.interval(name)
+            assert both.baselines["mean"][name + end] == alone.baselines["mean"][name]
+    assert (both.gains or {}).keys() == {"mean"}
+    assert both.slices.keys() == {"a", "b"}
+
+
 def test_baselines_are_measured_like_the_model() -> None:
     evaluation = of_regression([1, 2, 3], [1, 2, 3], mean=[2, 2, 2], same=[1, 2, 3])
     assert evaluation["baselines"]["mean"] == pytest.approx({"rmse": sqrt(2 / 3), "mae": 2 / 3, "r2": 0.0})

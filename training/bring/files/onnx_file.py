@@ -1,5 +1,6 @@
 """ONNX: a file, or a folder in which its weights lie beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -37,9 +38,10 @@ def read(path: Path) -> Brought:
         raise BringError(f"{file} is no valid ONNX graph: {str(error).strip().splitlines()[0]}") from error
     labels = labels_of(model.graph.node)
     without_maps(model)
-    _without_bfloat16(model)
+    brain = _without_bfloat16(model)
     notes = (f"{len(outside)} weights lie in other files",) if outside else ()
-    inputs, outputs = inputs_of(model), tuple(port_of(value) for value in model.graph.output)
+    ports = (inputs_of(model), map(port_of, model.graph.output))
+    inputs, outputs = (tuple(replace(port, brain=port.name in brain) for port in some) for some in ports)
     if not inputs:
         raise BringError(f"{file} has no inputs: it always answers the same")
     return Brought(file.name, "ONNX", file_sha256(file), model, inputs, outputs, labels, notes)
@@ -65,19 +67,21 @@ def without_maps(model: onnx.ModelProto) -> None:
             model.graph.node.remove(node)
 
 
-def _without_bfloat16(model: onnx.ModelProto) -> None:
-    """Cast inputs and outputs of bfloat16, which no request and no NumPy array can hold, from and to FP32."""
-    graph, short = model.graph, onnx.TensorProto.BFLOAT16
+def _without_bfloat16(model: onnx.ModelProto) -> set[str]:
+    """Cast inputs and outputs of bfloat16, which no NumPy array can hold, from and to FP32; return their names."""
+    graph, short, found = model.graph, onnx.TensorProto.BFLOAT16, set()
     for value, is_input in [*((each, True) for each in graph.input), *((each, False) for each in graph.output)]:
         if value.type.tensor_type.elem_type != short:
             continue
         inner = f"{value.name}_bfloat16"
+        found.add(value.name)
         for node in graph.node:
-            names = node.input if is_input else node.output
-            for i, name in enumerate(names):
-                if name == value.name:
-                    names[i] = inner
+            for names in (node.input,) if is_input else (node.input, node.output):
+                for i, name in enumerate(names):
+                    if name == value.name:
+                        names[i] = inner
         ends = ([value.name], [inner]) if is_input else ([inner], [value.name])
         cast = onnx.helper.make_node("Cast", *ends, to=short if is_input else onnx.TensorProto.FLOAT)
         graph.node.insert(0 if is_input else len(graph.node), cast)
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return found

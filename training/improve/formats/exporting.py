@@ -123,7 +123,7 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
     folder.mkdir()
     kind.write_files(work.source, folder)
     engine = kind.open(folder, contract)
-    difference = compare(contract.task, work.expected, run(work.recipe, engine, work.split, contract.graph_outputs[0]))
+    difference = compare(contract.task, work.expected, run(work.recipe, engine, work.split, contract.graph_outputs))
     figures = msgspec.to_builtins(difference)
     if not difference.is_rounding:
         measured = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())

@@ -172,7 +172,7 @@ def _register(
     recipe, data, contract = variant.trained.recipe, variant.trained.data, champion.contract
     engine = OnnxRuntimeEngine(variant.graphs, contract, os.cpu_count() or 1)
     test, train, watched = (
-        None if split is None else export.run(recipe, engine, split, contract.graph_outputs[0])
+        None if split is None else export.run(recipe, engine, split, contract.graph_outputs)
         for split in (data.test, data.train, data.validation)
     )
     assert test is not None

@@ -46,7 +46,7 @@ def measure(
         seconds: duration of timing, for each variant and size of batch.
     """
     trained = variants[0].trained
-    recipe, data, name = trained.recipe, trained.data, contract.graph_outputs[0]
+    recipe, data, names = trained.recipe, trained.data, contract.graph_outputs
     engines: dict[str, Engine] = {
         variant.name: OnnxRuntimeEngine(variant.graphs, contract, threads) for variant in variants
     }
@@ -56,13 +56,13 @@ def measure(
     for variant in variants:
         step(f"measuring {variant.name}")
         engine = engines[variant.name]
-        output = outputs[variant.name] = run(recipe, engine, data.test, name)
+        output = outputs[variant.name] = run(recipe, engine, data.test, names)
         value, *distance = quality(recipe, data, output, outputs[variants[0].name])
         row = {
             "bytes": (variant.graphs / OnnxRuntimeEngine.graph).stat().st_size,
             "parameters": parameters(variant.trained.module),
             **dict(zip(Quality._fields[1:], distance, strict=True)),
-            "batch_effect": batch_effect(recipe, engine, work[64][0], name),
+            "batch_effect": batch_effect(recipe, engine, work[64][0], names[0]),
             "memory_bytes": session_bytes(variant.graphs, contract, work[64][0], threads),
             "figures": {recipe.scoring.criterion.name: value, **by_slice(recipe, data, output)},
         }

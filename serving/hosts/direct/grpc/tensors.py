@@ -73,6 +73,7 @@ def to_message(response: Response, typed: bool) -> Any:
     """
     length = int(response.headers["Inference-Header-Content-Length"])
     head = msgspec.json.decode(response.body[:length])
+    typed = typed and all(output["datatype"] in _CONTENTS for output in head["outputs"])  # others have to be raw
     message = CLASSES["ModelInferResponse"](
         model_name=head["model_name"], model_version=head["model_version"], id=head.get("id", "")
     )

@@ -7,7 +7,6 @@ from handlers.contract import ModelContract, TensorSpec
 from handlers.message import JSON, STATUS
 
 Schema = dict[str, Any]
-KINDS: Mapping[str, Schema] = {"B": {"type": "string"}, "F": {"type": "number"}, "I": {"type": "integer"}}
 DETAILS: Mapping[str, Schema] = {
     "code": {"type": "string", "enum": sorted(STATUS)},
     "path": {"type": "string", "description": "where, as a JSON path or the name of a header"},
@@ -54,7 +53,8 @@ def row_schema(contract: ModelContract) -> Schema:
 
 def value_schema(spec: TensorSpec) -> Schema:
     """Return the schema of an input's value in one row."""
-    schema: Schema = {"type": "boolean"} if spec.datatype == "BOOL" else dict(KINDS.get(spec.datatype[0], KINDS["I"]))
+    kind = {"BYTES": "string", "BOOL": "boolean"}.get(spec.datatype, "number" if spec.is_float else "integer")
+    schema: Schema = {"type": kind}
     if spec.categories:
         schema["enum"] = list(spec.categories)
     if spec.timestamp:

@@ -70,7 +70,7 @@ def test_a_better_challenger_is_promoted_and_the_reason_says_by_how_much() -> No
     assert [one.name for one in verdict.checks] == [
         *("contract", "parity", "example", "rows", "answers", "error", "slices", "latency")
     ]
-    error = np.array([float(one.label) - one.prediction.output for one in HELD_OUT])
+    error = np.array([float(str(one.label)) - one.prediction.output for one in HELD_OUT])
     assert verdict.challenger is not None
     assert verdict.challenger == pytest.approx(np.sqrt((error**2).mean()))
     assert verdict.champion is not None
