@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from handlers.contract import ModelContract
+from handlers.contract import ModelContract, TensorSpec
 from loadtests.requests import draws, payloads
 from loadtests.requests.answers import complaint
 from loadtests.requests.faults import faults
@@ -31,6 +31,14 @@ def found(model: ModelContract, payload: Payload, body: Any, status: int = 200) 
 def test_a_regression_must_answer_a_finite_number(value: Any) -> None:
     payload, _ = asked(flights(), "native")
     assert found(flights(), payload, {"prediction": value}) == "a prediction is no finite number"
+
+
+def test_a_regression_of_several_targets_must_answer_each() -> None:
+    several = msgspec.structs.replace(flights(), outputs=(TensorSpec("delay", "FP32"), TensorSpec("fuel", "FP32")))
+    payload, _ = asked(flights(), "native")
+    assert found(several, payload, {"prediction": {"delay": 1.0, "fuel": 2.0}}) == ""
+    for wrong in (1.0, {"delay": 1.0}, {"delay": 1.0, "fuel": None}, {"delay": 1.0, "fuel": 2.0, "more": 3.0}):
+        assert found(several, payload, {"prediction": wrong}) == "a prediction lacks a target, or is no finite number"
 
 
 @pytest.mark.parametrize("count", [0, 2])

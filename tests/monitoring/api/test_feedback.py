@@ -8,6 +8,7 @@ import httpx2
 import msgspec
 import pytest
 
+from handlers.contract import TensorSpec
 from tests.support.monitoring.worlds import NOW, Monitor, event
 from tests.support.serving.stores import add, add_contract, alter, contract_of_doubling
 
@@ -137,6 +138,23 @@ def test_a_label_beyond_the_contracts_range_is_refused(monitor: Monitor) -> None
     for label in (1e300, -1e308, 100.5, 2**70):
         assert monitor.tell({"request_id": "r", "label": label}).status_code == 422
     assert monitor.tell({"request_id": "r", "label": -0.0}).status_code == 200
+
+
+def test_a_label_of_several_targets_has_a_number_for_each(monitor: Monitor) -> None:
+    outputs = (TensorSpec("delay", "FP32"), TensorSpec("fuel", "FP32"))
+    add_contract(monitor.models, msgspec.structs.replace(contract_of_doubling("both"), outputs=outputs))
+    monitor.send(event("t", model="both", output={"delay": 1.0, "fuel": 2.0}))
+    assert len(monitor.store.predictions("both")) == 1
+    for wrong in (1.0, {"delay": 1}, {"delay": 1, "fuel": 2, "more": 3}):
+        refused = monitor.tell({"request_id": "t", "label": wrong})
+        assert refused.status_code == 422
+        (fault,) = refused.json()["detail"]["faults"]
+        assert fault["expected"] == "an object with a number for each of delay, fuel"
+    right = {"delay": 1, "fuel": 2.5}
+    assert monitor.tell({"request_id": "t", "label": right}).json()["accepted"] == 1
+    assert monitor.tell({"request_id": "t", "label": right}).json()["duplicates"] == 1
+    assert monitor.tell({"request_id": "t", "label": {"delay": 1, "fuel": 3}}).status_code == 409
+    assert [one.label for one in monitor.store.labelled("both")] == [{"delay": 1.0, "fuel": 2.5}]
 
 
 def test_a_label_that_the_model_does_not_have_is_refused_and_nothing_is_kept(monitor: Monitor) -> None:

@@ -1,6 +1,7 @@
-"""Quality and drift of a regression of several targets: each is measured as one that has no other."""
+"""Quality, drift and judgement of a regression of several targets: each is measured as one that has no other."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,11 +11,13 @@ from handlers.contract import ModelContract, TensorSpec
 from handlers.contract.model_card import Reference
 from monitoring.live.drift import detect
 from monitoring.live.quality import fell, measure
+from monitoring.retraining.judging.losses import gather
 from monitoring.store.contracts import output_fault
-from monitoring.store.records import Labelled
+from monitoring.store.records import Labelled, Prediction
 from tests.support.documents import evaluated
 from tests.support.monitoring.drifting import predictions, regression, rows
 from training.statistics.labels import label_fault
+from training.statistics.pair import Pair
 from training.statistics.targets import targets_of
 
 ONE = regression()
@@ -68,6 +71,24 @@ def test_answers_and_errors_of_each_target_are_watched_for_drift() -> None:
     assert findings.keys() == {"distance", "carrier", "prediction", "error", "prediction of fuel", "error of fuel"}
     assert {name for name, one in findings.items() if one.alarm} == {"prediction of fuel", "error of fuel"}
     assert not detect(two(), predictions(both()), both()).alarm
+
+
+def test_the_judge_goes_by_the_first_target() -> None:
+    class Answering:
+        def __init__(self, time: float, fuel: float) -> None:
+            self.contract, self._off = two(), {"time": time, "fuel": fuel}
+
+        def answers(self, some: list[Prediction]) -> list[dict[str, float]]:
+            return [{name: 1.0 + off for name, off in self._off.items()} for _ in some]
+
+    labelled = [replace(one, label={"time": 1.0, "fuel": 1.0}) for one in both(3)]
+    pair: Any = Pair(Answering(3.0, 0.0), Answering(0.5, 9.0))
+    evidence = gather(pair, labelled)
+    assert (evidence.by.name, evidence.unfit) == ("rmse", [])
+    assert evidence.losses.champion.tolist() == [9.0] * 3
+    assert evidence.losses.challenger.tolist() == [0.25] * 3
+    unlabelled = gather(pair, [replace(one, label=1.0) for one in labelled])
+    assert len(unlabelled.unfit) == 3
 
 
 def test_an_answer_and_a_label_must_have_every_target() -> None:
