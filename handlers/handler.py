@@ -12,13 +12,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
 from handlers.batch import Batch, Decoded, Observer, Observers
 from handlers.contract import Array, ModelContract
+from handlers.contract.example import is_right, request_of
 from handlers.engine import Engine
 from handlers.engine.padding import Padding
 from handlers.http import kserve
@@ -26,7 +27,7 @@ from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.overload import Overload
 from handlers.http.packing import is_packed, unpack
-from handlers.message import JSON, InputError, Request, Response
+from handlers.message import InputError, Request, Response
 from handlers.observe.logs import log_requests
 
 logger = logging.getLogger(__name__)
@@ -104,11 +105,10 @@ class ModelHandler:
         Raises:
             RuntimeError: the answer differs.
         """
-        body = msgspec.json.encode(self.contract.example.request)
-        response = self._answer([Request(body, {"content-type": JSON}, id="example")]).responses[0]
-        expected = self.contract.example.response
-        if response.status != 200 or not same_answer(msgspec.json.decode(response.body), expected):
-            what = f"answered {response.body.decode()}, not {expected}"
+        body, kind = request_of(self.contract)
+        response = self._answer([Request(body, {"content-type": kind}, id="example")]).responses[0]
+        if response.status != 200 or not is_right(self.contract, response.body):
+            what = f"answered {response.body.decode('utf-8', 'replace')}, not {self.contract.example.response}"
             raise RuntimeError(f"{self.contract.name} {self.contract.version}: {what}") from response.cause
 
     def _answer(self, requests: Sequence[Request]) -> Batch:
@@ -289,19 +289,3 @@ def _check_finite(outputs: Mapping[str, Array]) -> None:
             index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
             message = f"for these values the output {name} is {array[index]} in row {index[0]}"
             raise InputError("not_finite_output", message, expected="values whose outputs are finite numbers")
-
-
-def same_answer(answer: Any, expected: Any, tolerance: float = 1e-3) -> bool:
-    """Tell whether two decoded JSON answers agree: numbers within a relative and absolute tolerance, all else equal."""
-    match expected:
-        case dict():
-            same_keys = isinstance(answer, dict) and answer.keys() == expected.keys()
-            return same_keys and all(same_answer(answer[key], value, tolerance) for key, value in expected.items())
-        case list():
-            same_length = isinstance(answer, list) and len(answer) == len(expected)
-            return same_length and all(same_answer(a, b, tolerance) for a, b in zip(answer, expected, strict=True))
-        case int() | float() if not isinstance(expected, bool):
-            number = isinstance(answer, int | float) and not isinstance(answer, bool)
-            return number and abs(answer - expected) <= tolerance * max(1.0, abs(expected))
-        case _:
-            return type(answer) is type(expected) and bool(answer == expected)

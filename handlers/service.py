@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry
 from handlers import wire
 from handlers.batch import Observer
 from handlers.contract import ModelContract
-from handlers.engine import ENGINES, available_cores, load_engine
+from handlers.engine import ENGINES, Engine, available_cores, load_engine
 from handlers.handler import ModelHandler, WireFormats
 from handlers.observe.capture import Capture
 from handlers.observe.logs import log_requests
 from handlers.observe.settings import CaptureSettings, Credentials, WorkerSettings
 from handlers.observe.sink import Sink
-from handlers.torchserve import Worker, positive, request_at, tell
+from handlers.torchserve import Unpacked, Worker, positive, request_at, tell
 
 MAX_ROWS = 1024
 RESPONSE_TIMEOUT = 120  # s, TorchServe's own
@@ -48,8 +48,7 @@ class Service(Worker):
         settings = unpacked.settings
         cores_each = max(1, available_cores() // max(1, config.get("minWorkers", 1)))
         threads = positive(settings, "threads", cores_each)
-        name = settings.get("engine", "onnxruntime")
-        engine = load_engine(name, directory, contract, threads)
+        engine, engine_and_file = self.open_engine(unpacked, threads)
         codec = self.codec.open(directory, contract, positive(settings, "max_rows", MAX_ROWS))
         registry = CollectorRegistry()
         telemetry = self.telemetry(contract, codec.protocol, registry)
@@ -65,7 +64,15 @@ class Service(Worker):
         if self.capture:
             self.capture.start()
         self.handler.drain.begin_on_signal()
-        self.serve(unpacked, self.handler.handle, telemetry, (name, ENGINES[name].graph))
+        self.serve(unpacked, self.handler.handle, telemetry, engine_and_file)
+
+    def close(self) -> None:
+        """End what runs beside this process."""
+
+    def open_engine(self, unpacked: Unpacked, threads: int) -> tuple[Engine, tuple[str, str]]:
+        """Return the engine that the settings name, its name, and the file that it runs."""
+        name = unpacked.settings.get("engine", "onnxruntime")
+        return load_engine(name, unpacked.directory, unpacked.contract, threads), (name, ENGINES[name].graph)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.
@@ -89,7 +96,7 @@ def patience(config: Mapping[str, Any]) -> float:
 def _capture(contract: ModelContract, environ: Mapping[str, str], registry: CollectorRegistry) -> Capture | None:
     """Return the capture, where there is a sink, and a use for this model's answers."""
     worker = WorkerSettings.from_environment(environ)
-    if not worker.captures or contract.task == "generation":
+    if not worker.captures or contract.task in ("generation", "opaque"):
         return None
     settings, token = CaptureSettings.from_environment(environ), Credentials.from_environment(environ).token
     return Capture(contract, Sink(worker.capture_url, token), registry, settings.sample, settings.rows_per_second)

@@ -80,7 +80,10 @@ def measure(
         OverloadError: the model does not answer the request on an idle service.
     """
     rng = np.random.default_rng(0)
-    payload = payloads.payload_of(contract, "valid", "v1", draws.plausible(contract, rng, rows))
+    if contract.task == "opaque":
+        payload = payloads.example(contract)
+    else:
+        payload = payloads.payload_of(contract, "valid", "v1", draws.plausible(contract, rng, rows))
     address = urlsplit(url)
     host, port = address.hostname or "127.0.0.1", address.port or 80
     head = "".join(f"{name}: {value}\r\n" for name, value in {**payload.headers, **key}.items())

@@ -176,7 +176,12 @@ def user_class(contract: ModelContract, weight: int, pacing: float, seed: int) -
 
 
 def draw_requests(contract: ModelContract, rng: np.random.Generator) -> list[Payload]:
-    """Draw requests for one model: most are valid, some at the limits, some invalid, and some the example."""
+    """Draw requests for one model: most are valid, some at the limits, some invalid, and some the example.
+
+    Of a handler from elsewhere only the example is known.
+    """
+    if contract.task == "opaque":
+        return [example(contract)]
     counts = {kind: round(POOL * share) for kind, share in SHARES.items()}
     payloads = [example(contract)] * counts["example"]
     payloads += [edge(contract, rng) for _ in range(counts["edge"])]

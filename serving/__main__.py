@@ -8,8 +8,10 @@ from typing import Annotated
 import httpx
 import typer
 
+from handlers.contract.example import request_of
 from handlers.observe.settings import Credentials
 from serving import command_line
+from serving.archive.foreign import strays
 from serving.command_line import console, fail
 from serving.hosts import chosen
 from serving.hosts.host import TIMEOUT, LaunchError
@@ -88,6 +90,8 @@ def up() -> None:
     urls["metrics"] = f"{settings.exporter_url}/metrics"
     console.print("\n" + "".join(f"{name:<11} {url}\n" for name, url in urls.items()))
     console.print(f"{exposure.audience(settings)}\n", markup=False)
+    for sentence in strays(Registry(settings.model_store)):
+        console.print(f"{sentence}\n", markup=False, soft_wrap=True)
     for model in models:
         if model.ready:
             console.print(_curl(settings, model.name), markup=False)
@@ -208,12 +212,17 @@ app.command("example")(example_command)
 
 def _curl(settings: Settings, name: str) -> str:
     contract = Registry(settings.model_store).champion_contract(name)
+    url = f"{settings.inference_url}/predictions/{name}"
+    if contract.task == "opaque":
+        body, kind = request_of(contract)
+        path = settings.run_dir / f"{name}-example"
+        path.write_bytes(body)
+        return f"curl -H 'Content-Type: {kind}' --data-binary @{path} {url}"
     request = json.dumps(contract.example.request)
     if len(request) > LONGEST_CURL:
         path = settings.run_dir / f"{name}-example.json"
         path.write_text(request)
         request = f"@{path}"
-    url = f"{settings.inference_url}/predictions/{name}"
     return f"curl -H 'Content-Type: application/json' -d '{request}' {url}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from handlers.contract import ModelContract
-from handlers.handler import same_answer
+from handlers.contract.example import is_right, request_of
 from handlers.observe.capture import SWITCH
 from serving import archive
 from serving.registry import ArchiveError, Registry, Version
@@ -48,12 +48,13 @@ def ask(client: httpx.Client, url: str, contract: ModelContract, patience: float
     started = time.perf_counter()
     path = f"{url}/predictions/{contract.name}/{contract.version}"
     try:
-        response = client.post(path, json=contract.example.request, headers={SWITCH: "off"}, timeout=patience)
-        good = response.status_code == 200 and same_answer(response.json(), contract.example.response)
+        body, kind = request_of(contract)
+        response = client.post(path, content=body, headers={"Content-Type": kind, SWITCH: "off"}, timeout=patience)
+        good = response.status_code == 200 and is_right(contract, response.content)
         detail = "" if good else f"{response.status_code}: {' '.join(response.text.split())[:200]}"
     except httpx.ReadTimeout:
         good, detail = False, f"no answer within {patience:.1f} s"
-    except (httpx.HTTPError, ValueError) as error:
+    except httpx.HTTPError as error:
         good, detail = False, f"{type(error).__name__}: {error}"
     return Readiness(contract.name, contract.version, good, detail, 1000 * (time.perf_counter() - started))
 

@@ -78,7 +78,7 @@ _LINE = msgspec.json.Decoder(_Line)
 
 def learnable(contract: ModelContract) -> str | None:
     """Return why a model cannot learn from its captured requests; None if it can."""
-    if contract.task in ("generation", "tensors"):
+    if contract.task in ("generation", "tensors", "opaque"):
         return f"a model of the task {contract.task} has no labels"
     large = [spec.name for spec in contract.inputs if not is_sent_whole(spec)]
     if large:

@@ -12,9 +12,9 @@ from handlers.contract import times
 from handlers.contract.model_card import Evaluation, Lineage, Reference
 
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
-Task = Literal["regression", "classification", "generation", "tensors"]
+Task = Literal["regression", "classification", "generation", "tensors", "opaque"]
 # The newest format of a contract: the first one says none; the second has nullable, timestamp and pad of inputs, BF16,
-# and several targets of a regression.
+# several targets of a regression, and the task "opaque".
 FORMAT = 2
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
@@ -201,7 +201,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One valid request and its expected answer, both in the native format."""
+    """One valid request and its expected answer, both in the native format; ``contract.example`` reads opaque ones."""
 
     request: dict[str, Any]
     response: dict[str, Any]
@@ -211,7 +211,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The description of one version of a model; its keys are those of ``contract.json``.
 
     Attributes:
-        task: ``tensors`` for a graph whose outputs are answered as they are, of any number and shape.
+        task: ``tensors`` for a graph whose outputs are answered as they are, of any number and shape; ``opaque`` for a
+            handler of which nobody knows what it takes and answers.
         labels: class names in the order of the graph's output; empty for other tasks.
         label_range: smallest and largest accepted label of a regression, both included; None for other tasks, and in
             archives of former versions.
@@ -239,7 +240,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         newer = any(
             spec.nullable or spec.timestamp or spec.pad is not None or spec.datatype == "BF16" for spec in specs
         )
-        if (newer or self.has_targets) and self.format is msgspec.UNSET:
+        if (newer or self.has_targets or self.task == "opaque") and self.format is msgspec.UNSET:
             msgspec.structs.force_setattr(self, "format", 2)
         if isinstance(self.format, int) and not 1 <= self.format <= FORMAT:
             raise ValueError(f"contract of {self.name!r}: format {self.format} must be from 1 to {FORMAT}")

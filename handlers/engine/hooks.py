@@ -53,8 +53,9 @@ class Hooks:
         try:
             module = _imported(path)
         except ImportError as error:
-            missing = f": pip install {' '.join(absent)}" if (absent := _absent(path.with_name(REQUIREMENTS))) else ""
-            raise HookError(f"{path.name} cannot be imported: {error}{missing}") from error
+            needed = absent(path.with_name(REQUIREMENTS))
+            way = f": pip install {' '.join(needed)}" if needed else ""
+            raise HookError(f"{path.name} cannot be imported: {error}{way}") from error
         except Exception as error:
             raise HookError(f"{path.name} cannot be imported: {type(error).__name__}: {error}") from error
         found = {name: hook for name in NAMES if callable(hook := getattr(module, name, None))}
@@ -126,12 +127,19 @@ def _imported(path: Path) -> ModuleType:
     return module
 
 
-def _absent(requirements: Path) -> list[str]:
-    """List the requirements of an archive that are not installed, each with its version."""
-    absent = []
-    for line in requirements.read_text().split() if requirements.exists() else []:
-        try:
-            importlib.metadata.version(re.split("[=<>!~;\\[]", line, maxsplit=1)[0])
-        except importlib.metadata.PackageNotFoundError:
-            absent.append(line)
-    return absent
+def absent(requirements: Path) -> list[str]:
+    """List the requirements of an archive that are not installed, each with its version.
+
+    Options, addresses, and what only some systems need are left out.
+    """
+    lines = requirements.read_text().splitlines() if requirements.exists() else []
+    needed = [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith(("#", "-"))]
+    return [line for line in needed if line and not (";" in line or "/" in line or _is_installed(line))]
+
+
+def _is_installed(requirement: str) -> bool:
+    try:
+        importlib.metadata.version(re.split(r"[=<>!~\[\s]", requirement, maxsplit=1)[0])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

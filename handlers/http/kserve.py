@@ -70,9 +70,17 @@ def answer(contract: ModelContract, path: str, names: Container[str] = ()) -> Re
     match path_match.group("protocol", "end"):
         case ("v1", ":predict") | ("v2", "/infer"):
             return None
+        case ("v2", "") if contract.task == "opaque":
+            raise native_only(contract)
         case ("v2", ""):
             return _json(model_metadata(contract))
     return _json({"name": name, "ready": True})
+
+
+def native_only(contract: ModelContract) -> InputError:
+    """Return the error for a route of a protocol whose rows or tensors nobody can tell of this model."""
+    fault = f"{contract.name} answers at its native route alone: its handler was written elsewhere, without a contract"
+    return InputError("not_found", fault, "url", f"/predictions/{contract.name}")
 
 
 def _match_model(path: str) -> re.Match[str] | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from handlers.batch import Accepted, Batch, Observer, Observers
 from handlers.contract import ModelContract
-from handlers.handler import same_answer
+from handlers.contract.example import same_answer
 from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack

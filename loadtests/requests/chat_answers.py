@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from handlers.contract import ModelContract
-from handlers.handler import same_answer
+from handlers.contract.example import same_answer
 from loadtests.requests.conversations import ChatRequest
 
 END = b"\n\n"  # after each event

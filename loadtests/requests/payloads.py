@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from handlers.contract import ModelContract
+from handlers.contract.example import request_of
 from handlers.formats.requests import (
     native_request,
     npy_request,
@@ -39,12 +40,10 @@ class Answer(NamedTuple):
     Attributes:
         rows: number of predictions.
         top_k: number of classes of each.
-        exact: the whole body; None where it is unknown.
     """
 
     rows: int
     top_k: int = 1
-    exact: dict[str, Any] | None = None
 
 
 class Refusal(NamedTuple):
@@ -75,8 +74,8 @@ class Payload:
 
 def example(contract: ModelContract) -> Payload:
     """Return the contract's example; the right answer is the contract's."""
-    answer = Answer(1, exact=contract.example.response)
-    return Payload("example", "native", to_json(contract.example.request), answer)
+    body, kind = request_of(contract)
+    return Payload("example", "native", body, Answer(1), {"Content-Type": kind})
 
 
 def valid(contract: ModelContract, rng: np.random.Generator, protocol: str | None = None) -> Payload:

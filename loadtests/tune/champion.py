@@ -30,7 +30,8 @@ class Champion:
 
         Raises:
             ArchiveError: the model has none, its archive is not as registered, or it is a language model: its answers
-                are streams, which wrk cannot tell apart, and requests join its batch at every token.
+                are streams, which wrk cannot tell apart, and requests join its batch at every token. Nor is a handler
+                from elsewhere measured, whose batches are as it was written for.
         """
         registry = Registry(store)
         version = registry.champion(model).version
@@ -38,6 +39,11 @@ class Champion:
         if contract.task == "generation":
             raise ArchiveError(
                 f"{model} is a language model, which this cannot measure: `make load MODEL={model}` does, by its tokens"
+            )
+        if contract.task == "opaque":
+            raise ArchiveError(
+                f"{model} has a handler from elsewhere, which takes the batches that its archive says: "
+                f"`make load MODEL={model}` loads it as it is"
             )
         return cls(contract, registry.verify(version).read_bytes())
 

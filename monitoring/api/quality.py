@@ -27,7 +27,12 @@ class DriftSummary(BaseModel):
 
 def live_router(live: Live, contracts: Contracts, window: QualityWindow) -> APIRouter:
     """Return the routes; ``window`` is the default window of the quality."""
-    router = APIRouter(responses={404: {"description": "no such model"}, 409: {"description": "a language model"}})
+    router = APIRouter(
+        responses={
+            404: {"description": "no such model"},
+            409: {"description": "a model without labels"},
+        }
+    )
 
     @router.get("/models/{model}/quality")
     def quality(

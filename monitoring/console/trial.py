@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from handlers.contract import ModelContract
+from handlers.contract.example import request_of as example_request
 from handlers.message import JSON
 from monitoring.console.form import FormError, is_picture, parse, request_of
 
@@ -17,6 +18,7 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 LARGEST = 6_000_000  # bytes of a body; TorchServe accepts little more (config.properties, max_request_size)
 SHOWN_CLASSES = 5
+LONGEST_FAULT = 300  # characters of an answer that is shown in a sentence
 MOST_TOKENS = 64  # of a language model's answer, which must be complete before the client's time-out
 
 
@@ -87,8 +89,21 @@ class Trial:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return TrialResult(502, f"The service cannot be reached: {str(error) or type(error).__name__}.")
         milliseconds = 1000 * (time.perf_counter() - started)
-        result = _decode(response)
+        result = _as_it_is(response) if contract.task == "opaque" else _decode(response)
         return replace(result, request_id=request_id, milliseconds=milliseconds, version=contract.version)
+
+
+def _as_it_is(response: httpx.Response) -> TrialResult:
+    """Return what a handler from elsewhere answered: JSON, a text, or how many bytes of what."""
+    kind = response.headers.get("content-type", "")
+    try:
+        answer = response.json()
+    except ValueError:
+        text = kind.startswith("text/")
+        answer = response.text if text else f"{len(response.content):,} bytes of {kind or 'an unknown type'}"
+    if response.is_success:
+        return TrialResult(200, answer=answer)
+    return TrialResult(502, f"Its handler answered {response.status_code}: {response.text[:LONGEST_FAULT]}")
 
 
 def _decode(response: httpx.Response) -> TrialResult:
@@ -120,6 +135,9 @@ def _content(contract: ModelContract, content_type: str, body: bytes) -> tuple[b
         return body, content_type
     if kind != FORM:
         raise FormError(f"A form of type {kind or 'none'} cannot be read here.")
+    if contract.task == "opaque":
+        example, own_type = example_request(contract)
+        return parse(body).get("body", "").encode() or example, own_type
     if is_picture(contract):
         return msgspec.json.encode(contract.example.request), JSON
     request = request_of(contract, parse(body))

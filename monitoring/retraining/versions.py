@@ -120,6 +120,8 @@ def unfit(contract: ModelContract) -> str | None:
         return (
             f"{contract.name} is a language model: its answers have no labels, so that there is nothing to learn from"
         )
+    if contract.task == "opaque":
+        return f"{contract.name} has a handler from elsewhere: nothing is known of its network that could be trained"
     from training import recipes
     from training.data import DataError
     from training.feedback import learnable

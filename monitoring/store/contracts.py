@@ -55,6 +55,8 @@ def _is_share(value: Any) -> bool:
 
 def unmeasured(contract: ModelContract) -> str | None:
     """Return why neither quality nor drift of a model can be measured; None if they can."""
+    if contract.task == "opaque":
+        return f"{contract.name} has a handler from elsewhere and no contract: nobody knows its inputs and answers"
     if contract.task != "generation":
         return None
     return f"{contract.name} is a language model: no truth comes for its answers, and its prompts are not kept"

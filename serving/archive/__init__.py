@@ -1,4 +1,4 @@
-"""The archive: a ``.mar``, a zip that TorchServe loads. No other module opens one or names the files in it.
+"""The archive: a ``.mar``, a zip that TorchServe loads. No other folder opens one or names the files in it.
 
 It needs this repository for nothing: the handlers are packed inside.
 """

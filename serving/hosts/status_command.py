@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from serving import command_line, documents
+from serving.archive.foreign import strays
 from serving.command_line import Json, console, fail
 from serving.hosts import chosen
 from serving.hosts.host import Host
@@ -75,7 +76,7 @@ def _status(settings: Settings, host: Host, only_models: bool) -> Status:
         return Status(name)
     models = ask_all(registry, settings.inference_url, house_key.of(settings))
     parts = [] if only_models else report.parts(settings, host.parts(settings), host.companions(settings))
-    notes: list[str] = []
+    notes: list[str] = [*strays(registry)]
     if name == "torchserve":  # whose workers run the code of archives
         notes += former_handlers(registry)
     if not only_models:

@@ -7,6 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
+from handlers.contract.example import request_of
 from serving import command_line, documents
 from serving.command_line import Json, console, fail
 from serving.hosts import chosen
@@ -97,11 +98,15 @@ def remove_command(
 
 
 def example_command(model: Model) -> None:
-    """Print a model's example request, the JSON to send it."""
+    """Print a model's example request, the JSON to send it; of a handler from elsewhere whatever it takes."""
     try:
-        typer.echo(json.dumps(Registry(command_line.settings().model_store).champion_contract(model).example.request))
+        contract = Registry(command_line.settings().model_store).champion_contract(model)
     except ArchiveError as error:
         fail(error)
+    if contract.task == "opaque":
+        typer.echo(request_of(contract)[0], nl=False)
+    else:
+        typer.echo(json.dumps(contract.example.request))
 
 
 def _versions(registry: Registry) -> list[Listed]:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, Example, ModelContract
+from handlers.contract.example import same_answer
 from handlers.formats.codec import Codec
-from handlers.handler import ModelHandler, same_answer
+from handlers.handler import ModelHandler
 from handlers.message import JSON, NPY, Request, Response, error_detail
 from tests.support.handlers import wire
 from tests.support.handlers.models import FLIGHTS, LINE, MAX_ROWS, PICTURES, Formula, pixels, serve

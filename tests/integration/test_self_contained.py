@@ -14,8 +14,9 @@ import pytest
 from onnx import TensorProto
 
 from handlers.contract import Example, ModelContract
+from handlers.contract.example import same_answer
 from handlers.engine import OnnxRuntimeEngine
-from handlers.handler import ModelHandler, same_answer
+from handlers.handler import ModelHandler
 from serving import archive
 from serving.hosts.torchserve.launch import find_java
 from serving.settings import free_ports

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from handlers.contract.example import same_answer
 from handlers.formats.text import TRUNCATED
-from handlers.handler import same_answer
 from loadtests.requests import payloads
 from loadtests.requests.answers import complaint
 from loadtests.requests.faults import faults

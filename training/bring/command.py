@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 File = Annotated[
     Path,
-    typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib, boosted trees, .gguf, transformers."),
+    typer.Argument(help="ONNX, .pt2, TorchScript, weights, .skops, .joblib, boosted trees, .gguf, transformers, .mar."),
 ]
 Module = Annotated[str, typer.Option(help="package.module:Class that a file of weights belongs to.")]
 Kwargs = Annotated[str, typer.Option(help="Arguments of that class, as a JSON object.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow code in the file to run: only if you trust its author.")]
 Pooling = Annotated[str, typer.Option(help="A bare text encoder's way to one vector: mean, cls or max.")]
 Example = Annotated[
-    Path | None, typer.Option(help="A request with its values: JSON of any format, .npy; a text, or .txt with some.")
+    Path | None, typer.Option(help="A request with its values: JSON of any format, .npy; a text, or .txt; of .mar any.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Class names, with commas between, or a file with one a line.")]
 Data = Annotated[Path | None, typer.Option(help="Rows as CSV or Parquet: names, ranges, categories, drift.")]
@@ -71,6 +71,12 @@ def import_command(
         unused = [option for option, value in given.items() if value]
         _tell(_import_language(file, name, example, promote, store, unused), as_json)
         return
+    if file.suffix == ".mar":
+        given = {"--labels": labels, "--task": task, "--data": data, "--target": target, "--contract": contract}
+        given |= {"--hooks": hooks, "--module": module, "--pooling": pooling}
+        _refuse_for_foreign(file, [option for option, value in given.items() if value])
+        _tell(_import_foreign(file, name, example, trust, promote, store), as_json)
+        return
     from training.bring.graph import BringError
     from training.bring.importing import bring
 
@@ -112,6 +118,37 @@ def _import_language(
     return result
 
 
+def _refuse_for_foreign(file: Path, unused: list[str]) -> None:
+    if unused:
+        fail(
+            f"{', '.join(unused)}: of a graph, and {file.name} is served by its own handler, "
+            "of which nobody knows what it takes. Import the model that is in it, such as its .pt, to say it"
+        )
+
+
+def _import_foreign(
+    file: Path, name: str, example: Path | None, trust: bool, promote: Promote, store: Path
+) -> "Result":
+    from serving.archive.foreign import read_foreign
+    from training.bring.files import foreign
+    from training.bring.graph import BringError
+
+    try:
+        options = foreign.ForeignOptions(name=checked_name(name), example=example, trust=trust, promote=promote.value)
+        archive = read_foreign(file)
+        console.print(foreign.describe(archive), markup=False)
+        result = foreign.bring_foreign(archive, Registry(store), options, telling(name))
+    except (BringError, ArchiveError, ValueError) as error:
+        fail(error)
+    except OSError as error:
+        fail(f"{file} could not be imported: {error}")
+    rows = foreign.added(name)
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for what, now, then in rows:
+        console.print(f"  {what:{widths[0]}}  {now:{widths[1]}}  {then}", markup=False, highlight=False)
+    return result
+
+
 def _tell(result: "Result", as_json: bool) -> None:
     from training.pipeline import result_document
 
@@ -138,6 +175,8 @@ def contract_command(
     """Print the contract that `import` would write, as YAML to be edited and given to it with --contract."""
     if file.suffix == ".gguf":
         fail("a language model's contract has no part to edit: import it")
+    if file.suffix == ".mar":
+        fail(f"{file.name} has none: its own handler serves it, of which nobody knows what it takes: import it")
     from training.bring import overrides
     from training.bring.graph import BringError
 

@@ -1,7 +1,8 @@
 """The commands about a recipe and its champion, without a fit: ``package``, ``fetch``, ``check`` and ``list``."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -10,6 +11,13 @@ from serving.command_line import CACHE, STORE, Cache, Json, Store, console, fail
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from training.packaging.commands_train import Model
+
+TORCHSERVE = {  # its settings, by our names for them
+    "batchSize": "batch_size",
+    "maxBatchDelay": "max_batch_delay",
+    "minWorkers": "workers",
+    "maxWorkers": "workers",
+}
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -41,6 +49,9 @@ def package_command(
             raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
         registry = Registry(store)
         imported = model not in recipes.names() and model in registry.champions()
+        if imported and registry.champion_contract(model).task == "opaque":
+            _package_foreign(model, registry, PROFILES.get(profile or "", {}) | options)
+            return
         served = packable.of_champion(model, registry) if imported else recipes.find(model)
         changes = PROFILES.get(profile or "", {})
         changes = changes | {name: value for name, value in options.items() if value is not None}
@@ -51,6 +62,15 @@ def package_command(
         fail(error)
     how = f"batches of {serving.batch_size}, {serving.max_batch_delay} ms, {serving.workers} workers"
     console.print(f"{result.archive}: champion ({how}); `make up` serves it", markup=False)
+
+
+def _package_foreign(model: str, registry: Registry, options: Mapping[str, Any]) -> None:
+    from training.bring.files.foreign import package_foreign
+
+    chosen = {name: value for name, value in options.items() if value is not None}
+    changes = {setting: chosen[name] for setting, name in TORCHSERVE.items() if name in chosen}
+    result = package_foreign(model, registry, changes)
+    console.print(f"{result.archive}: champion; `make up` serves it", markup=False)
 
 
 def fetch_command(

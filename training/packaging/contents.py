@@ -17,12 +17,14 @@ from training.recipe import Serving
 
 PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # for every archive
 CHAT = "chat"  # the entry point of language models, which have no graphs
+FOREIGN = "foreign"  # that of handlers that were written elsewhere, which have whatever they have
 ENGINES = ("onnxruntime", "torch")  # for every archive with graphs
 ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # packages by entry point
     "tabular": ENGINES,
     "image": (*ENGINES, "pillow"),
     "text": (*ENGINES, "tokenizers"),
     CHAT: ("jinja2",),
+    FOREIGN: ("torchserve", "pyyaml"),
 }
 CODECS: dict[str, type[Codec]] = {"tabular": Codec, "image": ImageCodec, "text": TextCodec}
 RESPONSE_TIMEOUT = 30  # s, for settings that name none

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 
 from handlers.contract import ModelContract
-from handlers.handler import same_answer
+from handlers.contract.example import same_answer
 from loadtests import wrk
 from loadtests.bench import environments
 from loadtests.bench.rounds import Turns

@@ -65,6 +65,7 @@ class Batches:
 
     Args:
         handle: answers a batch in order, and never raises.
+        inline: whether a quick batch may run in the event loop.
         timer: a monotonic clock in s.
     """
 
@@ -73,8 +74,9 @@ class Batches:
         handle: Handle,
         loop: asyncio.AbstractEventLoop,
         timer: Callable[[], float] = time.perf_counter,
+        inline: bool = True,
     ) -> None:
-        self._handle, self._loop, self._timer = handle, loop, timer
+        self._handle, self._loop, self._timer, self._inline = handle, loop, timer, inline
         self._waiting: deque[Waiting] = deque()
         self._weight = 0.0  # of all waiting requests
         self._running = 0.0  # weight of the batch that runs
@@ -153,7 +155,7 @@ class Batches:
         if not requests:
             self._busy = False
             return
-        if self._last <= INLINE and weight * self._pace <= INLINE:
+        if self._inline and self._last <= INLINE and weight * self._pace <= INLINE:
             start = self._timer()
             responses = self._handle(requests, waited)
             self._resolve(futures, responses, weight, self._timer() - start)

@@ -63,6 +63,9 @@ class Metadata:
         at = {"predictions": 1, "v1": 2, "v2": 2}.get(parts[0])
         if at is not None and len(parts) > at and (at == 1 or parts[1] == "models"):
             name = parts[at].partition(":")[0]
+            contracts = [model.contract for model in table.models.get(name, {}).values()]
+            if at == 2 and contracts and contracts[0].task == "opaque":
+                return kserve.native_only(contracts[0])
             if name not in table.models:
                 return InputError(
                     "not_found", f"there is no model {name!r} here", "url", ", ".join(sorted(table.models))
@@ -106,15 +109,20 @@ class Metadata:
                 return status, ready | _language(name)
             case ["v1", "models", name] if name in table.defaults:
                 return self._ready(name)
-            case ["v2", "models", name] if name in table.defaults:
+            case ["v2", "models", name] if self._has_tensors(name, table.defaults.get(name, "")):
                 return 200, self._metadata(name, table.defaults[name])
             case ["v2", "models", name, "ready"] if name in table.defaults:
                 return self._ready(name)
-            case ["v2", "models", name, "versions", number] if number in table.models.get(name, {}):
+            case ["v2", "models", name, "versions", number] if self._has_tensors(name, number):
                 return 200, self._metadata(name, number)
             case ["v2", "models", name, "versions", number, "ready"] if number in table.models.get(name, {}):
                 return self._ready(name)
         return None
+
+    def _has_tensors(self, name: str, number: str) -> bool:
+        """Tell whether a version is served, and its tensors are known."""
+        model = self._table.models.get(name, {}).get(number)
+        return model is not None and model.contract.task != "opaque"
 
     def _metadata(self, name: str, number: str) -> dict[str, Any]:
         versions = self._table.models[name]

@@ -11,13 +11,19 @@ from typing import Any
 
 from handlers.batch import Observer
 from handlers.contract import ModelContract
+from handlers.entry_points.foreign import ForeignService
 from handlers.entry_points.image import ImageService
 from handlers.entry_points.tabular import TabularService
 from handlers.entry_points.text import TextService
 from handlers.service import Service
 from serving.hosts.direct.batches import Batches
 
-SERVICES: dict[str, type[Service]] = {"tabular": TabularService, "image": ImageService, "text": TextService}
+SERVICES: dict[str, type[Service]] = {
+    "tabular": TabularService,
+    "image": ImageService,
+    "text": TextService,
+    "foreign": ForeignService,
+}
 LONGEST = 10.0  # s that a request waits for its turn, where its model's archive says nothing else
 
 
@@ -55,7 +61,8 @@ class Model:
         self.contract: ModelContract = handler.contract
         self.instruments = self._service.instruments
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
-        self.batches = Batches(handler.handle, loop)
+        # Nobody knows how long a handler from elsewhere takes: it never runs in the event loop.
+        self.batches = Batches(handler.handle, loop, inline=self.contract.task != "opaque")
 
     @property
     def idle(self) -> bool:
@@ -63,7 +70,8 @@ class Model:
         return self.batches.idle
 
     def close(self) -> None:
-        """Stop its thread and the sending of its events."""
+        """Stop its thread, the sending of its events, and the process of a handler from elsewhere."""
         self.batches.close()
+        self._service.close()
         if self._service.capture:
             self._service.capture.stop(1.0)

@@ -10,7 +10,7 @@ from handlers.contract import ModelContract
 from serving import archive
 from serving.archive import ArchiveError
 
-SERVED = frozenset({"tabular", "image", "text"})  # handlers of ours that every worker has
+SERVED = frozenset({"tabular", "image", "text", "foreign"})  # handlers of ours that every worker has
 
 
 def is_language(path: Path) -> bool:

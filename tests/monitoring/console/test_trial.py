@@ -8,7 +8,9 @@ import httpx
 import httpx2
 import pytest
 
-from monitoring.console.trial import LARGEST
+from handlers.contract.example import opaque_example
+from monitoring.console.trial import FORM, LARGEST, Trial
+from tests.support.handlers.models import opaque
 from tests.support.monitoring.console_worlds import BY_HTMX, TORCHSERVE, World, clothes, png, registered
 
 TYPED = {"distance": "1.5", "carrier": "UA"}
@@ -62,6 +64,33 @@ def test_a_picture_goes_on_as_it_came_and_without_one_the_examples_is_sent(world
     assert png() in world.sent[0].content
     ask(world, "clothes", data={"example": ""})
     assert json.loads(world.sent[1].content) == clothes().example.request
+
+
+@pytest.mark.parametrize(
+    ("example", "typed", "sent"),
+    [(b"abc", "x y", b"x y"), (b"abc", "", b"abc"), (b"\xff\x00", "", b"\xff\x00")],
+)
+def test_a_handler_from_elsewhere_is_asked_what_was_typed_or_its_example(
+    example: bytes, typed: str, sent: bytes
+) -> None:
+    requests: list[httpx.Request] = []
+    answers = [
+        httpx.Response(200, text="fine"),
+        httpx.Response(200, json=[1]),
+        httpx.Response(200, content=b"\x00" * 9),
+        httpx.Response(500, text="fine"),
+    ]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return answers[len(requests) - 1]
+
+    contract = opaque(opaque_example(example, "text/own", (b"", b"")))
+    trial = Trial(TORCHSERVE, httpx.Client(transport=httpx.MockTransport(answer)))
+    results = [trial.ask(contract, FORM, urlencode({"body": typed}).encode()) for _ in range(4)]
+    assert {(request.content, request.headers["content-type"]) for request in requests} == {(sent, "text/own")}
+    assert [result.answer for result in results] == ["fine", [1], "9 bytes of an unknown type", None]
+    assert (results[-1].status, results[-1].fault) == (502, "Its handler answered 500: fine")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from handlers.contract import Array, Example, ModelContract, TensorSpec, classification_outputs
@@ -11,7 +12,9 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.engine import Engine
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
+from handlers.formats.opaque import as_array
 from handlers.handler import ModelHandler
+from handlers.message import Response
 
 MAX_ROWS = 8
 SIZE = 6  # height and width of a picture
@@ -95,3 +98,23 @@ def serve(model: ModelContract, engine: Engine | None = None, codec: type[Codec]
 def pixels(seed: int = 0, rows: int = 1) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Pictures of noise, ``(rows, SIZE, SIZE)``."""
     return np.random.default_rng(seed).integers(0, 256, (rows, SIZE, SIZE), np.uint8)
+
+
+def opaque(example: Example = Example({}, {}), name: str = "legacy") -> ModelContract:  # noqa: B008 - it is frozen
+    """The contract of a handler that was written elsewhere."""
+    return msgspec.structs.replace(LINE, name=name, task="opaque", example=example, format=2)
+
+
+class Backwards:
+    """Answers with the body backwards; "bad" fails the batch that it is in."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        (requests,) = tensors.values()
+        self.batches.append([request.body for request in requests])
+        if b"bad" in self.batches[-1]:
+            raise RuntimeError("it was told to")
+        responses = [Response(202, request.body[::-1], "text/plain", {"x-own": "1"}) for request in requests]
+        return {"answer": as_array(responses)}

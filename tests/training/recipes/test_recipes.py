@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from handlers.contract import DTYPES, Array, ModelContract, Task, TensorSpec
+from handlers.contract.example import same_answer
 from handlers.engine import ENGINES
-from handlers.handler import same_answer
 from tests.support.documents import document
 from tests.support.training.trainings import Trainings, load, quickest
 from training import recipes

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf import json_format
 
 from handlers.http.content_encoding import HEADER
-from handlers.http.kserve import PATH
+from handlers.http.kserve import EXPLAIN, PATH, V2
 from handlers.message import MAX_BODY, STATUS, InputError, Request, Response
 from serving.hosts.direct.app import overloaded_response
 from serving.hosts.direct.batches import Overloaded
@@ -82,7 +82,7 @@ class InferenceService:
             await _refuse(context, error, ident)
         model, remaining = target.model, context.time_remaining()
         patience = model.patience if remaining is None else min(model.patience, remaining)
-        headers = _headers(context)
+        headers = _headers(context) | {EXPLAIN: V2}
         try:
             request = to_request(message, headers, ident)
             model.batches.admit(len(request.body), patience)

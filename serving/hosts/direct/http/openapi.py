@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import ModelContract
+from handlers.contract.example import request_of
 from handlers.contract.times import as_seconds
 from handlers.formats.requests import native_row, to_json, v1_request, v2_request
 from handlers.http.kserve import SERVER, V1, V2
@@ -57,9 +58,9 @@ def describe(models: Versions, defaults: Mapping[str, str], language: Versions) 
     paths: dict[str, Any] = {path: {"get": get_operation(text)} for path, text in READS.items()}
     for name, versions in sorted(models.items()):
         for number, contract in sorted(versions.items()):
-            if number == defaults.get(name):
-                paths |= _paths(contract, "")
-            paths |= _paths(contract, number)
+            numbers = ("", number) if number == defaults.get(name) else (number,)
+            for path in numbers:
+                paths |= _opaque_paths(contract, path) if contract.task == "opaque" else _paths(contract, path)
     paths |= openapi_language.paths(language)
     return {
         "openapi": "3.1.0",
@@ -107,6 +108,19 @@ def _paths(contract: ModelContract, number: str) -> Iterator[tuple[str, Any]]:
         f"/v2/models/{name}{versions}/ready": "Whether it is served as the registry says",
     }.items():
         yield path, {"get": get_operation(text, [name])}
+
+
+def _opaque_paths(contract: ModelContract, number: str) -> Iterator[tuple[str, Any]]:
+    """Yield the routes of a version whose handler was written elsewhere, of which no schema is known."""
+    (body, kind), name = request_of(contract), contract.name
+    example = json.loads(body) if kind == JSON else body.decode("utf-8", "replace") if kind.startswith("text") else None
+    answer = contract.example.response
+    answers = {JSON: schema_like(answer["json"])} if "json" in answer else {"*/*": {}}
+    operation = post_operation("Ask its own handler", {}, example, answers, NATIVE_ERROR, kind)
+    operation |= {"tags": [name], "operationId": re.sub(r"\W", "_", f"{name}_{number or 'champion'}_native")}
+    yield f"/predictions/{name}" + (f"/{number}" if number else ""), {"post": operation}
+    ready = f"/v2/models/{name}" + (f"/versions/{number}" if number else "") + "/ready"
+    yield ready, {"get": get_operation("Whether it is served as the registry says", [name])}
 
 
 def _object(member: str, items: Schema) -> Schema:

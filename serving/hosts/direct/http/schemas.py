@@ -92,16 +92,19 @@ def schema_like(value: Any) -> Schema:
     return {}
 
 
-def post_operation(summary: str, schema: Schema, example: Any, answers: Mapping[str, Schema], error: str) -> Schema:
+def post_operation(
+    summary: str, schema: Schema, example: Any, answers: Mapping[str, Schema], error: str, kind: str = JSON
+) -> Schema:
     """Return the operation that answers a body.
 
     Args:
         answers: schemas of the answer by content type.
         error: name of the error's component.
+        kind: content type of the body.
     """
     return {
         "summary": summary,
-        "requestBody": {"required": True, "content": {JSON: {"schema": schema, "example": example}}},
+        "requestBody": {"required": True, "content": {kind: {"schema": schema, "example": example}}},
         "responses": {
             "200": {
                 "description": "The answer",

@@ -13,16 +13,18 @@ import pytest
 
 from handlers.batch import Observer
 from handlers.contract import ModelContract
+from handlers.contract.example import opaque_example
 from handlers.engine import Engine
 from handlers.formats.codec import Codec
-from handlers.handler import ModelHandler
+from handlers.formats.opaque import OpaqueCodec
+from handlers.handler import ModelHandler, WireFormats
 from handlers.message import MAX_BODY
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.batches import Batches
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Table, targets_of
 from tests.support import chat_archive
-from tests.support.handlers.models import LINE, MAX_ROWS, Formula
+from tests.support.handlers.models import LINE, MAX_ROWS, Backwards, Formula, opaque
 
 BASE = "http://model"
 ROW = {"x": 6}
@@ -44,13 +46,21 @@ class World:
         self.process: Any = None
         self.observers: list[Observer] = []
         self.engine: Engine = Formula(LINE)
+        self.contract = LINE
+        self.codec: Callable[[ModelContract, int], WireFormats] = Codec
+
+    def make_opaque(self) -> None:
+        """Serve a handler from elsewhere in place of the model."""
+        example = opaque_example(b"abc", "text/plain", (b"cba", b"cba"))
+        self.contract, self.engine, self.codec = opaque(example, "line"), Backwards(), OpaqueCodec
 
     def application(self) -> Application:
         loop = asyncio.get_running_loop()
         models: Any = {}
         for number in ("1.2", "1.3"):
-            handler = ModelHandler(LINE, self.engine, Codec(LINE, MAX_ROWS), self.observers)
-            models[number] = SimpleNamespace(contract=LINE, batches=Batches(handler.handle, loop), patience=10.0)
+            handler = ModelHandler(self.contract, self.engine, self.codec(self.contract, MAX_ROWS), self.observers)
+            batches = Batches(handler.handle, loop)
+            models[number] = SimpleNamespace(contract=self.contract, batches=batches, patience=10.0)
         table = Table({"line": models}, {"line": "1.2"}, targets_of({"line": models}, {"line": "1.2"}))
         table = replace(table, elsewhere=self.elsewhere)
         models = SimpleNamespace(table=table)
@@ -88,6 +98,24 @@ def test_kserve_v1_answers(world: World, path: str) -> None:
 def test_the_open_inference_protocol_answers(world: World, path: str) -> None:
     response = world.ask("POST", path, json=V2_BODY)
     assert response.json()["outputs"][0]["shape"] == [1]
+
+
+def test_a_handler_from_elsewhere_has_its_native_route_alone(world: World) -> None:
+    world.make_opaque()
+    answer = world.ask("POST", "/predictions/line", content=b"abc", headers={"content-type": "application/x-own"})
+    assert (answer.status_code, answer.content) == (202, b"cba")
+    versions = ("/v1/models/line/versions/1.3:predict", "/v2/models/line/versions/1.3/infer")
+    for path in ("/v1/models/line:predict", "/v2/models/line/infer", *versions):
+        refused = world.ask("POST", path, json=V2_BODY)
+        assert (refused.status_code, refused.json()["expected"]) == (404, "/predictions/line")
+    for path in ("/v2/models/line", "/v2/models/line/versions/1.3"):
+        refused = world.ask("GET", path)
+        assert (refused.status_code, refused.json()["expected"]) == (404, "/predictions/line")
+    assert world.ask("GET", "/v2/models/line/ready").json()["ready"] is True
+    paths = world.ask("GET", "/openapi.json").json()["paths"]
+    body = paths["/predictions/line"]["post"]["requestBody"]["content"]
+    assert body == {"text/plain": {"schema": {}, "example": "abc"}}
+    assert not [path for path in paths if path.endswith((":predict", "/infer", "/models/line"))]
 
 
 @pytest.mark.parametrize("base", ["/predictions/line/1.2", "/predictions/line/1.3"])

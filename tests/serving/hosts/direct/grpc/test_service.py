@@ -131,6 +131,15 @@ def test_an_unknown_model_or_version_is_not_found(name: str) -> None:
     assert "expected: 1.2, 1.3" in refusal(name, fields=version).details()
 
 
+@pytest.mark.parametrize("name", ["ModelInfer", "ModelMetadata"])
+def test_a_handler_from_elsewhere_has_no_tensors(name: str) -> None:
+    world = World()
+    world.make_opaque()
+    options: Any = infer() if name == "ModelInfer" else {"fields": {"name": "line"}}
+    error = refusal(name, world, **options)
+    assert (error.code(), "native route alone" in error.details()) == (grpc.StatusCode.NOT_FOUND, True)
+
+
 def test_a_language_model_is_asked_elsewhere() -> None:
     world = World()
     world.elsewhere = {"talk": {}}
