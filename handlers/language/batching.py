@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from handlers.contract import Array
-from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
+from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
 from handlers.language.prefix_cache import PrefixCache
-from handlers.language.sampling import Sampler
+from handlers.language.sampling import Sampler, largest, log_softmax
 from handlers.language.structured.grammars import Grammars, HeldAnswer, Vocabulary
 
+Event = Token | Scored | Finished
 QUEUE = 256  # most waiting requests
 EQUAL = 512  # position in a prompt at which a token's attention costs as much as all its other work
 SHORTER = 4  # a prompt is read beside another that has at least this many times as many tokens left
@@ -23,12 +24,19 @@ class Part(NamedTuple):
         position: of the first of the tokens; those before it are in the slot's cache.
         tokens: at least one.
         is_last: whether the logits after the last token are needed.
+        scored: whether those after each token are.
     """
 
     slot: int
     position: int
     tokens: Sequence[int]
     is_last: bool
+    scored: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Number of tokens whose logits are needed."""
+        return len(self.tokens) if self.scored else int(self.is_last)
 
 
 class DecodeError(RuntimeError):
@@ -55,7 +63,7 @@ class Decoder(Vocabulary, Protocol):
             parts: at most one for a slot, by ascending number of the slot.
 
         Returns:
-            float32 ``(last parts, vocabulary)``, valid until the next call.
+            float32 ``(rows of the parts, vocabulary)``, valid until the next call.
 
         Raises:
             DecodeError: the batch could not be computed.
@@ -81,6 +89,7 @@ class _Running:
         self.limit = limit  # of generated tokens
         self.sampler = Sampler(request.sampling, held, request.prompt)
         self.last = -1  # the token that was generated last
+        self.scores: list[Token] = []  # of the prompt from its second token on
         self.generated = 0
 
 
@@ -163,8 +172,9 @@ class ContinuousBatching:
             raise PromptTooLong(
                 f"the prompt has {length} tokens; the context is {self.context}, and at least one is for the answer"
             )
-        if request.max_tokens < 1:
-            raise ValueError(f"max_tokens is {request.max_tokens}; it must be 1 or more")
+        least = 0 if request.scored else 1
+        if request.max_tokens < least:
+            raise ValueError(f"max_tokens is {request.max_tokens}; it must be {least} or more")
         if not 0 <= min(request.prompt) <= max(request.prompt) < self._decoder.vocabulary:
             raise ValueError(f"the prompt has tokens outside the vocabulary, 0 to {self._decoder.vocabulary - 1}")
         for token, _ in request.sampling.logit_bias:
@@ -185,7 +195,7 @@ class ContinuousBatching:
         self._waiting = deque(request for request in self._waiting if request.id != id)
         self._running = {slot: running for slot, running in self._running.items() if running.request.id != id}
 
-    def step(self) -> list[Token | Finished]:
+    def step(self) -> list[Event]:
         """Advance each running request by a token, and a starting request by a chunk of its prompt; empty when idle."""
         self._start_next()
         parts = self._parts()
@@ -197,8 +207,16 @@ class ContinuousBatching:
             return [self._lose(part.slot, str(error)) for part in parts]
         for part in parts:
             self._cache.tokens[part.slot].extend(part.tokens)
-        ready = [self._running[part.slot] for part in parts if part.is_last]
-        return [answer for running, row in zip(ready, logits, strict=True) for answer in self._choose(running, row)]
+        events: list[Event] = []
+        start = 0
+        for part in parts:
+            running, rows = self._running[part.slot], logits[start : start + part.rows]
+            start += part.rows
+            if part.scored:
+                events += self._score(running, part, rows)
+            if part.is_last:
+                events += self._choose(running, rows[-1])
+        return events
 
     @property
     def usage(self) -> Usage:
@@ -217,7 +235,7 @@ class ContinuousBatching:
 
     def _start(self, request: Generate) -> None:
         free = [slot for slot in range(self.slots) if slot not in self._running]
-        slot, source, shared = self._cache.place(request.prompt, free)
+        slot, source, shared = self._cache.place(request.prompt, free, request.scored)
         if source == slot:
             self._decoder.truncate(slot, shared)
         else:
@@ -277,9 +295,24 @@ class ContinuousBatching:
         if running.generated:
             return Part(running.slot, position, [running.last], is_last=True)
         prompt, end = running.request.prompt, position + size
-        return Part(running.slot, position, prompt[position:end], is_last=end >= len(prompt))
+        return Part(running.slot, position, prompt[position:end], end >= len(prompt), running.request.scored)
 
-    def _choose(self, running: _Running, logits: Array) -> list[Token | Finished]:
+    def _score(self, running: _Running, part: Part, rows: Array) -> list[Event]:
+        """Take the log-probabilities of a prompt's next tokens; return all at its end."""
+        request, piece = running.request, self._decoder.piece
+        for token, logits in zip(request.prompt[part.position + 1 :], rows, strict=False):
+            logprobs = log_softmax(logits)
+            best = largest(logprobs, request.sampling.logprobs or 0).tolist()
+            top = tuple((other, piece(other), float(logprobs[other])) for other in best)
+            running.scores.append(Token(request.id, token, piece(token), float(logprobs[token]), top))
+        if not part.is_last:
+            return []
+        first = Token(request.id, request.prompt[0], piece(request.prompt[0]))
+        return [Scored(request.id, [first, *running.scores])]
+
+    def _choose(self, running: _Running, logits: Array) -> list[Event]:
+        if not running.limit:
+            return [self._finish(running, "length")]
         try:
             token, logprob, best = running.sampler(logits)
         except Exception as error:  # it concerns this request alone

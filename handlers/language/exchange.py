@@ -45,7 +45,9 @@ class Exchange:
 
     def take(self) -> Response | None:
         """Return the next part of the answer; None for nothing, not even the status."""
+        if not (self.begun or self.end):
+            return None
         body, self.unsent = self.unsent, b""
         if self.end:
             return self.end._replace(body=body + self.end.body, headers={NEXT: "false"} if self.begun else {})
-        return Response(200, body, self.answer.content_type, {NEXT: "true"}) if self.begun else None
+        return Response(200, body, self.answer.content_type, {NEXT: "true"})

@@ -92,14 +92,17 @@ class Generate:
     Args:
         id: names the request in its answers; unique among the waiting and running ones.
         prompt: tokens, at least one.
-        max_tokens: most tokens of the answer, at least one; fewer where the context ends before.
+        max_tokens: most tokens of the answer, at least one, or none where the prompt is scored; fewer where the context
+            ends before.
         sampling: parameters of the choice of tokens.
+        scored: whether the log-probabilities of the prompt's tokens are wanted: none of it comes from a cache then.
     """
 
     id: str
     prompt: Sequence[int]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
+    scored: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,14 @@ class Token:
     logprob: float | None = None
     top: tuple[tuple[int, bytes, float], ...] = ()
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The tokens of a prompt with their log-probabilities, of which the first has none."""
+
+    id: str
+    tokens: Sequence[Token]
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from handlers.language.api.routes import (
     protocol,
     too_long,
 )
-from handlers.language.batching import ContinuousBatching
+from handlers.language.batching import ContinuousBatching, Event
 from handlers.language.exchange import Exchange, Text
-from handlers.language.generation import ConstraintError, Finished, Generate, PromptTooLong, QueueFull, Token
+from handlers.language.generation import ConstraintError, Generate, PromptTooLong, QueueFull, Scored, Token
 from handlers.language.prompts import Prompts
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
@@ -86,7 +86,7 @@ class ChatHandler:
         self.observers, self._telemetry = Observers(contract.name, observers), telemetry
         self._patience, self._clock, self._timer = patience, clock, timer
         self._executor = executor
-        self._ahead: Future[list[Token | Finished]] | None = None
+        self._ahead: Future[list[Event]] | None = None
         self._created = int(clock())
         self.drain = Drain()
         self._open: dict[str, Exchange] = {}
@@ -208,6 +208,9 @@ class ChatHandler:
             raise
         answer = answer_of(asked, self.contract.name, request.id, int(received))
         exchange = Exchange(request, answer, texts, received, started, decode)
+        if asked.echo and not asked.scored:
+            for text in texts.values():
+                exchange.unsent += answer.add(text.index, Shown(self._prompts.text(prompts[text.index // asked.n])))
         self._open[request.id] = exchange
         self._askers |= dict.fromkeys(texts, exchange)
 
@@ -219,12 +222,14 @@ class ChatHandler:
             path: JSON path of the prompt.
         """
         context, most, sampling = self._engine.context, asked.max_tokens, asked.sampling
-        if most and len(prompt) + most > context:
+        if most is None:
+            most = max(1, context - len(prompt))
+        elif len(prompt) + most > context:
             raise too_long(path, context, len(prompt), most)
         if number and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + number)
         try:
-            self._engine.add(Generate(ident, prompt, most or max(1, context - len(prompt)), sampling))
+            self._engine.add(Generate(ident, prompt, most, sampling, asked.scored))
         except PromptTooLong as error:
             raise too_long(path, context, len(prompt)) from error
         except ConstraintError as error:
@@ -233,7 +238,7 @@ class ChatHandler:
         except ValueError as error:
             raise InputError("invalid_parameter", str(error)) from error
 
-    def _step(self, ahead: Future[list[Token | Finished]] | None) -> None:
+    def _step(self, ahead: Future[list[Event]] | None) -> None:
         try:
             events = ahead.result() if ahead else []
             if not any(event.id in self._askers for event in events):
@@ -256,9 +261,13 @@ class ChatHandler:
         if self._telemetry:
             self._telemetry.stepped(self._engine.usage, sum(isinstance(event, Token) for event in events))
 
-    def _take_event(self, exchange: Exchange, event: Token | Finished, now: float) -> None:
+    def _take_event(self, exchange: Exchange, event: Event, now: float) -> None:
         text = exchange.texts[event.id]
         try:
+            if isinstance(event, Scored):
+                prompt = self._prompts.text([token.token for token in event.tokens])
+                exchange.unsent += exchange.answer.add(text.index, Shown(prompt, event.tokens))
+                return
             text.cached = event.cached_tokens
             if isinstance(event, Token):
                 self._token(exchange, text, event, now)

@@ -25,7 +25,7 @@ class PrefixCache:
         self._taken = [0] * slots  # number of the prompt that took each slot last
         self._prompts = 0
 
-    def place(self, prompt: Sequence[int], free: Collection[int]) -> Placement:
+    def place(self, prompt: Sequence[int], free: Collection[int], anew: bool = False) -> Placement:
         """Give a prompt one of the free slots; the slot forgets all but the shared tokens.
 
         The slot with the longest shared beginning is taken if it is free and holds little else. Otherwise the slot
@@ -34,10 +34,12 @@ class PrefixCache:
         Args:
             prompt: at least one token; the last one is never shared, for its logits are needed.
             free: numbers of slots, at least one.
+            anew: whether nothing is to be shared.
         """
-        shared = self._shared(prompt)
+        shared = [0] * len(self.tokens) if anew else self._shared(prompt)
         source = max(range(len(shared)), key=shared.__getitem__)
         slot = min(free, key=lambda number: (self._taken[number], number))
+        source = slot if anew else source
         if source in free and 0 < len(self.tokens[source]) <= 2 * shared[source]:
             slot = source
         elif shared[source] - shared[slot] < self._worth_copying:

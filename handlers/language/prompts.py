@@ -1,5 +1,7 @@
 """The tokens of prompts: texts, conversations, or tokens that a client chose."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from handlers.language.api import tokens
@@ -64,10 +66,17 @@ class Prompts:
             InputError: the body has another form, or the vocabulary lacks a token.
         """
         try:
-            text = b"".join(map(self._engine.piece, tokens.detokenize(body)))
+            return msgspec.json.encode({"prompt": self.text(tokens.detokenize(body))})
         except ValueError as error:
             raise InputError("out_of_range", str(error), "$.tokens", "tokens of this model") from error
-        return msgspec.json.encode({"prompt": text.decode("utf-8", "replace")})
+
+    def text(self, numbers: Sequence[int]) -> str:
+        """Return the text of tokens, with U+FFFD for bytes that are no UTF-8.
+
+        Raises:
+            ValueError: the vocabulary lacks a token.
+        """
+        return b"".join(map(self._engine.piece, numbers)).decode("utf-8", "replace")
 
     def _check(self, characters: int, path: str) -> None:
         """Refuse a text that cannot fit the context before it is split."""

@@ -70,6 +70,8 @@ class CompletionRequest(OpenAI, kw_only=True):
     """A body of "Create completion"."""
 
     prompt: str | list[str | _Token | list[_Token]]
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
+    echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | Literal[False] | None = None
 
 

@@ -29,7 +29,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prompt_cache_options": _EMPTY,
     "moderation": _EMPTY,
     "best_of": (1,),
-    "echo": _OFF,
     "suffix": ("",),
     "typical_p": (1,),
     "repeat_penalty": (1,),
@@ -57,7 +56,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_body": _EMPTY,
     "extra_headers": _EMPTY,
 }
-# Of completions too, which have no tools.
+CHAT = NEUTRAL | {"echo": _OFF}
+# Completions have no tools.
 COMPLETION = NEUTRAL | {"tools": _EMPTY, "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
 # Members of a message beside its text, as answers carry them.
 MESSAGE: dict[str, tuple[Any, ...]] = {

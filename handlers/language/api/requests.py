@@ -21,7 +21,7 @@ from handlers.language.api.forms import (
     Parameters,
     describe,
 )
-from handlers.language.api.neutral import COMPLETION, NEUTRAL, without
+from handlers.language.api.neutral import CHAT, COMPLETION, without
 from handlers.language.generation import Sampling
 from handlers.language.structured.constraints import constraint_of
 from handlers.language.structured.tools import held_to, offered, told
@@ -47,6 +47,7 @@ class TextRequest:
         include_usage: whether a stream ends with the numbers of tokens.
         tools: whether the answer may call some.
         n: answers to each prompt.
+        echo: whether an answer begins with its prompt.
     """
 
     kind: Kind
@@ -58,6 +59,12 @@ class TextRequest:
     include_usage: bool = False
     tools: bool = False
     n: int = 1
+    echo: bool = False
+
+    @property
+    def scored(self) -> bool:
+        """Whether the prompts' tokens have log-probabilities, too."""
+        return self.echo and (self.sampling.logprobs is not None or self.max_tokens == 0)
 
     def path(self, prompt: int = 0) -> str:
         """Return the JSON path of a prompt."""
@@ -92,7 +99,9 @@ def completion(body: bytes) -> TextRequest:
         without(_object(body), COMPLETION, "$"), CompletionRequest, describe(CompletionRequest)
     )
     prompts = _prompts(parameters.prompt)
-    max_tokens = parameters.max_tokens or 16  # the API's default
+    max_tokens = 16 if parameters.max_tokens is None else parameters.max_tokens  # the API's default
+    if not (max_tokens or parameters.echo):
+        raise InputError("out_of_range", "max_tokens is 0 without echo", "$.max_tokens", ">= 1, or echo: true")
     sampling = _sampling(parameters, None if parameters.logprobs is False else parameters.logprobs)
     return TextRequest(
         "completion",
@@ -103,6 +112,7 @@ def completion(body: bytes) -> TextRequest:
         bool(parameters.stream),
         _with_usage(parameters),
         n=_answers(parameters, len(prompts)),
+        echo=bool(parameters.echo),
     )
 
 
@@ -112,7 +122,7 @@ def chat(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    members = plain(without(_object(body), NEUTRAL, "$"))
+    members = plain(without(_object(body), CHAT, "$"))
     parameters = json_io.convert(members, ChatRequest, describe(ChatRequest))
     if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")

@@ -271,8 +271,9 @@ class _Completion:
             self._offset += len(self._decoder.decode(token.piece))
         return {
             "tokens": [_name(token.token, token.piece) for token in tokens],
-            "token_logprobs": [_finite(token.logprob) for token in tokens],
-            "top_logprobs": [_alternatives(token) for token in tokens],
+            # The first token of a prompt has none.
+            "token_logprobs": [None if token.logprob is None else _finite(token.logprob) for token in tokens],
+            "top_logprobs": [None if token.logprob is None else _alternatives(token) for token in tokens],
             "text_offset": offsets,
         }
 

@@ -152,7 +152,7 @@ class LlamaDecoder:
         return bool(self._api.llama_vocab_is_eog(self._vocabulary, token))
 
     def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots and return the logits, float32 ``(last parts, vocabulary)``, valid until the next call.
+        """Add tokens to slots and return the logits, float32 ``(rows, vocabulary)``, valid until the next call.
 
         Args:
             parts: at most one for a slot, by ascending number of the slot.
@@ -160,22 +160,22 @@ class LlamaDecoder:
         Raises:
             DecodeError: llama.cpp could not compute the logits.
         """
-        single = [number for number, part in enumerate(parts) if len(part.tokens) == 1 and part.is_last]
+        single = [number for number, part in enumerate(parts) if len(part.tokens) == part.rows == 1]
         longer = [[number] for number in range(len(parts)) if number not in single]
         if not longer:
             return self._compute(parts)
         rows: dict[int, Array] = {}
         for numbers in [single, *longer] if single else longer:
-            last = [number for number in numbers if parts[number].is_last]
             logits = self._compute([parts[number] for number in numbers]).copy()  # the next pass overwrites them
-            rows |= dict(zip(last, logits, strict=True))
-        return np.array([rows[number] for number in sorted(rows)], np.float32).reshape(-1, self.vocabulary)
+            ends = np.cumsum([parts[number].rows for number in numbers])
+            rows |= dict(zip(numbers, np.split(logits, ends[:-1]), strict=True))
+        return np.concatenate([rows[number] for number in range(len(parts))])
 
     def _compute(self, parts: Sequence[Part]) -> Array:
         status = self._api.llama_decode(self._context, self._batch.fill(parts))
         if status:
             raise DecodeError(f"llama.cpp could not compute a batch (llama_decode gave {status})")
-        rows = sum(part.is_last for part in parts)
+        rows = sum(part.rows for part in parts)
         if not rows:
             return np.empty((0, self.vocabulary), np.float32)
         return np.ctypeslib.as_array(self._api.llama_get_logits(self._context), (rows, self.vocabulary))
@@ -210,7 +210,7 @@ class _Batch:
     def __init__(self, api: Any, size: int, slots: int) -> None:
         self._tokens = np.zeros(size, np.int32)
         self._positions = np.zeros(size, np.int32)
-        self._is_last = np.zeros(size, np.int8)
+        self._wanted = np.zeros(size, np.int8)
         self._sequences = np.zeros(size, np.uintp)  # pointers to the numbers below
         self._one_each = np.ones(size, np.int32)
         self._numbers = np.arange(slots, dtype=np.int32)
@@ -220,7 +220,7 @@ class _Batch:
             pos=self._positions.ctypes.data_as(fields["pos"]),
             n_seq_id=self._one_each.ctypes.data_as(fields["n_seq_id"]),
             seq_id=self._sequences.ctypes.data_as(fields["seq_id"]),
-            logits=self._is_last.ctypes.data_as(fields["logits"]),
+            logits=self._wanted.ctypes.data_as(fields["logits"]),
         )
 
     def fill(self, parts: Sequence[Part]) -> Any:
@@ -231,8 +231,8 @@ class _Batch:
             self._tokens[start:end] = part.tokens
             self._positions[start:end] = np.arange(part.position, part.position + len(part.tokens))
             self._sequences[start:end] = self._numbers.ctypes.data + part.slot * self._numbers.itemsize
-            self._is_last[start:end] = 0
-            self._is_last[end - 1] = part.is_last
+            self._wanted[start:end] = 0
+            self._wanted[end - part.rows : end] = 1
             start = end
         self._batch.n_tokens = start
         return self._batch

@@ -117,7 +117,7 @@ class OpenVinoDecoder:
         return token == self._end
 
     def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots and return the logits, float32 ``(last parts, vocabulary)``, valid until the next call.
+        """Add tokens to slots and return the logits, float32 ``(rows, vocabulary)``, valid until the next call.
 
         Args:
             parts: at most one for a slot.
@@ -140,7 +140,9 @@ class OpenVinoDecoder:
             ).astype(np.int32),
             "block_indices_begins": np.array([0, *accumulate(blocks)], np.int32),
             "max_context_len": np.array(max(after), np.int32),
-            "last_rows": np.array([end - 1 for part, end in zip(parts, ends, strict=True) if part.is_last], np.int64),
+            "last_rows": np.concatenate(
+                [np.arange(end - part.rows, end, dtype=np.int64) for part, end in zip(parts, ends, strict=True)]
+            ),
         }
         try:
             for name, value in inputs.items():

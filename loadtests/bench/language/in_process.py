@@ -41,7 +41,7 @@ def generate(engine: ContinuousBatching, prompts: Sequence[str], max_tokens: int
             number = int(event.id)
             if isinstance(event, Finished):
                 ends[number] = event
-            else:
+            elif isinstance(event, Token):
                 tokens[number].append(event)
                 times[number].append(time.perf_counter() - started)
     failed = next((end.error for end in ends.values() if end.reason == "error"), None)

@@ -8,6 +8,7 @@ import pytest
 
 from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Sampling, Token, Usage
+from handlers.language.sampling import log_softmax
 from tests.support.handlers.generating import GREEDY, Answer, ToyDecoder, run
 
 
@@ -70,6 +71,33 @@ def test_requests_join_and_leave_a_running_batch_at_any_step() -> None:
 def test_sampled_answers_do_not_depend_on_the_rest_of_the_batch() -> None:
     asked = [request(f"{i}", sampling=Sampling(temperature=1.3, top_p=0.9, seed=i)) for i in range(9)]
     check_each_answer_is_the_one_alone(run(ContinuousBatching(ToyDecoder()), *asked), asked)
+
+
+def test_a_prompts_log_probabilities_are_those_of_each_token_after_those_before_it() -> None:
+    decoder = ToyDecoder()
+    engine = ContinuousBatching(decoder, chunk=4)
+    prompt = [7, 8, 9, *range(1, 31)]
+    asked = replace(request("a", prompt, 3, Sampling(temperature=0, logprobs=2)), scored=True)
+    other = request("b", prompt, 20)
+    answers = run(engine, other, later={4: lambda: engine.add(asked)})
+    check_each_answer_is_the_one_alone(answers, [other, replace(asked, scored=False)])
+    scored = answers["a"].scored
+    assert scored
+    assert [token.token for token in scored.tokens] == prompt
+    assert (scored.tokens[0].logprob, answers["a"].end.cached_tokens) == (None, 0)
+    for i, token in enumerate(scored.tokens[1:], 1):
+        logprobs = log_softmax(decoder.logits(prompt[:i]))
+        assert token.logprob == pytest.approx(logprobs[token.token])
+        assert [one for one, _, _ in token.top] == np.argsort(-logprobs)[:2].tolist()
+
+
+def test_a_prompt_may_be_scored_without_an_answer() -> None:
+    answer = alone(replace(request("a", [3, 1, 4], 0), scored=True))
+    assert (answer.numbers, answer.end.reason, answer.end.generated_tokens) == ([], "length", 0)
+    assert answer.scored
+    assert len(answer.scored.tokens) == 3
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        alone(request("a", [3, 1, 4], 0))
 
 
 def test_first_come_is_first_served() -> None:

@@ -10,6 +10,7 @@ from handlers.language.batching import ContinuousBatching, Decoder, Part
 from handlers.language.decoders.llama import LlamaDecoder
 from handlers.language.decoders.openvino import OpenVinoDecoder
 from handlers.language.generation import Constraint, Generate, PromptTooLong, QueueFull, Sampling
+from handlers.language.sampling import log_softmax
 from handlers.language.template import ChatTemplate
 from tests.support.handlers.echo_engine import SMOLLM2
 from tests.support.handlers.generating import GREEDY, Answer, run
@@ -209,6 +210,21 @@ def test_logprobs_are_those_of_a_plain_computation(engine: ContinuousBatching, d
         assert [value for _, _, value in given.top] == pytest.approx([logits[i] - total for i in best], abs=1e-3)
         assert all(piece == decoder.piece(token) for token, piece, _ in given.top)
         tokens.append(given.token)
+
+
+def test_a_prompt_read_in_chunks_beside_others_has_the_log_probabilities_of_its_tokens_alone(
+    engine: ContinuousBatching, decoder: Decoder
+) -> None:
+    prompt = decoder.tokenize("The capital of France is Paris, and that of Italy is Rome. " * 12, special=False)
+    rows = [decoder.decode([Part(0, place, [token], is_last=True)])[0].copy() for place, token in enumerate(prompt)]
+    decoder.truncate(0, 0)
+    alone = [float(log_softmax(row)[token]) for row, token in zip(rows, prompt[1:], strict=False)]
+    asked = Generate("a", prompt, 2, Sampling(temperature=0, logprobs=1), scored=True)
+    answer = run(engine, ask(engine, "5", max_tokens=40), later={3: lambda: engine.add(asked)})["a"]
+    assert answer.scored
+    assert [token.logprob for token in answer.scored.tokens[1:]] == pytest.approx(alone, abs=5e-3)
+    assert [token.top[0][0] for token in answer.scored.tokens[1:]] == [int(row.argmax()) for row in rows[:-1]]
+    assert answer.numbers[0] == int(rows[-1].argmax())
 
 
 def test_a_penalty_keeps_a_greedy_answer_from_going_round(engine: ContinuousBatching) -> None:

@@ -15,6 +15,7 @@ from handlers.batch import Batch
 from handlers.contract import Example
 from handlers.language.api.requests import completion
 from handlers.language.api.responses import answer_of, usage
+from handlers.language.batching import Event
 from handlers.language.generation import Finished, Token
 from handlers.language.handler import LEFT, ChatHandler
 from handlers.language.structured.tools import CLOSE, MIDDLE, OPEN
@@ -563,7 +564,7 @@ def test_an_answer_that_cannot_be_written_is_that_requests_own_failure(monkeypat
     world = World()
     step = world.engine.step
 
-    def broken() -> list[Token | Finished]:
+    def broken() -> list[Event]:
         return [e if isinstance(e, Finished) or e.id == "b" else Token("a", 0, None) for e in step()]  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.engine, "step", broken)
@@ -663,6 +664,23 @@ def test_more_answers_than_can_ever_wait_are_no_reason_to_try_again(world: World
     world.run()
     assert (world.status("a"), world.answer("a")["error"]["param"]) == (400, "n")
     assert world.engine.asked == []
+
+
+def test_an_answer_that_begins_with_its_prompt_has_the_log_probabilities_of_both(world: World) -> None:
+    world.ask("a", COMPLETIONS, {"prompt": ["ab", "Grüße"], "echo": True, "logprobs": 0, "max_tokens": 9})
+    world.ask("b", COMPLETIONS, {"prompt": "abcdef", "echo": True, "max_tokens": 2, "stream": True})
+    world.ask("c", COMPLETIONS, {"prompt": [97, 98], "echo": True, "max_tokens": 0, "logprobs": 1})
+    world.run()
+    first, second = world.answer("a")["choices"]
+    assert (first["text"], second["text"]) == ("abab", "GrüßeGrüße")
+    assert first["logprobs"]["tokens"] == ["a", "b", "ab"]
+    assert first["logprobs"]["token_logprobs"] == [None, -0.25, -0.5]
+    assert first["logprobs"]["top_logprobs"] == [None, {"b": -0.25}, {"ab": -0.5}]
+    assert first["logprobs"]["text_offset"] == [0, 1, 2]
+    assert "".join(event["choices"][0]["text"] for event in world.events("b")) == "abcdefabcdef"
+    (only,) = world.answer("c")["choices"]
+    assert (only["text"], only["finish_reason"], only["logprobs"]["tokens"]) == ("ab", "length", ["a", "b"])
+    assert world.answer("c")["usage"]["completion_tokens"] == 0
 
 
 def test_tokens_of_a_text_and_their_text_are_told(world: World) -> None:

@@ -87,6 +87,19 @@ def test_openais_client_gets_several_answers_which_are_those_of_their_seeds(chat
     assert httpx.post(f"{url}/detokenize", json={"tokens": tokens}).json() == {"prompt": prompts[0]}
 
 
+def test_openais_client_gets_the_log_probabilities_of_a_prompt_and_they_are_those_of_its_answer(chat: Server) -> None:
+    client = openai.OpenAI(base_url=f"{chat.url}/predictions/chat/1.0/v1", api_key="none", max_retries=0)
+    prompt = "The capital of France is"
+    said = client.completions.create(model="chat", prompt=prompt, max_tokens=6, temperature=0, logprobs=1).choices[0]
+    settings: Any = {"model": "chat", "echo": True, "logprobs": 1, "max_tokens": 0, "temperature": 0}
+    told = client.completions.create(prompt=prompt + said.text, **settings).choices[0]
+    assert told.text == prompt + said.text
+    scored, answer = (choice.model_dump()["logprobs"] for choice in (told, said))
+    assert scored["token_logprobs"][0] is None
+    assert scored["tokens"][-6:] == answer["tokens"]
+    assert scored["token_logprobs"][-6:] == pytest.approx(answer["token_logprobs"], abs=5e-3)
+
+
 ANIMAL = "Describe one animal."
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from handlers.language.batching import ContinuousBatching
-from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Token, Usage
+from handlers.language.batching import ContinuousBatching, Event
+from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
 
 START, END = 256, 257
 NAMES = {"<|im_start|>": START, "<|im_end|>": END}
@@ -29,6 +29,7 @@ class _Running:
     request: Generate
     pieces: list[bytes]
     said: int = 0
+    scored: bool = False  # whether its prompt was told
 
 
 class EchoEngine(ContinuousBatching):
@@ -79,7 +80,7 @@ class EchoEngine(ContinuousBatching):
         self._echoes.pop(id, None)
         self._waiting = deque(one for one in self._waiting if one.id != id)
 
-    def step(self) -> list[Token | Finished]:
+    def step(self) -> list[Event]:
         self._check()
         self._steps = True
         if self._seconds:
@@ -108,10 +109,18 @@ class EchoEngine(ContinuousBatching):
         if self._steps:
             raise RuntimeError("the engine was asked for something in the middle of a step")
 
-    def _advance(self, one: _Running) -> list[Token | Finished]:
+    def _advance(self, one: _Running) -> list[Event]:
         def finish(reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
             return Finished(one.request.id, reason, len(one.request.prompt), 1, one.said, error)
 
+        if one.request.scored and not one.scored:
+            one.scored = True
+            prompt = [
+                Token(one.request.id, token, self.piece(token), -0.25 if i else None)
+                for i, token in enumerate(one.request.prompt)
+            ]
+            rest = self._advance(one) if one.request.max_tokens else [finish("length")]
+            return [Scored(one.request.id, prompt), *rest]
         if one.said >= len(one.pieces):
             return [finish("stop")]
         piece = one.pieces[one.said]

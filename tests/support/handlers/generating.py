@@ -8,7 +8,7 @@ import numpy as np
 
 from handlers.contract import Array
 from handlers.language.batching import ContinuousBatching, DecodeError, Part
-from handlers.language.generation import Finished, Generate, Sampling, Token
+from handlers.language.generation import Finished, Generate, Sampling, Scored, Token
 
 GREEDY = Sampling(temperature=0)
 
@@ -20,6 +20,7 @@ class Answer:
     tokens: list[Token] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     finished: Finished | None = None
+    scored: Scored | None = None  # the prompt
 
     @property
     def numbers(self) -> list[int]:
@@ -60,6 +61,9 @@ def run(
             if isinstance(answer, Finished):
                 assert mine.finished is None
                 mine.finished = answer
+            elif isinstance(answer, Scored):
+                assert not mine.tokens
+                mine.scored = answer
             else:
                 assert mine.finished is None
                 mine.tokens.append(answer)
@@ -103,7 +107,8 @@ class ToyDecoder:
             assert part.position == len(self.held[part.slot])
             self.held[part.slot].extend(part.tokens)
             assert len(self.held[part.slot]) <= self.context
-        rows = [self.logits(self.held[part.slot]) for part in parts if part.is_last]
+        ends = [(part, len(self.held[part.slot])) for part in parts]
+        rows = [self.logits(self.held[part.slot][: i + 1]) for part, end in ends for i in range(end - part.rows, end)]
         return np.stack(rows) if rows else np.empty((0, self.vocabulary), np.float32)
 
     def logits(self, tokens: Sequence[int]) -> Array:

@@ -129,9 +129,9 @@ class TorchDecoder:
             held = self._held[part.slot]
             held[part.position :] = part.tokens
             with torch.inference_mode():
-                rows.append(self._module(torch.tensor([held]))[0, -1].numpy())
-        wanted = [row for row, part in zip(rows, parts, strict=True) if part.is_last]
-        return np.stack(wanted) if wanted else np.empty((0, self.vocabulary), np.float32)
+                logits = self._module(torch.tensor([held]))[0].numpy()
+            rows.append(logits[len(held) - part.rows :])
+        return np.concatenate(rows)
 
     def truncate(self, slot: int, length: int) -> None:
         del self._held[slot][length:]

@@ -290,7 +290,7 @@ def test_an_unknown_parameter_is_told_those_that_are_known() -> None:
     assert "temperature" in caught.value.expected
 
 
-@pytest.mark.parametrize("parameters", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}])
+@pytest.mark.parametrize("parameters", [{"suffix": "x"}, {"best_of": 2}, {"max_tokens": 0}, {"echo": 1}])
 def test_what_a_completion_lacks_is_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         completion(**parameters)
@@ -316,28 +316,12 @@ def test_what_is_no_list_of_prompts_is_refused_with_its_place(prompt: Any, code:
     assert (caught.value.code, caught.value.path) == (code, path)
 
 
-def test_answers_to_all_prompts_are_limited() -> None:
-    assert completion(prompt=["a", "b"], n=64).n == 64
-    with pytest.raises(InputError, match="2 prompts with 65 answers each") as caught:
-        completion(prompt=["a", "b"], n=65)
-    assert caught.value.path == "$.n"
-
-
-@pytest.mark.parametrize(
-    ("prompt", "prompts"),
-    [
-        (["a"], ["a"]),
-        (["a", "b"], ["a", "b"]),
-        ([1, 2], [[1, 2]]),
-        ([[1, 2], [3]], [[1, 2], [3]]),
-        (["a", [1]], ["a", [1]]),
-    ],
-)
-def test_prompts_are_texts_or_tokens(prompt: Any, prompts: Any) -> None:
-    assert completion(prompt=prompt).prompts == prompts
-
-
-@pytest.mark.parametrize("body", [b'{"prompt": "\\ud800"}', b'{"prompt": "\xff"}', b"{", b"[]", b'{"prompt": 1}'])
-def test_no_such_body_reaches_an_engine(body: bytes) -> None:
+def test_an_answer_may_begin_with_its_prompt() -> None:
+    assert completion(echo=True).echo
+    assert not completion(echo=False).echo
+    assert not completion(echo=True).scored
+    assert completion(echo=True, logprobs=0).scored
+    assert completion(echo=True, max_tokens=0).scored
+    assert chat(echo=False).echo is False
     with pytest.raises(InputError):
-        requests.native(body)
+        chat(echo=True)
