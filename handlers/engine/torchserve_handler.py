@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = ("PROMETHEUS_MULTIPROC_DIR", "TS_DECODE_INPUT_REQUEST")  # variables that are none of its business
+OF_HOSTS = frozenset({"content-length", "transfer-encoding", "connection", "ts_stream_next"})  # headers that hosts set
 JSON, TEXT, OCTETS = "application/json", "text/plain; charset=utf-8", "application/octet-stream"
 Message = Mapping[str, Any]
 Answer = tuple[int, str, dict[str, str], bytes]  # status, content type, further headers, body
@@ -136,6 +137,7 @@ def _value(content_type: str, body: bytes) -> Any:
 def _answer(context: Any, i: int, value: Any) -> Answer:
     content_type, body = _encoded(value)
     headers = {name.lower(): str(text) for name, text in context.get_response_headers(i).items()}
+    headers = {name: text for name, text in headers.items() if name not in OF_HOSTS}
     status, _ = context.get_response_status(i)
     return int(status or 200), headers.pop("content-type", content_type), headers, body
 

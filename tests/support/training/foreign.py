@@ -33,6 +33,7 @@ class Adder:
         if order == "picture":
             context.set_response_content_type(i, "image/png")
             context.set_response_header(i, "X-Made-By", "hand")
+            context.set_response_header(i, "Content-Length", "999")
             return b"\\x89PNG"
         if order == "headers":
             return {"mine": context.get_request_header(i, "X-Mine"), "pid": os.getpid()}

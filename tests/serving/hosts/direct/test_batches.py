@@ -48,6 +48,20 @@ def test_requests_of_one_turn_of_the_loop_are_one_batch_and_each_gets_its_own_an
     assert echo.threads == {threading.main_thread().name}
 
 
+def test_a_model_of_which_nobody_knows_how_long_it_takes_never_runs_in_the_loop() -> None:
+    echo = Echo()
+
+    async def run() -> None:
+        batches = Batches(echo, asyncio.get_running_loop(), inline=False)
+        for _ in range(3):
+            await batches.submit(request(b""), FOREVER)
+        batches.close()
+
+    asyncio.run(run())
+    assert threading.main_thread().name not in echo.threads
+    assert echo.sizes == [1, 1, 1]
+
+
 def test_a_batch_has_a_largest_size() -> None:
     echo = Echo()
 
