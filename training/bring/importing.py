@@ -11,6 +11,7 @@ import numpy as np
 
 from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import Evaluation
+from handlers.observe.events import LONGEST_TEXT
 from serving.archive import ONNX
 from serving.registry import Registry, file_sha256
 from training.bring.draft import Draft
@@ -81,7 +82,7 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
         evaluation = _evaluation(contract, tensors, output, truth)
         contract = msgspec.structs.replace(contract, evaluation=evaluation)
     lengths = {
-        spec.name: np.array([len(text) for text in tensors[spec.name]])
+        spec.name: np.array([len(text[:LONGEST_TEXT]) for text in tensors[spec.name]])
         for spec in contract.inputs
         if spec.datatype == "BYTES" and not spec.categories
     }

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,12 @@ from tests.chaos.load import RIGHT, Question, clients
 from tests.integration.conftest import Server, environment, monitored
 from tests.support.training import graphs
 from tests.support.waiting import wait_until
+from tests.training.bring.test_targets import MATRIX
 
 ROWS = "age,income,debt,rate\n" + "".join(f"{i},{i % 7},{i % 3},{i + 2 * (i % 7) + 3 * (i % 3)}\n" for i in range(300))
+FLIGHTS = "wind,load,delay,fuel\n" + "".join(
+    f"{i % 9},{i % 7},{i % 9 + 2 * (i % 7)},{10 * (i % 9) + 20 * (i % 7)}\n" for i in range(300)
+)
 CENTS = "def postprocess(outputs):\n    return {'cents': 100 * outputs['variable'][:, 0]}\n"
 CREDIT = {"age": 30, "income": 2, "debt": 1}
 
@@ -45,8 +50,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command("serving", "promote", "credit", "1.0", env=os.environ | {"MARLOOP_MODEL_STORE": str(folder / "store")})
     heads, boxes = (graphs.save(text, folder / f"{name}.onnx") for name, text in
                     (("texts", graphs.HEADS), ("boxes", graphs.BOXES)))  # fmt: skip
+    (folder / "pads.yaml").write_text("inputs: {input_ids: {pad: 9}, attention_mask: {pad: 0}}")
     command("training", "import", heads, "--name", "texts", "--example", folder / "texts.json",
-            "--store", folder / "store")  # fmt: skip
+            "--contract", folder / "pads.yaml", "--store", folder / "store")  # fmt: skip
+    (folder / "flights.csv").write_text(FLIGHTS)
+    told = command("training", "import", graphs.save(MATRIX, folder / "flight.onnx"), "--name", "flight",
+                   "--data", folder / "flights.csv", "--target", "delay,fuel", "--store", folder / "store")  # fmt: skip
+    assert "rmse of fuel 0.0000" in told
     command("training", "import", boxes, "--name", "boxes", "--store", folder / "store")
     (folder / "gaps.csv").write_text("age,debt\n,3\n" + "".join(f"{i % 40},{i % 9 or ''}\n" for i in range(900)))
     told = command("training", "import", graphs.save(graphs.GAPS, folder / "gaps.onnx"), "--name", "gaps",
@@ -85,6 +95,46 @@ def test_it_answers_in_every_protocol_as_its_file_does(own: Server) -> None:
     found = own.client.post(f"{own.url}/predictions/boxes", json={"inputs": [5, -1, 4, -1]}).json()
     assert found == {"prediction": {"boxes": [[5, 5], [4, 4]], "scores": [5, 4]}}
     assert own.client.post(f"{own.url}/predictions/cents", json={"inputs": [1, 2, 3]}).json() == {"prediction": 1400.0}
+
+
+def test_texts_of_other_lengths_that_come_together_are_answered_as_alone(own: Server) -> None:
+    def answer(length: int) -> Any:
+        body = {"input_ids": [*range(1, length + 1)], "attention_mask": [1] * length}
+        return own.client.post(f"{own.url}/predictions/texts", json=body).json()
+
+    lengths = [1 + i % 7 for i in range(60)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(answer, lengths)) == [
+            {"prediction": {"total": length * (length + 1) / 2, "masked_1": [*range(1, length + 1)]}}
+            for length in lengths
+        ]
+
+
+def test_each_of_several_targets_is_answered_labelled_and_measured_by_name(own: Server) -> None:
+    for i in range(30):
+        headers = {"X-Request-Id": f"flight-{i}"}
+        answer = own.client.post(f"{own.url}/predictions/flight", json={"wind": i % 9, "load": 1}, headers=headers)
+        assert answer.json() == {"prediction": {"delay": i % 9 + 2, "fuel": 10 * (i % 9) + 20}}
+    labels = [
+        {"request_id": f"flight-{i}", "label": {"delay": i % 9 + 2, "fuel": 10 * (i % 9) + 21}} for i in range(30)
+    ]
+    assert ask(own, "POST", "/feedback", json=labels).status_code == 200
+
+    def quality() -> dict[str, float]:
+        measured = ask(own, "GET", "/models/flight/quality").json()["all"]
+        metrics = measured["metrics"] if measured and measured["rows"] == 30 else {}
+        return {name: metric["value"] for name, metric in metrics.items()}
+
+    wait_until(lambda: bool(quality()))
+    errors = {name: pytest.approx(value) for name, value in quality().items()}
+    assert errors == {"rmse": 0, "mae": 0, "bias": 0, "rmse of fuel": 1, "mae of fuel": 1, "bias of fuel": -1}
+    findings = ask(own, "GET", "/models/flight/drift").json()["findings"]
+    assert {"prediction", "error", "prediction of fuel", "error of fuel"} < {finding["name"] for finding in findings}
+    page = ask(
+        own, "POST", "/console/models/flight/try", data={"wind": "1", "load": "1"}, headers={"HX-Request": "true"}
+    )
+    assert page.status_code == 200, page.text
+    assert "fuel" in page.text
 
 
 def test_values_may_be_missing_in_every_protocol_and_are_watched_as_missing(own: Server) -> None:

@@ -251,6 +251,19 @@ def test_strings_of_the_data_are_categories_and_without_data_any_text(imported: 
     assert "closest: " in error["error"]["expected"]
 
 
+def test_many_strings_stay_free_text_whose_length_is_watched_as_far_as_it_is_captured(
+    imported: Any, tmp_path: Path
+) -> None:
+    words = ["red", *(f"colour {i}" for i in range(300)), "x" * 3000]
+    (tmp_path / "rows.csv").write_text("color,size\n" + "".join(f"{word},1\n" for word in words))
+    model = imported(graphs.TEXTS, data=tmp_path / "rows.csv")
+    assert model.contract.inputs[0].categories == ()
+    assert model.contract.reference.inputs["color"].numbers[[0, -1]].tolist() == [3, 2000]
+    assert model.post({"color": "never seen", "size": 2}) == [(200, {"prediction": 2.0})]
+    (status, answer), *_ = model.post({"color": None, "size": 2})
+    assert (status, answer["error"]["code"]) == (400, "wrong_type")
+
+
 def test_bfloat16_is_asked_and_answered_as_such(imported: Any) -> None:
     text = "(bfloat16[N,2] x) => (bfloat16[N,2] y, bfloat16[N,2] z) { y = Identity(x) z = Identity(y) }"
     model = imported(text, example=[1.5, 2.0])
