@@ -61,7 +61,8 @@ def test_the_faults_cover_every_code_that_a_request_without_a_picture_can_get() 
     found = {
         p.expected.code for m in (flights(), pictures()) for p in faults(m, rng) if isinstance(p.expected, Refusal)
     }
-    of_text = {"unsupported_value", "context_length_exceeded", "not_found", "overloaded"}  # asked of a language model
+    # Asked of a language model.
+    of_text = {"unsupported_value", "context_length_exceeded", "not_found", "model_not_found", "overloaded"}
     others = {
         "invalid_image",
         "image_too_large",
