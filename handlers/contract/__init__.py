@@ -14,7 +14,7 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 Array = NDArray[Any]  # of any shape and datatype: a tensor's are those of its TensorSpec
 Task = Literal["regression", "classification", "generation", "tensors", "opaque"]
 # The newest format of a contract: the first one says none; the second has nullable, timestamp and pad of inputs, BF16,
-# several targets of a regression, and the task "opaque".
+# several targets of a regression, entities, and the task "opaque".
 FORMAT = 2
 
 # Datatypes of the Open Inference Protocol ("Tensor Data Types") and the little-endian NumPy types that hold them.
@@ -213,7 +213,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         task: ``tensors`` for a graph whose outputs are answered as they are, of any number and shape; ``opaque`` for a
             handler of which nobody knows what it takes and answers.
-        labels: class names in the order of the graph's output; empty for other tasks.
+        labels: class names in the order of the graph's output: of a row, or with the task ``tensors`` of each token
+            of a text, of which a worker makes entities. Empty for others.
         label_range: smallest and largest accepted label of a regression, both included; None for other tasks, and in
             archives of former versions.
         max_rows: most rows of a request, whatever the serving settings allow; 1 for a graph that takes rows one at a
@@ -240,7 +241,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         newer = any(
             spec.nullable or spec.timestamp or spec.pad is not None or spec.datatype == "BF16" for spec in specs
         )
-        if (newer or self.has_targets or self.task == "opaque") and self.format is msgspec.UNSET:
+        newer = newer or self.has_targets or self.finds_entities or self.task == "opaque"
+        if newer and self.format is msgspec.UNSET:
             msgspec.structs.force_setattr(self, "format", 2)
         if isinstance(self.format, int) and not 1 <= self.format <= FORMAT:
             raise ValueError(f"contract of {self.name!r}: format {self.format} must be from 1 to {FORMAT}")
@@ -263,6 +265,8 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         outputs = [t.name for t in self.outputs]
         if self.task in ("tensors", "regression") and (not outputs or len(set(outputs)) != len(outputs)):
             raise ValueError(f"contract of {self.name!r}: outputs {outputs} must be distinct and at least one")
+        if self.finds_entities and outputs != (names := [spec.name for spec in entity_outputs()]):
+            raise ValueError(f"contract of {self.name!r}: tensors with labels have the outputs {names}, not {outputs}")
         if self.label_range and not -math.inf < self.label_range[0] <= self.label_range[1] < math.inf:
             raise ValueError(f"contract of {self.name!r}: label_range {[*self.label_range]} must ascend and be finite")
 
@@ -278,9 +282,19 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.task == "regression" and len(self.outputs) > 1 and numbers
 
     @property
+    def finds_entities(self) -> bool:
+        """Whether the graph labels each token of a text."""
+        return self.task == "tensors" and bool(self.labels)
+
+    @property
+    def most_classes(self) -> int:
+        """The most classes that a request may ask for: one where a row has none."""
+        return len(self.labels) if self.task == "classification" else 1
+
+    @property
     def graph_outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs; labels and the like are derived from them."""
-        if self.task == "classification":
+        if self.labels:
             return ("probabilities",)
         return tuple(t.name for t in self.outputs)
 
@@ -329,4 +343,15 @@ def classification_outputs(labels: int) -> tuple[TensorSpec, ...]:
         TensorSpec("index", "INT64", (-1, -1), "indices of these classes"),
         TensorSpec("probability", "FP32", (-1, -1), "probabilities of these classes"),
         TensorSpec("probabilities", "FP32", (-1, labels), "probability of every class, in the order of the labels"),
+    )
+
+
+def entity_outputs() -> tuple[TensorSpec, ...]:
+    """Return the outputs of every finder of entities; the second −1 is their number in the text that has most."""
+    return (
+        TensorSpec("entity_group", "BYTES", (-1, -1), "labels of the entities; empty behind a text's last one"),
+        TensorSpec("score", "FP32", (-1, -1), "mean probabilities of these labels over an entity's tokens"),
+        TensorSpec("word", "BYTES", (-1, -1), "the text from start to end"),
+        TensorSpec("start", "INT64", (-1, -1), "numbers of the characters where they begin, from 0; -1 for none"),
+        TensorSpec("end", "INT64", (-1, -1), "numbers of the characters behind them; -1 for none"),
     )

@@ -15,9 +15,9 @@ def check_top_k(contract: ModelContract, top_k: int, path: str) -> int:
     Raises:
         InputError: it exceeds the labels, is less than one, or the model has no labels.
     """
-    most = len(contract.labels) or 1
+    most = contract.most_classes
     if not 1 <= top_k <= most:
-        expected = f"an integer from 1 to {most}" if contract.labels else "no top_k: this model has no labels"
+        expected = f"an integer from 1 to {most}" if most > 1 else "no top_k: this model has no classes"
         raise InputError("invalid_parameter", f"top_k is {top_k}", path, expected)
     return top_k
 
@@ -65,8 +65,10 @@ def row_answers(contract: ModelContract, outputs: Mapping[str, Array], top_k: in
 
     A regression gives an array of numbers, of several targets an object each. A classification gives
     ``{"label", "index", "probability"}`` of the likeliest class, and with ``top_k`` over 1 also ``"top_k"``, the list
-    of such objects. Tensors give the value of the only output, or an object of several.
+    of such objects. Entities are a list of objects. Tensors give the value of the only output, or an object of several.
     """
+    if contract.finds_entities:
+        return _entities(outputs)
     if contract.task != "classification":
         return _named_values(contract, outputs)
     if top_k == 1:
@@ -85,6 +87,16 @@ def _likeliest(labels: Sequence[str], probabilities: Array) -> list[dict[str, An
     return [
         {"label": labels[i], "index": i, "probability": row[i]} for i, row in zip(index, probabilities, strict=True)
     ]
+
+
+def _entities(outputs: Mapping[str, Array]) -> list[list[dict[str, Any]]]:
+    """Return the entities of each row, without those that fill shorter rows up."""
+    columns = {name: array if name == "score" else array.tolist() for name, array in outputs.items()}
+    rows = [
+        [dict(zip(columns, values, strict=True)) for values in zip(*row, strict=True)]
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return [[entity for entity in row if entity["start"] >= 0] for row in rows]
 
 
 def _named_values(contract: ModelContract, outputs: Mapping[str, Array]) -> Any:

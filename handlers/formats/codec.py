@@ -156,7 +156,7 @@ class Codec:
 
     def _npy(self, request: Request) -> Decoded:
         tensors, rows = npy.decode(self.contract, request.body, self.max_rows)
-        several = len(self.contract.graph_outputs) > 1  # an array cannot hold them
+        several = len(self.contract.graph_outputs) > 1 or self.contract.finds_entities  # an array cannot hold them
         if several or accept.choose(request.headers.get("accept", ""), (JSON, NPY)) == JSON:
             return self.as_rows("npy", tensors, rows, self.top_k(request), single=False)
 

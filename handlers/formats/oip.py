@@ -270,7 +270,8 @@ def _output(contract: ModelContract, output: _Output, path: str, default: bool) 
 
 
 def _classified(contract: ModelContract) -> str:
-    return "the output probabilities" if contract.labels else "no classification: this model has no labels"
+    several = contract.most_classes > 1
+    return "the output probabilities" if several else "no classification: this model has no classes"
 
 
 def _binary_size(item: _Input, path: str) -> int | None:

@@ -18,7 +18,8 @@ class TextCodec(Codec):
     """Turns each text into tokens while its request is decoded, and pads them to the longest of a batch.
 
     Of a text that is too long the beginning is answered; the header ``X-Truncated-Rows`` lists the numbers of such
-    rows, from 0. A request with the header ``X-Tokens`` is told how many tokens its texts have.
+    rows, from 0. A request with the header ``X-Tokens`` is told how many tokens its texts have. Where the graph labels
+    tokens, the answer is the entities that they make.
 
     Args:
         contract: its only input is BYTES ``[-1]`` without categories.
@@ -34,13 +35,14 @@ class TextCodec(Codec):
     def open(cls, directory: Path, contract: ModelContract, max_rows: int) -> "TextCodec":
         """Read ``assets/tokenizer.json``."""
         settings = (directory / "assets" / tokens.FILE).read_bytes()
-        return cls(contract, max_rows, tokens.TextTokenizer(settings))
+        return cls(contract, max_rows, tokens.TextTokenizer(settings, contract.finds_entities))
 
     def decode(self, request: Request) -> Decoded:
         """Decode one request, or raise ``InputError``, also for an empty text."""
         decoded = super().decode(request)
-        texts = decoded.tensors
-        rows = self._tokenize(texts[self._name].tolist())
+        sent = decoded.tensors
+        texts = sent[self._name].tolist()
+        rows = self._tokenize(texts)
         if rows.blank:
             path = _PATHS[decoded.protocol].format(name=self._name, row=rows.blank[0])
             raise InputError("empty", f"{self._name} has no words", path, "a text with at least one visible character")
@@ -50,11 +52,18 @@ class TextCodec(Codec):
             told[COUNT] = str(int((rows.indices != self._tokenize.pad).sum()))
 
         def encode(outputs: Outputs) -> Response:
-            response = decoded.encode(outputs)
-            return response._replace(headers={**response.headers, **told})
+            response = decoded.encode(self._answers(texts, rows, outputs))
+            return response._replace(headers={**response.headers, **told}) if told else response
 
         tensors = {self._name: rows.indices}
-        return Decoded(decoded.protocol, decoded.rows, tensors, encode if told else decoded.encode, texts)
+        return Decoded(decoded.protocol, decoded.rows, tensors, encode, sent)
+
+    def _answers(self, texts: Sequence[str], rows: tokens.Tokens, outputs: Outputs) -> Outputs:
+        """Return the contract's outputs of the graph's."""
+        if not rows.spans:
+            return outputs
+        triples = zip(texts, outputs["probabilities"], rows.spans, strict=True)
+        return tokens.tensors_of([tokens.entities_of(self.contract.labels, *triple) for triple in triples])
 
     def stack(self, decoded: Sequence[Decoded]) -> dict[str, Array]:
         """Return the tokens of several requests, padded to the longest."""

@@ -93,6 +93,8 @@ class Events:
 
     def _answer(self, outputs: Outputs, row: int) -> Any:
         """Return a row's output: a number, a label with its probabilities, or short values by name."""
+        if self._contract.finds_entities:  # which the graph's outputs are not
+            return dict.fromkeys(spec.name for spec in self._contract.outputs)
         if self._contract.task == "tensors" or self._contract.has_targets:
             return {spec.name: _column(spec, outputs[spec.name][row : row + 1])[0] for spec in self._contract.outputs}
         output = outputs[self._contract.graph_outputs[0]][row]

@@ -91,7 +91,7 @@ def edge(contract: ModelContract, rng: np.random.Generator, protocol: str | None
     many = contract.most_rows(int(max(1, min(MANY_ROWS, LARGEST // _row_size(contract)))))
     rows = 1 if protocol == "native" or rng.random() < 0.5 else many
     values = draws.extreme if rng.random() < 0.5 else draws.plausible
-    top_k = len(contract.labels) if contract.labels and rng.random() < 0.5 else 1
+    top_k = contract.most_classes if contract.labels and rng.random() < 0.5 else 1
     return payload_of(contract, "edge", protocol, values(contract, rng, rows), top_k)
 
 

@@ -80,8 +80,8 @@ class Trial:
             return TrialResult(422, str(error))
         request_id = f"console-{uuid.uuid4()}"
         headers = {"Content-Type": sent_type, "X-Request-Id": request_id}
-        if contract.labels:
-            headers["X-Top-K"] = str(min(SHOWN_CLASSES, len(contract.labels)))
+        if contract.most_classes > 1:
+            headers["X-Top-K"] = str(min(SHOWN_CLASSES, contract.most_classes))
         path = f"/predictions/{quote(contract.name, safe='')}/{quote(contract.version, safe='')}"
         started = time.perf_counter()
         try:

@@ -35,10 +35,8 @@ def adapt(model: Brought, feeds: Sequence[Feed], answers: Answers, bare: Collect
     outputs = [output.name for output in graph.graph.output]
     del graph.graph.input[:], graph.graph.output[:], graph.graph.value_info[:]
     graph.graph.input.extend(work.inputs)
-    classes = (-1, len(answers.labels))
-    for head, spec in zip(answers.heads, answers.outputs, strict=False):
-        shape = classes if answers.task == "classification" else spec.shape
-        work.head(head, model, outputs[head.at], shape)
+    for i, head in enumerate(answers.heads):
+        work.head(head, model, outputs[head.at], answers.shape(i))
     graph.graph.output.extend(work.outputs)
     body = list(graph.graph.node)
     del graph.graph.node[:]

@@ -88,10 +88,11 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     runner = runner_of(model, feeds, rows)
     _, results = next(iter(runner.chunks(rows)))
     named = options.labels or wishes.labels
-    task = options.task or wishes.task or ("classification" if named else None)
+    made = model.intake.outputs if model.intake else ()
+    task = options.task or wishes.task or ("classification" if named and not made else None)
     columns = targets_of(options.target) if table is None or table.truth is None else tuple(table.truth.columns)
     targets = wishes.targets or (columns if len(columns) > 1 else ())
-    answers = answers_of(model.outputs, results, task, named or model.labels, targets)
+    answers = answers_of(model.outputs, results, task, named or model.labels, targets, made)
     if table and table.truth is not None and answers.task != "tensors" and len(columns) != len(_truths(answers)):
         answered = ", ".join(_truths(answers))
         raise BringError(

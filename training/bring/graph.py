@@ -74,6 +74,7 @@ class Intake:
         encode: from the values of a request to the graph's.
         samples: values of some requests, that answers are compared on; the last takes longest.
         assets: files that the worker needs, by name.
+        outputs: the contract's, where a worker makes them of the scores of labels that the graph has; else empty.
     """
 
     entry_point: str
@@ -81,6 +82,7 @@ class Intake:
     encode: Callable[[Array], Array]
     samples: Array
     assets: Mapping[str, bytes] = field(default_factory=dict)
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True)

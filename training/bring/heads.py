@@ -51,6 +51,7 @@ class Answers:
     """The outputs of a contract.
 
     Attributes:
+        labels: of a row, or with the task ``tensors`` of each token of a text.
         why: of the task, in a few words.
     """
 
@@ -60,6 +61,11 @@ class Answers:
     heads: tuple[Head, ...]
     why: str
 
+    def shape(self, output: int) -> tuple[int, ...]:
+        """Return the sizes of an output of the served graph."""
+        rows = (-1, -1) if self.task == "tensors" else (-1,)
+        return (*rows, len(self.labels)) if self.labels else self.outputs[output].shape
+
 
 def answers_of(
     ports: Sequence[Port],
@@ -67,6 +73,7 @@ def answers_of(
     task: Task | None = None,
     labels: Sequence[str] = (),
     targets: Sequence[str] = (),
+    made: tuple[TensorSpec, ...] = (),
 ) -> Answers:
     """Derive the outputs and the task from the graph's outputs.
 
@@ -76,10 +83,13 @@ def answers_of(
         task: the user's; None to guess.
         labels: the user's or the file's.
         targets: the user's names for the numbers of a regression that has several.
+        made: outputs of the contract that a worker makes of scores of labels; empty for none.
 
     Raises:
         BringError: the graph has no output for the task.
     """
+    if made:
+        return _made(made, results[0], task, labels)
     scores = [i for i, array in enumerate(results) if _scores(array, len(labels))]
     if task == "classification" or (task is None and labels and scores):
         if not labels:
@@ -110,6 +120,12 @@ def _classification(ports: Sequence[Port], results: Sequence[Array], labels: Seq
     return Answers("classification", classification_outputs(len(labels)), tuple(labels), heads, why)
 
 
+def _made(made: tuple[TensorSpec, ...], scores: Array, task: Task | None, labels: Sequence[str]) -> Answers:
+    if task not in (None, "tensors") or len(labels) != scores.shape[-1]:
+        raise BringError(f"each token has a score for each of {scores.shape[-1]} labels: the task is tensors")
+    return Answers("tensors", made, tuple(labels), (Head("probabilities", 0),), "each token has a label")
+
+
 def _regression(ports: Sequence[Port], results: Sequence[Array], targets: Sequence[str]) -> Answers:
     """Return the numbers of each row: those of all outputs of one number, else the columns of the only matrix."""
     numbers = [Head(ports[i].name, i, "column") for i, array in enumerate(results) if _is_value(array)]
@@ -135,7 +151,7 @@ def _regression(ports: Sequence[Port], results: Sequence[Array], targets: Sequen
 
 def with_axes(answers: Answers, ports: Sequence[Port]) -> tuple[TensorSpec, ...]:
     """Return the outputs with the file's names for the sizes that vary, by which the answers of padded rows are cut."""
-    if answers.task == "classification":
+    if answers.labels:
         return answers.outputs
     outputs = []
     for head, spec in zip(answers.heads, answers.outputs, strict=True):

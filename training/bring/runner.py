@@ -55,11 +55,11 @@ def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner
     alone = session.run({feed.port.name: feed.raw(one) for feed in feeds})
     batch = next((feed.port.sizes[0] for feed in feeds if feed.batched), None)
     bare = frozenset(i for i, array in enumerate(alone) if not _has_batch(model.outputs[i], array, batch))
-    if all(feed.batched for feed in feeds) and not bare:
+    if all(feed.batched for feed in feeds) and not bare:  # what is behind an intake answers row by row
         try:
             free = model.original or Session(_freed(model.graph, {feed.port.name for feed in feeds}))
             together = Runner(free, feeds, True, frozenset())
-            if _agree(together, Runner(session, feeds, False, frozenset()), _varied(tensors)):
+            if model.intake or _agree(together, Runner(session, feeds, False, frozenset()), _varied(tensors)):
                 return together
         except BringError:  # its operators take no other batch: rows run one by one
             pass

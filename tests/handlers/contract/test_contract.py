@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from handlers.contract import DTYPES, FORMAT, ModelContract, TensorSpec, classification_outputs
+from handlers.contract import DTYPES, FORMAT, ModelContract, TensorSpec, classification_outputs, entity_outputs
 from tests.support.handlers.models import COLOURS, FLIGHTS, LINE, PICTURES, contract
 from tests.support.handlers.strategies import contracts
 
@@ -114,7 +114,15 @@ def test_a_text_that_is_no_contract_is_refused_with_the_path_of_the_fault(change
         ModelContract.from_json(text)
 
 
-def test_only_a_contract_with_nullable_inputs_or_timestamps_says_a_format() -> None:
+def test_tensors_with_labels_are_entities_of_which_the_graph_has_probabilities() -> None:
+    with pytest.raises(ValueError, match=r"tensors with labels have the outputs \['entity_group', .*\], not \['y'\]"):
+        msgspec.structs.replace(LINE, task="tensors", labels=("O", "PER"))
+    entities = msgspec.structs.replace(LINE, task="tensors", labels=("O", "PER"), outputs=entity_outputs())
+    assert (entities.graph_outputs, entities.most_classes, entities.format) == (("probabilities",), 1, 2)
+    assert (PICTURES.graph_outputs, PICTURES.most_classes) == (("probabilities",), 4)
+
+
+def test_only_a_contract_with_nullable_inputs_timestamps_or_entities_says_a_format() -> None:
     assert b"format" not in LINE.to_json()
     assert b"nullable" not in LINE.to_json()
     assert b"default" not in LINE.to_json()

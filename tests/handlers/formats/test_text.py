@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.formats.text import TRUNCATED, TextCodec
-from handlers.formats.tokens import TextTokenizer
+from handlers.formats.tokens import TextTokenizer, entities_of, tensors_of
 from handlers.message import Request
 from tests.support.handlers import wire
 from tests.support.handlers.models import MAX_ROWS
@@ -106,3 +106,34 @@ def test_a_column_of_texts_is_answered_as_the_texts(name: str) -> None:
     texts = np.array(["good film", "bad"], object)
     column = wire.WRITERS[name](REVIEWS, {"text": texts[:, None]})
     assert wire.ask(serve(), column) == wire.ask(serve(), wire.WRITERS[name](REVIEWS, {"text": texts}))
+
+
+def test_neighbouring_tokens_of_a_label_are_an_entity_unless_another_one_begins() -> None:
+    text, labels = "Ann Lee, Bo in New York", ("O", "B-PER", "I-PER", "I-LOC", "X-PER", "LOC")
+    spans = np.array([[-1, -1], [0, 3], [4, 7], [7, 8], [9, 11], [12, 14], [15, 18], [19, 23], [-1, -1]])
+    sure = 0.25 + np.eye(6, dtype=np.float32) / 2
+
+    def found(*chosen: int) -> list[tuple[str, str, int, int]]:
+        entities = entities_of(labels, text, sure[[0, *chosen, 2, 1]], spans)
+        return [(entity.entity_group, entity.word, entity.start, entity.end) for entity in entities]
+
+    assert found(1, 2, 0, 1, 0, 3, 5) == [("PER", "Ann Lee", 0, 7), ("PER", "Bo", 9, 11), ("LOC", "New York", 15, 23)]
+    assert found(1, 1, 0, 0, 0, 0, 0) == [("PER", "Ann", 0, 3), ("PER", "Lee", 4, 7)]
+    assert found(2, 4, 0, 0, 0, 0, 0) == [("PER", "Ann", 0, 3), ("PER", "Lee", 4, 7)]
+    assert found(0, 0, 0, 0, 0, 0, 0) == []
+    shares = sure[[0, 1, 2, 0, 0, 0, 0, 0, 0]]
+    shares[2] /= 2
+    (one,) = entities_of(labels, text, shares, spans)
+    assert one.score == pytest.approx((0.75 + 0.375) / 2)
+
+
+def test_texts_without_an_entity_have_tensors_of_no_width() -> None:
+    assert {name: array.shape for name, array in tensors_of([[], []]).items()} == dict.fromkeys(
+        ("entity_group", "score", "word", "start", "end"), (2, 0)
+    )
+
+
+def test_spans_are_characters_of_the_text_and_marks_have_none() -> None:
+    (spans,) = TextTokenizer(settings(), with_spans=True)(["😀 Good film"]).spans
+    assert spans.tolist() == [[-1, -1], [0, 1], [2, 6], [7, 11], [-1, -1]]
+    assert TextTokenizer(settings())(["good"]).spans == ()

@@ -17,6 +17,7 @@ from training.bring.draft import ImportOptions, draft
 from training.bring.importing import bring
 from training.bring.sources import Reading
 
+ENTITIES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 TEXTS = ["a fine film", "the worst film of the year 😀", "not bad at all " * 50, "שלום"]
 
 
@@ -27,12 +28,13 @@ def import_folder(path: Path, examples: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders, and a store of their imported models: of texts' classes and of their vectors."""
+    """Folders, and a store of their imported models: of texts' classes, of their vectors and of their entities."""
     folder = tmp_path_factory.mktemp("folders")
     save(folder / "mood", "Roberta", "ForSequenceClassification", id2label=huggingface.EMOTIONS)
     save_sentences(folder / "vectors", "Bert", {"pooling_mode_mean_tokens": True}, normalize=True, most=32)
+    save(folder / "names", "DistilBert", "ForTokenClassification", id2label=ENTITIES)
     (folder / "texts.txt").write_text("\n".join(TEXTS))
-    for name in ("mood", "vectors"):
+    for name in ("mood", "vectors", "names"):
         import_folder(folder / name, folder / "texts.txt")
     return folder
 
@@ -83,6 +85,31 @@ def test_openais_client_gets_the_vectors_of_texts(own: Server) -> None:
             client.embeddings.create(model="mood", input="a")
         with pytest.raises(openai.BadRequestError, match="has no words"):
             client.embeddings.create(model="vectors", input=["a", " "])
+
+
+def test_entities_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: Server, folder: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "names", model_max_length=huggingface.POSITIONS)
+    path, options = str(folder / "names"), {"aggregation_strategy": "simple"}
+    pipeline = transformers.pipeline("token-classification", model=path, tokenizer=tokenizer, **options)
+    wanted = []
+    for text in TEXTS:
+        words = [answer | {"word": text[answer["start"] : answer["end"]]} for answer in pipeline(text)]
+        wanted.append([word | {"score": pytest.approx(word["score"], abs=1e-5)} for word in words])
+        response = own.client.post(f"{own.url}/predictions/names", json={"text": text})
+        assert response.json() == {"prediction": wanted[-1]}
+        assert (TRUNCATED in response.headers) == (text == TEXTS[2])
+    assert len({len(entities) for entities in wanted}) > 1
+    body = {"instances": [{"text": text} for text in TEXTS]}
+    answers = own.client.post(f"{own.url}/v1/models/names:predict", json=body).json()
+    assert answers == {"predictions": wanted}
+    tensor = {"name": "text", "shape": [len(TEXTS)], "datatype": "BYTES", "data": TEXTS}
+    outputs = own.client.post(f"{own.url}/v2/models/names/infer", json={"inputs": [tensor]}).json()["outputs"]
+    most = max(map(len, wanted))
+    for output in outputs:
+        assert output["shape"] == [len(TEXTS), most]
+        rows = [output["data"][i * most : (i + 1) * most] for i in range(len(TEXTS))]
+        own_values = [row[: len(entities)] for row, entities in zip(rows, wanted, strict=True)]
+        assert own_values == [[entity[output["name"]] for entity in entities] for entities in wanted]
 
 
 def test_a_text_without_a_word_gets_an_error_that_explains(own: Server) -> None:

@@ -60,8 +60,7 @@ class Served:
 
     def ask(self, *bodies: Any) -> list[tuple[int, Any]]:
         """Answer requests that came together."""
-        headers = {"content-type": JSON, "x-top-k": str(len(self.contract.labels))} if self.contract.labels else {}
-        headers["content-type"] = JSON
+        headers = {"content-type": JSON, "x-top-k": str(self.contract.most_classes)}
         responses = self.handler.handle([Request(msgspec.json.encode(body), headers, id="r") for body in bodies])
         return [(response.status, msgspec.json.decode(response.body)) for response in responses]
 

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from training.bring.files.huggingface import classification, embeddings, pictures
+from training.bring.files.huggingface import classification, embeddings, entities, pictures
 from training.bring.files.huggingface.folder import CONFIG, WEIGHTS, Folder, library, open_folder
 from training.bring.graph import BringError, Brought
 
-_HEADS = {"ForSequenceClassification": classification.read, "ForImageClassification": pictures.read}
+_HEADS = {
+    "ForSequenceClassification": classification.read,
+    "ForTokenClassification": entities.read,
+    "ForImageClassification": pictures.read,
+}
 
 
 def is_folder(path: Path) -> bool:
