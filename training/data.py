@@ -6,6 +6,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def install(extra: str) -> str:
@@ -15,6 +19,22 @@ def install(extra: str) -> str:
 
 class DataError(Exception):
     """Data is missing or not what it should be; the message says how to get it."""
+
+
+def read_parquet(path: Path) -> "DataFrame":
+    """Read rows from Parquet; the columns that pandas made an index of are columns again.
+
+    Raises:
+        DataError: the package that reads it is not installed.
+        OSError, ValueError: it is no Parquet.
+    """
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path)
+    except ImportError:
+        raise DataError(f"{path}: to read Parquet, {install('parquet')}, or give the rows as CSV") from None
+    return frame if frame.index.names == [None] else frame.reset_index()
 
 
 def sha256(*contents: bytes) -> str:

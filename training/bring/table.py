@@ -15,6 +15,7 @@ from handlers.contract.times import as_seconds
 from handlers.features import positions_of
 from training.bring.feeds import Feed, identifier
 from training.bring.graph import BringError
+from training.data import DataError, read_parquet
 from training.statistics.labels import widened
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def read_table(path: Path, target: str = "") -> Table:
     import pandas
 
     try:
-        frame = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
-    except ImportError as error:
-        raise BringError(f"{path}: to read Parquet, run `pip install pyarrow`, or give the rows as CSV") from error
+        frame = read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
+    except DataError as error:
+        raise BringError(str(error)) from error
     except (OSError, ValueError) as error:
         raise BringError(f"{path} is no table: {str(error).splitlines()[0]}") from error
     if frame.empty:
@@ -211,6 +212,8 @@ def _values(spec: TensorSpec, column: "Series", table: Table) -> Array:
         return np.array([places[name] for name in names], np.int64)
     if spec.datatype == "BYTES":
         return np.asarray(column.astype(str).to_numpy(object))
+    if column.dtype.kind in "mM" and not spec.timestamp:  # as numbers they would be microseconds
+        raise BringError(f"{place} has times without a zone, or durations; {spec.name} takes {spec.describe()}")
     try:
         if spec.timestamp:
             column = column.map(_seconds, na_action="ignore")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from handlers.contract import RESERVED, Array
-from training.data import DataError
+from training.data import DataError, read_parquet
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -48,7 +48,7 @@ def read_frame(file: Path, options: Mapping[str, object], rows: int | None = Non
 
     try:
         if file.suffix == ".parquet":
-            return pandas.read_parquet(file)
+            return read_parquet(file)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # a row of more fields than there are names
             return pandas.read_csv(
@@ -56,8 +56,6 @@ def read_frame(file: Path, options: Mapping[str, object], rows: int | None = Non
             )
     except FileNotFoundError:
         raise DataError(f"{file} is not there: put it there, or change the path in the recipe") from None
-    except ImportError:
-        raise DataError(f"{file}: to read Parquet, run `pip install pyarrow`, or give the rows as CSV") from None
     except (OSError, ValueError, pandas.errors.ParserWarning) as error:
         raise DataError(f"{file} is no table: {str(error).strip().splitlines()[0]}") from error
 

@@ -149,7 +149,10 @@ def test_parquet_is_read_where_it_can_be(training: Commands, tmp_path: Path) -> 
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")
     code, output = training("new", "mine", "--csv", str(tmp_path / "rows.parquet"), "--target", "y")
     assert code == 1
-    assert "to read Parquet, run `pip install pyarrow`" in output or "rows.parquet is no table: " in output
+    assert (
+        "to read Parquet, run `pip install -c constraints.txt -e '.[parquet]'`" in output
+        or "rows.parquet is no table: " in output
+    )
 
 
 def test_rows_that_the_recipe_does_not_expect_are_told_with_their_number(new: New, tmp_path: Path) -> None:
