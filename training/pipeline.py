@@ -19,6 +19,7 @@ from training import fit
 from training.champion import check_rewritable, unpack
 from training.feedback import as_many_steps, extend
 from training.packaging import export, packable, result_file
+from training.packaging.contents import Described
 from training.packaging.interface import contract_without_version
 from training.packaging.lineage import lineage, with_lineage
 from training.packaging.packable import Packable
@@ -67,7 +68,7 @@ def train(
     if options.result_file:
         write_result(result, options.result_file)
     step("writing the report")
-    return report(result, trained, output, step)
+    return report(result, recipe, data, output, step)
 
 
 def package_fitted(
@@ -137,23 +138,26 @@ def publish(
     promote: Promote,
     replaces: str | None = None,
 ) -> Result:
-    """Register an archive of graphs, once its contract has their checksums and an example that they answer.
+    """Register an archive of a fitted module's graphs; arguments as of ``register`` and ``complete``."""
+    parts = packable.of_recipe(trained.recipe, registry.store)
+    whole = complete(draft, parts, trained.data, graphs)
+    return register(whole, parts.packing(graphs), registry, promote, replaces)
+
+
+def complete(draft: ModelContract, parts: Packable, data: Data, graphs: Path) -> ModelContract:
+    """Return a contract with the checksums of its graphs and an example that they answer.
 
     Args:
         draft: the contract without these and without a version.
-        graphs: folder of ``model.onnx`` and ``model.pt2``.
-        replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
+        graphs: folder of the graphs; the data's assets are put there.
     """
-    recipe, data = trained.recipe, trained.data
     (graphs / ASSETS).mkdir(exist_ok=True)
     for asset, content in data.assets.items():
         (graphs / ASSETS / asset).write_bytes(content)
-    sums = {graph: file_sha256(graphs / graph) for graph in GRAPHS}
+    sums = {graph: file_sha256(graphs / graph) for graph in GRAPHS if (graphs / graph).exists()}
     draft = with_lineage(draft, graph_sha256=sums)
-    parts = packable.of_recipe(recipe, registry.store)
     example = parts.example(draft, data.test.row(draft.inputs, 0), graphs)
-    draft = msgspec.structs.replace(draft, example=example)
-    return register(draft, parts.packing(graphs), registry, promote, replaces)
+    return msgspec.structs.replace(draft, example=example)
 
 
 def package(parts: Packable, registry: Registry) -> Result:
@@ -184,11 +188,11 @@ def calibrated(trained: Trained) -> Trained:
     return replace(trained, temperature=calibration.fit_temperature(output, validation.target))
 
 
-def report(result: Result, trained: Trained, output: Array, step: Callable[[str], None]) -> Result:
+def report(result: Result, model: Described, data: Data, output: Array, step: Callable[[str], None]) -> Result:
     """Write the page about the version, if possible; without it the version stays registered."""
     try:
         store = result.archive.parent
-        return replace(result, report=page.write_page(trained.recipe, result.contract, trained.data, output, store))
+        return replace(result, report=page.write_page(model, result.contract, data, output, store))
     except Exception as error:
         step(f"no report could be written ({type(error).__name__}: {error}); the version is registered")
         return result

@@ -16,7 +16,7 @@ from tests.support.training.published import publish_again
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings
 from tests.training.conftest import Train
-from training.champion import Champion, open_champion
+from training.champion import FittedChampion, open_champion
 from training.packaging.registration import Promote, Result
 from training.recipe import Data, Recipe
 from training.recipes.linear import Linear
@@ -29,7 +29,7 @@ def store(trained: Trainings, linear: Result, quadrants: Result, tmp_path: Path)
     return Registry(tmp_path / "store")
 
 
-Open = Callable[[Recipe[Any]], Champion]
+Open = Callable[[Recipe[Any]], FittedChampion]
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from handlers.contract import Array, ModelContract
-from handlers.contract.model_card import Evaluation
+from handlers.contract import ModelContract
 from handlers.observe.events import LONGEST_TEXT
 from serving.archive import ONNX
 from serving.registry import Registry, file_sha256
@@ -19,14 +18,14 @@ from training.bring.graph import BringError
 from training.bring.rows import native_row
 from training.bring.served import check_parity, write_graph
 from training.bring.table import Table, tensors_of, truth_of
+from training.champion.imported import ImportedModel
 from training.packaging.lineage import with_lineage
 from training.packaging.packable import Packable
 from training.packaging.reference import errors_of, summaries
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
-from training.recipe import Serving, Split
+from training.recipe import Data, Serving, Split
 from training.statistics import evaluate
-from training.statistics.decisive import Scoring
 
 SECONDS = 2.0  # that the largest request may take here
 DEADLINE = 20  # s until a worker is replaced whose requests' sizes differ: the example's time says little of them
@@ -79,7 +78,9 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
     if output is not None and table.truth is not None:
         truth = truth_of(table, contract.labels)
         errors = errors_of(contract, output, truth)
-        evaluation = _evaluation(contract, tensors, output, truth)
+        rows = Split(tensors, truth)
+        data = Data(rows.head(0), rows, contract.inputs, contract.lineage.data_sha256)
+        evaluation = evaluate.held_out(ImportedModel(contract), data, output)
         contract = msgspec.structs.replace(contract, evaluation=evaluation)
     lengths = {
         spec.name: np.array([len(text[:LONGEST_TEXT]) for text in tensors[spec.name]])
@@ -90,17 +91,6 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
     inputs = {name: array[order] for name, array in (tensors | lengths).items()}
     known = [None if array is None else array[order] for array in (output, errors)]
     return msgspec.structs.replace(contract, reference=summaries(contract, inputs, *known))
-
-
-def _evaluation(contract: ModelContract, tensors: Mapping[str, Array], output: Array, truth: Array) -> Evaluation:
-    if contract.task == "classification":
-        most = np.bincount(truth, minlength=len(contract.labels)).argmax()
-        simple = {"majority": np.tile(np.eye(len(contract.labels), dtype=np.float32)[most], (len(truth), 1))}
-    else:
-        simple = {"mean": np.full(truth.shape, truth.mean(0), np.float32)}
-    targets = tuple(spec.name for spec in contract.outputs) if contract.has_targets else ()
-    scoring = Scoring(contract.task, contract.labels, targets=targets)
-    return evaluate.evaluate(scoring, Split(tensors, truth), output, simple)
 
 
 def _max_rows(draft: Draft) -> int:

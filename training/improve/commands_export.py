@@ -10,6 +10,7 @@ from handlers.observe.settings import EnvironmentSettings, says
 from serving.command_line import CACHE, STORE, Cache, Store, console, fail, option, telling
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT
+from training.improve.commands_figures import GivenData, GivenTarget
 
 
 class ExportSettings(EnvironmentSettings, frozen=True):
@@ -21,18 +22,20 @@ class ExportSettings(EnvironmentSettings, frozen=True):
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is exported.")],
+    model: Annotated[str, typer.Argument(help="Name of the model whose champion is exported.")],
     requested: Annotated[
         list[str] | None, typer.Option("--format", help="onnx, torch, tflite or openvino; may be repeated; or all.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = ROOT / "exports",
     report: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
     litert: Annotated[Path, option(ExportSettings, "litert_python")] = Path(f"{sys.prefix}-litert/bin/python"),
+    data: GivenData = None,
+    target: GivenTarget = "",
     store: Store = STORE,
     cache: Cache = CACHE,
 ) -> None:
     """Write the champion in portable formats, compare its answers, and time each in its own runtime."""
-    from training import recipes
+    from training.champion.imported import GivenRows, champion_source
     from training.data import DataError
     from training.improve.formats import exporting
     from training.improve.formats.result import print_export
@@ -43,11 +46,11 @@ def export_command(
     try:
         if unknown := [name for name in names if name not in every]:
             raise KeyError(f"there is no format {unknown[0]!r}; there are {', '.join(every)}, all")
+        registry = Registry(store)
         result = exporting.export_champion(
-            recipes.ready(model),
-            Registry(store),
+            champion_source("export", model, registry, cache, GivenRows(data, target)),
+            registry,
             [every[name] for name in dict.fromkeys(names)],
-            cache=cache,
             output=output,
             step=telling(model),
         )

@@ -9,6 +9,9 @@ from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Folders
 
+GivenData = Annotated[Path | None, typer.Option("--data", help="Of an imported model: rows as CSV or Parquet.")]
+GivenTarget = Annotated[str, typer.Option("--target", help="Column of these rows that holds the truth.")]
+
 
 def learning_curve_command(
     model: Annotated[str, typer.Argument(help="Name of a recipe whose hyperparameters have `rows`.")],
@@ -38,19 +41,23 @@ def learning_curve_command(
 
 
 def report_command(
-    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is measured.")],
+    model: Annotated[str, typer.Argument(help="Name of the model whose champion is measured.")],
     output: Annotated[Path | None, typer.Option(help="Folder for the figures as JSON, such as docs/practices.")] = None,
+    data: GivenData = None,
+    target: GivenTarget = "",
     store: Store = STORE,
     cache: Cache = CACHE,
 ) -> None:
     """Measure the champion's archive again on the held-out rows, and write its page anew."""
-    from training import recipes
+    from training.champion.imported import GivenRows, champion_source
     from training.data import DataError
     from training.improve.practices import document
     from training.report.champion import champion_report
 
     try:
-        report = champion_report(recipes.ready(model), Registry(store), cache)
+        registry = Registry(store)
+        source = champion_source("report", model, registry, cache, GivenRows(data, target))
+        report = champion_report(source, registry)
     except (KeyError, ValueError, DataError, ArchiveError) as error:
         fail(error)
     console.print(f"{report.page}: how good it is, and where it errs", markup=False)

@@ -9,13 +9,14 @@ from rich.table import Table
 from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Folders
+from training.improve.commands_figures import GivenData, GivenTarget
 
 if TYPE_CHECKING:
     from training.improve.optimize.result import Optimization
 
 
 def optimize_command(
-    model: Annotated[str, typer.Argument(help="Name of a recipe whose champion is optimized.")],
+    model: Annotated[str, typer.Argument(help="Name of the model whose champion is optimized.")],
     max_drop: Annotated[
         float,
         typer.Option(min=0, help="Points that the deciding metric may be worse: hundredths, or percent of an error."),
@@ -31,13 +32,15 @@ def optimize_command(
     seconds: Annotated[float, typer.Option(min=0, help="Of timing, for each variant and size of batch.")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Of one operator while timing.")] = 1,
     output: Annotated[Path, typer.Option(help="Folder for optimize-MODEL.json and .png.")] = ROOT / "docs/practices",
+    data: GivenData = None,
+    target: GivenTarget = "",
     store: Store = STORE,
     cache: Cache = CACHE,
     runs: Runs = RUNS,
 ) -> None:
     """Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."""
     # These imports take seconds, which --help should not.
-    from training import recipes
+    from training.champion.imported import GivenRows, champion_source
     from training.data import DataError
     from training.improve.optimize import flow, result, students
     from training.improve.practices.document import write_result
@@ -53,7 +56,9 @@ def optimize_command(
             seconds=seconds,
             threads=threads,
         )
-        outcome = flow.optimize(recipes.ready(model), Registry(store), Folders(cache, runs), options, telling(model))
+        registry = Registry(store)
+        source = champion_source("optimize", model, registry, cache, GivenRows(data, target))
+        outcome = flow.optimize(source, registry, Folders(cache, runs), options, telling(model))
         document = write_result(outcome.result, output)
         result.draw_optimization(outcome.result, document.with_suffix(".png"))
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from handlers.formats.tokens import FILE as TOKENIZER
 from handlers.formats.tokens import TextTokenizer
 from serving.archive import ONNX, PROGRAM
 from training.packaging.parity import TOLERANCE, largest_difference
-from training.recipe import Data, Recipe, Split, Trained, to_tensors
+from training.recipe import Data, Split, Trained, to_tensors
+from training.recipe.measured import Measured
 
 PARITY_ROWS = 1000  # least rows that the graphs are compared on
 
@@ -176,22 +177,29 @@ def _first_lines(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def parity_rows(recipe: Recipe[Any], data: Data) -> Split:
+def parity_rows(model: Measured, data: Data) -> Split:
     """Return held-out rows to compare graphs on, with training rows added where they are fewer than 1,000."""
-    held_out = data.test.head(recipe.parity_rows)
+    held_out = data.test.head(model.parity_rows)
     filling = data.train.head(max(0, PARITY_ROWS - len(held_out)))
     inputs = {name: np.concatenate([values, filling.inputs[name]]) for name, values in held_out.inputs.items()}
     return Split(inputs, np.concatenate([held_out.target, filling.target]))
 
 
-def run(recipe: Recipe[Any], engine: Engine, split: Split, names: Sequence[str], size: int = 100) -> Array:
+def run(model: Measured, engine: Engine, split: Split, names: Sequence[str], size: int = 100) -> Array:
     """Return an engine's output for a split, in batches of at most ``size`` rows; of several targets a column each."""
-    parts = []
+    return np.concatenate([in_columns(outputs, names) for outputs in answers(model, engine, split, size)])
+
+
+def in_columns(outputs: Mapping[str, Array], names: Sequence[str]) -> Array:
+    """Return the only output of these names, or of several targets a column each."""
+    return np.stack([outputs[name] for name in names], 1) if len(names) > 1 else outputs[names[0]]
+
+
+def answers(model: Measured, engine: Engine, split: Split, size: int = 100) -> Iterator[Mapping[str, Array]]:
+    """Yield an engine's outputs for a split, by batches of at most ``size`` rows."""
     for start in range(0, len(split), size):
         rows = {name: values[start : start + size] for name, values in split.inputs.items()}
-        outputs = engine.run(recipe.batch(rows))
-        parts.append(np.stack([outputs[name] for name in names], 1) if len(names) > 1 else outputs[names[0]])
-    return np.concatenate(parts)
+        yield engine.run(model.batch(rows))
 
 
 def strip(graph: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 import torch
@@ -18,13 +18,12 @@ from handlers.contract import Array, ModelContract
 from handlers.contract.model_card import Calibration, Evaluation, Interval, Lead, Number
 from handlers.engine import Engine, load_engine
 from serving.registry import Registry
-from training.champion import learned_from, unpack
+from training.champion import Champion, ChampionSource
 from training.figures.machine import machine
 from training.figures.result import Result, Row
 from training.figures.text import figure, table
 from training.packaging import export
-from training.packaging.serving_settings import serving_of
-from training.recipe import Recipe, Split
+from training.recipe import Split
 from training.report import page
 from training.statistics import evaluate
 
@@ -53,6 +52,7 @@ class Report(Result, frozen=True, kw_only=True, tag="report"):
         slices: rows for each slice likewise; unset in a former version's.
         gains: advantage over each baseline.
         calibration: without bins; None without a temperature.
+        given: whether the rows came with the command; unset where a recipe held them out.
     """
 
     heading = "Evaluation and calibration"
@@ -67,6 +67,7 @@ class Report(Result, frozen=True, kw_only=True, tag="report"):
     intervals: dict[str, Interval]
     gains: dict[str, Lead]
     calibration: Calibration | None
+    given: bool | UnsetType = UNSET
 
     def markdown(self) -> str:
         """Return every metric of the model with its interval, beside the baselines'."""
@@ -74,7 +75,8 @@ class Report(Result, frozen=True, kw_only=True, tag="report"):
         first, *others = self.rows
         rows = [[first.model, *(_cell(first.figures[name], self.intervals.get(name)) for name in metrics)]]
         rows += [[row.model, *(figure(row.figures[name]) for name in metrics)] for row in others]
-        notes = [f"95 % intervals in brackets, over {self.held_out:,} held-out rows."]
+        rows_name = "held-out" if self.given is UNSET else "given"
+        notes = [f"95 % intervals in brackets, over {self.held_out:,} {rows_name} rows."]
         if (measured := self.calibration) and measured.scaled:
             notes.append(
                 f"Calibration: ECE {figure(measured.ece)}, log loss {figure(measured.log_loss)}; with the "
@@ -94,7 +96,7 @@ class ChampionReport:
     result: Report
 
 
-def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> ChampionReport:
+def champion_report(source: ChampionSource, registry: Registry) -> ChampionReport:
     """Run the champion's graph over the held-out rows again and write its page.
 
     Raises:
@@ -103,14 +105,14 @@ def champion_report(recipe: Recipe[Any], registry: Registry, cache: Path) -> Cha
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        contract = unpack(registry, recipe.name, Path(folder))
-        _, data = learned_from(recipe, contract, cache)
-        kind = serving_of(recipe, registry.store).engine
-        engine = load_engine(kind, Path(folder), contract, torch.get_num_threads())
-        output = _output(recipe, contract, engine, data.test)
-        watched = None if data.validation is None else _output(recipe, contract, engine, data.validation)
-    contract = msgspec.structs.replace(contract, evaluation=evaluate.held_out(recipe, data, output, watched))
-    path = page.write_page(recipe, contract, data, output, registry.store)
+        champion = source.open(registry, Path(folder))
+        contract, data, parts = champion.contract, champion.data, source.parts(registry)
+        engine = load_engine(parts.serving.engine, Path(folder), contract, torch.get_num_threads())
+        output = _output(champion, engine, data.test)
+        watched = None if data.validation is None else _output(champion, engine, data.validation)
+    evaluation = evaluate.held_out(champion.model, data, output, watched)
+    contract = msgspec.structs.replace(contract, evaluation=evaluation)
+    path = page.write_page(parts, contract, data, output, registry.store)
     return ChampionReport(contract, path, _result(contract, time.monotonic() - started))
 
 
@@ -129,8 +131,9 @@ def _by_slice(slices: Sequence[SliceRow]) -> str:
     return table(["slice", "rows", "model", *metrics], rows, right=(1,))
 
 
-def _output(recipe: Recipe[Any], contract: ModelContract, engine: Engine, split: Split) -> Array:
-    return export.run(recipe, engine, split, contract.graph_outputs)
+def _output(champion: Champion, engine: Engine, split: Split) -> Array:
+    contract = champion.contract
+    return export.run(champion.model, engine, split, contract.graph_outputs, contract.most_rows(100))
 
 
 def _cell(value: Number, interval: Interval | None) -> str:
@@ -139,7 +142,7 @@ def _cell(value: Number, interval: Interval | None) -> str:
 
 def _result(contract: ModelContract, seconds: float) -> Report:
     evaluation, lineage = contract.evaluation, contract.lineage
-    title = f"{contract.name}, preset {lineage.preset}"
+    title = contract.name if lineage.imported else f"{contract.name}, preset {lineage.preset}"
     calibration = evaluation.calibration
     temperate = calibration is not None and calibration.temperature is not None
     return Report(
@@ -155,6 +158,7 @@ def _result(contract: ModelContract, seconds: float) -> Report:
         intervals=evaluation.intervals or {},
         gains=evaluation.gains or {},
         calibration=msgspec.structs.replace(calibration, bins=[]) if calibration and temperate else None,
+        given=True if lineage.imported else UNSET,
     )
 
 

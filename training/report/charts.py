@@ -95,7 +95,7 @@ def residuals(output: Array, target: Array, unit: str) -> list[Chart]:
     low, middle, high = np.quantile(error, [0.05, 0.5, 0.95])
     spread = f"half of the errors are below {middle:.3g}, nine in ten between {low:.3g} and {high:.3g}{suffix}"
     dots: dict[str, Any] = {"s": 6, "color": SERIES[0], "alpha": 0.4, "linewidths": 0}
-    sample = f"of {len(rows):,} of {len(error):,} held-out rows"
+    sample = f"of {len(rows):,} of {len(error):,} rows"
     labels = {"xlabel": f"truth{suffix}", "ylabel": f"answer{suffix}"}
     with drawing("Answer and truth", f"Answers and truths {sample}; {spread}.", **labels) as first:
         first.axes.plot([target.min(), target.max()], [target.min(), target.max()], "--", color=QUIET)

@@ -11,7 +11,8 @@ from serving.documents import write_atomically
 from training.figures.svg import Chart
 from training.figures.template import template
 from training.figures.text import figure
-from training.recipe import Data, Recipe
+from training.packaging.contents import Described
+from training.recipe import Data
 from training.report import charts
 from training.report.mistakes import worst
 
@@ -21,7 +22,7 @@ CLASSES = 30  # most classes of a confusion matrix that is shown
 PAIRS = 5  # pairs of confused classes that are shown in words
 
 
-def write_page(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array, store: Path) -> Path:
+def write_page(model: Described, contract: ModelContract, data: Data, output: Array, store: Path) -> Path:
     """Write the page of one version into the model store, ``reports/MODEL-VERSION.html``.
 
     Args:
@@ -29,17 +30,18 @@ def write_page(recipe: Recipe[Any], contract: ModelContract, data: Data, output:
     """
     path = store / FOLDER / f"{contract.name}-{contract.version}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, render(recipe, contract, data, output).encode(), private=True)  # it has rows of the data
+    write_atomically(path, render(model, contract, data, output).encode(), private=True)  # it has rows of the data
     return path
 
 
-def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Array) -> str:
+def render(model: Described, contract: ModelContract, data: Data, output: Array) -> str:
     """Render the page as HTML; arguments as for ``write_page``."""
     evaluation = contract.evaluation
     lineage = msgspec.to_builtins(contract.lineage)
     lineage.pop("history", None)
     return template(TEMPLATE, {"number": figure, "interval": _interval, "signed": _signed}).render(
-        recipe=recipe,
+        model=model,
+        rows_name=_rows_name(contract),
         contract=contract,
         evaluation=evaluation,
         parts={"": evaluation, **evaluation.slices},
@@ -50,9 +52,16 @@ def render(recipe: Recipe[Any], contract: ModelContract, data: Data, output: Arr
         classes=CLASSES,
         validation_rows=0 if data.validation is None else len(data.validation),
         cards=bool(data.test.texts) or not contract.has_named_rows,  # else rows of a table
-        mistakes=worst(contract, data.test, output, recipe.entry_point == "image"),
+        mistakes=worst(contract, data.test, output, model.entry_point == "image"),
         lineage=lineage,
     )
+
+
+def _rows_name(contract: ModelContract) -> str:
+    """Return what the rows are called that a version is measured on."""
+    if contract.evaluation.held_out_since:
+        return "rows held out of the newest feedback"
+    return "given rows" if contract.lineage.imported else "held-out rows"
 
 
 def _quality(contract: ModelContract, data: Data, output: Array) -> list[Chart]:

@@ -18,6 +18,7 @@ from handlers.contract import Array, Task
 from handlers.contract.model_card import Calibration, ClassMetrics, Evaluation, Lead, Metrics
 from serving.documents import finite
 from training.recipe import Data, Recipe, Split
+from training.recipe.measured import Measured
 from training.statistics.calibration import calibration, fit_temperature
 from training.statistics.decisive import Scoring
 from training.statistics.intervals import bootstrap
@@ -99,8 +100,8 @@ def _of_targets(scoring: Scoring, split: Split, output: Array, baselines: Mappin
     return replace(first, baselines=simple, **whole)
 
 
-def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | None = None) -> Evaluation:
-    """Evaluate a recipe's model beside the recipe's baselines.
+def held_out(model: Measured, data: Data, output: Array, watched: Array | None = None) -> Evaluation:
+    """Evaluate a model beside its baselines.
 
     Args:
         output: for ``data.test``.
@@ -109,11 +110,11 @@ def held_out(recipe: Recipe[Any], data: Data, output: Array, watched: Array | No
     Returns:
         As ``evaluate``, with ``held_out_since`` where feedback was held out.
     """
-    test, baselines = data.test, recipe.baselines(data)
+    test, baselines = data.test, model.baselines(data)
     temperature = None
-    if recipe.task == "classification" and watched is not None and data.validation is not None:
+    if model.task == "classification" and watched is not None and data.validation is not None:
         temperature = fit_temperature(watched, data.validation.target)
-    evaluation = evaluate(recipe.scoring, test, output, baselines, temperature)
+    evaluation = evaluate(model.scoring, test, output, baselines, temperature)
     return replace(evaluation, held_out_since=data.feedback.held_out_since) if data.feedback else evaluation
 
 

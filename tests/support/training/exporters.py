@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from handlers.contract import Array, ModelContract
+from serving.archive import PROGRAM
 from training.improve.formats.format import Source
 
 PYTHON = Path(os.environ.get("MARLOOP_LITERT_PYTHON", f"{sys.prefix}-litert/bin/python"))
@@ -34,6 +35,7 @@ def source(module: nn.Module, contract: ModelContract, row: Mapping[str, Array],
     example = tuple(torch.from_numpy(np.concatenate([value, value])) for value in row.values())
     batch = torch.export.Dim("batch")
     program = torch.export.export(module.eval(), example, dynamic_shapes=tuple({0: batch} for _ in example))
-    path = folder / "program.pt2"
-    torch.export.save(program, path)
-    return Source(contract, program, path, row)
+    graphs = folder / "archive"
+    graphs.mkdir()
+    torch.export.save(program, graphs / PROGRAM)
+    return Source(contract, graphs, row)

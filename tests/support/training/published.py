@@ -4,11 +4,11 @@ import msgspec
 
 from serving.registry import Registry
 from training import pipeline
-from training.champion import Champion
+from training.champion import FittedChampion
 from training.packaging.registration import Promote, Result
 
 
-def publish_again(champion: Champion, registry: Registry, promote: Promote = "auto", **metrics: float) -> Result:
+def publish_again(champion: FittedChampion, registry: Registry, promote: Promote = "auto", **metrics: float) -> Result:
     """Publish an opened champion as training does, with some of its held-out metrics changed."""
     evaluation = champion.contract.evaluation
     evaluation = msgspec.structs.replace(evaluation, metrics={**evaluation.metrics, **metrics})

@@ -18,6 +18,7 @@ from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE
 from tests.training.conftest import Train
+from training.champion import RecipeChampion
 from training.feedback import read_feedback
 from training.packaging.dry_run import dry_run
 from training.recipe import Data, Hyperparameters, Split
@@ -80,7 +81,7 @@ def test_every_target_is_learned_measured_and_answered_by_name(train: Train, tmp
             "sum": [pytest.approx(0.75, abs=0.1)],
             "difference": [pytest.approx(0.25, abs=0.1)],
         }
-    page = champion_report(Turned(), Registry(tmp_path / "store"), CACHE).page.read_text()
+    page = champion_report(RecipeChampion(Turned(), CACHE), Registry(tmp_path / "store")).page.read_text()
     assert "truth, difference" in page
 
 

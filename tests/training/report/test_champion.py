@@ -10,6 +10,7 @@ from tests.support.documents import document
 from tests.support.training.pages import Page
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings
+from training.champion import RecipeChampion
 from training.data import DataError
 from training.figures.machine import machine
 from training.packaging.registration import Result
@@ -27,7 +28,7 @@ def store(trained: Trainings, linear: Result, quadrants: Result, tmp_path: Path)
 
 
 def test_the_page_that_training_left_is_made_again_from_the_archive(store: Registry, quadrants: Result) -> None:
-    found = champion_report(Quadrants(), store, CACHE)
+    found = champion_report(RecipeChampion(Quadrants(), CACHE), store)
     assert quadrants.report is not None
     assert found.page == store.store / "reports" / "quadrants-1.0.html"
     again, before = (Page(path.read_text()) for path in (found.page, quadrants.report))
@@ -38,7 +39,7 @@ def test_the_page_that_training_left_is_made_again_from_the_archive(store: Regis
 
 def test_the_archive_measures_as_its_contract_says(store: Registry, quadrants: Result) -> None:
     found, said = (
-        document(champion_report(Quadrants(), store, CACHE).contract.evaluation),
+        document(champion_report(RecipeChampion(Quadrants(), CACHE), store).contract.evaluation),
         document(quadrants.contract.evaluation),
     )
     assert found["metrics"] == pytest.approx(said["metrics"], abs=1e-6)
@@ -47,7 +48,7 @@ def test_the_archive_measures_as_its_contract_says(store: Registry, quadrants: R
 
 
 def test_the_result_has_a_flat_row_for_the_model_and_for_each_baseline(store: Registry) -> None:
-    result = champion_report(Quadrants(), store, CACHE).result.to_document()
+    result = champion_report(RecipeChampion(Quadrants(), CACHE), store).result.to_document()
     assert (result["command"], result["model"], result["machine"]) == ("report", "quadrants", machine())
     names = ["quadrants, preset default", "always NE"]
     assert [row["model"] for row in result["rows"]] == names
@@ -57,7 +58,7 @@ def test_the_result_has_a_flat_row_for_the_model_and_for_each_baseline(store: Re
 
 
 def test_the_table_shows_the_results_figures(store: Registry) -> None:
-    result = champion_report(Quadrants(), store, CACHE).result.to_document()
+    result = champion_report(RecipeChampion(Quadrants(), CACHE), store).result.to_document()
     head, _, model, baseline, _, told = Report.from_document(result).markdown().splitlines()
     assert head == "| model | accuracy | precision | recall | f1 | auc |"
     low, high = result["intervals"]["accuracy"]
@@ -65,7 +66,7 @@ def test_the_table_shows_the_results_figures(store: Registry) -> None:
     assert model.startswith(f"| quadrants, preset default | {accuracy:.4f} ({low:.4f} to {high:.4f}) |")
     assert baseline.startswith("| always NE | 0.")
     assert f"ECE {result['calibration']['ece']:.4f}" in told
-    assert "Calibration" not in champion_report(Linear(), store, CACHE).result.markdown()
+    assert "Calibration" not in champion_report(RecipeChampion(Linear(), CACHE), store).result.markdown()
 
 
 def test_slices_have_a_second_table_with_the_baselines_beside_the_model(store: Registry) -> None:
@@ -75,7 +76,7 @@ def test_slices_have_a_second_table_with_the_baselines_beside_the_model(store: R
             halves = np.array(["upper", "lower"], object)[(data.test.inputs["north"] < 0).astype(int)]
             return replace(data, test=replace(data.test, slices=halves))
 
-    result = champion_report(Halves(), store, CACHE).result.to_document()
+    result = champion_report(RecipeChampion(Halves(), CACHE), store).result.to_document()
     assert [(row["slice"], row["model"]) for row in result["slices"]] == [
         (half, model)
         for half in dict.fromkeys(row["slice"] for row in result["slices"])
@@ -95,9 +96,9 @@ def test_other_data_than_the_champion_was_trained_on_is_an_error(store: Registry
             return Data(data.train, data.test, data.inputs, "0" * 64)
 
     with pytest.raises(DataError, match="linear 1.0 was trained on other data: train it again"):
-        champion_report(Changed(), store, CACHE)
+        champion_report(RecipeChampion(Changed(), CACHE), store)
 
 
 def test_without_a_champion_there_is_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="linear has no champion"):
-        champion_report(Linear(), Registry(tmp_path), CACHE)
+        champion_report(RecipeChampion(Linear(), CACHE), Registry(tmp_path))

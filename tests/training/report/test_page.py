@@ -176,7 +176,9 @@ def again(trained: Trainings, linear: Result, tmp_path: Path) -> Callable[[Calla
     registry = Registry(shutil.copytree(trained.registry.store, tmp_path / "store"))
     champion = open_champion(Linear(), registry, CACHE, tmp_path / "graphs")
     output = 2 * champion.trained.data.test.inputs["x"]
-    return lambda step: pipeline.report(publish_again(champion, registry), champion.trained, output, step)
+    return lambda step: pipeline.report(
+        publish_again(champion, registry), champion.trained.recipe, champion.trained.data, output, step
+    )
 
 
 def test_a_report_that_fails_loses_no_training(

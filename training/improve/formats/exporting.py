@@ -3,6 +3,7 @@
 python -m training export fashion
 """
 
+import dataclasses
 import importlib.metadata
 import tempfile
 import time
@@ -10,45 +11,54 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import numpy as np
 import torch
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from handlers.contract import Array
-from handlers.engine import Engine
+from handlers.engine import Engine, load_engine
 from serving.archive import PROGRAM
 from serving.documents import write_atomically
 from serving.registry import Registry
-from training.champion import learned_from, unpack
+from training.champion import Champion, ChampionSource
 from training.figures.machine import machine
 from training.figures.timing import medians
-from training.improve.formats.format import ExportError, Format, Source
+from training.improve.formats.format import ExportError, Format, Source, naming_the_operator
 from training.improve.formats.graphs import Onnx, TorchProgram
 from training.improve.formats.litert import TensorFlowLite
 from training.improve.formats.openvino_ir import OpenVINO
-from training.improve.formats.parity import compare
+from training.improve.formats.parity import compare_batches
 from training.improve.formats.result import Export, ExportRow
-from training.packaging.export import parity_rows, predict, run
-from training.recipe import Recipe, Split
+from training.packaging.export import answers, parity_rows
+from training.recipe import Split
+from training.recipe.measured import Measured
 
 ROUNDS = 20  # rounds of timing
+BATCH = 100  # most rows of one call that compares
 SIZES = {"p50_ms": 1, "p50_64_ms": 64}  # rows of one call, by the column of its time
 
 
 @dataclass(frozen=True)
 class Work:
-    """A champion that is exported, and the rows that every file must answer as its program does.
+    """A champion that is exported, and the rows that every file must answer as its own graph does.
 
     Attributes:
-        expected: the program's output for the rows.
+        graph: ``program`` of ``torch.export``, or the ``graph`` that was imported.
+        expected: its outputs for the rows, by batches.
     """
 
-    recipe: Recipe[Any]
+    champion: Champion
     source: Source
     split: Split
-    expected: Array
+    graph: str
+    expected: Sequence[Mapping[str, Array]]
+
+    def outputs(self, engine: Engine) -> list[Mapping[str, Array]]:
+        """Return an engine's outputs for the rows, by batches."""
+        return list(answers(self.champion.model, engine, self.split, self.source.contract.most_rows(BATCH)))
 
 
 def formats(litert: Path) -> dict[str, Format]:
@@ -62,11 +72,10 @@ def formats(litert: Path) -> dict[str, Format]:
 
 
 def export_champion(
-    recipe: Recipe[Any],
+    champion: ChampionSource,
     registry: Registry,
     chosen: Sequence[Format],
     *,
-    cache: Path,
     output: Path,
     step: Callable[[str], None] = lambda text: None,
 ) -> Export:
@@ -82,8 +91,8 @@ def export_champion(
     started, threads = time.perf_counter(), torch.get_num_threads()
     step("reading the champion and its data")
     with tempfile.TemporaryDirectory() as folder:
-        source, split = _open(recipe, registry, cache, Path(folder))
-        work = Work(recipe, source, split, predict(source.program.module(), split))
+        work = _open(champion, registry, Path(folder))
+        source, split = work.source, work.split
         rows, engines, failed = {}, {}, {}
         for kind in chosen:
             step(f"exporting to {kind.name}, and comparing {len(split):,} rows")
@@ -94,27 +103,30 @@ def export_champion(
         if rows:
             step("measuring the time of each")
             (output / f"{_stem(source)}.contract.json").write_bytes(source.contract.to_json())
-            for name, times in _times(recipe, engines, split).items():
+            for name, times in _times(work.champion.model, engines, split, source.contract.most_rows(BATCH)).items():
                 rows[name] = replace(rows[name], **times)
     torch.set_num_threads(threads)  # the torch engine sets it for the whole process
     return Export(
-        model=recipe.name,
+        model=champion.name,
         version=source.contract.version,
         seconds=round(time.perf_counter() - started, 1),
         machine=machine(),
         compared_rows=len(split),
         rows=list(rows.values()),
         failed=failed,
+        graph=UNSET if work.graph == "program" else work.graph,
     )
 
 
-def _open(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) -> tuple[Source, Split]:
-    contract = unpack(registry, recipe.name, folder)
-    path = folder / PROGRAM
-    _, data = learned_from(recipe, contract, cache)
-    split = parity_rows(recipe, data)
+def _open(source: ChampionSource, registry: Registry, folder: Path) -> Work:
+    champion = source.open(registry, folder)
+    contract = champion.contract
+    split = parity_rows(champion.model, champion.data)
     row = {name: values[:1] for name, values in split.inputs.items()}
-    return Source(contract, torch.export.load(path), path, row), split
+    graph, kind = ("program", "torch") if (folder / PROGRAM).exists() else ("graph", "onnxruntime")
+    work = Work(champion, Source(contract, folder, row), split, graph, [])
+    engine = load_engine(kind, folder, contract, torch.get_num_threads())
+    return dataclasses.replace(work, expected=work.outputs(engine))
 
 
 def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[ExportRow, Engine]:
@@ -122,13 +134,15 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
     folder, contract = folder / kind.name, work.source.contract
     folder.mkdir()
     kind.write_files(work.source, folder)
-    engine = kind.open(folder, contract)
-    difference = compare(contract.task, work.expected, run(work.recipe, engine, work.split, contract.graph_outputs))
+    with naming_the_operator(contract.name, kind.name):
+        engine = kind.open(folder, contract)
+        outputs = work.outputs(engine)
+    difference = compare_batches(contract, work.expected, outputs)
     figures = msgspec.to_builtins(difference)
     if not difference.is_rounding:
         measured = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
         raise ExportError(
-            f"{contract.name} as {kind.name} answers otherwise than its program ({measured}); it is not kept"
+            f"{contract.name} as {kind.name} answers otherwise than its {work.graph} ({measured}); it is not kept"
         )
     output.mkdir(parents=True, exist_ok=True)
     names = {name: f"{_stem(work.source)}{Path(name).suffix}" for name in kind.files}
@@ -145,11 +159,13 @@ def _export(kind: Format, work: Work, folder: Path, output: Path) -> tuple[Expor
     return row, engine
 
 
-def _times(recipe: Recipe[Any], engines: Mapping[str, Engine], split: Split) -> dict[str, dict[str, float]]:
-    """Return the median times of each engine, in ms by column."""
+def _times(model: Measured, engines: Mapping[str, Engine], split: Split, most: int) -> dict[str, dict[str, float]]:
+    """Return the median times of each engine, in ms by column; batches of more than ``most`` rows are left out."""
     times: dict[str, dict[str, float]] = {name: {} for name in engines}
     for column, size in SIZES.items():
-        rows = recipe.batch({name: values[:size] for name, values in split.inputs.items()})
+        if size > most:
+            continue
+        rows = model.batch({name: values[np.arange(size) % len(split)] for name, values in split.inputs.items()})
         for name, seconds in medians(
             {name: partial(engine.run, rows) for name, engine in engines.items()}, ROUNDS
         ).items():

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from torch.export import ExportedProgram
+import onnx
+import torch
 
 from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
+from serving.archive import ONNX, PROGRAM
 from training.data import install
+from training.packaging.export import to_onnx
 
 # The exporters' messages about an operator that they do not know.
 OPERATOR = re.compile(
@@ -32,15 +35,32 @@ class Source:
     """A champion to export.
 
     Attributes:
-        program: the archive's, with a free batch.
-        path: file of the program.
+        graphs: folder of the archive's graphs.
         row: one row of every input by name, as long as the longest where its length is free.
     """
 
     contract: ModelContract
-    program: ExportedProgram
-    path: Path
+    graphs: Path
     row: Mapping[str, Array]
+
+    def require_program(self, format_name: str) -> Path:
+        """Return the file of the archive's program, which has a free batch.
+
+        Raises:
+            ExportError: there is none.
+        """
+        path = self.graphs / PROGRAM
+        if not path.exists():
+            raise ExportError(
+                f"{self.contract.name} was imported as ONNX, and the format {format_name} is made of a program of "
+                "torch.export"
+            )
+        return path
+
+    def onnx_graph(self) -> onnx.ModelProto:
+        """Return an ONNX graph: made anew from the program, or the archive's own where it has no program."""
+        program = self.graphs / PROGRAM
+        return to_onnx(torch.export.load(program), self.contract) if program.exists() else onnx.load(self.graphs / ONNX)
 
 
 class Format(ABC):

@@ -6,11 +6,10 @@ from pathlib import Path
 from handlers.contract import ModelContract
 from handlers.engine import Engine, OnnxRuntimeEngine, TorchEngine
 from training.improve.formats.format import Format, Source, naming_the_operator
-from training.packaging.export import to_onnx
 
 
 class Onnx(Format):
-    """ONNX, made anew from the program and passed by the full check of ``onnx.checker``."""
+    """ONNX, made anew from the program and passed by the full check of ``onnx.checker``, or as it was imported."""
 
     name = "onnx"
     files = (OnnxRuntimeEngine.graph,)
@@ -19,7 +18,7 @@ class Onnx(Format):
     def write_files(self, source: Source, folder: Path) -> None:
         """Write ``model.onnx``."""
         with naming_the_operator(source.contract.name, self.name):
-            graph = to_onnx(source.program, source.contract)
+            graph = source.onnx_graph()
         (folder / self.files[0]).write_bytes(graph.SerializeToString(deterministic=True))
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
@@ -36,7 +35,7 @@ class TorchProgram(Format):
 
     def write_files(self, source: Source, folder: Path) -> None:
         """Copy ``model.pt2``."""
-        shutil.copy(source.path, folder / self.files[0])
+        shutil.copy(source.require_program(self.name), folder / self.files[0])
 
     def open(self, folder: Path, contract: ModelContract) -> Engine:
         """Open the program on PyTorch; the number of its threads is the whole process's."""

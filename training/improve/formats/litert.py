@@ -64,13 +64,14 @@ class TensorFlowLite(Format):
 
     def write_files(self, source: Source, folder: Path) -> None:
         """Write ``model.tflite``."""
+        program = source.require_program(self.name)
         if not self._python.is_file():
             raise ExportError(
                 f"the format tflite is written by litert-torch, in an environment of its own, and {self._python} is "
                 "not there: run `make litert`, which takes 1 GB"
             )
         shapes = json.dumps([(value.dtype.name, value.shape) for value in source.row.values()])
-        command = [self._python, litert_convert.__file__, source.path, folder / self.files[0], shapes]
+        command = [self._python, litert_convert.__file__, program, folder / self.files[0], shapes]
         with naming_the_operator(source.contract.name, self.name):
             process = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=TIMEOUT)
             if process.returncode:

@@ -9,7 +9,6 @@ from handlers.contract import Array, ModelContract
 from handlers.engine import Engine
 from handlers.language.decoders.openvino import NUMERICS, EngineError, compile_model
 from training.improve.formats.format import ExportError, Format, Source, naming_the_operator
-from training.packaging.export import to_onnx
 
 
 class OpenVINOEngine:
@@ -39,7 +38,7 @@ class OpenVINO(Format):
         """Write ``model.xml`` and ``model.bin``, the weights as they are and not halved."""
         openvino = _openvino()
         with naming_the_operator(source.contract.name, self.name):
-            graph = to_onnx(source.program, source.contract).SerializeToString()
+            graph = source.onnx_graph().SerializeToString()
             model = openvino.Core().read_model(graph, b"")
             openvino.save_model(model, str(folder / self.files[0]), compress_to_fp16=False)
 

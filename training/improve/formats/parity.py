@@ -1,11 +1,14 @@
 """The difference between an exported file's answers and the program's."""
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from handlers.contract import Array, Task
-from training.packaging.parity import TOLERANCE
+from handlers.contract import Array, ModelContract, Task
+from training.packaging.export import in_columns
+from training.packaging.parity import TOLERANCE, largest_difference
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether the difference is rounding: of probabilities, or relative to a regression's values."""
         worst = self.max_relative_difference
         return bool((self.max_abs_difference if worst is UNSET else worst) <= TOLERANCE)
+
+
+def compare_batches(
+    contract: ModelContract, expected: Sequence[Mapping[str, Array]], outputs: Sequence[Mapping[str, Array]]
+) -> Difference:
+    """Measure the difference of outputs, batch by batch; of tensors the largest of all, relative for values over 1."""
+    names = contract.graph_outputs
+    if contract.task != "tensors":
+        whole = (np.concatenate([in_columns(batch, names) for batch in side]) for side in (expected, outputs))
+        return compare(contract.task, *whole)
+    pairs = [(own[name], right[name]) for own, right in zip(outputs, expected, strict=True) for name in names]
+    worst = max(largest_difference(own, right, equal_nan=True) for own, right in pairs)
+    return Difference(max_abs_difference=worst, max_relative_difference=worst)
 
 
 def compare(task: Task, expected: Array, output: Array) -> Difference:

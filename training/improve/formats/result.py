@@ -1,6 +1,6 @@
 """An export's figures, for the terminal and for the documentation."""
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from rich.console import Console
 
 from training.figures.result import Result
@@ -38,7 +38,7 @@ class ExportRow(Difference, frozen=True, kw_only=True):
             f"{self.max_abs_difference:.1e}",
             f"{self.label_agreement:.2%}" if relative is UNSET else f"{relative:.1e}",
             f"{self.p50_ms:.3f}",
-            f"{self.p50_64_ms:.3f}",
+            f"{self.p50_64_ms:.3f}" if self.p50_64_ms else "–",
         ]
 
 
@@ -48,6 +48,7 @@ class Export(Result, frozen=True, kw_only=True, tag="export"):
     Attributes:
         compared_rows: held-out rows whose answers were compared.
         failed: reasons by format.
+        graph: what the files are compared with; unset for a program of ``torch.export``.
     """
 
     heading = "Export"
@@ -56,11 +57,13 @@ class Export(Result, frozen=True, kw_only=True, tag="export"):
     compared_rows: int
     rows: list[ExportRow]
     failed: dict[str, str]
+    graph: str | UnsetType = UNSET
 
     @property
     def title(self) -> str:
         """Title of the table."""
-        against = f"{self.model} {self.version} against its program on {self.compared_rows:,} rows"
+        graph = "program" if self.graph is UNSET else self.graph
+        against = f"{self.model} {self.version} against its {graph} on {self.compared_rows:,} rows"
         return f"{against}: largest difference, median times on one thread"
 
     @property

@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
+from handlers.contract import Array, ModelContract
+from handlers.contract.model_card import Evaluation
 from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from serving.settings import Folders
 from training import pipeline
-from training.champion import Champion, check_rewritable, open_champion
+from training.champion import Champion, ChampionSource, check_rewritable
+from training.champion.imported import measured_again
 from training.figures.machine import machine
 from training.improve.optimize import variants as making
 from training.improve.optimize.choose import MAX_DROP, choose, objection
@@ -25,9 +27,8 @@ from training.improve.optimize.students import SHARES
 from training.improve.optimize.variants import Variant
 from training.packaging import export
 from training.packaging.lineage import with_lineage
-from training.packaging.registration import Promote, Result
-from training.packaging.serving_settings import serving_of
-from training.recipe import Recipe, Serving
+from training.packaging.packable import Packable
+from training.packaging.registration import Promote, Result, register
 from training.statistics import evaluate
 
 Step = Callable[[str], None]
@@ -65,7 +66,7 @@ class OptimizeOptions:
 
 
 def optimize(
-    recipe: Recipe[Any],
+    source: ChampionSource,
     registry: Registry,
     folders: Folders,
     options: OptimizeOptions,
@@ -83,12 +84,17 @@ def optimize(
             the metric that decides.
     """
     started = time.monotonic()
-    serving = serving_of(recipe, registry.store)
-    _check(recipe, registry, serving)
+    _check(source.name, registry)
+    parts = source.parts(registry)
+    if parts.serving.engine != "onnxruntime":
+        raise ValueError(
+            f"{source.name} is served by the engine {parts.serving.engine}; variants are graphs of ONNX Runtime"
+        )
     step("reading the champion and its data")
     with tempfile.TemporaryDirectory() as folder:
-        champion = open_champion(recipe, registry, folders.cache, Path(folder))
-        recipe.scoring.require(champion.trained.data.test.target, "held-out")
+        champion = source.open(registry, Path(folder), fitted=True)
+        scoring, contract = champion.model.scoring, champion.contract
+        scoring.require(champion.data.test.target, "held-out")
         variants, left_out = making.make(
             champion,
             Path(folder),
@@ -97,8 +103,8 @@ def optimize(
             checkpoints=folders.runs / "optimize",
             step=step,
         )
-        rows = measure(variants, champion.contract, threads=options.threads, seconds=options.seconds, step=step)
-        batched, max_drop = serving.batch_size > 1, options.max_drop
+        rows = measure(champion, variants, threads=options.threads, seconds=options.seconds, step=step)
+        batched, max_drop = parts.serving.batch_size > 1, options.max_drop
         chosen = choose(rows, max_drop, batched)
         rows = [replace(row, verdict=_verdict(row, chosen, max_drop, batched)) for row in rows]
         alone = choose(rows, max_drop, batched=False)
@@ -106,16 +112,17 @@ def optimize(
         best = next((row for row in rows if row.variant == chosen), None)
         if best and not options.dry_run:
             (variant,) = (variant for variant in variants if variant.name == chosen)
-            registered = _register(champion, variant, best, registry, options, step)
-    contract = champion.contract
+            step(f"registering {variant.name}")
+            registered, output = _register(champion, variant, best, parts, registry, options)
+            registered = pipeline.report(registered, parts, champion.data, output, step)
     result = Optimization(
         model=contract.name,
         seconds=round(time.monotonic() - started, 1),
         machine=machine(),
         version=contract.version,
         task=contract.task,
-        primary=recipe.scoring.criterion.name,
-        held_out=len(champion.trained.data.test),
+        primary=scoring.criterion.name,
+        held_out=len(champion.data.test),
         max_drop=max_drop,
         threads=options.threads,
         int8_instructions=int8_instructions(),
@@ -128,16 +135,15 @@ def optimize(
     return Outcome(result, registered)
 
 
-def _check(recipe: Recipe[Any], registry: Registry, serving: Serving) -> None:
-    contract = registry.champion_contract(recipe.name)
-    check_rewritable(registry, recipe.name)
+def _check(name: str, registry: Registry) -> None:
+    contract = registry.champion_contract(name)
+    check_rewritable(registry, name)
     if optimized := contract.lineage.variant:
+        again = "import" if contract.lineage.imported else "train"
         raise ValueError(
-            f"{recipe.name} {contract.version} is {optimized.variant} of {optimized.of} already: train it again, "
-            f"or go back by `python -m serving promote {recipe.name} {optimized.of}`"
+            f"{name} {contract.version} is {optimized.variant} of {optimized.of} already: {again} it again, "
+            f"or go back by `python -m serving promote {name} {optimized.of}`"
         )
-    if serving.engine != "onnxruntime":
-        raise ValueError(f"{recipe.name} is served by the engine {serving.engine}; variants are graphs of ONNX Runtime")
 
 
 def _verdict(row: VariantRow, chosen: str | None, max_drop: float, batched: bool) -> str:
@@ -163,24 +169,39 @@ def _register(
     champion: Champion,
     variant: Variant,
     row: VariantRow,
+    parts: Packable,
     registry: Registry,
     options: OptimizeOptions,
-    step: Step,
-) -> Result:
-    """Evaluate the graph that will be served, not its module, and register it."""
-    step(f"registering {variant.name}")
-    recipe, data, contract = variant.trained.recipe, variant.trained.data, champion.contract
+) -> tuple[Result, Array]:
+    """Evaluate the graph that will be served, not its module, and register it; also return its output."""
+    model, data, contract = champion.model, champion.data, champion.contract
     engine = OnnxRuntimeEngine(variant.graphs, contract, os.cpu_count() or 1)
     test, train, watched = (
-        None if split is None else export.run(recipe, engine, split, contract.graph_outputs)
+        None if split is None else export.run(model, engine, split, contract.graph_outputs)
         for split in (data.test, data.train, data.validation)
     )
     assert test is not None
     assert train is not None
-    draft = pipeline.draft(variant.trained, evaluate.held_out(recipe, data, test, watched), train, test)
-    tolerance = export.parity_tolerance(variant.converted)
-    parity = export.check_parity(variant.trained, contract, variant.graphs, tolerance)
+    draft = _draft(champion, variant, row, evaluate.held_out(model, data, test, watched), train, test)
     origin = {"of": contract.version, "max_drop": options.max_drop, "converted": variant.converted}
-    draft = with_lineage(draft, parity=parity, optimized=row.to_document() | origin)
-    registered = pipeline.publish(variant.trained, draft, variant.graphs, registry, options.promote, contract.version)
-    return pipeline.report(registered, variant.trained, test, step)
+    draft = with_lineage(draft, optimized=row.to_document() | origin)
+    draft = pipeline.complete(draft, parts, data, variant.graphs)
+    packing = parts.packing(variant.graphs)
+    return register(draft, packing, registry, options.promote, contract.version), test
+
+
+def _draft(
+    champion: Champion, variant: Variant, row: VariantRow, evaluation: Evaluation, learned: Array, held_out: Array
+) -> ModelContract:
+    """Return the contract of a variant, with its distance from its module, or from the champion where there is none.
+
+    Args:
+        learned: output of its graph for the training rows; ``held_out`` likewise.
+    """
+    if variant.trained is None:
+        distance = {"rows": len(held_out), "onnxruntime": row.difference}
+        return with_lineage(measured_again(champion, evaluation, learned, held_out), parity=distance)
+    draft = pipeline.draft(variant.trained, evaluation, learned, held_out)
+    tolerance = export.parity_tolerance(variant.converted)
+    parity = export.check_parity(variant.trained, champion.contract, variant.graphs, tolerance)
+    return with_lineage(draft, parity=parity)

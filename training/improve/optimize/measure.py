@@ -6,18 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from handlers.contract import Array, ModelContract
+from handlers.contract import Array
 from handlers.contract.model_card import Number
 from handlers.engine import Engine, OnnxRuntimeEngine
 from serving.documents import finite
+from training.champion import Champion
 from training.improve.optimize import speed
 from training.improve.optimize.memory import session_bytes
+from training.improve.optimize.quantize import weights
 from training.improve.optimize.result import VariantRow
 from training.improve.optimize.students import parameters
 from training.improve.optimize.variants import Variant
 from training.packaging.export import run
 from training.packaging.parity import largest_difference
-from training.recipe import Data, Recipe
+from training.recipe import Data
+from training.recipe.measured import Measured
 from training.statistics.intervals import bootstrap
 
 
@@ -33,38 +36,38 @@ class Quality(NamedTuple):
 
 
 def measure(
+    champion: Champion,
     variants: Sequence[Variant],
-    contract: ModelContract,
     *,
     threads: int,
     seconds: float,
     step: Callable[[str], None],
 ) -> list[VariantRow]:
-    """Measure variants side by side, the first as the reference of all.
+    """Measure a champion's variants side by side, the first as the reference of all.
 
     Args:
         seconds: duration of timing, for each variant and size of batch.
     """
-    trained = variants[0].trained
-    recipe, data, names = trained.recipe, trained.data, contract.graph_outputs
+    model, data, contract = champion.model, champion.data, champion.contract
+    names = contract.graph_outputs
     engines: dict[str, Engine] = {
         variant.name: OnnxRuntimeEngine(variant.graphs, contract, threads) for variant in variants
     }
-    work = speed.batches(recipe, data.test)
+    work = speed.batches(model, data.test)
     outputs: dict[str, Array] = {}
     measured: dict[str, dict[str, Any]] = {}
     for variant in variants:
         step(f"measuring {variant.name}")
         engine = engines[variant.name]
-        output = outputs[variant.name] = run(recipe, engine, data.test, names)
-        value, *distance = quality(recipe, data, output, outputs[variants[0].name])
+        output = outputs[variant.name] = run(model, engine, data.test, names)
+        value, *distance = quality(model, data, output, outputs[variants[0].name])
         row = {
             "bytes": (variant.graphs / OnnxRuntimeEngine.graph).stat().st_size,
-            "parameters": parameters(variant.trained.module),
+            "parameters": parameters(variant.trained.module) if variant.trained else weights(variants[0].graphs),
             **dict(zip(Quality._fields[1:], distance, strict=True)),
-            "batch_effect": batch_effect(recipe, engine, work[64][0], names[0]),
+            "batch_effect": batch_effect(model, engine, work[64][0], names[0]),
             "memory_bytes": session_bytes(variant.graphs, contract, work[64][0], threads),
-            "figures": {recipe.scoring.criterion.name: value, **by_slice(recipe, data, output)},
+            "figures": {model.scoring.criterion.name: value, **by_slice(model, data, output)},
         }
         measured[variant.name] = finite(row)
     step("timing all of them in turns")
@@ -73,13 +76,13 @@ def measure(
     return [VariantRow(variant=name, **(figures | _pace(times[name], first))) for name, figures in measured.items()]
 
 
-def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) -> Quality:
+def quality(model: Measured, data: Data, output: Array, reference: Array) -> Quality:
     """Measure an output for the held-out rows, and its distance from a reference's on the same rows.
 
     A point is a hundredth of a metric of which more is better, and a hundredth of the reference's error. The interval
     is the paired bootstrap's.
     """
-    scoring, target = recipe.scoring, data.test.target
+    scoring, target = model.scoring, data.test.target
     if not np.isfinite(output).all():
         return Quality()
     gain = bootstrap(scoring, output, target, {"reference": reference}).gains["reference"]
@@ -98,20 +101,20 @@ def quality(recipe: Recipe[Any], data: Data, output: Array, reference: Array) ->
     )
 
 
-def by_slice(recipe: Recipe[Any], data: Data, output: Array) -> dict[str, float]:
-    """Measure the deciding metric and the recipe's own on each part of the held-out rows, as ``PART: METRIC``."""
-    name = recipe.scoring.criterion.name
+def by_slice(model: Measured, data: Data, output: Array) -> dict[str, float]:
+    """Measure the deciding metric and the model's own on each part of the held-out rows, as ``PART: METRIC``."""
+    name = model.scoring.criterion.name
     slices, target = data.test.slices, data.test.target
     figures: dict[str, float] = {}
     for part in [] if slices is None else dict.fromkeys(slices.tolist()):
         rows = slices == part
-        metrics = {name: recipe.scoring.value(output[rows], target[rows])}
-        metrics |= recipe.metrics(output[rows], target[rows])
+        metrics = {name: model.scoring.value(output[rows], target[rows])}
+        metrics |= model.metrics(output[rows], target[rows])
         figures |= {f"{part}: {metric}": value for metric, value in metrics.items()}
     return figures
 
 
-def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array], output: str) -> float:
+def batch_effect(model: Measured, engine: Engine, batch: Mapping[str, Array], output: str) -> float:
     """Return the largest difference that other rows of a batch make to an output, relative where the output is over 1.
 
     Dynamic quantization has one scale for a whole batch, so that an answer depends on who else asks.
@@ -119,7 +122,7 @@ def batch_effect(recipe: Recipe[Any], engine: Engine, batch: Mapping[str, Array]
     together = engine.run(batch)[output]
     worst = 0.0
     for i, expected in enumerate(together):
-        alone = engine.run(recipe.batch({name: values[i : i + 1] for name, values in batch.items()}))[output][0]
+        alone = engine.run(model.batch({name: values[i : i + 1] for name, values in batch.items()}))[output][0]
         worst = max(worst, largest_difference(alone, expected))
     return worst
 

@@ -1,5 +1,6 @@
 """Smaller numbers in an ONNX graph, by ONNX Runtime's own tools: int8, dynamic and static, and float16."""
 
+import contextlib
 import os
 import tempfile
 import warnings
@@ -7,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
 from handlers.contract import Array
+from serving.archive import ONNX
 from training.packaging.export import strip
 
 INT8 = (TensorProto.INT8, TensorProto.UINT8)
@@ -89,6 +92,11 @@ def datatypes(graph: Path) -> set[int]:
     return {weight.data_type for weight in onnx.load(graph).graph.initializer}
 
 
+def weights(graphs: Path) -> int:
+    """Count the weights of a folder's graph; what a tree has in its nodes is none."""
+    return int(sum(np.prod(weight.dims) for weight in onnx.load(graphs / ONNX).graph.initializer))
+
+
 def int8_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """Name the instructions of this CPU that multiply int8 numbers and sum in 32 bits; empty without any."""
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
@@ -111,13 +119,11 @@ def _convert(source: Path, target: Path, convert: Callable[[Path], None], expect
     """Prepare a graph (sizes inferred, constants folded, operators fused), convert it, check it."""
     # Without this, ONNX Runtime's wheel for Linux reports the models that it loads to its makers.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         prepared = Path(folder) / "prepared.onnx"
         try:
-            quant_pre_process(source, prepared)
+            _prepare(source.absolute(), prepared)
             convert(prepared)
         except Exception as error:  # a converter may fail anyhow on a graph that it was not written for
             raise NotMadeError(f"ONNX Runtime could not convert it to {kind}: {error!r}") from error
@@ -127,3 +133,14 @@ def _convert(source: Path, target: Path, convert: Callable[[Path], None], expect
     strip(graph)
     onnx.checker.check_model(graph)
     target.write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def _prepare(source: Path, prepared: Path) -> None:
+    """Infer sizes by name, such as a text's length; without names where one is, say, the lesser of two."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    try:
+        with contextlib.chdir(prepared.parent):  # where it fails, the tool leaves the graph in the present folder
+            quant_pre_process(source, prepared)
+    except Exception:
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)

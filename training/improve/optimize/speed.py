@@ -12,7 +12,8 @@ import numpy as np
 from handlers.contract import Array
 from handlers.engine import Engine
 from training.figures.timing import in_turns
-from training.recipe import Recipe, Split
+from training.recipe import Split
+from training.recipe.measured import Measured
 
 SIZES = (1, 64)  # rows: a request alone, and a full batch
 ROUNDS = 20
@@ -37,13 +38,13 @@ class Times:
         return float(self.size * self.seconds.size / self.seconds.sum())
 
 
-def batches(recipe: Recipe, split: Split) -> dict[int, list[Batch]]:  # type: ignore[type-arg]
+def batches(model: Measured, split: Split) -> dict[int, list[Batch]]:
     """Return batches of each size from all over a split, as the handler stacks them."""
     work: dict[int, list[Batch]] = {}
     for size in SIZES:
         starts = np.linspace(0, len(split), DRAWS, endpoint=False, dtype=int)
         rows = [(start + np.arange(size)) % len(split) for start in starts]
-        work[size] = [recipe.batch({name: values[chosen] for name, values in split.inputs.items()}) for chosen in rows]
+        work[size] = [model.batch({name: values[chosen] for name, values in split.inputs.items()}) for chosen in rows]
     return work
 
 

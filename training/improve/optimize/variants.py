@@ -8,7 +8,7 @@ from pathlib import Path
 
 from handlers.contract import Array
 from serving.archive import GRAPHS
-from training.champion import Champion
+from training.champion import Champion, FittedChampion
 from training.improve.optimize import quantize
 from training.improve.optimize.quantize import NotMadeError
 from training.improve.optimize.students import plan
@@ -18,6 +18,7 @@ from training.recipe import Trained
 REFERENCE = "float32"  # the champion as it is
 CALIBRATION_ROWS = 500  # training rows, evenly spaced
 CALIBRATION_BATCH = 10
+UNTAUGHT = {"pruned, distilled": "a smaller network learns again, which needs a recipe"}
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class Variant:
 
     Attributes:
         name: such as ``pruned 50 %, int8 static``.
-        graphs: folder of its ``model.onnx``, and of ``model.pt2``, which stays float32.
-        trained: the module of both graphs.
+        graphs: folder of its ``model.onnx``, and of ``model.pt2`` where there is one, which stays float32.
+        trained: the module of both graphs; None where no recipe knows it.
         converted: numbers of the ONNX graph, such as ``int8 static``; empty for float32.
     """
 
     name: str
     graphs: Path
-    trained: Trained
+    trained: Trained | None
     converted: str = ""
 
 
@@ -58,8 +59,9 @@ def make(
     Raises:
         ParityError: a student's graphs do not agree with its module.
     """
-    variants, left_out = [Variant(REFERENCE, champion.graphs, champion.trained)], {}
-    for name, learn in plan(champion.trained, shares, epochs, checkpoints).items():
+    teacher = champion.trained if isinstance(champion, FittedChampion) else None
+    variants, left_out = [Variant(REFERENCE, champion.graphs, teacher)], {} if teacher else dict(UNTAUGHT)
+    for name, learn in (plan(teacher, shares, epochs, checkpoints) if teacher else {}).items():
         step(f"making {name}")
         try:
             trained = learn()
@@ -72,7 +74,7 @@ def make(
         check_parity(trained, champion.contract, graphs)
         variants.append(Variant(name, graphs, trained))
     for source in list(variants):
-        for kind, convert in _conversions(source).items():
+        for kind, convert in _conversions(source, champion).items():
             name = f"{source.name}, {kind}" if source.name != REFERENCE else kind
             step(f"making {name}")
             graphs = folder / str(len(variants) + len(left_out))
@@ -83,31 +85,32 @@ def make(
     return variants, left_out
 
 
-def calibration(trained: Trained) -> Iterator[Mapping[str, Array]]:
+def calibration(champion: Champion) -> Iterator[Mapping[str, Array]]:
     """Yield training rows, evenly spaced, in batches as the graph takes them."""
-    train = trained.data.train
+    train = champion.data.train
     rows = range(0, len(train), -(-len(train) // CALIBRATION_ROWS))
     for start in range(0, len(rows), CALIBRATION_BATCH):
         chosen = list(rows[start : start + CALIBRATION_BATCH])
-        yield trained.recipe.batch({name: values[chosen] for name, values in train.inputs.items()})
+        yield champion.model.batch({name: values[chosen] for name, values in train.inputs.items()})
 
 
-def _conversions(source: Variant) -> dict[str, Callable[[Path, Path], None]]:
+def _conversions(source: Variant, champion: Champion) -> dict[str, Callable[[Path, Path], None]]:
     if source.name == "small":  # it only shows what its teacher is worth to `distilled`
         return {}
-    static = partial(_static_int8, source.trained)
+    static = partial(_static_int8, champion)
     if source.name != REFERENCE:
         return {"int8 dynamic": quantize.dynamic_int8, "int8 static": static}
     return {"int8 dynamic": quantize.dynamic_int8, "int8 static": static, "float16": quantize.float16}
 
 
-def _static_int8(trained: Trained, source: Path, target: Path) -> None:
-    quantize.static_int8(source, target, calibration(trained))
+def _static_int8(champion: Champion, source: Path, target: Path) -> None:
+    quantize.static_int8(source, target, calibration(champion))
 
 
 def _converted(source: Variant, graphs: Path, name: str, kind: str, convert: Callable[[Path, Path], None]) -> Variant:
     onnx, program = GRAPHS
     graphs.mkdir()
     convert(source.graphs / onnx, graphs / onnx)
-    os.link(source.graphs / program, graphs / program)
+    if (source.graphs / program).exists():
+        os.link(source.graphs / program, graphs / program)
     return Variant(name, graphs, source.trained, kind)

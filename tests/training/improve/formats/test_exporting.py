@@ -18,6 +18,7 @@ from tests.support.training.bars import Bars
 from tests.support.training.exporters import FORMATS, PYTHON
 from tests.support.training.trainings import CACHE, Trainings
 from training import recipes
+from training.champion import RecipeChampion
 from training.improve.formats import exporting
 from training.improve.formats.exporting import export_champion, formats
 from training.improve.formats.graphs import Onnx, TorchProgram
@@ -42,7 +43,9 @@ def export(trained: Trainings, bars: Result, linear: Result, tmp_path: Path) -> 
 
     def run(recipe: Recipe[Any], *names: str) -> dict[str, Any]:
         chosen = [formats(PYTHON)[name] for name in names]
-        return export_champion(recipe, trained.registry, chosen, cache=CACHE, output=tmp_path / "exports").to_document()
+        return export_champion(
+            RecipeChampion(recipe, CACHE), trained.registry, chosen, output=tmp_path / "exports"
+        ).to_document()
 
     return run
 
@@ -160,7 +163,7 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_the_others_are(
     trained: Trainings, bars: Result, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    exported = functools.partial(export_champion, Bars(), trained.registry, cache=CACHE, step=told.append)
+    exported = functools.partial(export_champion, RecipeChampion(Bars(), CACHE), trained.registry, step=told.append)
     result = exported([Wrong(), Onnx()], output=tmp_path).to_document()
     assert [row["format"] for row in result["rows"]] == ["onnx"]
     assert result["failed"]["wrong"].startswith("bars as wrong answers otherwise than its program (max_abs_difference")
@@ -170,4 +173,4 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_the_others_are(
 
 def test_without_a_champion_there_is_nothing_to_export(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="bars has no champion"):
-        export_champion(Bars(), Registry(tmp_path), [Onnx()], cache=CACHE, output=tmp_path)
+        export_champion(RecipeChampion(Bars(), CACHE), Registry(tmp_path), [Onnx()], output=tmp_path)

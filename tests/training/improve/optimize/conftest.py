@@ -9,7 +9,7 @@ from handlers.engine import OnnxRuntimeEngine
 from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, Trainings
-from training.champion import Champion, open_champion
+from training.champion import FittedChampion, open_champion
 from training.packaging.registration import Result
 
 
@@ -21,14 +21,14 @@ def store(trained: Trainings, linear: Result, quadrants: Result, tmp_path: Path)
 
 
 @pytest.fixture
-def champion(store: Registry, tmp_path: Path) -> Champion:
+def champion(store: Registry, tmp_path: Path) -> FittedChampion:
     """Quadrants, opened."""
     folder = tmp_path / "champion"
     folder.mkdir()
     return open_champion(Quadrants(), store, CACHE, folder)
 
 
-def answers(champion: Champion, graphs: Path, inputs: Mapping[str, Array] | None = None) -> Array:
+def answers(champion: FittedChampion, graphs: Path, inputs: Mapping[str, Array] | None = None) -> Array:
     """What ONNX Runtime makes of the held-out rows, or of others."""
     engine = OnnxRuntimeEngine(graphs, champion.contract, 1)
     return engine.run(inputs or champion.trained.data.test.inputs)["probabilities"]

@@ -18,6 +18,7 @@ from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE
 from training import pipeline
+from training.champion import RecipeChampion
 from training.improve.optimize import flow, measure
 from training.improve.optimize.flow import OptimizeOptions, Outcome
 from training.improve.optimize.quantize import INT8, datatypes
@@ -38,7 +39,7 @@ def optimize(store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def run(recipe: Recipe[Any], **options: Any) -> Outcome:
         step = options.pop("step", lambda text: None)
         chosen = replace(OptimizeOptions(shares=(), seconds=0.0), **options)
-        return flow.optimize(recipe, store, Folders(CACHE, tmp_path / "runs"), chosen, step)
+        return flow.optimize(RecipeChampion(recipe, CACHE), store, Folders(CACHE, tmp_path / "runs"), chosen, step)
 
     return run
 

@@ -11,7 +11,7 @@ from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
 from tests.training.improve.optimize.test_quantize import dynamic, static
 from training import recipes
-from training.champion import Champion
+from training.champion import FittedChampion
 from training.improve.optimize import memory, speed
 from training.improve.optimize.measure import batch_effect, by_slice, measure, quality
 from training.improve.optimize.variants import REFERENCE, Variant
@@ -101,7 +101,9 @@ def test_an_answer_that_depends_on_the_batch_is_found_out() -> None:
     assert batch_effect(recipes.find("linear"), Company(), batch, "y") == pytest.approx((6 - 3) / 3)
 
 
-def test_static_int8_answers_a_row_alike_in_any_batch_and_dynamic_does_not(champion: Champion, tmp_path: Path) -> None:
+def test_static_int8_answers_a_row_alike_in_any_batch_and_dynamic_does_not(
+    champion: FittedChampion, tmp_path: Path
+) -> None:
     recipe = Quadrants()
     batch = speed.batches(recipe, champion.trained.data.test)[64][0]
     effects = {}
@@ -111,14 +113,14 @@ def test_static_int8_answers_a_row_alike_in_any_batch_and_dynamic_does_not(champ
     assert effects["dynamic"] > 1e-3 > 1e-6 > effects["static"]
 
 
-def test_every_variant_is_measured_beside_the_reference(champion: Champion, tmp_path: Path) -> None:
+def test_every_variant_is_measured_beside_the_reference(champion: FittedChampion, tmp_path: Path) -> None:
     graphs = static(champion, tmp_path)
     variants = [
         Variant(REFERENCE, champion.graphs, champion.trained),
         Variant("int8 static", graphs, champion.trained, "int8 static"),
     ]
     told: list[str] = []
-    rows = measure(variants, champion.contract, threads=1, seconds=0.01, step=told.append)
+    rows = measure(champion, variants, threads=1, seconds=0.01, step=told.append)
     first, second = (row.to_document() for row in rows)
     assert told == ["measuring float32", "measuring int8 static", "timing all of them in turns"]
     assert first["accuracy"] == pytest.approx(champion.contract.evaluation.metrics["accuracy"])
@@ -132,7 +134,7 @@ def test_every_variant_is_measured_beside_the_reference(champion: Champion, tmp_
         assert 0 <= row["memory_bytes"] < 50e6
 
 
-def test_a_larger_graph_takes_more_memory(champion: Champion, tmp_path: Path) -> None:
+def test_a_larger_graph_takes_more_memory(champion: FittedChampion, tmp_path: Path) -> None:
     batch = speed.batches(Quadrants(), champion.trained.data.test)[64][0]
     small = memory.session_bytes(champion.graphs, champion.contract, batch, 1)
     many = {name: np.resize(values, 400_000) for name, values in batch.items()}

@@ -8,26 +8,26 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.training.improve.optimize.conftest import answers
-from training.champion import Champion
+from training.champion import FittedChampion
 from training.improve.optimize import quantize
 from training.improve.optimize.quantize import NotMadeError
 from training.improve.optimize.variants import calibration
 
-Convert = Callable[[Champion, Path], Path]
+Convert = Callable[[FittedChampion, Path], Path]
 
 
-def dynamic(champion: Champion, folder: Path) -> Path:
+def dynamic(champion: FittedChampion, folder: Path) -> Path:
     quantize.dynamic_int8(champion.graphs / "model.onnx", folder / "model.onnx")
     return folder
 
 
-def static(champion: Champion, folder: Path) -> Path:
-    batches = calibration(champion.trained)
+def static(champion: FittedChampion, folder: Path) -> Path:
+    batches = calibration(champion)
     quantize.static_int8(champion.graphs / "model.onnx", folder / "model.onnx", batches)
     return folder
 
 
-def half(champion: Champion, folder: Path) -> Path:
+def half(champion: FittedChampion, folder: Path) -> Path:
     quantize.float16(champion.graphs / "model.onnx", folder / "model.onnx")
     return folder
 
@@ -40,26 +40,28 @@ def operators(graphs: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("convert", [dynamic, static])
-def test_the_weights_of_both_layers_are_int8(champion: Champion, tmp_path: Path, convert: Convert) -> None:
+def test_the_weights_of_both_layers_are_int8(champion: FittedChampion, tmp_path: Path, convert: Convert) -> None:
     graph = onnx.load(convert(champion, tmp_path) / "model.onnx").graph
     weights = [w for w in graph.initializer if len(w.dims) == 2]
     assert sorted(np.prod(w.dims).item() for w in weights) == [2 * 16, 16 * 4]
     assert {w.data_type for w in weights} == {TensorProto.INT8}
 
 
-def test_dynamic_scales_activations_while_they_pass_and_static_beforehand(champion: Champion, tmp_path: Path) -> None:
+def test_dynamic_scales_activations_while_they_pass_and_static_beforehand(
+    champion: FittedChampion, tmp_path: Path
+) -> None:
     assert "DynamicQuantizeLinear" in operators(dynamic(champion, tmp_path))
     found = operators(static(champion, tmp_path))
     assert {"QuantizeLinear", "DequantizeLinear"} <= found
     assert "DynamicQuantizeLinear" not in found
 
 
-def test_every_channel_has_a_scale_of_its_own(champion: Champion, tmp_path: Path) -> None:
+def test_every_channel_has_a_scale_of_its_own(champion: FittedChampion, tmp_path: Path) -> None:
     graph = onnx.load(static(champion, tmp_path) / "model.onnx").graph
     assert (16,) in {tuple(w.dims) for w in graph.initializer if w.name.endswith("_scale")}
 
 
-def test_the_initialisers_are_float16_and_the_contracts_types_stay(champion: Champion, tmp_path: Path) -> None:
+def test_the_initialisers_are_float16_and_the_contracts_types_stay(champion: FittedChampion, tmp_path: Path) -> None:
     graphs = half(champion, tmp_path)
     kinds = quantize.datatypes(graphs / "model.onnx")
     assert TensorProto.FLOAT16 in kinds
@@ -69,7 +71,7 @@ def test_the_initialisers_are_float16_and_the_contracts_types_stay(champion: Cha
 
 
 @ALL
-def test_answers_stay_close_for_any_number_of_rows(champion: Champion, tmp_path: Path, convert: Convert) -> None:
+def test_answers_stay_close_for_any_number_of_rows(champion: FittedChampion, tmp_path: Path, convert: Convert) -> None:
     convert(champion, tmp_path)
     expected, found = answers(champion, champion.graphs), answers(champion, tmp_path)
     assert found.dtype == np.float32
@@ -81,7 +83,7 @@ def test_answers_stay_close_for_any_number_of_rows(champion: Champion, tmp_path:
 
 @ALL
 def test_the_same_graph_gives_the_same_bytes_without_traces(
-    champion: Champion, tmp_path: Path, convert: Convert
+    champion: FittedChampion, tmp_path: Path, convert: Convert
 ) -> None:
     first = (convert(champion, tmp_path) / "model.onnx").read_bytes()
     assert (convert(champion, tmp_path) / "model.onnx").read_bytes() == first

@@ -12,7 +12,7 @@ from serving.registry import Registry
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, load
 from training import recipes
-from training.champion import Champion, open_champion
+from training.champion import FittedChampion, open_champion
 from training.improve.optimize.quantize import NotMadeError
 from training.improve.optimize.students import Lesson, lesson_loss, parameters, plan, prune
 from training.packaging.export import predict
@@ -29,7 +29,7 @@ def accuracy(trained: Trained) -> float:
     return float(np.mean(predict(trained.module, test).argmax(1) == test.target))
 
 
-def test_pruned_layers_are_smaller_and_the_output_keeps_its_shape(champion: Champion) -> None:
+def test_pruned_layers_are_smaller_and_the_output_keeps_its_shape(champion: FittedChampion) -> None:
     trained = champion.trained
     before = {name: tuple(values.shape) for name, values in trained.module.named_parameters()}
     pruned = prune(trained.recipe, trained.module, example(trained), 0.5)
@@ -44,7 +44,7 @@ def test_pruned_layers_are_smaller_and_the_output_keeps_its_shape(champion: Cham
     assert {name: tuple(values.shape) for name, values in trained.module.named_parameters()} == before
 
 
-def test_the_channels_that_stay_are_the_largest(champion: Champion) -> None:
+def test_the_channels_that_stay_are_the_largest(champion: FittedChampion) -> None:
     module, (first, last) = champion.trained.module, (0, 2)
     layers = module.get_submodule("layers")
     assert isinstance(layers, nn.Sequential)
@@ -102,7 +102,7 @@ class Careless(Quadrants):
         return replace(hp, epochs=20)
 
 
-def test_an_output_that_would_lose_channels_is_refused(champion: Champion) -> None:
+def test_an_output_that_would_lose_channels_is_refused(champion: FittedChampion) -> None:
     layers = champion.trained.module.get_submodule("layers")
     assert isinstance(layers, nn.Sequential)
     layers[2] = nn.Linear(16, 8)  # enough for a multiple of four to go
@@ -110,7 +110,7 @@ def test_an_output_that_would_lose_channels_is_refused(champion: Champion) -> No
         prune(Careless(), champion.trained.module, example(champion.trained), 0.5)
 
 
-def test_a_pruned_network_learns_again(champion: Champion, tmp_path: Path) -> None:
+def test_a_pruned_network_learns_again(champion: FittedChampion, tmp_path: Path) -> None:
     teacher = champion.trained
     weights = {name: values.clone() for name, values in teacher.module.state_dict().items()}
     student = plan(teacher, (0.5,), None, tmp_path)["pruned 50 %"]()
@@ -125,11 +125,11 @@ def test_a_pruned_network_learns_again(champion: Champion, tmp_path: Path) -> No
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_the_epochs_of_fine_tuning_can_be_chosen(champion: Champion, tmp_path: Path) -> None:
+def test_the_epochs_of_fine_tuning_can_be_chosen(champion: FittedChampion, tmp_path: Path) -> None:
     assert plan(champion.trained, (0.5,), 1, tmp_path)["pruned 50 %"]().hp.epochs == 1
 
 
-def test_a_smaller_network_learns_alone_and_from_the_champion(champion: Champion, tmp_path: Path) -> None:
+def test_a_smaller_network_learns_alone_and_from_the_champion(champion: FittedChampion, tmp_path: Path) -> None:
     teacher = replace(champion.trained, recipe=Careless())
     made = plan(teacher, (), None, tmp_path)
     assert list(made) == ["small", "distilled"]
@@ -142,7 +142,7 @@ def test_a_smaller_network_learns_alone_and_from_the_champion(champion: Champion
     )
 
 
-def test_a_recipe_without_a_smaller_network_distils_nothing(champion: Champion, tmp_path: Path) -> None:
+def test_a_recipe_without_a_smaller_network_distils_nothing(champion: FittedChampion, tmp_path: Path) -> None:
     assert list(plan(champion.trained, (0.25, 0.5), None, tmp_path)) == ["pruned 25 %", "pruned 50 %"]
 
 

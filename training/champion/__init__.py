@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import torch
@@ -16,7 +16,10 @@ from serving import archive
 from serving.archive import ASSETS, CONFIG, MANIFEST, PROGRAM
 from serving.registry import ArchiveError, Registry
 from training.data import DataError
+from training.packaging import packable
+from training.packaging.packable import Packable
 from training.recipe import Data, Recipe, Trained
+from training.recipe.measured import Measured
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,74 @@ class Champion:
     """An opened champion.
 
     Attributes:
-        trained: its module with its weights, and the data that it learned from and was tested on.
-        graphs: folder of its ``model.onnx`` and ``model.pt2``.
+        model: its recipe, or what is known of it without one.
+        data: the rows that it is measured on, and those that it learned from or is calibrated with.
+        graphs: folder of its graphs; without a recipe there is no ``model.pt2``.
     """
 
     contract: ModelContract
-    trained: Trained
+    model: Measured
+    data: Data
     graphs: Path
 
 
-def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) -> Champion:
+@dataclass(frozen=True)
+class FittedChampion(Champion):
+    """An opened champion whose recipe can fit again; ``trained`` is its module with its weights."""
+
+    trained: Trained
+
+
+class ChampionSource(Protocol):
+    """The way to a model's champion and its data."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+
+    def parts(self, registry: Registry) -> Packable:
+        """Return what an archive has beside contract and graphs, with the settings that were chosen."""
+
+    def open(self, registry: Registry, folder: Path, fitted: bool = False) -> Champion:
+        """Unpack the champion.
+
+        Args:
+            folder: its graphs are put there.
+            fitted: whether a ``FittedChampion`` is wanted; without a recipe there is none.
+
+        Raises:
+            ArchiveError: there is no champion, or its archive is not as registered.
+            DataError: the data cannot be had, or are not the champion's.
+            ValueError: its weights do not fit the recipe's module.
+        """
+
+
+@dataclass(frozen=True)
+class RecipeChampion:
+    """The way to a champion by its recipe, whose data lie in ``cache``."""
+
+    recipe: Recipe[Any]
+    cache: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.recipe.name
+
+    def parts(self, registry: Registry) -> Packable:
+        """Return what the recipe says, with the settings that were chosen."""
+        return packable.of_recipe(self.recipe, registry.store)
+
+    def open(self, registry: Registry, folder: Path, fitted: bool = False) -> Champion:
+        """Unpack the champion, and load its data; errors as of ``ChampionSource``."""
+        if fitted:
+            return open_champion(self.recipe, registry, self.cache, folder)
+        contract = unpack(registry, self.name, folder)
+        _, data = learned_from(self.recipe, contract, self.cache)
+        return Champion(contract, self.recipe, data, folder)
+
+
+def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: Path) -> FittedChampion:
     """Unpack a champion and fill the recipe's module with its weights.
 
     Args:
@@ -57,7 +118,7 @@ def open_champion(recipe: Recipe[Any], registry: Registry, cache: Path, folder: 
         1.0 if lineage.temperature is None else lineage.temperature,
         lineage.preset,
     )
-    return Champion(contract, trained, folder)
+    return FittedChampion(contract, recipe, data, folder, trained)
 
 
 def check_rewritable(registry: Registry, name: str) -> None:
