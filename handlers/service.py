@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from handlers import wire
 from handlers.batch import Observer
 from handlers.contract import ModelContract
-from handlers.engine import ENGINES, Engine, available_cores, load_engine
+from handlers.engine import Engine, available_cores, graph_file, load_engine
 from handlers.handler import ModelHandler, WireFormats
 from handlers.observe.capture import Capture
 from handlers.observe.logs import log_requests
@@ -36,8 +36,8 @@ class Service(Worker):
         """Load the model from its archive, and check that it answers its example as training did.
 
         Args:
-            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``max_rows``, ``threads``,
-                and ``wire: false`` to leave TorchServe's socket and its path to the handler as they are.
+            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``device``, ``max_rows``,
+                ``threads``, and ``wire: false`` to leave TorchServe's socket and its path to the handler as they are.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -71,8 +71,11 @@ class Service(Worker):
 
     def open_engine(self, unpacked: Unpacked, threads: int) -> tuple[Engine, tuple[str, str]]:
         """Return the engine that the settings name, its name, and the file that it runs."""
+        directory, contract, config = unpacked
         name = unpacked.settings.get("engine", "onnxruntime")
-        return load_engine(name, unpacked.directory, unpacked.contract, threads), (name, ENGINES[name].graph)
+        device = unpacked.settings.get("device", "cpu")
+        engine = load_engine(name, directory, contract, threads, device, patience(config))
+        return engine, (name, graph_file(name, directory))
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch.

@@ -1,8 +1,11 @@
-"""Engines, which run a model's graph. A new one is a class with ``run`` and a line in ``ENGINES``."""
+"""Engines, which run a model's graph. A new one is a class with ``run`` and a line in ``ENGINES``.
+
+A file that is no graph has an engine of ``isolated``.
+"""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +13,12 @@ import numpy as np
 
 from handlers.contract import Array, ModelContract
 from handlers.engine import hooks
+from handlers.engine.child import ChildFault
+from handlers.engine.devices import CPU, check_device, check_session, onnx_providers, torch_device
+from handlers.engine.isolated import ISOLATED, IsolatedEngine
+from handlers.engine.signature import Adapted, Signature, read_signature
 
+PATIENCE = 60.0  # s for a batch of an engine in a process of its own, where nobody says another
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds of a period, or "max"
 
 
@@ -21,29 +29,53 @@ class Engine(Protocol):
         """Compute the outputs of a batch; each tensor has the batch first."""
 
 
+class Named(Protocol):
+    """An input."""
+
+    @property
+    def name(self) -> str:
+        """Name that the graph has for it."""
+
+
+class Names(Protocol):
+    """The inputs and outputs of a graph: a contract, or the signature of a file."""
+
+    @property
+    def inputs(self) -> Sequence[Named]:
+        """In the order of arguments."""
+
+    @property
+    def graph_outputs(self) -> tuple[str, ...]:
+        """In the order of results."""
+
+
 class OnnxRuntimeEngine:
-    """ONNX Runtime on the CPU.
+    """ONNX Runtime.
 
     Args:
         directory: holds ``model.onnx``.
-        contract: names the graph's inputs and outputs; None for all outputs by the graph's own names.
+        names: of the graph's inputs and outputs; None for all outputs by the graph's own names.
         threads: for one operator; the default of ONNX Runtime, all cores, makes workers compete for them.
+        device: as of ``handler.device``.
+
+    Raises:
+        ValueError: the device is missing.
     """
 
     graph = "model.onnx"
 
-    def __init__(self, directory: Path, contract: ModelContract | None, threads: int) -> None:
-        self._session = open_session(str(directory / self.graph), threads)
+    def __init__(self, directory: Path, names: Names | None, threads: int, device: str = CPU) -> None:
+        self._session = open_session(str(directory / self.graph), threads, device=device)
         own = [output.name for output in self._session.get_outputs()]
-        self._outputs = list(contract.graph_outputs) if contract else own
+        self._outputs = list(names.graph_outputs) if names else own
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs of a batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(tensors)), strict=True))
 
 
-def open_session(model: str | bytes, threads: int, log_severity: int = 2) -> Any:
-    """Open ONNX Runtime on the CPU, with answers that are the same on every kind of it.
+def open_session(model: str | bytes, threads: int, log_severity: int = 2, device: str = CPU) -> Any:
+    """Open ONNX Runtime, with answers that are the same on every kind of CPU.
 
     Args:
         model: path of a graph, or its bytes.
@@ -63,7 +95,9 @@ def open_session(model: str | bytes, threads: int, log_severity: int = 2) -> Any
     # otherwise than on the machine that measured it.
     options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=onnx_providers(device))
+    check_session(session, device)
+    return session
 
 
 class TorchEngine:
@@ -71,30 +105,41 @@ class TorchEngine:
 
     Args:
         directory: holds ``model.pt2``.
-        contract: names the program's inputs and outputs, in order.
+        names: of the program's inputs and outputs, in order.
         threads: for one operator.
+        device: as of ``handler.device``.
+
+    Raises:
+        ValueError: the device is missing.
     """
 
     graph = "model.pt2"
 
-    def __init__(self, directory: Path, contract: ModelContract, threads: int) -> None:
+    def __init__(self, directory: Path, names: Names, threads: int, device: str = CPU) -> None:
         import torch
 
+        self._device = torch_device(device)
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")  # no bfloat16 inside, whatever the CPU or the environment offers
         self._torch: Any = torch
-        self._module = torch.export.load(directory / self.graph).module()
-        self._inputs = [spec.name for spec in contract.inputs]
-        self._outputs = list(contract.graph_outputs)
+        program = torch.export.load(directory / self.graph)
+        if device != CPU:
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, self._device)
+        self._module = program.module()
+        self._inputs = [entry.name for entry in names.inputs]
+        self._outputs = list(names.graph_outputs)
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs of a batch."""
-        with self._torch.inference_mode():
+        torch = self._torch
+        with torch.inference_mode():
             # torch has no read-only tensors, so that an array read from a request is copied.
-            inputs = [self._torch.from_numpy(np.require(tensors[name], requirements="W")) for name in self._inputs]
-            outputs = self._module(*inputs)
-        results = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
+            arrays = [np.require(tensors[name], requirements="W") for name in self._inputs]
+            outputs = self._module(*(torch.from_numpy(array).to(self._device) for array in arrays))
+        results = torch.utils._pytree.tree_leaves(outputs)
+        return {name: result.cpu().numpy() for name, result in zip(self._outputs, results, strict=True)}
 
 
 ENGINES: dict[str, type[OnnxRuntimeEngine] | type[TorchEngine]] = {
@@ -103,20 +148,55 @@ ENGINES: dict[str, type[OnnxRuntimeEngine] | type[TorchEngine]] = {
 }
 
 
-def load_engine(name: str, directory: Path, contract: ModelContract, threads: int) -> Engine:
-    """Load the engine that ``model-config.yaml`` names, with the archive's hooks around it.
+def load_engine(
+    name: str, directory: Path, contract: ModelContract, threads: int, device: str = CPU, patience: float = PATIENCE
+) -> Engine:
+    """Load the engine that ``model-config.yaml`` names, with the archive's hooks or signature around it.
+
+    Args:
+        patience: s that a batch may take in a process of its own.
 
     Raises:
-        ValueError: no such engine, or hooks that cannot be loaded.
+        ValueError: no such engine or device, or hooks or a file that cannot be loaded.
     """
-    if name not in ENGINES:
-        raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be one of {', '.join(ENGINES)}")
-    if not (directory / hooks.FILE).exists():
-        return ENGINES[name](directory, contract, threads)
-    if name != "onnxruntime":
+    if name not in ENGINES and name not in ISOLATED:
+        known = ", ".join([*ENGINES, *ISOLATED])
+        raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be one of {known}")
+    signature, has_hooks = read_signature(directory), (directory / hooks.FILE).exists()
+    if has_hooks and not signature and name != "onnxruntime":
         raise ValueError(f"{hooks.FILE} runs beside onnxruntime, and handler.engine is {name}")
-    graph = OnnxRuntimeEngine(directory, None, threads)
-    return hooks.Hooked(hooks.Hooks(directory / hooks.FILE), graph, contract)
+    if not signature and name in ISOLATED:
+        raise ValueError(f"handler.engine is {name} in model-config.yaml, and the archive has no file for it")
+    try:
+        check_device(device)
+        if not (has_hooks or signature):
+            return ENGINES[name](directory, contract, threads, device)
+        graph = _by_own_names(name, directory, signature, threads, device, patience)
+    except (ImportError, ChildFault) as error:
+        missing = hooks.missing_packages(directory)
+        raise ValueError(f"the engine {name} cannot load the model: {error}{missing}") from error
+    if has_hooks:
+        return hooks.Hooked(hooks.Hooks(directory / hooks.FILE), graph, contract)
+    assert signature
+    return Adapted(signature, graph, contract)
+
+
+def _by_own_names(
+    name: str, directory: Path, signature: Signature | None, threads: int, device: str, patience: float
+) -> Engine:
+    if signature is None:
+        return OnnxRuntimeEngine(directory, None, threads, device)
+    if name in ISOLATED:
+        return IsolatedEngine(name, directory, signature, threads, device, patience)
+    return ENGINES[name](directory, signature, threads, device)
+
+
+def graph_file(name: str, directory: Path) -> str:
+    """Return the name of the file that an engine runs."""
+    if name in ENGINES:
+        return ENGINES[name].graph
+    files = ISOLATED[name][1]
+    return next((file for file in files if (directory / file).exists()), files[0])
 
 
 def available_cores(quota: Path = QUOTA) -> int:

@@ -14,32 +14,24 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
 
 import numpy as np
 
 from handlers.contract import Array, ModelContract
+from handlers.engine.signature import Graph, Tensors
 from handlers.message import InputError
 
 FILE = "hooks.py"
 REQUIREMENTS = "requirements.txt"
 NAMES = ("preprocess", "postprocess")
-Tensors = Mapping[str, Array]
 Hook = Callable[[Tensors], Tensors]
 
 
 class HookError(ValueError):
     """The file of hooks cannot be loaded or does not keep its promise; the message says what is wrong."""
-
-
-class Graph(Protocol):
-    """Runs a graph by its own names."""
-
-    def run(self, tensors: Tensors) -> dict[str, Array]:
-        """Compute the outputs of a batch."""
 
 
 class Hooks:
@@ -53,9 +45,8 @@ class Hooks:
         try:
             module = _imported(path)
         except ImportError as error:
-            needed = absent(path.with_name(REQUIREMENTS))
-            way = f": pip install {' '.join(needed)}" if needed else ""
-            raise HookError(f"{path.name} cannot be imported: {error}{way}") from error
+            missing = missing_packages(path.parent)
+            raise HookError(f"{path.name} cannot be imported: {error}{missing}") from error
         except Exception as error:
             raise HookError(f"{path.name} cannot be imported: {type(error).__name__}: {error}") from error
         found = {name: hook for name in NAMES if callable(hook := getattr(module, name, None))}
@@ -125,6 +116,12 @@ def _imported(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look there
     loader.exec_module(module)
     return module
+
+
+def missing_packages(directory: Path) -> str:
+    """Return how to install what an archive needs and is not installed; empty where there is nothing."""
+    needed = absent(directory / REQUIREMENTS)
+    return f": pip install {' '.join(needed)}" if needed else ""
 
 
 def absent(requirements: Path) -> list[str]:

@@ -18,12 +18,14 @@ import yaml
 
 import handlers
 from handlers.contract import ModelContract
-from handlers.engine import hooks
+from handlers.engine import hooks, signature
 from serving import documents
 
 CONTRACT, CONFIG, MANIFEST = "contract.json", "model-config.yaml", "MAR-INF/MANIFEST.json"
 REQUIREMENTS = "requirements.txt"
 ONNX, PROGRAM = GRAPHS = ("model.onnx", "model.pt2")
+KEPT = SCRIPT, SKOPS, JOBLIB = ("model.pt", "model.skops", "model.joblib")  # files that are served as they are
+SIGNATURE = signature.FILE  # of a file that is served as it is, also of a program without its graph
 HOOKS = hooks.FILE  # code of the model's own
 WEIGHTS = "model.gguf"  # of a language model, which has no graphs
 ASSETS = "assets"  # folder of the files that a codec needs
@@ -180,14 +182,14 @@ def description(archive: Archive) -> str:
 
 
 def model_files(archive: Archive) -> tuple[str, ...]:
-    """List the graphs and the hooks: an archive that was imported may lack ``model.pt2``.
+    """List the graphs, or the file that is served as it is, and what lies beside: its signature, and hooks.
 
     Raises:
         ArchiveError: it is damaged.
     """
     present = set(names(archive))
-    graphs = tuple(name for name in GRAPHS if name in present) or GRAPHS
-    return (*graphs, HOOKS) if HOOKS in present else graphs
+    files = tuple(name for name in (*GRAPHS, *KEPT) if name in present) or GRAPHS
+    return (*files, *(name for name in (SIGNATURE, HOOKS) if name in present))
 
 
 def names(archive: Archive) -> list[str]:

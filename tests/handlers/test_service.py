@@ -65,7 +65,9 @@ class Loaded:
     def __init__(self) -> None:
         self.asked: tuple[str, Path, int] | None = None
 
-    def __call__(self, name: str, directory: Path, contract: ModelContract, threads: int) -> Formula:
+    def __call__(
+        self, name: str, directory: Path, contract: ModelContract, threads: int, device: str, patience: float
+    ) -> Formula:
         self.asked = name, directory, threads
         return Formula(contract)
 

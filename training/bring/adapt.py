@@ -9,9 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix
 
 from handlers.contract import DTYPES, TensorSpec
+from handlers.engine.signature import Head
 from training.bring.feeds import Feed
 from training.bring.graph import DATATYPES, OPSETS, Brought
-from training.bring.heads import Answers, Head
+from training.bring.heads import Answers
 
 OLDEST = 8  # format of ONNX with opset 17; weights of the first ones are inputs too
 PREFIX = "model/"  # of all names of the file's graph, so that none is that of a contract
@@ -25,7 +26,7 @@ def adapt(model: Brought, feeds: Sequence[Feed], answers: Answers, bare: Collect
     Args:
         bare: positions of the file's outputs that lack the batch's axis.
     """
-    graph = add_prefix(model.graph, PREFIX)
+    graph = add_prefix(model.converted, PREFIX)
     if not any(entry.domain in OPSETS for entry in graph.opset_import):
         graph.opset_import.append(helper.make_opsetid("", 17))
     graph.ir_version = max(graph.ir_version, OLDEST)

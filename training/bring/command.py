@@ -235,8 +235,12 @@ def _print(drafted: "Draft") -> None:
     from training.bring.draft import describe
 
     model = drafted.model
-    size, count = model.graph.ByteSize(), len(model.graph.graph.node)
-    console.print(f"{model.file}: {model.kind}, opset {model.opset}, {size:,} bytes, {count:,} operators", markup=False)
+    if model.served:
+        facts = f"as it is, {model.served.path.stat().st_size:,} bytes"
+    else:
+        graph = model.converted
+        facts = f"opset {model.opset}, {graph.ByteSize():,} bytes, {len(graph.graph.node):,} operators"
+    console.print(f"{model.file}: {model.kind}, {facts}", markup=False)
     rows = describe(drafted)
     width = max(len(part) for part, _, _ in rows)
     for part, text, why in rows:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -68,6 +69,11 @@ class Draft:
     table: Table | None
     guessed: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def engine(self) -> Literal["onnxruntime", "torch", "torchscript", "python"]:
+        """The engine that a worker runs it with."""
+        return self.model.served.engine if self.model.served else "onnxruntime"
+
 
 def draft(model: Brought, options: ImportOptions) -> Draft:
     """Derive a contract from a graph and all that is given beside it.
@@ -107,7 +113,9 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
         guessed |= {part: why for part, why in gaps(specs, table).items() if part not in wishes.nullable}
         guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
     if not runner.together:
-        guessed["rows"] = "one at a time: the graph's answers in a batch are not those of each row alone"
+        own = "its branches or loops may look at all rows of a batch"
+        other = "the graph's answers in a batch are not those of each row alone"
+        guessed["rows"] = f"one at a time: {own if model.branches else other}"
     padded = any(spec.pad is not None for spec in specs)
     contract = msgspec.structs.replace(
         bare_contract(options.name, specs),
@@ -166,7 +174,7 @@ def _lineage(model: Brought, table: Table | None) -> Lineage:
     return Lineage(
         imported=Imported(model.file, model.sha256, model.kind, model.opset),
         data_sha256=file_sha256(table.path) if table else "",
-        packages={name: version(name) for name in PACKAGES},
+        packages={name: version(name) for name in (*PACKAGES, *(model.served.packages if model.served else ()))},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

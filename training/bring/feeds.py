@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import DTypeLike
-
-from handlers.contract import DTYPES, Array, TensorSpec
+from handlers.contract import Array, TensorSpec
+from handlers.engine.signature import Input
 from training.bring.graph import BringError, Port
 from training.recipe.rows import input_name
 
@@ -42,15 +40,13 @@ class Feed:
         """Return the array that the file's model takes, from rows of the contract's inputs; texts as they are."""
         if self.is_text:
             return tensors[self.specs[0].name]
-        dtype = np.dtype(DTYPES[self.port.datatype])
-        columns = [self._values(spec, tensors[spec.name], dtype) for spec in self.specs]
-        if self.is_matrix:
-            return np.stack(columns, 1)
-        return columns[0] if self.batched else np.asarray(columns[0][0])
+        return self.entry.make(tensors, {spec.name: spec for spec in self.specs})
 
-    @staticmethod
-    def _values(spec: TensorSpec, values: Array, dtype: DTypeLike) -> Array:
-        return np.array(spec.categories, object)[values] if spec.categories else values.astype(dtype)
+    @property
+    def entry(self) -> Input:
+        """The input in a signature."""
+        names = tuple(spec.name for spec in self.specs)
+        return Input(self.port.name, self.port.datatype, names, self.is_matrix, self.batched)
 
 
 def feeds_of(ports: Sequence[Port], columns: Sequence[str] = ()) -> tuple[Feed, ...]:

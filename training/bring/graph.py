@@ -1,10 +1,10 @@
-"""A model in ONNX as it came: its inputs and outputs, and its own answers."""
+"""A model as it came: its graph in ONNX, its inputs and outputs, and its own answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -86,10 +86,36 @@ class Intake:
 
 
 @dataclass(frozen=True)
+class AsItIs:
+    """The way to serve the file of a model itself.
+
+    Attributes:
+        engine: runs it in a worker.
+        path: the file.
+        name: its name in an archive.
+        inputs: names in the order of the model's arguments.
+        outputs: names in the order of its results.
+        packages: that its worker needs.
+        cost: what it costs, beside a graph in ONNX.
+        trusted: types that skops does not know.
+    """
+
+    engine: Literal["torch", "torchscript", "python"]
+    path: Path
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    packages: tuple[str, ...]
+    cost: str
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Brought:
     """A model that came as a file.
 
     Attributes:
+        graph: None where it does not convert; then ``as_it_is`` says how it is served.
         kind: name of the file's format.
         sha256: of the file.
         labels: class names that the file holds; empty where it holds none.
@@ -100,12 +126,14 @@ class Brought:
         original: None where that is the graph itself; it takes the values of requests, where there is an ``intake``.
         hooks: file of the user's code around the graph.
         intake: None where the graph takes the contract's tensors as they are.
+        as_it_is: None where nothing but the graph can be served.
+        branches: whether it has branches or loops, which may look at all rows of a batch at once.
     """
 
     file: str
     kind: str
     sha256: str
-    graph: onnx.ModelProto
+    graph: onnx.ModelProto | None
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     labels: tuple[str, ...] = ()
@@ -116,6 +144,24 @@ class Brought:
     columns: tuple[str, ...] = ()
     example: bytes = b""
     intake: Intake | None = None
+    as_it_is: AsItIs | None = None
+    branches: bool = False
+
+    @property
+    def session(self) -> Original:
+        """The model that answers for the file."""
+        return self.original or Session(self.converted)
+
+    @property
+    def converted(self) -> onnx.ModelProto:
+        """The graph, of a model that has one."""
+        assert self.graph is not None
+        return self.graph
+
+    @property
+    def served(self) -> AsItIs | None:
+        """The way to serve the file itself, where there is no graph."""
+        return None if self.graph else self.as_it_is
 
     def encoded(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return what a worker gives to the served graph for rows of the contract's inputs."""
@@ -125,8 +171,9 @@ class Brought:
 
     @property
     def opset(self) -> int:
-        """Version of the standard operators."""
-        return next((entry.version for entry in self.graph.opset_import if entry.domain in OPSETS), 0)
+        """Version of the standard operators; 0 without a graph."""
+        imports = self.graph.opset_import if self.graph else ()
+        return next((entry.version for entry in imports if entry.domain in OPSETS), 0)
 
 
 class Session:
@@ -162,11 +209,12 @@ class Served:
         BringError: the engine cannot run it.
     """
 
-    def __init__(self, folder: Path, contract: ModelContract) -> None:
+    def __init__(self, folder: Path, contract: ModelContract, engine: str) -> None:
         try:
-            self._engine = load_engine("onnxruntime", folder, contract, 1)
+            self._engine = load_engine(engine, folder, contract, 1)
         except Exception as error:
-            raise BringError(f"ONNX Runtime {version('onnxruntime')} cannot run it: {first_line(error)}") from error
+            name = f"ONNX Runtime {version('onnxruntime')}" if engine == "onnxruntime" else f"the engine {engine}"
+            raise BringError(f"{name} cannot run it: {first_line(error)}") from error
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the contract's outputs of a batch.
@@ -219,7 +267,7 @@ def _size(size: Any) -> int | str | None:
     return str(size.dim_param) or None
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error, as far as a user reads it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:400]

@@ -1,49 +1,16 @@
 """Outputs of a contract, and how they are made of the graph's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
 from handlers.contract import Array, Task, TensorSpec, classification_outputs
+from handlers.engine.signature import Head, Step
 from training.bring.feeds import identifier
 from training.bring.graph import BringError, Port
 
-Step = Literal["", "column", "softmax", "sigmoid"]
 NEAR = 1e-3  # of 1, that the sum of probabilities may be off
-
-
-@dataclass(frozen=True)
-class Head:
-    """An output of the served graph.
-
-    Attributes:
-        name: in the served graph.
-        at: position among the graph's outputs.
-        step: what is added: ``column`` makes ``(n, 1)`` values ``(n,)``; ``softmax`` makes logits probabilities, and
-            ``sigmoid`` the probabilities of two classes of one logit.
-        place: of the column, where the values have several; None for the only one.
-    """
-
-    name: str
-    at: int
-    step: Step = ""
-    place: int | None = None
-
-    def apply(self, outputs: Sequence[Array]) -> Array:
-        """Compute the output by NumPy from the outputs of the file's graph, rows first."""
-        values = outputs[self.at]
-        if self.step == "column":
-            return values.reshape(-1) if self.place is None else np.ascontiguousarray(values[:, self.place])
-        if self.step == "softmax":
-            shifted = np.exp(values.astype(np.float64) - values.max(1, keepdims=True))
-            return np.asarray(shifted / shifted.sum(1, keepdims=True), values.dtype)
-        if self.step == "sigmoid":
-            likely = 1 / (1 + np.exp(-values.reshape(-1).astype(np.float64)))
-            return np.stack([1 - likely, likely], 1).astype(values.dtype)
-        return values
 
 
 @dataclass(frozen=True)
@@ -142,7 +109,7 @@ def _regression(ports: Sequence[Port], results: Sequence[Array], targets: Sequen
         numbers.sort(key=lambda head: targets.index(head.name))
     taken: set[str] = set()
     names = [identifier(name, taken) for name in targets or [head.name for head in numbers]]
-    heads = tuple(replace(head, name=name) for head, name in zip(numbers, names, strict=True))
+    heads = tuple(msgspec.structs.replace(head, name=name) for head, name in zip(numbers, names, strict=True))
     specs = tuple(TensorSpec(head.name, ports[head.at].datatype) for head in heads)
     several = f"{len(heads)} numbers a row, of which the first decides"
     why = several if len(heads) > 1 else "an output of one number a row"

@@ -10,7 +10,7 @@ from handlers.features import defaults_of, filled
 from handlers.message import InputError
 from training.bring.adapt import KINDS
 from training.bring.feeds import Feed
-from training.bring.graph import BringError, Brought, Original, Port, Session
+from training.bring.graph import BringError, Brought, Original, Port
 from training.bring.heads import Answers
 from training.packaging.contents import imported_by
 
@@ -38,7 +38,7 @@ def hooked(model: Brought, file: Path, inputs: Sequence[TensorSpec]) -> Brought:
         raise BringError(f"{file}: {error}") from error
     ports = tuple(Port(spec.name, KINDS[spec.datatype], ("batch", *spec.shape[1:])) for spec in inputs)
     names = tuple(port.name for port in model.outputs)
-    original = _Hooked(hooks, model.original or Session(model.graph), names)
+    original = _Hooked(hooks, model.session, names)
     needed = ", ".join(imported_by(file.read_bytes())) or "no package of its own"
     notes = (*model.notes, f"{file.name} runs in the worker; it needs {needed}")
     return replace(

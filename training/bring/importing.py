@@ -42,14 +42,13 @@ def bring(
     """
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder)
-        write_graph(draft, graphs)
-        step("checking that the served graph answers as the file's does")
-        parity = check_parity(draft, graphs)
+        draft, parity = _written(draft, graphs, step)
         contract = msgspec.structs.replace(with_lineage(draft.contract, parity=parity), max_rows=_max_rows(draft))
         if draft.table is not None:
             step(f"summarizing {len(draft.table):,} rows of {draft.table.path.name}")
             contract = _with_data(draft, contract, draft.table)
-        contract = with_lineage(contract, graph_sha256={ONNX: file_sha256(graphs / ONNX)})
+        file = draft.model.served.name if draft.model.served else ONNX
+        contract = with_lineage(contract, graph_sha256={file: file_sha256(graphs / file)})
         parts = _parts(draft)
         parts = replace(parts, serving=serving_of(parts, registry.store))
         try:
@@ -61,10 +60,27 @@ def bring(
         return register(contract, parts.packing(graphs), registry, promote)
 
 
+def _written(draft: Draft, graphs: Path, step: Callable[[str], None]) -> tuple[Draft, dict[str, int | float]]:
+    """Write what is served and check its answers; where the graph's are others, write the file itself."""
+    write_graph(draft, graphs)
+    step("checking that the served graph answers as the file's does")
+    try:
+        return draft, check_parity(draft, graphs)
+    except BringError as error:
+        model = draft.model
+        if model.served or not model.as_it_is:
+            raise
+        step(f"{str(error).partition('; nothing')[0]}: {model.as_it_is.cost}")
+        draft = replace(draft, model=replace(model, graph=None))
+        (graphs / ONNX).unlink()
+        write_graph(draft, graphs)
+        return draft, check_parity(draft, graphs)
+
+
 def _parts(draft: Draft) -> Packable:
     intake = draft.model.intake
     if intake is None:
-        return Packable(draft.contract.name, draft.description, "tabular", Serving())
+        return Packable(draft.contract.name, draft.description, "tabular", Serving(engine=draft.engine))
     return Packable(draft.contract.name, draft.description, intake.entry_point, Serving(response_timeout=DEADLINE))
 
 

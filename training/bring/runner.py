@@ -49,15 +49,16 @@ def runner_of(model: Brought, feeds: Sequence[Feed], tensors: Tensors) -> Runner
     Raises:
         BringError: the graph cannot run, or not with these values.
     """
-    session = model.original or Session(model.graph)
+    session = model.session
     one = {name: array[:1] for name, array in tensors.items()}
     one = filled(one, defaults_of(spec for feed in feeds for spec in feed.specs))
     alone = session.run({feed.port.name: feed.raw(one) for feed in feeds})
     batch = next((feed.port.sizes[0] for feed in feeds if feed.batched), None)
     bare = frozenset(i for i, array in enumerate(alone) if not _has_batch(model.outputs[i], array, batch))
-    if all(feed.batched for feed in feeds) and not bare:  # what is behind an intake answers row by row
+    # What is behind an intake answers row by row.
+    if all(feed.batched for feed in feeds) and not bare and not model.branches:
         try:
-            free = model.original or Session(_freed(model.graph, {feed.port.name for feed in feeds}))
+            free = model.original or Session(_freed(model.converted, {feed.port.name for feed in feeds}))
             together = Runner(free, feeds, True, frozenset())
             if model.intake or _agree(together, Runner(session, feeds, False, frozenset()), _varied(tensors)):
                 return together

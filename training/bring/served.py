@@ -1,14 +1,17 @@
-"""The served graph of an imported model, and whether it answers as the file's does."""
+"""The served graph of an imported model, or its file, and whether it answers as the file's own framework does."""
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from handlers.engine.padding import Padding
-from serving.archive import ASSETS, HOOKS, ONNX
+from handlers.engine.signature import Input, Signature
+from serving.archive import ASSETS, HOOKS, ONNX, SIGNATURE
 from training.bring.adapt import adapt
 from training.bring.draft import Draft
-from training.bring.graph import BringError, Served
+from training.bring.graph import AsItIs, BringError, Served
 from training.packaging.parity import TOLERANCE, largest_difference
 
 LONGER = 3  # values that the example's row is padded by
@@ -17,8 +20,12 @@ LONGER = 3  # values that the example's row is padded by
 def write_graph(draft: Draft, folder: Path) -> None:
     """Write the served graph, adapted to the contract or with its hooks beside it, and what its worker needs beside."""
     model = draft.model
-    graph = model.graph if model.hooks else adapt(model, draft.feeds, draft.answers, draft.runner.bare)
-    (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
+    if model.served:
+        shutil.copyfile(model.served.path, folder / model.served.name)
+        (folder / SIGNATURE).write_bytes(msgspec.json.format(msgspec.json.encode(_signature(draft, model.served))))
+    else:
+        graph = model.converted if model.hooks else adapt(model, draft.feeds, draft.answers, draft.runner.bare)
+        (folder / ONNX).write_bytes(graph.SerializeToString(deterministic=True))
     if model.hooks:
         (folder / HOOKS).write_bytes(model.hooks.read_bytes())
     if model.intake:
@@ -62,7 +69,8 @@ def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
     Raises:
         BringError: a difference is over the tolerance; names the row.
     """
-    served_by = Served(folder, draft.contract)
+    engine = draft.engine
+    served_by = Served(folder, draft.contract, engine)
     worst, at = 0.0, 0
     for some, outputs in draft.runner.chunks(draft.rows):
         served = served_by.run(draft.model.encoded(some))
@@ -81,4 +89,14 @@ def check_parity(draft: Draft, folder: Path) -> dict[str, int | float]:
                     )
         at += len(next(iter(some.values())))
     _check_padding(draft, served_by)
-    return {"rows": at, "onnxruntime": worst}
+    return {"rows": at, engine: worst}
+
+
+def _signature(draft: Draft, served: AsItIs) -> Signature:
+    bare = tuple(sorted(draft.runner.bare))
+    if draft.model.hooks:
+        inputs = tuple(Input(name) for name in served.inputs)
+        return Signature(inputs, served.outputs, (), bare, served.packages, served.trusted)
+    entries = {feed.port.name: feed.entry for feed in draft.feeds}
+    inputs = tuple(entries[name] for name in served.inputs)
+    return Signature(inputs, served.outputs, draft.answers.heads, bare, served.packages, served.trusted)

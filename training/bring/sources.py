@@ -74,7 +74,9 @@ def read(path: Path, reading: Reading = Reading()) -> Brought:  # noqa: B008 - i
         return torch_files.read_program(path, reading.trust)
     if reading.module:
         return torch_files.read_module(path, reading.module, reading.arguments, reading.example)
-    return torch_files.read_script(path, reading.example)
+    from training.bring.files import torchscript
+
+    return torchscript.read(path, reading.example)
 
 
 def _read_mlflow(path: Path, reading: Reading) -> Brought:

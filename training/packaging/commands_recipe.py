@@ -37,13 +37,15 @@ def package_command(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Requests in one batch at most.")] = None,
     max_batch_delay: Annotated[int | None, typer.Option(min=1, help="ms that a batch waits for more.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; this machine must have it.")] = None,
     store: Store = STORE,
 ) -> None:
     """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
+    from handlers.engine.devices import check_present
     from training import pipeline, recipes
     from training.packaging import packable, serving_settings
 
-    options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
+    options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers, "device": device}
     try:
         if profile is not None and profile not in PROFILES:
             raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -53,8 +55,10 @@ def package_command(
             _package_foreign(model, registry, PROFILES.get(profile or "", {}) | options)
             return
         served = packable.of_champion(model, registry) if imported else recipes.find(model)
-        changes = PROFILES.get(profile or "", {})
-        changes = changes | {name: value for name, value in options.items() if value is not None}
+        if device is not None:
+            check_present(device, served.serving.engine)
+        changes: dict[str, int | str] = {**PROFILES.get(profile or "", {})}
+        changes |= {name: value for name, value in options.items() if value is not None}
         serving = serving_settings.choose(served, changes, store)
         parts = packable.of_champion(model, registry) if imported else packable.of_recipe(recipes.find(model), store)
         result = pipeline.package(replace(parts, serving=serving), registry)
@@ -68,6 +72,8 @@ def _package_foreign(model: str, registry: Registry, options: Mapping[str, Any])
     from training.bring.files.foreign import package_foreign
 
     chosen = {name: value for name, value in options.items() if value is not None}
+    if "device" in chosen:
+        raise ValueError(f"{model} has a handler of its own, which chooses its device itself")
     changes = {setting: chosen[name] for setting, name in TORCHSERVE.items() if name in chosen}
     result = package_foreign(model, registry, changes)
     console.print(f"{result.archive}: champion; `make up` serves it", markup=False)

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from handlers.contract import ModelContract
+from handlers.engine.signature import read_signature
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
 from handlers.formats.text import TextCodec
 from serving import archive
-from serving.archive import ASSETS, GRAPHS, HOOKS
+from serving.archive import ASSETS, GRAPHS, HOOKS, KEPT, SIGNATURE
 from training.recipe import Serving
 
 PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # for every archive
 CHAT = "chat"  # the entry point of language models, which have no graphs
 FOREIGN = "foreign"  # that of handlers that were written elsewhere, which have whatever they have
 ENGINES = ("onnxruntime", "torch")  # for every archive with graphs
-ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # packages by entry point
-    "tabular": ENGINES,
-    "image": (*ENGINES, "pillow"),
-    "text": (*ENGINES, "tokenizers"),
+ENTRY_POINTS: dict[str, tuple[str, ...]] = {  # packages by entry point, beside engines
+    "tabular": (),
+    "image": ("pillow",),
+    "text": ("tokenizers",),
     CHAT: ("jinja2",),
     FOREIGN: ("torchserve", "pyyaml"),
 }
@@ -46,12 +47,16 @@ def build(model: Described, contract: ModelContract, graphs: Path, serving: Serv
     """Pack an archive of graphs.
 
     Args:
-        graphs: a folder with ``model.onnx``, ``model.pt2`` or both, maybe ``hooks.py`` and a folder ``assets``.
+        graphs: a folder with ``model.onnx``, ``model.pt2`` or both, or with a file that is served as it is and its
+            signature; maybe ``hooks.py`` and a folder ``assets``.
     """
-    files = {name: (graphs / name).read_bytes() for name in (*GRAPHS, HOOKS) if (graphs / name).exists()}
+    names = (*GRAPHS, *KEPT, SIGNATURE, HOOKS)
+    files = {name: (graphs / name).read_bytes() for name in names if (graphs / name).exists()}
     files |= {f"{ASSETS}/{path.name}": path.read_bytes() for path in sorted((graphs / ASSETS).glob("*"))}
+    signature = read_signature(graphs)
+    packages = list(signature.packages if signature else ENGINES)
     imported = imported_by(files[HOOKS]) if HOOKS in files else ()
-    packages = [name for name in imported if name not in ENTRY_POINTS[model.entry_point]]
+    packages += [name for name in imported if name not in (*packages, *ENTRY_POINTS[model.entry_point])]
     return pack(contract, model.entry_point, model.description, model_config(serving), files, packages)
 
 
@@ -86,7 +91,12 @@ def model_config(serving: Serving) -> dict[str, Any]:
         "batchSize": serving.batch_size,
         "maxBatchDelay": serving.max_batch_delay,
         "responseTimeout": serving.response_timeout or RESPONSE_TIMEOUT,
-        "handler": {"engine": serving.engine, "max_rows": serving.max_rows, "threads": serving.threads},
+        "handler": {
+            "engine": serving.engine,
+            **({} if serving.device == "cpu" else {"device": serving.device}),
+            "max_rows": serving.max_rows,
+            "threads": serving.threads,
+        },
     }
 
 
@@ -95,6 +105,7 @@ def serving_in(config: Mapping[str, Any]) -> Serving:
     handler = config.get("handler") or {}
     return Serving(
         engine=handler.get("engine", Serving.engine),
+        device=handler.get("device", Serving.device),
         workers=config.get("minWorkers", Serving.workers),
         batch_size=config.get("batchSize", Serving.batch_size),
         max_batch_delay=config.get("maxBatchDelay", Serving.max_batch_delay),

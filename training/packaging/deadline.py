@@ -13,6 +13,7 @@ import msgspec
 
 from handlers.contract import ModelContract
 from handlers.engine import load_engine
+from handlers.engine.isolated import ISOLATED
 from handlers.formats.requests import native_row, v1_request
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
@@ -21,6 +22,7 @@ from training.recipe import Serving
 
 TIMES = 10  # factor of the measured time
 LEAST, MOST = 2, 120  # s; TorchServe accepts whole seconds
+RESTART = 20  # s at least, where a process of the engine's own may have to start again before it answers
 ATTEMPTS = 5
 
 
@@ -29,7 +31,8 @@ def with_deadline(entry_point: str, contract: ModelContract, graphs: Path, servi
     if serving.response_timeout is not None:
         return serving
     seconds = slowest(entry_point, contract, graphs, serving)
-    return replace(serving, response_timeout=min(MOST, max(LEAST, math.ceil(TIMES * seconds))))
+    least = RESTART if serving.engine in ISOLATED else LEAST
+    return replace(serving, response_timeout=min(MOST, max(least, math.ceil(TIMES * seconds))))
 
 
 def slowest(entry_point: str, contract: ModelContract, graphs: Path, serving: Serving) -> float:

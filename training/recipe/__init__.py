@@ -168,7 +168,8 @@ class Data:
 class Serving:
     """The settings of serving; written to the archive's ``model-config.yaml``."""
 
-    engine: Literal["onnxruntime", "torch"] = "onnxruntime"
+    engine: Literal["onnxruntime", "torch", "torchscript", "python"] = "onnxruntime"  # the last two: imported files
+    device: str = "cpu"  # or cuda, cuda:1, of a machine that has it
     workers: int = 1
     batch_size: int = 64  # most requests in one batch
     max_batch_delay: int = 1  # ms that a batch waits for more requests; TorchServe takes 0 for 100, its default

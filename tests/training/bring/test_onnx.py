@@ -34,7 +34,8 @@ class Imported:
     def __init__(self, result: Result, folder: Path) -> None:
         archive.unpack(result.archive, folder)
         self.result, self.contract = result, result.contract
-        engine = load_engine("onnxruntime", folder, self.contract, 1)
+        name = archive.read_config(folder)["handler"]["engine"]
+        engine = load_engine(name, folder, self.contract, 1)
         self.handler = ModelHandler(self.contract, engine, Codec(self.contract, 1024))
         self.handler.check_example()
 

@@ -14,8 +14,14 @@ from serving.settings import ROOT
 
 PAGE = (ROOT / "docs" / "bring-your-model.md").read_text()
 # Each with a package that may be absent.
-PROGRAMS = {"train": "torch", "trees": "onnxmltools", "catboost": "catboost", "folders": "transformers"}
-PROGRAMS |= {"archive": "ts"}
+PROGRAMS = {
+    "train": "torch",
+    "trees": "onnxmltools",
+    "catboost": "catboost",
+    "unconverted": "skl2onnx",
+    "folders": "transformers",
+    "archive": "ts",
+}
 CUT = "[…]"
 
 

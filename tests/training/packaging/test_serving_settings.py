@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from serving import archive
 from serving.registry import Note, Registry, file_sha256
 from tests.support.training.trainings import Trainings
 from training.__main__ import app
+from training.packaging.contents import model_config, serving_in
 from training.packaging.registration import Result
 from training.packaging.serving_settings import FILE, choose, serving_of
 from training.recipe import Serving
@@ -86,3 +88,22 @@ def test_an_unknown_profile_is_an_error_that_lists_those_there_are(tmp_path: Pat
     done = CliRunner().invoke(app, ["package", "linear", "--profile", "speed", "--store", str(tmp_path)])
     assert done.exit_code == 1
     assert "latency, throughput" in done.output
+
+
+def test_a_device_that_this_machine_lacks_is_refused_and_not_kept(
+    trained: Trainings, linear: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = shutil.copytree(trained.registry.store, tmp_path / "store")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    done = CliRunner().invoke(app, ["package", "linear", "--device", "cuda", "--store", str(store)])
+    assert done.exit_code == 1
+    assert "install onnxruntime-gpu in place of onnxruntime" in " ".join(done.output.split())
+    assert serving_of(Linear(), store).device == "cpu"
+    assert list(Registry(store).models()["linear"]) == ["1.0"]
+
+
+def test_a_device_is_written_into_the_archives_settings_and_read_from_them() -> None:
+    config = model_config(Serving(engine="torch", device="cuda:1"))
+    assert config["handler"]["device"] == "cuda:1"
+    assert (serving_in(config).engine, serving_in(config).device) == ("torch", "cuda:1")
+    assert "device" not in model_config(Serving())["handler"]

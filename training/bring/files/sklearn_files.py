@@ -1,22 +1,34 @@
-"""scikit-learn: an estimator or a pipeline in a file of skops, joblib or pickle becomes an ONNX graph."""
+"""scikit-learn: an estimator or a pipeline in a file of skops, joblib or pickle becomes an ONNX graph.
+
+What skl2onnx does not convert is served as it is.
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from onnx import TensorProto
 
 from handlers.contract import Array
+from handlers.engine.isolated import predicted
+from serving.archive import JOBLIB, SKOPS
 from serving.registry import file_sha256
 from training.bring.files import boosted
 from training.bring.files.trees import EXTRAS
-from training.bring.graph import BringError, Brought, first_line, inputs_of, port_of
+from training.bring.graph import AsItIs, BringError, Brought, Port, first_line, inputs_of, port_of
 from training.bring.table import read_table
 from training.data import install
+from training.packaging.contents import PACKAGES
 
 PICKLES = (".joblib", ".pkl", ".pickle")
+COST = (
+    "scikit-learn serves it as it is, in a process of its own beside each worker (some 150 MB of memory); "
+    "rows take longer"
+)
 MATRIX = "X"  # the input of an estimator that was fitted without names
 
 
@@ -24,11 +36,11 @@ class SklearnOriginal:
     """An estimator that answers for its file.
 
     Args:
-        columns: names that it was fitted with, by the graph's inputs; empty for a matrix.
+        inputs: names of its columns, or of its matrix, in order.
     """
 
-    def __init__(self, model: Any, columns: Mapping[str, str]) -> None:
-        self._model, self._columns = model, columns
+    def __init__(self, model: Any, inputs: Sequence[str]) -> None:
+        self._model, self._inputs = model, inputs
 
     def run(self, tensors: Mapping[str, Array]) -> list[Array]:
         """Compute the outputs, in the graph's order: labels and probabilities, or values.
@@ -36,21 +48,10 @@ class SklearnOriginal:
         Raises:
             BringError: the estimator refuses these values.
         """
-        import pandas
-
-        rows: Any = tensors.get(MATRIX)
-        if self._columns:
-            rows = pandas.DataFrame({name: tensors[port].reshape(-1) for port, name in self._columns.items()})
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                answers = np.asarray(self._model.predict(rows))
-                if is_classifier(self._model):
-                    labels = answers.astype(str).astype(object) if answers.dtype.kind in "OU" else answers
-                    return [labels, np.asarray(self._model.predict_proba(rows), np.float32)]
+            return predicted(self._model, [tensors[name] for name in self._inputs])
         except Exception as error:  # an estimator raises what its parts do
             raise BringError(f"the estimator cannot compute these values: {first_line(error)}") from error
-        return [answers.reshape(len(answers), -1).astype(np.float32)]
 
 
 def read(
@@ -79,28 +80,61 @@ def read(
     if is_classifier(model) and not hasattr(model, "predict_proba"):
         raise BringError(f"{path}: {type(model).__name__} has no predict_proba; CalibratedClassifierCV gives it one")
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    if not names and not hasattr(model, "n_features_in_"):
+        raise BringError(f"{path}: {type(model).__name__} does not say how many columns it takes (n_features_in_)")
+    known = columns or {}
+    kinds = known if known.keys() >= set(names) else _kinds(path, names, example, data)
+    notes: tuple[str, ...] = ()
     try:
         options = {id(model): {"zipmap": False}} if is_classifier(model) else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            known = columns or {}
-            kinds = known if known.keys() >= set(names) else _kinds(path, names, example, data)
             types = _types(model, names, kinds)
             graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=opsets)
-    except BringError:
-        raise
+        inputs, outputs = inputs_of(graph), tuple(port_of(value) for value in graph.graph.output)
     except Exception as error:  # of the converter of any part
-        raise BringError(f"{path} does not convert to ONNX: {first_line(error)}") from error
-    outputs = tuple(port_of(value) for value in graph.graph.output)
-    labels = tuple(map(str, model.classes_)) if is_classifier(model) else ()
-    inputs = inputs_of(graph)
-    columns = {port.name: name for port, name in zip(inputs, names, strict=False)}  # the converter changes names
-    original = SklearnOriginal(model, columns)
-    kind = f"scikit-learn's {type(model).__name__}"
-    aliases = {name: port for port, name in columns.items()}
+        graph, notes = None, (f"it does not convert to ONNX ({first_line(error)}): {COST}",)
+        inputs, outputs = _ports(model, names, kinds)
+    ports = tuple(port.name for port in inputs)
+    results = tuple(port.name for port in outputs)
+    file = SKOPS if path.suffix == ".skops" else JOBLIB
+    trusted = tuple(skops.io.get_untrusted_types(file=path)) if file == SKOPS else ()
+    as_it_is = AsItIs("python", path, file, ports, results, _packages(model, file, names), COST, trusted)
     return Brought(
-        path.name, kind, file_sha256(path), graph, inputs, outputs, labels, original=original, aliases=aliases
+        path.name,
+        f"scikit-learn's {type(model).__name__}",
+        file_sha256(path),
+        graph,
+        inputs,
+        outputs,
+        tuple(map(str, model.classes_)) if is_classifier(model) else (),
+        notes,
+        SklearnOriginal(model, ports),
+        aliases=dict(zip(names, ports, strict=False)),  # the converter changes names
+        as_it_is=as_it_is,
     )
+
+
+def _ports(model: Any, columns: Sequence[str], kinds: Mapping[str, str]) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Return inputs and outputs of an estimator as skl2onnx would make them."""
+    numbers = {"O": TensorProto.STRING, "i": TensorProto.INT64}
+    inputs = [Port(name, numbers.get(kinds[name], TensorProto.FLOAT), ("batch", 1)) for name in columns]
+    matrix = Port(MATRIX, TensorProto.FLOAT, ("batch", int(model.n_features_in_)))
+    if not is_classifier(model):
+        return tuple(inputs or [matrix]), (Port("variable", TensorProto.FLOAT, ("batch", None)),)
+    label = TensorProto.STRING if np.asarray(model.classes_).dtype.kind in "OU" else TensorProto.INT64
+    scores = Port("probabilities", TensorProto.FLOAT, ("batch", len(model.classes_)))
+    return tuple(inputs or [matrix]), (Port("label", label, ("batch",)), scores)
+
+
+def _packages(model: Any, file: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the packages that a worker needs to run an estimator: those of its parts' classes, and of its file."""
+    parts = model.get_params(deep=True).values() if hasattr(model, "get_params") else ()
+    modules = {type(part).__module__.partition(".")[0] for part in (model, *parts)}
+    owners = packages_distributions()
+    needed = {owners[module][0] for module in modules if module in owners}
+    needed |= {"scikit-learn", "skops" if file == SKOPS else "joblib", *(("pandas",) if columns else ())}
+    return tuple(sorted(needed - {*PACKAGES}))
 
 
 def is_classifier(model: Any) -> bool:

@@ -1,4 +1,7 @@
-"""PyTorch: a program of ``torch.export``, a module with a file of weights, TorchScript; each becomes an ONNX graph."""
+"""PyTorch: a program of ``torch.export``, or a module with a file of weights, becomes an ONNX graph.
+
+A program that does not convert is served as it is.
+"""
 
 import importlib
 import inspect
@@ -10,19 +13,22 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from handlers.contract import Array
+from handlers.contract import DTYPES, Array
 from serving import archive
+from serving.archive import PROGRAM
 from serving.registry import ArchiveError, file_sha256
-from training.bring.graph import BringError, Brought, first_line, inputs_of, port_of
+from training.bring.adapt import KINDS
+from training.bring.graph import AsItIs, BringError, Brought, Port, first_line, inputs_of, port_of
 from training.packaging.export import quiet, strip_origin
 
-SCRIPT_NOTE = "TorchScript is deprecated by PyTorch: `torch.export` writes what will be read in years to come"
+PROGRAM_COST = "PyTorch serves the program as it is, which a worker must have (some 250 MB of memory); rows take longer"
+NUMBERS = {np.dtype(dtype): KINDS[name] for name, dtype in DTYPES.items() if name != "BYTES"}
+NUMBERS_OF_TORCH = {dtype.name: kind for dtype, kind in NUMBERS.items()}  # it names types as NumPy does
 
 
 class TorchOriginal:
@@ -61,7 +67,7 @@ def read_program(path: Path, trust: bool) -> Brought:
         program = torch.export.load(path)
     except Exception as error:
         raise BringError(f"{path} is no program of torch.export: {first_line(error)}") from error
-    return _of_program(path, "torch.export", program)
+    return _of_program(path, "torch.export", program, path)
 
 
 def read_module(path: Path, module: str, arguments: Mapping[str, Any], example: Path | None) -> Brought:
@@ -96,32 +102,6 @@ def read_module(path: Path, module: str, arguments: Mapping[str, Any], example: 
     return _of_program(path, f"{module} with its weights", program)
 
 
-def read_script(path: Path, example: Path | None) -> Brought:
-    """Read TorchScript, and convert it.
-
-    Raises:
-        BringError: it is none, needs an example, or has an operator that ONNX lacks.
-    """
-    try:
-        with quiet():
-            script: Any = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise BringError(f"{path} is no TorchScript; weights alone need --module: {first_line(error)}") from error
-    names = [value.debugName() for value in script.graph.inputs()][1:]
-    tensors = example_tensors(example, names)
-    buffer: Any = io.BytesIO()
-    try:
-        with quiet(), torch.inference_mode():
-            axes = {name: {0: "batch"} for name in names}
-            torch.onnx.export(
-                script, tuple(tensors), buffer, input_names=names, dynamic_axes=axes, dynamo=False, opset_version=17
-            )
-    except Exception as error:
-        raise BringError(f"{path} does not convert to ONNX: {first_line(error)}") from error
-    graph = onnx.load_from_string(buffer.getvalue())
-    return _brought(path, "TorchScript", graph, TorchOriginal(script, names), (SCRIPT_NOTE,))
-
-
 def example_tensors(path: Path | None, names: Sequence[str]) -> list[torch.Tensor]:
     """Read one row for a module whose contract is not known yet: whole numbers are INT64, others FP32.
 
@@ -148,24 +128,55 @@ def example_tensors(path: Path | None, names: Sequence[str]) -> list[torch.Tenso
     return [torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)[None] for array in arrays]
 
 
-def _of_program(path: Path, kind: str, program: ExportedProgram) -> Brought:
-    names = list(map(str, program.graph_signature.user_inputs))
+def _of_program(path: Path, kind: str, program: ExportedProgram, file: Path | None = None) -> Brought:
+    """Convert a program.
+
+    Args:
+        file: of the program, which can be served as it is; None where there is none.
+    """
+    names = tuple(map(str, program.graph_signature.user_inputs))
+    original = TorchOriginal(program.module(), names)
     try:
         with quiet():
             exported = torch.onnx.export(program, dynamo=True, verbose=False)
-    except Exception as error:
-        raise BringError(f"{path} does not convert to ONNX: {first_line(error)}") from error
-    assert exported is not None
-    graph = exported.model_proto
-    strip_origin(graph)
-    return _brought(path, kind, graph, TorchOriginal(program.module(), names))
+        assert exported is not None
+        graph = exported.model_proto
+        strip_origin(graph)
+        inputs, outputs = inputs_of(graph), tuple(port_of(value) for value in graph.graph.output)
+        notes: tuple[str, ...] = ()
+    except Exception as error:  # of the converter
+        if not file:
+            raise BringError(f"{path} does not convert to ONNX: {_cause(error)}") from error
+        graph, notes = None, (f"it does not convert to ONNX ({_cause(error)}): {PROGRAM_COST}",)
+        inputs, outputs = _ports(program, names), _ports(program, program.graph_signature.user_outputs)
+    results = tuple(port.name for port in outputs)
+    as_it_is = AsItIs("torch", file, PROGRAM, names, results, ("torch",), PROGRAM_COST) if file else None
+    return Brought(path.name, kind, file_sha256(path), graph, inputs, outputs, (), notes, original, as_it_is=as_it_is)
 
 
-def _brought(
-    path: Path, kind: str, graph: onnx.ModelProto, original: TorchOriginal, notes: tuple[str, ...] = ()
-) -> Brought:
-    outputs = tuple(port_of(value) for value in graph.graph.output)
-    return Brought(path.name, kind, file_sha256(path), graph, inputs_of(graph), outputs, notes=notes, original=original)
+def _ports(program: ExportedProgram, names: Sequence[Any]) -> tuple[Port, ...]:
+    """Return inputs or outputs of a program as it describes them.
+
+    Raises:
+        BringError: one is of a datatype that no protocol has.
+    """
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    ports = []
+    for name in map(str, names):
+        value: Any = values.get(name)
+        dtype = str(getattr(value, "dtype", "no tensor")).removeprefix("torch.")
+        if dtype not in NUMBERS_OF_TORCH:
+            raise BringError(f"{name} of the program is {dtype}, which no request can hold")
+        sizes = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+        ports.append(Port(name, NUMBERS_OF_TORCH[dtype], sizes))
+    return tuple(ports)
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of the first cause; the converter wraps it in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def _pickled(path: Path) -> str:
