@@ -13,7 +13,7 @@ from handlers.message import OCTETS, InputError, Part, Request
 
 
 class ImageCodec(Codec):
-    """Adds pictures: converted and resized to the contract's shape, ``(-1, height, width)`` or ``(…, 3)``."""
+    """Adds pictures: made as the contract says, of shape ``(-1, height, width)`` or ``(…, 3)``."""
 
     accepts = (*Codec.accepts, *FORMATS, FORM_DATA)
 
@@ -64,9 +64,12 @@ class ImageCodec(Codec):
         spec = self.contract.inputs[0]
         rows, room = [], MAX_PIXELS
         for body, where in pictures:
-            row, used = decode_image(body, spec.shape[1:], where, spec.background, room)
+            row, used = decode_image(body, spec, where, room)
             rows.append(row)
             room -= used
+            if row.shape != rows[0].shape:
+                size = f"this image is {list(row.shape)} and the first {list(rows[0].shape)}"
+                raise InputError("wrong_shape", size, where, "images of one size in a request")
         return np.stack(rows).astype(spec.dtype, copy=False)
 
 

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from handlers.contract import ModelContract, TensorSpec
-from handlers.formats.pictures import png_address
+from handlers.contract.pictures import describe
+from handlers.formats.pictures import NAMES, png_address
 from handlers.formats.requests import native_member, native_request
 
 Kind = Literal["number", "switch", "choice", "text", "picture", "json"]
@@ -36,6 +37,16 @@ class Field:
         """Return the step of a number's input field, ``1`` or ``any``."""
         return "any" if self.spec.is_float else "1"
 
+    @property
+    def about(self) -> str:
+        """Return words for a valid value."""
+        spec = self.spec
+        if self.kind != "picture":
+            return spec.describe()
+        if spec.picture:
+            return f"{describe(spec.picture, spec.shape[1:3], spec.background)}; {NAMES}"
+        return f"a PNG or JPEG file; {spec.shape[2]}×{spec.shape[1]} pixels are looked at"
+
 
 def fields(contract: ModelContract) -> list[Field]:
     """Return the fields of a contract, filled with its example."""
@@ -43,9 +54,9 @@ def fields(contract: ModelContract) -> list[Field]:
 
 
 def is_picture(contract: ModelContract) -> bool:
-    """Return whether the only input is bytes in the shape of a picture, grey or of three colours."""
+    """Return whether the only input is a picture, or bytes in the shape of one, grey or of three colours."""
     (first, *others) = contract.inputs
-    return not others and first.datatype == "UINT8" and first.is_picture
+    return not others and (first.picture is not None or (first.datatype == "UINT8" and first.is_picture))
 
 
 def parse(body: bytes) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from handlers.contract import Array, TensorSpec
+from handlers.contract.pictures import Picture
 from handlers.formats.pictures import FORMATS, decode_image
 from handlers.message import InputError
 from training.data import DataError, sha256
@@ -29,11 +30,15 @@ class PictureFolder:
         folder: holds a folder for each label, of its name.
         size: height and width.
         colours: whether the network sees red, green and blue; else grey.
+        picture: how each is made so large, here and where it is served.
+        background: behind the transparent parts, as a contract says it.
     """
 
     folder: Path
     size: tuple[int, int]
     colours: bool = True
+    picture: Picture | None = None
+    background: str = "black"
 
     def load(self, labels: Sequence[str]) -> Data:
         """Read all pictures, which are held in memory, and split them at random.
@@ -44,12 +49,20 @@ class PictureFolder:
         files = [(file, i) for i, label in enumerate(labels) for file in picture_files(self.folder / label)]
         target = np.array([label for _, label in files], np.int64)
         shape = (*self.size, 3) if self.colours else self.size
+        spec = TensorSpec(
+            "image",
+            "UINT8",
+            (-1, *shape),
+            f"{'RGB' if self.colours else 'grey'} pixels",
+            range=(0, 255),
+            background=self.background,
+            picture=self.picture,
+        )
         pixels, sums = np.empty((len(files), *shape), np.uint8), []
         for i, (file, _) in enumerate(files):
             content = file.read_bytes()
-            pixels[i] = decode(content, shape, file)
+            pixels[i] = decode(content, spec, file)
             sums.append(f"{file.relative_to(self.folder)} {sha256(content)}")
-        spec = TensorSpec("image", "UINT8", (-1, *shape), f"{'RGB' if self.colours else 'grey'} pixels", range=(0, 255))
         rows = Split({"image": pixels}, target)
         train, validation, test = map(rows.part, split_rows(target, len(labels), None, self.folder))
         return Data(train, test, (spec,), sha256("\n".join(sums).encode()), validation)
@@ -67,14 +80,14 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def decode(content: bytes, shape: tuple[int, ...], file: Path) -> Array:
+def decode(content: bytes, spec: TensorSpec, file: Path) -> Array:
     """Decode a picture as the handler does.
 
     Raises:
         DataError: it is damaged, or too large.
     """
     try:
-        return decode_image(content, shape, file.name)[0]
+        return decode_image(content, spec, file.name)[0]
     except InputError as error:
         raise DataError(f"{file}: {error.message}: delete it, or replace it by {error.expected}") from error
 

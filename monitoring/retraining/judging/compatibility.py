@@ -65,11 +65,18 @@ def _domain(what: str, before: TensorSpec, after: TensorSpec) -> Iterator[str]:
         yield f"{what} takes no text, as the champion's times are"
     if before.nullable and not after.nullable:
         yield f"{what} needs a value, which requests to the champion may lack"
+    for refused in sorted(_refused(after) - _refused(before)):
+        yield f"{what} refuses {refused}, which the champion takes"
     missing = [category for category in before.categories if category not in after.categories]
     if after.categories and not before.categories:
         yield f"{what} accepts {len(after.categories)} categories, the champion any text"
     elif after.categories and missing:
         yield f"{what} lacks {len(missing)} of the champion's {len(before.categories)} categories: {_listed(missing)}"
+
+
+def _refused(spec: TensorSpec) -> set[str]:
+    sizes = {"pictures of other sizes"} if spec.picture and spec.picture.resize == "none" else set()
+    return sizes | ({"transparent pictures"} if spec.background == "refuse" else set())
 
 
 def _range(limits: tuple[float, float]) -> str:

@@ -132,9 +132,9 @@ def test_only_a_contract_with_nullable_inputs_timestamps_or_entities_says_a_form
 
 def test_a_contract_of_a_newer_format_is_refused_with_the_way_out() -> None:
     text = msgspec.json.encode(msgspec.to_builtins(LINE) | {"format": FORMAT + 1, "something": "new"})
-    with pytest.raises(ValueError, match=r"contract of 'line' has format 3, and this Marloop reads up to 2: update"):
+    with pytest.raises(ValueError, match=r"contract of 'line' has format 4, and this Marloop reads up to 3: update"):
         ModelContract.from_json(text)
-    with pytest.raises(ValueError, match="format 0 must be from 1 to 2"):
+    with pytest.raises(ValueError, match="format 0 must be from 1 to 3"):
         msgspec.structs.replace(LINE, format=0)
 
 

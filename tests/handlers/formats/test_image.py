@@ -44,7 +44,7 @@ def form(**parts: bytes) -> Request:
 
 
 def decode_image(body: bytes, shape: tuple[int, ...], where: str, background: str = "black") -> Array:
-    return pictures.decode_image(body, shape, where, background)[0]
+    return pictures.decode_image(body, TensorSpec("x", "UINT8", (-1, *shape), background=background), where)[0]
 
 
 def refused(body: bytes) -> tuple[str, str]:
@@ -82,6 +82,14 @@ def test_a_picture_is_seen_as_the_camera_was_held(
     sent = saved(Image.fromarray(np.ascontiguousarray(turned(held))), encoding, exif=exif)
     found = decode_image(sent, held.shape, "body").astype(int)
     assert np.abs(found - held).max() < 8
+
+
+def test_a_picture_is_turned_by_its_xmp_where_it_has_no_exif() -> None:
+    held = np.zeros((40, 64), np.uint8)
+    held[:24, :32] = 255
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="3"/></x:xmpmeta>'
+    sent = saved(Image.fromarray(np.ascontiguousarray(held[::-1, ::-1])), "jpeg", xmp=xmp)
+    assert np.abs(decode_image(sent, held.shape, "body").astype(int) - held).max() < 8
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -285,7 +293,7 @@ def test_half_transparent_is_half_of_the_background() -> None:
 def test_the_contract_says_the_background() -> None:
     body = saved(clear(90, "RGBA")[0])
     for background, shade in (("black", 0), ("white", 255)):
-        spec = TensorSpec("pixels", "UINT8", (-1, SIZE, SIZE), background=background)  # type: ignore[arg-type]
+        spec = TensorSpec("pixels", "UINT8", (-1, SIZE, SIZE), background=background)
         decoded = ImageCodec(contract(spec), MAX_ROWS).decode(wire.request(body, "image/png"))
         assert decoded.tensors["pixels"][0, 0, -1] == shade
 
@@ -408,6 +416,20 @@ def test_a_bomb_in_a_pictures_text_is_refused() -> None:
     body = wire.picture(pixels()[0])
     end_of_head = 8 + 25
     assert refused(body[:end_of_head] + chunk + body[end_of_head:]) == ("invalid_image", "body")
+
+
+def test_a_picture_keeps_a_size_that_varies_in_the_contract_up_to_its_largest() -> None:
+    free = contract(TensorSpec("x", "UINT8", (-1, -1, -1, 3), max_shape=(-1, 30, 40, 3)))
+    codec = ImageCodec(free, MAX_ROWS)
+    shown = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    decoded = codec.decode(wire.request(wire.picture(shown), "image/png"))
+    assert wire.same(decoded.tensors["x"], shown[None])
+    with pytest.raises(InputError, match="40 x 31 pixels") as raised:
+        codec.decode(wire.request(saved(Image.new("RGB", (40, 31))), "image/png"))
+    assert raised.value.expected == "at most 40 x 30 pixels"
+    several = [{"b64": b64(saved(Image.new("RGB", size)))} for size in ((20, 20), (20, 21))]
+    with pytest.raises(InputError, match=r"this image is \[21, 20, 3\] and the first \[20, 20, 3\]"):
+        codec.decode(wire.request({"instances": several}))
 
 
 @pytest.mark.parametrize("shape", [(-1, 6, 6, 1), (-1, 6), (-1, 3, 6, 6)])

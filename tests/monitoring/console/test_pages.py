@@ -7,6 +7,8 @@ import msgspec
 import pytest
 import sqlalchemy
 
+from handlers.contract.pictures import Picture
+from monitoring.console.form import fields
 from monitoring.console.pages import duration, listed, moment, number, percent
 from monitoring.console.route import POLICY
 from monitoring.retraining.result import Check, JobResult, Shadowed, Verdict, Watched
@@ -267,6 +269,19 @@ def test_every_field_of_the_form_has_a_label_and_says_what_it_takes(world: World
     assert [one.attributes["type"] for one in pictured.all("input")] == ["file"]
     assert (pictured.all("img")[0].attributes["src"] or "").startswith("data:image/png;base64,")
     assert clothes().example.request.keys() == {"inputs"}
+
+
+def test_the_form_says_what_becomes_of_a_picture() -> None:
+    (spec,) = clothes().inputs
+    declared = msgspec.structs.replace(spec, datatype="FP32", picture=Picture("shortest", 8), background="white")
+    (field,) = fields(msgspec.structs.replace(clothes(), inputs=(declared,)))
+    assert (field.kind, field.value[:14]) == ("picture", "data:image/png")
+    assert field.about == (
+        "a picture, its shortest edge made 8 (bilinear), of which the middle 6 x 4 is taken, on white; "
+        "PNG, JPEG, WebP or GIF"
+    )
+    (plain,) = fields(clothes())
+    assert plain.about == "a PNG or JPEG file; 6×4 pixels are looked at"
 
 
 def test_figures_and_times_are_written_for_people() -> None:

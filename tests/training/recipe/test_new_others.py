@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
+from handlers.contract.pictures import Picture
 from handlers.engine import load_engine
 from handlers.formats.image import ImageCodec
 from handlers.formats.pictures import encode_png
@@ -14,6 +15,7 @@ from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
 from serving import archive
 from serving.settings import Folders
+from tests.support.handlers.models import contract
 from tests.training.conftest import Commands
 from tests.training.recipe.conftest import gain
 from training import pipeline, recipes
@@ -105,6 +107,20 @@ def test_grey_pictures_stay_grey(pets: Path) -> None:
     data = PictureFolder(pets, (8, 10), colours=False).load(tuple(COLOURS))
     assert data.inputs[0].shape == (-1, 8, 10)
     assert data.train.inputs["image"].shape == (52, 8, 10)
+
+
+def test_pictures_are_served_as_they_are_trained_on(pets: Path) -> None:
+    picture = Picture("fit", resample="bicubic", pad="white")
+    data = PictureFolder(pets, (8, 10), picture=picture, background="ignore").load(tuple(COLOURS))
+    (spec,) = data.inputs
+    assert (spec.picture, spec.background) == (picture, "ignore")
+    codec = ImageCodec(contract(spec), 8)
+    served = [
+        codec.decode(Request(file.read_bytes(), {"content-type": "image/png"}, id="r")).tensors["image"][0]
+        for file in pets.rglob("*.png")
+    ]
+    trained_on = np.concatenate([split.inputs["image"] for split in (data.train, data.validation, data.test) if split])
+    assert sorted(pixels.tobytes() for pixels in served) == sorted(pixels.tobytes() for pixels in trained_on)
 
 
 def test_a_table_of_texts_becomes_a_model(training: Commands, folder: Path, reviews: Path, tmp_path: Path) -> None:

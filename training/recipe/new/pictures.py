@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from handlers.contract import TensorSpec
 from training.data import DataError
 from training.recipe.new.columns import MOST_LABELS, Target
 from training.recipe.new.files import LEAST, check_names
@@ -15,6 +16,7 @@ from training.recipe.pictures import decode, picture_files
 
 LARGEST = 64  # pixels of a side: a small network on a CPU sees no more in reasonable time
 LOOKED_AT = 200  # pictures that are opened
+ANY = TensorSpec("image", "UINT8", (-1, 1, 1))  # to find out whether one can be read
 
 
 def draft_pictures(folder: Path, name: str, place: Path) -> Draft:
@@ -80,7 +82,7 @@ def _look(files: list[Path]) -> tuple[tuple[int, int], bool, bool]:
     sizes, colours = [], False
     for file in some:
         content = file.read_bytes()
-        decode(content, (1, 1), file)  # the error of one that cannot be read
+        decode(content, ANY, file)  # the error of one that cannot be read
         with Image.open(io.BytesIO(content)) as image:
             sizes.append((image.height, image.width))
             colours = colours or image.mode not in ("1", "L", "LA", "I;16")

@@ -10,6 +10,7 @@ import numpy as np
 from handlers.contract import ModelContract
 from handlers.contract.example import request_of
 from handlers.contract.times import as_seconds
+from handlers.formats.pictures import FORMATS
 from handlers.formats.requests import native_row, to_json, v1_request, v2_request
 from handlers.http.kserve import SERVER, V1, V2
 from handlers.message import JSON
@@ -100,7 +101,8 @@ def _paths(contract: ModelContract, number: str) -> Iterator[tuple[str, Any]]:
     }
     for path, (protocol, schema, example, answered) in requests.items():
         error = NATIVE_ERROR if protocol == "native" else PROTOCOL_ERROR
-        operation = post_operation(SUMMARIES[protocol], schema, example, {JSON: answered}, error)
+        kinds = (JSON, *FORMATS) if contract.inputs[0].picture and protocol == "native" else (JSON,)
+        operation = post_operation(SUMMARIES[protocol], schema, example, {JSON: answered}, error, kinds)
         operation |= {"tags": [name], "operationId": re.sub(r"\W", "_", f"{name}_{number or 'champion'}_{protocol}")}
         yield path, {"post": operation}
     for path, text in {
@@ -116,7 +118,7 @@ def _opaque_paths(contract: ModelContract, number: str) -> Iterator[tuple[str, A
     example = json.loads(body) if kind == JSON else body.decode("utf-8", "replace") if kind.startswith("text") else None
     answer = contract.example.response
     answers = {JSON: schema_like(answer["json"])} if "json" in answer else {"*/*": {}}
-    operation = post_operation("Ask its own handler", {}, example, answers, NATIVE_ERROR, kind)
+    operation = post_operation("Ask its own handler", {}, example, answers, NATIVE_ERROR, (kind,))
     operation |= {"tags": [name], "operationId": re.sub(r"\W", "_", f"{name}_{number or 'champion'}_native")}
     yield f"/predictions/{name}" + (f"/{number}" if number else ""), {"post": operation}
     ready = f"/v2/models/{name}" + (f"/versions/{number}" if number else "") + "/ready"

@@ -13,6 +13,15 @@ DETAILS: Mapping[str, Schema] = {
     "expected": {"type": "string", "description": "what would be right"},
     "request_id": {"type": "string"},
 }
+PICTURE: tuple[Schema, ...] = (  # a file in JSON
+    {
+        "type": "object",
+        "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+        "required": ["b64"],
+        "additionalProperties": False,
+    },
+    {"type": "string", "pattern": "^data:image/", "description": "a data URL with base64"},
+)
 NATIVE_ERROR, PROTOCOL_ERROR, OPENAI_ERROR = "NativeError", "ProtocolError", "OpenAIError"
 ERRORS: Mapping[str, Schema] = {
     NATIVE_ERROR: {
@@ -69,6 +78,8 @@ def value_schema(spec: TensorSpec) -> Schema:
             schema["default"] = spec.default
     for size, most in zip(reversed(spec.shape[1:]), reversed(spec.largest), strict=True):
         schema = {"type": "array", "items": schema, "minItems": 1 if size == -1 else size, "maxItems": most}
+    if spec.picture:
+        schema = {"anyOf": [schema, *PICTURE]}
     if description := " ".join(filter(None, (spec.description, spec.unit and f"({spec.unit})"))):
         schema["description"] = description
     return schema
@@ -93,18 +104,24 @@ def schema_like(value: Any) -> Schema:
 
 
 def post_operation(
-    summary: str, schema: Schema, example: Any, answers: Mapping[str, Schema], error: str, kind: str = JSON
+    summary: str,
+    schema: Schema,
+    example: Any,
+    answers: Mapping[str, Schema],
+    error: str,
+    kinds: Sequence[str] = (JSON,),
 ) -> Schema:
     """Return the operation that answers a body.
 
     Args:
         answers: schemas of the answer by content type.
         error: name of the error's component.
-        kind: content type of the body.
+        kinds: content types of the body; the first has the schema.
     """
+    content: Schema = {kind: {} for kind in kinds} | {kinds[0]: {"schema": schema, "example": example}}
     return {
         "summary": summary,
-        "requestBody": {"required": True, "content": {kind: {"schema": schema, "example": example}}},
+        "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {
                 "description": "The answer",

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec, classification_outputs
+from handlers.contract.pictures import Picture
 from monitoring.retraining.judging.compatibility import violations
 from tests.support.handlers.models import FLIGHTS, LINE, PICTURES
 from training.statistics.pair import Pair
 
+PHOTOS = msgspec.structs.replace(LINE, inputs=(TensorSpec("x", "UINT8", (-1, 4, 4), picture=Picture("shortest", 6)),))
 WORDS = msgspec.structs.replace(LINE, inputs=(TensorSpec("x", "BYTES"),))
 
 
@@ -34,6 +36,13 @@ def changed(contract: ModelContract, name: str, /, **changes: Any) -> ModelContr
 )
 def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContract) -> None:
     assert violations(Pair(FLIGHTS, wider)) == []
+
+
+def test_pictures_may_be_made_another_way() -> None:
+    other = changed(PHOTOS, "x", picture=Picture("fit", resample="lanczos"), background="white")
+    assert violations(Pair(PHOTOS, other)) == []
+    refusing = changed(PHOTOS, "x", picture=Picture("none"), background="refuse")
+    assert violations(Pair(refusing, refusing)) == []
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,16 @@ def test_a_client_goes_on_where_the_same_or_more_is_accepted(wider: ModelContrac
             FLIGHTS,
             changed(FLIGHTS, "carrier", categories=("AA", "DL", "UA")),
             "input carrier lacks 2 of the champion's 5 categories: B6, WN",
+        ),
+        (
+            PHOTOS,
+            changed(PHOTOS, "x", picture=Picture("none")),
+            "input x refuses pictures of other sizes, which the champion takes",
+        ),
+        (
+            PHOTOS,
+            changed(PHOTOS, "x", background="refuse"),
+            "input x refuses transparent pictures, which the champion takes",
         ),
         (WORDS, changed(WORDS, "x", categories=("a", "b")), "input x accepts 2 categories, the champion any text"),
         (LINE, msgspec.structs.replace(LINE, outputs=(TensorSpec("z", "FP32"),)), "its outputs are z, not y"),

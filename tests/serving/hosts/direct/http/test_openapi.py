@@ -9,6 +9,7 @@ from fastapi.openapi.models import OpenAPI
 from msgspec.structs import replace
 
 from handlers.contract import Example, ModelContract, TensorSpec
+from handlers.contract.pictures import Picture
 from handlers.language.api import requests
 from handlers.message import JSON
 from serving.hosts.direct.http.openapi import describe
@@ -17,11 +18,14 @@ from tests.support import chat_archive
 from tests.support.handlers.models import FLIGHTS, LINE, MIXED, PICTURES, contract
 
 ORDERS = contract(TensorSpec("at", "INT64", timestamp=True), TensorSpec("x", "FP32", nullable=True), name="orders")
+PHOTO = TensorSpec("photo", "UINT8", (-1, 4, 4, 3), picture=Picture("fit"))
+PHOTOS = contract(PHOTO, name="photos")
 ROWS: dict[str, dict[str, Any]] = {
     "orders": {"at": "2013-03-01T10:00:00Z", "x": None},
     "line": {"x": 6.0},
     "flights": {"distance": 1400, "hour": 8, "carrier": "UA"},
     "pictures": {"inputs": [[7] * 6] * 6},
+    "photos": {"inputs": [[[7] * 3] * 4] * 4},
     "mixed": {"words": ["a", "b"], "serial": 7, "flags": [True, False, True], "tensor": [[1, 2], [3, 4]]},
 }
 
@@ -33,7 +37,7 @@ def with_example(contract: ModelContract) -> ModelContract:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    contracts = [with_example(contract) for contract in (LINE, FLIGHTS, PICTURES, MIXED, ORDERS)]
+    contracts = [with_example(contract) for contract in (LINE, FLIGHTS, PICTURES, PHOTOS, MIXED, ORDERS)]
     models = {contract.name: {"1.2": contract, "1.3": contract} for contract in contracts}
     language = {"chat": {number: chat_contract(number) for number in ("1.1", "1.0")}}
     written: dict[str, Any] = json.loads(json.dumps(describe(models, dict.fromkeys(models, "1.3"), language)))
@@ -92,7 +96,7 @@ def test_every_route_of_every_version_is_there_and_named_once(document: dict[str
     paths = [path for path, _ in predictions(document)]
     # Models, protocols; the champion, and either version by its number. Of the language model, OpenAI's API has no
     # champion's URL but the plain base URL, with two routes for texts and two for tokens.
-    assert len(paths) == 5 * 3 * 3 + 3 + 4 * 3
+    assert len(paths) == 6 * 3 * 3 + 3 + 4 * 3
     assert {"/predictions/line", "/v1/models/line:predict", "/v2/models/line/versions/1.2/infer"} <= {*paths}
     names = [operation["operationId"] for _, operation in predictions(document)]
     assert len({*names}) == len(names)
@@ -135,6 +139,18 @@ def test_without_a_language_model_nothing_speaks_of_one() -> None:
     text = json.dumps(describe({"line": {"1.2": with_example(LINE)}}, {"line": "1.2"}, {}))
     assert "completions" not in text
     assert "ChatRequest" not in text
+
+
+def test_a_picture_may_be_a_file_in_the_body_or_in_json(document: dict[str, Any]) -> None:
+    content = document["paths"]["/predictions/photos"]["post"]["requestBody"]["content"]
+    assert {*content} == {JSON, "image/png", "image/jpeg", "image/webp", "image/gif"}
+    for picture in ({"b64": "aGk="}, "data:image/png;base64,aGk="):
+        assert fits({"inputs": picture}, content[JSON]["schema"])
+    assert not fits({"inputs": {"file": "aGk="}}, content[JSON]["schema"])
+    assert {*document["paths"]["/predictions/pictures"]["post"]["requestBody"]["content"]} == {JSON}
+    v1 = document["paths"]["/v1/models/photos:predict"]["post"]["requestBody"]["content"]
+    assert {*v1} == {JSON}
+    assert fits({"instances": [{"b64": "aGk="}]}, v1[JSON]["schema"])
 
 
 def test_an_input_that_may_be_missing_is_not_required_and_may_be_null() -> None:
