@@ -10,7 +10,7 @@ from onnx.compose import add_prefix
 
 from handlers.contract import DTYPES, TensorSpec
 from handlers.engine.signature import Head
-from training.bring.feeds import Feed
+from training.bring.feeds import Feed, Pixels
 from training.bring.graph import DATATYPES, OPSETS, Brought
 from training.bring.heads import Answers
 
@@ -95,10 +95,31 @@ class _Work:
         name = spec.name
         if spec.categories:
             names = self._constant(np.array(spec.categories, object))
-            name = self._made(self.before, "Gather", [names, name], axis=0)
-        elif kind != feed.port.kind:
+            return self._made(self.before, "Gather", [names, name], axis=0)
+        if feed.pixels:
+            name, kind = self._pixels(name, kind, feed.pixels, len(spec.shape))
+        if kind != feed.port.kind:
             name = self._made(self.before, "Cast", [name], to=feed.port.kind)
         return name
+
+    def _pixels(self, name: str, kind: int, pixels: Pixels, axes: int) -> tuple[str, int]:
+        """Return the name and kind of the values that ``Pixels.apply`` makes of a picture.
+
+        Args:
+            axes: number of the picture's.
+        """
+        if pixels.is_bgr:
+            name = self._made(self.before, "Gather", [name, self._constant(np.array([2, 1, 0]))], axis=3)
+        if pixels.has_arithmetic:
+            name, kind = self._made(self.before, "Cast", [name], to=TensorProto.FLOAT), TensorProto.FLOAT
+            for operator, numbers in (("Div", pixels.scale), ("Sub", pixels.mean), ("Div", pixels.std)):
+                name = self._made(self.before, operator, [name, self._constant(np.array(numbers, np.float32))])
+        if axes == 3 and pixels.layout != "nhw":
+            at = [1 if pixels.layout == "nchw" else 3]
+            name = self._made(self.before, "Unsqueeze", [name, *self._axes(at)], **self._axes_attribute(at))
+        elif pixels.layout == "nchw":
+            name = self._made(self.before, "Transpose", [name], perm=[0, 3, 1, 2])
+        return name, kind
 
     def _reshaped(self, nodes: list[onnx.NodeProto], name: str, shape: list[int]) -> str:
         return self._made(nodes, "Reshape", [name, self._constant(np.array(shape, np.int64))])

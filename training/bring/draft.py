@@ -112,6 +112,9 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
     if table:
         guessed |= {part: why for part, why in gaps(specs, table).items() if part not in wishes.nullable}
         guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
+    for feed in feeds:
+        if feed.pixels and feed.pixels.is_guess:
+            guessed[f"input {feed.specs[0].name}"] = f"the graph gets each pixel divided by {feed.pixels.scale:g}"
     if not runner.together:
         own = "its branches or loops may look at all rows of a batch"
         other = "the graph's answers in a batch are not those of each row alone"

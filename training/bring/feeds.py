@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from handlers.contract import Array, TensorSpec
 from handlers.engine.signature import Input
@@ -9,6 +12,42 @@ from training.bring.graph import BringError, Port
 from training.recipe.rows import input_name
 
 LONGEST = 1024  # size at most of an axis that varies, where nobody says another
+Layout = Literal["nchw", "nhwc", "nhw"]  # of a graph's pictures: the axes of rows, channels, height and width
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The way from the pixels of a contract's picture to the values that a graph takes.
+
+    Attributes:
+        scale: each pixel is divided by it; then ``mean`` is taken off, and the rest is divided by ``std``.
+        mean: a number for each of the graph's channels, or one for all; ``std`` likewise.
+        is_bgr: whether the graph takes blue before red.
+        is_guess: whether nobody said the scale.
+    """
+
+    layout: Layout = "nhwc"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    is_bgr: bool = False
+    is_guess: bool = False
+
+    @property
+    def has_arithmetic(self) -> bool:
+        """Whether values change."""
+        return self.scale != 1 or any(self.mean) or any(number != 1 for number in self.std)
+
+    def apply(self, rows: Array) -> Array:
+        """Return the graph's values of UINT8 ``(n, height, width)`` or ``(n, height, width, 3)``."""
+        values = rows[..., ::-1] if self.is_bgr else rows
+        if self.has_arithmetic:
+            mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+            values = (values.astype(np.float32) / np.float32(self.scale) - mean) / std
+        if self.layout == "nhw":
+            return values
+        values = values if values.ndim == 4 else values[..., None]
+        return np.moveaxis(values, 3, 1) if self.layout == "nchw" else values
 
 
 @dataclass(frozen=True)
@@ -18,11 +57,13 @@ class Feed:
     Attributes:
         specs: the contract's inputs that it is made of: one, or a number for each column of a matrix.
         batched: whether its first axis is the batch; else a row is the whole of it.
+        pixels: None where it takes the contract's values as they are.
     """
 
     port: Port
     specs: tuple[TensorSpec, ...]
     batched: bool
+    pixels: Pixels | None = None
 
     @property
     def is_matrix(self) -> bool:
@@ -40,6 +81,8 @@ class Feed:
         """Return the array that the file's model takes, from rows of the contract's inputs; texts as they are."""
         if self.is_text:
             return tensors[self.specs[0].name]
+        if self.pixels:
+            tensors = {name: self.pixels.apply(rows) for name, rows in tensors.items()}
         return self.entry.make(tensors, {spec.name: spec for spec in self.specs})
 
     @property

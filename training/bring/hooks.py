@@ -9,7 +9,7 @@ from handlers.engine.hooks import HookError, Hooks
 from handlers.features import defaults_of, filled
 from handlers.message import InputError
 from training.bring.adapt import KINDS
-from training.bring.feeds import Feed
+from training.bring.feeds import Feed, Pixels
 from training.bring.graph import BringError, Brought, Original, Port
 from training.bring.heads import Answers
 from training.packaging.contents import imported_by
@@ -73,6 +73,11 @@ def check_final(model: Brought, feeds: Sequence[Feed], answers: Answers) -> None
     Raises:
         BringError: something would have to be added to the graph.
     """
+    for feed in feeds:
+        if (model.hooks or model.served) and feed.pixels and not _takes_pixels(feed, feed.pixels):
+            wanted = "UINT8 of shape [-1, height, width, 3] or [-1, height, width]"
+            rest = "with hooks, a picture must be {}, and preprocess does the rest"
+            raise BringError((rest if model.hooks else "where there is no graph, a picture must be {}").format(wanted))
     if not model.hooks:
         return
     ports = model.outputs
@@ -85,6 +90,13 @@ def check_final(model: Brought, feeds: Sequence[Feed], answers: Answers) -> None
             raise BringError(f"with hooks, postprocess must answer {WANTED[head.step]}")
         if head.name != ports[head.at].name:
             raise BringError(f"with hooks, postprocess must answer {ports[head.at].name} under the name {head.name}")
+
+
+def _takes_pixels(feed: Feed, pixels: Pixels) -> bool:
+    """Tell whether the pixels of a picture are what a model takes."""
+    (spec,) = feed.specs
+    is_same = (spec.datatype, spec.shape[1:]) == (feed.port.datatype, feed.port.sizes[1:])
+    return is_same and not (pixels.has_arithmetic or pixels.is_bgr)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,12 @@ def _written(draft: Draft, graphs: Path, step: Callable[[str], None]) -> tuple[D
 
 def _parts(draft: Draft) -> Packable:
     intake = draft.model.intake
-    if intake is None:
-        return Packable(draft.contract.name, draft.description, "tabular", Serving(engine=draft.engine))
-    return Packable(draft.contract.name, draft.description, intake.entry_point, Serving(response_timeout=DEADLINE))
+    if draft.contract.inputs[0].picture or intake:
+        entry_point = intake.entry_point if intake else "image"
+        return Packable(
+            draft.contract.name, draft.description, entry_point, Serving(engine=draft.engine, response_timeout=DEADLINE)
+        )
+    return Packable(draft.contract.name, draft.description, "tabular", Serving(engine=draft.engine))
 
 
 def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelContract:

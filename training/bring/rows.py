@@ -12,10 +12,11 @@ from handlers.contract.model_card import Evaluation, Lineage, Reference
 from handlers.features import as_sent
 from handlers.formats.codec import Codec
 from handlers.formats.image import ImageCodec
+from handlers.formats.pictures import FORMATS
 from handlers.message import JSON, NPY, InputError, Request
 from training.bring.graph import BringError
 
-KINDS = {".npy": NPY, ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+KINDS = {".npy": NPY, ".jpg": "image/jpeg", **{f".{kind.rpartition('/')[2]}": kind for kind in FORMATS}}
 Tensors = dict[str, Array]
 
 
@@ -42,7 +43,8 @@ def request_of(contract: ModelContract, body: bytes, kind: str, names: Mapping[s
     """Read one row from a request's body; arguments and errors as of ``example_of``."""
     body = _native(contract, body, names) if kind == JSON else body
     try:
-        codec = ImageCodec if kind.startswith("image/") and contract.inputs[0].is_picture else Codec
+        first = contract.inputs[0]
+        codec = ImageCodec if first.picture or (kind.startswith("image/") and first.is_picture) else Codec
         decoded = codec(contract, 1024).decode(Request(body, {"content-type": kind}, id="example"))
     except InputError as error:
         right = f"; it must be {error.expected}" if error.expected else ""
@@ -83,7 +85,7 @@ def _native(contract: ModelContract, body: bytes, names: Mapping[str, str]) -> b
 
 
 def made_up(specs: Sequence[TensorSpec]) -> Tensors:
-    """Return a row of ones, of which sizes that vary have 8 at most."""
+    """Return a row of ones, of a picture any pixels; sizes that vary have 8 at most."""
     rows = {}
     for spec in specs:
         sizes = tuple(
@@ -93,6 +95,8 @@ def made_up(specs: Sequence[TensorSpec]) -> Tensors:
         if spec.range:
             value = min(max(1, spec.range[0]), spec.range[1])
         rows[spec.name] = np.full((1, *sizes), 0 if spec.categories else value, spec.graph_dtype)
+        if spec.picture:
+            rows[spec.name] = np.random.default_rng(0).integers(0, 256, (1, *sizes)).astype(spec.dtype)
     return rows
 
 

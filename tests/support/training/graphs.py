@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import parser
+from onnx import TensorProto, helper, numpy_helper, parser
 
 REGRESSION = """(float[N,3] x) => (float[N,1] variable)
 <float[3,1] w = {1.0, 2.0, 3.0}> { variable = MatMul(x, w) }"""
@@ -69,3 +70,29 @@ def save(text: str, path: Path, opset: int = 19) -> Path:
     """Write a model, and return its path."""
     onnx.save(model(text, opset), path)
     return path
+
+
+def of_pictures(shape: tuple[int | str, ...], size: int, kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """Return a graph of three logits, to which each value of a picture adds a share of its own.
+
+    Args:
+        shape: of the input ``pixels``.
+        size: values of a picture.
+        kind: ONNX's number of its datatype.
+    """
+    weights = np.random.default_rng(5).normal(0, 0.1, (size, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["values", "rows"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pictures",
+        [helper.make_tensor_value_info("pixels", kind, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("N" if shape[0] == "N" else 1, 3))],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([-1, size]), "rows")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model

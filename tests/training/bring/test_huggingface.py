@@ -1,6 +1,7 @@
 """A folder of transformers becomes an archive that answers as transformers does."""
 
 import base64
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from handlers.engine import load_engine
-from handlers.formats.pictures import encode_png
+from handlers.formats.pictures import decode_image
 from handlers.formats.text import TRUNCATED
 from handlers.handler import ModelHandler
 from handlers.message import JSON, Request
@@ -23,6 +24,8 @@ from tests.support.training import huggingface
 from tests.support.training.huggingface import POSITIONS, save, transformers
 from training.bring import sources
 from training.bring.draft import ImportOptions, draft
+from training.bring.files.huggingface.folder import Config, Folder
+from training.bring.files.huggingface.processing import processing_of
 from training.bring.graph import BringError
 from training.bring.importing import bring
 from training.bring.sources import Reading
@@ -343,36 +346,129 @@ def test_a_tokenizer_without_its_json_is_converted(bert: Path, tmp_path: Path) -
     ]
 
 
+def processor(kind: str, **settings: Any) -> dict[str, Any]:
+    """The file of a processor with all defaults of its class but these."""
+    return {"image_processor_type": f"{kind}ImageProcessor", **settings}
+
+
+CROP = {"crop_size": {"height": 32, "width": 32}}
+PROCESSORS: dict[str, tuple[dict[str, Any], str]] = {
+    "stretched": (huggingface.PROCESSOR, "stretched to 48 x 32 (bilinear)"),
+    "stretched by nearest": (huggingface.PROCESSOR | {"resample": 0}, "stretched to 48 x 32 (nearest)"),
+    "BEiT": (processor("Beit", size={"height": 32, "width": 32}), "stretched to 32 x 32 (bicubic)"),
+    "DeiT": (
+        processor("DeiT", size={"height": 37, "width": 37}, **CROP),
+        "stretched to 37 x 37 (bicubic), of which the middle 32 x 32 is taken",
+    ),
+    "ConvNeXT": (
+        processor("ConvNext", size={"shortest_edge": 32}),
+        "its shortest edge made 36 (bicubic), of which the middle 32 x 32 is taken",
+    ),
+    "ConvNeXT, large": (processor("ConvNext", size={"shortest_edge": 384}), "stretched to 384 x 384 (bicubic)"),
+    "CLIP": (
+        processor("CLIP", size={"shortest_edge": 32}, **CROP),
+        "its shortest edge made 32 (bicubic), of which the middle 32 x 32 is taken",
+    ),
+    "MobileNet": (
+        processor("MobileNetV2", size={"shortest_edge": 37}, **CROP),
+        "its shortest edge made 37 (bilinear), of which the middle 32 x 32 is taken",
+    ),
+    "LeViT": (
+        processor("Levit", size={"shortest_edge": 32}, **CROP),
+        "its shortest edge made 36 (bicubic), of which the middle 32 x 32 is taken",
+    ),
+    "MobileViT, which takes blue first": (
+        processor("MobileViT", size={"shortest_edge": 28}, **CROP),
+        "its shortest edge made 28 (bicubic), of which the middle 32 x 32 is taken",
+    ),
+    "EfficientNet, which divides twice": (
+        processor("EfficientNet", size={"height": 32, "width": 32}),
+        "stretched to 32 x 32 (bicubic)",
+    ),
+}
+
+
+def photos() -> list[Image.Image]:
+    """Pictures of several sizes, proportions and modes."""
+    draws = np.random.default_rng(3)
+    sizes = ((32, 48), (64, 64), (20, 90), (75, 40), (200, 301))
+    images = [Image.fromarray(draws.integers(0, 256, (*size, 4), np.uint8)) for size in sizes]
+    return [image.convert(mode) for image, mode in zip(images, ("RGB", "RGBA", "L", "P", "LA"), strict=True)]
+
+
+def shares(served: Served, photo: Image.Image) -> dict[str, float]:
+    """The served answer for a picture's file, in JSON."""
+    file = io.BytesIO()
+    photo.save(file, "png")
+    ((status, answer),) = served.ask({"inputs": {"b64": base64.b64encode(file.getvalue()).decode()}})
+    assert status == 200, answer
+    return {each["label"]: each["probability"] for each in answer["prediction"]["top_k"]}
+
+
+def expected_of(pipe: Any, photo: Image.Image) -> dict[str, float]:
+    return {each["label"]: each["score"] for each in pipe(photo, top_k=3)}
+
+
 @pytest.mark.parametrize("kind", ["ViT", "ResNet", "ConvNext"])
 def test_pictures_of_any_size_are_answered_as_the_pipeline_answers_them(tmp_path: Path, kind: str) -> None:
-    folder = huggingface.save_pictures(tmp_path / "model", kind, id2label=huggingface.EMOTIONS)
-    draws = np.random.default_rng(3)
-    pictures = [draws.integers(0, 256, (*size, 3), np.uint8) for size in ((32, 48), (64, 64), (20, 90))]
-    (tmp_path / "photo.png").write_bytes(encode_png(pictures[0]))
+    settings = {"ConvNext": PROCESSORS["MobileNet"][0]}.get(kind, huggingface.PROCESSOR)
+    folder = huggingface.save_pictures(tmp_path / "model", kind, settings, id2label=huggingface.EMOTIONS)
+    photos()[0].save(tmp_path / "photo.png")
     served = Served(folder, tmp_path, Reading(tmp_path / "photo.png"))
-    assert (served.contract.task, served.contract.inputs[0].shape) == ("classification", (-1, 32, 48, 3))
+    assert (served.contract.task, served.contract.inputs[0].datatype) == ("classification", "UINT8")
     pipe = transformers.pipeline("image-classification", model=str(folder))
-    for pixels in pictures:
-        wanted = {each["label"]: each["score"] for each in pipe(Image.fromarray(pixels), top_k=3)}
-        body = {"inputs": {"b64": base64.b64encode(encode_png(pixels)).decode()}}
-        ((status, answer),) = served.ask(body)
-        assert status == 200
-        shares = {each["label"]: each["probability"] for each in answer["prediction"]["top_k"]}
-        assert shares == pytest.approx(wanted, abs=1e-5)
+    for photo in photos():
+        assert shares(served, photo) == pytest.approx(expected_of(pipe, photo), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_a_worker_makes_the_pixels_that_a_processor_makes(tmp_path: Path, kind: str) -> None:
+    settings, words = PROCESSORS[kind]
+    processor = processor_of(tmp_path, settings)
+    processing = processing_of(Folder(tmp_path, Config()), processor)
+    assert processing.spec.describe().endswith(f"or a picture, {words}, its transparency ignored")
+    for photo in photos():
+        file = io.BytesIO()
+        photo.save(file, "png")
+        own = processing.values(decode_image(file.getvalue(), processing.spec, "photo")[0])
+        right = processor(photo.convert("RGB"), return_tensors="np")["pixel_values"][0]  # as the pipeline loads it
+        assert np.abs(own - right).max() < 1e-3  # a step of a pixel is more
+
+
+def processor_of(folder: Path, settings: dict[str, Any]) -> Any:
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
 
 
 @pytest.mark.parametrize(
-    "processor",
+    ("settings", "fault"),
     [
-        {"resample": 3},
-        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}},
-        {"do_center_crop": True, "crop_size": {"height": 24, "width": 24}},
+        (
+            processor("CLIP", size={"shortest_edge": 24}, do_center_crop=False),
+            "of pictures, and a contract has .* CLIP",
+        ),
+        (processor("ViT", do_resize=False), r"makes \[3, 200, 301\] and \[3, 211, 150\] of .*, do_resize False"),
+        (processor("ViT", size={"longest_edge": 48, "shortest_edge": 32}), "size {'longest_edge': 48, 'shortest_edge'"),
+        (processor("Perceiver"), "no contract can say what its image processor does: PerceiverImageProcessor, .*"),
     ],
 )
-def test_a_processor_that_no_worker_can_follow_is_refused(tmp_path: Path, processor: dict[str, Any]) -> None:
-    folder = huggingface.save_pictures(tmp_path / "model", "ResNet", processor, num_labels=3)
-    with pytest.raises(BringError, match="does not make the pixels that a worker makes, which stretches"):
-        sources.read(folder)
+def test_a_processor_that_no_contract_can_follow_is_refused(
+    tmp_path: Path, settings: dict[str, Any], fault: str
+) -> None:
+    processor = processor_of(tmp_path, settings)
+    with pytest.raises(BringError, match=fault):
+        processing_of(Folder(tmp_path, Config()), processor)
+
+
+def test_the_contracts_file_may_change_what_becomes_of_transparency(tmp_path: Path) -> None:
+    folder = huggingface.save_pictures(tmp_path / "model", "ResNet", id2label=huggingface.EMOTIONS)
+    (tmp_path / "contract.yaml").write_text("inputs: {image: {background: white, picture: {resize: fit}}}")
+    served = Served(folder, tmp_path, contract=tmp_path / "contract.yaml")
+    photo = photos()[1]
+    white = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
+    fitted = ImageOps.pad(white, (48, 32), Image.Resampling.BILINEAR)
+    pipe = transformers.pipeline("image-classification", model=str(folder))
+    assert shares(served, photo) == pytest.approx(expected_of(pipe, fitted), abs=0.01)  # a half-clear pixel is rounded
 
 
 def test_a_classifier_of_pictures_needs_its_processor(tmp_path: Path) -> None:

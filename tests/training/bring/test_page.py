@@ -21,6 +21,7 @@ PROGRAMS = {
     "unconverted": "skl2onnx",
     "folders": "transformers",
     "archive": "ts",
+    "pictures": "torch",
 }
 CUT = "[…]"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 import pytest
 
-from tests.training.bring.test_trees import NAMES, opened
+from tests.training.bring.files.test_trees import NAMES, opened
 from training.bring import sources
 from training.bring.files import boosted
 from training.bring.graph import BringError
