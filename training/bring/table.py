@@ -146,10 +146,10 @@ def _label(value: Any) -> str:
 
 
 def _column(spec: TensorSpec, table: Table) -> "Series":
-    if spec.name not in table.frame.columns:
-        raise BringError(f"{table.path} has no column {spec.name!r}; it has {', '.join(table.columns)}")
     if not spec.is_scalar:
         raise BringError(f"{spec.name} has several values a row, which no column of a table holds")
+    if spec.name not in table.frame.columns:
+        raise BringError(f"{table.path} has no column {spec.name!r}; it has {', '.join(table.columns)}")
     return table.frame[spec.name]
 
 

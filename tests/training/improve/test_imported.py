@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 import msgspec
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from serving import archive
 from serving.registry import Registry
-from tests.support.training import graphs
+from tests.support.training import graphs, unconverted
 from tests.support.training.exporters import FORMATS
 from tests.support.training.pages import Page
 from training.__main__ import app
@@ -320,6 +321,24 @@ def test_a_model_of_texts_is_reported_exported_and_optimized(
     assert code == 0, output
     assert sorted(Path().iterdir()) == before
     assert Registry(tmp_path / "store").champion("credit").number == "1.1"
+
+
+def test_a_file_that_is_served_as_it_is_is_reported_and_says_what_else_it_lacks(
+    command: Command, tmp_path: Path
+) -> None:
+    joblib.dump(unconverted.kernel_ridge(), tmp_path / "ridge.joblib")
+    frame = unconverted.frame()
+    frame.assign(truth=unconverted.truth(frame)).to_csv(tmp_path / "rows.csv", index=False)
+    rows = given(tmp_path / "rows.csv", "truth")
+    code, output = command("import", tmp_path / "ridge.joblib", "--name", "credit", "--trust", *rows)
+    assert code == 0, output
+    code, output = command("report", "credit", *rows)
+    assert code == 0, output
+    assert "120 given rows" in page_of(tmp_path).root.words()
+    code, output = command("export", "credit", *rows)
+    assert (code, "credit has no ONNX graph, which export of an imported model starts from" in output) == (1, True)
+    code, output = command("optimize", "credit", *rows)
+    assert (code, "credit is served by the engine python; variants are graphs of ONNX" in output) == (1, True)
 
 
 def test_its_archive_is_packaged_again_without_a_recipe(command: Command, rates: Path, tmp_path: Path) -> None:
