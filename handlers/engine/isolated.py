@@ -97,7 +97,7 @@ def predicted(model: Any, arrays: Sequence[Array]) -> list[Array]:
     """Return the answers of an estimator: labels and probabilities of a classifier, else values.
 
     Args:
-        arrays: a column for each name that it was fitted with, else a matrix.
+        arrays: a column for each name that it was fitted with, or a matrix of them.
     """
     from sklearn.base import is_classifier
 
@@ -105,7 +105,8 @@ def predicted(model: Any, arrays: Sequence[Array]) -> list[Array]:
     if (names := getattr(model, "feature_names_in_", None)) is not None:
         import pandas
 
-        rows = pandas.DataFrame({name: array.reshape(-1) for name, array in zip(names, arrays, strict=True)})
+        columns = [column for array in arrays for column in array.reshape(len(array), -1).T]
+        rows = pandas.DataFrame(dict(zip(names, columns, strict=True)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = np.asarray(model.predict(rows))

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pandas
 import pytest
+import torch
 import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -81,6 +82,51 @@ def test_a_flavour_of_xgboost_has_its_names_from_the_signature(tmp_path: Path) -
     assert [spec.name for spec in served.contract.inputs] == ["age", "yearly_income"]
     expected = float(model.predict([[0.5, -1.5]])[0])
     assert served.contract.example.response == {"prediction": pytest.approx(expected, rel=1e-5)}
+
+
+def test_a_flavour_of_lightgbm_has_its_names_and_objective_from_its_file(tmp_path: Path) -> None:
+    lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install -e '.[import-trees]'")
+    pytest.importorskip("onnxmltools", reason="onnxmltools is not installed: pip install -e '.[import-trees]'")
+    data = rows()
+    parameters = {"objective": "regression", "verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(data.to_numpy(), data["age"]), 5)
+    entry = {"data": "model.lgb", "model_class": "lightgbm.basic.Booster", "lgb_version": lightgbm.__version__}
+    folder = written(tmp_path / "light", {"lightgbm": entry}, COLUMNS, {"columns": NAMES, "data": [[0.5, -1.5]]})
+    booster.save_model(folder / "model.lgb")
+    served = opened(folder, tmp_path, Reading())
+    assert [spec.name for spec in served.contract.inputs] == ["age", "yearly_income"]
+    expected = float(booster.predict([[0.5, -1.5]])[0])
+    assert served.contract.example.response == {"prediction": pytest.approx(expected, rel=1e-5)}
+
+
+def test_a_flavour_of_catboost_answers_as_its_file(tmp_path: Path) -> None:
+    catboost = pytest.importorskip("catboost", reason="CatBoost is not installed: pip install -e '.[import-catboost]'")
+    data = rows()
+    model = catboost.CatBoostRegressor(iterations=5, verbose=0, allow_writing_files=False, thread_count=1)
+    model.fit(data, data["age"])
+    entry = {"data": "model.cb", "model_type": "CatBoostRegressor", "save_format": "cbm"}
+    folder = written(tmp_path / "cats", {"catboost": entry}, COLUMNS, {"columns": NAMES, "data": [[0.5, -1.5]]})
+    model.save_model(str(folder / "model.cb"))
+    served = opened(folder, tmp_path, Reading())
+    assert [spec.name for spec in served.contract.inputs] == ["age", "yearly_income"]
+    expected = float(model.predict([[0.5, -1.5]])[0])
+    assert served.contract.example.response == {"prediction": pytest.approx(expected, rel=1e-5)}
+
+
+def test_a_flavour_of_pytorch_is_a_program(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 1).eval()
+    program = torch.export.export(net, (torch.ones(2, 3),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    entry = {"model_data": "data", "pytorch_version": str(torch.__version__)}
+    folder = written(tmp_path / "net", {"pytorch": entry}, MATRIX, [[1, 2, 3], [4, 5, 6]])
+    (folder / "data").mkdir()
+    torch.export.save(program, folder / "data" / "model.pt2")
+    served = opened(folder, tmp_path, Reading())
+    with torch.inference_mode():
+        expected = net(torch.tensor([[1.0, 2, 3]])).item()
+    assert served.contract.example.response == {"prediction": pytest.approx(expected, rel=1e-5)}
+    assert served.contract.lineage.imported is not None
+    assert served.contract.lineage.imported.kind == "torch.export, of MLflow's pytorch"
 
 
 @pytest.mark.parametrize(

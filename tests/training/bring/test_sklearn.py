@@ -9,10 +9,18 @@ import numpy as np
 import pandas
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.svm import LinearSVC
 
 from serving.registry import Registry
@@ -100,6 +108,56 @@ def test_an_estimator_without_names_takes_a_matrix(tmp_path: Path) -> None:
     served = opened(tmp_path / "forest.pkl", tmp_path, Reading(example(tmp_path, [30, 55.5]), trust=True))
     ((status, answer),) = served.post({"inputs": [40, 45]})
     assert (status, answer["prediction"]) == (200, pytest.approx(model.predict([[40, 45]])[0], rel=1e-5))
+
+
+NUMBERS = frame()[["age", "yearly income"]]
+TOTAL = NUMBERS.sum(axis=1)
+THIRDS = np.array(["bad", "fair", "good"])[np.digitize(TOTAL, [85, 105])]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "truth"),
+    [
+        (LogisticRegression(max_iter=500, class_weight="balanced"), NUMBERS, THIRDS),
+        (RandomForestClassifier(10, class_weight={"bad": 1, "fair": 2, "good": 3}, random_state=0), NUMBERS, THIRDS),
+        (GradientBoostingRegressor(n_estimators=10, random_state=0), NUMBERS, TOTAL),
+        (Ridge(), NUMBERS[["age"]], TOTAL),
+        (make_pipeline(ColumnTransformer([("x", "passthrough", ["age"])]), Ridge()), NUMBERS[["age"]], TOTAL),
+        (make_pipeline(StandardScaler(), Ridge()), NUMBERS[["age"]], TOTAL),
+        (make_pipeline(LogisticRegression(max_iter=500)), NUMBERS, TOTAL > 95),
+        (make_pipeline(PCA(2), Ridge()), NUMBERS, TOTAL),
+        (make_pipeline(PolynomialFeatures(2), Ridge()), NUMBERS, TOTAL),
+        (make_pipeline(SimpleImputer(), RandomForestRegressor(5, random_state=0)), NUMBERS, TOTAL),
+    ],
+)
+def test_an_estimator_of_a_frame_of_numbers_has_its_names(tmp_path: Path, model: Any, data: Any, truth: Any) -> None:
+    joblib.dump(model.fit(data, truth), tmp_path / "model.joblib")
+    row = dict(zip(data.columns, (41, 51.25), strict=False))
+    served = opened(tmp_path / "model.joblib", tmp_path, Reading(example(tmp_path, row), trust=True))
+    assert [spec.name for spec in served.contract.inputs] == ["age", "yearly_income"][: len(data.columns)]
+    answer = served.contract.example.response["prediction"]
+    given = pandas.DataFrame([row])
+    if served.contract.labels:
+        shares = model.predict_proba(given)[0]
+        assert served.contract.labels == tuple(map(str, model.classes_))
+        assert answer["label"] == str(model.predict(given)[0])
+        assert answer["probability"] == pytest.approx(shares.max(), abs=1e-5)
+    else:
+        assert answer == pytest.approx(model.predict(given)[0], rel=1e-5)
+
+
+def test_boosted_histograms_with_categories_are_served_as_they_are(tmp_path: Path) -> None:
+    data = NUMBERS.assign(job=np.arange(300) % 3)
+    model = HistGradientBoostingClassifier(max_iter=3, categorical_features=["job"]).fit(data, data["job"] == 1)
+    joblib.dump(model, tmp_path / "model.joblib")
+    row = {"age": 41, "yearly income": 51.25, "job": 1}
+    brought = sources.read(tmp_path / "model.joblib", Reading(example(tmp_path, row), trust=True))
+    assert brought.graph is None
+    assert "it does not convert to ONNX (Field onnx.AttributeProto.ints: Expected an int" in brought.notes[0]
+    assert brought.original is not None
+    _, shares = brought.original.run({"X": np.array([[41, 51.25, 1], [41, 51.25, 0]], np.float32)})
+    wanted = model.predict_proba(pandas.DataFrame([row, row | {"job": 0}]))
+    assert shares == pytest.approx(wanted, abs=1e-6)
 
 
 def test_code_in_a_file_runs_only_where_it_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,17 +84,19 @@ def read(
         raise BringError(f"{path}: {type(model).__name__} does not say how many columns it takes (n_features_in_)")
     known = columns or {}
     kinds = known if known.keys() >= set(names) else _kinds(path, names, example, data)
+    picked = names if "O" in kinds.values() or _picks_columns(model) else []
     notes: tuple[str, ...] = ()
     try:
         options = {id(model): {"zipmap": False}} if is_classifier(model) else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            types = _types(model, names, kinds)
+            types = _types(model, picked, kinds)
             graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=opsets)
         inputs, outputs = inputs_of(graph), tuple(port_of(value) for value in graph.graph.output)
     except Exception as error:  # of the converter of any part
-        graph, notes = None, (f"it does not convert to ONNX ({first_line(error)}): {COST}",)
-        inputs, outputs = _ports(model, names, kinds)
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        graph, notes = None, (f"it does not convert to ONNX ({first_line(cause)}): {COST}",)
+        inputs, outputs = _ports(model, picked, kinds)
     ports = tuple(port.name for port in inputs)
     results = tuple(port.name for port in outputs)
     file = SKOPS if path.suffix == ".skops" else JOBLIB
@@ -110,7 +112,8 @@ def read(
         tuple(map(str, model.classes_)) if is_classifier(model) else (),
         notes,
         SklearnOriginal(model, ports),
-        aliases=dict(zip(names, ports, strict=False)),  # the converter changes names
+        aliases=dict(zip(picked, ports, strict=False)),  # the converter changes names
+        columns=() if picked else tuple(names),
         as_it_is=as_it_is,
     )
 
@@ -125,6 +128,11 @@ def _ports(model: Any, columns: Sequence[str], kinds: Mapping[str, str]) -> tupl
     label = TensorProto.STRING if np.asarray(model.classes_).dtype.kind in "OU" else TensorProto.INT64
     scores = Port("probabilities", TensorProto.FLOAT, ("batch", len(model.classes_)))
     return tuple(inputs or [matrix]), (Port("label", label, ("batch",)), scores)
+
+
+def _picks_columns(model: Any) -> bool:
+    """Tell whether a step of a pipeline takes columns by their names; else numbers are one matrix."""
+    return any(hasattr(step, "transformers") for _, step in getattr(model, "steps", ()))
 
 
 def _packages(model: Any, file: str, columns: Sequence[str]) -> tuple[str, ...]:
