@@ -11,11 +11,12 @@ import numpy as np
 from handlers.contract import Array
 from handlers.engine import hooks
 from handlers.engine.child import Child, ChildError
+from handlers.engine.torchserve_handler import serve
 from handlers.message import Request, Response
 
 FOLDER = "original"  # of an archive of ours, with the files of the other one
 MANIFEST = "MAR-INF/MANIFEST.json"
-TARGET = "handlers.engine.torchserve_handler:serve"
+TARGET = f"{serve.__module__}:{serve.__name__}"
 
 
 class ForeignHandler:

@@ -30,7 +30,7 @@ HOOKS = hooks.FILE  # code of the model's own
 WEIGHTS = "model.gguf"  # of a language model, which has no graphs
 ASSETS = "assets"  # folder of the files that a codec needs
 ENTRIES = "entry_points"  # folder of the handlers' package, of which an archive has one module
-KINDS = ("formats", "language")  # folders of that package, of which it has what its entry point imports
+KINDS = ("engine", "formats", "language")  # folders of that package, of which it has what its entry point imports
 QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
 
 Archive = Path | bytes  # a file, its content, or the folder that it was unpacked into
@@ -92,7 +92,8 @@ def _needed(source: Path, script: Path) -> Iterator[Path]:
 
 def _imports(source: Path, script: Path) -> set[Path]:
     """Find the modules of a package that one of its files imports, also those imported within functions."""
-    paths = (source.parent / f"{name.replace('.', '/')}.py" for name in _imported(script.read_bytes()))
+    modules = (source.parent / name.replace(".", "/") for name in _imported(script.read_bytes()))
+    paths = {path for module in modules for path in (module.with_suffix(".py"), module / "__init__.py")}
     return {path for path in paths if source in path.parents and path.is_file()}
 
 
