@@ -49,7 +49,7 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
     ),
     "Keep versions": (
         Verb("list", SERVING, "Show the versions of the models in the store, oldest first: which one is champion, and how good each is."),
-        Verb("example", SERVING, "Print a model's example request, the JSON to send it."),
+        Verb("example", SERVING, "Print a model's example request, the JSON to send it; of a handler from elsewhere whatever it takes."),
         Verb("promote", SERVING, "Make a version champion, once it is loaded; `up` then serves it in place of the former one."),
         Verb("rollback", SERVING, "Make the version champion again that the present one replaced; `up` then serves it."),
         Verb("remove", SERVING, "Remove a version, or a whole model, for good: archive and report too. What the monitor stored of it stays."),

@@ -192,7 +192,7 @@ BAD: list[tuple[str, bytes, str, int]] = [
     ("chat/completions", json.dumps({"messages": said("x")}).encode(), "application/x-www-form-urlencoded", 415),
     ("chat/completions", json.dumps({"messages": said("x")}).encode(), "text/plain", 415),
     ("completions", b'{"prompt": ""}', "application/json", 400),
-    ("completions", b'{"prompt": "x", "n": 2}', "application/json", 400),
+    ("completions", b'{"prompt": "x", "n": 0}', "application/json", 400),
     ("nowhere", b"{}", "application/json", 404),
 ]
 
