@@ -309,7 +309,8 @@ def test_a_model_of_texts_is_reported_exported_and_optimized(
     lines = (f"{huggingface.TEXTS[i % 5]} {'again ' * (i % 4)},{moods[i % 3]}\n" for i in range(60))
     texts.write_text("text,mood\n" + "".join(lines))
     assert command("report", "credit", *given(texts, "mood"))[0] == 0
-    assert huggingface.TEXTS[0] in page_of(tmp_path).section("mistakes").words()
+    mistakes = page_of(tmp_path).section("mistakes").words()
+    assert any(text in mistakes for text in huggingface.TEXTS[:5])  # which are the worst is a matter of chance
     code, output = command(
         "export", "credit", "--format", "onnx", *given(texts, "mood"), "--output", tmp_path / "exports"
     )
