@@ -112,8 +112,6 @@ class Application:
         self, target: Target, behind: str, scope: Scope, receive: Receive, ident: str
     ) -> Response | None:
         headers = _headers(scope)
-        for name in _PROTECTED:
-            headers.pop(name, None)
         if target.protocol:
             headers[EXPLAIN] = target.protocol
         if behind:
@@ -164,7 +162,7 @@ class Application:
         self, target: Target, behind: str, scope: Scope, receive: Receive, send: Send, ident: str
     ) -> None:
         """Answer for a language model, part by part."""
-        headers = {name: value for name, value in _headers(scope).items() if name not in _PROTECTED}
+        headers = _headers(scope)
         if behind:
             headers[PATH] = behind
         try:
@@ -232,7 +230,11 @@ class Application:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    return {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+    """Return a client's headers, without those that only a host sets."""
+    headers = {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+    for name in _PROTECTED:
+        headers.pop(name, None)
+    return headers
 
 
 def model_of(path: str) -> str:

@@ -18,7 +18,7 @@ from handlers.engine import Engine
 from handlers.formats.codec import Codec
 from handlers.formats.opaque import OpaqueCodec
 from handlers.handler import ModelHandler, WireFormats
-from handlers.message import MAX_BODY
+from handlers.message import MAX_BODY, Request, Response
 from serving.hosts.direct.app import Application
 from serving.hosts.direct.batches import Batches
 from serving.hosts.direct.metadata import Metadata
@@ -243,6 +243,22 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_told_or_not(w
         response = world.ask("POST", "/predictions/line", content=content)
         assert (response.status_code, response.headers["connection"]) == (413, "close")
         assert str(MAX_BODY) in response.json()["error"]["expected"]
+
+
+def test_headers_that_only_a_host_sets_do_not_reach_a_model_that_embeds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    async def embed(request: Request, *others: Any) -> Response:
+        asked.append(request)
+        return Response(200, b"{}")
+
+    monkeypatch.setattr("serving.hosts.direct.app.embed", embed)
+    headers = {"url_path": "v2/health/live", "explain": "True", "x-mine": "1"}
+    assert world.ask("POST", "/v1/embeddings", json={}, headers=headers).status_code == 200
+    (request,) = asked
+    assert {name: value for name, value in request.headers.items() if name in headers} == {"x-mine": "1"}
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/predictions/talk", "/predictions/talk/1.0/v1/completions"])
