@@ -1,8 +1,6 @@
 """An archive of ``torch-model-archiver`` is served, watched, loaded and promoted on every host, by its own handler."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +8,9 @@ import httpx
 import pytest
 
 from serving.registry import Registry
-from serving.settings import ROOT
 from tests.chaos.load import RIGHT, Question, clients
 from tests.integration.conftest import Server, environment, monitored
-from tests.integration.hosts.test_imported import ask, command
+from tests.integration.hosts.test_imported import ask, check_load_finds_every_answer_right, command
 from tests.support.training import foreign as made
 from tests.support.waiting import wait_until
 
@@ -114,16 +111,4 @@ def test_its_status_tells_of_the_one_that_nobody_imported_and_its_load_test_find
     told = " ".join(command("serving", "status", env=env).split())
     assert "stray.mar is not served" in told
     assert json.loads(command("serving", "example", "legacy", env=env)) == NUMBERS
-    slo = tmp_path / "slo.yaml"  # the answers are judged, and not how busy the machine is
-    slo.write_text("default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}")
-    options = ["--profile", "smoke", "--time", "4", "--users", "6", "--slo", str(slo)]
-    options += ["--reports", str(tmp_path / "reports")]
-    code = subprocess.run(
-        [sys.executable, "-m", "loadtests", "run", *options],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert code.returncode == 0, code.stdout + code.stderr
+    check_load_finds_every_answer_right(own, tmp_path)

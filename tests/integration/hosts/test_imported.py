@@ -36,6 +36,14 @@ def command(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+def check_load_finds_every_answer_right(server: Server, folder: Path) -> None:
+    """Load all models of a host for some seconds; the answers are judged, and not how busy the machine is."""
+    slo = folder / "slo.yaml"
+    slo.write_text("default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}")
+    options = ("--profile", "smoke", "--time", "4", "--users", "6", "--slo", slo, "--reports", folder / "reports")
+    command("loadtests", "run", *options, env=environment(server.settings))
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three imported models, by the command that a user types; the first in two versions."""
@@ -215,16 +223,4 @@ def test_another_version_is_promoted_and_rolled_back_without_a_failed_request(ow
 def test_its_status_and_its_load_test_find_every_answer_right(own: Server, tmp_path: Path) -> None:
     env = environment(own.settings)
     assert "texts" in command("serving", "status", env=env)
-    slo = tmp_path / "slo.yaml"  # the answers are judged, and not how busy the machine is
-    slo.write_text("default: {p95_ms: 10000, p99_ms: 10000, error_ratio: 0, throughput: 1}")
-    options = ["--profile", "smoke", "--time", "4", "--users", "6", "--slo", str(slo)]
-    options += ["--reports", str(tmp_path / "reports")]
-    code = subprocess.run(
-        [sys.executable, "-m", "loadtests", "run", *options],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert code.returncode == 0, code.stdout + code.stderr
+    check_load_finds_every_answer_right(own, tmp_path)
