@@ -23,7 +23,7 @@ from serving.command_line import console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
-from serving.settings import ROOT, Settings, free_ports
+from serving.settings import ROOT, HostName, Settings, free_ports
 
 PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -166,6 +166,7 @@ def versus_command(
     ] = None,
     checkout: Annotated[Path, typer.Option(help="The other side's launcher and configuration.")] = ROOT,
     store: Annotated[Path | None, typer.Option(help="The other side's model store.")] = None,
+    host: Annotated[HostName | None, typer.Option(help="What serves both sides. [default: MARLOOP_HOST]")] = None,
     model: Annotated[str, typer.Option(help="Name of a model.")] = "flights",
     clients: Annotated[int, typer.Option(min=1, help="Connections.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="How often each side is loaded.")] = 9,
@@ -176,9 +177,13 @@ def versus_command(
     from loadtests.wrk import WrkError
     from serving.processes import StartError
 
-    own = _settings().model_store
-    environment = dict(change.split("=", 1) for change in changes or [] if "=" in change)
-    sides = versus.Side(own), versus.Side(store or own, checkout.resolve(), environment)
+    own = _settings()
+    both = {"MARLOOP_HOST": host or own.host}
+    environment = both | dict(change.split("=", 1) for change in changes or [] if "=" in change)
+    sides = (
+        versus.Side(own.model_store, environment=both),
+        versus.Side(store or own.model_store, checkout.resolve(), environment),
+    )
     try:
         ratio = versus.compare(sides, model, clients, rounds, seconds, console.print)
     except (ArchiveError, StartError, WrkError) as error:

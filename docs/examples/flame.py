@@ -17,6 +17,7 @@ import typer
 
 from loadtests import wrk
 from loadtests.tune.champion import Champion
+from serving.hosts.direct.board import Board
 from serving.hosts.torchserve.management import Management
 from serving.settings import Settings
 
@@ -26,11 +27,14 @@ RATE = 200  # samples a second
 
 
 def worker_of(settings: Settings, model: str) -> int:
-    """The process id of a model's first worker.
+    """The process id of a model's first worker, of the host of MARLOOP_HOST.
 
     Raises:
         ManagementError: the service does not run, or does not serve the model.
+        StopIteration: the same, of the direct host.
     """
+    if settings.host == "direct":
+        return next(beat.pid for beat in Board(settings.board).workers() if model in beat.served)
     with httpx.Client(timeout=10, trust_env=False) as client:
         management = Management(settings.management_address, client)
         version = management.versions()[model][0]

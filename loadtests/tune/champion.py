@@ -1,7 +1,9 @@
 """The champion under load: its contract, its archive, and requests for wrk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -47,9 +49,13 @@ class Champion:
             )
         return cls(contract, registry.verify(version).read_bytes())
 
-    def write_requests(self, path: Path) -> Path:
-        """Write a script for wrk that sends valid single rows in turn."""
+    def write_requests(self, path: Path, headers: Mapping[str, str] = MappingProxyType({})) -> Path:
+        """Write a script for wrk that sends valid single rows in turn.
+
+        Args:
+            headers: of every request, beside those of its format.
+        """
         rng = np.random.default_rng(0)
         requests = [payloads.valid(self.contract, rng, "native") for _ in range(BODIES)]
-        path.write_text(wrk.script("POST", requests[0].headers, [request.body for request in requests]))
+        path.write_text(wrk.script("POST", {**requests[0].headers, **headers}, [request.body for request in requests]))
         return path

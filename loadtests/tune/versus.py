@@ -3,6 +3,7 @@
     python -m loadtests versus --set MARLOOP_TELEMETRY=off             # what telemetry costs
     python -m loadtests versus --checkout ../before                    # its config.properties and launcher
     python -m loadtests versus --store ../other/model_store            # its archives, and the handlers in them
+    python -m loadtests versus --host direct --store ../with/keys      # both without TorchServe
 
 Both services run at once on free ports; the one that is not loaded is idle. Trust the ratio more than the rates.
 """
@@ -19,11 +20,13 @@ import msgspec
 
 from loadtests import wrk
 from loadtests.bench import environments
+from loadtests.plan import key_headers
 from loadtests.tune.champion import Champion
 from serving.command_line import ENV_FILE, OFF
 from serving.processes import running
 from serving.readiness import ask_all
 from serving.registry import Registry
+from serving.security import house_key
 from serving.settings import ROOT, Settings, free_ports
 
 
@@ -56,11 +59,11 @@ class Ratio(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def served(side: Side) -> Iterator[str]:
+def served(side: Side) -> Iterator[Settings]:
     """Serve a side on free ports until the block ends.
 
     Yields:
-        The URL of its inference port.
+        Its settings, with its ports.
 
     Raises:
         StartError: the service does not come up.
@@ -75,14 +78,15 @@ def served(side: Side) -> Iterator[str]:
         own |= {ENV_FILE: OFF}  # a checkout's ``.env`` is for the service that it runs
         environment = environments.quiet() | named | folders | own | dict(side.environment)
         settings = Settings.from_environment(environment)
-        with running([sys.executable, "-m", "serving", "launch"], environment, folder / "log") as server:
+        command = [sys.executable, "-m", "serving", "launch" if settings.host == "torchserve" else "supervise"]
+        with running(command, environment, folder / "log") as server:
             registry = Registry(side.store)
 
             def ready() -> bool:
-                return all(answer.ready for answer in ask_all(registry, settings.inference_url))
+                return all(answer.ready for answer in ask_all(registry, settings.inference_url, house_key.of(settings)))
 
             server.wait_until(ready)
-            yield settings.inference_url
+            yield settings
 
 
 def compare(
@@ -101,13 +105,18 @@ def compare(
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        script = Champion.of(sides[0].store, model).write_requests(folder / "requests.lua")
-        urls = [f"{stack.enter_context(served(side))}/predictions/{model}" for side in sides]
-        for url in urls:
+        champion = Champion.of(sides[0].store, model)
+        runs: list[tuple[str, Path]] = []
+        for i, side in enumerate(sides):
+            settings = stack.enter_context(served(side))
+            key = key_headers(settings, settings.inference_url, side.environment)
+            script = champion.write_requests(folder / f"requests-{i}.lua", key)
+            runs.append((f"{settings.inference_url}/predictions/{model}", script))
+        for url, script in runs:
             wrk.run(url, script, clients, max(3.0, seconds))
         loads: list[tuple[wrk.Load, wrk.Load]] = []
         for i in range(rounds):
-            here, there = (wrk.run(url, script, clients, seconds) for url in urls)
+            here, there = (wrk.run(url, script, clients, seconds) for url, script in runs)
             loads.append((here, there))
             say(f"round {i + 1}: {here.per_second:,.0f} and {there.per_second:,.0f} answers a second")
     return summary(loads)
