@@ -148,14 +148,17 @@ def running(
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore SIGINT, SIGTERM and SIGALRM within the block, so that a clean-up finishes; main thread only."""
-    ignored = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    """Hold back SIGINT, SIGTERM and SIGALRM until the end of the block, for a clean-up; in the main thread only."""
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, lambda received, _: held.append(received)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    for number in dict.fromkeys(held):
+        signal.raise_signal(number)
 
 
 def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:

@@ -86,10 +86,19 @@ def test_one_that_talks_is_asked_line_by_line_and_its_end_is_told(tmp_path: Path
             tree.ask("more")
 
 
-def test_a_clean_up_is_finished_whatever_signals_come() -> None:
-    cleaned: list[bool] = []
-    with uninterrupted():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.raise_signal(number)
-        cleaned.append(True)
-    assert cleaned
+def test_a_clean_up_is_finished_whatever_signals_come_and_each_is_heard_afterwards() -> None:
+    happened: list[object] = []
+
+    def clean_up() -> None:
+        with uninterrupted():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
+            happened.append("cleaned")
+
+    before = signal.signal(signal.SIGTERM, lambda number, _: happened.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            clean_up()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert happened == ["cleaned", signal.SIGTERM]

@@ -6,7 +6,10 @@ its own, so that the loop goes on reading requests and answering for the other m
 The queue is bounded by time. Every request has a deadline. One that would have its turn later is refused at once,
 with the seconds after which it may be sent again. A short crowd may wait for a second. Under lasting overload waiting
 helps nobody, so a request then waits only for a few others
-(`B. Maurer, Fail at Scale <https://queue.acm.org/detail.cfm?id=2839461>`_).
+(`B. Maurer, Fail at Scale <https://queue.acm.org/detail.cfm?id=2839461>`_). Clients that wait for an answer before
+they send again are no overload as long as all of them together are answered soon. Refused, they would send at once,
+and the refusals would go on by themselves
+(`N. Bronson and others, Metastable failures in distributed systems <https://doi.org/10.1145/3458336.3465286>`_).
 """
 
 import asyncio
@@ -27,7 +30,8 @@ LONG = 1.0  # s that a request may wait
 BRIEF = 0.015  # s that it may wait under overload
 TURNS = 5  # other requests that it may wait for at any time
 WINDOW = 0.1  # s over which arriving work is compared with capacity
-EXCESS = 1.25  # times the capacity is overload
+EXCESS = 1.25  # times the capacity is overload,
+SOON = 0.1  # where the queue takes longer, s
 OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
 Handle = Callable[[Sequence[Request], Sequence[float]], list[Response]]  # the latter: s that each has waited
 
@@ -112,7 +116,8 @@ class Batches:
         now = self._timer()
         self._arrived += OVERHEAD + size
         if now - self._since > WINDOW:
-            self._overloaded = self._arrived * self._pace > EXCESS * (now - self._since)
+            more = self._arrived * self._pace > EXCESS * (now - self._since)
+            self._overloaded = more and (self._overloaded or self.seconds_waiting > SOON)
             self._arrived, self._since = 0.0, now
         seconds = self.seconds_waiting
         if seconds > min(patience, self._limit):

@@ -179,6 +179,36 @@ def test_where_more_comes_than_can_be_answered_requests_wait_briefly_and_most_ar
     assert late <= 2 * TURNS * Clock.COST
 
 
+def test_clients_that_wait_for_each_answer_are_not_refused_after_a_batch_that_took_long() -> None:
+    clients, cost, refusal = 256, 0.00015, 0.00003  # s; together they are answered in 38 ms
+
+    async def run() -> int:
+        clock, refused = Clock(), 0
+
+        def handle(requests: Sequence[Request], waited: Sequence[float]) -> list[Response]:
+            slow = 4 if 101.0 < clock.now < 101.1 else 1  # another process has the core
+            clock.now += slow * cost * len(requests)
+            return [Response(200, b"") for _ in requests]
+
+        async def client() -> None:
+            nonlocal refused
+            while clock.now < 104.0:
+                try:
+                    batches.admit(0, FOREVER)
+                    await batches.submit(request(b""), FOREVER)
+                except Overloaded:
+                    refused += 1
+                    clock.now += refusal
+                    await asyncio.sleep(0)
+
+        batches = Batches(handle, asyncio.get_running_loop(), clock)
+        await asyncio.gather(*(client() for _ in range(clients)))
+        batches.close()
+        return refused
+
+    assert asyncio.run(run()) == 0
+
+
 def test_a_crowd_that_comes_once_may_wait() -> None:
     async def run() -> None:
         clock = Clock()
