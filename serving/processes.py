@@ -157,8 +157,8 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number in dict.fromkeys(held):
-        signal.raise_signal(number)
+    for received in dict.fromkeys(held):
+        signal.raise_signal(received)
 
 
 def spawn(command: list[str], log: Path, settings: Settings) -> psutil.Process:
