@@ -7,7 +7,7 @@ import asyncio
 import collections
 import math
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 from handlers.language.api.responses import error_body
 from handlers.message import JSON, STATUS, Request, Response, error_response
 from serving.hosts.direct.routes import BY_BODY
-from serving.security.grants import LOOK, Keys, Refusal
+from serving.security.grants import LOOK, Grant, Keys, Refusal
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,6 +23,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ALLOWED = "marloop.models"  # of a scope: names of the only models that its key is for
 OPEN = frozenset({"/ping", "/v2/health/live", "/v2/health/ready"})
 KEY_HEADERS = (b"authorization", b"x-api-key")
+_SHOWN = tuple(str(name, "ascii") for name in KEY_HEADERS)
 
 
 class Gate:
@@ -60,34 +61,61 @@ class Gate:
         values, path = _sent(scope), scope["path"]
         is_open = path in OPEN
         try:
-            grant = self._keys.check(values, counts=not is_open)
-            if grant.models is not None and not is_open and self._model_of(path) not in ("", *grant.models):
-                raise Refusal(grant.name, "forbidden", "this API key is not for this model")
+            grant = self._check(values, path, is_open)
         except Refusal as refusal:
             if is_open:
                 scope[ALLOWED] = frozenset()
                 await self._application(scope, receive, send)
                 return
-            self._count(refusal.name, 4)
+            self.count(refusal.name, 400)
             self._refused(path, STATUS[refusal.error.code], refusal.error.code)
             await _refuse(scope, send, refusal)
             return
         scope[ALLOWED] = grant.models
         await self._application(scope, receive, self._counting(send, grant.name))
 
+    def let_pass(
+        self, headers: Sequence[tuple[bytes, bytes]], path: str, shown: MutableMapping[str, str]
+    ) -> str | None:
+        """Return the name of a request's key, empty where it needs none; None where it may not pass.
+
+        Args:
+            shown: headers that the model sees; a key is blanked.
+        """
+        if not self._keys.required:
+            return ""
+        values = [value for name, value in headers if name in KEY_HEADERS]
+        try:
+            name = self._check(values, path).name
+        except Refusal:
+            return None
+        shown.update((header, "-") for header in _SHOWN if header in shown)
+        return name
+
+    def _check(self, values: Sequence[bytes], path: str, is_open: bool = False) -> Grant:
+        """Return what a request's key allows.
+
+        Raises:
+            Refusal: it may not pass.
+        """
+        grant = self._keys.check(values, counts=not is_open)
+        if grant.models is not None and not is_open and self._model_of(path) not in ("", *grant.models):
+            raise Refusal(grant.name, "forbidden", "this API key is not for this model")
+        return grant
+
     def _counting(self, send: Send, name: str) -> Send:
         def counted(message: MutableMapping[str, Any]) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                self._count(name, message["status"] // 100)
+                self.count(name, message["status"])
             return send(message)
 
         return counted
 
-    def _count(self, name: str, hundreds: int) -> None:
-        """Count a request. Each write to the metric, which lies in a file, costs time: it gets sums each ``LOOK`` s."""
+    def count(self, name: str, status: int) -> None:
+        """Count a request of a key. Each write to the metric, a file, costs time: it gets sums each ``LOOK`` s."""
         if not self._new:
             asyncio.get_running_loop().call_later(LOOK, self._write_counts)
-        self._new[name, hundreds] += 1
+        self._new[name, status // 100] += 1
 
     def _write_counts(self) -> None:
         for (name, hundreds), count in self._new.items():

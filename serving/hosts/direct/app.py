@@ -41,6 +41,17 @@ _TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its requ
 _PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
 
 
+class Identifiers:
+    """Makes the identifiers of requests, which differ between workers too."""
+
+    def __init__(self) -> None:
+        self._count, self._prefix = itertools.count(), os.urandom(6).hex()
+
+    def make(self) -> str:
+        """Return the next one."""
+        return f"{self._prefix}{next(self._count):08x}"
+
+
 class Application:
     """Answers HTTP requests.
 
@@ -63,7 +74,7 @@ class Application:
     ) -> None:
         self._models, self._metadata, self._serving = models, metadata, serving
         self._only, self._elsewhere, self._refused = only, elsewhere, refused
-        self._ids, self._prefix = itertools.count(), os.urandom(6).hex()
+        self.identifiers = Identifiers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the lifespan of the server."""
@@ -87,7 +98,7 @@ class Application:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ident = f"{self._prefix}{next(self._ids):08x}"
+        ident = self.identifiers.make()
         targets, path = self._models.table.targets, scope["path"]
         target, behind = targets.get(path), ""
         if target is None:

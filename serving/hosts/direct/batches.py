@@ -31,7 +31,7 @@ BRIEF = 0.015  # s that it may wait under overload
 TURNS = 5  # other requests that it may wait for at any time
 WINDOW = 0.1  # s over which arriving work is compared with capacity
 EXCESS = 1.25  # times the capacity is overload,
-SOON = 0.1  # where the queue takes longer, s
+SOON = 0.25  # where the queue takes longer, s
 OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
 Handle = Callable[[Sequence[Request], Sequence[float]], list[Response]]  # the latter: s that each has waited
 
@@ -119,9 +119,12 @@ class Batches:
             more = self._arrived * self._pace > EXCESS * (now - self._since)
             self._overloaded = more and (self._overloaded or self.seconds_waiting > SOON)
             self._arrived, self._since = 0.0, now
-        seconds = self.seconds_waiting
-        if seconds > min(patience, self._limit):
-            raise Overloaded(seconds)
+        if not self.has_room(patience):
+            raise Overloaded(self.seconds_waiting)
+
+    def has_room(self, patience: float) -> bool:
+        """Tell whether a request that may wait so many seconds would have its turn in time."""
+        return self.seconds_waiting <= min(patience, self._limit)
 
     def submit(self, request: Request, patience: float) -> asyncio.Future[Response]:
         """Queue a request that was admitted.

@@ -30,7 +30,7 @@ from serving.hosts.direct.app import Application, model_of
 from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.http.cors import allow_origins
 from serving.hosts.direct.http.refusals import Refusals
-from serving.hosts.direct.http.timeouts import PatientProtocol
+from serving.hosts.direct.http.short_way import ShortProtocol, ShortWay
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.streaming import Elsewhere, LanguageProcesses
@@ -51,8 +51,10 @@ AGAIN = 5.0  # s until a model that differs from the registry is tried again
 MOST_FILES = 16384  # a connection takes one
 
 
-def create(settings: Settings, workers: int, only: str, traces: Traces | None = None) -> tuple[Any, Refusals]:
-    """Make the ASGI application of a worker, and what counts the requests that it refuses.
+def create(
+    settings: Settings, workers: int, only: str, traces: Traces | None = None
+) -> tuple[Any, Refusals, ShortWay | None]:
+    """Make the ASGI application of a worker, what counts the requests that it refuses, and the way of plain ones.
 
     Args:
         workers: number that there should be.
@@ -87,9 +89,11 @@ def create(settings: Settings, workers: int, only: str, traces: Traces | None = 
     metadata = Metadata(models, health, board.language)
     application = Application(models, metadata, served, only, elsewhere, refusals.count)
     if only:  # its socket is ours alone, and whoever passes a request on has made its span
-        return application, refusals
+        return application, refusals, None
     gate = Gate(application, keys, model_of, refused=refusals.count)
-    return (traces.around(gate, models) if traces else gate), refusals
+    outermost = allow_origins(traces.around(gate, models) if traces else gate, settings.cors_origins)
+    way = ShortWay(models, gate, application.identifiers, refusals.count) if outermost is gate else None
+    return outermost, refusals, way
 
 
 def main() -> None:
@@ -105,11 +109,11 @@ def main() -> None:
     traces = start_traces(os.environ)  # before what the collector may ask for is dropped
     drop_secrets(os.environ)
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
-    application, refusals = create(settings, arguments.workers, arguments.only, traces)
-    PatientProtocol.refused = staticmethod(refusals.count)
+    application, refusals, ShortProtocol.way = create(settings, arguments.workers, arguments.only, traces)
+    ShortProtocol.refused = staticmethod(refusals.count)
     config = uvicorn.Config(
-        allow_origins(application, settings.cors_origins),
-        http=PatientProtocol,
+        application,
+        http=ShortProtocol,
         loop="uvloop",
         ws="none",
         lifespan="on",

@@ -72,6 +72,10 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Note that a body has begun."""
         super().on_headers_complete()
+        self.begin_body()
+
+    def begin_body(self) -> None:
+        """Wait no longer for the head."""
         self._part = _FOR_BODY
         self._stop_waiting()
 
