@@ -42,6 +42,9 @@ class WeightedHistogram(Histogram):
 
     def observe_each(self, values: Sequence[float]) -> None:
         """Observe a few finite values, at the cost of one observation a bucket."""
+        if len(values) == 1:
+            self.observe_many(values[0], 1)
+            return
         self._sum.inc(sum(values))
         for i, count in Counts([bisect_left(self._upper_bounds, value) for value in values]).items():
             self._buckets[i].inc(count)
@@ -52,6 +55,9 @@ class WeightedHistogram(Histogram):
         if not math.isfinite(total):
             values = values[np.isfinite(values)]
             total = float(values.sum())
+        if len(values) == 1:
+            self.observe_many(total, 1)
+            return
         self._sum.inc(total)
         bounds = np.array(self._upper_bounds)
         for i, count in enumerate(np.bincount(bounds.searchsorted(values)).tolist()):
@@ -78,6 +84,7 @@ class Telemetry:
         self._contract, self._protocol, self._registry, self._clock = contract, protocol, registry, clock
         self._names = {"model": contract.name, "version": contract.version}
         self._requests = self._counter(*REQUESTS, "protocol", "code")
+        self._right: dict[str, Counter] = {}  # of ``_requests``, by protocol
         self._errors = self._counter(*ERRORS, "reason")
         self._duration = self._histogram("model_request_duration_seconds", "From batch received to answered, a request")
         stages = self._family("model_stage_duration_seconds", "Time of a batch in each stage", SECONDS, "stage")
@@ -121,29 +128,36 @@ class Telemetry:
         duration = sum(batch.seconds.values())
         self._duration.observe_many(duration, len(batch.requests))
         for stage, seconds in batch.seconds.items():
-            self._stages[stage].observe(seconds)
+            self._stages[stage].observe_many(seconds, 1)
         if waited := waits(batch.requests, batch.received, batch.waited):
             self._queue.observe_each(waited)
             self._total.observe_each([seconds + duration for seconds in waited])
-        self._batch_requests.observe(len(batch.requests))
+        self._batch_requests.observe_many(len(batch.requests), 1)
         if batch.accepted:
-            self._batch_rows.observe(batch.rows)
+            self._batch_rows.observe_many(batch.rows, 1)
         self._observe_outputs(batch)
         self._read_memory()
 
     def _count(self, batch: Batch) -> None:
         plain = len(batch.accepted) == len(batch.requests)
-        if plain and [response.status for response in batch.responses].count(200) == len(
-            batch.requests
-        ):  # nearly always
-            for protocol, count in Counts(map(_PROTOCOL, batch.accepted.values())).items():
-                self._requests.labels(**self._names, protocol=protocol, code="200").inc(count)
+        statuses = [response.status for response in batch.responses]
+        if plain and statuses.count(200) == len(statuses):  # nearly always
+            protocols = list(map(_PROTOCOL, batch.accepted.values()))
+            for protocol in set(protocols):
+                self._answered(protocol).inc(protocols.count(protocol))
             return
         for (protocol, code), count in Counts(self._answer(batch, i) for i in range(len(batch.requests))).items():
             self._requests.labels(**self._names, protocol=protocol, code=code).inc(count)
         refused = [response.error for response in batch.responses if 400 <= response.status < 500]
         for reason, count in Counts(error.code for error in refused if error).items():
             self._errors.labels(**self._names, reason=reason).inc(count)
+
+    def _answered(self, protocol: str) -> Counter:
+        """Return the counter of right answers in a protocol; looking its labels up costs more than counting."""
+        counter = self._right.get(protocol)
+        if counter is None:
+            counter = self._right[protocol] = self._requests.labels(**self._names, protocol=protocol, code="200")
+        return counter
 
     def _answer(self, batch: Batch, i: int) -> tuple[str, str]:
         accepted = batch.accepted.get(i)
@@ -153,7 +167,9 @@ class Telemetry:
     def _observe_outputs(self, batch: Batch) -> None:
         for outputs in batch.outputs:
             values = next(iter(outputs.values()))
-            if self._predictions:
+            if self._predictions and len(values) == 1:
+                self._predictions[int(values.argmax())].inc()
+            elif self._predictions:
                 for i, count in enumerate(np.bincount(values.argmax(1)).tolist()):
                     if count:
                         self._predictions[i].inc(count)
