@@ -74,7 +74,16 @@ def peers(root: Path) -> list[Contender]:
         _peer(root, "mlserver", "MLServer, adaptive batching, 2 workers", mlserver),
         _peer(root, "litserve", "LitServe, dynamic batching, 2 workers", plain),
         _peer(root, "bentoml", "BentoML, adaptive batching, 2 workers", bentoml),
+        _peer(root, "mosec", "mosec, dynamic batching, 2 workers", plain),
         _peer(root, "ray-serve", "Ray Serve, dynamic batching, 2 replicas", plain),
+        _peer(
+            root,
+            "ray-serve-proxy",
+            "Ray Serve, the same with HAProxy, tuned for throughput",
+            plain,
+            "ray-serve",
+            "proxy",
+        ),
     ]
 
 

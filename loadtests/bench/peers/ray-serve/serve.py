@@ -1,5 +1,6 @@
-"""Ray Serve with its dynamic batching and two replicas. ``serve.py PORT MODEL_DIR``."""
+"""Ray Serve with its dynamic batching and two replicas. ``serve.py PORT MODEL_DIR [proxy]``, HAProxy before them."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -42,7 +43,9 @@ class Served:
 
 
 if __name__ == "__main__":
-    port, directory = sys.argv[1:]
+    port, directory, *proxy = sys.argv[1:]
+    if proxy:
+        os.environ |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Two replicas and the proxy: as many processors as they ask for, whatever the machine has.
     ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)
