@@ -19,7 +19,7 @@ import typer
 
 from loadtests import wrk
 from loadtests.bench.rounds import chosen
-from loadtests.bench.tensors import capacity, contenders, marloop, report
+from loadtests.bench.tensors import capacity, contenders, marloop, report, whole_host
 from loadtests.bench.tensors.contenders import MODELS
 from loadtests.bench.tensors.measurement import Bench
 from loadtests.bench.tensors.results import QUICK, Plan, Results
@@ -129,6 +129,9 @@ def _measure(plan: Plan, only: list[str]) -> Results:
         run.ceilings(ours)
         _say("past the queue's capacity, cold start, memory")
         results.extremes = capacity.measure(models["flights"], run.exchange(ours, "flights"), plan)
+    if any(server.name == "marloop-direct" for server in servers):
+        _say("cold start and memory of the direct host")
+        results.direct = whole_host.measure(registry.store)
     save()
     _say(f"raw results: {folder / 'results.json'}")
     return results

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from loadtests.bench.page import Goal, at_least, at_most
 from loadtests.bench.results import Spread, ratio, spread
 from loadtests.bench.tensors.contenders import MODELS
-from loadtests.bench.tensors.results import Results, p50, per_second
+from loadtests.bench.tensors.results import Results, WholeHost, p50, per_second
 from loadtests.wrk import Load
 
 TUNED = "fastapi-tuned-2"
 THROUGHPUT = {TUNED: 3.0, "torchserve-stock": 10.0, "mlserver": 8.0, "litserve": 8.0, "bentoml": 8.0, "ray-serve": 8.0}
 DIRECT = "marloop-direct"
 DIRECTLY = {"flights": {TUNED: 3.5, "starlette-2": 2.5, "marloop": 1.5}, "fashion": {TUNED: 2.0}}
+COLD = ("cold start, from the command until each has answered", "≤ 2 s")
+MEMORY = ("memory of all processes", "≤ 250 MB")
 NOISE = 2  # standard errors within which a growth is noise
 PAGES = 1.0  # MB over a whole soak that an allocator takes and returns
 
@@ -58,7 +60,19 @@ def _direct(results: Results) -> list[Goal]:
         ),
         at_most(f"direct host, flights, 1 client, p50 against {TUNED}", 1, share("flights", TUNED, 1, p50)),
         *(_tail(results, DIRECT, model) for model in MODELS),
+        *_whole(results.direct),
     ]  # fmt: skip
+
+
+def _whole(host: WholeHost | None) -> list[Goal]:
+    if host is None:
+        return [Goal(f"direct host, {what}", bound, "–", None) for what, bound in (COLD, MEMORY)]
+    return [
+        Goal(
+            f"direct host, {host.models} models: {COLD[0]}", COLD[1], f"{host.cold_start:.1f} s", host.cold_start <= 2
+        ),
+        Goal(f"direct host, {host.models} models: {MEMORY[0]}", MEMORY[1], f"{host.memory:.0f} MB", host.memory <= 250),
+    ]
 
 
 def _tail(results: Results, contender: str, model: str) -> Goal:

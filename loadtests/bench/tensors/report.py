@@ -14,7 +14,19 @@ from training.figures.text import Marks, put, table
 MARKS = Marks("<!-- bench: from here written by `make bench` -->", "<!-- bench: until here -->", "Performance")
 COMPARED = ("flights", "fashion", "fashion-int")
 # Packages whose versions are printed; results.json has all.
-NAMED = {"fastapi", "uvicorn", "onnxruntime", "torchserve", "torch", "mlserver", "litserve", "bentoml", "ray", "orjson"}
+NAMED = {
+    "fastapi",
+    "uvicorn",
+    "onnxruntime",
+    "torchserve",
+    "torch",
+    "mlserver",
+    "litserve",
+    "bentoml",
+    "ray",
+    "mosec",
+    "orjson",
+}
 FORMATS = ("fashion", "fashion-int", "fashion-png", "fashion-v2")
 DRAWN = ("flights", "fashion")
 

@@ -70,6 +70,20 @@ class Extremes(msgspec.Struct):
     growth_error: float = 0.0
 
 
+class WholeHost(msgspec.Struct):
+    """The direct host with every model of a store.
+
+    Attributes:
+        models: number of them.
+        cold_start: seconds from the command until each has answered its example.
+        memory: MB of all processes then, shared pages once.
+    """
+
+    models: int
+    cold_start: float
+    memory: float
+
+
 class Results(Run, kw_only=True):
     """The results of a run, with every package of each contender's environment.
 
@@ -84,6 +98,7 @@ class Results(Run, kw_only=True):
     standings: list[Standing] = []
     ceilings: dict[str, float] = {}
     extremes: Extremes | None = None
+    direct: WholeHost | None = None
 
     def loads(self, contender: str, workload: str, clients: int) -> dict[int, Load]:
         """Return the loads by round."""

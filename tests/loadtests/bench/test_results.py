@@ -7,7 +7,7 @@ from loadtests.bench.page import Goal
 from loadtests.bench.results import Spread, ratio, spread
 from loadtests.bench.tensors import report
 from loadtests.bench.tensors.goals import goals
-from loadtests.bench.tensors.results import Extremes, Plan, Results, Sample, per_second
+from loadtests.bench.tensors.results import Extremes, Plan, Results, Sample, WholeHost, per_second
 from loadtests.wrk import Load
 
 
@@ -83,6 +83,15 @@ def test_growth_of_memory_counts_only_beyond_its_error_and_a_megabyte() -> None:
     assert goal(found, "past the queue's capacity").met is True
     found.extremes.refusal_body = "no worker"
     assert goal(found, "past the queue's capacity").met is False
+
+
+def test_the_direct_host_as_a_whole_has_goals_of_its_own() -> None:
+    found = results([1], [1])
+    assert goal(found, "memory of all processes").met is None
+    found.direct = WholeHost(3, 1.8, 260.0)
+    assert goal(found, "3 models: cold start").met is True
+    assert goal(found, "3 models: memory").measured == "260 MB"
+    assert goal(found, "3 models: memory").met is False
 
 
 def test_the_tables_name_every_server_that_was_measured_and_every_one_that_is_missing() -> None:
