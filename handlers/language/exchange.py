@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from handlers.language.api.responses import Answer
+from handlers.language.api.answers import Answer
 from handlers.language.text import StoppedText
 from handlers.message import NEXT, Request, Response
 

@@ -22,11 +22,12 @@ from handlers.http.content_encoding import refusal_headers
 from handlers.http.drain import MESSAGE, RETRY_AFTER, Drain
 from handlers.http.packing import is_packed, unpack
 from handlers.language.api import requests
-from handlers.language.api.responses import Reason, answer_of, models_body, usage
+from handlers.language.api.answers import Reason, models_body, usage
 from handlers.language.api.routes import (
     DETOKENIZE,
     MODELS,
     TOKENIZE,
+    answer_of,
     check_json,
     error_of,
     parse_request,

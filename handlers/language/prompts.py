@@ -45,7 +45,7 @@ class Prompts:
                 raise InputError("empty", "the prompt is empty", path, "tokens")
             return tokens
         self._check(sum(len(message["content"]) for message in messages), path)
-        return self._template.tokens(messages)
+        return self._template.tokens(messages, path)
 
     def tokenized(self, body: bytes) -> bytes:
         """Answer a request of ``/tokenize``.

@@ -50,7 +50,7 @@ class ChatTemplate:
         }
         self._control = re.compile("|".join(map(re.escape, sorted(names))) or r"(?!)")
 
-    def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def tokens(self, messages: Sequence[Mapping[str, str]], path: str = "$.messages") -> list[int]:
         """Return the tokens of a conversation and of the beginning of the answer.
 
         Only the template's own control tokens become control tokens: ``<|im_end|>`` in a message is text. All other
@@ -58,6 +58,7 @@ class ChatTemplate:
 
         Args:
             messages: ``role`` and ``content`` of each.
+            path: JSON path of the messages in the request.
 
         Raises:
             InputError: the template refuses the conversation, or fails on it.
@@ -68,12 +69,12 @@ class ChatTemplate:
             text = self._template.render(messages=marked, add_generation_prompt=True)
         except (TemplateError, TypeError, ValueError) as error:
             fault = str(error) if isinstance(error, RefusedError) else "the model's template fails on this conversation"
-            raise InputError("invalid_parameter", fault, "$.messages", "a conversation for this model") from error
+            raise InputError("invalid_parameter", fault, path, "a conversation for this model") from error
         parts = re.split(f"{mark}<(.*?){mark}>", text, flags=re.DOTALL)
         if any(
             mark in part for part in parts
         ):  # otherwise a message that was cut could pass for the template's own text
-            raise InputError("internal", "the chat template cuts what was written", "$.messages")
+            raise InputError("internal", "the chat template cuts what was written", path)
         return self._joined(parts[::2], parts[1::2])
 
     def _joined(self, own: Sequence[str], contents: Sequence[str]) -> list[int]:

@@ -14,7 +14,7 @@ from handlers.contract import ModelContract
 from handlers.message import JSON
 
 Kind = Literal["stream", "counted", "left", "invalid", "example"]
-CHAT = "v1/chat/completions"
+CHAT, RESPONSES = "v1/chat/completions", "v1/responses"
 SHARES = {"example": 0.02, "counted": 0.05, "invalid": 0.05, "left": 0.05}  # the others stream
 LEAST, MOST = 8, 48  # range of an answer's most tokens
 
@@ -145,6 +145,11 @@ def invalid() -> list[ChatRequest]:
         _refused("context_length_exceeded", hello | {"max_tokens": 10_000_000}),
         _refused("unsupported_media_type", hello, 415, {"Content-Type": "text/plain"}),
         _refused("not_found", hello, 404, path="v1/embeddings"),
+        _refused("missing_field", {"max_output_tokens": 8}, path=RESPONSES),
+        _refused("unknown_field", {"input": "Hello!", "max_tokens": 8}, path=RESPONSES),
+        _refused("unsupported_value", {"input": "Hello!", "previous_response_id": "resp_1"}, path=RESPONSES),
+        _refused("unsupported_value", {"input": [{"type": "item_reference", "id": "msg_1"}]}, path=RESPONSES),
+        _refused("context_length_exceeded", {"input": "Hello!", "max_output_tokens": 10_000_000}, path=RESPONSES),
     ]
 
 

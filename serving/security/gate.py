@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from handlers.language.api.responses import error_body
+from handlers.language.api.answers import error_body
 from handlers.message import JSON, STATUS, Request, Response, error_response
 from serving.hosts.direct.routes import BY_BODY
 from serving.security.grants import LOOK, Grant, Keys, Refusal

@@ -7,8 +7,12 @@ other is refused by name.
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from handlers import json_io
 from handlers.message import InputError
 
+_OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _EMPTY: tuple[Any, ...] = ([], {})
 _OFF: tuple[Any, ...] = (False,)
 # By name, the neutral values; null is one of each.
@@ -59,6 +63,19 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 CHAT = NEUTRAL | {"echo": _OFF}
 # Completions have no tools.
 COMPLETION = NEUTRAL | {"tools": _EMPTY, "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
+# The Responses API takes what one may store, and stores nothing.
+RESPONSE = {name: values for name, values in NEUTRAL.items() if name not in ("store", "metadata")} | {
+    "n": (1,),
+    "stop": _EMPTY,
+    "background": _OFF,
+    "background_options": _EMPTY,
+    "context_management": _EMPTY,
+    "prompt": (),
+    "image": _EMPTY,
+    "access_programs": _EMPTY,
+    "max_tool_calls": (),
+    "truncation": ("disabled",),
+}
 # Members of a message beside its text, as answers carry them.
 MESSAGE: dict[str, tuple[Any, ...]] = {
     "refusal": ("",),
@@ -73,6 +90,8 @@ MESSAGE: dict[str, tuple[Any, ...]] = {
     "images": _EMPTY,
     "provider_specific_fields": _EMPTY,
 }
+# Members of an item of the Responses API, as answers of other servers carry them.
+ITEM: dict[str, tuple[Any, ...]] = {"async": _OFF, "async_": _OFF, "caller": _EMPTY, "namespace": ()}
 # Members of a message's part.
 PART: dict[str, tuple[Any, ...]] = {
     "annotations": _EMPTY,
@@ -102,6 +121,16 @@ def without(members: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]], 
             message = f"{name} is not offered by this model"
             raise InputError("unsupported_value", message, f"{path}.{name}", f"nothing, or one of {right.lower()}")
     return others
+
+
+def members_of(body: bytes, neutral: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """Decode a body, and return its members without the neutral ones.
+
+    Raises:
+        InputError: the body is no JSON object, or a member asks for something that is not offered.
+    """
+    members: dict[str, Any] = json_io.decode_strictly(_OBJECT, body)
+    return without(members, neutral, "$")
 
 
 def _same(value: Any, other: Any) -> bool:

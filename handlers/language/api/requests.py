@@ -6,7 +6,7 @@ URL names the model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -21,16 +21,17 @@ from handlers.language.api.forms import (
     Parameters,
     describe,
 )
-from handlers.language.api.neutral import CHAT, COMPLETION, without
+from handlers.language.api.neutral import CHAT, COMPLETION, members_of
 from handlers.language.generation import Sampling
 from handlers.language.structured.constraints import constraint_of
-from handlers.language.structured.tools import held_to, offered, told
+from handlers.language.structured.tools import Choice, Tool, held_to, offered, told
 from handlers.message import InputError
 
-Kind = Literal["chat", "completion", "native"]
+Kind = Literal["chat", "completion", "response", "native"]
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 MOST_STOPS = 4
 MOST_BIASES = 300  # as OpenAI
+_PATHS = {"chat": "$.messages", "response": "$.input"}  # of a conversation, by the kind of its request
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,12 @@ class TextRequest:
 
     def path(self, prompt: int = 0) -> str:
         """Return the JSON path of a prompt."""
-        if self.kind == "chat":
-            return "$.messages"
+        if self.kind in _PATHS:
+            return _PATHS[self.kind]
         return f"$.prompt[{prompt}]" if len(self.prompts) > 1 else "$.prompt"
 
 
 _NATIVE = msgspec.json.Decoder(NativeRequest)
-_OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
 def native(body: bytes) -> TextRequest:
@@ -95,9 +95,7 @@ def completion(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    parameters = json_io.convert(
-        without(_object(body), COMPLETION, "$"), CompletionRequest, describe(CompletionRequest)
-    )
+    parameters = json_io.convert(members_of(body, COMPLETION), CompletionRequest, describe(CompletionRequest))
     prompts = _prompts(parameters.prompt)
     max_tokens = 16 if parameters.max_tokens is None else parameters.max_tokens  # the API's default
     if not (max_tokens or parameters.echo):
@@ -122,7 +120,7 @@ def chat(body: bytes) -> TextRequest:
     Raises:
         InputError: the body has another form, or a parameter that is unknown or out of its range.
     """
-    members = plain(without(_object(body), CHAT, "$"))
+    members = plain(members_of(body, CHAT))
     parameters = json_io.convert(members, ChatRequest, describe(ChatRequest))
     if not parameters.messages:
         raise InputError("empty", "there are no messages", "$.messages", "at least one message")
@@ -134,11 +132,8 @@ def chat(body: bytes) -> TextRequest:
     messages = conversation(parameters.messages)
     tools = offered(parameters.tools or [], parameters.tool_choice)
     if tools:
-        if sampling.constraint:
-            raise InputError("invalid_parameter", "the answer is held to two things", "$.tools", "tools or a format")
-        held = held_to(tools, parameters.tool_choice, parameters.parallel_tool_calls is not False)
-        sampling = replace(sampling, constraint=held)
-        messages = with_system(messages, told(tools))
+        parallel = parameters.parallel_tool_calls is not False
+        messages, sampling = with_tools(messages, sampling, tools, parameters.tool_choice, parallel)
     return TextRequest(
         "chat",
         [messages],
@@ -150,6 +145,24 @@ def chat(body: bytes) -> TextRequest:
         bool(tools),
         _answers(parameters, 1),
     )
+
+
+def with_tools(
+    messages: list[dict[str, str]], sampling: Sampling, tools: Sequence[Tool], choice: Choice | None, parallel: bool
+) -> tuple[list[dict[str, str]], Sampling]:
+    """Return a conversation that tells of tools, and the sampling that holds its answer to them.
+
+    Args:
+        tools: that may be called, at least one.
+        parallel: whether there may be several calls.
+
+    Raises:
+        InputError: the answer is held to something else already, or the tools are too long.
+    """
+    if sampling.constraint:
+        raise InputError("invalid_parameter", "the answer is held to two things", "$.tools", "tools or a format")
+    sampling = replace(sampling, constraint=held_to(tools, choice, parallel))
+    return with_system(messages, told(tools)), sampling
 
 
 def _prompts(given: str | list[str | int | list[int]]) -> list[Prompt]:
@@ -173,10 +186,6 @@ def _answers(parameters: OpenAI, prompts: int) -> int:
         message = f"{prompts} prompts with {n} answers each are {n * prompts} answers"
         raise InputError("out_of_range", message, "$.n" if n > 1 else "$.prompt", f"at most {MOST_ANSWERS}")
     return n
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    return json_io.decode_strictly(_OBJECT, body)
 
 
 def _max_tokens(parameters: ChatRequest) -> int | None:

@@ -1,20 +1,29 @@
-"""The routes of a language model: the form of a request, and of its errors."""
+"""The routes of a language model: the form of a request, of its answer, and of its errors."""
 
 import re
+from collections.abc import Callable
 
 from handlers.language.api import requests
-from handlers.language.api.responses import error_body
+from handlers.language.api.answers import Answer, error_body
+from handlers.language.api.completions import completion_of
+from handlers.language.api.responses.answers import ResponseAnswer
+from handlers.language.api.responses.requests import ResponseTextRequest, parse_response_request
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 
 MODELS = "v1/models"
-CHAT = "v1/chat/completions"
+CHAT, RESPONSES = "v1/chat/completions", "v1/responses"
 TOKENIZE, DETOKENIZE = "tokenize", "detokenize"
 _VERSION = re.compile(r"^v1/*")  # of the API; clients that append to a query put no slash or two after it
 # A key, since a quotation mark inside a string of JSON has a backslash before it.
 _HAS_MESSAGES = re.compile(rb'"messages"\s*:')
-_PARSERS = {"": requests.native, CHAT: requests.chat, "v1/completions": requests.completion}
+_PARSERS: dict[str, Callable[[bytes], requests.TextRequest]] = {
+    "": requests.native,
+    CHAT: requests.chat,
+    "v1/completions": requests.completion,
+    RESPONSES: parse_response_request,
+}
 # At the base URL of a host, where a body names its model.
-AT_BASE = ("/v1/chat/completions", "/v1/completions", f"/{TOKENIZE}", f"/{DETOKENIZE}")
+AT_BASE = (*(f"/{path}" for path in _PARSERS if path), f"/{TOKENIZE}", f"/{DETOKENIZE}")
 
 
 def path_of(request: Request) -> str:
@@ -51,6 +60,13 @@ def parse_request(request: Request, path: str) -> requests.TextRequest:
     return _PARSERS[path](request.body)
 
 
+def answer_of(request: requests.TextRequest, model: str, ident: str, created: int) -> Answer:
+    """Return a writer of the answer to a request; ``created`` is in seconds since the epoch."""
+    if isinstance(request, ResponseTextRequest):
+        return ResponseAnswer(request, model, ident, created)
+    return completion_of(request, model, ident, created)
+
+
 def check_json(request: Request) -> None:
     """Check that a request has a body of JSON, for an answer.
 
@@ -79,7 +95,7 @@ def too_long(path: str, context: int, prompt: int, answer: int | None = None, le
         answer: tokens of the answer; None where the prompt alone is too long.
         least: whether ``prompt`` is a lower bound.
     """
-    part = "messages" if path == "$.messages" else "prompt"
+    part = {"$.messages": "messages", "$.input": "input"}.get(path, "prompt")
     message = f"This model's maximum context length is {context} tokens. However, "
     if answer is None:
         tokens = f"at least {prompt}" if least else f"{prompt}"

@@ -1,17 +1,16 @@
 """Parse requests of vLLM's ``/tokenize`` and ``/detokenize``."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from handlers import json_io
 from handlers.language.api.conversations import conversation, plain
 from handlers.language.api.forms import DetokenizeRequest, TokenizeRequest, describe
-from handlers.language.api.neutral import NEUTRAL, without
+from handlers.language.api.neutral import NEUTRAL, members_of
 from handlers.language.api.requests import Prompt
 from handlers.message import InputError
 
-_OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _DETOKENIZE = msgspec.json.Decoder(DetokenizeRequest)
 
 
@@ -34,8 +33,7 @@ def tokenize(body: bytes) -> Tokenize:
     Raises:
         InputError: the body has another form.
     """
-    given = json_io.decode_strictly(_OBJECT, body)
-    members = plain(without(given, NEUTRAL, "$"))
+    members = plain(members_of(body, NEUTRAL))
     parameters = json_io.convert(members, TokenizeRequest, describe(TokenizeRequest))
     if (parameters.prompt is None) == (parameters.messages is None):
         raise InputError("invalid_parameter", "one of prompt and messages is needed", "$", "prompt or messages")

@@ -57,10 +57,10 @@ def constraint_of(parameters: Constrained) -> Constraint | None:
     outputs = parameters.structured_outputs or StructuredOutputs()
     given = [
         _of_format(parameters.response_format),
-        _schema(outputs.json, "$.structured_outputs.json"),
+        schema_constraint(outputs.json, "$.structured_outputs.json"),
         _regex(outputs.regex, "$.structured_outputs.regex"),
         _choice(outputs.choice, "$.structured_outputs.choice"),
-        _schema(parameters.guided_json, "$.guided_json"),
+        schema_constraint(parameters.guided_json, "$.guided_json"),
         _regex(parameters.guided_regex, "$.guided_regex"),
         _choice(parameters.guided_choice, "$.guided_choice"),
     ]
@@ -68,11 +68,7 @@ def constraint_of(parameters: Constrained) -> Constraint | None:
     if len(constraints) > 1:
         message = f"the answer is held to two things, also to {constraints[1].path.removeprefix('$.')}"
         raise InputError("invalid_parameter", message, constraints[0].path, "one of them")
-    for constraint in constraints:
-        if len(constraint.text.encode()) > MOST_BYTES:
-            raise InputError("out_of_range", "it is too long", constraint.path, f"at most {MOST_BYTES // 1024} KiB")
-        return constraint
-    return None
+    return next(iter(constraints), None)
 
 
 def _of_format(form: ResponseFormat | None) -> Constraint | None:
@@ -80,25 +76,33 @@ def _of_format(form: ResponseFormat | None) -> Constraint | None:
     if form is None or form.type == "text":
         return None
     if form.type == "json_object":
-        return _schema(form.schema, f"{path}.schema") or Constraint("json_schema", OBJECT, path)
+        return schema_constraint(form.schema, f"{path}.schema") or Constraint("json_schema", OBJECT, path)
     if form.type != "json_schema":
         raise InputError("unsupported_value", f"response_format {form.type!r} is not offered", path, FORMS)
     if form.json_schema is None or form.json_schema.schema is None:
         raise InputError("missing_field", "json_schema has no schema", f"{path}.json_schema.schema", FORMS)
-    return _schema(form.json_schema.schema, f"{path}.json_schema.schema")
+    return schema_constraint(form.json_schema.schema, f"{path}.json_schema.schema")
 
 
-def _schema(schema: dict[str, Any] | str | None, path: str) -> Constraint | None:
+def schema_constraint(schema: dict[str, Any] | str | None, path: str) -> Constraint | None:
+    """Return what holds an answer to a JSON schema; None without one.
+
+    Args:
+        path: JSON path of the schema in the request.
+
+    Raises:
+        InputError: it is no JSON object, or too long.
+    """
     if schema is None:
         return None
     text = schema if isinstance(schema, str) else msgspec.json.encode(schema).decode()
     if not text.lstrip().startswith("{"):
         raise InputError("wrong_type", "the schema is no JSON object", path, "a JSON schema")
-    return Constraint("json_schema", text, path)
+    return _checked(Constraint("json_schema", text, path))
 
 
 def _regex(pattern: str | None, path: str) -> Constraint | None:
-    return None if pattern is None else Constraint("regex", pattern, path)
+    return None if pattern is None else _checked(Constraint("regex", pattern, path))
 
 
 def _choice(words: list[str] | None, path: str) -> Constraint | None:
@@ -106,4 +110,10 @@ def _choice(words: list[str] | None, path: str) -> Constraint | None:
         return None
     if not words or "" in words:
         raise InputError("empty", "there is nothing to choose", path, "strings of at least one character")
-    return Constraint("choice", msgspec.json.encode(words).decode(), path)
+    return _checked(Constraint("choice", msgspec.json.encode(words).decode(), path))
+
+
+def _checked(constraint: Constraint) -> Constraint:
+    if len(constraint.text.encode()) > MOST_BYTES:
+        raise InputError("out_of_range", "it is too long", constraint.path, f"at most {MOST_BYTES // 1024} KiB")
+    return constraint

@@ -17,6 +17,7 @@ from handlers.language.text import overlap
 from handlers.message import InputError
 
 MOST_TOOLS, MOST_CALLS = 128, 8
+NAME = r"^[a-zA-Z0-9_-]{1,64}\Z"  # of a function
 OPEN, MIDDLE, CLOSE = '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>"
 NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 TOLD = """You may call functions. To call some, answer with nothing but, for each call:
@@ -30,7 +31,7 @@ These are the functions, each with the JSON schema of its arguments:
 class Function(msgspec.Struct):
     """A function that may be called."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
+    name: Annotated[str, Meta(pattern=NAME)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -74,8 +75,11 @@ class ToolCall(msgspec.Struct):
 Choice = Literal["none", "auto", "required"] | Chosen
 
 
-def offered(tools: Sequence[Tool], choice: Choice | None) -> list[Tool]:
+def offered(tools: Sequence[Tool], choice: Choice | None, place: str = "$.tool_choice.function.name") -> list[Tool]:
     """Return the tools that may be called.
+
+    Args:
+        place: JSON path of the chosen name.
 
     Raises:
         InputError: the choice names none of them, a name stands twice, or there are too many.
@@ -89,7 +93,7 @@ def offered(tools: Sequence[Tool], choice: Choice | None) -> list[Tool]:
         if choice.function.name not in names:
             right = ", ".join(names) or "a name of $.tools"
             message = f"there is no tool {choice.function.name!r}"
-            raise InputError("invalid_parameter", message, "$.tool_choice.function.name", right)
+            raise InputError("invalid_parameter", message, place, right)
         return [tool for tool in tools if tool.function.name == choice.function.name]
     if choice == "required" and not tools:
         raise InputError("invalid_parameter", "there is no tool to call", "$.tool_choice", "tools")

@@ -19,7 +19,7 @@ import msgspec
 
 from handlers.http.content_encoding import HEADER, refusal_headers
 from handlers.http.kserve import EXPLAIN, PATH
-from handlers.language.api.responses import error_body
+from handlers.language.api.answers import error_body
 from handlers.language.api.routes import AT_BASE
 from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
 from serving.hosts.direct.batches import Overloaded

@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from handlers.batch import Batch
 from handlers.contract import Example
+from handlers.language.api.answers import usage
 from handlers.language.api.requests import completion
-from handlers.language.api.responses import answer_of, usage
+from handlers.language.api.routes import answer_of
 from handlers.language.batching import Event
 from handlers.language.generation import Finished, Token
 from handlers.language.handler import LEFT, ChatHandler
@@ -27,7 +28,7 @@ from tests.support.chat_archive import contract, echoed
 from tests.support.handlers.echo_engine import SMOLLM2, START, EchoEngine
 from tests.support.handlers.wire import INSIDE, dumps
 
-CHAT, COMPLETIONS = "v1/chat/completions", "v1/completions"
+CHAT, COMPLETIONS, RESPONSES = "v1/chat/completions", "v1/completions", "v1/responses"
 MODEL = contract("chat", echoed("Hello"))
 QUESTION = [{"role": "user", "content": "abc"}]
 
@@ -218,6 +219,20 @@ def test_a_completion_can_be_streamed(world: World) -> None:
     assert events[-1]["usage"]["completion_tokens"] == 2
 
 
+def test_a_response_is_answered_and_counted_once(world: World) -> None:
+    world.ask("a", RESPONSES, {"input": "abcdef"})
+    world.ask("b", RESPONSES, {"input": "abcdef", "max_output_tokens": 1, "stream": True})
+    world.run()
+    (message,) = world.answer("a")["output"]
+    assert (message["content"][0]["text"], world.answer("a")["status"]) == ("abcdef", "completed")
+    assert world.answer("a")["usage"]["output_tokens"] == 2
+    events = [json.loads(event.partition(b"data: ")[2]) for event in world.body("b").split(b"\n\n")[:-1]]
+    assert events[-1]["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    accepted = [batch.accepted[0] for batch in world.batches]
+    assert sorted(batch.requests[0].id for batch in world.batches) == ["a", "b"]
+    assert {(each.protocol, each.rows) for each in accepted if each} == {("openai", 1)}
+
+
 def test_log_probabilities_come_in_both_forms_of_the_api(world: World) -> None:
     world.say("a", "abcé", logprobs=True, top_logprobs=2)
     world.ask("b", COMPLETIONS, {"prompt": "abcdef", "logprobs": 1})
@@ -391,6 +406,14 @@ BAD: list[tuple[str, Any, int, str, str | None]] = [
     (CHAT, b"", 400, "empty", None),
     (COMPLETIONS, {"prompt": ""}, 400, "empty", "prompt"),
     (COMPLETIONS, {"prompt": "x", "max_tokens": 400}, 400, "context_length_exceeded", "prompt"),
+    (RESPONSES, {"input": []}, 400, "empty", "input"),
+    (RESPONSES, {"input": "x" * 400}, 400, "context_length_exceeded", "input"),
+    (RESPONSES, {"input": "x" * 20_000}, 400, "context_length_exceeded", "input"),
+    (RESPONSES, {"input": "x", "max_output_tokens": 400}, 400, "context_length_exceeded", "input"),
+    (RESPONSES, {"input": "x", "max_tokens": 4}, 400, "unknown_field", "max_tokens"),
+    (RESPONSES, {"input": "x", "previous_response_id": "a"}, 400, "unsupported_value", "previous_response_id"),
+    (RESPONSES, b"", 400, "empty", None),
+    ("v1/responses/resp_a", b"", 404, "not_found", "url"),
     ("v1/embeddings", {"input": "x"}, 404, "not_found", "url"),
     ("v1/models/gpt-4o", b"", 404, "not_found", "model"),
 ]
@@ -413,14 +436,23 @@ def test_bad_requests_get_an_error_in_openais_form(
 
 
 WHOLE = dumps({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3, "stop": ["x"], "temperature": 0})
+CALLED = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+ITEMS = dumps({"input": [{"role": "user", "content": "hello"}, CALLED], "text": {"format": {"type": "text"}}})
 VALUES = st.sampled_from([b"null", b"-1", b"1e99", b'"', b"[", b"}", b"{}", b"[[]]", b"true", b"\xff"])
 
 
 @settings(max_examples=200)
-@given(at=st.integers(0, len(WHOLE)), length=st.integers(0, 8), value=VALUES | st.binary(max_size=4))
-def test_whatever_is_sent_no_error_tells_of_our_process(at: int, length: int, value: bytes) -> None:
-    world = World()
-    world.ask("a", CHAT, WHOLE[:at] + value + WHOLE[at + length :])
+@given(
+    asked=st.sampled_from([(CHAT, WHOLE), (RESPONSES, ITEMS)]),
+    at=st.integers(0, max(len(WHOLE), len(ITEMS))),
+    length=st.integers(0, 8),
+    value=VALUES | st.binary(max_size=4),
+)
+def test_whatever_is_sent_no_error_tells_of_our_process(
+    asked: tuple[str, bytes], at: int, length: int, value: bytes
+) -> None:
+    world, (path, body) = World(), asked
+    world.ask("a", path, body[:at] + value + body[at + length :])
     world.run()
     assert world.status("a") < 500
     assert not INSIDE.search(world.body("a"))

@@ -124,6 +124,8 @@ def test_a_generated_client_asks_what_is_described_and_reads_the_answers(host: S
     for base in ("/v1", "/predictions/chat/1.0/v1"):
         chat, completion = (answers[f"{base}/{path}"]["answer"] for path in ("chat/completions", "completions"))
         assert chat["choices"][0]["message"]["content"] == completion["choices"][0]["text"] == "Hello"
+        (message,) = answers[f"{base}/responses"]["answer"]["output"]
+        assert message["content"][0]["text"] == "Hello"
     index = host.client.get(f"{host.url}/v2/repository/index").json()
     assert [(entry["name"], entry["version"], entry["state"]) for entry in index] == [
         ("chat", "1.0", "READY"),

@@ -82,6 +82,7 @@ def test_a_conversation_is_answered_without_a_version(client: Any) -> None:
     assert answer.choices[0].message.content == "abcdef"
     parts = client.chat.completions.create(model="chat", messages=HI, stream=True)
     assert "".join(part.choices[0].delta.content or "" for part in parts) == "abcdef"
+    assert client.responses.create(model="chat", input="abc").output_text == "abc"
     assert client.completions.create(model="chat", prompt="abc").choices[0].text == "abc"
     assert [model.id for model in client.models.list()] == ["chat"]
     assert client.models.retrieve("chat").id == "chat"

@@ -120,6 +120,10 @@ def test_openais_client_parses_an_object_of_a_class(chat: Server) -> None:
         assert isinstance(done.choices[0].message.parsed, Animal)
     with client.chat.completions.stream(response_format=Animal, temperature=0, **settings) as stream:
         assert isinstance(stream.get_final_completion().choices[0].message.parsed, Animal)
+    response = client.responses.parse(
+        model="chat", input=ANIMAL, text_format=Animal, temperature=0, max_output_tokens=60
+    )
+    assert isinstance(response.output_parsed, Animal)
     held = [{"guided_choice": ["yes", "no"]}, {"guided_regex": "[A-Z][a-z]{2,5}[.]"}]
     yes, word = (client.chat.completions.create(extra_body=body, **settings).choices[0] for body in held)
     assert yes.message.content in ("yes", "no")
@@ -164,6 +168,17 @@ def test_openais_client_gets_calls_of_tools_that_fit_their_schemas(chat: Server)
         streamed = stream.get_final_completion().choices[0].message.tool_calls or []
     assert "".join(parts) == streamed[0].function.arguments == call.function.arguments
     assert len(parts) > 3
+    (called,) = client.responses.parse(
+        model="chat",
+        input=WEATHER,
+        tools=tools,
+        tool_choice="required",
+        parallel_tool_calls=False,
+        temperature=0,
+        max_output_tokens=80,
+    ).output
+    assert isinstance(called, openai.types.responses.ParsedResponseFunctionToolCall)
+    assert called.arguments == call.function.arguments
     messages += [
         choice.message.model_dump(exclude_none=True),
         {"role": "tool", "tool_call_id": call.id, "content": "5"},

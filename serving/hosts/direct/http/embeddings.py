@@ -12,7 +12,7 @@ from handlers import json_io
 from handlers.contract import ModelContract
 from handlers.formats.text import COUNT
 from handlers.http.kserve import EXPLAIN, V1
-from handlers.language.api.responses import error_body
+from handlers.language.api.answers import error_body
 from handlers.message import JSON, InputError, Request, Response
 from serving.hosts.direct.routes import Target, check_allowed, native_path
 

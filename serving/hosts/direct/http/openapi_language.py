@@ -9,8 +9,10 @@ import msgspec
 
 from handlers.contract import ModelContract
 from handlers.language.api import forms, requests
-from handlers.language.api.responses import EVENTS, answer_of, usage
-from handlers.language.api.routes import DETOKENIZE, TOKENIZE
+from handlers.language.api.answers import EVENTS, usage
+from handlers.language.api.responses.forms import ResponseRequest
+from handlers.language.api.responses.requests import parse_response_request
+from handlers.language.api.routes import DETOKENIZE, TOKENIZE, answer_of
 from handlers.language.text import Shown
 from handlers.message import JSON
 from serving.hosts.direct.http.schemas import (
@@ -23,10 +25,17 @@ from serving.hosts.direct.http.schemas import (
     schema_like,
 )
 
-BY_MODEL = (forms.ChatRequest, forms.CompletionRequest, forms.TokenizeRequest, forms.DetokenizeRequest)
+BY_MODEL = (
+    forms.ChatRequest,
+    forms.CompletionRequest,
+    ResponseRequest,
+    forms.TokenizeRequest,
+    forms.DetokenizeRequest,
+)
 BODIES = (*BY_MODEL, forms.NativeRequest)
 STREAM: Schema = {"type": "string", "description": "with stream: true, server-sent events of the answer's parts"}
 TAG = "OpenAI's API"
+SUMMARIES = {"chat": "Create a chat completion", "completion": "Create a completion", "response": "Create a response"}
 
 
 def components(names: Sequence[str]) -> dict[str, Schema]:
@@ -72,13 +81,14 @@ def _openai(contract: ModelContract, base: str, ident: str, tag: str) -> Iterato
     prompt = parameters.pop("prompt")
     chat = {"model": contract.name, "messages": [{"role": "user", "content": prompt}]} | parameters
     completion = {"model": contract.name, "prompt": prompt} | parameters
+    response = {"model": contract.name, "input": prompt, "max_output_tokens": parameters.get("max_tokens", 16)}
     for path, body, example, request in (
         ("chat/completions", forms.ChatRequest, chat, requests.chat(_json(chat))),
         ("completions", forms.CompletionRequest, completion, requests.completion(_json(completion))),
+        ("responses", ResponseRequest, response, parse_response_request(_json(response))),
     ):
         answers = {JSON: _answer(request), EVENTS.partition(";")[0]: STREAM}
-        summary = "Create a chat completion" if request.kind == "chat" else "Create a completion"
-        operation = post_operation(summary, reference(body.__name__), example, answers, OPENAI_ERROR)
+        operation = post_operation(SUMMARIES[request.kind], reference(body.__name__), example, answers, OPENAI_ERROR)
         yield f"{base}/{path}", {"post": operation | {"tags": [tag], "operationId": _id(ident, request.kind)}}
     root, model = base.removesuffix("/v1"), {"model": contract.name}
     told = {"count": 1, "max_model_len": 1, "tokens": [1], "token_strs": None}

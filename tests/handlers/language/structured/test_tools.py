@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from handlers.language.api import requests
+from handlers.language.api.answers import usage
 from handlers.language.api.requests import TextRequest
-from handlers.language.api.responses import answer_of, usage
+from handlers.language.api.routes import answer_of
 from handlers.language.generation import Constraint, ConstraintError
 from handlers.language.structured.grammars import Grammars
 from handlers.language.structured.tools import CLOSE, MIDDLE, OPEN, CallReader, Said

@@ -17,7 +17,7 @@ from serving.hosts.direct.http.bodies import INLINE
 from tests.serving.hosts.direct.test_app import ROW, World
 
 LARGE = "/openapi.json"
-PATHS = ("/v1/chat/completions", "/v1/completions")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,

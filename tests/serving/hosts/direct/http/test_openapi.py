@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.contract.pictures import Picture
 from handlers.language.api import requests
+from handlers.language.api.responses.requests import parse_response_request
 from handlers.message import JSON
 from serving.hosts.direct.http.openapi import describe
 from serving.hosts.direct.http.schemas import row_schema
@@ -95,8 +96,8 @@ def test_the_document_is_openapi(document: dict[str, Any]) -> None:
 def test_every_route_of_every_version_is_there_and_named_once(document: dict[str, Any]) -> None:
     paths = [path for path, _ in predictions(document)]
     # Models, protocols; the champion, and either version by its number. Of the language model, OpenAI's API has no
-    # champion's URL but the plain base URL, with two routes for texts and two for tokens.
-    assert len(paths) == 6 * 3 * 3 + 3 + 4 * 3
+    # champion's URL but the plain base URL, with three routes for texts and two for tokens.
+    assert len(paths) == 6 * 3 * 3 + 3 + 5 * 3
     assert {"/predictions/line", "/v1/models/line:predict", "/v2/models/line/versions/1.2/infer"} <= {*paths}
     names = [operation["operationId"] for _, operation in predictions(document)]
     assert len({*names}) == len(names)
@@ -133,6 +134,19 @@ def test_openais_routes_have_the_schemas_by_which_requests_are_parsed(document: 
     chat = paths["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
     assert chat[JSON]["schema"]["properties"]["choices"]["items"]["properties"]["message"]["type"] == "object"
     assert "text/event-stream" in chat
+    response = paths["/v1/responses"]["post"]
+    content = response["requestBody"]["content"][JSON]
+    assert parse_response_request(json.dumps(content["example"]).encode()).max_tokens == 4
+    for wrong in ({"model": "gpt"}, {"temperature": 9}, {"input": [{"type": "image"}]}, {"max_tokens": 4}):
+        assert not fits(content["example"] | wrong, content["schema"], components), wrong
+    items = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": "5"},
+    ]
+    assert fits(content["example"] | {"input": items}, content["schema"], components)
+    written = response["responses"]["200"]["content"][JSON]["schema"]["properties"]
+    assert written["output"]["items"]["properties"]["role"] == {"type": "string"}
 
 
 def test_without_a_language_model_nothing_speaks_of_one() -> None:

@@ -93,6 +93,7 @@ def test_what_is_answered_is_not_counted_a_second_time(world: Counted) -> None:
         ("POST", "/predictions/line/9.9", "line", "native"),
         ("GET", "/v2/models/line/versions/9.9", "line", "v2"),
         ("POST", "/v1/chat/completions", "", "openai"),
+        ("POST", "/v1/responses", "", "openai"),
         ("DELETE", "/v1/models", "", "v1"),
     ],
 )

@@ -1,58 +1,32 @@
-"""Write answers to requests for text, whole or as a stream of server-sent events, and errors in OpenAI's form.
+"""Write chat completions, completions and answers in the native form, whole or as a stream.
 
 The forms are those of "The chat completion object", "The chat completion chunk object", "The completion object" and
-"Streaming" in OpenAI's API reference, and of "Server-sent events" in the HTML standard.
+"Streaming" in OpenAI's API reference.
 """
 
 import codecs
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from handlers.language.api.answers import (
+    EVENTS,
+    Answer,
+    Reason,
+    Usage,
+    error_body,
+    event_bytes,
+    finite,
+    logprobs_of,
+)
 from handlers.language.api.requests import TextRequest
 from handlers.language.generation import Token
 from handlers.language.structured.tools import CallReader, Said
 from handlers.language.text import Shown
-from handlers.message import JSON, STATUS, InputError, encodable
+from handlers.message import JSON, InputError
 
-EVENTS = "text/event-stream; charset=utf-8"
-LEAST = -9999.0  # JSON has no minus infinity; the API writes this for it
 DONE = b"data: [DONE]\n\n"
-Reason = Literal["stop", "length"]
-
-
-class Cached(msgspec.Struct, frozen=True):
-    """Details of a prompt's tokens; some were in the engine's cache."""
-
-    cached_tokens: int
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """The numbers of tokens of a request, as the API names them."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: Cached
-
-
-class Answer(Protocol):
-    """Writes the answer to a request, whose texts have numbers from 0 on."""
-
-    content_type: str
-
-    def add(self, index: int, shown: Shown) -> bytes:
-        """Add a part of a text, and return the bytes to send at once."""
-
-    def finish(self, index: int, shown: Shown, reason: Reason) -> bytes:
-        """Add the end of a text, and return the bytes to send at once."""
-
-    def end(self, usage: Usage) -> bytes:
-        """Return the rest of the answer, when all texts are finished."""
-
-    def fail(self, error: InputError) -> bytes:
-        """Return the rest, where the generation failed after something was sent."""
 
 
 class _Choice(Protocol):
@@ -69,7 +43,7 @@ class _StreamChoice(_Choice, Protocol):
         """Return the object of a part of the text; None where there is nothing to send yet."""
 
 
-def answer_of(request: TextRequest, model: str, ident: str, created: int) -> Answer:
+def completion_of(request: TextRequest, model: str, ident: str, created: int) -> Answer:
     """Return a writer of the answer to a request; ``created`` is in seconds since the epoch."""
     if request.kind == "native":
         return _Native()
@@ -84,27 +58,6 @@ def answer_of(request: TextRequest, model: str, ident: str, created: int) -> Ans
         parts = head = {"id": f"cmpl-{ident}", "object": "text_completion", "model": model, "created": created}
         choices = [_Completion(i, logprobs) for i in numbers]
     return _Stream(parts, choices, request.include_usage) if request.stream else _Whole(head, choices)
-
-
-def usage(prompt: int, generated: int, cached: int) -> Usage:
-    """Return the numbers of tokens of a request; ``cached`` counts a part of the prompt's."""
-    return Usage(prompt, generated, prompt + generated, Cached(cached))
-
-
-def error_body(error: InputError) -> bytes:
-    """Return an error in the API's form."""
-    status = STATUS[error.code]
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    message = f"{error.message}; expected {error.expected}" if error.expected else error.message
-    param = error.path.removeprefix("$").removeprefix(".") or None
-    detail = {"message": encodable(message), "type": kind, "param": param and encodable(param), "code": error.code}
-    return msgspec.json.encode({"error": detail})
-
-
-def models_body(name: str, created: int, single: bool) -> bytes:
-    """Return the list of models, or the only model alone."""
-    model = {"id": name, "object": "model", "created": created, "owned_by": "marloop"}
-    return msgspec.json.encode(model if single else {"object": "list", "data": [model]})
 
 
 class _Whole:
@@ -151,7 +104,7 @@ class _Stream:
         return before + self._part(index, Shown(""), reason)
 
     def end(self, usage: Usage) -> bytes:
-        counts = _event({**self._head, "choices": [], "usage": usage}) if self._include_usage else b""
+        counts = event_bytes({**self._head, "choices": [], "usage": usage}) if self._include_usage else b""
         return counts + DONE
 
     def fail(self, error: InputError) -> bytes:
@@ -162,11 +115,7 @@ class _Stream:
         if part is None:
             return b""
         self._begun[index] = True
-        return _event({**self._head, "choices": [part], **self._more})
-
-
-def _event(value: Mapping[str, Any]) -> bytes:
-    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+        return event_bytes({**self._head, "choices": [part], **self._more})
 
 
 class _Native(_Whole):
@@ -243,12 +192,7 @@ class _Chat:
     def _of(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
-        content = [
-            _likely(token.piece, token.logprob)
-            | {"top_logprobs": [_likely(piece, logprob) for _, piece, logprob in token.top]}
-            for token in tokens
-        ]
-        return {"content": content, "refusal": None}
+        return {"content": logprobs_of(tokens), "refusal": None}
 
 
 class _Completion:
@@ -272,7 +216,7 @@ class _Completion:
         return {
             "tokens": [_name(token.token, token.piece) for token in tokens],
             # The first token of a prompt has none.
-            "token_logprobs": [None if token.logprob is None else _finite(token.logprob) for token in tokens],
+            "token_logprobs": [None if token.logprob is None else finite(token.logprob) for token in tokens],
             "top_logprobs": [None if token.logprob is None else _alternatives(token) for token in tokens],
             "text_offset": offsets,
         }
@@ -282,7 +226,7 @@ def _alternatives(chosen: Token) -> dict[str, float]:
     """Return the likeliest tokens and the chosen token by name; of two with the same name the likelier."""
     logprobs: dict[str, float] = {}
     for token, piece, logprob in [*chosen.top, (chosen.token, chosen.piece, chosen.logprob)]:
-        logprobs.setdefault(_name(token, piece), _finite(logprob))
+        logprobs.setdefault(_name(token, piece), finite(logprob))
     return logprobs
 
 
@@ -294,15 +238,3 @@ def _name(token: int, piece: bytes) -> str:
         return piece.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
-
-
-def _likely(piece: bytes, logprob: float | None) -> dict[str, Any]:
-    return {"token": _text(piece), "logprob": _finite(logprob), "bytes": list(piece)}
-
-
-def _finite(logprob: float | None) -> float:
-    return LEAST if logprob is None else max(LEAST, logprob)
-
-
-def _text(piece: bytes) -> str:
-    return piece.decode("utf-8", "replace")
