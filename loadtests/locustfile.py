@@ -1,6 +1,6 @@
 """Locust's file: users and shape of the plan, the metrics of the run, and the gate at its end.
 
-``python -m loadtests run`` starts it; ``locust -f loadtests/locustfile.py`` does too, with MODEL and PROFILE set.
+``marloop load`` starts it; ``locust -f loadtests/locustfile.py`` does too, with MODEL and PROFILE set.
 """
 
 import logging

@@ -29,7 +29,7 @@ Count = Annotated[int, Meta(ge=1, le=MOST)]
 
 
 class Keeping(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
-    """Retention beside that of predictions; `python -m monitoring prune --dry-run` lists what would go."""
+    """Retention beside that of predictions; `marloop prune --dry-run` lists what would go."""
 
     jobs_days: Annotated[Count, says("Days that a retraining's folder is kept after its end.")] = 30
     versions: Annotated[

@@ -69,7 +69,7 @@ def former_handlers(registry: Registry) -> Iterator[str]:
             if _has_other_handlers(registry.store / version.archive, version.sha256):
                 yield (
                     f"{name} {number} was packed by another version of Marloop, and what it answers may not reach the "
-                    f"monitor: `python -m training package {name}` packs it with the handlers of this one"
+                    f"monitor: `marloop package {name}` packs it with the handlers of this one"
                 )
 
 

@@ -21,7 +21,7 @@ from handlers.contract.model_card import Evaluation
 from serving import documents
 
 State = Literal["champion", "challenger", "refused", "retired"]
-RESTORE = "python -m serving restore-registry"
+RESTORE = "marloop restore-registry"
 
 
 class Version(msgspec.Struct, forbid_unknown_fields=True):

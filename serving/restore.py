@@ -191,5 +191,5 @@ def _unserved(models: Models) -> Iterator[str]:
     for name, versions in sorted(models.items()):
         if champion_of(versions) is None:
             yield (
-                f"{name} has no champion: choose one of {', '.join(versions)} by `python -m serving promote {name} …`"
+                f"{name} has no champion: choose one of {', '.join(versions)} by `marloop promote {name} …`"
             )

@@ -1,6 +1,6 @@
 """Learning from feedback: served rows whose truth is known by now, beside a recipe's own data.
 
-    python -m training train flights --promote never --feedback rows.jsonl --hold-out 0.1
+    marloop train flights --promote never --feedback rows.jsonl --hold-out 0.1
 
 The file has one JSON object a line, with the features as they were captured (``handlers/observe/events.py``):
 ``{"time": "2013-03-01T10:00:00+00:00", "features": {"distance": 1400.0, "carrier": "UA", …}, "label": 227.0}``.

@@ -2,7 +2,7 @@
 
 Each peer is a small server in an environment of its own, made on demand under ``.bench/``, with the champion's graph
 and the same answers. It takes about forty minutes on two cores, and the machine should have nothing else to do.
-``python -m loadtests.bench language`` does the same for the language model.
+``marloop bench language`` does the same for the language model.
 """
 
 import os

@@ -36,7 +36,7 @@ class Candidate:
         return cls(values["minWorkers"], values["batchSize"], values["maxBatchDelay"])
 
     def options(self) -> list[str]:
-        """Return the options of ``python -m training package`` that choose the candidate."""
+        """Return the options of ``marloop package`` that choose the candidate."""
         return [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 

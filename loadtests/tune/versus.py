@@ -1,9 +1,9 @@
 """Two ways to serve the same model, loaded in turn: the effect of a setting, a checkout or another store's archive.
 
-    python -m loadtests versus --set MARLOOP_TELEMETRY=off             # what telemetry costs
-    python -m loadtests versus --checkout ../before                    # its config.properties and launcher
-    python -m loadtests versus --store ../other/model_store            # its archives, and the handlers in them
-    python -m loadtests versus --host direct --store ../with/keys      # both without TorchServe
+    marloop versus --set MARLOOP_TELEMETRY=off             # what telemetry costs
+    marloop versus --checkout ../before                    # its config.properties and launcher
+    marloop versus --store ../other/model_store            # its archives, and the handlers in them
+    marloop versus --host direct --store ../with/keys      # both without TorchServe
 
 Both services run at once on free ports; the one that is not loaded is idle. Trust the ratio more than the rates.
 """

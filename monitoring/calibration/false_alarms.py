@@ -1,6 +1,6 @@
 """Rates of false alarms of quality and drift, by span and number of rows of the window.
 
-python -m monitoring false-alarms
+marloop false-alarms
 
 Windows are drawn from a version's reference rows, at random times: of each span several numbers of rows, as services
 with more or less traffic would have them. The power is the same rate of rows after the world has changed.

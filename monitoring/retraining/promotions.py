@@ -59,7 +59,7 @@ class Promotions:
             return former
 
     def record_others(self) -> None:
-        """Record each promotion once that others made, such as ``python -m serving promote``.
+        """Record each promotion once that others made, such as ``marloop promote``.
 
         Raises:
             ArchiveError: the registry is damaged.

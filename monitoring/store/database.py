@@ -17,7 +17,7 @@ from monitoring.store.sqlite_file import WatchedFile, fault_of, lock_of
 
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
-WAY_BACK = "`python -m monitoring restore` puts the newest good backup in its place, and keeps it beside"
+WAY_BACK = "`marloop restore` puts the newest good backup in its place, and keeps it beside"
 LOCK = 20131232  # PostgreSQL's advisory lock of a writer; the migrations have another one
 
 

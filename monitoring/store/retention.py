@@ -69,5 +69,5 @@ class Expired:
         return (
             f"{self.old} of {self.rows} predictions and {self.late} of {self.labels} labels would be too old at once, "
             f"more than the share of {share:g} (MARLOOP_PRUNE_SHARE): nothing was removed for its age. If the clock is "
-            "right, `python -m monitoring prune --all` removes them"
+            "right, `marloop prune --all` removes them"
         )

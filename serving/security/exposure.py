@@ -26,7 +26,7 @@ def why_closed(settings: Settings) -> str:
     address = settings.public_address
     return (
         f"others can reach the inference port at {address}, and no API key guards it: "
-        "`python -m serving keys add NAME` makes one, or MARLOOP_OPEN=on lets everybody in"
+        "`marloop keys add NAME` makes one, or MARLOOP_OPEN=on lets everybody in"
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m serving keys``: add, list and revoke the API keys of the direct host."""
+"""``marloop keys``: add, list and revoke the API keys of the direct host."""
 
 from datetime import UTC, datetime
 from typing import Annotated

@@ -1,6 +1,6 @@
 """A bill of materials (CycloneDX 1.5) for scanners: packages of Python and Debian, and TorchServe's jar.
 
-    docker compose run --rm --no-deps exporter python -m serving sbom > sbom.json
+    docker compose run --rm --no-deps exporter marloop sbom > sbom.json
     trivy sbom sbom.json
 
 TorchServe's jar holds its Java libraries unpacked, so that scanners of files do not recognize them. Only netty names

@@ -258,7 +258,7 @@ def test_a_damaged_registry_is_restored_by_a_command(serving: Commands, registry
     registry.path.write_bytes(good[:50])
     code, output = serving("example", "doubling")
     assert code == 1
-    assert "`python -m serving restore-registry` puts it back" in output
+    assert "`marloop restore-registry` puts it back" in output
     code, output = serving("restore-registry")
     assert code == 0
     assert "registry.json.bak was put back: doubling 1.0" in output

@@ -256,4 +256,4 @@ def test_a_champion_with_the_handlers_of_another_version_is_told(registry: Regis
     add(registry, "damaged").write_bytes(b"no archive")
     (sentence,) = former_handlers(registry)
     assert sentence.startswith("linear 1.0 was packed by another version of Marloop")
-    assert "`python -m training package linear`" in sentence
+    assert "`marloop package linear`" in sentence

@@ -286,7 +286,7 @@ def test_a_damaged_entry_is_told_and_takes_no_other_along(
     assert registry.champions().keys() == {"halving"}
     (fault,) = registry.damaged()["doubling"].values()
     assert reason in fault
-    assert "python -m serving restore-registry" in fault
+    assert "marloop restore-registry" in fault
     with pytest.raises(ArchiveError, match=r"doubling 1\.1: its entry"):
         registry.promote("doubling", "1.1")
     registry.promote("doubling", "1.0")  # the damaged entry stays as it is

@@ -33,7 +33,7 @@ WHOLE = {"doubling 1.0": "retired", "doubling 1.1": "champion", "halving 1.0": "
 def test_the_copy_comes_back_and_the_damaged_file_is_kept(full: Registry, content: bytes) -> None:
     good = full.path.read_bytes()
     full.path.write_bytes(content)
-    with pytest.raises(ArchiveError, match=r"registry\.json\.bak, of 20.*`python -m serving restore-registry` puts it"):
+    with pytest.raises(ArchiveError, match=r"registry\.json\.bak, of 20.*`marloop restore-registry` puts it"):
         full.models()
     told = restore(full, lambda: AT).steps
     assert full.path.read_bytes() == good
@@ -54,7 +54,7 @@ def test_without_a_copy_the_archives_and_what_is_left_of_the_file_tell(full: Reg
     full.backup.unlink()
     content = full.path.read_bytes()
     full.path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ArchiveError, match="there is no copy of it: `python -m serving restore-registry`"):
+    with pytest.raises(ArchiveError, match="there is no copy of it: `marloop restore-registry`"):
         full.models()
     restore(full)
     found = states(full)
@@ -68,7 +68,7 @@ def test_without_anything_each_model_with_one_version_is_served_and_the_others_a
     full.path.write_bytes(b"")
     told = restore(full).steps
     assert states(full) == {"doubling 1.0": "challenger", "doubling 1.1": "challenger", "halving 1.0": "champion"}
-    assert "doubling has no champion: choose one of 1.0, 1.1 by `python -m serving promote doubling …`" in told
+    assert "doubling has no champion: choose one of 1.0, 1.1 by `marloop promote doubling …`" in told
 
 
 def test_a_damaged_archive_is_left_out_and_told(full: Registry) -> None:

@@ -43,7 +43,7 @@ LINEAR = Linear()
 FLIGHTS = recipes.find("flights")
 OTHER_ROWS = (
     "measured on other rows than the champion, so that nothing tells which is better: "
-    "see `python -m serving promote {} {}`"
+    "see `marloop promote {} {}`"
 )
 
 
@@ -386,11 +386,11 @@ def test_what_needs_the_data_of_a_version_that_learned_from_feedback_says_what_t
 ) -> None:
     with pytest.raises(DataError, match=r"linear 1.0 learned from 18 rows of feedback as well \(2026-03-01") as raised:
         champion.open_champion(LINEAR, Registry(fed.archive.parent), CACHE, tmp_path)
-    assert "python -m training train linear --promote always" in str(raised.value)
+    assert "marloop train linear --promote always" in str(raised.value)
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    """``python -m training train linear`` with feedback, in a process of its own."""
+    """``marloop train linear`` with feedback, in a process of its own."""
     places = [f"--store={folder / 'store'}", f"--runs={folder / 'runs'}", f"--result={folder / 'told' / 'result.json'}"]
     return subprocess.Popen(
         [sys.executable, "-m", "training", "train", "linear", f"--feedback={folder / 'rows.jsonl'}", *places, *options],

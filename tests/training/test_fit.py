@@ -229,7 +229,7 @@ def test_other_hyperparameters_or_data_do_not_pick_up_the_checkpoint(
 
 
 class Command:
-    """``python -m training train flights`` in a process of its own, which takes seconds to fit."""
+    """``marloop train flights`` in a process of its own, which takes seconds to fit."""
 
     def __init__(self, folder: Path) -> None:
         options = [f"--store={folder / 'store'}", f"--runs={folder / 'runs'}"]

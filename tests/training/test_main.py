@@ -323,5 +323,5 @@ def test_a_model_whose_entry_is_damaged_is_named_and_not_trained_anew(training: 
     code, output = training("ensure", "linear")
     assert code == 0
     assert "linear 1.0 is left out: its entry in" in output
-    assert "`python -m serving restore-registry` mends it" in output
+    assert "`marloop restore-registry` mends it" in output
     assert training.registry.path.read_text() == content

@@ -188,7 +188,7 @@ def learned_from(recipe: Recipe[Any], contract: ModelContract, cache: Path) -> t
             f"{recipe.name} {contract.version} learned from {fed.rows - fed.held_out:,} rows of feedback as well "
             f"({fed.since[:10]} to {fed.until[:10]}) and was measured on {fed.held_out:,} newer ones, all of "
             f"a file with SHA-256 {fed.sha256}. The recipe loads none of them, so report, optimize and export need "
-            f"a champion that learned without: `python -m training train {recipe.name} --promote always` makes one"
+            f"a champion that learned without: `marloop train {recipe.name} --promote always` makes one"
         )
     hp = hyperparameters(recipe, contract)
     data = recipe.load(hp, cache)

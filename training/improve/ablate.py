@@ -1,6 +1,6 @@
 """The worth of each training practice: a plain start, then one practice at a time, then together, over seeds.
 
-python -m training ablate fashion
+marloop ablate fashion
 """
 
 import hashlib

@@ -14,7 +14,7 @@ from training.figures.result import Result
 
 R = TypeVar("R", bound=Result)
 
-Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
+Model = Annotated[str, typer.Argument(help="Name of a recipe; `marloop recipes` shows them.")]
 Rows = Annotated[int | None, typer.Option(min=2, help="Rows to learn from; default: all.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Of a training; default: the preset's.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each variant that is compared.")]
@@ -90,7 +90,7 @@ def search_command(
     _write(result, search_report.draw_search, output)
     if result.better:
         path = search.write_preset(recipe, result.hyperparameters)
-        console.print(f"{path}: `python -m training train {model} --preset found` uses it", markup=False)
+        console.print(f"{path}: `marloop train {model} --preset found` uses it", markup=False)
     else:
         console.print(f"the preset {result.preset} stays: with other seeds nothing better was found")
 

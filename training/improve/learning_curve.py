@@ -1,6 +1,6 @@
 """The worth of pretraining on little data: the same network, pretrained and from nothing, on ever more rows.
 
-python -m training learning-curve sentiment --metric polarity
+marloop learning-curve sentiment --metric polarity
 """
 
 import hashlib

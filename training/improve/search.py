@@ -1,6 +1,6 @@
 """Hyperparameter search by Optuna: trials near a preset, bad ones pruned, the best written as the preset `found`.
 
-python -m training search fashion --trials 30 --timeout 600
+marloop search fashion --trials 30 --timeout 600
 """
 
 import contextlib

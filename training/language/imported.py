@@ -111,7 +111,7 @@ def _registered(draft: Any, pack: Callable[[Any], bytes], registry: Registry, op
         return result
     number = result.contract.version
     why = "perplexities of two files cannot be compared, so that nothing tells whether it is better"
-    return replace(result, why=f"{why}: see `python -m serving promote {options.name} {number}`")
+    return replace(result, why=f"{why}: see `marloop promote {options.name} {number}`")
 
 
 def check_tokenizer(decoder: Decoder) -> None:

@@ -16,7 +16,7 @@ from serving.settings import Folders, RecipeSettings
 if TYPE_CHECKING:
     from training.packaging.registration import TrainOptions
 
-Model = Annotated[str, typer.Argument(help="Name of a recipe; `list` shows them.")]
+Model = Annotated[str, typer.Argument(help="Name of a recipe; `marloop recipes` shows them.")]
 
 
 class Promote(StrEnum):

@@ -111,7 +111,7 @@ def _document(contract: ModelContract) -> dict[str, Any]:
 def _judge(contract: ModelContract, champion: Version | None, promote: Promote) -> tuple[bool, str]:
     if promote != "auto":
         return promote == "always", f"as asked: promote {promote}"
-    by_hand = f"python -m serving promote {contract.name} {contract.version}"
+    by_hand = f"marloop promote {contract.name} {contract.version}"
     if contract.lineage.imported and not contract.evaluation.metrics:  # no truth came with it
         if champion is None:
             return True, "the first version; nothing was measured"

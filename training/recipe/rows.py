@@ -1,4 +1,4 @@
-"""Rows of a file, for the recipes that `python -m training new` writes: truth, time, and the parts of the rows."""
+"""Rows of a file, for the recipes that `marloop new` writes: truth, time, and the parts of the rows."""
 
 import keyword
 import re

@@ -1,6 +1,6 @@
 """The champion measured again, from its archive: the page and the figures of its training.
 
-python -m training report fashion
+marloop report fashion
 """
 
 import tempfile

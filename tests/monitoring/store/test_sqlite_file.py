@@ -75,7 +75,7 @@ def test_at_the_start_a_damaged_file_is_told_in_a_sentence_with_the_way_back(
     file = tmp_path / "monitor.db"
     filled(file).close()
     damage(file)
-    with pytest.raises(DatabaseError, match=r"monitor\.db is damaged: .*python -m monitoring restore"):
+    with pytest.raises(DatabaseError, match=r"monitor\.db is damaged: .*marloop restore"):
         open_store(f"sqlite:///{file}")
 
 
@@ -98,7 +98,7 @@ def test_labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged(
         assert "is damaged" in keeper.fault
     refused = monitor.tell({"request_id": "a", "label": 1})
     assert refused.status_code == 503
-    assert "python -m monitoring restore" in refused.json()["detail"]
+    assert "marloop restore" in refused.json()["detail"]
     assert "nothing is kept" in refused.json()["detail"]
     with pytest.raises(StoreDamagedError):
         store.journal.record("doubling", "promoted", {}, NOW)

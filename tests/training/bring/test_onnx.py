@@ -308,7 +308,7 @@ def test_the_first_version_is_champion_and_one_that_nothing_tells_about_is_not(t
     drafted, registry = drafted_of(graphs.REGRESSION, tmp_path), Registry(tmp_path / "store")
     first, second, third = bring(drafted, registry), bring(drafted, registry), bring(drafted, registry, "always")
     assert [result.state for result in (first, second, third)] == ["champion", "challenger", "champion"]
-    assert "python -m serving promote credit 1.1" in second.why
+    assert "marloop promote credit 1.1" in second.why
     assert third.contract.lineage.imported == first.contract.lineage.imported
     assert ModelContract.from_json(third.contract.to_json()) == third.contract
 

@@ -109,7 +109,7 @@ def test_a_version_without_the_metric_that_decides_is_not_promoted(
     result = registered(registry, metrics=challenger)
     assert result.state == "challenger"
     assert why in result.why
-    assert "python -m serving promote doubling 1.1" in result.why
+    assert "marloop promote doubling 1.1" in result.why
     assert not is_better("regression", evaluated(challenger), evaluated(champion))
     assert registry.promotions() == []
 

@@ -1,4 +1,4 @@
-"""``python -m training new --csv``: the recipe of a table is short, clean, learns, and is served."""
+"""``marloop new --csv``: the recipe of a table is short, clean, learns, and is served."""
 
 import subprocess
 import sys

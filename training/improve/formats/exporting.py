@@ -1,6 +1,6 @@
 """Export a champion: write each format, compare its answers with the program's, and time it in its own runtime.
 
-python -m training export fashion
+marloop export fashion
 """
 
 import dataclasses

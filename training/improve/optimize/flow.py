@@ -142,7 +142,7 @@ def _check(name: str, registry: Registry) -> None:
         again = "import" if contract.lineage.imported else "train"
         raise ValueError(
             f"{name} {contract.version} is {optimized.variant} of {optimized.of} already: {again} it again, "
-            f"or go back by `python -m serving promote {name} {optimized.of}`"
+            f"or go back by `marloop promote {name} {optimized.of}`"
         )
 
 

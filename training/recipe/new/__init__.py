@@ -1,1 +1,1 @@
-"""``python -m training new``: a recipe from data, written to be edited."""
+"""``marloop new``: a recipe from data, written to be edited."""

@@ -57,7 +57,7 @@ class Source:
             for signature, method in signatures.items()
         ]
         lines = [
-            f'"""{self.about}; written by `python -m training new`, to be edited.\n',
+            f'"""{self.about}; written by `marloop new`, to be edited.\n',
             f'make train MODEL={self.name}\n"""\n',
             "from collections.abc import Mapping\nfrom pathlib import Path\nfrom typing import ClassVar\n",
             "from torch import nn\n",
