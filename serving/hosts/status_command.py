@@ -18,6 +18,7 @@ from serving.security.folders import readable_by_others
 from serving.settings import HostName, Settings
 from serving.supervision import report
 from serving.supervision.report import Part
+from serving.supervision.supervisor import supervisor_of
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -48,12 +49,12 @@ def status_command(
     settings = command_line.settings()
     host = chosen.running(settings)
     try:
-        status = _status(settings, host, models) if host else Status(settings.host)
+        status = _status(settings, host, models) if host else _without_host(settings)
     except ArchiveError as error:
         fail(error)
     if as_json:
         typer.echo(documents.to_json(status))
-    elif status.process is None:
+    elif status.process is None and not status.parts:
         console.print(f"{chosen.chosen(settings).TITLE} does not run: `{chosen.up(settings)}` starts it")
     else:
         _print(status)
@@ -86,9 +87,20 @@ def _status(settings: Settings, host: Host, only_models: bool) -> Status:
     return Status(name, good, process.pid, models, dict(host.memory(settings)), parts, notes)
 
 
+def _without_host(settings: Settings) -> Status:
+    """Return the state where no host runs: in a container, of the part that it is for, such as the exporter."""
+    supervisor, companions = supervisor_of(settings), chosen.chosen(settings).companions(settings)
+    names = [*supervisor.parts()] if supervisor.foreground else []
+    parts = [report.part(settings, name) for name in names]
+    beside = {companion.name for companion in companions}
+    good = bool(parts) and beside.issuperset(names) and all(part.good for part in parts)
+    return Status(settings.host, good, parts=parts)
+
+
 def _print(status: Status) -> None:
-    print_models(status.models)
-    memory = ", ".join(f"{kind} {size:.0f}" for kind, size in status.memory.items())
-    console.print(f"process {status.process}; memory in MB: {memory}")
+    if status.process is not None:
+        print_models(status.models)
+        memory = ", ".join(f"{kind} {size:.0f}" for kind, size in status.memory.items())
+        console.print(f"process {status.process}; memory in MB: {memory}")
     for line in (*(f"{part.name}: {part.summary}" for part in status.parts), *status.notes):
         console.print(line, markup=False)

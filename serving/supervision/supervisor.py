@@ -89,7 +89,7 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, foreground: bool = False) -> None:
-        self._settings, self._foreground = settings, foreground
+        self._settings, self.foreground = settings, foreground
         self.folder = (settings.temporary if foreground else settings.run_dir.resolve()) / "supervisor"
         self.log = settings.run_dir / "supervisor.log"
         self.config = self.folder / "supervisord.ini"
@@ -132,7 +132,7 @@ class Supervisor:
             state = self.state(program.name)
             if file.exists() and not (state and state.alive):
                 environ = json.loads(file.read_bytes())["environment"]
-                self._begin(program, None if self._foreground else log, environ)
+                self._begin(program, None if self.foreground else log, environ)
 
     def stop(self, *names: str) -> None:
         """End parts at once and forget them, missing ones too; the supervisor ends with the last one."""
@@ -305,7 +305,7 @@ class Supervisor:
             make_private(folder)
 
     def _write_config(self, farewell: Sequence[str] = ()) -> None:
-        foreground = self._foreground
+        foreground = self.foreground
         watcher = [
             sys.executable,
             "-m",
@@ -356,6 +356,12 @@ class Supervisor:
             raise SupervisorError("another process changes its parts") from error
         with held:
             yield
+
+
+def supervisor_of(settings: Settings) -> Supervisor:
+    """Return the supervisor of a run: the one in the foreground where that runs, as in a container."""
+    container = Supervisor(settings, foreground=True)
+    return container if container.config.exists() and container.find() else Supervisor(settings)
 
 
 def supervisor_of_this(settings: Settings) -> Supervisor | None:

@@ -37,10 +37,14 @@ def test_its_image_has_neither_java_nor_torch_and_is_a_third_of_the_other(direct
 
 def test_a_new_version_takes_over_on_every_worker_and_nothing_is_started_anew(direct_stack: Stack) -> None:
     before, workers = ready(direct_stack), direct_stack.workers()
-    direct_stack.compose("run", "--rm", "train", "python", "-m", "training", "train", "linear")
+    direct_stack.compose("run", "--rm", "train", "marloop", "train", "linear")
     wait_until(lambda: ready(direct_stack).keys() != before.keys(), poll=0.5)
     wait_until(lambda: set(ready(direct_stack).values()) == {"as expected"}, poll=0.5)
     assert direct_stack.workers() == workers
+
+
+def test_marloop_status_in_its_container_tells_of_the_host(direct_stack: Stack) -> None:
+    assert "as expected" in direct_stack.execute("torchserve", "marloop", "status")
 
 
 def test_killed_workers_come_back(direct_stack: Stack) -> None:

@@ -90,6 +90,14 @@ def test_the_monitor_writes_models_and_reaches_the_management_socket(stack: Stac
     assert set(served(stack)) == {"linear", "flights"}
 
 
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [("torchserve", "as expected"), ("exporter", "exporter: runs for"), ("monitor", "finds the models ready")],
+)
+def test_marloop_status_in_a_container_tells_that_its_part_is_well(stack: Stack, service: str, said: str) -> None:
+    assert said in stack.execute(service, "marloop", "status")
+
+
 def test_our_user_is_always_the_same(stack: Stack) -> None:
     assert {stack.execute(service, "id", "-u") for service in MARLOOP} == {"10001"}
 
@@ -115,7 +123,7 @@ def test_no_port_manages_torchserve_and_its_socket_is_its_users_alone(stack: Sta
 def test_a_new_version_takes_over_while_torchserve_runs(stack: Stack) -> None:
     started = stack.inspect("torchserve")["State"]["StartedAt"]
     before = ready(stack)
-    stack.compose("run", "--rm", "train", "python", "-m", "training", "train", "linear")
+    stack.compose("run", "--rm", "train", "marloop", "train", "linear")
     wait_until(lambda: ready(stack).keys() != before.keys(), poll=0.5)
     assert len(ready(stack)) == len(before) == 2
     wait_until(lambda: set(ready(stack).values()) == {"as expected"}, poll=0.5)
