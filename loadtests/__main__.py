@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import httpx
+import msgspec
 import typer
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from loadtests.profiles import PROFILES, ProfileName
 from loadtests.slo import FILE, failed, read_slo
 from loadtests.tune.candidates import grid
 from serving import command_line
-from serving.command_line import console, fail, option
+from serving.command_line import Json, console, fail, option
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.readiness import ask
 from serving.registry import ArchiveError
@@ -34,7 +35,7 @@ Role = Literal["alone", "master", "worker"]  # of a process, where the load come
 @app.command("run")
 def run_command(
     model: Annotated[str, typer.Option(help="Name of a model; default: all that are served, by their weights.")] = "",
-    profile: Annotated[ProfileName, typer.Option(help="Course of the load; `list` shows them.")] = "smoke",
+    profile: Annotated[ProfileName, typer.Option(help="Course of the load; `marloop profiles` shows them.")] = "smoke",
     host: Annotated[str, typer.Option(help="URL of the service; default: this machine's inference port.")] = "",
     users: Annotated[int | None, typer.Option(min=1, help="Most users at once; default: the profile's.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that send; one fills one core.")] = 1,
@@ -205,9 +206,9 @@ def overload_command(
 ) -> None:
     """More requests than a model can answer, at a constant rate: how many are answered, how soon, how are others told?
 
-    A closed loop, which `run` makes, hides this: its users wait for an answer before they ask again. The exit code is 0
-    if 90 % of the peak is answered, within ten times the idle p99, and whoever is turned away knows it within 50 ms and
-    is told when to come back; 1 if not, 2 if it cannot start, 130 after Ctrl-C.
+    A closed loop, which `marloop load` makes, hides this: its users wait for an answer before they ask again. The exit
+    code is 0 if 90 % of the peak is answered, within ten times the idle p99, and whoever is turned away knows it within
+    50 ms and is told when to come back; 1 if not, 2 if it cannot start, 130 after Ctrl-C.
     """
     from loadtests import overload
     from loadtests.tune.champion import Champion
@@ -230,8 +231,11 @@ def overload_command(
 
 
 @app.command("list")
-def list_command() -> None:
+def list_command(as_json: Json = False) -> None:
     """Show the profiles and what they do."""
+    if as_json:
+        typer.echo(msgspec.json.encode(list(PROFILES.values())))
+        return
     table = Table("profile", "load", "s")
     for profile in PROFILES.values():
         table.add_row(profile.name, profile.description, f"{profile.seconds:.0f}")

@@ -5,7 +5,12 @@ from marloop.group import group
 
 def main() -> None:
     """Run the command line."""
-    group()(prog_name="marloop")
+    try:
+        group()(prog_name="marloop")
+    except (ModuleNotFoundError, OSError) as error:
+        from serving.command_line import unforeseen  # takes longer than --help should
+
+        unforeseen(error)
 
 
 if __name__ == "__main__":

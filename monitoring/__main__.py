@@ -1,7 +1,6 @@
 """``python -m monitoring``: start, watch and stop the monitor."""
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from monitoring.calibration import command as calibration
 from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.live.clock import ClockName, wall_clock
+from monitoring.live.command import drift_report_command
 from monitoring.live.settings import MonitorSettings
 from monitoring.replay.command import replay_command
-from monitoring.store.contracts import unmeasured
 from monitoring.store.database import DatabaseError, database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
@@ -66,31 +65,7 @@ def serve(
     assembled.close()
 
 
-@app.command("drift-report")
-def drift_report_command(
-    model: Annotated[str, typer.Argument(help="Name of a model with a champion.")],
-    until: Annotated[datetime | None, typer.Option(help="End of the window, in UTC; default: now.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="File; default: reports/MODEL-drift.html in the run's folder.")
-    ] = None,
-) -> None:
-    """Write a page about the drift of a model's newest rows, with each distribution beside its reference."""
-    from monitoring.live import drift_report
-
-    settings = command_line.settings()
-    try:
-        store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
-        path = output or settings.run_dir / "reports" / f"{model}-drift.html"
-        contract = Registry(settings.model_store).champion_contract(model)
-        if why := unmeasured(contract):
-            raise ValueError(why)
-        verdict = drift_report.write_report(store, contract, until.replace(tzinfo=UTC) if until else wall_clock(), path)
-        store.close()
-    except (ArchiveError, DatabaseError, ValueError) as error:
-        fail(error)
-    console.print(f"{verdict} Written: {path}", markup=False)
-
-
+app.command("drift-report")(drift_report_command)
 app.command("calibrate")(calibration.calibrate_command)
 app.command("false-alarms")(calibration.false_alarms_command)
 app.command("replay")(replay_command)
@@ -102,6 +77,7 @@ def prune_command(
         bool, typer.Option("--all", help="Also where that is more than MARLOOP_PRUNE_SHARE of all rows.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and how large it is.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Remove what is older or more than is kept, as the monitor does by itself."""
     settings, now = command_line.settings(), wall_clock()
@@ -111,12 +87,15 @@ def prune_command(
         housekeeping = Housekeeping(settings, store.journal, Registry(settings.model_store), keeping)
         if dry_run:
             expired, leftovers = store.expired(now), list(housekeeping.leftovers(now))
+            document: dict[str, object] = {"expired": expired}
             console.print(f"of {expired.rows:,} predictions {expired.old:,} are too old, {expired.excess:,} too many")
             console.print(f"of {expired.labels:,} labels {expired.late:,} waited too long for their prediction")
             if why := expired.refusal(store.retention.share):
                 console.print(why, markup=False)
         else:
-            console.print(f"removed {store.prune(now, bounded=not every):,} predictions", markup=False)
+            removed = store.prune(now, bounded=not every)
+            document = {"removed": removed}
+            console.print(f"removed {removed:,} predictions", markup=False)
             leftovers = housekeeping.tidy(now)
         store.close()
     except (ArchiveError, DatabaseError, PruneRefusedError, SQLAlchemyError, ValueError) as error:
@@ -124,6 +103,9 @@ def prune_command(
     for leftover in leftovers:
         size = f"{leftover.size / 1e6:10.2f} MB" if leftover.size else " " * 13
         console.print(f"{leftover.kind:<9}{size}  {leftover.name}", markup=False)
+    if as_json:
+        beside = [{"kind": part.kind, "name": part.name, "size": part.size} for part in leftovers]
+        typer.echo(msgspec.json.encode(document | {"leftovers": beside}))
     total = sum(leftover.size for leftover in leftovers)
     console.print(f"{'would free' if dry_run else 'freed'} {total / 1e6:,.2f} MB beside the database", markup=False)
 
@@ -132,17 +114,17 @@ def prune_command(
 def restore_command(
     backup: Annotated[Path | None, typer.Option("--from", help="A backup; default: the newest that is whole.")] = None,
     shown: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Put a backup in the place of a damaged SQLite database, which is kept beside it; the monitor must not run."""
     settings = command_line.settings()
     try:
         backups = Backups(_file_of_the_store(settings), 1)
         if shown:
-            for saved in backups.list():
-                console.print(f"{saved.time:%Y-%m-%d %H:%M:%S}  {saved.size / 1e6:8.1f} MB  {saved.path}", markup=False)
+            _print_backups(backups, as_json)
             return
         if monitor(settings).answers():
-            raise DatabaseError("the monitor runs: stop it first, with `python -m monitoring down`")
+            raise DatabaseError("the monitor runs: stop it first, with `marloop monitor down`")
         chosen = backup or getattr(backups.newest_good(), "path", None)
         if chosen is None:
             raise DatabaseError(f"there is no backup that is whole in {backups.folder}")
@@ -152,9 +134,22 @@ def restore_command(
         store.close()
     except (DatabaseError, FileFault, OSError) as error:
         fail(error)
+    if as_json:
+        typer.echo(msgspec.json.encode({"restored": chosen, "former": former, "newest": newest}, enc_hook=str))
     console.print(f"restored: {chosen}; its newest prediction is of {newest or 'never'}", markup=False)
     if former:
         console.print(f"the former database is {former}", markup=False)
+
+
+def _print_backups(backups: Backups, as_json: bool) -> None:
+    """Print the backups, the newest first."""
+    if as_json:
+        typer.echo(msgspec.json.encode(backups.list(), enc_hook=str))
+        return
+    for saved in backups.list():
+        console.print(f"{saved.time:%Y-%m-%d %H:%M:%S}  {saved.size / 1e6:8.1f} MB  {saved.path}", markup=False)
+    if not backups.list():
+        console.print(f"there is no backup in {backups.folder}", markup=False)
 
 
 def _file_of_the_store(settings: Settings) -> Path:
@@ -193,7 +188,7 @@ def status(as_json: Json = False) -> None:
     settings = command_line.settings()
     running = monitor(settings).answers()
     if running:
-        ready = httpx.get(f"{settings.monitor_url}/readyz", timeout=5, trust_env=False).json()
+        ready = _readiness(settings)
     else:
         part = report.part(settings, "monitor")
         ready = {"ready": False, "reason": "does not run" if part.good else part.summary, "models": {}}
@@ -204,6 +199,16 @@ def status(as_json: Json = False) -> None:
     else:
         console.print(f"monitor: {ready['reason']}", markup=False)
     raise typer.Exit(0 if ready["ready"] else 1)
+
+
+def _readiness(settings: Settings) -> dict[str, Any]:
+    """Return what the monitor says at `/readyz`; end with an error where another program answers in its place."""
+    try:
+        ready = httpx.get(f"{settings.monitor_url}/readyz", timeout=5, trust_env=False).json()
+        return {"ready": ready["ready"], "models": ready["models"], **ready}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        what = f"what answers at {settings.monitor_url} is no monitor of Marloop ({type(error).__name__})"
+        fail(f"{what}: end it, or set MARLOOP_MONITOR_PORT to another port")
 
 
 def _print_ready(ready: dict[str, Any]) -> None:

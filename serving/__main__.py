@@ -10,9 +10,9 @@ import typer
 
 from handlers.contract.example import request_of
 from handlers.observe.settings import Credentials
-from serving import command_line
+from serving import command_line, documents
 from serving.archive.foreign import strays
-from serving.command_line import console, fail
+from serving.command_line import Json, console, fail
 from serving.hosts import chosen
 from serving.hosts.host import TIMEOUT, LaunchError
 from serving.hosts.status_command import print_models, status_command
@@ -99,7 +99,7 @@ def up() -> None:
 
 
 @app.command()
-def deploy() -> None:
+def deploy(as_json: Json = False) -> None:
     """Make the running host serve the registry's champions, without failing a request; starts nothing."""
     settings = command_line.settings()
     host = chosen.running(settings)
@@ -110,6 +110,8 @@ def deploy() -> None:
         models = host.start(settings, say=console.print)
     except (LaunchError, ArchiveError, SupervisorError) as error:
         fail(error)
+    if as_json:
+        typer.echo(documents.to_json(models))
     print_models(models)
     raise typer.Exit(0 if all(model.ready for model in models) else 1)
 

@@ -5,6 +5,7 @@ Commands read ``.env`` of the checkout, as docker compose and make do. Each of t
 refused with its number.
 """
 
+import errno
 import os
 import re
 import sys
@@ -26,6 +27,8 @@ PRIVATE = frozenset(
 )  # programs whose files, and those of all they start, are the owner's alone
 ENV_FILE = "MARLOOP_ENV_FILE"  # another path, relative to the checkout, or off
 OFF = "off"
+# A folder is no folder, or may not be written.
+_UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 _LINE = re.compile(r"(?:export )?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 # Characters that make or docker compose reads in a way of its own, and the words for it in an error.
 _UNLIKE = {
@@ -72,7 +75,10 @@ Json = Annotated[
 def run(app: typer.Typer, program: str) -> None:
     """Run the command line of a program, such as ``serving``, as ``python -m`` calls it."""
     start(program)
-    app(prog_name=f"python -m {program}")
+    try:
+        app(prog_name=f"python -m {program}")
+    except (ModuleNotFoundError, OSError) as error:
+        unforeseen(error)
 
 
 def start(program: str) -> None:
@@ -105,9 +111,49 @@ def settings() -> Settings:
 
 def fail(error: Exception | str, code: int = 1) -> NoReturn:
     """Print an error, and end with an exit code."""
-    console.print("[red]error:[/red]", end=" ")
-    console.print(error if isinstance(error, str) else str(error.args[0]), markup=False)
+    _print_error(error if isinstance(error, str) else sentence(error))
     raise typer.Exit(code) from None
+
+
+def sentence(error: Exception) -> str:
+    """Return an error in words; one about a file has its name, and the setting by which another folder is chosen."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | Path):
+        path = Path(os.fsdecode(error.filename))
+        return f"{path}: {error.strerror}{_another_folder(path) if error.errno in _UNUSABLE else ''}"
+    return str(error.args[0]) if len(error.args) == 1 else str(error) or type(error).__name__
+
+
+def unforeseen(error: ModuleNotFoundError | OSError) -> NoReturn:
+    """End with a sentence for what any command may meet: a package that is missing, a file that cannot be used.
+
+    Raises:
+        ModuleNotFoundError: of our own code, which has a fault.
+    """
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if (ROOT / package).is_dir():
+            raise error
+        brings = "`pip install -e .` in the clone brings it, and an image of the direct host does without"
+        _print_error(f"the package {package} is not installed here: {brings}")
+    else:
+        _print_error(sentence(error))
+    raise SystemExit(1) from None
+
+
+def _print_error(text: str) -> None:
+    console.print("[red]error:[/red]", end=" ")
+    console.print(text, markup=False)
+
+
+def _another_folder(path: Path) -> str:
+    """Return the way out where a path is in a folder that a setting names; empty for others."""
+    for part in (Settings, Folders):
+        chosen = part.from_environment(os.environ)
+        for name, setting in part.settings().items():
+            folder = getattr(chosen, name)
+            if isinstance(setting.default, Path) and path.resolve().is_relative_to(folder.resolve()):
+                return f": make it a folder that this user can write to, or name another one by {setting.variable}"
+    return ""
 
 
 class EnvFileError(ValueError):

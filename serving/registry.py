@@ -101,10 +101,11 @@ class Registry:
         Raises:
             ArchiveError: there is none, or the file is damaged.
         """
-        champion = champion_of(self.models().get(model, {}))
-        if champion is None:
-            raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`")
-        return champion
+        champions = self.champions()
+        if model not in champions:
+            others = f"; those with one are {', '.join(sorted(champions))}" if champions else ""
+            raise ArchiveError(f"{model} has no champion: run `make train MODEL={model}`{others}")
+        return champions[model]
 
     def unknown(self) -> dict[str, tuple[str, str]]:
         """Return a damaged entry's number and fault for each model without a champion: it may be the champion's.

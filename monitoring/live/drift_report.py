@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from handlers.contract import ModelContract
@@ -25,15 +26,15 @@ NAMED = 12  # categories that are shown, those whose share changed most
 WORDS = {"ks": "Kolmogorov–Smirnov", "js": "Jensen–Shannon"}
 
 
-def write_report(store: Store, contract: ModelContract, until: datetime, path: Path) -> str:
-    """Write the page of the newest rows before a moment in UTC, and return the verdict in words.
+def write_report(store: Store, contract: ModelContract, until: datetime, path: Path) -> Drift:
+    """Write the page of the newest rows before a moment in UTC, and return the drift that it shows.
 
     The folder of the page is made.
     """
     predictions, labelled = newest_rows(store, contract, until)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, render(contract, predictions, labelled).encode())
-    return verdict(detect(contract, predictions, labelled))
+    return detect(contract, predictions, labelled)
 
 
 def render(contract: ModelContract, predictions: Sequence[Prediction], labelled: Sequence[Labelled] = ()) -> str:
@@ -53,6 +54,13 @@ def compare(
     return drift, [
         _chart(contract, finding, windows[finding.kind, finding.name]) for finding in drift.findings if finding.rows
     ]
+
+
+def document(drift: Drift, page: Path) -> dict[str, object]:
+    """Return the drift as the monitor's API does, with its verdict in words and the path of its page."""
+    alarms = {"alarm": drift.alarm, "alarms": drift.alarms}
+    findings: dict[str, object] = msgspec.to_builtins(drift)
+    return findings | alarms | {"verdict": verdict(drift), "page": str(page)}
 
 
 def verdict(drift: Drift) -> str:

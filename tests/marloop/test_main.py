@@ -80,3 +80,40 @@ def test_completion_knows_the_verbs_and_the_options_of_one(tmp_path: Path) -> No
 def test_the_script_that_pip_installs_is_this_command_line() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"marloop": f"{main.__module__}:{main.__name__}"}
+
+
+def test_a_package_that_is_missing_is_named_with_the_way_to_get_it() -> None:
+    """As in an image of the direct host, which has no database."""
+    program = "import sys; sys.modules['sqlalchemy'] = None; from marloop.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "prune", "--dry-run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("error: the package sqlalchemy is not installed here: `pip install -e .` in the clone")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (("remove", "wine", "--yes"), "MARLOOP_MODEL_STORE"),
+        (("keys", "add", "app"), "MARLOOP_MODEL_STORE"),
+        (("prune",), "MARLOOP_RUN_DIR"),
+        (("monitor", "up"), "MARLOOP_RUN_DIR"),
+        (("down",), "MARLOOP_RUN_DIR"),
+        (("fetch", "flights"), "MARLOOP_CACHE"),
+        (("train", "linear"), "MARLOOP_MODEL_STORE"),
+        (("train", "linear"), "MARLOOP_RUNS"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_folder_that_cannot_be_written_is_named_with_its_setting(
+    arguments: tuple[str, ...], variable: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    folders = {name: tmp_path / name for name in ("MODEL_STORE", "RUN_DIR", "CACHE", "RUNS")}
+    environ = {f"MARLOOP_{name}": str(folder) for name, folder in folders.items()}
+    done = marloop(*arguments, folder=tmp_path, **environ | {variable: str(tmp_path / "file" / "folder")})
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert f"{tmp_path / 'file'}" in said
+    assert "Traceback" not in said
+    assert variable in said

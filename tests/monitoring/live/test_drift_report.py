@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monitoring.__main__ import app
-from monitoring.live.drift_report import render, write_report
+from monitoring.live.drift_report import render, verdict, write_report
 from monitoring.store.database import database_url
 from monitoring.store.predictions import open_store
 from serving.registry import Registry
@@ -106,9 +106,9 @@ def test_the_rows_before_a_moment_are_reported(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}")
     keep(store, rows(AIR, shift=1))
     path = tmp_path / "new" / "folder" / "page.html"
-    assert write_report(store, AIR, NOW, path) == "Drift in distance, prediction."
+    assert verdict(write_report(store, AIR, NOW, path)) == "Drift in distance, prediction."
     assert "2013-02-17 11:59:59 UTC" in path.read_text()
-    assert write_report(store, AIR, NOW - timedelta(seconds=WINDOW - FEWEST + 1), path).startswith("No verdict")
+    assert verdict(write_report(store, AIR, NOW - timedelta(seconds=WINDOW - FEWEST + 1), path)).startswith("No verdict")
     assert "2013-02-17 11:44:58 UTC" in path.read_text()
     store.close()
 
