@@ -180,7 +180,9 @@ def versus_command(
 
     own = _settings()
     both = {"MARLOOP_HOST": host or own.host}
-    environment = both | dict(change.split("=", 1) for change in changes or [] if "=" in change)
+    if unset := [change for change in changes or [] if "=" not in change]:
+        _fail(f"--set {unset[0]} must be NAME=VALUE")
+    environment = both | dict(change.split("=", 1) for change in changes or [])
     sides = (
         versus.Side(own.model_store, environment=both),
         versus.Side(store or own.model_store, checkout.resolve(), environment),

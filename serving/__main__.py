@@ -199,7 +199,7 @@ def restore_registry() -> None:
     except ArchiveError as error:
         fail(error)
     except OSError as error:
-        fail(ArchiveError(f"the registry cannot be restored: {error}"))
+        fail(f"the registry cannot be restored: {command_line.sentence(error)}")
     for sentence in restored.steps:
         console.print(sentence, markup=False)
 

@@ -280,6 +280,9 @@ class Registry:
                     return self._content()
                 raise ArchiveError(f"{self.path} is not there; {self._way_back()}") from None
             return Content(Document(), {}, {})
+        except (PermissionError, NotADirectoryError) as error:
+            way = f"make {self.store} a folder that this user can read, or name another one by MARLOOP_MODEL_STORE"
+            raise ArchiveError(f"{self.path} cannot be read ({error.strerror}): {way}") from error
         except (OSError, ValueError) as error:
             raise ArchiveError(f"{self.path} is damaged: {error}; {self._way_back()}") from error
         if content.repaired and not self._warned:

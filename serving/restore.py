@@ -190,6 +190,4 @@ def _counted(models: Models) -> str:
 def _unserved(models: Models) -> Iterator[str]:
     for name, versions in sorted(models.items()):
         if champion_of(versions) is None:
-            yield (
-                f"{name} has no champion: choose one of {', '.join(versions)} by `marloop promote {name} …`"
-            )
+            yield (f"{name} has no champion: choose one of {', '.join(versions)} by `marloop promote {name} …`")

@@ -150,7 +150,8 @@ def open_database(url: str) -> Database:
         ) from error
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip()
-        raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}") from error
+        way = "; MARLOOP_RUN_DIR or DATABASE_URL names another place" if isinstance(error, OSError) else ""
+        raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}{way}") from error
     return Database(engine)
 
 

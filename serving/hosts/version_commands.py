@@ -9,7 +9,7 @@ from rich.table import Table
 
 from handlers.contract.example import request_of
 from serving import command_line, documents
-from serving.command_line import Json, console, fail
+from serving.command_line import Json, console, fail, sentence
 from serving.hosts import chosen
 from serving.hosts.host import LaunchError
 from serving.hosts.removal import remove
@@ -93,7 +93,7 @@ def remove_command(
     except (KeyError, ValueError, ArchiveError, LaunchError) as error:
         fail(error)
     except OSError as error:
-        fail(f"not all of it could be removed: {error}; the same command goes on")
+        fail(f"not all of it could be removed: {sentence(error)}; the same command goes on")
     console.print(f"removed {' '.join(filter(None, (model, version)))}")
 
 
@@ -155,5 +155,5 @@ def _promote(registry: Registry, model: str, version: str, by: str) -> None:
     except (KeyError, ArchiveError) as error:
         fail(error)
     except OSError as error:
-        fail(ArchiveError(f"the registry cannot be written: {error}"))
+        fail(f"the registry cannot be written: {sentence(error)}")
     console.print(f"{model} {version} is champion; `make up` serves it")

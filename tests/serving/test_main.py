@@ -209,7 +209,10 @@ def test_rollback_promotes_what_the_champion_replaced(serving: Commands, registr
     assert serving("rollback", "doubling") == (0, "doubling 1.0 is champion; `make up` serves it\n")
     assert registry.champion("doubling").number == "1.0"
     assert registry.promotions()[-1].by == "serving rollback"
-    assert serving("rollback", "wine") == (1, "error: wine has no champion: run `make train MODEL=wine`\n")
+    assert serving("rollback", "wine") == (
+        1,
+        "error: wine has no champion: run `make train MODEL=wine`; those with one are doubling\n",
+    )
 
 
 def test_status_in_json_is_for_programs_and_the_rest_for_people(settings: Settings, registry: Registry) -> None:

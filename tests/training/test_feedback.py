@@ -42,8 +42,7 @@ from training.report.terminal import print_result
 LINEAR = Linear()
 FLIGHTS = recipes.find("flights")
 OTHER_ROWS = (
-    "measured on other rows than the champion, so that nothing tells which is better: "
-    "see `marloop promote {} {}`"
+    "measured on other rows than the champion, so that nothing tells which is better: see `marloop promote {} {}`"
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from serving.command_line import STORE, Json, Store, console, fail, telling
+from serving.command_line import STORE, Json, Store, console, fail, sentence, telling
 from serving.registry import ArchiveError, Registry
 from training.packaging.commands_train import Promote
 
@@ -89,7 +89,7 @@ def import_command(
     except (BringError, ArchiveError, ValueError) as error:
         fail(error)
     except OSError as error:
-        fail(f"{file} could not be imported: {error}")
+        fail(f"{file} could not be imported: {sentence(error)}")
     evaluation = result.contract.evaluation
     if evaluation.metrics:
         known = {metric: value for metric, value in evaluation.metrics.items() if value is not None}
@@ -112,7 +112,7 @@ def _import_language(
     except (DataError, ArchiveError, ValueError) as error:
         fail(error)
     except OSError as error:
-        fail(f"{file} could not be imported: {error}")
+        fail(f"{file} could not be imported: {sentence(error)}")
     evaluation = result.contract.evaluation
     console.print(f"perplexity {evaluation.metrics['perplexity']:.2f} on a plain text", markup=False)
     return result
@@ -141,7 +141,7 @@ def _import_foreign(
     except (BringError, ArchiveError, ValueError) as error:
         fail(error)
     except OSError as error:
-        fail(f"{file} could not be imported: {error}")
+        fail(f"{file} could not be imported: {sentence(error)}")
     rows = foreign.added(name)
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     for what, now, then in rows:

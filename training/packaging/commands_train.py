@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
+from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, sentence, telling
 from serving.documents import write_atomically
 from serving.registry import ArchiveError, Registry
 from serving.settings import Folders, RecipeSettings
@@ -151,7 +151,7 @@ def _train(model: str, options: "TrainOptions", registry: Registry, folders: Fol
             pipeline.write_fault(model, fault, options.result_file)
         fail(fault)
     except OSError as error:  # such as a full disk, of which another attempt may know nothing
-        fail(OSError(f"{model} could not be trained or registered: {error}"))
+        fail(f"{model} could not be trained or registered: {sentence(error)}")
     except Exception as error:  # such as of a recipe that returns what it should not
         folders.runs.mkdir(parents=True, exist_ok=True)
         path = folders.runs / f"{model}-traceback.txt"

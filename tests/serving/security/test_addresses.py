@@ -1,7 +1,6 @@
-"""What ``MARLOOP_BIND_ADDRESS`` opens, as README says: on each host the inference port and the monitor, and no other."""
+"""What ``MARLOOP_BIND_ADDRESS`` opens, as README says: the inference port and the monitor, on each host."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

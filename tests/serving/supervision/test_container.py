@@ -6,11 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from msgspec.structs import replace
 
-from serving.processes import end
 from serving.settings import ROOT, Settings, free_ports
 from serving.supervision.supervisor import Supervisor, supervisor_of
 from tests.support.waiting import wait_until
@@ -21,9 +19,9 @@ def exporter(settings: Settings) -> Iterator[Settings]:
     """What a container of the exporter runs, with its settings."""
     own = replace(settings, exporter_port=free_ports(1)[0])
     command = [sys.executable, "-m", "serving", "supervise", "exporter"]
-    process = psutil.Popen(command, cwd=ROOT, env=environment(own), stdout=subprocess.DEVNULL)
-    yield own
-    end([process])
+    with subprocess.Popen(command, cwd=ROOT, env=environment(own), stdout=subprocess.DEVNULL) as process:
+        yield own
+        process.terminate()
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -38,8 +36,7 @@ def status(settings: Settings, *options: str) -> tuple[int, str]:
 
 
 def test_status_in_a_container_tells_of_its_part_and_is_good_where_that_runs(exporter: Settings) -> None:
-    wait_until(lambda: supervisor_of(exporter).foreground and bool(supervisor_of(exporter).states()))
-    wait_until(lambda: status(exporter)[0] == 0)
+    wait_until(lambda: status(exporter)[0] == 0, poll=1)
     code, said = status(exporter)
     assert said.startswith("exporter: runs for ")
     assert said.count("\n") == 1, said

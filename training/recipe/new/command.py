@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from serving.command_line import console, fail
+from serving.command_line import console, fail, sentence
 from serving.documents import write_atomically
 from serving.settings import RecipeSettings
 
@@ -62,7 +62,7 @@ def new_command(
     except (ValueError, KeyError, DataError) as error:
         fail(error)
     except OSError as error:
-        fail(f"the recipe could not be written: {error}")
+        fail(f"the recipe could not be written: {sentence(error)}")
     for line in draft.notes:
         console.print(line, markup=False)
     console.print(f"written: {os.path.relpath(path)}, {draft.source.count(chr(10))} lines to edit; next:", markup=False)
