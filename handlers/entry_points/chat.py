@@ -49,6 +49,8 @@ from handlers.torchserve import Worker, positive, request_at, tell
 SLOTS = 8
 CONTEXT = 2048
 MODEL = "model.gguf"
+SPECULATIVE = "num_speculative_tokens"  # as vLLM names it
+DRAFTING = ("openvino",)  # engines that compute several tokens of each request in one pass
 WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of each engine
 
 
@@ -60,8 +62,9 @@ class ChatService(Worker):
 
         Args:
             context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine`` (``llama.cpp`` or ``openvino``),
-                ``slots``, ``context``, ``threads``, ``queue`` (requests that wait), and ``wire: false`` to leave
-                TorchServe's socket as it is.
+                ``slots``, ``context``, ``threads``, ``queue`` (requests that wait), ``num_speculative_tokens`` (most
+                tokens that are drafted in a step, 0 for none), and ``wire: false`` to leave TorchServe's socket as it
+                is.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -101,7 +104,7 @@ class ChatService(Worker):
         name = settings.get("engine") or installed
         slots, length = positive(settings, "slots", SLOTS), positive(settings, "context", CONTEXT)
         threads = positive(settings, "threads", len(os.sched_getaffinity(0)))
-        queue = positive(settings, "queue", QUEUE)
+        queue, speculative = positive(settings, "queue", QUEUE), speculative_tokens(settings, name)
         if name == "llama.cpp":
             from handlers.language.decoders.llama import llama_engine
 
@@ -109,7 +112,7 @@ class ChatService(Worker):
         if name == "openvino":
             from handlers.language.decoders.openvino import openvino_engine
 
-            return name, openvino_engine(directory / name, slots, length, threads, queue)
+            return name, openvino_engine(directory / name, slots, length, threads, queue, speculative)
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be llama.cpp or openvino")
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
@@ -126,3 +129,26 @@ class ChatService(Worker):
         ends = [response.headers.get(NEXT) for response in responses]
         context.stopping_criteria = [lambda _, end=end: None if end is None else end == "false" for end in ends]
         return [response.body for response in responses]
+
+
+def speculative_tokens(settings: Mapping[str, Any], engine: str) -> int:
+    """Return the most tokens that are drafted in a step; 0 for none.
+
+    Args:
+        settings: ``handler`` of ``model-config.yaml``.
+        engine: its name. llama.cpp computes several tokens of a request in a pass of their own, which saves nothing
+            beside other requests.
+
+    Raises:
+        ValueError: the setting is no whole number, or the engine drafts none.
+    """
+    value = settings.get(SPECULATIVE)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        fault = "it must be a whole number, 0 for none"
+    elif value and engine not in DRAFTING:
+        fault = f"{engine} drafts none: leave it out, or set it to 0"
+    else:
+        return value
+    raise ValueError(f"handler.{SPECULATIVE} is {value!r} in model-config.yaml; {fault}")

@@ -1,14 +1,15 @@
 """Continuous batching, for any decoder: requests join and leave the running batch at each step."""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 from handlers.contract import Array
-from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
+from handlers.language.decoders.decoder import DecodeError, Decoder, Part
+from handlers.language.generation import Drafts, Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
 from handlers.language.prefix_cache import PrefixCache
+from handlers.language.prompt_lookup import PromptLookup
 from handlers.language.sampling import Sampler, largest, log_softmax
-from handlers.language.structured.grammars import Grammars, HeldAnswer, Vocabulary
+from handlers.language.structured.grammars import Grammars, HeldAnswer
 
 Event = Token | Scored | Finished
 QUEUE = 256  # most waiting requests
@@ -17,80 +18,31 @@ SHORTER = 4  # a prompt is read beside another that has at least this many times
 PASS = 1  # tokens that cost as much as a chunk's own pass over the weights
 
 
-class Part(NamedTuple):
-    """The next tokens of a slot.
-
-    Attributes:
-        position: of the first of the tokens; those before it are in the slot's cache.
-        tokens: at least one.
-        is_last: whether the logits after the last token are needed.
-        scored: whether those after each token are.
-    """
-
-    slot: int
-    position: int
-    tokens: Sequence[int]
-    is_last: bool
-    scored: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Number of tokens whose logits are needed."""
-        return len(self.tokens) if self.scored else int(self.is_last)
-
-
-class DecodeError(RuntimeError):
-    """A batch could not be computed; the content of its slots is unknown."""
-
-
-class Decoder(Vocabulary, Protocol):
-    """Computes logits for several slots, each of which caches the keys and values of its tokens.
-
-    Attributes:
-        slots: number of slots.
-        context: tokens of a slot.
-        batch: most tokens of one ``decode``.
-    """
-
-    slots: int
-    context: int
-    batch: int
-
-    def decode(self, parts: Sequence[Part]) -> Array:
-        """Add tokens to slots.
-
-        Args:
-            parts: at most one for a slot, by ascending number of the slot.
-
-        Returns:
-            float32 ``(rows of the parts, vocabulary)``, valid until the next call.
-
-        Raises:
-            DecodeError: the batch could not be computed.
-        """
-
-    def truncate(self, slot: int, length: int) -> None:
-        """Remove the tokens of a slot from a position on."""
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Replace the content of a slot by the first tokens of another slot."""
-
-    def close(self) -> None:
-        """Free all memory."""
-
-
 class _Running:
     """A request that has a slot."""
 
-    def __init__(self, request: Generate, slot: int, cached: int, limit: int, held: HeldAnswer | None) -> None:
+    def __init__(
+        self, request: Generate, slot: int, cached: int, limit: int, held: HeldAnswer | None, speculative: bool
+    ) -> None:
         self.request = request
         self.slot = slot
         self.cached = cached
         self.limit = limit  # of generated tokens
+        self.held = held
         self.sampler = Sampler(request.sampling, held, request.prompt)
+        self.lookup = PromptLookup(request.prompt, request.prediction) if speculative else None
         self.last = -1  # the token that was generated last
         self.scores: list[Token] = []  # of the prompt from its second token on
         self.generated = 0
+        self.drafted = 0
+        self.accepted = 0
+
+    def draft(self, most: int) -> list[int]:
+        """Return the tokens that probably come next, none after the answer's limit or against its constraint."""
+        if not self.lookup:
+            return []
+        tokens = self.lookup.draft(min(most, self.limit - self.generated - 1))
+        return tokens[: self.held.fitting(tokens)] if self.held and tokens else tokens
 
 
 class ContinuousBatching:
@@ -108,11 +60,13 @@ class ContinuousBatching:
         backlog_chunk: least tokens of a prompt in a step while others wait: then running and waiting requests share the
             delay.
         worth_copying: tokens that take as long to compute as a slot's cache takes to copy.
+        speculative_tokens: most tokens that are drafted in a step, fewer of each request the more run; 0 for none.
 
     Attributes:
         context: tokens that a request may have, prompt and answer.
         slots: requests that run at once.
         queue: most requests that wait.
+        speculative_tokens: most tokens that are drafted in a step.
     """
 
     def __init__(
@@ -123,6 +77,7 @@ class ContinuousBatching:
         lone_chunk: int = 128,
         backlog_chunk: int = 128,
         worth_copying: int = 16,
+        speculative_tokens: int = 0,
     ) -> None:
         self.context = decoder.context
         self.slots = decoder.slots
@@ -131,6 +86,7 @@ class ContinuousBatching:
         self._chunk = chunk
         self._lone_chunk = lone_chunk
         self._backlog_chunk = backlog_chunk
+        self.speculative_tokens = min(speculative_tokens, decoder.batch - 1)
         self._cache = PrefixCache(decoder.slots, worth_copying)
         self._grammars: Grammars | None = None  # made for the first request with a constraint
         self._waiting: deque[Generate] = deque()
@@ -175,11 +131,11 @@ class ContinuousBatching:
         least = 0 if request.scored else 1
         if request.max_tokens < least:
             raise ValueError(f"max_tokens is {request.max_tokens}; it must be {least} or more")
-        if not 0 <= min(request.prompt) <= max(request.prompt) < self._decoder.vocabulary:
-            raise ValueError(f"the prompt has tokens outside the vocabulary, 0 to {self._decoder.vocabulary - 1}")
+        tokens, last = (*request.prompt, *request.prediction), self._decoder.vocabulary - 1
+        if not 0 <= min(tokens) <= max(tokens) <= last:
+            raise ValueError(f"the prompt or the prediction has tokens outside the vocabulary, 0 to {last}")
         for token, _ in request.sampling.logit_bias:
-            if not 0 <= token < self._decoder.vocabulary:
-                last = self._decoder.vocabulary - 1
+            if not 0 <= token <= last:
                 raise ValueError(f"logit_bias names the token {token}; the vocabulary has 0 to {last}")
         if any(request.id == other.id for other in self._requests()):
             raise ValueError(f"request {request.id} is there already; an id names one request")
@@ -196,7 +152,11 @@ class ContinuousBatching:
         self._running = {slot: running for slot, running in self._running.items() if running.request.id != id}
 
     def step(self) -> list[Event]:
-        """Advance each running request by a token, and a starting request by a chunk of its prompt; empty when idle."""
+        """Advance each running request by a token or, where drafts are accepted, by several, and prompts by a chunk.
+
+        Returns:
+            What was generated, scored and finished; nothing when idle.
+        """
         self._start_next()
         parts = self._parts()
         if not parts:
@@ -212,6 +172,9 @@ class ContinuousBatching:
         for part in parts:
             running, rows = self._running[part.slot], logits[start : start + part.rows]
             start += part.rows
+            if running.generated:
+                events += self._verify(running, part, rows)
+                continue
             if part.scored:
                 events += self._score(running, part, rows)
             if part.is_last:
@@ -243,7 +206,7 @@ class ContinuousBatching:
         limit = min(request.max_tokens, self.context - len(request.prompt))
         constraint = request.sampling.constraint
         held = self._grammars.begin(constraint) if self._grammars and constraint else None
-        self._running[slot] = _Running(request, slot, shared, limit, held)
+        self._running[slot] = _Running(request, slot, shared, limit, held, self.speculative_tokens > 0)
 
     def _start_next(self) -> None:
         """Start the first waiting request or, while a long prompt is read, the first with a much shorter one."""
@@ -267,7 +230,7 @@ class ContinuousBatching:
         return len(running.request.prompt) - len(self._cache.tokens[running.slot])
 
     def _parts(self) -> list[Part]:
-        """Return the parts of this step: a token of each stream, and chunks of the prompts that are read."""
+        """Return the parts of this step: a token of each stream with its draft, and chunks of prompts."""
         reading = sorted((running for running in self._running.values() if not running.generated), key=self._unread)
         chunks: dict[int, int] = {}
         if reading:
@@ -280,7 +243,15 @@ class ContinuousBatching:
                 chunks[shorter[0].slot] = max(1, size - share)
                 size = share
             chunks[longest.slot] = size
-        return [self._part(self._running[slot], chunks.get(slot, 1)) for slot in sorted(self._running)]
+        drafts = 0 if reading else self._drafts()
+        return [self._part(self._running[slot], chunks.get(slot, drafts)) for slot in sorted(self._running)]
+
+    def _drafts(self) -> int:
+        """Return the most drafted tokens of a stream.
+
+        The more streams share a pass over the weights, the less of it a drafted token saves.
+        """
+        return max(0, (self.speculative_tokens + 1) // max(1, len(self._running)) - 1)
 
     def _size(self, running: _Running, streams: int) -> int:
         """Return the tokens of a prompt in a step beside a number of streams."""
@@ -291,9 +262,11 @@ class ContinuousBatching:
         return max(size, self._backlog_chunk if self._waiting else 0)
 
     def _part(self, running: _Running, size: int) -> Part:
+        """Return the next tokens of a request: at most ``size`` of its prompt, or its last one and as many drafted."""
         position = len(self._cache.tokens[running.slot])
         if running.generated:
-            return Part(running.slot, position, [running.last], is_last=True)
+            tokens = [running.last, *running.draft(size)]
+            return Part(running.slot, position, tokens, is_last=True, scored=len(tokens) > 1)
         prompt, end = running.request.prompt, position + size
         return Part(running.slot, position, prompt[position:end], end >= len(prompt), running.request.scored)
 
@@ -310,7 +283,25 @@ class ContinuousBatching:
         first = Token(request.id, request.prompt[0], piece(request.prompt[0]))
         return [Scored(request.id, [first, *running.scores])]
 
-    def _choose(self, running: _Running, logits: Array) -> list[Event]:
+    def _verify(self, running: _Running, part: Part, rows: Array) -> list[Event]:
+        """Choose a stream's next token and, for as long as the choice was drafted, the one after it."""
+        draft, before = part.tokens[1:], running.accepted
+        running.drafted += len(draft)
+        events: list[Event] = []
+        for row, drafted in zip(rows, [*draft, -1], strict=True):
+            events += self._choose(running, row, drafted)
+            if running.last != drafted or part.slot not in self._running:
+                break
+        accepted = running.accepted - before
+        if running.lookup and draft:
+            running.lookup.learn(len(draft), accepted)
+        if accepted < len(draft):
+            length = part.position + 1 + accepted
+            self._decoder.truncate(part.slot, length)
+            del self._cache.tokens[part.slot][length:]
+        return events
+
+    def _choose(self, running: _Running, logits: Array, drafted: int = -1) -> list[Event]:
         if not running.limit:
             return [self._finish(running, "length")]
         try:
@@ -322,16 +313,19 @@ class ContinuousBatching:
             return [self._finish(running, "stop")]
         piece = self._decoder.piece
         top = tuple((other, piece(other), value) for other, value in best)
-        answer = Token(running.request.id, token, piece(token), logprob, top, running.cached)
         running.last = token
         running.generated += 1
+        running.accepted += token == drafted
+        if running.lookup:
+            running.lookup.add(token)
+        drafts = Drafts(running.drafted, running.accepted)
+        answer = Token(running.request.id, token, piece(token), logprob, top, running.cached, drafts)
         return [answer] if running.generated < running.limit else [answer, self._finish(running, "length")]
 
     def _finish(self, running: _Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
         del self._running[running.slot]
-        return Finished(
-            running.request.id, reason, len(running.request.prompt), running.cached, running.generated, error
-        )
+        request, drafts = running.request, Drafts(running.drafted, running.accepted)
+        return Finished(request.id, reason, len(request.prompt), running.cached, running.generated, error, drafts)
 
     def _lose(self, slot: int, error: str) -> Finished:
         self._decoder.truncate(slot, 0)

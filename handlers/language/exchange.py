@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from handlers.language.api.answers import Answer
+from handlers.language.generation import NO_DRAFTS, Drafts
 from handlers.language.text import StoppedText
 from handlers.message import NEXT, Request, Response
 
@@ -24,6 +25,7 @@ class Text:
     latest: float = 0.0
     generated: int = 0
     cached: int = 0  # tokens of the prompt
+    drafts: Drafts = NO_DRAFTS
     finished: bool = False
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
 class PromptTooLong(ValueError):
@@ -96,6 +96,7 @@ class Generate:
             ends before.
         sampling: parameters of the choice of tokens.
         scored: whether the log-probabilities of the prompt's tokens are wanted: none of it comes from a cache then.
+        prediction: tokens that the answer probably begins with; it is the same without them.
     """
 
     id: str
@@ -103,6 +104,17 @@ class Generate:
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     scored: bool = False
+    prediction: Sequence[int] = ()
+
+
+class Drafts(NamedTuple):
+    """The tokens of an answer that were drafted, and those of them that the model chose, too."""
+
+    drafted: int
+    accepted: int
+
+
+NO_DRAFTS = Drafts(0, 0)
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ class Token:
         logprob: natural logarithm of the probability before temperature and penalties, where the request wants it.
         top: the likeliest tokens with their bytes and log-probabilities, likeliest first.
         cached_tokens: tokens of the request's prompt that the cache held.
+        drafts: of the answer up to this token; those after it in the same step count as drafted.
     """
 
     id: str
@@ -124,6 +137,7 @@ class Token:
     logprob: float | None = None
     top: tuple[tuple[int, bytes, float], ...] = ()
     cached_tokens: int = 0
+    drafts: Drafts = NO_DRAFTS
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,7 @@ class Finished:
         prompt_tokens: tokens of the prompt.
         cached_tokens: tokens of the prompt that the cache held.
         generated_tokens: tokens of the answer.
+        drafts: of the answer.
     """
 
     id: str
@@ -153,6 +168,7 @@ class Finished:
     cached_tokens: int
     generated_tokens: int
     error: str = ""
+    drafts: Drafts = NO_DRAFTS
 
 
 @dataclass(frozen=True)

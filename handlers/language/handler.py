@@ -37,7 +37,7 @@ from handlers.language.api.routes import (
 )
 from handlers.language.batching import ContinuousBatching, Event
 from handlers.language.exchange import Exchange, Text
-from handlers.language.generation import ConstraintError, Generate, PromptTooLong, QueueFull, Scored, Token
+from handlers.language.generation import ConstraintError, Drafts, Generate, PromptTooLong, QueueFull, Scored, Token
 from handlers.language.prompts import Prompts
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
@@ -197,12 +197,13 @@ class ChatHandler:
             place = "$.n" if asked.n > 1 else "$.prompt"
             raise InputError("out_of_range", f"there would be {number} answers", place, f"at most {most}")
         prompts = [self._prompts.tokens(prompt, asked.path(i)) for i, prompt in enumerate(asked.prompts)]
+        prediction = self._prompts.prediction(asked.prediction)
         decode = self._timer() - started
         texts: dict[str, Text] = {}
         try:
             for i in range(number):
                 ident, (prompt, again) = f"{request.id}/{i}" if i else request.id, divmod(i, asked.n)
-                self._generate(ident, prompts[prompt], again, asked, asked.path(prompt))
+                self._generate(ident, prompts[prompt], prediction, again, asked, asked.path(prompt))
                 texts[ident] = Text(i, StoppedText(asked.stop), 0 if again else len(prompts[prompt]))
         except Exception:
             self._cancel(texts)
@@ -215,7 +216,9 @@ class ChatHandler:
         self._open[request.id] = exchange
         self._askers |= dict.fromkeys(texts, exchange)
 
-    def _generate(self, ident: str, prompt: list[int], number: int, asked: requests.TextRequest, path: str) -> None:
+    def _generate(
+        self, ident: str, prompt: list[int], prediction: list[int], number: int, asked: requests.TextRequest, path: str
+    ) -> None:
         """Ask the engine for one text.
 
         Args:
@@ -230,7 +233,7 @@ class ChatHandler:
         if number and sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + number)
         try:
-            self._engine.add(Generate(ident, prompt, most, sampling, asked.scored))
+            self._engine.add(Generate(ident, prompt, most, sampling, asked.scored, prediction))
         except PromptTooLong as error:
             raise too_long(path, context, len(prompt)) from error
         except ConstraintError as error:
@@ -264,12 +267,14 @@ class ChatHandler:
 
     def _take_event(self, exchange: Exchange, event: Event, now: float) -> None:
         text = exchange.texts[event.id]
+        if text.finished:  # by a string that stops it, before other tokens of the same step
+            return
         try:
             if isinstance(event, Scored):
                 prompt = self._prompts.text([token.token for token in event.tokens])
                 exchange.unsent += exchange.answer.add(text.index, Shown(prompt, event.tokens))
                 return
-            text.cached = event.cached_tokens
+            text.cached, text.drafts = event.cached_tokens, event.drafts
             if isinstance(event, Token):
                 self._token(exchange, text, event, now)
             elif event.reason == "error":
@@ -302,11 +307,14 @@ class ChatHandler:
     def _finish(self, exchange: Exchange, text: Text, shown: Shown, reason: Reason) -> None:
         """End a text, and with the last one the answer."""
         text.finished = True
+        if self._telemetry:
+            self._telemetry.finished(text.drafts)
         exchange.unsent += exchange.answer.finish(text.index, shown, reason)
         texts = exchange.texts.values()
         if all(each.finished for each in texts):
             cached = sum(min(each.cached, each.prompt_tokens) for each in texts)
-            counts = usage(sum(each.prompt_tokens for each in texts), exchange.generated, cached)
+            drafts = Drafts(sum(each.drafts.drafted for each in texts), sum(each.drafts.accepted for each in texts))
+            counts = usage(sum(each.prompt_tokens for each in texts), exchange.generated, cached, drafts)
             exchange.end = Response(200, exchange.answer.end(counts), exchange.answer.content_type)
 
     def _fail(self, exchange: Exchange, message: str, cause: Exception | None = None) -> None:

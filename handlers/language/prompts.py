@@ -47,6 +47,12 @@ class Prompts:
         self._check(sum(len(message["content"]) for message in messages), path)
         return self._template.tokens(messages, path)
 
+    def prediction(self, text: str) -> list[int]:
+        """Return the tokens of what an answer probably says, as far as the context could hold them."""
+        if not text:
+            return []
+        return self._engine.tokenize(text[: CHARACTERS * self._engine.context], False)[: self._engine.context]
+
     def tokenized(self, body: bytes) -> bytes:
         """Answer a request of ``/tokenize``.
 

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from handlers.contract import ModelContract
-from handlers.language.generation import Usage
+from handlers.language.generation import Drafts, Usage
 from handlers.observe.telemetry import MODEL
 
 FIRST = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)  # s
@@ -29,6 +29,8 @@ class LanguageTelemetry:
         self._each = histogram("llm_time_per_output_token_seconds", "From each token of an answer to its next", EACH)
         self._prompt = counter("llm_prompt_tokens", "Tokens of prompts that were answered")
         self._generated = counter("llm_generated_tokens", "Tokens that were generated")
+        self._drafted = counter("llm_draft_tokens", "Tokens of answers that were drafted")
+        self._accepted = counter("llm_accepted_draft_tokens", "Drafted tokens that the model chose")
         self._running = gauge("llm_running_requests", "Requests that have a slot")
         self._filled = gauge("llm_kv_cache_usage_ratio", "Share of the key-value cache that running requests hold")
 
@@ -40,6 +42,11 @@ class LanguageTelemetry:
     def next_token(self, seconds: float) -> None:
         """Record the seconds from a token to the next one of the same request."""
         self._each.observe(seconds)
+
+    def finished(self, drafts: Drafts) -> None:
+        """Record what was drafted of an answer that is finished."""
+        self._drafted.inc(drafts.drafted)
+        self._accepted.inc(drafts.accepted)
 
     def stepped(self, usage: Usage, generated: int) -> None:
         """Record a step of the engine."""

@@ -23,7 +23,7 @@ from loadtests.bench.tensors import capacity, contenders, marloop, report, whole
 from loadtests.bench.tensors.contenders import MODELS
 from loadtests.bench.tensors.measurement import Bench
 from loadtests.bench.tensors.results import QUICK, Plan, Results
-from serving import command_line, documents
+from serving import archive, command_line, documents
 from serving.command_line import console
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
@@ -33,6 +33,7 @@ HELP = (__doc__ or "").partition(": ")[2]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=HELP)
 ENVIRONMENTS = ROOT / ".bench"
 ROUNDS = 3  # rounds of the language model
+SPECULATION_ROUNDS = 5
 ALONE = 3  # prompts of a turn that are sent one at a time
 Only = Annotated[list[str] | None, typer.Option(help="Only this contender; may be repeated.")]
 
@@ -81,6 +82,16 @@ def language_command(
             _measure_language(name, only or [], rounds, path)
         console.print(report.write_page(msgspec.json.decode(path.read_bytes(), type=Results), page), markup=False)
     console.print(f"written to {page} and {path}")
+
+
+@app.command("speculation")
+def speculation_command(
+    name: Annotated[str, typer.Option("--model", help="The language model, by its name in the store.")] = "chat",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = SPECULATION_ROUNDS,
+) -> None:
+    """Measure the language model's engine with speculative decoding and without, in turn, for some minutes."""
+    with _stopping():
+        _say(_measure_speculation(name, rounds))
 
 
 @contextmanager
@@ -165,6 +176,23 @@ def _measure_language(name: str, only: list[str], rounds: int, path: Path) -> No
         engine.close()
         Bench(results, unpacked, chosen_prompts, _say, save).run(generators)
         save()
+
+
+def _measure_speculation(name: str, rounds: int) -> str:
+    """Return the gains as a table."""
+    from handlers.entry_points.chat import SPECULATIVE
+    from loadtests.bench.language import in_process, speculation
+
+    registry = Registry(Settings.from_environment(os.environ).model_store)
+    path = registry.verify(registry.champion(name).version)
+    with tempfile.TemporaryDirectory(prefix="marloop-chat-") as folder:
+        archive.unpack(path, Path(folder))
+        drafts = {speculation.WITHOUT: {SPECULATIVE: 0}, speculation.WITH: {SPECULATIVE: speculation.DRAFTS}}
+        engines = {title: in_process.load(Path(folder), **changed) for title, changed in drafts.items()}
+        gains = speculation.measure(engines, rounds, _say)
+        for engine in engines.values():
+            engine.close()
+    return speculation.table(gains)
 
 
 if __name__ == "__main__":

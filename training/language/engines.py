@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from handlers.entry_points.chat import MODEL
-from handlers.language.batching import DecodeError, Decoder
+from handlers.language.decoders.decoder import DecodeError, Decoder
 from handlers.language.decoders.openvino import EngineError
 from training.data import DataError, install
 from training.language.recipe import Engine

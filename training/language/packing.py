@@ -50,7 +50,9 @@ def with_example(
 
 def handler_settings(engine: Engine, serving: LanguageServing) -> dict[str, Any]:
     """Return the settings of a worker."""
-    return {"engine": engine, "slots": serving.slots, "context": serving.context, "queue": serving.waiting}
+    settings = {"engine": engine, "slots": serving.slots, "context": serving.context, "queue": serving.waiting}
+    drafted = serving.num_speculative_tokens
+    return settings | {"num_speculative_tokens": drafted} if drafted else settings
 
 
 def packing(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from handlers.contract import Array
-from handlers.language.batching import Decoder, Part
+from handlers.language.decoders.decoder import Decoder, Part
 from training.language.llama import Llama
 
 

@@ -31,6 +31,7 @@ class LanguageServing:
     slots: int = 8  # requests that are answered at once
     context: int = 2048  # tokens of each, prompt and answer
     waiting: int = 208  # requests beyond the slots that wait in the worker; one more gets a 503 in the API's form
+    num_speculative_tokens: int = 0  # most tokens that are drafted in a step; 3 suit OpenVINO
     spare: int = 40  # requests beyond these that reach the worker in one turn, to be refused
     queue: int = 200  # requests that wait in TorchServe for this turn; one more gets a 503 in TorchServe's form
     response_timeout: int = 60  # s that one step may take until the worker is replaced

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from handlers.language.generation import Token
+from handlers.language.generation import NO_DRAFTS, Drafts, Token
 from handlers.language.text import Shown
 from handlers.message import STATUS, InputError, encodable
 
@@ -23,6 +23,13 @@ class Cached(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class Completed(msgspec.Struct, frozen=True):
+    """Details of an answer's tokens: how many were drafted and chosen, and how many drafts were not chosen."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     """The numbers of tokens of a request, as completions name them."""
 
@@ -30,6 +37,7 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: Cached
+    completion_tokens_details: Completed
 
 
 class Answer(Protocol):
@@ -50,9 +58,10 @@ class Answer(Protocol):
         """Return the rest, where the generation failed after something was sent."""
 
 
-def usage(prompt: int, generated: int, cached: int) -> Usage:
+def usage(prompt: int, generated: int, cached: int, drafts: Drafts = NO_DRAFTS) -> Usage:
     """Return the numbers of tokens of a request; ``cached`` counts a part of the prompt's."""
-    return Usage(prompt, generated, prompt + generated, Cached(cached))
+    completed = Completed(drafts.accepted, drafts.drafted - drafts.accepted)
+    return Usage(prompt, generated, prompt + generated, Cached(cached), completed)
 
 
 def error_body(error: InputError) -> bytes:

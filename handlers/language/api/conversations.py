@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from handlers.language.api.forms import Message
+from handlers.language.api.forms import Message, TextPart
 from handlers.language.api.neutral import MESSAGE, PART, without
 from handlers.language.structured.tools import answered, said
 
@@ -18,6 +18,11 @@ def plain(members: dict[str, Any]) -> dict[str, Any]:
 def conversation(messages: Sequence[Message]) -> list[dict[str, str]]:
     """Return ``role`` and ``content`` of each message, as templates take them."""
     return [_message(message) for message in messages]
+
+
+def text_of(content: str | Sequence[TextPart]) -> str:
+    """Return a content's text; a line for each of its parts."""
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
 def with_system(messages: list[dict[str, str]], text: str) -> list[dict[str, str]]:
@@ -43,8 +48,7 @@ def _plain(message: Any, path: str) -> Any:
 
 def _message(message: Message) -> dict[str, str]:
     role = "system" if message.role == "developer" else message.role  # the API's newer word for it
-    content = message.content
-    text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+    text = text_of(message.content)
     if message.tool_calls:
         text = "\n".join(filter(None, [text, said(message.tool_calls)]))
     # Templates that know no tools refuse the role; those that do write the same as a user's.

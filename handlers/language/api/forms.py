@@ -92,6 +92,13 @@ class Message(msgspec.Struct, forbid_unknown_fields=True):
     tool_call_id: str | None = None
 
 
+class Prediction(msgspec.Struct, forbid_unknown_fields=True):
+    """A text of which the answer probably has much, such as the file that it edits."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+
 class ChatRequest(OpenAI, kw_only=True):
     """A body of "Create chat completion"."""
 
@@ -102,6 +109,7 @@ class ChatRequest(OpenAI, kw_only=True):
     tools: list[Tool] | None = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
+    prediction: Prediction | None = None
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -126,6 +134,8 @@ def describe(kind: type[msgspec.Struct]) -> json_io.Describe:
 
     def describe(path: str) -> str:
         name = path.rpartition(".")[2]
+        if path == "$.prediction.type":
+            return "content"
         if name == "type" and path.startswith("$.tool"):
             return "function"
         fields: Any = kind.__struct_fields__

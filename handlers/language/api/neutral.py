@@ -23,7 +23,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "metadata": _EMPTY,
     "modalities": (["text"], []),
     "audio": _EMPTY,
-    "prediction": _EMPTY,
     "reasoning_effort": ("none",),
     "reasoning": _EMPTY,
     "verbosity": ("medium",),
@@ -61,11 +60,17 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_headers": _EMPTY,
 }
 CHAT = NEUTRAL | {"echo": _OFF}
-# Completions have no tools.
-COMPLETION = NEUTRAL | {"tools": _EMPTY, "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False)}
+# Completions have no tools and no prediction.
+COMPLETION = NEUTRAL | {
+    "tools": _EMPTY,
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "prediction": _EMPTY,
+}
 # The Responses API takes what one may store, and stores nothing.
 RESPONSE = {name: values for name, values in NEUTRAL.items() if name not in ("store", "metadata")} | {
     "n": (1,),
+    "prediction": _EMPTY,
     "stop": _EMPTY,
     "background": _OFF,
     "background_options": _EMPTY,

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from handlers import json_io
-from handlers.language.api.conversations import conversation, plain, with_system
+from handlers.language.api.conversations import conversation, plain, text_of, with_system
 from handlers.language.api.forms import (
     MOST_ANSWERS,
     ChatRequest,
@@ -49,6 +49,7 @@ class TextRequest:
         tools: whether the answer may call some.
         n: answers to each prompt.
         echo: whether an answer begins with its prompt.
+        prediction: a text of which the answer probably has much; empty for none.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class TextRequest:
     tools: bool = False
     n: int = 1
     echo: bool = False
+    prediction: str = ""
 
     @property
     def scored(self) -> bool:
@@ -144,6 +146,7 @@ def chat(body: bytes) -> TextRequest:
         _with_usage(parameters),
         bool(tools),
         _answers(parameters, 1),
+        prediction=text_of(parameters.prediction.content) if parameters.prediction else "",
     )
 
 

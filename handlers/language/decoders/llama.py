@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
+from handlers.language.batching import QUEUE, ContinuousBatching
+from handlers.language.decoders.decoder import DecodeError, Part
 
 # From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds differently (measured). A
 # text that is cut into chunks beside others would get other logits than alone, and now and then another answer.

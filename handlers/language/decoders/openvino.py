@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import QUEUE, ContinuousBatching, DecodeError, Part
+from handlers.language.batching import QUEUE, ContinuousBatching
+from handlers.language.decoders.decoder import DecodeError, Part
 
 MODEL = "openvino_model.xml"
 BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
@@ -264,7 +265,12 @@ def convert(model: Path, directory: Path) -> None:
 
 
 def openvino_engine(
-    directory: Path, slots: int, context: int, threads: int | None = None, queue: int = QUEUE
+    directory: Path,
+    slots: int,
+    context: int,
+    threads: int | None = None,
+    queue: int = QUEUE,
+    speculative_tokens: int = 0,
 ) -> ContinuousBatching:
     """Load a converted model for continuous batching.
 
@@ -274,9 +280,11 @@ def openvino_engine(
         context: tokens of each request, prompt and answer.
         threads: None lets OpenVINO choose.
         queue: most requests that wait.
+        speculative_tokens: most tokens that are drafted in a step; 0 for none.
 
     Raises:
         FileNotFoundError: the model does not exist.
         EngineError: OpenVINO cannot compile the model for this processor.
     """
-    return ContinuousBatching(OpenVinoDecoder(directory, slots, context, threads), queue, worth_copying=BLOCK)
+    decoder = OpenVinoDecoder(directory, slots, context, threads)
+    return ContinuousBatching(decoder, queue, worth_copying=BLOCK, speculative_tokens=speculative_tokens)

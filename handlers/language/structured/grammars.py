@@ -125,6 +125,10 @@ class HeldAnswer:
             raise ValueError(f"the answer cannot go on as asked: {self._matcher.get_error() or 'no token fits'}")
         return tokens
 
+    def fitting(self, tokens: Sequence[int]) -> int:
+        """Return how many of the tokens may come next, one after the other."""
+        return int(self._matcher.validate_tokens(list(tokens)))
+
     def take(self, token: int) -> None:
         """Go on with one of the allowed tokens."""
         self._matcher.consume_token(token)

@@ -17,6 +17,8 @@ from handlers.language.generation import Finished, Generate, Sampling, Token
 from loadtests.bench.language.answers import Answer, Task
 from serving.archive import read_config
 
+GREEDY = Sampling(temperature=0)
+
 
 def load(directory: Path, **changed: Any) -> ContinuousBatching:
     """Load the engine that would serve an unpacked archive, with changes to its handler's settings."""
@@ -24,8 +26,10 @@ def load(directory: Path, **changed: Any) -> ContinuousBatching:
     return ChatService().load_engine(directory, settings | changed)[1]
 
 
-def generate(engine: ContinuousBatching, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
-    """Generate greedy answers to prompts at once.
+def generate(
+    engine: ContinuousBatching, prompts: Sequence[str], max_tokens: int, sampling: Sampling = GREEDY
+) -> list[Answer]:
+    """Generate answers to prompts at once.
 
     Raises:
         RuntimeError: the engine failed at one of them.
@@ -35,7 +39,7 @@ def generate(engine: ContinuousBatching, prompts: Sequence[str], max_tokens: int
     times: list[list[float]] = [[] for _ in prompts]
     ends: dict[int, Finished] = {}
     for i, prompt in enumerate(prompts):
-        engine.add(Generate(str(i), engine.tokenize(prompt, False), max_tokens, Sampling(temperature=0)))
+        engine.add(Generate(str(i), engine.tokenize(prompt, False), max_tokens, sampling))
     while len(ends) < len(prompts):
         for event in engine.step():
             number = int(event.id)

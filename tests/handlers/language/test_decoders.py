@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from handlers.language.batching import ContinuousBatching, Decoder, Part
+from handlers.language.batching import ContinuousBatching
+from handlers.language.decoders.decoder import Decoder, Part
 from handlers.language.decoders.llama import LlamaDecoder
 from handlers.language.decoders.openvino import OpenVinoDecoder
 from handlers.language.generation import Constraint, Generate, PromptTooLong, QueueFull, Sampling

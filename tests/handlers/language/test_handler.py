@@ -137,6 +137,7 @@ def test_a_conversation_is_answered_in_openais_form(world: World) -> None:
             "completion_tokens": 7,
             "total_tokens": 46,
             "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
         },
     }
     assert world.parts["a"][0] is not None

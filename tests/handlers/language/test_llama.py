@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handlers.language.batching import Part
+from handlers.language.decoders.decoder import Part
 from handlers.language.decoders.llama import LlamaDecoder
 from tests.support.handlers.smollm2 import weights
 

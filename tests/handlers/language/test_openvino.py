@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.language.decoders.openvino import NUMERICS, EngineError, compile_model, reason
+from handlers.language.batching import ContinuousBatching
+from handlers.language.decoders.openvino import NUMERICS, EngineError, OpenVinoDecoder, compile_model, reason
+from handlers.language.generation import Generate
+from loadtests.bench.language.speculation import KINDS
 from serving.settings import ROOT
+from tests.support.handlers.generating import run
 from tests.support.handlers.smollm2 import openvino_model
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
@@ -101,6 +105,21 @@ def test_an_answer_is_the_same_again_and_beside_others_whatever_the_processor_ha
     for alone, again, together in json.loads(done.stdout):
         assert again == alone
         assert together == alone
+
+
+def test_drafts_change_no_answer_of_an_edited_program_or_a_free_text(converted: Path) -> None:
+    decoder = OpenVinoDecoder(converted, 4, 640, threads=1)
+    accepted: dict[str, int] = {}
+    for kind in KINDS:
+        for slots in (1, 2):  # alone, and beside another
+            engines = [ContinuousBatching(decoder, speculative_tokens=drafts) for drafts in (3, 0)]
+            asked = [Generate(text, decoder.tokenize(text, False), 60, kind.sampling) for text in kind.prompts[:slots]]
+            given, expected = (run(engine, *asked) for engine in engines)
+            for text, answer in given.items():
+                assert answer.numbers == expected[text].numbers
+                accepted[kind.title] = accepted.get(kind.title, 0) + answer.end.drafts.accepted
+    decoder.close()
+    assert accepted[KINDS[0].title] > 10
 
 
 def test_a_signal_after_the_engine_has_ended_ends_nothing(tmp_path: Path) -> None:

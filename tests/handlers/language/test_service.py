@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handlers.entry_points.chat import ChatService
+from handlers.entry_points.chat import ChatService, speculative_tokens
 from handlers.language.batching import ContinuousBatching
 from handlers.message import JSON
 from tests.handlers.test_service import Context
@@ -98,8 +98,21 @@ def test_torchserve_is_told_to_leave_bodies_as_they_are(start: Callable[..., Ech
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"engine": "abacus"}, "llama.cpp or openvino"), ({"slots": 0}, "handler.slots")]
+    ("settings", "message"),
+    [
+        ({"engine": "abacus"}, "llama.cpp or openvino"),
+        ({"slots": 0}, "handler.slots"),
+        ({"engine": "openvino", "num_speculative_tokens": -1}, "handler.num_speculative_tokens is -1 .* whole number"),
+        ({"engine": "openvino", "num_speculative_tokens": True}, "handler.num_speculative_tokens is True"),
+        ({"engine": "llama.cpp", "num_speculative_tokens": 4}, "llama.cpp drafts none"),
+    ],
 )
 def test_a_wrong_setting_is_told(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         ChatService().load_engine(tmp_path, settings)
+
+
+def test_openvino_drafts_where_it_is_told_to_and_llama_cpp_never() -> None:
+    assert speculative_tokens({}, "openvino") == speculative_tokens({"num_speculative_tokens": 0}, "openvino") == 0
+    assert speculative_tokens({"num_speculative_tokens": 3}, "openvino") == 3
+    assert speculative_tokens({}, "llama.cpp") == speculative_tokens({"num_speculative_tokens": 0}, "llama.cpp") == 0

@@ -228,6 +228,8 @@ def test_its_metrics_are_with_those_of_every_model(chat: Server) -> None:
         "llm_time_per_output_token_seconds_count",
         "llm_prompt_tokens_total",
         "llm_generated_tokens_total",
+        "llm_draft_tokens_total",
+        "llm_accepted_draft_tokens_total",
         "llm_running_requests",
         "llm_kv_cache_usage_ratio",
         "model_requests_total",

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import ContinuousBatching, DecodeError, Part
+from handlers.language.batching import ContinuousBatching
+from handlers.language.decoders.decoder import DecodeError, Part
 from handlers.language.generation import Finished, Generate, Sampling, Scored, Token
 
 GREEDY = Sampling(temperature=0)
@@ -125,3 +126,13 @@ class ToyDecoder:
 
     def close(self) -> None:
         self.closed = True
+
+
+class CyclingDecoder(ToyDecoder):
+    """Its answers go round, as a token follows from the one before it, but for some that follow from all."""
+
+    def logits(self, tokens: Sequence[int]) -> Array:
+        last = np.random.default_rng(tokens[-1]).normal(0, 3, self.vocabulary)
+        logits = (last + super().logits(tokens) / 8).astype(np.float32)
+        logits[0] -= 4
+        return logits

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from handlers.contract import Array
-from handlers.language.batching import Part
+from handlers.language.decoders.decoder import Part
 from training.language import gguf_file
 from training.language.gguf_file import Metadata
 from training.language.llama import PARTS, Llama, export_weights, llama

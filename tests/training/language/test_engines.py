@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from handlers.language.batching import DecodeError
+from handlers.language.decoders.decoder import DecodeError
 from handlers.language.decoders.openvino import EngineError
 from training.data import DataError
 from training.language import engines

@@ -265,7 +265,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"min_p": 1.1}, "out_of_range", "$.min_p"),
     ({"modalities": ["text", "audio"]}, "unsupported_value", "$.modalities"),
     ({"audio": {"voice": "x"}}, "unsupported_value", "$.audio"),
-    ({"prediction": {"type": "content", "content": "x"}}, "unsupported_value", "$.prediction"),
+    ({"prediction": {"type": "text", "content": "x"}}, "unknown_category", "$.prediction.type"),
+    ({"prediction": {"type": "content"}}, "missing_field", "$.prediction.content"),
+    ({"prediction": "x"}, "wrong_type", "$.prediction"),
     ({"reasoning_effort": "high"}, "unsupported_value", "$.reasoning_effort"),
     ({"service_tier": "flex"}, "unsupported_value", "$.service_tier"),
     ({"web_search_options": {}}, "unsupported_value", "$.web_search_options"),
@@ -282,6 +284,16 @@ def test_what_is_not_offered_is_refused_with_its_place(parameters: dict[str, Any
     with pytest.raises(InputError) as caught:
         chat(**parameters)
     assert (caught.value.code, caught.value.path[-len(path) :]) == (code, path)
+
+
+def test_a_prediction_is_a_text_or_its_parts() -> None:
+    parts = [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]
+    assert chat(prediction={"type": "content", "content": "x"}).prediction == "x"
+    assert chat(prediction={"type": "content", "content": parts}).prediction == "x\ny"
+    assert chat().prediction == ""
+    with pytest.raises(InputError) as caught:
+        completion(prediction={"type": "content", "content": "x"})
+    assert (caught.value.code, caught.value.path) == ("unsupported_value", "$.prediction")
 
 
 def test_an_unknown_parameter_is_told_those_that_are_known() -> None:

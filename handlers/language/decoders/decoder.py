@@ -1,0 +1,69 @@
+"""What continuous batching needs of an engine: tokens in, logits out, and slots that keep what they were given."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from handlers.contract import Array
+from handlers.language.structured.grammars import Vocabulary
+
+
+class Part(NamedTuple):
+    """The next tokens of a slot.
+
+    Attributes:
+        position: of the first of the tokens; those before it are in the slot's cache.
+        tokens: at least one.
+        is_last: whether the logits after the last token are needed.
+        scored: whether those after each token are.
+    """
+
+    slot: int
+    position: int
+    tokens: Sequence[int]
+    is_last: bool
+    scored: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Number of tokens whose logits are needed."""
+        return len(self.tokens) if self.scored else int(self.is_last)
+
+
+class DecodeError(RuntimeError):
+    """A batch could not be computed; the content of its slots is unknown."""
+
+
+class Decoder(Vocabulary, Protocol):
+    """Computes logits for several slots, each of which caches the keys and values of its tokens.
+
+    Attributes:
+        slots: number of slots.
+        context: tokens of a slot.
+        batch: most tokens of one ``decode``.
+    """
+
+    slots: int
+    context: int
+    batch: int
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        """Add tokens to slots.
+
+        Args:
+            parts: at most one for a slot, by ascending number of the slot.
+
+        Returns:
+            float32 ``(rows of the parts, vocabulary)``, valid until the next call.
+
+        Raises:
+            DecodeError: the batch could not be computed.
+        """
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Remove the tokens of a slot from a position on."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Replace the content of a slot by the first tokens of another slot."""
+
+    def close(self) -> None:
+        """Free all memory."""
