@@ -1,8 +1,9 @@
 """Print the requirements of an image, a line each: ``python deploy/requirements.py torchserve|direct [EXTRA …]``."""
 
+import re
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,21 @@ def requirements(document: dict[str, Any], image: str, extras: Sequence[str]) ->
     else:
         yield from document["dependency-groups"][image]
     for extra in extras:
-        yield from project["optional-dependencies"][extra]
+        yield from of_extra(project, extra)
+
+
+def of_extra(project: Mapping[str, Any], extra: str) -> Iterator[str]:
+    """Yield the requirements of an extra, and of those that it names: no index has the project itself.
+
+    Raises:
+        KeyError: there is no such extra.
+    """
+    for requirement in project["optional-dependencies"][extra]:
+        if own := re.fullmatch(rf"{project['name']}\[([\w, -]+)\]", requirement):
+            for name in own[1].split(","):
+                yield from of_extra(project, name.strip())
+        else:
+            yield requirement
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from monitoring.store.retention import Retention
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables
 from serving.settings import ROOT, Folders, Port, RecipeSettings, Settings
+from serving.traces.settings import TraceSettings
 from training.improve.commands_export import ExportSettings
 
 EXAMPLE, PAGE = ROOT / ".env.example", ROOT / "docs" / "settings.md"
@@ -45,6 +46,13 @@ class ComposeSettings(EnvironmentSettings, frozen=True, rename=str.upper):
     grafana_port: Annotated[Port, says("Grafana's port.")] = 3000
     models: Annotated[str, says("Models that the first start trains; empty: none.")] = "linear flights"
     model_store: Annotated[str, says("A volume or a folder of models.")] = "models"
+    extras: Annotated[
+        str,
+        says(
+            "Extras of pyproject.toml that the images are built with, a blank between two, such as chat, grpc or otel.",
+            examples=["otel"],
+        ),
+    ] = ""
     prometheus_retention: Annotated[str, says("How long Prometheus keeps what it knows.")] = "15d"
     torchserve_memory: Annotated[str, says("Memory of TorchServe with its workers.")] = "4g"
     torchserve_cpus: Annotated[
@@ -58,6 +66,7 @@ PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Recipes": (RecipeSettings,),
     "Secrets": (Credentials, ClientSettings),
     "Workers": (WorkerSettings, CaptureSettings, WorkerVariables),
+    "Traces": (TraceSettings,),
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
     "What is kept": (Retention, BackupPolicy, Keeping),
     "Retraining": (RetrainPolicy, JudgePolicy, WatchPolicy),

@@ -10,6 +10,7 @@ from handlers import wire
 from handlers.batch import Observer
 from handlers.contract import ModelContract
 from handlers.engine import Engine, available_cores, graph_file, load_engine
+from handlers.engine.isolated import is_isolated
 from handlers.handler import ModelHandler, WireFormats
 from handlers.observe.capture import Capture
 from handlers.observe.logs import log_requests
@@ -36,8 +37,9 @@ class Service(Worker):
         """Load the model from its archive, and check that it answers its example as training did.
 
         Args:
-            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``device``, ``max_rows``,
-                ``threads``, and ``wire: false`` to leave TorchServe's socket and its path to the handler as they are.
+            context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine``, ``device``, ``isolated``,
+                ``max_rows``, ``threads``, and ``wire: false`` to leave TorchServe's socket and its path to the handler
+                as they are.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -74,7 +76,8 @@ class Service(Worker):
         directory, contract, config = unpacked
         name = unpacked.settings.get("engine", "onnxruntime")
         device = unpacked.settings.get("device", "cpu")
-        engine = load_engine(name, directory, contract, threads, device, patience(config))
+        isolated = is_isolated(unpacked.settings)
+        engine = load_engine(name, directory, contract, threads, device, patience(config), isolated)
         return engine, (name, graph_file(name, directory))
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

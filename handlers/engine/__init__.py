@@ -5,8 +5,9 @@ A file that is no graph has an engine of ``isolated``.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +16,8 @@ from handlers.contract import Array, ModelContract
 from handlers.engine import hooks
 from handlers.engine.child import ChildFault
 from handlers.engine.devices import CPU, check_device, check_session, onnx_providers, torch_device
-from handlers.engine.isolated import ISOLATED, IsolatedEngine
-from handlers.engine.signature import Adapted, Signature, read_signature
+from handlers.engine.isolated import ISOLATED, IsolatedEngine, IsolatedGraph
+from handlers.engine.signature import Adapted, read_signature
 
 PATIENCE = 60.0  # s for a batch of an engine in a process of its own, where nobody says another
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: microseconds of a period, or "max"
@@ -149,12 +150,19 @@ ENGINES: dict[str, type[OnnxRuntimeEngine] | type[TorchEngine]] = {
 
 
 def load_engine(
-    name: str, directory: Path, contract: ModelContract, threads: int, device: str = CPU, patience: float = PATIENCE
+    name: str,
+    directory: Path,
+    contract: ModelContract,
+    threads: int,
+    device: str = CPU,
+    patience: float = PATIENCE,
+    isolated: bool = False,
 ) -> Engine:
     """Load the engine that ``model-config.yaml`` names, with the archive's hooks or signature around it.
 
     Args:
         patience: s that a batch may take in a process of its own.
+        isolated: whether a graph runs in such a process, too; hooks stay in this one.
 
     Raises:
         ValueError: no such engine or device, or hooks or a file that cannot be loaded.
@@ -169,26 +177,38 @@ def load_engine(
         raise ValueError(f"handler.engine is {name} in model-config.yaml, and the archive has no file for it")
     try:
         check_device(device)
-        if not (has_hooks or signature):
-            return ENGINES[name](directory, contract, threads, device)
-        graph = _by_own_names(name, directory, signature, threads, device, patience)
+        if signature and name in ISOLATED:
+            graph: Engine = IsolatedEngine(name, directory, signature, threads, device, patience)
+        else:
+            names = signature or (None if has_hooks else contract)  # hooks have the graph's own names
+            graph = _open_graph(name, directory, names, threads, device, patience if isolated else None)
     except (ImportError, ChildFault) as error:
         missing = hooks.missing_packages(directory)
         raise ValueError(f"the engine {name} cannot load the model: {error}{missing}") from error
     if has_hooks:
         return hooks.Hooked(hooks.Hooks(directory / hooks.FILE), graph, contract)
-    assert signature
-    return Adapted(signature, graph, contract)
+    return Adapted(signature, graph, contract) if signature else graph
 
 
-def _by_own_names(
-    name: str, directory: Path, signature: Signature | None, threads: int, device: str, patience: float
+def _open_graph(
+    name: str, directory: Path, names: Names | None, threads: int, device: str, patience: float | None
 ) -> Engine:
-    if signature is None:
-        return OnnxRuntimeEngine(directory, None, threads, device)
-    if name in ISOLATED:
-        return IsolatedEngine(name, directory, signature, threads, device, patience)
-    return ENGINES[name](directory, signature, threads, device)
+    """Open a graph by an engine of ``ENGINES``: here, or with ``patience`` in a process of its own."""
+    if patience is None:
+        engine: Any = ENGINES[name]
+        opened: Engine = engine(directory, names, threads, device)
+        return opened
+    inputs, outputs = ([entry.name for entry in names.inputs], names.graph_outputs) if names else ([], None)
+    return IsolatedGraph(name, directory, inputs, outputs, threads, device, patience)
+
+
+def graph_in_child(
+    name: str, directory: str, inputs: Sequence[str], outputs: Sequence[str] | None, threads: int, device: str
+) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """Return what computes the outputs of a batch, in the process of an ``IsolatedGraph``."""
+    named = [SimpleNamespace(name=entry) for entry in inputs]
+    names: Any = None if outputs is None else SimpleNamespace(inputs=named, graph_outputs=tuple(outputs))
+    return _open_graph(name, Path(directory), names, threads, device, None).run
 
 
 def graph_file(name: str, directory: Path) -> str:

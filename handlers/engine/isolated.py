@@ -1,4 +1,4 @@
-"""Engines in a process of their own, for files that hold code or that their library may crash on.
+"""Engines in a process of their own: for files that hold code, and for models that ask for it.
 
 The functions that a ``Child`` is made of are here, too. They import their library themselves: the worker needs none.
 """
@@ -22,6 +22,18 @@ ISOLATED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "torchscript": ("script", ("model.pt",)),
     "python": ("estimator", ("model.skops", "model.joblib")),
 }
+
+
+def is_isolated(settings: Mapping[str, Any]) -> bool:
+    """Return whether a model has a process of its own, by ``handler`` of its ``model-config.yaml``.
+
+    Raises:
+        ValueError: ``handler.isolated`` is no truth value.
+    """
+    isolated = False if (value := settings.get("isolated")) is None else value
+    if not isinstance(isolated, bool):
+        raise ValueError(f"handler.isolated is {isolated!r} in model-config.yaml; it must be true or false")
+    return isolated or settings.get("engine") in ISOLATED
 
 
 class IsolatedEngine:
@@ -57,6 +69,53 @@ class IsolatedEngine:
         arrays = [tensors[entry.name] for entry in self._signature.inputs]
         outputs = self._child.ask(arrays, self._patience)
         return dict(zip(self._signature.outputs, outputs, strict=True))
+
+
+class IsolatedGraph:
+    """An engine of a graph in a process of its own, so that a crash of its library ends no other model.
+
+    Args:
+        name: the engine's, a key of ``ENGINES``.
+        directory: holds the graph.
+        inputs: names, in the order of arguments.
+        outputs: names, in the order of results; None for all by the graph's own names.
+        threads: for one operator.
+        device: as of ``handler.device``.
+        patience: s that a batch may take, a new start of the process included.
+
+    Raises:
+        ChildError: it does not start.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        inputs: Sequence[str],
+        outputs: Sequence[str] | None,
+        threads: int,
+        device: str,
+        patience: float,
+    ) -> None:
+        arguments = {
+            "name": name,
+            "directory": str(directory),
+            "inputs": list(inputs),
+            "outputs": None if outputs is None else list(outputs),
+            "threads": threads,
+            "device": device,
+        }
+        self._child = Child("handlers.engine:graph_in_child", arguments)
+        self._patience = patience
+
+    def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the outputs of a batch.
+
+        Raises:
+            ChildError: the process raised, ended, or took too long.
+        """
+        outputs: dict[str, Array] = self._child.ask(dict(tensors), self._patience)
+        return outputs
 
 
 def script(path: str, threads: int, device: str, trusted: Sequence[str]) -> Answer:

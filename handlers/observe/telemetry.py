@@ -23,6 +23,7 @@ from handlers.http.overload import waits
 from handlers.message import Request
 
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+STREAM_SECONDS = (*SECONDS, 20.0, 50.0, 100.0, 200.0, 500.0)  # of texts, which are answered token by token
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 STAGES = ("decode", "predict", "encode")
 MODEL = ("model", "version")
@@ -86,11 +87,14 @@ class Telemetry:
         self._requests = self._counter(*REQUESTS, "protocol", "code")
         self._right: dict[str, Counter] = {}  # of ``_requests``, by protocol
         self._errors = self._counter(*ERRORS, "reason")
-        self._duration = self._histogram("model_request_duration_seconds", "From batch received to answered, a request")
+        bounds = STREAM_SECONDS if contract.task == "generation" else SECONDS
+        text = "From batch received to answered, a request"
+        self._duration = self._histogram("model_request_duration_seconds", text, bounds)
         stages = self._family("model_stage_duration_seconds", "Time of a batch in each stage", SECONDS, "stage")
         self._stages = {stage: stages.labels(**self._names, stage=stage) for stage in STAGES}
         self._queue = self._histogram("model_queue_duration_seconds", "From a request's start to batch received")
-        self._total = self._histogram("model_total_duration_seconds", "From a request's start to its batch answered")
+        text = "From a request's start to its batch answered"
+        self._total = self._histogram("model_total_duration_seconds", text, bounds)
         self._batch_requests = self._histogram("model_batch_requests", "Requests in a batch", SIZES)
         self._batch_rows = self._histogram("model_batch_rows", "Rows in a batch", SIZES)
         self._predictions: list[Counter] = []

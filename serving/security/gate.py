@@ -12,9 +12,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from handlers.language.api.answers import error_body
-from handlers.message import JSON, STATUS, Request, Response, error_response
-from serving.hosts.direct.routes import BY_BODY
+from handlers.message import JSON, STATUS, Request
+from serving.hosts.direct.http.responses import refusal as refusal_response
 from serving.security.grants import LOOK, Grant, Keys, Refusal
 
 Scope = MutableMapping[str, Any]
@@ -139,10 +138,7 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Answer without a look at the body, whose connection cannot be used again."""
     error, path = refusal.error, scope["path"]
     request = Request(b"", {}, id=os.urandom(10).hex())
-    if path.endswith(BY_BODY):
-        response = Response(STATUS[error.code], error_body(error))
-    else:
-        response = error_response(error, request, as_text=path.startswith(("/v1", "/v2")))
+    response = refusal_response(error, path, request)
     headers = [
         (b"content-type", JSON.encode()),
         (b"content-length", b"%d" % len(response.body)),

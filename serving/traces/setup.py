@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from serving.traces.settings import TraceSettings
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -20,9 +22,6 @@ logger = logging.getLogger(__name__)
 SERVICE = "marloop"  # where OTEL_SERVICE_NAME is unset
 FLUSH = 1.0  # s that the end of a worker may wait for the collector
 _GROUP = "opentelemetry_traces_exporter"
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_OTLP = {"": "otlp_proto_http", "http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
 class Traces:
@@ -65,39 +64,26 @@ def start_traces(environ: Mapping[str, str]) -> Traces | None:
     Args:
         environ: of this process, which the SDK reads too.
     """
-    if not asked_for(environ):
+    settings = TraceSettings.from_environment(environ)
+    if not settings.asked_for:
         return None
     if reason := missing_exporter(environ):
         logger.warning(reason)
         return None
     try:
-        return Traces(_provider(exporters(environ)))
+        return Traces(_provider(settings.exporters))
     except Exception as error:  # a variable has a wrong value
         logger.error("there are no traces: %s", error)
         return None
 
 
-def asked_for(environ: Mapping[str, str]) -> bool:
-    """Return whether an environment asks for traces: it names an exporter, or the endpoint of a collector."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    return exporter != "none" if exporter else any(environ.get(name) for name in _ENDPOINTS)
-
-
 def missing_exporter(environ: Mapping[str, str]) -> str:
     """Return a sentence about an exporter that is asked for and not installed; empty where there is none."""
-    installed = entry_points(group=_GROUP).names
-    name = next((name for name in exporters(environ) if name not in installed), "") if asked_for(environ) else ""
+    settings, installed = TraceSettings.from_environment(environ), entry_points(group=_GROUP).names
+    name = next((name for name in settings.exporters if name not in installed), "") if settings.asked_for else ""
     what = f"there are no traces, since OpenTelemetry's exporter {name} is not installed"
-    return f"{what}: pip install -c constraints.txt -e '.[otel]' has otlp_proto_http and console" if name else ""
-
-
-def exporters(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of the exporters' entry points."""
-    protocol = next((environ[name].strip() for name in _PROTOCOLS if environ.get(name)), "")
-    names = (name.strip() for name in (environ.get("OTEL_TRACES_EXPORTER") or "otlp").split(","))
-    return [_OTLP.get(protocol, f"otlp by {protocol}") if name == "otlp" else name for name in names]
+    way = "pip install -c constraints.txt -e '.[otel]' has otlp_proto_http and console, as has an image of EXTRAS=otel"
+    return f"{what}: {way}" if name else ""
 
 
 def _provider(names: list[str]) -> "TracerProvider":

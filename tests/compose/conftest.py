@@ -30,6 +30,8 @@ SETTINGS = (
     "TRAIN_",
     "TORCHSERVE_",
     "SECRETS_",
+    "OTEL_",
+    "EXTRAS",
 )
 SECRETS = {"GRAFANA_PASSWORD": "of-grafana", "POSTGRES_PASSWORD": "of-the-database", "MARLOOP_TOKEN": "of-the-monitor"}
 
@@ -42,6 +44,8 @@ LOOP = {  # a retraining from 250 labelled rows, 200 of them held out, as many a
     "MARLOOP_JUDGE_LATENCY": "10",  # a busy machine is not what is looked at
     "MARLOOP_WATCH_HOURS": "0",
 }
+
+TRACES = {"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "compose-test"}  # into the container's log
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +84,12 @@ def running(docker: Docker, host: str) -> Iterator[Stack]:
         **docker.environ,
         "MARLOOP_IMAGE": "marloop:compose-test",
         "MARLOOP_HOST": host,
+        "EXTRAS": "otel",
         "MARLOOP_INFERENCE_PORT": str(inference),
         "MARLOOP_MONITOR_PORT": str(monitor),
         **LOOP,
     }
+    environ |= TRACES if host == "direct" else {}
     project = f"marloop-{host}-test-{os.getpid()}"
     urls = [f"http://127.0.0.1:{port}" for port in (inference, monitor)]
     stack = Stack(Docker(docker.program, environ), project, *urls)

@@ -49,6 +49,29 @@ def test_the_database_shares_a_network_with_the_monitor_alone(services: dict[str
     }
 
 
+def test_opentelemetrys_variables_reach_what_serves_as_a_user_sets_them(docker: Docker, tmp_path: Path) -> None:
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-key=a,x-tenant=b=c",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "flights",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    }
+    file = tmp_path / ".env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()) + "EXTRAS=otel\n")
+    for set_ones, services in (
+        ({}, configuration(docker)["services"]),
+        (variables, configuration(docker, **variables)["services"]),
+        (variables, configuration(docker, COMPOSE_ENV_FILES=str(file))["services"]),
+    ):
+        for name, service in services.items():
+            environment = dict(service.get("environment") or {}).items()
+            passed = {key: value for key, value in environment if key.startswith("OTEL_") and value is not None}
+            assert passed == (set_ones if name == "torchserve" else {})
+    assert services["torchserve"]["build"]["args"]["EXTRAS"] == "otel"
+
+
 def test_every_variable_of_the_running_stack_is_in_env_example() -> None:
     of_one_command = {"MODEL", "PROFILE", "LOAD_WORKERS"}
     of_a_build = {"PIP_EXTRA_INDEX_URL", "GIT_COMMIT", "EXTRAS"}

@@ -35,6 +35,17 @@ def test_its_image_has_neither_java_nor_torch_and_is_a_third_of_the_other(direct
     assert sizes[0] < sizes[1] / 2, sizes  # the base image is in both
 
 
+def test_traces_are_made_as_opentelemetrys_variables_ask_for_them(direct_stack: Stack) -> None:
+    def spans() -> str:
+        assert direct_stack.double(2) is not None
+        return direct_stack.compose("logs", "--no-log-prefix", "--tail", "1000", "torchserve")
+
+    wait_until(lambda: '"name": "POST /v1/models/{model}:predict"' in spans(), poll=1)
+    assert '"service.name": "compose-test"' in spans()
+    resolved = "import socket; print(socket.gethostbyname('host.docker.internal'))"
+    assert direct_stack.execute("torchserve", "python", "-c", resolved)  # where a collector on this machine listens
+
+
 def test_a_new_version_takes_over_on_every_worker_and_nothing_is_started_anew(direct_stack: Stack) -> None:
     before, workers = ready(direct_stack), direct_stack.workers()
     direct_stack.compose("run", "--rm", "train", "marloop", "train", "linear")

@@ -18,6 +18,7 @@ from monitoring.__main__ import app as monitoring
 from serving.command_line import ENV_FILE, read_env_file
 from serving.hosts.worker_environment import WorkerVariables
 from serving.settings import ROOT, Folders, Settings
+from serving.traces.settings import TraceSettings
 from training.__main__ import app as training
 
 STRUCTS = [part for parts in PARTS.values() for part in parts]
@@ -25,6 +26,8 @@ VARIABLES = [setting.variable for part in STRUCTS for setting in part.settings()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 # What a container does without, or has in another form: its database is PostgreSQL, management a socket.
 ELSEWHERE = {"MARLOOP_BACKUP_HOURS", "MARLOOP_BACKUPS", "MARLOOP_MANAGEMENT_URL"}
+# Of OpenTelemetry: those of other signals and exporters, and files, which a container has not.
+NOT_OF_TRACES = re.compile("METRIC|LOGS|LOGRECORD|BLRP|ZIPKIN|PROMETHEUS|PYTHON|CONFIG_FILE|CERTIFICATE|CLIENT_KEY")
 
 
 def sources() -> Iterator[str]:
@@ -90,6 +93,18 @@ def test_the_containers_get_every_setting_of_theirs(services: dict[str, Any]) ->
     assert workers - set(services["torchserve"]["environment"]) == set()
     given = {name.removesuffix("_FILE") for name in services["monitor"]["environment"]}
     assert names(Credentials, *kept) - given == ELSEWHERE
+
+
+def test_what_serves_gets_every_variable_of_opentelemetrys_traces_where_it_is_set(services: dict[str, Any]) -> None:
+    sdk = pytest.importorskip("opentelemetry.sdk.environment_variables", reason="the extra otel is not installed")
+    variables = {name for name in vars(sdk) if name.startswith("OTEL_") and not NOT_OF_TRACES.search(name)}
+    passed = {
+        service: {name: value for name, value in dict(parts.get("environment", {})).items() if name.startswith("OTEL_")}
+        for service, parts in services.items()
+    }
+    assert {service for service, given in passed.items() if given} == {"torchserve"}
+    assert variables | names(TraceSettings) <= passed["torchserve"].keys()
+    assert {*passed["torchserve"].values()} == {None}  # no default: what is not set is not passed on
 
 
 def test_a_container_publishes_grpc_where_it_is_on(services: dict[str, Any]) -> None:

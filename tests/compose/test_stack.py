@@ -85,6 +85,12 @@ def test_secrets_are_files_and_no_environment_has_one(stack: Stack) -> None:
     assert held == ["marloop_events_token"]
 
 
+def test_what_nobody_set_is_not_in_the_environment(stack: Stack) -> None:
+    names = {line.partition("=")[0] for line in stack.execute("torchserve", "env").splitlines()}
+    assert "MARLOOP_PUBLISHED_ADDRESS" in names
+    assert not {name for name in names if name.startswith("OTEL_")}
+
+
 def test_the_monitor_writes_models_and_reaches_the_management_socket(stack: Stack) -> None:
     stack.execute("monitor", "sh", "-c", "touch /models/written /work/written && rm /models/written /work/written")
     assert set(served(stack)) == {"linear", "flights"}

@@ -65,9 +65,7 @@ class Loaded:
     def __init__(self) -> None:
         self.asked: tuple[str, Path, int] | None = None
 
-    def __call__(
-        self, name: str, directory: Path, contract: ModelContract, threads: int, device: str, patience: float
-    ) -> Formula:
+    def __call__(self, name: str, directory: Path, contract: ModelContract, threads: int, *others: object) -> Formula:
         self.asked = name, directory, threads
         return Formula(contract)
 

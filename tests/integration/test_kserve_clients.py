@@ -51,10 +51,25 @@ def test_tritons_client_prints_what_was_wrong(triton: Report) -> None:
 
 
 def test_tritons_client_learns_of_health_and_metadata_behind_a_version(server: Server, triton: Report) -> None:
-    assert [triton[name] for name in ("live", "ready", "model ready", "version ready")] == [True] * 4
-    assert triton["another ready"] is False
-    assert triton["server"].keys() == {"name", "version", "extensions"}
-    assert triton["metadata"] == {
+    check_described(server, triton["whole"])
+
+
+def test_tritons_client_learns_of_all_at_the_plain_base_url(server: Server, triton: Report) -> None:
+    if server.settings.host == "torchserve":
+        pytest.skip("TorchServe has health and metadata behind a version alone: docs/operations.md")
+    plain, number = triton["plain"], server.contract("linear").version
+    check_described(server, plain)
+    assert plain["version"] == RIGHT
+    linear = {"name": "linear", "version": number, "state": "READY", "reason": ""}
+    assert linear in plain["index"]
+    assert {entry["name"] for entry in plain["index"]} == {"linear", "flights", "fashion"}
+
+
+def check_described(server: Server, told: Report) -> None:
+    assert [told[name] for name in ("live", "ready", "model ready", "version ready")] == [True] * 4
+    assert told["another ready"] is False
+    assert told["server"].keys() == {"name", "version", "extensions"}
+    assert told["metadata"] == {
         "name": "linear",
         "versions": [server.contract("linear").version],
         "platform": "marloop",
@@ -87,6 +102,12 @@ def test_kserves_client_prints_what_was_wrong(kserve: Report) -> None:
 def test_kserves_client_learns_of_health_behind_a_version(kserve: Report) -> None:
     assert [kserve[name] for name in ("live", "ready", "model ready", "v1 model ready")] == [True] * 4
     assert kserve["another ready"] is False
+
+
+def test_kserves_client_learns_of_health_at_the_plain_base_url(server: Server, kserve: Report) -> None:
+    if server.settings.host == "torchserve":
+        pytest.skip("TorchServe has health behind a version alone: docs/operations.md")
+    assert kserve["plain"] == [True] * 4
 
 
 def test_mlservers_codecs_write_what_is_answered_and_read_the_answer(server: Server) -> None:

@@ -3,17 +3,21 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
 
 from tests.support.waiting import wait_until
 
 
 @contextlib.contextmanager
-def served(app: Starlette) -> Iterator[str]:
-    """Yield the URL of an application on this machine."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+def served(app: Any, http: Any = "auto") -> Iterator[str]:
+    """Yield the URL of an ASGI application on this machine.
+
+    Args:
+        http: class of the connections; uvicorn's own unless it is named.
+    """
+    server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -38,6 +38,10 @@ def package_command(
     max_batch_delay: Annotated[int | None, typer.Option(min=1, help="ms that a batch waits for more.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; this machine must have it.")] = None,
+    isolated: Annotated[
+        bool | None,
+        typer.Option("--isolated/--shared", help="Run the graph in a process of its own beside each worker, or in it."),
+    ] = None,
     store: Store = STORE,
 ) -> None:
     """Package the champion again without training: with other serving settings, which are kept, or newer handlers."""
@@ -45,7 +49,8 @@ def package_command(
     from training import pipeline, recipes
     from training.packaging import packable, serving_settings
 
-    options = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers, "device": device}
+    options: dict[str, Any] = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
+    options |= {"device": device, "isolated": isolated}
     try:
         if profile is not None and profile not in PROFILES:
             raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -74,6 +79,8 @@ def _package_foreign(model: str, registry: Registry, options: Mapping[str, Any])
     chosen = {name: value for name, value in options.items() if value is not None}
     if "device" in chosen:
         raise ValueError(f"{model} has a handler of its own, which chooses its device itself")
+    if "isolated" in chosen:
+        raise ValueError(f"{model} has a handler of its own, which is in a process of its own anyway")
     changes = {setting: chosen[name] for setting, name in TORCHSERVE.items() if name in chosen}
     result = package_foreign(model, registry, changes)
     console.print(f"{result.archive}: champion; `make up` serves it", markup=False)

@@ -94,6 +94,7 @@ def model_config(serving: Serving) -> dict[str, Any]:
         "handler": {
             "engine": serving.engine,
             **({} if serving.device == "cpu" else {"device": serving.device}),
+            **({"isolated": True} if serving.isolated else {}),
             "max_rows": serving.max_rows,
             "threads": serving.threads,
         },
@@ -106,6 +107,7 @@ def serving_in(config: Mapping[str, Any]) -> Serving:
     return Serving(
         engine=handler.get("engine", Serving.engine),
         device=handler.get("device", Serving.device),
+        isolated=handler.get("isolated", Serving.isolated),
         workers=config.get("minWorkers", Serving.workers),
         batch_size=config.get("batchSize", Serving.batch_size),
         max_batch_delay=config.get("maxBatchDelay", Serving.max_batch_delay),

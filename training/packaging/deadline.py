@@ -31,7 +31,7 @@ def with_deadline(entry_point: str, contract: ModelContract, graphs: Path, servi
     if serving.response_timeout is not None:
         return serving
     seconds = slowest(entry_point, contract, graphs, serving)
-    least = RESTART if serving.engine in ISOLATED else LEAST
+    least = RESTART if serving.isolated or serving.engine in ISOLATED else LEAST
     return replace(serving, response_timeout=min(MOST, max(least, math.ceil(TIMES * seconds))))
 
 

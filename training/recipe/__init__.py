@@ -170,6 +170,7 @@ class Serving:
 
     engine: Literal["onnxruntime", "torch", "torchscript", "python"] = "onnxruntime"  # the last two: imported files
     device: str = "cpu"  # or cuda, cuda:1, of a machine that has it
+    isolated: bool = False  # whether a process of its own runs the graph
     workers: int = 1
     batch_size: int = 64  # most requests in one batch
     max_batch_delay: int = 1  # ms that a batch waits for more requests; TorchServe takes 0 for 100, its default

@@ -8,27 +8,32 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import math
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
-from http import HTTPStatus
+from functools import partial
 from typing import Any
 
-import msgspec
-
-from handlers.http.content_encoding import HEADER, refusal_headers
+from handlers.http.content_encoding import HEADER
 from handlers.http.kserve import EXPLAIN, PATH
-from handlers.language.api.answers import error_body
 from handlers.language.api.routes import AT_BASE
-from handlers.message import JSON, STATUS, InputError, Request, Response, error_response
+from handlers.message import InputError, Request, Response
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.http.bodies import announced_size, inflated, read_request
-from serving.hosts.direct.http.compression import SMALLEST, compressed
 from serving.hosts.direct.http.embeddings import embed
+from serving.hosts.direct.http.responses import awaited_by, not_allowed, refusal, send_response
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
-from serving.hosts.direct.routes import EMBEDDINGS, Refused, Target, behind_version, check_allowed, uncounted
+from serving.hosts.direct.routes import (
+    EMBEDDINGS,
+    INDEX,
+    Refused,
+    Target,
+    behind_version,
+    model_of,
+    model_of_body,
+    uncounted,
+)
 from serving.hosts.direct.streaming import Elsewhere, send_stream
 from serving.security.gate import ALLOWED
 
@@ -36,7 +41,6 @@ logger = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_JSON = (b"content-type", JSON.encode())
 _TIMEOUT = "x-request-timeout"  # s that a client waits for the turn of its request
 _PROTECTED = (PATH, EXPLAIN)  # headers that only a host sets
 
@@ -110,14 +114,14 @@ class Application:
         if self._only and target is not None:
             await self._stream(target, behind, scope, receive, send, ident)
             return
-        if path == EMBEDDINGS and scope["method"] == "POST":
-            response: Response | None = await self._embed(scope, receive, ident)
-        elif target is None or not (behind or scope["method"] == "POST"):
-            response = self._other(scope, ident)
-        else:
+        if target is not None and (behind or scope["method"] == "POST"):
             response = await self._predict(target, behind, scope, receive, ident)
+        elif path in (EMBEDDINGS, INDEX) and scope["method"] == "POST":
+            response = await self._answer_body(scope, receive, ident)
+        else:
+            response = self._counted(scope, self._read(scope, ident))
         if response is not None:
-            await _send(scope, send, response, ident)
+            await send_response(scope, send, response, ident)
 
     async def _predict(
         self, target: Target, behind: str, scope: Scope, receive: Receive, ident: str
@@ -140,32 +144,25 @@ class Application:
             if HEADER in headers:
                 with contextlib.suppress(InputError):  # the model refuses it, and counts that
                     request = await inflated(request)
-            response: Response = await model.batches.submit(request, patience)
-            return response
-        except Overloaded as overload:
-            self._refused(scope["path"], STATUS["overloaded"], "overloaded")
-            return overloaded_response(Request(b"", headers, {}, ident), overload, bool(target.protocol))
-        except InputError as error:
-            self._count(scope, error)
-            return _unread(error, headers, ident, bool(target.protocol))
-        except asyncio.CancelledError:
+            return await awaited_by(scope, model.batches.submit(request, patience))
+        except (InputError, Overloaded) as fault:
+            return self._refuse(scope, fault, headers, ident)
+        except asyncio.CancelledError:  # its client is gone, or its model is closed
             return None
 
-    async def _embed(self, scope: Scope, receive: Receive, ident: str) -> Response | None:
-        """Answer a request for embeddings by the model that its body names."""
+    async def _answer_body(self, scope: Scope, receive: Receive, ident: str) -> Response | None:
+        """Answer a request whose body says what it is about: a model that embeds, or which versions to list."""
         headers = _headers(scope)
         try:
             request = await read_request(headers, b"", receive, ident)
             if request is None:
                 return None
-            return await embed(await inflated(request), self._models.table.targets, scope.get(ALLOWED))
-        except Overloaded as overload:
-            self._refused(scope["path"], STATUS["overloaded"], "overloaded")
-            refusal = overloaded_response(Request(b"", headers, {}, ident), overload, False)
-            return refusal._replace(body=error_body(refusal.error)) if refusal.error else refusal
-        except InputError as error:
-            self._count(scope, error)
-            return Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
+            request = await inflated(request)
+            if scope["path"] == INDEX:
+                return self._metadata_for(scope).index(request.body)
+            return await embed(request, self._models.table.targets, scope.get(ALLOWED), partial(awaited_by, scope))
+        except (InputError, Overloaded) as fault:
+            return self._refuse(scope, fault, headers, ident)
         except asyncio.CancelledError:
             return None
 
@@ -179,49 +176,41 @@ class Application:
         try:
             request = await read_request(headers, scope["query_string"], receive, ident)
         except InputError as error:
-            self._count(scope, error)
-            await _send(scope, send, _unread(error, headers, ident), ident)
+            await send_response(scope, send, self._refuse(scope, error, headers, ident), ident)
             return
         if request is not None:
             await send_stream(target.model.streams.answer(request), ident, scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, ident: str) -> bool:
         """Hand a request to the process of its language model; return False where it names no such model."""
-        path, names = scope["path"], self._models.table.elsewhere
+        path, names, by_body = scope["path"], self._models.table.elsewhere, scope["path"] in AT_BASE
         name, headers = model_of(path), _headers(scope)
-        if path not in AT_BASE and (name not in names or path == f"/v1/models/{name}"):
+        found = scope["method"] == "POST" if by_body else name in names and path != f"/v1/models/{name}"
+        if not found:
             return False
         try:
             request = await read_request(headers, b"", receive, ident)
-        except InputError as error:
-            self._count(scope, error)
-            await _send(scope, send, _unread(error, headers, ident), ident)
-            return True
-        if request is None:
-            return True
-        if path in AT_BASE:
-            try:
-                request = await inflated(request)
-                name, version = _find_model(request.body, names, scope.get(ALLOWED))
-            except InputError as error:
-                self._count(scope, error)
-                refusal = Response(STATUS[error.code], error_body(error), headers=refusal_headers(error))
-                await _send(scope, send, refusal, ident)
+            if request is None:
                 return True
-            if HEADER in headers:
-                scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER.encode()]
-            if version:
-                scope["path"] = f"/predictions/{name}/{version}{path}"
+            if by_body:
+                request = await inflated(request)
+                name, version = model_of_body(request.body, names, scope.get(ALLOWED))
+                if HEADER in headers:
+                    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != HEADER.encode()]
+                if version:
+                    scope["path"] = f"/predictions/{name}/{version}{path}"
+        except InputError as error:
+            await send_response(scope, send, self._refuse(scope, error, headers, ident), ident)
+            return True
         assert self._elsewhere
         await self._elsewhere(name).forward(scope, request.body, receive, send)
         return True
 
-    def _count(self, scope: Scope, error: InputError) -> None:
-        self._refused(scope["path"], STATUS[error.code], error.code)
+    def _refuse(self, scope: Scope, fault: InputError | Overloaded, headers: dict[str, str], ident: str) -> Response:
+        return self._counted(scope, refusal(fault, scope["path"], Request(b"", headers, {}, ident)))
 
-    def _other(self, scope: Scope, ident: str) -> Response:
-        """Answer a request that is no prediction, and count a refusal."""
-        response = self._read(scope, ident)
+    def _counted(self, scope: Scope, response: Response) -> Response:
+        """Count a response where it is a refusal."""
         if response.error:
             self._refused(scope["path"], response.status, response.error.code)
         return response
@@ -230,14 +219,20 @@ class Application:
         """Return health, metadata, or an error."""
         path, method, table = scope["path"], scope["method"], self._models.table
         request = Request(b"", _headers(scope), {}, ident)
-        if path in table.targets:
-            return _not_allowed(request, path, "POST")
-        allowed = scope.get(ALLOWED)
-        metadata = self._metadata if allowed is None else self._metadata.limited(allowed)
+        if path in table.targets or path == EMBEDDINGS or (path in AT_BASE and table.elsewhere):
+            return not_allowed(path, request, "POST")
+        metadata = self._metadata_for(scope)
         response = metadata.get(path)
         if response is None:
-            return error_response(metadata.unknown(path), request, as_text=path.startswith(("/v1", "/v2")))
-        return response if method in ("GET", "HEAD") else _not_allowed(request, path, "GET")
+            return refusal(metadata.unknown(path), path, request)
+        if method in ("GET", "HEAD"):
+            return response
+        return not_allowed(path, request, "GET, POST" if path == INDEX else "GET")
+
+    def _metadata_for(self, scope: Scope) -> Metadata:
+        """Return the metadata of the models that a request's key is for."""
+        allowed = scope.get(ALLOWED)
+        return self._metadata if allowed is None else self._metadata.limited(allowed)
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -246,64 +241,3 @@ def _headers(scope: Scope) -> dict[str, str]:
     for name in _PROTECTED:
         headers.pop(name, None)
     return headers
-
-
-def model_of(path: str) -> str:
-    """Return the model that a path names; empty if it names none."""
-    parts = path.split("/")
-    if len(parts) > 2 and parts[1] == "predictions":
-        return parts[2]
-    return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
-
-
-def _find_model(body: bytes, models: Mapping[str, Collection[str]], allowed: Collection[str] | None) -> tuple[str, str]:
-    """Return the model that a request of OpenAI's API names, and the version, which may be empty.
-
-    Raises:
-        InputError: it names none of these, or one that its key is not for.
-    """
-    try:
-        model = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
-    except msgspec.DecodeError:
-        model = ""
-    name, _, version = model.partition("@")
-    check_allowed(name, allowed)
-    if name not in models or (version and version not in models[name]):
-        known = sorted(known for known in models if allowed is None or known in allowed)
-        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", ", ".join(known))
-    return name, version
-
-
-def _unread(error: InputError, headers: dict[str, str], ident: str, as_text: bool = False) -> Response:
-    """Refuse a body that was not read to its end, and close its connection, which cannot be used again."""
-    refused = error_response(error, Request(b"", headers, {}, ident), as_text=as_text)
-    return refused._replace(headers={"Connection": "close"})
-
-
-def _not_allowed(request: Request, path: str, allowed: str) -> Response:
-    error = InputError("not_found", f"{path} takes {allowed}", "method", allowed)
-    response = error_response(error, request, as_text=path.startswith(("/v1", "/v2")))
-    return response._replace(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allowed})
-
-
-def overloaded_response(request: Request, overload: Overloaded, as_text: bool) -> Response:
-    """Tell a client after how many seconds its request would have its turn."""
-    what = f"the requests before this one take {overload.seconds:.2g} s"
-    error = InputError("overloaded", what, expected="the same request again, later")
-    seconds = str(max(1, math.ceil(overload.seconds)))
-    return error_response(error, request, as_text=as_text)._replace(headers={"Retry-After": seconds})
-
-
-async def _send(scope: Scope, send: Send, response: Response, ident: str) -> None:
-    if len(response.body) >= SMALLEST:
-        response = await compressed(response, scope["headers"])
-    body = response.body
-    headers: list[tuple[bytes, bytes]] = [
-        _JSON if response.content_type == JSON else (b"content-type", response.content_type.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", ident.encode()),
-    ]
-    if response.headers:
-        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

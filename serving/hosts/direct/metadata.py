@@ -1,4 +1,4 @@
-"""Answers to GET requests: health, metadata of the models, and the description of all routes."""
+"""Answers about the models: health, metadata, the index of versions, and the description of all routes."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -6,17 +6,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from handlers import json_io
 from handlers.http import kserve
 from handlers.message import InputError, Response
 from serving.hosts.direct.http.openapi import describe
 from serving.hosts.direct.models import Models, Table
 
+READY = "READY"  # state of a version in the index
 PAGE = Path(__file__).parent / "http" / "docs.html"
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 
 
+class IndexRequest(msgspec.Struct):
+    """A body of "Repository index" in Triton's extension of the Open Inference Protocol for model repositories.
+
+    Attributes:
+        ready: whether the versions that are not ready are left out.
+    """
+
+    ready: bool = False
+
+
+_INDEX_REQUEST = msgspec.json.Decoder(IndexRequest)
+
+
 class Metadata:
-    """Answers GET requests.
+    """Answers GET requests, and those for the index of versions.
 
     Args:
         health: returns the faults by model or worker; empty where all is well.
@@ -55,6 +72,19 @@ class Metadata:
             return Response(200, PAGE.read_bytes(), "text/html; charset=utf-8", {"Content-Security-Policy": POLICY})
         answer = self._find(path)
         return Response(answer[0], json.dumps(answer[1]).encode()) if answer else None
+
+    def index(self, body: bytes) -> Response:
+        """Return the versions that are served, as Triton's clients ask for them.
+
+        Args:
+            body: of the POST; it may be empty.
+
+        Raises:
+            InputError: it is no such request.
+        """
+        asked = json_io.decode_strictly(_INDEX_REQUEST, body) if body.strip() else IndexRequest()
+        entries = [entry for entry in self._index() if not asked.ready or entry["state"] == READY]
+        return Response(200, json.dumps(entries).encode())
 
     def unknown(self, path: str) -> InputError:
         """Return the error for a path without a route: why there is none, and what would be right."""
@@ -144,7 +174,7 @@ class Metadata:
 
 
 def _entry(name: str, number: str, ready: bool, reason: str) -> dict[str, str]:
-    return {"name": name, "version": number, "state": "READY" if ready else "UNAVAILABLE", "reason": reason}
+    return {"name": name, "version": number, "state": READY if ready else "UNAVAILABLE", "reason": reason}
 
 
 def _language(name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from handlers.batch import Observer
 from handlers.contract import ModelContract
+from handlers.engine.isolated import is_isolated
 from handlers.entry_points.foreign import ForeignService
 from handlers.entry_points.image import ImageService
 from handlers.entry_points.tabular import TabularService
@@ -61,8 +62,9 @@ class Model:
         self.contract: ModelContract = handler.contract
         self.instruments = self._service.instruments
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
-        # Nobody knows how long a handler from elsewhere takes: it never runs in the event loop.
-        self.batches = Batches(handler.handle, loop, inline=self.contract.task != "opaque")
+        # Nobody knows how long a handler from elsewhere takes, or a process that starts again: never in the event loop.
+        apart = self.contract.task == "opaque" or is_isolated(config.get("handler") or {})
+        self.batches = Batches(handler.handle, loop, inline=not apart)
 
     @property
     def idle(self) -> bool:

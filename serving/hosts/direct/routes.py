@@ -7,14 +7,17 @@ text says what would have been right.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from handlers.contract import ModelContract
 from handlers.http.kserve import V1, V2
 from handlers.language.api.routes import AT_BASE
 from handlers.message import InputError
 from handlers.observe.telemetry import Telemetry
 
-NATIVE = ""
+NATIVE, OPENAI = "", "openai"
 EMBEDDINGS = "/v1/embeddings"
+INDEX = "/v2/repository/index"
 BY_BODY = (*AT_BASE, EMBEDDINGS)  # OpenAI's API, where a body names the model: ``NAME`` or ``NAME@VERSION``
 Refused = Callable[[str, int, str], None]  # takes the path, the status and the error's code of a refused request
 
@@ -88,3 +91,45 @@ def behind_version(targets: Mapping[str, Target], path: str) -> tuple[Target | N
     if len(parts) < 5 or parts[1] != "predictions":
         return None, ""
     return targets.get("/".join(parts[:4])), parts[4]
+
+
+def model_of(path: str) -> str:
+    """Return the model that a path names; empty if it names none."""
+    parts = path.split("/")
+    if len(parts) > 2 and parts[1] == "predictions":
+        return parts[2]
+    return parts[3].partition(":")[0] if len(parts) > 3 and parts[1:3] in (["v1", "models"], ["v2", "models"]) else ""
+
+
+def model_of_body(
+    body: bytes, models: Mapping[str, Collection[str]], allowed: Collection[str] | None
+) -> tuple[str, str]:
+    """Return the language model that a request of OpenAI's API names, and the version, which may be empty.
+
+    Args:
+        models: versions by name.
+        allowed: the only models that the request's key is for; None for all.
+
+    Raises:
+        InputError: it names none of these, or one that its key is not for.
+    """
+    try:
+        model = str(msgspec.json.decode(body, type=dict[str, Any]).get("model", ""))
+    except msgspec.DecodeError:
+        model = ""
+    name, _, version = model.partition("@")
+    check_allowed(name, allowed)
+    if name not in models or (version and version not in models[name]):
+        known = sorted(known for known in models if allowed is None or known in allowed)
+        raise InputError("model_not_found", f"there is no language model {model!r} here", "model", ", ".join(known))
+    return name, version
+
+
+def protocol_of(path: str) -> str:
+    """Return the wire format that a path names, also behind a version, as the metrics have it."""
+    if path.endswith(BY_BODY):
+        return OPENAI
+    is_native = path.startswith("/predictions/")
+    behind = path.split("/", 4)[4:] if is_native else [path[1:]]
+    named = next((protocol for protocol in (V1, V2) if behind and f"{behind[0]}/".startswith(f"{protocol}/")), "")
+    return named or ("native" if is_native else "unknown")

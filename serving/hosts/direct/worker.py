@@ -26,13 +26,14 @@ from handlers.observe.logs import configure
 from handlers.observe.metrics_folder import VARIABLE
 from serving import documents
 from serving.hosts.direct import background
-from serving.hosts.direct.app import Application, model_of
+from serving.hosts.direct.app import Application
 from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.http.cors import allow_origins
 from serving.hosts.direct.http.refusals import Refusals
 from serving.hosts.direct.http.short_way import ShortProtocol, ShortWay
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
+from serving.hosts.direct.routes import model_of
 from serving.hosts.direct.streaming import Elsewhere, LanguageProcesses
 from serving.hosts.direct.unpacked import Unpacked
 from serving.hosts.worker_environment import worker_environment

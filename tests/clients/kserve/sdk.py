@@ -58,6 +58,12 @@ async def main(url: str, model: str, version: str) -> dict[str, Any]:
         "ready": await outcome(v2.is_server_ready(whole)),
         "model ready": await outcome(v2.is_model_ready(whole, model)),
         "another ready": await outcome(v2.is_model_ready(whole, "another")),
+        "plain": [
+            await outcome(v2.is_server_live(url)),
+            await outcome(v2.is_server_ready(url)),
+            await outcome(v2.is_model_ready(url, model)),
+            await outcome(v1.is_model_ready(url, model)),
+        ],
     }
 
 

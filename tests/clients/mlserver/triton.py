@@ -42,13 +42,22 @@ def main(url: str, model: str, version: str) -> dict[str, Any]:
         "classes of a number": infer([1, 6], outputs=[http.InferRequestedOutput("y", class_count=2)]),
         "wrong shape": infer([[1, 6]]),
         "wrong datatype": infer([True, False], "BOOL"),
-        "live": whole.is_server_live(),
-        "ready": whole.is_server_ready(),
-        "model ready": whole.is_model_ready(model),
-        "version ready": whole.is_model_ready(model, version),
-        "another ready": whole.is_model_ready("another"),
-        "server": whole.get_server_metadata(),
-        "metadata": whole.get_model_metadata(model, version),
+        "whole": described(whole, model, version),
+        "plain": described(client, model, version) | {"version": infer([1, 6], model_version=version)},
+    }
+
+
+def described(client: http.InferenceServerClient, model: str, version: str) -> dict[str, Any]:
+    """What a client is told of a server and of a model."""
+    return {
+        "live": client.is_server_live(),
+        "ready": client.is_server_ready(),
+        "model ready": client.is_model_ready(model),
+        "version ready": client.is_model_ready(model, version),
+        "another ready": client.is_model_ready("another"),
+        "server": outcome(client.get_server_metadata),
+        "metadata": outcome(lambda: client.get_model_metadata(model, version)),
+        "index": outcome(client.get_model_repository_index),
     }
 
 

@@ -1,6 +1,8 @@
 """Both engines, on small graphs that are exported here."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 from handlers.contract import Array, ModelContract, TensorSpec
 from handlers.engine import ENGINES, Engine, OnnxRuntimeEngine, available_cores, load_engine
+from handlers.engine.child import ChildError
+from handlers.engine.isolated import IsolatedGraph
 from tests.support.handlers import wire
 from tests.support.handlers.models import contract, serve
 
@@ -100,6 +104,23 @@ def test_a_tensor_that_is_read_only_or_strided_is_taken(pair: Path, name: str) -
     strided = np.arange(4)[::2]
     outputs = load_engine(name, pair, PAIR, 1).run({"a": read_only, "b": strided})
     assert outputs["y"].tolist() == [3, -17]
+
+
+def test_in_a_process_of_its_own_it_answers_alike_and_comes_back_when_that_is_killed(pair: Path, name: str) -> None:
+    tensors: dict[str, Array] = {"b": np.arange(2), "a": np.ones((2, 3), np.float32)}
+    expected = load_engine(name, pair, PAIR, 1).run(tensors)
+    engine = load_engine(name, pair, PAIR, 1, isolated=True)
+    assert isinstance(engine, IsolatedGraph)
+    assert wire.same(engine.run(tensors)["y"], expected["y"])
+    killed = engine._child.pid
+    assert killed != os.getpid()
+    os.kill(killed, signal.SIGKILL)
+    with contextlib.suppress(ChildError):  # of the one that is under way
+        engine.run(tensors)
+    outputs = engine.run(tensors)
+    assert list(outputs) == ["y"]
+    assert wire.same(outputs["y"], expected["y"])
+    assert engine._child.pid != killed
 
 
 def test_a_classification_gives_its_probabilities(graphs: Path, name: str) -> None:

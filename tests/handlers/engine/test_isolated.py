@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import joblib
 import msgspec
@@ -13,7 +14,7 @@ from sklearn.kernel_ridge import KernelRidge
 from handlers.contract import TensorSpec
 from handlers.engine import graph_file, load_engine
 from handlers.engine.child import ChildError
-from handlers.engine.isolated import IsolatedEngine
+from handlers.engine.isolated import IsolatedEngine, is_isolated
 from handlers.engine.signature import FILE as SIGNATURE
 from handlers.engine.signature import Head, Input, Signature
 from tests.support.handlers.models import contract
@@ -83,3 +84,25 @@ def test_an_engine_ends_its_process_with_itself(folder: Path) -> None:
     close = engine._child.close
     del engine
     assert not close.alive
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, False),
+        ({"isolated": None}, False),
+        ({"isolated": False, "engine": "onnxruntime"}, False),
+        ({"isolated": True, "engine": "onnxruntime"}, True),
+        ({"engine": "python"}, True),
+    ],
+)
+def test_a_model_has_a_process_of_its_own_where_it_is_asked_for_or_its_file_holds_code(
+    settings: dict[str, Any], expected: bool
+) -> None:
+    assert is_isolated(settings) is expected
+
+
+@pytest.mark.parametrize("value", ["yes", 1, []])
+def test_isolated_is_a_truth_value(value: object) -> None:
+    with pytest.raises(ValueError, match=r"handler\.isolated is .* in model-config\.yaml; it must be true or false"):
+        is_isolated({"isolated": value})

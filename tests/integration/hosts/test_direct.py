@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import yaml
 
+from handlers.http.content_encoding import CODINGS
 from serving import archive, readiness
 from serving.hosts.direct import background
 from serving.hosts.host import LaunchError
@@ -23,6 +25,7 @@ from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Settings
 from serving.supervision.supervisor import Supervisor
 from tests.chaos.load import RIGHT, Question, clients
+from tests.clients import environments
 from tests.integration.conftest import Server, environment, put, serve, settings_for
 from tests.support.waiting import wait_until
 
@@ -118,6 +121,37 @@ def test_an_archive_that_is_mended_is_served_without_a_word_to_anybody(host: Ser
     (registry.store / "late.mar").write_bytes(content)
     wait_until(lambda: is_ready(host.settings), timeout=30)
     background.rollout(host.settings).withdraw("linear", "7.7")
+
+
+def test_a_model_that_is_isolated_crashes_without_its_worker_and_comes_back(host: Server) -> None:
+    registry, rollout = registry_of(host), background.rollout(host.settings)
+    number, version = registry.champions()["linear"]
+    content = (registry.store / version.archive).read_bytes()
+    settings = yaml.safe_load(archive.read_file(content, archive.CONFIG))
+    settings["handler"]["isolated"] = True
+    apart = registry.store / "apart.mar"
+    apart.write_bytes(archive.rewritten(content, {archive.CONFIG: yaml.safe_dump(settings).encode()}))
+    with registry.change() as models:
+        models["linear"]["5.5"] = type(version)(apart.name, file_sha256(apart), "challenger", version.created)
+    rollout.promote("linear", "5.5")
+    try:
+        workers = host.worker_pids()
+        children = [child for worker in workers for child in psutil.Process(worker).children()]
+        assert len(children) == len(workers)
+        row = host.contract("flights").example.request
+        flight = host.client.post(f"{host.url}/predictions/flights", json=row).json()
+        with clients(host.url, Question("/predictions/flights", row, flight)) as outcomes:
+            wait_until(lambda: outcomes.counts[RIGHT] > 50)
+            for child in children:
+                child.kill()
+            with clients(host.url, LINEAR) as linear:  # of many connections, so of every worker
+                wait_until(lambda: linear.counts[RIGHT] > 50)
+            count = outcomes.counts[RIGHT]
+            wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+        assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+        assert host.worker_pids() == workers
+    finally:
+        rollout.promote("linear", number)
 
 
 def test_a_killed_worker_is_told_and_comes_back(host: Server) -> None:
@@ -282,6 +316,46 @@ def test_pipelined_requests_to_two_models_are_answered_in_order(host: Server) ->
             answered += client.recv(65536)
     answers = re.findall(rb'"prediction":([\d.]+)', answered)
     assert [answer == b"11.999998" for answer in answers] == [value == b"11.999998" for value in expected]
+
+
+def test_undici_gets_each_its_own_answer_with_eight_requests_under_way_on_one_connection(host: Server) -> None:
+    row = host.contract("flights").example.request
+    flight = host.client.post(f"{host.url}/predictions/flights", json=row).json()["prediction"]
+    report = environments.run("undici", "pipelined.mjs", host.url, json.dumps(row))
+    assert report["connections"] == 1
+    assert {answer["status"] for answer in report["answers"]} == {200}
+    values = [answer["prediction"] for answer in report["answers"]]
+    assert values[::2] == pytest.approx([2 * x for x in range(0, 40, 2)], abs=0.1)
+    assert values[1::2] == [flight] * 20
+
+
+@pytest.mark.parametrize("head", [HEAD + b"Connection: close\r\n", HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")])
+def test_a_connection_ends_where_its_client_says_so(host: Server, head: bytes) -> None:
+    with socket.create_connection((host.settings.bind_address, host.settings.inference_port), timeout=30) as client:
+        client.sendall(head + b'Content-Length: 8\r\n\r\n{"x": 6}')
+        answer = b"".join(iter(lambda: client.recv(65536), b""))  # until the host closes it
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.endswith(b'{"prediction":11.999998}')
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_curl_sends_and_reads_what_is_compressed(host: Server, tmp_path: Path, coding: str) -> None:
+    curl, packer = shutil.which("curl"), shutil.which(coding)
+    if not curl or not packer or coding not in (*CODINGS, "gzip"):
+        pytest.skip(f"curl or {coding} is not installed: Debian's packages and the extra zstd have them")
+    plain = tmp_path / "body"
+    plain.write_bytes(json.dumps({"instances": [{"x": 6}] * 1000}).encode())
+    subprocess.run([packer, "-q", "-k", str(plain)], check=True)
+    (packed,) = (path for path in tmp_path.iterdir() if path != plain)
+    headers = (f"Accept-Encoding: {coding}", f"Content-Encoding: {coding}", "Content-Type: application/json")
+    command = [curl, "-sS", "--compressed", *(part for header in headers for part in ("-H", header))]
+    command += ["--data-binary", f"@{packed}", "-w", "\n%header{content-encoding}"]
+    command.append(f"{host.url}/v1/models/linear:predict")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer, _, answered = done.stdout.rpartition("\n")
+    assert answered == coding
+    assert json.loads(answer)["predictions"] == pytest.approx([12] * 1000, abs=0.05)
 
 
 def accepts(address: tuple[str, int]) -> bool:

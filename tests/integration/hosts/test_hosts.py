@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
+from handlers.message import MAX_BODY
 from serving import archive
 from serving.registry import Registry, Version, file_sha256
 from serving.security.grants import LOOK
@@ -189,6 +190,44 @@ def asks_for_keys(server: Server) -> bool:
         wait_until(lambda: codes() == {200})
 
 
+HEAD = b"POST /predictions/linear HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
+
+
+def answered(server: Server, *sent: bytes, until: bytes) -> bytes:
+    """What comes on a connection until it holds something or ends, for what was sent last."""
+    with socket.create_connection((server.settings.bind_address, server.settings.inference_port), timeout=30) as client:
+        for request in sent:
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                client.sendall(request)
+                while until not in received and (piece := client.recv(65536)):
+                    received += piece
+    return received
+
+
+def refuses_large_bodies_in_json(server: Server) -> bool:
+    answer = answered(server, HEAD + b"Content-Length: %d\r\n\r\n{" % (MAX_BODY + 1), until=b"too_large")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    return b'"code":"too_large"' in answer
+
+
+def tells_the_methods_that_it_takes(server: Server) -> bool:
+    answer = server.client.delete(f"{server.url}/predictions/linear")
+    assert answer.status_code >= 400
+    return answer.status_code == 405 and "allow" in answer.headers
+
+
+def ends_a_connection_where_asked(server: Server) -> bool:
+    request = HEAD + b'Connection: close\r\nContent-Length: 8\r\n\r\n{"x": 6}'
+    assert b"prediction" in answered(server, request, until=b"prediction")
+    return b"prediction" not in answered(server, request, request, until=b"prediction")
+
+
+def refuses_what_others_could_read_differently(server: Server) -> bool:
+    request = HEAD + b'Transfer-Encoding: chunked\r\n\r\n8\n{"x": 6}\r\n0\r\n\r\n'
+    return answered(server, request, until=b"\r\n").startswith(b"HTTP/1.1 400 ")
+
+
 # A row of the table, and whether a host has it.
 DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "`/v2/health/ready`, `/v2/models/{model}`, `/v1/models`, `/v2/repository/index` at the plain base URL": status(
@@ -201,6 +240,12 @@ DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "API keys (`marloop keys`)": asks_for_keys,
     "management, port 8081": port("management_port"),
     "TorchServe's own metrics, port 8082": port("metrics_port"),
+    "a body over `max_request_size` is a 413 with the error in JSON": refuses_large_bodies_in_json,
+    "a method that a path does not take is a 405 with `Allow`": tells_the_methods_that_it_takes,
+    "`Connection: close` is heeded": ends_a_connection_where_asked,
+    "a request that others could read differently (request smuggling) is refused": (
+        refuses_what_others_could_read_differently
+    ),
 }
 
 

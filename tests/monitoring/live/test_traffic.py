@@ -5,8 +5,13 @@ from collections.abc import Mapping
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from handlers.batch import Batch
+from handlers.message import Request, Response
+from handlers.observe.telemetry import Telemetry
 from monitoring.live.traffic import MODELS, POINTS, STEP, WINDOW, Look, Point, Traffic, parse, points, quantile
+from tests.support import chat_archive
 
 PAGE = """# HELP model_requests_total Requests answered, errors too
 # TYPE model_requests_total counter
@@ -146,3 +151,16 @@ def test_quantiles_are_those_of_prometheus(
     share: float, buckets: Mapping[float, float], expected: float | None
 ) -> None:
     assert quantile(share, buckets) == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_stream_of_half_a_minute_has_its_percentiles() -> None:
+    registry, contract = CollectorRegistry(), chat_archive.contract("chat", chat_archive.echoed("Hi"))
+    telemetry = Telemetry(contract, lambda request: "openai", registry)
+    before = Look(0.0, parse(generate_latest(registry).decode()))
+    for _ in range(20):
+        batch = Batch(contract, [Request(b"", {})], 0.0, responses=[Response(200, b"")])
+        batch.seconds = {"decode": 0.0, "predict": 30.0, "encode": 0.0}
+        telemetry(batch)
+    point = points(before, Look(STEP, parse(generate_latest(registry).decode())))["chat"]
+    assert point.requests == 20 / STEP
+    assert [second is not None and 20 < second <= 50 for second in point.seconds] == [True] * 3

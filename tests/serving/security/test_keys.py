@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from serving.__main__ import app
-from serving.hosts.direct.app import model_of
+from serving.hosts.direct.routes import model_of
 from serving.registry import Registry
 from serving.security import house_key
 from serving.security.gate import ALLOWED, Gate

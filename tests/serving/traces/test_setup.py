@@ -12,7 +12,8 @@ pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk, of the extra
 
 from serving.settings import ROOT, free_ports
 from serving.traces import setup
-from serving.traces.setup import Traces, asked_for, exporters, missing_exporter, start_traces
+from serving.traces.settings import TraceSettings
+from serving.traces.setup import Traces, missing_exporter, start_traces
 from tests.support.serving.collector import Collector, collecting
 from tests.support.waiting import wait_until
 
@@ -56,7 +57,7 @@ def make_spans(traces: Traces | None, count: int = 1) -> Traces:
     ],
 )
 def test_an_exporter_or_an_endpoint_asks_for_traces(environ: dict[str, str], expected: bool) -> None:
-    assert asked_for(environ) is expected
+    assert TraceSettings.from_environment(environ).asked_for is expected
     assert missing_exporter(environ) == ""
 
 
@@ -74,7 +75,7 @@ def test_an_exporter_or_an_endpoint_asks_for_traces(environ: dict[str, str], exp
     ],
 )
 def test_otlp_is_by_http_unless_its_protocol_is_named(environ: dict[str, str], names: list[str]) -> None:
-    assert exporters(environ) == names
+    assert TraceSettings.from_environment(environ).exporters == names
 
 
 def test_without_the_extra_one_sentence_names_the_command_and_the_worker_serves(
@@ -87,6 +88,7 @@ def test_without_the_extra_one_sentence_names_the_command_and_the_worker_serves(
     assert start_traces(OTLP) is None
     (record,) = caplog.records
     assert "pip install -c constraints.txt -e '.[otel]'" in record.message
+    assert "EXTRAS=otel" in record.message
     assert record.message == missing_exporter(OTLP)
     assert missing_exporter({}) == ""
 

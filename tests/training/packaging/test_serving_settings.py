@@ -107,3 +107,17 @@ def test_a_device_is_written_into_the_archives_settings_and_read_from_them() -> 
     assert config["handler"]["device"] == "cuda:1"
     assert (serving_in(config).engine, serving_in(config).device) == ("torch", "cuda:1")
     assert "device" not in model_config(Serving())["handler"]
+
+
+def test_a_process_of_its_own_is_written_into_the_archives_settings_and_stays_chosen(
+    trained: Trainings, linear: Result, tmp_path: Path
+) -> None:
+    store = shutil.copytree(trained.registry.store, tmp_path / "store")
+    for options in (["--isolated"], ["--workers", "2"], ["--shared"]):
+        done = CliRunner().invoke(app, ["package", "linear", *options, "--store", str(store)])
+        assert done.exit_code == 0, done.output
+        config = archive.read_config(store / Registry(store).champions()["linear"][1].archive)
+        assert config["handler"].get("isolated", False) is (options != ["--shared"])
+        assert serving_in(config).isolated is (options != ["--shared"])
+        assert config["responseTimeout"] >= (20 if options != ["--shared"] else 1)
+    assert "isolated" not in model_config(Serving())["handler"]

@@ -14,10 +14,10 @@ from google.protobuf import json_format
 from handlers.http.content_encoding import HEADER
 from handlers.http.kserve import EXPLAIN, PATH, V2
 from handlers.message import MAX_BODY, STATUS, InputError, Request, Response
-from serving.hosts.direct.app import overloaded_response
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.grpc.messages import CLASSES
 from serving.hosts.direct.grpc.tensors import to_message, to_request
+from serving.hosts.direct.http.responses import refusal
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import Refused, uncounted
@@ -92,7 +92,7 @@ class InferenceService:
             await _refuse(context, error, ident)
         except Overloaded as overload:
             self._refused(path, STATUS["overloaded"], "overloaded")
-            response = overloaded_response(Request(b"", headers, {}, ident), overload, True)
+            response = refusal(overload, path, Request(b"", headers, {}, ident))
         if response.error:
             await _abort(context, response, response.error, ident)
         return to_message(response, typed=not message.raw_input_contents)

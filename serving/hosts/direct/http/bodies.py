@@ -12,6 +12,10 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 INLINE = 1024  # bytes of a compressed body that are inflated in the event loop: they hold 1 MB at most
 
 
+class UnreadBody(InputError):
+    """A body that was not read to its end: its connection cannot be used again."""
+
+
 def announced_size(headers: Mapping[str, str]) -> int:
     """Return the bytes of a body that are announced; none where it comes in chunks."""
     length = headers.get("content-length", "")
@@ -22,7 +26,7 @@ async def read_request(headers: dict[str, str], query: bytes, receive: Receive, 
     """Read a request's body as it was sent; None if its client is gone.
 
     Raises:
-        InputError: it is larger than a body may be.
+        UnreadBody: it is larger than a body may be.
     """
     message = await receive()
     body: bytes | None = message.get("body", b"")
@@ -56,7 +60,7 @@ async def _whole(
     """Read the rest of a body; None if its client is gone.
 
     Raises:
-        InputError: it is larger than a body may be.
+        UnreadBody: it is larger than a body may be.
     """
     pieces, size = [body], len(body)
     if announced_size(headers) > MAX_BODY:
@@ -68,7 +72,7 @@ async def _whole(
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
     if size > MAX_BODY:
-        raise InputError("too_large", f"the body has more than {MAX_BODY} bytes", "body", f"at most {MAX_BODY} bytes")
+        raise UnreadBody("too_large", f"the body has more than {MAX_BODY} bytes", "body", f"at most {MAX_BODY} bytes")
     return b"".join(pieces)
 
 

@@ -1,7 +1,8 @@
 """OpenAI's "Create embeddings" (its API reference), answered by a model that makes one vector of each text."""
 
+import asyncio
 import base64
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     user: str | None = None
 
 
+_Answer = asyncio.Future[Response]
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 _FIELDS = EmbeddingsRequest.__struct_fields__
 _TEXTS = "a text or a list of texts"
@@ -45,12 +47,18 @@ def parse(body: bytes) -> EmbeddingsRequest:
     return asked
 
 
-async def embed(request: Request, targets: Mapping[str, Target], allowed: Collection[str] | None) -> Response:
+async def embed(
+    request: Request,
+    targets: Mapping[str, Target],
+    allowed: Collection[str] | None,
+    awaited: Callable[[_Answer], _Answer] = lambda answer: answer,
+) -> Response:
     """Answer a request by the model that its body names.
 
     Args:
         targets: of all predictions, by path.
         allowed: the only models that the request's key is for; None for all.
+        awaited: gets the answer that is waited for, and returns it.
 
     Raises:
         InputError: the body has another form, or names no model that makes a vector of a text.
@@ -64,7 +72,7 @@ async def embed(request: Request, targets: Mapping[str, Target], allowed: Collec
         raise InputError("model_not_found", f"no model {asked.model!r} makes a vector of a text", "model")
     inner = embedder.request(asked, request)
     target.model.batches.admit(len(inner.body), target.model.patience)
-    return embedder.answer(asked, await target.model.batches.submit(inner, target.model.patience))
+    return embedder.answer(asked, await awaited(target.model.batches.submit(inner, target.model.patience)))
 
 
 @dataclass(frozen=True)

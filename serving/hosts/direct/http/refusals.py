@@ -6,11 +6,9 @@ process overwrite each other. The others are counted here: by the name of a mode
 
 from prometheus_client import CollectorRegistry, Counter
 
-from handlers.http.kserve import V1, V2
 from handlers.observe.telemetry import ERRORS, MODEL, REQUESTS
-from serving.hosts.direct.app import model_of
 from serving.hosts.direct.models import Models, Table
-from serving.hosts.direct.routes import BY_BODY, behind_version
+from serving.hosts.direct.routes import behind_version, model_of, protocol_of
 
 
 class Refusals:
@@ -56,13 +54,3 @@ def model_and_version(table: Table, path: str, name: str = "") -> tuple[str, str
         contracts = table.elsewhere[name]
         return name, next((number for number in contracts if number in path.split("/")), next(iter(contracts), ""))
     return (name, "") if name in table.models else ("", "")  # the version is none that is served
-
-
-def protocol_of(path: str) -> str:
-    """Return the wire format that a path names, as the metrics have it."""
-    if path.endswith(BY_BODY):
-        return "openai"
-    for protocol in (V1, V2):
-        if f"{path}/".startswith(f"/{protocol}/") or f"/{protocol}/" in path:
-            return protocol
-    return "native" if path.startswith("/predictions/") else "unknown"

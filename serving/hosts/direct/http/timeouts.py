@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with an end to all waiting: for a head, for a body, and for a client that does not read.
+"""uvicorn's HTTP protocol with an end to all waiting: for a head, for a body, for a client that does not read or left.
 
 uvicorn ends idle connections alone. One that has sent nothing yet, half a head or half a body would be held for ever.
 A request that arrives whole, as most do, starts no timer.
@@ -11,7 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from handlers.message import STATUS, InputError, Request, error_response
+from handlers.message import STATUS, InputError, Request
+from serving.hosts.direct.http.responses import AWAITED, Awaited, refusal
 from serving.hosts.direct.routes import Refused, uncounted
 
 LARGEST_HEAD = 65536  # bytes
@@ -39,6 +40,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._head = 0  # bytes of it that have come, about
         self._waiting: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._awaited = Awaited()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
@@ -46,10 +48,11 @@ class PatientProtocol(HttpToolsProtocol):
         self._wait(_FOR_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers, and the answer that nobody waits for any more."""
         self._stop_waiting()
         self.resume_writing()
         super().connection_lost(exc)
+        self._awaited.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Read on, then wait for what is missing of a message."""
@@ -67,6 +70,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         super().on_message_begin()
+        self.scope[AWAITED] = self._awaited  # type: ignore[literal-required]
         self._part, self._head = _FOR_HEAD, 0
 
     def on_headers_complete(self) -> None:
@@ -84,6 +88,11 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._part = ""
         self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """Forget the answer that was sent."""
+        self._awaited.answer = None
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read."""
@@ -137,7 +146,7 @@ class PatientProtocol(HttpToolsProtocol):
         request = Request(b"", {}, {}, os.urandom(10).hex())
         error = InputError(code, message, "http", "a request as RFC 9112 has it, sent without a pause")
         self.refused(path, STATUS[code], code)
-        response = error_response(error, request, as_text=path.startswith(("/v1/models", "/v2")))
+        response = refusal(error, path, request)
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\nx-request-id: %s\r\n\r\n"
         filled = head % (len(response.body), request.id.encode())
         self.transport.write(STATUS_LINE[HTTPStatus(response.status)] + filled + response.body)

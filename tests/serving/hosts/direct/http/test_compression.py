@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from handlers.http.content_encoding import ZSTD
-from handlers.message import MAX_BODY
+from handlers.message import MAX_BODY, Response
 from serving.hosts.direct.http import compression
 from serving.hosts.direct.http.bodies import INLINE
 from tests.serving.hosts.direct.test_app import ROW, World
@@ -156,3 +156,11 @@ def test_the_head_of_a_page_has_the_length_that_the_page_has(world: World) -> No
 def test_the_coding_of_the_highest_weight_is_chosen() -> None:
     assert compression.choose_coding("gzip, zstd") == "zstd"
     assert compression.choose_coding("gzip, zstd;q=0.9") == "gzip"
+
+
+@pytest.mark.skipif(ZSTD is None, reason="the extra zstd is not installed")
+def test_an_answer_in_zstd_holds_what_the_plain_one_does() -> None:
+    body = json.dumps([0.5] * 1000).encode()
+    packed = asyncio.run(compression.compressed(Response(200, body), [(b"accept-encoding", b"zstd, gzip;q=0.5")]))
+    assert packed.headers == {"Vary": "Accept-Encoding", "Content-Encoding": "zstd"}
+    assert ZSTD.decompress(packed.body) == body
