@@ -15,9 +15,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from handlers.http.content_encoding import HEADER
 from handlers.http.kserve import EXPLAIN, PATH
 from handlers.message import JSON, STATUS, Request, Response
-from serving.hosts.direct.app import Identifiers, overloaded_response
+from serving.hosts.direct.app import Identifiers
 from serving.hosts.direct.batches import Overloaded
 from serving.hosts.direct.http.compression import SMALLEST, compressed
+from serving.hosts.direct.http.responses import refusal
 from serving.hosts.direct.http.timeouts import PatientProtocol
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import Refused, Target
@@ -144,7 +145,7 @@ class ShortProtocol(PatientProtocol):
             return
         except Overloaded as overload:
             way.refused(exchange.path, STATUS["overloaded"], "overloaded")
-            response = overloaded_response(request, overload, bool(exchange.target.protocol))
+            response = refusal(overload, exchange.path, request)
         if len(response.body) < SMALLEST:
             self._write(way, exchange, request.id, response)
             return

@@ -18,11 +18,12 @@ import uvicorn
 from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from handlers.message import Request, Response
-from serving.hosts.direct.app import Application, model_of
+from serving.hosts.direct.app import Application
 from serving.hosts.direct.batches import Batches
 from serving.hosts.direct.http.short_way import LARGEST, ShortProtocol, ShortWay
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Table, targets_of
+from serving.hosts.direct.routes import model_of
 from serving.security.gate import Gate
 from serving.security.grants import Keys
 from serving.security.keys import KeyFile
