@@ -12,12 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
-from monitoring.live.traffic import SHARES, Look, parse, points
 from serving.hosts.direct import background
 from serving.hosts.removal import remove
-from serving.metrics.exporter import WorkerMetrics
 from serving.readiness import ask_all
 from serving.registry import Registry
 from serving.supervision.supervisor import Supervisor
@@ -95,25 +92,6 @@ def test_what_is_compressed_is_what_its_client_compresses_and_asks_for(host: Ser
     for answer in answers:
         assert answer.json()["choices"][0]["message"]["content"] == "a" * 1500
     assert stream.headers["content-type"].startswith("text/event-stream")
-
-
-def test_the_console_gets_percentiles_of_whole_streams(host: Server) -> None:
-    registry = CollectorRegistry()
-    registry.register(WorkerMetrics(host.settings.metrics))
-
-    def look(time: float) -> Look:
-        return Look(time, parse(generate_latest(registry).decode()))
-
-    before = look(0.0)
-    with openai.OpenAI(base_url=f"{host.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
-        long = [{"role": "user", "content": "x" * 60}]  # 5 ms a token
-        assert said(client.chat.completions.create(model="chat", messages=long, stream=True)) == "x" * 60
-
-    def p95() -> float:
-        charted = points(before, look(5.0)).get("chat")
-        return (charted and charted.seconds[SHARES.index(0.95)]) or 0.0
-
-    wait_until(lambda: p95() > 0.2)
 
 
 def test_a_mistake_is_told_as_openai_does(host: Server, client: Any) -> None:
