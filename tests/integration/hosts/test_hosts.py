@@ -17,7 +17,6 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from handlers.message import MAX_BODY
 from serving import archive
 from serving.registry import Registry, Version, file_sha256
 from serving.security.grants import LOOK
@@ -205,12 +204,6 @@ def answered(server: Server, *sent: bytes, until: bytes) -> bytes:
     return received
 
 
-def refuses_large_bodies_in_json(server: Server) -> bool:
-    answer = answered(server, HEAD + b"Content-Length: %d\r\n\r\n{" % (MAX_BODY + 1), until=b"too_large")
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    return b'"code":"too_large"' in answer
-
-
 def tells_the_methods_that_it_takes(server: Server) -> bool:
     answer = server.client.delete(f"{server.url}/predictions/linear")
     assert answer.status_code >= 400
@@ -240,7 +233,6 @@ DIFFERENCES: dict[str, Callable[[Server], bool]] = {
     "API keys (`marloop keys`)": asks_for_keys,
     "management, port 8081": port("management_port"),
     "TorchServe's own metrics, port 8082": port("metrics_port"),
-    "a body over `max_request_size` is a 413 with the error in JSON": refuses_large_bodies_in_json,
     "a method that a path does not take is a 405 with `Allow`": tells_the_methods_that_it_takes,
     "`Connection: close` is heeded": ends_a_connection_where_asked,
     "a request that others could read differently (request smuggling) is refused": (
