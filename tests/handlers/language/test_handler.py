@@ -459,6 +459,15 @@ def test_whatever_is_sent_no_error_tells_of_our_process(
     assert not INSIDE.search(world.body("a"))
 
 
+@pytest.mark.parametrize(("path", "part"), [(CHAT, "messages"), (COMPLETIONS, "prompt"), (RESPONSES, "input")])
+def test_what_is_too_long_is_named_as_its_form_does(path: str, part: str) -> None:
+    long = "x" * 400
+    world = World()
+    world.ask("a", path, {part: [{"role": "user", "content": long}] if path == CHAT else long})
+    world.run()
+    assert f"Please reduce the length of the {part}" in world.answer("a")["error"]["message"]
+
+
 def test_a_bad_native_request_gets_an_error_in_our_form() -> None:
     world = World()
     world.ask("a", "", {"prompt": "x", "heat": 1})

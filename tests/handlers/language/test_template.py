@@ -47,9 +47,10 @@ def test_what_looks_like_markup_but_is_no_control_token_is_text() -> None:
 
 def test_a_template_can_refuse_a_conversation() -> None:
     template = ChatTemplate("{{ raise_exception('roles must alternate') }}", TOKENIZE)
-    with pytest.raises(InputError, match="roles must alternate") as caught:
-        template.tokens([turn("user", "x")])
-    assert caught.value.path == "$.messages"
+    for path in ("$.messages", "$.input"):
+        with pytest.raises(InputError, match="roles must alternate") as caught:
+            template.tokens([turn("user", "x")], path)
+        assert caught.value.path == path
 
 
 def test_a_template_has_no_way_out_of_its_sandbox() -> None:
