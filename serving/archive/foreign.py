@@ -12,12 +12,9 @@ import yaml
 
 from handlers.engine.foreign import MANIFEST
 from serving.archive import CONTRACT, ArchiveError
+from serving.archive.limits import check_entries
 from serving.registry import Registry
 
-MOST_FILES = 10_000
-MOST_BYTES = 16 << 30  # of all files, unpacked
-USUAL_BYTES = 256 << 20  # up to which any compression is believed
-MOST_RATIO = 100  # of unpacked to packed bytes, beyond that; a network's weights hardly shrink
 SETTINGS = ("batchSize", "maxBatchDelay", "minWorkers", "maxWorkers", "responseTimeout")  # that its config may have
 
 
@@ -104,7 +101,8 @@ def _read_files(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as file:
             entries = [entry for entry in file.infolist() if not entry.is_dir()]
-            _check_entries(path, entries)
+            _check_names(path, entries)
+            check_entries(path, entries)
             return {entry.filename: file.read(entry) for entry in entries}
     except ArchiveError:
         raise
@@ -112,7 +110,7 @@ def _read_files(path: Path) -> dict[str, bytes]:
         raise ArchiveError(f"{path} cannot be read: {error or type(error).__name__}") from error
 
 
-def _check_entries(path: Path, entries: Collection[zipfile.ZipInfo]) -> None:
+def _check_names(path: Path, entries: Collection[zipfile.ZipInfo]) -> None:
     names = [entry.filename for entry in entries]
     for name in names:
         parts = PurePosixPath(name).parts
@@ -120,12 +118,6 @@ def _check_entries(path: Path, entries: Collection[zipfile.ZipInfo]) -> None:
             raise ArchiveError(f"{path} names {name!r}, a file outside itself: nothing is read of it")
     if len(set(names)) < len(names):
         raise ArchiveError(f"{path} has a file twice: {next(name for name in names if names.count(name) > 1)}")
-    size, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
-    if len(names) > MOST_FILES or size > MOST_BYTES or size > max(USUAL_BYTES, MOST_RATIO * packed):
-        raise ArchiveError(
-            f"{path} would become {len(names):,} files of {size:,} bytes from {packed:,}: no model is packed so, and "
-            "nothing is unpacked"
-        )
 
 
 def _check_handler(path: Path, handler: str, files: Mapping[str, bytes]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.archive import foreign
+from serving.archive import limits
 from serving.archive.foreign import read_foreign, strays
 from serving.registry import ArchiveError, Registry
 from tests.support.serving.stores import add
@@ -84,7 +84,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
 def test_a_bad_archive_gets_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object], expected: str
 ) -> None:
-    monkeypatch.setattr(foreign, "USUAL_BYTES", 1 << 20)  # else the bomb of this test would be a large one
+    monkeypatch.setattr(limits, "USUAL_BYTES", 1 << 20)  # else the bomb of this test would be a large one
     write(tmp_path / "bad.mar")
     with pytest.raises(ArchiveError, match=expected):
         read_foreign(tmp_path / "bad.mar")

@@ -1,12 +1,14 @@
 """Folders as transformers' ``save_pretrained`` writes them: tiny models of random weights, and their tokenizers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
 
 INSTALL = "transformers is not installed: pip install -e '.[import-huggingface]'"
 transformers: Any = pytest.importorskip("transformers", reason=INSTALL)
@@ -26,6 +28,7 @@ OWN: dict[str, dict[str, Any]] = {
     "DebertaV2": SIZES | DEBERTA,
     "DistilBert": DISTIL,
     "Albert": SIZES | {"embedding_size": 16},
+    "T5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
 }
 EMOTIONS = {0: "anger", 1: "joy", 2: "no feeling"}
 
@@ -69,6 +72,17 @@ def pieces() -> Tokenizer:
     return tokenizer
 
 
+def ended_pieces() -> Tokenizer:
+    """A tokenizer as T5's: likely pieces, and a mark at the end alone."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=100, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>")
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B:1 </s>:1", [("</s>", 1)])
+    return tokenizer
+
+
 BERT_MARKS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -95,28 +109,56 @@ KINDS: dict[str, tuple[Any, dict[str, str]]] = {
     "DebertaV2": (pieces, BERT_MARKS),
     "Albert": (pieces, BERT_MARKS),
     "ModernBert": (byte_pairs, ROBERTA_MARKS),
+    "T5": (ended_pieces, {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>"}),
 }
 OFFSET = {"Roberta": 2, "XLMRoberta": 2, "MPNet": 2}  # positions that no token has
 
 
-def save_sentences(folder: Path, kind: str, modes: dict[str, Any], normalize: bool, most: int) -> Path:
+def save_sentences(
+    folder: Path,
+    kind: str,
+    modes: dict[str, Any],
+    normalize: bool,
+    most: int,
+    layers: Sequence[tuple[nn.Linear, str]] = (),
+) -> Path:
     """Write a folder of sentence-transformers.
 
     Args:
         modes: content of the pooling's configuration.
         most: tokens of a text.
+        layers: of Dense behind the pooling, each with the class of its activation function.
     """
-    save(folder, kind, "Model")
+    save(folder, kind, "EncoderModel" if kind == "T5" else "Model")
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | modes))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": most, "do_lower_case": False}))
-    paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if normalize else {})
+    paths = ["", "1_Pooling"]
+    for linear, activation in layers:
+        paths.append(f"{len(paths)}_Dense")
+        save_dense(folder / paths[-1], linear, activation)
+    paths += [f"{len(paths)}_Normalize"] if normalize else []
     modules = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
-        for i, (name, path) in enumerate(paths.items())
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{path[2:] or 'Transformer'}"}
+        for i, path in enumerate(paths)
     ]
     (folder / "modules.json").write_text(json.dumps(modules))
     return folder
+
+
+def save_dense(folder: Path, linear: nn.Linear, activation: str) -> None:
+    """Write a layer as the module Dense does: with a bias into the older file of weights, else into the newer."""
+    folder.mkdir()
+    config: dict[str, Any] = {"in_features": linear.in_features, "out_features": linear.out_features}
+    config |= {"bias": linear.bias is not None, "activation_function": activation}
+    (folder / "config.json").write_text(json.dumps(config))
+    from safetensors.torch import save_file
+
+    weights = {f"linear.{name}": tensor for name, tensor in linear.state_dict().items()}
+    if linear.bias is not None:
+        torch.save(weights, folder / "pytorch_model.bin")
+    else:
+        save_file(weights, folder / "model.safetensors")
 
 
 def save(folder: Path, kind: str, head: str, most: int | None = None, **settings: Any) -> Path:

@@ -167,86 +167,22 @@ def test_data_give_metrics_and_a_reference_of_lengths(tmp_path: Path) -> None:
     assert "text" in served.contract.reference.inputs
 
 
-# As sentence-transformers computes it: the mean over all tokens, the marks of start and end among them.
-FORMS: dict[str, tuple[dict[str, Any], Any]] = {
-    "flags": ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, lambda x: x.mean(0)),
-    "name": ({"pooling_mode": "cls"}, lambda x: x[0]),
-    "two": (
-        {"pooling_mode_max_tokens": True, "pooling_mode_mean_sqrt_len_tokens": True},
-        lambda x: torch.cat([x.amax(0), x.sum(0) / len(x) ** 0.5]),
-    ),
-}
-
-
-def encoded(folder: Path, text: str, most: int) -> torch.Tensor:
-    """The vectors of a text's tokens by transformers alone."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
-    model = transformers.AutoModel.from_pretrained(folder).eval()
-    with torch.inference_mode():
-        vectors = model(**tokenizer(text, truncation=True, max_length=most, return_tensors="pt")).last_hidden_state
-    assert isinstance(vectors, torch.Tensor)
-    return vectors[0]
-
-
-@pytest.mark.parametrize(("kind", "form"), [("Bert", "flags"), ("MPNet", "name"), ("DistilBert", "two")])
-def test_a_folder_of_sentence_transformers_answers_its_vectors(tmp_path: Path, kind: str, form: str) -> None:
-    modes, pooled = FORMS[form]
-    folder = huggingface.save_sentences(tmp_path / "model", kind, modes, normalize=form != "two", most=32)
-    served = Served(folder, tmp_path)
-    assert (served.contract.task, [spec.name for spec in served.contract.outputs]) == ("tensors", ["embedding"])
-    assert served.contract.inputs[0].description == "what is over 32 tokens is cut off"
-    texts = ["a fine film", "😀 not bad [SEP]", "film " * 200, "שלום"]
-    for text, vector in zip(texts, served.scores(*texts), strict=True):
-        wanted = pooled(encoded(folder, text, 32))
-        wanted = wanted / wanted.norm() if form != "two" else wanted
-        assert vector == pytest.approx(wanted.tolist(), abs=1e-5, rel=1e-4)
-
-
-def test_a_bare_encoder_needs_its_pooling_named(tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", "Roberta", "Model")
-    with pytest.raises(BringError, match="holds RobertaModel; .* with --pooling mean, cls or max"):
-        sources.read(folder)
-    with pytest.raises(BringError, match="the pooling 'sum' cannot be imported; cls, mean, max, mean_sqrt_len can"):
-        sources.read(folder, Reading(pooling="sum"))
-    served = Served(folder, tmp_path, Reading(pooling="mean"))
-    wanted = encoded(folder, "not bad", POSITIONS).mean(0)
-    assert served.scores("not bad") == [pytest.approx(wanted.tolist(), abs=1e-5, rel=1e-4)]
-
-
-def rewritten(folder: Path, name: str, content: str) -> None:
-    (folder / name).write_text(content)
-
-
-@pytest.mark.parametrize(
-    ("damage", "fault"),
-    [
-        (lambda folder: rewritten(folder, "modules.json", "{"), "modules.json is damaged"),
-        (lambda folder: rewritten(folder, "modules.json", '[{"path": "", "type": "a.Transformer"}]'), "has the steps"),
-        (lambda folder: without(folder, "1_Pooling/config.json"), "config.json cannot be read: No such file"),
-        (lambda folder: rewritten(folder, "1_Pooling/config.json", "{}"), "the pooling 'none' cannot be imported"),
-        (
-            lambda folder: rewritten(folder, "1_Pooling/config.json", '{"pooling_mode_lasttoken": true}'),
-            "the pooling 'lasttoken' cannot be imported",
-        ),
-        (
-            lambda folder: rewritten(folder, "sentence_bert_config.json", '{"do_lower_case": true}'),
-            "do_lower_case is not supported",
-        ),
-    ],
-)
-def test_a_damaged_folder_of_sentence_transformers_gets_a_sentence(tmp_path: Path, damage: Any, fault: str) -> None:
-    modes = {"pooling_mode_mean_tokens": True}
-    folder = huggingface.save_sentences(tmp_path / "model", "Bert", modes, normalize=True, most=32)
-    damage(folder)
-    with pytest.raises(BringError, match=fault):
-        sources.read(folder)
-
-
-def test_prompts_are_told(tmp_path: Path) -> None:
-    modes = {"pooling_mode_mean_tokens": True}
-    folder = huggingface.save_sentences(tmp_path / "model", "Bert", modes, normalize=True, most=32)
-    rewritten(folder, "config_sentence_transformers.json", '{"prompts": {"query": "query: ", "document": ""}}')
-    assert sources.read(folder).notes == ("a prompt is the client's to put before a text: query 'query: '",)
+def test_a_missing_text_is_the_one_that_the_contracts_file_says(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", "Bert", CLASSIFIER, num_labels=2)
+    (tmp_path / "contract.yaml").write_text("inputs: {text: {nullable: true, default: not bad}}")
+    (tmp_path / "rows.csv").write_text('text,truth\na fine film,LABEL_0\n"",LABEL_1\nit drags on,LABEL_1\n')
+    options = {"contract": tmp_path / "contract.yaml", "target": "truth"}
+    served = Served(folder, tmp_path, Reading(data=tmp_path / "rows.csv"), **options)
+    answers = served.ask({"text": "not bad"}, {"text": None}, {"text": ""}, {})
+    assert [status for status, _ in answers] == [200] * 4
+    for _, answer in answers:
+        assert answer["prediction"]["label"] == answers[0][1]["prediction"]["label"]
+        assert answer["prediction"]["probability"] == pytest.approx(
+            answers[0][1]["prediction"]["probability"], abs=1e-6
+        )
+    missing = served.contract.reference.inputs["text"].missing
+    assert missing is not None
+    assert missing.counts == {"present": 2, "missing": 1}
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from serving import archive
 from serving.archive import PROGRAM
 from serving.registry import ArchiveError, file_sha256
 from training.bring.adapt import KINDS
+from training.bring.files import zips
 from training.bring.graph import AsItIs, BringError, Brought, Port, first_line, inputs_of, port_of
 from training.packaging.export import quiet, strip_origin
 
@@ -83,7 +84,7 @@ def read_module(path: Path, module: str, arguments: Mapping[str, Any], example: 
     """
     model = _made(module, arguments)
     try:
-        model.load_state_dict(_weights(path))
+        model.load_state_dict(read_weights(path))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise BringError(f"{path} does not fit {module}: {' '.join(str(error).split())[:400]}") from error
     names = list(inspect.signature(model.forward).parameters)
@@ -211,8 +212,13 @@ def _made(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def _weights(path: Path) -> Mapping[str, torch.Tensor]:
-    """Read weights alone, without running code."""
+def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    """Read weights alone, without running code.
+
+    Raises:
+        BringError: the file holds something else, or the package that reads it is not installed.
+    """
+    zips.check_size(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -224,6 +230,8 @@ def _weights(path: Path) -> Mapping[str, torch.Tensor]:
         raise BringError(f"{path}: to read safetensors, run `pip install safetensors`") from error
     except Exception as error:
         raise BringError(f"{path} holds no weights alone: {first_line(error)}") from error
+    if not isinstance(weights, Mapping):
+        raise BringError(f"{path} holds no weights alone: it holds a {type(weights).__name__}")
     return weights.get("state_dict", weights)  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from serving.registry import file_sha256
+from training.bring.files import zips
 from training.bring.graph import BringError, Brought, Intake, Original, Port, first_line, inputs_of
 from training.data import install
 from training.packaging.export import quiet
@@ -35,10 +36,21 @@ class Config(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder with a model of transformers."""
+    """A folder with a model of transformers.
+
+    Attributes:
+        path: of the model itself.
+        parts: folders with all files of the model, the given one first; empty where that is ``path`` alone.
+    """
 
     path: Path
     config: Config
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def given(self) -> Path:
+        """The folder that was given, in which the model's may lie."""
+        return next(iter(self.parts), self.path)
 
     @property
     def architecture(self) -> str:
@@ -57,6 +69,8 @@ class Folder:
         """
         if not any((self.path / name).is_file() for name in WEIGHTS):
             raise BringError(f"{self.path} has no weights: {WEIGHTS[0]} is not there")
+        for file in self.path.glob("*.bin"):
+            zips.check_size(file)
         kind = getattr(library(), auto)
         model, report = self._loaded(kind, "its model", dtype=torch.float32, output_loading_info=True)
         if missing := sorted(name for name in report["missing_keys"] if not name.startswith(optional)):
@@ -80,7 +94,7 @@ class Folder:
     ) -> Brought:
         """Return the folder's model as one that came as a file; arguments as of ``Brought``."""
         return Brought(
-            self.path.name,
+            self.given.name,
             f"transformers, {self.architecture}",
             self.sha256(),
             graph,
@@ -94,8 +108,9 @@ class Folder:
     def sha256(self) -> str:
         """Return the SHA-256 of all files' names and contents."""
         digest = hashlib.sha256()
-        for file in sorted(file for file in [*self.path.glob("*"), *self.path.glob("*/config.json")] if file.is_file()):
-            digest.update(f"{file.relative_to(self.path)} {file_sha256(file)}\n".encode())
+        folders = {self.given, self.path, *self.parts}
+        for file in sorted({file for folder in folders for file in folder.glob("*") if file.is_file()}):
+            digest.update(f"{file.relative_to(self.given)} {file_sha256(file)}\n".encode())
         return digest.hexdigest()
 
     def _loaded(self, kind: Any, what: str, **options: Any) -> Any:
@@ -106,8 +121,8 @@ class Folder:
             raise BringError(f"{self.path}: {what} cannot be loaded: {_sentence(error)}") from error
 
 
-def open_folder(path: Path) -> Folder:
-    """Read a folder's configuration.
+def open_folder(path: Path, parts: tuple[Path, ...] = ()) -> Folder:
+    """Read a folder's configuration; ``parts`` as of ``Folder``.
 
     Raises:
         BringError: there is none, or the model's code lies in the folder, which is never run.
@@ -121,7 +136,7 @@ def open_folder(path: Path) -> Folder:
     if config.auto_map:
         classes = ", ".join(map(str, config.auto_map))
         raise BringError(f"{path}: the code of its {classes} lies in the folder or elsewhere, and is never run")
-    return Folder(path, config)
+    return Folder(path, config, parts)
 
 
 def library() -> Any:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.bring.files.huggingface import classification, embeddings, entities, pictures
+from training.bring.files.huggingface import classification, embeddings, entities, pictures, sentence_transformers
 from training.bring.files.huggingface.folder import CONFIG, WEIGHTS, Folder, library, open_folder
 from training.bring.graph import BringError, Brought
 
@@ -15,7 +15,7 @@ _HEADS = {
 
 def is_folder(path: Path) -> bool:
     """Tell whether a folder is one of transformers, whole or damaged."""
-    return path.is_dir() and any((path / name).exists() for name in (CONFIG, embeddings.MODULES, *WEIGHTS))
+    return path.is_dir() and any((path / name).exists() for name in (CONFIG, sentence_transformers.MODULES, *WEIGHTS))
 
 
 def read(path: Path, pooling: str) -> Brought:
@@ -28,8 +28,8 @@ def read(path: Path, pooling: str) -> Brought:
         BringError: it is damaged, or of a kind that is not known.
     """
     library()
-    if (path / embeddings.MODULES).exists():
-        return embeddings.read(embeddings.of_sentence_transformers(path))
+    if (path / sentence_transformers.MODULES).exists():
+        return embeddings.read(sentence_transformers.read_encoding(path))
     folder = open_folder(path)
     if pooling:
         return embeddings.read(embeddings.of_encoder(folder, pooling))
