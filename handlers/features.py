@@ -24,7 +24,7 @@ class Features:
         names = [spec.name for spec in inputs]
         self._values: Callable[[Any], Any] = attrgetter(*names)
         self._single = len(names) == 1
-        self._columns = [(spec.name, spec.graph_dtype, positions_of(spec) or None) for spec in inputs]
+        self._columns = [(spec.name, spec.graph_dtype, _conversion(spec)) for spec in inputs]
 
     @staticmethod
     def fit(inputs: Sequence[TensorSpec]) -> bool:
@@ -36,8 +36,8 @@ class Features:
         values = map(self._values, rows)
         columns: Iterable[Sequence[Any]] = [list(values)] if self._single else zip(*values, strict=True)
         return {
-            name: _array(column, dtype, positions)
-            for (name, dtype, positions), column in zip(self._columns, columns, strict=True)
+            name: _array(column, dtype, convert)
+            for (name, dtype, convert), column in zip(self._columns, columns, strict=True)
         }
 
 
@@ -69,30 +69,39 @@ def positions_of(spec: TensorSpec) -> Mapping[str | None, int]:
     return missing | {category: i for i, category in enumerate(spec.categories)}
 
 
+def text_or_none(text: str | None) -> str | None:
+    """Return the text of a nullable input; None for an empty one, which some formats have in place of null."""
+    return text or None
+
+
 def all_missing(spec: TensorSpec, rows: int) -> Array:
     """Return the values of a nullable input that a request lacks."""
-    return np.full(rows, -1 if spec.categories else np.nan, spec.graph_dtype)
+    value: Any = -1 if spec.categories else None if spec.is_text else np.nan
+    return np.full(rows, value, spec.graph_dtype)
 
 
 def is_missing(values: Array) -> NDArray[np.bool_]:
-    """Tell which values of a nullable input are missing: NaN, or the index −1 of a category."""
+    """Tell which values of a nullable input are missing: NaN, None of a text, or the index −1 of a category."""
+    if values.dtype == object:
+        return np.array([value is None for value in values.tolist()], np.bool_)
     return np.isnan(values) if values.dtype.kind == "f" else values < 0
 
 
-def defaults_of(inputs: Iterable[TensorSpec]) -> dict[str, float]:
+def defaults_of(inputs: Iterable[TensorSpec]) -> dict[str, float | str]:
     """Return what a graph gets for missing values, by the inputs that have a default: of a category its index."""
-    return {
-        spec.name: spec.categories.index(str(spec.default)) if spec.categories else float(spec.default)
-        for spec in inputs
-        if spec.default is not None
-    }
+    return {spec.name: _default(spec, spec.default) for spec in inputs if spec.default is not None}
 
 
-def filled(tensors: Mapping[str, Array], defaults: Mapping[str, float]) -> dict[str, Array]:
+def _default(spec: TensorSpec, default: float | str) -> float | str:
+    return spec.categories.index(str(default)) if spec.categories else default
+
+
+def filled(tensors: Mapping[str, Array], defaults: Mapping[str, float | str]) -> dict[str, Array]:
     """Return tensors with the defaults in place of missing values."""
     own = {name: tensors[name] for name in defaults}
     return dict(tensors) | {
-        name: np.where(is_missing(values), values.dtype.type(defaults[name]), values) for name, values in own.items()
+        name: np.where(is_missing(values), np.array(defaults[name], values.dtype), values)
+        for name, values in own.items()
     }
 
 
@@ -104,6 +113,13 @@ def as_sent(spec: TensorSpec, values: Array) -> list[Any]:
     return [None if value is None else as_text(value) for value in sent] if spec.timestamp else sent
 
 
-def _array(column: Sequence[Any], dtype: DTypeLike, positions: Mapping[str | None, int] | None) -> Array:
+def _conversion(spec: TensorSpec) -> Callable[[Any], Any] | None:
+    """Return what makes a graph's value of a client's; None where they are the same."""
+    if spec.categories:
+        return positions_of(spec).__getitem__
+    return text_or_none if spec.nullable and spec.is_text else None
+
+
+def _array(column: Sequence[Any], dtype: DTypeLike, convert: Callable[[Any], Any] | None) -> Array:
     # NumPy reads None as NaN.
-    return np.array(column if positions is None else [positions[value] for value in column], dtype)
+    return np.array(column if convert is None else [*map(convert, column)], dtype)

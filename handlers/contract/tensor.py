@@ -49,8 +49,9 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         axes: names of the sizes; those of the same name are equal in a request, also across inputs. Empty for none.
         pad: of an input whose sizes vary, what fills a row up to the longest of its batch; None: only requests of the
             same sizes share one.
-        nullable: of an input, whether a row may lack its value: one number of a float datatype, or one category.
-        default: what the graph gets for a missing value. A number without one is NaN; a category needs one.
+        nullable: of an input, whether a row may lack its value: one number of a float datatype, one category or text.
+            An empty text is a missing one.
+        default: what the graph gets for a missing value. A number without one is NaN; a category and a text need one.
         timestamp: of an input, whether it is a time, which clients write as text: seconds since 1970 to the graph.
         picture: of an input, how a picture file becomes it; None for one that is stretched, or takes none.
     """
@@ -118,15 +119,17 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         """Raise if the graph could not get a missing value."""
         if not self.nullable:
             raise ValueError(f"tensor {self.name!r}: a default needs nullable: true")
-        if not (self.is_scalar and (self.categories or self.is_float)):
-            raise ValueError(
-                f"tensor {self.name!r}: nullable needs shape [-1], and categories, FP16, FP32, FP64 or BF16"
-            )
+        if not (self.is_scalar and (self.datatype == "BYTES" or self.is_float)):
+            raise ValueError(f"tensor {self.name!r}: nullable needs shape [-1], and BYTES, FP16, FP32, FP64 or BF16")
         if self.categories and self.default not in self.categories:
             raise ValueError(
                 f"tensor {self.name!r}: nullable categories need a default that is one of them, not {self.default!r}"
             )
-        is_number = not self.categories and self.default is not None
+        if self.is_text and not isinstance(self.default, str):
+            raise ValueError(
+                f"tensor {self.name!r}: a nullable text needs a default that is one, such as '', not {self.default!r}"
+            )
+        is_number = self.is_float and self.default is not None
         if is_number and not self._holds(self.default):
             raise ValueError(f"tensor {self.name!r}: default {self.default!r} is no number of {self.datatype}")
 
@@ -183,6 +186,11 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def is_scalar(self) -> bool:
         """Whether a row holds one value of this tensor."""
         return self.shape == (-1,)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a row holds one string, and not one of some categories."""
+        return self.is_scalar and self.datatype == "BYTES" and not self.categories
 
     @property
     def is_picture(self) -> bool:

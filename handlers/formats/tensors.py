@@ -60,6 +60,8 @@ def to_tensor(spec: TensorSpec, values: Array, path: str) -> Array:
         return category_index(spec, values.tolist(), path)
     if spec.timestamp and values.dtype == object:
         values = _seconds(spec, values.tolist(), path)
+    if spec.nullable and spec.is_text:
+        return np.where(values == "", np.array(None), values)
     if spec.datatype == "BYTES" or values.dtype == spec.dtype == np.bool_:
         return values
     _check_limits(spec, values, path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from handlers.batch import Decoded, Outputs
 from handlers.contract import Array, ModelContract
+from handlers.features import filled
 from handlers.formats import tokens
 from handlers.formats.codec import Codec
 from handlers.message import InputError, Request, Response
@@ -41,7 +42,7 @@ class TextCodec(Codec):
         """Decode one request, or raise ``InputError``, also for an empty text."""
         decoded = super().decode(request)
         sent = decoded.tensors
-        texts = sent[self._name].tolist()
+        texts = filled(sent, self._defaults)[self._name].tolist()
         rows = self._tokenize(texts)
         if rows.blank:
             path = _PATHS[decoded.protocol].format(name=self._name, row=rows.blank[0])

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from handlers.batch import Outputs
 from handlers.contract import Array, ModelContract, TensorSpec
-from handlers.features import FeatureRows, as_sent
+from handlers.features import FeatureRows, as_sent, text_or_none
 from handlers.message import Request
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Events:
         sent, specs = answered.sent, self._contract.inputs
         if isinstance(sent, FeatureRows):
             rows = [sent.rows[row] for row in answered.rows]
-            return [{spec.name: _cut(getattr(row, spec.name)) for spec in specs} for row in rows]
+            return [{spec.name: _captured(spec, getattr(row, spec.name)) for spec in specs} for row in rows]
         chosen = list(answered.rows)
         columns = {spec.name: _column(spec, sent[spec.name][chosen]) for spec in specs}
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -121,6 +121,11 @@ def request_id(request: Request) -> str:
 def is_sent_whole(spec: TensorSpec) -> bool:
     """Tell whether an event has all values of a tensor; else only their mean, and nothing of texts."""
     return not spec.varies and math.prod(spec.shape[1:]) <= MOST_VALUES
+
+
+def _captured(spec: TensorSpec, value: Any) -> Any:
+    """Return the event's value of an input, of a client's in JSON."""
+    return _cut(text_or_none(value) if spec.nullable and spec.is_text else value)
 
 
 def _column(spec: TensorSpec, values: Array) -> list[Any]:

@@ -42,10 +42,10 @@ def _plausible(contract: ModelContract, spec: TensorSpec, rng: np.random.Generat
         return _categories(spec, rng, rows, summary.counts or {})
     if spec.datatype == "BOOL":
         return rng.integers(0, 2, (rows, *_sizes(contract, spec))).astype(bool)
-    example = _as_array(spec, example_value(contract, spec))
-    example = np.nan_to_num(example) if spec.nullable else example
     if spec.datatype == "BYTES":
         return _texts(contract, spec, rng, _drawn(rng, summary.numbers if summary.quantiles else [0.0], rows))
+    example = _as_array(spec, example_value(contract, spec))
+    example = np.nan_to_num(example) if spec.nullable else example
     quantiles = summary.numbers if summary.quantiles else np.array([float(example.mean(dtype=np.float64))])
     numbers = _drawn(rng, quantiles, rows)
     return _fit(contract, spec, numbers if spec.is_scalar else _scaled(example, numbers))
@@ -58,7 +58,7 @@ def _with_missing(contract: ModelContract, spec: TensorSpec, rng: np.random.Gene
     summary = contract.reference.inputs.get(spec.name, Summary()).missing
     present, missing = (summary and summary.counts or {"present": 1, "missing": 0}).values()
     gone = rng.random(len(values)) < max(LEAST_MISSING, missing / (present + missing))
-    missing_value: Any = None if spec.categories else values.dtype.type(np.nan)
+    missing_value: Any = None if spec.datatype == "BYTES" else values.dtype.type(np.nan)
     return np.where(gone, missing_value, values)
 
 
@@ -88,8 +88,12 @@ def _categories(spec: TensorSpec, rng: np.random.Generator, rows: int, counts: M
 
 
 def _texts(contract: ModelContract, spec: TensorSpec, rng: np.random.Generator, lengths: Array) -> Array:
-    """Draw texts of these lengths from the example's words; the example itself without words or known lengths."""
-    example = _as_array(spec, example_value(contract, spec))
+    """Draw texts of these lengths from the example's words; the example itself without words or known lengths.
+
+    An example that lacks the text has the default's words.
+    """
+    own = example_value(contract, spec)
+    example = _as_array(spec, spec.default if own is None else own)
     words = str(example).split() if spec.is_scalar else []
     if not words or not lengths.any():
         return np.broadcast_to(example, (len(lengths), *example.shape))

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from handlers.contract import ModelContract
-from handlers.observe.events import LONGEST_TEXT
 from serving.archive import ONNX
 from serving.registry import Registry, file_sha256
 from training.bring.draft import Draft
@@ -21,7 +20,7 @@ from training.bring.table import Table, tensors_of, truth_of
 from training.champion.imported import ImportedModel
 from training.packaging.lineage import with_lineage
 from training.packaging.packable import Packable
-from training.packaging.reference import errors_of, summaries
+from training.packaging.reference import errors_of, lengths_of, summaries
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
 from training.recipe import Data, Serving, Split
@@ -101,11 +100,7 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
         data = Data(rows.head(0), rows, contract.inputs, contract.lineage.data_sha256)
         evaluation = evaluate.held_out(ImportedModel(contract), data, output)
         contract = msgspec.structs.replace(contract, evaluation=evaluation)
-    lengths = {
-        spec.name: np.array([len(text[:LONGEST_TEXT]) for text in tensors[spec.name]])
-        for spec in contract.inputs
-        if spec.datatype == "BYTES" and not spec.categories
-    }
+    lengths = {spec.name: lengths_of(tensors[spec.name]) for spec in contract.inputs if spec.is_text}
     order = np.random.default_rng(0).permutation(len(table))
     inputs = {name: array[order] for name, array in (tensors | lengths).items()}
     known = [None if array is None else array[order] for array in (output, errors)]

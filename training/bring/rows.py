@@ -54,7 +54,7 @@ def request_of(contract: ModelContract, body: bytes, kind: str, names: Mapping[s
 
 def _takes_text(contract: ModelContract) -> bool:
     (first, *others) = contract.inputs
-    return not others and first.is_scalar and first.datatype == "BYTES" and not first.categories
+    return not others and first.is_text
 
 
 def _texts(path: Path) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from handlers.engine.padding import Padding
 from handlers.engine.signature import Input, Signature
+from handlers.features import defaults_of, filled
 from serving.archive import ASSETS, HOOKS, ONNX, SIGNATURE
 from training.bring.adapt import adapt
 from training.bring.draft import Draft
@@ -42,9 +43,9 @@ def _check_padding(draft: Draft, served: Served) -> None:
         raise BringError(str(error)) from error
     if not padding.names:
         return
-    row = {name: array[:1] for name, array in draft.rows.items()}
-    sizes = padding.sizes(row)
     inputs = draft.contract.inputs
+    row = filled({name: array[:1] for name, array in draft.rows.items()}, defaults_of(inputs))
+    sizes = padding.sizes(row)
     most = {axis: size for spec in inputs for axis, size in zip(spec.axes[1:], spec.largest, strict=False)}
     longer = {axis: min(size + LONGER, most[axis]) for axis, size in sizes.items()}
     beside = padding.cut(served.run(padding.pad(row, longer)), sizes)

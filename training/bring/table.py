@@ -12,7 +12,7 @@ import numpy as np
 
 from handlers.contract import Array, TensorSpec
 from handlers.contract.times import as_seconds
-from handlers.features import positions_of
+from handlers.features import positions_of, text_or_none
 from training.bring.feeds import Feed, identifier
 from training.bring.graph import BringError
 from training.data import DataError, read_parquet
@@ -158,9 +158,8 @@ def _learned(spec: TensorSpec, table: Table) -> TensorSpec:
     gone = bool(values.isna().any())
     if spec.datatype == "BYTES":
         names = sorted({*map(str, values.dropna().unique()), *([""] if gone else [])})
-        if len(names) > MOST_CATEGORIES:
-            return spec
-        return msgspec.structs.replace(spec, categories=tuple(names), nullable=gone, default="" if gone else None)
+        categories = tuple(names) if len(names) <= MOST_CATEGORIES else ()
+        return msgspec.structs.replace(spec, categories=categories, nullable=gone, default="" if gone else None)
     if spec.datatype == "BOOL":
         return spec
     if gone and spec.is_float:
@@ -211,7 +210,8 @@ def _values(spec: TensorSpec, column: "Series", table: Table) -> Array:
             raise BringError(f"{place}: {unknown!r} is no category of the contract")
         return np.array([places[name] for name in names], np.int64)
     if spec.datatype == "BYTES":
-        return np.asarray(column.astype(str).to_numpy(object))
+        texts = [None if missing else str(value) for value, missing in zip(column, gone, strict=True)]
+        return np.array([*map(text_or_none, texts)] if spec.nullable else texts, object)
     if column.dtype.kind in "mM" and not spec.timestamp:  # as numbers they would be microseconds
         raise BringError(f"{place} has times without a zone, or durations; {spec.name} takes {spec.describe()}")
     try:

@@ -1,7 +1,7 @@
 """The champion of a model that was imported: measured on rows that are given, since it has no recipe with data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -147,14 +147,11 @@ class ImportedChampion:
         table = read_table(self.given.data, self.given.target)
         tensors = _tensors(contract, table)
         truth = np.zeros(len(table), np.float32) if table.truth is None else truth_of(table, contract.labels)
-        texts = {
-            spec.name: tensors[spec.name]
-            for spec in contract.inputs
-            if spec.datatype == "BYTES" and not spec.categories
-        }
-        if tokenizer:
-            tensors = {name: tokenizer(values.tolist()).indices for name, values in texts.items()}
-        return Split(tensors, truth, texts=texts).filled(contract.inputs)
+        texts = {spec.name: tensors[spec.name] for spec in contract.inputs if spec.is_text}
+        split = Split(tensors, truth, texts=texts).filled(contract.inputs)
+        if not tokenizer:
+            return split
+        return replace(split, inputs={name: tokenizer(values.tolist()).indices for name, values in split.texts.items()})
 
 
 def champion_source(purpose: Purpose, name: str, registry: Registry, cache: Path, given: GivenRows) -> ChampionSource:

@@ -90,6 +90,10 @@ def _check_data(recipe: Recipe[Any], data: Data) -> None:
         if list(split.inputs) != names:
             raise Fault(f"{part} has the inputs {', '.join(split.inputs)}; the contract's are {', '.join(names)}")
         for spec in data.inputs:
+            if spec.nullable and spec.is_text:
+                raise Fault(
+                    f"input {spec.name}: a recipe's text cannot be nullable: give such rows a text of their own"
+                )
             if spec.default is not None and is_missing(split.inputs[spec.name]).any():
                 raise Fault(f"{part}, input {spec.name}: it has missing values: return `split.filled(inputs)`")
             if fault := _fault_of(spec, split.sent[spec.name], len(split)):

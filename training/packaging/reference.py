@@ -1,6 +1,6 @@
 """The contract's reference: summaries of inputs, output and errors, small enough to travel in the archive."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import msgspec
@@ -92,11 +92,13 @@ def errors_of(contract: ModelContract, output: Array, target: Array) -> Array:
 
 def values_of(split: Split) -> dict[str, Array]:
     """Return the inputs of a split as ``summaries`` takes them."""
-    texts = {
-        name: np.array([len(text[:LONGEST_TEXT]) for text in strings], np.int64)
-        for name, strings in split.texts.items()
-    }
+    texts = {name: lengths_of(strings) for name, strings in split.sent_texts.items()}
     return {**split.sent, **texts}
+
+
+def lengths_of(texts: Iterable[str | None]) -> Array:
+    """Return the numbers of characters, as far as they are captured: INT64 ``(n,)``; −1 of a missing text."""
+    return np.array([-1 if text is None else len(text[:LONGEST_TEXT]) for text in texts], np.int64)
 
 
 def log_rms(errors: Array) -> float:

@@ -76,18 +76,27 @@ class Split:
 
     @property
     def sent(self) -> dict[str, Array]:
-        """The inputs as clients sent them: NaN, or −1 of a category, where a value was missing."""
-        sent = dict(self.inputs)
-        for name, rows in self.missing.items():
-            values = sent[name]
-            sent[name] = np.where(rows, values.dtype.type(np.nan if values.dtype.kind == "f" else -1), values)
+        """The inputs as clients sent them: NaN, None of a text, or −1 of a category, where a value was missing."""
+        return self._sent(self.inputs)
+
+    @property
+    def sent_texts(self) -> dict[str, Array]:
+        """The texts as clients sent them: None where one was missing."""
+        return self._sent(self.texts)
+
+    def _sent(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        sent = dict(arrays)
+        for name in [name for name in self.missing if name in sent and sent[name].ndim == 1]:  # tokens have no gaps
+            missing: Any = {"f": np.nan, "O": None}.get(sent[name].dtype.kind, -1)
+            sent[name] = np.where(self.missing[name], np.array(missing, sent[name].dtype), sent[name])
         return sent
 
     def filled(self, inputs: Sequence[TensorSpec]) -> "Split":
-        """Put the contract's defaults where inputs are NaN, or −1 of a category."""
+        """Put the contract's defaults where inputs are NaN, None of a text, or −1 of a category."""
         defaults = defaults_of(inputs)
         missing = {name: is_missing(self.inputs[name]) for name in defaults}
-        return replace(self, inputs=filled(self.inputs, defaults), missing=missing)
+        texts = filled(self.texts, {name: defaults[name] for name in defaults.keys() & self.texts.keys()})
+        return replace(self, inputs=filled(self.inputs, defaults), texts=texts, missing=missing)
 
     def row(self, inputs: Sequence[TensorSpec], index: int) -> dict[str, Any]:
         """Return one row as a client sends it: a category as its name, tokens as their text."""

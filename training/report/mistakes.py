@@ -69,7 +69,8 @@ def _mistake(contract: ModelContract, split: Split, output: Array, row: int, pic
 
 def _text(spec: TensorSpec, split: Split, row: int) -> str:
     if spec.name in split.texts:
-        text = str(split.texts[spec.name][row])
+        sent = split.row([spec], row)[spec.name]
+        text = "missing" if sent is None else str(sent)
         return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     value = split.inputs[spec.name][row]
     if (spec.nullable or spec.timestamp) and not isinstance(sent := split.row([spec], row)[spec.name], float):

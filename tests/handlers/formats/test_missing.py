@@ -22,15 +22,17 @@ PERSON = contract(
     TensorSpec("age", "FP32", range=(0, 120), nullable=True),
     TensorSpec("income", "FP64", range=(0, 1e6), nullable=True, default=-1.0),
     TensorSpec("city", "BYTES", categories=("Bonn", "Ulm", "elsewhere"), nullable=True, default="elsewhere"),
+    TensorSpec("note", "BYTES", nullable=True, default="none"),
     TensorSpec("rooms", "INT64"),
     name="person",
 )
-GIVEN = {"age": 30.0, "income": 5.0, "city": "Ulm", "rooms": 3}
-LACKING = {"age": None, "income": None, "city": None, "rooms": 3}
+GIVEN = {"age": 30.0, "income": 5.0, "city": "Ulm", "note": "quiet", "rooms": 3}
+LACKING = {"age": None, "income": None, "city": None, "note": None, "rooms": 3}
 ARRAYS = {
     "age": np.array([np.nan, 30], np.float32),
     "income": np.array([np.nan, 5]),
     "city": np.array([None, "Ulm"], object),
+    "note": np.array([None, "quiet"], object),
     "rooms": np.array([3, 3]),
 }
 FORMATS = [name for name in wire.WRITERS if name != "native"]
@@ -68,42 +70,50 @@ def refusal(body: Any) -> InputError:
     [
         wire.dumps(LACKING),
         b'{"rooms": 3}',
-        b'{"age": NaN, "income": NaN, "city": NaN, "rooms": 3}',
+        b'{"age": NaN, "income": NaN, "city": NaN, "note": NaN, "rooms": 3}',
         b'{"age": null, "rooms": 3, "city": null}',
+        b'{"note": "", "rooms": 3}',
+        b'{"instances": [{"rooms": 3, "note": ""}]}',
         b'{"instances": [{"rooms": 3}]}',
         b'{"instances": [{"rooms": 3, "age": NaN, "city": null}]}',
         b'{"inputs": [{"name": "rooms", "shape": [1], "datatype": "INT64", "data": [3]}]}',
         b'{"inputs": [{"name": "rooms", "shape": [1], "datatype": "INT64", "data": [3]}, '
         b'{"name": "age", "shape": [1], "datatype": "FP64", "data": [NaN]}, '
-        b'{"name": "city", "shape": [1], "datatype": "BYTES", "data": [null]}]}',
+        b'{"name": "city", "shape": [1], "datatype": "BYTES", "data": [null]}, '
+        b'{"name": "note", "shape": [1, 1], "datatype": "BYTES", "data": [[null]]}]}',
         b'{"inputs": [{"name": "rooms", "shape": [1, 1], "datatype": "INT64", "data": [[3]]}, '
         b'{"name": "income", "shape": [1, 1], "datatype": "FP32", "data": [[null]]}, '
-        b'{"name": "city", "shape": [1], "datatype": "BYTES", "data": [""]}]}',
+        b'{"name": "city", "shape": [1], "datatype": "BYTES", "data": [""]}, '
+        b'{"name": "note", "shape": [1], "datatype": "BYTES", "data": [""]}]}',
     ],
 )
 def test_the_graph_gets_nan_or_the_default_for_what_is_missing(body: bytes) -> None:
-    assert graph_of(wire.request(body)) == {"age": [None], "income": [-1], "city": [2], "rooms": [3]}
+    expected = {"age": [None], "income": [-1], "city": [2], "note": ["none"], "rooms": [3]}
+    assert graph_of(wire.request(body)) == expected
 
 
 def test_an_array_of_numpy_may_lack_a_field() -> None:
-    rows = np.array([(3, ""), (3, "Ulm")], [("rooms", "i8"), ("city", "U4")])
+    columns = [("rooms", "i8"), ("city", "U4"), ("note", "U5")]
+    rows = np.array([(3, "", ""), (3, "Ulm", "quiet")], columns)
     assert graph_of(wire.request(wire.save(rows), "application/x-npy")) == {
         "age": [None, None],
         "income": [-1, -1],
         "city": [2, 1],
+        "note": ["none", "quiet"],
         "rooms": [3, 3],
     }
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_can_say_it_beside_rows_that_have_it(name: str) -> None:
-    expected = {"age": [None, 30], "income": [-1, 5], "city": [2, 1], "rooms": [3, 3]}
+    expected = {"age": [None, 30], "income": [-1, 5], "city": [2, 1], "note": ["none", "quiet"], "rooms": [3, 3]}
     assert graph_of(wire.WRITERS[name](PERSON, ARRAYS)) == expected
 
 
 def test_requests_of_several_formats_run_together() -> None:
     got = graph_of(wire.request(GIVEN), wire.npy(PERSON, ARRAYS), wire.request({"rooms": 3}))
-    assert got == {"age": [30, None, 30, None], "income": [5, -1, 5, -1], "city": [1, 2, 1, 2], "rooms": [3] * 4}
+    numbers = {"age": [30, None, 30, None], "income": [5, -1, 5, -1], "city": [1, 2, 1, 2], "rooms": [3] * 4}
+    assert got == numbers | {"note": ["quiet", "none", "quiet", "none"]}
 
 
 @pytest.mark.parametrize("name", ["native", *FORMATS])
@@ -125,6 +135,7 @@ def test_it_is_captured_as_missing_in_every_format(name: str) -> None:
         ({"age": "old"}, "wrong_type", "$.age"),
         ({"age": 121}, "out_of_range", "$.age"),
         ({"city": "Rome"}, "unknown_category", "$.city"),
+        ({"note": 3}, "wrong_type", "$.note"),
         ({"town": None}, "unknown_field", "$.town"),
     ],
 )
@@ -165,7 +176,14 @@ def test_json_beside_binary_tensors_may_hold_a_nan() -> None:
     head = json.dumps({"inputs": [rooms, age]}).encode()
     body = head + np.array([3]).tobytes()
     got = graph_of(wire.request(body, OCTETS, inference_header_content_length=str(len(head))))
-    assert got == {"age": [None], "income": [-1], "city": [2], "rooms": [3]}
+    assert got == {"age": [None], "income": [-1], "city": [2], "note": ["none"], "rooms": [3]}
+
+
+def test_an_empty_text_is_captured_as_missing() -> None:
+    for body in ({"rooms": 3, "note": ""}, {"instances": [{"rooms": 3, "note": ""}]}):
+        decoded = Codec(PERSON, MAX_ROWS).decode(wire.request(body))
+        (event,) = Events(PERSON).of(Answered("r-1", 0.0, [0], decoded.data, {"y": np.zeros(1, np.float32)}))
+        assert event["data"]["features"] == LACKING
 
 
 @pytest.mark.parametrize("body", [b'{"rooms": 3, "rooms": 4}', b'{"instances": [{"rooms": 3, "age": 1, "age": null}]}'])

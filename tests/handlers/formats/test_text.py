@@ -14,7 +14,7 @@ from handlers.message import Request
 from tests.support.handlers import wire
 from tests.support.handlers.models import MAX_ROWS
 
-pytest.importorskip("tokenizers")
+pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
 
 from tests.support.handlers.texts import LONGEST, REVIEWS, codec, serve, settings
 

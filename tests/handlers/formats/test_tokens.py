@@ -6,7 +6,7 @@ import pytest
 
 from handlers.formats.tokens import CHARACTERS, PAD, TextTokenizer
 
-pytest.importorskip("tokenizers")
+pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
 
 from tests.support.handlers.texts import LONGEST, MARKS, WORDS, settings
 

@@ -188,21 +188,27 @@ def test_features_are_corrected_for_their_number() -> None:
 
 
 def lacking(share: float, seed: int, count: int, known: bool = False) -> ModelContract | list[Any]:
-    """Models whose carrier is missing in so many rows; or captured rows of them."""
+    """Models whose inputs, a text among them, are missing in so many rows; or captured rows of them."""
     inputs = tuple(
         msgspec.structs.replace(spec, nullable=True, default="UA" if spec.categories else None) for spec in AIR.inputs
     )
+    inputs = (*inputs, TensorSpec("note", "BYTES", nullable=True, default=""))
     chance = np.random.default_rng(seed)
     distance = np.where(chance.random(count) < share, np.nan, chance.normal(size=count))
     carrier = np.where(chance.random(count) < share, -1, chance.integers(3, size=count))
+    note = np.where(chance.random(count) < share, -1, chance.integers(1, 9, size=count))  # characters
     contract = msgspec.structs.replace(AIR, inputs=inputs)
     if known:
         answers = np.zeros(count)
-        reference = summaries(contract, {"distance": distance, "carrier": carrier}, answers, answers)
+        reference = summaries(contract, {"distance": distance, "carrier": carrier, "note": note}, answers, answers)
         return msgspec.structs.replace(contract, reference=reference)
     features = [
-        {"distance": None if np.isnan(x) else float(x), "carrier": None if c < 0 else CARRIERS[c]}
-        for x, c in zip(distance, carrier, strict=True)
+        {
+            "distance": None if np.isnan(x) else float(x),
+            "carrier": None if c < 0 else CARRIERS[c],
+            "note": None if n < 0 else "x" * n,
+        }
+        for x, c, n in zip(distance, carrier, note, strict=True)
     ]
     return [
         Prediction("r", i, "air", "1.0", NOW - timedelta(seconds=count - i), own, 0.0) for i, own in enumerate(features)
@@ -219,13 +225,9 @@ def test_another_share_of_missing_values_drifts_whatever_the_others_are(
     assert isinstance(contract, ModelContract)
     assert isinstance(captured, list)
     drift = detect(contract, captured)
-    assert [finding.name for finding in drift.findings][:4] == [
-        "distance",
-        "distance missing",
-        "carrier",
-        "carrier missing",
-    ]
-    for name in ("distance", "carrier"):
+    names = ("distance", "carrier", "note")
+    assert [finding.name for finding in drift.findings][:6] == [part for n in names for part in (n, f"{n} missing")]
+    for name in names:
         assert not finding(drift, name).alarm
         assert finding(drift, f"{name} missing").alarm == drifts
     assert finding(drift, "carrier").rows == sum(row.features["carrier"] is not None for row in captured)
@@ -236,7 +238,7 @@ def test_a_report_has_a_chart_of_what_is_missing() -> None:
     assert isinstance(contract, ModelContract)
     assert isinstance(captured, list)
     page = render(contract, captured)
-    assert "Drift in distance missing, carrier missing." in page
+    assert "Drift in distance missing, carrier missing, note missing." in page
 
 
 def test_a_window_without_any_value_alarms_as_missing() -> None:
@@ -247,5 +249,6 @@ def test_a_window_without_any_value_alarms_as_missing() -> None:
     assert [(finding.name, finding.rows) for finding in drift.findings if finding.alarm] == [
         ("distance missing", WINDOW),
         ("carrier missing", WINDOW),
+        ("note missing", WINDOW),
     ]
     assert finding(drift, "distance").rows == 0

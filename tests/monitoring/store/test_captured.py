@@ -11,7 +11,8 @@ from tests.support.handlers.models import contract
 from tests.support.monitoring.drifting import NOW
 
 CITY = TensorSpec("city", "BYTES", categories=("Bonn", "Ulm"), nullable=True, default="Ulm")
-MODEL = contract(TensorSpec("age", "FP32", range=(0, 99), nullable=True), CITY, TensorSpec("n", "INT64"))
+NOTE = TensorSpec("note", "BYTES", nullable=True, default="")
+MODEL = contract(TensorSpec("age", "FP32", range=(0, 99), nullable=True), CITY, NOTE, TensorSpec("n", "INT64"))
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,9 @@ MODEL = contract(TensorSpec("age", "FP32", range=(0, 99), nullable=True), CITY, 
     [
         ({"age": None, "city": None, "n": 1}, None),
         ({"n": 1}, None),
+        ({"note": None, "n": 1}, None),
+        ({"note": "any text", "n": 1}, None),
+        ({"note": 3, "n": 1}, "Expected string, or null, got 3 - at `features.note`"),
         ({"age": 30, "city": "Ulm", "n": 1}, None),
         ({"age": 100, "city": None, "n": 1}, "Expected number from 0 to 99, or null, got 100 - at `features.age`"),
         ({"age": None, "city": "Rome", "n": 1}, "Expected one of 2 categories, or null, got 'Rome' - at `features.cit"),

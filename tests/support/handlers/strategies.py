@@ -33,11 +33,13 @@ def contracts(draw: st.DrawFn) -> ModelContract:
 
 @st.composite
 def nullable(draw: st.DrawFn, spec: TensorSpec) -> TensorSpec:
-    """A tensor that may be nullable where it can be: a number with a default or without, a category with one."""
+    """A tensor that may be nullable where it can be: a number with a default or without, category and text with one."""
     number = spec.is_scalar and spec.is_float
-    if not (number or (spec.categories and "" not in spec.categories)) or not draw(st.booleans()):
+    closed = bool(spec.categories) and "" not in spec.categories
+    if not (number or closed or spec.is_text) or not draw(st.booleans()):
         return spec
-    default: float | str | None = draw(st.sampled_from(spec.categories if spec.categories else (None, -1.0)))
+    defaults = spec.categories or (("", "none") if spec.is_text else (None, -1.0))
+    default: float | str | None = draw(st.sampled_from(defaults))
     return msgspec.structs.replace(spec, nullable=True, default=default)
 
 
@@ -47,7 +49,8 @@ def arrays(draw: st.DrawFn, spec: TensorSpec, rows: int) -> Array:
     shape = (rows, *spec.shape[1:])
     if spec.datatype == "BYTES":
         names = (*spec.categories, None) if spec.nullable else spec.categories
-        texts: Any = st.sampled_from(names) if names else TEXT
+        free: Any = TEXT.map(lambda text: text or None) if spec.nullable else TEXT
+        texts: Any = st.sampled_from(names) if spec.categories else free
         return np.asarray(draw(hnp.arrays(object, shape, elements=texts, fill=st.nothing())))
     floating = spec.is_float
     bounds: Any = {"allow_nan": spec.nullable, "allow_infinity": False} if floating else None

@@ -92,6 +92,39 @@ def test_strings_may_be_missing_too(tmp_path: Path) -> None:
     assert model.post({"size": 2}, {"color": None, "size": 2}) == [(200, {"prediction": 22}), (200, {"prediction": 22})]
 
 
+WORDS = "color,size\n" + "".join(f"{word},1\n" for word in ("red", *(f"colour {i}" for i in range(300))))
+
+
+def test_texts_that_are_no_closed_set_may_be_missing_too(tmp_path: Path) -> None:
+    guessed = drafted(tmp_path, graphs.TEXTS, WORDS + ",2\n" * 5)
+    assert guessed.contract.inputs[0] == TensorSpec("color", "BYTES", nullable=True, default="")
+    assert {part: why for part, _, why in describe(guessed)}["input color"] == (
+        "5 rows of rows.csv lack it; the graph gets ''"
+    )
+    model = served(tmp_path, guessed)
+    lacking: list[dict[str, Any]] = [{"size": 2}, {"color": None, "size": 2}, {"color": "", "size": 2}]
+    assert model.post(*lacking) == [(200, {"prediction": 2})] * 3
+    summary = model.contract.reference.inputs["color"]
+    assert summary.missing is not None
+    assert summary.missing.counts == {"present": 301, "missing": 5}
+    assert summary.numbers[[0, -1]].tolist() == [3, 10]  # characters of those that are there
+
+
+def test_the_contracts_file_says_what_the_graph_gets_for_a_missing_text(tmp_path: Path) -> None:
+    contract = "inputs: {color: {nullable: true, default: red}}"
+    model = served(tmp_path, drafted(tmp_path, graphs.TEXTS, WORDS, contract))
+    assert model.post({"size": 2}, {"color": "blue", "size": 2}) == [
+        (200, {"prediction": 12}),
+        (200, {"prediction": 22}),
+    ]
+    rows = WORDS + ",2\n"
+    with pytest.raises(BringError, match=r"1 rows have no value, and color \(BYTES\) needs one"):
+        drafted(tmp_path, graphs.TEXTS, rows, "inputs: {color: {nullable: false}}")
+    for wrong in ("{nullable: true}", "{nullable: true, default: 3}"):
+        with pytest.raises(BringError, match="a nullable text needs a default that is one, such as ''"):
+            drafted(tmp_path, graphs.TEXTS, WORDS, f"inputs: {{color: {wrong}}}")
+
+
 CLOCK = """(int64[N] at, double[N] due) => (double[N] y)
 { seconds = Cast <to = 11> (at) y = Sub(due, seconds) }"""
 

@@ -211,6 +211,10 @@ def test_a_network_may_take_nan_and_defaults_must_be_filled_in(tmp_path: Path) -
     with pytest.raises(Fault, match="input x: it has missing values: return `split.filled\\(inputs\\)`"):
         dry_run(Changed(nullable(default=3.0)), tmp_path, lambda text: None)
 
+    texts = (TensorSpec("x", "BYTES", nullable=True, default=""),)
+    with pytest.raises(Fault, match="input x: a recipe's text cannot be nullable"):
+        dry_run(Changed(lambda data: replace(data, inputs=texts)), tmp_path, lambda text: None)
+
     def filled(data: Data) -> Data:
         data = nullable(default=3.0)(data)
         return replace(data, train=data.train.filled(data.inputs), test=data.test.filled(data.inputs))

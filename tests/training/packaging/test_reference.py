@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from handlers.contract import TensorSpec
+from handlers.contract import Array, TensorSpec
 from tests.support.documents import document
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
@@ -113,11 +113,14 @@ def test_of_a_nullable_input_the_present_values_are_summarised_and_the_missing_o
         TensorSpec("number", "FP32", nullable=True),
         TensorSpec("category", "BYTES", categories=("even", "odd"), nullable=True, default="odd"),
         TensorSpec("empty", "FP32", nullable=True),
+        TensorSpec("note", "BYTES", nullable=True, default="none"),
     )
     number, category = np.arange(ROWS + 300, dtype=np.float32), np.arange(ROWS + 300) % 2
     number[ROWS:], category[ROWS:] = np.nan, -1
     empty = np.full(ROWS + 300, np.nan, np.float32)
-    split = Split({"number": number, "category": category, "empty": empty}, np.zeros(ROWS + 300)).filled(inputs)
+    notes = np.array([*("x" * (i % 7 + 1) for i in range(ROWS)), *[None] * 300], object)
+    given: dict[str, Array] = {"number": number, "category": category, "empty": empty, "note": notes}
+    split = Split(given, np.zeros(ROWS + 300), texts={"note": notes}).filled(inputs)
     contract = msgspec.structs.replace(linear.contract, inputs=inputs)
     data = Data(split, split, inputs, "")
     found = document(reference(contract, data, split.target, split.target))["inputs"]
@@ -126,10 +129,12 @@ def test_of_a_nullable_input_the_present_values_are_summarised_and_the_missing_o
     assert (
         found["category"]["missing"]["counts"]
         == found["number"]["missing"]["counts"]
+        == found["note"]["missing"]["counts"]
         == {
             "present": ROWS,
             "missing": 300,
         }
     )
+    assert (found["note"]["quantiles"][0], found["note"]["quantiles"][-1]) == (1, 7)  # characters
     assert found["number"]["missing"]["usual"]["known"] == ROWS + 300
     assert found["empty"].keys() == {"missing"}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,14 @@ def test_what_was_missing_stays_known_in_parts_and_together() -> None:
     for joined in (lacking().followed_by(plain), plain.followed_by(lacking()).part(np.array([1, 2, 3, 0]))):
         assert joined.sent["city"].tolist() == [0, -1, 1, 0]
         assert [joined.row(INPUTS, row)["income"] for row in range(4)] == [1, None, 3, 1]
+
+
+def test_a_missing_text_is_the_default_and_is_known_as_missing() -> None:
+    spec = TensorSpec("note", "BYTES", nullable=True, default="none")
+    strings = np.array(["a", None], object)
+    split = Split({"note": strings}, np.arange(2), texts={"note": strings}).filled([spec])
+    assert split.inputs["note"].tolist() == split.texts["note"].tolist() == ["a", "none"]
+    assert split.sent["note"].tolist() == split.sent_texts["note"].tolist() == ["a", None]
+    assert [split.row([spec], row) for row in range(2)] == [{"note": "a"}, {"note": None}]
+    tokens = np.ones((2, 3), np.int64)
+    assert replace(split, inputs={"note": tokens}).sent["note"] is tokens

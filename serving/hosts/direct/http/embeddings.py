@@ -128,7 +128,7 @@ def embedder_of(contract: ModelContract) -> Embedder | None:
     """Return how a model embeds texts; None if it does not."""
     text, *more = contract.inputs
     vector, *others = contract.outputs
-    takes_text = not more and text.is_scalar and text.datatype == "BYTES" and not text.categories
+    takes_text = not more and text.is_text
     gives_vector = not others and vector.datatype == "FP32" and len(vector.shape) == 2 and vector.shape[1] > 0
     if contract.task != "tensors" or not (takes_text and gives_vector):
         return None

@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from handlers.contract import TensorSpec
+from handlers.formats.codec import Codec
 from handlers.message import MAX_BODY
 from serving.settings import free_ports
 from tests.serving.hosts.direct.test_app import V2_BODY, World, nothing
+from tests.support.handlers.models import contract
 
-pytest.importorskip("grpc")
+pytest.importorskip("grpc", reason="grpcio is not installed: pip install -e '.[grpc]'")
 grpc: Any = importlib.import_module("grpc")
 messages: Any = importlib.import_module("serving.hosts.direct.grpc.messages")
 server: Any = importlib.import_module("serving.hosts.direct.grpc.service")
@@ -231,3 +235,14 @@ def test_a_model_never_sees_a_key() -> None:
 
     headers = importlib.import_module("serving.hosts.direct.grpc.service")._headers(Context())
     assert headers == {"authorization": "-", "x-api-key": "-", "x-request-id": "c"}
+
+
+def test_an_absent_input_and_an_empty_text_are_missing_where_they_may_be() -> None:
+    tensors: Any = importlib.import_module("serving.hosts.direct.grpc.tensors")
+    note = TensorSpec("note", "BYTES", nullable=True, default="none")
+    model = contract(note, TensorSpec("age", "FP32", nullable=True), name="person")
+    tensor = {"name": "note", "datatype": "BYTES", "shape": [2], "contents": {"bytes_contents": [b"", b"quiet"]}}
+    message = messages.CLASSES["ModelInferRequest"](model_name="person", inputs=[tensor])
+    decoded = Codec(model, 8).decode(tensors.to_request(message, {}, "r-1")).tensors
+    assert decoded["note"].tolist() == [None, "quiet"]
+    assert np.isnan(decoded["age"]).tolist() == [True, True]
