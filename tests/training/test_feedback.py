@@ -147,7 +147,7 @@ class Reviews(Quadrants):
 
 
 def test_texts_become_tokens_as_long_as_the_recipes_own(tmp_path: Path) -> None:
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
     from tests.support.handlers.texts import settings
 
     tokens, target = np.full((3, 8), PAD, np.int64), np.zeros(3, np.int64)

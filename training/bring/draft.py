@@ -1,7 +1,7 @@
 """The draft of an imported model's contract: what its graph, its example and its data tell."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -75,42 +75,85 @@ class Draft:
         return self.model.served.engine if self.model.served else "onnxruntime"
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A model, and all that is given beside it."""
+
+    model: Brought
+    options: ImportOptions
+    wishes: overrides.Overrides
+    table: Table | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names that somebody said; empty for none."""
+        return self.options.labels or self.wishes.labels
+
+    @property
+    def task(self) -> Task | None:
+        """The task that somebody said, or that labels tell; None to guess it."""
+        made = self.model.intake and self.model.intake.outputs
+        return self.options.task or self.wishes.task or ("classification" if self.labels and not made else None)
+
+
 def draft(model: Brought, options: ImportOptions) -> Draft:
     """Derive a contract from a graph and all that is given beside it.
 
     Raises:
         BringError: the parts do not fit together; says which.
     """
+    given = _gathered(model, options)
+    feeds = _feeds(given)
+    rows, guessed = _rows(given, feeds)
+    model = with_outputs(given.model, feeds, rows)
+    given = replace(given, model=model)
+    runner = runner_of(model, feeds, rows)
+    _, results = next(iter(runner.chunks(rows)))
+    answers = _answers(given, results)
+    check_final(model, feeds, answers)
+    guessed |= _guesses(given, feeds, answers, runner)
+    contract = _contract(given, feeds, answers)
+    description = given.wishes.description or f"imported from {model.file}"
+    return Draft(model, contract, description, feeds, answers, runner, rows, given.table, guessed)
+
+
+def _gathered(model: Brought, options: ImportOptions) -> _Given:
+    """Read the files beside a model, and put the hooks around it."""
     wishes = overrides.read(options.contract) if options.contract else overrides.Overrides()
     table = read_table(options.data, options.target) if options.data else None
     if options.hooks:
         model = hooked(model, options.hooks, wishes.declared)
     elif wishes.declared:
         raise BringError("datatype and shape are the graph's, but for inputs that hooks take: --hooks hooks.py")
-    feeds = _feeds(model, table, wishes)
-    specs = tuple(spec for feed in feeds for spec in feed.specs)
-    rows, guessed = _rows(model, options, feeds, table)
-    model = with_outputs(model, feeds, rows)
-    runner = runner_of(model, feeds, rows)
-    _, results = next(iter(runner.chunks(rows)))
-    named = options.labels or wishes.labels
+    return _Given(model, options, wishes, table)
+
+
+def _answers(given: _Given, results: Sequence[Array]) -> Answers:
+    """Return how the outputs for some rows are read; raise ``BringError`` unless each has a truth, or none."""
+    model, table = given.model, given.table
     made = model.intake.outputs if model.intake else ()
-    task = options.task or wishes.task or ("classification" if named and not made else None)
-    columns = targets_of(options.target) if table is None or table.truth is None else tuple(table.truth.columns)
-    targets = wishes.targets or (columns if len(columns) > 1 else ())
-    answers = answers_of(model.outputs, results, task, named or model.labels, targets, made)
+    columns = targets_of(given.options.target) if table is None or table.truth is None else tuple(table.truth.columns)
+    targets = given.wishes.targets or (columns if len(columns) > 1 else ())
+    answers = answers_of(model.outputs, results, given.task, given.labels or model.labels, targets, made)
     if table and table.truth is not None and answers.task != "tensors" and len(columns) != len(_truths(answers)):
         answered = ", ".join(_truths(answers))
         raise BringError(
             f"the truth of {', '.join(columns)} is given, and the model answers {answered}: name one for each"
         )
-    check_final(model, feeds, answers)
-    if not (task or model.intake) or answers.heads[0].step in ("softmax", "sigmoid"):
+    return answers
+
+
+def _guesses(given: _Given, feeds: Sequence[Feed], answers: Answers, runner: Runner) -> dict[str, str]:
+    """Return the parts of the contract that nobody said, and why they are so; of the rows `_rows` tells."""
+    model, table = given.model, given.table
+    guessed: dict[str, str] = {}
+    if not (given.task or model.intake) or answers.heads[0].step in ("softmax", "sigmoid"):
         guessed["task"] = answers.why
-    if answers.labels and not named:
+    if answers.labels and not given.labels:
         guessed["labels"] = "the file holds them"
     if table:
-        guessed |= {part: why for part, why in gaps(specs, table).items() if part not in wishes.nullable}
+        specs = [spec for feed in feeds for spec in feed.specs]
+        guessed |= {part: why for part, why in gaps(specs, table).items() if part not in given.wishes.nullable}
         guessed["ranges, categories"] = f"those of {table.path.name}, numbers ten times its span further on either side"
     for feed in feeds:
         if feed.pixels and feed.pixels.is_guess:
@@ -119,16 +162,20 @@ def draft(model: Brought, options: ImportOptions) -> Draft:
         own = "its branches or loops may look at all rows of a batch"
         other = "the graph's answers in a batch are not those of each row alone"
         guessed["rows"] = f"one at a time: {own if model.branches else other}"
+    return guessed
+
+
+def _contract(given: _Given, feeds: Sequence[Feed], answers: Answers) -> ModelContract:
+    specs = tuple(spec for feed in feeds for spec in feed.specs)
     padded = any(spec.pad is not None for spec in specs)
-    contract = msgspec.structs.replace(
-        bare_contract(options.name, specs),
+    outputs = with_axes(answers, given.model.outputs) if padded else answers.outputs
+    return msgspec.structs.replace(
+        bare_contract(given.options.name, specs),
         task=answers.task,
-        outputs=wishes.outputs_of(with_axes(answers, model.outputs) if padded else answers.outputs),
+        outputs=given.wishes.outputs_of(outputs),
         labels=answers.labels,
-        lineage=_lineage(model, table),
+        lineage=_lineage(given.model, given.table),
     )
-    description = wishes.description or f"imported from {model.file}"
-    return Draft(model, contract, description, feeds, answers, runner, rows, table, guessed)
 
 
 def _truths(answers: Answers) -> list[str]:
@@ -136,7 +183,8 @@ def _truths(answers: Answers) -> list[str]:
     return ["a label"] if answers.labels else [spec.name for spec in answers.outputs]
 
 
-def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> tuple[Feed, ...]:
+def _feeds(given: _Given) -> tuple[Feed, ...]:
+    model, table, wishes = given.model, given.table, given.wishes
     if model.intake:
         return wishes.feeds_of((Feed(model.inputs[0], (model.intake.spec,), True),))
     matrix = table is not None and len(model.inputs) == 1 and len(model.inputs[0].sizes) == 2
@@ -146,10 +194,9 @@ def _feeds(model: Brought, table: Table | None, wishes: overrides.Overrides) -> 
     return wishes.feeds_of(feeds)
 
 
-def _rows(
-    model: Brought, options: ImportOptions, feeds: Sequence[Feed], table: Table | None
-) -> tuple[Mapping[str, Array], dict[str, str]]:
+def _rows(given: _Given, feeds: Sequence[Feed]) -> tuple[Mapping[str, Array], dict[str, str]]:
     """Return the given rows, the example first, and what is guessed of them."""
+    model, options, table = given.model, given.options, given.table
     guessed = {}
     parts = []
     specs = [spec for feed in feeds for spec in feed.specs]

@@ -74,7 +74,7 @@ def test_where_others_reach_it_removing_the_file_of_the_keys_opens_nothing(tmp_p
 
 
 def test_over_grpc_the_rule_is_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("grpc")
+    pytest.importorskip("grpc", reason="grpcio is not installed: pip install -e '.[grpc]'")
     assert codes(tmp_path, always=True)["infer"] == "UNAUTHENTICATED"
 
 

@@ -11,7 +11,7 @@ import pytest
 from serving.security.grants import Keys
 from serving.security.keys import KeyFile
 
-grpc = pytest.importorskip("grpc")
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed: pip install -e '.[grpc]'")
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from serving.settings import free_ports
 from tests.serving.hosts.direct.test_app import nothing
 from tests.serving.traces.traced import CALLER, PARENT, TRACE, Traced
 
-pytest.importorskip("grpc")
+pytest.importorskip("grpc", reason="grpcio is not installed: pip install -e '.[grpc]'")
 grpc: Any = importlib.import_module("grpc")
 messages: Any = importlib.import_module("serving.hosts.direct.grpc.messages")
 server: Any = importlib.import_module("serving.hosts.direct.grpc.service")

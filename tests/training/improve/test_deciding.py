@@ -84,7 +84,7 @@ def test_runs_that_were_kept_of_another_metric_are_not_taken_for_runs_of_this_on
 
 @pytest.mark.parametrize("by", CRITERIA, ids=lambda by: by.metric)
 def test_a_search_goes_by_what_decides(by: Criterion, tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[search]'")
     from training.improve import search
     from training.improve.search_report import BEST, draw_search, gain
 

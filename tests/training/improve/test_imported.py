@@ -16,8 +16,9 @@ from handlers.formats.codec import Codec
 from handlers.handler import ModelHandler
 from serving import archive
 from serving.registry import Registry
-from tests.support.training import graphs, unconverted
+from tests.support.training import graphs
 from tests.support.training.exporters import FORMATS
+from tests.support.training.kinds import unconverted
 from tests.support.training.pages import Page
 from training.__main__ import app
 from training.improve.formats import exporting
@@ -300,7 +301,8 @@ def test_where_none_is_better_the_store_stays(command: Command, optimize: Comman
 def test_a_model_of_texts_is_reported_exported_and_optimized(
     command: Command, optimize: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huggingface = pytest.importorskip("tests.support.training.huggingface")
+    reason = "transformers is not installed: pip install -e '.[import-huggingface]'"
+    huggingface = pytest.importorskip("tests.support.training.huggingface", reason=reason)
     folder = huggingface.save(tmp_path / "mood", "Bert", "ForSequenceClassification", id2label=huggingface.EMOTIONS)
     code, output = command("import", folder, "--name", "credit")
     assert code == 0, output

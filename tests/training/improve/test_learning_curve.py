@@ -17,7 +17,7 @@ from training.improve.learning_curve import CurveOptions, LearningCurve, draw_cu
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install -e .")
 
 
 @dataclass(frozen=True)

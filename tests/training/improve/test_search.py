@@ -24,7 +24,7 @@ from training.improve.budget import Budget, measure, within
 from training.recipe import Hyperparameters, Recipe
 from training.recipes.linear import Linear
 
-optuna = pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[search]'")
 from optuna.trial import TrialState  # noqa: E402
 
 from training.improve import search  # noqa: E402

@@ -65,7 +65,7 @@ def archive(request: pytest.FixtureRequest, contract: ModelContract, graphs: Pat
     """An archive of each entry point that has graphs; that of texts has an asset."""
     recipe = RECIPES[request.param]
     if request.param == "text":
-        pytest.importorskip("tokenizers")
+        pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
         (graphs / "assets").mkdir()
         (graphs / "assets" / "tokenizer.json").write_bytes(b"{}")
     content = build(recipe, msgspec.structs.replace(contract, name=recipe.name), graphs, recipe.serving)

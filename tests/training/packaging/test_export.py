@@ -215,7 +215,7 @@ class Encoder(nn.Module):
 
 def encoder(positions: int) -> tuple[Trained, ModelContract]:
     """An encoder whose tokenizer cuts texts at eight tokens."""
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
     from tests.support.handlers.texts import settings
 
     rows = Split({"text": np.ones((4, 8), np.int64)}, np.zeros(4, np.int64), texts={"text": np.array(["good"] * 4)})

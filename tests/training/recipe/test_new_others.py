@@ -124,7 +124,7 @@ def test_pictures_are_served_as_they_are_trained_on(pets: Path) -> None:
 
 
 def test_a_table_of_texts_becomes_a_model(training: Commands, folder: Path, reviews: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
     options = ("--from-text-csv", str(reviews), "--text", "review")
     code, output = training("new", "mood", *options, "--target", "mood")
     assert code == 0, output

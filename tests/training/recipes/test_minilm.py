@@ -52,7 +52,9 @@ def test_frozen_layers_and_words_get_no_gradient() -> None:
 
 
 def test_weights_are_read_under_berts_names(encoder: MiniLM) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors = pytest.importorskip(
+        "safetensors.torch", reason="safetensors is not installed: pip install -e '.[sentiment]'"
+    )
     bert = {
         "embeddings.word_embeddings.weight": "words.weight",
         "embeddings.LayerNorm.bias": "norm.bias",
@@ -74,6 +76,8 @@ def test_weights_are_read_under_berts_names(encoder: MiniLM) -> None:
 
 
 def test_weights_of_another_network_are_refused(encoder: MiniLM) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors = pytest.importorskip(
+        "safetensors.torch", reason="safetensors is not installed: pip install -e '.[sentiment]'"
+    )
     with pytest.raises(KeyError, match="embeddings"):
         load_weights(encoder, safetensors.save({"weight": torch.zeros(1)}))

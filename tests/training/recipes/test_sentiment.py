@@ -49,7 +49,7 @@ def test_each_sentence_is_read_once_however_it_is_written(tmp_path: Path) -> Non
 
 
 def test_the_middle_half_point_either_way_is_neutral() -> None:
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
     from tests.support.handlers.texts import settings
 
     ratings = ["-4", "-0.6", "-0.5", "0", "0.5", "0.51", "3.2"]

@@ -173,7 +173,7 @@ def test_a_version_of_pictures_answers_those_that_are_captured_whole(tmp_path: P
 
 
 def test_a_version_of_texts_brings_its_own_tokenizer(tmp_path: Path) -> None:
-    pytest.importorskip("tokenizers")
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[sentiment]'")
     from tests.support.handlers.texts import REVIEWS, settings
 
     tokenizer = settings()
