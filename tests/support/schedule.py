@@ -18,7 +18,9 @@ SHARED = (
     "tests/integration/load/test_tune.py",
     "tests/integration/monitoring/test_dashboards.py",
 )
-LONG = ("torchserve", "tests/integration/monitoring/test_replay.py")  # minutes, so that they start first
+# A folder whose files ask the same servers, each with a model of every kind.
+KINDS = "tests/integration/hosts/kinds/"
+LONG = ("torchserve", KINDS, "tests/integration/monitoring/test_replay.py")  # minutes, so that they start first
 WAITS = ("tests/integration/", "tests/chaos/", "tests/compose/")  # for servers, most of the time
 COMPUTES = ("tests/training/", "tests/monitoring/", "tests/loadtests/")  # most, the longest first
 
@@ -43,8 +45,10 @@ class Item(Protocol):
 
 
 def scope(nodeid: str) -> str:
-    """Return what a test is handed out with: its file, or all that share a TorchServe."""
+    """Return what a test is handed out with: its file, or all that share a server."""
     file = nodeid.partition("::")[0]
+    if file.startswith(KINDS):
+        return KINDS
     return "torchserve" if file in SHARED else file
 
 

@@ -2,7 +2,7 @@ import ast
 from dataclasses import dataclass
 
 from serving.settings import ROOT
-from tests.support.schedule import SHARED, in_order, scope
+from tests.support.schedule import KINDS, SHARED, in_order, scope
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ def test_exactly_the_files_that_ask_the_sessions_torchserve_are_handed_out_toget
     assert sorted(asking) == sorted(SHARED)
     assert {scope(f"{name}::test_a[x]") for name in SHARED} == {"torchserve"}
     assert scope("tests/test_house.py::test_a") == "tests/test_house.py"
+    assert {scope(f"{KINDS}{name}.py::test_a[x]") for name in ("test_every_kind", "test_pictures")} == {KINDS}
 
 
 def test_files_that_wait_alternate_with_those_that_compute_and_short_ones_are_last() -> None:

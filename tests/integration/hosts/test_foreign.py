@@ -1,7 +1,6 @@
 """An archive of ``torch-model-archiver`` is served, watched, loaded and promoted on every host, by its own handler."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 
 from serving.registry import Registry
 from tests.chaos.load import RIGHT, Question, clients
-from tests.integration.conftest import Server, environment, monitored
+from tests.integration.conftest import Server, environment
 from tests.integration.hosts.test_imported import ask, check_load_finds_every_answer_right, command
 from tests.support.training import foreign as made
 from tests.support.waiting import wait_until
@@ -30,13 +29,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command("training", "import", file, *options)
     made.adder(folder / "store" / "stray.mar")
     return folder / "store"
-
-
-@pytest.fixture(scope="module", params=["torchserve", "direct"])
-def own(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("hosts")
-    with monitored(store, folder / "runs", {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
-        yield server
 
 
 def test_it_answers_as_its_handler_does_at_its_own_route(own: Server) -> None:

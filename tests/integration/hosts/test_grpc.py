@@ -18,7 +18,7 @@ from serving.settings import Settings
 from tests.clients import environments
 from tests.integration.conftest import Server, serve, settings_for
 
-pytest.importorskip("grpc")
+pytest.importorskip("grpc", reason="grpcio is not installed: pip install -e '.[grpc]'")
 grpc: Any = importlib.import_module("grpc")
 RIGHT = pytest.approx([2, 12], abs=0.05)
 

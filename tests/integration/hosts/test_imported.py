@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from serving.registry import Registry
 from serving.settings import ROOT
 from tests.chaos.load import RIGHT, Question, clients
-from tests.integration.conftest import Server, environment, monitored
+from tests.integration.conftest import Server, environment
 from tests.support.training import graphs
 from tests.support.waiting import wait_until
 from tests.training.bring.test_targets import MATRIX
@@ -74,13 +73,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command("training", "import", folder / "credit.onnx", "--name", "cents", "--hooks", folder / "hooks.py",
             "--store", folder / "store")  # fmt: skip
     return folder / "store"
-
-
-@pytest.fixture(scope="module", params=["torchserve", "direct"])
-def own(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("hosts")
-    with monitored(store, folder / "runs", {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
-        yield server
 
 
 def ask(server: Server, method: str, path: str, **request: Any) -> httpx.Response:

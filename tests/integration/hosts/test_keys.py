@@ -120,7 +120,7 @@ def test_unmodified_openai_raises_what_it_has_for_a_key_of_other_models(host: Se
 
 
 def test_unmodified_tritonclient_is_let_in_with_a_key_and_prints_why_not(host: Server) -> None:
-    pytest.importorskip("grpc")
+    pytest.importorskip("grpc", reason="grpcio is not installed: pip install -e '.[grpc]'")
     file = KeyFile(host.settings.model_store)
     key, other = file.add("triton"), file.add("of-fashion", ("fashion",))
     wait_until(lambda: always(host, 403, Authorization=f"Bearer {other}"))

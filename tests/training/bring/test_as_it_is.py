@@ -14,8 +14,8 @@ from sklearn.semi_supervised import LabelSpreading
 
 from serving import archive
 from serving.registry import Registry
-from tests.support.training import unconverted
-from tests.support.training.unconverted import Halved, Waves
+from tests.support.training.kinds import unconverted
+from tests.support.training.kinds.unconverted import Halved, Waves
 from tests.training.bring.test_onnx import Imported
 from training.bring import served as served_graph
 from training.bring import sources

@@ -1,53 +1,20 @@
 """A folder of transformers, once imported, answers on every host as its pipeline does."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pytest
 
 from handlers.formats.text import TRUNCATED
-from serving.registry import Registry
-from tests.integration.conftest import Server, monitored
+from tests.integration.conftest import Server
+from tests.integration.hosts.kinds.conftest import Kinds
 from tests.support.training import huggingface
-from tests.support.training.huggingface import save, save_sentences, transformers
-from training.bring import sources
-from training.bring.draft import ImportOptions, draft
-from training.bring.importing import bring
-from training.bring.sources import Reading
-
-ENTITIES = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
-TEXTS = ["a fine film", "the worst film of the year 😀", "not bad at all " * 50, "שלום"]
+from tests.support.training.huggingface import transformers
+from tests.support.training.kinds.texts import TEXTS
 
 
-def import_folder(path: Path, examples: Path) -> None:
-    options = ImportOptions(name=path.name, example=examples)
-    bring(draft(sources.read(path, Reading(examples)), options), Registry(path.parent / "store"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders, and a store of their imported models: of texts' classes, of their vectors and of their entities."""
-    folder = tmp_path_factory.mktemp("folders")
-    save(folder / "mood", "Roberta", "ForSequenceClassification", id2label=huggingface.EMOTIONS)
-    save_sentences(folder / "vectors", "Bert", {"pooling_mode_mean_tokens": True}, normalize=True, most=32)
-    save(folder / "names", "DistilBert", "ForTokenClassification", id2label=ENTITIES)
-    (folder / "texts.txt").write_text("\n".join(TEXTS))
-    for name in ("mood", "vectors", "names"):
-        import_folder(folder / name, folder / "texts.txt")
-    return folder
-
-
-@pytest.fixture(scope="module", params=["torchserve", "direct"])
-def own(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    runs = tmp_path_factory.mktemp("hosts") / "runs"
-    with monitored(folder / "store", runs, {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
-        yield server
-
-
-def test_texts_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: Server, folder: Path) -> None:
-    pipeline = transformers.pipeline("text-classification", model=str(folder / "mood"))
+def test_texts_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: Server, kinds: Kinds) -> None:
+    pipeline = transformers.pipeline("text-classification", model=str(kinds["mood"].file))
     wanted = [pipeline(text, truncation=True, max_length=huggingface.POSITIONS)[0] for text in TEXTS]
     for text, best in zip(TEXTS, wanted, strict=True):
         response = own.client.post(f"{own.url}/predictions/mood", json={"text": text})
@@ -60,13 +27,6 @@ def test_texts_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: 
     tensor = {"name": "text", "shape": [len(TEXTS)], "datatype": "BYTES", "data": TEXTS}
     outputs = own.client.post(f"{own.url}/v2/models/mood/infer", json={"inputs": [tensor]}).json()["outputs"]
     assert [output["data"] for output in outputs if output["name"] == "label"] == [[best["label"] for best in wanted]]
-
-
-def test_vectors_are_of_length_one_and_those_of_the_import(own: Server) -> None:
-    contract = own.contract("vectors")
-    answer = own.client.post(f"{own.url}/predictions/vectors", json=contract.example.request).json()
-    assert answer["prediction"] == pytest.approx(contract.example.response["prediction"], abs=1e-5)
-    assert sum(value**2 for value in answer["prediction"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_openais_client_gets_the_vectors_of_texts(own: Server) -> None:
@@ -87,9 +47,9 @@ def test_openais_client_gets_the_vectors_of_texts(own: Server) -> None:
             client.embeddings.create(model="vectors", input=["a", " "])
 
 
-def test_entities_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: Server, folder: Path) -> None:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "names", model_max_length=huggingface.POSITIONS)
-    path, options = str(folder / "names"), {"aggregation_strategy": "simple"}
+def test_entities_are_answered_in_every_protocol_as_the_pipeline_answers_them(own: Server, kinds: Kinds) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(kinds["names"].file, model_max_length=huggingface.POSITIONS)
+    path, options = str(kinds["names"].file), {"aggregation_strategy": "simple"}
     pipeline = transformers.pipeline("token-classification", model=path, tokenizer=tokenizer, **options)
     wanted = []
     for text in TEXTS:

@@ -2,58 +2,18 @@
 
 import base64
 import io
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from PIL import Image
 
-from serving.registry import Registry
-from tests.integration.conftest import Server, monitored
-from tests.support.training import graphs, huggingface
+from tests.integration.conftest import Server
+from tests.integration.hosts.kinds.conftest import Kinds
+from tests.support.training import huggingface
 from tests.support.training.huggingface import transformers
-from training.bring import sources
-from training.bring.draft import ImportOptions, draft
-from training.bring.importing import bring
-
-MOBILENET = {
-    "image_processor_type": "MobileNetV2ImageProcessor",
-    "size": {"shortest_edge": 37},
-    "crop_size": {"height": 32, "width": 32},
-}
-CONTRACT = """
-labels: [anger, joy, no feeling]
-inputs:
-  pixels:
-    background: ignore
-    picture: {resize: shortest, size: 36, rounding: even, mean: [0.5, 0.4, 0.3], std: [0.2, 0.3, 0.4]}
-"""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of transformers and an ONNX file, and a store of both."""
-    folder = tmp_path_factory.mktemp("pictures")
-    huggingface.save_pictures(folder / "pets", "ResNet", MOBILENET, id2label=huggingface.EMOTIONS)
-    onnx.save(graphs.of_pictures(("N", 3, 32, 32), 3 * 32 * 32), folder / "graph.onnx")
-    (folder / "contract.yaml").write_text(CONTRACT)
-    for name, file, contract in (("pets", "pets", None), ("graph", "graph.onnx", folder / "contract.yaml")):
-        bring(
-            draft(sources.read(folder / file), ImportOptions(name=name, contract=contract)), Registry(folder / "store")
-        )
-    return folder
-
-
-@pytest.fixture(scope="module", params=["torchserve", "direct"])
-def own(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    runs = tmp_path_factory.mktemp("hosts") / "runs"
-    with monitored(folder / "store", runs, {"MARLOOP_PROBE_INTERVAL": "0.2"}, request.param) as server:
-        yield server
 
 
 def photo() -> Image.Image:
@@ -61,26 +21,26 @@ def photo() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 77, 4), np.uint8))
 
 
-def expected(folder: Path, name: str) -> tuple[str, float]:
+def expected(kinds: Kinds, name: str) -> tuple[str, float]:
     """The likeliest class and its share, by transformers' pipeline, or by torchvision's steps and ONNX Runtime."""
     if name == "pets":
-        best = transformers.pipeline("image-classification", model=str(folder / "pets"))(photo())[0]
+        best = transformers.pipeline("image-classification", model=str(kinds["pets"].file))(photo())[0]
         return best["label"], best["score"]
     image = photo().convert("RGB").resize((55, 36), Image.Resampling.BILINEAR).crop((12, 2, 44, 34))
     mean, std = (np.array(numbers, np.float32) for numbers in ([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]))
     values = (np.asarray(image, np.float32) / 255 - mean) / std
-    session = onnxruntime.InferenceSession(folder / "graph.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(kinds["pixels"].file, providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"pixels": values.transpose(2, 0, 1)[None]})
     shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
     return huggingface.EMOTIONS[int(shares.argmax())], float(shares.max())
 
 
-@pytest.mark.parametrize("name", ["pets", "graph"])
-def test_a_file_gets_the_same_answer_wherever_it_stands(own: Server, folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["pets", "pixels"])
+def test_a_file_gets_the_same_answer_wherever_it_stands(own: Server, kinds: Kinds, name: str) -> None:
     stream = io.BytesIO()
     photo().save(stream, "png")
     file, text = stream.getvalue(), base64.b64encode(stream.getvalue()).decode()
-    label, share = expected(folder, name)
+    label, share = expected(kinds, name)
 
     def post(path: str, **request: Any) -> Any:
         response = own.client.post(f"{own.url}{path}", **request)
@@ -101,8 +61,8 @@ def test_a_file_gets_the_same_answer_wherever_it_stands(own: Server, folder: Pat
     assert [output["data"] for output in outputs if output["name"] == "label"] == [[label]]
 
 
-def test_the_form_says_what_becomes_of_a_file_and_answers_for_one(own: Server, folder: Path) -> None:
-    address = f"{own.settings.monitor_url}/console/models/graph"
+def test_the_form_says_what_becomes_of_a_file_and_answers_for_one(own: Server, kinds: Kinds) -> None:
+    address = f"{own.settings.monitor_url}/console/models/pixels"
     page = httpx.get(address, timeout=60, trust_env=False).text
     assert "its shortest edge made 36 (bilinear), of which the middle 32 x 32 is taken" in page
     stream = io.BytesIO()
@@ -112,7 +72,7 @@ def test_the_form_says_what_becomes_of_a_file_and_answers_for_one(own: Server, f
         f"{address}/try", files={"pixels": stream.getvalue()}, headers=headers, timeout=60, trust_env=False
     )
     assert tried.status_code == 200, tried.text
-    assert expected(folder, "graph")[0] in tried.text
+    assert expected(kinds, "pixels")[0] in tried.text
 
 
 def test_a_line_gets_an_error_that_explains(own: Server) -> None:

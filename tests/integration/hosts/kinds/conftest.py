@@ -1,0 +1,67 @@
+"""One store with a model of every kind, imported as a user imports it, and one server of them on each host."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serving.hosts.direct import background as direct
+from serving.hosts.torchserve import background as torchserve
+from tests.integration.conftest import Server, monitored
+from tests.support.training.kinds.made import Made
+from tests.support.training.kinds.table import MAKERS, lacking
+from training.__main__ import app
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Imported models.
+
+    Attributes:
+        folder: with a folder for each kind, in which its file is.
+        made: what was imported, by kind.
+        skipped: why others were not, by kind.
+    """
+
+    folder: Path
+    made: dict[str, Made]
+    skipped: dict[str, str]
+
+    @property
+    def store(self) -> Path:
+        """Store of all, each model under the name of its kind."""
+        return self.folder / "store"
+
+    def __getitem__(self, kind: str) -> Made:
+        """Return what a kind's own framework answers; skip the test where its library is not installed."""
+        if kind in self.skipped:
+            pytest.skip(self.skipped[kind])
+        return self.made[kind]
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Kinds:
+    """A model of every kind whose library is installed."""
+    kinds = Kinds(tmp_path_factory.mktemp("kinds"), {}, {kind: why for kind in MAKERS if (why := lacking(kind))})
+    for kind in [kind for kind in MAKERS if kind not in kinds.skipped]:
+        folder = kinds.folder / kind
+        folder.mkdir()
+        kinds.made[kind] = made = MAKERS[kind](folder)
+        options = ["--name", kind, *map(str, made.options), "--store", str(kinds.store)]
+        done = CliRunner().invoke(app, ["import", str(made.file), *options], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert made.told in " ".join(done.output.split())
+    return kinds
+
+
+@pytest.fixture(scope="session", params=["torchserve", "direct"])
+def own(request: pytest.FixtureRequest, kinds: Kinds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each host with all of them, and its monitor; two dozen workers take long to start where others compute too."""
+    runs = tmp_path_factory.mktemp("hosts") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        for host in (torchserve, direct):
+            patch.setattr(host, "START_TIMEOUT", 600.0)
+        with monitored(kinds.store, runs, {"MARLOOP_PROBE_INTERVAL": "5"}, request.param) as server:
+            yield server

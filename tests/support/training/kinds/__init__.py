@@ -1,0 +1,1 @@
+"""A model of every kind that can be brought, and what its own framework answers."""
