@@ -17,6 +17,7 @@ from monitoring.live.clock import ClockName, wall_clock
 from monitoring.live.command import drift_report_command
 from monitoring.live.settings import MonitorSettings
 from monitoring.replay.command import replay_command
+from monitoring.retraining.command import challenge_command
 from monitoring.store.database import DatabaseError, database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
@@ -69,6 +70,7 @@ app.command("drift-report")(drift_report_command)
 app.command("calibrate")(calibration.calibrate_command)
 app.command("false-alarms")(calibration.false_alarms_command)
 app.command("replay")(replay_command)
+app.command("challenge")(challenge_command)
 
 
 @app.command("prune")

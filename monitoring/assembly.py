@@ -99,14 +99,14 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     loop = closed_loop(settings, policies, store, contracts, service, now)
     registry.register(LiveMetrics(live))
     registry.register(RetrainingMetrics(store.journal, models))
-    actions = Actions(loop.retraining, loop.promotions)
+    actions = Actions(loop.retraining, loop.challenges, loop.promotions)
     traffic = Traffic(options.exporter_url or settings.exporter_url, httpx.Client(trust_env=False))
     routers = [
         events_router(Ingest(store, contracts, registry, event_clock.advance), access),
         feedback_router(store, contracts, access, registry, now),
         catalog_router(store, contracts),
         live_router(live, contracts, window),
-        jobs_router(store.journal, loop.retraining, access),
+        jobs_router(store.journal, loop.retraining, loop.challenges, access),
         actions_router(loop.promotions, access),
         alerts_router(loop.retraining, loop.promotions, access),
         console_router(store, live, contracts, access, actions, Trial(inference_url, client)),

@@ -103,7 +103,7 @@ class ModelContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def has_targets(self) -> bool:
-        """Whether it is a regression of several targets: numbers by name, of which the first decides."""
+        """Whether it is a regression of several targets: numbers by name."""
         numbers = all(spec.is_scalar and spec.is_float for spec in self.outputs)
         return self.task == "regression" and len(self.outputs) > 1 and numbers
 

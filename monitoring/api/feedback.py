@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from prometheus_client import CollectorRegistry, Counter
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from monitoring.api.access import Access
 from monitoring.api.events import MOST_ROWS
@@ -47,6 +48,15 @@ class Given(BaseModel):
     label: Number | Annotated[StrictStr, Field(min_length=1, max_length=200)] | dict[str, Number] = Field(
         description="a number of a regression, of several targets one by name; a class name of a classification"
     )
+
+    @field_validator("label", mode="before")
+    @classmethod
+    def _has_names(cls, label: Any) -> Any:
+        """Refuse a list, which does not say which number is of which target."""
+        if isinstance(label, list):
+            what = 'a list does not name its targets: send an object, such as {"delay": 5.0, "fuel": 300.0}'
+            raise PydanticCustomError("no_names", what)
+        return label
 
 
 class Taken(BaseModel):

@@ -1,4 +1,4 @@
-"""Jobs and decisions over HTTP: queue a retraining, follow it, cancel it, and list decisions."""
+"""Jobs and decisions over HTTP: queue a retraining or a challenge, follow it, cancel it, and list decisions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.api.access import Access
+from monitoring.retraining.challenge import Challenges
 from monitoring.retraining.queue import Retraining, RetrainRefused
 from monitoring.store.journal import Journal
 from monitoring.store.records import Decision, Job, State
@@ -25,7 +26,13 @@ class Asked(BaseModel):
     reason: str = Field(default="asked for by hand", min_length=1, max_length=500, description="for the record")
 
 
-def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> APIRouter:
+class Challenger(Asked):
+    """A request for a challenge."""
+
+    version: str = Field(min_length=1, max_length=100, description="number of a registered version")
+
+
+def jobs_router(journal: Journal, retraining: Retraining, challenges: Challenges, access: Access) -> APIRouter:
     """Return the routes; those that queue and cancel need access."""
     router = APIRouter()
     changes = [Depends(access)]
@@ -38,18 +45,28 @@ def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> API
         except RetrainRefused as error:
             raise HTTPException(409, str(error)) from error
 
+    @router.post("/models/{model}/challenge", status_code=202, dependencies=changes, responses=_may(404, 409))
+    def challenge(model: str, asked: Challenger) -> Job:
+        """Queue a challenge: compare a registered version with the champion, and promote the better one."""
+        try:
+            return challenges.request(model, asked.version, asked.reason)
+        except KeyError as error:
+            raise HTTPException(404, str(error.args[0])) from error
+        except RetrainRefused as error:
+            raise HTTPException(409, str(error)) from error
+
     @router.get("/jobs")
     def jobs(
         model: _Model = None,
         state: Annotated[list[State] | None, Query(description="Only in one of these.")] = None,
         limit: _Limit = 100,
     ) -> list[Job]:
-        """Return retrainings, newest first."""
+        """Return jobs, newest first."""
         return journal.jobs(model, state, limit)
 
     @router.get("/jobs/{id}", responses=_may(404))
     def job(id: int) -> Job:
-        """Return one retraining: its state, its stage, and its result so far."""
+        """Return one job: its state, its stage, and its result so far."""
         return _job(journal, id)
 
     @router.get("/jobs/{id}/log", response_class=Response, responses=_may(404))
@@ -63,7 +80,7 @@ def jobs_router(journal: Journal, retraining: Retraining, access: Access) -> API
 
     @router.post("/jobs/{id}/cancel", status_code=202, dependencies=changes, responses=_may(404, 409))
     def cancel(id: int) -> Job:
-        """End a retraining whose promotion has not begun; its state becomes cancelled soon."""
+        """End a job whose promotion has not begun; its state becomes cancelled soon."""
         _job(journal, id)
         try:
             return retraining.cancel(id)
@@ -107,5 +124,5 @@ def _job(journal: Journal, id: int) -> Job:
 
 
 def _may(*codes: int) -> dict[int | str, dict[str, Any]]:
-    words = {404: "no such job", 409: "not now; the detail says why"}
+    words = {404: "no such job, model or version", 409: "not now; the detail says why"}
     return {code: {"description": words[code]} for code in codes}

@@ -1,4 +1,4 @@
-"""The buttons: retrain, promote, roll back, cancel, and try a model; each from the console's own page alone."""
+"""The buttons: retrain, challenge, promote, roll back, cancel, try a model; each from the console's own page alone."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from monitoring.console.form import FormError, parse
 from monitoring.console.pages import Pages
 from monitoring.console.route import route_with
 from monitoring.console.trial import LARGEST, Trial
+from monitoring.retraining.challenge import Challenges
 from monitoring.retraining.promotions import PromotionRefused, Promotions
 from monitoring.retraining.queue import Retraining, RetrainRefused
 from monitoring.store.contracts import Contracts
@@ -34,6 +35,7 @@ class Actions(NamedTuple):
     """The parts of the loop that the buttons act on."""
 
     retraining: Retraining
+    challenges: Challenges
     promotions: Promotions
 
 
@@ -70,6 +72,12 @@ def actions_router(pages: Pages, actions: Actions, trial: Trial, contracts: Cont
         reason = form.get("reason", "").strip()[:LONGEST_REASON] or "asked for in the console"
         with _refusals():
             job = actions.retraining.request(name, "hand", reason)
+        return HTMLResponse("", headers={"HX-Redirect": f"/console/jobs/{job.id}"})
+
+    @router.post("/models/{name}/versions/{number}/challenge")
+    def challenge(name: str, number: str) -> HTMLResponse:
+        with _refusals():
+            job = actions.challenges.request(name, number, "asked for in the console")
         return HTMLResponse("", headers={"HX-Redirect": f"/console/jobs/{job.id}"})
 
     @router.post("/models/{name}/versions/{number}/promote")

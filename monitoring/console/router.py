@@ -24,7 +24,7 @@ from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY, Job
 
 NEWEST = 15  # jobs and decisions on a page
-STAGES = ("train", "judge", "shadow", "promote")
+STAGES = {"retraining": ("train", "judge", "shadow", "promote"), "challenge": ("judge", "shadow", "promote")}
 
 
 def console_router(
@@ -99,7 +99,7 @@ def _jobs(pages: Pages, journal: Journal) -> APIRouter:
         """Return the values of a job's page, and of its parts that update themselves."""
         job = find(id)  # before its log: the log of an ended job is complete
         active = job.state in UNDER_WAY
-        state = pages.render("job_state.html", job=job, active=active, stages=STAGES)
+        state = pages.render("job_state.html", job=job, active=active, stages=STAGES[job.result.kind])
         digest = hashlib.sha256(state.encode()).hexdigest()[:16]
         return {
             "job": job,

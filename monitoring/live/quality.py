@@ -115,13 +115,18 @@ def _limits(contract: ModelContract, times: Array) -> dict[str, float]:
 
 
 def fell(contract: ModelContract, measured: Measured) -> bool:
-    """Return whether the quality of rows that a version answered is bad enough for an alarm.
+    """Return whether the quality of rows that a version answered is bad enough for an alarm, in any of its targets.
 
     Prometheus's rule ModelQualityFell has the same condition.
     """
     metric = METRICS.get(contract.task, "")
-    usual, limit = expected(contract.evaluation).get(metric), measured.limits.get(metric)
-    value = measured.metrics.get(metric)
+    return any(_fell(contract, measured, metric, target.suffix) for target in targets_of(contract))
+
+
+def _fell(contract: ModelContract, measured: Measured, metric: str, suffix: str) -> bool:
+    name = metric + suffix
+    usual, limit = expected(contract.evaluation).get(name), measured.limits.get(name)
+    value = measured.metrics.get(name)
     if usual is None or value is None or limit is None or measured.rows < FEWEST_ROWS:
         return False
     if metric in ERRORS:

@@ -28,8 +28,12 @@ class RetrainingMetrics(Collector):
 
     def describe(self) -> Iterator[Family]:
         """Yield the families, without samples."""
-        yield GaugeMetricFamily("retrain_jobs", "Retrainings that there were, by state", labels=("model", "state"))
-        yield GaugeMetricFamily("retrain_running", "Whether a retraining runs or is queued", labels=("model",))
+        yield GaugeMetricFamily(
+            "retrain_jobs", "Retrainings and challenges that there were, by state", labels=("model", "state")
+        )
+        yield GaugeMetricFamily(
+            "retrain_running", "Whether a retraining or a challenge runs or is queued", labels=("model",)
+        )
         yield CounterMetricFamily("model_promotions", "Versions that were promoted", labels=("model",))
         yield CounterMetricFamily("model_rollbacks", "Promotions that were taken back", labels=("model",))
         yield CounterMetricFamily("retrain_refusals", "Challengers that were refused", labels=("model",))

@@ -103,6 +103,15 @@ class JudgePolicy(EnvironmentSettings, frozen=True, rename=variables("JUDGE_")):
             le=MOST,
         ),
     ] = 10
+    agreement: Annotated[
+        float,
+        says(
+            "Share of recent requests that a challenger must answer as the champion does where no labelled rows "
+            "decide.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.5
     shadow_requests: Annotated[
         int, says("Recent requests that are sent to a new version before its promotion; 0: none.", ge=0, le=MOST)
     ] = msgspec.field(default=200, name="MARLOOP_SHADOW_REQUESTS")

@@ -49,7 +49,7 @@ class Promotions:
             LaunchError: the host does not take it.
         """
         with self._promoting:
-            _versions(self.models, model, version)
+            versions_of(self.models, model, version)
             former = self.champion(model)
             if former == version:
                 raise PromotionRefused(f"{model} {version} is served already")
@@ -103,11 +103,11 @@ class Promotions:
                 if self.champion(job.model) != version:
                     raise
                 logger.exception("%s %s is champion; the host will be told again", job.model, version)
-            reason = job.result.verdict.reason if job.result.verdict else ""
+            reason, who = job.result.reason, "shadow" if job.result.is_unlabelled else "judge"
             self._journal.conclude_job(
                 job.id,
                 "promoted",
-                {"from": former, "to": version, "reason": reason, "who": "judge"},
+                {"from": former, "to": version, "reason": reason, "who": who},
                 now,
                 JobResult(watch=watch),
                 state="promoted",
@@ -130,7 +130,7 @@ class Promotions:
             LaunchError: the host does not take it.
         """
         with self._promoting:
-            versions = _versions(self.models, model)
+            versions = versions_of(self.models, model)
             self._record_others()  # the registry alone may have whom the current champion replaced
             current = self.champion(model)
             if current is None:
@@ -175,7 +175,12 @@ def replaced_by(decisions: Sequence[Decision], champion: str | None) -> list[str
     return [str(details["from"]) for details in promoted if details["to"] == champion]
 
 
-def _versions(models: Registry, model: str, number: str | None = None) -> dict[str, Version]:
+def versions_of(models: Registry, model: str, number: str | None = None) -> dict[str, Version]:
+    """Return the versions of a model.
+
+    Raises:
+        KeyError: there is no such model, or no version of this number.
+    """
     versions = models.models().get(model)
     if versions is None:
         raise KeyError(f"there is no model {model!r}, only {', '.join(sorted(models.models())) or 'none'}")

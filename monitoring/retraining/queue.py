@@ -8,7 +8,7 @@ from handlers.contract import ModelContract
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.result import JobResult
 from monitoring.store.contracts import Contracts
-from monitoring.store.journal import JobUnderWayError
+from monitoring.store.journal import LASTING, JobUnderWayError
 from monitoring.store.predictions import Store
 from monitoring.store.records import UNDER_WAY, Job, Trigger
 
@@ -83,10 +83,10 @@ class Retraining:
             return []
         jobs = []
         for model in sorted(self._models.champions()):
-            newest = next(iter(self._journal.jobs(model, limit=1)), None)
-            if newest is None or (
-                newest.state not in UNDER_WAY and self._clock() - newest.created >= self.policy.every
-            ):
+            jobs_of = self._journal.jobs(model)
+            newest = next((job for job in jobs_of if job.result.kind == "retraining"), None)
+            busy = any(job.state in UNDER_WAY for job in jobs_of)
+            if not busy and (newest is None or self._clock() - newest.created >= self.policy.every):
                 reason = f"every {self.policy.every / timedelta(hours=1):g} h"
                 try:
                     jobs.append(self.request(model, "schedule", reason))
@@ -133,15 +133,20 @@ class Retraining:
         )
 
     def _too_soon(self, jobs: list[Job], now: datetime) -> str | None:
-        """Return why the policy refuses an automatic trigger; None if it does not."""
+        """Return why the policy refuses an automatic trigger; None if it does not.
+
+        A challenge counts only where it changed the champion, which then needs time to show what it is worth.
+        """
         policy = self.policy
         if not policy.enabled:
             return "MARLOOP_RETRAIN is off: only by hand"
-        ended = max((_end_of(job) for job in jobs if job.state != "cancelled"), default=None)
+        retrainings = [job for job in jobs if job.result.kind == "retraining"]
+        changes = [job for job in jobs if job.result.kind == "retraining" or job.state in LASTING]
+        ended = max((_end_of(job) for job in changes if job.state != "cancelled"), default=None)
         if ended is not None and now < ended + policy.cooldown:
             until = (ended + policy.cooldown).isoformat(timespec="seconds")
             return f"the last retraining ended {ended.isoformat(timespec='seconds')}: none before {until}"
-        lately = [job for job in jobs if now - job.created < _DAY]
+        lately = [job for job in retrainings if now - job.created < _DAY]
         if len(lately) >= policy.per_day:
             return f"{len(lately)} retrainings in 24 hours: no more than {policy.per_day} (MARLOOP_RETRAIN_PER_DAY)"
         return None

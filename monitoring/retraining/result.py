@@ -1,4 +1,4 @@
-"""The result of a retraining by stage, stored as JSON with its job; apart from the judge, which loads archives."""
+"""The result of a job by stage, stored as JSON with its job; apart from the judge, which loads archives."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,14 +11,15 @@ from pydantic_core import core_schema
 from training.statistics.pair import Pair
 
 Stage = Literal["train", "judge", "shadow", "promote"]
+Kind = Literal["retraining", "challenge"]
 
 
 class Check(msgspec.Struct, frozen=True):
     """One of the judge's conditions.
 
     Attributes:
-        name: ``contract``, ``parity``, ``example``, ``rows``, ``answers``, ``error``, ``slices``, ``classes`` or
-            ``latency``.
+        name: ``contract``, ``parity``, ``example``, ``rows``, ``answers``, ``error``, ``targets``, ``slices``,
+            ``classes`` or ``latency``.
         detail: a sentence with the figures.
     """
 
@@ -32,8 +33,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
     Attributes:
         reason: a sentence or more for people: the gain, or every failed check.
-        checks: those that were made; where the contract or the rows fail theirs, nothing is measured.
-        metric: name of the deciding metric, ``rmse`` or ``accuracy``.
+        checks: those that were made; where the contract or the rows fail theirs, and without labelled rows, nothing is
+            measured.
+        metric: name of the deciding metric, such as ``rmse`` or ``accuracy``; empty where no row is labelled.
         champion: the champion's metric, in the output's unit or as a share; None if it was not measured.
         challenger: the challenger's metric.
         gain_low: with the policy's confidence the challenger's error is lower by more than this share of the
@@ -61,7 +63,7 @@ class Shadowed(msgspec.Struct, frozen=True):
         rows: number of rows that both answered; one a request.
         errors: rows that the champion answered and the challenger did not.
         agreement: share of the rows with the same label, or whose answers differ by no more than the champion's
-            held-out RMSE; 0 without rows.
+            held-out RMSE; ``judging.agreement`` has the other tasks; 0 without rows.
         champion_ms: median latency over the rows; 0 without rows.
         champion_p95_ms: 95th percentile of the latency.
         reason: a sentence with the figures.
@@ -113,10 +115,11 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The result of a job so far; ``Journal.extend_job`` adds the set fields of another one to it.
 
     Attributes:
+        kind: a challenge has no training: its challenger is registered already.
         attempts: how often its training was started.
         rows: number of labelled rows that it learns from.
         rows_until: time of the newest of them.
-        version: the challenger that it trained.
+        version: the challenger.
         held_out_since: time of the oldest row that the challenger did not learn from.
         champion: the version that the challenger was judged against.
         verdict: None where it must be judged again.
@@ -125,6 +128,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         error: why it failed.
     """
 
+    kind: Kind = "retraining"
     stage: Stage | None = None
     attempts: int | None = None
     rows: int | None = None
@@ -140,8 +144,19 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def versions(self) -> Pair[str]:
-        """Return the champion that is judged against, and the challenger that was trained."""
+        """Return the champion that is judged against, and the challenger."""
         return Pair(self.champion, self.version)
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether no labelled row told which version is better, so that the shadow decides."""
+        return self.kind == "challenge" and (not self.verdict.rows if self.verdict else False)
+
+    @property
+    def reason(self) -> str:
+        """Why the challenger is promoted: the judge's reason, and the shadow's where that decides."""
+        reasons = [part.reason for part in (self.verdict, self.shadow if self.is_unlabelled else None) if part]
+        return ": ".join(reasons)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.periodic import repeat
+from monitoring.retraining.challenge import Challenges
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.stages import Stages
@@ -30,6 +31,7 @@ class Loop:
     promotions: Promotions
     versions: Versions
     retraining: Retraining
+    challenges: Challenges
     stages: Stages
     watch: Watch
 

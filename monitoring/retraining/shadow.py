@@ -2,7 +2,8 @@
 
 Both versions get each request, one after the other, in changing order, so that load on the machine slows both. The
 challenger passes if it answers every request that the champion answers and is, beyond chance, not too slow. The share
-of equal answers is reported, not judged: a challenger is promoted because it differs.
+of equal answers is reported, not judged: a challenger is promoted because it differs. Only where nothing
+else tells how good it is, its answers must agree as well.
 """
 
 import threading
@@ -12,24 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
+from msgspec import UNSET
 from scipy.stats import binomtest
 
 from handlers.contract import Array, ModelContract
 from handlers.formats.requests import native_request
 from handlers.observe.capture import SWITCH
 from handlers.observe.events import is_sent_whole
+from monitoring.retraining.judging.agreement import agreements
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
 from monitoring.store.records import Prediction
 from serving.hosts.host import LaunchError
 from training.statistics.pair import Pair
-from training.statistics.targets import targets_of
 
 LONGEST = 10.0  # s; an answer that takes longer has failed
 SECONDS = 60.0  # after which no more requests are sent
 CHANCE = 0.05  # how often a challenger that is exactly as slow as allowed is refused for it
 HEADERS = {SWITCH: "off"}  # neither version's answer is a client's
+FEWEST = 20  # requests that must be compared where they alone decide
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,27 @@ def shadow(
     if not pairs:
         return _result(champion, pairs, True, "not compared: there is no captured request that can be sent again")
     return _result(champion, pairs, *_verdict(champion, pairs, policy))
+
+
+def least_requests(policy: JudgePolicy) -> int:
+    """Return how many requests must be compared where they alone decide."""
+    return min(FEWEST, policy.shadow_requests)
+
+
+def require_agreement(shadowed: Shadowed, policy: JudgePolicy) -> Shadowed:
+    """Return the result for a challenger of which nothing else tells how good it is: its answers must agree."""
+    if not shadowed.passed:
+        return shadowed
+    rows = 0 if shadowed.rows is UNSET else shadowed.rows
+    agreement = 0.0 if shadowed.agreement is UNSET else shadowed.agreement
+    if rows < least_requests(policy):
+        why = f"{rows} requests were compared, and {least_requests(policy)} are needed where they alone decide"
+        return msgspec.structs.replace(shadowed, passed=False, reason=why)
+    told = f"{agreement:.1%} of the answers agree"
+    if agreement < policy.agreement:
+        why = f"{told}, where {policy.agreement:.1%} are needed where they alone decide (MARLOOP_JUDGE_AGREEMENT)"
+        return msgspec.structs.replace(shadowed, passed=False, reason=why)
+    return msgspec.structs.replace(shadowed, reason=f"{shadowed.reason}; {told}")
 
 
 def request_again(contract: ModelContract, prediction: Prediction) -> dict[str, Any] | None:
@@ -124,13 +149,13 @@ def _verdict(champion: ModelContract, pairs: Sequence[Pair[_Answer]], policy: Ju
 
 def _result(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: bool, reason: str) -> Shadowed:
     rows = [pair for pair in pairs if all(answer.prediction is not None for answer in pair)]
-    alike = sum(_agree(champion, old.prediction, new.prediction) for old, new in rows)
+    answers = [Pair(old.prediction, new.prediction) for old, new in rows]
     (old_ms, new_ms), (old_p95, new_p95) = np.quantile(_milliseconds(rows), [0.5, 0.95], axis=0).tolist()
     return Shadowed(
         requests=len(pairs),
         rows=len(rows),
         errors=sum(old.prediction is not None and new.prediction is None for old, new in pairs),
-        agreement=alike / len(rows) if rows else 0.0,
+        agreement=float(agreements(champion, answers).mean()) if rows else 0.0,
         champion_ms=old_ms,
         challenger_ms=new_ms,
         champion_p95_ms=old_p95,
@@ -143,14 +168,6 @@ def _result(champion: ModelContract, pairs: Sequence[Pair[_Answer]], passed: boo
 def _milliseconds(rows: Sequence[Pair[_Answer]]) -> Array:
     """Return ``(rows, 2)`` in ms, one row of zeros where there is none."""
     return np.array([(old.milliseconds, new.milliseconds) for old, new in rows] or [(0.0, 0.0)])
-
-
-def _agree(champion: ModelContract, old: Any, new: Any) -> bool:
-    if champion.task == "classification":
-        return bool(old["label"] == new["label"])
-    usual = champion.evaluation.metrics.get("rmse") or 0.0  # null where it could not be measured
-    first = targets_of(champion)[0]
-    return bool(np.abs(np.subtract(first.value(old), first.value(new))).max() <= usual)
 
 
 def _too_slow(latencies: Array, limit: float) -> bool:

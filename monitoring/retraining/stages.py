@@ -1,4 +1,4 @@
-"""The stages of a job: train, judge, shadow, promote.
+"""The stages of a job: train, judge, shadow, promote; a challenge begins at the judge.
 
 Each look reads the job's stage from the store, and takes the job one step further. Nothing that matters is kept in
 memory, so a job goes on after a kill of the monitor or of the service.
@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.retraining.challenge import ChallengeRefused, rows_for
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.process import TrainingProcesses, write_rows
 from monitoring.retraining.promotions import Promotions
-from monitoring.retraining.result import JobResult, Shadowed, Stage, Watched
+from monitoring.retraining.result import JobResult, Shadowed, Stage, Verdict, Watched
 from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
 from monitoring.store.predictions import Store
@@ -51,7 +52,11 @@ class Stages:
         """Take a job out of the queue."""
         self._refusals, self._waiting = 0, None
         self._trainings.clear(job.id)
-        changes = {"state": "running", "started": self._clock(), "log": str(self._trainings.log(job.id))}
+        changes: dict[str, Any] = {"state": "running", "started": self._clock()}
+        if job.result.kind == "challenge":
+            changes["progress"] = f"judging {job.result.version}"
+            return self._journal.extend_job(job.id, JobResult(stage="judge"), **changes)
+        changes["log"] = str(self._trainings.log(job.id))
         return self._journal.extend_job(job.id, JobResult(stage="train", attempts=0), **changes)
 
     def step(self, job: Job, stop: threading.Event) -> None:
@@ -73,6 +78,8 @@ class Stages:
                 self._stages[stage](job, stop)
         except SQLAlchemyError:
             raise
+        except ChallengeRefused as error:  # what it was to be judged on is gone, or another version is champion
+            self._fail(job, str(error))
         except LaunchError as error:
             self._refusals += 1
             if self._refusals >= ATTEMPTS:
@@ -126,11 +133,17 @@ class Stages:
         if champion is None or champion == version:
             self._fail(job, f"nothing to judge: the champion of {job.model} is {champion or 'none'} by now")
             return
-        verdict = job.result.verdict or self._versions.judge(job.model, Pair(champion, version), self._held_out(job))
+        verdict = job.result.verdict or self._verdict(job, Pair(champion, version))
         stage: Stage = "shadow" if verdict.promote else "judge"
         job = self._journal.extend_job(job.id, JobResult(stage=stage, champion=champion, verdict=verdict))
         if not verdict.promote:
             self._refuse(job, verdict.reason)
+
+    def _verdict(self, job: Job, numbers: Pair[str]) -> Verdict:
+        if job.result.kind == "retraining":
+            return self._versions.judge(job.model, numbers, self._held_out(job))
+        rows = rows_for(self._versions, job.model, numbers, self._policy, self._clock())
+        return self._versions.judge(job.model, numbers, rows) if rows else self._versions.admit(job.model, numbers)
 
     def _held_out(self, job: Job) -> list[Labelled]:
         since = datetime.fromisoformat(job.result.held_out_since or "")
@@ -148,12 +161,13 @@ class Stages:
         if not shadowed:
             self._journal.update_job(job.id, progress=f"sending recent requests to {version} too")
             self._rollout.beside(job.model, version)
-            shadowed = self._versions.shadow(job.model, job.result.versions, stop)
+            decides = job.result.is_unlabelled
+            shadowed = self._versions.shadow(job.model, job.result.versions, stop, decides)
             if stop.is_set():
                 return  # the result is of a part of the requests
             if shadowed and not shadowed.passed and not self._versions.answers():
                 return  # the service failed, not the challenger
-            shadowed = shadowed or Shadowed(0, passed=True, reason="no requests to send")
+            shadowed = shadowed or Shadowed(0, passed=not decides, reason="no requests to send")
         job = self._journal.extend_job(job.id, JobResult(shadow=shadowed))
         if not shadowed.passed:
             self._refuse(job, shadowed.reason)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from monitoring.retraining.challenge import Challenges
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.promotions import Promotions
@@ -49,6 +50,7 @@ def closed_loop(
     versions = Versions(store, contracts, service, policies.judge)
     promotions = Promotions(store.journal, contracts.models, service.rollout, clock)
     retraining = Retraining(store, contracts, policies.retrain, unfit, clock)
+    challenges = Challenges(store.journal, promotions, versions, policies.retrain)
     watch = Watch(store, promotions, versions, policies.watch)
     stages = Stages(store, promotions, versions, TrainingProcesses(settings), watch, policies.retrain)
-    return Loop(store.journal, promotions, versions, retraining, stages, watch)
+    return Loop(store.journal, promotions, versions, retraining, challenges, stages, watch)

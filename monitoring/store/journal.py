@@ -27,14 +27,22 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database, self._engine = database, database.engine
 
-    def create_job(self, model: str, trigger: Trigger, reason: str, now: datetime, alone: bool = False) -> Job:
-        """Queue a job.
+    def create_job(
+        self,
+        model: str,
+        trigger: Trigger,
+        reason: str,
+        now: datetime,
+        alone: bool = False,
+        result: JobResult = JobResult(),  # noqa: B008
+    ) -> Job:
+        """Queue a job, whose result is known so far as given.
 
         Raises:
             JobUnderWayError: with ``alone``, another one is under way: two monitors may get the same alert at once.
         """
         values: dict[str, Any] = {"model": model, "trigger": trigger, "reason": reason, "state": "queued"}
-        values |= {"created": now, "progress": "", "log": "", "result": {}}
+        values |= {"created": now, "progress": "", "log": "", "result": documents.finite(result)}
         with self._database.writing() as connection:
             under_way = select(tables.jobs.c.id).where(tables.jobs.c.model == model, tables.jobs.c.state.in_(UNDER_WAY))
             if alone and (other := connection.execute(under_way.limit(1)).scalar_one_or_none()):

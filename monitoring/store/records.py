@@ -123,11 +123,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Job:
-    """One retraining.
+    """One retraining, or one challenge of a version that is registered already.
 
     Attributes:
         progress: in words.
-        log: path of its log.
+        log: path of its training's log; empty before it has one.
     """
 
     id: int

@@ -105,13 +105,13 @@ def _regression(ports: Sequence[Port], results: Sequence[Array], targets: Sequen
     if targets and len(targets) != len(numbers):
         own = ", ".join(head.name for head in numbers)
         raise BringError(f"{len(targets)} targets are named, and the file answers {len(numbers)} numbers a row: {own}")
-    if {head.name for head in numbers} == set(targets):  # in the order that the user names them: the first decides
+    if {head.name for head in numbers} == set(targets):  # in the order that the user names them
         numbers.sort(key=lambda head: targets.index(head.name))
     taken: set[str] = set()
     names = [identifier(name, taken) for name in targets or [head.name for head in numbers]]
     heads = tuple(msgspec.structs.replace(head, name=name) for head, name in zip(numbers, names, strict=True))
     specs = tuple(TensorSpec(head.name, ports[head.at].datatype) for head in heads)
-    several = f"{len(heads)} numbers a row, of which the first decides"
+    several = f"{len(heads)} numbers a row"
     why = several if len(heads) > 1 else "an output of one number a row"
     return Answers("regression", specs, (), heads, why)
 

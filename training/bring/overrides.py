@@ -141,7 +141,7 @@ class Overrides(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     Attributes:
         columns: names for the columns of the only input, a matrix.
-        targets: names for the numbers of a regression that has several; the first decides.
+        targets: names for the numbers of a regression that has several; the figures of the first have plain names.
         inputs: changes by the input's name; ``outputs`` likewise.
     """
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 import msgspec
 
 from handlers.contract import ModelContract
+from handlers.contract.model_card import Evaluation
 from serving.documents import write_atomically
 from serving.hosts.trial import check_loads
 from serving.registry import ArchiveError, Note, Registry, Version, champion_of, file_sha256, make_champion, next_number
-from training.statistics.criteria import criterion_of, deciding, is_better
+from training.statistics.criteria import criterion_of, deciding, is_better, mean_ratio
 
 Promote = Literal["auto", "always", "never"]
 
@@ -115,7 +116,8 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
     if contract.lineage.imported and not contract.evaluation.metrics:  # no truth came with it
         if champion is None:
             return True, "the first version; nothing was measured"
-        return False, f"nothing was measured, so that nothing tells whether it is better: see `{by_hand}`"
+        compares = f"`marloop challenge {contract.name} {contract.version}` compares them, `{by_hand}` does not"
+        return False, f"nothing was measured, so that nothing tells whether it is better: {compares}"
     name = criterion_of(contract.task, contract.evaluation).name
     new = deciding(contract.task, contract.evaluation)
     if new is None:
@@ -132,5 +134,16 @@ def _judge(contract: ModelContract, champion: Version | None, promote: Promote) 
     old = deciding(contract.task, former)
     if old is None:
         return False, f"the champion's {name} is not known, so that nothing tells which is better: see `{by_hand}`"
+    if contract.has_targets:
+        return _judge_targets(contract, former, f"see `{by_hand}`")
     wins = is_better(contract.task, contract.evaluation, former)
     return wins, f"{name} {new:.4f} {'is at least as good as' if wins else 'is worse than'} the champion's {old:.4f}"
+
+
+def _judge_targets(contract: ModelContract, former: Evaluation, way_out: str) -> tuple[bool, str]:
+    name, ratio = criterion_of(contract.task, contract.evaluation).name, mean_ratio(contract.evaluation, former)
+    if ratio is None:
+        return False, f"{name} is not known of every target, so that nothing tells which is better: {way_out}"
+    verdict = "at least as good" if ratio <= 1 else "worse"
+    targets = len(contract.outputs)
+    return ratio <= 1, f"{name} is {ratio:.4f} times the champion's in the mean over {targets} targets: {verdict}"

@@ -198,7 +198,7 @@ class Recipe(ABC, Generic[H]):
     found_folder: ClassVar[Path] = Path(__file__).parent.parent / "presets"  # that searches wrote, NAME.json
     starts: ClassVar[Mapping[str, str]] = {}  # presets that `ablate` starts from and what they are; else the default
     # A regression's, whose range is that of its labels, else of the known ones, widened; a classification's follow.
-    # Of several, each a target, the first decides between versions.
+    # Of several, each a target, the judge looks at all; a search and the baselines go by the first.
     outputs: ClassVar[tuple[TensorSpec, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
     decides: ClassVar[Criterion | None] = None  # the metric that decides between versions; None: rmse or accuracy

@@ -65,15 +65,31 @@ def criterion_of(task: Task, evaluation: Evaluation) -> Criterion:
 def is_better(task: Task, challenger: Evaluation, champion: Evaluation) -> bool:
     """Tell whether the challenger is at least as good in the metric that decides; never where one lacks it."""
     by = criterion_of(task, challenger)
-    a, b = (_value(evaluation, by) for evaluation in (challenger, champion))
+    a, b = (_value(evaluation, by.name) for evaluation in (challenger, champion))
     return a is not None and b is not None and (a >= b if by.more else a <= b)
+
+
+def mean_ratio(challenger: Evaluation, champion: Evaluation) -> float | None:
+    """Return the mean over the targets of a regression of the challenger's error divided by the champion's.
+
+    It is None where the error of a target is not known of both, and infinite where only the champion has none.
+    """
+    name = criterion_of("regression", challenger).name
+    names = [name, *(other for other in challenger.metrics if other.startswith(f"{name} of "))]
+    ratios = []
+    for target in names:
+        a, b = (_value(evaluation, target) for evaluation in (challenger, champion))
+        if a is None or b is None:
+            return None
+        ratios.append(a / b if b else 1.0 if a == b else math.inf)
+    return sum(ratios) / len(ratios)
 
 
 def deciding(task: Task, evaluation: Evaluation) -> float | None:
     """Return the value of the metric that decides; None where the rows of the evaluation did not tell it."""
-    return _value(evaluation, criterion_of(task, evaluation))
+    return _value(evaluation, criterion_of(task, evaluation).name)
 
 
-def _value(evaluation: Evaluation, by: Criterion) -> float | None:
-    value = evaluation.metrics.get(by.name)
+def _value(evaluation: Evaluation, name: str) -> float | None:
+    value = evaluation.metrics.get(name)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,6 +1,8 @@
-"""The targets of a regression that has several: each is measured as a regression of its own, and the first decides.
+"""The targets of a regression that has several: each is measured as a regression of its own.
 
-The figures of the first have plain names, such as ``rmse``, those of another the target's, such as ``rmse of delay``.
+The judge, alarms of quality and the promotion of what is trained or imported look at all of them. A search and the
+baselines of a recipe go by the first. Its figures have plain names, such as ``rmse``, those of another the target's,
+such as ``rmse of delay``.
 """
 
 from typing import Any, NamedTuple

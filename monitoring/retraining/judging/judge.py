@@ -9,7 +9,7 @@ from handlers.contract import ModelContract
 from monitoring.retraining.judging.archived import Archived
 from monitoring.retraining.judging.compatibility import violations
 from monitoring.retraining.judging.latency import compare_latency
-from monitoring.retraining.judging.losses import FEWEST_ROWS, Evidence, gather
+from monitoring.retraining.judging.losses import FEWEST_ROWS, Evidence, gather, metric_of
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Check, Verdict
 from monitoring.store.records import Labelled, Prediction
@@ -18,6 +18,8 @@ from training.statistics.criteria import ERRORS, Criterion, criterion_of
 from training.statistics.pair import Pair
 from training.statistics.paired import Gain, Slice, compare_slices, gain, worst
 
+UNLABELLED = "no labelled row tells which version is better, so that the answers to recent requests decide"
+
 
 def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgePolicy) -> Verdict:
     """Judge a challenger on rows that it did not learn from.
@@ -25,9 +27,7 @@ def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgeP
     Args:
         held_out: labelled rows, in any order, answered by any version: both versions answer them anew.
     """
-    contract, challenger = versions.champion.contract, versions.challenger
-    contracts = versions.map(lambda version: version.contract)
-    checks = [_contract(contracts), _parity(challenger.contract), _example(challenger)]
+    contract, checks = versions.champion.contract, _sound(versions)
     if not checks[0].passed:
         return _verdict(contract, checks)
     evidence = gather(versions, held_out)
@@ -38,11 +38,42 @@ def judge(versions: Pair[Archived], held_out: Sequence[Labelled], policy: JudgeP
     measured = gain(evidence.losses, policy.confidence)
     checks += [
         _error(contract, evidence, measured, policy),
+        *([_targets(contract, evidence, policy)] if evidence.targets else []),
         _slices(contract, evidence, policy),
         *([_classes(evidence, policy)] if contract.labels else []),
         _latency(versions, evidence.predictions, policy),
     ]
     return _verdict(contract, checks, rows, measured, evidence.by)
+
+
+def admit(versions: Pair[Archived]) -> Verdict:
+    """Judge a challenger where no row is labelled: by contract, parity and example, which say nothing of its error."""
+    return _admitted(_sound(versions), UNLABELLED)
+
+
+def admit_by_contract(contracts: Pair[ModelContract], code: str) -> Verdict:
+    """Judge a challenger whose archive is not opened here, by the contracts alone.
+
+    Args:
+        code: which version holds code, and which.
+    """
+    checks = [_contract(contracts), _parity(contracts.challenger)]
+    return _admitted(checks, f"{code}, so that the answers to recent requests decide")
+
+
+def _admitted(checks: Sequence[Check], otherwise: str) -> Verdict:
+    against = [check.detail for check in checks if not check.passed]
+    return Verdict(not against, ". ".join(against) or otherwise, tuple(checks), "", None, None, None, None, 0)
+
+
+def _sound(versions: Pair[Archived]) -> list[Check]:
+    """Check what needs no rows."""
+    challenger = versions.challenger
+    return [
+        _contract(versions.map(lambda version: version.contract)),
+        _parity(challenger.contract),
+        _example(challenger),
+    ]
 
 
 def _contract(contracts: Pair[ModelContract]) -> Check:
@@ -91,12 +122,28 @@ def _answers(evidence: Evidence) -> Check:
 def _error(contract: ModelContract, evidence: Evidence, measured: Gain, policy: JudgePolicy) -> Check:
     rows = len(evidence.predictions)
     words = (
-        f"{evidence.by.name} {_figures(contract, measured, evidence.by)} on {rows:,} rows: the error is "
-        f"{abs(measured.value):.1%} {'lower' if measured.value >= 0 else 'higher'}; "
+        f"{metric_of(contract, evidence.by)} {_figures(contract, measured, evidence.by)} on {rows:,} rows: the error "
+        f"is {abs(measured.value):.1%} {'lower' if measured.value >= 0 else 'higher'}; "
         f"with {policy.confidence:.0%} confidence the gain is over {measured.low:.1%}, "
         f"and over {policy.margin:.1%} is needed"
     )
     return Check("error", measured.low > policy.margin, words)
+
+
+def _targets(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) -> Check:
+    """Check that no target is worse by more than the tolerance of a slice, beyond chance in all of them together."""
+    confidence = 1 - (1 - policy.confidence) / len(evidence.targets)
+    gains = {name: gain(losses, confidence) for name, losses in evidence.targets.items()}
+    units = {spec.name: spec.unit for spec in contract.outputs}
+    words = {
+        name: f"{name} {own.challenger:.4g} against the champion's {own.champion:.4g} {units[name]}".rstrip()
+        for name, own in gains.items()
+    }
+    worse = [words[name] for name, own in gains.items() if own.high < -policy.slice_tolerance]
+    beyond = f"it is worse by more than {policy.slice_tolerance:.0%} beyond chance in"
+    if worse:
+        return Check("targets", False, f"{beyond} {len(worse)} of {len(gains)} targets: {'; '.join(worse)}")
+    return Check("targets", True, f"{beyond} none of {len(gains)} targets: {'; '.join(words.values())}")
 
 
 def _slices(contract: ModelContract, evidence: Evidence, policy: JudgePolicy) -> Check:
@@ -158,7 +205,7 @@ def _verdict(
     reason = ". ".join(against or [check.detail for check in checks if check.name == "error"])
     champion, challenger = _metrics(by, measured) if measured else (None, None)
     low, high = (measured.low, measured.high) if measured else (None, None)
-    return Verdict(not against, reason, tuple(checks), by.name, champion, challenger, low, high, rows)
+    return Verdict(not against, reason, tuple(checks), metric_of(contract, by), champion, challenger, low, high, rows)
 
 
 def _metrics(by: Criterion, measured: Gain | Slice) -> tuple[float, float]:
@@ -170,7 +217,7 @@ def _figures(contract: ModelContract, measured: Gain | Slice, by: Criterion) -> 
     champion, challenger = _metrics(by, measured)
     if by.more:
         return f"{challenger:.2%} against the champion's {champion:.2%}"
-    unit = contract.outputs[0].unit if contract.task == "regression" else ""
+    unit = contract.outputs[0].unit if contract.task == "regression" and not contract.has_targets else ""
     return f"{challenger:.4g} against the champion's {champion:.4g} {unit}".rstrip()
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ class Evidence:
 
     Attributes:
         predictions: the rows, in order of time.
-        losses: one a row; NaN where the challenger refuses a row.
+        losses: one a row; NaN where the challenger refuses a row. Of several targets it is the mean over them, each
+            relative to the spread of its labels.
+        targets: by name, each of several targets' own losses, in its unit; empty where there is one.
         slices: by name, ``(n,)`` BOOL: which rows are in it.
         classes: by label of a classification, ``(n,)`` BOOL, also of labels with few rows or none.
         by: the metric that decides.
@@ -37,6 +40,7 @@ class Evidence:
 
     predictions: Sequence[Prediction]
     losses: Losses
+    targets: Mapping[str, Losses]
     slices: Mapping[str, Array]
     classes: Mapping[str, Array]
     by: Criterion
@@ -65,9 +69,11 @@ def gather(versions: Pair[Archived], labelled: Sequence[Labelled]) -> Evidence:
     after = challenger.answers(predictions)
     by = criterion_of(contract.task, contract.evaluation)
     truth = np.array([row.label for row in rows], object)
+    losses, targets = _both(contract, by, rows, Pair(before, after))
     return Evidence(
         predictions,
-        _both(contract, by, rows, Pair(before, after)),
+        losses,
+        targets,
         dict(_slices(contract, rows)),
         {label: truth == label for label in contract.labels},
         by,
@@ -83,29 +89,54 @@ def _fault(contract: ModelContract, row: Labelled, answer: Any) -> str | None:
     return f"label {row.label!r}, expected {expected}" if expected else None
 
 
-def _both(contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both: Pair[Sequence[Any]]) -> Losses:
-    """Return the loss of each row, and the deciding measure where that is not the mean of the losses.
+def metric_of(contract: ModelContract, by: Criterion) -> str:
+    """Return the name of the metric that decides, as a verdict has it."""
+    return f"{by.name} of {len(contract.outputs)} targets relative to their spread" if contract.has_targets else by.name
+
+
+def _both(
+    contract: ModelContract, by: Criterion, rows: Sequence[Labelled], both: Pair[Sequence[Any]]
+) -> tuple[Losses, dict[str, Losses]]:
+    """Return the loss of each row, with the deciding measure where that is no mean of losses, and those by target.
 
     A loss is 0 for a right and 1 for a wrong answer, a cost, or a squared or absolute difference.
     """
-
-    first = targets_of(contract)[0]
-
-    def losses_of(answers: Sequence[Any]) -> Array:
-        losses = [_loss(first, by, row.label, answer) for row, answer in zip(rows, answers, strict=True)]
-        return np.array(losses, np.float64)
-
-    champion, challenger = losses = both.map(losses_of)
     rooted = by.metric == "rmse"
+    each = {target.name: both.map(partial(_losses, target, by, rows)) for target in targets_of(contract)}
+    if contract.has_targets:
+        own = {name: Losses(champion=old, challenger=new, rooted=rooted) for name, (old, new) in each.items()}
+        return _together(own, rows, rooted), own
+    champion, challenger = losses = each[""]
     if contract.task != "classification" or by.metric in ("accuracy", "cost") or not np.isfinite(losses).all():
-        return Losses(champion=champion, challenger=challenger, rooted=rooted)
+        return Losses(champion=champion, challenger=challenger, rooted=rooted), {}
     target = np.array([contract.labels.index(str(row.label)) for row in rows])
     outputs = [np.array([answer["probabilities"] for answer in answers]) for answers in both]
 
     def measure(weights: Array) -> Array:
         return 1 - np.stack([score(by, contract.labels, output, target, weights) for output in outputs], 1)
 
-    return Losses(champion=champion, challenger=challenger, rooted=rooted, measure=measure)
+    return Losses(champion=champion, challenger=challenger, rooted=rooted, measure=measure), {}
+
+
+def _together(targets: Mapping[str, Losses], rows: Sequence[Labelled], rooted: bool) -> Losses:
+    """Return the mean over targets of their losses, each relative to the spread of the target's labels."""
+    scales = [_spread([row.label[name] for row in rows if isinstance(row.label, dict)]) for name in targets]
+    units = np.array(scales)[:, None] ** (2 if rooted else 1)
+    old, new = (np.array([getattr(own, who) for own in targets.values()]) for who in Pair._fields)
+    return Losses(champion=(old / units).mean(0), challenger=(new / units).mean(0), rooted=rooted)
+
+
+def _spread(labels: Sequence[float]) -> float:
+    """Return the standard deviation of labels; where they are all alike their size, or 1."""
+    if not labels:
+        return 1.0
+    spread, size = float(np.std(labels)), float(np.abs(labels).max())
+    return spread if spread > 1e-9 * size else size or 1.0
+
+
+def _losses(target: Target, by: Criterion, rows: Sequence[Labelled], answers: Sequence[Any]) -> Array:
+    losses = [_loss(target, by, row.label, answer) for row, answer in zip(rows, answers, strict=True)]
+    return np.array(losses, np.float64)
 
 
 def _loss(target: Target, by: Criterion, label: Label, answer: Any) -> float:

@@ -157,6 +157,14 @@ def test_a_label_of_several_targets_has_a_number_for_each(monitor: Monitor) -> N
     assert [one.label for one in monitor.store.labelled("both")] == [{"delay": 1.0, "fuel": 2.5}]
 
 
+def test_a_list_of_numbers_is_refused_in_a_sentence_as_it_names_no_targets(monitor: Monitor) -> None:
+    refused = monitor.tell({"request_id": "a", "label": [5.0, 300.0]})
+    assert refused.status_code == 422
+    said = [fault["msg"] for fault in refused.json()["detail"]]
+    assert any(msg.startswith("a list does not name its targets: send an object") for msg in said)
+    assert labels(monitor) == []
+
+
 def test_a_label_that_the_model_does_not_have_is_refused_and_nothing_is_kept(monitor: Monitor) -> None:
     refused = monitor.tell({"request_id": "b", "label": 1}, {"request_id": "a", "label": "boot"})
     assert refused.status_code == 422

@@ -99,7 +99,14 @@ def whole(folder: Path, token: str) -> FastAPI:
 def test_every_route_that_takes_something_says_401_before_it_reads(tmp_path: Path) -> None:
     app = whole(tmp_path, "secret")
     paths = changing(app)
-    assert {"/events", "/feedback", "/alerts", "/models/doubling/retrain", "/console/models/doubling/try"} <= {*paths}
+    assert {
+        "/events",
+        "/feedback",
+        "/alerts",
+        "/models/doubling/retrain",
+        "/models/doubling/challenge",
+        "/console/models/doubling/try",
+    } <= {*paths}
     for path in paths:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic secret"}):
             answer, read = post(app, path, endless(), content_type=JSON, hx_request="true", **headers)
@@ -112,7 +119,7 @@ def test_every_route_that_takes_something_has_a_limit_also_without_a_length(tmp_
     for path in changing(app):
         kind = BATCH if path == "/events" else JSON
         answer, read = post(app, path, endless(), content_type=kind, hx_request="true")
-        unread = path.endswith(("/promote", "/rollback", "/cancel")) and path.startswith("/console")
+        unread = path.endswith(("/promote", "/rollback", "/cancel", "/challenge")) and path.startswith("/console")
         assert unread or (path, answer["status"]) == (path, 413)
         assert read * 65536 < 40e6
         told, read = post(app, path, endless(), content_type=kind, content_length="300000000", hx_request="true")
@@ -162,7 +169,13 @@ def test_depth_is_counted_outside_of_texts() -> None:
 def test_a_body_that_is_too_deep_is_refused(tmp_path: Path) -> None:
     app = whole(tmp_path, "")
     deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
-    for path in ("/feedback", "/alerts", "/models/doubling/retrain", "/models/doubling/promote"):
+    for path in (
+        "/feedback",
+        "/alerts",
+        "/models/doubling/retrain",
+        "/models/doubling/challenge",
+        "/models/doubling/promote",
+    ):
         answer, _ = post(app, path, iter([{"type": "http.request", "body": deep}]), content_type=JSON)
         assert (path, answer["status"]) == (path, 400)
 

@@ -28,7 +28,7 @@ class World(Loop):
 
     def client_with(self, access: Access) -> TestClient:
         app = FastAPI()
-        app.include_router(jobs_router(self.store.journal, self.retraining, access))
+        app.include_router(jobs_router(self.store.journal, self.retraining, self.challenges, access))
         app.include_router(actions_router(self.promotions, access))
         app.include_router(alerts_router(self.retraining, self.promotions, access))
         return TestClient(app, "http://127.0.0.1:8090", client=("127.0.0.1", 50000))
@@ -72,6 +72,24 @@ def test_a_retraining_is_asked_for_followed_and_cancelled(world: World) -> None:
     assert world.client.post("/jobs/1/cancel").status_code == 409
     assert world.client.post("/jobs/7/cancel").status_code == 404
     assert world.client.get("/jobs/7").json()["detail"] == "there is no job 7"
+
+
+def test_a_challenge_is_asked_for_and_followed(world: World) -> None:
+    add(world.models, MODEL, "1.1", "challenger")
+    world.label([-i / 20 for i in range(1, 401)])
+    path = f"/models/{MODEL}/challenge"
+    asked = world.client.post(path, json={"version": "1.1", "reason": "an import"})
+    assert asked.status_code == 202, asked.text
+    job = asked.json()
+    assert (job["state"], job["reason"]) == ("queued", "an import")
+    assert job["result"] == {"kind": "challenge", "version": "1.1"}
+    again = world.client.post(path, json={"version": "1.1"})
+    assert (again.status_code, again.json()["detail"]) == (409, "job 1 of doubling is queued: one at a time")
+    world.look(4)
+    assert world.client.get("/jobs/1").json()["state"] == "promoted"
+    assert world.client.get("/jobs/1/log").content == b""
+    for model, body, code in [(MODEL, {"version": "7.0"}, 404), ("nobody", {"version": "1.1"}, 404), (MODEL, {}, 422)]:
+        assert world.client.post(f"/models/{model}/challenge", json=body).status_code == code
 
 
 def test_jobs_are_found_by_model_and_state(world: World) -> None:
@@ -128,7 +146,11 @@ def test_a_version_is_promoted_and_rolled_back(world: World) -> None:
 
 @pytest.mark.parametrize(
     "call",
-    [f"/models/{MODEL}/retrain", f"/models/{MODEL}/promote", f"/models/{MODEL}/rollback", "/jobs/1/cancel", "/alerts"],
+    [
+        *(f"/models/{MODEL}/{call}" for call in ("retrain", "challenge", "promote", "rollback")),
+        "/jobs/1/cancel",
+        "/alerts",
+    ],
 )
 def test_what_changes_something_needs_the_token(world: World, call: str) -> None:
     client = world.client_with(Access(Credentials("secret")))

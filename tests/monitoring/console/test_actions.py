@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.monitoring.console_worlds import BY_HTMX, ORIGIN, World, registered
+from tests.support.monitoring.console_worlds import BY_HTMX, ORIGIN, World, busy, registered
 
 ACTIONS = (
     "/console/models/air/retrain",
     "/console/models/air/versions/1.2/promote",
     "/console/models/air/rollback",
+    "/console/models/air/versions/1.2/challenge",
     "/console/models/air/try",
     "/console/jobs/1/cancel",
 )
@@ -75,6 +76,19 @@ def test_a_retraining_is_queued_and_its_page_shown(world: World) -> None:
     assert world.store.journal.jobs("air")[0].reason == "x" * 200
 
 
+def test_a_challenge_is_queued_and_its_page_shown_without_a_training(tmp_path: Path) -> None:
+    world = busy(tmp_path)
+    asked = world.client.post("/console/models/air/versions/1.2/challenge", headers=BY_HTMX | {"Origin": ORIGIN})
+    assert asked.status_code == 200, asked.text
+    (job,) = world.store.journal.jobs("air")
+    assert asked.headers["hx-redirect"] == f"/console/jobs/{job.id}"
+    assert (job.result.kind, job.result.version) == ("challenge", "1.2")
+    page = world.client.get(f"/console/jobs/{job.id}").text
+    assert "Challenge by air 1.2, job" in page
+    assert "<li>judge</li>" in page
+    assert "<li>train</li>" not in page
+
+
 def test_promote_and_roll_back_tell_what_is_served_and_the_page_to_look_again(world: World) -> None:
     promoted = world.client.post("/console/models/air/versions/1.2/promote", headers=BY_HTMX)
     assert "air 1.2 is champion now." in promoted.text
@@ -94,6 +108,8 @@ def test_what_cannot_be_done_is_a_sentence(world: World) -> None:
         ("models/mood/rollback", 409, "has no former champion"),
         ("models/none/retrain", 409, "has no champion"),
         ("models/none/try", 404, "There is no archive of"),
+        ("models/air/versions/1.1/challenge", 409, "is the champion itself"),
+        ("models/air/versions/9.9/challenge", 404, "air has no version"),
         ("jobs/99/cancel", 404, "there is no job 99"),
     ):
         refused = world.client.post(f"/console/{path}", headers=BY_HTMX)

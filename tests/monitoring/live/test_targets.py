@@ -11,7 +11,7 @@ from handlers.contract import ModelContract, TensorSpec
 from handlers.contract.model_card import Reference
 from monitoring.live.drift import detect
 from monitoring.live.quality import fell, measure
-from monitoring.retraining.judging.losses import gather
+from monitoring.retraining.judging.losses import gather, metric_of
 from monitoring.store.contracts import output_fault
 from monitoring.store.records import Labelled, Prediction
 from tests.support.documents import evaluated
@@ -58,8 +58,8 @@ def test_each_target_has_its_own_metrics_and_the_first_the_plain_names() -> None
     assert len(measured.metrics) == 6
 
 
-@pytest.mark.parametrize(("time", "fuel", "expected"), [(3, 0, True), (0, 3, False)])
-def test_the_first_target_decides_whether_the_quality_fell(time: float, fuel: float, expected: bool) -> None:
+@pytest.mark.parametrize(("time", "fuel", "expected"), [(3, 0, True), (0, 3, True), (0, 0, False)])
+def test_the_quality_fell_where_that_of_any_target_did(time: float, fuel: float, expected: bool) -> None:
     measured = measure(two(), both(time=time, fuel=fuel)).all
     assert measured is not None
     assert fell(two(), measured) is expected
@@ -73,20 +73,35 @@ def test_answers_and_errors_of_each_target_are_watched_for_drift() -> None:
     assert not detect(two(), predictions(both()), both()).alarm
 
 
-def test_the_judge_goes_by_the_first_target() -> None:
-    class Answering:
-        def __init__(self, time: float, fuel: float) -> None:
-            self.contract, self._off = two(), {"time": time, "fuel": fuel}
+class Answering:
+    """Answers 1 of everything, but for what it is off by."""
 
-        def answers(self, some: list[Prediction]) -> list[dict[str, float]]:
-            return [{name: 1.0 + off for name, off in self._off.items()} for _ in some]
+    def __init__(self, time: float, fuel: float) -> None:
+        self.contract, self._off = two(), {"time": time, "fuel": fuel}
 
-    labelled = [replace(one, label={"time": 1.0, "fuel": 1.0}) for one in both(3)]
-    pair: Any = Pair(Answering(3.0, 0.0), Answering(0.5, 9.0))
+    def answers(self, some: list[Prediction]) -> list[dict[str, float]]:
+        return [{name: 1.0 + off for name, off in self._off.items()} for _ in some]
+
+
+def test_the_judge_goes_by_all_targets_each_relative_to_its_spread() -> None:
+    labels = [{"time": 1.0 + x, "fuel": 1.0 + 100 * x} for x in (-1.0, 1.0)]  # of a spread of 1 and of 100
+    labelled = [replace(one, label=label) for one, label in zip(both(2), labels, strict=True)]
+    pair: Any = Pair(Answering(0.0, 0.0), Answering(1.0, 0.0))
     evidence = gather(pair, labelled)
     assert (evidence.by.name, evidence.unfit) == ("rmse", [])
-    assert evidence.losses.champion.tolist() == [9.0] * 3
-    assert evidence.losses.challenger.tolist() == [0.25] * 3
+    assert metric_of(two(), evidence.by) == "rmse of 2 targets relative to their spread"
+    assert evidence.losses.champion == pytest.approx([1.0, 1.0])  # (1² + 1²) / 2
+    assert evidence.losses.challenger == pytest.approx([(4 + 1) / 2, (0 + 1) / 2])
+    assert evidence.targets["time"].challenger == pytest.approx([4, 0])
+    assert evidence.targets["fuel"].champion == pytest.approx([100**2, 100**2])
+
+
+def test_labels_that_are_all_alike_are_no_division_by_zero() -> None:
+    labelled = [replace(one, label={"time": 1.0, "fuel": 0.0}) for one in both(3)]
+    pair: Any = Pair(Answering(3.0, 0.0), Answering(0.5, 9.0))
+    evidence = gather(pair, labelled)
+    assert evidence.losses.champion == pytest.approx([(9 + 1) / 2] * 3)
+    assert evidence.losses.challenger == pytest.approx([(0.25 + 100) / 2] * 3)
     unlabelled = gather(pair, [replace(one, label=1.0) for one in labelled])
     assert len(unlabelled.unfit) == 3
 

@@ -12,7 +12,7 @@ from handlers.contract import ModelContract, TensorSpec, classification_outputs
 from monitoring.retraining import shadow as shadowing
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
-from monitoring.retraining.shadow import _too_slow, request_again, shadow
+from monitoring.retraining.shadow import _too_slow, request_again, require_agreement, shadow
 from monitoring.store.records import Prediction
 from serving.hosts.host import LaunchError
 from tests.support.documents import replaced
@@ -181,3 +181,28 @@ def test_a_challenger_as_slow_as_allowed_is_seldom_refused_and_a_slower_one_near
     draws = random.lognormal(0, 0.4, (500, 200, 2)) * [1, slower]  # 500 shadows of 200 requests
     share = np.mean([_too_slow(taken, 1.2) for taken in draws])
     assert refused[0] <= share <= refused[1]
+
+
+def shadowed(rows: int = 200, agreement: float = 0.9, passed: bool = True) -> Shadowed:
+    return Shadowed(rows, rows, 0, agreement, 4.0, 4.0, 6.0, 6.0, passed, "answered" if passed else "too slow")
+
+
+def test_where_no_truth_is_known_the_answers_must_agree() -> None:
+    policy = JudgePolicy(agreement=0.8)
+    found = require_agreement(shadowed(), policy)
+    assert (found.passed, found.reason) == (True, "answered; 90.0% of the answers agree")
+    found = require_agreement(shadowed(agreement=0.79), policy)
+    why = "79.0% of the answers agree, where 80.0% are needed where they alone decide (MARLOOP_JUDGE_AGREEMENT)"
+    assert (found.passed, found.reason) == (False, why)
+
+
+def test_where_no_truth_is_known_some_requests_must_be_compared() -> None:
+    found = require_agreement(shadowed(rows=19, agreement=1.0), JudgePolicy())
+    assert (found.passed, found.reason[:27]) == (False, "19 requests were compared, ")
+    assert require_agreement(shadowed(rows=5, agreement=1.0), JudgePolicy(shadow_requests=5)).passed
+    nothing = Shadowed(0, passed=True, reason="not compared")
+    assert not require_agreement(nothing, JudgePolicy()).passed
+
+
+def test_what_the_shadow_refuses_stays_refused() -> None:
+    assert require_agreement(shadowed(passed=False), JudgePolicy()).reason == "too slow"

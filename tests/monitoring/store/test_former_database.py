@@ -49,7 +49,8 @@ def test_its_jobs_are_read_by_their_type(store: Store) -> None:
 
 def test_they_are_told_over_http_as_before(store: Store, tmp_path: Path) -> None:
     app = FastAPI()
-    app.include_router(jobs_router(store.journal, Loop(tmp_path).retraining, Access(Credentials())))
+    loop = Loop(tmp_path)
+    app.include_router(jobs_router(store.journal, loop.retraining, loop.challenges, Access(Credentials())))
     body = TestClient(app, "http://127.0.0.1:8090", client=("127.0.0.1", 50000)).get("/jobs").content
     expected = (FORMER / "former_jobs.json").read_bytes()
     for before, after in PAIRS:

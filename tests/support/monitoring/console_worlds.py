@@ -27,9 +27,11 @@ from monitoring.console.trial import Trial
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.probe import Prober
 from monitoring.live.traffic import Traffic
-from monitoring.retraining.policy import RetrainPolicy
+from monitoring.retraining.challenge import Challenges
+from monitoring.retraining.policy import JudgePolicy, RetrainPolicy
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
+from monitoring.retraining.versions import Service, Versions
 from monitoring.store import tables
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import open_store
@@ -66,7 +68,10 @@ class World:
         promotions = Promotions(self.store.journal, self.models, self.rollout, lambda: NOW)
         torchserve = httpx.Client(transport=httpx.MockTransport(self._answer))
         access = Access(Credentials(token))
-        actions = Actions(self.retraining, promotions)
+        service = Service(TORCHSERVE, torchserve, self.rollout)
+        versions = Versions(self.store, contracts, service, JudgePolicy())
+        challenges = Challenges(self.store.journal, promotions, versions, RetrainPolicy())
+        actions = Actions(self.retraining, challenges, promotions)
         console = console_router(self.store, self.live, contracts, access, actions, Trial(TORCHSERVE, torchserve))
         self.seconds, self.page = 0.0, httpx.Response(200, text="")
         exporter = httpx.Client(transport=httpx.MockTransport(lambda request: self.page))

@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from handlers.contract import ModelContract
 from monitoring.retraining import runner
+from monitoring.retraining.challenge import Challenges
 from monitoring.retraining.policy import RetrainPolicy, WatchPolicy
 from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.promotions import Promotions
@@ -16,7 +18,7 @@ from monitoring.retraining.stages import Stages
 from monitoring.retraining.versions import Versions
 from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
-from monitoring.store.predictions import open_store
+from monitoring.store.predictions import Store, open_store
 from monitoring.store.records import Feedback, Job, Labelled, Prediction
 from serving.hosts.host import LaunchError, Rollout
 from serving.readiness import Readiness
@@ -136,8 +138,11 @@ class FakeTrainings(TrainingProcesses):
 class FakeVersions(Versions):
     """Answers as the test says."""
 
-    def __init__(self, rollout: FakeRollout) -> None:
-        self.rollout = rollout
+    def __init__(self, rollout: FakeRollout, store: Store) -> None:
+        self.rollout, self.store = rollout, store
+        self.sendable = (200, 20)  # captured requests that can be sent again, and how many are needed
+        self.code = ""  # that an archive holds
+        self.decided = False  # whether the last shadow decided alone
         self.serves = True  # whether TorchServe answers
         self.judged: list[tuple[str, str, int]] = []
         self.better, self.alike = True, True
@@ -154,10 +159,29 @@ class FakeVersions(Versions):
         check = Check("gain", self.better, reason)
         return Verdict(self.better, reason, (check,), "rmse", 2.0, 1.0, 0.1, 0.9, len(rows))
 
+    def admit(self, model: str, numbers: Pair[str]) -> Verdict:
+        self.judged.append((*numbers, 0))
+        reason = "a client can go on" if self.better else "input x is gone"
+        return Verdict(self.better, reason, (Check("contract", self.better, reason),), "", None, None, None, None, 0)
+
+    def contracts(self, model: str, numbers: Pair[str]) -> Pair[ModelContract]:
+        versions = self.rollout.models.models()[model]
+        return numbers.map(lambda number: self.rollout.models.contract(versions[number]))
+
+    def labelled(self, contract: ModelContract, since: datetime, limit: int) -> list[Labelled]:
+        return self.store.labelled(contract.name, since=since, limit=limit)
+
+    def code_in(self, model: str, numbers: Pair[str]) -> str:
+        return self.code
+
+    def requests(self, contract: ModelContract) -> tuple[int, int]:
+        return self.sendable
+
     def compare(self, model: str, numbers: Pair[str], rows: Sequence[Labelled]) -> Gain | None:
         return self.gain
 
-    def shadow(self, model: str, numbers: Pair[str], stop: threading.Event) -> Shadowed:
+    def shadow(self, model: str, numbers: Pair[str], stop: threading.Event, decides: bool = False) -> Shadowed:
+        self.decided = decides
         assert numbers.challenger in self.rollout.serving[model]
         self.shadowing()
         reason = "as good" if self.alike else "3 of 20 requests failed"
@@ -185,7 +209,7 @@ class Loop:
         self.policy, self.watch_policy = policy, watch or WatchPolicy(rows=10)
         self.rollout, self.trainings = FakeRollout(self.models), FakeTrainings(folder)
         self.rollout.serving[MODEL] = ["1.0"]
-        self.versions = FakeVersions(self.rollout)
+        self.versions = FakeVersions(self.rollout, self.store)
         self.unlearnable: str | None = None
         self.label(range(-19, 1))
         self.restart()
@@ -194,11 +218,11 @@ class Loop:
         contracts = Contracts(self.models)
         self.promotions = Promotions(self.store.journal, self.models, self.rollout, self.clock)
         self.retraining = Retraining(self.store, contracts, self.policy, lambda _: self.unlearnable, self.clock)
+        self.challenges = Challenges(self.store.journal, self.promotions, self.versions, self.policy)
         watch = Watch(self.store, self.promotions, self.versions, self.watch_policy)
         stages = Stages(self.store, self.promotions, self.versions, self.trainings, watch, self.policy)
-        self.runner = Runner(
-            runner.Loop(self.store.journal, self.promotions, self.versions, self.retraining, stages, watch), interval=0
-        )
+        journal, parts = self.store.journal, (self.retraining, self.challenges, stages, watch)
+        self.runner = Runner(runner.Loop(journal, self.promotions, self.versions, *parts), interval=0)
 
     def clock(self) -> datetime:
         return self.now

@@ -1,4 +1,4 @@
-"""A regression of several targets from a file: answered by name, measured for each, and the first decides."""
+"""A regression of several targets from a file: answered by name, measured and judged for each."""
 
 from pathlib import Path
 from typing import Any
@@ -125,3 +125,23 @@ def test_the_truth_must_be_known_of_each_number(left_out: str, target: str, why:
     pandas.read_csv(rows).drop(columns=left_out.split()).to_csv(rows, index=False)
     with pytest.raises(BringError, match=why):
         draft(sources.read(file), ImportOptions(name="flight", data=rows, target=target, task="regression"))
+
+
+@pytest.mark.parametrize(
+    ("fuel", "state", "why"),
+    [
+        ((12, 20), "challenger", "times the champion's in the mean over 2 targets: worse"),
+        ((10, 20), "champion", "rmse is 1.0000 times the champion's in the mean over 2 targets: at least as good"),
+    ],
+)
+def test_a_later_version_becomes_champion_by_all_its_targets(
+    fuel: tuple[int, int], state: str, why: str, tmp_path: Path
+) -> None:
+    registry, data = Registry(tmp_path / "store"), table(tmp_path)
+    other = MATRIX.replace("1.0, 10.0, 2.0, 20.0", f"1.0, {fuel[0]}.0, 2.0, {fuel[1]}.0")
+    for text in (MATRIX, other):
+        file = graphs.save(text, tmp_path / "model.onnx")
+        options = ImportOptions(name="flight", data=data, target="delay,fuel")
+        result = bring(draft(sources.read(file, Reading(data=data)), options), registry)
+    assert (result.contract.version, result.state) == ("1.1", state)
+    assert why in result.why
