@@ -71,7 +71,7 @@ def test_the_page_of_a_model_has_its_versions_quality_jobs_and_decisions(observe
     id = with_job(observed)
     found = page(observed, "/console/models/air")
     assert "1.01 0.99 to 1.03 8,000 rows 1.13 1.083 to 1.172 1,000 rows Roll back" in row(found, "1.1 champion")
-    assert row(found, "1.2 challenger").endswith("– Promote")
+    assert row(found, "1.2 challenger").endswith("– Promote Challenge")
     quality = found.section("quality").words()
     assert "1.1 1.13 1.083 to 1.172 was 1.01" in quality
     assert "60 min 19 in 20 within 60 min" in quality
