@@ -8,9 +8,9 @@ from training.improve.commands_export import export_command
 from training.improve.commands_figures import learning_curve_command, practices_command, report_command
 from training.improve.commands_optimize import optimize_command
 from training.improve.commands_tuning import ablate_command, search_command
+from training.packaging.commands_new import new_command
 from training.packaging.commands_recipe import check_command, fetch_command, list_command, package_command
 from training.packaging.commands_train import ensure_command, train_command
-from training.recipe.new.command import new_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("train")(train_command)

@@ -24,7 +24,7 @@ from training.packaging.interface import contract_without_version
 from training.packaging.lineage import lineage, with_lineage
 from training.packaging.packable import Packable
 from training.packaging.reference import reference
-from training.packaging.registration import DEFAULTS, Promote, Result, TrainOptions, register
+from training.packaging.registration import DEFAULTS, Promote, Result, TrainOptions, register, result_document
 from training.packaging.serving_settings import serving_of
 from training.recipe import Data, Recipe, Trained
 from training.report import page
@@ -105,19 +105,6 @@ def package_fitted(
 def write_result(result: Result, path: Path) -> None:
     """Write a new version for a program to read, in JSON; the file is there whole or not at all."""
     _write(result_document(result), path)
-
-
-def result_document(result: Result) -> result_file.Trained:
-    """Return a new version for a program to read."""
-    contract = result.contract
-    return result_file.Trained(
-        contract.name,
-        contract.version,
-        str(result.archive),
-        result.state,
-        result.why,
-        contract.evaluation.held_out_since,
-    )
 
 
 def write_fault(model: str, error: Exception, path: Path) -> None:

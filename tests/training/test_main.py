@@ -180,6 +180,19 @@ app(["train", "linear"])
     assert Registry(tmp_path / "store").champions()["linear"][0] == "1.0"
 
 
+def test_the_command_line_starts_without_torch_and_an_import_without_what_trains() -> None:
+    program = """
+import sys
+import training.__main__
+print("torch" in sys.modules)
+import training.bring.importing
+import training.bring.sources
+print([name for name in ("pytorch_lightning", "torchmetrics") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["False", "[]"], done.stderr
+
+
 @pytest.mark.usefixtures("again_has_an_extra")
 @pytest.mark.parametrize("command", ["train", "ensure", "fetch", "learning-curve", "report"])
 def test_a_model_whose_packages_are_missing_is_an_error_that_says_how_to_install_them(

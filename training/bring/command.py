@@ -150,7 +150,7 @@ def _import_foreign(
 
 
 def _tell(result: "Result", as_json: bool) -> None:
-    from training.pipeline import result_document
+    from training.packaging.registration import result_document
 
     console.print(f"{result.archive}: {result.state} ({result.why})", markup=False)
     if result.state == "champion":

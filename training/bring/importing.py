@@ -24,7 +24,6 @@ from training.packaging.reference import errors_of, lengths_of, summaries
 from training.packaging.registration import Promote, Result, register
 from training.packaging.serving_settings import serving_of
 from training.recipe import Data, Serving, Split
-from training.statistics import evaluate
 
 SECONDS = 2.0  # that the largest request may take here
 DEADLINE = 20  # s until a worker is replaced whose requests' sizes differ: the example's time says little of them
@@ -98,6 +97,8 @@ def _with_data(draft: Draft, contract: ModelContract, table: Table) -> ModelCont
         errors = errors_of(contract, output, truth)
         rows = Split(tensors, truth)
         data = Data(rows.head(0), rows, contract.inputs, contract.lineage.data_sha256)
+        from training.statistics import evaluate  # takes a second, which a model without labelled rows need not wait
+
         evaluation = evaluate.held_out(ImportedModel(contract), data, output)
         contract = msgspec.structs.replace(contract, evaluation=evaluation)
     lengths = {spec.name: lengths_of(tensors[spec.name]) for spec in contract.inputs if spec.is_text}

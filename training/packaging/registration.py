@@ -12,6 +12,7 @@ from handlers.contract.model_card import Evaluation
 from serving.documents import write_atomically
 from serving.hosts.trial import check_loads
 from serving.registry import ArchiveError, Note, Registry, Version, champion_of, file_sha256, make_champion, next_number
+from training.packaging import result_file
 from training.statistics.criteria import criterion_of, deciding, is_better, mean_ratio
 
 Promote = Literal["auto", "always", "never"]
@@ -147,3 +148,16 @@ def _judge_targets(contract: ModelContract, former: Evaluation, way_out: str) ->
     verdict = "at least as good" if ratio <= 1 else "worse"
     targets = len(contract.outputs)
     return ratio <= 1, f"{name} is {ratio:.4f} times the champion's in the mean over {targets} targets: {verdict}"
+
+
+def result_document(result: Result) -> result_file.Trained:
+    """Return a new version for a program to read."""
+    contract = result.contract
+    return result_file.Trained(
+        contract.name,
+        contract.version,
+        str(result.archive),
+        result.state,
+        result.why,
+        contract.evaluation.held_out_since,
+    )
