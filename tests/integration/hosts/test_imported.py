@@ -18,6 +18,7 @@ from tests.integration.conftest import Server, environment
 from tests.support.training import graphs
 from tests.support.waiting import wait_until
 from tests.training.bring.test_targets import MATRIX
+from tests.training.conftest import Commands
 
 ROWS = "age,income,debt,rate\n" + "".join(f"{i},{i % 7},{i % 3},{i + 2 * (i % 7) + 3 * (i % 3)}\n" for i in range(300))
 FLIGHTS = "wind,load,delay,fuel\n" + "".join(
@@ -35,6 +36,13 @@ def command(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+def bring(folder: Path, file: Path, *options: str | Path) -> str:
+    """Import a file into the store of a folder, in this process, which has imported the libraries already."""
+    code, output = Commands(folder)("import", *map(str, (file, *options)))
+    assert code == 0, output
+    return output
+
+
 def check_load_finds_every_answer_right(server: Server, folder: Path) -> None:
     """Load all models of a host for some seconds; the answers are judged, and not how busy the machine is."""
     slo = folder / "slo.yaml"
@@ -45,33 +53,30 @@ def check_load_finds_every_answer_right(server: Server, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three imported models, by the command that a user types; the first in two versions."""
+    """Six imported models, the first of them in two versions; its first import is a process, as a user starts it."""
     folder = tmp_path_factory.mktemp("imported")
     (folder / "rows.csv").write_text(ROWS)
     (folder / "texts.json").write_text(json.dumps({"input_ids": [3, 4], "attention_mask": [1, 1]}))
-    for _ in range(2):
-        options = ("--name", "credit", "--data", folder / "rows.csv", "--target", "rate", "--promote", "never")
-        told = command("training", "import", graphs.save(graphs.REGRESSION, folder / "credit.onnx"), *options,
-                       "--store", folder / "store")  # fmt: skip
-        assert "rmse 0.0000" in told
+    credit = graphs.save(graphs.REGRESSION, folder / "credit.onnx")
+    options = ("--name", "credit", "--data", folder / "rows.csv", "--target", "rate", "--promote", "never")
+    assert "rmse 0.0000" in command("training", "import", credit, *options, "--store", folder / "store")
+    assert "rmse 0.0000" in bring(folder, credit, *options)
     command("serving", "promote", "credit", "1.0", env=os.environ | {"MARLOOP_MODEL_STORE": str(folder / "store")})
     heads, boxes = (graphs.save(text, folder / f"{name}.onnx") for name, text in
                     (("texts", graphs.HEADS), ("boxes", graphs.BOXES)))  # fmt: skip
     (folder / "pads.yaml").write_text("inputs: {input_ids: {pad: 9}, attention_mask: {pad: 0}}")
-    command("training", "import", heads, "--name", "texts", "--example", folder / "texts.json",
-            "--contract", folder / "pads.yaml", "--store", folder / "store")  # fmt: skip
+    bring(folder, heads, "--name", "texts", "--example", folder / "texts.json", "--contract", folder / "pads.yaml")
     (folder / "flights.csv").write_text(FLIGHTS)
-    told = command("training", "import", graphs.save(MATRIX, folder / "flight.onnx"), "--name", "flight",
-                   "--data", folder / "flights.csv", "--target", "delay,fuel", "--store", folder / "store")  # fmt: skip
-    assert "rmse of fuel 0.0000" in told
-    command("training", "import", boxes, "--name", "boxes", "--store", folder / "store")
+    matrix = graphs.save(MATRIX, folder / "flight.onnx")
+    rows = ("--data", folder / "flights.csv", "--target", "delay,fuel")
+    assert "rmse of fuel 0.0000" in bring(folder, matrix, "--name", "flight", *rows)
+    bring(folder, boxes, "--name", "boxes")
     (folder / "gaps.csv").write_text("age,debt\n,3\n" + "".join(f"{i % 40},{i % 9 or ''}\n" for i in range(900)))
-    told = command("training", "import", graphs.save(graphs.GAPS, folder / "gaps.onnx"), "--name", "gaps",
-                   "--data", folder / "gaps.csv", "--store", folder / "store")  # fmt: skip
+    gaps = graphs.save(graphs.GAPS, folder / "gaps.onnx")
+    told = bring(folder, gaps, "--name", "gaps", "--data", folder / "gaps.csv")
     assert "or null (guessed: 100 rows of gaps.csv lack it; the graph gets NaN)" in told
     (folder / "hooks.py").write_text(CENTS)
-    command("training", "import", folder / "credit.onnx", "--name", "cents", "--hooks", folder / "hooks.py",
-            "--store", folder / "store")  # fmt: skip
+    bring(folder, credit, "--name", "cents", "--hooks", folder / "hooks.py")
     return folder / "store"
 
 
