@@ -55,7 +55,7 @@ replay: $(VENV)/runtime ## Live through the flights of 2013, never retrained and
 	@$(MARLOOP) replay --output docs $(ARGS)
 
 test: $(VENV)/dev ## Run the test suite, real TorchServe included
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --durations=25)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile --durations=25)
 
 clients: $(VENV)/dev ## Install clients of other projects that tests ask with, each in an environment of its own: 0.9 GB in .clients
 	@$(BIN)/python -m tests.clients.environments $(ARGS)

@@ -1,7 +1,7 @@
 """How the processes of pytest-xdist share the tests: by file, with one TorchServe for all that only ask it."""
 
-from collections.abc import Sequence
-from itertools import chain, zip_longest
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
@@ -56,18 +56,24 @@ T = TypeVar("T", bound=Item)
 
 
 def in_order(items: Sequence[T]) -> list[T]:
-    """Return the tests with what waits and what computes in turn, file by file, and the short files at the end.
+    """Return the tests, file by file: what waits is spread evenly over what computes, and short files are at the end.
 
-    The processes take files from the front: while one waits for its servers, the other has the cores.
+    The processes take files from the front. So at any time some wait for their servers, and others have the cores.
     """
     files: dict[str, list[T]] = {}
     for item in items:
         files.setdefault(scope(item.nodeid), []).append(item)
-    waiting = {name: name in LONG or name.startswith(WAITS) for name in files}
     names = sorted(files, key=_rank)  # the sort is stable
-    waits, others = ([files[name] for name in names if waiting[name] is so] for so in (True, False))
-    turns = zip_longest(waits, others, fillvalue=list[T]())
-    return list(chain.from_iterable(chain.from_iterable(turns)))
+    waits = [name for name in names if name in LONG or name.startswith(WAITS)]
+    computes = [name for name in names if name.startswith(COMPUTES)]
+    spread = sorted((*_places(waits), *_places(computes)), key=lambda place: place[0])
+    first = [name for _, name in spread]
+    return list(chain.from_iterable(files[name] for name in dict.fromkeys((*first, *names))))
+
+
+def _places(names: Sequence[str]) -> Iterator[tuple[float, str]]:
+    """Yield each name with its place from 0 to 1."""
+    return ((number / len(names), name) for number, name in enumerate(names))
 
 
 def _rank(name: str) -> int:

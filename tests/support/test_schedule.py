@@ -33,7 +33,7 @@ def test_exactly_the_files_that_ask_the_sessions_torchserve_are_handed_out_toget
     assert {scope(f"{KINDS}{name}.py::test_a[x]") for name in ("test_every_kind", "test_pictures")} == {KINDS}
 
 
-def test_files_that_wait_alternate_with_those_that_compute_and_short_ones_are_last() -> None:
+def test_files_that_wait_are_spread_over_those_that_compute_and_short_ones_are_last() -> None:
     files = [
         "tests/handlers/test_a.py",
         "tests/integration/test_lifecycle.py",
@@ -45,5 +45,5 @@ def test_files_that_wait_alternate_with_those_that_compute_and_short_ones_are_la
     ]
     items = [Item(f"{file}::{test}") for file in files for test in ("one", "two")]
     ordered = list(dict.fromkeys(item.nodeid.partition("::")[0] for item in in_order(items)))
-    assert ordered == [files[2], files[4], files[5], files[1], files[6], files[3], files[0]]
+    assert ordered == [files[2], files[4], files[5], files[6], files[1], files[3], files[0]]
     assert sorted(item.nodeid for item in in_order(items)) == sorted(item.nodeid for item in items)

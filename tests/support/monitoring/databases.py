@@ -31,7 +31,8 @@ class PostgreSQL:
             self._as_user = ("runuser", "-u", SUPERUSER, "--")
             shutil.chown(folder, SUPERUSER)
         self._folder, self._data, (port,) = folder, folder / "data", free_ports(1)
-        self._options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        # Nothing waits for the disk (-F): what is killed here is a process, never the machine.
+        self._options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -F"
         self._control = (*self._as_user, programs / "pg_ctl", "-D", self._data, "-w")
         self.url = f"postgresql+psycopg://{SUPERUSER}@127.0.0.1:{port}"
         _run(*self._as_user, programs / "initdb", "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--no-sync")
