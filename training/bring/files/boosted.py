@@ -1,5 +1,6 @@
 """Files and estimators of XGBoost, LightGBM and CatBoost, each by the reader of its library."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from training.bring.files import catboost_trees, lightgbm_trees, xgboost_trees
 from training.bring.files.trees import OPSET, Trees, brought, library
@@ -19,13 +22,20 @@ FILES: dict[str, Callable[[Path], Trees]] = {
 }
 OPSETS = {"": OPSET, "ai.onnx.ml": 3}  # that onnxmltools writes
 SEPARATOR = "\x1f"  # before the error that a child prints
-# A child reads a file first: one that is damaged can end the process that reads it.
+SPACE, TIMES = 4 << 30, 100  # bytes of memory that reading may take, and as many again for each byte of a file
+# A child reads a file first: one that is damaged can end the process that reads it, or take all memory.
 PROGRAM = """
-import pathlib, sys
+import importlib, pathlib, sys
 from training.bring.files import boosted
 from training.bring.graph import BringError
+kind, path = sys.argv[1], pathlib.Path(sys.argv[2])
 try:
-    boosted.FILES[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    importlib.import_module(kind)
+except ImportError:
+    pass
+boosted.limit_memory(path)
+try:
+    boosted.FILES[kind](path)
 except BringError as error:
     print(boosted.SEPARATOR, error, sep="", end="")
 """
@@ -70,15 +80,25 @@ def of_estimator(path: Path, model: Any, data: Path | None) -> Brought:
         return brought(path, ESTIMATORS[library_of(model)](path, model), data)
 
 
+def limit_memory(path: Path) -> None:
+    """Let this process take no more memory than reading a file needs: XGBoost asks for all where one was cut off."""
+    used = psutil.Process().memory_info().vms
+    limit = used + SPACE + TIMES * path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 def _check_by_child(path: Path, kind: str) -> None:
     """Raise what a child raises when it reads a file, or that this ends it."""
     command = [sys.executable, "-c", PROGRAM, kind, str(path)]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
+    error = child.stdout.partition(SEPARATOR)[2]
+    if "bad_alloc" in error or "MemoryError" in child.stderr:
+        raise BringError(f"{path} is damaged: {kind} asks for more memory than such a file can need when it reads it")
+    if error:
+        raise BringError(error)
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
         raise BringError(f"{path} is damaged: {kind} ends with {name} when it reads it")
-    if error := child.stdout.partition(SEPARATOR)[2]:
-        raise BringError(error)
 
 
 def register_converters(path: Path) -> dict[str, int] | None:
