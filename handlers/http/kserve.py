@@ -23,6 +23,7 @@ _MODEL = re.compile(
     r"(?P<protocol>v[12])/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<end>:predict|/infer|/ready|)"
 )
 _ENDS = {V1: (":predict", ""), V2: ("/infer", "/ready", "")}
+_INDEX = "v2/repository/index"  # of Triton's extension for model repositories
 _OF_THE_SERVER: dict[str, Any] = {
     "v2": SERVER,
     "v2/health/live": {"live": True},
@@ -42,11 +43,11 @@ def route(headers: Mapping[str, str]) -> str:
     path_match = _match_model(path)
     if path_match:
         return path_match["protocol"]
-    return path[:2] if path in _OF_THE_SERVER or path == "v1/models" else ""
+    return path[:2] if path in _OF_THE_SERVER or path in ("v1/models", _INDEX) else ""
 
 
 def answer(contract: ModelContract, path: str, names: Container[str] = ()) -> Response | None:
-    """Answer a GET of the protocols; None for a prediction, and for a path of neither protocol.
+    """Answer what is no prediction in the protocols; None for a prediction, and for a path of neither protocol.
 
     Args:
         path: from the header ``PATH``; the host does not hand on the method.
@@ -59,6 +60,8 @@ def answer(contract: ModelContract, path: str, names: Container[str] = ()) -> Re
         return _json(_OF_THE_SERVER[path])
     if path == "v1/models":
         return _json({"models": [contract.name]})
+    if path == _INDEX:
+        return _json([{"name": contract.name, "version": contract.version, "state": "READY", "reason": ""}])
     path_match = _match_model(path)
     if not path_match:
         return None

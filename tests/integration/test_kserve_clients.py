@@ -52,6 +52,8 @@ def test_tritons_client_prints_what_was_wrong(triton: Report) -> None:
 
 def test_tritons_client_learns_of_health_and_metadata_behind_a_version(server: Server, triton: Report) -> None:
     check_described(server, triton["whole"])
+    number = server.contract("linear").version
+    assert triton["whole"]["index"] == [{"name": "linear", "version": number, "state": "READY", "reason": ""}]
 
 
 def test_tritons_client_learns_of_all_at_the_plain_base_url(server: Server, triton: Report) -> None:

@@ -95,10 +95,13 @@ def test_a_clean_up_is_finished_whatever_signals_come_and_each_is_heard_afterwar
                 signal.raise_signal(number)
             happened.append("cleaned")
 
+    # Whoever runs the tests may have had SIGINT ignored, as a shell does in the background.
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, lambda number, _: happened.append(number))
     try:
         with pytest.raises(KeyboardInterrupt):
             clean_up()
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupted)
     assert happened == ["cleaned", signal.SIGTERM]

@@ -32,12 +32,15 @@ def opened(settings: Settings) -> Settings:
 def running(settings: Settings, *arguments: str) -> Iterator[psutil.Process]:
     environ = os.environ | settings.to_environment()
     log = settings.run_dir / "log"
-    with log.open("wb") as stream:
-        process = psutil.Popen([sys.executable, *arguments], cwd=ROOT, env=environ, stdout=stream, stderr=stream)
-    try:
-        yield process
-    finally:
-        end([process])
+    command = [sys.executable, *arguments]
+    with (
+        log.open("wb") as stream,
+        psutil.Popen(command, cwd=ROOT, env=environ, stdout=stream, stderr=stream) as process,
+    ):
+        try:
+            yield process
+        finally:
+            end([process])
 
 
 def listening(process: psutil.Process) -> set[tuple[str, int]]:

@@ -10,7 +10,7 @@ from tests.integration.conftest import Server
 from tests.support.waiting import wait_until
 
 
-def test_a_killed_process_costs_the_request_under_way_alone(own: Server) -> None:
+def test_a_killed_process_costs_the_request_under_way_and_is_started_again(own: Server) -> None:
     def ask(value: float) -> Any:
         return own.client.post(f"{own.url}/predictions/halved", json={"inputs": [value, 1, 2, 3]}, timeout=120)
 
@@ -36,8 +36,8 @@ def test_a_killed_process_costs_the_request_under_way_alone(own: Server) -> None
         return True
 
     wait_until(refused)
-    answer = ask(0.5)
-    assert (answer.status_code, answer.json()) == (200, right)
+    wait_until(lambda: ask(0.5).status_code == 200)  # those of every model start at once, on few cores
+    assert ask(0.5).json() == right
     assert not any(process.is_running() for process in killed)  # nor is one a zombie
 
 

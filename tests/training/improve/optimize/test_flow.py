@@ -218,7 +218,7 @@ def test_interrupted_it_leaves_the_store_as_it_was(
 def test_a_variant_is_not_optimized_again(optimize: Optimize, chosen: Callable[[str | None], None]) -> None:
     chosen("float16")
     optimize(Quadrants())
-    with pytest.raises(ValueError, match=r"quadrants 1.1 is float16 of 1.0 already.*serving promote quadrants 1.0"):
+    with pytest.raises(ValueError, match=r"quadrants 1.1 is float16 of 1.0 already.*marloop promote quadrants 1.0"):
         optimize(Quadrants())
 
 
