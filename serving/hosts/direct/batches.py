@@ -113,14 +113,18 @@ class Batches:
         Raises:
             Overloaded: it would wait for longer.
         """
+        self.count_arrival(size)
+        if not self.has_room(patience):
+            raise Overloaded(self.seconds_waiting)
+
+    def count_arrival(self, size: int) -> None:
+        """Count a request of so many bytes, by which overload is told."""
         now = self._timer()
         self._arrived += OVERHEAD + size
         if now - self._since > WINDOW:
             more = self._arrived * self._pace > EXCESS * (now - self._since)
             self._overloaded = more and (self._overloaded or self.seconds_waiting > SOON)
             self._arrived, self._since = 0.0, now
-        if not self.has_room(patience):
-            raise Overloaded(self.seconds_waiting)
 
     def has_room(self, patience: float) -> bool:
         """Tell whether a request that may wait so many seconds would have its turn in time."""

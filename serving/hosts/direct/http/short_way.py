@@ -132,7 +132,7 @@ class ShortProtocol(PatientProtocol):
         key = way.gate.let_pass(self.headers, path, headers)
         if key is None:
             return None
-        model.batches.admit(int(length), model.patience)
+        model.batches.count_arrival(int(length))
         if target.protocol:
             headers[EXPLAIN] = target.protocol
         return Exchange(path, target, headers, key, parser.should_keep_alive())

@@ -264,6 +264,21 @@ def test_where_there_is_no_room_the_refusal_says_when_to_come_back(tmp_path: Pat
     assert service.refused == [(PATHS[0], 503, "overloaded")]
 
 
+def test_the_request_by_which_an_overload_is_told_keeps_its_place(tmp_path: Path) -> None:
+    with Service(tmp_path) as service, service.connect() as first, service.connect() as second:
+        service.hold.clear()
+        first.sendall(post(PATHS[0], ROW))
+        wait_until(lambda: bool(service.batches))
+        model = service.model
+        model._pace, model._arrived, model._since = 0.4 / model._running, 1e9, model._timer() - 1.0
+        second.sendall(post(PATHS[0], ROW))
+        wait_until(lambda: any(model._timer() - waiting.since > 0.2 for waiting in model._waiting))
+        service.hold.set()
+        assert model._overloaded
+        assert b"200 OK" in rest(first)
+        assert b"200 OK" in rest(second)
+
+
 def test_a_stopping_worker_answers_what_it_took_and_closes_the_connection(tmp_path: Path) -> None:
     with Service(tmp_path) as service, service.connect() as client:
         service.hold.clear()
