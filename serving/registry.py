@@ -6,7 +6,6 @@ old or the new file, and two writers at once lose nothing. ``registry.json.bak``
 """
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -37,6 +36,7 @@ from serving.registry_file import (
     take_out,
     version_of,
 )
+from serving.store.fetching import file_sha256
 
 __all__ = [
     "ArchiveError",
@@ -295,9 +295,3 @@ class Registry:
             time = datetime.fromtimestamp(self.backup.stat().st_mtime, UTC).isoformat(timespec="seconds")
             return f"the last good copy is {self.backup}, of {time}: `{RESTORE}` puts it back"
         return f"there is no copy of it: `{RESTORE}` makes a new one from what the archives say"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

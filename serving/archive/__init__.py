@@ -20,6 +20,7 @@ import handlers
 from handlers.contract import ModelContract
 from handlers.engine import hooks, signature
 from serving import documents
+from serving.store.faults import ArchiveError as ArchiveError
 
 CONTRACT, CONFIG, MANIFEST = "contract.json", "model-config.yaml", "MAR-INF/MANIFEST.json"
 REQUIREMENTS = "requirements.txt"
@@ -34,10 +35,6 @@ KINDS = ("engine", "formats", "language")  # folders of that package, of which i
 QUANTIZED = (".gguf", ".bin")  # weights that compression makes hardly smaller
 
 Archive = Path | bytes  # a file, its content, or the folder that it was unpacked into
-
-
-class ArchiveError(Exception):
-    """An archive is missing, cannot be read or is not the one that was registered; the message names it."""
 
 
 def pack(
