@@ -8,7 +8,7 @@ and the same answers. It takes about forty minutes on two cores, and the machine
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +20,13 @@ import typer
 from loadtests import wrk
 from loadtests.bench.rounds import chosen
 from loadtests.bench.tensors import capacity, contenders, marloop, report, whole_host
-from loadtests.bench.tensors.contenders import MODELS
+from loadtests.bench.tensors.contenders import MODELS, Contender
 from loadtests.bench.tensors.measurement import Bench
 from loadtests.bench.tensors.results import QUICK, Plan, Results
 from serving import archive, command_line, documents
 from serving.command_line import console
+from serving.hosts.torchserve.management import ManagementError
+from serving.processes import StartError
 from serving.registry import ArchiveError, Registry
 from serving.settings import ROOT, Settings
 from training.figures.machine import details
@@ -49,6 +51,9 @@ def bench(
     page: Annotated[Path, typer.Option(help="Page for the tables; the chart lies beside it.")] = ROOT
     / "docs/performance.md",
     again: Annotated[Path | None, typer.Option(help="Write the page of an earlier run from its results.json.")] = None,
+    finish: Annotated[
+        Path | None, typer.Option(help="Measure what comes after the rounds for the results.json of a run that ended.")
+    ] = None,
 ) -> None:
     """Measure, and write the page."""
     if context.invoked_subcommand:
@@ -56,6 +61,8 @@ def bench(
     with _stopping():
         if again:
             results = msgspec.json.decode(again.read_bytes(), type=Results)
+        elif finish:
+            results = _finish(finish)
         else:
             plan = msgspec.structs.replace(QUICK, soak=soak) if quick else Plan(rounds, seconds, soak=soak)
             results = _measure(plan, only or [])
@@ -135,16 +142,38 @@ def _measure(plan: Plan, only: list[str]) -> Results:
 
     run = Bench(results, models, _say, save)
     run.run(servers)
-    ours = next((server for server in servers if server.name == "marloop"), None)
-    if ours and "marloop" not in results.absent:
-        run.ceilings(ours)
-        _say("past the queue's capacity, cold start, memory")
-        results.extremes = capacity.measure(models["flights"], run.exchange(ours, "flights"), plan)
-    if any(server.name == "marloop-direct" for server in servers):
-        _say("cold start and memory of the direct host")
-        results.direct = whole_host.measure(registry.store)
+    _measure_rest(results, run, servers, models, registry)
     save()
     _say(f"raw results: {folder / 'results.json'}")
+    return results
+
+
+def _measure_rest(
+    results: Results, run: Bench, servers: list[Contender], models: Mapping[str, Path], registry: Registry
+) -> None:
+    """Measure what is no contest: the bounds of our own hosts. What fails is told, and the rest goes on."""
+    ours = next((server for server in servers if server.name == "marloop"), None)
+    try:
+        if ours and "marloop" not in results.absent:
+            run.ceilings(ours)
+            _say("past the queue's capacity, cold start, memory")
+            results.extremes = capacity.measure(models["flights"], run.exchange(ours, "flights"), results.plan)
+        if any(server.name == "marloop-direct" for server in servers):
+            _say("cold start and memory of the direct host")
+            results.direct = whole_host.measure(registry.store)
+    except (StartError, ManagementError, wrk.WrkError) as error:
+        _say(f"not measured, nor what follows: {error}\n`--finish` tries it again with this run's results.json")
+
+
+def _finish(path: Path) -> Results:
+    """Measure the rest of an earlier run, and write it to its file."""
+    results = msgspec.json.decode(path.read_bytes(), type=Results)
+    registry = Registry(Settings.from_environment(os.environ).model_store)
+    models = {model: marloop.unpack(registry, model, ENVIRONMENTS / "models" / model) for model in MODELS}
+    run = Bench(results, models, _say, lambda: None)
+    servers = [server for server in contenders.marloops() if server.name in results.titles]
+    _measure_rest(results, run, servers, models, registry)
+    documents.write_json(path, results, Results, private=False)
     return results
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import msgspec
 import numpy as np
 import psutil
 
@@ -40,6 +41,8 @@ def measure(model: Path, exchange: Exchange, plan: Plan) -> Extremes:
         folder = Path(name)
         (port,) = free_ports(1)
         settings = marloop.settings(port, marloop.repacked(model, "throughput", folder / "store"), folder / "run")
+        # Elsewhere it would lie in the folder for temporary files, which is another one for the service.
+        settings = msgspec.structs.replace(settings, management_socket=folder / "socket" / "management")
         environment = environments.quiet() | settings.to_environment()
         environment |= {"TMPDIR": name, "PYTHONPATH": str(ROOT)}
         with running(marloop.COMMAND, environment, folder / "log") as server:
