@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -79,12 +80,22 @@ class Batch:
 Observer = Callable[[Batch], None]
 
 
+def at_once(show: Callable[[], None]) -> None:
+    """Show a batch before its requests are answered."""
+    show()
+
+
 class Observers:
-    """Observers of a model; one that fails is logged, and harms no request and no other observer."""
+    """Observers of a model; one that fails is logged, and harms no request and no other observer.
+
+    Attributes:
+        schedule: calls a function that shows a batch: at once, unless the host has answers sent before.
+    """
 
     def __init__(self, model: str, observers: Sequence[Observer]) -> None:
         self._model, self._observers = model, list(observers)
         self._failures = 0
+        self.schedule: Callable[[Callable[[], None]], None] = at_once
 
     def add(self, *observers: Observer) -> None:
         """Show batches to further observers from now on."""
@@ -92,6 +103,9 @@ class Observers:
 
     def __call__(self, batch: Batch) -> None:
         """Show a batch to each observer."""
+        self.schedule(partial(self._show, batch))
+
+    def _show(self, batch: Batch) -> None:
         for observe in self._observers:
             try:
                 observe(batch)

@@ -4,7 +4,8 @@ Only the data of an archive is used: graph, contract, assets and settings. Its h
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,16 @@ SERVICES: dict[str, type[Service]] = {
     "foreign": ForeignService,
 }
 LONGEST = 10.0  # s that a request waits for its turn, where its model's archive says nothing else
+
+
+def after_answers(loop: asyncio.AbstractEventLoop, show: Callable[[], None]) -> None:
+    """Call a function once the answers of a batch that runs in the event loop are sent; in another thread at once."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        show()
+    else:
+        loop.call_soon(loop.call_soon, show)  # by then the callbacks of the answers have run
 
 
 class Model:
@@ -59,6 +70,7 @@ class Model:
         )
         handler = self._service.handler
         handler.observers.add(*observers)
+        handler.observers.schedule = partial(after_answers, loop)
         self.contract: ModelContract = handler.contract
         self.instruments = self._service.instruments
         self.patience = min(float(config.get("responseTimeout") or LONGEST), LONGEST)
