@@ -14,16 +14,17 @@ from serving import command_line, documents
 from serving.archive.foreign import strays
 from serving.command_line import Json, console, fail
 from serving.hosts import chosen
+from serving.hosts.drain_command import drain_command
 from serving.hosts.host import TIMEOUT, LaunchError
 from serving.hosts.status_command import print_models, status_command
 from serving.hosts.torchserve import background, management_port
-from serving.hosts.torchserve.drain import drain
 from serving.hosts.torchserve.launch import launch, torchserve_folder
 from serving.hosts.torchserve.management import socket_client
 from serving.hosts.version_commands import (
     example_command,
     list_command,
     promote_command,
+    register_command,
     remove_command,
     rollback_command,
 )
@@ -182,13 +183,6 @@ def down() -> None:
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
 
 
-@app.command("drain")
-def drain_command() -> None:
-    """Have the running TorchServe refuse new requests and answer those that it has: before whatever ends it."""
-    if not drain(command_line.settings()):
-        fail(LaunchError("not everything was answered in time"))
-
-
 @app.command("restore-registry")
 def restore_registry() -> None:
     """Mend a damaged registry: from its last good copy, else from what is left of it and the archives."""
@@ -205,10 +199,12 @@ def restore_registry() -> None:
 
 
 app.command("status")(status_command)
+app.command("drain")(drain_command)
 app.command("list")(list_command)
 app.command("promote")(promote_command)
 app.command("rollback")(rollback_command)
 app.command("remove")(remove_command)
+app.command("register")(register_command)
 app.command("example")(example_command)
 
 

@@ -125,7 +125,7 @@ def _of_entry(registry: Registry, name: str, number: str, entry: Any) -> Version
     """Make a version from a damaged entry and its archive, whose SHA-256 must be the entry's if that names one."""
     fields = entry if isinstance(entry, dict) else {}
     path = registry.store / Path(str(fields.get("archive") or f"{name}-{number}.mar")).name
-    _, _, version = _of_archive(path, _STATES.get(str(fields.get("state")), "challenger"))
+    _, _, version = read_version(path, _STATES.get(str(fields.get("state")), "challenger"))
     if fields.get("sha256", version.sha256) != version.sha256:
         raise ArchiveError(f"{path} has another SHA-256 than its damaged entry says: train the model again")
     return version
@@ -139,7 +139,7 @@ def _rebuilt(registry: Registry, damaged: _Parts | bytes, steps: list[str]) -> M
     for path in sorted(registry.store.glob("*.mar")):
         sha256, state = fields.get(path.name, ("", "challenger"))
         with _noting_faults(steps, path.name):
-            name, number, version = _of_archive(path, _STATES.get(state, "challenger"))
+            name, number, version = read_version(path, _STATES.get(state, "challenger"))
             if sha256 not in ("", version.sha256):
                 raise ArchiveError(f"{path} has SHA-256 {version.sha256}, but {sha256} was registered")
             models.setdefault(name, {})[number] = version
@@ -151,8 +151,12 @@ def _rebuilt(registry: Registry, damaged: _Parts | bytes, steps: list[str]) -> M
     return models
 
 
-def _of_archive(path: Path, state: State) -> tuple[str, str, Version]:
-    """Return an archive's model, number and entry, once its files have the checksums that the zip names."""
+def read_version(path: Path, state: State) -> tuple[str, str, Version]:
+    """Return an archive's model, number and entry, once its files have the checksums that the zip names.
+
+    Raises:
+        ArchiveError: it is damaged or has no contract.
+    """
     archive.check(path)
     try:
         contract = archive.read_contract(path)
@@ -175,11 +179,12 @@ def _noting_faults(steps: list[str], what: str) -> Iterator[None]:
 def _ordered(models: Models) -> Models:
     """Return the models with their versions sorted by number, which is the order of registration."""
     return {
-        name: dict(sorted(versions.items(), key=lambda item: _numbers(item[0]))) for name, versions in models.items()
+        name: dict(sorted(versions.items(), key=lambda item: order_of(item[0]))) for name, versions in models.items()
     }
 
 
-def _numbers(number: str) -> list[tuple[int, str]]:
+def order_of(number: str) -> list[tuple[int, str]]:
+    """Return a value by which versions are sorted: 1.9 comes before 1.10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in number.split(".")]
 
 

@@ -100,6 +100,10 @@ class Settings(EnvironmentSettings, frozen=True):
             "container; by it the host decides whether it needs API keys. Unset: MARLOOP_BIND_ADDRESS."
         ),
     ] = ""
+    keys_file: Annotated[
+        Path | None,
+        says("File of the direct host's API keys, such as a mounted secret's; unset: keys.json in the model store."),
+    ] = None
     cors_origins: Annotated[
         str,
         says(

@@ -14,6 +14,7 @@ from serving.hosts import chosen
 from serving.hosts.host import LaunchError
 from serving.hosts.removal import remove
 from serving.hosts.trial import check_loads
+from serving.hosts.unregistered import register
 from serving.registry import ArchiveError, Registry, Version
 
 Model = Annotated[str, typer.Argument(help="Name of a model.")]
@@ -107,6 +108,21 @@ def example_command(model: Model) -> None:
         typer.echo(request_of(contract)[0], nl=False)
     else:
         typer.echo(json.dumps(contract.example.request))
+
+
+def register_command(
+    sources: Annotated[
+        list[str], typer.Argument(help="Folders of archives, archives, or URLs with #sha256= and 64 digits behind.")
+    ],
+) -> None:
+    """Register archives that come without a registry; the newest version of each model becomes champion."""
+    registry = Registry(command_line.settings().model_store)
+    try:
+        champions = register(sources, registry)
+    except (ArchiveError, OSError) as error:
+        fail(error)
+    for name, number in champions.items():
+        console.print(f"{name} {number} is champion in {registry.store}", markup=False)
 
 
 def _versions(registry: Registry) -> list[Listed]:

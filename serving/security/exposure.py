@@ -5,7 +5,7 @@ This machine may ask without a key until there is one. Where others reach the po
 """
 
 from serving.security.callers import is_loopback
-from serving.security.keys import KeyFile, KeyFileError
+from serving.security.keys import KeyFileError, key_file
 from serving.settings import Settings
 
 
@@ -19,7 +19,7 @@ def why_closed(settings: Settings) -> str:
     if not needs_keys(settings):
         return ""
     try:
-        if KeyFile(settings.model_store).read():
+        if key_file(settings).read():
             return ""
     except KeyFileError as error:
         return str(error)
@@ -35,7 +35,7 @@ def audience(settings: Settings) -> str:
     address, has_keys = settings.public_address, settings.host == "direct"
     who = "this machine alone" if is_loopback(address) else f"everybody who reaches {address}"
     try:
-        keys = KeyFile(settings.model_store).read() if has_keys else None
+        keys = key_file(settings).read() if has_keys else None
     except KeyFileError as error:
         return f"the inference port answers nobody: {error}"
     if keys is not None or (has_keys and needs_keys(settings)):

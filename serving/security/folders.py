@@ -80,7 +80,7 @@ def readable_by_others(settings: Settings) -> list[Path]:
     paths = (
         ROOT / ".env",
         settings.model_store / "registry.json",
-        settings.model_store / "keys.json",
+        settings.keys_file or settings.model_store / "keys.json",
         settings.run_dir,
     )
     return [path for path in paths if path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]

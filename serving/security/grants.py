@@ -66,13 +66,13 @@ class Keys:
 
     def __init__(
         self,
-        store: Path,
+        file: KeyFile,
         board: Path,
         workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
         always: bool = False,
     ) -> None:
-        self._file, self._board, self._workers, self._clock = KeyFile(store), board, workers, clock
+        self._file, self._board, self._workers, self._clock = file, board, workers, clock
         self._always = always
         self._known: dict[bytes, tuple[str, Key]] = {}
         self._grants: dict[tuple[bytes, ...], Grant] = {}  # of right headers, as they were sent

@@ -24,7 +24,7 @@ def make(board: Path) -> None:
 def headers(board: Path) -> dict[str, str]:
     """Return the headers with which a client of ours is let in; none where the host has no such key."""
     try:
-        key = (board / FILE).read_text()
+        key = (board / FILE).read_text().strip()
     except OSError:
         return {}
     return {"Authorization": f"Bearer {key}"} if key else {}

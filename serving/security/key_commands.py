@@ -10,7 +10,7 @@ from rich.table import Table
 from serving import command_line
 from serving.command_line import Json, console, fail
 from serving.registry import ArchiveError, Registry
-from serving.security.keys import KeyFile, KeyFileError, expiry
+from serving.security.keys import KeyFileError, expiry, key_file
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the direct host: add, list, revoke.")
 Name = Annotated[str, typer.Argument(help="Name of the key, as lists and metrics show it.")]
@@ -30,7 +30,7 @@ def add(
         if unknown := sorted(set(model or []) - set(models)):
             raise KeyFileError(f"there is no model {unknown[0]}; there are: {', '.join(sorted(models))}")
         end = expiry(expires, datetime.now(UTC)) if expires else None
-        key = KeyFile(settings.model_store).add(name, tuple(sorted(set(model or []))), end, rate)
+        key = key_file(settings).add(name, tuple(sorted(set(model or []))), end, rate)
     except (ArchiveError, KeyFileError) as error:
         fail(error)
     typer.echo(key)
@@ -43,7 +43,7 @@ def add(
 def list_keys(as_json: Json = False) -> None:
     """Show the keys: their names, models, ends and rates."""
     try:
-        keys = KeyFile(command_line.settings().model_store).read() or {}
+        keys = key_file(command_line.settings()).read() or {}
     except KeyFileError as error:
         fail(error)
     if as_json:
@@ -61,7 +61,7 @@ def list_keys(as_json: Json = False) -> None:
 @app.command()
 def revoke(name: Name) -> None:
     """End a key: workers refuse it within a second."""
-    keys = KeyFile(command_line.settings().model_store)
+    keys = key_file(command_line.settings())
     try:
         left = keys.revoke(name)
     except KeyFileError as error:

@@ -17,6 +17,7 @@ import msgspec
 from filelock import FileLock
 
 from serving import documents
+from serving.settings import Settings
 
 FILE = "keys.json"  # in the model store
 PREFIX = "mar_"
@@ -51,10 +52,11 @@ class KeyFile:
 
     Args:
         store: folder of the archives and the registry.
+        path: of the file, where it lies elsewhere.
     """
 
-    def __init__(self, store: Path) -> None:
-        self.path = store / FILE
+    def __init__(self, store: Path, path: Path | None = None) -> None:
+        self.path = path or store / FILE
 
     def read(self) -> dict[str, Key] | None:
         """Return the keys by name; None where no key was ever added.
@@ -106,6 +108,11 @@ class KeyFile:
                 documents.write_json(self.path, keys, dict[str, Key])
         except OSError as error:
             raise KeyFileError(f"{self.path} cannot be written: {error}") from error
+
+
+def key_file(settings: Settings) -> KeyFile:
+    """Return the file of API keys that the settings name."""
+    return KeyFile(settings.model_store, settings.keys_file)
 
 
 def digest(key: bytes) -> bytes:

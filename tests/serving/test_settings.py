@@ -30,7 +30,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 24
+    assert len(wanted.to_environment()) == 25
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:

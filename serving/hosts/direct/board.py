@@ -20,6 +20,7 @@ BEAT = 0.5  # s between two beats of a worker
 SILENT = 1.5  # s after which a worker counts as hung
 GONE = 10.0  # s after which a silent worker of another container counts as gone
 BESIDE = "beside.json"
+DRAINING = "draining"  # is there while clients are to go elsewhere
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -102,6 +103,8 @@ class Board:
         """
         beats, now = self.workers(), time.monotonic()
         faults = {name: fault for beat in beats for name, fault in beat.faults.items()}
+        if self.draining():
+            faults["host"] = "it is about to end: ask another one"
         faults |= {
             beat.only or f"worker {beat.pid}": f"has not been heard of for {now - beat.time:.1f} s"
             for beat in beats
@@ -122,6 +125,15 @@ class Board:
     def lives(self) -> bool:
         """Tell whether a worker has beaten within ``SILENT``."""
         return any(time.monotonic() - beat.time <= SILENT for beat in self.workers())
+
+    def drain(self) -> None:
+        """Ask the workers to send their clients elsewhere, as this host is about to end."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / DRAINING).touch()
+
+    def draining(self) -> bool:
+        """Tell whether clients are to go elsewhere."""
+        return (self._folder / DRAINING).exists()
 
     def beside(self) -> list[tuple[str, str]]:
         """Return the models and versions that are to be served beside the champions."""

@@ -31,6 +31,7 @@ from serving.hosts.direct.board import BEAT, Board
 from serving.hosts.direct.http.cors import allow_origins
 from serving.hosts.direct.http.refusals import Refusals
 from serving.hosts.direct.http.short_way import ShortProtocol, ShortWay
+from serving.hosts.direct.http.timeouts import PatientProtocol
 from serving.hosts.direct.metadata import Metadata
 from serving.hosts.direct.models import Models
 from serving.hosts.direct.routes import model_of
@@ -42,6 +43,7 @@ from serving.registry import ArchiveError, Registry
 from serving.security import exposure, house_key
 from serving.security.gate import Gate
 from serving.security.grants import Keys
+from serving.security.keys import key_file
 from serving.settings import Settings
 from serving.traces.setup import Traces, start_traces
 
@@ -79,7 +81,7 @@ def create(
         serving, models, registry, board, only, partial(background.start_language, settings)
     )
     house_key.make(settings.board)
-    keys = Keys(settings.model_store, settings.board, workers, always=exposure.needs_keys(settings))
+    keys = Keys(key_file(settings), settings.board, workers, always=exposure.needs_keys(settings))
     if settings.grpc and not only:
         from serving.hosts.direct.grpc.service import InferenceService, beside_http  # grpcio is an extra
         from serving.security.grpc_gate import KeyInterceptor
@@ -108,8 +110,8 @@ def main() -> None:
     configure()
     limit_files(MOST_FILES)
     traces = start_traces(os.environ)  # before what the collector may ask for is dropped
-    drop_secrets(os.environ)
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
+    drop_secrets(os.environ)
     application, refusals, ShortProtocol.way = create(settings, arguments.workers, arguments.only, traces)
     ShortProtocol.refused = staticmethod(refusals.count)
     config = uvicorn.Config(
@@ -201,6 +203,7 @@ async def watch(
         await asyncio.sleep(BEAT)
         report_state(board, models, only, language.loading(models.table.elsewhere))
         await language.follow(models.table.elsewhere)
+        PatientProtocol.draining = not only and board.draining()  # a language model has no client but this host
         beside = board.beside()
         now = (documents.stamp(registry.path), beside)
         late = time.monotonic() > models.table.looked + AGAIN

@@ -20,6 +20,7 @@ import yaml
 from handlers.http.content_encoding import CODINGS
 from serving import archive, readiness
 from serving.hosts.direct import background
+from serving.hosts.direct.board import DRAINING
 from serving.hosts.host import LaunchError
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Settings
@@ -93,6 +94,23 @@ def test_versions_are_served_beside_promoted_and_withdrawn_without_a_failed_requ
         rollout.converge()
         count = outcomes.counts[RIGHT]
         wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+    assert set(outcomes.counts) == {RIGHT}, outcomes.examples
+
+
+def test_a_host_that_drains_answers_every_request_and_sends_its_clients_elsewhere(host: Server) -> None:
+    board = background.board(host.settings)
+    command = [sys.executable, "-m", "serving", "drain", "--seconds", "0"]
+    with clients(host.url, LINEAR) as outcomes:
+        wait_until(lambda: outcomes.counts[RIGHT] > 50)
+        subprocess.run(command, cwd=ROOT, env=environment(host.settings), check=True)
+        wait_until(lambda: get(host.settings, "/v2/health/ready").headers.get("connection") == "close")
+        answer = get(host.settings, "/v2/health/ready")
+        assert (answer.status_code, answer.json()["faults"]) == (503, {"host": "it is about to end: ask another one"})
+        assert get(host.settings, "/v2/health/live").status_code == 200
+        count = outcomes.counts[RIGHT]
+        wait_until(lambda: outcomes.counts[RIGHT] > count + 50)
+    (board._folder / DRAINING).unlink()  # else the next test would find it so
+    wait_until(lambda: is_ready(host.settings))
     assert set(outcomes.counts) == {RIGHT}, outcomes.examples
 
 

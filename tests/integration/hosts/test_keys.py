@@ -143,11 +143,15 @@ def test_unmodified_tritonclient_is_let_in_with_a_key_and_prints_why_not(host: S
     assert "this API key is for some models alone, over HTTP" in report["grpc"][2]
 
 
-def test_where_others_reach_the_host_nobody_is_answered_without_a_key(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in the store", "of a mounted secret"])
+def test_where_others_reach_the_host_nobody_is_answered_without_a_key(
+    elsewhere: bool, store: Path, tmp_path: Path
+) -> None:
     models = Path(shutil.copytree(store, tmp_path / "store", ignore=shutil.ignore_patterns("keys.*")))
-    file = KeyFile(models)
+    path = tmp_path / "secret.json" if elsewhere else None
+    file = KeyFile(models, path)
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings_for(models, Path(folder), "0.0.0.0", "direct")
+        settings = replace(settings_for(models, Path(folder), "0.0.0.0", "direct"), keys_file=path)
         with pytest.raises(LaunchError, match="no API key guards it"):
             background.start(settings)
         key = file.add("app")

@@ -57,6 +57,17 @@ def test_a_key_or_marloop_open_or_loopback_lets_it_start(settings: Settings) -> 
     assert "damaged" in why_closed(exposed)
 
 
+def test_keys_may_lie_in_a_file_elsewhere(settings: Settings, tmp_path: Path) -> None:
+    exposed = replace(at(settings, "0.0.0.0"), keys_file=tmp_path / "mounted.json")
+    assert WAY_OUT[:20] in why_closed(exposed)
+    environ = exposed.to_environment()
+    key = CliRunner().invoke(app, ["keys", "add", "app"], env=environ, catch_exceptions=False).stdout
+    assert key.startswith("mar_")
+    assert [*(KeyFile(tmp_path, exposed.keys_file).read() or {})] == ["app"]
+    assert why_closed(exposed) == ""
+    assert not KeyFile(settings.model_store).path.exists()
+
+
 def test_of_a_container_the_published_address_counts(settings: Settings) -> None:
     inside = at(settings, "0.0.0.0")
     assert why_closed(replace(inside, published_address="127.0.0.1")) == ""

@@ -31,7 +31,7 @@ def codes(folder: Path, key: str = "", always: bool = False) -> dict[str, str]:
 
     models: Any = SimpleNamespace(table=Table({"line": {}}, {"line": "1.2"}))
     service, port = InferenceService(models, dict), free_ports(1)[0]
-    gate = KeyInterceptor(Keys(folder, folder / "board", always=always))
+    gate = KeyInterceptor(Keys(KeyFile(folder), folder / "board", always=always))
     calls = {
         "live": (f"/{INFERENCE}/ServerLive", "ServerLive", {}),
         "metadata": (f"/{INFERENCE}/ServerMetadata", "ServerMetadata", {}),

@@ -33,7 +33,7 @@ class Guarded(World):
     def __init__(self, folder: Path, always: bool = False) -> None:
         super().__init__()
         self.file, self.board, self.now = KeyFile(folder), folder / "board", 0.0
-        self.keys = Keys(folder, self.board, clock=lambda: self.now, always=always)
+        self.keys = Keys(KeyFile(folder), self.board, clock=lambda: self.now, always=always)
         self.refusals: list[tuple[str, int, str]] = []
 
     def application(self) -> Any:
@@ -250,7 +250,7 @@ def test_requests_are_counted_by_key_and_class_and_none_is_lost_at_the_end(guard
 
 def test_the_rate_of_a_key_is_kept_and_told(tmp_path: Path) -> None:
     guarded = Guarded(tmp_path)
-    guarded.keys = Keys(tmp_path, guarded.board, workers=4, clock=lambda: guarded.now)
+    guarded.keys = Keys(KeyFile(tmp_path), guarded.board, workers=4, clock=lambda: guarded.now)
     key = guarded.file.add("slow", rate=1.0)  # a quarter a second for each of four workers
     assert guarded.status(x_api_key=key) == 200
     response = guarded.ask("POST", LINE, json=ROW, headers=bearer(key))

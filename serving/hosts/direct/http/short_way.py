@@ -166,12 +166,13 @@ class ShortProtocol(PatientProtocol):
             head = STATUS_LINE[status] + b"content-type: %s\r\ncontent-length: %d\r\nx-request-id: %s\r\n" % fields
         for name, value in response.headers.items():
             head += b"%s: %s\r\n" % (name.lower().encode("latin-1"), value.encode("latin-1"))
-        if not exchange.keep_alive:
+        stays = exchange.keep_alive and not (self.draining and not self.pipeline)
+        if not stays:
             head += b"connection: close\r\n"
         if exchange.key:
             way.gate.count(exchange.key, status)
         exchange.response_started = exchange.response_complete = True
         self.transport.write(head + b"\r\n" + body)
-        if not exchange.keep_alive:
+        if not stays:
             self.transport.close()
         self.on_response_complete()

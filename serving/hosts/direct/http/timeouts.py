@@ -26,6 +26,7 @@ class PatientProtocol(HttpToolsProtocol):
         head_seconds: from the connection's begin, or from the first byte of a later request, to the end of its head.
         body_seconds: from the head's end to the body's.
         read_seconds: that a client may leave an answer unread which its socket has no room for.
+        draining: whether each answer closes its connection, so that clients open the next one elsewhere.
         refused: counts a request that is none, or not whole in time.
     """
 
@@ -33,6 +34,7 @@ class PatientProtocol(HttpToolsProtocol):
     body_seconds = 60.0
     read_seconds = 60.0
     refused: Refused = staticmethod(uncounted)
+    draining = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -76,6 +78,8 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Note that a body has begun."""
         super().on_headers_complete()
+        if self.draining and not self.pipeline:
+            self.cycle.keep_alive = False
         self.begin_body()
 
     def begin_body(self) -> None:

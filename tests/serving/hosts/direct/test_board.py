@@ -76,3 +76,10 @@ def test_what_is_to_be_served_beside_is_kept(board: Board, tmp_path: Path) -> No
     assert board.beside() == []
     board.ask_beside([("line", "1.3")])
     assert Board(tmp_path / "direct").beside() == [("line", "1.3")]
+
+
+def test_a_host_that_drains_is_not_ready_until_it_is_started_anew(board: Board) -> None:
+    board.beat({"line": ["1.2"]}, {"line": "1.2"}, {})
+    board.drain()
+    assert board.draining()
+    assert board.faults(1) == {"host": "it is about to end: ask another one"}

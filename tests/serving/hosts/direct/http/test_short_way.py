@@ -55,7 +55,7 @@ class Service:
         self.taken = 0  # requests that took the short way
         models: Any = SimpleNamespace(table=Table())
         self._models = models
-        keys = Keys(store, store)
+        keys = Keys(KeyFile(store), store)
         application = Application(models, Metadata(models, dict), self._serving, refused=self._refuse)
         gate = Gate(application, keys, model_of, refused=self._refuse)
         count = gate.count
@@ -76,6 +76,7 @@ class Service:
         class Protocol(ShortProtocol):
             way = Way(models, gate, application.identifiers, self._refuse) if short else None
 
+        self.protocol = Protocol
         config = uvicorn.Config(gate, http=Protocol, port=0, log_level="error", lifespan="on", loop="uvloop", ws="none",
                                 server_header=False, date_header=False)  # fmt: skip
         self._server = uvicorn.Server(config)
@@ -277,6 +278,32 @@ def test_the_request_by_which_an_overload_is_told_keeps_its_place(tmp_path: Path
         assert model._overloaded
         assert b"200 OK" in rest(first)
         assert b"200 OK" in rest(second)
+
+
+@pytest.mark.parametrize("lines", [[], ["X-Request-Timeout: 5"]], ids=["short", "long"])
+def test_a_draining_worker_answers_and_closes_the_connection(tmp_path: Path, lines: list[str]) -> None:
+    with Service(tmp_path) as service, service.connect() as before, service.connect() as after:
+        before.sendall(post(PATHS[0], ROW, last=False))
+        first = before.recv(65536)
+        service.protocol.draining = True
+        answers = []
+        for client in (before, after):
+            client.sendall(post(PATHS[0], ROW, *lines, last=False))
+            answers.append(rest(client))
+    assert b"connection: close" not in first
+    assert all(answer.count(b"connection: close\r\n") == 1 for answer in answers)
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
+
+
+def test_a_draining_worker_answers_what_was_sent_at_once(tmp_path: Path) -> None:
+    with Service(tmp_path) as service, service.connect() as client:
+        service.hold.clear()
+        client.sendall(post(PATHS[0], ROW, last=False))
+        wait_until(lambda: bool(service.batches))
+        client.sendall(post(PATHS[0], ROW, last=False) + post(PATHS[0], ROW))
+        service.protocol.draining = True
+        service.hold.set()
+        assert rest(client).count(b"200 OK") == 3
 
 
 def test_a_stopping_worker_answers_what_it_took_and_closes_the_connection(tmp_path: Path) -> None:
