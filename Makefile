@@ -67,7 +67,7 @@ chaos: $(VENV)/dev ## Kill, stop, fill, damage and flood everything, into docs/r
 	@$(BIN)/python -m tests.chaos --page docs/reliability.md $(ARGS)
 
 compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
-	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
+	@$(BIN)/python -m pytest -m compose tests/compose tests/integration/hosts/kubernetes $(ARGS)
 
 lint: $(VENV)/dev ## Check style: ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
