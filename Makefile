@@ -8,6 +8,8 @@ MARLOOP := $(BIN)/python -m marloop
 EXTRA := $(if $(MODEL),$(if $(shell grep '^$(MODEL) = \[' pyproject.toml),$(VENV)/extra-$(MODEL)))
 LITERT := $(VENV)-litert
 RUN_DIR := $(or $(MARLOOP_RUN_DIR),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_RUN_DIR=//p' .env 2>/dev/null | tail -1),run)
+# The host of `up`: that of Ray has an extra.
+SERVES = $(or $(MARLOOP_HOST),$(shell sed -n 's/^\(export \)\{0,1\}MARLOOP_HOST=//p' .env 2>/dev/null | tail -1))
 COMMA := ,
 SPACE := $() $()
 
@@ -16,13 +18,13 @@ ifeq ($(origin HOST),command line)
 export MARLOOP_HOST := $(HOST)
 endif
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos compose-test lint types format constraints lock secrets pin-images \
+.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos ray-test chaos-ray compose-test lint types format constraints lock secrets pin-images \
 	llama litert clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(VENV)/runtime ## Train what is missing, start everything, wait until every model answers: make up [HOST=direct]
+up: $(VENV)/runtime $(if $(filter ray,$(SERVES)),$(VENV)/extra-ray) ## Train what is missing, start everything, wait until every model answers: make up [HOST=direct]
 	@$(MARLOOP) up
 
 down: $(VENV)/runtime ## Stop all that `up` started
@@ -65,6 +67,12 @@ loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retrai
 
 chaos: $(VENV)/dev ## Kill, stop, fill, damage and flood everything, into docs/reliability.md; 20 minutes
 	@$(BIN)/python -m tests.chaos --page docs/reliability.md $(ARGS)
+
+ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a cluster of Ray Serve; ten minutes
+	@$(BIN)/python -m pytest -m ray $(or $(ARGS),tests/integration)
+
+chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and the head of Ray on three nodes, into docs/ray.md
+	@$(BIN)/python -m tests.chaos --ray --page docs/ray.md $(ARGS)
 
 compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
 	@$(BIN)/python -m pytest -m compose tests/compose tests/integration/hosts/kubernetes $(ARGS)

@@ -24,6 +24,7 @@ from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.store.backup_task import BackupPolicy
 from monitoring.store.database import DatabaseSettings
 from monitoring.store.retention import Retention
+from serving.hosts.ray.settings import RaySettings
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables
 from serving.settings import ROOT, Folders, Port, RecipeSettings, Settings
@@ -66,6 +67,7 @@ PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Recipes": (RecipeSettings,),
     "Secrets": (Credentials, ClientSettings),
     "Workers": (WorkerSettings, CaptureSettings, WorkerVariables),
+    "The Ray host": (RaySettings,),
     "Traces": (TraceSettings,),
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
     "What is kept": (Retention, BackupPolicy, Keeping),

@@ -11,6 +11,7 @@ import typer
 
 from serving import command_line
 from serving.command_line import Json
+from serving.hosts.ray.front import missing
 from serving.security import exposure
 from serving.settings import ROOT, HostName, Settings
 from serving.supervision.supervisor import supervisor_of
@@ -28,6 +29,8 @@ def up(
         os.environ["MARLOOP_HOST"] = host
     settings = command_line.settings()  # a fault in them ends it before minutes of training
     if settings.host == "direct" and (why := exposure.why_closed(settings)):
+        command_line.fail(why)
+    if settings.host == "ray" and (why := missing()):
         command_line.fail(why)
     for program, verb in (("training", "ensure"), ("serving", "up"), ("monitoring", "up")):
         if code := _run(program, verb).returncode:

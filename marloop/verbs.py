@@ -86,6 +86,8 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
         Verb("restore", MONITORING, "Put a backup in the place of a damaged SQLite database, which is kept beside it; the monitor must not run."),
         Verb("restore-registry", SERVING, "Mend a damaged registry: from its last good copy, else from what is left of it and the archives."),
         Verb("sbom", SERVING, "Print what runs here, as a bill of materials for a scanner (CycloneDX)."),
+        Verb("ray-config", SERVING, "Print the configuration of Ray Serve with the registry's champions, as YAML: for `serve deploy` and KubeRay."),
+        Verb("ray-node", SERVING, "Become a node of the Ray host's cluster, whose head another machine runs, in the foreground."),
         Verb("host", SERVING, "Start, watch and stop the host that serves the models of the registry.", ""),
         Verb("monitor", MONITORING, "Start, watch and stop the monitor.", ""),
     ),

@@ -121,7 +121,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         *([backup.run_forever] if backup else []),
         partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
     ]
-    served = models if host is HOSTS["torchserve"] else None  # whose workers run the code of archives
+    served = None if host is HOSTS["direct"] else models  # the others run the code of archives
     health = Health(prober, registry, lambda: _notices(lease, pruner, backup, served))
     app = create_app(health, options.probe_interval, routers, tasks, access.admit)
     return Monitor(app, store, lease)

@@ -16,6 +16,7 @@ from serving.command_line import Json, console, fail
 from serving.hosts import chosen
 from serving.hosts.drain_command import drain_command
 from serving.hosts.host import TIMEOUT, LaunchError
+from serving.hosts.ray.commands import ray_config_command, ray_node_command
 from serving.hosts.status_command import print_models, status_command
 from serving.hosts.torchserve import background, management_port
 from serving.hosts.torchserve.launch import launch, torchserve_folder
@@ -206,6 +207,8 @@ app.command("rollback")(rollback_command)
 app.command("remove")(remove_command)
 app.command("register")(register_command)
 app.command("example")(example_command)
+app.command("ray-config")(ray_config_command)
+app.command("ray-node")(ray_node_command)
 
 
 def _curl(settings: Settings, name: str) -> str:

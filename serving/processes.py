@@ -51,18 +51,8 @@ class Tree:
             )
 
     def processes(self) -> list[psutil.Process]:
-        """Return the processes that carry the mark and have not ended, and their descendants.
-
-        A process that sets its title may overwrite the mark in front of its environment. So the whole memory of the
-        environment is searched, and descendants count whatever their environment says.
-        """
-        mark = f"{MARK}={self._mark}".encode()
-        members: dict[int, psutil.Process] = {}
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if mark in Path(f"/proc/{process.pid}/environ").read_bytes():
-                    members |= {member.pid: member for member in (process, *process.children(recursive=True))}
-        return [process for process in members.values() if runs(process)]
+        """Return the processes that carry the mark and have not ended, and their descendants."""
+        return marked(MARK, self._mark)
 
     def wait_until(self, answers: Callable[[], bool]) -> None:
         """Wait until a server answers.
@@ -186,6 +176,21 @@ def commands() -> Iterator[tuple[psutil.Process, list[str]]]:
     for process in psutil.process_iter(["cmdline"]):
         if process.info["cmdline"]:
             yield process, process.info["cmdline"]
+
+
+def marked(variable: str, value: str) -> list[psutil.Process]:
+    """Return the processes whose environment has a variable of this value and that have not ended, and descendants.
+
+    A process that sets its title may overwrite the mark in front of its environment. So the whole memory of the
+    environment is searched, and descendants count whatever their environment says.
+    """
+    mark = f"{variable}={value}".encode()
+    members: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark in Path(f"/proc/{process.pid}/environ").read_bytes():
+                members |= {member.pid: member for member in (process, *process.children(recursive=True))}
+    return [process for process in members.values() if runs(process)]
 
 
 def find_frontend(settings: Settings) -> psutil.Process | None:

@@ -15,10 +15,11 @@ from handlers.observe.settings import MAY_BE_EMPTY, EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
+RAY_PORTS = 20  # that the Ray host takes
 FIRST_FREE = 10_000  # the first port that `free_ports` gives
 _ORIGIN = r"https?://[^\s/,*]+"
 _ORIGINS = rf"^(\*|{_ORIGIN}([\s,]+{_ORIGIN})*)$"
-HostName = Literal["torchserve", "direct"]
+HostName = Literal["torchserve", "direct", "ray"]
 
 
 class Settings(EnvironmentSettings, frozen=True):
@@ -27,7 +28,10 @@ class Settings(EnvironmentSettings, frozen=True):
     root: ClassVar[Path] = ROOT
     host: Annotated[
         HostName,
-        says("What serves the models: TorchServe, or the direct host, without Java: `make up HOST=direct`."),
+        says(
+            "What serves the models: TorchServe, the direct host, without Java, or Ray Serve, on several machines: "
+            "`make up HOST=direct`."
+        ),
     ] = "torchserve"
     bind_address: Annotated[
         str, says("Address of the inference port and of the monitor. Anything but loopback lets others call them.")
@@ -58,6 +62,9 @@ class Settings(EnvironmentSettings, frozen=True):
         says("The direct host answers the Open Inference Protocol over gRPC too: on or off. It needs the extra grpc."),
     ] = False
     grpc_port: Annotated[Port, says("The port of that, at the address of the inference port.")] = 8001
+    ray_port: Annotated[
+        Port, says("The first of 20 ports that the Ray host takes at the private address, beside the inference port.")
+    ] = 6300
     model_store: Annotated[Path, says("Folder of the archives and the registry.")] = ROOT / "model_store"
     run_dir: Annotated[Path, says("Folder of logs, of process ids, of the monitor's database and of its jobs.")] = (
         ROOT / "run"
@@ -265,4 +272,7 @@ def on_free_ports(store: Path, run_dir: Path) -> Settings:
     """Return the settings of a copy that listens on free ports of this machine alone."""
     names = [name for name in Settings.__struct_fields__ if name.endswith("_port")]
     ports: dict[str, Any] = dict(zip(names, free_ports(len(names)), strict=True))
+    others = [port for name, port in ports.items() if name != "ray_port"]
+    while any(0 <= port - ports["ray_port"] < RAY_PORTS for port in others):
+        (ports["ray_port"],) = free_ports(1)
     return Settings(model_store=store, run_dir=run_dir, **ports)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from serving.hosts.direct import background as direct
 from serving.hosts.host import Host, LaunchError, Say
+from serving.hosts.ray import background as ray
 from serving.hosts.torchserve import background as torchserve
 from serving.readiness import Readiness
 from serving.settings import HostName, Settings
 
-HOSTS: Mapping[HostName, Host] = {"torchserve": torchserve, "direct": direct}
+HOSTS: Mapping[HostName, Host] = {"torchserve": torchserve, "direct": direct, "ray": ray}
 
 
 def chosen(settings: Settings) -> Host:
@@ -17,7 +18,7 @@ def chosen(settings: Settings) -> Host:
 
 
 def running(settings: Settings) -> Host | None:
-    """Return the host that runs for these settings, even if they name the other; None if none runs."""
+    """Return the host that runs for these settings, even if they name another; None if none runs."""
     return next((host for host in HOSTS.values() if host.find(settings)), None)
 
 

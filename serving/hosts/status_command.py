@@ -78,7 +78,7 @@ def _status(settings: Settings, host: Host, only_models: bool) -> Status:
     models = ask_all(registry, settings.inference_url, house_key.of(settings))
     parts = [] if only_models else report.parts(settings, host.parts(settings), host.companions(settings))
     notes: list[str] = [*strays(registry)]
-    if name == "torchserve":  # whose workers run the code of archives
+    if name != "direct":  # the others run the code of archives
         notes += former_handlers(registry)
     if not only_models:
         exposed = readable_by_others(settings)

@@ -45,4 +45,5 @@ def audience(settings: Settings) -> str:
     if has_keys:
         return f"the inference port answers {who}, without an API key: MARLOOP_OPEN is on"
     proxy = "put a proxy before it, such as deploy/gateway"
-    return f"warning: the inference port answers {who}, and TorchServe cannot ask for API keys: {proxy}"
+    title = {"torchserve": "TorchServe", "ray": "the Ray host"}[settings.host]
+    return f"warning: the inference port answers {who}, and {title} cannot ask for API keys: {proxy}"

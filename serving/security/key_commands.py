@@ -36,7 +36,7 @@ def add(
     typer.echo(key)
     typer.echo("it is shown this once; requests send `Authorization: Bearer KEY` or `X-API-Key: KEY`", err=True)
     if settings.host != "direct":
-        typer.echo("TorchServe asks for no key: only the direct host does", err=True)
+        typer.echo("this host asks for no key: only the direct host does", err=True)
 
 
 @app.command("list")

@@ -1,9 +1,9 @@
 """``python -m serving.supervision.watcher``: kills a part that runs but hangs, so that its supervisor starts it anew.
 
 A part is asked for a page that needs no worker and no database. Any answer will do; one that is late counts as none.
-A part hangs if it answered before and has not for ``SILENCE`` seconds; one that starts has more time. A busy machine
-ends no part. Seconds in which this process did not get to run do not count, nor those in which the part waited for a
-core, as Linux counts them (``/proc/PID/task/TID/schedstat``).
+A part without an address is not asked. One hangs if it answered before and has not for ``SILENCE`` seconds; one that
+starts has more time. A busy machine ends no part. Seconds in which this process did not get to run do not count, nor
+those in which the part waited for a core, as Linux counts them (``/proc/PID/task/TID/schedstat``).
 """
 
 import argparse
@@ -87,7 +87,7 @@ class Watch:
     def look(self) -> list[str]:
         """Ask every part once, kill those that hang, and return their names."""
         states = {state.name: state for state in self._supervisor.states() if state.pid and state.name != WATCHER}
-        urls = {name: url for name, url in self._supervisor.parts().items() if name in states}
+        urls = {name: url for name, url in self._supervisor.parts().items() if name in states and url}
         begun = self._clock()
         self._excuse(begun - self._looked - INTERVAL)
         with ThreadPoolExecutor(max(1, len(urls))) as threads:

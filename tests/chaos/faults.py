@@ -376,3 +376,38 @@ FAULTS = (
         ("monitoring/store/retention::a_clock_that_jumps_lets_no_prune_delete_everything",),
     ),
 )
+
+RAY = "chaos/ray::"
+# Those of `make chaos-ray`, on three nodes.
+RAY_FAULTS = (
+    Fault(
+        "killed",
+        "kill -9 of a replica",
+        "at most the requests in flight are lost; Ray starts another",
+        (f"{RAY}a_killed_replica_costs_at_most_what_it_had_in_hand",),
+    ),
+    Fault(
+        "killed",
+        "kill -9 of a node's raylet, which ends its node",
+        "at most the requests in flight are lost; its replica starts elsewhere",
+        (f"{RAY}a_killed_raylet_costs_at_most_what_its_node_had_in_hand",),
+    ),
+    Fault(
+        "killed",
+        "kill -9 of all of a node",
+        "at most the requests in flight are lost; its replica starts elsewhere",
+        (f"{RAY}a_killed_node_costs_at_most_what_it_had_in_hand",),
+    ),
+    Fault(
+        "killed",
+        "kill -9 of the head, without Redis",
+        "no wrong answer; the same versions are served again, without a command",
+        (f"{RAY}a_killed_head_comes_back_and_serves_the_same",),
+    ),
+    Fault(
+        "hung",
+        "a node is frozen for 20 s",
+        "requests go to the others",
+        (f"{RAY}a_frozen_node_is_avoided",),
+    ),
+)

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from serving.settings import ROOT
-from tests.chaos.faults import FAULTS, KINDS, Fault
+from tests.chaos.faults import FAULTS, KINDS, RAY_FAULTS, Fault
 from tests.chaos.report import Report, Row, markdown
 
 TESTS = """
@@ -62,7 +62,7 @@ def test_the_table_has_figures_and_reasons(rows: list[Row]) -> None:
 
 
 def test_every_test_of_the_campaign_is_there() -> None:
-    for fault in FAULTS:
+    for fault in (*FAULTS, *RAY_FAULTS):
         assert fault.kind in KINDS
         for test in fault.ids:
             file, _, name = test.partition("::")
@@ -70,5 +70,6 @@ def test_every_test_of_the_campaign_is_there() -> None:
             assert name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, test
 
 
-def test_faults_of_a_kind_stand_together() -> None:
-    assert [fault.kind for fault in FAULTS] == sorted((fault.kind for fault in FAULTS), key=KINDS.index)
+@pytest.mark.parametrize("campaign", [FAULTS, RAY_FAULTS])
+def test_faults_of_a_kind_stand_together(campaign: tuple[Fault, ...]) -> None:
+    assert [fault.kind for fault in campaign] == sorted((fault.kind for fault in campaign), key=KINDS.index)

@@ -1,6 +1,7 @@
 """A real service for the session on each host, on free ports, with three models; another chats as well."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ from loadtests.bench.tensors import marloop
 from monitoring.retraining.process import TrainingProcesses
 from serving.hosts.chosen import chosen
 from serving.hosts.direct.background import find_workers
+from serving.hosts.ray import background as ray_background
 from serving.hosts.torchserve import background
 from serving.processes import tail
 from serving.registry import Registry
@@ -32,6 +34,9 @@ from training import recipes
 logger = logging.getLogger(__name__)
 MODELS = ("linear", "flights", "fashion")
 ROWS_PER_SECOND = "MARLOOP_CAPTURE_ROWS_PER_SECOND"
+RAY = pytest.param("ray", marks=pytest.mark.ray)  # a cluster of its own: `make ray-test`
+ONE_REPLICA = {"MARLOOP_RAY_REPLICAS": "1"}
+LOGS = ("supervisor", "watcher", "torchserve", *ray_background.PARTS)
 CHAT = "chat"  # a language model that says again what it was told
 
 
@@ -52,6 +57,8 @@ class Server:
     def worker_pids(self) -> set[int]:
         if self.settings.host == "direct":
             return {worker.pid for worker in find_workers(self.settings)}
+        if self.settings.host == "ray":
+            return {replica.pid for replica in ray_background.replicas(self.settings)}
         process = background.find(self.settings)
         assert process is not None
         return {child.pid for child in process.children(recursive=True)}
@@ -84,7 +91,7 @@ def serve(settings: Settings) -> Iterator[Server]:
         with httpx.Client(timeout=30) as client:
             yield Server(settings, client)
     finally:
-        for log in ("supervisor", "watcher", "torchserve"):  # shown where a test fails: why its process ended
+        for log in LOGS:  # shown where a test fails: why its process ended
             logger.warning("the end of %s.log:\n%s", log, tail(settings.run_dir / f"{log}.log", 30))
         for part in parts:
             part.stop(settings)
@@ -128,7 +135,24 @@ def direct(store: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="session", params=["torchserve", "direct"])
+@pytest.fixture(scope="session")
+def ray(store: Path) -> Iterator[Server]:
+    """The Ray host with the three models, one replica each."""
+    needs_ray()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in ONE_REPLICA.items():
+            environment.setenv(name, value)
+        with unharmed(store, "ray") as running:
+            yield running
+
+
+def needs_ray() -> None:
+    """Skip where the extra is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray, of the extra ray, is not installed")
+
+
+@pytest.fixture(scope="session", params=["torchserve", "direct", RAY])
 def either(request: pytest.FixtureRequest) -> Server:
     """Each host with the three models: for what is promised on all of them."""
     running: Server = request.getfixturevalue(request.param)
@@ -165,7 +189,7 @@ def monitored(store: Path, runs: Path, variables: Mapping[str, str], host: HostN
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         for name in ("CAPTURE_URL", "DATABASE_URL", "MARLOOP_TOKEN", "MARLOOP_CAPTURE_SAMPLE", ROWS_PER_SECOND):
             environment.delenv(name, raising=False)
-        for name, value in (dict(variables) | {"MARLOOP_RUNS": str(runs)}).items():
+        for name, value in (ONE_REPLICA | dict(variables) | {"MARLOOP_RUNS": str(runs)}).items():
             environment.setenv(name, value)
         settings = settings_for(store, Path(stack.enter_context(tempfile.TemporaryDirectory())), host=host)
         server = stack.enter_context(serve(settings))

@@ -17,6 +17,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         *("direct", "0.0.0.0", "10.0.0.1", 1, 2, 3, 4, 5, 6, 7, 8),
         grpc=True,
         grpc_port=9,
+        ray_port=10,
         model_store=Path("/models"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),

@@ -18,9 +18,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from handlers.message import Request, Response
+if TYPE_CHECKING:  # a replica of Ray Serve imports this before it knows whose handlers it will run
+    from handlers.message import Request, Response
 
 INLINE = 0.004  # s that a batch may take in the event loop: no other model answers meanwhile
 MOST = 64  # requests of a batch: more would make the first ones wait for the last ones
@@ -33,7 +34,8 @@ WINDOW = 0.1  # s over which arriving work is compared with capacity
 EXCESS = 1.25  # times the capacity is overload,
 SOON = 0.25  # where the queue takes longer, s
 OVERHEAD = 1024  # bytes of a body that cost about as much as a request does without any
-Handle = Callable[[Sequence[Request], Sequence[float]], list[Response]]  # the latter: s that each has waited
+# Takes requests, and the seconds that each has waited.
+Handle = Callable[[Sequence["Request"], Sequence[float]], "list[Response]"]
 
 
 class Overloaded(Exception):  # noqa: N818 - no fault of the caller's
@@ -57,11 +59,11 @@ class Waiting(NamedTuple):
         patience: s that it may wait.
     """
 
-    request: Request
+    request: "Request"
     weight: float
     since: float
     patience: float
-    future: asyncio.Future[Response]
+    future: "asyncio.Future[Response]"
 
 
 class Batches:
@@ -130,7 +132,7 @@ class Batches:
         """Tell whether a request that may wait so many seconds would have its turn in time."""
         return self.seconds_waiting <= min(patience, self._limit)
 
-    def submit(self, request: Request, patience: float) -> asyncio.Future[Response]:
+    def submit(self, request: "Request", patience: float) -> "asyncio.Future[Response]":
         """Queue a request that was admitted.
 
         Args:
@@ -178,7 +180,7 @@ class Batches:
         work = self._loop.run_in_executor(self._threads, self._timed, requests, waited)
         work.add_done_callback(lambda finished: self._returned(finished, futures, weight))
 
-    def _gather(self) -> tuple[list[Request], list[float], list[asyncio.Future[Response]], float]:
+    def _gather(self) -> "tuple[list[Request], list[float], list[asyncio.Future[Response]], float]":
         """Take the requests of the next batch, without those whose clients are gone or whose time is over."""
         requests: list[Request] = []
         waited: list[float] = []
@@ -200,14 +202,14 @@ class Batches:
             total += weight
         return requests, waited, futures, total
 
-    def _timed(self, requests: Sequence[Request], waited: Sequence[float]) -> tuple[list[Response], float]:
+    def _timed(self, requests: "Sequence[Request]", waited: Sequence[float]) -> "tuple[list[Response], float]":
         start = self._timer()
         return self._handle(requests, waited), self._timer() - start
 
     def _returned(
         self,
         work: "asyncio.Future[tuple[list[Response], float]]",
-        futures: Sequence[asyncio.Future[Response]],
+        futures: "Sequence[asyncio.Future[Response]]",
         weight: float,
     ) -> None:
         self._running = 0.0
@@ -221,8 +223,8 @@ class Batches:
 
     def _resolve(
         self,
-        futures: Sequence[asyncio.Future[Response]],
-        responses: Sequence[Response],
+        futures: "Sequence[asyncio.Future[Response]]",
+        responses: "Sequence[Response]",
         weight: float,
         seconds: float,
     ) -> None:

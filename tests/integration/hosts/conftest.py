@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Server, monitored
+from tests.integration.conftest import RAY, Server, monitored
 
 
-@pytest.fixture(scope="module", params=["torchserve", "direct"])
+@pytest.fixture(scope="module", params=["torchserve", "direct", RAY])
 def own(request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Each host, which captures, and its monitor, which probes five times a second."""
     runs = tmp_path_factory.mktemp("hosts") / "runs"

@@ -23,13 +23,16 @@ FILES = {"model.onnx": b"graph", "model.pt2": b"program", "assets/words.txt": b"
 HANDLER = Path(__file__)  # whatever file
 
 NAMES = {archive.CONTRACT, archive.CONFIG, archive.MANIFEST, archive.REQUIREMENTS, *archive.GRAPHS, archive.WEIGHTS}
+REPLICA = "serving/hosts/ray/archive_code.py"  # may import no handlers before those of the archive
 ZIPS = {  # what else is a zip
+    REPLICA: "an archive",
     "serving/hosts/torchserve/kserve_routes.py": "TorchServe's jar",
     "serving/security/sbom.py": "jars",
     "training/language/weights.py": "a wheel",
     "training/recipes/sentiment.py": "a wheel",
 }
 LITERALS = {
+    REPLICA: "its settings",
     "loadtests/bench/environments.py": "requirements.txt of a peer",
     "training/bring/files/mlflow_folder.py": "a file in a folder of MLflow",
     "loadtests/bench/tensors/bare_handler.py": "it is packed itself, and reads what it is packed with",

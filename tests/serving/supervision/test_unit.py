@@ -13,21 +13,23 @@ from serving.supervision.supervisor import Supervisor
 from tests.support.waiting import wait_until
 
 UNIT = ROOT / "deploy" / "marloop.service"
+NODE = ROOT / "deploy" / "ray" / "marloop-ray-node.service"
 
 
-def unit(folder: Path, user: str = "root") -> str:
+def unit(folder: Path, user: str = "root", file: Path = UNIT) -> str:
     """The unit for a clone in a folder."""
-    return UNIT.read_text().replace("/opt/marloop", str(folder)).replace("User=marloop", f"User={user}")
+    return file.read_text().replace("/opt/marloop", str(folder)).replace("User=marloop", f"User={user}")
 
 
-def test_systemd_understands_every_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [UNIT, NODE], ids=lambda source: source.name)
+def test_systemd_understands_every_line(tmp_path: Path, source: Path) -> None:
     program, make = shutil.which("systemd-analyze"), shutil.which("make")
     if program is None or make != "/usr/bin/make":
         pytest.skip("systemd-analyze or /usr/bin/make is not here: install Debian's systemd and make")
-    file = tmp_path / UNIT.name
-    file.write_text(unit(ROOT))
+    file = tmp_path / source.name
+    file.write_text(unit(ROOT, file=source))
     done = subprocess.run([program, "verify", "--man=no", str(file)], capture_output=True, text=True, timeout=60)
-    told = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.name in line]
+    told = [line for line in (done.stdout + done.stderr).splitlines() if source.name in line]
     assert (told, done.returncode) == ([], 0)
 
 
