@@ -21,9 +21,9 @@ from monitoring.housekeeping import Keeping
 from monitoring.live.live import QualityWindow
 from monitoring.live.settings import MonitorSettings
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
-from monitoring.store.backup_task import BackupPolicy
 from monitoring.store.database import DatabaseSettings
 from monitoring.store.retention import Retention
+from monitoring.store.sqlite.backup_task import BackupPolicy
 from serving.hosts.ray.settings import RaySettings
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables

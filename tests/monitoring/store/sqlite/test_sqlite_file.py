@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from monitoring.__main__ import app
-from monitoring.store.backup_task import BackupPolicy, BackupTask
 from monitoring.store.database import DatabaseError, StoreDamagedError
 from monitoring.store.predictions import Store, open_store
-from monitoring.store.sqlite_file import Backups, FileFault, fault_of
+from monitoring.store.sqlite.backup_task import BackupPolicy, BackupTask
+from monitoring.store.sqlite.sqlite_file import Backups, FileFault, fault_of
 from tests.monitoring.store.test_predictions import HOUR, NOW, label, prediction
 from tests.support.monitoring.worlds import Monitor
 from tests.support.serving.stores import add

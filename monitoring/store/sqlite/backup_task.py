@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from handlers.observe.settings import MOST, EnvironmentSettings, says
 from monitoring.periodic import repeat
 from monitoring.store.leases import Lease
-from monitoring.store.sqlite_file import Backups, FileFault, WatchedFile
+from monitoring.store.sqlite.sqlite_file import Backups, FileFault, WatchedFile
 
 logger = logging.getLogger(__name__)
 PAUSE = 60.0  # s between two checks

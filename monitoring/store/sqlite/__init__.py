@@ -1,0 +1,1 @@
+"""What the store does for a file of SQLite: it is checked, copied and restored."""
