@@ -41,6 +41,7 @@ def create_app(
     routers: Sequence[APIRouter] = (),
     tasks: Sequence[Task] = (),
     admit: Admit | None = None,
+    leave: Callable[[], object] = lambda: None,
 ) -> FastAPI:
     """Return the application; it probes while it runs.
 
@@ -51,6 +52,7 @@ def create_app(
         tasks: run with the application, each in a thread of its own, until the event is set; then they have a few
             seconds to end.
         admit: refuses callers that may change nothing, before the body is read; None where the routes alone do.
+        leave: called once the tasks have ended, while the process still runs: uvicorn ends it by its signal.
     """
 
     @asynccontextmanager
@@ -65,6 +67,7 @@ def create_app(
         deadline = time.monotonic() + LEAVING
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        leave()
 
     app = FastAPI(title="Marloop monitor", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(_health_router(health))

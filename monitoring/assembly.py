@@ -18,6 +18,7 @@ from monitoring.api.catalog import catalog_router
 from monitoring.api.events import Ingest, events_router
 from monitoring.api.feedback import feedback_router
 from monitoring.api.jobs import jobs_router
+from monitoring.api.leader import leader_router
 from monitoring.api.promotions import actions_router
 from monitoring.api.quality import live_router
 from monitoring.app import Health, Task, create_app
@@ -32,17 +33,18 @@ from monitoring.live.metrics import LiveMetrics
 from monitoring.live.probe import TIMEOUT, Prober
 from monitoring.live.settings import MonitorSettings
 from monitoring.live.traffic import Traffic
+from monitoring.live.while_leading import WhileLeading
 from monitoring.retraining.metrics import RetrainingMetrics
 from monitoring.retraining.runner import Runner
 from monitoring.retraining.versions import Service
-from monitoring.retraining.wiring import Policies, closed_loop
-from monitoring.store.backup_task import BackupPolicy, BackupTask
+from monitoring.retraining.wiring import ConfirmedRollout, Policies, closed_loop
 from monitoring.store.contracts import Contracts
 from monitoring.store.database import database_url
 from monitoring.store.leases import Lease
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.pruning import Pruner
 from monitoring.store.retention import Retention
+from monitoring.store.sqlite.backup_task import BackupPolicy, BackupTask
 from serving.hosts.chosen import HOSTS, chosen, running
 from serving.hosts.host import Reach
 from serving.readiness import former_handlers
@@ -63,8 +65,7 @@ class Monitor:
 
     def close(self) -> None:
         """Let another monitor take over, and close the store."""
-        with contextlib.suppress(SQLAlchemyError):  # a lease that is not released runs out
-            self.lease.release()
+        _release(self.lease)
         self.store.close()
 
 
@@ -84,21 +85,22 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     client = httpx.Client(timeout=TIMEOUT, trust_env=False, auth=key)  # a proxy would not come back to this machine
     reach = Reach(inference_url, options.management_url, credentials.token)
     host = running(settings) or chosen(settings)
-    service = Service(inference_url, client, host.rollout(settings, reach))
     prober = Prober(models, inference_url, registry, client)
     store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
+    lease = Lease(store.database)
+    leads = lambda: lease.held  # noqa: E731
+    service = Service(inference_url, client, ConfirmedRollout(host.rollout(settings, reach), lease.confirm))
     contracts, access = Contracts(models), Access(credentials)
     event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
     now = event_clock if options.clock == "events" else wall_clock
-    live = Live(store, contracts, window, now)
-    lease = Lease(store.database)
+    live = Live(store, contracts, window, now, leads=leads)
     watched = store.database.watched
     backup = BackupTask(watched, backups, registry, wall_clock, lease) if watched else None
     pruner = Pruner(store, now, registry, lease)
     housekeeping = Housekeeping(settings, store.journal, models, keeping)
     loop = closed_loop(settings, policies, store, contracts, service, now)
-    registry.register(LiveMetrics(live))
-    registry.register(RetrainingMetrics(store.journal, models))
+    registry.register(WhileLeading(LiveMetrics(live), leads))
+    registry.register(WhileLeading(RetrainingMetrics(store.journal, models), leads))
     actions = Actions(loop.retraining, loop.challenges, loop.promotions)
     traffic = Traffic(options.exporter_url or settings.exporter_url, httpx.Client(trust_env=False))
     routers = [
@@ -111,6 +113,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         alerts_router(loop.retraining, loop.promotions, access),
         console_router(store, live, contracts, access, actions, Trial(inference_url, client)),
         traffic_router(traffic, models, access.needs_token),
+        leader_router(lease, registry),
     ]
     tasks: list[Task] = [
         lease.keep_forever,
@@ -119,12 +122,18 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         traffic.run_forever,
         Runner(loop, options.live_interval, lease).run_forever,
         *([backup.run_forever] if backup else []),
-        partial(housekeeping.run_forever, wall_clock, lease, lambda: bool(pruner.refused)),
+        partial(housekeeping.run_forever, wall_clock, lease, pruner.holds),
     ]
     served = None if host is HOSTS["direct"] else models  # the others run the code of archives
     health = Health(prober, registry, lambda: _notices(lease, pruner, backup, served))
-    app = create_app(health, options.probe_interval, routers, tasks, access.admit)
+    leave = partial(_release, lease)
+    app = create_app(health, options.probe_interval, routers, tasks, access.admit, leave)
     return Monitor(app, store, lease)
+
+
+def _release(lease: Lease) -> None:
+    with contextlib.suppress(SQLAlchemyError):  # a lease that is not released runs out
+        lease.release()
 
 
 def _notices(lease: Lease, pruner: Pruner, backup: BackupTask | None, served: Registry | None) -> Iterator[str]:
@@ -140,5 +149,5 @@ def _notices(lease: Lease, pruner: Pruner, backup: BackupTask | None, served: Re
         yield pruner.refused
     if backup and backup.fault:
         yield backup.fault
-    if lease.holder and not lease.held:
-        yield f"another monitor does the jobs: {lease.holder}"
+    if lease.rival:
+        yield f"another monitor leads: {lease.holder}"

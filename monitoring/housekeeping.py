@@ -70,8 +70,11 @@ class Housekeeping:
         self._run, self._metrics = settings.run_dir.resolve(), settings.metrics
         self._journal, self._models, self._keeping = journal, models, keeping
 
-    def leftovers(self, now: datetime) -> Iterator[Leftover]:
+    def leftovers(self, now: datetime, shared: bool = True) -> Iterator[Leftover]:
         """Yield what may be removed at a moment.
+
+        Args:
+            shared: whether also what monitors share: archives and the audit.
 
         Raises:
             ArchiveError: the registry is damaged, so that it does not tell which archives are needed.
@@ -79,26 +82,29 @@ class Housekeeping:
         """
         keeping = self._keeping
         yield from self._jobs(now - _days(keeping.jobs_days))
-        yield from self._archives()
-        until = now - _days(keeping.audit_days)
-        if entries := self._journal.forgettable(until):
-            forget = lambda: self._journal.forget(until)  # noqa: E731
-            yield Leftover("audit", f"{entries} entries of audit and jobs", 0, forget)
+        if shared:
+            yield from self._archives()
+            yield from self._audit(now - _days(keeping.audit_days))
         yield from _files("reports", self._run / "reports", "*.html", now - _days(keeping.reports_days))
         yield from _files("logs", self._run, "*.log.*", now - _days(keeping.logs_days))
         served = {(name, number) for name, (number, _) in self._models.champions().items()}
         for path in outdated(self._metrics, served, now - _days(keeping.metrics_days)):
             yield _file("metrics", path)
 
-    def tidy(self, now: datetime) -> list[Leftover]:
+    def tidy(self, now: datetime, shared: bool = True, confirm: Callable[[], None] = lambda: None) -> list[Leftover]:
         """Remove the leftovers, and return those that went; failures are logged.
+
+        Args:
+            shared: as of ``leftovers``.
+            confirm: called before each removal; raises where this monitor may no longer do it.
 
         Raises:
             ArchiveError: the registry is damaged.
             SQLAlchemyError: the store does not answer.
         """
         gone = []
-        for leftover in list(self.leftovers(now)):
+        for leftover in list(self.leftovers(now, shared)):
+            confirm()
             try:
                 leftover.remove()
             except OSError as error:
@@ -114,16 +120,18 @@ class Housekeeping:
 
         Args:
             clock: wall-clock time in UTC.
-            lease: needed to tidy up.
+            lease: needed for what monitors share; each tidies up its own run's folder.
             held: returns whether nothing may go for its age now.
         """
 
         def tidy() -> None:
-            if held() or not lease.held:
-                return
+            shared = lease.held
             try:
-                for leftover in self.tidy(clock()):
-                    logger.info("removed %s", leftover.name)
+                if held():
+                    return
+                with lease.fenced() if shared else contextlib.nullcontext():
+                    for leftover in self.tidy(clock(), shared, lease.confirm):
+                        logger.info("removed %s", leftover.name)
             except (ArchiveError, SQLAlchemyError) as error:
                 logger.warning("cannot tidy up: %s", error)
 
@@ -140,6 +148,10 @@ class Housekeeping:
                 size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
                 remove = lambda folder=folder: shutil.rmtree(folder)  # noqa: E731
                 yield Leftover("jobs", str(folder), size, remove)
+
+    def _audit(self, until: datetime) -> Iterator[Leftover]:
+        if entries := self._journal.forgettable(until):
+            yield Leftover("audit", f"{entries} entries of audit and jobs", 0, lambda: self._journal.forget(until))
 
     def _archives(self) -> Iterator[Leftover]:
         """Yield archives that no rollback needs: neither served, served before, judged, nor among the newest."""

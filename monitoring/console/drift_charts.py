@@ -23,7 +23,7 @@ class DriftCharts:
 
     def of(self, contract: ModelContract) -> Drawn:
         """Return the drift of a model's newest rows against its version's reference, with charts."""
-        observation = self._live.last.get(contract.name)
+        observation = self._live.observed(contract.name)
         with self._lock:
             former, version, charts = self._charts.get(contract.name, (None, "", None))
             if charts is None or former is not observation or version != contract.version:

@@ -109,7 +109,7 @@ class Views:
         return self._view(name, self._contracts.models.models()[name], self._journal.jobs(name, UNDER_WAY))
 
     def _view(self, name: str, registered: Mapping[str, Version], jobs: Sequence[Job]) -> ModelView:
-        contract, observed = self._contracts.of(name), self._live.last.get(name)
+        contract, observed = self._contracts.of(name), self._live.observed(name)
         measured = observed.quality.versions if observed else {}
         versions = [
             _version(number, version, measured.get(number)) for number, version in reversed(list(registered.items()))

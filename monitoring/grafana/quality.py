@@ -146,14 +146,14 @@ def _retraining() -> list[Panel]:
             "The version that is served: a line begins with its promotion and ends with that of another.",
             "none",
             [query(or_zero(f"{champion}{{{CHOSEN}}})"), MODEL)],
-            width=8,
+            width=6,
         ),
         series(
             "Retrainings under way",
             "Queued or running. A line that stays up: the job waits for TorchServe, or hangs until its limit.",
             "none",
             [query(or_zero(running), "{{model}}")],
-            width=8,
+            width=6,
         ),
         series(
             "Promoted, refused, rolled back",
@@ -164,7 +164,14 @@ def _retraining() -> list[Panel]:
                 query(or_zero(f'max by (model) ({name}{{model=~"$model"}})'), f"{{{{model}}}} {label}")
                 for label, name in outcomes.items()
             ],
-            width=8,
+            width=6,
+        ),
+        series(
+            "Monitor that leads",
+            "Of several monitors on one database, one measures, retrains and removes: its line is at 1.",
+            "none",
+            [query("max by (instance) (monitor_leader)", "{{instance}}")],
+            width=6,
         ),
     ]
 

@@ -1,16 +1,18 @@
 """Quality and drift of the served models' newest rows, measured again and again."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from handlers.contract import ModelContract
 from handlers.observe.settings import EnvironmentSettings, says, variables
 from monitoring.live.clock import AHEAD, Clock, wall_clock
 from monitoring.live.drift import Drift, detect, window_needed
+from monitoring.live.last_known import LastKnown
 from monitoring.live.quality import Quality, measure
 from monitoring.live.time_sampling import Extent, sample_labelled, sample_predictions
 from monitoring.periodic import repeat
@@ -19,8 +21,11 @@ from monitoring.store.contracts import Contracts, unmeasured
 from monitoring.store.labels import measurable
 from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled, Prediction
+from serving.registry import ArchiveError
 
 logger = logging.getLogger(__name__)
+POLL = 1.0  # s between two looks whether this monitor leads
+OLD = timedelta(seconds=30)  # of an observation, where another monitor leads
 
 
 class QualityWindow(EnvironmentSettings, frozen=True, rename=variables("QUALITY_")):
@@ -73,6 +78,7 @@ class Live:
         window: rows of the quality; the contract has the window of the drift.
         clock: the time, in UTC; may go by the events.
         wall: wall-clock time, in UTC.
+        leads: tells whether this monitor leads; another one looks only when it is asked.
 
     Attributes:
         last: the last observation, by model.
@@ -80,10 +86,18 @@ class Live:
     """
 
     def __init__(
-        self, store: Store, contracts: Contracts, window: QualityWindow, clock: Clock, wall: Clock = wall_clock
+        self,
+        store: Store,
+        contracts: Contracts,
+        window: QualityWindow,
+        clock: Clock,
+        wall: Clock = wall_clock,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store, self._contracts, self._window = store, contracts, window
-        self._clock, self._wall = clock, wall
+        self._clock, self._wall, self._leads = clock, wall, leads
+        self._asked = LastKnown(self.run)
+        self._looked = datetime.fromtimestamp(0, UTC)
         self.last: Mapping[str, Observation] = {}
         self.left_out: dict[str, int] = {}
 
@@ -100,11 +114,26 @@ class Live:
                     observations[model] = observation
             except Exception:
                 logger.exception("cannot tell the quality and drift of %s", model)
-        self.last = observations  # replaced at once, so that readers see one state
+        self.last, self._looked = observations, self._wall()  # replaced at once, so that readers see one state
 
     def run_forever(self, interval: float, stop: threading.Event) -> None:
-        """Look every ``interval`` seconds until ``stop`` is set; failures are logged, and tried again."""
-        repeat(interval, self.run, stop, fault="cannot tell quality and drift")
+        """Look every ``interval`` seconds while this monitor leads; failures are logged, and tried again."""
+        led = False
+
+        def look() -> None:
+            nonlocal led
+            led = self._leads()
+            if led:
+                self.run()
+
+        repeat(lambda _: interval if led else min(POLL, interval), look, stop, fault="cannot tell quality and drift")
+
+    def observed(self, model: str) -> Observation | None:
+        """Return the last observation of a model; a monitor that does not lead looks again where that is old."""
+        if not self._leads() and self._wall() - self._looked > OLD:
+            with contextlib.suppress(ArchiveError):  # a damaged registry is told by the page
+                self._asked()  # waits two seconds at most; a later call has the rest
+        return self.last.get(model)
 
     def look(self, model: str) -> Observation | None:
         """Return quality and drift of one model; None if it has no contract, or they cannot be measured."""

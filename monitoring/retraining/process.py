@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,11 @@ class TrainingProcesses:
         self._settings = settings
         self._jobs = settings.run_dir.resolve() / "jobs"
         self._started: dict[int, psutil.Process] = {}
+
+    @property
+    def place(self) -> str:
+        """Return the machine and folder of the trainings, which differ between monitors."""
+        return f"{socket.gethostname()}:{self._jobs}"
 
     def rows(self, id: int) -> Path:
         """Return the file of the labelled rows that the job learns from."""
@@ -85,6 +91,25 @@ class TrainingProcesses:
         for process in trainings:
             end(group_of(process), grace=GRACE)
         return len(trainings)
+
+    def under_way(self) -> list[int]:
+        """Return the ids of the jobs whose training runs in this run's folder."""
+        paths = (Path(path) for _, path in _results())
+        own = (path.parent.name for path in paths if path.parent.parent == self._jobs)
+        return [int(name) for name in own if name.isdecimal()]
+
+    def end_former(self, id: int, place: str) -> None:
+        """End the training that a monitor which led before has left on this machine, unless it is this monitor's.
+
+        Args:
+            place: of that monitor; empty where it is not known.
+        """
+        machine, _, folder = place.partition(":")
+        if place == self.place or machine != socket.gethostname():
+            return
+        path = str(Path(folder, str(id), "result.json"))
+        for process in [process for process, result in _results() if result == path]:
+            end(group_of(process), grace=GRACE)
 
     def result(self, id: int) -> Trained | None:
         """Return the result of the job's training; None if there is none so far.

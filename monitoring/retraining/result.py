@@ -117,6 +117,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     Attributes:
         kind: a challenge has no training: its challenger is registered already.
         attempts: how often its training was started.
+        place: where it was started last, as machine and folder.
         rows: number of labelled rows that it learns from.
         rows_until: time of the newest of them.
         version: the challenger.
@@ -131,6 +132,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     kind: Kind = "retraining"
     stage: Stage | None = None
     attempts: int | None = None
+    place: str = ""
     rows: int | None = None
     rows_until: str | None = None
     version: str = ""

@@ -21,6 +21,7 @@ from monitoring.store.records import Job
 
 logger = logging.getLogger(__name__)
 POLL = 0.5  # s between two looks at the running job
+STAND_BY = 5.0  # s between two looks for trainings that another monitor has taken over
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Runner:
         self._journal, self._stages = loop.journal, loop.stages
         self._away = False  # whether the store did not answer the last time
         self._upkeep: float | None = None  # monotonic time of the last ``keep``
+        self._stood: float | None = None  # monotonic time of the last ``stand_by``
 
     def run_forever(self, stop: threading.Event, poll: float = POLL) -> None:
         """Look again and again until ``stop`` is set; then end the training, which goes on at the next start."""
@@ -60,6 +62,8 @@ class Runner:
     def _round(self, stop: threading.Event) -> None:
         try:
             if_held(self._lease, lambda: self.look(stop))
+            if self._lease is not None and self._lease.rival:
+                self._stand_by()
             self._away = False
         except LeaseLostError as error:
             logger.warning("the loop of retraining stops here: %s", error)
@@ -67,6 +71,12 @@ class Runner:
             if not self._away:  # logged once, not twice a second
                 logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
             self._away = True
+
+    def _stand_by(self) -> None:
+        now = time.monotonic()
+        if self._stood is None or now - self._stood >= STAND_BY:
+            self._stood = now
+            self._stages.stand_by()
 
     def look(self, stop: threading.Event) -> None:
         """Take the running job, else the oldest queued one, a step further; call ``keep`` when it is due."""

@@ -95,8 +95,16 @@ class Stages:
             uncounted = JobResult(attempts=_attempts(job) - 1)  # the monitor's end is no fault of the training's
             self._journal.extend_job(job.id, uncounted, progress="interrupted; goes on when the monitor runs again")
 
+    def stand_by(self) -> None:
+        """End the trainings of this run that another monitor leads by now: it trains them itself."""
+        places = {job.id: job.result.place for job in self._journal.jobs(states=["running"])}
+        for id in self._trainings.under_way():
+            if places.get(id) not in ("", self._trainings.place):
+                self._trainings.end(id)
+
     def _train(self, job: Job, _: threading.Event) -> None:
         trainings, limit = self._trainings, self._policy.limit
+        trainings.end_former(job.id, job.result.place)
         age = trainings.age(job.id)
         if age is not None and age > limit.total_seconds():
             progress = trainings.progress(job.id)
@@ -125,8 +133,11 @@ class Stages:
             self._journal.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
             write_rows(rows, labelled)
         options = [*self._versions.training_options(job.model), "--hold-out", str(policy.holdout)]
+        # Written first: a monitor that no longer leads starts nothing.
+        begun = JobResult(attempts=_attempts(job) + 1, place=self._trainings.place)
+        self._journal.extend_job(job.id, begun, log=str(self._trainings.log(job.id)))
         pid = self._trainings.start(job.id, job.model, options)
-        self._journal.extend_job(job.id, JobResult(attempts=_attempts(job) + 1), pid=pid)
+        self._journal.update_job(job.id, pid=pid)
 
     def _judged(self, job: Job, _: threading.Event) -> None:
         version, champion = job.result.version, self._promotions.champion(job.model)

@@ -1,6 +1,6 @@
 """The loop of retraining, put together for one monitor."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from monitoring.retraining.versions import Service, Versions, unfit
 from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
+from serving.hosts.host import Rollout
 from serving.settings import Settings
 
 
@@ -36,6 +37,41 @@ class Policies:
         judging = JudgePolicy.from_environment(environ)
         retrain = RetrainPolicy.from_environment(environ).enough_for(judging.rows)
         return cls(retrain, judging, WatchPolicy.from_environment(environ))
+
+
+class ConfirmedRollout(Rollout):
+    """A host's rollout that first makes sure that this monitor may act: what a host did, no transaction takes back.
+
+    Args:
+        confirm: raises where it may not, as ``Lease.confirm``.
+    """
+
+    def __init__(self, rollout: Rollout, confirm: Callable[[], None]) -> None:
+        self._rollout, self._confirm = rollout, confirm
+
+    def answers(self) -> bool:
+        """Tell whether the host answers."""
+        return self._rollout.answers()
+
+    def beside(self, name: str, number: str) -> None:
+        """Serve a version beside the champion."""
+        self._confirm()
+        self._rollout.beside(name, number)
+
+    def withdraw(self, name: str, number: str) -> None:
+        """Stop serving a version."""
+        self._confirm()
+        self._rollout.withdraw(name, number)
+
+    def promote(self, name: str, number: str) -> str:
+        """Make a version champion."""
+        self._confirm()
+        return self._rollout.promote(name, number)
+
+    def converge(self, keep: Collection[tuple[str, str]] = ()) -> None:
+        """Serve the registry's champions and nothing else of their models."""
+        self._confirm()
+        self._rollout.converge(keep)
 
 
 def closed_loop(

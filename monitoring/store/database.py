@@ -1,4 +1,8 @@
-"""The database of the store: SQLite beside the run by default, PostgreSQL where ``DATABASE_URL`` names one."""
+"""The database of the store: SQLite beside the run by default, PostgreSQL where ``DATABASE_URL`` names one.
+
+A process that is frozen, or cut off, in the middle of a transaction keeps its locks. So PostgreSQL ends a session that
+is idle within one, and both ends look after each other by TCP's keepalives.
+"""
 
 import contextlib
 import threading
@@ -13,12 +17,29 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from handlers.observe.settings import SECRET, EnvironmentSettings, says
 from monitoring.store import migrations
-from monitoring.store.sqlite_file import WatchedFile, fault_of, lock_of
+from monitoring.store.sqlite.sqlite_file import WatchedFile, fault_of, lock_of
 
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
 WAY_BACK = "`marloop restore` puts the newest good backup in its place, and keeps it beside"
 LOCK = 20131232  # PostgreSQL's advisory lock of a writer; the migrations have another one
+IDLE = 8.0  # s that a transaction may wait for its client: less than a lease lasts
+SESSION = {
+    "TimeZone": "UTC",
+    "idle_in_transaction_session_timeout": f"{int(IDLE * 1000)}",
+    "tcp_keepalives_idle": "5",  # s; a server that lost its client lets go of the locks 11 s later
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+CLIENT = {  # else a database without an encoding, as initdb makes it where LANG is C, answers with bytes
+    "client_encoding": "utf8",
+    "connect_timeout": int(PATIENCE),
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+POOL: dict[str, Any] = {"pool_pre_ping": True, "pool_timeout": PATIENCE, "hide_parameters": True}
+_LOCK_TIMEOUT = f"SET LOCAL lock_timeout = {int(BUSY * 1000)}"
 
 
 class DatabaseSettings(EnvironmentSettings, frozen=True):
@@ -51,19 +72,26 @@ class StoreDamagedError(SQLAlchemyError):
 class Database:
     """An open database with its tables and a lock: one thread or process writes at a time.
 
+    Args:
+        apart: for transactions that wait for no writer and no reader; None: the same engine.
+
     Attributes:
         watched: the file of SQLite; None of PostgreSQL.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, apart: Engine | None = None) -> None:
+        self.engine, self._apart = engine, apart or engine
+        self.is_postgresql = engine.dialect.name == "postgresql"
         self._turn = threading.Lock()
         self._guards = threading.local()
         self.watched = WatchedFile(sqlite_file(engine)) if engine.dialect.name == "sqlite" else None
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, prepare: Callable[[Connection], object] | None = None) -> Iterator[Connection]:
         """Yield a transaction that no other writer's overlaps with, of this process or of another one.
+
+        Args:
+            prepare: called in the transaction while other processes may still write.
 
         Raises:
             StoreBusyError: others write for too long.
@@ -76,12 +104,29 @@ class Database:
             if self.watched and (fault := self.watched.glance()):
                 raise StoreDamagedError(f"the database {self.watched.file} is damaged: {fault}. {WAY_BACK}")
             with self.engine.begin() as connection:
+                if prepare:
+                    prepare(connection)
                 _begin_writing(connection)
                 if guard := getattr(self._guards, "check", None):
                     guard(connection)
                 yield connection
         finally:
             self._turn.release()
+
+    @contextlib.contextmanager
+    def locking_rows(self) -> Iterator[Connection]:
+        """Yield a transaction that locks rows alone, beside all writers; of a file it is one of ``writing``.
+
+        Raises:
+            SQLAlchemyError: the database does not answer, or refuses.
+        """
+        if not self.is_postgresql:
+            with self.writing() as connection:
+                yield connection
+            return
+        with self._apart.begin() as connection:
+            connection.exec_driver_sql(_LOCK_TIMEOUT)
+            yield connection
 
     @contextlib.contextmanager
     def guarded(self, check: Callable[[Connection], None]) -> Iterator[None]:
@@ -95,6 +140,7 @@ class Database:
     def close(self) -> None:
         """Close the connections and the file."""
         self.engine.dispose()
+        self._apart.dispose()
         if self.watched:
             self.watched.close()
 
@@ -125,11 +171,7 @@ def open_database(url: str) -> Database:
     """
     try:
         is_postgresql = make_url(url).get_backend_name() == "postgresql"
-        # Else a database without an encoding, as initdb makes it where LANG is C, answers with bytes.
-        options = {"client_encoding": "utf8", "connect_timeout": int(PATIENCE)} if is_postgresql else {}
-        engine = create_engine(
-            url, pool_pre_ping=True, pool_timeout=PATIENCE, hide_parameters=True, connect_args=options
-        )
+        engine = _connect(url) if is_postgresql else create_engine(url, **POOL)
         if engine.dialect.name == "sqlite":
             file = sqlite_file(engine)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +194,14 @@ def open_database(url: str) -> Database:
         reason = str(getattr(error, "orig", None) or error).strip()
         way = "; MARLOOP_RUN_DIR or DATABASE_URL names another place" if isinstance(error, OSError) else ""
         raise DatabaseError(f"cannot use the database {_shown(url)}: {reason}{way}") from error
-    return Database(engine)
+    return Database(engine, _connect(url, pool_size=1, max_overflow=0) if is_postgresql else None)
+
+
+def _connect(url: str, **pool: int) -> Engine:
+    """Return an engine of PostgreSQL whose sessions end when their client is frozen or gone."""
+    engine = create_engine(url, connect_args=CLIENT, **POOL, **pool)
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
 
 
 def sqlite_file(engine: Engine) -> Path:
@@ -169,8 +218,14 @@ def _begin_writing(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:  # without the lock, a label and its prediction that arrive at once would not see each other
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(BUSY * 1000)}")
+        connection.exec_driver_sql(_LOCK_TIMEOUT)
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+
+
+def _prepare_postgresql(connection: Any, _: Any) -> None:
+    settings = ", ".join("set_config(%s, %s, false)" for _ in SESSION)
+    connection.execute(f"SELECT {settings}", [part for item in SESSION.items() for part in item])
+    connection.commit()  # a rollback would take the settings back
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -71,11 +71,12 @@ FAULTS = (
     Fault(
         "killed",
         "kill -9 of one of two monitors that share a database",
-        "the other takes its jobs over, each is done once",
+        "the other leads within 15 s, takes its jobs over, and each is done once",
         (
+            "monitoring/two_monitors::a_leader_that_is_killed_is_followed_in_time",
             "monitoring/store/leases::a_holder_that_is_killed_is_followed_by_another",
             "monitoring/store/leases::two_monitors_on_one_database_train_a_job_once",
-            "monitoring/store/leases::a_holder_that_slept_too_long_writes_nothing_more",
+            "monitoring/retraining/leadership::a_training_of_a_monitor_elsewhere_is_started_here_and_counted",
         ),
     ),
     Fault(
@@ -93,6 +94,18 @@ FAULTS = (
         "PostgreSQL, while labels arrive",
         "what was acknowledged is there after its restart; meanwhile 503, and health is told",
         ("monitoring/store/database_lost::labels_acknowledged_before_the_database_is_killed_are_there_after_it",),
+    ),
+    Fault(
+        "killed",
+        "PostgreSQL, under two monitors",
+        "once it is back one of them leads, and both answer",
+        ("monitoring/two_monitors::after_a_restart_of_the_database_one_leads_and_both_answer",),
+    ),
+    Fault(
+        "killed",
+        "kill -9 of a monitor that changes the tables of a former version",
+        "nothing is lost, and the next start changes them",
+        ("monitoring/store/postgresql/partitions::a_migration_that_is_killed_is_made_at_the_next_start",),
     ),
     Fault(
         "hung",
@@ -132,6 +145,18 @@ FAULTS = (
         "a monitor that answers no captured row",
         "no request waits for it",
         ("handlers/observe/capture::a_sink_that_hangs_slows_no_request_and_what_finds_no_place_is_counted",),
+    ),
+    Fault(
+        "hung",
+        "SIGSTOP of the monitor that leads, or of its network, also in the middle of a transaction; then SIGCONT",
+        "the other leads within 15 s and writes; the former one neither writes nor acts",
+        (
+            "monitoring/two_monitors::a_frozen_leader_is_followed_in_time_and_does_not_lead_when_it_wakes_up",
+            "monitoring/two_monitors::a_leader_that_is_cut_off_from_the_database_is_followed_in_time",
+            "monitoring/store/leases::a_frozen_leader_that_wakes_up_neither_acts_nor_writes",
+            "monitoring/store/leases::a_holder_that_slept_too_long_writes_nothing_more",
+            "monitoring/store/leases::a_process_that_is_frozen_while_it_writes_keeps_nobody_from_writing",
+        ),
     ),
     Fault(
         "hung",
@@ -218,10 +243,10 @@ FAULTS = (
         "monitor.db cut, zeroed, overwritten or of a newer schema",
         "told in a sentence; nothing is acknowledged; one command brings the newest good copy back",
         (
-            "monitoring/store/sqlite_file::at_the_start_a_damaged_file_is_told_in_a_sentence_with_the_way_back",
-            "monitoring/store/sqlite_file::labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged",
-            "monitoring/store/sqlite_file::one_command_brings_the_newest_good_copy_back_and_keeps_the_damaged_file",
-            "monitoring/store/sqlite_file::a_damaged_database_pushes_no_good_copy_out",
+            "monitoring/store/sqlite/sqlite_file::at_the_start_a_damaged_file_is_told_in_a_sentence_with_the_way_back",
+            "monitoring/store/sqlite/sqlite_file::labels_are_not_acknowledged_by_a_monitor_whose_file_is_damaged",
+            "monitoring/store/sqlite/sqlite_file::one_command_brings_the_newest_good_copy_back_and_keeps_the_damaged_file",
+            "monitoring/store/sqlite/sqlite_file::a_damaged_database_pushes_no_good_copy_out",
         ),
     ),
     Fault(

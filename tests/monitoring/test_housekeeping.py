@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from monitoring.__main__ import app
 from monitoring.housekeeping import Housekeeping, Keeping, Leftover
 from monitoring.retraining.result import JobResult
+from monitoring.store.leases import Lease, LeaseLostError
 from monitoring.store.predictions import Store, open_store
 from serving.metrics.metric_files import versions_of
 from serving.registry import ArchiveError, Registry
@@ -82,6 +83,23 @@ def test_only_archives_that_nothing_goes_back_to_are_removed(tmp_path: Path) -> 
     left = {path.name for path in world.settings.model_store.glob("*.mar")}
     assert left == {f"doubling-1.{i}.mar" for i in (1, 2, 4, 6, 7, 8)}
     assert world.names("versions") == []
+
+
+def test_what_monitors_share_is_left_to_the_leader(world: World) -> None:
+    for i in range(12):
+        add(world.models, "doubling", f"1.{i}", "retired")
+    world.store.journal.record("flights", "requested", {}, NOW - 731 * DAY)
+    rotated = world.file("monitor.log.3")
+    assert [Path(one.name) for one in world.housekeeping.tidy(NOW, shared=False)] == [rotated]
+    assert {one.kind for one in world.housekeeping.tidy(NOW)} == {"audit", "versions"}
+
+
+def test_nothing_goes_once_another_monitor_leads(world: World) -> None:
+    old = world.file("reports/old.html")
+    lease = Lease(world.store.database, tick=lambda: 0.0)
+    with lease.fenced(), pytest.raises(LeaseLostError):
+        world.housekeeping.tidy(NOW, confirm=lease.confirm)
+    assert old.exists()
 
 
 def test_reports_and_rotated_logs_go_by_their_age(world: World) -> None:

@@ -137,3 +137,19 @@ def test_rows_are_written_a_line_each(tmp_path: Path) -> None:
     }
     write_rows(path, [])
     assert path.read_text() == ""
+
+
+def test_a_training_that_another_monitor_of_this_machine_left_is_ended_and_no_other(
+    trainings: TrainingProcesses, tmp_path: Path
+) -> None:
+    pid = trainings.start(1, "hangs", [])
+    other = TrainingProcesses(Settings(run_dir=tmp_path / "other"))
+    assert (trainings.under_way(), other.under_way()) == ([1], [])
+    machine, _, folder = trainings.place.partition(":")
+    for id, place in ((1, ""), (2, trainings.place), (1, f"elsewhere:{folder}"), (1, other.place)):
+        other.end_former(id, place)
+        assert trainings.under_way() == [1]
+    trainings.end_former(1, trainings.place)  # its own
+    assert psutil.pid_exists(pid)
+    other.end_former(1, f"{machine}:{folder}")
+    assert trainings.under_way() == []

@@ -13,7 +13,8 @@ import pytest
 from monitoring.retraining.queue import RetrainRefused
 from monitoring.store.leases import Lease, LeaseLostError
 from monitoring.store.predictions import Store, open_store
-from tests.monitoring.store.test_predictions import NOW
+from tests.monitoring.store.test_predictions import NOW, prediction
+from tests.support.monitoring.databases import new_database
 from tests.support.monitoring.loops import MODEL, Loop
 from tests.support.waiting import wait_until
 
@@ -140,3 +141,96 @@ def test_an_alert_that_two_monitors_are_told_of_is_one_job(tmp_path: Path) -> No
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(ask, range(6))) == 1
     assert len(loop.store.journal.jobs()) == 1
+
+
+def test_a_rival_is_who_renews_and_not_who_was_killed(store: Store) -> None:
+    first, second = (Lease(store.database, owner=name) for name in ("first", "second"))
+    first.renew()
+    for _ in range(3):
+        assert not second.renew()
+        assert not second.rival  # it may have been killed
+    first.renew()
+    assert not second.renew()
+    assert second.rival
+    first.release()
+    assert second.renew()
+    assert not second.rival
+
+
+def test_it_is_renewed_while_others_write(server: str) -> None:
+    store = open_store(new_database(server, "leases_beside_writers"))
+    lease = Lease(store.database)
+    with store.database.writing():
+        assert lease.renew()
+        assert lease.renew()
+    store.close()
+
+
+SLEEPER = """
+import sys
+from datetime import UTC, datetime, timedelta
+from monitoring.store.leases import Lease, LeaseLostError
+from monitoring.store.predictions import open_store
+store = open_store(sys.argv[1])
+lease = Lease(store.database, lasts=timedelta(seconds=1))
+lease.renew()
+with lease.fenced():
+    lease.confirm()
+    print("may act", flush=True)
+    sys.stdin.readline()
+    for act in (lease.confirm, lambda: store.journal.record("flights", "promoted", {}, datetime.now(UTC))):
+        try:
+            act()
+            print("acted", flush=True)
+        except LeaseLostError as error:
+            print(type(error).__name__, flush=True)
+lease.confirm()
+print("by hand", flush=True)
+"""
+
+
+def test_a_frozen_leader_that_wakes_up_neither_acts_nor_writes(url: str) -> None:
+    store = open_store(url)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", SLEEPER, url], stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            assert process.stdin
+            assert process.stdout
+            assert process.stdout.readline() == "may act\n"
+            process.send_signal(signal.SIGSTOP)
+            lease = Lease(store.database)
+            wait_until(lease.renew, poll=0.1)
+            process.send_signal(signal.SIGCONT)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.read() == "LeaseLostError\nLeaseLostError\nby hand\n"
+        finally:
+            process.kill()
+    assert store.journal.decisions() == []
+    store.close()
+
+
+WRITER = """
+import os, signal, sys
+from monitoring.store import database
+database.SESSION["idle_in_transaction_session_timeout"] = "1000"  # ms
+from monitoring.store.predictions import open_store
+with open_store(sys.argv[1]).database.writing():
+    print("writes", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_process_that_is_frozen_while_it_writes_keeps_nobody_from_writing(server: str) -> None:
+    url = new_database(server, "frozen_writer")
+    store = open_store(url)
+    with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "writes\n"
+            assert Lease(store.database).renew()  # waits for no writer
+            assert store.add_predictions([prediction("a")]).new == 1
+        finally:
+            process.kill()
+    assert [row.request_id for row in store.predictions("flights")] == ["a"]
+    store.close()

@@ -96,6 +96,8 @@ class FakeRollout(Rollout):
 class FakeTrainings(TrainingProcesses):
     """Trainings that end when the test says so."""
 
+    place = "here:jobs"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: dict[int, float] = {}  # seconds that it has run for
@@ -124,6 +126,12 @@ class FakeTrainings(TrainingProcesses):
     def end(self, id: int) -> None:
         if self.running.pop(id, None) is not None:
             self.ended.append(id)
+
+    def under_way(self) -> list[int]:
+        return list(self.running)
+
+    def end_former(self, id: int, place: str) -> None:
+        """No other monitor has left one."""
 
     def result(self, id: int) -> Trained | None:
         return self.results.get(id)
