@@ -12,13 +12,12 @@ from msgspec import Meta
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
 
-from handlers.contract import ModelContract
 from handlers.observe.events import TYPE
 from handlers.observe.sink import BATCH
 from monitoring.api.access import Access
 from monitoring.api.body import body_of
 from monitoring.live.clock import AHEAD, Clock, wall_clock
-from monitoring.store.captured import data_fault
+from monitoring.store.captured import RowCheck
 from monitoring.store.contracts import Contracts
 from monitoring.store.labels import LabelCheck
 from monitoring.store.predictions import Store
@@ -130,37 +129,38 @@ class Ingest:
             raise HTTPException(400, f"no JSON: {error}") from None
         if len(raw) > MOST_EVENTS:
             raise HTTPException(413, f"{len(raw)} events; a batch has {MOST_EVENTS} at most")
-        contracts: dict[tuple[str, str], ModelContract | None] = {}
+        checks: dict[tuple[str, str], RowCheck | None] = {}
         predictions, faults = [], []
         latest = self._wall() + AHEAD
         for i, content in enumerate(raw):
             try:
                 event = self._event.decode(content)
-                _check(event, self._contract(event.data, contracts), latest)
+                _check(event, self._row_check(event.data, checks), latest)
                 predictions.append(event.prediction())
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Fault) as error:
                 faults.append(Refused(index=i, fault=_placed(str(error), i)))
         return predictions, faults
 
-    def _contract(self, data: Data, contracts: dict[tuple[str, str], ModelContract | None]) -> ModelContract | None:
+    def _row_check(self, data: Data, checks: dict[tuple[str, str], RowCheck | None]) -> RowCheck | None:
         version = (data.model, data.version)
-        if version not in contracts:
-            contracts[version] = self._contracts.of(*version)
-        return contracts[version]
+        if version not in checks:
+            contract = self._contracts.of(*version)
+            checks[version] = RowCheck(contract) if contract else None
+        return checks[version]
 
 
 class _Fault(Exception):  # noqa: N818
     """An event has a fault; the message is like one of msgspec's."""
 
 
-def _check(event: Event, contract: ModelContract | None, latest: datetime) -> None:
+def _check(event: Event, check: RowCheck | None, latest: datetime) -> None:
     data = event.data
-    if contract is None:
+    if check is None:
         name = f"{data.model[:SHOWN]} {data.version[:SHOWN]}"
         raise _Fault(f"{name} is not registered - at `$.data.model`")
     if event.time > latest:
         raise _Fault(f"{event.time.isoformat()} is ahead of this machine's clock by over {AHEAD} - at `$.time`")
-    if fault := data_fault(contract, data.features, data.output):
+    if fault := check.fault(data.features, data.output):
         raise _Fault(fault.replace("- at `", "- at `$.data."))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handlers.contract import TensorSpec
-from monitoring.store.captured import data_fault, usable
+from monitoring.store.captured import RowCheck, usable
 from monitoring.store.records import Prediction
 from tests.support.handlers.models import contract
 from tests.support.monitoring.drifting import NOW
@@ -31,7 +31,7 @@ MODEL = contract(TensorSpec("age", "FP32", range=(0, 99), nullable=True), CITY, 
     ],
 )
 def test_only_a_nullable_input_may_be_missing(features: dict[str, Any], fault: str | None) -> None:
-    told = data_fault(MODEL, features, 0.5)
+    told = RowCheck(MODEL).fault(features, 0.5)
     assert told is None if fault is None else (told or "").startswith(fault)
     row = Prediction("r", 0, MODEL.name, MODEL.version, NOW, features, 0.5)
     if "n" in features:
