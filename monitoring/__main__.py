@@ -11,6 +11,7 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 from sqlalchemy.exc import SQLAlchemyError
 
+from monitoring.api.benchmark_command import bench_events_command
 from monitoring.calibration import command as calibration
 from monitoring.housekeeping import Housekeeping, Keeping
 from monitoring.live.clock import ClockName, wall_clock
@@ -21,7 +22,7 @@ from monitoring.retraining.command import challenge_command
 from monitoring.store.database import DatabaseError, database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
-from monitoring.store.sqlite_file import Backups, FileFault
+from monitoring.store.sqlite.sqlite_file import Backups, FileFault
 from serving import command_line
 from serving.command_line import Json, console, fail, option
 from serving.registry import ArchiveError, Registry
@@ -71,6 +72,7 @@ app.command("calibrate")(calibration.calibrate_command)
 app.command("false-alarms")(calibration.false_alarms_command)
 app.command("replay")(replay_command)
 app.command("challenge")(challenge_command)
+app.command("bench-events")(bench_events_command)
 
 
 @app.command("prune")

@@ -5,27 +5,21 @@ Each call that writes is one transaction, which is on disk when the call returns
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Column, Row, Select, Table, and_, delete, func, select, tuple_
+from sqlalchemy import Row, Select, func, select
 
 from monitoring.store import tables
 from monitoring.store.database import Database, open_database
 from monitoring.store.journal import Journal
+from monitoring.store.postgresql.copying import lines_of, stage
+from monitoring.store.postgresql.partitions import Partitions
 from monitoring.store.records import Counts, Feedback, FeedbackResult, Labelled, Prediction
-from monitoring.store.retention import Expired, PruneRefusedError, Retention
-from monitoring.store.rows import Added, Check, anything, keep_feedback, keep_predictions, with_keys
+from monitoring.store.retention import Expired, Removal, Retention
+from monitoring.store.rows import Added, Check, anything, keep_feedback, keep_predictions, unique, with_keys
 
 _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
-_PIECE = 5000  # rows that one transaction removes
-_KEY = (_PREDICTIONS.request_id, _PREDICTIONS.row, _PREDICTIONS.model)
-_SAME_ROW = and_(
-    _PREDICTIONS.request_id == _FEEDBACK.request_id,
-    _PREDICTIONS.row == _FEEDBACK.row,
-    _PREDICTIONS.model == _FEEDBACK.model,
-)
-_LABEL_KEY = (_FEEDBACK.request_id, _FEEDBACK.row, _FEEDBACK.model)
-_WITHOUT_PREDICTION = ~select(_PREDICTIONS.row).where(_SAME_ROW).exists()
 
 
 class Store:
@@ -34,11 +28,16 @@ class Store:
     def __init__(self, database: Database, retention: Retention = Retention()) -> None:  # noqa: B008
         self.database, self.journal, self.retention = database, Journal(database), retention
         self._engine = database.engine
+        self._partitions = Partitions(database, retention.age) if database.is_postgresql else None
+        self._removal = Removal(database, retention, self._partitions)
 
     def add_predictions(self, predictions: Iterable[Prediction], check: Check = anything) -> Added:
         """Store predictions in one transaction; a stored row stays as it is."""
-        with self.database.writing() as connection:
-            return keep_predictions(connection, predictions, check)
+        rows = unique(predictions)
+        lines = lines_of(rows) if self._partitions else []
+        prepare = partial(stage, lines=lines) if lines else None
+        with self.database.writing(prepare) as connection:
+            return keep_predictions(connection, rows, check, staged=bool(lines))
 
     def add_feedback(
         self,
@@ -101,7 +100,7 @@ class Store:
     ) -> list[Labelled]:
         """Return predictions of a model whose truth is known, oldest first; arguments as of ``predictions``."""
         columns = select(tables.predictions, _FEEDBACK.label, _FEEDBACK.time.label("labelled"))
-        joined = columns.join(tables.feedback, _SAME_ROW)
+        joined = columns.join(tables.feedback, tables.SAME_ROW)
         statement = _windowed(joined, model, since, until, version, limit)
         with self._engine.connect() as connection:
             rows = connection.execute(statement).all()
@@ -116,7 +115,7 @@ class Store:
                 func.count(_FEEDBACK.request_id).label("labelled"),
                 func.max(_PREDICTIONS.time).label("newest"),
             )
-            .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
+            .join_from(tables.predictions, tables.feedback, tables.SAME_ROW, isouter=True)
             .where(_PREDICTIONS.model == model)
             .group_by(_PREDICTIONS.version)
         )
@@ -140,24 +139,16 @@ class Store:
             time: datetime | None = connection.execute(statement).scalar_one()
         return time
 
+    def make_partitions(self, now: datetime) -> int:
+        """Make PostgreSQL's partitions of the present and the time after it that are missing; return how many were."""
+        return self._partitions.make(now) if self._partitions else 0
+
     def expired(self, now: datetime) -> Expired:
         """Return the numbers of rows that ``prune`` would remove."""
-        retention, count = self.retention, select(func.count())
-        with self._engine.connect() as connection:
-
-            def counted(table: Table, *conditions: Any) -> int:
-                number: int = connection.execute(count.select_from(table).where(*conditions)).scalar_one()
-                return number
-
-            rows, labels = counted(tables.predictions), counted(tables.feedback)
-            old = counted(tables.predictions, _PREDICTIONS.time < now - retention.age)
-            late = counted(tables.feedback, _FEEDBACK.time < now - retention.waiting, _WITHOUT_PREDICTION)
-        return Expired(rows, old, max(0, rows - old - retention.rows), labels, late)
+        return self._removal.expired(now)
 
     def prune(self, now: datetime, bounded: bool = True) -> int:
         """Remove rows that are too old or too many, and return how many predictions went.
-
-        A transaction removes some thousand rows, so that other writers do not wait long.
 
         Args:
             bounded: whether to refuse when more than ``retention.share`` of all rows are too old.
@@ -165,35 +156,7 @@ class Store:
         Raises:
             PruneRefusedError: refused for their age; predictions that were too many went all the same.
         """
-        retention, expired = self.retention, self.expired(now)
-        refusal = expired.refusal(retention.share) if bounded else None
-        gone = 0
-        if refusal is None:
-            gone += self._remove(tables.predictions, _KEY, select(*_KEY).where(_PREDICTIONS.time < now - retention.age))
-            late = select(*_LABEL_KEY).where(_FEEDBACK.time < now - retention.waiting, _WITHOUT_PREDICTION)
-            self._remove(tables.feedback, _LABEL_KEY, late)
-        oldest = (
-            select(*_KEY)
-            .join_from(tables.predictions, tables.feedback, _SAME_ROW, isouter=True)
-            .order_by(_FEEDBACK.request_id.is_not(None), _PREDICTIONS.time)
-        )
-        excess = expired.excess if refusal is None else max(0, expired.rows - retention.rows)
-        gone += self._remove(tables.predictions, _KEY, oldest, excess)
-        if refusal is not None:
-            raise PruneRefusedError(refusal)
-        return gone
-
-    def _remove(self, table: Table, key: Sequence[Column[Any]], chosen: Select[Any], most: int | None = None) -> int:
-        """Delete the chosen rows, or the first of them; return how many there were."""
-        gone = 0
-        while most is None or gone < most:
-            some = chosen.limit(_PIECE if most is None else min(_PIECE, most - gone))
-            with self.database.writing() as connection:
-                removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
-            gone += removed
-            if not removed:
-                break
-        return gone
+        return self._removal.prune(now, bounded)
 
     def close(self) -> None:
         """Close the database."""

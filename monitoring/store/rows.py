@@ -9,11 +9,30 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    TableValuedAlias,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from monitoring.store import tables
 from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
+from monitoring.store.postgresql.copying import insert_staged, labels_of_staged
 from monitoring.store.records import Conflict, Feedback, FeedbackResult, Label, LabelConflict, Prediction
 
 T = TypeVar("T")
@@ -37,32 +56,55 @@ def anything(feedback: Feedback, model: str, version: str | None) -> WrongLabel 
     return None
 
 
-def keep_predictions(connection: Connection, predictions: Iterable[Prediction], check: Check) -> Added:
-    """Store predictions, and join them with the labels that came first."""
-    # Sorted, so that two writers of the same rows never wait for each other.
-    rows = sorted(map(asdict, predictions), key=lambda row: (row["request_id"], row["row"], row["model"]))
-    new = insert_new(connection, tables.predictions, rows)
+def unique(predictions: Iterable[Prediction]) -> list[Prediction]:
+    """Return the rows without those that repeat a key."""
+    rows: dict[tuple[str, int, str], Prediction] = {}
+    for row in predictions:
+        rows.setdefault((row.request_id, row.row, row.model), row)
+    return list(rows.values())
+
+
+def keep_predictions(connection: Connection, rows: Sequence[Prediction], check: Check, staged: bool = False) -> Added:
+    """Store predictions, and join them with the labels that came first.
+
+    Args:
+        connection: one of ``Database.writing``.
+        rows: each key once.
+        staged: whether the rows are in PostgreSQL's temporary table already.
+    """
     if not rows:
         return Added(0, ())
-    keys = list({(row["request_id"], row["row"]) for row in rows})
+    if staged:
+        new, labels = insert_staged(connection), labels_of_staged(connection)
+    else:
+        new = insert_new(connection, tables.predictions, [vars(row) for row in rows])
+        keys = list({(row.request_id, row.row) for row in rows})
+        labels = with_keys(connection, select(tables.feedback), keys)
+    return Added(new, _join(connection, rows, labels, check))
+
+
+def _join(
+    connection: Connection, rows: Sequence[Prediction], labels: Sequence[Row[Any]], check: Check
+) -> list[WrongLabel]:
+    """Give the labels that came first to the rows that they fit; return those that are wrong."""
     waiting: dict[tuple[str, int], list[Feedback]] = {}
-    for label in with_keys(connection, select(tables.feedback), keys):
+    for label in labels:
         waiting.setdefault((label.request_id, label.row), []).append(Feedback(**label._mapping))
     wrong: list[WrongLabel] = []
     for row in rows if waiting else ():
-        own = {label.model: label for label in waiting.get((row["request_id"], row["row"]), ())}
-        feedback = own.get(row["model"]) or own.get(UNKNOWN)
+        own = {label.model: label for label in waiting.get((row.request_id, row.row), ())}
+        feedback = own.get(row.model) or own.get(UNKNOWN)
         if feedback is None:
             continue
-        fault = check(feedback, row["model"], row["version"])
+        fault = check(feedback, row.model, row.version)
         if fault is not None:
             wrong.append(fault)
             if feedback.model:
                 _forget(connection, feedback)  # one without a model may be about another model's row, and waits on
         elif not feedback.model:
-            _assign(connection, feedback, row["model"])
+            _assign(connection, feedback, row.model)
             waiting[feedback.request_id, feedback.row].remove(feedback)
-    return Added(new, wrong)
+    return wrong
 
 
 def keep_feedback(
@@ -120,9 +162,24 @@ def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]])
 def with_keys(
     connection: Connection, statement: Select[Any], keys: Sequence[tuple[str, int]], columns: Any = _FEEDBACK
 ) -> list[Row[Any]]:
-    """Return the rows of a table with these ids and positions; ``columns`` are the table's."""
+    """Return the rows of a table with these ids and positions; ``columns`` are the table's.
+
+    PostgreSQL joins with the keys, an index look-up for each in each partition; it would plan a long list for seconds.
+    """
+    if connection.dialect.name == "postgresql":
+        asked = _table_of(keys)
+        same = (columns.request_id == asked.c.request_id) & (columns.row == asked.c.row)
+        return list(connection.execute(statement.join(asked, same)))
     key = tuple_(columns.request_id, columns.row)
     return [row for some in chunks(keys) for row in connection.execute(statement.where(key.in_(some)))]
+
+
+def _table_of(keys: Sequence[tuple[str, int]]) -> TableValuedAlias:
+    """Return keys as a table of PostgreSQL, each once."""
+    pairs, columns = sorted(set(keys)), (column("request_id", String()), column("row", Integer()))
+    ids, rows = [id for id, _ in pairs], [row for _, row in pairs]
+    arrays = literal(ids, ARRAY(String)), literal(rows, ARRAY(Integer))
+    return func.unnest(*arrays).table_valued(*columns, name="asked").render_derived()
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

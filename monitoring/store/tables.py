@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, MetaData, String, Table, Text, and_
 from sqlalchemy.types import TypeDecorator
 
 from serving import documents
@@ -71,6 +71,7 @@ def _to_json(value: Any) -> str:
 metadata = MetaData()
 _Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in columns of type INTEGER
 
+# On PostgreSQL in partitions, each with this key: ``postgresql/copying.py`` keeps it unique over all.
 predictions = Table(
     "predictions",
     metadata,
@@ -93,6 +94,11 @@ feedback = Table(
     Column("model", String(LONGEST_NAME), primary_key=True),
     Column("label", Json, nullable=False),
     Column("time", Utc, nullable=False),
+)
+SAME_ROW = and_(
+    predictions.c.request_id == feedback.c.request_id,
+    predictions.c.row == feedback.c.row,
+    predictions.c.model == feedback.c.model,
 )
 
 jobs = Table(

@@ -281,9 +281,13 @@ def test_two_processes_that_open_a_new_database_at_once_both_can(url: str) -> No
 
 
 def test_the_migrations_make_the_tables_that_the_code_names(url: str) -> None:
+    def is_named(object: Any, name: str, kind: str, *_: Any) -> bool:
+        return kind != "table" or not name.startswith("predictions_")  # PostgreSQL's partitions
+
     engine = open_database(url).engine
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        context = MigrationContext.configure(connection, opts={"include_object": is_named})
+        assert compare_metadata(context, metadata) == []
     engine.dispose()
 
 
