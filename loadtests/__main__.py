@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from handlers.contract import ModelContract
+from loadtests.capacity import commands as capacity
 from loadtests.plan import Plan, contracts, key_headers
 from loadtests.profiles import PROFILES, ProfileName
 from loadtests.slo import FILE, failed, read_slo
@@ -28,6 +29,7 @@ from serving.settings import ROOT, HostName, Settings, free_ports
 
 PORT = Settings().locust_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(capacity.app, name="capacity")
 HERE = Path(__file__).parent
 Role = Literal["alone", "master", "worker"]  # of a process, where the load comes from several machines or containers
 
@@ -212,7 +214,7 @@ def overload_command(
     code is 0 if 90 % of the peak is answered, within ten times the idle p99, and whoever is turned away knows it within
     50 ms and is told when to come back; 1 if not, 2 if it cannot start, 130 after Ctrl-C.
     """
-    from loadtests import overload
+    from loadtests.capacity import overload
     from loadtests.tune.champion import Champion
 
     settings = _settings()

@@ -8,7 +8,7 @@ wait. Times count from the moment at which a request was due, not from when it c
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, cast
 
 import httptools
@@ -153,10 +153,14 @@ class Client:
 
     async def steady(self, rate: float, seconds: float) -> list[Awaitable[tuple[Response, bytes]]]:
         """Send ``rate`` requests a second, and return at the end of the last second; answers may still be to come."""
+        return await self.at([number / rate for number in range(round(rate * seconds))])
+
+    async def at(self, times: Iterable[float]) -> list[Awaitable[tuple[Response, bytes]]]:
+        """Send a request at each time in s from now, in order; return after the last; answers may still be to come."""
         start = time.perf_counter()
         tasks: list[Awaitable[tuple[Response, bytes]]] = []
-        for number in range(round(rate * seconds)):
-            due = start + number / rate
+        for offset in times:
+            due = start + offset
             # A late client too must let its connections run.
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tasks.append(asyncio.create_task(self.ask(due)))

@@ -68,6 +68,7 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
         Verb("load", LOADTESTS, "Send a model requests drawn from its contract, check every answer, and judge the run by loadtests/slo.yaml.", "run"),
         Verb("profiles", LOADTESTS, "Show the profiles and what they do.", "list"),
         Verb("overload", LOADTESTS, "More requests than a model can answer, at a constant rate: how many are answered, how soon, how are others told?"),
+        Verb("capacity", LOADTESTS, "Measure what a model costs, and say how many machines a load takes: measure, check, plan, simulate."),
         Verb("tune", LOADTESTS, "Find a model's best batch and worker settings under a latency objective, on the running service."),
         Verb("guard", LOADTESTS, "Has the handlers' path become slow? A model against a handler that does nothing, on the same TorchServe."),
         Verb("versus", LOADTESTS, "Two ways to serve a model, loaded in turn: what is a setting, a checkout or another archive worth?"),

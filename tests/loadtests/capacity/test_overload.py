@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from loadtests import overload
-from loadtests.overload import Overload, OverloadError
+from loadtests.capacity import overload
+from loadtests.capacity.overload import Overload, OverloadError
 from tests.support.applications import served
 from tests.support.serving.stores import contract_of_doubling
 

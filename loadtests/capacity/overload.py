@@ -13,15 +13,14 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 import uvloop
 
 from handlers.contract import ModelContract
+from loadtests.capacity.requests import payload_of_rows, target
 from loadtests.open_loop import Client, Response
-from loadtests.requests import draws, payloads
 from loadtests.slo import Verdict
 
 IN_TURN = 300  # requests that measure an idle service
@@ -79,19 +78,7 @@ def measure(
     Raises:
         OverloadError: the model does not answer the request on an idle service.
     """
-    rng = np.random.default_rng(0)
-    if contract.task == "opaque":
-        payload = payloads.example(contract)
-    else:
-        payload = payloads.payload_of(contract, "valid", "v1", draws.plausible(contract, rng, rows))
-    address = urlsplit(url)
-    host, port = address.hostname or "127.0.0.1", address.port or 80
-    head = "".join(f"{name}: {value}\r\n" for name, value in {**payload.headers, **key}.items())
-    head = f"POST {payload.path(contract.name)} HTTP/1.1\r\nHost: {host}:{port}\r\n{head}"
-
-    def request() -> bytes:
-        start = f"X-Request-Start: t={time.time():.3f}\r\nContent-Length: {len(payload.body)}\r\n\r\n"
-        return f"{head}{start}".encode() + payload.body
+    host, port, request = target(contract, payload_of_rows(contract, rows), url, key)
 
     async def run() -> Overload:
         with contextlib.closing(Client(host, port, request)) as client:
