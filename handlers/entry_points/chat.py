@@ -37,8 +37,8 @@ from prometheus_client import CollectorRegistry
 from handlers import wire
 from handlers.batch import Observer
 from handlers.language.api.routes import protocol
-from handlers.language.batching import QUEUE, ContinuousBatching
 from handlers.language.handler import PATIENCE, ChatHandler
+from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import FILE, ChatTemplate
 from handlers.message import NEXT, Response
@@ -49,6 +49,7 @@ from handlers.torchserve import Worker, positive, request_at, tell
 SLOTS = 8
 CONTEXT = 2048
 MODEL = "model.gguf"
+CACHE = "cache_tokens"
 SPECULATIVE = "num_speculative_tokens"  # as vLLM names it
 DRAFTING = ("openvino",)  # engines that compute several tokens of each request in one pass
 WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of each engine
@@ -62,9 +63,9 @@ class ChatService(Worker):
 
         Args:
             context: TorchServe's; ``model_yaml_config["handler"]`` may hold ``engine`` (``llama.cpp`` or ``openvino``),
-                ``slots``, ``context``, ``threads``, ``queue`` (requests that wait), ``num_speculative_tokens`` (most
-                tokens that are drafted in a step, 0 for none), and ``wire: false`` to leave TorchServe's socket as it
-                is.
+                ``slots``, ``context``, ``cache_tokens`` (which the slots share; ``slots`` times ``context`` without
+                it), ``threads``, ``queue`` (requests that wait), ``num_speculative_tokens`` (most tokens that are
+                drafted in a step, 0 for none), and ``wire: false`` to leave TorchServe's socket as it is.
 
         Raises:
             ValueError: the contract or a setting is wrong.
@@ -105,14 +106,19 @@ class ChatService(Worker):
         slots, length = positive(settings, "slots", SLOTS), positive(settings, "context", CONTEXT)
         threads = positive(settings, "threads", len(os.sched_getaffinity(0)))
         queue, speculative = positive(settings, "queue", QUEUE), speculative_tokens(settings, name)
+        cells = positive(settings, CACHE, slots * length)
         if name == "llama.cpp":
+            if cells != slots * length:
+                raise ValueError(
+                    f"handler.{CACHE} is for openvino; a slot of llama.cpp has cells for its whole context"
+                )
             from handlers.language.decoders.llama import llama_engine
 
             return name, llama_engine(directory / MODEL, slots, length, threads, queue)
         if name == "openvino":
             from handlers.language.decoders.openvino import openvino_engine
 
-            return name, openvino_engine(directory / name, slots, length, threads, queue, speculative)
+            return name, openvino_engine(directory / name, slots, length, threads, queue, speculative, cells)
         raise ValueError(f"handler.engine is {name!r} in model-config.yaml; it must be llama.cpp or openvino")
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

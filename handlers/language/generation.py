@@ -173,9 +173,18 @@ class Finished:
 
 @dataclass(frozen=True)
 class Usage:
-    """Load of an engine: requests that run and wait, and the cells (tokens) of the cache that running ones hold."""
+    """Load of an engine.
+
+    Args:
+        running: requests that have a slot.
+        waiting: requests that have none.
+        kv_used: cells (tokens) of the cache that running ones hold.
+        kv_total: cells of the cache.
+        preemptions: times that a request had to give up its slot, since the start.
+    """
 
     running: int
     waiting: int
     kv_used: int
     kv_total: int
+    preemptions: int = 0

@@ -35,10 +35,10 @@ from handlers.language.api.routes import (
     protocol,
     too_long,
 )
-from handlers.language.batching import ContinuousBatching, Event
 from handlers.language.exchange import Exchange, Text
 from handlers.language.generation import ConstraintError, Drafts, Generate, PromptTooLong, QueueFull, Scored, Token
 from handlers.language.prompts import Prompts
+from handlers.language.scheduling.batching import ContinuousBatching, Event
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown, StoppedText

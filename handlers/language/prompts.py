@@ -7,7 +7,7 @@ import msgspec
 from handlers.language.api import tokens
 from handlers.language.api.requests import Prompt
 from handlers.language.api.routes import too_long
-from handlers.language.batching import ContinuousBatching
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from handlers.message import InputError
 

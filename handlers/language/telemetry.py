@@ -32,6 +32,8 @@ class LanguageTelemetry:
         self._drafted = counter("llm_draft_tokens", "Tokens of answers that were drafted")
         self._accepted = counter("llm_accepted_draft_tokens", "Drafted tokens that the model chose")
         self._running = gauge("llm_running_requests", "Requests that have a slot")
+        self._preempted = counter("llm_preemptions", "Times that a request lost its slot, so that others had room")
+        self._preemptions = 0
         self._filled = gauge("llm_kv_cache_usage_ratio", "Share of the key-value cache that running requests hold")
 
     def first_token(self, seconds: float, prompt: int) -> None:
@@ -51,6 +53,8 @@ class LanguageTelemetry:
     def stepped(self, usage: Usage, generated: int) -> None:
         """Record a step of the engine."""
         self._generated.inc(generated)
+        self._preempted.inc(usage.preemptions - self._preemptions)
+        self._preemptions = usage.preemptions
         self._running.set(usage.running)
         self._filled.set(usage.kv_used / usage.kv_total)
 

@@ -1,7 +1,7 @@
 """Checks that weights, tokenizer and template were read as they are meant, before anything is packaged."""
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Generate, Sampling, Token
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from training.data import DataError
 from training.language.llama import Llama, continue_prompt

@@ -13,8 +13,8 @@ import msgspec
 
 from handlers.contract.model_card import Evaluation, Imported, Lineage
 from handlers.entry_points.chat import MODEL, ChatService
-from handlers.language.batching import ContinuousBatching
 from handlers.language.decoders.decoder import Decoder
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from serving.registry import Registry, file_sha256
 from training.data import DataError

@@ -8,14 +8,16 @@ import msgspec
 
 from handlers.contract import Example, ModelContract, TensorSpec
 from handlers.contract.model_card import Evaluation, Lineage, Reference
-from handlers.language.batching import ContinuousBatching
 from handlers.language.handler import ChatHandler
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import FILE as TEMPLATE
 from handlers.language.template import ChatTemplate
 from serving.archive import ASSETS
 from training.language import engines
 from training.language.recipe import Engine, LanguageServing
 from training.packaging import contents
+
+OWN_CACHES = 8  # slots of llama.cpp, each of which has a share of the cache
 
 
 def contract_of(name: str, evaluation: Evaluation, lineage: Lineage) -> ModelContract:
@@ -50,7 +52,13 @@ def with_example(
 
 def handler_settings(engine: Engine, serving: LanguageServing) -> dict[str, Any]:
     """Return the settings of a worker."""
-    settings = {"engine": engine, "slots": serving.slots, "context": serving.context, "queue": serving.waiting}
+    slots, context = serving.slots, serving.context
+    cache: dict[str, Any] = {"cache_tokens": serving.cache_tokens}
+    if engine == "llama.cpp":
+        slots = min(slots, OWN_CACHES)
+        context, cache = min(context, serving.cache_tokens // slots), {}
+    queue = serving.slots + serving.waiting - slots
+    settings = {"engine": engine, "slots": slots, "context": context, **cache, "queue": queue}
     drafted = serving.num_speculative_tokens
     return settings | {"num_speculative_tokens": drafted} if drafted else settings
 

@@ -3,7 +3,7 @@
 import importlib.metadata
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def train(
     step("reading the weights")
     source = weights.fetch(recipe.weights, folders.cache)
     metadata, published = read_gguf(source)
+    serving = replace(recipe.serving, context=min(recipe.serving.context, metadata.context))
     tokenizer = LanguageTokenizer(metadata)
     step("checking tokenizer, template and weights")
     checks.check_tokenizer(tokenizer)
@@ -76,7 +77,7 @@ def train(
             decoder.close()
         checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
         step("asking it, alone and in all its slots at once")
-        _, opened = ChatService().load_engine(folder, handler_settings(engine, recipe.serving))
+        _, opened = ChatService().load_engine(folder, handler_settings(engine, serving))
         template = ChatTemplate(metadata.template, opened.tokenize)
         checks.check_engine(opened, tokenizer)
         if not tuned:
@@ -99,7 +100,7 @@ def train(
         asked = {"prompt": prompt, "max_tokens": len(opened.tokenize(continuation, False)), "temperature": 0}
         draft = with_example(contract_of(recipe.name, evaluation, lineage), opened, template, asked)
         opened.close()
-        pack = packing(engine, folder, metadata.template, recipe.description, recipe.serving)
+        pack = packing(engine, folder, metadata.template, recipe.description, serving)
     return register(draft, pack, registry, options.promote)
 
 

@@ -26,11 +26,15 @@ class LanguageHyperparameters:
 
 @dataclass(frozen=True)
 class LanguageServing:
-    """The settings of serving; written to the archive's ``model-config.yaml``."""
+    """The settings of serving; written to the archive's ``model-config.yaml``.
 
-    slots: int = 8  # requests that are answered at once
-    context: int = 2048  # tokens of each, prompt and answer
-    waiting: int = 208  # requests beyond the slots that wait in the worker; one more gets a 503 in the API's form
+    Slots of llama.cpp do not share a cache: it has eight of them, and each an eighth of these tokens.
+    """
+
+    slots: int = 32  # most requests that are answered at once
+    context: int = 8192  # most tokens of each, prompt and answer; no more than the model was trained on
+    cache_tokens: int = 16384  # tokens of the cache that they share: many short requests, or few long ones
+    waiting: int = 184  # requests beyond the slots that wait in the worker; one more gets a 503 in the API's form
     num_speculative_tokens: int = 0  # most tokens that are drafted in a step; 3 suit OpenVINO
     spare: int = 40  # requests beyond these that reach the worker in one turn, to be refused
     queue: int = 200  # requests that wait in TorchServe for this turn; one more gets a 503 in TorchServe's form

@@ -1,6 +1,6 @@
 """What continuous batching needs of an engine: tokens in, logits out, and slots that keep what they were given."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from handlers.contract import Array
@@ -38,13 +38,28 @@ class Decoder(Vocabulary, Protocol):
 
     Attributes:
         slots: number of slots.
-        context: tokens of a slot.
+        context: most tokens of a slot.
+        cells: tokens of the whole cache, at least those of one slot; fewer than all slots may ask for where they share
+            it.
+        block: tokens by which a slot takes room and gives it back.
         batch: most tokens of one ``decode``.
     """
 
     slots: int
     context: int
+    cells: int
+    block: int
     batch: int
+
+    def held(self, slots: Collection[int]) -> int:
+        """Return the cells that these slots hold together; one that they share counts once."""
+
+    def reserve(self, slot: int, start: int, end: int) -> bool:
+        """Make room for the tokens of a slot from one position to another.
+
+        Returns:
+            Whether there is room; if not, nothing has changed.
+        """
 
     def decode(self, parts: Sequence[Part]) -> Array:
         """Add tokens to slots.
@@ -56,11 +71,11 @@ class Decoder(Vocabulary, Protocol):
             float32 ``(rows of the parts, vocabulary)``, valid until the next call.
 
         Raises:
-            DecodeError: the batch could not be computed.
+            DecodeError: the batch could not be computed, for one where there is no room for its tokens.
         """
 
     def truncate(self, slot: int, length: int) -> None:
-        """Remove the tokens of a slot from a position on."""
+        """Remove the tokens of a slot from a position on, and give back their room."""
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Replace the content of a slot by the first tokens of another slot."""

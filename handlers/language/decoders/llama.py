@@ -4,15 +4,15 @@ import ctypes
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import QUEUE, ContinuousBatching
 from handlers.language.decoders.decoder import DecodeError, Part
+from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 
 # From 64 tokens of a sequence on, the attention of llama-cpp-python 0.3.36 on a CPU rounds differently (measured). A
 # text that is cut into chunks beside others would get other logits than alone, and now and then another answer.
@@ -93,6 +93,7 @@ class LlamaDecoder:
             raise FileNotFoundError(f"{model} is missing; it should be the model's GGUF file")
         logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # otherwise it prints a page about each model
         self.slots = slots
+        self.cells, self.block = slots * context, 1
         self.batch = max(batch, slots + 1)
         self._api: Any = api
         self._model: Any = None
@@ -171,6 +172,14 @@ class LlamaDecoder:
             ends = np.cumsum([parts[number].rows for number in numbers])
             rows |= dict(zip(numbers, np.split(logits, ends[:-1]), strict=True))
         return np.concatenate([rows[number] for number in range(len(parts))])
+
+    def held(self, slots: Collection[int]) -> int:
+        """Return the cells that these slots hold."""
+        return sum(self._api.llama_memory_seq_pos_max(self._memory, slot) + 1 for slot in slots)
+
+    def reserve(self, slot: int, start: int, end: int) -> bool:
+        """Do nothing: each slot has cells for its whole context."""
+        return True
 
     def _compute(self, parts: Sequence[Part]) -> Array:
         status = self._api.llama_decode(self._context, self._batch.fill(parts))

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import QUEUE, ContinuousBatching
 from handlers.language.decoders.decoder import DecodeError, Part
+from handlers.language.decoders.pages import Pages
+from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 
 MODEL = "openvino_model.xml"
 BLOCK = 32  # tokens of a block of the cache, which the CPU's kernel prescribes
@@ -42,28 +43,41 @@ class EngineError(ValueError):
 
 
 class OpenVinoDecoder:
-    """A model that ``openvino-genai`` wrote, with paged attention; each slot has its own blocks of the cache.
+    """A model that ``openvino-genai`` wrote, with paged attention: slots take blocks of one cache as they need them.
 
     Args:
         directory: holds ``openvino_model.xml`` and the files of the tokenizer, from ``convert``.
         slots: sequences.
-        context: tokens of each sequence.
+        context: most tokens of each sequence.
         threads: None lets OpenVINO choose.
         batch: most tokens of one ``decode``.
+        cells: tokens of the cache, at least those of one sequence; None for those of all.
 
     Raises:
         FileNotFoundError: the model does not exist.
         EngineError: OpenVINO cannot compile the model for this processor.
     """
 
-    def __init__(self, directory: Path, slots: int, context: int, threads: int | None = None, batch: int = 512) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        slots: int,
+        context: int,
+        threads: int | None = None,
+        batch: int = 512,
+        cells: int | None = None,
+    ) -> None:
         import openvino
         import openvino_genai
         from openvino._offline_transformations import paged_attention_transformation
 
         if not (directory / MODEL).is_file():
             raise FileNotFoundError(f"{directory / MODEL} is missing; `convert` makes it from a GGUF file")
-        self.slots, self.context = slots, context
+        self.slots, self.context, self.block = slots, context, BLOCK
+        of_slot = -(-context // BLOCK)
+        blocks = max(of_slot, (cells or slots * of_slot * BLOCK) // BLOCK)
+        self.cells = blocks * BLOCK
+        self._pages = Pages(blocks, BLOCK, slots)
         self.batch = max(batch, slots + 1)
         self._openvino: Any = openvino
         with own_signal_stack():
@@ -82,11 +96,10 @@ class OpenVinoDecoder:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = compile_model(model, settings)
         self._request: Any = compiled.create_infer_request()
-        self._blocks = -(-context // BLOCK)  # of a slot
         self._caches: list[Any] = []
         for port in compiled.inputs:
             if "cache" in port.any_name:
-                shape = [slots * self._blocks, *(size.get_length() for size in list(port.partial_shape)[1:])]
+                shape = [blocks, *(size.get_length() for size in list(port.partial_shape)[1:])]
                 self._caches.append(openvino.Tensor(port.element_type, shape))
                 self._request.set_tensor(port.any_name, self._caches[-1])
 
@@ -117,6 +130,18 @@ class OpenVinoDecoder:
         """Tell whether the token ends the generation."""
         return token == self._end
 
+    def held(self, slots: Collection[int]) -> int:
+        """Return the cells of the blocks that these slots hold together."""
+        return BLOCK * self._pages.held(slots)
+
+    def reserve(self, slot: int, start: int, end: int) -> bool:
+        """Take blocks for the tokens of a slot from one position to another, and tell whether so many are free."""
+        copies = self._pages.reserve(slot, start, end)
+        for source, target in copies or ():
+            for cache in self._caches:
+                cache.data[target] = cache.data[source]
+        return copies is not None
+
     def decode(self, parts: Sequence[Part]) -> Array:
         """Add tokens to slots and return the logits, float32 ``(rows, vocabulary)``, valid until the next call.
 
@@ -124,8 +149,10 @@ class OpenVinoDecoder:
             parts: at most one for a slot.
 
         Raises:
-            DecodeError: OpenVINO could not compute the logits.
+            DecodeError: OpenVINO could not compute the logits, or the cache has no room for these tokens.
         """
+        if not all(self.reserve(part.slot, part.position, part.position + len(part.tokens)) for part in parts):
+            raise DecodeError(f"the cache of {self.cells} tokens is full")
         ends = list(accumulate(len(part.tokens) for part in parts))
         after = [part.position + len(part.tokens) for part in parts]
         blocks = [-(-length // BLOCK) for length in after]
@@ -137,7 +164,7 @@ class OpenVinoDecoder:
             "past_lens": np.array([part.position for part in parts], np.int32),
             "subsequence_begins": np.array([0, *ends], np.int32),
             "block_indices": np.concatenate(
-                [part.slot * self._blocks + np.arange(count) for part, count in zip(parts, blocks, strict=True)]
+                [self._pages.table(part.slot)[:count] for part, count in zip(parts, blocks, strict=True)]
             ).astype(np.int32),
             "block_indices_begins": np.array([0, *accumulate(blocks)], np.int32),
             "max_context_len": np.array(max(after), np.int32),
@@ -155,14 +182,12 @@ class OpenVinoDecoder:
         return logits.reshape(-1, self.vocabulary)
 
     def truncate(self, slot: int, length: int) -> None:
-        """Do nothing: later tokens overwrite those from this position on."""
+        """Give back the blocks of a slot behind a position; later tokens overwrite those of the last block."""
+        self._pages.truncate(slot, length)
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Replace the content of a slot by the first tokens of another slot."""
-        count = -(-length // BLOCK)
-        start, end = source * self._blocks, target * self._blocks
-        for cache in self._caches:
-            cache.data[end : end + count] = cache.data[start : start + count]
+        """Replace the content of a slot by the first tokens of another one, whose blocks it shares."""
+        self._pages.share(source, target, length)
 
     def close(self) -> None:
         """Free all memory."""
@@ -271,20 +296,22 @@ def openvino_engine(
     threads: int | None = None,
     queue: int = QUEUE,
     speculative_tokens: int = 0,
+    cells: int | None = None,
 ) -> ContinuousBatching:
     """Load a converted model for continuous batching.
 
     Args:
         directory: from ``convert``.
-        slots: requests that run at once.
-        context: tokens of each request, prompt and answer.
+        slots: most requests that run at once.
+        context: most tokens of each request, prompt and answer.
         threads: None lets OpenVINO choose.
         queue: most requests that wait.
         speculative_tokens: most tokens that are drafted in a step; 0 for none.
+        cells: tokens of the cache that all requests share; None for ``slots * context``.
 
     Raises:
         FileNotFoundError: the model does not exist.
         EngineError: OpenVINO cannot compile the model for this processor.
     """
-    decoder = OpenVinoDecoder(directory, slots, context, threads)
-    return ContinuousBatching(decoder, queue, worth_copying=BLOCK, speculative_tokens=speculative_tokens)
+    decoder = OpenVinoDecoder(directory, slots, context, threads, cells=cells)
+    return ContinuousBatching(decoder, queue, worth_copying=1, speculative_tokens=speculative_tokens)

@@ -15,10 +15,10 @@ from loadtests.bench import environments
 from loadtests.bench.language import stream
 from loadtests.bench.language.answers import Answer, Ask, Task
 from loadtests.bench.language.model import Model
-from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, OURS, TRANSFORMERS
+from loadtests.bench.language.results import DIRECT, IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, OURS, TRANSFORMERS
 from loadtests.bench.tensors import marloop
 from serving import processes
-from serving.settings import ROOT, free_ports
+from serving.settings import ROOT, HostName, free_ports
 
 PEERS = Path(__file__).parent / "peers"
 CONTEXT = 2048  # tokens of a peer's context
@@ -65,8 +65,9 @@ def contenders(root: Path) -> list[Contender]:
     """Return all contenders in the table's order; peers have environments under ``root``."""
     here = Path(sys.executable)
     return [
-        Contender(OURS, "Marloop, over HTTP through TorchServe", _marloop, remembers=True,
+        Contender(OURS, "Marloop, over HTTP through TorchServe", _torchserve, remembers=True,
                   packages=lambda: environments.versions(here)),
+        Contender(DIRECT, "Marloop, over HTTP by the direct host", _direct, remembers=True),
         Contender(IN_PROCESS, "its engine called in process, no server", _in_process, remembers=True),
         _peer(root, TRANSFORMERS, "transformers `generate`, float32, no server", _transformers),
         _peer(root, LLAMA_SERVER, "llama-cpp-python's own server", _llama_server, serial=True),
@@ -94,14 +95,22 @@ def _peer(
     return Contender(name, what, begin, prepare, lambda: environments.versions(python), serial=serial)
 
 
+def _torchserve(model: Model, folder: Path) -> AbstractContextManager[Started]:
+    return _marloop(model, folder, "torchserve", marloop.COMMAND)
+
+
+def _direct(model: Model, folder: Path) -> AbstractContextManager[Started]:
+    return _marloop(model, folder, "direct", marloop.SUPERVISE)
+
+
 @contextlib.contextmanager
-def _marloop(model: Model, folder: Path) -> Iterator[Started]:
+def _marloop(model: Model, folder: Path, host: HostName, command: Sequence[str]) -> Iterator[Started]:
     (port,) = free_ports(1)
-    settings = marloop.settings(port, model.store(folder / "store"), folder / "run")
+    settings = marloop.settings(port, model.store(folder / "store"), folder / "run", host)
     environment = _environment() | settings.to_environment() | {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     path = f"/predictions/{model.contract.name}/{model.contract.version}/v1"
     try:
-        with _server(marloop.COMMAND, environment, folder, port, path) as started:
+        with _server(command, environment, folder, port, path) as started:
             yield started
     finally:
         marloop.forget(folder / "run")

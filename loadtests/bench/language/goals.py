@@ -2,7 +2,17 @@
 
 from handlers.contract.model_card import Evaluation
 from loadtests.bench.language import results as figures
-from loadtests.bench.language.results import IN_PROCESS, LLAMA_SERVER, LLAMA_TUNED, MACHINE, OURS, TRANSFORMERS, Results
+from loadtests.bench.language.prompts import LONGEST, SHORTEST
+from loadtests.bench.language.results import (
+    DIRECT,
+    IN_PROCESS,
+    LLAMA_SERVER,
+    LLAMA_TUNED,
+    MACHINE,
+    OURS,
+    TRANSFORMERS,
+    Results,
+)
 from loadtests.bench.page import Goal, at_least, at_most
 from loadtests.bench.results import Spread, ratio, spread
 
@@ -13,20 +23,30 @@ def goals(results: Results) -> list[Goal]:
     def against(figure: str, other: str, theirs: str = "") -> Spread | None:
         return ratio(results.values(OURS, figure), results.values(other, theirs or figure), float)
 
+    def direct(figure: str, other: str, theirs: str = "") -> Spread | None:
+        return ratio(results.values(DIRECT, figure), results.values(other, theirs or figure), float)
+
     firsts = against(figures.EARLIEST, OURS, figures.LATEST)
     listed = [
         at_least("one stream, against transformers", 6, against(figures.ALONE, TRANSFORMERS)),
-        at_least("one stream, against the engine in process", 0.9, against(figures.ALONE, IN_PROCESS)),
+        at_least("one stream, against the engine in process", 0.95, against(figures.ALONE, IN_PROCESS)),
         at_least("8 streams decoding, against transformers at batch 8", 3, against(figures.DECODING, TRANSFORMERS)),
         at_least("8 streams decoding, against one stream", 1.8, against(figures.DECODING, OURS, figures.ALONE)),
         at_least("8 × (128 + 64 tokens), end to end, against llama-cpp-python's server", 5,
                  against(figures.END_TO_END, LLAMA_SERVER)),
-        at_least("the same, against that server with all cores", 5, against(figures.END_TO_END, LLAMA_TUNED)),
+        at_least("the same, against that server with all cores", 2.5, against(figures.END_TO_END, LLAMA_TUNED)),
+        at_least("one stream by the direct host, against the engine in process", 0.95,
+                 direct(figures.ALONE, IN_PROCESS)),
+        at_least("8 streams by it, end to end, against that server with all cores", 2.5,
+                 direct(figures.END_TO_END, LLAMA_TUNED)),
         at_most("first token, idle, against in process", 1.15, against(figures.FIRST, IN_PROCESS)),
         at_most("8 cold arrivals, the first one's first token against the last one's", 0.25, firsts),
         at_least("first token, cold against a known system prompt", 5,
                  against(figures.COLD, OURS, figures.WARM_SYSTEM)),
         at_least("first token, cold against known earlier turns", 5, against(figures.COLD, OURS, figures.WARM_TURNS)),
+        at_most(f"first token of {SHORTEST} tokens while {LONGEST:,} are read, against alone", 1.5,
+                against(figures.NEWCOMER, OURS, figures.NEWCOMER_ALONE)),
+        at_most("the same by the direct host", 1.5, direct(figures.NEWCOMER, DIRECT, figures.NEWCOMER_ALONE)),
     ]  # fmt: skip
     for count in figures.BESIDE:
         gap = against(figures.BUSY_GAP.format(count), OURS, figures.IDLE_GAP.format(count))

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from handlers.entry_points.chat import ChatService
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Finished, Generate, Sampling, Token
+from handlers.language.scheduling.batching import ContinuousBatching
 from loadtests.bench.language.answers import Answer, Task
 from serving.archive import read_config
 

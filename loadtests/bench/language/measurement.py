@@ -17,7 +17,7 @@ from loadtests.bench.language.answers import Answer, decoding, end_to_end, first
 from loadtests.bench.language.contenders import Contender, Started, plain
 from loadtests.bench.language.model import Model
 from loadtests.bench.language.prompts import NEW, Prompts
-from loadtests.bench.language.results import MACHINE, NAMED, OURS, Results, Sample
+from loadtests.bench.language.results import DIRECT, MACHINE, NAMED, OURS, Results, Sample
 from loadtests.bench.rounds import Turns
 
 TURN_TIMEOUT = 600.0  # s
@@ -27,6 +27,7 @@ WARM_UP = 30.0  # s
 SHORT = 8  # tokens of an answer of which only the first matters
 TEMPLATE = 8  # most tokens that every conversation begins with
 BEGUN = 24  # tokens of each stream when the long prompt comes
+SOON = 0.5  # s after a long prompt at which a short one comes, while it is read
 STREAMING = 200  # tokens of each stream beside a long prompt
 READ = 256 * 2**20  # bytes that each core reads, more than its caches hold
 READS = 8  # repetitions; the fastest counts
@@ -95,10 +96,11 @@ def turn(contender: Contender, started: Started, prompts: Prompts, warm_up: floa
         started.ask(prompts.warm_up, NEW)
     yield from _alone(started, prompts)
     yield from _together(contender, started, prompts)
-    if contender.name == OURS:
+    if contender.name in (OURS, DIRECT):
         yield from _prefixes(started, prompts)
         for count, long in zip(figures.BESIDE, prompts.long, strict=True):
             yield from _beside(started, prompts.together[:count], long)
+        yield from _newcomers(started, prompts)
 
 
 def _alone(started: Started, prompts: Prompts) -> Measured:
@@ -164,6 +166,18 @@ def _beside(started: Started, prompts: Sequence[str], long: str) -> Measured:
     begun = max(answer.times[0] for answer in others)
     yield figures.IDLE_GAP.format(count), statistics.median(gaps(others, begun, late.sent))
     yield figures.BUSY_GAP.format(count), p95(gaps(others, late.sent, late.times[0]))
+
+
+def _newcomers(started: Started, prompts: Prompts) -> Measured:
+    """Time first tokens of short prompts, alone and while a long one is read."""
+    alone, beside = [], []
+    for long, (first, second) in zip(prompts.longest, prompts.shortest, strict=True):
+        path = f"{started.path}/completions"
+        alone.append(first_token(*cold(stream.ask(started.port, path, [stream.Request(plain(first, SHORT))]))))
+        requests = [stream.Request(plain(long, SHORT)), stream.Request(plain(second, SHORT), delay=SOON)]
+        beside.append(first_token(cold(stream.ask(started.port, path, requests))[1]))
+    yield figures.NEWCOMER_ALONE, statistics.median(alone)
+    yield figures.NEWCOMER, statistics.median(beside)
 
 
 def cold(answers: list[Answer], last: bool = False) -> list[Answer]:

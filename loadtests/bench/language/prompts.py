@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from handlers.language.batching import ContinuousBatching
+from handlers.language.scheduling.batching import ContinuousBatching
 from loadtests.bench.language.in_process import generate
 
 SEED = 20241031
@@ -13,6 +13,7 @@ LENGTH = 128  # tokens of a prompt
 NEW = 64  # tokens of an answer
 LONG = 1000  # tokens of the prompt that others must not wait for
 SYSTEM = 512  # tokens of a system prompt
+LONGEST, SHORTEST = 1900, 32  # tokens of a prompt that is read, and of one that comes meanwhile
 # Each begins one prompt only.
 OPENINGS = (
     "Yesterday", "Every", "When", "My", "Before", "After", "Although", "During", "Nobody", "Some", "Two", "Three",
@@ -57,6 +58,8 @@ class Prompts:
         together: prompts that are sent at once.
         systems: system prompts of ``SYSTEM`` tokens.
         long: prompts of ``LONG`` tokens, one for each measurement.
+        longest: prompts of ``LONGEST`` tokens.
+        shortest: pairs of prompts of ``SHORTEST`` tokens, as many as the longest.
         expected: answers to ``alone`` and ``together`` by prompt.
     """
 
@@ -65,6 +68,8 @@ class Prompts:
     together: list[str]
     systems: list[str]
     long: list[str]
+    longest: list[str]
+    shortest: list[tuple[str, str]]
     expected: dict[str, str]
 
 
@@ -107,7 +112,10 @@ def draw_prompts(engine: ContinuousBatching, alone: int, together: int, long: in
     def some(count: int, length: int) -> list[str]:
         return [passage(engine, *next(openings), length) for _ in range(count)]
 
-    warm_up, systems, longest = some(together, LENGTH), some(alone, SYSTEM), some(long, LONG)
+    warm_up, systems, long_ones = some(together, LENGTH), some(alone, SYSTEM), some(long, LONG)
+    numbered = iter((str(number), random.Random(f"{SEED} {number}")) for number in range(1, 3 * alone + 1))
+    longest = [passage(engine, *next(numbered), LONGEST) for _ in range(alone)]
+    short = [passage(engine, *one, SHORTEST) for one in numbered]
     expected: dict[str, str] = {}
     while len(expected) < alone + together:
         (text,) = some(1, LENGTH)
@@ -115,4 +123,5 @@ def draw_prompts(engine: ContinuousBatching, alone: int, together: int, long: in
         if len(answer.times) == NEW and answer.text.isascii():
             expected[text] = answer.text
     chosen = list(expected)
-    return Prompts(warm_up, chosen[:alone], chosen[alone:], systems, longest, expected)
+    shortest = list(zip(short[::2], short[1::2], strict=True))
+    return Prompts(warm_up, chosen[:alone], chosen[alone:], systems, long_ones, longest, shortest, expected)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from loadtests.bench.language import results as figures
 from loadtests.bench.language.goals import goals
+from loadtests.bench.language.prompts import LONGEST, SHORTEST
 from loadtests.bench.language.results import MACHINE, OURS, Results
 from loadtests.bench.page import draw_bars, goals_table, head, missing_table, span, versions_line
 from loadtests.bench.results import Spread, spread
@@ -106,6 +107,10 @@ def _ours(results: Results) -> str:
         streams = f"{count} stream{'s' * (count > 1)}"
         lines.append((f"between tokens of {streams}, the median gap, ms", figures.IDLE_GAP.format(count)))
         lines.append(("while a prompt of 1,000 tokens is prefilled, p95", figures.BUSY_GAP.format(count)))
+    lines += [
+        (f"a prompt of {SHORTEST} tokens alone: first token, ms", figures.NEWCOMER_ALONE),
+        (f"the same while one of {LONGEST:,} tokens is read", figures.NEWCOMER),
+    ]
     rows = [(text, _cell(results, OURS, figure, 1000, 0)) for text, figure in lines]
     return "### Known beginnings, and long prompts beside streams\n\n" + table(("Marloop", "measured"), rows)
 

@@ -6,8 +6,8 @@ An edited program repeats most of what its prompt shows. A free text, sampled, r
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Sampling
+from handlers.language.scheduling.batching import ContinuousBatching
 from loadtests.bench.language.answers import Answer
 from loadtests.bench.language.in_process import generate
 from loadtests.bench.results import Spread, ratio, spread

@@ -4,6 +4,7 @@ One thread does little but record answers while they come in: the load shares th
 """
 
 import json
+import math
 import selectors
 import socket
 import time
@@ -28,10 +29,12 @@ class Request:
 
     Attributes:
         after: parts of its answer that every earlier request must have before this one is sent.
+        delay: seconds from the request before it until this one is sent.
     """
 
     body: Mapping[str, Any]
     after: int = 0
+    delay: float = 0.0
 
 
 class _Connection:
@@ -97,18 +100,25 @@ def _exchange(connections: Sequence[_Connection]) -> None:
     unsent = list(connections)
     with selectors.DefaultSelector() as selector:
         while unsent or selector.get_map():
-            while unsent and all(
-                len(other.parts) >= unsent[0].request.after for other in connections if other.sent >= 0
-            ):
+            while unsent and (wait := _wait(unsent[0].request, connections)) <= 0:
                 unsent[0].send()
                 selector.register(unsent[0].socket, selectors.EVENT_READ, unsent.pop(0))
-            ready = selector.select(PATIENCE)
-            if not ready:
+            patience = min(PATIENCE, wait) if unsent else PATIENCE
+            ready = selector.select(patience)
+            if not ready and patience == PATIENCE:
                 raise TimeoutError(f"nothing came for {PATIENCE:.0f} s")
             for key, _ in ready:
                 key.data.receive()
                 if key.data.ended:
                     selector.unregister(key.fileobj)
+
+
+def _wait(request: Request, connections: Sequence[_Connection]) -> float:
+    """Return the seconds until a request is to be sent, infinity where others must have more of their answers first."""
+    sent = [other for other in connections if other.sent >= 0]
+    if any(len(other.parts) < request.after for other in sent):
+        return math.inf
+    return sent[-1].sent + request.delay - time.perf_counter() if sent else 0.0
 
 
 def _read(connection: _Connection, started: float) -> Answer:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.decoders.decoder import Decoder, Part
 from handlers.language.decoders.llama import LlamaDecoder
 from handlers.language.decoders.openvino import OpenVinoDecoder
 from handlers.language.generation import Constraint, Generate, PromptTooLong, QueueFull, Sampling
 from handlers.language.sampling import log_softmax
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from tests.support.handlers.echo_engine import SMOLLM2
 from tests.support.handlers.generating import GREEDY, Answer, run

@@ -16,9 +16,9 @@ from handlers.contract import Example
 from handlers.language.api.answers import usage
 from handlers.language.api.requests import completion
 from handlers.language.api.routes import answer_of
-from handlers.language.batching import Event
 from handlers.language.generation import Finished, Token
 from handlers.language.handler import LEFT, ChatHandler
+from handlers.language.scheduling.batching import Event
 from handlers.language.structured.tools import CLOSE, MIDDLE, OPEN
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate

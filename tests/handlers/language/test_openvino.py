@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.decoders.openvino import NUMERICS, EngineError, OpenVinoDecoder, compile_model, reason
 from handlers.language.generation import Generate
+from handlers.language.scheduling.batching import ContinuousBatching
 from loadtests.bench.language.speculation import KINDS
 from serving.settings import ROOT
-from tests.support.handlers.generating import run
+from tests.support.handlers.generating import GREEDY, run
 from tests.support.handlers.smollm2 import openvino_model
 
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
@@ -34,10 +34,10 @@ WITHOUT_NUMBERS = {
 ASK = """
 import json, sys
 from pathlib import Path
-from handlers.language.batching import ContinuousBatching
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.generation import Generate, Sampling
 from handlers.language.decoders.openvino import OpenVinoDecoder
-from tests.support.handlers.generating import run
+from tests.support.handlers.generating import GREEDY, run
 
 decoder = OpenVinoDecoder(Path(sys.argv[1]), 8, 128, threads=int(sys.argv[2]))
 PROMPTS = ["What is gravity?", "Count from one to ten.", "Write a sentence about the sea.", "What colour is the sky?",
@@ -145,3 +145,20 @@ print(caught)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, f"[{signal.SIGINT.value}]\n"), done.stderr
+
+
+def test_answers_that_outgrow_a_shared_cache_are_those_that_each_gets_alone() -> None:
+    decoder = OpenVinoDecoder(openvino_model(), 8, 256, threads=1, cells=256)
+    try:
+        lone, together = (ContinuousBatching(decoder, worth_copying=1) for _ in range(2))
+        story = "The ferry left the harbour before the fog had lifted from the water. "
+        texts = [f"{story}Then the {name}" for name in ("captain", "baker", "teacher", "doctor", "children")]
+        asked = [Generate(text, lone.tokenize(text, False), 90, GREEDY) for text in texts]
+        alone = [run(lone, one)[one.id] for one in asked]
+        for slot in range(decoder.slots):
+            decoder.truncate(slot, 0)
+        answers = run(together, *asked)
+        assert together.usage.preemptions
+        assert [answers[one.id].text for one in asked] == [answer.text for answer in alone]
+    finally:
+        decoder.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers.entry_points.chat import ChatService, speculative_tokens
-from handlers.language.batching import ContinuousBatching
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.message import JSON
 from tests.handlers.test_service import Context
 from tests.support.chat_archive import contract, echoed
@@ -102,6 +102,8 @@ def test_torchserve_is_told_to_leave_bodies_as_they_are(start: Callable[..., Ech
     [
         ({"engine": "abacus"}, "llama.cpp or openvino"),
         ({"slots": 0}, "handler.slots"),
+        ({"cache_tokens": 0}, "handler.cache_tokens"),
+        ({"engine": "llama.cpp", "slots": 2, "cache_tokens": 64}, "handler.cache_tokens is for openvino"),
         ({"engine": "openvino", "num_speculative_tokens": -1}, "handler.num_speculative_tokens is -1 .* whole number"),
         ({"engine": "openvino", "num_speculative_tokens": True}, "handler.num_speculative_tokens is True"),
         ({"engine": "llama.cpp", "num_speculative_tokens": 4}, "llama.cpp drafts none"),

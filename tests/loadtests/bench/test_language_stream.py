@@ -93,6 +93,13 @@ def test_a_late_request_is_sent_once_the_others_have_had_so_many_parts(port: int
     assert (first.text, late.text) == ("abc", "z")
 
 
+def test_a_delayed_request_is_sent_so_long_after_the_one_before_it(port: int) -> None:
+    bodies = {"name": "quick", "pieces": "abc"}, {"name": "delayed", "pieces": "z"}
+    quick, delayed = ask(port, "/", [Request(bodies[0]), Request(bodies[1], delay=0.2)])
+    assert delayed.sent >= quick.sent + 0.2
+    assert (quick.text, delayed.text) == ("abc", "z")
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

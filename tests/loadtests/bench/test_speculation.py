@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from handlers.language.batching import ContinuousBatching
+from handlers.language.scheduling.batching import ContinuousBatching
 from loadtests.bench.language import speculation
 from loadtests.bench.language.answers import Answer
 from loadtests.bench.language.speculation import KINDS, WITH, WITHOUT, measure, rate, table

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from handlers.language.batching import ContinuousBatching, Event
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
+from handlers.language.scheduling.batching import ContinuousBatching, Event
 
 START, END = 256, 257
 NAMES = {"<|im_start|>": START, "<|im_end|>": END}

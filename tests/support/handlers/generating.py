@@ -1,15 +1,16 @@
 """Runs generation engines to their end, and a decoder that needs no weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from handlers.contract import Array
-from handlers.language.batching import ContinuousBatching
 from handlers.language.decoders.decoder import DecodeError, Part
+from handlers.language.decoders.pages import Pages
 from handlers.language.generation import Finished, Generate, Sampling, Scored, Token
+from handlers.language.scheduling.batching import ContinuousBatching
 
 GREEDY = Sampling(temperature=0)
 
@@ -82,7 +83,8 @@ class ToyDecoder:
 
     def __init__(self, slots: int = 4, context: int = 64, vocabulary: int = 40, batch: int = 32) -> None:
         self.slots, self.context, self.vocabulary, self.batch = slots, context, vocabulary, batch
-        self.held: list[list[int]] = [[] for _ in range(slots)]
+        self.cells, self.block = slots * context, 1
+        self.contents: list[list[int]] = [[] for _ in range(slots)]
         self.loads: list[dict[int, int]] = []
         self.copies = 0
         self.fail = False
@@ -97,6 +99,13 @@ class ToyDecoder:
     def ends(self, token: int) -> bool:
         return token == 0
 
+    def held(self, slots: Collection[int]) -> int:
+        return sum(len(self.contents[slot]) for slot in slots)
+
+    def reserve(self, slot: int, start: int, end: int) -> bool:
+        assert end <= self.context
+        return True
+
     def decode(self, parts: Sequence[Part]) -> Array:
         assert [part.slot for part in parts] == sorted({part.slot for part in parts})
         self.loads.append({part.slot: len(part.tokens) for part in parts})
@@ -105,11 +114,13 @@ class ToyDecoder:
             raise DecodeError("no memory")
         for part in parts:
             assert part.tokens
-            assert part.position == len(self.held[part.slot])
-            self.held[part.slot].extend(part.tokens)
-            assert len(self.held[part.slot]) <= self.context
-        ends = [(part, len(self.held[part.slot])) for part in parts]
-        rows = [self.logits(self.held[part.slot][: i + 1]) for part, end in ends for i in range(end - part.rows, end)]
+            assert part.position == len(self.contents[part.slot])
+            self.contents[part.slot].extend(part.tokens)
+            assert len(self.contents[part.slot]) <= self.context
+        ends = [(part, len(self.contents[part.slot])) for part in parts]
+        rows = [
+            self.logits(self.contents[part.slot][: i + 1]) for part, end in ends for i in range(end - part.rows, end)
+        ]
         return np.stack(rows) if rows else np.empty((0, self.vocabulary), np.float32)
 
     def logits(self, tokens: Sequence[int]) -> Array:
@@ -118,14 +129,49 @@ class ToyDecoder:
         return logits
 
     def truncate(self, slot: int, length: int) -> None:
-        del self.held[slot][length:]
+        del self.contents[slot][length:]
 
     def copy(self, source: int, target: int, length: int) -> None:
         self.copies += 1
-        self.held[target] = self.held[source][:length]
+        self.contents[target] = self.contents[source][:length]
 
     def close(self) -> None:
         self.closed = True
+
+
+class PagedDecoder(ToyDecoder):
+    """Its slots share a cache of ``cells`` tokens, and it computes on what the blocks hold: a wrong one is noticed."""
+
+    def __init__(self, slots: int = 8, context: int = 64, cells: int = 128, block: int = 4, batch: int = 32) -> None:
+        super().__init__(slots, context, batch=batch)
+        self.cells, self.block = cells, block
+        self.pages = Pages(cells // block, block, slots)
+        self._memory = np.full((cells // block, block), -1)
+
+    def held(self, slots: Collection[int]) -> int:
+        return self.block * self.pages.held(slots)
+
+    def reserve(self, slot: int, start: int, end: int) -> bool:
+        assert end <= self.context
+        copies = self.pages.reserve(slot, start, end)
+        for source, target in copies or ():
+            self._memory[target] = self._memory[source]
+        return copies is not None
+
+    def decode(self, parts: Sequence[Part]) -> Array:
+        for part in parts:
+            table = self.pages.table(part.slot)
+            for position, token in enumerate(part.tokens, part.position):
+                self._memory[table[position // self.block], position % self.block] = token
+            self.contents[part.slot] = self._memory[table].ravel()[: part.position].tolist()
+        return super().decode(parts)
+
+    def truncate(self, slot: int, length: int) -> None:
+        self.pages.truncate(slot, length)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self.copies += 1
+        self.pages.share(source, target, length)
 
 
 class CyclingDecoder(ToyDecoder):

@@ -1,6 +1,6 @@
 """A language model of two narrow layers, made on the fly, with random weights or taught a few sentences by heart."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,10 @@ class TorchDecoder:
 
     def __init__(self, tiny: Tiny, slots: int = 2, context: int = 256) -> None:
         self.slots, self.context, self.batch = slots, context, context
+        self.cells, self.block = slots * context, 1
         self.vocabulary = len(tiny.metadata.tokens)
         self._tiny, self._module = tiny, tiny.module
-        self._held: list[list[int]] = [[] for _ in range(slots)]
+        self._contents: list[list[int]] = [[] for _ in range(slots)]
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         return self._tiny.tokenizer.tokenize(text, special)
@@ -123,10 +124,16 @@ class TorchDecoder:
     def ends(self, token: int) -> bool:
         return token == self._tiny.metadata.end
 
+    def held(self, slots: Collection[int]) -> int:
+        return sum(len(self._contents[slot]) for slot in slots)
+
+    def reserve(self, slot: int, start: int, end: int) -> bool:
+        return True
+
     def decode(self, parts: Sequence[Part]) -> Array:
         rows = []
         for part in parts:
-            held = self._held[part.slot]
+            held = self._contents[part.slot]
             held[part.position :] = part.tokens
             with torch.inference_mode():
                 logits = self._module(torch.tensor([held]))[0].numpy()
@@ -134,13 +141,13 @@ class TorchDecoder:
         return np.concatenate(rows)
 
     def truncate(self, slot: int, length: int) -> None:
-        del self._held[slot][length:]
+        del self._contents[slot][length:]
 
     def copy(self, source: int, target: int, length: int) -> None:
-        self._held[target] = self._held[source][:length]
+        self._contents[target] = self._contents[source][:length]
 
     def close(self) -> None:
-        self._held.clear()
+        self._contents.clear()
 
 
 def _keys() -> dict[str, Any]:

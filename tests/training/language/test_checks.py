@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from handlers.language.batching import ContinuousBatching
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from tests.support.training.tiny import END, EXPECTED, HEADS, SENTENCE, TEMPLATE, Tiny, TorchDecoder
 from training.data import DataError

@@ -1,7 +1,7 @@
 import pytest
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Generate
+from handlers.language.scheduling.batching import ContinuousBatching
 from tests.support.handlers.generating import ToyDecoder
 from training.language.speed import ANSWER, PROMPT, ROUNDS, speed
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from handlers.contract import Array
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Constraint, ConstraintError, Generate, Sampling
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.structured.grammars import KEPT, Grammars, HeldAnswer
 from tests.support.handlers.generating import ToyDecoder, run
 

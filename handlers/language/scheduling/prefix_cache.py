@@ -38,7 +38,7 @@ class PrefixCache:
         """
         shared = [0] * len(self.tokens) if anew else self._shared(prompt)
         source = max(range(len(shared)), key=shared.__getitem__)
-        slot = min(free, key=lambda number: (self._taken[number], number))
+        slot = self.oldest(free)
         source = slot if anew else source
         if source in free and 0 < len(self.tokens[source]) <= 2 * shared[source]:
             slot = source
@@ -49,9 +49,14 @@ class PrefixCache:
         self._taken[slot] = self._prompts
         return Placement(slot, source, shared[source])
 
-    def cached(self, prompt: Sequence[int]) -> int:
-        """Return the number of tokens of a prompt that need not be computed, were it placed now."""
-        return max(self._shared(prompt))
+    def cached(self, prompt: Sequence[int], slots: Collection[int] | None = None) -> int:
+        """Return the number of tokens at the beginning of a prompt that one of some slots, or of all, holds."""
+        shared = self._shared(prompt)
+        return max(shared if slots is None else (shared[slot] for slot in slots), default=0)
+
+    def oldest(self, slots: Collection[int]) -> int:
+        """Return that of some slots which was taken longest ago."""
+        return min(slots, key=lambda slot: (self._taken[slot], slot))
 
     def _shared(self, prompt: Sequence[int]) -> list[int]:
         return [min(common(prompt, tokens), len(prompt) - 1) for tokens in self.tokens]

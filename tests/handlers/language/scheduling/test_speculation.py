@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Constraint, Generate, Sampling
 from handlers.language.handler import ChatHandler
+from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from handlers.message import JSON, NEXT, Request
 from tests.support.chat_archive import contract, echoed

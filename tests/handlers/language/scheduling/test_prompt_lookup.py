@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from handlers.language.prompt_lookup import NGRAM, PromptLookup
+from handlers.language.scheduling.prompt_lookup import NGRAM, PromptLookup
 
 ONCE = list(range(100, 140))
 

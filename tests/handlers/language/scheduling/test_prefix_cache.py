@@ -2,7 +2,7 @@
 
 import pytest
 
-from handlers.language.prefix_cache import Placement, PrefixCache, common
+from handlers.language.scheduling.prefix_cache import Placement, PrefixCache, common
 
 
 def filled(*tokens: list[int], worth_copying: int = 4) -> PrefixCache:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from handlers.language.batching import ContinuousBatching
 from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Sampling, Token, Usage
 from handlers.language.sampling import log_softmax
+from handlers.language.scheduling.batching import ContinuousBatching
 from tests.support.handlers.generating import GREEDY, Answer, ToyDecoder, run
 
 
@@ -185,7 +185,7 @@ def test_a_conversation_that_is_known_but_for_its_last_turn_is_short() -> None:
 def test_a_prompt_that_is_read_alone_lets_others_in_every_so_many_tokens() -> None:
     decoder = ToyDecoder(context=2048, batch=512)
     run(ContinuousBatching(decoder), request("long", [2] * 300, max_tokens=1))
-    assert [sum(load.values()) for load in decoder.loads] == [128, 128, 44]
+    assert [sum(load.values()) for load in decoder.loads] == [64, 64, 64, 64, 44]
 
 
 def test_cancelling_frees_the_slot_for_a_waiting_request() -> None:

@@ -5,11 +5,11 @@ from typing import Literal
 
 from handlers.contract import Array
 from handlers.language.decoders.decoder import DecodeError, Decoder, Part
-from handlers.language.generation import Drafts, Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
-from handlers.language.prefix_cache import PrefixCache
-from handlers.language.prompt_lookup import PromptLookup
-from handlers.language.sampling import Sampler, largest, log_softmax
-from handlers.language.structured.grammars import Grammars, HeldAnswer
+from handlers.language.generation import Finished, Generate, PromptTooLong, QueueFull, Scored, Token, Usage
+from handlers.language.sampling import largest, log_softmax
+from handlers.language.scheduling.running import Running
+from handlers.language.scheduling.slots import Slots
+from handlers.language.structured.grammars import Grammars
 
 Event = Token | Scored | Finished
 QUEUE = 256  # most waiting requests
@@ -18,39 +18,16 @@ SHORTER = 4  # a prompt is read beside another that has at least this many times
 PASS = 1  # tokens that cost as much as a chunk's own pass over the weights
 
 
-class _Running:
-    """A request that has a slot."""
-
-    def __init__(
-        self, request: Generate, slot: int, cached: int, limit: int, held: HeldAnswer | None, speculative: bool
-    ) -> None:
-        self.request = request
-        self.slot = slot
-        self.cached = cached
-        self.limit = limit  # of generated tokens
-        self.held = held
-        self.sampler = Sampler(request.sampling, held, request.prompt)
-        self.lookup = PromptLookup(request.prompt, request.prediction) if speculative else None
-        self.last = -1  # the token that was generated last
-        self.scores: list[Token] = []  # of the prompt from its second token on
-        self.generated = 0
-        self.drafted = 0
-        self.accepted = 0
-
-    def draft(self, most: int) -> list[int]:
-        """Return the tokens that probably come next, none after the answer's limit or against its constraint."""
-        if not self.lookup:
-            return []
-        tokens = self.lookup.draft(min(most, self.limit - self.generated - 1))
-        return tokens[: self.held.fitting(tokens)] if self.held and tokens else tokens
-
-
 class ContinuousBatching:
     """Generates for several requests at once, on top of a decoder; they join and leave at every step. For one thread.
 
     Each step computes one token of every running request and a chunk of the prompt of a starting request. A much
     shorter prompt is read beside a long one: "Hi" need not wait until a book is read. Slots keep their tokens until
     they are needed, so a prompt that begins like an earlier one starts sooner.
+
+    Where slots share one cache, a request starts once there is room for its prompt. Answers that outgrow the cache take
+    the room of slots that nobody uses, then that of the request that started last, which is computed again later. So
+    the one that started first always ends, and nobody overtakes one that waits for room.
 
     Args:
         decoder: computes the logits.
@@ -74,7 +51,7 @@ class ContinuousBatching:
         decoder: Decoder,
         queue: int = QUEUE,
         chunk: float = 2.5,
-        lone_chunk: int = 128,
+        lone_chunk: int = 64,
         backlog_chunk: int = 128,
         worth_copying: int = 16,
         speculative_tokens: int = 0,
@@ -87,10 +64,12 @@ class ContinuousBatching:
         self._lone_chunk = lone_chunk
         self._backlog_chunk = backlog_chunk
         self.speculative_tokens = min(speculative_tokens, decoder.batch - 1)
-        self._cache = PrefixCache(decoder.slots, worth_copying)
+        self._slots = Slots(decoder, worth_copying)
         self._grammars: Grammars | None = None  # made for the first request with a constraint
         self._waiting: deque[Generate] = deque()
-        self._running: dict[int, _Running] = {}  # by slot
+        self._preempted: deque[Running] = deque()  # started, without a slot now; oldest first
+        self._running = self._slots.running
+        self._started = 0
 
     def tokenize(self, text: str, special: bool) -> list[int]:
         """Split text into tokens.
@@ -139,7 +118,7 @@ class ContinuousBatching:
                 raise ValueError(f"logit_bias names the token {token}; the vocabulary has 0 to {last}")
         if any(request.id == other.id for other in self._requests()):
             raise ValueError(f"request {request.id} is there already; an id names one request")
-        if len(self._waiting) + len(self._running) >= self.slots + self.queue:
+        if len(self._requests()) >= self.slots + self.queue:
             raise QueueFull(f"{self.slots} requests run and {self.queue} wait, which is the limit; try again later")
         if constraint := request.sampling.constraint:
             self._grammars = self._grammars or Grammars(self._decoder)
@@ -149,7 +128,9 @@ class ContinuousBatching:
     def cancel(self, id: str) -> None:
         """Forget a request and free its slot at once, without another answer; an unknown id is ignored."""
         self._waiting = deque(request for request in self._waiting if request.id != id)
-        self._running = {slot: running for slot, running in self._running.items() if running.request.id != id}
+        self._preempted = deque(running for running in self._preempted if running.request.id != id)
+        for running in [running for running in self._running.values() if running.request.id == id]:
+            self._slots.leave(running)
 
     def step(self) -> list[Event]:
         """Advance each running request by a token or, where drafts are accepted, by several, and prompts by a chunk.
@@ -158,6 +139,7 @@ class ContinuousBatching:
             What was generated, scored and finished; nothing when idle.
         """
         self._start_next()
+        self._make_room()
         parts = self._parts()
         if not parts:
             return []
@@ -166,13 +148,13 @@ class ContinuousBatching:
         except DecodeError as error:
             return [self._lose(part.slot, str(error)) for part in parts]
         for part in parts:
-            self._cache.tokens[part.slot].extend(part.tokens)
+            self._slots.tokens[part.slot].extend(part.tokens)
         events: list[Event] = []
         start = 0
         for part in parts:
             running, rows = self._running[part.slot], logits[start : start + part.rows]
             start += part.rows
-            if running.generated:
+            if not running.is_reading(part.position):
                 events += self._verify(running, part, rows)
                 continue
             if part.scored:
@@ -184,54 +166,59 @@ class ContinuousBatching:
     @property
     def usage(self) -> Usage:
         """Load of the engine now."""
-        used = sum(len(self._cache.tokens[slot]) for slot in self._running)
-        return Usage(len(self._running), len(self._waiting), used, self.slots * self.context)
+        waiting, held = len(self._waiting) + len(self._preempted), self._decoder.held(self._running)
+        return Usage(len(self._running), waiting, held, self._decoder.cells, self._slots.preemptions)
 
     def close(self) -> None:
         """Free the decoder's memory; the engine is of no use after."""
         self._waiting.clear()
+        self._preempted.clear()
         self._running.clear()
         self._decoder.close()
 
     def _requests(self) -> list[Generate]:
-        return [*self._waiting, *(running.request for running in self._running.values())]
-
-    def _start(self, request: Generate) -> None:
-        free = [slot for slot in range(self.slots) if slot not in self._running]
-        slot, source, shared = self._cache.place(request.prompt, free, request.scored)
-        if source == slot:
-            self._decoder.truncate(slot, shared)
-        else:
-            self._decoder.copy(source, slot, shared)
-        limit = min(request.max_tokens, self.context - len(request.prompt))
-        constraint = request.sampling.constraint
-        held = self._grammars.begin(constraint) if self._grammars and constraint else None
-        self._running[slot] = _Running(request, slot, shared, limit, held, self.speculative_tokens > 0)
+        return [*self._waiting, *(running.request for running in (*self._preempted, *self._running.values()))]
 
     def _start_next(self) -> None:
         """Start the first waiting request or, while a long prompt is read, the first with a much shorter one."""
-        if not self._waiting or len(self._running) == self.slots:
+        if self._slots.is_full or not self._first_has_room():
             return
-        reading = [self._unread(running) for running in self._running.values() if not running.generated]
-        if not reading:
+        reading = [self._slots.unread(running) for running in self._slots.reading()]
+        if not reading and self._preempted:
+            self._slots.place(self._preempted.popleft())
+        elif not reading:
             self._start(self._waiting.popleft())
         elif len(reading) == 1:
-            short = next((waiting for waiting in self._waiting if SHORTER * self._unknown(waiting) <= reading[0]), None)
-            if short:
+            short = next(
+                (one for one in self._waiting if SHORTER * self._slots.unknown(one.prompt) <= reading[0]), None
+            )
+            if short and self._slots.have_room(short.prompt, short.scored):
                 self._waiting.remove(short)
                 self._start(short)
 
-    def _unknown(self, request: Generate) -> int:
-        """Return the number of tokens of a prompt that no slot holds."""
-        return len(request.prompt) - self._cache.cached(request.prompt)
+    def _first_has_room(self) -> bool:
+        """Tell whether some request waits, and the first of them has room: else another one would take it away."""
+        if self._preempted:
+            return self._slots.have_room(self._preempted[0].tokens, self._preempted[0].is_scoring)
+        return bool(self._waiting) and self._slots.have_room(self._waiting[0].prompt, self._waiting[0].scored)
 
-    def _unread(self, running: _Running) -> int:
-        """Return the number of tokens of a prompt that are still to be read."""
-        return len(running.request.prompt) - len(self._cache.tokens[running.slot])
+    def _start(self, request: Generate) -> None:
+        limit = min(request.max_tokens, self.context - len(request.prompt))
+        constraint = request.sampling.constraint
+        held = self._grammars.begin(constraint) if self._grammars and constraint else None
+        self._started += 1
+        running = Running(request, self._started, limit, held, self.speculative_tokens > 0)
+        running.cached = self._slots.place(running)
+
+    def _make_room(self) -> None:
+        """Let requests wait whose slots' room those that started before them need; they start before all others."""
+        for running in self._slots.make_room():
+            running.scores.clear()
+            self._preempted.appendleft(running)
 
     def _parts(self) -> list[Part]:
         """Return the parts of this step: a token of each stream with its draft, and chunks of prompts."""
-        reading = sorted((running for running in self._running.values() if not running.generated), key=self._unread)
+        reading = sorted(self._slots.reading(), key=self._slots.unread)
         chunks: dict[int, int] = {}
         if reading:
             streams = len(self._running) - len(reading)
@@ -253,24 +240,26 @@ class ContinuousBatching:
         """
         return max(0, (self.speculative_tokens + 1) // max(1, len(self._running)) - 1)
 
-    def _size(self, running: _Running, streams: int) -> int:
+    def _size(self, running: Running, streams: int) -> int:
         """Return the tokens of a prompt in a step beside a number of streams."""
         if not streams:
             return self._lone_chunk
-        position = len(self._cache.tokens[running.slot])
+        position = self._slots.position(running)
         size = max(1, round(self._chunk * streams * EQUAL / (EQUAL + position)) - PASS)
         return max(size, self._backlog_chunk if self._waiting else 0)
 
-    def _part(self, running: _Running, size: int) -> Part:
+    def _part(self, running: Running, size: int) -> Part:
         """Return the next tokens of a request: at most ``size`` of its prompt, or its last one and as many drafted."""
-        position = len(self._cache.tokens[running.slot])
-        if running.generated:
-            tokens = [running.last, *running.draft(size)]
-            return Part(running.slot, position, tokens, is_last=True, scored=len(tokens) > 1)
-        prompt, end = running.request.prompt, position + size
-        return Part(running.slot, position, prompt[position:end], end >= len(prompt), running.request.scored)
+        slot, tokens, position = running.slot, running.tokens, self._slots.position(running)
+        if running.is_reading(position):
+            end = position + size
+            return Part(slot, position, tokens[position:end], end >= len(tokens), running.is_scoring)
+        draft = running.draft(size)
+        if draft and not self._slots.reserve(running, len(tokens) + len(draft)):
+            draft = []
+        return Part(slot, position, [tokens[-1], *draft], is_last=True, scored=bool(draft))
 
-    def _score(self, running: _Running, part: Part, rows: Array) -> list[Event]:
+    def _score(self, running: Running, part: Part, rows: Array) -> list[Event]:
         """Take the log-probabilities of a prompt's next tokens; return all at its end."""
         request, piece = running.request, self._decoder.piece
         for token, logits in zip(request.prompt[part.position + 1 :], rows, strict=False):
@@ -283,25 +272,23 @@ class ContinuousBatching:
         first = Token(request.id, request.prompt[0], piece(request.prompt[0]))
         return [Scored(request.id, [first, *running.scores])]
 
-    def _verify(self, running: _Running, part: Part, rows: Array) -> list[Event]:
+    def _verify(self, running: Running, part: Part, rows: Array) -> list[Event]:
         """Choose a stream's next token and, for as long as the choice was drafted, the one after it."""
         draft, before = part.tokens[1:], running.accepted
         running.drafted += len(draft)
         events: list[Event] = []
         for row, drafted in zip(rows, [*draft, -1], strict=True):
             events += self._choose(running, row, drafted)
-            if running.last != drafted or part.slot not in self._running:
+            if running.tokens[-1] != drafted or part.slot not in self._running:
                 break
         accepted = running.accepted - before
         if running.lookup and draft:
             running.lookup.learn(len(draft), accepted)
         if accepted < len(draft):
-            length = part.position + 1 + accepted
-            self._decoder.truncate(part.slot, length)
-            del self._cache.tokens[part.slot][length:]
+            self._slots.truncate(part.slot, part.position + 1 + accepted)
         return events
 
-    def _choose(self, running: _Running, logits: Array, drafted: int = -1) -> list[Event]:
+    def _choose(self, running: Running, logits: Array, drafted: int = -1) -> list[Event]:
         if not running.limit:
             return [self._finish(running, "length")]
         try:
@@ -313,21 +300,15 @@ class ContinuousBatching:
             return [self._finish(running, "stop")]
         piece = self._decoder.piece
         top = tuple((other, piece(other), value) for other, value in best)
-        running.last = token
-        running.generated += 1
-        running.accepted += token == drafted
-        if running.lookup:
-            running.lookup.add(token)
-        drafts = Drafts(running.drafted, running.accepted)
-        answer = Token(running.request.id, token, piece(token), logprob, top, running.cached, drafts)
+        running.add(token, drafted)
+        answer = Token(running.request.id, token, piece(token), logprob, top, running.cached, running.drafts)
         return [answer] if running.generated < running.limit else [answer, self._finish(running, "length")]
 
-    def _finish(self, running: _Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
-        del self._running[running.slot]
-        request, drafts = running.request, Drafts(running.drafted, running.accepted)
-        return Finished(request.id, reason, len(request.prompt), running.cached, running.generated, error, drafts)
+    def _finish(self, running: Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
+        self._slots.leave(running)
+        request, generated = running.request, running.generated
+        return Finished(request.id, reason, len(request.prompt), running.cached, generated, error, running.drafts)
 
     def _lose(self, slot: int, error: str) -> Finished:
-        self._decoder.truncate(slot, 0)
-        self._cache.tokens[slot].clear()
+        self._slots.truncate(slot, 0)
         return self._finish(self._running[slot], "error", error)
