@@ -20,6 +20,7 @@ from loadtests.plan import ClientSettings
 from monitoring.housekeeping import Keeping
 from monitoring.live.live import QualityWindow
 from monitoring.live.settings import MonitorSettings
+from monitoring.retraining.launch.place import TrainingPlace
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.store.database import DatabaseSettings
 from monitoring.store.retention import Retention
@@ -30,6 +31,7 @@ from serving.hosts.worker_environment import WorkerVariables
 from serving.settings import ROOT, Folders, Port, RecipeSettings, Settings
 from serving.traces.settings import TraceSettings
 from training.improve.commands_export import ExportSettings
+from training.improve.sharing.database import SharingSettings
 
 EXAMPLE, PAGE = ROOT / ".env.example", ROOT / "docs" / "settings.md"
 BEGINNING = """\
@@ -72,6 +74,7 @@ PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
     "What is kept": (Retention, BackupPolicy, Keeping),
     "Retraining": (RetrainPolicy, JudgePolicy, WatchPolicy),
+    "Work on several machines": (TrainingPlace, SharingSettings),
     "Other programs": (JavaSettings, ExportSettings),
     "Docker only": (ComposeSettings,),
 }

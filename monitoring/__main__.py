@@ -227,12 +227,18 @@ def _print_ready(ready: dict[str, Any]) -> None:
 @app.command()
 def down() -> None:
     """Stop the monitor and its training, also one that outlived it; the training goes on at the next start."""
-    from monitoring.retraining.process import TrainingProcesses
+    from monitoring.retraining.launch.launcher import UnreachableError
+    from monitoring.retraining.launch.place import TrainingPlace, launcher_of
+    from monitoring.retraining.launch.trainings import JobTrainings
 
     settings = command_line.settings()
     console.print("stopped the monitor" if monitor(settings).stop(settings) else "no monitor ran")
-    if TrainingProcesses(settings).end_all():
-        console.print("stopped a training that a killed monitor had left")
+    try:
+        launcher = launcher_of(TrainingPlace.from_environment(os.environ), settings, os.environ)
+        if JobTrainings(settings, launcher).end_all():
+            console.print("stopped a training that the monitor had left")
+    except (UnreachableError, ValueError) as error:
+        fail(f"a training may still run: {error}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from monitoring.live.probe import TIMEOUT, Prober
 from monitoring.live.settings import MonitorSettings
 from monitoring.live.traffic import Traffic
 from monitoring.live.while_leading import WhileLeading
+from monitoring.retraining.launch.place import TrainingPlace, launcher_of
 from monitoring.retraining.metrics import RetrainingMetrics
 from monitoring.retraining.runner import Runner
 from monitoring.retraining.versions import Service
@@ -78,6 +79,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     """
     window, policies = QualityWindow.from_environment(environ), Policies.from_environment(environ)
     backups, keeping = BackupPolicy.from_environment(environ), Keeping.from_environment(environ)
+    launcher = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
     registry, models = CollectorRegistry(), Registry(settings.model_store)
     credentials = Credentials.from_environment(environ)
     inference_url = options.inference_url or settings.inference_url
@@ -98,7 +100,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     backup = BackupTask(watched, backups, registry, wall_clock, lease) if watched else None
     pruner = Pruner(store, now, registry, lease)
     housekeeping = Housekeeping(settings, store.journal, models, keeping)
-    loop = closed_loop(settings, policies, store, contracts, service, now)
+    loop = closed_loop(settings, policies, store, contracts, service, now, launcher)
     registry.register(WhileLeading(LiveMetrics(live), leads))
     registry.register(WhileLeading(RetrainingMetrics(store.journal, models), leads))
     actions = Actions(loop.retraining, loop.challenges, loop.promotions)

@@ -15,9 +15,10 @@ from serving import documents
 from serving.archive import ASSETS, GRAPHS
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
-from training import fit
 from training.champion import check_rewritable, unpack
 from training.feedback import as_many_steps, extend
+from training.fitting import fit
+from training.fitting.distributed import ALONE, Processes
 from training.packaging import export, packable, result_file
 from training.packaging.contents import Described
 from training.packaging.interface import contract_without_version
@@ -37,8 +38,12 @@ def train(
     folders: Folders,
     options: TrainOptions = DEFAULTS,
     step: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
 ) -> Result:
     """Train, evaluate, package and register one version of a model.
+
+    Args:
+        processes: all that fit it, of which this is the first; each of the others calls ``fit_model``.
 
     Raises:
         KeyError: no such preset.
@@ -47,28 +52,45 @@ def train(
         ValueError: the store's serving settings are damaged, or there is nothing to calibrate, or to calibrate with, or
             no such share of the feedback.
     """
-    hp = recipe.preset(options.preset)
-    hp = replace(hp, calibrate=True) if options.calibrate else hp
-    name = options.preset or next(iter(recipe.presets))
     serving_of(recipe, registry.store)  # before the work, should they be damaged
-    step("reading the data")
-    data = recipe.load(hp, folders.cache)
-    if options.feedback:
-        step(f"reading the feedback in {options.feedback}")
-        own = len(data.train)
-        data = extend(recipe, hp, data, options.feedback, options.hold_out, step)
-        hp = as_many_steps(hp, own, len(data.train))
-    step(f"fitting {len(data.train):,} rows, preset {name}")
-    if hp.calibrate:
-        _check_calibration(recipe, data)
-    trained = replace(fit.fit(recipe, hp, data, folders.runs), preset=name)
-    if hp.calibrate:
+    trained = fit_model(recipe, folders, options, step, processes)
+    if trained.hp.calibrate:
         trained = calibrated(trained)
     result, output = package_fitted(trained, registry, options, step)
     if options.result_file:
         write_result(result, options.result_file)
     step("writing the report")
-    return report(result, recipe, data, output, step)
+    return report(result, recipe, trained.data, output, step)
+
+
+def fit_model(
+    recipe: Recipe[Any],
+    folders: Folders,
+    options: TrainOptions = DEFAULTS,
+    step: Callable[[str], None] = lambda text: None,
+    processes: Processes = ALONE,
+) -> Trained:
+    """Read the data and fit the network: the part of a training that several processes share.
+
+    Raises:
+        KeyError, DataError, ValueError: as ``train``.
+    """
+    hp = recipe.preset(options.preset)
+    hp = replace(hp, calibrate=True) if options.calibrate else hp
+    name = options.preset or next(iter(recipe.presets))
+    step("reading the data")
+    with processes.first_of_each_machine():
+        data = recipe.load(hp, folders.cache)
+    if options.feedback:
+        step(f"reading the feedback in {options.feedback}")
+        own = len(data.train)
+        data = extend(recipe, hp, data, options.feedback, options.hold_out, step)
+        hp = as_many_steps(hp, own, len(data.train))
+    by = f", by {processes.count} processes" if processes.count > 1 else ""
+    step(f"fitting {len(data.train):,} rows, preset {name}{by}")
+    if hp.calibrate:
+        _check_calibration(recipe, data)
+    return replace(fit.fit(recipe, hp, data, folders.runs, processes=processes), preset=name)
 
 
 def package_fitted(

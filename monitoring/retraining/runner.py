@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.periodic import repeat
 from monitoring.retraining.challenge import Challenges
+from monitoring.retraining.launch.launcher import UnreachableError
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.stages import Stages
@@ -48,7 +49,7 @@ class Runner:
     def __init__(self, loop: Loop, interval: float = 30.0, lease: Lease | None = None) -> None:
         self._loop, self._interval, self._lease = loop, interval, lease
         self._journal, self._stages = loop.journal, loop.stages
-        self._away = False  # whether the store did not answer the last time
+        self._away = False  # whether the store, or what runs the trainings, did not answer the last time
         self._upkeep: float | None = None  # monotonic time of the last ``keep``
         self._stood: float | None = None  # monotonic time of the last ``stand_by``
 
@@ -67,7 +68,7 @@ class Runner:
             self._away = False
         except LeaseLostError as error:
             logger.warning("the loop of retraining stops here: %s", error)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, UnreachableError) as error:
             if not self._away:  # logged once, not twice a second
                 logger.warning("the loop of retraining waits: %s", getattr(error, "orig", None) or error)
             self._away = True

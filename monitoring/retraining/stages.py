@@ -13,8 +13,9 @@ from typing import Any, Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.retraining.challenge import ChallengeRefused, rows_for
+from monitoring.retraining.launch.launcher import RefusedError, UnreachableError
+from monitoring.retraining.launch.trainings import JobTrainings, write_rows
 from monitoring.retraining.policy import RetrainPolicy
-from monitoring.retraining.process import TrainingProcesses, write_rows
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.result import JobResult, Shadowed, Stage, Verdict, Watched
 from monitoring.retraining.versions import Versions
@@ -36,7 +37,7 @@ class Stages:
         store: Store,
         promotions: Promotions,
         versions: Versions,
-        trainings: TrainingProcesses,
+        trainings: JobTrainings,
         watch: Watch,
         policy: RetrainPolicy,
     ) -> None:
@@ -49,7 +50,7 @@ class Stages:
         self._waiting: float | None = None  # monotonic time since which the running job waits for the service
 
     def begin(self, job: Job) -> Job:
-        """Take a job out of the queue."""
+        """Take a job out of the queue; where what runs the trainings does not answer (UnreachableError), it stays."""
         self._refusals, self._waiting = 0, None
         self._trainings.clear(job.id)
         changes: dict[str, Any] = {"state": "running", "started": self._clock()}
@@ -78,6 +79,10 @@ class Stages:
                 self._stages[stage](job, stop)
         except SQLAlchemyError:
             raise
+        except UnreachableError as error:
+            self._wait(job, f"waiting: {error}")
+        except RefusedError as error:
+            self._fail(job, str(error))
         except ChallengeRefused as error:  # what it was to be judged on is gone, or another version is champion
             self._fail(job, str(error))
         except LaunchError as error:
@@ -89,8 +94,8 @@ class Stages:
             self._fail(job, f"{stage}: {type(error).__name__}: {error}")
 
     def pause(self, job: Job) -> None:
-        """End the training of a job; it goes on from its last checkpoint when the monitor runs again."""
-        if self._trainings.age(job.id) is not None:
+        """End the training of a job, unless it outlives the monitor; the next one goes on from its last checkpoint."""
+        if not self._trainings.outlive and self._trainings.age(job.id) is not None:
             self._trainings.end(job.id)
             uncounted = JobResult(attempts=_attempts(job) - 1)  # the monitor's end is no fault of the training's
             self._journal.extend_job(job.id, uncounted, progress="interrupted; goes on when the monitor runs again")
@@ -106,6 +111,7 @@ class Stages:
         trainings, limit = self._trainings, self._policy.limit
         trainings.end_former(job.id, job.result.place)
         age = trainings.age(job.id)
+        self._waiting = None  # it answers
         if age is not None and age > limit.total_seconds():
             progress = trainings.progress(job.id)
             trainings.end(job.id)
@@ -136,7 +142,11 @@ class Stages:
         # Written first: a monitor that no longer leads starts nothing.
         begun = JobResult(attempts=_attempts(job) + 1, place=self._trainings.place)
         self._journal.extend_job(job.id, begun, log=str(self._trainings.log(job.id)))
-        pid = self._trainings.start(job.id, job.model, options)
+        try:
+            pid = self._trainings.start(job.id, job.model, options)
+        except UnreachableError:
+            self._journal.extend_job(job.id, JobResult(attempts=_attempts(job)))  # this was none
+            raise
         self._journal.update_job(job.id, pid=pid)
 
     def _judged(self, job: Job, _: threading.Event) -> None:
@@ -204,13 +214,17 @@ class Stages:
         if self._versions.answers():
             self._waiting = None
             return False
+        self._wait(job, "waiting for the service, which does not answer")
+        return True
+
+    def _wait(self, job: Job, progress: str) -> None:
+        """Leave a job as it is, and say why; one that waits for as long as a training may take fails."""
         now = time.monotonic()
         self._waiting = now if self._waiting is None else self._waiting
         if now - self._waiting > self._policy.limit.total_seconds():
-            self._fail(job, "the service did not answer for as long as a training may take")
-        elif job.progress != (progress := "waiting for the service, which does not answer"):
+            self._fail(job, f"{progress}, for as long as a training may take")
+        elif job.progress != progress:
             self._journal.update_job(job.id, progress=progress)
-        return True
 
     def _refuse(self, job: Job, reason: str) -> None:
         version = job.result.version

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from monitoring.retraining.challenge import Challenges
+from monitoring.retraining.launch.launcher import Launcher
+from monitoring.retraining.launch.trainings import JobTrainings
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
-from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.runner import Loop
@@ -81,12 +82,13 @@ def closed_loop(
     contracts: Contracts,
     service: Service,
     clock: Callable[[], datetime],
+    launcher: Launcher,
 ) -> Loop:
-    """Return the loop of one monitor; ``clock`` is in UTC."""
+    """Return the loop of one monitor, whose trainings ``launcher`` runs; ``clock`` is in UTC."""
     versions = Versions(store, contracts, service, policies.judge)
     promotions = Promotions(store.journal, contracts.models, service.rollout, clock)
     retraining = Retraining(store, contracts, policies.retrain, unfit, clock)
     challenges = Challenges(store.journal, promotions, versions, policies.retrain)
     watch = Watch(store, promotions, versions, policies.watch)
-    stages = Stages(store, promotions, versions, TrainingProcesses(settings), watch, policies.retrain)
+    stages = Stages(store, promotions, versions, JobTrainings(settings, launcher), watch, policies.retrain)
     return Loop(store.journal, promotions, versions, retraining, challenges, stages, watch)

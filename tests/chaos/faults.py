@@ -84,7 +84,7 @@ FAULTS = (
         "kill -9 of a training",
         "goes on where it was, with the same result",
         (
-            "training/fit::a_killed_command_goes_on_when_called_again_and_ctrl_c_says_how_to_go_on",
+            "training/fitting/fit::a_killed_command_goes_on_when_called_again_and_ctrl_c_says_how_to_go_on",
             "training/feedback::a_killed_command_goes_on_with_the_same_file_and_tells_its_result_to_a_program",
             "training/improve/search::a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_goes_on",
         ),
@@ -254,7 +254,7 @@ FAULTS = (
         "a checkpoint, a search file, kept runs or unpacked weights cut or emptied",
         "said, and made anew",
         (
-            "training/fit::a_run_whose_checkpoint_is_damaged_says_so_and_begins_anew",
+            "training/fitting/fit::a_run_whose_checkpoint_is_damaged_says_so_and_begins_anew",
             "training/improve/search::a_damaged_file_is_put_aside_and_the_search_begins_anew",
             "training/packaging/kept::a_kept_file_that_is_damaged_is_told_and_counts_as_none",
             "training/packaging/kept::unpacked_weights_of_the_right_size_and_wrong_content_are_told_apart",

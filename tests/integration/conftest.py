@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from handlers.contract import ModelContract
 from loadtests.bench.tensors import marloop
-from monitoring.retraining.process import TrainingProcesses
+from monitoring.retraining.launch.trainings import JobTrainings
 from serving.hosts.chosen import chosen
 from serving.hosts.direct.background import find_workers
 from serving.hosts.ray import background as ray_background
@@ -193,7 +193,7 @@ def monitored(store: Path, runs: Path, variables: Mapping[str, str], host: HostN
             environment.setenv(name, value)
         settings = settings_for(store, Path(stack.enter_context(tempfile.TemporaryDirectory())), host=host)
         server = stack.enter_context(serve(settings))
-        stack.callback(TrainingProcesses(settings).end_all)
+        stack.callback(JobTrainings(settings).end_all)
         stack.callback(monitor(settings).stop, settings)
         monitor(settings).start(settings)
         yield server

@@ -3,11 +3,8 @@
 marloop ablate fashion
 """
 
-import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -16,39 +13,20 @@ import numpy as np
 
 from handlers.contract import Array
 from handlers.contract.model_card import Number
-from serving import documents
 from serving.settings import Folders
-from training import fit
 from training.figures.machine import machine
 from training.figures.picture import plotted
 from training.figures.result import Result
 from training.figures.text import table
-from training.improve.budget import Budget, Spent, load_thinned, measure, spent, watch
+from training.improve.budget import Budget, Spent, load_thinned, spent
+from training.improve.sharing.results import results_of
+from training.improve.sharing.runs import Run, Runs
 from training.improve.variants import Changes, practices, together
-from training.recipe import Data, Recipe
+from training.recipe import Recipe
 
 START = "start"
 PARTS = ("train", "validation", "test")
 WATCHED = 2_000  # validation rows, at most: they are gone through after every epoch
-
-
-class Run(msgspec.Struct, frozen=True):
-    """A training of one variant with one seed; its file is read again when an ablation goes on.
-
-    Attributes:
-        seconds: duration of fitting.
-        train: the metric that decides, on the fitted rows; null where a training went astray. Likewise ``validation``
-            on the watched rows, and ``test`` on the held-out ones.
-        curve: the metric on the watched rows after each epoch, or their loss where RMSE decides.
-    """
-
-    seed: int
-    epochs: int
-    seconds: float
-    train: Number
-    validation: Number
-    test: Number
-    curve: list[Number]
 
 
 class AblationRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,56 +97,6 @@ class Ablation(Result, frozen=True, kw_only=True, tag="ablate"):
         return "\n".join([f"{parts[0]}\n", *parts[1:]])
 
 
-class OutOfTimeError(Exception):
-    """The time is over; the finished runs stay in their files."""
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The runs of an ablation: each is read from its file, or trained while there is time."""
-
-    recipe: Recipe[Any]
-    data: Data
-    budget: Budget
-    folder: Path
-    until: float  # on the budget's clock
-    step: Callable[[str], None]
-
-    def of(self, label: str, hp: Any) -> list[Run]:
-        """Return a run for each seed.
-
-        Raises:
-            OutOfTimeError: no time is left for one that has no file.
-        """
-        return [self._run(f"{label}, seed {seed}", replace(hp, seed=seed)) for seed in range(self.budget.seeds)]
-
-    def _run(self, label: str, hp: Any) -> Run:
-        sizes = [len(self.data.train), len(self.data.validation or [])]
-        inputs = [asdict(hp), self.data.sha256, sizes, *filter(None, [self.recipe.scoring.key])]
-        key = msgspec.json.encode(inputs, order="sorted")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
-        finished: Run | None = documents.read_kept(path, Run)
-        if finished is not None:
-            return finished
-        if self.budget.clock() >= self.until:
-            raise OutOfTimeError
-        run = self._train(hp)
-        documents.write_json(path, run, Run)
-        self.step(f"{label}: {run.test:.4f} held out, {run.train:.4f} fitted, {run.seconds:.0f} s")
-        return run
-
-    def _train(self, hp: Any) -> Run:
-        watched, callbacks = watch(self.recipe)
-        with tempfile.TemporaryDirectory() as checkpoints:
-            trained = fit.fit(self.recipe, hp, self.data, Path(checkpoints), callbacks=callbacks)
-        assert self.data.validation
-        parts = (self.data.train, self.data.validation, self.data.test)
-        train, validation, test = (measure(trained, part) for part in parts)
-        curve: list[Number] = [entry[watched] for entry in trained.history]
-        return Run(hp.seed, len(curve), trained.seconds, train, validation, test, curve)
-
-
 def ablate(
     recipe: Recipe[Any],
     folders: Folders,
@@ -176,27 +104,31 @@ def ablate(
     starts: Sequence[str] = (),
     only: Sequence[str] = (),
     step: Callable[[str], None] = lambda text: None,
+    url: str = "",
 ) -> Ablation:
     """Measure the practices that apply to a model's hyperparameters.
 
     Args:
-        folders: finished runs are kept there; the same call goes on from them.
+        folders: finished runs are kept there, where there is no URL; the same call goes on from them.
         starts: presets to start from; none for the recipe's own.
         only: measure only practices with one of these texts in their names, and nothing together.
+        url: of the PostgreSQL in which workers on several machines share their runs; empty for files.
 
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
         OutOfTimeError: before all was measured.
         ValueError: no practice has such a name, or the rows do not tell the metric that decides.
+        SQLAlchemyError: the shared database does not answer; see ``database.reachable``.
     """
     until = budget.clock() + budget.timeout
+    results = results_of("ablate", recipe.name, folders.runs, url)
     variants: list[tuple[str, str, Changes, list[Run]]] = []
     for name in starts or recipe.starts or [next(iter(recipe.presets))]:
         hp = recipe.preset(name)
         hp = replace(hp, epochs=budget.epochs or hp.epochs)
         data = load_thinned(recipe, hp, folders.cache, budget.rows, WATCHED)
-        source = Runs(recipe, data, budget, folders.runs / "ablate" / recipe.name, until, step)
+        source = Runs(recipe, data, budget, results, until, step)
         variants += [(name, *variant) for variant in _variants(source, name, hp, only)]
     return Ablation(
         model=recipe.name,
@@ -215,16 +147,20 @@ def _variants(source: Runs, start: str, hp: Any, only: Sequence[str]) -> Iterato
     chosen = {name: change for name, change in every.items() if not only or any(text in name for text in only)}
     if not chosen:
         raise ValueError(f"no practice has {' or '.join(map(repr, only))} in its name; there are {', '.join(every)}")
-    reference = source.of(f"{start}, as it is", hp)
+    labels = {START: f"{start}, as it is"} | {name: f"{start}, {name}" for name in chosen}
+    variants: dict[str, Changes] = {START: {}, **chosen}
+    runs = source.of({labels[name]: replace(hp, **changes) for name, changes in variants.items()})
+    reference = runs[labels[START]]
     yield START, {}, reference
     sign = 1 if source.recipe.scoring.criterion.more else -1
     gains = {}
     for name, changes in chosen.items():
-        runs = source.of(f"{start}, {name}", replace(hp, **changes))
-        gains[name] = sign * float(np.mean(_differences(reference, runs, "validation")))
-        yield name, changes, runs
-    for name, changes in ({} if only else together(chosen, gains)).items():
-        yield name, changes, source.of(f"{start}, {name}", replace(hp, **changes))
+        gains[name] = sign * float(np.mean(_differences(reference, runs[labels[name]], "validation")))
+        yield name, changes, runs[labels[name]]
+    combined = {} if only else together(chosen, gains)
+    runs = source.of({f"{start}, {name}": replace(hp, **changes) for name, changes in combined.items()})
+    for name, changes in combined.items():
+        yield name, changes, runs[f"{start}, {name}"]
 
 
 def _rows(recipe: Recipe[Any], variants: Sequence[tuple[str, str, Changes, list[Run]]]) -> list[AblationRow]:

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from training.fit import Batch
+from training.fitting.rows import Batch
 from training.packaging import export
 from training.recipe import Data, Recipe, Split, Trained
 from training.statistics.decisive import Scoring
@@ -115,7 +115,7 @@ class Watch(Callback):
     ) -> None:
         """Keep the output of a batch and its truth."""
         self._outputs.append(outputs.detach())
-        self._targets.append(batch[1])
+        self._targets.append(batch.target)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Measure and log the metric on the outputs of the epoch."""

@@ -1,6 +1,7 @@
 """The commands that measure and tune a training: ``ablate`` and ``search``."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
@@ -20,6 +21,12 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Of a training; default:
 Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each variant that is compared.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds after which no further training begins.")]
 Output = Annotated[Path, typer.Option(help="Folder for COMMAND-MODEL.json and .png.")]
+Storage = Annotated[
+    str,
+    typer.Option(
+        help="PostgreSQL that workers on several machines share; default: MARLOOP_SEARCH_STORAGE, else files here."
+    ),
+]
 WAY_ON = "the same command goes on from what is done"
 
 
@@ -31,6 +38,7 @@ def ablate_command(
     seeds: Seeds = 3,
     only: Annotated[list[str] | None, typer.Option(help="Text in a practice's name; may be repeated.")] = None,
     timeout: Timeout = math.inf,
+    storage: Storage = "",
     output: Output = ROOT / "docs" / "practices",
     cache: Cache = CACHE,
     runs: Runs = RUNS,
@@ -40,14 +48,17 @@ def ablate_command(
     from training.data import DataError
     from training.improve import ablate, ablation_plot
     from training.improve.budget import Budget
+    from training.improve.sharing.database import StorageError, reachable, storage_url
+    from training.improve.sharing.runs import OutOfTimeError
 
     try:
         budget = Budget(rows, epochs, seeds, timeout=timeout)
-        folders = Folders(cache, runs)
-        result = ablate.ablate(recipes.ready(model), folders, budget, start or (), only or (), telling(model))
-    except (KeyError, ValueError, DataError) as error:
+        folders, url = Folders(cache, runs), storage_url(storage, os.environ)
+        with reachable(url):
+            result = ablate.ablate(recipes.ready(model), folders, budget, start or (), only or (), telling(model), url)
+    except (KeyError, ValueError, DataError, StorageError) as error:
         fail(error)
-    except ablate.OutOfTimeError:
+    except OutOfTimeError:
         console.print(f"{timeout:.0f} s are over; {WAY_ON}")
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
@@ -62,8 +73,9 @@ def search_command(
     rows: Rows = None,
     epochs: Epochs = None,
     seeds: Seeds = 3,
-    seed: Annotated[int | None, typer.Option(help="Of the sampler; not for several processes at once.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sampler; not for several workers at once.")] = None,
     timeout: Timeout = math.inf,
+    storage: Storage = "",
     output: Output = ROOT / "docs" / "practices",
     cache: Cache = CACHE,
     runs: Runs = RUNS,
@@ -78,12 +90,15 @@ def search_command(
         fail(DataError(f"search needs optuna: {install('search')}"))
     from training.improve import search, search_report
     from training.improve.budget import Budget
+    from training.improve.sharing.database import StorageError, reachable, storage_url
 
     try:
         recipe = recipes.ready(model)
         budget = Budget(rows, epochs, seeds, trials, timeout)
-        result = search.search(recipe, Folders(cache, runs), budget, preset, seed, telling(model))
-    except (KeyError, ValueError, DataError) as error:
+        url = storage_url(storage, os.environ)
+        with reachable(url):
+            result = search.search(recipe, Folders(cache, runs), budget, preset, seed, telling(model), url)
+    except (KeyError, ValueError, DataError, StorageError) as error:
         fail(error)
     except KeyboardInterrupt:
         _interrupted()

@@ -16,11 +16,11 @@ from rich.console import Console
 from handlers.contract.model_card import Evaluation
 from serving import documents
 from serving.settings import Folders
-from training import fit
 from training.figures.machine import machine
 from training.figures.picture import picture, plotted
 from training.figures.result import Result, Row
 from training.figures.text import figure, table, terminal_table
+from training.fitting import fit
 from training.packaging import export
 from training.recipe import Recipe
 from training.statistics import evaluate

@@ -3,37 +3,33 @@
 marloop search fashion --trials 30 --timeout 600
 """
 
-import contextlib
 import math
-import platform
-import sqlite3
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import psutil
 import pytorch_lightning as lightning
 from optuna.trial import FrozenTrial, TrialState
 from pytorch_lightning.callbacks import Callback
 
 from serving import documents
 from serving.settings import Folders
-from training import fit
 from training.figures.machine import machine
+from training.fitting import fit
 from training.improve.budget import Budget, load_thinned, measure, spent, watch
 from training.improve.search_report import BEST, Search, Training, TrialRow, gain
+from training.improve.sharing import study as studies
+from training.improve.sharing.results import Results, key_of, results_of, train_all
+from training.improve.sharing.study import FINISHED
 from training.recipe import Data, Recipe
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-PRESET, PROCESS = "preset", "process"  # attributes of a trial: whether it is the preset's, and the process of it
-UNREPORTED = 60.0  # s after which a trial that has not reported its process counts as killed
 FOR_IMPORTANCE = 8  # least complete trials: fewer say nothing of what matters
+GIVEN_AWAY = "Cannot tell a"  # Optuna's words for a trial that another worker has marked as failed
 
 
 class Pruning(Callback):
@@ -53,115 +49,58 @@ class Pruning(Callback):
             raise optuna.TrialPruned
 
 
-def open_study(
-    recipe: Recipe[Any],
-    hp: Any,
-    data: Data,
-    runs: Path,
-    seed: int | None = None,
-    step: Callable[[str], None] = lambda text: None,
-) -> optuna.Study:
-    """Open the study of a model with a budget: a new one, or that of an earlier run's SQLite file.
-
-    Several processes may have it open at once. Its first trial is the preset itself, so that the best is no worse; it
-    is tried again where it was killed. A damaged file is put aside and reported.
+class Worker:
+    """Runs trials of a study, of which other workers may run others.
 
     Args:
         hp: the preset that is searched around.
-        data: another number of rows is another study, as is another metric that decides.
-        runs: folder of the file ``search-MODEL.db``.
-        seed: the sampler's; None for another in every process.
+        step: receives a line for each trial.
     """
-    runs.mkdir(parents=True, exist_ok=True)
-    database, key = runs / f"search-{recipe.name}.db", recipe.scoring.key
-    _put_aside_if_damaged(database, step)
-    study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
-        study_name=" ".join(filter(None, [f"{len(data.train)} rows {hp.epochs} epochs", fit.key(hp, data), key])),
-        direction="maximize" if recipe.scoring.criterion.more else "minimize",
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
-        load_if_exists=True,
-    )
-    _end_killed(study, step)
-    begun = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING, TrialState.WAITING))
-    if not any(trial.number == 0 or trial.user_attrs.get(PRESET) for trial in begun):
-        # Text and numbers only: Optuna ignores values that are not suggested.
-        values = {name: value for name, value in asdict(hp).items() if isinstance(value, int | float | str)}
-        study.enqueue_trial(values, user_attrs={PRESET: True})
-    return study
 
+    def __init__(
+        self, study: optuna.Study, recipe: Recipe[Any], hp: Any, data: Data, step: Callable[[str], None]
+    ) -> None:
+        self._study, self._recipe, self._hp, self._data, self._step = study, recipe, hp, data, step
+        self._watched, self._callbacks = watch(recipe)
+        self._number = 0  # of the trial that runs
 
-def _put_aside_if_damaged(database: Path, step: Callable[[str], None]) -> None:
-    """Rename a file that is no SQLite database any more, so that the search begins anew."""
-    if not database.exists():
-        return
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as error:  # such as a lock: this says nothing of the content
-        fault = str(error) if "malformed" in str(error) else "ok"
-    except sqlite3.DatabaseError as error:
-        fault = str(error)
-    if fault != "ok":
-        aside = database.with_name(f"{database.name}.damaged-{time.time_ns()}")
-        database.rename(aside)
-        for other in (f"{database}-wal", f"{database}-journal", f"{database}-shm"):
-            Path(other).unlink(missing_ok=True)
-        step(f"{database} is damaged ({fault}): it is kept as {aside.name}, and the search begins anew")
+    def run(self, budget: Budget) -> None:
+        """Run trials until the study has the budget's number, those of others and of earlier runs included.
 
+        Args:
+            budget: complete and pruned trials count.
+        """
+        until = budget.clock() + budget.timeout
+        enough = optuna.study.MaxTrialsCallback(budget.trials, states=FINISHED)
+        while not self.has_enough(budget.trials) and budget.clock() < until:
+            timeout = None if math.isinf(until) else max(0.0, until - budget.clock())
+            try:
+                self._study.optimize(self._objective, timeout=timeout, callbacks=[self._report, enough])
+            except (ValueError, optuna.exceptions.UpdateFinishedTrialError) as error:
+                if isinstance(error, ValueError) and not str(error).startswith(GIVEN_AWAY):
+                    raise
+                self._step(f"trial {self._number} is tried again: this worker showed no sign of life for too long")
 
-def _end_killed(study: optuna.Study, step: Callable[[str], None]) -> None:
-    """Mark the trials of killed processes of this machine as failed; else they would count as running for ever."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _runs(trial):
-            study.tell(trial.number, state=TrialState.FAIL)
-            step(f"trial {trial.number} was killed")
+    def has_enough(self, trials: int) -> bool:
+        """Tell whether the trials are there, and none is the preset's that is to be tried again."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        finished = self._study.get_trials(deepcopy=False, states=FINISHED)
+        return len(finished) >= trials and not any(trial.user_attrs.get(studies.PRESET) for trial in waiting)
 
-
-def _runs(trial: FrozenTrial) -> bool:
-    host, id, started = trial.user_attrs.get(PROCESS, ("", 0, 0.0))
-    if not host:  # it has reported nothing yet, or never will
-        begun = trial.datetime_start
-        return begun is not None and (datetime.now() - begun).total_seconds() < UNREPORTED
-    if host != platform.node():
-        return True
-    try:
-        return bool(abs(psutil.Process(id).create_time() - started) < 1)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def run_trials(
-    study: optuna.Study, recipe: Recipe[Any], hp: Any, data: Data, budget: Budget, step: Callable[[str], None]
-) -> None:
-    """Run trials until the study has the budget's number, those of other processes and earlier runs included.
-
-    Args:
-        hp: the preset that is searched around.
-        budget: complete and pruned trials count.
-    """
-    watched, callbacks = watch(recipe)
-
-    def objective(trial: optuna.Trial) -> float:
-        process = psutil.Process()
-        trial.set_user_attr(PROCESS, (platform.node(), process.pid, process.create_time()))
+    def _objective(self, trial: optuna.Trial) -> float:
+        self._number = trial.number
+        studies.mark(trial)
         with tempfile.TemporaryDirectory() as folder:
-            suggested = recipe.space(trial, hp)
-            pruning = [*callbacks, Pruning(trial, watched)]
-            trained = fit.fit(recipe, suggested, data, Path(folder), callbacks=pruning)
-        return trained.history[-1][watched]
+            suggested = self._recipe.space(trial, self._hp)
+            pruning = [*self._callbacks, Pruning(trial, self._watched)]
+            trained = fit.fit(self._recipe, suggested, self._data, Path(folder), callbacks=pruning)
+        return trained.history[-1][self._watched]
 
-    def report(study: optuna.Study, trial: FrozenTrial) -> None:
+    def _report(self, study: optuna.Study, trial: FrozenTrial) -> None:
         last = list(trial.intermediate_values.values())[-1:]
         value = ", ".join(f"{value:.4f}" for value in last)
         took = trial.duration.total_seconds() if trial.duration else 0.0
-        step(f"trial {trial.number} {trial.state.name.lower()}: {watched} {value}, {took:.0f} s")
-
-    if len(study.get_trials(deepcopy=False, states=FINISHED)) < budget.trials:
-        enough = optuna.study.MaxTrialsCallback(budget.trials, states=FINISHED)
-        timeout = None if math.isinf(budget.timeout) else budget.timeout
-        study.optimize(objective, timeout=timeout, callbacks=[report, enough])
+        self._step(f"trial {trial.number} {trial.state.name.lower()}: {self._watched} {value}, {took:.0f} s")
 
 
 def search(
@@ -171,30 +110,38 @@ def search(
     preset: str | None = None,
     seed: int | None = None,
     step: Callable[[str], None] = lambda text: None,
+    url: str = "",
 ) -> Search:
     """Search around a preset, then train the best and the preset alike, with seeds that the search has not used.
 
     Args:
         preset: the one to search around; None for the default.
         seed: the sampler's; None for another in every process.
+        url: of the PostgreSQL that workers on several machines share; empty for a file of ``folders``.
 
     Raises:
         KeyError: no such preset.
         DataError: the data cannot be had.
         ValueError: no trial was completed, or the rows do not tell the metric that decides.
+        SQLAlchemyError, StorageInternalError: the shared database does not answer; see ``database.reachable``.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     hp = recipe.preset(preset)
     hp = replace(hp, epochs=budget.epochs or hp.epochs)
     data = load_thinned(recipe, hp, folders.cache, budget.rows)
-    study = open_study(recipe, hp, data, folders.runs, seed, step)
-    run_trials(study, recipe, hp, data, budget, step)
+    study = studies.open_study(recipe, hp, data, folders.runs, seed, step, url)
+    worker = Worker(study, recipe, hp, data, step)
+    worker.run(budget)
+    if url and worker.has_enough(budget.trials):
+        studies.await_others(study, step)
+        worker.run(budget)  # the preset, where its worker was killed
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise ValueError("no trial was completed: give the search more time, or fewer rows or epochs")
     best = study.best_trial
     step(f"comparing trial {best.number} with the preset, {budget.seeds} seeds each")
     name = preset or next(iter(recipe.presets))
-    compared = _compare(recipe, {name: hp, BEST: replace(hp, **best.params)}, data, budget.seeds)
+    results = results_of("search", recipe.name, folders.runs, url)
+    compared = _compare(recipe, {name: hp, BEST: replace(hp, **best.params)}, data, budget.seeds, results)
     trials = [_trial(trial) for trial in study.get_trials(deepcopy=False) if trial.state in FINISHED]
     metric = recipe.scoring.criterion.name
     return Search(
@@ -220,16 +167,24 @@ def write_preset(recipe: Recipe[Any], hyperparameters: Mapping[str, Any]) -> Pat
     return recipe.found_file
 
 
-def _compare(recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds: int) -> list[Training]:
-    rows = []
+def _compare(
+    recipe: Recipe[Any], presets: Mapping[str, Any], data: Data, seeds: int, results: Results
+) -> list[Training]:
+    trainings: dict[str, Callable[[], Training]] = {}
     for name, hp in presets.items():
         for seed in range(hp.seed + 1, hp.seed + 1 + seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                trained = fit.fit(recipe, replace(hp, seed=seed), data, Path(folder), callbacks=())
-            assert data.validation
-            watched, test = (measure(trained, split) for split in (data.validation, data.test))
-            rows.append(Training(preset=name, seed=seed, validation=watched, test=test, seconds=trained.seconds))
-    return rows
+            seeded = replace(hp, seed=seed)
+            key = f"{key_of(recipe, seeded, data)}-{'best' if name == BEST else f'preset-{name}'}"
+            trainings[key] = partial(_train, recipe, name, seeded, data)
+    return list(train_all(results, trainings, Training).values())
+
+
+def _train(recipe: Recipe[Any], name: str, hp: Any, data: Data) -> Training:
+    with tempfile.TemporaryDirectory() as folder:
+        trained = fit.fit(recipe, hp, data, Path(folder), callbacks=())
+    assert data.validation
+    watched, test = (measure(trained, split) for split in (data.validation, data.test))
+    return Training(preset=name, seed=hp.seed, validation=watched, test=test, seconds=trained.seconds)
 
 
 def _trial(trial: FrozenTrial) -> TrialRow:

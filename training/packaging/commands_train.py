@@ -52,7 +52,10 @@ def train_command(
     cache: Cache = CACHE,
     runs: Runs = RUNS,
 ) -> None:
-    """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was."""
+    """Train, evaluate, archive and register one model; interrupted, the same command goes on where it was.
+
+    Several processes, which torchrun or Ray Train starts, fit it together: docs/distributed-training.md.
+    """
     from training.packaging.registration import TrainOptions
 
     options = TrainOptions(
@@ -126,6 +129,7 @@ def _train(model: str, options: "TrainOptions", registry: Registry, folders: Fol
     # These imports take seconds, which --help should not.
     from training import pipeline, recipes
     from training.data import DataError
+    from training.fitting.distributed import Processes, ProcessLostError, joined
     from training.language.recipe import LanguageRecipe
     from training.packaging.export import ParityError
     from training.report.terminal import print_result
@@ -138,13 +142,21 @@ def _train(model: str, options: "TrainOptions", registry: Registry, folders: Fol
 
             if options.feedback or options.calibrate:
                 raise ValueError(f"{model} is a language model: there is no --feedback or --calibrate for it")
+            if Processes.from_environment(os.environ).count > 1:
+                raise ValueError(f"{model} is a language model: one process trains it, without torchrun")
             result = language.train(recipe, registry, folders, options, telling(model))
             if options.result_file:
                 pipeline.write_result(result, options.result_file)
         elif options.instructions:
             raise ValueError(f"{model} is no language model: there are no --instructions for it; see --feedback")
         else:
-            result = pipeline.train(recipe, registry, folders, options, telling(model))
+            with joined(os.environ) as processes:
+                if not processes.is_first:
+                    pipeline.fit_model(recipe, folders, options, processes=processes)
+                    return
+                result = pipeline.train(recipe, registry, folders, options, telling(model), processes)
+    except ProcessLostError as error:  # another attempt may have them all
+        fail(error)
     except (KeyError, ValueError, DataError, ParityError, ArchiveError) as error:
         fault = recipes.told(error)
         if options.result_file:

@@ -20,7 +20,8 @@ from handlers.features import is_missing
 from serving.registry import ArchiveError, Registry
 from training import pipeline, recipes
 from training.data import DataError
-from training.fit import Fit, Rows
+from training.fitting.fit import Fit
+from training.fitting.rows import Rows
 from training.packaging.export import ExportError, ParityError
 from training.packaging.interface import contract_without_version
 from training.packaging.registration import TrainOptions
@@ -178,9 +179,9 @@ def _named(output: object) -> str:
 
 
 def _check_loss(recipe: Recipe[Any], hp: Any, module: nn.Module, split: Split) -> None:
-    inputs, target, _ = Rows(split)[list(range(len(split)))]
+    batch = Rows(split)[list(range(len(split)))]
     fit = Fit(recipe, hp, module.train())
-    rows = fit.loss(module(*recipe.augment(inputs, hp)), target)
+    rows = fit.loss(module(*recipe.augment(batch.inputs, hp)), batch.target)
     if tuple(rows.shape) != (len(split),):
         raise Fault(f"`loss` returned {_named(rows)} for {len(split)} rows; it must be ({len(split)},), one a row")
     if not rows.isfinite().all():

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from monitoring.retraining.process import TrainingProcesses
+from monitoring.retraining.launch.trainings import JobTrainings
 from serving.hosts.torchserve.management import Management
 from serving.registry import Registry
 from serving.supervision.companion import monitor as companion
@@ -105,7 +105,7 @@ def test_what_was_learned_is_promoted_though_the_monitor_is_killed_while_it_trai
         live(own, f"moved-{part}", line(2, 3, ROWS // 4))
     assert abs(answer_at(own, 3) - 6) < 1
     id = retrain(own)
-    trainings = TrainingProcesses(own.settings)
+    trainings = JobTrainings(own.settings)
     wait_until(lambda: trainings.age(id) is not None)
     kill_monitor(own)
     assert trainings.age(id) is not None
@@ -166,7 +166,7 @@ def test_a_version_is_promoted_and_rolled_back_by_hand(own: Server) -> None:
 
 def test_the_end_of_the_monitor_leaves_no_training_behind_and_the_next_one_goes_on(own: Server) -> None:
     id = retrain(own)
-    trainings = TrainingProcesses(own.settings)
+    trainings = JobTrainings(own.settings)
     wait_until(lambda: trainings.age(id) is not None)
     companion(own.settings).stop(own.settings)
     assert trainings.age(id) is None

@@ -320,3 +320,49 @@ def test_jobs_of_several_models_run_one_after_another(loop: Loop) -> None:
     loop.look(5)
     assert loop.job().state == "promoted"
     assert loop.job(other.id).state == "running"
+
+
+def test_while_what_runs_the_trainings_does_not_answer_the_job_waits_and_goes_on(loop: Loop) -> None:
+    loop.request()
+    loop.look()
+    loop.trainings.away = "the cluster does not answer"
+    loop.look(5)
+    job = loop.job()
+    assert (job.state, job.progress) == ("running", "waiting: the cluster does not answer")
+    loop.trainings.away = ""
+    loop.train()
+    loop.look(4)
+    assert loop.job().state == "promoted"
+
+
+def test_a_job_that_is_cancelled_while_nothing_answers_is_cancelled_once_its_training_has_ended(loop: Loop) -> None:
+    loop.request()
+    loop.look()
+    loop.trainings.away = "the cluster does not answer"
+    loop.retraining.cancel(1)
+    loop.look(2)
+    assert (loop.job().state, loop.trainings.ended) == ("running", [])
+    loop.trainings.away = ""
+    loop.look()
+    assert (loop.job().state, loop.trainings.ended) == ("cancelled", [1])
+
+
+def test_a_training_that_is_refused_fails_the_job_with_the_reason(loop: Loop) -> None:
+    loop.trainings.refuses = "Kubernetes answers 403: forbidden"
+    loop.request()
+    loop.look()
+    assert (loop.job().state, loop.job().result.error) == ("failed", "Kubernetes answers 403: forbidden")
+
+
+@pytest.mark.parametrize("outlive", [False, True])
+def test_the_end_of_the_monitor_leaves_a_training_elsewhere_to_the_next(loop: Loop, outlive: bool) -> None:
+    loop.trainings.outlive = outlive
+    loop.request()
+    loop.look()
+    stop = threading.Event()
+    stop.set()
+    loop.runner.run_forever(stop)
+    assert loop.trainings.ended == ([] if outlive else [1])
+    loop.restart()
+    loop.look()
+    assert len(loop.trainings.started) == (1 if outlive else 2)

@@ -8,8 +8,9 @@ from pathlib import Path
 from handlers.contract import ModelContract
 from monitoring.retraining import runner
 from monitoring.retraining.challenge import Challenges
+from monitoring.retraining.launch.launcher import RefusedError, UnreachableError
+from monitoring.retraining.launch.trainings import JobTrainings
 from monitoring.retraining.policy import RetrainPolicy, WatchPolicy
-from monitoring.retraining.process import TrainingProcesses
 from monitoring.retraining.promotions import Promotions
 from monitoring.retraining.queue import Retraining
 from monitoring.retraining.result import Check, Shadowed, Verdict, Watched
@@ -93,8 +94,10 @@ class FakeRollout(Rollout):
             raise Killed
 
 
-class FakeTrainings(TrainingProcesses):
+class FakeTrainings(JobTrainings):
     """Trainings that end when the test says so."""
+
+    outlive = False
 
     place = "here:jobs"
 
@@ -105,6 +108,8 @@ class FakeTrainings(TrainingProcesses):
         self.ended: list[int] = []
         self.results: dict[int, Trained] = {}
         self.line = "doubling: fitting"
+        self.away = ""  # why nothing is known of any training
+        self.refuses = ""  # why none is started
 
     def rows(self, id: int) -> Path:
         return self.folder / f"rows-{id}.jsonl"
@@ -116,14 +121,18 @@ class FakeTrainings(TrainingProcesses):
         self.results.pop(id, None)
 
     def start(self, id: int, model: str, options: Sequence[str]) -> int:
+        if self.refuses:
+            raise RefusedError(self.refuses)
         self.started.append((id, model, options))
         self.running[id] = 0.0
         return 4000 + len(self.started)
 
     def age(self, id: int) -> float | None:
+        self._answer()
         return self.running.get(id)
 
     def end(self, id: int) -> None:
+        self._answer()
         if self.running.pop(id, None) is not None:
             self.ended.append(id)
 
@@ -141,6 +150,10 @@ class FakeTrainings(TrainingProcesses):
 
     def last_lines(self, id: int) -> str:
         return "Traceback: out of memory"
+
+    def _answer(self) -> None:
+        if self.away:
+            raise UnreachableError(self.away)
 
 
 class FakeVersions(Versions):

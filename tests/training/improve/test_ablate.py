@@ -12,10 +12,11 @@ from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.__main__ import app
-from training.fit import fit
-from training.improve.ablate import START, Ablation, OutOfTimeError, ablate
+from training.fitting.fit import fit
+from training.improve.ablate import START, Ablation, ablate
 from training.improve.ablation_plot import draw_ablation
 from training.improve.budget import Budget, measure, within
+from training.improve.sharing.runs import OutOfTimeError
 from training.improve.variants import practices, together
 from training.recipe import Hyperparameters, Recipe
 from training.recipes.linear import Linear

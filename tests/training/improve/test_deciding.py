@@ -12,10 +12,12 @@ from handlers.contract import Array
 from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import CACHE, load
-from training.fit import fit
+from training.fitting.fit import fit
 from training.improve import ablate, budget
 from training.improve.budget import Budget
 from training.improve.optimize.measure import by_slice, quality
+from training.improve.sharing.results import FileResults
+from training.improve.sharing.runs import Runs
 from training.packaging.export import predict, serving_module
 from training.recipe import Data, Hyperparameters
 from training.statistics.criteria import Criterion
@@ -66,7 +68,7 @@ def test_an_ablation_measures_what_decides_and_combines_what_helped_by_it(by: Cr
 def test_of_what_is_cheaper_the_practices_that_helped_are_chosen(tmp_path: Path) -> None:
     recipe = Corners(Criterion("cost", costs=DEAR))
     data = budget.within(load(recipe), None)
-    runs = ablate.Runs(recipe, data, Budget(seeds=1), tmp_path, math.inf, lambda text: None)
+    runs = Runs(recipe, data, Budget(seeds=1), FileResults(tmp_path), math.inf, lambda text: None)
     *_, (name, changes, _) = ablate._variants(runs, "slow", recipe.presets["slow"], [])
     assert name == "those that helped"
     assert changes["lr"] == pytest.approx(0.01)

@@ -12,7 +12,7 @@ from torch import nn
 
 from serving.settings import Folders
 from tests.support.training.quadrants import Quadrants
-from training import fit
+from training.fitting import fit
 from training.improve.learning_curve import CurveOptions, LearningCurve, draw_curve, learning_curve, print_curve
 from training.recipe import Data, Hyperparameters
 from training.recipes.linear import Linear

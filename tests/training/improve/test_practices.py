@@ -32,8 +32,8 @@ RESULT: dict[str, Any] = {
 }
 REPORT = Report.from_document(RESULT)
 ROWS = (
-    Practice("Tasting", "`taste`", ["training/fit.py"], "report-wine", "against", ["mean"]),
-    Practice("Ageing", "`age`", ["training/fit.py"], "report-cellar", "calibrated"),
+    Practice("Tasting", "`taste`", ["training/fitting/fit.py"], "report-wine", "against", ["mean"]),
+    Practice("Ageing", "`age`", ["training/fitting/fit.py"], "report-cellar", "calibrated"),
     Practice("Bottling", "`bottle`", ["training/packaging/archive.py", "serving/registry.py"], note="see the label"),
 )
 
@@ -81,7 +81,7 @@ def test_every_row_has_an_effect_of_its_result_or_a_note() -> None:
 def test_a_row_has_its_effect_from_the_result_and_one_without_a_result_yet_is_left_out() -> None:
     text = document.render({"report-wine": REPORT}, practices=ROWS)
     effect = "rmse 1.5000 (1.2500 to 1.7500) against 2.5000 of the mean"
-    assert f"| Tasting | `taste` | [fit.py](../training/fit.py) | {effect} |" in text
+    assert f"| Tasting | `taste` | [fit.py](../training/fitting/fit.py) | {effect} |" in text
     assert "Ageing" not in text
     archive = "[archive.py](../training/packaging/archive.py), [registry.py](../serving/registry.py)"
     assert f"| Bottling | `bottle` | {archive} | see the label |" in text

@@ -9,7 +9,7 @@ import torch
 
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
-from training.fit import fit, scheduler
+from training.fitting.fit import fit, scheduler
 from training.packaging.export import predict
 from training.recipe import Data, Hyperparameters, Trained
 from training.recipes.linear import Linear

@@ -19,7 +19,7 @@ from tests.support.training.trainings import CACHE, load
 from training import recipes
 from training.__main__ import app
 from training.data import DataError
-from training.fit import fit
+from training.fitting.fit import fit
 from training.improve.budget import Budget, measure, within
 from training.recipe import Hyperparameters, Recipe
 from training.recipes.linear import Linear
@@ -29,6 +29,7 @@ from optuna.trial import TrialState  # noqa: E402
 
 from training.improve import search  # noqa: E402
 from training.improve.search_report import BEST, Search, draw_search, gain  # noqa: E402
+from training.improve.sharing import study as studies  # noqa: E402
 
 
 class Corners(Quadrants):
@@ -209,7 +210,7 @@ def test_fashion_is_searched_in_its_own_space(tmp_path: Path) -> None:
 def opened(runs: Path, step: list[str]) -> Any:
     recipe = Corners()
     hp = recipe.preset(None)
-    return search.open_study(recipe, hp, within(load(recipe), None), runs, 0, step.append)
+    return studies.open_study(recipe, hp, within(load(recipe), None), runs, 0, step.append)
 
 
 @pytest.mark.parametrize("process", [("elsewhere", 1, 0.0), ("", 2**22 + 1, 1.0), ("", 1, 1.0), None])
@@ -219,9 +220,9 @@ def test_a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_go
     trial = opened(tmp_path, []).ask()
     if process:
         host, *rest = process
-        trial.set_user_attr(search.PROCESS, (host or platform.node(), *rest))
+        trial.set_user_attr(studies.PROCESS, (host or platform.node(), *rest))
     else:
-        monkeypatch.setattr(search, "UNREPORTED", -1e9)
+        monkeypatch.setattr(studies, "UNREPORTED", -1e9)
     told: list[str] = []
     study = opened(tmp_path, told)
     if process and process[0]:  # another machine may still be at it
@@ -236,7 +237,7 @@ def test_a_search_that_was_killed_in_its_first_trial_tries_the_preset_when_it_go
 def test_a_trial_that_still_runs_is_left_alone(tmp_path: Path) -> None:
     process = psutil.Process()
     trial = opened(tmp_path, []).ask()
-    trial.set_user_attr(search.PROCESS, (platform.node(), process.pid, process.create_time()))
+    trial.set_user_attr(studies.PROCESS, (platform.node(), process.pid, process.create_time()))
     told: list[str] = []
     assert opened(tmp_path, told).trials[0].state == TrialState.RUNNING
     assert told == []

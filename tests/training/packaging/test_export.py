@@ -17,8 +17,8 @@ from serving.archive import GRAPHS
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
 from tests.training.conftest import Train
-from training import fit
 from training.data import sha256
+from training.fitting import fit
 from training.packaging.export import (
     PARITY_ROWS,
     ExportError,

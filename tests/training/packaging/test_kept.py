@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving import documents
-from training.improve.ablate import Run
 from training.improve.practices import document
+from training.improve.sharing.runs import Run
 from training.language.weights import crc32
 from training.packaging.serving_settings import FILE, choose, serving_of
 from training.recipes.linear import Linear

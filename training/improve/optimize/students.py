@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training import fit, pipeline
+from training import pipeline
+from training.fitting import fit
 from training.improve.optimize.quantize import NotMadeError
 from training.recipe import Recipe, Trained, to_tensors
 

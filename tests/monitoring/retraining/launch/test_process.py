@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from monitoring.retraining import process
-from monitoring.retraining.process import TrainingProcesses, write_rows
+from monitoring.retraining.launch import process
+from monitoring.retraining.launch.trainings import JobTrainings, write_rows
 from monitoring.store.records import Labelled, Prediction
 from serving.settings import Settings
 from tests.support.waiting import wait_until
@@ -36,42 +36,43 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def trainings(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingProcesses]:
+def trainings(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobTrainings]:
     """Trainings that run the program above."""
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "__main__.py").write_text(PROGRAM)
     monkeypatch.setenv("PYTHONSAFEPATH", "1")  # else the working directory's package would be the first
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(process, "GRACE", 0.5)
-    one = TrainingProcesses(settings)
+    one = JobTrainings(settings)
     one.rows(1).parent.mkdir(parents=True)
     yield one
     one.end_all()
 
 
 def test_a_training_is_found_again_by_another_monitor_and_only_for_its_job_and_run(
-    trainings: TrainingProcesses, settings: Settings, tmp_path: Path
+    trainings: JobTrainings, settings: Settings, tmp_path: Path
 ) -> None:
     assert trainings.age(1) is None
     pid = trainings.start(1, "hangs", ["--hold-out", "0.1"])
-    another = TrainingProcesses(settings)
+    another = JobTrainings(settings)
     age = another.age(1)
     assert age is not None
     assert 0 <= age < 30
     assert another.age(2) is None
-    assert TrainingProcesses(Settings(run_dir=tmp_path / "other")).age(1) is None
+    assert JobTrainings(Settings(run_dir=tmp_path / "other")).age(1) is None
     command = psutil.Process(pid).cmdline()
     assert command[1:5] == ["-m", "training", "train", "hangs"]
     for option in ("--hold-out 0.1", "--promote never", f"--store {tmp_path}/store", f"--feedback {another.rows(1)}"):
         assert option in " ".join(command)
 
 
-def test_it_has_a_session_of_its_own(trainings: TrainingProcesses) -> None:
+def test_it_has_a_session_of_its_own(trainings: JobTrainings) -> None:
     pid = trainings.start(1, "hangs", [])
+    assert pid is not None
     assert os.getsid(pid) != os.getsid(0)
 
 
-def test_it_is_ended_with_all_that_it_started_however_deaf_they_are(trainings: TrainingProcesses) -> None:
+def test_it_is_ended_with_all_that_it_started_however_deaf_they_are(trainings: JobTrainings) -> None:
     pid = trainings.start(1, "stubborn", [])
     wait_until(lambda: trainings.log(1).read_text().count("deaf") == 2, poll=0.05)
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -81,14 +82,14 @@ def test_it_is_ended_with_all_that_it_started_however_deaf_they_are(trainings: T
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
 
 
-def test_it_is_gone_when_it_has_ended_and_its_log_is_kept_and_goes_on(trainings: TrainingProcesses) -> None:
+def test_it_is_gone_when_it_has_ended_and_its_log_is_kept_and_goes_on(trainings: JobTrainings) -> None:
     for _ in range(2):
         trainings.start(1, "ends", [])
         wait_until(lambda: trainings.age(1) is None, poll=0.05)
     assert trainings.last_lines(1).count("fitting") == 2
 
 
-def test_progress_is_the_last_line_of_the_command_itself_without_colours(trainings: TrainingProcesses) -> None:
+def test_progress_is_the_last_line_of_the_command_itself_without_colours(trainings: JobTrainings) -> None:
     assert trainings.progress(1) == ""
     log = trainings.log(1)
     log.write_text("\x1b[1mdoubling\x1b[0m: fitting 10 rows\nsome library\n 50 %\r 100 %\r\n\n")
@@ -99,7 +100,7 @@ def test_progress_is_the_last_line_of_the_command_itself_without_colours(trainin
     assert trainings.progress(1) == "KeyError"
 
 
-def test_a_result_is_read_and_a_damaged_one_is_an_error(trainings: TrainingProcesses) -> None:
+def test_a_result_is_read_and_a_damaged_one_is_an_error(trainings: JobTrainings) -> None:
     assert trainings.result(1) is None
     told = {"model": "a", "version": "1.1", "archive": "a-1.1.mar", "state": "challenger", "why": "as asked"}
     path = trainings.rows(1).with_name("result.json")
@@ -110,14 +111,14 @@ def test_a_result_is_read_and_a_damaged_one_is_an_error(trainings: TrainingProce
         trainings.result(1)
 
 
-def test_what_an_earlier_job_of_the_same_number_left_is_removed(trainings: TrainingProcesses) -> None:
+def test_what_an_earlier_job_of_the_same_number_left_is_removed(trainings: JobTrainings) -> None:
     trainings.start(1, "hangs", [])
     trainings.clear(1)
     assert trainings.age(1) is None
     assert not trainings.rows(1).parent.exists()
 
 
-def test_every_training_of_a_run_is_ended_at_once(trainings: TrainingProcesses) -> None:
+def test_every_training_of_a_run_is_ended_at_once(trainings: JobTrainings) -> None:
     trainings.rows(2).parent.mkdir()
     trainings.start(1, "hangs", [])
     trainings.start(2, "hangs", [])
@@ -140,10 +141,10 @@ def test_rows_are_written_a_line_each(tmp_path: Path) -> None:
 
 
 def test_a_training_that_another_monitor_of_this_machine_left_is_ended_and_no_other(
-    trainings: TrainingProcesses, tmp_path: Path
+    trainings: JobTrainings, tmp_path: Path
 ) -> None:
     pid = trainings.start(1, "hangs", [])
-    other = TrainingProcesses(Settings(run_dir=tmp_path / "other"))
+    other = JobTrainings(Settings(run_dir=tmp_path / "other"))
     assert (trainings.under_way(), other.under_way()) == ([1], [])
     machine, _, folder = trainings.place.partition(":")
     for id, place in ((1, ""), (2, trainings.place), (1, f"elsewhere:{folder}"), (1, other.place)):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tests.support.training.quadrants import Quadrants
 from tests.support.training.trainings import load
-from training.fit import fit
+from training.fitting.fit import fit
 from training.packaging.export import predict, serving_module
 from training.recipe import Data, Hyperparameters, Split, Trained
 from training.recipes.linear import Linear, LinearHyperparameters

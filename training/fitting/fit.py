@@ -15,29 +15,14 @@ from typing import Any
 import msgspec
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from training.recipe import Data, Hyperparameters, Recipe, Split, Trained, to_tensors
-
-Batch = tuple[list[Tensor], Tensor, Tensor]
-
-
-class Rows(Dataset[Batch]):
-    """A split whose item is a whole batch: indexing tensors once beats collating rows one by one."""
-
-    def __init__(self, split: Split) -> None:
-        self._inputs = to_tensors(split)
-        self._target = torch.from_numpy(split.target)
-        self._weight = torch.ones(len(split)) if split.weight is None else torch.from_numpy(split.weight)
-
-    def __len__(self) -> int:
-        return len(self._target)
-
-    def __getitem__(self, index: list[int]) -> Batch:
-        return [values[index] for values in self._inputs], self._target[index], self._weight[index]
+from training.fitting import checkpoints
+from training.fitting.distributed import ALONE, Processes
+from training.fitting.rows import Batch, training_batches, validation_batches
+from training.recipe import Data, Hyperparameters, Recipe, Trained
 
 
 class Fit(lightning.LightningModule):
@@ -54,11 +39,10 @@ class Fit(lightning.LightningModule):
         return self.recipe.loss(output, target, self.hp)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the weighted mean loss of a batch."""
-        inputs, target, weight = batch
-        rows = self.loss(self.module(*self.recipe.augment(inputs, self.hp)), target)
-        loss = (rows * weight).sum() / weight.sum()
-        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(target))
+        """Return the weighted mean loss of a batch; where processes share it, the mean over these is the batch's."""
+        output = self.module(*self.recipe.augment(batch.inputs, self.hp))
+        loss = batch.mean(self.loss(output, batch.target))
+        self.log("loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=batch.rows, sync_dist=True)
         return loss + self.hp.l1 * self._sizes() if self.hp.l1 else loss
 
     def _sizes(self) -> Tensor:
@@ -67,12 +51,12 @@ class Fit(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> Tensor:
         """Log the validation loss, and the accuracy of a classification; return the output."""
-        inputs, target, _weight = batch
-        output = self.module(*inputs)
-        self.log("val_loss", self.loss(output, target).mean(), prog_bar=True, batch_size=len(target))
+        output = self.module(*batch.inputs)
+        watched = {"val_loss": self.loss(output, batch.target)}
         if self.recipe.task == "classification":
-            accuracy = (output.argmax(1) == target).float().mean()
-            self.log("val_accuracy", accuracy, prog_bar=True, batch_size=len(target))
+            watched["val_accuracy"] = (output.argmax(1) == batch.target).float()
+        for name, values in watched.items():
+            self.log(name, batch.mean(values), prog_bar=True, batch_size=batch.rows, sync_dist=True)
         return output  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -121,6 +105,21 @@ class EpochLines(Callback):
             print(f"epoch {epoch}/{epochs} {metrics}", flush=True)  # noqa: T201
 
 
+class OwnDraws(Callback):
+    """Random numbers of each process: Lightning seeds all alike, and a dropout would leave out the same of each share.
+
+    The first process's go on as if it were alone.
+    """
+
+    def __init__(self, seed: int, processes: Processes) -> None:
+        state = torch.Generator().manual_seed(seed + processes.rank).get_state()
+        self._state = torch.get_rng_state() if processes.is_first else state
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Set the generator's state, once Lightning has seeded it."""
+        torch.set_rng_state(self._state)
+
+
 def fit(
     recipe: Recipe[Any],
     hp: Any,
@@ -129,6 +128,7 @@ def fit(
     *,
     make: Callable[[], Fit] | None = None,
     callbacks: Sequence[Callback] | None = None,
+    processes: Processes = ALONE,
 ) -> Trained:
     """Fit the recipe's module to its training data.
 
@@ -137,132 +137,71 @@ def fit(
     network, is reported and removed, and the run begins anew.
 
     Args:
-        directory: folder of checkpoints.
+        directory: folder of checkpoints; several machines must share it to go on.
         make: builds the fit after the random generators are seeded; None for the recipe's module and loss.
         callbacks: callbacks beside those of every run; None for the progress, a bar on a terminal, else lines.
+        processes: all that fit it; each calls this function, and gets the same weights.
 
     Raises:
         KeyboardInterrupt: after the checkpoint is on disk.
-        ValueError: the hyperparameters ask for early stopping, and there are no validation rows to watch.
+        ProcessLostError: another process ended; as RuntimeError, which ``distributed.joined`` turns into it.
+        ValueError: the hyperparameters ask for early stopping, and there are no validation rows to watch; or another
+            process has other data, or no checkpoint.
     """
     if hp.patience is not None and data.validation is None:
         raise ValueError(f"{recipe.name} has no validation rows, so that patience={hp.patience} has nothing to watch")
+    _check_same(hp, data, processes)
     lightning.seed_everything(hp.seed, verbose=False)
     model = make() if make else Fit(recipe, hp, recipe.module(hp, data))
     checkpoint = directory / recipe.name / f"{key(hp, data)}.ckpt"
-    stoppers = _stoppers(hp, checkpoint)
-    terminal = callbacks is None and sys.stdout.isatty()
+    stoppers = checkpoints.stoppers(hp, checkpoint)
+    terminal = callbacks is None and processes.is_first and sys.stdout.isatty()
     if callbacks is None:
-        callbacks = [RichProgressBar() if terminal else EpochLines()]
+        callbacks = [RichProgressBar() if terminal else EpochLines()] if processes.is_first else []
+    draws = [OwnDraws(hp.seed, processes)] if processes.count > 1 else []
     started = time.monotonic()
     with _quiet():
         trainer = lightning.Trainer(
             max_epochs=hp.epochs,
             accelerator="cpu",
             logger=False,
-            callbacks=[_saver(hp, checkpoint), *stoppers, *callbacks],
+            callbacks=[checkpoints.saver(hp, checkpoint), *stoppers, *draws, *callbacks],
             enable_progress_bar=terminal,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            **processes.trainer(),
         )
-        resume = _resumable(checkpoint, model, best=hp.patience is not None)
-        if resume:
+        resume = checkpoints.resumable(checkpoint, model, hp.patience is not None, processes)
+        if resume and processes.is_first:
             print(f"going on from {resume}", flush=True)  # noqa: T201
-        validation = None if data.validation is None else _loader(data.validation, hp, shuffle=False)
+        batches = training_batches(data.train, hp, processes)
+        validation = None if data.validation is None else validation_batches(data.validation, processes)
         handler = signal.getsignal(signal.SIGINT)
         try:
             # The checkpoint is our own, so that what it unpickles can be trusted.
-            trainer.fit(model, _loader(data.train, hp, shuffle=True), validation, ckpt_path=resume, weights_only=False)
+            trainer.fit(model, batches, validation, ckpt_path=resume, weights_only=False)
         except SystemExit:  # what Lightning makes of Ctrl-C, after it has switched off the next
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
-    _restore_best(model, stoppers)
-    checkpoint.unlink(missing_ok=True)
+    checkpoints.finish(model, checkpoint, stoppers, processes)
     seconds = time.monotonic() - started
     return Trained(recipe, hp, data, model.module.eval(), seconds, model.history)
 
 
-def _resumable(checkpoint: Path, model: Fit, best: bool) -> Path | None:
-    """Return the checkpoint if the run can go on from it; else remove its files and return None.
-
-    Args:
-        model: must have the checkpoint's network.
-        best: whether the weights of the best epoch are kept beside it.
-    """
-    files = [checkpoint, *([_best(checkpoint)] if best else [])]
-    if not checkpoint.exists():
-        return None
-    try:
-        for file in files:
-            _check_checkpoint(file, model, whole=file == checkpoint)
-    except Exception as error:  # whatever unpickling damaged bytes raises
-        fault = " ".join(str(error).split())[:200] or type(error).__name__
-        print(f"{checkpoint} cannot be gone on from, so that training begins anew: {fault}", flush=True)  # noqa: T201
-        for file in files:
-            file.unlink(missing_ok=True)
-        return None
-    return checkpoint
-
-
-def _check_checkpoint(file: Path, model: Fit, whole: bool) -> None:
-    """Raise unless a file is a checkpoint of a model's network; a whole one has learning curve and optimizer too."""
-    # The checkpoint is our own, so that what it unpickles can be trusted.
-    content = torch.load(file, map_location="cpu", weights_only=not whole)
-    if missing := {"state_dict", *(("history", "optimizer_states", "loops") if whole else ())} - content.keys():
-        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    shapes, own = (
-        {name: values.shape for name, values in state.items()} for state in (content["state_dict"], model.state_dict())
-    )
-    if shapes != own:
-        raise ValueError("it is of another network")
-
-
-def _best(checkpoint: Path) -> Path:
-    return checkpoint.with_name(f"{checkpoint.stem}-best.ckpt")
-
-
-def _saver(hp: Hyperparameters, checkpoint: Path) -> ModelCheckpoint:
-    """Return the callback that keeps the checkpoint of an interrupted run."""
-    every = max(1, hp.epochs // 20)
-    saver = ModelCheckpoint(
-        dirpath=checkpoint.parent, filename=checkpoint.stem, every_n_epochs=every, save_on_train_epoch_end=True
-    )
-    saver.CHECKPOINT_EQUALS_CHAR = "-"
-    return saver
-
-
-def _stoppers(hp: Hyperparameters, checkpoint: Path) -> list[Callback]:
-    """Return the callbacks of early stopping, which also keep the best epoch's weights; none without ``patience``."""
-    if hp.patience is None:
-        return []
-    best = ModelCheckpoint(
-        dirpath=checkpoint.parent,
-        filename=_best(checkpoint).stem,
-        monitor="val_loss",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    return [EarlyStopping("val_loss", patience=hp.patience), best]
-
-
-def _restore_best(model: Fit, stoppers: list[Callback]) -> None:
-    for best in stoppers:
-        if isinstance(best, ModelCheckpoint) and best.best_model_path:
-            path = Path(best.best_model_path)
-            model.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
-            path.unlink()
+def _check_same(hp: Hyperparameters, data: Data, processes: Processes) -> None:
+    """Raise unless every process has the same hyperparameters and data."""
+    own = (key(hp, data), len(data.train))
+    first = processes.agreed(own)
+    if own != first:
+        raise ValueError(
+            f"process {processes.rank} has {own[1]:,} rows to learn from with the key {own[0]}, and the first process "
+            f"{first[1]:,} with {first[0]}: every machine needs the same recipe, data and feedback"
+        )
 
 
 def key(hp: Hyperparameters, data: Data) -> str:
     """Return a training's key: a digest of the hyperparameters and of the files that the data were read from."""
     return hashlib.sha256(msgspec.json.encode([asdict(hp), data.sha256], order="sorted")).hexdigest()[:16]
-
-
-def _loader(split: Split, hp: Hyperparameters, shuffle: bool) -> DataLoader[Batch]:
-    rows = Rows(split)
-    order = RandomSampler(rows) if shuffle else SequentialSampler(rows)
-    size = hp.batch_size if shuffle else 1000
-    return DataLoader(rows, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Where the training of a job runs: as a process of this machine, as a Ray job, or as a Kubernetes Job."""

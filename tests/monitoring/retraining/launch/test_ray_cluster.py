@@ -1,0 +1,128 @@
+"""Trainings on a real Ray of one node; skipped where the extra ``ray`` is not installed."""
+
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitoring.retraining.launch.place import TrainingPlace, launcher_of
+from monitoring.retraining.launch.trainings import JobTrainings, write_rows
+from monitoring.store.records import Labelled
+from serving.processes import running
+from serving.registry import Registry
+from serving.settings import Settings, free_ports
+from tests.support.waiting import wait_until
+
+pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
+pytestmark = pytest.mark.ray
+
+# A recipe that takes its time: a test must find it at work.
+SLOW = """
+import time
+from training.recipes.linear import Linear
+
+
+class Slow(Linear):
+    name = "slow"
+
+    def augment(self, inputs, hp):
+        time.sleep(60 / hp.epochs)
+        return inputs
+
+
+recipe = Slow()
+"""
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray of one node.
+
+    Attributes:
+        environ: the settings by which trainings run there.
+    """
+
+    environ: dict[str, str]
+    settings: Settings
+
+    def trainings(self) -> JobTrainings:
+        """Those of a monitor that has just begun."""
+        place = TrainingPlace.from_environment(self.environ)
+        return JobTrainings(self.settings, launcher_of(place, self.settings, self.environ))
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
+    token, folder = secrets.token_hex(32), tmp_path_factory.mktemp("ray")
+    names = ["port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port"]
+    names += ["dashboard-agent-grpc-port", "runtime-env-agent-port", "node-manager-port", "object-manager-port"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    options += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--num-cpus=2", "--disable-usage-stats"]
+    options += ["--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]
+    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "slow.py").write_text(SLOW)
+    url = f"http://127.0.0.1:{ports['dashboard-port']}"
+    environ = {
+        "MARLOOP_TRAIN_ON": "ray",
+        "MARLOOP_TRAIN_RAY_URL": url,
+        "RAY_AUTH_TOKEN": token,
+        "MARLOOP_RUNS": str(folder / "runs"),
+        "MARLOOP_RECIPES": str(folder / "recipes"),
+    }
+
+    def answers() -> bool:
+        try:
+            headers = {"Authorization": f"Bearer {token}"}
+            return httpx.get(f"{url}/api/jobs/", headers=headers, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    with tempfile.TemporaryDirectory(prefix="r") as short:  # a socket's path has at most 107 bytes
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--temp-dir={short}"]
+        with running([*command, *options], os.environ | variables, folder / "ray.log") as tree:
+            tree.wait_until(answers)
+            yield Ray(environ, Settings(model_store=folder / "store", run_dir=folder / "run"))
+
+
+def submitted(ray: Ray, id: int, model: str) -> JobTrainings:
+    trainings = ray.trainings()
+    rows: list[Labelled] = []
+    write_rows(trainings.rows(id), rows)
+    trainings.start(id, model, [])
+    return trainings
+
+
+def test_a_training_that_a_cluster_refuses_to_learn_tells_why(ray: Ray) -> None:
+    submitted(ray, 1, "linear")  # without a row that it could learn
+    wait_until(lambda: ray.trainings().age(1) is None, 120)
+    result = ray.trainings().result(1)
+    assert result is not None
+    assert "row" in result.error
+    assert result.error in " ".join(ray.trainings().last_lines(1).split())
+    assert not Registry(ray.settings.model_store).models()
+
+
+def test_another_monitor_finds_a_training_and_ends_it(ray: Ray) -> None:
+    trainings = ray.trainings()
+    path = trainings.rows(2)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"time": "2013-02-17T12:00:00+00:00", "features": {"x": 1.0}, "label": 2.0}\n' * 30)
+    trainings.start(2, "slow", [])
+    wait_until(lambda: ray.trainings().progress(2).startswith("epoch "), 120)
+    age = ray.trainings().age(2)
+    assert age is not None
+    assert 0 <= age < 120
+    assert ray.trainings().age(3) is None
+    ray.trainings().end(2)
+    assert ray.trainings().age(2) is None
+    assert ray.trainings().result(2) is None
+    assert Path(ray.environ["MARLOOP_RUNS"]).rglob("*.ckpt")  # to go on from
+    assert "epoch " in ray.trainings().last_lines(2)
