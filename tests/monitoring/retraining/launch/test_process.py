@@ -144,6 +144,7 @@ def test_a_training_that_another_monitor_of_this_machine_left_is_ended_and_no_ot
     trainings: JobTrainings, tmp_path: Path
 ) -> None:
     pid = trainings.start(1, "hangs", [])
+    assert pid is not None
     other = JobTrainings(Settings(run_dir=tmp_path / "other"))
     assert (trainings.under_way(), other.under_way()) == ([1], [])
     machine, _, folder = trainings.place.partition(":")
