@@ -26,12 +26,13 @@ def test_every_setting_is_read_from_its_variable() -> None:
         management_socket=Path("/control/management.sock"),
         open=True,
         published_address="10.0.0.7",
+        keys_file=Path("/run/secrets/keys.json"),
         board_dir=Path("/control/direct"),
         cors_origins="https://page.example",
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 25
+    assert len(wanted.to_environment()) == 26
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from deploy.settings import PARTS
 from handlers.observe import telemetry
+from serving.hosts.ray.config import Application, as_yaml, serve_config
 from serving.settings import ROOT, Settings
 from tests.clients import environments
 from tests.integration.hosts.kubernetes.helm import (
@@ -293,7 +294,10 @@ def test_a_rayservice_has_the_configuration_as_it_is_and_pods_without_rights() -
         for container in pod["containers"]:
             security = container["securityContext"]
             assert security == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-            assert "wget" not in json.dumps(container)  # which KubeRay's own probes call, and the image has not
+            assert {
+                "livenessProbe",
+                "readinessProbe",
+            } <= container.keys()  # KubeRay's own call wget
 
 
 @pytest.mark.parametrize(
@@ -359,3 +363,18 @@ def test_a_fault_in_a_custom_resource_would_be_found(tmp_path: Path) -> None:
     file.write_text(json.dumps([wrong]))
     (fault,) = environments.run("kubernetes", "validate.mjs", str(file))
     assert "type" in fault
+
+
+def test_a_rayservice_takes_what_ray_config_prints(tmp_path: Path) -> None:
+    champion = Application("flights", "1.0", "s3://models/flights-1.0.mar", "0" * 64, most_replicas=8)
+    file = tmp_path / "serve.yaml"
+    file.write_text(as_yaml(serve_config([champion])))
+    done = helm(
+        "template", "marloop", str(CHART), "--values", str(VALUES / "ray.yaml"), "--set-file", f"ray.serveConfig={file}"
+    )
+    (service, route) = (
+        next(item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] == kind)
+        for kind in ("RayService", "HTTPRoute")
+    )
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == serve_config([champion])
+    assert rewritten(route, "/predictions/flights") == champion.route
