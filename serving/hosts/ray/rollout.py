@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import httpx
 
-from serving.hosts.host import TIMEOUT, LaunchError, alone, champion_number
+from serving.hosts.host import LaunchError, alone, champion_number
 from serving.hosts.ray import deployed, front
 from serving.hosts.ray.cluster import Deployed, ServeApi
 from serving.hosts.ray.config import Application, application, serve_config
@@ -19,6 +19,7 @@ from serving.readiness import LONGEST, ask
 from serving.registry import ArchiveError, Registry, Version, version_of
 
 POLL = 0.2  # s
+TIMEOUT = 300.0  # s until a version answers: Serve starts a process, and on a busy machine its controller before
 TIMES = 3  # that a version answers its example before requests are handed to it
 
 
@@ -127,7 +128,7 @@ class RayRollout:
                 )
                 continue
             new += [added] if former is None else []
-            state = state.with_version(former or added)
+            state = state.with_version(added)  # a changed number of replicas restarts none
         self._deploy(state)
         broken: dict[tuple[str, str], str] = {}
         for added in state.applications:
@@ -187,10 +188,13 @@ class RayRollout:
             self._deploy(kept)
 
     def _deploy(self, state: State) -> None:
-        """Have Serve run the versions of a state, and the front know them."""
-        self._write(state)
+        """Have Serve run the versions of a state; the front knows those that go no more, and then the new ones."""
+        before = deployed.read(self._place)
+        if gone := before.keys - state.keys:
+            self._write(before.without(gone))
         host, port = self._place.served_at, self._place.port(Offset.PROXY)
         self._serve.deploy(serve_config(state.applications, host, port, str(self._place.cache), self._variables))
+        self._write(state)
 
     def _write(self, state: State) -> None:
         deployed.write(self._place, state)
