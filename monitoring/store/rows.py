@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from monitoring.store import tables
 from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
-from monitoring.store.postgresql.copying import insert_staged, labels_of_staged
+from monitoring.store.postgresql.copying import by_index, insert_staged, labels_of_staged
 from monitoring.store.records import Conflict, Feedback, FeedbackResult, Label, LabelConflict, Prediction
 
 T = TypeVar("T")
@@ -123,6 +123,8 @@ def keep_feedback(
         AmbiguousLabels: several models answered the request.
         LabelConflict: a row has another label already, and it is not to be corrected.
     """
+    if connection.dialect.name == "postgresql":
+        by_index(connection)
     feedback = _named(connection, feedback)
     keys = list({(label.request_id, label.row) for label in feedback})
     answered = {
