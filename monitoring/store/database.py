@@ -26,6 +26,7 @@ LOCK = 20131232  # PostgreSQL's advisory lock of a writer; the migrations have a
 IDLE = 8.0  # s that a transaction may wait for its client: less than a lease lasts
 SESSION = {
     "TimeZone": "UTC",
+    "jit": "off",  # it takes longer than a look-up of some hundred rows, and is asked for where plans are forbidden
     "idle_in_transaction_session_timeout": f"{int(IDLE * 1000)}",
     "tcp_keepalives_idle": "5",  # s; a server that lost its client lets go of the locks 11 s later
     "tcp_keepalives_interval": "2",
