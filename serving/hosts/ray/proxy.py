@@ -18,8 +18,9 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def private(config: str) -> str:
-    """Return a configuration whose pages without an address are bound to loopback."""
-    return re.sub(r"^(\s*bind )\*?:(\d+)$", r"\g<1>127.0.0.1:\2", config, flags=re.MULTILINE)
+    """Return a configuration whose pages of statistics and metrics are bound to loopback."""
+    pages = r"^((?:frontend prometheus|listen stats)\n\s*bind )\*?:(\d+)$"
+    return re.sub(pages, r"\g<1>127.0.0.1:\2", config, flags=re.MULTILINE)
 
 
 def main(program: str, *arguments: str) -> None:

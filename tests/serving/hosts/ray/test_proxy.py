@@ -11,10 +11,10 @@ from serving.hosts.ray.proxy import private
 from tests.support.waiting import wait_until
 
 
-def test_pages_that_are_bound_to_every_address_are_bound_to_loopback() -> None:
-    config = "frontend prometheus\n    bind :9101\nfrontend http\n    bind 10.0.0.1:8000\nlisten stats\n  bind *:8404\n"
+def test_pages_are_bound_to_loopback_and_what_serves_is_not() -> None:
+    config = "frontend prometheus\n    bind :9101\nfrontend http\n    bind *:8000\nlisten stats\n  bind *:8404\n"
     assert private(config) == (
-        "frontend prometheus\n    bind 127.0.0.1:9101\nfrontend http\n    bind 10.0.0.1:8000\n"
+        "frontend prometheus\n    bind 127.0.0.1:9101\nfrontend http\n    bind *:8000\n"
         "listen stats\n  bind 127.0.0.1:8404\n"
     )
 
