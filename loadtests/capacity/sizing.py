@@ -123,7 +123,7 @@ def size(costs: Costs, demand: Demand, rate_each: float) -> Sizing:
     Args:
         rate_each: requests a second of a worker, from ``highest_rate``.
     """
-    workers = max(1, math.ceil(demand.rate / rate_each))
+    workers = max(1, math.ceil(round(demand.rate / rate_each, 6)))  # not one more for the last bit
     nodes = math.ceil(workers / demand.cores) + demand.spare
     running = nodes * demand.cores
     memory_each = (costs.host + demand.cores * costs.worker) / 1000

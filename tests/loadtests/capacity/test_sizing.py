@@ -74,8 +74,9 @@ def test_without_a_measured_monitor_its_figures_are_dashes() -> None:
 
 
 def test_so_many_machines_answer_what_takes_so_many_machines() -> None:
-    for nodes in (2, 10, 1000):
-        assert size(COSTS, replace(DEMAND, rate=rate_of(nodes, DEMAND, 500.0)), 500.0).nodes == nodes
+    for each in (500.0, *(11_255 / divisor for divisor in range(3, 60, 2))):
+        for nodes in (2, 10, 100, 1000):
+            assert size(COSTS, replace(DEMAND, rate=rate_of(nodes, DEMAND, each)), each).nodes == nodes
     with pytest.raises(CostsError, match="at least 2 are needed"):
         rate_of(1, DEMAND, 500)
 
