@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monitoring.retraining.launch.submissions import Api, Submissions
+from monitoring.retraining.launch.submissions import SUBMITTING, Api, Submissions
 
 ENDED = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 
@@ -32,7 +32,7 @@ class RayLauncher(Submissions):
             "runtime_env": {"env_vars": dict(self._variables)},
             "metadata": {"program": "marloop"},
         }
-        self._api.call("POST", "/api/jobs/", json=content)
+        self._api.call("POST", "/api/jobs/", json=content, timeout=SUBMITTING)
 
     def running_since(self, name: str) -> float | None:
         """Return the time at which a training was submitted, s since the epoch; None if it does not run."""

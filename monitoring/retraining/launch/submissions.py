@@ -15,6 +15,8 @@ from serving.documents import write_atomically
 TIMEOUT = 10.0  # s of one call
 ENDING = 20.0  # s until a training that was asked to end is asked again at the next look
 POLL = 0.5  # s between two looks at one that is ending
+SUBMITTING = 60.0  # s until a submission is answered: Ray waits for an agent when it has just begun
+UNANSWERED = "unanswered"  # behind the name of a submission
 
 
 class Api:
@@ -76,10 +78,17 @@ class Submissions(ABC):
         Raises:
             UnreachableError, RefusedError: nothing was started.
         """
-        name = f"marloop-{job.folder.name}-{secrets.token_hex(4)}"
-        # Before it is submitted: a monitor that is killed in between finds nothing of this name, and starts another.
+        former, unanswered = _submission(job)
+        name = former if unanswered else f"marloop-{job.folder.name}-{secrets.token_hex(4)}"
+        # Before it is submitted: one whose answer is lost may run, and is found by its name, or submitted again by it.
+        write_atomically(job.submission, f"{name} {UNANSWERED}".encode(), private=True)
+        try:
+            self.submit(name, arguments)
+        except RefusedError as error:
+            if not unanswered or "already exists" not in str(error):
+                job.submission.unlink()
+                raise
         write_atomically(job.submission, name.encode(), private=True)
-        self.submit(name, arguments)
 
     def age(self, job: JobFiles) -> float | None:
         """Return the seconds since the training was started; None if none runs.
@@ -149,7 +158,13 @@ class Submissions(ABC):
 
 
 def _name(job: JobFiles) -> str:
+    return _submission(job)[0]
+
+
+def _submission(job: JobFiles) -> tuple[str, bool]:
+    """Return the name of the newest submission, empty for none, and whether the cluster has not answered it."""
     try:
-        return job.submission.read_text().strip()
+        name, _, mark = job.submission.read_text().strip().partition(" ")
     except FileNotFoundError:
-        return ""
+        return "", False
+    return name, mark == UNANSWERED

@@ -268,3 +268,15 @@ def test_outside_a_pod_the_address_of_kubernetes_must_be_named(tmp_path: Path) -
 def test_a_token_of_ray_is_sent(tmp_path: Path) -> None:
     made: Any = launcher({"MARLOOP_TRAIN_ON": "ray", "RAY_AUTH_TOKEN": "secret"}, tmp_path)
     assert made._api._client.headers["Authorization"] == "Bearer secret"
+
+
+def test_a_submission_whose_answer_is_lost_is_made_again_by_its_name_and_runs_once(world: World) -> None:
+    world.cluster.away = True
+    with pytest.raises(UnreachableError):
+        world.trainings.start(1, "flights", [])
+    world.cluster.away = False
+    name = (world.trainings.rows(1).parent / "submission").read_text().split()[0]
+    world.trainings.start(1, "flights", [])
+    assert list(world.cluster.jobs) == [name]
+    world.trainings.start(1, "flights", [])  # another attempt
+    assert len(world.cluster.jobs) == 2
