@@ -18,7 +18,7 @@ ifeq ($(origin HOST),command line)
 export MARLOOP_HOST := $(HOST)
 endif
 
-.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos ray-test chaos-ray compose-test lint types format constraints lock secrets pin-images \
+.PHONY: help up down status logs train load tune bench bench-chat replay test clients loop-test chaos ray-test chaos-ray compose-test lint types format constraints reports lock sbom secrets pin-images \
 	llama litert clean
 
 help: ## Show the commands
@@ -90,12 +90,19 @@ constraints: $(VENV)/dev ## Pin the versions that are installed now
 	@{ head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
-lock: $(VENV)/dev ## Write requirements*.lock, by which the images take only files of these SHA-256: make lock [EXTRAS=chat]
+# pip says what each image would get, without installing it.
+reports: $(VENV)/dev
 	@for image in torchserve direct; do $(BIN)/python deploy/requirements.py $$image $(EXTRAS) > $(VENV)/$$image.txt && \
 		$(BIN)/pip install --dry-run --ignore-installed --quiet --disable-pip-version-check -c constraints.txt \
 		--report $(VENV)/$$image.json -r $(VENV)/$$image.txt || exit 1; done
+
+lock: reports ## Write requirements*.lock, by which the images take only files of these SHA-256: make lock [EXTRAS=chat]
 	@$(BIN)/python deploy/lock.py $(VENV)/torchserve.json > requirements.lock
 	@$(BIN)/python deploy/lock.py $(VENV)/direct.json > requirements-direct.lock
+
+sbom: reports ## Write sbom-*.cdx.json, what each image is made of (CycloneDX), for scanners: make sbom [EXTRAS=chat]
+	@for image in torchserve direct; do \
+		$(BIN)/python deploy/sbom.py $$image $(VENV)/$$image.json > sbom-$$image.cdx.json || exit 1; done
 
 secrets: ## Make the files of secrets that docker-compose.yml mounts; what is there stays
 	@sh deploy/make-secrets.sh

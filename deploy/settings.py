@@ -22,13 +22,12 @@ from monitoring.live.live import QualityWindow
 from monitoring.live.settings import MonitorSettings
 from monitoring.retraining.launch.place import TrainingPlace
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
-from monitoring.store.database import DatabaseSettings
 from monitoring.store.retention import Retention
 from monitoring.store.sqlite.backup_task import BackupPolicy
 from serving.hosts.ray.settings import RaySettings
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables
-from serving.settings import ROOT, Folders, Port, RecipeSettings, Settings
+from serving.settings import ROOT, DatabaseSettings, Folders, Port, RecipeSettings, Settings
 from serving.traces.settings import TraceSettings
 from training.improve.commands_export import ExportSettings
 from training.improve.sharing.database import SharingSettings

@@ -7,9 +7,10 @@ from typing import Annotated
 from handlers.contract import ModelContract
 from handlers.observe.settings import SECRET, EnvironmentSettings, says
 from loadtests.slo import FILE
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.security import house_key
 from serving.settings import Settings
+from serving.store.opening import open_registry
 
 
 def _variable(name: str) -> str:
@@ -82,8 +83,8 @@ def contracts(settings: Settings, model: str) -> list[ModelContract]:
     Raises:
         ArchiveError: there is no champion, or its archive is missing, altered or without a contract.
     """
-    registry = Registry(settings.model_store)
+    registry = open_registry(settings)
     names = [model] if model else sorted(registry.champions())
     if not names:
-        raise ArchiveError(f"{settings.model_store} holds no model: run `make up`")
+        raise ArchiveError(f"{registry.place} holds no model: run `make up`")
     return [registry.champion_contract(name) for name in names]

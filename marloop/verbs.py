@@ -54,6 +54,9 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
         Verb("rollback", SERVING, "Make the version champion again that the present one replaced; `up` then serves it."),
         Verb("remove", SERVING, "Remove a version, or a whole model, for good: archive and report too. What the monitor stored of it stays."),
         Verb("package", TRAINING, "Package the champion again without training: with other serving settings, which are kept, or newer handlers."),
+        Verb("sign", SERVING, "Sign a version's archive with a private key, so that hosts with its public key serve it."),
+        Verb("verify", SERVING, "Check that archives are as registered, and with a public key that they are signed with its private one."),
+        Verb("share", SERVING, "Copy the versions of a folder into the store that several machines share, and leave the folder as it is."),
     ),
     "Improve a model": (
         Verb("report", TRAINING, "Measure the champion's archive again on the held-out rows, and write its page anew."),

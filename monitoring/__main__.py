@@ -25,8 +25,9 @@ from monitoring.store.retention import PruneRefusedError, Retention
 from monitoring.store.sqlite.sqlite_file import Backups, FileFault
 from serving import command_line
 from serving.command_line import Json, console, fail, option
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.settings import Settings
+from serving.store.opening import open_registry
 from serving.supervision import report
 from serving.supervision.companion import CompanionError, monitor
 from serving.supervision.supervisor import Supervisor, SupervisorError
@@ -88,7 +89,7 @@ def prune_command(
     try:
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))
         keeping = Keeping.from_environment(os.environ)
-        housekeeping = Housekeeping(settings, store.journal, Registry(settings.model_store), keeping)
+        housekeeping = Housekeeping(settings, store.journal, open_registry(settings), keeping)
         if dry_run:
             expired, leftovers = store.expired(now), list(housekeeping.leftovers(now))
             document: dict[str, object] = {"expired": expired}

@@ -52,6 +52,7 @@ from serving.readiness import former_handlers
 from serving.registry import ArchiveError, Registry
 from serving.security.house_key import HouseKey
 from serving.settings import Settings
+from serving.store.opening import open_registry
 
 PRUNE_INTERVAL = 60.0  # s
 
@@ -80,7 +81,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     window, policies = QualityWindow.from_environment(environ), Policies.from_environment(environ)
     backups, keeping = BackupPolicy.from_environment(environ), Keeping.from_environment(environ)
     launcher = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
-    registry, models = CollectorRegistry(), Registry(settings.model_store)
+    registry, models = CollectorRegistry(), open_registry(settings)
     credentials = Credentials.from_environment(environ)
     inference_url = options.inference_url or settings.inference_url
     key = HouseKey(settings.board, inference_url)

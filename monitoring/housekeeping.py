@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +108,7 @@ class Housekeeping:
             confirm()
             try:
                 leftover.remove()
-            except OSError as error:
+            except (ArchiveError, OSError) as error:
                 logger.warning("cannot remove %s: %s", leftover.name, error)
             else:
                 gone.append(leftover)
@@ -162,9 +163,12 @@ class Housekeeping:
         for name, versions in models.items():
             over = [number for number, version in versions.items() if version.state in ("retired", "refused")]
             for number in over[: -self._keeping.versions]:
-                path = self._models.store / versions[number].archive
-                if path.name not in needed and (name, number) not in under_way and path.is_file():
-                    yield _file("versions", path)
+                version = versions[number]
+                if version.archive in needed or (name, number) in under_way:
+                    continue
+                if (size := self._models.files.size(version)) is not None:
+                    remove = partial(self._models.files.discard, version.archive)
+                    yield Leftover("versions", self._models.files.location(version), size, remove)
 
     def _needed(self, name: str) -> Iterator[Version]:
         versions = self._models.models()[name]

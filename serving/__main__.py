@@ -9,6 +9,7 @@ import httpx
 import typer
 
 from handlers.contract.example import request_of
+from handlers.observe.logs import configure
 from handlers.observe.settings import Credentials
 from serving import command_line, documents
 from serving.archive.foreign import strays
@@ -30,9 +31,13 @@ from serving.hosts.version_commands import (
     rollback_command,
 )
 from serving.metrics import exporter as exporting
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.security import exposure, key_commands
 from serving.settings import Settings
+from serving.store.commands import share_command, sign_command, verify_command
+from serving.store.opening import open_copy, open_registry
+from serving.store.shared import mirror_process
+from serving.store.shared.mirror import Mirror, synchronise
 from serving.supervision import companion
 from serving.supervision.companion import CompanionError
 from serving.supervision.supervisor import Supervisor, SupervisorError
@@ -62,10 +67,12 @@ def supervise(
     supervisor = Supervisor(settings, foreground=True)
     if part in ("host", background.PART):
         try:
+            synchronise(open_registry(settings))
             programs, before_end = chosen.chosen(settings).foreground(settings)
+            mirrors = [part.program(settings)._replace(vital=False) for part in companion.mirror_if_shared(settings)]
             console.print(exposure.audience(settings), markup=False)
-            supervisor.become(programs, before_end)
-        except LaunchError as error:
+            supervisor.become([*programs, *mirrors], before_end)
+        except (ArchiveError, LaunchError) as error:
             fail(error)
     elif part in companions:
         supervisor.become([companions[part].program(settings)])
@@ -92,7 +99,7 @@ def up() -> None:
     urls["metrics"] = f"{settings.exporter_url}/metrics"
     console.print("\n" + "".join(f"{name:<11} {url}\n" for name, url in urls.items()))
     console.print(f"{exposure.audience(settings)}\n", markup=False)
-    for sentence in strays(Registry(settings.model_store)):
+    for sentence in strays(open_copy(settings)):
         console.print(f"{sentence}\n", markup=False, soft_wrap=True)
     for model in models:
         if model.ready:
@@ -109,6 +116,7 @@ def deploy(as_json: Json = False) -> None:
         title = chosen.chosen(settings).TITLE
         fail(LaunchError(f"{title} does not run here: `{chosen.up(settings)}` starts it"))
     try:
+        synchronise(open_registry(settings))
         models = host.start(settings, say=console.print)
     except (LaunchError, ArchiveError, SupervisorError) as error:
         fail(error)
@@ -132,6 +140,19 @@ def exporter(
 
 
 @app.command()
+def mirror(
+    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
+) -> None:
+    """Keep this machine's copy of a shared model store up to date, in the foreground."""
+    settings = command_line.settings()
+    configure()
+    try:
+        mirror_process.serve(Mirror(command_line.registry()), companion.mirror_socket(settings))
+    except ValueError as error:
+        fail(error)
+
+
+@app.command()
 def management(
     run_dir: Annotated[Path | None, typer.Option(help="Folder of the run, by which its process is found.")] = None,
 ) -> None:
@@ -142,7 +163,7 @@ def management(
         token = Credentials.from_environment(os.environ).token
     except ValueError as error:
         fail(error)
-    port = management_port.ManagementPort(Registry(settings.model_store), client, token, settings.hosts)
+    port = management_port.ManagementPort(open_copy(settings), client, token, settings.hosts)
     try:
         server = management_port.server(port, settings.private_address, settings.management_port)
     except OSError as error:
@@ -178,7 +199,7 @@ def sbom() -> None:
 def down() -> None:
     """Stop whatever host runs with all its workers, the exporter and the management port."""
     settings = command_line.settings()
-    parts = (companion.management(settings), companion.exporter(settings))
+    parts = (companion.management(settings), companion.exporter(settings), companion.mirror(settings))
     ended = sum(part.stop(settings) for part in parts)
     ended += sum(host.stop(settings) for host in chosen.HOSTS.values())
     console.print(f"stopped {ended} processes" if ended else "nothing ran")
@@ -187,10 +208,10 @@ def down() -> None:
 @app.command("restore-registry")
 def restore_registry() -> None:
     """Mend a damaged registry: from its last good copy, else from what is left of it and the archives."""
-    from serving.restore import restore
+    from serving.store.restore import restore
 
     try:
-        restored = restore(Registry(command_line.settings().model_store))
+        restored = restore(command_line.registry())
     except ArchiveError as error:
         fail(error)
     except OSError as error:
@@ -209,10 +230,13 @@ app.command("register")(register_command)
 app.command("example")(example_command)
 app.command("ray-config")(ray_config_command)
 app.command("ray-node")(ray_node_command)
+app.command("sign")(sign_command)
+app.command("verify")(verify_command)
+app.command("share")(share_command)
 
 
 def _curl(settings: Settings, name: str) -> str:
-    contract = Registry(settings.model_store).champion_contract(name)
+    contract = open_copy(settings).champion_contract(name)
     url = f"{settings.inference_url}/predictions/{name}"
     if contract.task == "opaque":
         body, kind = request_of(contract)

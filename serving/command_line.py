@@ -11,15 +11,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 
 from handlers.observe.settings import EnvironmentSettings
+from serving.registry import ArchiveError, Registry
 from serving.security.folders import FolderError, check_all
 from serving.settings import ROOT, Folders, Settings
+from serving.store.opening import open_at, open_registry
 
+PathOrUrl = TypeVar("PathOrUrl", Path, str)
 console = Console(highlight=False, soft_wrap=True)
 
 PRIVATE = frozenset(
@@ -48,10 +51,12 @@ def option(part: type[EnvironmentSettings], name: str) -> Any:
     return typer.Option(envvar=setting.variable, min=setting.lowest, help=setting.description, callback=callback)
 
 
-def _from_checkout(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+def _from_checkout(context: typer.Context, parameter: typer.CallbackParam, value: PathOrUrl) -> PathOrUrl:
     """Return a path, which starts in the checkout where a variable holds it, wherever the command is called."""
     source = context.get_parameter_source(str(parameter.name))
-    return ROOT / value if source and source.name == "ENVIRONMENT" else value
+    if source is None or source.name != "ENVIRONMENT" or "://" in str(value):
+        return value
+    return type(value)(ROOT / value)
 
 
 def _for_programs(context: typer.Context, value: bool) -> bool:
@@ -62,10 +67,10 @@ def _for_programs(context: typer.Context, value: bool) -> bool:
     return value
 
 
-Store = Annotated[Path, option(Settings, "model_store")]
+Store = Annotated[str, option(Settings, "model_store")]
 Cache = Annotated[Path, option(Folders, "cache")]
 Runs = Annotated[Path, option(Folders, "runs")]
-STORE, CACHE, RUNS = Settings().model_store, Folders().cache, Folders().runs  # their defaults
+STORE, CACHE, RUNS = str(Settings().model_store), Folders().cache, Folders().runs  # their defaults
 Json = Annotated[
     bool,
     typer.Option("--json", callback=_for_programs, help="Print JSON, for programs; what else is said goes to stderr."),
@@ -107,6 +112,23 @@ def settings() -> Settings:
     except (FolderError, ValueError) as error:
         fail(error)
     return settings
+
+
+def registry() -> Registry:
+    """Open the registry of the settings, to be read and changed; a fault ends with exit code 1."""
+    chosen = settings()
+    try:
+        return open_registry(chosen)
+    except ArchiveError as error:
+        fail(error)
+
+
+def registry_at(store: str) -> Registry:
+    """Open the registry of the folder or URL of ``Store``; a fault ends with exit code 1."""
+    try:
+        return open_at(store)
+    except ArchiveError as error:
+        fail(error)
 
 
 def fail(error: Exception | str, code: int = 1) -> NoReturn:

@@ -1,25 +1,21 @@
-"""``model_store/registry.json``: the versions of every model, the SHA-256 of their archives, and which one is champion.
+"""``registry.json`` of a model store: versions of every model, SHA-256 of their archives, and which one is champion.
 
-New content is read back, written to a temporary file, flushed to disk and renamed, under a lock. So a reader sees the
-old or the new file, and two writers at once lose nothing. ``registry.json.bak`` has the last good content, to which
-``serving.restore`` goes back. ``serving.registry_file`` describes the content.
+New content is read back before it replaces the former one, under a lock. So a reader sees the old or the new content,
+and two writers at once lose nothing. ``serving.store.storage`` has the places where it lies, ``serving.registry_file``
+describes it, and ``serving.store.restore`` mends it.
 """
 
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from handlers.contract import ModelContract
 from serving import archive, documents
 from serving.archive import ArchiveError
-from serving.documents import write_atomically
 from serving.registry_file import (
-    RESTORE,
     ChampionVersion,
     Content,
     Document,
@@ -32,11 +28,14 @@ from serving.registry_file import (
     make_champion,
     next_number,
     promoted,
-    read_content,
     take_out,
     version_of,
 )
 from serving.store.fetching import file_sha256
+from serving.store.shared.origin import Origin
+from serving.store.storage import BACKUP, FILE, FolderStorage, OriginStorage, Storage
+from serving.store.trust import Trust
+from serving.store.version_files import VersionFiles
 
 __all__ = [
     "ArchiveError",
@@ -55,6 +54,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 MOST_PROMOTIONS = 1000  # the longest history
+NO_KEYS = Trust()
 
 
 class Registry:
@@ -62,12 +62,20 @@ class Registry:
 
     Args:
         store: the folder of the archives; it is made when something is first written.
+        origin: the shared store that the folder has a copy of; None where the folder is the store itself.
+        trust: the keys that archives are signed with, and must be signed for.
+
+    Attributes:
+        path: of the registry's file in the folder.
+        backup: of that file's copy, to which a damaged one is restored.
+        files: the archives of its versions.
     """
 
-    def __init__(self, store: Path) -> None:
-        self.store = store
-        self.path = store / "registry.json"
-        self.backup = store / "registry.json.bak"
+    def __init__(self, store: Path, origin: Origin | None = None, trust: Trust = NO_KEYS) -> None:
+        self.store, self.origin = store, origin
+        self.path, self.backup = store / FILE, store / BACKUP
+        self.storage: Storage = OriginStorage(store, origin) if origin else FolderStorage(store)
+        self.files = VersionFiles(store, origin.archives if origin else None, trust)
         self._warned = False
 
     def models(self) -> dict[str, dict[str, Version]]:
@@ -124,22 +132,26 @@ class Registry:
         """Return the numbers of a model's removed versions, which are not given again."""
         return self._content().document.removed.get(model, [])
 
-    def verify(self, version: Version) -> Path:
-        """Return the path of a version's archive, once its SHA-256 is as registered.
+    @property
+    def place(self) -> str:
+        """Folder or URL of the store, for messages."""
+        return self.origin.url if self.origin else str(self.store)
+
+    def archive(self, version: Version) -> Path:
+        """Return the path of a version's archive on this machine; one of a shared store is fetched if it is not there.
 
         Raises:
-            ArchiveError: it is not there, cannot be read, or differs.
+            ArchiveError: it cannot be fetched.
         """
-        path = self.store / version.archive
-        if not path.is_file():
-            raise ArchiveError(f"{path} is not there: train the model again")
-        try:
-            sha256 = file_sha256(path)
-        except OSError as error:
-            raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
-        if sha256 != version.sha256:
-            raise ArchiveError(f"{path} has SHA-256 {sha256}, but {version.sha256} was registered: train it again")
-        return path
+        return self.files.path(version)
+
+    def verify(self, version: Version) -> Path:
+        """Return the path of a version's archive, once its SHA-256 is as registered and its signature is one to trust.
+
+        Raises:
+            ArchiveError: it is not there, cannot be read, differs, or is not signed as it must be.
+        """
+        return self.files.verify(version)
 
     def contract(self, version: Version) -> ModelContract:
         """Read the contract in a version's archive.
@@ -174,8 +186,10 @@ class Registry:
         with self.locked():
             content = self._content()
             document = content.document
-            before = champion_numbers(document.models)
+            before, known = champion_numbers(document.models), set(_archives(document.models))
             yield document.models
+            for archive_name, sha256 in set(_archives(document.models)) - known:
+                self.files.publish(archive_name, sha256)
             if note is not None and note.by:
                 document.promotions += promoted(before, champion_numbers(document.models), note)
                 del document.promotions[:-MOST_PROMOTIONS]
@@ -199,12 +213,9 @@ class Registry:
             self.write_models(document.models, document.promotions, content.damaged, document.removed)
             return archives
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the lock, so that nobody else changes the registry within the block."""
-        self.store.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.store / "registry.lock"):
-            yield
+        return self.storage.locked()
 
     def write_models(
         self,
@@ -233,14 +244,8 @@ class Registry:
                     entries[name] = {**versions, **entries.get(name, {})}
             content = documents.to_json(whole if removed else {"models": entries, "promotions": history})
         except documents.DocumentError as error:
-            raise ArchiveError(f"{self.path} is not changed: {error}") from error
-        write_atomically(self.path, content, private=True)
-        if damaged:
-            return  # the copy still has these entries whole
-        try:
-            write_atomically(self.backup, content, private=True)
-        except OSError as error:
-            logger.warning("%s is written, but its copy %s is the former one: %s", self.path, self.backup, error)
+            raise ArchiveError(f"{self.storage.place} is not changed: {error}") from error
+        self.storage.write(content, is_whole=not damaged)
 
     def promote(self, name: str, number: str, by: str = "", why: str = "") -> None:
         """Make a version champion, once its archive is verified; the former one retires.
@@ -272,26 +277,15 @@ class Registry:
             version.state = "refused"
 
     def _content(self) -> Content:
-        try:
-            content = read_content(self.path)
-        except FileNotFoundError:
-            if self.backup.is_file():
-                if self.path.is_file():  # it was written for the first time meanwhile
-                    return self._content()
-                raise ArchiveError(f"{self.path} is not there; {self._way_back()}") from None
-            return Content(Document(), {}, {})
-        except (PermissionError, NotADirectoryError) as error:
-            way = f"make {self.store} a folder that this user can read, or name another one by MARLOOP_MODEL_STORE"
-            raise ArchiveError(f"{self.path} cannot be read ({error.strerror}): {way}") from error
-        except (OSError, ValueError) as error:
-            raise ArchiveError(f"{self.path} is damaged: {error}; {self._way_back()}") from error
+        content = self.storage.read()
         if content.repaired and not self._warned:
             self._warned = True
-            logger.warning("%s holds NaN, from a former version: read as what could not be measured", self.path)
+            place = self.storage.place
+            logger.warning("%s holds NaN, from a former version: read as what could not be measured", place)
         return content
 
-    def _way_back(self) -> str:
-        if self.backup.is_file():
-            time = datetime.fromtimestamp(self.backup.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            return f"the last good copy is {self.backup}, of {time}: `{RESTORE}` puts it back"
-        return f"there is no copy of it: `{RESTORE}` makes a new one from what the archives say"
+
+def _archives(models: Mapping[str, Mapping[str, Version]]) -> Iterator[tuple[str, str]]:
+    """Yield the file names and SHA-256 of all versions' archives."""
+    for versions in models.values():
+        yield from ((version.archive, version.sha256) for version in versions.values())

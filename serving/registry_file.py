@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -112,15 +111,15 @@ class Content:
     repaired: bool = False
 
 
-def read_content(path: Path) -> Content:
-    """Read a registry's file, as far as it can be read.
+def parse_content(content: bytes, place: str) -> Content:
+    """Read the content of a registry's file, as far as it can be read.
+
+    Args:
+        place: path or URL of the file, for messages.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: it cannot be read.
         ValueError: it is damaged as a whole.
     """
-    content = path.read_bytes()
     try:
         return Content(msgspec.json.decode(content, type=Document), {}, {})
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -138,7 +137,7 @@ def read_content(path: Path) -> Content:
                 models.setdefault(name, {})[number] = msgspec.convert(entry, Version)
             except msgspec.ValidationError as error:
                 damaged.setdefault(name, {})[number] = entry
-                faults.setdefault(name, {})[number] = f"its entry in {path} is damaged: {error}: `{RESTORE}` mends it"
+                faults.setdefault(name, {})[number] = f"its entry in {place} is damaged: {error}: `{RESTORE}` mends it"
     return Content(Document(models, _readable(shape.promotions), shape.removed), damaged, faults, repaired)
 
 

@@ -6,12 +6,14 @@ import os
 import random
 import socket
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import msgspec
 from msgspec import Meta
 
-from handlers.observe.settings import MAY_BE_EMPTY, EnvironmentSettings, says
+from handlers.observe.settings import MAY_BE_EMPTY, SECRET, EnvironmentSettings, says
 
 ROOT = Path(__file__).parent.parent
 Port = Annotated[int, Meta(ge=1, le=65535, title="a port")]
@@ -20,6 +22,8 @@ FIRST_FREE = 10_000  # the first port that `free_ports` gives
 _ORIGIN = r"https?://[^\s/,*]+"
 _ORIGINS = rf"^(\*|{_ORIGIN}([\s,]+{_ORIGIN})*)$"
 HostName = Literal["torchserve", "direct", "ray"]
+RegistryPlace = Literal["store", "database"]
+_STORE_URL = r"^[a-z][a-z0-9+.-]*://[^\s@?#]+$"
 
 
 class Settings(EnvironmentSettings, frozen=True):
@@ -65,7 +69,41 @@ class Settings(EnvironmentSettings, frozen=True):
     ray_port: Annotated[
         Port, says("The first of 20 ports that the Ray host takes at the private address, beside the inference port.")
     ] = 6300
-    model_store: Annotated[Path, says("Folder of the archives and the registry.")] = ROOT / "model_store"
+    model_store: Annotated[
+        Path,
+        says(
+            "Folder of the archives and the registry; or the URL of a store that several machines share, such as "
+            "s3://bucket/models."
+        ),
+    ] = ROOT / "model_store"
+    store_url: Annotated[
+        str,
+        says(
+            "That URL, where MARLOOP_MODEL_STORE is the folder that has this machine's copy of it. Where "
+            "MARLOOP_MODEL_STORE is the URL itself, the copy is model_store in the run folder.",
+            pattern=_STORE_URL,
+            title="a URL without user and password, such as s3://bucket/models",
+            examples=["s3://bucket/models"],
+        ),
+    ] = ""
+    registry: Annotated[
+        RegistryPlace,
+        says(
+            "Where the registry of a shared store is: in the store, which must be s3://, or in the PostgreSQL that "
+            "DATABASE_URL names."
+        ),
+    ] = "store"
+    public_key: Annotated[
+        Path | None,
+        says(
+            "A public key in PEM; set, only archives that `marloop sign` signed with its private key are served. It "
+            "needs `pip install -e '.[signing]'`."
+        ),
+    ] = None
+    signing_key: Annotated[
+        Path | None,
+        says("That private key in PEM, without a password; set, new archives are signed when they are registered."),
+    ] = None
     run_dir: Annotated[Path, says("Folder of logs, of process ids, of the monitor's database and of its jobs.")] = (
         ROOT / "run"
     )
@@ -127,6 +165,15 @@ class Settings(EnvironmentSettings, frozen=True):
         ),
     ] = None
     telemetry: Annotated[bool, says("Workers measure what they do: on or off.")] = True
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """See ``EnvironmentSettings``: a URL as the model store is a shared one, whose copy is in the run folder."""
+        store = environ.get("MARLOOP_MODEL_STORE", "")
+        if "://" not in store:
+            return super().from_environment(environ)
+        settings = super().from_environment({**environ, "MARLOOP_MODEL_STORE": "", "MARLOOP_STORE_URL": store})
+        return msgspec.structs.replace(settings, model_store=settings.run_dir / "model_store")
 
     @property
     def public_address(self) -> str:
@@ -197,6 +244,21 @@ class Settings(EnvironmentSettings, frozen=True):
     @property
     def _key(self) -> str:
         return f"marloop-{hashlib.sha256(str(self.run_dir.resolve()).encode()).hexdigest()[:12]}"
+
+
+class DatabaseSettings(EnvironmentSettings, frozen=True):
+    """The URL of the database of the monitor, and of the registry where that is in one."""
+
+    url: Annotated[
+        str,
+        says(
+            "The monitor's database, and with MARLOOP_REGISTRY=database the registry's; unset: SQLite, monitor.db in "
+            "the run's folder. PostgreSQL needs `pip install -e '.[postgres]'`.",
+            title="URL",
+            extra_json_schema=SECRET,
+            examples=["postgresql://user:password@127.0.0.1:5432/marloop"],
+        ),
+    ] = msgspec.field(default="", name="DATABASE_URL")
 
 
 class Folders(EnvironmentSettings, frozen=True):

@@ -6,7 +6,8 @@ import typer
 
 from serving import command_line
 from serving.command_line import CACHE, Cache, console, fail
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
+from serving.store.opening import open_registry
 
 
 def bench_events_command(
@@ -26,7 +27,7 @@ def bench_events_command(
 
     settings = command_line.settings()
     try:
-        year = timeline(recipes.ready(model), Registry(settings.model_store), cache)
+        year = timeline(recipes.ready(model), open_registry(settings), cache)
         predictions = [labelled.prediction for labelled in year.labelled(0, min(rows, len(year.rows)))]
         url = database_url({"DATABASE_URL": database}, settings.run_dir)
         load = Load(url, predictions, rows, processes, settings.model_store)

@@ -8,8 +8,9 @@ import typer
 
 from serving import command_line
 from serving.command_line import CACHE, Cache, console, fail
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.settings import ROOT
+from serving.store.opening import open_registry
 
 SUMMER = (datetime(2013, 5, 1), datetime(2013, 10, 1))  # of the flights, when the winds are not those of winter
 
@@ -31,7 +32,7 @@ def calibrate_command(
 
     settings = command_line.settings()
     try:
-        year = timeline(recipes.ready(model), Registry(settings.model_store), cache)
+        year = timeline(recipes.ready(model), open_registry(settings), cache)
         period = (since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
         result = calibrate(year, *period, windows, step=lambda text: console.print(f"[bold]{model}[/bold]: {text}"))
     except (ArchiveError, DataError, KeyError, ValueError) as error:
@@ -57,7 +58,7 @@ def false_alarms_command(
     try:
         if unknown := set(streams or ()) - STREAMS.keys():
             raise ValueError(f"no stream {', '.join(sorted(unknown))}; there are {', '.join(STREAMS)}")
-        registry = Registry(settings.model_store)
+        registry = open_registry(settings)
         opened = {name: STREAMS[name](registry, cache) for name in streams or STREAMS}
     except (ArchiveError, DataError, KeyError, ValueError) as error:
         fail(error)

@@ -15,7 +15,8 @@ from monitoring.store.predictions import open_store
 from monitoring.store.retention import Retention
 from serving import command_line
 from serving.command_line import Json, console, fail
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
+from serving.store.opening import open_registry
 
 
 def drift_report_command(
@@ -31,7 +32,7 @@ def drift_report_command(
 
     settings = command_line.settings()
     try:
-        contract = Registry(settings.model_store).champion_contract(model)
+        contract = open_registry(settings).champion_contract(model)
         if why := unmeasured(contract):
             raise ValueError(why)
         store = open_store(database_url(os.environ, settings.run_dir), Retention.from_environment(os.environ))

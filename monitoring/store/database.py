@@ -8,16 +8,15 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from handlers.observe.settings import SECRET, EnvironmentSettings, says
 from monitoring.store import migrations
 from monitoring.store.sqlite.sqlite_file import WatchedFile, fault_of, lock_of
+from serving.settings import DatabaseSettings
 
 BUSY = 3.0  # s that a writer waits for another: whoever sends rows or labels tries again later
 PATIENCE = 5.0  # s until a database that does not answer counts as away
@@ -41,21 +40,6 @@ CLIENT = {  # else a database without an encoding, as initdb makes it where LANG
 }
 POOL: dict[str, Any] = {"pool_pre_ping": True, "pool_timeout": PATIENCE, "hide_parameters": True}
 _LOCK_TIMEOUT = f"SET LOCAL lock_timeout = {int(BUSY * 1000)}"
-
-
-class DatabaseSettings(EnvironmentSettings, frozen=True):
-    """The URL of the monitor's database."""
-
-    url: Annotated[
-        str,
-        says(
-            "The monitor's database; unset: SQLite, monitor.db in the run's folder. PostgreSQL needs `pip install -e "
-            "'.[postgres]'`.",
-            title="URL",
-            extra_json_schema=SECRET,
-            examples=["postgresql://user:password@127.0.0.1:5432/marloop"],
-        ),
-    ] = msgspec.field(default="", name="DATABASE_URL")
 
 
 class DatabaseError(Exception):

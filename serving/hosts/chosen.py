@@ -8,6 +8,8 @@ from serving.hosts.ray import background as ray
 from serving.hosts.torchserve import background as torchserve
 from serving.readiness import Readiness
 from serving.settings import HostName, Settings
+from serving.store.opening import open_registry
+from serving.store.shared.mirror import synchronise
 
 HOSTS: Mapping[HostName, Host] = {"torchserve": torchserve, "direct": direct, "ray": ray}
 
@@ -25,13 +27,17 @@ def running(settings: Settings) -> Host | None:
 def start(settings: Settings, say: Say) -> list[Readiness]:
     """Start the host that the settings name, or bring it up to date; see ``Host.start``.
 
+    A shared model store is copied here first; one that does not answer is served as it was last seen.
+
     Raises:
+        ArchiveError: the store does not answer, and was never seen here.
         LaunchError: also where another host runs.
     """
     host, other = chosen(settings), running(settings)
     if other not in (None, host):
         what = f"{other.TITLE} runs here, and there is room for one host: `make down` stops it"
         raise LaunchError(f"{what}, then `{up(settings)}` starts {host.TITLE}")
+    synchronise(open_registry(settings))
     return host.start(settings, say=say)
 
 

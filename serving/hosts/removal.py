@@ -6,8 +6,8 @@ the rest.
 
 from serving.hosts.direct.background import language_part
 from serving.hosts.host import Host, Say
-from serving.registry import Registry
 from serving.settings import Settings
+from serving.store.opening import open_registry
 from serving.supervision.supervisor import Supervisor
 
 REPORTS = "reports"  # folder of the model store with the page about each version
@@ -25,7 +25,7 @@ def remove(settings: Settings, host: Host | None, name: str, number: str | None,
         ArchiveError: the registry is damaged.
         LaunchError: the host refuses; the registry has the version no more, and its files are still there.
     """
-    registry = Registry(settings.model_store)
+    registry = open_registry(settings)
     archives = registry.remove(name, number)
     if host:
         rollout = host.rollout(settings, say=say)
@@ -34,6 +34,6 @@ def remove(settings: Settings, host: Host | None, name: str, number: str | None,
         if name not in registry.models():  # a language model has a process of its own on the direct host
             Supervisor(settings).stop(language_part(name))
     for version, archive in archives.items():
-        files = [registry.store / archive, *(registry.store / REPORTS).glob(f"{name}-{version}.*")]
-        for file in files:
-            file.unlink(missing_ok=True)
+        registry.files.discard(archive)
+        for page in (registry.store / REPORTS).glob(f"{name}-{version}.*"):
+            page.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from serving.registry import ArchiveError, Registry
 from serving.security import house_key
 from serving.security.folders import make_private
 from serving.settings import Settings
+from serving.store.opening import open_copy
 
 START_TIMEOUT = 120.0  # s
 
@@ -70,7 +71,7 @@ def wait_until_ready(
         check: raises where waiting is in vain; its argument names the missing answers.
         poll: s between two looks.
     """
-    ask = partial(ask_all, Registry(settings.model_store), settings.inference_url, house_key.of(settings))
+    ask = partial(ask_all, open_copy(settings), settings.inference_url, house_key.of(settings))
     while True:
         models = ask()
         if all(model.ready or model.name in refused for model in models):

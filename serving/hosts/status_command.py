@@ -12,10 +12,12 @@ from serving.command_line import Json, console, fail
 from serving.hosts import chosen
 from serving.hosts.host import Host
 from serving.readiness import Readiness, ask_all, former_handlers
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.security import house_key
 from serving.security.folders import readable_by_others
 from serving.settings import HostName, Settings
+from serving.store.opening import open_copy
+from serving.store.shared.mirror import why_late
 from serving.supervision import report
 from serving.supervision.report import Part
 from serving.supervision.supervisor import supervisor_of
@@ -71,13 +73,13 @@ def print_models(models: list[Readiness]) -> None:
 
 
 def _status(settings: Settings, host: Host, only_models: bool) -> Status:
-    process, registry = host.find(settings), Registry(settings.model_store)
+    process, registry = host.find(settings), open_copy(settings)
     name = next(name for name, known in chosen.HOSTS.items() if known is host)
     if process is None:  # it ended just now
         return Status(name)
     models = ask_all(registry, settings.inference_url, house_key.of(settings))
     parts = [] if only_models else report.parts(settings, host.parts(settings), host.companions(settings))
-    notes: list[str] = [*strays(registry)]
+    notes: list[str] = [*strays(registry), *filter(None, [why_late(settings)])]
     if name != "direct":  # the others run the code of archives
         notes += former_handlers(registry)
     if not only_models:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from serving.archive import CONTRACT, ArchiveError
 from serving.registry import Note, Registry, Version, make_champion
-from serving.restore import order_of, read_version
 from serving.store.faults import shown
 from serving.store.fetching import fetch
+from serving.store.restore import order_of, read_version
 
 CACHE = "fetched"  # folder of the store, for the files of URLs
 BY = "serving register"  # of the history

@@ -43,7 +43,7 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """Show the versions of the models in the store, oldest first: which one is champion, and how good each is."""
-    registry = Registry(command_line.settings().model_store)
+    registry = command_line.registry()
     try:
         versions = [version for version in _versions(registry) if model in (None, version.model)]
     except ArchiveError as error:
@@ -57,7 +57,7 @@ def list_command(
     for version in versions:
         measured = version.fault if version.value is None else f"{version.metric} {version.value:.4g}"
         table.add_row(version.model, version.version, version.state, version.created[:16].replace("T", " "), measured)
-    console.print(table if versions else f"{registry.store} holds no model")
+    console.print(table if versions else f"{registry.place} holds no model")
 
 
 def promote_command(
@@ -65,12 +65,12 @@ def promote_command(
     version: Annotated[str, typer.Argument(help="Version to serve, such as 1.0.")],
 ) -> None:
     """Make a version champion, once it is loaded; `up` then serves it in place of the former one."""
-    _promote(Registry(command_line.settings().model_store), model, version, "serving promote")
+    _promote(command_line.registry(), model, version, "serving promote")
 
 
 def rollback_command(model: Model) -> None:
     """Make the version champion again that the present one replaced; `up` then serves it."""
-    registry = Registry(command_line.settings().model_store)
+    registry = command_line.registry()
     try:
         former = _former(registry, model)
     except ArchiveError as error:
@@ -101,7 +101,7 @@ def remove_command(
 def example_command(model: Model) -> None:
     """Print a model's example request, the JSON to send it; of a handler from elsewhere whatever it takes."""
     try:
-        contract = Registry(command_line.settings().model_store).champion_contract(model)
+        contract = command_line.registry().champion_contract(model)
     except ArchiveError as error:
         fail(error)
     if contract.task == "opaque":
@@ -116,7 +116,7 @@ def register_command(
     ],
 ) -> None:
     """Register archives that come without a registry; the newest version of each model becomes champion."""
-    registry = Registry(command_line.settings().model_store)
+    registry = command_line.registry()
     try:
         champions = register(sources, registry)
     except (ArchiveError, OSError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from handlers.observe.settings import Credentials, EnvironmentSettings, says
+from serving.settings import Settings
 
 _NAMES = frozenset(
     [
@@ -23,6 +24,7 @@ _FAMILIES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_"),
 )
 _SECRET = ("TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "_KEY", "DATABASE_URL")
+_PUBLIC = frozenset({Settings.settings()["public_key"].variable})  # no secret, whatever its name says
 
 
 class WorkerVariables(EnvironmentSettings, frozen=True):
@@ -57,6 +59,6 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_needed(name: str) -> bool:
-    if name in _OURS or any(part in name.upper() for part in _SECRET):
+    if name in _OURS or (name not in _PUBLIC and any(part in name.upper() for part in _SECRET)):
         return False
     return name in _NAMES or name.startswith(_FAMILIES)

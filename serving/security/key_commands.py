@@ -9,8 +9,9 @@ from rich.table import Table
 
 from serving import command_line
 from serving.command_line import Json, console, fail
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.security.keys import KeyFileError, expiry, key_file
+from serving.store.opening import open_registry
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the direct host: add, list, revoke.")
 Name = Annotated[str, typer.Argument(help="Name of the key, as lists and metrics show it.")]
@@ -26,7 +27,7 @@ def add(
     """Make a key, and print it once: only its hash is kept. From the first one on, requests need a key."""
     settings = command_line.settings()
     try:
-        models = Registry(settings.model_store).models()
+        models = open_registry(settings).models()
         if unknown := sorted(set(model or []) - set(models)):
             raise KeyFileError(f"there is no model {unknown[0]}; there are: {', '.join(sorted(models))}")
         end = expiry(expires, datetime.now(UTC)) if expires else None

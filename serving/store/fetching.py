@@ -44,7 +44,7 @@ def fetch(url: str, sha256: str, cache: Path) -> Path:
             return target
     part = _part(cache)
     try:
-        _download(url, part)
+        download(url, part)
         size, found = part.stat().st_size, file_sha256(part)
         if found != sha256:
             raise ArchiveError(f"{shown(url)} has {size:,} bytes with SHA-256 {found}, but {sha256} was asked for")
@@ -77,7 +77,7 @@ def _part(cache: Path) -> Path:
     return Path(name)
 
 
-def _download(url: str, target: Path) -> None:
+def download(url: str, target: Path) -> None:
     """Write a file's content into another one, which is there.
 
     Raises:

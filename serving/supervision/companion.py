@@ -10,6 +10,7 @@ import psutil
 
 from serving.processes import commands, end, runs, tail
 from serving.settings import Settings
+from serving.supervision import watcher
 from serving.supervision.supervisor import Program, Supervisor
 
 START_TIMEOUT = 90.0  # s; on a busy machine, what the monitor imports takes long
@@ -26,7 +27,7 @@ class Companion:
     Attributes:
         name: also that of its log.
         command: behind ``python -m``; must take ``--run-dir``, which distinguishes copies on one machine.
-        url: answers 200 when it runs.
+        url: answers 200 when it runs; ``unix:/path`` is a socket that answers with any status.
     """
 
     name: str
@@ -62,7 +63,9 @@ class Companion:
         return began
 
     def answers(self) -> bool:
-        """Tell whether its URL answers 200."""
+        """Tell whether its URL answers."""
+        if self.url.startswith("unix:"):
+            return watcher.answers(self.url)
         try:
             return httpx.get(self.url, timeout=5, trust_env=False).status_code == 200
         except httpx.HTTPError:
@@ -102,6 +105,21 @@ def exporter(settings: Settings) -> Companion:
 def management(settings: Settings) -> Companion:
     """Return the port that guards TorchServe's management."""
     return Companion("management", ("serving", "management"), f"{settings.management_url}/healthz")
+
+
+def mirror(settings: Settings) -> Companion:
+    """Return what keeps this machine's copy of a shared model store up to date."""
+    return Companion("mirror", ("serving", "mirror"), f"unix:{mirror_socket(settings)}")
+
+
+def mirror_if_shared(settings: Settings) -> list[Companion]:
+    """Return the mirror; empty where the model store is a folder of this machine alone."""
+    return [mirror(settings)] if settings.store_url else []
+
+
+def mirror_socket(settings: Settings) -> Path:
+    """Return the socket on which the mirror answers."""
+    return settings.temporary / "mirror.sock"
 
 
 def monitor(settings: Settings) -> Companion:

@@ -19,6 +19,10 @@ def test_every_setting_is_read_from_its_variable() -> None:
         grpc_port=9,
         ray_port=10,
         model_store=Path("/models"),
+        store_url="s3://bucket/models",
+        registry="database",
+        public_key=Path("/keys/public.pem"),
+        signing_key=Path("/keys/private.pem"),
         run_dir=Path("/run/marloop"),
         metrics_dir=Path("/dev/shm/workers"),
         metrics_host="torchserve",
@@ -32,7 +36,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         telemetry=False,
     )
     assert Settings.from_environment(wanted.to_environment()) == wanted
-    assert len(wanted.to_environment()) == 26
+    assert len(wanted.to_environment()) == 30
 
 
 def test_our_own_commands_manage_through_a_socket_in_the_temporary_folder_unless_another_is_named() -> None:
@@ -54,6 +58,19 @@ def test_a_relative_path_starts_at_the_repository() -> None:
     settings = Settings.from_environment({"MARLOOP_MODEL_STORE": "elsewhere", "MARLOOP_RUN_DIR": "/run/marloop"})
     assert settings.model_store == ROOT / "elsewhere"
     assert settings.run_dir == Path("/run/marloop")
+
+
+def test_a_url_as_the_model_store_is_a_shared_one_whose_copy_is_in_the_run_folder() -> None:
+    names = {"MARLOOP_MODEL_STORE": "s3://bucket/models", "MARLOOP_RUN_DIR": "/run/marloop"}
+    settings = Settings.from_environment(names)
+    assert (settings.store_url, settings.model_store) == ("s3://bucket/models", Path("/run/marloop/model_store"))
+    assert Settings.from_environment(settings.to_environment()) == settings
+
+
+@pytest.mark.parametrize("url", ["s3://user:password@bucket", "s3:// bucket", "s3://bucket?x", "://bucket"])
+def test_what_is_no_url_of_a_store_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="MARLOOP_STORE_URL is .*; it must be a URL without user and password"):
+        Settings.from_environment({"MARLOOP_MODEL_STORE": url})
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "8080.0", " 8080", "²"])

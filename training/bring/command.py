@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from serving.command_line import STORE, Json, Store, console, fail, sentence, telling
-from serving.registry import ArchiveError, Registry
+from serving.command_line import STORE, Json, Store, console, fail, registry_at, sentence, telling
+from serving.registry import ArchiveError
 from training.packaging.commands_train import Promote
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def import_command(
         options = replace(options, contract=contract, hooks=hooks, promote=promote.value)
         drafted = _drafted(file, options, module, kwargs, trust, pooling)
         _print(drafted)
-        result = bring(drafted, Registry(store), options.promote, telling(name))
+        result = bring(drafted, registry_at(store), options.promote, telling(name))
     except (BringError, ArchiveError, ValueError) as error:
         fail(error)
     except OSError as error:
@@ -99,7 +99,7 @@ def import_command(
 
 
 def _import_language(
-    file: Path, name: str, example: Path | None, promote: Promote, store: Path, unused: list[str]
+    file: Path, name: str, example: Path | None, promote: Promote, store: str, unused: list[str]
 ) -> "Result":
     from training.data import DataError
     from training.language.imported import LanguageOptions, bring_language
@@ -108,7 +108,7 @@ def _import_language(
         fail(f"{', '.join(unused)}: a language model has none; it takes --example and --promote")
     try:
         options = LanguageOptions(name=checked_name(name), example=example, promote=promote.value)
-        result = bring_language(file, Registry(store), options, telling(name))
+        result = bring_language(file, registry_at(store), options, telling(name))
     except (DataError, ArchiveError, ValueError) as error:
         fail(error)
     except OSError as error:
@@ -126,9 +126,7 @@ def _refuse_for_foreign(file: Path, unused: list[str]) -> None:
         )
 
 
-def _import_foreign(
-    file: Path, name: str, example: Path | None, trust: bool, promote: Promote, store: Path
-) -> "Result":
+def _import_foreign(file: Path, name: str, example: Path | None, trust: bool, promote: Promote, store: str) -> "Result":
     from serving.archive.foreign import read_foreign
     from training.bring.files import foreign
     from training.bring.graph import BringError
@@ -137,7 +135,7 @@ def _import_foreign(
         options = foreign.ForeignOptions(name=checked_name(name), example=example, trust=trust, promote=promote.value)
         archive = read_foreign(file)
         console.print(foreign.describe(archive), markup=False)
-        result = foreign.bring_foreign(archive, Registry(store), options, telling(name))
+        result = foreign.bring_foreign(archive, registry_at(store), options, telling(name))
     except (BringError, ArchiveError, ValueError) as error:
         fail(error)
     except OSError as error:

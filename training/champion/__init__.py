@@ -127,7 +127,7 @@ def check_rewritable(registry: Registry, name: str) -> None:
     Raises:
         ArchiveError: there is no champion, or a newer version made it.
     """
-    path = registry.store / registry.champion(name).version.archive
+    path = registry.archive(registry.champion(name).version)
     document = json.loads(archive.read_file(path, archive.CONTRACT))
     if unknown := sorted(_unknown(document, inspect.type_info(ModelContract), "")):
         raise ArchiveError(
@@ -172,7 +172,7 @@ def unpack(registry: Registry, name: str, folder: Path, number: str | None = Non
             raise ArchiveError(f"{name} {number} is not registered; there are {', '.join(versions) or 'none'}")
         version = versions[number]
     contract = registry.contract(version)  # checks that the archive is as registered
-    path = registry.store / version.archive
+    path = registry.archive(version)
     archive.unpack(path, folder, *archive.model_files(path), MANIFEST, CONFIG, ASSETS)
     return contract
 

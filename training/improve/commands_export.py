@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from handlers.observe.settings import EnvironmentSettings, says
-from serving.command_line import CACHE, STORE, Cache, Store, console, fail, option, telling
-from serving.registry import ArchiveError, Registry
+from serving.command_line import CACHE, STORE, Cache, Store, console, fail, option, registry_at, telling
+from serving.registry import ArchiveError
 from serving.settings import ROOT
 from training.improve.commands_figures import GivenData, GivenTarget
 
@@ -46,7 +46,7 @@ def export_command(
     try:
         if unknown := [name for name in names if name not in every]:
             raise KeyError(f"there is no format {unknown[0]!r}; there are {', '.join(every)}, all")
-        registry = Registry(store)
+        registry = registry_at(store)
         result = exporting.export_champion(
             champion_source("export", model, registry, cache, GivenRows(data, target)),
             registry,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
-from serving.registry import ArchiveError, Registry
+from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, registry_at, telling
+from serving.registry import ArchiveError
 from serving.settings import ROOT, Folders
 
 GivenData = Annotated[Path | None, typer.Option("--data", help="Of an imported model: rows as CSV or Parquet.")]
@@ -55,7 +55,7 @@ def report_command(
     from training.report.champion import champion_report
 
     try:
-        registry = Registry(store)
+        registry = registry_at(store)
         source = champion_source("report", model, registry, cache, GivenRows(data, target))
         report = champion_report(source, registry)
     except (KeyError, ValueError, DataError, ArchiveError) as error:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, telling
-from serving.registry import ArchiveError, Registry
+from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, registry_at, telling
+from serving.registry import ArchiveError
 from serving.settings import ROOT, Folders
 from training.improve.commands_figures import GivenData, GivenTarget
 
@@ -56,7 +56,7 @@ def optimize_command(
             seconds=seconds,
             threads=threads,
         )
-        registry = Registry(store)
+        registry = registry_at(store)
         source = champion_source("optimize", model, registry, cache, GivenRows(data, target))
         outcome = flow.optimize(source, registry, Folders(cache, runs), options, telling(model))
         document = write_result(outcome.result, output)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from serving.command_line import CACHE, STORE, Cache, Json, Store, console, fail, telling
+from serving.command_line import CACHE, STORE, Cache, Json, Store, console, fail, registry_at, telling
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
 from training.packaging.commands_train import Model
@@ -54,7 +54,7 @@ def package_command(
     try:
         if profile is not None and profile not in PROFILES:
             raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
-        registry = Registry(store)
+        registry = registry_at(store)
         imported = model not in recipes.names() and model in registry.champions()
         if imported and registry.champion_contract(model).task == "opaque":
             _package_foreign(model, registry, PROFILES.get(profile or "", {}) | options)
@@ -64,8 +64,9 @@ def package_command(
             check_present(device, served.serving.engine)
         changes: dict[str, int | str] = {**PROFILES.get(profile or "", {})}
         changes |= {name: value for name, value in options.items() if value is not None}
-        serving = serving_settings.choose(served, changes, store)
-        parts = packable.of_champion(model, registry) if imported else packable.of_recipe(recipes.find(model), store)
+        serving = serving_settings.choose(served, changes, registry.store)
+        recipe = None if imported else recipes.find(model)
+        parts = packable.of_recipe(recipe, registry.store) if recipe else packable.of_champion(model, registry)
         result = pipeline.package(replace(parts, serving=serving), registry)
     except (KeyError, ValueError, ArchiveError) as error:
         fail(error)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, sentence, telling
+from serving.command_line import CACHE, RUNS, STORE, Cache, Runs, Store, console, fail, registry_at, sentence, telling
 from serving.documents import write_atomically
 from serving.registry import ArchiveError, Registry
 from serving.settings import Folders, RecipeSettings
@@ -67,7 +67,7 @@ def train_command(
         instructions=instructions,
         result_file=result,
     )
-    _train(model, options, Registry(store), Folders(cache, runs))
+    _train(model, options, registry_at(store), Folders(cache, runs))
 
 
 def ensure_command(
@@ -85,7 +85,7 @@ def ensure_command(
     """
     from training import recipes
 
-    registry = Registry(store)
+    registry = registry_at(store)
     try:
         champions = registry.champions()
         chosen = models or RecipeSettings.from_environment(os.environ).names

@@ -78,6 +78,6 @@ def of_champion(name: str, registry: Registry) -> Packable:
     Raises:
         ArchiveError: there is no champion, or its archive cannot be read.
     """
-    path = registry.store / registry.champion(name).version.archive
+    path = registry.archive(registry.champion(name).version)
     serving = contents.serving_in(archive.read_config(path))
     return Packable(name, archive.description(path), archive.entry_point(path), serving)

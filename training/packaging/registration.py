@@ -90,6 +90,10 @@ def register(
             wins, why = former == replaces, f"made to replace {replaces}; the champion was {former}"
         else:
             wins, why = _judge(contract, champion.version if champion else None, promote)
+        trust = registry.files.trust
+        if wins and trust.public_key and not trust.signing_key:
+            way = f"`marloop sign {name} {number}`, then `marloop promote {name} {number}`"
+            wins, why = False, f"an archive must be signed before it is served: {way}"
         if wins:
             try:
                 check(path)

@@ -24,6 +24,7 @@ from serving.registry import ArchiveError, Registry
 from serving.security import exposure, house_key
 from serving.security.folders import make_private, make_run_folder
 from serving.settings import Settings
+from serving.store.opening import open_copy, open_registry
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
 from serving.supervision.supervisor import Program, Supervisor, supervisor_of_this
@@ -40,7 +41,7 @@ def start(settings: Settings, poll: float = 0.1, say: Say = lambda text: None) -
     _check_exposure(settings)
     make_run_folder(settings.run_dir)
     with FileLock(settings.run_dir / "start.lock"):
-        registry, supervisor = Registry(settings.model_store), Supervisor(settings)
+        registry, supervisor = open_copy(settings), Supervisor(settings)
         refused = verified(registry)[1] | unserved(registry)
         deadline = time.monotonic() + START_TIMEOUT
         began = _start(settings, supervisor, say)
@@ -58,7 +59,7 @@ def start(settings: Settings, poll: float = 0.1, say: Say = lambda text: None) -
 def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
     """See ``Host``: each worker answers by itself what it has taken, so that nothing runs before their end."""
     _check_exposure(settings)
-    registry = Registry(settings.model_store)
+    registry = open_copy(settings)
     for name, reason in (verified(registry)[1] | unserved(registry)).items():
         print(f"refused {name}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
     if reason := missing_exporter(os.environ):
@@ -125,7 +126,7 @@ def memory(settings: Settings) -> dict[str, float]:
 def parts(settings: Settings) -> list[str]:
     """See ``Host``: one part a worker, and one a language model."""
     workers = [f"{PREFIX}{number}" for number in range(1, 1 + worker_count())]
-    return [*workers, *(language_part(name) for name in language_models(Registry(settings.model_store)))]
+    return [*workers, *(language_part(name) for name in language_models(open_copy(settings)))]
 
 
 def language_models(registry: Registry) -> list[str]:
@@ -141,12 +142,12 @@ def language_part(model: str) -> str:
 
 def companions(settings: Settings) -> Sequence[Companion]:
     """See ``Host``: the exporter alone, since there is no management port."""
-    return [companion.exporter(settings)]
+    return [companion.exporter(settings), *companion.mirror_if_shared(settings)]
 
 
 def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> DirectRollout:
     """See ``Host``: it works through files in the folders of the run and of the models, so ``reach`` has no effect."""
-    return DirectRollout(Registry(settings.model_store), board(settings), say)
+    return DirectRollout(open_registry(settings), board(settings), say)
 
 
 def board(settings: Settings) -> Board:

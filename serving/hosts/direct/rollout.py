@@ -13,6 +13,7 @@ from serving.hosts.direct.board import Beat, Board
 from serving.hosts.direct.unpacked import check_served
 from serving.hosts.host import TIMEOUT, LaunchError, alone, bring_up_to_date, champion_number
 from serving.registry import Registry, Version, version_of
+from serving.store.shared.mirror import synchronise
 
 POLL = 0.1  # s
 
@@ -53,6 +54,7 @@ class DirectRollout:
             former = champion_number(self._registry, name)
             self._load(name, number)
             self._registry.promote(name, number)
+            synchronise(self._registry)  # else the workers would close the version, and then open it again
             self._forget(name, number)
             self._wait_for(partial(_serves, name, number), name, number, "is not the default yet")
             self._say(f"promoted {name} {number}")
@@ -68,10 +70,12 @@ class DirectRollout:
                 self._wait_for(serves, name, number, "is not served")
 
         with alone(self._registry):
+            synchronise(self._registry)
             self._board.ask_beside([version for version in self._board.beside() if version in keep])
             bring_up_to_date(self._registry, bring, self._say)
 
     def _load(self, name: str, number: str) -> None:
+        synchronise(self._registry)
         self._board.ask_beside(sorted({*self._board.beside(), (name, number)}))
         try:
             self._wait_for(lambda beat: number in beat.served.get(name, []), name, number, "does not load")

@@ -45,6 +45,7 @@ from serving.security.gate import Gate
 from serving.security.grants import Keys
 from serving.security.keys import key_file
 from serving.settings import Settings
+from serving.store.opening import open_copy
 from serving.traces.setup import Traces, start_traces
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def create(
         only: the language model that it is for; empty for all others.
         traces: makes the spans of requests; None for none.
     """
-    registry, board = Registry(settings.model_store), background.board(settings)
+    registry, board = open_copy(settings), background.board(settings)
     observers = [traces.observer()] if traces else []
     models = Models(registry, Unpacked(settings.temporary / "archives"), only, observers)
     processes: dict[str, Elsewhere] = {}

@@ -21,9 +21,9 @@ from serving.hosts.ray.settings import Offset, Place, RaySettings
 from serving.hosts.starting import capturing, empty_metrics, measuring, verified, wait_until_ready
 from serving.processes import commands, kill, marked, runs, tail
 from serving.readiness import Readiness
-from serving.registry import Registry
 from serving.security.folders import make_private, make_run_folder
 from serving.settings import Settings
+from serving.store.opening import open_copy, open_registry
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
 from serving.supervision.supervisor import Program, Supervisor
@@ -41,7 +41,7 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
     make_run_folder(settings.run_dir)
     with FileLock(settings.run_dir / "start.lock"):
         supervisor, place = Supervisor(settings), Place(settings)
-        _, refused = verified(Registry(settings.model_store))
+        _, refused = verified(open_copy(settings))
         deadline = time.monotonic() + START_TIMEOUT
         began = _start(settings, supervisor, say)
 
@@ -59,7 +59,7 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
 def foreground(settings: Settings) -> tuple[list[Program], list[str]]:
     """See ``Host``: the keeper deploys the champions once the head answers."""
     check_installed()
-    verified(Registry(settings.model_store))
+    verified(open_copy(settings))
     _make_ready(settings)
     return [program(settings, name) for name in PARTS], []
 
@@ -138,7 +138,7 @@ def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: Non
     url = reach.inference_url or settings.inference_url
     place = Place(settings)
     serve = ServeApi(place.dashboard, place.token)
-    return RayRollout(Registry(settings.model_store), place, ray, serve, measuring(settings), url, say)
+    return RayRollout(open_registry(settings), place, ray, serve, measuring(settings), url, say)
 
 
 def liveness(settings: Settings) -> str:

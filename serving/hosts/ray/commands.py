@@ -14,8 +14,9 @@ from serving.hosts.ray import background, launch
 from serving.hosts.ray.config import CACHE, application, as_yaml, serve_config
 from serving.hosts.ray.settings import Place, RaySettings
 from serving.hosts.starting import empty_metrics, measuring
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.security.folders import FolderError, make_run_folder
+from serving.store.opening import open_registry
 
 
 def ray_config_command(
@@ -28,7 +29,7 @@ def ray_config_command(
 ) -> None:
     """Print the configuration of Ray Serve with the registry's champions, as YAML: for `serve deploy` and KubeRay."""
     settings = command_line.settings()
-    registry = Registry(settings.model_store)
+    registry = open_registry(settings)
     try:
         ray = RaySettings.from_environment(os.environ)
         ray = msgspec.structs.replace(ray, archives=archives or ray.archives)

@@ -64,18 +64,24 @@ def application(registry: Registry, model: str, number: str, version: Version, s
     Raises:
         ArchiveError: its settings cannot be read.
     """
-    config = archive.read_config(registry.store / version.archive)
+    config = archive.read_config(registry.archive(version))
     fewest = max(settings.replicas, _count(config, "minWorkers"))
-    folder = settings.archives or str(registry.store.resolve())
     return Application(
         model=model,
         version=number,
-        archive=f"{folder.rstrip('/')}/{version.archive}",
+        archive=_location(registry, version, settings.archives),
         sha256=version.sha256,
         replicas=fewest,
         most_replicas=max(fewest, settings.most_replicas, _count(config, "maxWorkers")),
         target=settings.target,
     )
+
+
+def _location(registry: Registry, version: Version, folder: str) -> str:
+    """Return the path or URL from which replicas fetch an archive; a folder of the settings goes before the store."""
+    if folder:
+        return f"{folder.rstrip('/')}/{version.archive}"
+    return registry.files.location(version) if registry.origin else str(registry.store.resolve() / version.archive)
 
 
 def serve_config(

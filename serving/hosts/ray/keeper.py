@@ -19,6 +19,7 @@ from serving.hosts.ray.rollout import RayRollout
 from serving.hosts.ray.settings import Place
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
+from serving.store.opening import open_copy
 
 logger = logging.getLogger(__name__)
 PAUSE = 2.0  # s between two looks
@@ -70,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     configure()
     settings = Settings.from_environment({**os.environ, "MARLOOP_RUN_DIR": arguments.run_dir})
-    place, registry = Place(settings), Registry(settings.model_store)
+    place, registry = Place(settings), open_copy(settings)
     serve = ServeApi(place.dashboard, place.token)
     rollout = background.rollout(settings, say=lambda text: logger.warning("%s", text))
     keeper = Keeper(place, registry, serve, rollout)

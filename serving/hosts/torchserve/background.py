@@ -14,9 +14,9 @@ from serving.hosts.torchserve.management import Management
 from serving.hosts.torchserve.rollout import TorchServeRollout, connect
 from serving.processes import end, find_frontend, find_workers, kill, tail
 from serving.readiness import Readiness
-from serving.registry import Registry
 from serving.security.folders import make_run_folder
 from serving.settings import Settings
+from serving.store.opening import open_copy, open_registry
 from serving.supervision import companion, watcher
 from serving.supervision.companion import Companion
 from serving.supervision.supervisor import Program, Supervisor
@@ -33,7 +33,7 @@ def start(settings: Settings, poll: float = 0.2, say: Say = lambda text: None) -
     make_run_folder(settings.run_dir)
     with FileLock(settings.run_dir / "start.lock"):
         supervisor = Supervisor(settings)
-        _, refused = verified(Registry(settings.model_store))
+        _, refused = verified(open_copy(settings))
         deadline = time.monotonic() + START_TIMEOUT
         began = _start(settings, supervisor, say)
 
@@ -87,7 +87,7 @@ def parts(settings: Settings) -> list[str]:
 
 def companions(settings: Settings) -> list[Companion]:
     """See ``Host``: the exporter and the management port."""
-    return [companion.exporter(settings), companion.management(settings)]
+    return [companion.exporter(settings), companion.management(settings), *companion.mirror_if_shared(settings)]
 
 
 def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> TorchServeRollout:
@@ -102,7 +102,7 @@ def _client() -> httpx.Client:
 def _rollout(settings: Settings, client: httpx.Client, reach: Reach, say: Say) -> TorchServeRollout:
     management = Management(reach.management_address or settings.management_address, client, reach.token)
     url = reach.inference_url or settings.inference_url
-    return connect(Registry(settings.model_store), management, url, client, say, settings.metrics_url)
+    return connect(open_registry(settings), management, url, client, say, settings.metrics_url)
 
 
 def _start(settings: Settings, supervisor: Supervisor, say: Say) -> bool:

@@ -15,8 +15,9 @@ from handlers.http.drain import SIGNAL
 from serving.hosts.torchserve.management import Management, ManagementError
 from serving.hosts.torchserve.rollout import DRAIN_PAUSE, ask_last
 from serving.processes import find_workers
-from serving.registry import ArchiveError, Registry
+from serving.registry import ArchiveError
 from serving.settings import Settings
+from serving.store.opening import open_copy
 
 LIMIT = 10.0  # s for answers that were begun
 SILENCE = 2.0  # s until a frontend that does not answer is given up
@@ -36,7 +37,7 @@ def drain(settings: Settings, limit: float = LIMIT) -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
             worker.send_signal(SIGNAL)
     end = time.monotonic() + limit
-    registry = Registry(settings.model_store)
+    registry = open_copy(settings)
     with httpx.Client(timeout=SILENCE, trust_env=False) as client:
         try:
             served = Management(settings.management_address, client).versions()

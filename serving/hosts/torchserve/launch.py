@@ -23,9 +23,9 @@ from serving.hosts.torchserve.grpc_management import write_closed_service
 from serving.hosts.torchserve.kserve_routes import write_routes
 from serving.hosts.worker_environment import worker_environment
 from serving.processes import find_workers, kill, limit_files
-from serving.registry import Registry
 from serving.security.folders import FolderError, make_private, make_run_folder
 from serving.settings import ROOT, Settings
+from serving.store.opening import open_copy
 
 LOG_CONFIG = Path(__file__).parent / "log4j2.xml"
 METRICS_CONFIG = Path(__file__).parent / "metrics.yaml"
@@ -66,7 +66,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> Launch:
     Raises:
         LaunchError: no Java, no TorchServe, or nothing to serve.
     """
-    archives, refused = verified(Registry(settings.model_store))
+    archives, refused = verified(open_copy(settings))
     if shutil.which("kill", path=environ.get("PATH", os.defpath)) is None:
         raise LaunchError("TorchServe ends its workers with the program kill, which is not here: install procps")
     java, torchserve = find_java(environ), torchserve_folder()

@@ -107,7 +107,7 @@ def package_foreign(name: str, registry: Registry, changes: Mapping[str, int]) -
 
     check_rewritable(registry, name)
     version = registry.champion(name).version
-    contract, path = registry.contract(version), registry.store / version.archive
+    contract, path = registry.contract(version), registry.archive(version)
     config = own.read_config(path) | dict(changes)
     config["handler"] = {"max_rows": config["batchSize"]}
     files = {file: own.read_file(path, file) for file in own.names(path) if file.startswith(f"{FOLDER}/")}

@@ -4,6 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from serving.settings import ROOT
 
@@ -31,3 +34,40 @@ def test_a_package_without_a_hash_is_no_part_of_a_lock(tmp_path: Path) -> None:
     done = lock(tmp_path, package("numpy", "2.4.0", vcs_info={}))
     assert done.returncode != 0
     assert "numpy 2.4.0 comes from no archive with a SHA-256" in done.stderr
+
+
+def materials(folder: Path, *packages: dict[str, object]) -> dict[str, Any]:
+    path = folder / "report.json"
+    path.write_text(json.dumps({"install": packages}))
+    command = [sys.executable, str(ROOT / "deploy" / "sbom.py"), "direct", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_the_bill_of_materials_names_each_package_its_file_and_what_needs_it(tmp_path: Path) -> None:
+    archive = {"archive_info": {"hashes": {"sha256": SHA}}}
+    httpx, certifi = package("HTTPX", "0.28.1", **archive), package("certifi", "2026.10.18", **archive)
+    httpx |= {"requested": True}
+    needed = ["certifi", "h2 (<5,>=3) ; extra == 'http2'", "none-here ; python_version < '3'"]
+    httpx["metadata"] = {"name": "HTTPX", "version": "0.28.1", "license_expression": "MIT", "requires_dist": needed}
+    document = materials(tmp_path, httpx, certifi)
+    first = document["components"][1]
+    assert (first["purl"], first["hashes"]) == ("pkg:pypi/httpx@0.28.1", [{"alg": "SHA-256", "content": SHA}])
+    assert first["licenses"] == [{"expression": "MIT"}]
+    assert document["dependencies"] == [
+        {"ref": "marloop-direct", "dependsOn": ["pkg:pypi/httpx@0.28.1"]},
+        {"ref": "pkg:pypi/certifi@2026.10.18", "dependsOn": []},
+        {"ref": "pkg:pypi/httpx@0.28.1", "dependsOn": ["pkg:pypi/certifi@2026.10.18"]},
+    ]
+
+
+def test_the_bill_of_materials_is_valid_by_cyclonedx_s_own_schema(tmp_path: Path) -> None:
+    validation = pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-python-lib is not installed")
+    from cyclonedx.schema import SchemaVersion
+
+    archive = {"archive_info": {"hashes": {"sha256": SHA}}}
+    document = materials(tmp_path, package("Torch", "2.13.0+cpu", **archive), package("numpy", "2.4.0", vcs_info={}))
+    validator = validation.JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(json.dumps(document)) is None
+    assert validator.validate_str(json.dumps(document | {"components": [{"name": "x"}]})) is not None

@@ -16,7 +16,7 @@ import msgspec
 
 from serving import archive
 from serving.registry import ArchiveError, Promotion, Registry, State, Version, champion_of, file_sha256
-from serving.registry_file import read_content
+from serving.registry_file import parse_content
 
 # The fields of a version in a truncated file, in the order of ``Version``.
 _FIELDS = re.compile(rb'"archive":\s*"([^"\\]+)",\s*"sha256":\s*"([0-9a-f]{64})",\s*"state":\s*"(\w+)"')
@@ -50,10 +50,11 @@ def restore(registry: Registry, now: Callable[[], datetime] = lambda: datetime.n
         OSError: the model store cannot be read or written.
     """
     with registry.locked():
+        registry.storage.lay_out()
         restored = Restored()
         current, copy = _read_parts(registry.path), _read_parts(registry.backup)
         if isinstance(current, _Parts) and not current.entries and not current.repaired:
-            return Restored(current.models, [f"{registry.path} is not damaged"])
+            return Restored(current.models, [f"{registry.storage.place} is not damaged"])
         if isinstance(current, _Parts):
             restored.models, history = current.models, current.promotions
             _mend(registry, current, copy, restored)
@@ -88,11 +89,13 @@ class _Parts:
 def _read_parts(path: Path) -> _Parts | bytes:
     """Read a registry's file; return its bytes where it is damaged as a whole."""
     try:
-        content = read_content(path)
+        whole = path.read_bytes()
     except FileNotFoundError:
         return b""
+    try:
+        content = parse_content(whole, str(path))
     except ValueError:
-        return path.read_bytes()
+        return whole
     document = content.document
     return _Parts(document.models, document.promotions, content.damaged, content.repaired, document.removed)
 

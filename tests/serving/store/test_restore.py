@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.registry import ArchiveError, Registry
-from serving.restore import restore
+from serving.store.restore import restore
 from tests.support.serving.stores import add, alter
 
 AT = datetime(2013, 2, 17, 12, 30, tzinfo=UTC)
