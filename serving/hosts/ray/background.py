@@ -129,7 +129,7 @@ def parts(settings: Settings) -> list[str]:
 
 def companions(settings: Settings) -> Sequence[Companion]:
     """See ``Host``: the exporter alone, since there is no management port."""
-    return [companion.exporter(settings)]
+    return [companion.exporter(settings), *companion.mirror_if_shared(settings)]
 
 
 def rollout(settings: Settings, reach: Reach = HERE, say: Say = lambda text: None) -> RayRollout:
