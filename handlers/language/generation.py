@@ -160,6 +160,7 @@ class Finished:
         cached_tokens: tokens of the prompt that the cache held.
         generated_tokens: tokens of the answer.
         drafts: of the answer.
+        end: the token by which the model ended it, where the request wants log-probabilities.
     """
 
     id: str
@@ -169,6 +170,7 @@ class Finished:
     generated_tokens: int
     error: str = ""
     drafts: Drafts = NO_DRAFTS
+    end: Token | None = None
 
 
 @dataclass(frozen=True)

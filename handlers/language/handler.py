@@ -282,7 +282,7 @@ class ChatHandler:
                 failure = "the engine failed; the log has the reason under this id"
                 self._fail(exchange, failure, RuntimeError(event.error))
             else:
-                self._finish(exchange, text, text.text.end(), event.reason)
+                self._finish(exchange, text, text.text.end()._replace(end=event.end), event.reason)
         except Exception as error:
             self._cancel(exchange.texts)
             self._fail(exchange, "its answer could not be written; the log has the traceback under this id", error)

@@ -17,10 +17,12 @@ class Shown(NamedTuple):
     Attributes:
         text: valid Unicode; bytes that are no UTF-8 stand as U+FFFD.
         tokens: the tokens that end in the text.
+        end: the token by which the model ended the text, where it is told.
     """
 
     text: str
     tokens: Sequence[Token] = ()
+    end: Token | None = None
 
 
 class StoppedText:

@@ -75,7 +75,7 @@ class _Whole:
     def finish(self, index: int, shown: Shown, reason: Reason) -> bytes:
         parts = [*self._texts[index], shown]
         text, tokens = "".join(part.text for part in parts), [token for part in parts for token in part.tokens]
-        self._objects[index] = self._choices[index].whole(Shown(text, tokens), reason)
+        self._objects[index] = self._choices[index].whole(Shown(text, tokens, shown.end), reason)
         return b""
 
     def end(self, usage: Usage) -> bytes:
@@ -101,7 +101,7 @@ class _Stream:
 
     def finish(self, index: int, shown: Shown, reason: Reason) -> bytes:
         before = self.add(index, shown) if shown.text or shown.tokens else b""
-        return before + self._part(index, Shown(""), reason)
+        return before + self._part(index, Shown("", end=shown.end), reason)
 
     def end(self, usage: Usage) -> bytes:
         counts = event_bytes({**self._head, "choices": [], "usage": usage}) if self._include_usage else b""
@@ -205,7 +205,9 @@ class _Completion:
         return self.part(shown, reason, first=True)
 
     def part(self, shown: Shown, reason: Reason | None, first: bool) -> dict[str, Any]:
-        logprobs = self._of(shown.tokens) if self._logprobs else None
+        # The last token of a text that the model ended is its end: clients of a scored prompt leave out the last one.
+        tokens = [*shown.tokens, shown.end] if shown.end else shown.tokens
+        logprobs = self._of(tokens) if self._logprobs else None
         return {"index": self._index, "text": shown.text, "logprobs": logprobs, "finish_reason": reason}
 
     def _of(self, tokens: Sequence[Token]) -> dict[str, Any]:

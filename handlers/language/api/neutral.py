@@ -83,6 +83,7 @@ RESPONSE = {name: values for name, values in NEUTRAL.items() if name not in ("st
 }
 # Members of a message beside its text, as answers carry them.
 MESSAGE: dict[str, tuple[Any, ...]] = {
+    "type": ("text", "message"),
     "refusal": ("",),
     "parsed": (),
     "annotations": _EMPTY,

@@ -29,7 +29,7 @@ from handlers.message import InputError
 
 Kind = Literal["chat", "completion", "response", "native"]
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
-MOST_STOPS = 4
+MOST_STOPS = 32  # OpenAI takes 4, vLLM any number; tasks of lm-eval have up to a dozen
 MOST_BIASES = 300  # as OpenAI
 _PATHS = {"chat": "$.messages", "response": "$.input"}  # of a conversation, by the kind of its request
 

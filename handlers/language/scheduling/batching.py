@@ -296,18 +296,21 @@ class ContinuousBatching:
         except Exception as error:  # it concerns this request alone
             return [self._finish(running, "error", str(error))]
         sampling = running.request.sampling
-        if self._decoder.ends(token) and (sampling.constraint or not sampling.ignore_eos):
-            return [self._finish(running, "stop")]
         piece = self._decoder.piece
         top = tuple((other, piece(other), value) for other, value in best)
+        if self._decoder.ends(token) and (sampling.constraint or not sampling.ignore_eos):
+            end = None if logprob is None else Token(running.request.id, token, piece(token), logprob, top)
+            return [self._finish(running, "stop", end=end)]
         running.add(token, drafted)
         answer = Token(running.request.id, token, piece(token), logprob, top, running.cached, running.drafts)
         return [answer] if running.generated < running.limit else [answer, self._finish(running, "length")]
 
-    def _finish(self, running: Running, reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
+    def _finish(
+        self, running: Running, reason: Literal["stop", "length", "error"], error: str = "", end: Token | None = None
+    ) -> Finished:
         self._slots.leave(running)
-        request, generated = running.request, running.generated
-        return Finished(request.id, reason, len(request.prompt), running.cached, generated, error, running.drafts)
+        request, generated, drafts = running.request, running.generated, running.drafts
+        return Finished(request.id, reason, len(request.prompt), running.cached, generated, error, drafts, end)
 
     def _lose(self, slot: int, error: str) -> Finished:
         self._slots.truncate(slot, 0)

@@ -245,10 +245,10 @@ def test_log_probabilities_come_in_both_forms_of_the_api(world: World) -> None:
         {"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": top},
     ]
     assert world.answer("b")["choices"][0]["logprobs"] == {
-        "tokens": ["abc", "def"],
-        "token_logprobs": [-0.5, -0.5],
-        "top_logprobs": [{"a": -1.0, "abc": -0.5}, {"a": -1.0, "def": -0.5}],
-        "text_offset": [0, 3],
+        "tokens": ["abc", "def", "token_id:257"],
+        "token_logprobs": [-0.5, -0.5, -0.125],
+        "top_logprobs": [{"a": -1.0, "abc": -0.5}, {"a": -1.0, "def": -0.5}, {"token_id:257": -0.125}],
+        "text_offset": [0, 3, 6],
     }
 
 
@@ -627,8 +627,9 @@ def test_offsets_are_places_in_the_text_and_bytes_that_are_no_characters_are_wri
         assert [name for one in found for name in one["tokens"]] == [
             "bytes:\\xc3\\xa9\\xe4",
             "bytes:\\xb8\\x96\\x78",
+            "token_id:257",
         ]
-        assert [at for one in found for at in one["text_offset"]] == [0, 1]
+        assert [at for one in found for at in one["text_offset"]] == [0, 1, 3]
 
 
 def test_the_chosen_token_is_among_the_likeliest_and_none_hides_another(world: World) -> None:
@@ -715,14 +716,28 @@ def test_an_answer_that_begins_with_its_prompt_has_the_log_probabilities_of_both
     world.run()
     first, second = world.answer("a")["choices"]
     assert (first["text"], second["text"]) == ("abab", "GrüßeGrüße")
-    assert first["logprobs"]["tokens"] == ["a", "b", "ab"]
-    assert first["logprobs"]["token_logprobs"] == [None, -0.25, -0.5]
-    assert first["logprobs"]["top_logprobs"] == [None, {"b": -0.25}, {"ab": -0.5}]
-    assert first["logprobs"]["text_offset"] == [0, 1, 2]
+    assert first["logprobs"]["tokens"] == ["a", "b", "ab", "token_id:257"]
+    assert first["logprobs"]["token_logprobs"] == [None, -0.25, -0.5, -0.125]
+    assert first["logprobs"]["top_logprobs"] == [None, {"b": -0.25}, {"ab": -0.5}, {"token_id:257": -0.125}]
+    assert first["logprobs"]["text_offset"] == [0, 1, 2, 4]
     assert "".join(event["choices"][0]["text"] for event in world.events("b")) == "abcdefabcdef"
     (only,) = world.answer("c")["choices"]
     assert (only["text"], only["finish_reason"], only["logprobs"]["tokens"]) == ("ab", "length", ["a", "b"])
     assert world.answer("c")["usage"]["completion_tokens"] == 0
+
+
+def test_a_scored_prompt_whose_answer_the_model_ends_at_once_has_a_token_after_it(world: World) -> None:
+    # Clients ask for one token and leave it out: else they would leave out the last one of the prompt.
+    world.ask("a", COMPLETIONS, {"prompt": [START], "echo": True, "logprobs": 1, "max_tokens": 1})
+    world.ask("b", COMPLETIONS, {"prompt": [START], "echo": True, "logprobs": 1, "max_tokens": 1, "stream": True})
+    world.ask("c", CHAT, {"messages": QUESTION, "logprobs": True})
+    world.run()
+    (choice,) = world.answer("a")["choices"]
+    assert choice["logprobs"]["tokens"] == ["token_id:256", "token_id:257"]
+    assert (choice["text"], choice["finish_reason"]) == ("", "stop")
+    parts = [event["choices"][0] for event in world.events("b")]
+    assert [token for part in parts for token in part["logprobs"]["tokens"]] == ["token_id:256", "token_id:257"]
+    assert [one["token"] for one in world.answer("c")["choices"][0]["logprobs"]["content"]] == ["abc"]
 
 
 def test_tokens_of_a_text_and_their_text_are_told(world: World) -> None:

@@ -111,7 +111,9 @@ class EchoEngine(ContinuousBatching):
 
     def _advance(self, one: _Running) -> list[Event]:
         def finish(reason: Literal["stop", "length", "error"], error: str = "") -> Finished:
-            return Finished(one.request.id, reason, len(one.request.prompt), 1, one.said, error)
+            ends = reason == "stop" and one.request.sampling.logprobs is not None
+            end = Token(one.request.id, END, b"", -0.125) if ends else None
+            return Finished(one.request.id, reason, len(one.request.prompt), 1, one.said, error, end=end)
 
         if one.request.scored and not one.scored:
             one.scored = True

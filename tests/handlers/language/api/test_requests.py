@@ -113,6 +113,8 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
         {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": []},
         {"parsed": None, "tool_calls": []},
         {"annotations": [], "reasoning_content": None, "provider_specific_fields": {"refusal": None}},
+        {"type": "message", "refusal": None},  # as items of the Responses API
+        {"type": "text"},  # as lm-eval writes each message
     ]
     for more in carried:
         assert chat(messages=[*HI, bare | more]).prompts[0] == [*HI, bare]
@@ -215,7 +217,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"frequency_penalty": -2.5}, "out_of_range", "$.frequency_penalty"),
     ({"n": 0}, "out_of_range", "$.n"),
     ({"n": 129}, "out_of_range", "$.n"),
-    ({"stop": list("abcde")}, "out_of_range", "$.stop"),
+    ({"stop": [str(i) for i in range(33)]}, "out_of_range", "$.stop"),
     ({"stop": ["a", ""]}, "empty", "$.stop"),
     ({"stop": ""}, "empty", "$.stop"),
     ({"top_logprobs": 2}, "invalid_parameter", "$.top_logprobs"),
@@ -337,3 +339,8 @@ def test_an_answer_may_begin_with_its_prompt() -> None:
     assert chat(echo=False).echo is False
     with pytest.raises(InputError):
         chat(echo=True)
+
+
+def test_as_many_strings_end_an_answer_as_a_task_of_an_evaluation_has() -> None:
+    stops = ["\nclass", "\ndef", "\n#", "\nif", "\nprint", "<|im_end|>"]  # of one that writes programs
+    assert completion(stop=stops).stop == stops

@@ -55,6 +55,16 @@ def test_the_models_own_end_gives_no_token() -> None:
         assert answer.end.generated_tokens == len(answer.numbers)
 
 
+def test_the_models_own_end_is_told_with_its_log_probability_where_these_are_wanted() -> None:
+    told = [alone(request(f"{i}", max_tokens=50, sampling=Sampling(temperature=0, logprobs=2))) for i in range(30)]
+    ends = [answer.end for answer in told if answer.end.reason == "stop"]
+    assert ends
+    for end in ends:
+        assert end.end
+        assert (end.end.token, end.end.logprob) == (0, end.end.top[0][2])
+    assert all(answer.end.end is None for answer in told if answer.end.reason == "length")
+
+
 def test_more_requests_than_slots_all_get_the_answer_that_each_gets_alone() -> None:
     asked = [request(f"{i}", max_tokens=3 + 5 * (i % 4)) for i in range(23)]
     answers = run(ContinuousBatching(ToyDecoder()), *asked)
