@@ -60,11 +60,13 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
     ),
     "Improve a model": (
         Verb("report", TRAINING, "Measure the champion's archive again on the held-out rows, and write its page anew."),
+        Verb("evaluate", TRAINING, "Run lm-eval tasks on a language model as it is served, beside its float32 network or beside the champion."),
         Verb("search", TRAINING, "Search hyperparameters around a preset; what beats it is written as the preset `found`."),
         Verb("ablate", TRAINING, "Measure what each training practice is worth: one at a time, then together."),
         Verb("learning-curve", TRAINING, "Train on ever more rows, pretrained and from scratch, and show what each is worth; interrupted, it goes on."),
         Verb("optimize", TRAINING, "Quantize, prune and distil the champion; the fastest variant that is good enough takes its place."),
         Verb("export", TRAINING, "Write the champion in portable formats, compare its answers, and time each in its own runtime."),
+        Verb("tokenizer", TRAINING, "Write a language model's tokenizer as a folder of transformers, for clients that count tokens as lm-eval does."),
         Verb("practices", TRAINING, "Write docs/practices.md from the figures that the other commands left."),
     ),
     "Measure the service": (

@@ -8,6 +8,7 @@ from training.improve.commands_export import export_command
 from training.improve.commands_figures import learning_curve_command, practices_command, report_command
 from training.improve.commands_optimize import optimize_command
 from training.improve.commands_tuning import ablate_command, search_command
+from training.language.evaluation.command import evaluate_command, tokenizer_command
 from training.packaging.commands_new import new_command
 from training.packaging.commands_recipe import check_command, fetch_command, list_command, package_command
 from training.packaging.commands_train import ensure_command, train_command
@@ -29,6 +30,8 @@ app.command("report")(report_command)
 app.command("practices")(practices_command)
 app.command("export")(export_command)
 app.command("optimize")(optimize_command)
+app.command("evaluate")(evaluate_command)
+app.command("tokenizer")(tokenizer_command)
 
 
 if __name__ == "__main__":

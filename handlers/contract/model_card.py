@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from handlers.contract.task_results import RegressionPrompt, TaskResult
+
 Number = int | float | None
 Metrics = dict[str, Number]  # by name; None where the rows do not suffice
 Interval = tuple[Number, Number]
@@ -191,6 +193,8 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
         gains: the lead over each baseline in the metric that decides.
         confusion: counts, a row for each true class, a column for each answer.
         slices: parts of the rows by name, each measured by itself.
+        tasks: of a language model, each metric of each task.
+        prompts: of a language model, those whose answers must stay.
         held_out_since: time of the first row, where feedback was held out: such figures compare with no others.
         learned: rows and metrics of the training rows.
     """
@@ -209,6 +213,8 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     slices: dict[str, "Evaluation"] = {}
     speed: Speed | None = None
     instructions: Tuning | None = None
+    tasks: tuple[TaskResult, ...] = ()
+    prompts: tuple[RegressionPrompt, ...] = ()
     held_out_since: str = ""
     learned: "Evaluation | None" = None
 

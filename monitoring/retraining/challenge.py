@@ -93,7 +93,7 @@ def rows_for(
     by_hand = f"`marloop promote {model} {challenger.version}` promotes it unjudged"
     for contract in (champion, challenger):
         if why := unmeasured(contract):
-            raise ChallengeRefused(f"{why}. So nothing compares two versions; {by_hand}")
+            raise ChallengeRefused(f"{why}. So nothing compares two versions here; {_elsewhere(challenger)}{by_hand}")
     since = max([now - policy.age, *_unlearned_since(champion), *_unlearned_since(challenger)])
     code = versions.code_in(model, numbers)
     rows = [] if code else versions.labelled(champion, since, policy.most_rows)
@@ -107,6 +107,13 @@ def rows_for(
         )
     _check_requests(versions, champion, code or f"{model} has no labelled rows", by_hand)
     return []
+
+
+def _elsewhere(challenger: ModelContract) -> str:
+    """Return the command that compares versions which the monitor cannot compare; empty where there is none."""
+    if challenger.task != "generation":
+        return ""
+    return f"`marloop evaluate {challenger.name} --version {challenger.version} --held-out FILE` does; "
 
 
 def _check_requests(versions: Versions, contract: ModelContract, lacking: str, by_hand: str) -> None:

@@ -23,7 +23,7 @@ from training.recipes import linear as linear_source
 # What the project's extras bring, as it is imported.
 MODULES_OF_EXTRAS = (
     *("gguf", "tokenizers", "openvino", "openvino_genai", "llama_cpp", "safetensors", "vaderSentiment"),
-    *("ai_edge_litert", "psycopg", "optuna", "locust", "openai"),
+    *("ai_edge_litert", "psycopg", "optuna", "locust", "openai", "lm_eval", "datasets"),
 )
 
 
@@ -304,8 +304,10 @@ def test_options_of_fitting_are_refused_for_a_language_model(
 
 
 def test_instructions_are_refused_for_a_model_that_is_fitted(training: Commands) -> None:
-    expected = "error: linear is no language model: there are no --instructions for it; see --feedback\n"
-    assert training("train", "linear", "--instructions", "told.jsonl") == (1, expected)
+    only = "--instructions, --tasks and --prompts are of language models"
+    for option in ("--instructions", "--tasks", "--prompts"):
+        expected = f"error: linear is no language model: {only}; see --feedback\n"
+        assert training("train", "linear", option, "told.jsonl") == (1, expected)
 
 
 def test_a_language_model_whose_packages_are_missing_says_how_to_install_them(

@@ -26,6 +26,8 @@ class Metadata:
         tokens: the vocabulary, bytes written as printable characters.
         control: numbers of the tokens that are no text.
         merges: pairs of the byte-pair encoding, in the order of their application.
+        split: name of the way in which a text is split before its bytes are merged; empty where the file says none.
+        begin: number of the token that begins a text; None where there is none.
         end: number of the token that ends an answer.
         template: Jinja template of conversations.
     """
@@ -41,6 +43,8 @@ class Metadata:
     tokens: tuple[str, ...]
     control: tuple[int, ...]
     merges: tuple[str, ...]
+    split: str
+    begin: int | None
     end: int
     template: str
     license: str
@@ -235,6 +239,8 @@ def _metadata(path: Path, keys: Mapping[str, Any]) -> Metadata:
         tokens=tuple(at("tokenizer.ggml.tokens")),
         control=tuple(number for number, kind in enumerate(kinds) if kind == CONTROL),
         merges=tuple(at("tokenizer.ggml.merges")),
+        split=at("tokenizer.ggml.pre") if "tokenizer.ggml.pre" in keys else "",
+        begin=at("tokenizer.ggml.bos_token_id") if "tokenizer.ggml.bos_token_id" in keys else None,
         end=at("tokenizer.ggml.eos_token_id"),
         template=at("tokenizer.chat_template"),
         license=at("general.license"),

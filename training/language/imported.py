@@ -18,15 +18,17 @@ from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from serving.registry import Registry, file_sha256
 from training.data import DataError
-from training.language import engines, perplexity
+from training.language import engines
 from training.language.checks import ROUND_TRIPS
+from training.language.evaluation import perplexity
+from training.language.evaluation.perplexity import TextPrediction
+from training.language.evaluation.speed import speed
 from training.language.gguf_file import Header, read_gguf, read_header, requantize
 from training.language.llama import llama, parameter_names
 from training.language.packing import contract_of, handler_settings, packing, with_example
-from training.language.perplexity import TextPrediction
 from training.language.recipe import PASSAGE, Engine, LanguageServing
-from training.language.speed import speed
 from training.packaging.registration import Promote, Result, register
+from training.report.language import write_language_page
 
 REQUEST = {"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
 MOST_PARAMETERS = 500_000_000  # that are computed in float32 beside the engine, 2 GB
@@ -108,11 +110,13 @@ def _registered(draft: Any, pack: Callable[[Any], bytes], registry: Registry, op
     is_first = not registry.models().get(options.name)
     by_itself = options.promote == "auto" and not is_first
     result = register(draft, pack, registry, "never" if by_itself else options.promote)
+    result = replace(result, report=write_language_page(result.contract, registry.store))
     if not by_itself:
         return result
     number = result.contract.version
     why = "perplexities of two files cannot be compared, so that nothing tells whether it is better"
-    return replace(result, why=f"{why}: see `marloop promote {options.name} {number}`")
+    compares = f"`marloop evaluate {options.name} --version {number} --held-out FILE` compares them"
+    return replace(result, why=f"{why}: {compares}, `marloop promote {options.name} {number}` does not")
 
 
 def check_tokenizer(decoder: Decoder) -> None:

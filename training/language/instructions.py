@@ -5,10 +5,10 @@ One JSON object a line, with ``messages`` as in OpenAI's API, the last by the as
 ``{"instruction": "Answer like a pirate.", "input": "Where is the ship?", "response": "Arr, she be at sea."}``
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -20,15 +20,18 @@ from training.language.tokenizer import LanguageTokenizer
 LONGEST = 512  # tokens of a conversation; a longer one would need much more memory
 FEWEST = 10  # conversations, one of which is held out
 HOLD_OUT = 10  # of this many conversations one is held out
+T = TypeVar("T")
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
+class ConversationMessage(msgspec.Struct, forbid_unknown_fields=True):
+    """A message of a conversation in a file."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    messages: list[_Message] = []
+    messages: list[ConversationMessage] = []
     instruction: str = ""
     input: str = ""
     response: str = ""
@@ -56,6 +59,38 @@ class Instructions:
     sha256: str
 
 
+def json_lines(path: Path, parse: Callable[[bytes], T]) -> list[T]:
+    """Parse each line of a file that has a JSON object a line; empty lines are none.
+
+    Raises:
+        DataError: the file cannot be read, or a line cannot be parsed; names it and what is wrong with it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    parsed = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if line.strip():
+            try:
+                parsed.append(parse(line))
+            except (msgspec.MsgspecError, ValueError, InputError) as error:
+                raise DataError(f"{path}, line {number}: {error}") from error
+    return parsed
+
+
+def read_conversations(path: Path) -> list[list[dict[str, str]]]:
+    """Return ``role`` and ``content`` of each message of a file's conversations.
+
+    Raises:
+        DataError: the file cannot be read, or has too few.
+    """
+    conversations = json_lines(path, _messages)
+    if len(conversations) < FEWEST:
+        raise DataError(f"{path} has {len(conversations)} conversations; {FEWEST} are needed to tell two models apart")
+    return conversations
+
+
 def read_instructions(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> Instructions:
     """Read a file's conversations; one in ten is held out.
 
@@ -65,24 +100,13 @@ def read_instructions(path: Path, template: str, tokenizer: LanguageTokenizer, e
     Raises:
         DataError: the file cannot be read; names the line and what is wrong with it.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
     writer = ChatTemplate(template, tokenizer.tokenize)
-    conversations = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            try:
-                conversations.append(_conversation(_messages(line), writer, tokenizer, end))
-            except (msgspec.MsgspecError, ValueError, InputError) as error:
-                raise DataError(f"{path}, line {number}: {error}") from error
+    conversations = json_lines(path, lambda line: _conversation(_messages(line), writer, tokenizer, end))
     if len(conversations) < FEWEST:
         raise DataError(f"{path} has {len(conversations)} conversations; {FEWEST} are needed, one of them to measure")
     held_out = conversations[::HOLD_OUT]
-    return Instructions(
-        [conversation for i, conversation in enumerate(conversations) if i % HOLD_OUT], held_out, sha256(content)
-    )
+    learned = [conversation for i, conversation in enumerate(conversations) if i % HOLD_OUT]
+    return Instructions(learned, held_out, sha256(path.read_bytes()))
 
 
 def _messages(line: bytes) -> list[dict[str, str]]:
@@ -91,7 +115,7 @@ def _messages(line: bytes) -> list[dict[str, str]]:
         raise ValueError("it has `messages` and another form as well; one of the two is meant")
     if not record.messages:
         prompt = "\n\n".join(filter(None, (record.instruction, record.input)))
-        record.messages = [_Message("user", prompt), _Message("assistant", record.response)]
+        record.messages = [ConversationMessage("user", prompt), ConversationMessage("assistant", record.response)]
     if record.messages[-1].role != "assistant" or len(record.messages) < 2:
         raise ValueError("the last message must be the assistant's, after another")
     if not all(message.content.strip() for message in record.messages):

@@ -10,28 +10,53 @@ from handlers.contract import Array
 from training.language.gguf_file import Metadata
 
 
+class KeyValues:
+    """Keys and values of the tokens that a network has read, by layer: it goes on from there."""
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return self._layers[0][0].shape[2] if self._layers else 0
+
+    def add(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add those of further tokens, and return those of all, ``(n, heads, length, size)``."""
+        if layer in self._layers:
+            before = self._layers[layer]
+            key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
+        self._layers[layer] = key, value
+        return key, value
+
+
 class Llama(nn.Module):
     """A decoder of tokens (Touvron et al. 2023), with grouped-query attention, the output tied to the embedding."""
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__()
         self.embedding = nn.Embedding(len(metadata.tokens), metadata.width)
-        self.layers = nn.ModuleList(_Layer(metadata) for _ in range(metadata.layers))
+        self.layers = nn.ModuleList(_Layer(metadata, number) for number in range(metadata.layers))
         self.norm = nn.RMSNorm(metadata.width, metadata.epsilon)
         self._size = metadata.width // metadata.heads
         self._base = metadata.rope_base
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """INT64 (n, length) tokens -> FP32 (n, length, vocabulary) logits of each next token."""
-        turns = _turns(tokens.shape[1], self._size, self._base)
+    def forward(self, tokens: Tensor, read: KeyValues | None = None) -> Tensor:
+        """INT64 (n, length) tokens -> FP32 (n, length, vocabulary) logits of each next token.
+
+        Args:
+            read: the tokens before, of which there may only be some where ``tokens`` is one of each row; gets these.
+        """
+        start = read.length if read else 0
+        turns = [part[start:] for part in _turns(start + tokens.shape[1], self._size, self._base)]
         vectors = self.embedding(tokens)
         for layer in self.layers:
-            vectors = layer(vectors, *turns)
+            vectors = layer(vectors, *turns, read)
         return functional.linear(self.norm(vectors), self.embedding.weight)
 
 
 class _Layer(nn.Module):
-    def __init__(self, metadata: Metadata) -> None:
+    def __init__(self, metadata: Metadata, number: int) -> None:
         super().__init__()
         width, inner, size = metadata.width, metadata.inner, metadata.width // metadata.heads
         self.attention_norm = nn.RMSNorm(width, metadata.epsilon)
@@ -43,13 +68,17 @@ class _Layer(nn.Module):
         self.gate = nn.Linear(width, inner, bias=False)
         self.up = nn.Linear(width, inner, bias=False)
         self.down = nn.Linear(inner, width, bias=False)
-        self._size = size
+        self._size, self._number = size, number
 
-    def forward(self, vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, cos: Tensor, sin: Tensor, read: KeyValues | None) -> Tensor:
         x = self.attention_norm(vectors)
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+        if read is not None:
+            key, value = read.add(self._number, key, value)
+        # A single token attends to all before it.
         mixed = functional.scaled_dot_product_attention(
-            _rotate(query, cos, sin), _rotate(key, cos, sin), value, is_causal=True, enable_gqa=True
+            query, key, value, is_causal=query.shape[2] > 1, enable_gqa=True
         )
         vectors = vectors + self.output(mixed.transpose(1, 2).flatten(2))
         x = self.feed_norm(vectors)
@@ -112,9 +141,11 @@ def export_weights(module: Llama, metadata: Metadata) -> dict[str, Array]:
 
 
 def continue_prompt(module: Llama, prompt: Sequence[int], length: int, end: int) -> list[int]:
-    """Return the likeliest tokens after a prompt, ``length`` or up to ``end``; each computes all before it anew."""
-    tokens = list(prompt)
+    """Return the likeliest tokens after a prompt, ``length`` or up to ``end``."""
+    tokens: list[int] = []
+    read, unread = KeyValues(), list(prompt)
     with torch.inference_mode():
-        while len(tokens) < len(prompt) + length and (len(tokens) == len(prompt) or tokens[-1] != end):
-            tokens.append(int(module(torch.tensor([tokens]))[0, -1].argmax()))
-    return tokens[len(prompt) :]
+        while len(tokens) < length and (not tokens or tokens[-1] != end):
+            unread = [int(module(torch.tensor([unread]), read)[0, -1].argmax())]
+            tokens += unread
+    return tokens

@@ -2,29 +2,57 @@
 
 import importlib.metadata
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from handlers.contract import Array
 from handlers.contract.model_card import Conversations, Evaluation, Lineage, Tuning
 from handlers.entry_points.chat import MODEL, ChatService
 from handlers.language.template import ChatTemplate
 from serving.registry import Registry, file_sha256
 from serving.settings import ROOT, Folders
 from training import recipes
-from training.language import checks, engines, lora, perplexity, weights
+from training.language import checks, engines, lora, weights
+from training.language.evaluation import perplexity
+from training.language.evaluation.evidence import FLOAT32, TUNED, Evidence
+from training.language.evaluation.perplexity import TextPrediction
+from training.language.evaluation.regressions import read_prompts
+from training.language.evaluation.speed import speed
+from training.language.evaluation.tasks import read_tasks
+from training.language.evaluation.text_models import NetworkTextModel
 from training.language.gguf_file import Metadata, read_gguf, write_gguf
 from training.language.instructions import Instructions, read_instructions
 from training.language.llama import Llama, export_weights, llama
 from training.language.packing import contract_of, handler_settings, packing, with_example
 from training.language.recipe import PASSAGE, Engine, LanguageHyperparameters, LanguageRecipe
-from training.language.speed import speed
 from training.language.tokenizer import LanguageTokenizer
 from training.packaging.lineage import commit, source
 from training.packaging.registration import DEFAULTS, Result, TrainOptions, register
+from training.report.language import write_language_page
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The weights that a version is made of: published ones, or after fine-tuning the changed ones.
+
+    Attributes:
+        source: the published file.
+        module: the network in float32.
+        passage: tokens of the plain text.
+        plain: the network's predictions of the passage.
+    """
+
+    source: Path
+    metadata: Metadata
+    weights: Mapping[str, Array]
+    tokenizer: LanguageTokenizer
+    module: Llama
+    passage: list[int]
+    plain: TextPrediction
 
 
 def train(
@@ -38,84 +66,114 @@ def train(
 
     Raises:
         KeyError: no such preset.
-        DataError: the weights cannot be had, no engine is installed, the instructions cannot be read, or a self-check
-            fails; nothing is registered.
+        DataError: the weights cannot be had, no engine is installed, a file of instructions, tasks or prompts cannot be
+            read, or a self-check fails; nothing is registered.
     """
     hp, name = recipe.preset(options.preset), options.preset or next(iter(recipe.presets))
     engine = engines.choose(hp.engine)  # before the work, should there be none
-    step("reading the weights")
-    source = weights.fetch(recipe.weights, folders.cache)
-    metadata, published = read_gguf(source)
-    serving = replace(recipe.serving, context=min(recipe.serving.context, metadata.context))
-    tokenizer = LanguageTokenizer(metadata)
-    step("checking tokenizer, template and weights")
-    checks.check_tokenizer(tokenizer)
-    checks.check_template(metadata.template, tokenizer, recipe.expected)
-    reference = llama(metadata, published)
-    checks.check_reference(reference, tokenizer, metadata.end, recipe.expected)
-    passage = tokenizer.tokenize(PASSAGE.read_text("utf-8"), False)
-    plain = perplexity.by_reference(reference, passage)
-    checks.check_perplexity("the weights in float32", plain.perplexity, recipe.expected.perplexity)
+    evidence = _evidence(options, folders, step)
+    origin = _published(recipe, folders.cache, step)
+    serving = replace(recipe.serving, context=min(recipe.serving.context, origin.metadata.context))
+    network = NetworkTextModel(origin.module, origin.tokenizer, origin.metadata, serving.context)
+    evidence.run(FLOAT32, lambda: network)
     tuned: Tuning | None = None
     conversations: Conversations | None = None
     if options.instructions:
-        talks = read_instructions(options.instructions, metadata.template, tokenizer, metadata.end)
+        talks = read_instructions(options.instructions, origin.metadata.template, origin.tokenizer, origin.metadata.end)
         conversations = Conversations(talks.sha256, len(talks.learned), len(talks.held_out))
-        tuned = _tune(reference, talks, hp, plain.perplexity, step)
-        plain = perplexity.by_reference(reference, passage)
-        published = export_weights(reference, metadata)
+        origin, tuned = _tune(origin, talks, hp, step)
+        evidence.run(TUNED, lambda: network)  # whose module was changed in place
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        step(f"quantizing to {hp.quantization}, for {engine}")
-        write_gguf(source, metadata, published, folder / MODEL, hp.quantization)
-        with engines.usable(engine):
-            engines.prepare(engine, folder)
-        step(f"evaluating on {len(passage) - 1:,} tokens of a plain text, as {engine} computes it")
-        with engines.usable(engine):
-            decoder = engines.decoder(engine, folder, len(passage))
-            served = perplexity.by_engine(decoder, passage)
-            decoder.close()
-        checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
+        served = _prepare(origin, recipe, hp, engine, folder, step)
         step("asking it, alone and in all its slots at once")
         _, opened = ChatService().load_engine(folder, handler_settings(engine, serving))
-        template = ChatTemplate(metadata.template, opened.tokenize)
-        checks.check_engine(opened, tokenizer)
+        template = ChatTemplate(origin.metadata.template, opened.tokenize)
+        checks.check_engine(opened, origin.tokenizer)
         if not tuned:
-            checks.check_answer(opened, tokenizer, template, recipe.expected)
+            checks.check_answer(opened, origin.tokenizer, template, recipe.expected)
+        objections = evidence.ask(registry, contract_of(recipe.name, Evaluation(), Lineage()), opened, template)
         evaluation = Evaluation(
             primary="perplexity",
-            rows=len(passage) - 1,
+            rows=len(origin.passage) - 1,
             metrics={"perplexity": served.perplexity},
-            baselines={"float32": {"perplexity": plain.perplexity}},
-            speed=speed(opened, passage, engine),
+            baselines={"float32": {"perplexity": origin.plain.perplexity}},
+            speed=speed(opened, origin.passage, engine),
             instructions=tuned,
+            tasks=evidence.results,
+            prompts=evidence.prompts,
         )
         lineage = msgspec.structs.replace(
-            _lineage(recipe, name, hp, metadata, engine),
+            _lineage(recipe, name, hp, origin.metadata, engine),
             instructions=conversations,
-            parity=perplexity.compare(served, plain),
+            parity=perplexity.compare(served, origin.plain),
             graph_sha256={path.name: file_sha256(path) for path in engines.files(engine, folder)},
         )
         prompt, continuation = next(iter(recipe.expected.continuations.items()))
         asked = {"prompt": prompt, "max_tokens": len(opened.tokenize(continuation, False)), "temperature": 0}
         draft = with_example(contract_of(recipe.name, evaluation, lineage), opened, template, asked)
         opened.close()
-        pack = packing(engine, folder, metadata.template, recipe.description, serving)
-    return register(draft, pack, registry, options.promote)
+        pack = packing(engine, folder, origin.metadata.template, recipe.description, serving)
+    result = register(draft, pack, registry, options.promote, objections=objections)
+    return replace(result, report=write_language_page(result.contract, registry.store))
+
+
+def _evidence(options: TrainOptions, folders: Folders, step: Callable[[str], None]) -> Evidence:
+    """Read the files of tasks and of prompts, before the work."""
+    tasks = read_tasks(options.tasks, folders.cache) if options.tasks else None
+    return Evidence(tasks, read_prompts(options.prompts) if options.prompts else None, step)
+
+
+def _published(recipe: LanguageRecipe, cache: Path, step: Callable[[str], None]) -> _Origin:
+    """Read the published weights, and check that they, tokenizer and template are read as they are meant."""
+    step("reading the weights")
+    source = weights.fetch(recipe.weights, cache)
+    metadata, published = read_gguf(source)
+    tokenizer = LanguageTokenizer(metadata)
+    step("checking tokenizer, template and weights")
+    checks.check_tokenizer(tokenizer)
+    checks.check_template(metadata.template, tokenizer, recipe.expected)
+    module = llama(metadata, published)
+    checks.check_reference(module, tokenizer, metadata.end, recipe.expected)
+    passage = tokenizer.tokenize(PASSAGE.read_text("utf-8"), False)
+    plain = perplexity.by_reference(module, passage)
+    checks.check_perplexity("the weights in float32", plain.perplexity, recipe.expected.perplexity)
+    return _Origin(source, metadata, published, tokenizer, module, passage, plain)
+
+
+def _prepare(
+    origin: _Origin,
+    recipe: LanguageRecipe,
+    hp: LanguageHyperparameters,
+    engine: Engine,
+    folder: Path,
+    step: Callable[[str], None],
+) -> TextPrediction:
+    """Write what the engine reads into a folder, and return its predictions of the passage."""
+    step(f"quantizing to {hp.quantization}, for {engine}")
+    write_gguf(origin.source, origin.metadata, origin.weights, folder / MODEL, hp.quantization)
+    with engines.usable(engine):
+        engines.prepare(engine, folder)
+    step(f"evaluating on {len(origin.passage) - 1:,} tokens of a plain text, as {engine} computes it")
+    with engines.usable(engine):
+        decoder = engines.decoder(engine, folder, len(origin.passage))
+        served = perplexity.by_engine(decoder, origin.passage)
+        decoder.close()
+    checks.check_perplexity(f"{engine} with {hp.quantization}", served.perplexity, recipe.expected.perplexity)
+    return served
 
 
 def _tune(
-    module: Llama, talks: Instructions, hp: LanguageHyperparameters, passage: float, step: Callable[[str], None]
-) -> Tuning:
-    """Fit the network to conversations, and return the perplexity of the held-out answers before and after.
-
-    Args:
-        passage: perplexity of the plain passage before.
-    """
+    origin: _Origin, talks: Instructions, hp: LanguageHyperparameters, step: Callable[[str], None]
+) -> tuple[_Origin, Tuning]:
+    """Fit the network to conversations in place; return it, and the perplexity of held-out answers before and after."""
     step(f"fine-tuning on {len(talks.learned):,} conversations")
+    module = origin.module
     before = lora.perplexity(module, talks.held_out)
     lora.tune(module, talks.learned, hp, step)
-    return Tuning(passage, len(talks.held_out), before, lora.perplexity(module, talks.held_out))
+    tuning = Tuning(origin.plain.perplexity, len(talks.held_out), before, lora.perplexity(module, talks.held_out))
+    plain = perplexity.by_reference(module, origin.passage)
+    return replace(origin, weights=export_weights(module, origin.metadata), plain=plain), tuning
 
 
 def _lineage(

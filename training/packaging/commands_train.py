@@ -45,6 +45,16 @@ def train_command(
         Path | None,
         typer.Option(help="Fine-tune a language model on conversations: JSON, one a line; docs/language-model.md."),
     ] = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(help="Run lm-eval tasks on a language model: a YAML file or a folder; docs/language-model.md."),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts whose answers a language model must keep: JSON, one a line; default: the champion's."
+        ),
+    ] = None,
     result: Annotated[
         Path | None, typer.Option(dir_okay=False, help="File to tell in JSON which version it became, or why none.")
     ] = None,
@@ -65,6 +75,8 @@ def train_command(
         feedback=feedback,
         hold_out=hold_out,
         instructions=instructions,
+        tasks=tasks,
+        prompts=prompts,
         result_file=result,
     )
     _train(model, options, registry_at(store), Folders(cache, runs))
@@ -147,8 +159,9 @@ def _train(model: str, options: "TrainOptions", registry: Registry, folders: Fol
             result = language.train(recipe, registry, folders, options, telling(model))
             if options.result_file:
                 pipeline.write_result(result, options.result_file)
-        elif options.instructions:
-            raise ValueError(f"{model} is no language model: there are no --instructions for it; see --feedback")
+        elif options.instructions or options.tasks or options.prompts:
+            only = "--instructions, --tasks and --prompts are of language models"
+            raise ValueError(f"{model} is no language model: {only}; see --feedback")
         else:
             with joined(os.environ) as processes:
                 if not processes.is_first:

@@ -1,6 +1,6 @@
 """Registration of a new version, and its promotion to champion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,8 @@ class TrainOptions:
         hold_out: share of these rows, the newest, that the version is measured on.
         instructions: file of conversations that a language model is fine-tuned on; see
             ``training.language.instructions``.
+        tasks: file or folder of lm-eval tasks that a language model runs.
+        prompts: file of prompts whose answers a language model must keep; its champion's where None.
         result_file: file for the version in JSON, written as soon as the version is registered.
     """
 
@@ -39,6 +41,8 @@ class TrainOptions:
     feedback: Path | None = None
     hold_out: float = 0.1
     instructions: Path | None = None
+    tasks: Path | None = None
+    prompts: Path | None = None
     result_file: Path | None = None
 
 
@@ -63,6 +67,7 @@ def register(
     promote: Promote,
     replaces: str | None = None,
     check: Callable[[Path], None] = check_loads,
+    objections: Sequence[str] = (),
 ) -> Result:
     """Write a version's archive and its row in the registry.
 
@@ -72,6 +77,7 @@ def register(
         promote: whether the version becomes champion: ``auto`` if it is at least as good as the champion.
         replaces: the champion that ``auto`` replaces whatever its metric, if it still is champion.
         check: loads the archive of a version before it becomes champion.
+        objections: why ``auto`` does not make it champion, whatever its metric; a sentence each.
 
     Raises:
         ArchiveError: the version would be champion, and cannot be loaded; nothing is registered.
@@ -88,6 +94,8 @@ def register(
         if replaces is not None and promote == "auto":
             former = champion.number if champion else "none"
             wins, why = former == replaces, f"made to replace {replaces}; the champion was {former}"
+        elif objections and promote == "auto":
+            wins, why = False, f"{'. '.join(objections)}: see `marloop promote {name} {number}`"
         else:
             wins, why = _judge(contract, champion.version if champion else None, promote)
         trust = registry.files.trust

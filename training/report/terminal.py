@@ -5,6 +5,7 @@ from rich.console import Console
 
 from handlers.contract.model_card import ClassMetrics
 from training.figures.text import terminal_table
+from training.language.evaluation.scores import task_table
 from training.packaging.registration import Result
 
 
@@ -34,6 +35,8 @@ def print_result(result: Result, console: Console) -> None:
     if evaluation.per_class:
         cells = [[*map(_text, msgspec.structs.astuple(row))] for row in evaluation.per_class]
         console.print(terminal_table("per class", ClassMetrics.__struct_fields__, cells))
+    if evaluation.tasks:
+        console.print(terminal_table("tasks", *task_table(evaluation.tasks), left=(0, 1, 2)))
     if tuned := evaluation.instructions:
         change = f"{tuned.before:.2f} before, {tuned.after:.2f} after"
         console.print(f"fine-tuning: perplexity of {tuned.rows:,} held-out answers {change}")

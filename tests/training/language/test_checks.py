@@ -7,8 +7,9 @@ from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import ChatTemplate
 from tests.support.training.tiny import END, EXPECTED, HEADS, SENTENCE, TEMPLATE, Tiny, TorchDecoder
 from training.data import DataError
-from training.language import checks, gguf_file, perplexity
+from training.language import checks, gguf_file
 from training.language.checks import SelfCheckError
+from training.language.evaluation import perplexity
 from training.language.llama import llama
 from training.language.tokenizer import LanguageTokenizer
 

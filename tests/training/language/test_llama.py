@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from tests.support.training.tiny import END, EXPECTED, Tiny
-from training.language.llama import continue_prompt, export_weights
+from training.language.llama import KeyValues, continue_prompt, export_weights
 
 TOKENS = torch.randint(3, 250, (3, 20), generator=torch.Generator().manual_seed(0))
 
@@ -68,3 +68,11 @@ def test_a_text_goes_on_as_it_was_learned_and_stops_at_the_end_token(taught: Tin
     assert taught.tokenizer.text(answer) == "It is a fox."
     assert answer.index(END) == len(answer) - 1 < 99
     assert continue_prompt(taught.module, prompt, 3, END) == answer[:3]
+
+
+def test_a_token_after_those_that_were_read_has_the_logits_that_all_at_once_have(tiny: Tiny) -> None:
+    read, module = KeyValues(), tiny.module
+    with torch.inference_mode():
+        parts = [module(TOKENS[:, :12], read)] + [module(TOKENS[:, i : i + 1], read) for i in range(12, 20)]
+    assert read.length == 20
+    torch.testing.assert_close(torch.cat(parts, 1), logits(tiny, TOKENS), rtol=0, atol=1e-4)

@@ -1,9 +1,15 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handlers.language.template import ChatTemplate
 from tests.support.training.tiny import CONTROL, END, Tiny
+from training.data import DataError
 from training.language.checks import ROUND_TRIPS
+from training.language.tokenizer import write_tokenizer
 
 
 @given(st.text())
@@ -42,3 +48,29 @@ def test_names_of_control_tokens_are_text_unless_they_are_meant(tiny: Tiny) -> N
 
 def test_control_tokens_are_left_out_of_a_text(tiny: Tiny) -> None:
     assert tiny.tokenizer.text(tiny.tokenizer.tokenize("<|im_start|>user\nHi<|im_end|>\n", True)) == "user\nHi\n"
+
+
+def test_a_tokens_bytes_are_those_of_the_text(tiny: Tiny) -> None:
+    for text in ROUND_TRIPS:
+        tokens = tiny.tokenizer.tokenize(text, False)
+        assert b"".join(map(tiny.tokenizer.piece, tokens)) == text.encode()
+    assert tiny.tokenizer.piece(END) == b""
+
+
+def test_transformers_reads_the_folder_and_splits_as_the_file_does(tiny: Tiny, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    write_tokenizer(tiny.metadata, tmp_path / "tokenizer")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    for text in (*ROUND_TRIPS[:-1], "the too the 12,120"):
+        assert theirs(text).input_ids == tiny.tokenizer.tokenize(text, False)
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (1, END)
+    messages = [{"role": "user", "content": "Hi"}]
+    rendered = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    own = ChatTemplate(tiny.metadata.template, tiny.tokenizer.tokenize).tokens(messages)
+    assert theirs(rendered).input_ids == own
+
+
+def test_a_file_whose_texts_are_split_in_another_way_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its texts are split as llama-bpe, and only smollm is known here"):
+        write_tokenizer(replace(tiny.metadata, split="llama-bpe"), tmp_path)
+    assert not list(tmp_path.iterdir())

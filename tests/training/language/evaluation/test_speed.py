@@ -3,7 +3,7 @@ import pytest
 from handlers.language.generation import Generate
 from handlers.language.scheduling.batching import ContinuousBatching
 from tests.support.handlers.generating import ToyDecoder
-from training.language.speed import ANSWER, PROMPT, ROUNDS, speed
+from training.language.evaluation.speed import ANSWER, PROMPT, ROUNDS, speed
 
 TEXT = [1 + i * i % 38 for i in range(200)]
 
@@ -68,7 +68,7 @@ def test_it_leaves_the_engine_idle() -> None:
 
 def test_the_rate_counts_tokens_while_all_streams_run(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(1_000_000))
-    monkeypatch.setattr("training.language.speed.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("training.language.evaluation.speed.time.perf_counter", lambda: next(now))
     found = speed(engine(Endless), TEXT, "fake")
     assert found.tokens_per_second["1"] == pytest.approx(1)  # the clock is looked at once a token
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.support.training.tiny import SENTENCE, Tiny, TorchDecoder
-from training.language import perplexity
-from training.language.perplexity import TextPrediction
+from training.language.evaluation import perplexity
+from training.language.evaluation.perplexity import TextPrediction
 
 
 @pytest.fixture

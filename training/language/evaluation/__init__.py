@@ -1,0 +1,1 @@
+"""How good a language model is: perplexity, speed, tasks of lm-eval, answers that must stay, and comparisons."""
