@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from monitoring.retraining.launch.launcher import Launcher
 from monitoring.retraining.launch.place import TrainingPlace, launcher_of
 from monitoring.retraining.launch.trainings import JobTrainings, write_rows
 from monitoring.store.records import Labelled
@@ -50,11 +52,11 @@ class Ray:
 
     environ: dict[str, str]
     settings: Settings
+    launcher: Launcher
 
     def trainings(self) -> JobTrainings:
         """Those of a monitor that has just begun."""
-        place = TrainingPlace.from_environment(self.environ)
-        return JobTrainings(self.settings, launcher_of(place, self.settings, self.environ))
+        return JobTrainings(self.settings, self.launcher)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,10 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--temp-dir={short}"]
         with running([*command, *options], os.environ | variables, folder / "ray.log") as tree:
             tree.wait_until(answers)
-            yield Ray(environ, Settings(model_store=folder / "store", run_dir=folder / "run"))
+            settings = Settings(model_store=folder / "store", run_dir=folder / "run")
+            launcher: Any = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
+            yield Ray(environ, settings, launcher)
+            launcher._api._client.close()
 
 
 def submitted(ray: Ray, id: int, model: str) -> JobTrainings:
