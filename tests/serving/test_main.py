@@ -41,8 +41,8 @@ def test_status_without_a_server_says_how_to_start_one(serving: Commands) -> Non
 def test_what_does_not_run_is_the_host_that_is_chosen(serving: Commands) -> None:
     said = "the direct host does not run: `make up HOST=direct` starts it\n"
     assert serving("status", MARLOOP_HOST="direct") == (1, said)
-    what = "error: MARLOOP_HOST is 'ray'; it must be direct or torchserve\n"
-    assert serving("status", MARLOOP_HOST="ray") == (1, what)
+    what = "error: MARLOOP_HOST is 'jetty'; it must be direct or ray or torchserve\n"
+    assert serving("status", MARLOOP_HOST="jetty") == (1, what)
 
 
 def test_deploy_without_a_server_starts_none(serving: Commands, settings: Settings) -> None:
