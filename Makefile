@@ -75,7 +75,7 @@ chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and 
 	@$(BIN)/python -m tests.chaos --ray --page docs/ray.md $(ARGS)
 
 compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
-	@$(BIN)/python -m pytest -m compose tests/compose tests/integration/hosts/kubernetes $(ARGS)
+	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
 
 lint: $(VENV)/dev ## Check style: ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
