@@ -7,6 +7,7 @@ import typer
 
 from serving.command_line import CACHE, STORE, Cache, Json, Store, console, fail, telling
 from serving.registry import ArchiveError, Registry
+from serving.store.opening import open_at
 
 if TYPE_CHECKING:
     from training.language.evaluation.comparison import Comparison, Trial
@@ -41,7 +42,7 @@ def evaluate_command(
     from training.data import DataError
 
     try:
-        registry = Registry(store)
+        registry = open_at(store)
         champion = registry.champion(model).number
         if version in (None, champion):
             if tasks is None or held_out or promote:
