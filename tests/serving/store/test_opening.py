@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from serving.registry import ArchiveError, Registry
 from serving.settings import Settings
@@ -33,14 +34,14 @@ def test_a_folder_is_opened_as_before(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
-    settings: Settings, environ: dict[str, str], message: str
+    settings: Settings, environ: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ArchiveError, match=message):
-        open_registry(settings, environ)
+        open_registry(structs.replace(settings, model_store=tmp_path), environ)
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
-    settings = Settings(store_url="file:///mnt/models", registry="database")
+def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    settings = Settings(model_store=tmp_path, store_url="file:///mnt/models", registry="database")
     registry = open_registry(settings, {"DATABASE_URL": "postgresql://marloop:secret@127.0.0.1:1/models"})
     with pytest.raises(ArchiveError, match="the registry in the database of DATABASE_URL cannot be read: ") as caught:
         registry.models()
