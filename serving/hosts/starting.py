@@ -1,6 +1,7 @@
 """Steps of every host's start, until it answers."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -16,6 +17,23 @@ from serving.settings import Settings
 from serving.store.opening import open_copy
 
 START_TIMEOUT = 120.0  # s
+
+
+def check_port(address: str, port: int, variable: str) -> None:
+    """Check that a port can be listened on.
+
+    Args:
+        variable: the setting that gives another one.
+
+    Raises:
+        LaunchError: it cannot.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            raise LaunchError(f"cannot listen on {address}:{port}: {error.strerror}; set {variable}") from error
 
 
 def verified(registry: Registry) -> tuple[list[str], dict[str, str]]:

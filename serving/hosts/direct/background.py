@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -17,7 +16,15 @@ from serving.hosts.direct.board import Board
 from serving.hosts.direct.rollout import DirectRollout
 from serving.hosts.direct.unpacked import check_served, is_language
 from serving.hosts.host import HERE, LaunchError, Reach, Say
-from serving.hosts.starting import START_TIMEOUT, capturing, empty_metrics, measuring, verified, wait_until_ready
+from serving.hosts.starting import (
+    START_TIMEOUT,
+    capturing,
+    check_port,
+    empty_metrics,
+    measuring,
+    verified,
+    wait_until_ready,
+)
 from serving.processes import commands, end, runs, tail
 from serving.readiness import Readiness
 from serving.registry import ArchiveError, Registry
@@ -224,20 +231,11 @@ def _check_ports(settings: Settings) -> None:
     Raises:
         LaunchError: see above, or the package for gRPC is missing.
     """
-    _check_port(settings.bind_address, settings.inference_port, "MARLOOP_INFERENCE_PORT")
+    check_port(settings.bind_address, settings.inference_port, "MARLOOP_INFERENCE_PORT")
     if settings.grpc:
         if importlib.util.find_spec("grpc") is None:
             raise LaunchError("MARLOOP_GRPC is on, and grpcio is not installed: pip install -e '.[grpc]'")
-        _check_port(settings.bind_address, settings.grpc_port, "MARLOOP_GRPC_PORT")
-
-
-def _check_port(address: str, port: int, variable: str) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((address, port))
-        except OSError as error:
-            raise LaunchError(f"cannot listen on {address}:{port}: {error.strerror}; set {variable}") from error
+        check_port(settings.bind_address, settings.grpc_port, "MARLOOP_GRPC_PORT")
 
 
 def _check(settings: Settings, supervisor: Supervisor, began: Sequence[str], deadline: float, waiting: str) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from serving.hosts.ray.cluster import ServeApi
 from serving.hosts.ray.launch import MARK, mark_of
 from serving.hosts.ray.rollout import RayRollout
 from serving.hosts.ray.settings import Offset, Place, RaySettings
-from serving.hosts.starting import capturing, empty_metrics, measuring, verified, wait_until_ready
+from serving.hosts.starting import capturing, check_port, empty_metrics, measuring, verified, wait_until_ready
 from serving.processes import commands, kill, marked, runs, tail
 from serving.readiness import Readiness
 from serving.security.folders import make_private, make_run_folder
@@ -173,9 +172,9 @@ def _start(settings: Settings, supervisor: Supervisor, say: Say) -> list[str]:
 def _make_ready(settings: Settings) -> None:
     """Make the folders of a run, without what an earlier one left there."""
     place = Place(settings)
-    _check_port(settings.bind_address, settings.inference_port, "MARLOOP_INFERENCE_PORT")
+    check_port(settings.bind_address, settings.inference_port, "MARLOOP_INFERENCE_PORT")
     for offset in Offset:
-        _check_port(place.address, place.port(offset), "MARLOOP_RAY_PORT, the first of 20")
+        check_port(place.address, place.port(offset), "MARLOOP_RAY_PORT, the first of 20")
     make_private(settings.temporary)
     empty_metrics(settings)
     shutil.rmtree(place.folder, ignore_errors=True)
@@ -187,15 +186,6 @@ def check_installed() -> None:
     """Raise ``LaunchError`` where the extra ``ray`` is not installed."""
     if why := front.missing():
         raise LaunchError(why)
-
-
-def _check_port(address: str, port: int, variable: str) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((address, port))
-        except OSError as error:
-            raise LaunchError(f"cannot listen on {address}:{port}: {error.strerror}; set {variable}") from error
 
 
 def _mark(settings: Settings) -> str:
