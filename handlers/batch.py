@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -46,6 +47,29 @@ class Decoded(Accepted, frozen=True):
         return as_tensors(self.data)
 
 
+class AnswerText(NamedTuple):
+    """A text of a language model's answer, whole.
+
+    Attributes:
+        reason: why it ended: ``stop`` or ``length``.
+    """
+
+    text: str
+    reason: str
+
+
+class AnsweredConversation(NamedTuple):
+    """A conversation whose client allows that it is kept, once it is answered.
+
+    Attributes:
+        messages: ``role`` and ``content`` of each, as the model read them.
+        answers: one for each text that was asked for.
+    """
+
+    messages: Sequence[Mapping[str, str]]
+    answers: Sequence[AnswerText]
+
+
 @dataclass(slots=True)
 class Batch:
     """A batch of requests and their answers.
@@ -56,6 +80,7 @@ class Batch:
         outputs: of each run of the graph: one for the whole batch, more where it has many rows, and one a request
             where a run of several failed.
         answered: the requests that a graph answered, with its outputs for each, by position.
+        conversations: those that may be kept, by position.
         responses: one a request.
         seconds: spent in each stage, ``decode``, ``predict`` and ``encode``.
         waited: s that each request waited in its host's queue; empty where the host does not tell.
@@ -67,6 +92,7 @@ class Batch:
     accepted: dict[int, Accepted] = field(default_factory=dict)
     outputs: list[Outputs] = field(default_factory=list)
     answered: dict[int, tuple[Decoded, Outputs]] = field(default_factory=dict)
+    conversations: dict[int, AnsweredConversation] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     waited: Sequence[float] = ()

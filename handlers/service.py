@@ -8,14 +8,12 @@ from prometheus_client import CollectorRegistry
 
 from handlers import wire
 from handlers.batch import Observer
-from handlers.contract import ModelContract
 from handlers.engine import Engine, available_cores, graph_file, load_engine
 from handlers.engine.isolated import is_isolated
 from handlers.handler import ModelHandler, WireFormats
-from handlers.observe.capture import Capture
+from handlers.observe.capture import Capture, capture_of
 from handlers.observe.logs import log_requests
-from handlers.observe.settings import CaptureSettings, Credentials, WorkerSettings
-from handlers.observe.sink import Sink
+from handlers.observe.settings import WorkerSettings
 from handlers.torchserve import Unpacked, Worker, positive, request_at, tell
 
 MAX_ROWS = 1024
@@ -58,7 +56,7 @@ class Service(Worker):
         served_as = getattr(context, "model_name", None) or contract.name
         is_itself = served_as == contract.name
         codec.names = frozenset({served_as})
-        self.capture = _capture(contract, os.environ, registry) if is_itself else None
+        self.capture = capture_of(contract, os.environ, registry) if is_itself else None
         log: Observer = log_requests(WorkerSettings.from_environment(os.environ).log_sample)
         observers = [log, *(observer for observer in (telemetry, self.capture) if observer)]
         self.handler = ModelHandler(contract, engine, codec, observers, patience=patience(config))
@@ -97,12 +95,3 @@ class Service(Worker):
 def patience(config: Mapping[str, Any]) -> float:
     """Return the seconds for a batch: half of those after which TorchServe kills the worker."""
     return float(config.get("responseTimeout") or RESPONSE_TIMEOUT) / 2
-
-
-def _capture(contract: ModelContract, environ: Mapping[str, str], registry: CollectorRegistry) -> Capture | None:
-    """Return the capture, where there is a sink, and a use for this model's answers."""
-    worker = WorkerSettings.from_environment(environ)
-    if not worker.captures or contract.task in ("generation", "opaque"):
-        return None
-    settings, token = CaptureSettings.from_environment(environ), Credentials.from_environment(environ).token
-    return Capture(contract, Sink(worker.capture_url, token), registry, settings.sample, settings.rows_per_second)

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import SQLAlchemyError
 
-from handlers.observe.settings import Credentials
+from handlers.observe.redaction import redaction_of
+from handlers.observe.settings import CaptureSettings, Credentials
 from monitoring.api.access import Access
 from monitoring.api.alerts import alerts_router
 from monitoring.api.catalog import catalog_router
@@ -83,6 +84,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     launcher = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
     registry, models = CollectorRegistry(), open_registry(settings)
     credentials = Credentials.from_environment(environ)
+    redact = redaction_of(CaptureSettings.from_environment(environ).redaction)
     inference_url = options.inference_url or settings.inference_url
     key = HouseKey(settings.board, inference_url)
     client = httpx.Client(timeout=TIMEOUT, trust_env=False, auth=key)  # a proxy would not come back to this machine
@@ -108,7 +110,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     traffic = Traffic(options.exporter_url or settings.exporter_url, httpx.Client(trust_env=False))
     routers = [
         events_router(Ingest(store, contracts, registry, event_clock.advance), access),
-        feedback_router(store, contracts, access, registry, now),
+        feedback_router(store, contracts, access, registry, now, redact),
         catalog_router(store, contracts),
         live_router(live, contracts, window),
         jobs_router(store.journal, loop.retraining, loop.challenges, access),

@@ -42,6 +42,7 @@ from handlers.language.scheduling.batching import QUEUE, ContinuousBatching
 from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import FILE, ChatTemplate
 from handlers.message import NEXT, Response
+from handlers.observe.capture import Capture, capture_of
 from handlers.observe.logs import log_requests
 from handlers.observe.settings import WorkerSettings
 from handlers.torchserve import Worker, positive, request_at, tell
@@ -57,6 +58,8 @@ WEIGHTS = {"llama.cpp": MODEL, "openvino": "openvino_model.bin"}  # the file of 
 
 class ChatService(Worker):
     """The service of a language model."""
+
+    capture: Capture | None = None
 
     def initialize(self, context: Any) -> None:
         """Load the model from its archive, and check that it answers its example as training did.
@@ -82,11 +85,17 @@ class ChatService(Worker):
         if telemetry:
             language = LanguageTelemetry(contract, registry)
             observers.append(telemetry)
+        itself = (getattr(context, "model_name", None) or contract.name) == contract.name  # not a copy on trial
+        self.capture = capture_of(contract, os.environ, registry) if itself else None
+        if self.capture:
+            observers.append(self.capture)
         thread = ThreadPoolExecutor(1, "engine")
         short = "ts" in sys.modules and settings.get("wire", True) and sys.modules["ts"].__version__ == wire.VERSION
         patience = PATIENCE if short else 0
         self.handler = ChatHandler(contract, engine, template, observers, language, patience, thread)
         self.handler.check_example()
+        if self.capture:
+            self.capture.start()
         self.handler.drain.begin_on_signal()
         self.serve(unpacked, self.handler.handle, telemetry, (name, WEIGHTS.get(name, "")), self.handler.idle)
 

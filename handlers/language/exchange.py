@@ -1,9 +1,10 @@
 """A request for text while it is open, and its answer so far."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from handlers.language.api.answers import Answer
+from handlers.batch import AnsweredConversation, AnswerText
+from handlers.language.api.answers import Answer, Reason
 from handlers.language.generation import NO_DRAFTS, Drafts
 from handlers.language.text import StoppedText
 from handlers.message import NEXT, Request, Response
@@ -17,6 +18,8 @@ class Text:
         index: in the answer.
         prompt_tokens: of its prompt; 0 where another text of the prompt counts them.
         latest: time of its last token.
+        said: what was shown of it; filled where the conversation may be kept.
+        reason: why it ended.
     """
 
     index: int
@@ -27,6 +30,8 @@ class Text:
     cached: int = 0  # tokens of the prompt
     drafts: Drafts = NO_DRAFTS
     finished: bool = False
+    said: list[str] = field(default_factory=list)
+    reason: Reason = "stop"
 
 
 @dataclass
@@ -44,6 +49,15 @@ class Exchange:
     unsent: bytes = b""
     end: Response | None = None  # its last response
     failure: Response | None = None  # the response that observers get in its place
+    messages: Sequence[Mapping[str, str]] = ()  # of a conversation that may be kept
+
+    @property
+    def conversation(self) -> AnsweredConversation | None:
+        """The whole conversation; None where it may not be kept, or was not answered to its end."""
+        if not self.messages or self.end is None or self.failure:
+            return None
+        answers = [AnswerText("".join(text.said), text.reason) for text in self.texts.values()]
+        return AnsweredConversation(self.messages, answers)
 
     def take(self) -> Response | None:
         """Return the next part of the answer; None for nothing, not even the status."""

@@ -7,7 +7,7 @@ returns the next part of each answer.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from dataclasses import replace
 from http import HTTPStatus
@@ -43,6 +43,7 @@ from handlers.language.telemetry import LanguageTelemetry
 from handlers.language.template import ChatTemplate
 from handlers.language.text import Shown, StoppedText
 from handlers.message import JSON, NEXT, InputError, Request, Response
+from handlers.observe.events import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -208,8 +209,10 @@ class ChatHandler:
         except Exception:
             self._cancel(texts)
             raise
-        answer = answer_of(asked, self.contract.name, request.id, int(received))
+        answer = answer_of(asked, self.contract.name, request.id, int(received), request_id(request))
         exchange = Exchange(request, answer, texts, received, started, decode)
+        if asked.store:
+            exchange.messages = [message for message in asked.prompts[0] if isinstance(message, Mapping)]
         if asked.echo and not asked.scored:
             for text in texts.values():
                 exchange.unsent += answer.add(text.index, Shown(self._prompts.text(prompts[text.index // asked.n])))
@@ -302,11 +305,15 @@ class ChatHandler:
             self._engine.cancel(token.id)
             self._finish(exchange, text, shown, "stop")
         else:
+            if exchange.messages:
+                text.said.append(shown.text)
             exchange.unsent += exchange.answer.add(text.index, shown)
 
     def _finish(self, exchange: Exchange, text: Text, shown: Shown, reason: Reason) -> None:
         """End a text, and with the last one the answer."""
-        text.finished = True
+        text.finished, text.reason = True, reason
+        if exchange.messages:
+            text.said.append(shown.text)
         if self._telemetry:
             self._telemetry.finished(text.drafts)
         exchange.unsent += exchange.answer.finish(text.index, shown, reason)
@@ -357,6 +364,8 @@ class ChatHandler:
         batch = Batch(self.contract, [request], exchange.received if exchange else self._clock(), responses=[response])
         decode, seconds = (exchange.decode, self._timer() - exchange.started) if exchange else (0.0, 0.0)
         batch.seconds = {"decode": decode, "predict": seconds - decode, "encode": 0.0}
+        if exchange and response.status == HTTPStatus.OK and (conversation := exchange.conversation):
+            batch.conversations[0] = conversation
         if exchange or response.status == HTTPStatus.OK:
             batch.accepted[0] = Accepted(protocol(request), 1)
         self.observers(batch)

@@ -9,16 +9,21 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from handlers.batch import Batch, Decoded, Outputs
+from handlers.batch import AnsweredConversation, Batch, Decoded, Outputs
 from handlers.contract import ModelContract
 from handlers.features import FeatureRows
 from handlers.message import Request
+from handlers.observe.conversations import MOST_CHARACTERS, CapturedAnswers, ConversationEvents, characters, teaches
 from handlers.observe.events import Answered, Events, request_id
+from handlers.observe.redaction import Redact, RedactionError, redact, redaction_of
+from handlers.observe.settings import CaptureSettings, Credentials, WorkerSettings
 from handlers.observe.sink import RefusedError, Sink, SinkError
 from handlers.observe.telemetry import MODEL
 
@@ -27,10 +32,20 @@ SWITCH = "x-marloop-capture"  # a header; "off" leaves out the request of a prob
 TIME = "x-marloop-time"  # a header with the time of an event, for replays and backfills
 INTERVAL = 0.5  # s between two looks into the queue: waking the thread for each request would cost the request
 MOST_EVENTS = 500  # in one delivery
+LARGEST_DELIVERY = 8 * 1024 * 1024  # bytes, but for its last request
 MOST_REQUESTS = 5000  # in the queue
 MOST_BYTES = 16 * 1024 * 1024  # held by them, about
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # s before another attempt
-REASONS = ("rate", "full", "refused", "failed")
+REASONS = ("rate", "full", "refused", "failed", "redaction", "large")
+
+
+class _Waiting(NamedTuple):
+    """Rows of a request in the queue; ``events`` makes an event of each."""
+
+    size: int
+    request_id: str
+    rows: int
+    events: Callable[[], Iterable[dict[str, Any]]]
 
 
 class Capture:
@@ -42,6 +57,7 @@ class Capture:
         rows_per_second: most rows that are captured.
         clock: monotonic, in s.
         chance: draws from [0, 1).
+        redact: of what conversations say.
     """
 
     def __init__(
@@ -53,11 +69,13 @@ class Capture:
         rows_per_second: float,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        redact: Redact = redact,
     ) -> None:
-        self._events, self._sink = Events(contract), sink
+        self._events, self._conversations = Events(contract), ConversationEvents(contract, redact)
+        self._sink = sink
         self._sample, self._rate, self._clock, self._chance = sample, rows_per_second, clock, chance
         self._budget, self._filled = max(1.0, rows_per_second), clock()
-        self._queue: deque[tuple[int, Answered]] = deque()
+        self._queue: deque[_Waiting] = deque()
         # Bytes in and out: only one thread changes each, so that no lock is needed.
         self._put = self._taken = 0
         names = {"model": contract.name, "version": contract.version}
@@ -77,10 +95,13 @@ class Capture:
         for i, (decoded, outputs) in batch.answered.items():
             if self._budget < 1 and self._sample == 1:  # as nearly always under load
                 lost += decoded.rows
-            elif batch.requests[i].headers.get(SWITCH) != "off" and not _is_foreign(batch.requests[i].headers):
+            elif _allows(batch.requests[i]):
                 self._add(batch.requests[i], decoded, outputs, batch.received)
         if lost:
             self._lose("rate", lost)
+        for i, conversation in batch.conversations.items():
+            if _allows(batch.requests[i]) and teaches(conversation):
+                self._add_conversation(batch.requests[i], conversation, batch.received)
 
     def start(self) -> None:
         """Start the thread."""
@@ -98,23 +119,38 @@ class Capture:
 
     def _add(self, request: Request, decoded: Decoded, outputs: Outputs, received: float) -> None:
         rows = self._sampled(decoded.rows)
-        if not rows:
+        size = _size(request, decoded) if rows else 0
+        if rows := self._admitted(rows, size):
+            sent = decoded.data if decoded.sent is None else decoded.sent
+            ident, time = request_id(request), request.headers.get(TIME, "")
+            answered = Answered(ident, received, rows, sent, outputs, time)
+            self._queue.append(_Waiting(size, ident, len(rows), partial(self._events.of, answered)))
+
+    def _add_conversation(self, request: Request, conversation: AnsweredConversation, received: float) -> None:
+        said = [i for i, answer in enumerate(conversation.answers) if answer.text.strip()]
+        rows: Sequence[int] = [said[i] for i in self._sampled(len(said))]
+        if rows and characters(conversation) > MOST_CHARACTERS:
+            self._lose("large", len(rows))
             return
+        size = 512 + 4 * characters(conversation) * len(rows)
+        if rows := self._admitted(rows, size):
+            ident, time = request_id(request), request.headers.get(TIME, "")
+            answers = CapturedAnswers(ident, received, rows, conversation, time)
+            self._queue.append(_Waiting(size, ident, len(rows), partial(self._conversations.of, answers)))
+
+    def _admitted(self, rows: Sequence[int], size: int) -> Sequence[int]:
+        """Return the rows of a request for which there is room, and count the others; ``size`` is in bytes."""
         allowed = int(self._budget)
         if len(rows) > allowed:
             self._lose("rate", len(rows) - allowed)
-            if not allowed:
-                return
-            rows = rows[:: -(-len(rows) // allowed)]  # spread over the request
-        size = _size(request, decoded)
-        if len(self._queue) >= MOST_REQUESTS or self._put - self._taken + size > MOST_BYTES:
+            rows = rows[:: -(-len(rows) // allowed)] if allowed else ()  # spread over the request
+        if rows and (len(self._queue) >= MOST_REQUESTS or self._put - self._taken + size > MOST_BYTES):
             self._lose("full", len(rows))
-            return
-        self._budget -= len(rows)
-        self._put += size
-        sent = decoded.data if decoded.sent is None else decoded.sent
-        time = request.headers.get(TIME, "")
-        self._queue.append((size, Answered(request_id(request), received, rows, sent, outputs, time)))
+            rows = ()
+        if rows:
+            self._budget -= len(rows)
+            self._put += size
+        return rows
 
     def _sampled(self, rows: int) -> Sequence[int]:
         if self._sample == 1:
@@ -131,15 +167,20 @@ class Capture:
 
     def _take(self) -> list[bytes]:
         events: list[bytes] = []
-        while self._queue and len(events) < MOST_EVENTS:
-            size, answered = self._queue.popleft()
-            self._taken += size
+        size = 0
+        while self._queue and len(events) < MOST_EVENTS and size < LARGEST_DELIVERY:
+            waiting = self._queue.popleft()
+            self._taken += waiting.size
+            size += waiting.size
             try:
-                of_rows = self._events.of(answered)
-                events += [orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) for event in of_rows]
+                events += [orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) for event in waiting.events()]
+            except RedactionError as error:
+                logger.error("the conversation %s is dropped: %s", waiting.request_id, error)
+                self._lose("redaction", waiting.rows)
+                continue
             except Exception:
-                logger.exception("capture of request %s failed", answered.request_id)
-                self._lose("failed", len(answered.rows))
+                logger.exception("capture of request %s failed", waiting.request_id)
+                self._lose("failed", waiting.rows)
                 continue
             time.sleep(0)  # lets the thread that answers have its turn
         return events
@@ -166,6 +207,26 @@ class Capture:
     def _lose(self, reason: str, rows: int) -> None:
         """Count lost rows."""
         self._dropped[reason].inc(rows)
+
+
+def capture_of(contract: ModelContract, environ: Mapping[str, str], registry: CollectorRegistry) -> Capture | None:
+    """Return the capture that a worker's settings ask for; None where there is no sink, or no use for the answers.
+
+    Raises:
+        ValueError: a setting is wrong.
+    """
+    worker, settings = WorkerSettings.from_environment(environ), CaptureSettings.from_environment(environ)
+    wanted = settings.conversations if contract.task == "generation" else contract.task != "opaque"
+    if not worker.captures or not wanted:
+        return None
+    sink = Sink(worker.capture_url, Credentials.from_environment(environ).token)
+    own = redaction_of(settings.redaction) if contract.task == "generation" else redact
+    return Capture(contract, sink, registry, settings.sample, settings.rows_per_second, redact=own)
+
+
+def _allows(request: Request) -> bool:
+    """Tell whether nothing about a request forbids its capture."""
+    return request.headers.get(SWITCH) != "off" and not _is_foreign(request.headers)
 
 
 def _is_foreign(headers: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -47,39 +47,53 @@ class Answered(NamedTuple):
     client_time: str = ""
 
 
-class Events:
-    """Makes events of the predictions of a model with a graph."""
+class EventRow(NamedTuple):
+    """A row of an event: its position in the request, what the client sent, and what was answered."""
+
+    row: int
+    features: dict[str, Any]
+    output: Any
+
+
+class Envelopes:
+    """Wraps rows of a model in CloudEvents."""
 
     def __init__(self, contract: ModelContract) -> None:
-        self._contract = contract
         self._names = {"model": contract.name, "version": contract.version}
         self._source = f"/models/{contract.name}/versions/{contract.version}"
         self._warned = False
 
-    def of(self, answered: Answered) -> Iterator[dict[str, Any]]:
-        """Yield an event a row, with arrays and numbers of NumPy."""
-        time = self._time(answered).isoformat(timespec="microseconds")
-        features = self._features(answered)
-        for row, own in zip(answered.rows, features, strict=True):
-            data = {"request_id": answered.request_id, "row": row} | self._names
-            data |= {"features": own, "output": self._answer(answered.outputs, row)}
+    def wrap(
+        self, request_id: str, received: float, client_time: str, rows: Iterable[EventRow]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield an event a row.
+
+        Args:
+            request_id: see the function.
+            received: seconds since the epoch.
+            client_time: as the client wrote it; empty for none.
+        """
+        time = self._time(request_id, received, client_time).isoformat(timespec="microseconds")
+        for row in rows:
+            data = {"request_id": request_id, "row": row.row} | self._names
+            data |= {"features": row.features, "output": row.output}
             yield {
                 "specversion": "1.0",
                 "type": TYPE,
                 "source": self._source,
-                "id": f"{answered.request_id}/{row}",
+                "id": f"{request_id}/{row.row}",
                 "time": time,
                 "datacontenttype": "application/json",
                 "data": data,
             }
 
-    def _time(self, answered: Answered) -> datetime:
+    def _time(self, request_id: str, seconds: float, client_time: str) -> datetime:
         """Return the client's time if it is one in the past, else that of receipt."""
-        received = datetime.fromtimestamp(answered.time, UTC)
-        if not answered.client_time:
+        received = datetime.fromtimestamp(seconds, UTC)
+        if not client_time:
             return received
         with contextlib.suppress(ValueError, OverflowError, TypeError):
-            time = datetime.fromisoformat(answered.client_time)
+            time = datetime.fromisoformat(client_time)
             if time <= received:
                 return time.astimezone(UTC)
         if not self._warned:
@@ -87,9 +101,25 @@ class Events:
             logger.warning(
                 "the request %s says %.40r, which is no time in the past with its zone, such as 2013-03-01T10:00:00Z: "
                 "its rows, and those of others like it, have the time of now",
-                *(answered.request_id, answered.client_time),
+                *(request_id, client_time),
             )
         return received
+
+
+class Events:
+    """Makes events of the predictions of a model with a graph."""
+
+    def __init__(self, contract: ModelContract) -> None:
+        self._contract, self._envelopes = contract, Envelopes(contract)
+
+    def of(self, answered: Answered) -> Iterator[dict[str, Any]]:
+        """Return an event a row, with arrays and numbers of NumPy."""
+        features = self._features(answered)
+        rows = (
+            EventRow(row, own, self._answer(answered.outputs, row))
+            for row, own in zip(answered.rows, features, strict=True)
+        )
+        return self._envelopes.wrap(answered.request_id, answered.time, answered.client_time, rows)
 
     def _answer(self, outputs: Outputs, row: int) -> Any:
         """Return a row's output: a number, a label with its probabilities, or short values by name."""

@@ -139,6 +139,21 @@ class CaptureSettings(EnvironmentSettings, frozen=True, rename=variables("CAPTUR
     rows_per_second: Annotated[
         float, says("How many rows a second each worker captures at most.", gt=0, lt=1e308, title="a positive number")
     ] = 100
+    conversations: Annotated[
+        bool,
+        says(
+            "on: workers of language models capture the conversations whose client says `store: true`. off: none of "
+            "them."
+        ),
+    ] = False
+    redaction: Annotated[
+        str,
+        says(
+            "What is replaced in conversations before they leave a worker, and in better answers that clients send. "
+            "default: e-mail addresses, numbers of cards and phone numbers. Else the absolute path of a file of "
+            "Python with a function `redact(text)`."
+        ),
+    ] = "default"
 
 
 def as_text(value: object) -> str:

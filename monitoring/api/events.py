@@ -12,16 +12,18 @@ from msgspec import Meta
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
 
+from handlers.contract import ModelContract
 from handlers.observe.events import TYPE
 from handlers.observe.sink import BATCH
 from monitoring.api.access import Access
 from monitoring.api.body import body_of
 from monitoring.live.clock import AHEAD, Clock, wall_clock
-from monitoring.store.captured import RowCheck
+from monitoring.store.checks.captured import RowCheck
+from monitoring.store.checks.conversations import ConversationCheck
+from monitoring.store.checks.labels import LabelCheck
 from monitoring.store.contracts import Contracts
-from monitoring.store.labels import LabelCheck
 from monitoring.store.predictions import Store
-from monitoring.store.records import Prediction
+from monitoring.store.records import Prediction, without_answer
 
 logger = logging.getLogger(__name__)
 LARGEST = 32 * 1024 * 1024  # bytes of one batch
@@ -29,6 +31,7 @@ MOST_EVENTS = 20_000  # in one batch; a worker sends 500
 MOST_FAULTS = 10  # in one answer
 SHOWN = 60  # characters of a name in a message
 MOST_ROWS = 1_000_000  # in one request
+Checks = RowCheck | ConversationCheck
 Id = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}$")]
 
 
@@ -113,7 +116,10 @@ class Ingest:
         if predictions:
             self._arrived(max(prediction.time for prediction in predictions))
         for fault in added.wrong:
-            logger.warning("the label %.200r of %s does not fit: %s", fault.label, fault.request_id, fault.expected)
+            logger.warning(
+                "the label %.200r of %s does not fit: %s",
+                *(without_answer(fault.label), fault.request_id, fault.expected),
+            )
         self._wrong.inc(len(added.wrong))
         duplicates = len(predictions) - added.new
         self._rows.labels("new").inc(added.new)
@@ -129,7 +135,7 @@ class Ingest:
             raise HTTPException(400, f"no JSON: {error}") from None
         if len(raw) > MOST_EVENTS:
             raise HTTPException(413, f"{len(raw)} events; a batch has {MOST_EVENTS} at most")
-        checks: dict[tuple[str, str], RowCheck | None] = {}
+        checks: dict[tuple[str, str], Checks | None] = {}
         predictions, faults = [], []
         latest = self._wall() + AHEAD
         for i, content in enumerate(raw):
@@ -141,19 +147,23 @@ class Ingest:
                 faults.append(Refused(index=i, fault=_placed(str(error), i)))
         return predictions, faults
 
-    def _row_check(self, data: Data, checks: dict[tuple[str, str], RowCheck | None]) -> RowCheck | None:
+    def _row_check(self, data: Data, checks: dict[tuple[str, str], Checks | None]) -> Checks | None:
         version = (data.model, data.version)
         if version not in checks:
             contract = self._contracts.of(*version)
-            checks[version] = RowCheck(contract) if contract else None
+            checks[version] = _check_of(contract) if contract else None
         return checks[version]
+
+
+def _check_of(contract: ModelContract) -> Checks:
+    return ConversationCheck() if contract.task == "generation" else RowCheck(contract)
 
 
 class _Fault(Exception):  # noqa: N818
     """An event has a fault; the message is like one of msgspec's."""
 
 
-def _check(event: Event, check: RowCheck | None, latest: datetime) -> None:
+def _check(event: Event, check: Checks | None, latest: datetime) -> None:
     data = event.data
     if check is None:
         name = f"{data.model[:SHOWN]} {data.version[:SHOWN]}"

@@ -1,26 +1,31 @@
 """``POST /feedback``: the truth about predictions, which may come before them."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, field_validator
 from pydantic_core import PydanticCustomError
 
+from handlers.language.api.answers import CHAT_ID, RESPONSE_ID
+from handlers.observe.redaction import Redact, RedactionError, redact
 from monitoring.api.access import Access
 from monitoring.api.events import MOST_ROWS
+from monitoring.store.checks.labels import AmbiguousLabels, LabelCheck, WrongLabels
 from monitoring.store.contracts import Contracts
-from monitoring.store.labels import AmbiguousLabels, LabelCheck, WrongLabels
 from monitoring.store.predictions import Store
-from monitoring.store.records import Conflict, Feedback, Label, LabelConflict
+from monitoring.store.records import Conflict, Feedback, Label, LabelConflict, without_answer
 from serving.registry import ArchiveError
 from training.statistics.labels import LARGEST
 
 MOST_LABELS = 10_000  # in one call
 MOST_CORRECTIONS = 1000  # in one call: a decision lists them
+LONGEST_ANSWER = 32_000  # characters of a better answer
+ANSWER_IDS = (CHAT_ID, RESPONSE_ID)
 
 
 Number = (
@@ -29,14 +34,24 @@ Number = (
 )
 
 
+class Thumb(BaseModel):
+    """What a user thinks of an answer of a language model, and what it should have been."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    thumb: Literal["up", "down"]
+    answer: Annotated[StrictStr, Field(pattern=r"\S", max_length=LONGEST_ANSWER)]
+
+
 class Given(BaseModel):
     """The truth about one row of a request."""
 
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(
-        pattern=r"^[\x21-\x7e]{1,200}$",
-        description="the `X-Request-Id` that the request was sent with, else the `x-request-id` of its answer",
+        pattern=rf"^({'|'.join(ANSWER_IDS)})?[\x21-\x7e]{{1,200}}$",
+        description="the `X-Request-Id` that the request was sent with, else the `x-request-id` of its answer; of a "
+        "language model its answer's `id` as well",
     )
     row: int = Field(default=0, ge=0, lt=MOST_ROWS, strict=True, description="position in the request")
     model: str | None = Field(
@@ -45,8 +60,9 @@ class Given(BaseModel):
         max_length=100,
         description="that answered; needed only where the same id was sent to several models",
     )
-    label: Number | Annotated[StrictStr, Field(min_length=1, max_length=200)] | dict[str, Number] = Field(
-        description="a number of a regression, of several targets one by name; a class name of a classification"
+    label: Number | Annotated[StrictStr, Field(min_length=1, max_length=200)] | Thumb | dict[str, Number] = Field(
+        description="a number of a regression, of several targets one by name; a class name of a classification; up or "
+        "down of a language model's answer, or a thumb with a better answer"
     )
 
     @field_validator("label", mode="before")
@@ -69,9 +85,19 @@ class Taken(BaseModel):
 
 
 def feedback_router(
-    store: Store, contracts: Contracts, access: Access, registry: CollectorRegistry, clock: Callable[[], datetime]
+    store: Store,
+    contracts: Contracts,
+    access: Access,
+    registry: CollectorRegistry,
+    clock: Callable[[], datetime],
+    redact: Redact = redact,
 ) -> APIRouter:
-    """Return the route; labels must agree with the contracts, and ``clock`` is in UTC."""
+    """Return the route; labels must agree with the contracts.
+
+    Args:
+        clock: the time, in UTC.
+        redact: of better answers.
+    """
     router = APIRouter()
     labels = Counter("monitor_feedback", "Labels that arrived", ("result",), registry=registry)
     conflict: dict[int | str, dict[str, Any]] = {
@@ -91,9 +117,15 @@ def feedback_router(
         if correct and len(many) > MOST_CORRECTIONS:
             raise HTTPException(422, f"{len(many)} labels; {MOST_CORRECTIONS} at most are corrected in one call")
         _check_models(many, contracts)
-        labelled = [Feedback(row.request_id, row.row, _label(row.label), now, row.model or "") for row in many]
+        others = _others(many, contracts)
         try:
+            labelled = [
+                Feedback(_request_id(row, others), row.row, _label(row.label, redact), now, row.model or "")
+                for row in many
+            ]
             result = store.add_feedback(labelled, LabelCheck(contracts), correct=correct, now=now)
+        except RedactionError as error:
+            raise HTTPException(422, f"a better answer cannot be kept: {error}; nothing was kept") from None
         except WrongLabels as error:
             labels.labels("wrong").inc(len(error.faults))
             raise HTTPException(422, {"message": str(error), "faults": error.faults}) from None
@@ -112,7 +144,27 @@ def feedback_router(
     return router
 
 
-def _label(value: Label) -> Label:
+def _request_id(row: Given, others: Collection[str]) -> str:
+    """Return the id of a request, of which a language model makes that of its answer.
+
+    Args:
+        others: names of models that are no language models.
+    """
+    prefix = next((prefix for prefix in ANSWER_IDS if row.request_id.startswith(prefix)), "")
+    return row.request_id if row.model in others else row.request_id.removeprefix(prefix) or row.request_id
+
+
+def _others(many: Sequence[Given], contracts: Contracts) -> set[str]:
+    """Return the models that are named and are no language models."""
+    with contextlib.suppress(ArchiveError):  # labels wait until the registry can be read
+        read = {model: contracts.of(model) for model in {row.model for row in many if row.model}}
+        return {model for model, contract in read.items() if contract and contract.task != "generation"}
+    return set()
+
+
+def _label(value: Label | Thumb, redact: Redact) -> Label:
+    if isinstance(value, Thumb):
+        return {"thumb": value.thumb, "answer": redact(value.answer)}
     if isinstance(value, dict):
         return {name: float(number) for name, number in value.items()}
     return value if isinstance(value, str) else float(value)
@@ -120,7 +172,7 @@ def _label(value: Label) -> Label:
 
 def _shown(conflict: Conflict) -> dict[str, Any]:
     place = {"request_id": conflict.request_id, "row": conflict.row}
-    return {**place, "known": conflict.stored, "given": conflict.label}
+    return {**place, "known": without_answer(conflict.stored), "given": without_answer(conflict.label)}
 
 
 def _check_models(many: Sequence[Given], contracts: Contracts) -> None:

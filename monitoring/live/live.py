@@ -16,9 +16,9 @@ from monitoring.live.last_known import LastKnown
 from monitoring.live.quality import Quality, measure
 from monitoring.live.time_sampling import Extent, sample_labelled, sample_predictions
 from monitoring.periodic import repeat
-from monitoring.store.captured import usable
+from monitoring.store.checks.captured import usable
+from monitoring.store.checks.labels import measurable
 from monitoring.store.contracts import Contracts, unmeasured
-from monitoring.store.labels import measurable
 from monitoring.store.predictions import Store
 from monitoring.store.records import Labelled, Prediction
 from serving.registry import ArchiveError

@@ -59,7 +59,7 @@ def unmeasured(contract: ModelContract) -> str | None:
         return f"{contract.name} has a handler from elsewhere and no contract: nobody knows its inputs and answers"
     if contract.task != "generation":
         return None
-    return f"{contract.name} is a language model: no truth comes for its answers, and its prompts are not kept"
+    return f"{contract.name} is a language model: no truth comes for its answers, only thumbs"
 
 
 def _served(versions: dict[str, Version]) -> Version | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from monitoring.retraining.result import JobResult
 
-Label = float | str | dict[str, float]
+Label = float | str | dict[str, float] | dict[str, str]
 Trigger = Literal["alert", "schedule", "hand"]
 State = Literal["queued", "running", "succeeded", "failed", "refused", "promoted", "rolled_back", "cancelled"]
 UNDER_WAY: tuple[State, ...] = ("queued", "running")
@@ -41,7 +41,8 @@ class Feedback:
     """The truth about one row.
 
     Attributes:
-        label: a number of a regression, or one by target; a class name of a classification.
+        label: a number of a regression, or one by target; a class name of a classification; of a conversation ``up``,
+            ``down``, or ``{"thumb": "down", "answer": "…"}`` with a better answer.
         time: when it was received.
         model: the one that answered; empty where the label came first and names none.
     """
@@ -51,6 +52,13 @@ class Feedback:
     label: Label
     time: datetime
     model: str = ""
+
+
+def without_answer(label: Label) -> Label:
+    """Return a label as logs and other callers may see it: a thumb without the better answer."""
+    if isinstance(label, dict) and isinstance(label.get("answer"), str):
+        return f"{label['thumb']}, with a better answer"
+    return label
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class LabelConflict(Exception):  # noqa: N818
         first = conflicts[0]
         super().__init__(
             f"{len(conflicts)} labels contradict earlier ones; the first: {first.request_id!r} row {first.row} "
-            f"is {first.stored!r}, not {first.label!r}"
+            f"is {without_answer(first.stored)!r}, not {without_answer(first.label)!r}"
         )
         self.conflicts = list(conflicts)
 

@@ -19,6 +19,8 @@ _PREDICTIONS, _FEEDBACK = tables.predictions.c, tables.feedback.c
 _KEY = (_PREDICTIONS.request_id, _PREDICTIONS.row, _PREDICTIONS.model)
 _LABEL_KEY = (_FEEDBACK.request_id, _FEEDBACK.row, _FEEDBACK.model)
 _WITHOUT_PREDICTION = ~select(_PREDICTIONS.row).where(tables.SAME_ROW).exists()
+_REVIEWS = tables.reviews.c
+_REVIEW_KEY = (_REVIEWS.request_id, _REVIEWS.row, _REVIEWS.model)
 
 
 class Retention(EnvironmentSettings, frozen=True, rename=variables("KEEP_")):
@@ -120,6 +122,8 @@ class Removal:
             late = select(*_LABEL_KEY).where(_FEEDBACK.time < now - retention.waiting, _WITHOUT_PREDICTION)
             self._remove(tables.feedback, _LABEL_KEY, late)
         gone += self._remove_oldest(expired.excess if refusal is None else max(0, expired.rows - retention.rows))
+        gone_with = ~select(_PREDICTIONS.row).where(tables.REVIEWED).exists()
+        self._remove(tables.reviews, _REVIEW_KEY, select(*_REVIEW_KEY).where(gone_with))
         if refusal is not None:
             raise PruneRefusedError(refusal)
         return gone

@@ -31,9 +31,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from monitoring.store import tables
-from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
+from monitoring.store.checks.labels import AmbiguousLabels, WrongLabel, WrongLabels
 from monitoring.store.postgresql.copying import by_index, insert_staged, labels_of_staged
-from monitoring.store.records import Conflict, Feedback, FeedbackResult, Label, LabelConflict, Prediction
+from monitoring.store.records import (
+    Conflict,
+    Feedback,
+    FeedbackResult,
+    Label,
+    LabelConflict,
+    Prediction,
+    without_answer,
+)
 
 T = TypeVar("T")
 Check = Callable[[Feedback, str, str | None], WrongLabel | None]  # label, model, version -> its fault
@@ -221,6 +229,10 @@ def _assign(connection: Connection, label: Feedback, model: str) -> None:
     connection.execute(update(tables.feedback).where(_of(label)).values(model=model))
 
 
+def _change_of(conflict: Conflict) -> dict[str, Label]:
+    return {"was": without_answer(conflict.stored), "is": without_answer(conflict.label)}
+
+
 def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetime | None) -> None:
     """Change labels, and record the former ones."""
     if not conflicts:
@@ -237,7 +249,7 @@ def _correct(connection: Connection, conflicts: Sequence[Conflict], now: datetim
     connection.execute(statement.values(label=bindparam("label")), keyed)
     for model in dict.fromkeys(conflict.model for conflict in conflicts):
         own = [
-            {"request_id": conflict.request_id, "row": conflict.row, "was": conflict.stored, "is": conflict.label}
+            {"request_id": conflict.request_id, "row": conflict.row, **_change_of(conflict)}
             for conflict in conflicts
             if conflict.model == model
         ]

@@ -101,6 +101,22 @@ SAME_ROW = and_(
     predictions.c.model == feedback.c.model,
 )
 
+# What a person decided about a captured conversation.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("request_id", String(LONGEST_ID), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(LONGEST_NAME), primary_key=True),
+    Column("state", String(20), nullable=False),
+    Column("time", Utc, nullable=False),
+)
+REVIEWED = and_(
+    predictions.c.request_id == reviews.c.request_id,
+    predictions.c.row == reviews.c.row,
+    predictions.c.model == reviews.c.model,
+)
+
 jobs = Table(
     "jobs",
     metadata,

@@ -10,6 +10,8 @@ from training.statistics.targets import targets_of
 
 LARGEST = 1e100  # size of a label or an answer: sums of squares of millions of them are still finite
 SPANS = 10  # a label to come may lie this many spans of the known ones outside of them, on either side
+UP, DOWN = "up", "down"
+THUMBS = f'{UP}, {DOWN}, or an object such as {{"thumb": "{DOWN}", "answer": "a better answer"}}'
 
 
 def label_fault(contract: ModelContract, label: Any) -> str | None:
@@ -19,6 +21,8 @@ def label_fault(contract: ModelContract, label: Any) -> str | None:
             return None
         closest = closest_names(str(label), contract.labels)
         return f"one of {len(contract.labels)} class names, closest: {', '.join(closest)}"
+    if contract.task == "generation":
+        return None if thumb_of(label) else THUMBS
     if contract.task == "tensors":
         return "no label: nothing compares tensors with a truth"
     if contract.has_targets:
@@ -56,6 +60,16 @@ def widened(low: float, high: float) -> tuple[float, float] | None:
     if not 0 < span <= float(np.finfo(np.float32).max) / (2 * SPANS):
         return None
     return low - SPANS * span, high + SPANS * span
+
+
+def thumb_of(label: Any) -> str | None:
+    """Return the thumb of a label of a conversation, ``up`` or ``down``; None if it is no such label."""
+    match label:
+        case "up" | "down" as thumb:
+            return str(thumb)
+        case {"thumb": "up" | "down" as thumb, "answer": str(answer), **others} if answer.strip() and not others:
+            return str(thumb)
+    return None
 
 
 def is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ from handlers.language.text import Shown
 from handlers.message import STATUS, InputError, encodable
 
 EVENTS = "text/event-stream; charset=utf-8"
+CHAT_ID, RESPONSE_ID = "chatcmpl-", "resp_"  # before the id of a request, in the ids of its answers
 LEAST = -9999.0  # JSON has no minus infinity; the API writes this for it
 Reason = Literal["stop", "length"]
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from handlers.language.api.answers import (
+    CHAT_ID,
     EVENTS,
     Answer,
     Reason,
@@ -43,19 +44,20 @@ class _StreamChoice(_Choice, Protocol):
         """Return the object of a part of the text; None where there is nothing to send yet."""
 
 
-def completion_of(request: TextRequest, model: str, ident: str, created: int) -> Answer:
-    """Return a writer of the answer to a request; ``created`` is in seconds since the epoch."""
+def completion_of(request: TextRequest, model: str, ident: str, created: int, sent_as: str = "") -> Answer:
+    """Return a writer of the answer to a request; arguments as of ``answer_of``."""
     if request.kind == "native":
         return _Native()
     logprobs = request.sampling.logprobs is not None
     numbers = range(len(request.prompts) * request.n)
     choices: list[_StreamChoice]
     if request.kind == "chat":
-        head = {"id": f"chatcmpl-{ident}", "model": model, "created": created}
+        head = {"id": f"{CHAT_ID}{sent_as or ident}", "model": model, "created": created}
         parts, head = head | {"object": "chat.completion.chunk"}, head | {"object": "chat.completion"}
         choices = [_Chat(i, f"{ident}_{i}" if i else ident, logprobs, request.tools) for i in numbers]
     else:
-        parts = head = {"id": f"cmpl-{ident}", "object": "text_completion", "model": model, "created": created}
+        head = {"id": f"cmpl-{sent_as or ident}", "object": "text_completion", "model": model, "created": created}
+        parts = head
         choices = [_Completion(i, logprobs) for i in numbers]
     return _Stream(parts, choices, request.include_usage) if request.stream else _Whole(head, choices)
 

@@ -110,6 +110,7 @@ class ChatRequest(OpenAI, kw_only=True):
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
     prediction: Prediction | None = None
+    store: bool | None = None
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

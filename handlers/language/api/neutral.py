@@ -59,7 +59,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "extra_body": _EMPTY,
     "extra_headers": _EMPTY,
 }
-CHAT = NEUTRAL | {"echo": _OFF}
+# A conversation may be kept where its client says so.
+CHAT = {name: values for name, values in NEUTRAL.items() if name != "store"} | {"echo": _OFF}
 # Completions have no tools and no prediction.
 COMPLETION = NEUTRAL | {
     "tools": _EMPTY,
@@ -67,7 +68,7 @@ COMPLETION = NEUTRAL | {
     "parallel_tool_calls": (True, False),
     "prediction": _EMPTY,
 }
-# The Responses API takes what one may store, and stores nothing.
+# The Responses API names what is stored, and may be told to keep a conversation.
 RESPONSE = {name: values for name, values in NEUTRAL.items() if name not in ("store", "metadata")} | {
     "n": (1,),
     "prediction": _EMPTY,

@@ -50,6 +50,7 @@ class TextRequest:
         n: answers to each prompt.
         echo: whether an answer begins with its prompt.
         prediction: a text of which the answer probably has much; empty for none.
+        store: whether the client allows that the conversation is kept.
     """
 
     kind: Kind
@@ -63,6 +64,7 @@ class TextRequest:
     n: int = 1
     echo: bool = False
     prediction: str = ""
+    store: bool = False
 
     @property
     def scored(self) -> bool:
@@ -147,6 +149,7 @@ def chat(body: bytes) -> TextRequest:
         bool(tools),
         _answers(parameters, 1),
         prediction=text_of(parameters.prediction.content) if parameters.prediction else "",
+        store=parameters.store is True,
     )
 
 

@@ -60,11 +60,17 @@ def parse_request(request: Request, path: str) -> requests.TextRequest:
     return _PARSERS[path](request.body)
 
 
-def answer_of(request: requests.TextRequest, model: str, ident: str, created: int) -> Answer:
-    """Return a writer of the answer to a request; ``created`` is in seconds since the epoch."""
+def answer_of(request: requests.TextRequest, model: str, ident: str, created: int, sent_as: str = "") -> Answer:
+    """Return a writer of the answer to a request.
+
+    Args:
+        ident: of the request, by which parts of the answer are named.
+        created: seconds since the epoch.
+        sent_as: the id that its client knows, by which the answer is named and feedback given; else ``ident``.
+    """
     if isinstance(request, ResponseTextRequest):
-        return ResponseAnswer(request, model, ident, created)
-    return completion_of(request, model, ident, created)
+        return ResponseAnswer(request, model, ident, created, sent_as)
+    return completion_of(request, model, ident, created, sent_as)
 
 
 def check_json(request: Request) -> None:

@@ -120,7 +120,7 @@ def _both(
 
 def _together(targets: Mapping[str, Losses], rows: Sequence[Labelled], rooted: bool) -> Losses:
     """Return the mean over targets of their losses, each relative to the spread of the target's labels."""
-    scales = [_spread([row.label[name] for row in rows if isinstance(row.label, dict)]) for name in targets]
+    scales = [_spread([float(row.label[name]) for row in rows if isinstance(row.label, dict)]) for name in targets]
     units = np.array(scales)[:, None] ** (2 if rooted else 1)
     old, new = (np.array([getattr(own, who) for own in targets.values()]) for who in Pair._fields)
     return Losses(champion=(old / units).mean(0), challenger=(new / units).mean(0), rooted=rooted)

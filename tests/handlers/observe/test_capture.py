@@ -270,8 +270,11 @@ def test_a_sink_that_hangs_slows_no_request_and_what_finds_no_place_is_counted(
 def test_what_cannot_be_told_is_counted_and_logged_and_the_thread_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.handler.handle([ask("a"), ask("b")])
-    size, broken = world.capture._queue[0]
-    world.capture._queue[0] = size, broken._replace(sent={})
+
+    def fail() -> list[Any]:
+        raise RuntimeError("no event")
+
+    world.capture._queue[0] = world.capture._queue[0]._replace(events=fail)
     world.capture.flush()
     assert world.kept.rows == [("b", 0)]
     assert world.dropped("failed") == 1

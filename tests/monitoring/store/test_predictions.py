@@ -15,8 +15,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from monitoring.store import migrations
+from monitoring.store.checks.labels import AmbiguousLabels, WrongLabel, WrongLabels
 from monitoring.store.database import DatabaseError, StoreBusyError, database_url, open_database
-from monitoring.store.labels import AmbiguousLabels, WrongLabel, WrongLabels
 from monitoring.store.predictions import Store, open_store
 from monitoring.store.records import Counts, Feedback, FeedbackResult, LabelConflict, Labelled, Prediction
 from monitoring.store.retention import Retention

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from handlers.language.api.answers import EVENTS, Reason, Usage, error_body, event_bytes
+from handlers.language.api.answers import EVENTS, RESPONSE_ID, Reason, Usage, error_body, event_bytes
 from handlers.language.api.responses.output import Event, Output
 from handlers.language.api.responses.requests import ResponseTextRequest
 from handlers.language.text import Shown
@@ -22,13 +22,14 @@ class ResponseAnswer:
         model: name of the model.
         ident: of the request.
         created: seconds since the epoch.
+        sent_as: as of ``answer_of``.
     """
 
-    def __init__(self, request: ResponseTextRequest, model: str, ident: str, created: int) -> None:
+    def __init__(self, request: ResponseTextRequest, model: str, ident: str, created: int, sent_as: str = "") -> None:
         self.content_type = EVENTS if request.stream else JSON
         self._stream = request.stream
         self._output = Output(ident, request.tools, request.sampling.logprobs is not None)
-        self._head = _head(request) | {"id": f"resp_{ident}", "created_at": created, "model": model}
+        self._head = _head(request) | {"id": f"{RESPONSE_ID}{sent_as or ident}", "created_at": created, "model": model}
         self._status = "in_progress"
         self._number = 0  # of the next event
 

@@ -70,6 +70,7 @@ def parse_response_request(body: bytes) -> ResponseTextRequest:
         sampling=sampling,
         stream=bool(request.stream),
         tools=bool(tools),
+        store=request.store is True,
         body=request,
     )
 

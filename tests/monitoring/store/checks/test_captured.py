@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handlers.contract import TensorSpec
-from monitoring.store.captured import RowCheck, usable
+from monitoring.store.checks.captured import RowCheck, usable
 from monitoring.store.records import Prediction
 from tests.support.handlers.models import contract
 from tests.support.monitoring.drifting import NOW
