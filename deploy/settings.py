@@ -20,6 +20,7 @@ from loadtests.plan import ClientSettings
 from monitoring.housekeeping import Keeping
 from monitoring.live.live import QualityWindow
 from monitoring.live.settings import MonitorSettings
+from monitoring.retraining.language.policy import ConversationPolicy
 from monitoring.retraining.launch.place import TrainingPlace
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.store.retention import Retention
@@ -72,7 +73,7 @@ PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Traces": (TraceSettings,),
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
     "What is kept": (Retention, BackupPolicy, Keeping),
-    "Retraining": (RetrainPolicy, JudgePolicy, WatchPolicy),
+    "Retraining": (RetrainPolicy, JudgePolicy, WatchPolicy, ConversationPolicy),
     "Work on several machines": (TrainingPlace, SharingSettings),
     "Other programs": (JavaSettings, ExportSettings),
     "Docker only": (ComposeSettings,),

@@ -19,6 +19,7 @@ from monitoring.live.command import drift_report_command
 from monitoring.live.settings import MonitorSettings
 from monitoring.replay.command import replay_command
 from monitoring.retraining.command import challenge_command
+from monitoring.retraining.language import command as conversation_commands
 from monitoring.store.database import DatabaseError, database_url
 from monitoring.store.predictions import open_store
 from monitoring.store.retention import PruneRefusedError, Retention
@@ -74,6 +75,7 @@ app.command("false-alarms")(calibration.false_alarms_command)
 app.command("replay")(replay_command)
 app.command("challenge")(challenge_command)
 app.command("bench-events")(bench_events_command)
+app.add_typer(conversation_commands.app, name="conversations")
 
 
 @app.command("prune")

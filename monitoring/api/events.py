@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel
 
 from handlers.contract import ModelContract
+from handlers.language.api.answers import request_of_answer
 from handlers.observe.events import TYPE
 from handlers.observe.sink import BATCH
 from monitoring.api.access import Access
@@ -141,8 +143,12 @@ class Ingest:
         for i, content in enumerate(raw):
             try:
                 event = self._event.decode(content)
-                _check(event, self._row_check(event.data, checks), latest)
-                predictions.append(event.prediction())
+                check = self._row_check(event.data, checks)
+                _check(event, check, latest)
+                prediction = event.prediction()
+                if isinstance(check, ConversationCheck):  # feedback names it by the id of its answer as well
+                    prediction = replace(prediction, request_id=request_of_answer(prediction.request_id))
+                predictions.append(prediction)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Fault) as error:
                 faults.append(Refused(index=i, fault=_placed(str(error), i)))
         return predictions, faults

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, field_validator
 from pydantic_core import PydanticCustomError
 
-from handlers.language.api.answers import CHAT_ID, RESPONSE_ID
+from handlers.language.api.answers import CHAT_ID, RESPONSE_ID, request_of_answer
 from handlers.observe.redaction import Redact, RedactionError, redact
 from monitoring.api.access import Access
 from monitoring.api.events import MOST_ROWS
@@ -25,7 +25,6 @@ from training.statistics.labels import LARGEST
 MOST_LABELS = 10_000  # in one call
 MOST_CORRECTIONS = 1000  # in one call: a decision lists them
 LONGEST_ANSWER = 32_000  # characters of a better answer
-ANSWER_IDS = (CHAT_ID, RESPONSE_ID)
 
 
 Number = (
@@ -49,7 +48,7 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(
-        pattern=rf"^({'|'.join(ANSWER_IDS)})?[\x21-\x7e]{{1,200}}$",
+        pattern=rf"^({CHAT_ID}|{RESPONSE_ID})?[\x21-\x7e]{{1,200}}$",
         description="the `X-Request-Id` that the request was sent with, else the `x-request-id` of its answer; of a "
         "language model its answer's `id` as well",
     )
@@ -150,8 +149,7 @@ def _request_id(row: Given, others: Collection[str]) -> str:
     Args:
         others: names of models that are no language models.
     """
-    prefix = next((prefix for prefix in ANSWER_IDS if row.request_id.startswith(prefix)), "")
-    return row.request_id if row.model in others else row.request_id.removeprefix(prefix) or row.request_id
+    return row.request_id if row.model in others else request_of_answer(row.request_id)
 
 
 def _others(many: Sequence[Given], contracts: Contracts) -> set[str]:

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 
 from handlers.contract import ModelContract
-from monitoring.retraining import shadow
+from monitoring.retraining.judging import shadow
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed, Verdict
 from monitoring.store.contracts import Contracts

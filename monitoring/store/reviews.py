@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, Text, case, delete, insert, literal, or_, select, type_coerce
 
+from handlers.language.api.answers import request_of_answer
 from monitoring.store import tables
 from monitoring.store.database import Database
 from monitoring.store.records import Label, Prediction
@@ -147,9 +148,11 @@ def name_of(request_id: str, row: int) -> str:
 
 
 def key_of(name: str) -> tuple[str, int]:
-    """Return the id of a request and the position of the answer, 0 where a name has none."""
+    """Return the id of a request and the position of the answer, 0 without one; an answer's id is a name too."""
     request_id, slash, row = name.rpartition("/")
-    return (request_id, int(row)) if slash and row.isdecimal() and len(row) < 7 else (name, 0)
+    if slash and row.isdecimal() and len(row) < 7:
+        return request_of_answer(request_id), int(row)
+    return request_of_answer(name), 0
 
 
 def _reviewed(row: Row[Any]) -> ReviewedConversation:

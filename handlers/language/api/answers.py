@@ -3,6 +3,7 @@
 Errors have OpenAI's form; streams are "Server-sent events" (HTML standard).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ from handlers.message import STATUS, InputError, encodable
 EVENTS = "text/event-stream; charset=utf-8"
 CHAT_ID, RESPONSE_ID = "chatcmpl-", "resp_"  # before the id of a request, in the ids of its answers
 LEAST = -9999.0  # JSON has no minus infinity; the API writes this for it
+_ANSWER_ID = re.compile(rf"(?:(?:{CHAT_ID}|{RESPONSE_ID})(?=.))+")
 Reason = Literal["stop", "length"]
 
 
@@ -63,6 +65,11 @@ def usage(prompt: int, generated: int, cached: int, drafts: Drafts = NO_DRAFTS) 
     """Return the numbers of tokens of a request; ``cached`` counts a part of the prompt's."""
     completed = Completed(drafts.accepted, drafts.drafted - drafts.accepted)
     return Usage(prompt, generated, prompt + generated, Cached(cached), completed)
+
+
+def request_of_answer(ident: str) -> str:
+    """Return the id of a request, of that of its answer; any other id as it is."""
+    return _ANSWER_ID.sub("", ident, count=1) if ident.startswith((CHAT_ID, RESPONSE_ID)) else ident
 
 
 def error_body(error: InputError) -> bytes:

@@ -44,6 +44,10 @@ class ConversationCheck:
             answer = msgspec.convert(output, CapturedText)
         except msgspec.ValidationError as error:
             return _placed(error, "output")
+        if prompt.messages[-1].role != "user" or not all(
+            text.strip() for text in [answer.content, *(message.content for message in prompt.messages)]
+        ):
+            return "Expected messages that say something, the last of them the user's - at `features.messages`"
         if len(answer.content) + sum(len(message.content) for message in prompt.messages) > _MOST:
             return f"Expected at most {_MOST} characters - at `features.messages`"
         return None

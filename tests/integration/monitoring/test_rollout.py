@@ -21,9 +21,9 @@ import pytest
 
 from handlers.contract import ModelContract
 from handlers.observe.settings import CAPTURE_URL
+from monitoring.retraining.judging.shadow import shadow
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
-from monitoring.retraining.shadow import shadow
 from monitoring.store.records import Prediction
 from serving.hosts.host import LaunchError
 from serving.hosts.torchserve import background, rollout

@@ -42,6 +42,8 @@ def test_a_conversation_is_kept_once(monitor: Monitor) -> None:
         ({"features": {"messages": [{"role": SECRET, "content": "x"}]}}, "$[0].data.features.messages[0].role"),
         ({"features": {"messages": [{"role": "user", "content": [SECRET]}]}}, ".messages[0].content"),
         ({"features": {"messages": [{"role": "user", "content": "x" * 200_001}]}}, "$[0].data.features.messages"),
+        ({"features": {"messages": [{"role": "system", "content": SECRET}]}}, "$[0].data.features.messages"),
+        ({"features": {"messages": [{"role": "user", "content": " "}]}}, "$[0].data.features.messages"),
         ({"features": {"x": SECRET}}, "$[0].data.features"),
         ({"output": SECRET}, "$[0].data.output"),
         ({"output": {"content": "x", "finish_reason": SECRET}}, "$[0].data.output.finish_reason"),
@@ -66,6 +68,12 @@ def test_a_thumb_names_the_request_or_its_answer(monitor: Monitor, id: str) -> N
     assert monitor.tell(told).json() == {"accepted": 0, "duplicates": 1, "waiting": 0}
     assert monitor.tell(told | {"model": "chat"}).json()["duplicates"] == 1
     assert labels(monitor) == {"a": "up"}
+
+
+def test_a_client_may_call_its_request_as_answers_are_called(monitor: Monitor) -> None:
+    monitor.send(conversation_event("chatcmpl-a"))
+    for id in ("chatcmpl-a", "chatcmpl-chatcmpl-a"):
+        assert monitor.tell({"request_id": id, "label": "up"}).json()["waiting"] == 0
 
 
 def test_an_id_of_another_model_may_look_like_that_of_an_answer(monitor: Monitor) -> None:

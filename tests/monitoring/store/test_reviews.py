@@ -99,7 +99,8 @@ def test_a_name_tells_the_request_and_the_answer(key: tuple[str, int]) -> None:
 
 
 def test_a_name_without_a_position_is_the_first_answer() -> None:
-    assert key_of("chatcmpl-a") == ("chatcmpl-a", 0)
+    assert key_of("a") == key_of("chatcmpl-a") == key_of("resp_a/0") == ("a", 0)
+    assert key_of("chatcmpl-") == ("chatcmpl-", 0)
 
 
 def test_predictions_of_other_models_are_none(store: Store) -> None:

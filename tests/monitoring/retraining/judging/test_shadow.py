@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from handlers.contract import ModelContract, TensorSpec, classification_outputs
-from monitoring.retraining import shadow as shadowing
+from monitoring.retraining.judging import shadow as shadowing
+from monitoring.retraining.judging.shadow import _too_slow, request_again, require_agreement, shadow
 from monitoring.retraining.policy import JudgePolicy
 from monitoring.retraining.result import Shadowed
-from monitoring.retraining.shadow import _too_slow, request_again, require_agreement, shadow
 from monitoring.store.records import Prediction
 from serving.hosts.host import LaunchError
 from tests.support.documents import replaced

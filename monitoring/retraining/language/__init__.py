@@ -1,0 +1,1 @@
+"""Language models on the closed loop: they learn approved conversations, and thumbs judge what was promoted."""
