@@ -63,13 +63,13 @@ clients: $(VENV)/dev ## Install clients of other projects that tests ask with, e
 	@$(BIN)/python -m tests.clients.environments $(ARGS)
 
 loop-test: $(VENV)/dev ## Test the closed loop on real processes: replay, retraining, promotion under load, console; ten minutes
-	@$(BIN)/python -m pytest -m loop $(or $(ARGS),tests/integration)
+	@$(BIN)/python -m pytest -m "loop and not ray" $(or $(ARGS),tests/integration)
 
 chaos: $(VENV)/dev ## Kill, stop, fill, damage and flood everything, into docs/reliability.md; 20 minutes
 	@$(BIN)/python -m tests.chaos --page docs/reliability.md $(ARGS)
 
 ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a cluster of Ray Serve; ten minutes
-	@$(BIN)/python -m pytest -m ray $(or $(ARGS),tests/integration)
+	@$(BIN)/python -m pytest -m ray $(or $(ARGS),tests/integration tests/monitoring/retraining/launch tests/training/fitting)
 
 chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and the head of Ray on three nodes, into docs/ray.md
 	@$(BIN)/python -m tests.chaos --ray --page docs/ray.md $(ARGS)

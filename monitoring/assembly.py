@@ -1,7 +1,7 @@
 """The parts of the monitor, put together as the command serves them."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +22,7 @@ from monitoring.api.jobs import jobs_router
 from monitoring.api.leader import leader_router
 from monitoring.api.promotions import actions_router
 from monitoring.api.quality import live_router
+from monitoring.api.targets import targets_router
 from monitoring.app import Health, Task, create_app
 from monitoring.console.actions import Actions
 from monitoring.console.router import console_router
@@ -47,8 +48,8 @@ from monitoring.store.predictions import Store, open_store
 from monitoring.store.pruning import Pruner
 from monitoring.store.retention import Retention
 from monitoring.store.sqlite.backup_task import BackupPolicy, BackupTask
-from serving.hosts.chosen import HOSTS, chosen, running
-from serving.hosts.host import Reach
+from serving.hosts.chosen import HOSTS, chosen, exporters, name_of, running
+from serving.hosts.host import Host, Reach
 from serving.readiness import former_handlers
 from serving.registry import ArchiveError, Registry
 from serving.security.house_key import HouseKey
@@ -107,7 +108,8 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     registry.register(WhileLeading(LiveMetrics(live), leads))
     registry.register(WhileLeading(RetrainingMetrics(store.journal, models), leads))
     actions = Actions(loop.retraining, loop.challenges, loop.promotions)
-    traffic = Traffic(options.exporter_url or settings.exporter_url, httpx.Client(trust_env=False))
+    urls = partial(_exporters, options, host, settings)
+    traffic = Traffic(urls, httpx.Client(trust_env=False))
     routers = [
         events_router(Ingest(store, contracts, registry, event_clock.advance), access),
         feedback_router(store, contracts, access, registry, now, redact),
@@ -119,6 +121,7 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
         console_router(store, live, contracts, access, actions, Trial(inference_url, client)),
         traffic_router(traffic, models, access.needs_token),
         leader_router(lease, registry),
+        targets_router(urls, name_of(host), registry),
     ]
     tasks: list[Task] = [
         lease.keep_forever,
@@ -134,6 +137,12 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     leave = partial(_release, lease)
     app = create_app(health, options.probe_interval, routers, tasks, access.admit, leave)
     return Monitor(app, store, lease)
+
+
+def _exporters(options: MonitorSettings, host: Host, settings: Settings) -> Sequence[str]:
+    """Return the URLs of the exporters: those that are named, else those of the host's machines."""
+    named = options.exporter_url.replace(",", " ").split()
+    return [url.rstrip("/") for url in named] or exporters(host, settings)
 
 
 def _release(lease: Lease) -> None:

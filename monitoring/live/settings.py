@@ -25,7 +25,12 @@ class MonitorSettings(EnvironmentSettings, frozen=True):
         ),
     ] = ""
     exporter_url: Annotated[
-        str, says("Where the monitor reaches the workers' metrics; unset: on this machine.", title="URL")
+        str,
+        says(
+            "Where the monitor reaches the workers' metrics, of several machines with a comma between two; unset: on "
+            "this machine, and with the Ray host on all of its machines.",
+            title="URL",
+        ),
     ] = ""
     probe_interval: Annotated[Pause, says("Seconds between two probes of a model.")] = 1.0
     live_interval: Annotated[

@@ -1,14 +1,16 @@
-"""The traffic of each model in the last minutes, from the exporter: what the console charts where no Prometheus is.
+"""The traffic of each model in the last minutes, from the exporters: what the console charts where no Prometheus is.
 
 Series are compared between two looks as Prometheus's ``rate()`` does: a counter that went back began again at zero. A
-look that fails leaves a gap. Memory is bounded by the window, whatever the exporter sends for how long.
+look that fails leaves a gap. Of several machines each has an exporter: rates are sums of what their counters grew by.
+Memory is bounded by the window, whatever the exporters send for how long.
 """
 
 import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import httpx
@@ -20,7 +22,8 @@ STEP = 5.0  # s between two looks
 WINDOW = 900.0  # s that are kept
 POINTS = int(WINDOW / STEP) + 1  # of a model
 MODELS = 200  # that are kept; more would be no page that one reads
-PATIENCE = 4.0  # s that the exporter may take
+PATIENCE = 4.0  # s that an exporter may take
+AT_ONCE = 32  # exporters that are asked at a time
 SHARES = (0.5, 0.95, 0.99)
 REQUESTS, SECONDS = "model_requests_total", "model_request_duration_seconds_bucket"
 _LABELS = {REQUESTS: "code", SECONDS: "le"}
@@ -61,39 +64,56 @@ class Look(NamedTuple):
 
 
 class Traffic:
-    """Looks at the exporter, and keeps the points of the last minutes.
+    """Looks at the exporters, and keeps the points of the last minutes.
 
     Args:
-        url: of the exporter.
-        client: asks it; with a timeout of its own.
+        urls: returns those of the exporters, one of each machine; asked at each look, since machines come and go.
+        client: asks them; with a timeout of its own.
         clock: a monotonic clock in s.
 
     Attributes:
-        fault: why the last look failed; empty if it did not.
+        fault: why the last look failed, at least at one of them; empty if it did not.
     """
 
-    def __init__(self, url: str, client: httpx.Client, clock: Callable[[], float] = time.monotonic) -> None:
-        self._url, self._client, self._clock = url, client, clock
+    def __init__(
+        self, urls: Callable[[], Sequence[str]], client: httpx.Client, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._urls, self._client, self._clock = urls, client, clock
         self._lock = threading.Lock()
         self._points: dict[str, deque[Point]] = {}
-        self._former: Look | None = None
+        self._former: dict[str, Look] = {}
         self.fault = ""
 
     def look(self) -> None:
-        """Ask the exporter once, and add a point, or a gap, to each model."""
-        now, new, fault = self._clock(), dict[str, Point](), ""
+        """Ask each exporter once, and add a point, or a gap, to each model."""
+        urls, now = list(dict.fromkeys(self._urls())), self._clock()
+        pages = self._pages(urls)
+        faults = [f"{url}: {page}" if len(urls) > 1 else page for url, page in pages.items() if isinstance(page, str)]
+        looks = {url: Look(now, page) for url, page in pages.items() if not isinstance(page, str)}
+        pairs = [
+            (self._former[url], look)
+            for url, look in looks.items()
+            if url in self._former and 0 < now - self._former[url].time <= WINDOW
+        ]
+        self._former = {url: look for url, look in {**self._former, **looks}.items() if url in pages}
+        self._add(points(now, pairs), now, "; ".join(faults))
+
+    def _pages(self, urls: Sequence[str]) -> dict[str, Mapping[Series, float] | str]:
+        """Return what each exporter tells, or why it does not."""
+        if len(urls) == 1:
+            return {urls[0]: self._page(urls[0])}
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            return dict(zip(urls, threads.map(self._page, urls), strict=True))
+
+    def _page(self, url: str) -> Mapping[Series, float] | str:
         try:
-            response = self._client.get(f"{self._url}/metrics", timeout=PATIENCE)
+            response = self._client.get(f"{url}/metrics", timeout=PATIENCE)
             response.raise_for_status()
-            look = Look(now, parse(response.text))
-            former, self._former = self._former, look
-            if former and 0 < now - former.time <= WINDOW:
-                new = points(former, look)
+            return parse(response.text)
         except httpx.HTTPStatusError as error:
-            fault = f"it answered {error.response.status_code}"
+            return f"it answered {error.response.status_code}"
         except (httpx.HTTPError, ValueError) as error:
-            fault = str(error) or type(error).__name__
-        self._add(new, now, fault)
+            return str(error) or type(error).__name__
 
     def run_forever(self, stop: threading.Event) -> None:
         """Look every ``STEP`` seconds until ``stop`` is set."""
@@ -130,27 +150,35 @@ def parse(text: str) -> dict[Series, float]:
         for sample in family.samples:
             labels = dict(sample.labels)
             model, label = labels.pop("model", ""), labels.pop(_LABELS[sample.name], "")
+            if sample.name == SECONDS:
+                float(label)  # raises where the page makes no sense
             if model:
                 values[Series(sample.name, model, label, tuple(sorted(labels.items())))] = sample.value
     return values
 
 
-def points(former: Look, look: Look) -> dict[str, Point]:
-    """Return the traffic of each model between two looks."""
-    elapsed = look.time - former.time
+def points(now: float, pairs: Sequence[tuple[Look, Look]]) -> dict[str, Point]:
+    """Return the traffic of each model, added up over exporters.
+
+    Args:
+        now: the time of the points.
+        pairs: two looks at each exporter, the former one first.
+    """
     counts: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     buckets: defaultdict[str, defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
-    for series, increase in increases(former.values, look.values):
-        if series.name == REQUESTS:
-            counts[series.model][series.label[:1]] += increase
-        else:
-            buckets[series.model][float(series.label)] += increase
+    for former, look in pairs:
+        elapsed = look.time - former.time
+        for series, increase in increases(former.values, look.values):
+            if series.name == REQUESTS:
+                counts[series.model][series.label[:1]] += increase / elapsed
+            else:
+                buckets[series.model][float(series.label)] += increase / elapsed
     return {
         model: Point(
-            look.time,
-            sum(counts[model].values()) / elapsed,
-            counts[model]["4"] / elapsed,
-            counts[model]["5"] / elapsed,
+            now,
+            sum(counts[model].values()),
+            counts[model]["4"],
+            counts[model]["5"],
             tuple(quantile(share, buckets[model]) for share in SHARES),
         )
         for model in sorted({*counts, *buckets})

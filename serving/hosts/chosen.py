@@ -1,10 +1,11 @@
 """The table of hosts, and the choice of one by the settings or by what runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from serving.hosts.direct import background as direct
 from serving.hosts.host import Host, LaunchError, Say
 from serving.hosts.ray import background as ray
+from serving.hosts.ray import machines
 from serving.hosts.torchserve import background as torchserve
 from serving.readiness import Readiness
 from serving.settings import HostName, Settings
@@ -39,6 +40,16 @@ def start(settings: Settings, say: Say) -> list[Readiness]:
         raise LaunchError(f"{what}, then `{up(settings)}` starts {host.TITLE}")
     synchronise(open_registry(settings))
     return host.start(settings, say=say)
+
+
+def exporters(host: Host, settings: Settings) -> Sequence[str]:
+    """Return the URLs of the exporters of a host's workers: one of each machine that it serves on."""
+    return machines.exporters(settings) if host is HOSTS["ray"] else [settings.exporter_url]
+
+
+def name_of(host: Host) -> HostName:
+    """Return the name of a host, by which settings choose it."""
+    return next(name for name, other in HOSTS.items() if other is host)
 
 
 def up(settings: Settings) -> str:

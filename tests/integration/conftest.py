@@ -165,14 +165,31 @@ def server(torchserve: Server) -> Server:
     return torchserve
 
 
+@contextlib.contextmanager
+def with_echo(store: Path, folder: Path, host: HostName) -> Iterator[Server]:
+    """A host with the models of a store and the echo."""
+    shutil.copytree(store, folder)
+    register_echo(folder, CHAT, slots=4, room=8, seconds=0.002)
+    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(folder, Path(run_dir), host=host)) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def chatting(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """TorchServe with these models and the echo."""
-    folder = tmp_path_factory.mktemp("chatting") / "store"
-    shutil.copytree(store, folder)
-    register_echo(folder, CHAT, slots=4, room=8, seconds=0.002)
-    with tempfile.TemporaryDirectory() as run_dir, serve(settings_for(folder, Path(run_dir))) as running:
+    with with_echo(store, tmp_path_factory.mktemp("chatting") / "store", "torchserve") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def chatting_ray(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The Ray host with these models and the echo, one replica each, and with what its monitor needs."""
+    needs_ray()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in ONE_REPLICA.items():
+            environment.setenv(name, value)
+        with with_echo(store, tmp_path_factory.mktemp("chatting") / "store", "ray") as running:
+            yield running
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from handlers.language.scheduling.batching import ContinuousBatching
 from handlers.language.template import FILE as TEMPLATE
 from handlers.language.template import ChatTemplate
 from serving.archive import ASSETS
+from serving.archive.autoscaling import with_autoscaling
 from training.language import engines
 from training.language.recipe import Engine, LanguageServing
 from training.packaging import contents
@@ -83,8 +84,8 @@ def packing(
 
 
 def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> dict[str, Any]:
-    """Return TorchServe's settings for the model, and ours under ``handler``."""
-    return {
+    """Return TorchServe's settings for the model, and ours under ``handler`` and ``autoscaling``."""
+    config = {
         "minWorkers": 1,  # its slots share the cores and one cache
         "maxWorkers": 1,
         "continuousBatching": True,
@@ -94,3 +95,4 @@ def _config(serving: LanguageServing, handler: Mapping[str, Any]) -> dict[str, A
         "responseTimeout": serving.response_timeout,
         "handler": dict(handler),
     }
+    return with_autoscaling(config, serving.autoscaling)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from serving.archive.autoscaling import Autoscaling
+
 PASSAGE = Path(__file__).parent / "passage.txt"  # a plain text of our own, which no model has learned
 
 Engine = Literal["llama.cpp", "openvino"]
@@ -25,7 +27,7 @@ class LanguageHyperparameters:
 
 
 @dataclass(frozen=True)
-class LanguageServing:
+class LanguageServing(Autoscaling):
     """The settings of serving; written to the archive's ``model-config.yaml``.
 
     Slots of llama.cpp do not share a cache: it has eight of them, and each an eighth of these tokens.

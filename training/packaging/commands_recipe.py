@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from serving.archive.autoscaling import NAMES
 from serving.command_line import CACHE, STORE, Cache, Json, Store, console, fail, registry_at, telling
 from serving.hosts.torchserve.profiles import PROFILES
 from serving.registry import ArchiveError, Registry
@@ -37,6 +38,11 @@ def package_command(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Requests in one batch at most.")] = None,
     max_batch_delay: Annotated[int | None, typer.Option(min=1, help="ms that a batch waits for more.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    min_replicas: Annotated[int | None, typer.Option(help="Fewest replicas on the Ray host.")] = None,
+    max_replicas: Annotated[int | None, typer.Option(help="Most replicas there.")] = None,
+    target_ongoing_requests: Annotated[
+        float | None, typer.Option(help="Requests of a replica at a time, by which their number is chosen.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; this machine must have it.")] = None,
     isolated: Annotated[
         bool | None,
@@ -50,7 +56,8 @@ def package_command(
     from training.packaging import packable, serving_settings
 
     options: dict[str, Any] = {"batch_size": batch_size, "max_batch_delay": max_batch_delay, "workers": workers}
-    options |= {"device": device, "isolated": isolated}
+    options |= {"device": device, "isolated": isolated, "min_replicas": min_replicas, "max_replicas": max_replicas}
+    options |= {"target_ongoing_requests": target_ongoing_requests}
     try:
         if profile is not None and profile not in PROFILES:
             raise KeyError(f"there is no profile {profile!r}; there are {', '.join(PROFILES)}")
@@ -62,7 +69,7 @@ def package_command(
         served = packable.of_champion(model, registry) if imported else recipes.find(model)
         if device is not None:
             check_present(device, served.serving.engine)
-        changes: dict[str, int | str] = {**PROFILES.get(profile or "", {})}
+        changes: dict[str, Any] = {**PROFILES.get(profile or "", {})}
         changes |= {name: value for name, value in options.items() if value is not None}
         serving = serving_settings.choose(served, changes, registry.store)
         recipe = None if imported else recipes.find(model)
@@ -83,7 +90,8 @@ def _package_foreign(model: str, registry: Registry, options: Mapping[str, Any])
     if "isolated" in chosen:
         raise ValueError(f"{model} has a handler of its own, which is in a process of its own anyway")
     changes = {setting: chosen[name] for setting, name in TORCHSERVE.items() if name in chosen}
-    result = package_foreign(model, registry, changes)
+    replicas = {name: chosen[name] for name in chosen if name in NAMES}
+    result = package_foreign(model, registry, changes, replicas)
     console.print(f"{result.archive}: champion; `make up` serves it", markup=False)
 
 

@@ -14,6 +14,7 @@ from handlers.formats.image import ImageCodec
 from handlers.formats.text import TextCodec
 from serving import archive
 from serving.archive import ASSETS, GRAPHS, HOOKS, KEPT, SIGNATURE
+from serving.archive.autoscaling import autoscaling_of, with_autoscaling
 from training.recipe import Serving
 
 PACKAGES = ("msgspec", "orjson", "numpy", "prometheus-client")  # for every archive
@@ -84,8 +85,8 @@ def pack(
 
 
 def model_config(serving: Serving) -> dict[str, Any]:
-    """Return TorchServe's settings for a model, and ours under ``handler``."""
-    return {
+    """Return TorchServe's settings for a model, and ours under ``handler`` and ``autoscaling``."""
+    config = {
         "minWorkers": serving.workers,
         "maxWorkers": serving.workers,
         "batchSize": serving.batch_size,
@@ -99,10 +100,15 @@ def model_config(serving: Serving) -> dict[str, Any]:
             "threads": serving.threads,
         },
     }
+    return with_autoscaling(config, serving.autoscaling)
 
 
 def serving_in(config: Mapping[str, Any]) -> Serving:
-    """Return the settings that ``model_config`` wrote."""
+    """Return the settings that ``model_config`` wrote.
+
+    Raises:
+        ValueError: the numbers of replicas are wrong.
+    """
     handler = config.get("handler") or {}
     return Serving(
         engine=handler.get("engine", Serving.engine),
@@ -113,6 +119,7 @@ def serving_in(config: Mapping[str, Any]) -> Serving:
         max_batch_delay=config.get("maxBatchDelay", Serving.max_batch_delay),
         max_rows=handler.get("max_rows", Serving.max_rows),
         threads=handler.get("threads"),
+        **autoscaling_of(config).autoscaling,
     )
 
 

@@ -32,9 +32,10 @@ def serving_of(model: Served, store: Path) -> Serving:
     Raises:
         ValueError: the file is damaged; names it.
     """
+    changes = _read(store / FILE).get(model.name, {})
     try:
-        return replace(model.serving, **_read(store / FILE).get(model.name, {}))
-    except TypeError as error:
+        return replace(model.serving, **changes)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{store / FILE}, {model.name}: {error}") from error
 
 
@@ -42,7 +43,7 @@ def choose(model: Served, changes: dict[str, Any], store: Path) -> Serving:
     """Store a choice; settings that it does not name stay.
 
     Raises:
-        ValueError: the file is damaged; names it.
+        ValueError: the file is damaged, or a number is out of its range; names it.
     """
     serving = replace(serving_of(model, store), **changes)
     differs = {name: value for name, value in asdict(serving).items() if value != getattr(model.serving, name)}

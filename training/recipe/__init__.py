@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from handlers.contract import Array, Task, TensorSpec, classification_outputs
 from handlers.contract.model_card import FeedbackRows
 from handlers.features import as_sent, defaults_of, filled, is_missing
+from serving.archive.autoscaling import Autoscaling
 from training.statistics.criteria import Criterion
 from training.statistics.decisive import Scoring
 
@@ -174,8 +175,8 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Serving:
-    """The settings of serving; written to the archive's ``model-config.yaml``."""
+class Serving(Autoscaling):
+    """The settings of serving; written to the archive's ``model-config.yaml``. Those of replicas are the Ray host's."""
 
     engine: Literal["onnxruntime", "torch", "torchscript", "python"] = "onnxruntime"  # the last two: imported files
     device: str = "cpu"  # or cuda, cuda:1, of a machine that has it

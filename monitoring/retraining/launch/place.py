@@ -14,9 +14,11 @@ from monitoring.retraining.launch.launcher import Launcher
 from monitoring.retraining.launch.process import ProcessLauncher
 from monitoring.retraining.launch.ray import RayLauncher
 from monitoring.retraining.launch.submissions import TIMEOUT, Api
+from serving.hosts.ray.settings import Place
 from serving.settings import ROOT, Folders, RecipeSettings, Settings
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # of a pod: its token, namespace and authority
+RAY_URL = "http://127.0.0.1:8265"  # of a dashboard, where Ray is told nothing else
 
 
 class TrainingPlace(EnvironmentSettings, frozen=True, rename=variables("TRAIN_")):
@@ -30,14 +32,21 @@ class TrainingPlace(EnvironmentSettings, frozen=True, rename=variables("TRAIN_")
             "A cluster's machines must see MARLOOP_RUN_DIR, MARLOOP_MODEL_STORE and MARLOOP_RUNS at the same paths."
         ),
     ] = "process"
-    ray_url: Annotated[str, says("The dashboard of the Ray cluster, which takes jobs: keep it private.")] = (
-        "http://127.0.0.1:8265"
-    )
+    ray_url: Annotated[
+        str,
+        says(
+            "The dashboard of the Ray cluster, which takes jobs: keep it private. Unset: that of the Ray host, where "
+            "MARLOOP_HOST is ray, else http://127.0.0.1:8265.",
+            examples=["http://127.0.0.1:8265"],
+        ),
+    ] = ""
     ray_cpus: Annotated[float, says("Cores that Ray keeps for a retraining.", ge=0, le=1024)] = 1
     ray_token: Annotated[
         str,
         says(
-            "The token of a Ray cluster that asks for one (RAY_AUTH_MODE=token); unset: none.", extra_json_schema=SECRET
+            "The token of a Ray cluster that asks for one (RAY_AUTH_MODE=token); unset: that of the Ray host, where "
+            "MARLOOP_HOST is ray, else none.",
+            extra_json_schema=SECRET,
         ),
     ] = msgspec.field(default="", name="RAY_AUTH_TOKEN")
     kubernetes_url: Annotated[
@@ -67,25 +76,39 @@ def launcher_of(place: TrainingPlace, settings: Settings, environ: Mapping[str, 
         ValueError: something that it needs is not there; names the variable.
     """
     if place.on == "ray":
-        bearer = {"Authorization": f"Bearer {place.ray_token}"} if place.ray_token else {}
-        client = httpx.Client(base_url=place.ray_url, headers=bearer, timeout=TIMEOUT, trust_env=False)
-        return RayLauncher(Api("Ray", client), _variables(environ), place.ray_cpus)
+        return RayLauncher(Api("Ray", _ray_client(place, settings)), training_variables(environ), place.ray_cpus)
     if place.on == "kubernetes":
         if place.kubernetes_manifest is None:
             raise ValueError("MARLOOP_TRAIN_ON is kubernetes: MARLOOP_TRAIN_KUBERNETES_MANIFEST must name a Job's file")
         manifest = read_manifest(place.kubernetes_manifest)
         api = Api("Kubernetes", _kubernetes_client(place.kubernetes_url, environ, ACCOUNT))
         namespace = place.kubernetes_namespace or _read(ACCOUNT / "namespace") or "default"
-        return KubernetesLauncher(api, namespace, manifest, _variables(environ))
+        return KubernetesLauncher(api, namespace, manifest, training_variables(environ))
     return ProcessLauncher(settings)
 
 
-def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+def training_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a training that runs elsewhere: its folders as whole paths, and no secret."""
     folders, recipes = Folders.from_environment(environ), RecipeSettings.from_environment(environ)
     whole = msgspec.structs.replace(folders, cache=folders.cache.resolve(), runs=folders.runs.resolve())
     places = ":".join(str(folder.resolve()) for folder in recipes.folders)
     return {**whole.to_environment(), "MARLOOP_RECIPES": places, "MARLOOP_ENV_FILE": "off"}
+
+
+def _ray_client(place: TrainingPlace, settings: Settings) -> httpx.Client:
+    """Return a client of the dashboard that the settings name, else of the Ray host's own, else of Ray's default."""
+    bearer = {"Authorization": f"Bearer {place.ray_token}"} if place.ray_token else {}
+    if place.ray_url or settings.host != "ray":
+        url = place.ray_url or RAY_URL
+        return httpx.Client(base_url=url, headers=bearer, timeout=TIMEOUT, trust_env=False)
+    head = Place(settings)
+
+    def authorize(request: httpx.Request) -> httpx.Request:  # a head that is started anew may have another token
+        if token := _read(head.token):
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return httpx.Client(base_url=head.dashboard, auth=authorize, timeout=TIMEOUT, trust_env=False)
 
 
 def _kubernetes_client(url: str, environ: Mapping[str, str], account: Path) -> httpx.Client:

@@ -12,8 +12,9 @@ import msgspec
 import yaml
 
 from serving import archive
+from serving.archive.autoscaling import Autoscaling, autoscaling_of
 from serving.hosts.ray.settings import RaySettings
-from serving.registry import Registry, Version
+from serving.registry import ArchiveError, Registry, Version
 
 IMPORT_PATH = "serving.hosts.ray.replica:application"
 DEPLOYMENT = "replica"
@@ -30,6 +31,8 @@ class Application(msgspec.Struct, frozen=True):
         replicas: the fewest.
         most_replicas: as many as the fewest, or more.
         target: requests that a replica has at a time, by which their number is chosen.
+        upscale_delay: s until replicas are added; None: Ray Serve's default.
+        downscale_delay: s until replicas are ended; None: Ray Serve's default.
         threads: of each replica's engine, and the cores that Ray counts for it.
     """
 
@@ -40,6 +43,8 @@ class Application(msgspec.Struct, frozen=True):
     replicas: int = 2
     most_replicas: int = 2
     target: float = 16
+    upscale_delay: float | None = None
+    downscale_delay: float | None = None
     threads: int = 1
 
     @property
@@ -62,19 +67,33 @@ def application(registry: Registry, model: str, number: str, version: Version, s
     """Return a version of the registry as it is deployed.
 
     Raises:
-        ArchiveError: its settings cannot be read.
+        ArchiveError: its settings cannot be read, or its numbers of replicas are wrong.
     """
-    config = archive.read_config(registry.archive(version))
-    fewest = max(settings.replicas, _count(config, "minWorkers"))
+    file = registry.archive(version)
+    config = archive.read_config(file)
+    try:
+        own = autoscaling_of(config)
+    except ValueError as error:
+        raise ArchiveError(f"{file}, {archive.CONFIG}: {error}") from error
+    fewest, most = _replicas(config, own, settings)
     return Application(
         model=model,
         version=number,
         archive=_location(registry, version, settings.archives),
         sha256=version.sha256,
         replicas=fewest,
-        most_replicas=max(fewest, settings.most_replicas, _count(config, "maxWorkers")),
-        target=settings.target,
+        most_replicas=most,
+        target=own.target_ongoing_requests or settings.target,
+        upscale_delay=own.upscale_delay_s,
+        downscale_delay=own.downscale_delay_s,
     )
+
+
+def _replicas(config: Mapping[str, Any], own: Autoscaling, settings: RaySettings) -> tuple[int, int]:
+    """Return the fewest and the most replicas: an archive's own numbers, else those of the settings and its workers."""
+    fewest = own.min_replicas or max(settings.replicas, _count(config, "minWorkers"))
+    most = own.max_replicas or max(fewest, settings.most_replicas, _count(config, "maxWorkers"))
+    return min(fewest, most), most
 
 
 def _location(registry: Registry, version: Version, folder: str) -> str:
@@ -120,11 +139,7 @@ def _entry(deployed: Application, cache: str, variables: Mapping[str, str]) -> d
         "ray_actor_options": {"num_cpus": deployed.threads},
     }
     if deployed.most_replicas > deployed.replicas:
-        deployment["autoscaling_config"] = {
-            "min_replicas": deployed.replicas,
-            "max_replicas": deployed.most_replicas,
-            "target_ongoing_requests": deployed.target,
-        }
+        deployment["autoscaling_config"] = _autoscaling(deployed)
     else:
         deployment["num_replicas"] = deployed.replicas
     return {
@@ -140,6 +155,17 @@ def _entry(deployed: Application, cache: str, variables: Mapping[str, str]) -> d
             "threads": deployed.threads,
         },
         "deployments": [deployment],
+    }
+
+
+def _autoscaling(deployed: Application) -> dict[str, Any]:
+    """Return the section of Ray Serve's configuration by which the number of replicas follows the load."""
+    delays = {"upscale_delay_s": deployed.upscale_delay, "downscale_delay_s": deployed.downscale_delay}
+    return {
+        "min_replicas": deployed.replicas,
+        "max_replicas": deployed.most_replicas,
+        "target_ongoing_requests": deployed.target,
+        **{name: seconds for name, seconds in delays.items() if seconds is not None},
     }
 
 

@@ -1,6 +1,7 @@
 """The closed loop on real processes: what was served and labelled is learned, judged, promoted and rolled back."""
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,11 +10,14 @@ import httpx
 import psutil
 import pytest
 
+from monitoring.retraining.launch.place import TrainingPlace, launcher_of
 from monitoring.retraining.launch.trainings import JobTrainings
+from serving.hosts.ray import deployed
+from serving.hosts.ray.settings import Place
 from serving.hosts.torchserve.management import Management
 from serving.registry import Registry
 from serving.supervision.companion import monitor as companion
-from tests.integration.conftest import Server, monitored
+from tests.integration.conftest import RAY, Server, monitored, needs_ray
 from tests.support.training.trainings import Trainings
 from tests.support.waiting import wait_until
 from training.recipes.linear import recipe
@@ -32,13 +36,25 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A TorchServe with a line that learned y = 2x in a hurry, and its monitor."""
+@pytest.fixture(scope="module", params=["torchserve", RAY])
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A host with a line that learned y = 2x in a hurry, and its monitor; that of Ray's trains in the cluster too."""
+    if request.param == "ray":
+        needs_ray()
     folder = tmp_path_factory.mktemp("loop")
     Trainings(folder / "store")(recipe, "tutorial")
-    with monitored(folder / "store", folder / "runs", ENVIRONMENT) as server:
+    variables = ENVIRONMENT | ({"MARLOOP_TRAIN_ON": "ray"} if request.param == "ray" else {})
+    with monitored(folder / "store", folder / "runs", variables, request.param) as server:
         yield server
+
+
+@pytest.fixture
+def trainings(own: Server) -> Iterator[JobTrainings]:
+    """The trainings of a monitor that has just begun."""
+    launcher: Any = launcher_of(TrainingPlace.from_environment(os.environ), own.settings, os.environ)
+    yield JobTrainings(own.settings, launcher)
+    if own.settings.host == "ray":
+        launcher._api._client.close()
 
 
 def monitor(server: Server, method: str, path: str, **body: Any) -> Any:
@@ -85,6 +101,8 @@ def answer_at(server: Server, x: float) -> float:
 
 
 def served(server: Server) -> list[str]:
+    if server.settings.host == "ray":
+        return deployed.read(Place(server.settings)).served()["linear"]
     return Management(server.settings.management_address, server.client).versions()["linear"]
 
 
@@ -100,12 +118,13 @@ def kill_monitor(server: Server) -> None:
     psutil.wait_procs([process], timeout=10)
 
 
-def test_what_was_learned_is_promoted_though_the_monitor_is_killed_while_it_trains(own: Server) -> None:
+def test_what_was_learned_is_promoted_though_the_monitor_is_killed_while_it_trains(
+    own: Server, trainings: JobTrainings
+) -> None:
     for part in range(4):
         live(own, f"moved-{part}", line(2, 3, ROWS // 4))
     assert abs(answer_at(own, 3) - 6) < 1
     id = retrain(own)
-    trainings = JobTrainings(own.settings)
     wait_until(lambda: trainings.age(id) is not None)
     kill_monitor(own)
     assert trainings.age(id) is not None
@@ -164,9 +183,12 @@ def test_a_version_is_promoted_and_rolled_back_by_hand(own: Server) -> None:
         assert sample in metrics
 
 
-def test_the_end_of_the_monitor_leaves_no_training_behind_and_the_next_one_goes_on(own: Server) -> None:
+def test_the_end_of_the_monitor_leaves_no_training_behind_and_the_next_one_goes_on(
+    own: Server, trainings: JobTrainings
+) -> None:
+    if own.settings.host == "ray":
+        pytest.skip("a training in a cluster goes on without its monitor")
     id = retrain(own)
-    trainings = JobTrainings(own.settings)
     wait_until(lambda: trainings.age(id) is not None)
     companion(own.settings).stop(own.settings)
     assert trainings.age(id) is None
@@ -178,6 +200,8 @@ def test_the_end_of_the_monitor_leaves_no_training_behind_and_the_next_one_goes_
 
 
 def test_a_torchserve_that_was_told_otherwise_is_brought_back_to_what_the_registry_says(own: Server) -> None:
+    if own.settings.host == "ray":
+        pytest.skip("Ray Serve is told by the registry alone")
     management = Management(own.settings.management_address, own.client)
     management.register("linear-1.2.mar", "linear", "1.2")
     management.set_default("linear", "1.2")

@@ -133,7 +133,7 @@ def test_live_traffic_is_charted_as_it_comes_and_a_gap_is_told(browser: Browser,
             world.count(5, air={"200": 70, "0.05": 70, "+Inf": 70})
             expect(charts.get_by_role("row", name="all 10 10")).to_be_visible()
             world.count(5)
-            expect(charts).to_contain_text("The exporter does not tell what was counted: it answered 503")
+            expect(charts).to_contain_text("An exporter does not tell what was counted: it answered 503")
             expect(charts.get_by_role("row", name="all – 10")).to_be_visible()
     assert len(strokes) == 2  # the colours of either scheme
 

@@ -59,8 +59,8 @@ def test_an_exporter_that_is_away_is_told_and_leaves_no_figure_of_now(world: Wor
     busy(world)
     world.count(STEP)
     words = page(world).root.words()
-    assert "The exporter does not tell what was counted:" in words
-    assert "it answered 503. The charts have a gap until it does." in words
+    assert "An exporter does not tell what was counted:" in words
+    assert "it answered 503. The charts miss it until it does." in words
     assert "all – 5" in words
 
 

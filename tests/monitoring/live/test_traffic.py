@@ -30,23 +30,24 @@ def page(ok: float = 0, missing: float = 0, failed: float = 0) -> str:
 
 
 class World:
-    """A sampler, its clock, and what the exporter answers; None if it is away."""
+    """A sampler, its clock, and what each exporter answers; None if it is away."""
 
     def __init__(self) -> None:
-        self.now, self.page = 1000.0, page()
-        self.away = False
+        self.now = 1000.0
+        self.pages: dict[str, str | None] = {"here": page()}
         client = httpx.Client(transport=httpx.MockTransport(self.answer))
-        self.traffic = Traffic("http://exporter", client, lambda: self.now)
+        self.traffic = Traffic(lambda: [f"http://{name}" for name in self.pages], client, lambda: self.now)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/metrics"
-        if self.away:
+        text = self.pages[request.url.host]
+        if text is None:
             raise httpx.ConnectError("Connection refused")
-        return httpx.Response(200, text=self.page)
+        return httpx.Response(200, text=text)
 
-    def look(self, text: str | None, seconds: float = STEP) -> None:
+    def look(self, text: str | None, seconds: float = STEP, **others: str | None) -> None:
         self.now += seconds
-        self.away, self.page = text is None, text or ""
+        self.pages = {"here": text, **others}
         self.traffic.look()
 
     @property
@@ -78,7 +79,7 @@ def test_a_counter_that_went_back_began_again_at_zero(world: World) -> None:
 def test_a_status_that_is_seen_for_the_first_time_grew_from_zero() -> None:
     before = 'model_requests_total{model="air",version="1.1",protocol="native",code="200"} 7'
     after = f'{before}\nmodel_requests_total{{model="air",version="1.1",protocol="native",code="500"}} 5'
-    (point,) = points(Look(0.0, parse(before)), Look(5.0, parse(after))).values()
+    (point,) = points(5.0, [(Look(0.0, parse(before)), Look(5.0, parse(after)))]).values()
     assert (point.requests, point.failed) == (1.0, 1.0)
 
 
@@ -92,6 +93,26 @@ def test_an_exporter_that_is_away_leaves_one_gap_and_says_why(world: World) -> N
     world.look(page(50))
     assert world.traffic.fault == ""
     assert [point.requests for point in world.kept] == [2.0, None, 2.0]  # over the 20 s that it was away
+
+
+def test_the_traffic_of_several_machines_is_added_up(world: World) -> None:
+    world.look(page(100, 10), there=page(1000, 0))
+    world.look(page(150, 30), there=page(1100, 10))
+    (point,) = world.kept
+    assert (point.requests, point.refused) == ((70 + 110) / STEP, (20 + 10) / STEP)
+
+
+def test_a_machine_that_is_away_is_missed_by_name_and_what_it_counted_before_is_not_counted_again(world: World) -> None:
+    world.look(page(0), there=page(1000))
+    world.look(page(10), there=None)
+    assert world.traffic.fault == "http://there: Connection refused"
+    world.look(page(20), there=page(1020))
+    assert world.traffic.fault == ""
+    assert [point.requests for point in world.kept] == [2.0, 2.0 + 2.0]  # 20 within the 10 s that it was away
+    world.look(page(30))  # it has left, and comes again as a machine that nobody knows
+    world.look(page(40), there=page(5000))
+    world.look(page(50), there=page(5010))
+    assert [point.requests for point in world.kept[2:]] == [2.0, 2.0, 4.0]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +182,7 @@ def test_a_stream_of_half_a_minute_has_its_percentiles() -> None:
         batch = Batch(contract, [Request(b"", {})], 0.0, responses=[Response(200, b"")])
         batch.seconds = {"decode": 0.0, "predict": 30.0, "encode": 0.0}
         telemetry(batch)
-    point = points(before, Look(STEP, parse(generate_latest(registry).decode())))["chat"]
+    after = Look(STEP, parse(generate_latest(registry).decode()))
+    point = points(STEP, [(before, after)])["chat"]
     assert point.requests == 20 / STEP
     assert [second is not None and 20 < second <= 50 for second in point.seconds] == [True] * 3

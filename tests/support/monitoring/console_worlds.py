@@ -75,7 +75,7 @@ class World:
         console = console_router(self.store, self.live, contracts, access, actions, Trial(TORCHSERVE, torchserve))
         self.seconds, self.page = 0.0, httpx.Response(200, text="")
         exporter = httpx.Client(transport=httpx.MockTransport(lambda request: self.page))
-        self.traffic = Traffic("http://exporter.test", exporter, lambda: self.seconds)
+        self.traffic = Traffic(lambda: ["http://exporter.test"], exporter, lambda: self.seconds)
         prober = Prober(self.models, TORCHSERVE, metrics, torchserve)
         routers = [
             catalog_router(self.store, contracts),

@@ -38,7 +38,7 @@ def test_choosing_the_recipes_own_settings_leaves_no_entry(tmp_path: Path) -> No
     assert json.loads((tmp_path / FILE).read_text()) == {}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"linear": {"batchsize": 8}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"linear": {"batchsize": 8}}', '{"linear": {"min_replicas": 0}}'])
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(ValueError, match=str(tmp_path / FILE)):
@@ -121,3 +121,29 @@ def test_a_process_of_its_own_is_written_into_the_archives_settings_and_stays_ch
         assert serving_in(config).isolated is (options != ["--shared"])
         assert config["responseTimeout"] >= (20 if options != ["--shared"] else 1)
     assert "isolated" not in model_config(Serving())["handler"]
+
+
+def test_numbers_of_replicas_are_written_into_the_archives_settings_and_stay_chosen(
+    trained: Trainings, linear: Result, tmp_path: Path
+) -> None:
+    store = shutil.copytree(trained.registry.store, tmp_path / "store")
+    chosen = ["--min-replicas", "1", "--max-replicas", "4", "--target-ongoing-requests", "8"]
+    for options in (chosen, ["--workers", "2"]):
+        done = CliRunner().invoke(app, ["package", "linear", *options, "--store", str(store)])
+        assert done.exit_code == 0, done.output
+        config = archive.read_config(store / Registry(store).champions()["linear"][1].archive)
+        assert config["autoscaling"] == {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 8}
+        assert serving_in(config).max_replicas == 4
+    assert "autoscaling" not in model_config(Serving())
+
+
+def test_fewer_replicas_than_the_fewest_are_refused_and_not_kept(
+    trained: Trainings, linear: Result, tmp_path: Path
+) -> None:
+    store = shutil.copytree(trained.registry.store, tmp_path / "store")
+    options = ["--min-replicas", "4", "--max-replicas", "2", "--store", str(store)]
+    done = CliRunner().invoke(app, ["package", "linear", *options])
+    assert done.exit_code == 1
+    assert "max_replicas is 2; it must be at least 4" in " ".join(done.output.split())
+    assert serving_of(Linear(), store) == Linear.serving
+    assert list(Registry(store).models()["linear"]) == ["1.0"]

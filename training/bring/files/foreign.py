@@ -20,6 +20,7 @@ from handlers.formats.opaque import OpaqueCodec
 from handlers.handler import ModelHandler
 from handlers.message import Request
 from serving import archive as own
+from serving.archive.autoscaling import with_autoscaling
 from serving.archive.foreign import ForeignArchive
 from serving.registry import Registry
 from training.bring.graph import BringError
@@ -94,21 +95,23 @@ def bring_foreign(
     return register(contract, pack, registry, options.promote)
 
 
-def package_foreign(name: str, registry: Registry, changes: Mapping[str, int]) -> Result:
+def package_foreign(name: str, registry: Registry, changes: Mapping[str, int], replicas: Mapping[str, float]) -> Result:
     """Package a champion's files again as a new champion, with other settings and the handlers of this Marloop.
 
     Args:
         changes: settings of TorchServe.
+        replicas: numbers of ``Autoscaling``.
 
     Raises:
         ArchiveError: there is no champion, its archive is not as registered, or it does not load so.
+        ValueError: a number is out of its range.
     """
     from training.champion import check_rewritable  # torch takes seconds to load
 
     check_rewritable(registry, name)
     version = registry.champion(name).version
     contract, path = registry.contract(version), registry.archive(version)
-    config = own.read_config(path) | dict(changes)
+    config = with_autoscaling(own.read_config(path) | dict(changes), replicas)
     config["handler"] = {"max_rows": config["batchSize"]}
     files = {file: own.read_file(path, file) for file in own.names(path) if file.startswith(f"{FOLDER}/")}
     draft = with_lineage(contract, packaged_from=contract.version)

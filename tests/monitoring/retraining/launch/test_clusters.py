@@ -20,6 +20,7 @@ from monitoring.retraining.launch.process import ProcessLauncher
 from monitoring.retraining.launch.ray import RayLauncher
 from monitoring.retraining.launch.submissions import Api
 from monitoring.retraining.launch.trainings import JobTrainings
+from serving.hosts.ray.settings import Place
 from serving.settings import Settings
 from tests.support.monitoring.clusters import FakeCluster, FakeKubernetes, FakeRay
 
@@ -280,3 +281,22 @@ def test_a_submission_whose_answer_is_lost_is_made_again_by_its_name_and_runs_on
     assert list(world.cluster.jobs) == [name]
     world.trainings.start(1, "flights", [])  # another attempt
     assert len(world.cluster.jobs) == 2
+
+
+def test_without_an_address_trainings_run_in_the_ray_hosts_own_cluster_by_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    environ = {"MARLOOP_TRAIN_ON": "ray"}
+    settings = Settings(run_dir=tmp_path / "run", host="ray", ray_port=7000)
+    made: Any = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
+    client = made._api._client
+    assert str(client.base_url) == "http://127.0.0.1:7001"
+    token = Place(settings).token
+    token.parent.mkdir()
+    for value in ("first", "second"):  # a head that is started anew makes another
+        token.write_text(value)
+        request = next(client.auth.auth_flow(client.build_request("GET", "/api/jobs/")))
+        assert request.headers["Authorization"] == f"Bearer {value}"
+    elsewhere: Any = launcher_of(TrainingPlace.from_environment(environ), Settings(run_dir=tmp_path), environ)
+    assert str(elsewhere._api._client.base_url) == "http://127.0.0.1:8265"

@@ -1,27 +1,21 @@
 """Trainings on a real Ray of one node; skipped where the extra ``ray`` is not installed."""
 
-import os
-import secrets
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from monitoring.retraining.launch.launcher import Launcher
 from monitoring.retraining.launch.place import TrainingPlace, launcher_of
 from monitoring.retraining.launch.trainings import JobTrainings, write_rows
 from monitoring.store.records import Labelled
-from serving.processes import running
 from serving.registry import Registry
-from serving.settings import Settings, free_ports
+from serving.settings import Settings
+from tests.support.serving.ray import ray_head
 from tests.support.waiting import wait_until
 
-pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.ray
 
 # A recipe that takes its time: a test must find it at work.
@@ -61,40 +55,21 @@ class Ray:
 
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
-    token, folder = secrets.token_hex(32), tmp_path_factory.mktemp("ray")
-    names = ["port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port"]
-    names += ["dashboard-agent-grpc-port", "runtime-env-agent-port", "node-manager-port", "object-manager-port"]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    options += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--num-cpus=2", "--disable-usage-stats"]
-    options += ["--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]
-    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    folder = tmp_path_factory.mktemp("ray")
     (folder / "recipes").mkdir()
     (folder / "recipes" / "slow.py").write_text(SLOW)
-    url = f"http://127.0.0.1:{ports['dashboard-port']}"
-    environ = {
-        "MARLOOP_TRAIN_ON": "ray",
-        "MARLOOP_TRAIN_RAY_URL": url,
-        "RAY_AUTH_TOKEN": token,
-        "MARLOOP_RUNS": str(folder / "runs"),
-        "MARLOOP_RECIPES": str(folder / "recipes"),
-    }
-
-    def answers() -> bool:
-        try:
-            headers = {"Authorization": f"Bearer {token}"}
-            return httpx.get(f"{url}/api/jobs/", headers=headers, trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-    with tempfile.TemporaryDirectory(prefix="r") as short:  # a socket's path has at most 107 bytes
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--temp-dir={short}"]
-        with running([*command, *options], os.environ | variables, folder / "ray.log") as tree:
-            tree.wait_until(answers)
-            settings = Settings(model_store=folder / "store", run_dir=folder / "run")
-            launcher: Any = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
-            yield Ray(environ, settings, launcher)
-            launcher._api._client.close()
+    with ray_head(folder / "ray.log") as head:
+        environ = {
+            "MARLOOP_TRAIN_ON": "ray",
+            "MARLOOP_TRAIN_RAY_URL": head.dashboard,
+            "RAY_AUTH_TOKEN": head.token,
+            "MARLOOP_RUNS": str(folder / "runs"),
+            "MARLOOP_RECIPES": str(folder / "recipes"),
+        }
+        settings = Settings(model_store=folder / "store", run_dir=folder / "run")
+        launcher: Any = launcher_of(TrainingPlace.from_environment(environ), settings, environ)
+        yield Ray(environ, settings, launcher)
+        launcher._api._client.close()
 
 
 def submitted(ray: Ray, id: int, model: str) -> JobTrainings:

@@ -8,7 +8,7 @@ import yaml
 
 from serving.hosts.ray.config import IMPORT_PATH, Application, application, as_yaml, serve_config
 from serving.hosts.ray.settings import RaySettings
-from serving.registry import Registry
+from serving.registry import ArchiveError, Registry
 from tests.support.serving.stores import add
 
 FLIGHTS = Application("flights", "1.0", "s3://models/flights-1.0.mar", "0" * 64)
@@ -62,3 +62,41 @@ def test_a_version_of_the_registry_is_found_where_each_machine_has_it(
     assert (here.replicas, here.most_replicas, here.sha256) == (*replicas, version.sha256)
     there = application(registry, "doubling", number, version, RaySettings(archives="s3://models/"))
     assert there.archive == f"s3://models/{version.archive}"
+
+
+@pytest.mark.parametrize(
+    ("section", "replicas"),
+    [
+        ({"min_replicas": 1}, (1, 5)),  # fewer than the settings' two
+        ({"min_replicas": 7}, (7, 7)),
+        ({"max_replicas": 9}, (2, 9)),
+        ({"max_replicas": 1}, (1, 1)),
+        ({"min_replicas": 3, "max_replicas": 4}, (3, 4)),
+    ],
+)
+def test_a_models_own_numbers_of_replicas_go_before_those_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], replicas: tuple[int, int]
+) -> None:
+    numbers = section | {"target_ongoing_requests": 3, "upscale_delay_s": 1}
+    monkeypatch.setattr("serving.archive.read_config", lambda archive: {"autoscaling": numbers})
+    registry = Registry(tmp_path / "store")
+    add(registry)
+    settings = RaySettings(replicas=2, most_replicas=5, target=16)
+    deployed = application(registry, "doubling", *registry.champion("doubling"), settings)
+    assert (deployed.replicas, deployed.most_replicas, deployed.target) == (*replicas, 3)
+    deployment = serve_config([deployed])["applications"][0]["deployments"][0]
+    if replicas[0] == replicas[1]:
+        assert deployment["num_replicas"] == replicas[0]
+    else:
+        scaling = {"min_replicas": replicas[0], "max_replicas": replicas[1], "target_ongoing_requests": 3}
+        assert deployment["autoscaling_config"] == scaling | {"upscale_delay_s": 1}
+
+
+def test_an_archive_with_wrong_numbers_of_replicas_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.archive.read_config", lambda archive: {"autoscaling": {"min_replicas": "two"}})
+    registry = Registry(tmp_path / "store")
+    add(registry)
+    with pytest.raises(ArchiveError, match=r"doubling.*\.mar, model-config\.yaml: autoscaling\.min_replicas is 'two'"):
+        application(registry, "doubling", *registry.champion("doubling"), RaySettings())
