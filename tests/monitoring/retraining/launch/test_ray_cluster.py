@@ -94,7 +94,8 @@ def test_another_monitor_finds_a_training_and_ends_it(ray: Ray) -> None:
     trainings = ray.trainings()
     path = trainings.rows(2)
     path.parent.mkdir(parents=True)
-    path.write_text('{"time": "2013-02-17T12:00:00+00:00", "features": {"x": 1.0}, "label": 2.0}\n' * 30)
+    row = '{{"time": "2013-02-17T12:{:02}:00+00:00", "features": {{"x": 1.0}}, "label": 2.0}}\n'
+    path.write_text("".join(map(row.format, range(30))))
     trainings.start(2, "slow", [])
     wait_until(lambda: ray.trainings().progress(2).startswith("epoch "), 120)
     age = ray.trainings().age(2)
@@ -104,5 +105,5 @@ def test_another_monitor_finds_a_training_and_ends_it(ray: Ray) -> None:
     ray.trainings().end(2)
     assert ray.trainings().age(2) is None
     assert ray.trainings().result(2) is None
-    assert Path(ray.environ["MARLOOP_RUNS"]).rglob("*.ckpt")  # to go on from
+    assert any(Path(ray.environ["MARLOOP_RUNS"]).rglob("*.ckpt"))  # to go on from
     assert "epoch " in ray.trainings().last_lines(2)
