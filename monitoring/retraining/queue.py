@@ -1,10 +1,12 @@
 """The queue of retrainings, and the conditions for a new one."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from handlers.contract import ModelContract
+from monitoring.retraining.language.learning import ConversationLearning
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.result import JobResult
 from monitoring.store.contracts import Contracts
@@ -26,6 +28,7 @@ class Retraining:
     Args:
         learnable: returns why a model cannot learn from captured rows; None if it can.
         clock: the time, in UTC.
+        conversations: what language models learn; None where they learn nothing.
     """
 
     def __init__(
@@ -35,11 +38,12 @@ class Retraining:
         policy: RetrainPolicy,
         learnable: Callable[[ModelContract], str | None],
         clock: Callable[[], datetime],
+        conversations: ConversationLearning | None = None,
     ) -> None:
         self.policy = policy
         self._store, self._journal = store, store.journal
         self._contracts, self._models = contracts, contracts.models
-        self._learnable, self._clock = learnable, clock
+        self._learnable, self._clock, self._conversations = learnable, clock, conversations
         self._requesting = threading.Lock()
 
     def request(self, model: str, trigger: Trigger, reason: str) -> Job:
@@ -94,6 +98,21 @@ class Retraining:
                     continue  # ``request`` has recorded it
         return jobs
 
+    def request_learned(self) -> list[Job]:
+        """Queue the retrainings of language models for which enough conversations were approved."""
+        if not (self._conversations and self.policy.enabled):
+            return []
+        jobs, now = [], self._clock()
+        for model in filter(self._conversations.is_of, sorted(self._models.champions())):
+            jobs_of = self._journal.jobs(model)
+            if any(job.state in UNDER_WAY for job in jobs_of) or self._too_soon(jobs_of, now):
+                continue  # it is asked again at the next look, so that nothing is recorded
+            retrainings = (job for job in jobs_of if job.result.kind == "retraining" and job.state != "cancelled")
+            if reason := self._conversations.due(model, next(retrainings, None), now):
+                with contextlib.suppress(RetrainRefused):  # ``request`` has recorded it
+                    jobs.append(self.request(model, "approval", reason))
+        return jobs
+
     def _against(self, model: str, trigger: Trigger, now: datetime) -> str | None:
         policy, champions = self.policy, self._models.champions()
         if model not in champions:
@@ -108,6 +127,8 @@ class Retraining:
             return f"the archive of {model}'s champion cannot be read"
         if why := self._learnable(contract):
             return why
+        if self._conversations and contract.task == "generation":
+            return self._conversations.lacking(model, now)
         if trigger != "hand" and (why := self._nothing_new(contract)):
             return why
         labelled = len(self._store.labelled(model, since=now - policy.age, limit=policy.rows))

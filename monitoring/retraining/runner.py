@@ -100,6 +100,7 @@ class Runner:
         actions: dict[str, Callable[[], object]] = {
             "write down the promotions of others": self._loop.promotions.record_others,
             "ask the schedule": self._loop.retraining.request_due,
+            "ask for approved conversations": self._loop.retraining.request_learned,
             "look after promotions": lambda: self._loop.watch.look(answers=answers, busy=training),
         }
         if answers:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitoring.retraining.challenge import ChallengeRefused, rows_for
+from monitoring.retraining.language.learning import ConversationLearning
 from monitoring.retraining.launch.launcher import RefusedError, UnreachableError
 from monitoring.retraining.launch.trainings import JobTrainings, write_rows
 from monitoring.retraining.policy import RetrainPolicy
@@ -30,7 +31,11 @@ ATTEMPTS = 3  # of a training that ends without a result, and of a stage that th
 
 
 class Stages:
-    """Takes jobs through their stages."""
+    """Takes jobs through their stages.
+
+    Args:
+        conversations: what language models learn; None where they learn nothing.
+    """
 
     def __init__(
         self,
@@ -40,10 +45,12 @@ class Stages:
         trainings: JobTrainings,
         watch: Watch,
         policy: RetrainPolicy,
+        conversations: ConversationLearning | None = None,
     ) -> None:
         self._store, self._journal = store, store.journal
         self._promotions, self._versions = promotions, versions
         self._trainings, self._watch, self._policy = trainings, watch, policy
+        self._conversations = conversations
         self._models, self._rollout, self._clock = promotions.models, promotions.rollout, promotions.clock
         self._stages = {"train": self._train, "judge": self._judged, "shadow": self._shadowed, "promote": self._promote}
         self._refusals = 0  # consecutive refusals of the running job by the service
@@ -132,13 +139,7 @@ class Stages:
             self._start(job)
 
     def _start(self, job: Job) -> None:
-        policy, rows = self._policy, self._trainings.rows(job.id)
-        if not rows.exists():  # a second attempt needs the same rows, to go on from its checkpoint
-            labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
-            until = labelled[-1].prediction.time.isoformat() if labelled else ""
-            self._journal.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
-            write_rows(rows, labelled)
-        options = [*self._versions.training_options(job.model), "--hold-out", str(policy.holdout)]
+        options = [*self._versions.training_options(job.model), *self._material(job)]
         # Written first: a monitor that no longer leads starts nothing.
         begun = JobResult(attempts=_attempts(job) + 1, place=self._trainings.place)
         self._journal.extend_job(job.id, begun, log=str(self._trainings.log(job.id)))
@@ -148,6 +149,24 @@ class Stages:
             self._journal.extend_job(job.id, JobResult(attempts=_attempts(job)))  # this was none
             raise
         self._journal.update_job(job.id, pid=pid)
+
+    def _material(self, job: Job) -> list[str]:
+        """Write what a job learns, and return the options of its training that name it."""
+        policy, path, conversations = self._policy, self._trainings.rows(job.id), self._learns_conversations(job)
+        is_new = not path.exists()  # a second attempt needs the same rows, to go on from its checkpoint
+        if conversations:
+            if is_new:
+                self._journal.extend_job(job.id, conversations.write(job.model, path, self._clock()))
+            return ["--instructions", str(path)]
+        if is_new:
+            labelled = self._store.labelled(job.model, since=self._clock() - policy.age, limit=policy.most_rows)
+            until = labelled[-1].prediction.time.isoformat() if labelled else ""
+            self._journal.extend_job(job.id, JobResult(rows=len(labelled), rows_until=until))
+            write_rows(path, labelled)
+        return ["--feedback", str(path), "--hold-out", str(policy.holdout)]
+
+    def _learns_conversations(self, job: Job) -> ConversationLearning | None:
+        return self._conversations if self._conversations and self._conversations.is_of(job.model) else None
 
     def _judged(self, job: Job, _: threading.Event) -> None:
         version, champion = job.result.version, self._promotions.champion(job.model)
@@ -162,6 +181,8 @@ class Stages:
 
     def _verdict(self, job: Job, numbers: Pair[str]) -> Verdict:
         if job.result.kind == "retraining":
+            if conversations := self._learns_conversations(job):
+                return conversations.judge(job.model, numbers, self._clock())
             return self._versions.judge(job.model, numbers, self._held_out(job))
         rows = rows_for(self._versions, job.model, numbers, self._policy, self._clock())
         return self._versions.judge(job.model, numbers, rows) if rows else self._versions.admit(job.model, numbers)

@@ -113,7 +113,11 @@ class Versions:
         """
         if not self._judging.shadow_requests:
             return None
-        service, contracts, newest = self._service, self.contracts(model, numbers), self._newest(model)
+        service, contracts = self._service, self.contracts(model, numbers)
+        if contracts.challenger.task == "generation":  # whose answers to the same request may all be right
+            example = self.probe(model, numbers.challenger)
+            return Shadowed(0, passed=example.ready, reason="" if example.ready else f"its example: {example.detail}")
+        newest = self._newest(model)
         if decides and not (example := self.probe(model, numbers.challenger)).ready:
             return Shadowed(0, reason=f"it does not answer its own example: {example.detail}")
         shadowed = shadow.shadow(service.client, service.inference_url, contracts, newest, self._judging, stop)
@@ -152,7 +156,7 @@ class Versions:
 
         contract = self._contract(model, self._models.champion(model).number)
         preset = contract.lineage.preset
-        chosen = ["--preset", preset] if preset in recipes.find(model).presets else []
+        chosen = ["--preset", preset] if preset in recipes.find_any(model).presets else []
         return [*chosen, "--calibrate"] if contract.lineage.temperature is not None else chosen
 
     @contextlib.contextmanager
@@ -174,10 +178,8 @@ class Versions:
 
 def unfit(contract: ModelContract) -> str | None:
     """Return why a model cannot be retrained here; None if it can."""
-    if contract.task == "generation":
-        return (
-            f"{contract.name} is a language model: its answers have no labels, so that there is nothing to learn from"
-        )
+    if contract.task == "generation" and contract.lineage.imported:
+        return f"{contract.name} is a language model that was imported: no recipe tells how it would be trained again"
     if contract.task == "opaque":
         return f"{contract.name} has a handler from elsewhere: nothing is known of its network that could be trained"
     from training import recipes
@@ -191,4 +193,6 @@ def unfit(contract: ModelContract) -> str | None:
         recipes.find_any(contract.name)
     except (recipes.RecipeError, DataError) as error:
         return f"{contract.name} cannot be trained again: {error}"
-    return recipes.missing(contract.name) or learnable(contract)
+    if why := recipes.missing(contract.name):
+        return why
+    return None if contract.task == "generation" else learnable(contract)

@@ -3,6 +3,8 @@
 - **Error.** The former champion answers, in process, the rows that the new one answered and whose truth has come.
   Rolled back if the former one errs over a tenth less with 95 % confidence, by a bootstrap of blocks that resamples
   both alike. So a hard day, or further drift, weighs on both, unlike on a limit made of yesterday's error.
+- **Thumbs**, of a language model in place of the error: the share of thumbs up of the new one is lower beyond the error
+  of both.
 - **Latency.** The median of some probes is over 1.2 times that before the promotion, and by over 5 ms, three looks in
   a row: then the former one is served beside it, and both are probed in turns. Rolled back only if it holds there too:
   more load slows both. Otherwise the former one's new figure is the one to compare with from there on.
@@ -21,6 +23,7 @@ import numpy as np
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from monitoring.retraining.language.learning import ConversationLearning
 from monitoring.retraining.policy import WatchPolicy
 from monitoring.retraining.promotions import PromotionRefused, Promotions
 from monitoring.retraining.result import JobResult, Watched
@@ -41,12 +44,24 @@ MOST_ROWS = 2000  # newest rows that the former version answers again
 
 
 class Watch:
-    """Watches the versions that jobs promoted."""
+    """Watches the versions that jobs promoted.
 
-    def __init__(self, store: Store, promotions: Promotions, versions: Versions, policy: WatchPolicy) -> None:
+    Args:
+        conversations: thumbs judge language models; None where nothing does.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        promotions: Promotions,
+        versions: Versions,
+        policy: WatchPolicy,
+        conversations: ConversationLearning | None = None,
+    ) -> None:
         self._store, self._journal = store, store.journal
         self._promotions, self._versions, self._policy = promotions, versions, policy
         self._rollout, self._clock = promotions.rollout, promotions.clock
+        self._conversations = conversations
         self._slow, self._failed = Counter[int](), Counter[int]()  # looks in a row, by job
         self._compared: dict[int, tuple[int, str]] = {}  # number and newest id of the rows last compared, by job
 
@@ -104,6 +119,8 @@ class Watch:
         """Return why a version's error is a reason for a rollback; None if it is not."""
         version = job.result.version
         since, until = datetime.fromisoformat(watch.since), datetime.fromisoformat(watch.until)
+        if self._conversations and self._conversations.is_of(job.model):
+            return self._conversations.fell(job.model, Pair(watch.former, version), since, until)
         rows = self._store.labelled(job.model, since=since, until=until, version=version, limit=MOST_ROWS)
         if len(rows) < self._policy.rows:
             return None

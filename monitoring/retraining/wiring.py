@@ -3,8 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from monitoring.retraining.challenge import Challenges
+from monitoring.retraining.language.learning import ConversationLearning
+from monitoring.retraining.language.policy import ConversationPolicy
 from monitoring.retraining.launch.launcher import Launcher
 from monitoring.retraining.launch.trainings import JobTrainings
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
@@ -17,16 +20,18 @@ from monitoring.retraining.watch import Watch
 from monitoring.store.contracts import Contracts
 from monitoring.store.predictions import Store
 from serving.hosts.host import Rollout
-from serving.settings import Settings
+from serving.settings import Folders, Settings
 
 
 @dataclass(frozen=True)
 class Policies:
-    """Settings of the loop from the environment."""
+    """Settings of the loop from the environment; ``cache`` is the folder of data."""
 
     retrain: RetrainPolicy
     judge: JudgePolicy
     watch: WatchPolicy
+    conversations: ConversationPolicy
+    cache: Path
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Policies":
@@ -37,7 +42,9 @@ class Policies:
         """
         judging = JudgePolicy.from_environment(environ)
         retrain = RetrainPolicy.from_environment(environ).enough_for(judging.rows)
-        return cls(retrain, judging, WatchPolicy.from_environment(environ))
+        conversations = ConversationPolicy.from_environment(environ)
+        cache = Folders.from_environment(environ).cache
+        return cls(retrain, judging, WatchPolicy.from_environment(environ), conversations, cache)
 
 
 class ConfirmedRollout(Rollout):
@@ -87,8 +94,10 @@ def closed_loop(
     """Return the loop of one monitor, whose trainings ``launcher`` runs; ``clock`` is in UTC."""
     versions = Versions(store, contracts, service, policies.judge)
     promotions = Promotions(store.journal, contracts.models, service.rollout, clock)
-    retraining = Retraining(store, contracts, policies.retrain, unfit, clock)
+    conversations = ConversationLearning(store, contracts, policies.conversations, policies.retrain, policies.cache)
+    retraining = Retraining(store, contracts, policies.retrain, unfit, clock, conversations)
     challenges = Challenges(store.journal, promotions, versions, policies.retrain)
-    watch = Watch(store, promotions, versions, policies.watch)
-    stages = Stages(store, promotions, versions, JobTrainings(settings, launcher), watch, policies.retrain)
+    watch = Watch(store, promotions, versions, policies.watch, conversations)
+    trainings = JobTrainings(settings, launcher)
+    stages = Stages(store, promotions, versions, trainings, watch, policies.retrain, conversations)
     return Loop(store.journal, promotions, versions, retraining, challenges, stages, watch)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from monitoring.retraining.result import JobResult
 
 Label = float | str | dict[str, float] | dict[str, str]
-Trigger = Literal["alert", "schedule", "hand"]
+Trigger = Literal["alert", "schedule", "approval", "hand"]
 State = Literal["queued", "running", "succeeded", "failed", "refused", "promoted", "rolled_back", "cancelled"]
 UNDER_WAY: tuple[State, ...] = ("queued", "running")
 

@@ -52,11 +52,13 @@ class Instructions:
     Attributes:
         learned: conversations that the model is fitted to.
         held_out: conversations that it is measured on.
+        left_out: how many were too long.
     """
 
     learned: list[Conversation]
     held_out: list[Conversation]
     sha256: str
+    left_out: int = 0
 
 
 def json_lines(path: Path, parse: Callable[[bytes], T]) -> list[T]:
@@ -92,7 +94,7 @@ def read_conversations(path: Path) -> list[list[dict[str, str]]]:
 
 
 def read_instructions(path: Path, template: str, tokenizer: LanguageTokenizer, end: int) -> Instructions:
-    """Read a file's conversations; one in ten is held out.
+    """Read a file's conversations; one in ten is held out. Those that are too long are left out.
 
     Args:
         end: the token that ends an answer.
@@ -101,12 +103,16 @@ def read_instructions(path: Path, template: str, tokenizer: LanguageTokenizer, e
         DataError: the file cannot be read; names the line and what is wrong with it.
     """
     writer = ChatTemplate(template, tokenizer.tokenize)
-    conversations = json_lines(path, lambda line: _conversation(_messages(line), writer, tokenizer, end))
+    lines = json_lines(path, lambda line: _conversation(_messages(line), writer, tokenizer, end))
+    conversations = [conversation for conversation in lines if len(conversation.tokens) <= LONGEST]
+    left_out = len(lines) - len(conversations)
     if len(conversations) < FEWEST:
-        raise DataError(f"{path} has {len(conversations)} conversations; {FEWEST} are needed, one of them to measure")
+        beside = f" of up to {LONGEST} tokens, and {left_out} longer ones" if left_out else ""
+        found = f"{path} has {len(conversations)} conversations{beside}"
+        raise DataError(f"{found}; {FEWEST} are needed, one of them to measure")
     held_out = conversations[::HOLD_OUT]
     learned = [conversation for i, conversation in enumerate(conversations) if i % HOLD_OUT]
-    return Instructions(learned, held_out, sha256(path.read_bytes()))
+    return Instructions(learned, held_out, sha256(path.read_bytes()), left_out)
 
 
 def _messages(line: bytes) -> list[dict[str, str]]:
@@ -128,6 +134,4 @@ def _conversation(
 ) -> Conversation:
     prompt = writer.tokens(messages[:-1])
     answer = [*tokenizer.tokenize(messages[-1]["content"], False), end]
-    if len(prompt) + len(answer) > LONGEST:
-        raise ValueError(f"it has {len(prompt) + len(answer)} tokens; {LONGEST} are the most that is learned at once")
     return Conversation(prompt + answer, len(answer))

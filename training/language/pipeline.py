@@ -25,7 +25,7 @@ from training.language.evaluation.speed import speed
 from training.language.evaluation.tasks import read_tasks
 from training.language.evaluation.text_models import NetworkTextModel
 from training.language.gguf_file import Metadata, read_gguf, write_gguf
-from training.language.instructions import Instructions, read_instructions
+from training.language.instructions import LONGEST, Instructions, read_instructions
 from training.language.llama import Llama, export_weights, llama
 from training.language.packing import contract_of, handler_settings, packing, with_example
 from training.language.recipe import PASSAGE, Engine, LanguageHyperparameters, LanguageRecipe
@@ -167,7 +167,8 @@ def _tune(
     origin: _Origin, talks: Instructions, hp: LanguageHyperparameters, step: Callable[[str], None]
 ) -> tuple[_Origin, Tuning]:
     """Fit the network to conversations in place; return it, and the perplexity of held-out answers before and after."""
-    step(f"fine-tuning on {len(talks.learned):,} conversations")
+    long = f"; {talks.left_out:,} of over {LONGEST} tokens are left out" if talks.left_out else ""
+    step(f"fine-tuning on {len(talks.learned):,} conversations{long}")
     module = origin.module
     before = lora.perplexity(module, talks.held_out)
     lora.tune(module, talks.learned, hp, step)

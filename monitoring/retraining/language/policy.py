@@ -31,7 +31,7 @@ class ConversationPolicy(EnvironmentSettings, frozen=True, rename=variables("CON
         float,
         says(
             "Share of the approved conversations that are never learned: the new version is judged on them. Those "
-            "with the same first question stay together.",
+            "with the same first question stay together. A smaller share later lets some of them be learned.",
             ge=0.05,
             le=0.9,
         ),

@@ -61,15 +61,14 @@ class JobTrainings:
         """Start the job's training, whose rows must be written; return the id of its process, if it is one here.
 
         Args:
-            options: further options of the command ``train``; those for its files are added.
+            options: further options of the command ``train``, which name the rows; those for its result are added.
 
         Raises:
             UnreachableError, RefusedError: the launcher's; nothing was started.
         """
         job = self._files(id)
-        files = ["--feedback", str(job.rows), "--result", str(job.result)]
         store = ["--promote", "never", "--store", str(self._store)]
-        return self._launcher.start(job, ["train", model, *options, *store, *files])
+        return self._launcher.start(job, ["train", model, *options, *store, "--result", str(job.result)])
 
     def age(self, id: int) -> float | None:
         """Return the seconds since the job's training was started; None if none runs."""

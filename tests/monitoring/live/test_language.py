@@ -1,17 +1,21 @@
-"""A language model beside others: nobody tells its quality or drift, it is not retrained, and the others go on."""
+"""A language model beside others: nobody tells its quality or drift, it learns approved conversations alone, and the others go on."""
 
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from typer.testing import CliRunner
 
+from handlers.contract.model_card import Imported
 from monitoring.__main__ import app
 from monitoring.api.quality import live_router
 from monitoring.live.live import Live, QualityWindow
 from monitoring.live.metrics import LiveMetrics
+from monitoring.retraining.language.learning import ConversationLearning
+from monitoring.retraining.language.policy import ConversationPolicy
 from monitoring.retraining.policy import RetrainPolicy
 from monitoring.retraining.queue import Retraining, RetrainRefused
 from monitoring.retraining.versions import unfit
@@ -69,10 +73,17 @@ def test_its_drift_report_is_refused(models: Registry, tmp_path: Path) -> None:
 
 def test_a_retraining_is_refused_with_the_reason_which_is_kept(models: Registry, tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}")
-    retraining = Retraining(store, Contracts(models), RetrainPolicy(rows=0), unfit, lambda: NOW)
-    with pytest.raises(RetrainRefused, match=f"{WHY}: its answers have no labels"):
+    contracts, policy = Contracts(models), RetrainPolicy(rows=10)
+    learning = ConversationLearning(store, contracts, ConversationPolicy(), policy, tmp_path)
+    retraining = Retraining(store, contracts, policy, lambda _: None, lambda: NOW, learning)
+    with pytest.raises(RetrainRefused, match="chat has 0 approved conversations to learn"):
         retraining.request("chat", "hand", "why not")
     (decision,) = store.journal.decisions("chat")
     assert decision.kind == "refused_request"
     assert not store.journal.jobs()
     store.close()
+
+
+def test_one_that_was_imported_is_not_retrained() -> None:
+    lineage = replace(CHAT.lineage, imported=Imported("chat.gguf", "0" * 64, "GGUF, llama", 0))
+    assert "that was imported" in (unfit(replace(CHAT, lineage=lineage)) or "")

@@ -29,7 +29,8 @@ def test_a_job_is_trained_judged_shadowed_and_promoted(loop: Loop) -> None:
     loop.look()
     job = loop.job()
     assert (job.state, job.started, job.pid, job.result.stage) == ("running", START, 4001, "train")
-    assert loop.trainings.started == [(id, MODEL, ["--preset", "default", "--hold-out", "0.1"])]
+    learned = ["--feedback", str(loop.trainings.rows(id)), "--hold-out", "0.1"]
+    assert loop.trainings.started == [(id, MODEL, ["--preset", "default", *learned])]
     rows = [json.loads(line) for line in loop.trainings.rows(id).read_text().splitlines()]
     assert len(rows) == 20
     assert rows[-1] == {"time": START.isoformat(), "features": {"x": 1.0}, "label": 2.0}

@@ -72,7 +72,6 @@ def test_too_few_are_an_error_that_says_how_many_are_needed(file: Path, tiny: Ti
         ('{"messages": [{"role": "user", "content": "a"}]}', "the last message must be the assistant's, after another"),
         ('{"messages": [{"role": "robot", "content": "a"}]}', "Invalid enum value 'robot'"),
         ('{"messages": [{"role": "user", "content": "a"}], "response": "b"}', "one of the two is meant"),
-        (json.dumps(PLAIN | {"input": "x" * LONGEST}), f"it has 5.. tokens; {LONGEST} are the most"),
     ],
 )
 def test_a_line_that_is_no_conversation_is_an_error_that_names_it(
@@ -80,6 +79,14 @@ def test_a_line_that_is_no_conversation_is_an_error_that_names_it(
 ) -> None:
     with pytest.raises(DataError, match=f"{file}, line 3: .*({wrong})"):
         read_lines(file, tiny, PLAIN, PLAIN, line, *[PLAIN] * 10)
+
+
+def test_a_conversation_that_is_too_long_is_left_out_and_counted(file: Path, tiny: Tiny) -> None:
+    long = PLAIN | {"input": "x" * LONGEST}
+    found = read_lines(file, tiny, long, *[PLAIN] * 10, long)
+    assert (len(found.learned), len(found.held_out), found.left_out) == (9, 1, 2)
+    with pytest.raises(DataError, match=f"has 9 conversations of up to {LONGEST} tokens, and 1 longer ones; 10 are"):
+        read_lines(file, tiny, long, *[PLAIN] * 9)
 
 
 def test_what_is_no_utf_8_is_an_error_that_names_the_line(file: Path, tiny: Tiny) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from handlers.contract.task_results import RegressionPrompt, TaskResult
 from serving.registry import Registry
 from training.language.evaluation.evidence import CHAMPION
-from training.language.evaluation.opened import open_version
-from training.language.evaluation.pairwise import WinRate, answer_logprobs, win_rate
+from training.language.evaluation.opened import OpenedVersion, open_version
+from training.language.evaluation.pairwise import WinRate, answer_logprobs, fits, win_rate
 from training.language.evaluation.regressions import answered, changed
 from training.language.evaluation.scores import results_of, worse
 from training.language.evaluation.tasks import Tasks, run_tasks
@@ -23,11 +23,13 @@ class Trial:
     Attributes:
         conversations: ``role`` and ``content`` of each message, the last by the assistant.
         prompts: those whose answers must stay; the champion's own where None.
+        only_fitting: whether conversations that one of both does not take are left out; else they are an error.
     """
 
     tasks: Tasks | None = None
     conversations: Sequence[Sequence[dict[str, str]]] = ()
     prompts: Sequence[RegressionPrompt] | None = None
+    only_fitting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +82,18 @@ def compare_versions(
             results = results_of({CHAMPION: before, CHALLENGER: after}, tasks.sha256)
             found += worse(before, after, (old.name, new.name))
             better += worse(after, before, (new.name, old.name))
-        if trial.conversations:
-            step(f"comparing the answers of {len(trial.conversations)} conversations")
-            won = win_rate(*versions.map(lambda one: answer_logprobs(one.model, trial.conversations)))
+        if talks := _compared(trial, versions):
+            step(f"comparing the answers of {len(talks)} conversations")
+            won = win_rate(*versions.map(lambda one: answer_logprobs(one.model, talks)))
             if won.low > 0.5:
                 better.append(str(won))
             elif won.high < 0.5:
                 found.append(str(won))
     return Comparison(results=results, won=won, better=better, worse=found)
+
+
+def _compared(trial: Trial, versions: Pair[OpenedVersion]) -> Sequence[Sequence[dict[str, str]]]:
+    """Return the conversations that are compared."""
+    if not trial.only_fitting:
+        return trial.conversations
+    return [talk for talk in trial.conversations if all(fits(one.model, talk) for one in versions)]

@@ -58,6 +58,15 @@ def answer_logprobs(model: TextModel, conversations: Sequence[Sequence[dict[str,
     return np.array([own.logprobs[-length:].sum() for own, length in scores])
 
 
+def fits(model: TextModel, messages: Sequence[dict[str, str]]) -> bool:
+    """Tell whether a model's template and context take a conversation."""
+    try:
+        prompt = model.template.tokens(messages[:-1])
+    except InputError:
+        return False
+    return len(prompt) + len(model.tokenize(messages[-1]["content"])) <= model.context
+
+
 def win_rate(champion: Array, challenger: Array) -> WinRate:
     """Compare the log-likelihoods of the same answers, ``(n,)`` each."""
     difference = challenger - champion

@@ -177,7 +177,7 @@ def test_a_submission_that_is_refused_says_why(world: World, code: int) -> None:
 
 
 def arguments(settings: Settings, job: Path) -> list[str]:
-    files = ["--feedback", str(job / "rows.jsonl"), "--result", str(job / "result.json")]
+    files = ["--result", str(job / "result.json")]
     return ["train", "flights", "--hold-out", "0.1", "--promote", "never", "--store", str(settings.model_store), *files]
 
 

@@ -62,7 +62,12 @@ def test_a_training_is_found_again_by_another_monitor_and_only_for_its_job_and_r
     assert JobTrainings(Settings(run_dir=tmp_path / "other")).age(1) is None
     command = psutil.Process(pid).cmdline()
     assert command[1:5] == ["-m", "training", "train", "hangs"]
-    for option in ("--hold-out 0.1", "--promote never", f"--store {tmp_path}/store", f"--feedback {another.rows(1)}"):
+    for option in (
+        "--hold-out 0.1",
+        "--promote never",
+        f"--store {tmp_path}/store",
+        f"--result {tmp_path}/run/jobs/1/result.json",
+    ):
         assert option in " ".join(command)
 
 
