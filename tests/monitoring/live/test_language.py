@@ -1,4 +1,4 @@
-"""A language model beside others: nobody tells its quality or drift, it learns approved conversations alone, and the others go on."""
+"""A language model beside others: nobody tells its quality or drift, and the others go on."""
 
 from pathlib import Path
 
