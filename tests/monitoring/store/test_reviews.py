@@ -1,8 +1,7 @@
 """What people decide about captured conversations, and which are learned."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,10 +16,12 @@ LATER = NOW + timedelta(hours=1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = open_store(f"sqlite:///{tmp_path / 'monitor.db'}", Retention(rows=3))
+def store(url: str) -> Iterator[Store]:
+    """Three conversations, on both kinds of database."""
+    store = open_store(url, Retention(rows=3))
     store.add_predictions([conversation("a"), conversation("b"), conversation("c", reason="length")])
-    return store
+    yield store
+    store.close()
 
 
 def say(store: Store, request_id: str, label: Label) -> None:
