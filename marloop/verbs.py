@@ -81,7 +81,7 @@ VERBS: Mapping[str, tuple[Verb, ...]] = {
     ),
     "Close the loop": (
         Verb("challenge", MONITORING, "Compare a registered version with the champion, on labelled rows or recent requests; the better one serves."),
-        Verb("conversations", MONITORING, "Captured conversations of a language model: list, approve, reject, export."),
+        Verb("conversations", MONITORING, "Captured conversations of a language model: list, approve, reject, remove, export."),
         Verb("drift-report", MONITORING, "Write a page about the drift of a model's newest rows, with each distribution beside its reference."),
         Verb("calibrate", MONITORING, "Measure how many windows of a real year alarm, before and after the world has moved on."),
         Verb("false-alarms", MONITORING, "Count how often quality and drift alarm where nothing changed, by time and rows, on real and made-up streams."),

@@ -364,7 +364,7 @@ class ChatHandler:
         batch = Batch(self.contract, [request], exchange.received if exchange else self._clock(), responses=[response])
         decode, seconds = (exchange.decode, self._timer() - exchange.started) if exchange else (0.0, 0.0)
         batch.seconds = {"decode": decode, "predict": seconds - decode, "encode": 0.0}
-        if exchange and response.status == HTTPStatus.OK and (conversation := exchange.conversation):
+        if exchange and (conversation := exchange.conversation):
             batch.conversations[0] = conversation
         if exchange or response.status == HTTPStatus.OK:
             batch.accepted[0] = Accepted(protocol(request), 1)

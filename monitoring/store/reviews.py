@@ -127,6 +127,22 @@ class Reviews:
                 connection.execute(insert(tables.reviews), values)
         return len(changed)
 
+    def remove(self, model: str, keys: Sequence[tuple[str, int]]) -> int:
+        """Remove conversations with their labels and reviews, and return how many there were.
+
+        Args:
+            keys: as of ``decide``; one that is not captured is left out.
+        """
+        removed = 0
+        with self._database.writing() as connection:
+            for request_id, row in dict.fromkeys(keys):
+                for table in (tables.predictions, tables.feedback, tables.reviews):
+                    own = table.c
+                    this = (own.request_id == request_id) & (own.row == row) & (own.model == model)
+                    gone = connection.execute(delete(table).where(this)).rowcount
+                    removed += gone if table is tables.predictions else 0
+        return removed
+
     def _approving_thumb(self) -> ColumnElement[bool]:
         """Return whether a thumb stands for a review: labels and answers are JSON as ``tables.Json`` writes it."""
         if not self._thumbs_approve:

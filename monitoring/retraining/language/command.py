@@ -24,7 +24,7 @@ from serving.command_line import Json, console, fail
 from training.statistics.labels import thumb_of
 
 app = typer.Typer(
-    no_args_is_help=True, help="Captured conversations of a language model: list, approve, reject, export."
+    no_args_is_help=True, help="Captured conversations of a language model: list, approve, reject, remove, export."
 )
 Model = Annotated[str, typer.Argument(help="Name of a language model.")]
 Names = Annotated[list[str], typer.Argument(help="Names as `list` shows them.")]
@@ -68,6 +68,14 @@ def approve(model: Model, names: Names) -> None:
 def reject(model: Model, names: Names) -> None:
     """Never let the model learn conversations."""
     _decide(model, names, "rejected")
+
+
+@app.command()
+def remove(model: Model, names: Names) -> None:
+    """Remove conversations for good, with their thumbs; files of retrainings and backups go when they are too old."""
+    with _reviews() as (reviews, _):
+        removed = reviews.remove(model, [key_of(name) for name in names])
+    console.print(f"removed: {removed:,}", markup=False)
 
 
 @app.command()

@@ -107,3 +107,15 @@ def test_a_name_without_a_position_is_the_first_answer() -> None:
 def test_predictions_of_other_models_are_none(store: Store) -> None:
     store.add_predictions([Prediction("z", 0, "flights", "1.0", NOW, {"x": 1.0}, 2.0)])
     assert "z" not in names(Reviews(store.database))
+
+
+def test_what_is_removed_is_gone_with_its_label_and_its_review(store: Store) -> None:
+    reviews = Reviews(store.database)
+    say(store, "a", {"thumb": "down", "answer": "A cat."})
+    reviews.decide("chat", [("a", 0)], "approved", NOW)
+    assert reviews.remove("other", [("a", 0)]) == 0
+    assert reviews.remove("chat", [("a", 0), ("a", 0), ("nobody", 0)]) == 1
+    assert names(reviews) == ["b", "c"]
+    assert store.waiting([("a", 0)]) == []
+    store.add_predictions([conversation("a")])
+    assert names(reviews, "new") == ["a", "b", "c"]

@@ -35,6 +35,8 @@ def test_conversations_are_listed_approved_and_rejected(store: Store) -> None:
     assert "rejected: 1" in run("reject", "chat", "b/0").stdout
     assert [names("--review", review) for review in ("approved", "rejected", "new")] == [["a/0"], ["b/0"], ["c/0"]]
     assert names("--limit", 1) == ["c/0"]
+    assert "removed: 1" in run("remove", "chat", "chatcmpl-c").stdout
+    assert names() == ["b/0", "a/0"]
 
 
 def test_the_list_shows_what_a_person_decides_by_and_no_control_characters(store: Store) -> None:
