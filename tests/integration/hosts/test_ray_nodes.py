@@ -76,7 +76,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             variables.setenv(name, value)
         stack.callback(background.stop, cluster.head)
         background.start(cluster.head)
-        command = [sys.executable, "-m", "serving", "ray-node", head.head]
+        # As systemd does it: on a busy machine Ray gives a node up that has not started within 30 s.
+        command = ["sh", "-c", f"until {sys.executable} -m serving ray-node {head.head}; do sleep 1; done"]
         environment = os.environ | cluster.node.to_environment()
         cluster.node.run_dir.mkdir()
         stack.enter_context(running(command, environment, cluster.node.run_dir / "node.log", ROOT))
@@ -85,10 +86,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             exporter(settings).start(settings)
         stack.callback(monitor(cluster.head).stop, cluster.head)
         monitor(cluster.head).start(cluster.head)
-        wait_until(lambda: len(cluster.targets()) == 2, timeout=120)
+        wait_until(lambda: len(cluster.targets()) == 2, timeout=240)
         variables.setenv("MARLOOP_RAY_REPLICAS", str(REPLICAS))
         background.rollout(cluster.head).converge()
-        wait_until(lambda: len(cluster.replicas("linear")) == REPLICAS, timeout=120)
+        wait_until(lambda: len(cluster.replicas("linear")) == REPLICAS, timeout=240)
         yield cluster
 
 

@@ -92,7 +92,7 @@ def retrain(server: Server) -> int:
 
 def ended(server: Server, id: int) -> Any:
     """The job, once it has ended."""
-    wait_until(lambda: monitor(server, "GET", f"/jobs/{id}")["state"] not in ("queued", "running"), timeout=120)
+    wait_until(lambda: monitor(server, "GET", f"/jobs/{id}")["state"] not in ("queued", "running"), timeout=300)
     return monitor(server, "GET", f"/jobs/{id}")
 
 
@@ -143,7 +143,7 @@ def test_what_was_learned_is_promoted_though_the_monitor_is_killed_while_it_trai
 def test_what_does_worse_than_the_former_version_would_is_rolled_back_by_itself(own: Server) -> None:
     for part in range(2):
         live(own, f"back-{part}", line(2, 0, ROWS // 4))
-    wait_until(lambda: served(own) == ["1.0"])
+    wait_until(lambda: served(own) == ["1.0"], timeout=180)
     (job,) = monitor(own, "GET", "/jobs", params={"state": "rolled_back"})
     assert "1.0 would err" in job["result"]["watch"]["reason"]
     assert champions(own) == ["1.0"]
