@@ -21,7 +21,7 @@ def drain_command(
     settings = command_line.settings()
     board = direct.board(settings)
     if settings.host == "direct":
-        if board.lives():
+        if board.workers():  # also where a busy machine keeps them from saying that they live
             board.drain()
             time.sleep(seconds)
     elif not drain_torchserve(settings):
