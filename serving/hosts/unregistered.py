@@ -12,9 +12,10 @@ from pathlib import Path
 
 from serving.archive import CONTRACT, ArchiveError
 from serving.registry import Note, Registry, Version, make_champion
-from serving.store.faults import shown
+from serving.store.faults import reason, shown
 from serving.store.fetching import fetch
 from serving.store.restore import order_of, read_version
+from serving.store.shared.archives import fetch_signature, signature_of
 
 CACHE = "fetched"  # folder of the store, for the files of URLs
 BY = "serving register"  # of the history
@@ -39,7 +40,10 @@ def register(sources: Sequence[str], registry: Registry) -> dict[str, str]:
         ArchiveError: a source holds no archive or a damaged one, two differ under one name and number, or the
             registry has another one; nothing is registered then.
     """
-    archives = _read_archives(sources, registry.store / CACHE)
+    trust = registry.files.trust
+    archives = _read_archives(sources, registry.store / CACHE, signed=trust.public_key is not None)
+    for path, _ in archives.values():
+        trust.check(path)
     champions: dict[str, str] = {}
     for name, number in sorted(archives, key=lambda key: order_of(key[1])):
         champions[name] = number  # the last one is the newest
@@ -52,19 +56,21 @@ def register(sources: Sequence[str], registry: Registry) -> dict[str, str]:
                     f"has {version.sha256}: give another content another version"
                 )
             _link(path, registry.store / registered.archive)
+            if signature_of(path).is_file():
+                _link(signature_of(path), signature_of(registry.store / registered.archive))
         for name, number in champions.items():
             make_champion(models, name, number)
     return dict(sorted(champions.items()))
 
 
-def _read_archives(sources: Iterable[str], cache: Path) -> Archives:
+def _read_archives(sources: Iterable[str], cache: Path, signed: bool) -> Archives:
     """Read the archives of all sources.
 
     Raises:
         ArchiveError: see ``register``.
     """
     archives: Archives = {}
-    for path in (path for source in sources for path in _files(source, cache)):
+    for path in (path for source in sources for path in _files(source, cache, signed)):
         name, number, version = _read_version(path)
         other, entry = archives.setdefault((name, number), (path, version))
         if entry.sha256 != version.sha256:
@@ -92,7 +98,7 @@ def _read_version(path: Path) -> tuple[str, str, Version]:
     return name, number, version
 
 
-def _files(source: str, cache: Path) -> Iterator[Path]:
+def _files(source: str, cache: Path, signed: bool) -> Iterator[Path]:
     """Yield the files of a source.
 
     Raises:
@@ -101,7 +107,10 @@ def _files(source: str, cache: Path) -> Iterator[Path]:
     url, marked, sha256 = source.partition(_FRAGMENT)
     path = Path(source)
     if marked:
-        yield fetch(url, sha256, cache)
+        path = fetch(url, sha256, cache)
+        if signed:
+            _fetch_signature(url, path)
+        yield path
     elif "://" in source:
         raise ArchiveError(f"{shown(source)} needs the SHA-256 of its file behind it: URL{_FRAGMENT}…")
     elif path.is_dir():
@@ -127,3 +136,15 @@ def _link(path: Path, target: Path) -> None:
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     draft.symlink_to(path.resolve())
     os.replace(draft, target)
+
+
+def _fetch_signature(url: str, path: Path) -> None:
+    """Put the signature of a fetched archive beside it.
+
+    Raises:
+        ArchiveError: it cannot be read or kept.
+    """
+    try:
+        fetch_signature(url, path)
+    except OSError as error:
+        raise ArchiveError(f"the signature of {shown(url)} cannot be fetched: {reason(error)}") from error

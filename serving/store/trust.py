@@ -44,7 +44,7 @@ class Trust:
         except Exception as error:  # of the key's file, in any form
             raise ArchiveError(f"{self.public_key} is no public key that can be used: {_text(error)}") from error
         try:
-            config.verify(path, signature)
+            config.verify(path.resolve(), signature)  # a link is refused
         except Exception as error:  # of a damaged bundle, in any form
             raise ArchiveError(
                 f"{path} is not what was signed for {self.public_key} ({_text(error)}): it was altered, or signed with "

@@ -27,6 +27,25 @@ def signature_of(archive: Path) -> Path:
     return archive.with_name(archive.name + SIGNATURE)
 
 
+def fetch_signature(url: str, path: Path) -> None:
+    """Put the signature of an archive at a URL, if it has one, beside the archive on this machine, in place of another.
+
+    Raises:
+        ArchiveError: it cannot be read.
+        OSError: likewise, or it cannot be kept.
+    """
+    signature, (address, mark, query) = signature_of(path), url.partition("?")
+    descriptor, name = tempfile.mkstemp(PART, ".", path.parent)
+    os.close(descriptor)
+    try:
+        download(f"{address}{SIGNATURE}{mark}{query}", Path(name))
+        Path(name).replace(signature)
+    except FileNotFoundError:  # it has none
+        signature.unlink(missing_ok=True)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
 class SharedArchives:
     """The archives below a URL that fsspec knows, such as ``s3://bucket/models`` or ``file:///mnt/models``."""
 
@@ -51,7 +70,7 @@ class SharedArchives:
                     return
                 url = self.location(path.name, sha256)
                 archive = fetch(url, sha256, folder)
-                self._bring_signature(url, path)
+                fetch_signature(url, path)
                 archive.replace(path)
         except OSError as error:
             raise ArchiveError(f"{path} cannot be fetched: {reason(error)}") from error
@@ -63,7 +82,7 @@ class SharedArchives:
             ArchiveError: it cannot be read or kept.
         """
         try:
-            self._bring_signature(self.location(path.name, sha256), path)
+            fetch_signature(self.location(path.name, sha256), path)
         except OSError as error:
             raise ArchiveError(f"the signature of {path} cannot be fetched: {reason(error)}") from error
 
@@ -116,18 +135,6 @@ class SharedArchives:
             else:
                 filesystem, inner = _filesystem(url)
                 filesystem.rm(inner, recursive=True)
-
-    def _bring_signature(self, url: str, path: Path) -> None:
-        signature = signature_of(path)
-        descriptor, name = tempfile.mkstemp(PART, ".", path.parent)
-        os.close(descriptor)
-        try:
-            download(url + SIGNATURE, Path(name))
-            Path(name).replace(signature)
-        except FileNotFoundError:  # it has none
-            signature.unlink(missing_ok=True)
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     def _write(self, path: Path, url: str) -> None:
         """Copy a file of this machine to a URL, at which it appears whole."""

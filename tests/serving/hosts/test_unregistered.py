@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from serving.archive import ArchiveError
 from serving.hosts.unregistered import register
 from serving.registry import Registry
+from serving.store.trust import Trust
+from tests.support.serving.signing import new_key
 from tests.support.serving.stores import add, alter, contract_of_doubling
 
 
@@ -114,3 +117,23 @@ def test_two_archives_that_differ_cannot_be_one_version(folder: Path, registry: 
         register([str(folder)], registry)
     with pytest.raises(ArchiveError, match=r"doubling 1\.0 is registered in .* give another content another version"):
         register([str(other)], registry)
+
+
+@pytest.mark.skipif(find_spec("model_signing") is None, reason="the package model-signing is not installed")
+@pytest.mark.parametrize("source", ["{path}", "file://{path}#sha256={sha256}", "{folder}"])
+def test_where_signatures_are_asked_for_one_beside_the_archive_is_taken_along(
+    source: str, tmp_path: Path, registry: Registry
+) -> None:
+    keys = new_key(tmp_path, "ours")
+    path = add(Registry(tmp_path / "signed"))
+    named = source.format(path=path, sha256=sha256(path), folder=path.parent)
+    own = Registry(registry.store, trust=Trust(keys.public_key))
+    with pytest.raises(ArchiveError, match=r"is not signed, and .*ours.pub is asked for: `marloop sign`"):
+        register([named], own)
+    assert own.models() == {}
+    keys.sign(path)
+    register([named], own)
+    assert own.verify(own.champion("doubling").version).is_symlink()
+    new_key(tmp_path, "theirs").sign(path)
+    with pytest.raises(ArchiveError, match="is not what was signed for"):
+        register([named], own)

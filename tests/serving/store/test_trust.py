@@ -12,24 +12,12 @@ from serving.store.shared.archives import signature_of
 from serving.store.shared.mirror import Mirror
 from serving.store.trust import Trust
 from tests.serving.store.conftest import SharedStore
+from tests.support.serving.signing import new_key
 from tests.support.serving.stores import add, alter
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("model_signing") is None, reason="the package model-signing is not installed"
 )
-
-
-def new_key(folder: Path, name: str, curve: str = "SECP256R1") -> Trust:
-    """A pair of keys in a folder."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(getattr(ec, curve)())
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
-    public.write_bytes(key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return Trust(public, private)
 
 
 @pytest.fixture
