@@ -25,6 +25,7 @@ from monitoring.retraining.launch.place import TrainingPlace
 from monitoring.retraining.policy import JudgePolicy, RetrainPolicy, WatchPolicy
 from monitoring.store.retention import Retention
 from monitoring.store.sqlite.backup_task import BackupPolicy
+from serving.hosts.fleet import FleetSettings
 from serving.hosts.ray.settings import RaySettings
 from serving.hosts.torchserve.launch import JavaSettings
 from serving.hosts.worker_environment import WorkerVariables
@@ -74,7 +75,7 @@ PARTS: dict[str, tuple[type[EnvironmentSettings], ...]] = {
     "Monitor": (MonitorSettings, DatabaseSettings, QualityWindow),
     "What is kept": (Retention, BackupPolicy, Keeping),
     "Retraining": (RetrainPolicy, JudgePolicy, WatchPolicy, ConversationPolicy),
-    "Work on several machines": (TrainingPlace, SharingSettings),
+    "Work on several machines": (TrainingPlace, FleetSettings, SharingSettings),
     "Other programs": (JavaSettings, ExportSettings),
     "Docker only": (ComposeSettings,),
 }

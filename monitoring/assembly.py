@@ -49,7 +49,8 @@ from monitoring.store.pruning import Pruner
 from monitoring.store.retention import Retention
 from monitoring.store.sqlite.backup_task import BackupPolicy, BackupTask
 from serving.hosts.chosen import HOSTS, chosen, exporters, name_of, running
-from serving.hosts.host import Host, Reach
+from serving.hosts.fleet import FleetRollout, FleetSettings
+from serving.hosts.host import Host, Reach, Rollout
 from serving.readiness import former_handlers
 from serving.registry import ArchiveError, Registry
 from serving.security.house_key import HouseKey
@@ -92,10 +93,11 @@ def assemble(settings: Settings, environ: Mapping[str, str], options: MonitorSet
     reach = Reach(inference_url, options.management_url, credentials.token)
     host = running(settings) or chosen(settings)
     prober = Prober(models, inference_url, registry, client)
+    rollout = _rollout(FleetSettings.from_environment(environ), policies, host, settings, reach, client)
     store = open_store(database_url(environ, settings.run_dir), Retention.from_environment(environ))
     lease = Lease(store.database)
     leads = lambda: lease.held  # noqa: E731
-    service = Service(inference_url, client, ConfirmedRollout(host.rollout(settings, reach), lease.confirm))
+    service = Service(inference_url, client, ConfirmedRollout(rollout, lease.confirm))
     contracts, access = Contracts(models), Access(credentials)
     event_clock = EventClock(store.newest(until=wall_clock()) or datetime.fromtimestamp(0, UTC))
     now = event_clock if options.clock == "events" else wall_clock
@@ -143,6 +145,21 @@ def _exporters(options: MonitorSettings, host: Host, settings: Settings) -> Sequ
     """Return the URLs of the exporters: those that are named, else those of the host's machines."""
     named = options.exporter_url.replace(",", " ").split()
     return [url.rstrip("/") for url in named] or exporters(host, settings)
+
+
+def _rollout(
+    fleet: FleetSettings, policies: Policies, host: Host, settings: Settings, reach: Reach, client: httpx.Client
+) -> Rollout:
+    """Return what changes the served versions.
+
+    Raises:
+        ValueError: versions were to be served beside a champion, and a fleet serves none.
+    """
+    if not fleet.fleet:
+        return host.rollout(settings, reach)
+    if policies.judge.shadow_requests:
+        raise ValueError("MARLOOP_FLEET is on: MARLOOP_SHADOW_REQUESTS must be 0, as only champions are served")
+    return FleetRollout(open_registry(settings), client, reach.inference_url)
 
 
 def _release(lease: Lease) -> None:

@@ -80,3 +80,10 @@ def test_a_champion_that_another_version_packed_is_a_notice(tmp_path: Path) -> N
     finally:
         monitor.close()
     assert notice.startswith("linear 1.0 was packed by another version of Marloop")
+
+
+def test_a_monitor_of_a_fleet_asks_for_no_version_beside_a_champion(tmp_path: Path) -> None:
+    settings = Settings(model_store=tmp_path / "store", run_dir=tmp_path / "run", inference_port=1)
+    with pytest.raises(ValueError, match="MARLOOP_FLEET is on: MARLOOP_SHADOW_REQUESTS must be 0"):
+        assemble(settings, {"MARLOOP_FLEET": "on"}, MonitorSettings())
+    assemble(settings, {"MARLOOP_FLEET": "on", "MARLOOP_SHADOW_REQUESTS": "0"}, MonitorSettings()).close()
