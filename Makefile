@@ -74,8 +74,8 @@ ray-test: $(VENV)/dev $(VENV)/extra-ray ## Test what all hosts promise on a clus
 chaos-ray: $(VENV)/dev $(VENV)/extra-ray ## Kill and freeze replicas, nodes and the head of Ray on three nodes, into docs/ray.md
 	@$(BIN)/python -m tests.chaos --ray --page docs/ray.md $(ARGS)
 
-compose-test: $(VENV)/dev ## Build the image and bring up docker-compose.yml for real; skipped where no Docker is
-	@$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
+compose-test: $(VENV)/dev ## Build the images; bring up docker-compose.yml and pods of the chart; skipped where no Docker is
+	@$(BIN)/python -m pytest -m compose $(or $(ARGS),tests/compose tests/integration/hosts/kubernetes)
 
 lint: $(VENV)/dev ## Check style: ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -37,7 +37,7 @@ class Outcomes:
     Attributes:
         counts: requests by what came of them: right, wrong, refused (a status of 400 or more) or failed (no response).
         moments: when each right answer came, seconds of ``time.monotonic``, in order.
-        examples: the first few that were wrong, and what came instead.
+        examples: the first few that were wrong or refused, and what came instead.
         refused_at: moment of the first refusal; infinite before it.
         lost: when each request that failed was sent.
     """
@@ -83,7 +83,7 @@ def clients(url: str, question: Question, count: int = 8, timeout: float = 30) -
                         outcomes.lost.append(sent)
                     if outcome == RIGHT:
                         outcomes.moments.append(time.monotonic())
-                    elif outcome == WRONG and len(outcomes.examples) < 5:
+                    elif outcome in (WRONG, REFUSED) and len(outcomes.examples) < 5:
                         outcomes.examples.append(response)
 
     threads = [threading.Thread(target=ask_on) for _ in range(count)]
@@ -103,7 +103,7 @@ def _ask(client: httpx.Client, question: Question) -> tuple[str, Mapping[str, An
     except httpx.TransportError:
         return FAILED, None
     if response.status_code >= 400:
-        return REFUSED, None
+        return REFUSED, {"status": response.status_code, "text": response.text[:200]}
     try:
         answer = response.json()
     except ValueError:

@@ -21,7 +21,7 @@ SERVER = """
 import sys
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
-run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)
+run_simple(sys.argv[1], int(sys.argv[2]), DomainDispatcherApplication(create_backend_app), threaded=False)
 """
 CREDENTIALS: Mapping[str, str] = MappingProxyType(
     {
@@ -38,17 +38,17 @@ CREDENTIALS: Mapping[str, str] = MappingProxyType(
 class S3Server:
     """A server with buckets that end with it."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, address: str) -> None:
         (self._port,) = free_ports(1)
-        self._log = log
-        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self._log, self._address = log, address
+        self.endpoint = f"http://{address}:{self._port}"
         self.environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": self.endpoint}
         self.start()
 
     def start(self) -> None:
         """Start it, without the buckets of an earlier start."""
         with self._log.open("ab") as log:
-            command = [sys.executable, "-c", SERVER, str(self._port)]
+            command = [sys.executable, "-c", SERVER, self._address, str(self._port)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(self._answers, 60)
 
@@ -77,12 +77,12 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
+def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
     """A running server; skips where its package is missing."""
     for package in ("moto", "s3fs"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"the package {package} is not installed: `pip install -e '.[dev]'` brings it")
-    server = S3Server(folder / "s3.log")
+    server = S3Server(folder / "s3.log", address)
     try:
         yield server
     finally:

@@ -32,7 +32,7 @@ class Pod:
         spec: a pod's specification, as Helm renders it.
         folder: for its volumes.
         port: of this machine, which its port 8080 is published on.
-        secrets: files of each Secret, by its name.
+        given: content by file or variable of each Secret and ConfigMap, by its name.
         beside: folders of this machine that the containers before the host see at the same path.
     """
 
@@ -41,7 +41,7 @@ class Pod:
     spec: Object
     folder: Path
     port: int
-    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     beside: tuple[Path, ...] = ()
 
     @property
@@ -65,7 +65,7 @@ class Pod:
         for volume in self.spec["volumes"]:
             folder = self.folder / volume["name"]
             folder.mkdir(parents=True)
-            for name, content in self.secrets.get(volume.get("secret", {}).get("secretName", ""), {}).items():
+            for name, content in self._content(volume).items():
                 (folder / name).write_text(content)
             folder.chmod(0o777)  # as the kubelet makes an emptyDir, without a sticky bit
         for container in self.spec.get("initContainers", []):
@@ -92,7 +92,7 @@ class Pod:
             command = self.host["lifecycle"]["preStop"]["exec"]["command"]
             self.docker.check("exec", self._of("host"), *command, timeout=grace)
         left = max(2, int(grace - (time.monotonic() - begun)))
-        self.docker.check("stop", "--timeout", str(left), self._of("host"), timeout=grace + 60)
+        self.docker.check("stop", "-t", str(left), self._of("host"), timeout=grace + 60)
         return int(self.docker.check("inspect", "--format", "{{.State.ExitCode}}", self._of("host")))
 
     def remove(self) -> None:
@@ -110,6 +110,18 @@ class Pod:
     def _of(self, container: str) -> str:
         return f"{self.name}-{container}"
 
+    def _content(self, volume: Object) -> Mapping[str, str]:
+        """Return the files of a Secret's or ConfigMap's volume; none for another one."""
+        name = volume.get("secret", {}).get("secretName") or volume.get("configMap", {}).get("name", "")
+        return self.given.get(name, {})
+
+    def _variables(self, container: Object) -> dict[str, str]:
+        """Return the variables of a container, those of a Secret among them."""
+        secrets = [source["secretRef"]["name"] for source in container.get("envFrom", [])]
+        return {name: value for secret in secrets for name, value in self.given[secret].items()} | environment(
+            container
+        )
+
     def _run(self, container: Object, *options: str) -> list[str]:
         """Return the arguments of ``docker run`` for a container."""
         security, user = container["securityContext"], self.spec["securityContext"]
@@ -123,7 +135,7 @@ class Pod:
             *(f"--cap-drop={name}" for name in security["capabilities"]["drop"]),
             *([] if security["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]),
             *(f"--cpus={cores}", f"--memory={limits['memory'].removesuffix('i').lower()}"),
-            *(f"--env={name}={value}" for name, value in environment(container).items()),
+            *(f"--env={name}={value}" for name, value in self._variables(container).items()),
             *(f"--volume={self._mount(mount)}" for mount in container["volumeMounts"]),
             *("--entrypoint", command[0], container["image"], *command[1:]),
         ]
